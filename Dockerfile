@@ -1,0 +1,41 @@
+# The service alone: no training, no rivals, no tests.
+#   docker build -t quickstudy .
+#   docker build -t quickstudy:cuda --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cu130 .
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+# Which build of PyTorch: its CPU index by default, a CUDA one for a GPU.
+ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+RUN python3 -m venv /opt/quickstudy
+ENV PATH=/opt/quickstudy/bin:$PATH
+WORKDIR /src
+
+# From what changes least to what changes most: PyTorch, the other dependencies, the code.
+COPY requirements.lock ./
+RUN pip install -c requirements.lock --extra-index-url "${TORCH_INDEX_URL}" setuptools torch
+COPY pyproject.toml ./
+RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > dependencies.txt \
+    && pip install -c requirements.lock -r dependencies.txt
+COPY LICENSE README.md ./
+COPY models/default models/default
+COPY migrations migrations
+COPY app app
+RUN pip install --no-deps --no-build-isolation . && pip check
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/quickstudy --create-home quickstudy
+COPY --from=build /opt/quickstudy /opt/quickstudy
+ENV PATH=/opt/quickstudy/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    QUICKSTUDY_DATABASE_URL=sqlite:////var/lib/quickstudy/quickstudy.db
+USER quickstudy
+WORKDIR /var/lib/quickstudy
+VOLUME /var/lib/quickstudy
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+ENTRYPOINT ["quickstudy"]
+CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -1,0 +1,65 @@
+# `make` lists the targets. The virtual environment is .venv in the clone; what
+# goes into it is fixed by requirements.lock and redone only when that changes.
+
+PORT ?= 8000
+# The first interpreter that is 3.11 to 3.13 and can make virtual environments.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	2>/dev/null && echo $$python && break; done)
+# An index of PyTorch builds to use beside PyPI, whose Linux build is CUDA's, of
+# several GB: make serve TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+TORCH_INDEX_URL ?=
+
+BIN := .venv/bin
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock
+SERVICE := .venv/.installed-service
+EVERYTHING := .venv/.installed-everything
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test lint train demo bench
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(EVERYTHING) ## Make .venv with everything: service, training, rivals, tests
+
+serve: $(SERVICE) ## Serve on http://127.0.0.1:8000; PORT=9000 for another port
+	$(BIN)/quickstudy serve --port $(PORT)
+
+test: $(EVERYTHING) ## Run every test, on SQLite and on PostgreSQL
+	$(BIN)/python -m pytest
+
+lint: $(EVERYTHING) ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+train: $(EVERYTHING) ## Rebuild the shipped checkpoint, models/default, from the simulator
+	mkdir -p build
+	$(BIN)/quickstudy simulate --out build/simulated.parquet
+	$(BIN)/quickstudy train --data build/simulated.parquet --spec simulated --out models/default
+
+demo: $(SERVICE) ## Score, label three, score again: before and after in a table
+	$(BIN)/quickstudy demo
+
+bench: $(EVERYTHING) ## Run every benchmark in benchmarks/
+	set -e; for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark; done
+
+# pip is the last thing that venv puts in place, so an interrupted one is redone.
+$(BIN)/pip:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 with its venv module is needed" \
+		"(on Debian and Ubuntu: apt-get install python3 python3-venv)." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# setuptools first: the project itself is built by the locked one, without the
+# download of an unpinned one into a build environment of its own.
+$(SERVICE): pyproject.toml requirements.lock | $(BIN)/pip
+	@echo "Installing the service into .venv (PyTorch is most of it) ..."
+	$(INSTALL) $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL)) setuptools torch
+	$(INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(EVERYTHING): $(SERVICE)
+	@echo "Installing what training, rivals and tests need beside it ..."
+	$(INSTALL) --no-build-isolation --editable '.[dev]'
+	@touch $@
