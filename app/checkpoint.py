@@ -1,0 +1,187 @@
+"""A checkpoint: weights as safetensors, all else as readable JSON, refused where anything is off.
+
+    models/NAME/
+      model.safetensors   the learner's state: encoder, trunk, base head, step sizes
+      checkpoint.json     the metadata below, the weights' digest, and a digest of itself
+      README.md           the model card
+
+The digest of the JSON covers the digest of the weights, so it names the model.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from app.adaptation import Learner
+from app.errors import SetupError
+from app.features import FeatureSet
+from app.transactions import DatasetSpec
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+METADATA = "checkpoint.json"
+
+Probability = Annotated[float, Field(gt=0, lt=1)]
+
+
+class CheckpointError(SetupError, ValueError):
+    """The checkpoint is absent, damaged or of another kind; the message is for the operator."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Calibration(_Part):
+    """Platt scaling of log-odds (Platt, 1999): probability = sigmoid(slope * log-odds + shift)."""
+
+    slope: Annotated[float, Field(gt=0)]
+    shift: float
+
+
+class Decisions(_Part):
+    """The probabilities from which a transaction is reviewed and from which it is declined."""
+
+    review: Probability
+    decline: Probability
+
+
+class Data(_Part):
+    """What the model was trained on."""
+
+    sha256: str
+    transactions: int
+    accounts: int
+    frauds: int
+    first: str
+    last: str
+
+
+class Metadata(_Part):
+    """Everything about a model that is not its weights."""
+
+    format: Literal[1] = 1
+    name: str
+    created_at: str
+    spec: DatasetSpec
+    features: tuple[str, ...]
+    features_digest: str
+    algorithm: str
+    step_sizes: tuple[tuple[float, ...], ...]
+    calibration_adapted: Calibration
+    calibration_base: Calibration
+    decisions: Decisions
+    data: Data
+    seed: int
+    options: dict[str, float | int | str | None]
+    metrics: dict[str, float]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that is known to be whole, and to fit this version of the features."""
+
+    metadata: Metadata
+    learner: Learner
+    features: FeatureSet
+    digest: str
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a checkpoint; raises CheckpointError with one sentence when it cannot be trusted."""
+        folder = Path(folder)
+        try:
+            described = json.loads((folder / METADATA).read_bytes())
+            weights = (folder / WEIGHTS).read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"checkpoint {error.filename}: {error.strerror}") from None
+        except ValueError:
+            raise CheckpointError(f"checkpoint {folder}: {METADATA} is damaged") from None
+        metadata, digest = _checked(folder, described, weights)
+        features = FeatureSet(metadata.spec)
+        if features.digest != metadata.features_digest:
+            raise CheckpointError(
+                f"checkpoint {folder}: trained on features {metadata.features_digest}, but this "
+                f"version computes {features.digest}: train it anew"
+            )
+        learner = Learner(features.kinds)
+        try:
+            learner.load_state_dict(load_tensors(weights))
+        except (SafetensorError, RuntimeError):
+            raise CheckpointError(
+                f"checkpoint {folder}: the weights do not fit the network of this version"
+            ) from None
+        return cls(metadata, learner.eval(), features, digest)
+
+
+def save_checkpoint(folder: Path, learner: Learner, metadata: Metadata) -> str:
+    """Write a checkpoint and give its digest.
+
+    Each file is replaced in one step, the metadata last, so that an interrupted save leaves
+    either the old model, the new one, or a pair that `Checkpoint.load` refuses.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save_tensors({name: t.contiguous() for name, t in learner.state_dict().items()})
+    described = metadata.model_dump(mode="json") | {"weights_sha256": _sha256(weights)}
+    digest = _sha256(_canonical(described))
+    text = json.dumps(described | {"digest": digest}, indent=2) + "\n"
+    _replace(folder / WEIGHTS, weights)
+    _replace(folder / METADATA, text.encode())
+    return digest
+
+
+def _checked(folder: Path, described: Any, weights: bytes) -> tuple[Metadata, str]:
+    if not isinstance(described, dict):
+        raise CheckpointError(f"checkpoint {folder}: {METADATA} is damaged")
+    if described.get("format") != FORMAT:
+        raise CheckpointError(
+            f"checkpoint {folder}: format {described.get('format')}, but this version reads "
+            f"format {FORMAT}"
+        )
+    digest = described.pop("digest", None)
+    if digest != _sha256(_canonical(described)):
+        raise CheckpointError(f"checkpoint {folder}: {METADATA} was altered or damaged")
+    if described.pop("weights_sha256", None) != _sha256(weights):
+        raise CheckpointError(f"checkpoint {folder}: {WEIGHTS} was altered or damaged")
+    try:
+        return Metadata.model_validate(described), digest
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(f"checkpoint {folder}: {where}: {first['msg']}") from None
+
+
+def _canonical(described: dict[str, Any]) -> bytes:
+    return json.dumps(described, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    beside = path.with_suffix(path.suffix + ".new")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one; raises SetupError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SetupError("device cuda was asked for, but there is no GPU that torch can use")
+    return torch.device(name)

@@ -1,0 +1,249 @@
+"""The errors the service can answer with, and the one place that renders them.
+
+    QuickstudyError
+    ├── SetupError                        a sentence for the operator, at start; never an answer
+    └── Problem                           an answer, as RFC 9457 application/problem+json
+        ├── MalformedBody             400 malformed_body
+        ├── Unauthenticated           401 unauthenticated
+        ├── NotFound                  404 not_found
+        │   ├── AccountNotFound       404 account_not_found
+        │   ├── LabelNotFound         404 label_not_found
+        │   └── TransactionNotFound   404 transaction_not_found
+        ├── MethodNotAllowed          405 method_not_allowed
+        ├── TransactionConflict       409 transaction_conflict
+        ├── BodyTooLarge              413 body_too_large
+        ├── ValidationFailed          422 validation_failed
+        │   └── WrongAccount          422 transaction_of_another_account
+        ├── InternalError             500 internal_error
+        └── Unavailable               503 unavailable
+            └── DatabaseUnavailable   503 database_unavailable
+
+`code` is stable and for programs; `title` says what the code means; `detail` is about this case.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+logger = logging.getLogger("quickstudy")
+
+PROBLEM_JSON = "application/problem+json"
+# A body of a thousand bad transactions need not be answered with all their errors.
+MOST_FIELD_ERRORS = 100
+LONGEST_FIELD_NAME = 200
+
+
+class QuickstudyError(Exception):
+    """The root of what this project raises on purpose."""
+
+
+class SetupError(QuickstudyError):
+    """The service cannot start, or a command cannot run, for the reason in the sentence."""
+
+
+class FieldError(NamedTuple):
+    """What is wrong with one field of a request."""
+
+    field: str
+    message: str
+
+
+class Problem(QuickstudyError):
+    """An error with an HTTP answer. `detail` may name what the caller sent, never internals."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self,
+        detail: str = "",
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.errors = errors
+        self.headers = headers
+
+    def document(self) -> dict[str, Any]:
+        """The RFC 9457 document."""
+        document: dict[str, Any] = {
+            "type": f"urn:quickstudy:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+        }
+        if self.errors:
+            document["errors"] = [error._asdict() for error in self.errors]
+        return document
+
+
+class MalformedBody(Problem):
+    status, code, title = 400, "malformed_body", "The body cannot be read."
+
+
+class Unauthenticated(Problem):
+    status, code, title = 401, "unauthenticated", "A valid API key is needed."
+
+
+class NotFound(Problem):
+    status, code, title = 404, "not_found", "There is nothing at this address."
+
+
+class AccountNotFound(NotFound):
+    code, title = "account_not_found", "No such account."
+
+
+class LabelNotFound(NotFound):
+    code, title = "label_not_found", "No such label."
+
+
+class TransactionNotFound(NotFound):
+    code, title = "transaction_not_found", "No such transaction."
+
+
+class MethodNotAllowed(Problem):
+    status, code, title = 405, "method_not_allowed", "This address does not know that method."
+
+
+class TransactionConflict(Problem):
+    status, code = 409, "transaction_conflict"
+    title = "This transaction id is taken by a transaction with other content."
+
+
+class BodyTooLarge(Problem):
+    status, code, title = 413, "body_too_large", "The body is too large."
+
+
+class ValidationFailed(Problem):
+    status, code, title = 422, "validation_failed", "The request is not valid."
+
+
+class WrongAccount(ValidationFailed):
+    code, title = "transaction_of_another_account", "The transaction belongs to another account."
+
+
+class InternalError(Problem):
+    status, code, title = 500, "internal_error", "Something went wrong on our side."
+
+
+class Unavailable(Problem):
+    status, code, title = 503, "unavailable", "The service cannot answer right now."
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, headers={"Retry-After": "1"})
+
+
+class DatabaseUnavailable(Unavailable):
+    code, title = "database_unavailable", "The database cannot be reached right now."
+
+
+BY_STATUS: dict[int, type[Problem]] = {
+    400: MalformedBody,
+    401: Unauthenticated,
+    404: NotFound,
+    405: MethodNotAllowed,
+    413: BodyTooLarge,
+    422: ValidationFailed,
+    503: Unavailable,
+}
+
+
+def render(problem: Problem) -> Response:
+    """The one place where an error becomes an answer."""
+    text = json.dumps(problem.document(), ensure_ascii=False, allow_nan=False)
+    # What the caller sent may hold lone surrogates, which UTF-8 cannot say.
+    return Response(
+        text.encode("utf-8", "replace"),
+        problem.status,
+        headers=problem.headers,
+        media_type=PROBLEM_JSON,
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer every error through `render`."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+async def _on_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return render(error)
+
+
+async def _on_invalid_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(one["type"] == "json_invalid" for one in found):
+        return render(MalformedBody(f"The body is not JSON: {found[0]['ctx']['error']}."))
+    errors = [
+        FieldError(field_name(one["loc"]), str(one["msg"]).removeprefix("Value error, "))
+        for one in found[:MOST_FIELD_ERRORS]
+    ]
+    return render(ValidationFailed(f"{errors[0].field}: {errors[0].message}", errors))
+
+
+async def _on_http_exception(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = BY_STATUS.get(error.status_code, InternalError)
+    # 405 carries Allow, which belongs in the answer.
+    return render(kind(headers=error.headers) if kind is not Unavailable else kind())
+
+
+async def _on_unexpected(_: Request, error: Exception) -> Response:
+    # Starlette raises the error again after this answer, and the server logs it.
+    return render(InternalError())
+
+
+def field_name(location: Sequence[str | int]) -> str:
+    """`("body", "transactions", 3, "amount")` as `transactions[3].amount`."""
+    parts = location[1:] if location[:1] == ("body",) and len(location) > 1 else location
+    name = ""
+    for part in parts:
+        name += f"[{part}]" if isinstance(part, int) else f"{'.' if name else ''}{part}"
+    return name[:LONGEST_FIELD_NAME]
+
+
+def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an operation for OpenAPI: these problems, by their status."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for status in sorted({problem.status for problem in problems}):
+        codes = [f"`{p.code}`: {p.title}" for p in problems if p.status == status]
+        responses[status] = {
+            "description": " ".join(codes),
+            "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+    return responses
+
+
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "title": "Problem",
+    "description": "An error as RFC 9457 describes it; `code` is stable.",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
