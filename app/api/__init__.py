@@ -1,0 +1,1 @@
+"""HTTP: routes with their request and response schemas, one file a resource."""

@@ -1,0 +1,102 @@
+"""The field types of requests: strict, bounded, and described as strictly in OpenAPI."""
+
+import re
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from app.content import amount_text
+from app.times import parse_us
+
+WHOLE_DIGITS, DECIMALS = 15, 8
+DECIMAL_TEXT = re.compile(rf"\d{{1,{WHOLE_DIGITS}}}(\.\d{{1,{DECIMALS}}})?", re.ASCII)
+LONGEST_ATTRIBUTE = 256
+# No control characters; lone surrogates are no characters, and pydantic refuses them itself.
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
+
+
+class Body(BaseModel):
+    """A request body: what it does not know, it refuses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _amount(value: Any) -> Decimal:
+    if isinstance(value, str):
+        amount = Decimal(value) if DECIMAL_TEXT.fullmatch(value) else None
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        # Also false for NaN.
+        amount = Decimal(repr(value)) if 0 <= value < 10**WHOLE_DIGITS else None
+    else:
+        amount = None
+    if amount is None or len(amount_text(amount).partition(".")[2]) > DECIMALS:
+        raise ValueError(
+            f"an amount is a number or a decimal text, not negative, with at most {WHOLE_DIGITS} "
+            f"digits before and {DECIMALS} after the point"
+        )
+    return amount
+
+
+def _instant(value: Any) -> int:
+    if not isinstance(value, str):
+        raise ValueError("a time is a text such as 2026-01-31T12:00:00+01:00")
+    return parse_us(value)
+
+
+def _attribute(value: Any) -> str | float | bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and -1e300 < value < 1e300:
+        return float(value)
+    # A lone surrogate is the one text that cannot be encoded.
+    is_text = isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+    if is_text and len(value) <= LONGEST_ATTRIBUTE:
+        return str(value)
+    raise ValueError(
+        f"an attribute is a text of at most {LONGEST_ATTRIBUTE} characters, a finite number, "
+        "true or false"
+    )
+
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=PRINTABLE)]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+LabelName = Literal["fraud", "legitimate"]
+
+Amount = Annotated[
+    Decimal,
+    BeforeValidator(_amount),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "exclusiveMaximum": 10**WHOLE_DIGITS},
+                {"type": "string", "pattern": f"^{DECIMAL_TEXT.pattern}$"},
+            ]
+        }
+    ),
+]
+Instant = Annotated[
+    int,
+    BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+Attribute = Annotated[
+    str | float | bool,
+    PlainValidator(_attribute),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "maxLength": LONGEST_ATTRIBUTE},
+                {"type": "number", "exclusiveMinimum": -1e300, "exclusiveMaximum": 1e300},
+                {"type": "boolean"},
+            ]
+        }
+    ),
+]

@@ -1,0 +1,46 @@
+"""For orchestrators and monitoring: alive, ready, measured. No key is asked for."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from app import metrics
+from app.api.authentication import RunningService
+from app.errors import DatabaseUnavailable, SetupError, Unavailable, documented
+
+router = APIRouter(tags=["health"])
+
+
+class Status(BaseModel):
+    status: Annotated[str, Field(examples=["ok"])]
+
+
+class Readiness(Status):
+    model: str
+
+
+@router.get("/livez")
+async def livez() -> Status:
+    """The process answers. Never asks the database: restarting would not bring that back."""
+    return Status(status="ok")
+
+
+@router.get("/readyz", responses=documented(Unavailable, DatabaseUnavailable))
+async def readyz(service: RunningService) -> Readiness:
+    """The checkpoint is loaded and the database answers with the right schema."""
+    try:
+        await service.database.check_revision()
+    except SetupError as error:
+        raise Unavailable(str(error)) from error
+    return Readiness(status="ok", model=service.scorer.model)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"description": "Prometheus exposition.", "content": {"text/plain": {}}}},
+)
+async def read_metrics() -> Response:
+    """Figures for Prometheus."""
+    return Response(metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})

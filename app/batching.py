@@ -1,0 +1,115 @@
+"""Concurrent requests share a batch: nobody waits when it is idle, and under load one database
+transaction and one pass of the network serve everyone who came meanwhile."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Generic, NamedTuple, Self, TypeVar
+
+from app.errors import Problem
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+MOST_ITEMS = 1000
+
+
+class _Request(NamedTuple, Generic[Item, Answer]):
+    items: Sequence[Item]
+    answers: "asyncio.Future[Sequence[Answer]]"
+
+
+class Batcher(Generic[Item, Answer]):
+    """Hands what has queued up to `process`, one batch at a time, whole requests together.
+
+    `process` returns one answer per item, in order. `on_batch` is told the size of every batch.
+    """
+
+    def __init__(
+        self,
+        process: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        on_batch: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._process = process
+        self._on_batch = on_batch
+        self._queue: deque[_Request[Item, Answer]] = deque()
+        self._arrived = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        for request in self._queue:
+            request.answers.cancel()
+
+    async def submit(self, items: Sequence[Item]) -> Sequence[Answer]:
+        """The answers for these items, at most 1,000 of them, in order."""
+        assert len(items) <= MOST_ITEMS
+        request = _Request(items, asyncio.get_running_loop().create_future())
+        self._queue.append(request)
+        self._arrived.set()
+        return await request.answers
+
+    async def _run(self) -> None:
+        while True:
+            await self._arrived.wait()
+            batch = self._take()
+            if batch:
+                await self._answer(batch)
+            else:
+                self._arrived.clear()
+
+    def _take(self) -> list[_Request[Item, Answer]]:
+        """The oldest requests that fit into one batch together."""
+        batch: list[_Request[Item, Answer]] = []
+        room = MOST_ITEMS
+        while self._queue and len(self._queue[0].items) <= room:
+            request = self._queue.popleft()
+            # A caller that has hung up before its turn is owed nothing.
+            if not request.answers.done():
+                room -= len(request.items)
+                batch.append(request)
+        return batch
+
+    async def _answer(self, batch: list[_Request[Item, Answer]]) -> None:
+        items = [item for request in batch for item in request.items]
+        self._on_batch(len(items))
+        try:
+            answers = await self._process(items)
+        except Problem as problem:
+            # The service's own state, such as a database that is away: true for everyone.
+            self._fail(batch, problem)
+        except Exception as error:
+            await self._answer_apart(batch, error)
+        else:
+            self._distribute(batch, answers)
+
+    async def _answer_apart(self, batch: list[_Request[Item, Answer]], error: Exception) -> None:
+        """One of several requests may be to blame: each is tried on its own."""
+        if len(batch) == 1:
+            self._fail(batch, error)
+            return
+        for request in batch:
+            await self._answer([request])
+
+    def _distribute(self, batch: list[_Request[Item, Answer]], answers: Sequence[Answer]) -> None:
+        first = 0
+        for request in batch:
+            last = first + len(request.items)
+            if not request.answers.done():
+                request.answers.set_result(answers[first:last])
+            first = last
+
+    def _fail(self, batch: list[_Request[Item, Answer]], error: Exception) -> None:
+        for request in batch:
+            if not request.answers.done():
+                request.answers.set_exception(error)

@@ -1,0 +1,22 @@
+"""The command `quickstudy`: every command's name, and where it is defined."""
+
+import typer
+
+from app.commands import database, demo, history, keys, serve
+from app.commands.terminal import OneSentence
+
+app = typer.Typer(
+    cls=OneSentence,
+    help="Fraud scores that learn each account from a handful of labels.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.command("import")(history.import_history)
+app.add_typer(keys.commands, name="keys")
+app.add_typer(database.commands, name="db")
+
+if __name__ == "__main__":
+    app()

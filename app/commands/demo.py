@@ -1,0 +1,161 @@
+"""`quickstudy demo`: a real server on a database of its own, and what three labels change."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.table import Table
+
+from app import keys
+from app.commands.terminal import console
+from app.database import Database, upgrade
+from app.errors import SetupError
+from app.service import load_scorer
+from app.settings import Settings
+from app.times import now_us, text_of
+from app.transactions import DAY_US, HOUR_US
+
+START_SECONDS = 60
+SERVER = ("-m", "uvicorn", "--factory", "app.main:create_app", "--log-level", "warning")
+ALICE, BOB = "alice", "bob"
+
+
+def demo() -> None:
+    """Score, give three labels, and score the same again: before and after."""
+    load_scorer(Settings())  # What is refused should be refused here, in a sentence.
+    with (
+        tempfile.TemporaryDirectory(prefix="quickstudy-demo-") as folder,
+        _server(folder) as client,
+    ):
+        noon_us = now_us() - DAY_US
+        for account in (ALICE, BOB):
+            _post(client, *_everyday(account, noon_us))
+        suspicious = [_online(ALICE, noon_us - hours * HOUR_US) for hours in (3, 2, 1)]
+        _post(client, *suspicious)
+        questions = [_online(ALICE, noon_us), _online(BOB, noon_us)]
+        before = _post(client, *questions)
+        labels = [{"transaction_id": t["transaction_id"], "label": "fraud"} for t in suspicious]
+        client.post(f"/v1/accounts/{ALICE}/labels", json={"labels": labels}).raise_for_status()
+        again = [{**one, "transaction_id": f"{one['transaction_id']}-again"} for one in questions]
+        after = _post(client, *again)
+        console.print(_table(questions, before, after))
+        console.print(
+            "The same two payments, posted again: three labels moved the account they belong to, "
+            "and no other."
+        )
+
+
+def _everyday(account: str, until_us: int) -> list[dict[str, Any]]:
+    """Four weeks of groceries."""
+    return [
+        _transaction(
+            account, until_us - day * DAY_US, 20 + day % 7, "grocer", "grocery", "pos", 400
+        )
+        for day in range(28, 0, -1)
+    ]
+
+
+def _online(account: str, at_us: int) -> dict[str, Any]:
+    return _transaction(account, at_us, 289, "gadgets", "electronics", "online", 2)
+
+
+def _transaction(
+    account: str,
+    at_us: int,
+    amount: int,
+    merchant: str,
+    category: str,
+    channel: str,
+    device_age_days: int,
+) -> dict[str, Any]:
+    return {
+        "transaction_id": f"{account}-{at_us}",
+        "account_id": account,
+        "occurred_at": text_of(at_us),
+        "amount": amount,
+        "currency": "EUR",
+        "merchant_id": merchant,
+        "merchant_category": category,
+        "channel": channel,
+        "country": "DE",
+        "attributes": {"device_age_days": device_age_days},
+    }
+
+
+def _post(client: httpx.Client, *transactions: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = client.post("/v1/transactions/batch", json={"transactions": transactions})
+    results: list[dict[str, Any]] = answer.raise_for_status().json()["results"]
+    return results
+
+
+def _table(
+    questions: list[dict[str, Any]], before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> Table:
+    table = Table("account", "payment", "labels", "probability", "outcome", title="Three labels")
+    for question, *scores in zip(questions, before, after, strict=True):
+        payment = f"{question['amount']} {question['currency']} at {question['merchant_id']}"
+        for score, when in zip(scores, ("before", "after"), strict=True):
+            labels = f"{when}: {score['adaptation']['labels']} ({score['adaptation']['used']})"
+            table.add_row(
+                question["account_id"],
+                payment,
+                labels,
+                f"{score['probability']:.6f}",
+                score["outcome"],
+            )
+        table.add_section()
+    return table
+
+
+@contextmanager
+def _server(folder: str) -> Iterator[httpx.Client]:
+    """A server of its own process on a new database, and a client with a key to it."""
+    url = f"sqlite:///{Path(folder) / 'demo.db'}"
+    upgrade(url)
+    key = asyncio.run(_key(url))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, *SERVER, "--port", str(port)],
+        env={**os.environ, "QUICKSTUDY_DATABASE_URL": url},
+    )
+    try:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=START_SECONDS,
+        ) as client:
+            _wait(client, process)
+            yield client
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def _key(url: str) -> str:
+    database = Database(url)
+    try:
+        return await keys.create(database, "demo")
+    finally:
+        await database.close()
+
+
+def _wait(client: httpx.Client, process: "subprocess.Popen[bytes]") -> None:
+    until = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < until:
+        try:
+            if client.get("/readyz").is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise SetupError("the demonstration's server did not start")

@@ -1,0 +1,49 @@
+"""`quickstudy import`"""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from app.commands.terminal import console
+from app.database import upgrade
+from app.importing import CHUNK, import_chunk
+from app.keys import DEFAULT_TENANT
+from app.service import running
+from app.settings import Settings
+from app.transactions import DatasetSpec
+
+if TYPE_CHECKING:
+    from app.training.history import History
+
+
+def import_history(
+    file: Annotated[Path, typer.Argument(help="Transactions, CSV or Parquet.")],
+    spec: Annotated[str, typer.Option(help="TOML file, or the name of a built-in spec.")],
+    tenant: Annotated[str, typer.Option(help="Whose data it is.")] = DEFAULT_TENANT,
+) -> None:
+    """Bring a history into the database; run it again to continue where it was interrupted."""
+    # Reading files takes libraries that serving does without.
+    from app.training.history import History
+
+    history = History(file, DatasetSpec.load(spec))
+    upgrade(Settings().database_url)
+    asyncio.run(_import(history, tenant))
+    console.print(f"{len(history):,} transactions of {file} are in the database.")
+
+
+async def _import(history: "History", tenant: str) -> None:
+    columns = (
+        TextColumn("Importing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    async with running(Settings()) as service:
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task("import", total=len(history))
+            for chunk in history.chunks(CHUNK):
+                await import_chunk(service.database, service.pipeline, tenant, chunk)
+                progress.advance(task, len(chunk))

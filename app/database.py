@@ -1,0 +1,221 @@
+"""One database, SQLite or PostgreSQL: connections, transactions, schema revision.
+
+Statements live in `app.store` and `app.keys`; here is only what differs between the two.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.errors import DatabaseUnavailable, SetupError
+
+logger = logging.getLogger("quickstudy")
+Answer = TypeVar("Answer")
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+
+DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+# Milliseconds. A statement of a batch takes a few; a lock is held for one batch.
+PG_LIMITS = {"lock_timeout": "5000", "statement_timeout": "10000"}
+# Else two statements could see an account's revision and the labels of the next one.
+SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+SQLITE_BUSY_MS = 10_000
+CONNECT_SECONDS = 5
+# deadlock_detected, serialization_failure, lock_not_available
+RETRYABLE = frozenset({"40P01", "40001", "55P03"})
+
+# Each time another replica's batch has got through, so that this one's turn comes.
+ATTEMPTS = 10
+
+
+class Raced(Exception):
+    """Another writer came first: the transaction is to be run again from its start."""
+
+
+class Database:
+    """The connections of one process. `write` and `read` each hold one transaction."""
+
+    def __init__(self, url: str) -> None:
+        self.url = with_driver(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = create_engine(self.url)
+        # SQLite has one writer and makes the others poll; in-process writers queue fairly instead.
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that is committed when the block ends.
+
+        Raises Raced when it lost against another writer, DatabaseUnavailable when the
+        database cannot be reached or does not answer in time.
+        """
+        turn: AbstractAsyncContextManager[Any] = self._turn if self.is_sqlite else nullcontext()
+        async with turn:
+            with _translated():
+                async with self.engine.begin() as connection:
+                    yield connection
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that sees one state of the database, and waits for no writer."""
+        options = {"reads_only": True} if self.is_sqlite else SNAPSHOT
+        with _translated():
+            async with self.engine.connect() as connection:
+                await connection.execution_options(**options)
+                yield connection
+
+    async def run(self, work: Callable[[AsyncConnection], Awaitable[Answer]]) -> Answer:
+        """`work` in a transaction, committed when this returns; run again when it was raced.
+
+        Raises DatabaseUnavailable like `write`, or when it is raced again and again.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                async with self.write() as connection:
+                    return await work(connection)
+            except Raced:
+                logger.info("another writer came first: once more")
+        raise DatabaseUnavailable("Too many writers at once: nothing was stored.")
+
+    async def check_revision(self) -> None:
+        """Raises SetupError where the schema is not the one this version was written for."""
+        async with self.read() as connection:
+            found = await connection.run_sync(_current_revision)
+        wanted = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+        if found != wanted:
+            raise SetupError(
+                f"the database is at schema revision {found or 'none'}, this version needs "
+                f"{wanted}: run `quickstudy db upgrade` with the version that is to serve"
+            )
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+class _translated:
+    """Driver errors as the two that callers tell apart; anything else passes through."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, IntegrityError):
+            raise Raced from error
+        if isinstance(error, DBAPIError):
+            state = getattr(error.orig, "sqlstate", None)
+            if state in RETRYABLE:
+                raise Raced from error
+            if _is_about_the_connection(error, state):
+                raise DatabaseUnavailable from error
+        elif isinstance(error, OSError | PoolTimeout | TimeoutError):
+            raise DatabaseUnavailable from error
+
+
+def _is_about_the_connection(error: DBAPIError, state: str | None) -> bool:
+    # Classes 08 connection, 53 resources, 57 operator intervention (also statement_timeout);
+    # asyncpg's own interface errors have no state, and SQLite says "locked" in words.
+    if state is not None:
+        return state[:2] in {"08", "53", "57"}
+    return error.connection_invalidated or "locked" in str(error.orig) or "clos" in str(error.orig)
+
+
+def with_driver(url: str) -> URL:
+    """`sqlite:///file` or `postgresql://…` with the asynchronous driver that is installed.
+
+    Raises SetupError for anything else.
+    """
+    try:
+        parsed = make_url(url)
+        driver = DRIVERS[parsed.get_backend_name()]
+    except (ArgumentError, KeyError, ValueError):
+        raise SetupError(
+            "the database URL must begin with sqlite:/// or postgresql://, as in "
+            "sqlite:///quickstudy.db or postgresql://user@host/quickstudy"
+        ) from None
+    if driver == DRIVERS["sqlite"] and parsed.database in (None, "", ":memory:"):
+        raise SetupError("a SQLite database needs a file, as in sqlite:///quickstudy.db")
+    return parsed.set(drivername=driver)
+
+
+def create_engine(url: URL, pg_limits: dict[str, str] = PG_LIMITS) -> AsyncEngine:
+    """The engine, with durable commits and explicit transactions on both databases."""
+    if url.get_backend_name() == "postgresql":
+        server = {"application_name": "quickstudy", "jit": "off", **pg_limits}
+        return create_async_engine(
+            url, connect_args={"timeout": CONNECT_SECONDS, "server_settings": server}
+        )
+    engine = create_async_engine(url)
+    event.listen(engine.sync_engine, "connect", _configure_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(dbapi_connection: Any, _: object) -> None:
+    # The driver would begin transactions late and as readers; _begin_sqlite does it instead.
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    for pragma in (
+        f"busy_timeout={SQLITE_BUSY_MS}",
+        "journal_mode=WAL",
+        # NORMAL may lose the last commits when the power goes.
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A reader that turns writer can fail at once with "locked", whatever the timeout.
+    reads = connection.get_execution_options().get("reads_only", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _current_revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def migration_config(url: str) -> Config:
+    """Alembic's configuration for this database."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = url
+    return config
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the schema up to `revision`; makes the SQLite file where there is none.
+
+    Raises SetupError when the database is newer than this version, or out of reach.
+    """
+    _migrate(url, command.upgrade, revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take the schema back to `revision` ("base" empties the database)."""
+    _migrate(url, command.downgrade, revision)
+
+
+def _migrate(url: str, direction: Any, revision: str) -> None:
+    try:
+        direction(migration_config(url), revision)
+    except CommandError as error:
+        raise SetupError(
+            f"the database's schema revision is unknown to this version, which is older: {error}"
+        ) from error
+    except (DBAPIError, OSError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise SetupError(f"the database cannot be migrated: {reason}") from error

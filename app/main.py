@@ -1,0 +1,52 @@
+"""The ASGI application: `uvicorn --factory app.main:create_app`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from app import __version__
+from app.api import accounts, health, transactions
+from app.api.limits import BodyLimit
+from app.errors import PROBLEM_SCHEMA, install
+from app.metrics import RequestMetrics
+from app.service import running
+from app.settings import Settings
+
+DESCRIPTION = "Fraud scores that learn each account from a handful of labels."
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application on these settings, by default those of the environment."""
+    chosen = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(chosen) as service:
+            app.state.service = service
+            yield
+
+    app = Quickstudy(
+        title="Quickstudy", version=__version__, description=DESCRIPTION, lifespan=lifespan
+    )
+    install(app)
+    app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
+    app.add_middleware(RequestMetrics)
+    for resource in (transactions, accounts, health):
+        app.include_router(resource.router)
+    return app
+
+
+class Quickstudy(FastAPI):
+    """FastAPI, with an OpenAPI document that tells how errors really look."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            schemas = super().openapi()["components"]["schemas"]
+            schemas["Problem"] = PROBLEM_SCHEMA
+            # FastAPI's own error bodies, which no route answers with.
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(unused, None)
+        assert self.openapi_schema is not None
+        return self.openapi_schema

@@ -1,0 +1,309 @@
+"""The way of a batch: load → features → adapters → network → save, in one database transaction.
+
+Axes: N transactions, F features, K labels of one account.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import metrics, store
+from app.adaptation import Support
+from app.content import content_of, digest_of
+from app.database import Database
+from app.errors import Problem, TransactionConflict
+from app.features import Features, Memory, MerchantLabels
+from app.rows import Account, Merchant, Scored, StoredLabel, SupportRow
+from app.scoring import AdapterKey, Decision, Scorer
+from app.states import Ints, States
+from app.times import now_us
+from app.transactions import Transaction, TransactionColumns, columns_of
+
+# Of an account before its first label: no copy, the base scores it.
+BASE_REVISION = 0
+
+
+class Posted(NamedTuple):
+    """A transaction, and whose it is."""
+
+    tenant: str
+    transaction: Transaction
+
+
+class Entry(NamedTuple):
+    """A transaction with its canonical text."""
+
+    transaction: Transaction
+    content: str
+    digest: bytes
+
+
+class Loaded(NamedTuple):
+    """New transactions of one tenant, and what is remembered of their accounts and merchants."""
+
+    entries: Sequence[Entry]
+    columns: TransactionColumns
+    accounts: list[Account]
+    merchants: list[Merchant]
+    labels: list[StoredLabel]
+
+
+class Result(NamedTuple):
+    """What scoring made of them."""
+
+    features_NF: Features
+    decisions: list[Decision]
+    memory: Memory
+
+
+class Pipeline:
+    """Scores batches with the one scorer of the process, in a worker thread."""
+
+    def __init__(self, database: Database, scorer: Scorer) -> None:
+        self._database = database
+        self.scorer = scorer
+        # From asking the bank what it lacks to scoring with it, nobody else may evict a copy.
+        self._bank = asyncio.Lock()
+
+    async def score(self, batch: Sequence[Posted]) -> list[Scored | Problem]:
+        """An answer for each, committed: its score, or why there is none.
+
+        A transaction that is stored already, with the same content, has its stored score.
+        Raises DatabaseUnavailable when nothing could be stored.
+        """
+
+        async def work(connection: AsyncConnection) -> list[Scored | Problem]:
+            answers: dict[int, Scored | Problem] = {}
+            for tenant in sorted({posted.tenant for posted in batch}):
+                rows = [row for row, posted in enumerate(batch) if posted.tenant == tenant]
+                mine = [batch[row].transaction for row in rows]
+                scored = await self.score_of(connection, tenant, mine)
+                answers.update(zip(rows, scored, strict=True))
+            return [answers[row] for row in range(len(batch))]
+
+        return await self._database.run(work)
+
+    async def score_of(
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        transactions: Sequence[Transaction],
+        adapted: bool = True,
+    ) -> list[Scored | Problem]:
+        """The same for one tenant, inside the caller's database transaction.
+
+        History is not `adapted`: nobody asks for its scores, and the base gives them.
+        """
+        entries = [_entry(transaction) for transaction in transactions]
+        first = {entry.transaction.transaction_id: entry for entry in reversed(entries)}
+        known = await store.scored(connection, tenant, first)
+        new = [entry for key, entry in first.items() if key not in known]
+        if new:
+            rows = await self._score_new(connection, tenant, new, adapted)
+            known |= {row.transaction_id: row for row in rows}
+        return [_answer(entry, known[entry.transaction.transaction_id]) for entry in entries]
+
+    async def compare(
+        self,
+        copies: Mapping[AdapterKey, Support],
+        features_NF: Features,
+        time_us_N: Ints,
+        keys: Sequence[AdapterKey],
+    ) -> list[list[Decision]]:
+        """The decisions on N rows by the copy of each of `keys`.
+
+        Only for committed revisions: a copy stays in the bank under its revision.
+        """
+
+        def work() -> list[list[Decision]]:
+            missing = {key: copies[key] for key in self.scorer.missing(list(copies))}
+            self._adapt(missing)
+            rows = len(features_NF)
+            return [self.scorer.score(features_NF, time_us_N, [key] * rows) for key in keys]
+
+        async with self._bank:
+            return await asyncio.to_thread(work)
+
+    async def _score_new(
+        self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry], adapted: bool
+    ) -> list[Scored]:
+        loaded = await self._load(connection, tenant, entries)
+        keys_G = [
+            adapter_key(account) if adapted else base_key(account) for account in loaded.accounts
+        ]
+        async with self._bank:
+            supports = await self._missing_supports(connection, tenant, keys_G)
+            result = await asyncio.to_thread(self._process, loaded, keys_G, supports)
+        rows = self._rows(tenant, loaded, result)
+        await _save(connection, loaded, result.memory, rows)
+        for row in rows:
+            metrics.scored_transactions.labels(row.used, row.outcome).inc()
+        return rows
+
+    async def _load(
+        self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry]
+    ) -> Loaded:
+        transactions = [entry.transaction for entry in entries]
+        columns, account_ids, merchant_ids = columns_of(self.scorer.spec, transactions)
+        accounts = await store.lock_accounts(connection, tenant, account_ids)
+        merchants = await store.lock_merchants(connection, tenant, merchant_ids)
+        labels = await store.maturing_labels(connection, tenant, _newest_us(transactions))
+        return Loaded(
+            entries,
+            columns,
+            [accounts[key] for key in account_ids],
+            [merchants[key] for key in merchant_ids],
+            labels,
+        )
+
+    async def _missing_supports(
+        self, connection: AsyncConnection, tenant: str, keys: Iterable[AdapterKey]
+    ) -> dict[AdapterKey, Support]:
+        copies = [key for key in keys if key.revision != BASE_REVISION]
+        missing = {key.account_id: key for key in self.scorer.missing(copies)}
+        rows = await store.supports(connection, tenant, missing)
+        return {key: self.support(rows[account_id]) for account_id, key in missing.items()}
+
+    def _process(
+        self,
+        loaded: Loaded,
+        keys_G: Sequence[AdapterKey],
+        supports: Mapping[AdapterKey, Support],
+    ) -> Result:
+        features = self.scorer.features
+        accounts, merchants = loaded.accounts, loaded.merchants
+        memory = Memory(
+            States.from_bytes([row.state for row in accounts], features.account_sums),
+            States.from_bytes([row.state for row in merchants], features.merchant_sums),
+            States.from_bytes([row.label_state for row in merchants], features.confirmed_sums),
+        )
+        labels = _merchant_labels(merchants, loaded.labels)
+        features_NF = features.compute(loaded.columns, memory, labels)
+        self._adapt(supports)
+        keys = [keys_G[account] for account in loaded.columns.account_N]
+        decisions = self.scorer.score(features_NF, loaded.columns.time_us_N, keys)
+        return Result(features_NF, decisions, features.remember(loaded.columns, memory, labels))
+
+    def _adapt(self, supports: Mapping[AdapterKey, Support]) -> None:
+        if supports:
+            self.scorer.adapt(supports)
+            metrics.adaptations.inc(len(supports))
+
+    def support(self, rows: Sequence[SupportRow]) -> Support:
+        """The labels of an account, newest first, as the scorer takes them."""
+        return Support(
+            self.matrix(row.features for row in rows),
+            np.array([row.occurred_at_us for row in rows], np.int64),
+            np.array([row.is_fraud for row in rows], np.bool_),
+        )
+
+    def matrix(self, features: Iterable[bytes]) -> Features:
+        """Stored feature vectors as rows: [N, F]."""
+        rows_NF = np.frombuffer(b"".join(features), "<f4").astype(np.float32)
+        return rows_NF.reshape(-1, len(self.scorer.features.names))
+
+    def _rows(self, tenant: str, loaded: Loaded, result: Result) -> list[Scored]:
+        evaluated_at_us = now_us()
+        rows = []
+        for n, (transaction, content, digest) in enumerate(loaded.entries):
+            decision = result.decisions[n]
+            rows.append(
+                Scored(
+                    tenant=tenant,
+                    transaction_id=transaction.transaction_id,
+                    account_id=transaction.account_id,
+                    merchant_id=transaction.merchant_id,
+                    occurred_at_us=transaction.occurred_at_us,
+                    content=content,
+                    content_digest=digest,
+                    features=store.float32_row(result.features_NF[n]),
+                    features_digest=self.scorer.features.digest,
+                    probability=decision.probability,
+                    risk_score=decision.risk_score,
+                    risk_level=decision.risk_level,
+                    outcome=decision.outcome,
+                    used=decision.used,
+                    labels=decision.labels,
+                    revision=loaded.accounts[loaded.columns.account_N[n]].revision,
+                    model=self.scorer.model,
+                    evaluated_at_us=evaluated_at_us,
+                )
+            )
+        return rows
+
+
+def adapter_key(account: Account) -> AdapterKey:
+    """The copy that scores this account: the base where no label is left."""
+    if not account.has_labels:
+        return base_key(account)
+    return AdapterKey(account.tenant, account.account_id, account.revision)
+
+
+def base_key(account: Account) -> AdapterKey:
+    return AdapterKey(account.tenant, account.account_id, BASE_REVISION)
+
+
+def _entry(transaction: Transaction) -> Entry:
+    content = content_of(transaction)
+    return Entry(transaction, content, digest_of(content))
+
+
+def _answer(entry: Entry, row: Scored) -> Scored | Problem:
+    if row.content_digest == entry.digest:
+        return row
+    return TransactionConflict(
+        f"Transaction {row.transaction_id!r} is stored with other content; "
+        "a change needs a transaction id of its own."
+    )
+
+
+def _newest_us(transactions: Iterable[Transaction]) -> dict[str, int]:
+    """The newest time at which each merchant is asked about."""
+    newest: dict[str, int] = {}
+    for one in transactions:
+        if one.merchant_id is not None:
+            newest[one.merchant_id] = max(
+                one.occurred_at_us, newest.get(one.merchant_id, one.occurred_at_us)
+            )
+    return newest
+
+
+def _merchant_labels(
+    merchants: Sequence[Merchant], labels: Sequence[StoredLabel]
+) -> MerchantLabels:
+    position = {merchant.merchant_id: g for g, merchant in enumerate(merchants)}
+    size = len(labels)
+    return MerchantLabels(
+        np.fromiter((position[one.merchant_id or ""] for one in labels), np.int64, size),
+        np.fromiter((one.matures_at_us for one in labels), np.int64, size),
+        np.fromiter((one.is_fraud for one in labels), np.float64, size),
+    )
+
+
+async def _save(
+    connection: AsyncConnection, loaded: Loaded, memory: Memory, rows: Sequence[Scored]
+) -> None:
+    counts_G = np.bincount(loaded.columns.account_N, minlength=len(loaded.accounts)).tolist()
+    await store.save_accounts(
+        connection,
+        [
+            row._replace(
+                transactions=row.transactions + counts_G[g], state=memory.accounts.to_bytes(g)
+            )
+            for g, row in enumerate(loaded.accounts)
+        ],
+    )
+    await store.save_merchants(
+        connection,
+        [
+            row._replace(
+                state=memory.merchants.to_bytes(g), label_state=memory.confirmed.to_bytes(g)
+            )
+            for g, row in enumerate(loaded.merchants)
+        ],
+    )
+    await store.mark_folded(connection, loaded.labels)
+    await store.save_scored(connection, rows)

@@ -1,0 +1,67 @@
+"""All the parts of a running service, put together."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from app import metrics, store
+from app.batching import Batcher
+from app.checkpoint import Checkpoint
+from app.database import Database
+from app.errors import Problem, SetupError
+from app.keys import Authenticator
+from app.labelling import Labelling
+from app.pipeline import Pipeline, Posted
+from app.rows import Scored
+from app.scoring import Scorer
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the routes need."""
+
+    database: Database
+    scorer: Scorer
+    pipeline: Pipeline
+    batcher: Batcher[Posted, Scored | Problem]
+    labelling: Labelling
+    authenticator: Authenticator
+
+    async def score(self, posted: Sequence[Posted]) -> Sequence[Scored | Problem]:
+        """Score in the next batch, beside whoever else is waiting."""
+        return await self.batcher.submit(posted)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Service]:
+    """A service on the settings' database and checkpoint; raises SetupError or ValueError."""
+    database = Database(settings.database_url)
+    try:
+        await database.check_revision()
+        scorer = load_scorer(settings)
+        await check_features(database, scorer)
+        pipeline = Pipeline(database, scorer)
+        labelling = Labelling(database, pipeline)
+        async with Batcher(pipeline.score, metrics.batch_size.observe) as batcher:
+            authenticator = Authenticator(database)
+            yield Service(database, scorer, pipeline, batcher, labelling, authenticator)
+    finally:
+        await database.close()
+
+
+def load_scorer(settings: Settings) -> Scorer:
+    """The checkpoint of the settings, ready to score; raises ValueError with a sentence."""
+    return Scorer(Checkpoint.load(settings.model), settings.device, settings.bank_bytes)
+
+
+async def check_features(database: Database, scorer: Scorer) -> None:
+    """Raises SetupError where the stored states belong to other features than the checkpoint's."""
+    async with database.read() as connection:
+        stored = await store.any_features_digest(connection)
+    if stored not in (None, scorer.features.digest):
+        raise SetupError(
+            f"the database holds features of definition {stored}, the checkpoint has "
+            f"{scorer.features.digest}: serve it with a checkpoint of those features, or import "
+            "the history into a new database"
+        )

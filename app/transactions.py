@@ -1,0 +1,236 @@
+"""A transaction, many of them as columns, and the spec that says where a file keeps each part.
+
+Axes in array names: N transactions, C categorical fields, M numeric attributes.
+Times are int64 microseconds since the epoch, UTC.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Self
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+SECOND_US = 1_000_000
+HOUR_US = 3600 * SECOND_US
+DAY_US = 24 * HOUR_US
+
+MISSING = 0
+NO_MERCHANT = -1
+# Codes travel in float32 feature vectors, which hold whole numbers exactly up to 2**24.
+CATEGORY_CODES = 2**24 - 1
+
+# Categorical fields that the API names itself; any other comes from `attributes`.
+STANDARD_FIELDS = ("merchant_category", "channel", "country", "currency")
+
+AttributeValue = str | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One payment, as it was posted."""
+
+    transaction_id: str
+    account_id: str
+    occurred_at_us: int
+    amount: Decimal
+    currency: str
+    merchant_id: str | None = None
+    merchant_category: str | None = None
+    channel: str | None = None
+    country: str | None = None
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionColumns:
+    """N transactions as columns, in any order.
+
+    `account_N` and `merchant_N` are positions in the caller's own lists of accounts and
+    merchants (`NO_MERCHANT` where there is none); `categorical_NC` holds `category_code`s
+    (`MISSING` where there is none); `numeric_NM` is NaN where an attribute is missing.
+    """
+
+    account_N: NDArray[np.int64]
+    merchant_N: NDArray[np.int64]
+    time_us_N: NDArray[np.int64]
+    amount_N: NDArray[np.float64]
+    categorical_NC: NDArray[np.int64]
+    numeric_NM: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.time_us_N)
+
+    def take(self, rows: NDArray[Any]) -> Self:
+        """The given rows (positions or a mask), with the same account and merchant codes."""
+        return type(self)(*(getattr(self, name)[rows] for name in self.__slots__))
+
+
+def category_code(name: str, value: str) -> int:
+    """A stable code in 1 .. CATEGORY_CODES for a value of the categorical field `name`."""
+    return crc32(value.encode(), crc32(name.encode())) % CATEGORY_CODES + 1
+
+
+def category_text(value: AttributeValue) -> str:
+    """How a value of any JSON or file type is spelled before it is hashed: 3, 3.0 and "3" agree."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+class Columns(BaseModel):
+    """Which column of the file holds what; only these four are required."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    transaction: str
+    account: str
+    time: str
+    amount: str
+    currency: str | None = None
+    merchant: str | None = None
+    label: str | None = None
+    fraud_kind: str | None = None
+
+
+class LabelDelay(BaseModel):
+    """How long after a transaction its label is known: the same for all, or by row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    delay_days: Annotated[float, Field(ge=0, le=3650)] = 0.0
+    delay_column: str | None = None
+
+    @property
+    def delay_us(self) -> int:
+        return round(self.delay_days * DAY_US)
+
+
+class Backtest(BaseModel):
+    """Time-ordered folds; without `test_starts` they are derived from the file's time span.
+
+    Protocol A trains on the last `train_days` whose labels are known, protocol B (with feedback)
+    on the `feedback_train_days` before the test; without them, on all that came before.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    test_starts: tuple[str, ...] = ()
+    train_days: Annotated[float, Field(gt=0)] | None = None
+    feedback_train_days: Annotated[float, Field(gt=0)] | None = None
+    test_days: Annotated[float, Field(gt=0)] | None = None
+    unseen_share: Annotated[float, Field(gt=0, lt=1)] = 0.35
+
+
+class DatasetSpec(BaseModel):
+    """What a transactions file means: read from TOML, carried by the checkpoint."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    columns: Columns
+    label: LabelDelay = LabelDelay()
+    categorical: dict[str, str] = {}
+    numeric: dict[str, str] = {}
+    backtest: Backtest = Backtest()
+
+    @model_validator(mode="after")
+    def _one_meaning_per_name(self) -> Self:
+        if both := sorted(set(self.categorical) & set(self.numeric)):
+            raise ValueError(f"{both[0]!r} is both categorical and numeric")
+        if reserved := sorted({"merchant_id", *STANDARD_FIELDS} & set(self.numeric)):
+            raise ValueError(f"{reserved[0]!r} is a categorical field and cannot be numeric")
+        if "merchant_id" in self.categorical:
+            raise ValueError("merchant_id is named under [columns] as merchant")
+        return self
+
+    @cached_property
+    def categorical_names(self) -> tuple[str, ...]:
+        """The categorical fields in the order of `categorical_NC`."""
+        merchant = ("merchant_id",) if self.columns.merchant else ()
+        return (*merchant, *sorted(self.categorical))
+
+    @cached_property
+    def numeric_names(self) -> tuple[str, ...]:
+        """The numeric attributes in the order of `numeric_NM`."""
+        return tuple(sorted(self.numeric))
+
+    @classmethod
+    def load(cls, path_or_name: str | Path) -> Self:
+        """Read a spec from a TOML file, or one of the built-in specs by its name.
+
+        Raises ValueError with one sentence when it is absent or says something unknown.
+        """
+        path = Path(path_or_name)
+        built_in = files("app") / "specs" / f"{path_or_name}.toml"
+        try:
+            text = (path if path.suffix == ".toml" else built_in).read_text()
+            return cls.model_validate(tomllib.loads(text))
+        except FileNotFoundError:
+            known = ", ".join(built_in_specs())
+            raise ValueError(
+                f"spec {path_or_name}: no such file, and the built-in specs are: {known}"
+            ) from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ValueError(f"spec {path_or_name}: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ValueError(f"spec {path_or_name}: {where or 'spec'}: {first['msg']}") from None
+
+
+def built_in_specs() -> list[str]:
+    """The names that `DatasetSpec.load` knows without a file."""
+    specs = (files("app") / "specs").iterdir()
+    return sorted(spec.name[:-5] for spec in specs if spec.name.endswith(".toml"))
+
+
+def columns_of(
+    spec: DatasetSpec, transactions: Sequence[Transaction]
+) -> tuple[TransactionColumns, list[str], list[str]]:
+    """The columns of `transactions`, with the accounts and the merchants their codes point at."""
+    accounts = _positions(one.account_id for one in transactions)
+    merchants = _positions(one.merchant_id for one in transactions if one.merchant_id is not None)
+    codes = [[_code(one, name) for name in spec.categorical_names] for one in transactions]
+    numbers = [[_number(one, name) for name in spec.numeric_names] for one in transactions]
+    size = len(transactions)
+    columns = TransactionColumns(
+        np.array([accounts[one.account_id] for one in transactions], np.int64),
+        np.array(
+            [
+                NO_MERCHANT if one.merchant_id is None else merchants[one.merchant_id]
+                for one in transactions
+            ],
+            np.int64,
+        ),
+        np.array([one.occurred_at_us for one in transactions], np.int64),
+        np.array([float(one.amount) for one in transactions], np.float64),
+        np.array(codes, np.int64).reshape(size, len(spec.categorical_names)),
+        np.array(numbers, np.float64).reshape(size, len(spec.numeric_names)),
+    )
+    return columns, list(accounts), list(merchants)
+
+
+def _positions(keys: Iterable[str]) -> dict[str, int]:
+    return {key: position for position, key in enumerate(dict.fromkeys(keys))}
+
+
+def _code(transaction: Transaction, name: str) -> int:
+    is_field = name == "merchant_id" or name in STANDARD_FIELDS
+    value = getattr(transaction, name) if is_field else transaction.attributes.get(name)
+    return MISSING if value is None else category_code(name, category_text(value))
+
+
+def _number(transaction: Transaction, name: str) -> float:
+    value = transaction.attributes.get(name)
+    # An attribute of the wrong kind says nothing, like an absent one.
+    return float(value) if isinstance(value, int | float) else float("nan")

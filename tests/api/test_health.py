@@ -1,0 +1,100 @@
+"""Alive, ready, measured, described; and what is said when something breaks."""
+
+import json
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from app.database import Database
+from app.errors import BY_STATUS, Problem
+from tests.api.requests import label, posted, problem_of
+
+pytestmark = pytest.mark.anyio
+
+
+def app_of(client: httpx.AsyncClient) -> FastAPI:
+    return client._transport.app  # type: ignore[attr-defined,no-any-return]
+
+
+async def test_no_key_is_asked_for(client: httpx.AsyncClient) -> None:
+    for path in ("/livez", "/readyz", "/metrics", "/openapi.json", "/docs"):
+        assert (await client.get(path, headers={"Authorization": ""})).status_code == 200
+
+
+async def test_readiness_names_the_model(client: httpx.AsyncClient) -> None:
+    score = (await client.post("/v1/transactions", json=posted())).json()
+    assert (await client.get("/readyz")).json() == {"status": "ok", "model": score["model"]}
+
+
+async def test_a_database_of_another_schema_is_alive_but_not_ready(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    async with database.write() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert (await client.get("/livez")).status_code == 200
+    refused = await client.get("/readyz")
+    assert problem_of(refused) == (503, "unavailable")
+    assert refused.headers["retry-after"] == "1"
+
+
+async def test_liveness_never_asks_the_database(client: httpx.AsyncClient) -> None:
+    service = app_of(client).state.service
+    app_of(client).state.service = None
+    try:
+        assert (await client.get("/livez")).json() == {"status": "ok"}
+    finally:
+        app_of(client).state.service = service
+
+
+async def test_metrics_count_requests_by_route_and_never_name_an_id(
+    client: httpx.AsyncClient,
+) -> None:
+    canary = "canary-account"
+    await client.post("/v1/transactions", json=posted("canary-id", account_id=canary))
+    labels = {"labels": [label("canary-id")]}
+    await client.post(f"/v1/accounts/{canary}/labels", json=labels)
+    await client.get("/v1/canary-path")
+    exposition = (await client.get("/metrics")).text
+    assert 'method="POST",route="/v1/transactions",status="200"' in exposition
+    assert 'route="/v1/accounts/{account_id:path}/labels"' in exposition
+    assert 'route="unmatched",status="404"' in exposition
+    assert "quickstudy_batch_size_bucket" in exposition
+    assert "quickstudy_adaptations_total" in exposition
+    assert "canary" not in exposition
+
+
+async def test_an_unexpected_error_tells_the_caller_nothing(client: httpx.AsyncClient) -> None:
+    app_of(client).state.service.labelling._pipeline = None  # a fault that nobody foresaw
+    refused = await client.post("/v1/accounts/alice/adapt")
+    assert problem_of(refused)[0] == 404
+    await client.post("/v1/transactions", json=posted())
+    refused = await client.post("/v1/accounts/alice/adapt")
+    assert problem_of(refused) == (500, "internal_error")
+    assert "NoneType" not in refused.text
+
+
+async def test_openapi_describes_errors_as_they_are(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    text = json.dumps(document)
+    assert "HTTPValidationError" not in text
+    assert document["components"]["securitySchemes"]["API key"]["scheme"] == "bearer"
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if not path.startswith("/v1"):
+                continue
+            assert operation["security"] == [{"API key": []}]
+            assert {"401", "422", "503"} <= set(operation["responses"])
+            for status, response in operation["responses"].items():
+                kinds = {"application/json"} if status == "200" else {"application/problem+json"}
+                assert set(response["content"]) == kinds, (path, status)
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    def below(kind: type[Problem]) -> list[type[Problem]]:
+        return [kind, *(one for child in kind.__subclasses__() for one in below(child))]
+
+    kinds = [kind for kind in below(Problem) if kind is not Problem]
+    assert len({kind.code for kind in kinds}) == len(kinds)
+    assert all(kind.status == status for status, kind in BY_STATUS.items())

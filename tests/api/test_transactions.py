@@ -1,0 +1,279 @@
+"""Transactions over HTTP: scored, scored once, refused, and read back."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from app.database import Database
+from tests.api.requests import posted, problem_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_transaction_is_scored(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/transactions", json=posted())
+    assert answer.status_code == 200
+    score = answer.json()
+    assert (score["transaction_id"], score["account_id"]) == ("t-1", "alice")
+    assert 0 < score["probability"] < 1
+    assert 0 <= score["risk_score"] <= 100
+    assert score["risk_level"] in {"low", "medium", "high", "critical"}
+    assert score["outcome"] in {"approve", "review", "decline"}
+    assert score["adaptation"] == {"used": "base", "labels": 0, "revision": 0}
+    assert score["model"].startswith("tiny@")
+
+
+async def test_a_score_is_committed_before_it_is_answered(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    score = (await client.post("/v1/transactions", json=posted())).json()
+    async with database.read() as connection:
+        row = (await connection.execute(text("SELECT * FROM transactions"))).one()
+    assert (row.tenant, row.transaction_id) == ("default", "t-1")
+    assert (row.probability, row.risk_score) == (score["probability"], score["risk_score"])
+
+
+async def test_a_score_depends_on_the_transaction_and_on_the_accounts_history(
+    client: httpx.AsyncClient,
+) -> None:
+    async def probability(**changes: Any) -> float:
+        body = posted(f"t-{json.dumps(changes)}", **changes)
+        return (await client.post("/v1/transactions", json=body)).json()["probability"]
+
+    first = await probability()
+    assert await probability(amount=7) != first
+    # One instant sees nothing of itself; the next day sees both.
+    assert await probability(attributes={"device_age_days": 3.0}) == first
+    assert await probability(occurred_at="2026-02-01T12:00:00Z") != first
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        {},
+        {"amount": "412.00"},
+        {"amount": 412},
+        {"occurred_at": "2026-01-31T13:00:00.000+01:00"},
+        {"attributes": {"device_age_days": 3.0}},
+    ],
+    ids=str,
+)
+async def test_the_same_content_again_has_the_stored_score_byte_for_byte(
+    client: httpx.AsyncClient, spelling: dict[str, Any]
+) -> None:
+    first = await client.post("/v1/transactions", json=posted())
+    again = await client.post("/v1/transactions", json=posted(**spelling))
+    assert again.status_code == 200
+    assert again.content == first.content
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"amount": 412.01},
+        {"account_id": "bob"},
+        {"occurred_at": "2026-01-31T12:00:00.000001Z"},
+        {"merchant_id": None},
+        {"attributes": {"device_age_days": "3"}},
+        {"attributes": {}},
+    ],
+    ids=str,
+)
+async def test_other_content_under_the_same_id_is_a_conflict_and_changes_nothing(
+    client: httpx.AsyncClient, change: dict[str, Any]
+) -> None:
+    first = await client.post("/v1/transactions", json=posted())
+    refused = await client.post("/v1/transactions", json=posted(**change))
+    assert problem_of(refused) == (409, "transaction_conflict")
+    assert (await client.post("/v1/transactions", json=posted())).content == first.content
+    assert problem_of(await client.get("/v1/accounts/bob")) == (404, "account_not_found")
+
+
+async def test_the_same_transaction_from_many_at_once_is_stored_once(
+    client: httpx.AsyncClient,
+) -> None:
+    posts = [client.post("/v1/transactions", json=posted(f"t-{n % 5}")) for n in range(50)]
+    answers = await asyncio.gather(*posts)
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 5
+    assert (await client.get("/v1/accounts/alice")).json()["transactions"] == 5
+
+
+async def test_a_batch_is_answered_in_its_order(client: httpx.AsyncClient) -> None:
+    bodies = [posted(f"t-{n}", account_id=f"a-{n % 7}", amount=n) for n in range(50)]
+    answer = await client.post("/v1/transactions/batch", json={"transactions": bodies})
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert [one["transaction_id"] for one in results] == [one["transaction_id"] for one in bodies]
+    alone = await client.post("/v1/transactions", json=bodies[17])
+    assert alone.json() == results[17]
+
+
+async def test_an_item_of_a_batch_that_conflicts_leaves_its_neighbours_their_scores(
+    client: httpx.AsyncClient,
+) -> None:
+    stored = (await client.post("/v1/transactions", json=posted("t-2"))).json()
+    bodies = [posted("t-1"), posted("t-2", amount=1), posted("t-2"), posted("t-1", amount=2)]
+    bodies.append(posted("t-1"))
+    answer = await client.post("/v1/transactions/batch", json={"transactions": bodies})
+    first, taken, same, differs, again = answer.json()["results"]
+    assert first == again
+    assert same == stored
+    assert taken["transaction_id"] == "t-2"
+    assert {taken["error"]["code"], differs["error"]["code"]} == {"transaction_conflict"}
+    assert "probability" not in taken
+
+
+async def test_a_batch_with_one_invalid_item_is_refused_whole_and_says_which(
+    client: httpx.AsyncClient,
+) -> None:
+    bodies = [posted("t-1"), posted("t-2", amount=-1)]
+    refused = await client.post("/v1/transactions/batch", json={"transactions": bodies})
+    assert problem_of(refused) == (422, "validation_failed")
+    assert refused.json()["errors"][0]["field"] == "transactions[1].amount"
+    assert problem_of(await client.get("/v1/transactions/t-1"))[0] == 404
+
+
+@pytest.mark.parametrize("size", [0, 1001])
+async def test_a_batch_has_one_to_a_thousand_items(client: httpx.AsyncClient, size: int) -> None:
+    bodies = [posted(f"t-{n}") for n in range(size)]
+    refused = await client.post("/v1/transactions/batch", json={"transactions": bodies})
+    assert problem_of(refused) == (422, "validation_failed")
+
+
+async def test_a_transaction_is_read_back_as_posted_with_its_score(
+    client: httpx.AsyncClient,
+) -> None:
+    body = posted("a/b?c#ü %2F", amount="0.10", occurred_at="2026-01-31T13:00:00+01:00")
+    score = (await client.post("/v1/transactions", json=body)).json()
+    answer = await client.get("/v1/transactions/a%2Fb%3Fc%23%C3%BC%20%252F")
+    assert answer.json() == {
+        **body,
+        "amount": "0.1",
+        "occurred_at": "2026-01-31T12:00:00.000000Z",
+        "score": score,
+        "label": None,
+    }
+
+
+async def test_a_transaction_of_another_tenant_does_not_exist(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    mine = await client.post("/v1/transactions", json=posted())
+    assert problem_of(await stranger.get("/v1/transactions/t-1")) == (404, "transaction_not_found")
+    theirs = await stranger.post("/v1/transactions", json=posted(amount=1))
+    assert theirs.status_code == 200
+    assert (await client.post("/v1/transactions", json=posted())).content == mine.content
+
+
+INVALID: dict[str, Any] = {
+    "amount": [-1, True, None, "1e3", "NaN", "-0.01", "1.123456789", 10**15, 10**400, [], "٣"],
+    "occurred_at": [
+        0,
+        "2026-01-31",
+        "2026-01-31T12:00:00",
+        "2026-02-30T12:00:00Z",
+        "2026-01-31T12:00:00+99:99",
+        "1969-12-31T23:59:59Z",
+        "9999-12-31T23:59:59-01:00",
+        "not a time",
+    ],
+    "transaction_id": ["", "x" * 129, "a\x00b", "a\nb", "\x7f", 7, None],
+    "account_id": ["", "a\x00b"],
+    "merchant_id": ["", "a\x00b", 5],
+    "currency": ["EURO", "eur", "", "€€€", 978],
+    "attributes": [
+        {"a": {"b": 1}},
+        {"a": [1]},
+        {"a": None},
+        {"a": "x" * 257},
+        {"a": 10**400},
+        {"": 1},
+        {f"a{n}": n for n in range(65)},
+        [],
+    ],
+    "unknown": [1],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(field, value) for field, values in INVALID.items() for value in values],
+    ids=lambda part: repr(part)[:30],
+)
+async def test_an_invalid_field_is_refused_by_name(
+    edge: httpx.AsyncClient, field: str, value: object
+) -> None:
+    refused = await edge.post("/v1/transactions", json=posted(**{field: value}))
+    assert problem_of(refused) == (422, "validation_failed")
+    assert refused.json()["errors"][0]["field"].startswith(field)
+
+
+@pytest.mark.parametrize("field", ["transaction_id", "account_id", "occurred_at", "amount"])
+async def test_a_missing_field_is_refused_by_name(edge: httpx.AsyncClient, field: str) -> None:
+    body = posted()
+    del body[field]
+    refused = await edge.post("/v1/transactions", json=body)
+    assert problem_of(refused) == (422, "validation_failed")
+    assert refused.json()["errors"] == [{"field": field, "message": "Field required"}]
+
+
+HOSTILE = {
+    "NaN": b'{"amount": NaN}',
+    "infinity": b'{"amount": 1e400, "attributes": {"a": Infinity}}',
+    "lone surrogates": b'{"account_id": "\\ud800", "\\udfff": 1, "attributes": {"a": "\\ud800"}}',
+    "a long number": b'{"amount": ' + b"9" * 10_000 + b"}",
+    "a number of 4000 digits": b'{"amount": ' + b"9" * 4000 + b"}",
+    "deep nesting": b"[" * 100_000,
+    "not JSON": b'{"amount": 1',
+    "not UTF-8": b'{"amount": "\xff"}',
+    "nothing": b"",
+    "null": b"null",
+    "a number": b"1",
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.parametrize("path", ["/v1/transactions", "/v1/transactions/batch"])
+async def test_hostile_bodies_are_refused_as_problems(
+    edge: httpx.AsyncClient, path: str, body: bytes
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    refused = await edge.post(path, content=body, headers=headers)
+    assert problem_of(refused)[0] in {400, 422}
+
+
+async def test_a_body_over_the_limit_is_refused_announced_or_not(
+    edge: httpx.AsyncClient,
+) -> None:
+    async def chunks() -> Any:
+        for _ in range(50):
+            yield b" " * 100_000
+
+    headers = {"Content-Type": "application/json"}
+    for body in (b" " * 5_000_000, chunks()):
+        refused = await edge.post("/v1/transactions", content=body, headers=headers)
+        assert problem_of(refused) == (413, "body_too_large")
+
+
+async def test_requests_without_a_live_key_are_refused(edge: httpx.AsyncClient) -> None:
+    for headers in (
+        {"Authorization": ""},
+        {"Authorization": "Bearer qs_0_0"},
+        {"Authorization": "x"},
+    ):
+        for path in ("/v1/transactions", "/v1/accounts/alice/labels", "/v1/transactions/batch"):
+            refused = await edge.post(path, json={}, headers=headers)
+            assert problem_of(refused) == (401, "unauthenticated")
+            assert refused.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_a_wrong_address_or_method_is_a_problem_too(edge: httpx.AsyncClient) -> None:
+    assert problem_of(await edge.get("/v1/nothing")) == (404, "not_found")
+    refused = await edge.put("/v1/transactions", json={})
+    assert problem_of(refused) == (405, "method_not_allowed")
+    assert refused.headers["allow"] == "POST"

@@ -1,0 +1,135 @@
+"""Fixtures for every test: a fresh database of either kind, and the data beside the clone."""
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from hypothesis import settings
+
+from app.database import upgrade
+from tests.checkpoints import tiny_checkpoint
+from tests.postgres import execute, postgres_server
+
+if TYPE_CHECKING:
+    from app.database import Database
+    from app.settings import Settings
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+HANDBOOK = REPOSITORY.parent / "shared" / "data" / "handbook" / "transactions.parquet"
+
+# Small matrices run fastest, and to the same bits everywhere, on one thread.
+torch.set_num_threads(1)
+
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("quickstudy", deadline=None)
+settings.load_profile("quickstudy")
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The event loop of tests marked `anyio`: the one that the service runs on."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """SQLAlchemy URL of a real PostgreSQL's maintenance database, for the whole session."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file to copy: far quicker than migrating for every test."""
+    path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
+    upgrade(_sqlite_url(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_url: str) -> str:
+    """Name of a migrated, empty PostgreSQL database to use as a template."""
+    execute(postgres_url, "CREATE DATABASE migrated")
+    upgrade(_database_of(postgres_url, "migrated"))
+    return "migrated"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """SQLAlchemy URL of a fresh, migrated, empty database; the test runs on each kind."""
+    if request.param == "sqlite":
+        path = tmp_path / "quickstudy.db"
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+        yield _sqlite_url(path)
+    else:
+        template = request.getfixturevalue("migrated_postgres")
+        with _postgres_database(request.getfixturevalue("postgres_url"), template) as url:
+            yield url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator["Database"]:
+    """The connections to `database_url`."""
+    from app.database import Database
+
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint of the built-in spec `simulated`."""
+    return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def service_settings(database_url: str, checkpoint: Path) -> "Settings":
+    """A service on `database_url` with the tiny checkpoint."""
+    from app.settings import Settings
+
+    return Settings(database_url=database_url, model=checkpoint, device="cpu", bank_bytes=1 << 20)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def unmigrated_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """SQLAlchemy URL of a database without any table, for tests of the migrations themselves."""
+    if request.param == "sqlite":
+        yield _sqlite_url(tmp_path / "unmigrated.db")
+    else:
+        with _postgres_database(request.getfixturevalue("postgres_url"), "template0") as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def requires_shared_data() -> Path:
+    """Path of the Handbook's transactions beside the clone; skips the test without them."""
+    if not HANDBOOK.exists():
+        pytest.skip(f"the Handbook data is not at {HANDBOOK}")
+    return HANDBOOK
+
+
+def _sqlite_url(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path}"
+
+
+def _database_of(server_url: str, name: str) -> str:
+    return f"{server_url.rpartition('/')[0]}/{name}"
+
+
+@contextmanager
+def _postgres_database(server_url: str, template: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield _database_of(server_url, name)
+    finally:
+        # FORCE: a service killed by its test may have left sessions open.
+        execute(server_url, f"DROP DATABASE {name} WITH (FORCE)")

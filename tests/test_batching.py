@@ -1,0 +1,105 @@
+"""Requests that come together are answered together, and none suffers from another."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from app.batching import MOST_ITEMS, Batcher
+from app.errors import DatabaseUnavailable
+
+pytestmark = pytest.mark.anyio
+
+
+class Processor:
+    """Answers numbers with their doubles, noting every batch; negative ones are its downfall."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def __call__(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        await self.open.wait()
+        if any(item < 0 for item in items):
+            raise ZeroDivisionError
+        return [2 * item for item in items]
+
+
+async def test_a_request_alone_is_answered_at_once() -> None:
+    processor = Processor()
+    async with Batcher(processor) as batcher:
+        assert await batcher.submit([1]) == [2]
+        assert await batcher.submit([2, 3]) == [4, 6]
+    assert processor.batches == [[1], [2, 3]]
+
+
+async def test_requests_that_come_during_a_batch_share_the_next() -> None:
+    processor = Processor()
+    processor.open.clear()
+    async with Batcher(processor) as batcher:
+        answers = [asyncio.create_task(batcher.submit([0]))]
+        await asyncio.sleep(0.01)
+        answers += [asyncio.create_task(batcher.submit([n, n])) for n in (1, 2, 3)]
+        await asyncio.sleep(0.01)
+        processor.open.set()
+        assert await asyncio.gather(*answers) == [[0], [2, 2], [4, 4], [6, 6]]
+    assert processor.batches == [[0], [1, 1, 2, 2, 3, 3]]
+
+
+async def test_a_batch_has_a_limit_and_keeps_requests_whole_and_in_order() -> None:
+    processor = Processor()
+    processor.open.clear()
+    sizes = [MOST_ITEMS - 1, 2, MOST_ITEMS, 1]
+    reported: list[int] = []
+    async with Batcher(processor, reported.append) as batcher:
+        answers = [asyncio.create_task(batcher.submit([7] * size)) for size in sizes]
+        await asyncio.sleep(0.01)
+        processor.open.set()
+        assert [len(answer) for answer in await asyncio.gather(*answers)] == sizes
+    assert reported == [len(batch) for batch in processor.batches] == sizes
+
+
+async def test_one_failure_does_not_fail_its_neighbours() -> None:
+    processor = Processor()
+    processor.open.clear()
+    async with Batcher(processor) as batcher:
+        answers = [asyncio.create_task(batcher.submit([n])) for n in (0, 1, -1, 2)]
+        await asyncio.sleep(0.01)
+        processor.open.set()
+        results = await asyncio.gather(*answers, return_exceptions=True)
+    assert [results[0], results[1], results[3]] == [[0], [2], [4]]
+    assert isinstance(results[2], ZeroDivisionError)
+
+
+async def test_a_database_that_is_away_fails_everyone_at_once() -> None:
+    batches = 0
+
+    async def process(items: Sequence[int]) -> list[int]:
+        nonlocal batches
+        batches += 1
+        raise DatabaseUnavailable
+
+    async with Batcher(process) as batcher:
+        results = await asyncio.gather(
+            *(batcher.submit([n]) for n in range(5)), return_exceptions=True
+        )
+    assert [type(result) for result in results] == [DatabaseUnavailable] * 5
+    assert batches == 1
+
+
+async def test_a_caller_that_hangs_up_is_left_out_and_the_others_are_served() -> None:
+    processor = Processor()
+    processor.open.clear()
+    async with Batcher(processor) as batcher:
+        first = asyncio.create_task(batcher.submit([0]))
+        await asyncio.sleep(0.01)
+        gone = asyncio.create_task(batcher.submit([1]))
+        stays = asyncio.create_task(batcher.submit([2]))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.sleep(0.01)
+        processor.open.set()
+        assert await asyncio.gather(first, stays) == [[0], [4]]
+    assert processor.batches == [[0], [2]]

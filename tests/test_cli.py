@@ -1,0 +1,157 @@
+"""The commands that run the service."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.cli import app
+from app.training.simulate import simulate
+
+runner = CliRunner()
+KEY = re.compile(r"qs_[0-9a-f]{12}_[A-Za-z0-9_-]{43}")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, checkpoint: Path) -> None:
+    for name, value in {
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'commands.db'}",
+        "MODEL": str(checkpoint),
+        "DEVICE": "cpu",
+    }.items():
+        monkeypatch.setenv(f"QUICKSTUDY_{name}", value)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def run(*arguments: str, status: int = 0) -> Result:
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == status, result.output
+    return result
+
+
+def sentence(*arguments: str) -> str:
+    """What a command says that ends with a user's error."""
+    result = run(*arguments, status=2)
+    assert "Traceback" not in result.output
+    assert result.stderr.startswith("Error: ")
+    return result.stderr
+
+
+def test_help_lists_the_commands() -> None:
+    output = run("--help").output
+    assert all(name in output for name in ("serve", "demo", "import", "keys", "db"))
+
+
+def test_a_key_is_printed_alone_and_listed_without_its_secret() -> None:
+    run("db", "upgrade")
+    key = run("keys", "create", "till", "--tenant", "acme").stdout
+    assert KEY.fullmatch(key.strip())
+    listed = run("keys", "list").output
+    assert all(part in listed for part in ("till", "acme", key.split("_")[1]))
+    assert key.strip().split("_", 2)[2] not in listed
+
+
+def test_a_key_is_revoked_once() -> None:
+    run("db", "upgrade")
+    key_id = run("keys", "create", "till").stdout.split("_")[1]
+    run("keys", "revoke", key_id)
+    assert f"no live key {key_id}" in sentence("keys", "revoke", key_id)
+
+
+def test_keys_need_a_database_of_this_version() -> None:
+    assert "quickstudy db upgrade" in sentence("keys", "create", "till")
+
+
+def test_a_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUICKSTUDY_PORT", "many")
+    assert "port" in sentence("serve")
+
+
+def test_a_checkpoint_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUICKSTUDY_MODEL", "/nowhere")
+    assert "/nowhere" in sentence("serve")
+
+
+def test_a_database_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUICKSTUDY_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    assert "cannot be migrated" in sentence("serve")
+
+
+def test_import_brings_a_file_into_the_database_and_again_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "history.parquet"
+    simulate(accounts=3, days=20, seed=5).write_parquet(path)
+    for _ in range(2):
+        assert "are in the database" in run("import", str(path), "--spec", "simulated").output
+
+
+def test_import_refuses_what_it_cannot_read(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    assert "no such file" in sentence("import", str(path), "--spec", "simulated")
+    path.write_text("a,b\n1,2\n")
+    assert "no column" in sentence("import", str(path), "--spec", "simulated")
+    assert "built-in specs" in sentence("import", str(path), "--spec", "unknown")
+
+
+def test_the_demonstration_moves_one_account_and_not_the_other() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "app.cli", "demo"], capture_output=True, text=True, check=True
+    )
+    rows = re.findall(r"(alice|bob).*?(before|after): (\d).*?(0\.\d+)", result.stdout)
+    [alice, alice_after, bob, bob_after] = rows
+    assert (alice[2], alice_after[2], bob[2], bob_after[2]) == ("0", "3", "0", "0")
+    assert float(alice_after[3]) > float(alice[3])
+    assert bob[3] == bob_after[3]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_first_start_makes_everything_and_prints_a_line_that_works(
+    tmp_path: Path, workers: int
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
+    output = tmp_path / "output"
+    with output.open("wb") as log:
+        process = subprocess.Popen([*command, "--workers", str(workers)], stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        until_ready(url, process)
+        shown = output.read_text()
+        key = KEY.search(shown)
+        assert key
+        [body] = re.findall(r"-d '(.*?)'", shown, re.DOTALL)
+        headers = {"Authorization": f"Bearer {key[0]}", "Content-Type": "application/json"}
+        answer = httpx.post(f"{url}/v1/transactions", headers=headers, content=body)
+        assert answer.status_code == 200, answer.text
+        assert json.loads(body)["transaction_id"] == answer.json()["transaction_id"]
+        assert "quickstudy_scored_transactions_total" in httpx.get(f"{url}/metrics").text
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    assert "Traceback" not in output.read_text()
+    assert "first" in run("keys", "list").output
+
+
+def until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/readyz").is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise RuntimeError(f"not ready: {process.poll()} {os.environ['QUICKSTUDY_DATABASE_URL']}")

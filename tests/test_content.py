@@ -1,0 +1,69 @@
+"""One text for every spelling of a transaction, and another for every other transaction."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.content import amount_text, content_of, digest_of, transaction_of
+from app.transactions import Transaction
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+TRANSACTIONS = st.builds(
+    Transaction,
+    transaction_id=TEXT,
+    account_id=TEXT,
+    occurred_at_us=st.integers(0, 2**52),
+    amount=st.decimals(0, 10**14, places=4),
+    currency=st.sampled_from(["EUR", "USD"]),
+    merchant_id=st.none() | TEXT,
+    merchant_category=st.none() | TEXT,
+    channel=st.none() | TEXT,
+    country=st.none() | TEXT,
+    attributes=st.dictionaries(
+        TEXT, TEXT | st.booleans() | st.floats(allow_nan=False, allow_infinity=False), max_size=3
+    ),
+)
+
+
+def paid(**changes: Any) -> Transaction:
+    fields: dict[str, Any] = {"transaction_id": "t", "account_id": "a", "occurred_at_us": 0}
+    return Transaction(**{**fields, "amount": Decimal(10), "currency": "EUR", **changes})
+
+
+@given(TRANSACTIONS)
+def test_a_transaction_is_read_back_from_its_text(transaction: Transaction) -> None:
+    read = transaction_of(content_of(transaction))
+    assert read == transaction
+    assert content_of(read) == content_of(transaction)
+
+
+@pytest.mark.parametrize("amount", ["10", "10.0", "10.00", "1E+1"])
+def test_an_amount_is_a_number_however_it_is_spelled(amount: str) -> None:
+    assert content_of(paid(amount=Decimal(amount))) == content_of(paid())
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"), [("0", "0"), ("-0.00", "0"), ("100", "100"), ("1E-7", "0.0000001")]
+)
+def test_an_amount_has_one_text(amount: str, text: str) -> None:
+    assert amount_text(Decimal(amount)) == text
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [({"n": 1.0}, {"n": True}), ({"n": 1.0}, {"n": "1"}), ({"n": 0.0}, {}), ({"n": ""}, {})],
+)
+def test_attributes_of_other_kinds_differ(one: dict[str, Any], other: dict[str, Any]) -> None:
+    texts = [content_of(paid(attributes=attributes)) for attributes in (one, other)]
+    assert digest_of(texts[0]) != digest_of(texts[1])
+
+
+def test_a_whole_number_is_the_same_number_with_a_point() -> None:
+    assert content_of(paid(attributes={"n": 3})) == content_of(paid(attributes={"n": 3.0}))
+
+
+def test_an_absent_merchant_is_not_a_merchant_called_nothing() -> None:
+    assert content_of(paid(merchant_id=None)) != content_of(paid(merchant_id=""))

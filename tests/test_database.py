@@ -1,0 +1,109 @@
+"""Transactions of either database: durable, exclusive where they write, consistent where not."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import text
+
+from app.database import Database, Raced
+from app.errors import DatabaseUnavailable
+from app.tables import accounts
+
+pytestmark = pytest.mark.anyio
+
+ALICE = {"tenant": "t", "account_id": "alice"}
+
+
+async def names(database: Database) -> list[str]:
+    async with database.read() as connection:
+        rows = await connection.execute(text("SELECT account_id FROM accounts ORDER BY account_id"))
+        return [name for (name,) in rows]
+
+
+async def test_what_a_block_wrote_is_there_after_it(database: Database) -> None:
+    async with database.write() as connection:
+        await connection.execute(accounts.insert(), ALICE)
+    assert await names(database) == ["alice"]
+
+
+async def test_a_block_that_fails_leaves_nothing(database: Database) -> None:
+    async def insert_and_fail() -> None:
+        async with database.write() as connection:
+            await connection.execute(accounts.insert(), ALICE)
+            raise KeyError("a fault")
+
+    with pytest.raises(KeyError):
+        await insert_and_fail()
+    assert await names(database) == []
+
+
+async def test_a_reader_sees_one_state_while_a_writer_changes_it(database: Database) -> None:
+    async with database.read() as reader:
+        before = (await reader.execute(text("SELECT count(*) FROM accounts"))).scalar_one()
+        async with database.write() as connection:
+            await connection.execute(accounts.insert(), ALICE)
+        after = (await reader.execute(text("SELECT count(*) FROM accounts"))).scalar_one()
+    assert (before, after) == (0, 0)
+    assert await names(database) == ["alice"]
+
+
+async def test_the_second_of_two_equal_inserts_is_told_that_it_was_raced(
+    database: Database,
+) -> None:
+    async with database.write() as connection:
+        await connection.execute(accounts.insert(), ALICE)
+    with pytest.raises(Raced):
+        async with database.write() as connection:
+            await connection.execute(accounts.insert(), ALICE)
+
+
+async def test_raced_work_is_run_again(database: Database) -> None:
+    attempts = 0
+
+    async def work(connection: object) -> str:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise Raced
+        return "done"
+
+    assert await database.run(work) == "done"
+    assert attempts == 3
+
+
+async def test_work_that_is_always_raced_ends_as_unavailable(database: Database) -> None:
+    async def work(connection: object) -> None:
+        raise Raced
+
+    with pytest.raises(DatabaseUnavailable):
+        await database.run(work)
+
+
+async def test_many_writers_at_once_lose_nothing(database: Database) -> None:
+    async def add(number: int) -> None:
+        async with database.write() as connection:
+            await connection.execute(
+                accounts.insert(), {"tenant": "t", "account_id": f"{number:02}"}
+            )
+
+    await asyncio.gather(*(add(number) for number in range(30)))
+    assert await names(database) == [f"{number:02}" for number in range(30)]
+
+
+async def test_sqlite_commits_are_flushed_to_the_disk(database: Database) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL does so unless it is told otherwise")
+    async with database.read() as connection:
+        pragmas = [
+            (await connection.execute(text(f"PRAGMA {name}"))).scalar_one()
+            for name in ("synchronous", "journal_mode", "foreign_keys")
+        ]
+    assert pragmas == [2, "wal", 1]
+
+
+async def test_a_database_that_is_away_is_unavailable() -> None:
+    database = Database("postgresql://nobody@127.0.0.1:1/nothing")
+    with pytest.raises(DatabaseUnavailable):
+        async with database.write():
+            pass
+    await database.close()

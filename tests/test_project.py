@@ -1,0 +1,153 @@
+"""The project's own files: what is installed, how it is started, what imports what."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LOCK = REPOSITORY / "requirements.lock"
+TARGETS = {"setup", "serve", "test", "lint", "train", "demo", "bench"}
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+
+def locked() -> dict[str, Requirement]:
+    lines = [line for line in LOCK.read_text().splitlines() if not line.startswith("#")]
+    requirements = [Requirement(line) for line in lines]
+    return {canonicalize_name(requirement.name): requirement for requirement in requirements}
+
+
+def declared() -> list[Requirement]:
+    extras = project()["optional-dependencies"].values()
+    lines = [*project()["dependencies"], *(line for extra in extras for line in extra)]
+    requirements = [Requirement(line) for line in lines]
+    return [requirement for requirement in requirements if requirement.name != project()["name"]]
+
+
+@pytest.mark.parametrize("requirement", declared(), ids=lambda requirement: requirement.name)
+def test_the_lock_holds_every_dependency_at_a_version_within_its_range(
+    requirement: Requirement,
+) -> None:
+    pin = locked()[canonicalize_name(requirement.name)]
+    version = next(iter(pin.specifier)).version
+    assert requirement.specifier.contains(version)
+    assert pin.marker == requirement.marker
+
+
+def test_the_lock_is_exact_pins_alone_without_a_path_host_or_option() -> None:
+    pins = [line for line in LOCK.read_text().splitlines() if not line.startswith("#")]
+    exact = re.compile(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*(; sys_platform [!=]= '[a-z0-9]+')?")
+    assert [pin for pin in pins if not exact.fullmatch(pin)] == []
+    assert len(locked()) == len(pins)
+    assert re.search(r"://|/|@|--|\.env", LOCK.read_text()) is None
+
+
+def test_the_lock_names_the_release_of_pytorch_and_not_one_build_of_it() -> None:
+    assert str(locked()["torch"].specifier) == "==2.13.0"
+
+
+def test_make_alone_lists_the_targets() -> None:
+    listed = subprocess.run(
+        ["make", "--no-print-directory"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert set(re.findall(r"^  make (\w+) +\S", listed.stdout, re.MULTILINE)) >= TARGETS
+
+
+def test_ci_runs_the_same_commands_as_a_developer() -> None:
+    ci = REPOSITORY / ".ci" / "run"
+    assert ci.stat().st_mode & 0o111
+    commands = [line for line in ci.read_text().splitlines() if line.startswith("make ")]
+    assert commands == ["make lint", "make test"]
+    workflow = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text())
+    assert {"run": ".ci/run"} in workflow["jobs"]["checks"]["steps"]
+
+
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
+
+
+def test_compose_starts_the_service_after_the_migrations_and_those_after_the_database() -> None:
+    services = compose()["services"]
+    assert set(services) == {"db", "migrate", "service"}
+    assert services["migrate"]["depends_on"] == {"db": {"condition": "service_healthy"}}
+    waits_for = services["service"]["depends_on"]
+    assert waits_for["migrate"] == {"condition": "service_completed_successfully"}
+
+
+@pytest.mark.parametrize("name", ["migrate", "service"])
+def test_compose_gives_our_containers_no_more_rights_than_they_need(name: str) -> None:
+    service = compose()["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+
+
+def test_the_image_runs_as_a_user_of_its_own() -> None:
+    last_stage = (REPOSITORY / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    assert re.findall(r"^USER (\S+)$", last_stage, re.MULTILINE) == ["quickstudy"]
+    assert "HEALTHCHECK" in last_stage
+
+
+def copied_into_the_image() -> list[str]:
+    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)
+    return [path for sources in copies for path in sources.split()]
+
+
+@pytest.mark.parametrize("path", copied_into_the_image())
+def test_what_the_image_copies_is_not_left_out_of_its_build(path: str) -> None:
+    assert f"!{path}" in (REPOSITORY / ".dockerignore").read_text().splitlines()
+
+
+def service_modules() -> list[Path]:
+    app = REPOSITORY / "app"
+    # The command line is where training and service meet; it is not part of either.
+    return [path for path in [*app.glob("*.py"), *app.glob("api/*.py")] if path.name != "cli.py"]
+
+
+def imported_modules(source: str, package: str) -> set[str]:
+    """Absolute names of all that `source`, a module of `package`, imports, at any depth."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(parents if node.level else []), *filter(None, [node.module])])
+            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def is_training(module: str) -> bool:
+    return module == "app.training" or module.startswith("app.training.")
+
+
+@pytest.mark.parametrize("path", service_modules(), ids=lambda path: path.name)
+def test_the_service_never_imports_training(path: Path) -> None:
+    package = ".".join(path.relative_to(REPOSITORY).parent.parts)
+    assert [name for name in imported_modules(path.read_text(), package) if is_training(name)] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import app.training.train",
+        "from app import training",
+        "from . import training",
+        "from .training.train import fit",
+        "def late():\n    from app.training import train",
+    ],
+)
+def test_every_way_to_import_training_would_be_seen(source: str) -> None:
+    assert any(is_training(name) for name in imported_modules(source, "app"))

@@ -1,0 +1,192 @@
+"""What is loaded and saved for a batch, and in which order it is locked."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import Table
+
+from app import store
+from app.database import Database
+from app.rows import Account, Merchant, Scored, StoredLabel
+from app.store import SUPPORT_PER_CLASS
+from app.tables import accounts, labels, merchants, transactions
+
+pytestmark = pytest.mark.anyio
+
+TENANT = "t"
+
+
+def scored_row(transaction_id: str, at_us: int = 0, account_id: str = "alice") -> Scored:
+    return Scored(
+        tenant=TENANT,
+        transaction_id=transaction_id,
+        account_id=account_id,
+        merchant_id="m",
+        occurred_at_us=at_us,
+        content="{}",
+        content_digest=b"digest",
+        features=transaction_id.encode(),
+        features_digest="f",
+        probability=0.1 + 0.2,
+        risk_score=12.34,
+        risk_level="low",
+        outcome="approve",
+        used="base",
+        labels=0,
+        revision=0,
+        model="m",
+        evaluated_at_us=2**53 + 1,
+    )
+
+
+def label_row(transaction_id: str, at_us: int = 0, **changes: Any) -> StoredLabel:
+    row = StoredLabel(
+        tenant=TENANT,
+        transaction_id=transaction_id,
+        account_id="alice",
+        merchant_id="m",
+        is_fraud=True,
+        occurred_at_us=at_us,
+        labelled_at_us=at_us,
+        matures_at_us=at_us,
+    )
+    return row._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [(accounts, Account), (merchants, Merchant), (transactions, Scored), (labels, StoredLabel)],
+    ids=lambda part: getattr(part, "name", ""),
+)
+async def test_rows_have_the_columns_of_their_tables(table: Table, row: Any) -> None:
+    assert set(table.columns.keys()) == set(row._fields)
+
+
+async def test_a_scored_transaction_comes_back_to_the_bit(database: Database) -> None:
+    rows = [scored_row("b"), scored_row("a")]
+    async with database.write() as connection:
+        await store.save_scored(connection, rows)
+    async with database.read() as connection:
+        found = await store.scored(connection, TENANT, ["a", "b", "c"])
+        assert await store.scored(connection, "another tenant", ["a"]) == {}
+    assert found == {"a": rows[1], "b": rows[0]}
+
+
+async def test_a_thousand_keys_are_one_question(database: Database) -> None:
+    rows = [scored_row(f"t-{n}") for n in range(1000)]
+    async with database.write() as connection:
+        await store.save_scored(connection, rows)
+        found = await store.scored(connection, TENANT, [row.transaction_id for row in rows])
+    assert len(found) == 1000
+
+
+async def test_new_accounts_are_empty_and_saved_ones_return(database: Database) -> None:
+    async with database.write() as connection:
+        locked = await store.lock_accounts(connection, TENANT, ["b", "a"])
+        assert locked == {"a": Account(TENANT, "a"), "b": Account(TENANT, "b")}
+        changed = locked["a"]._replace(transactions=3, state=b"\x00state")
+        await store.save_accounts(connection, [changed])
+    async with database.read() as connection:
+        assert await store.account(connection, TENANT, "a") == changed
+        assert await store.account(connection, "another tenant", "a") is None
+
+
+async def test_a_locked_account_is_waited_for(database: Database) -> None:
+    order: list[str] = []
+    locked = asyncio.Event()
+
+    async def first() -> None:
+        async with database.write() as connection:
+            await store.lock_accounts(connection, TENANT, ["a"])
+            locked.set()
+            await asyncio.sleep(0.1)
+            order.append("first")
+
+    async def second() -> None:
+        await locked.wait()
+        async with database.write() as connection:
+            await store.lock_accounts(connection, TENANT, ["a"])
+            order.append("second")
+
+    await asyncio.gather(second(), first())
+    assert order == ["first", "second"]
+
+
+async def test_accounts_in_any_order_never_deadlock(database: Database) -> None:
+    names = [f"a-{n}" for n in range(20)]
+
+    async def add_one(turn: int) -> None:
+        shuffled = names[turn:] + names[:turn]
+        async with database.write() as connection:
+            rows = await store.lock_accounts(connection, TENANT, shuffled)
+            await store.lock_merchants(connection, TENANT, reversed(shuffled))
+            await store.save_accounts(
+                connection,
+                [row._replace(transactions=row.transactions + 1) for row in rows.values()],
+            )
+
+    await asyncio.gather(*(add_one(turn) for turn in range(12)))
+    async with database.read() as connection:
+        counts = [(await store.account(connection, TENANT, name)) for name in names]
+    assert {row.transactions for row in counts if row} == {12}
+
+
+async def test_labels_mature_strictly_before_the_time_their_merchant_is_asked_about(
+    database: Database,
+) -> None:
+    rows = [
+        label_row("early", matures_at_us=10),
+        label_row("exact", matures_at_us=20),
+        label_row("folded", matures_at_us=10, folded=True),
+        label_row("elsewhere", matures_at_us=10, merchant_id="n"),
+        label_row("nowhere", matures_at_us=10, merchant_id=None),
+    ]
+    async with database.write() as connection:
+        await store.save_labels(connection, rows)
+        asked = {"m": 20, "n": 5}
+        assert await store.maturing_labels(connection, TENANT, asked) == [rows[0]]
+        await store.mark_folded(connection, [rows[0]])
+        assert await store.maturing_labels(connection, TENANT, asked) == []
+
+
+async def test_unfolding_a_merchant_makes_its_labels_mature_again(database: Database) -> None:
+    row = label_row("t", matures_at_us=10)
+    async with database.write() as connection:
+        await store.save_labels(connection, [row])
+        await store.save_merchants(connection, [Merchant(TENANT, "m", b"kept", b"labels")])
+        await store.mark_folded(connection, [row])
+        await store.unfold(connection, TENANT, ["m"])
+        assert await store.maturing_labels(connection, TENANT, {"m": 20}) == [row]
+        merchant = (await store.lock_merchants(connection, TENANT, ["m"]))["m"]
+    assert merchant == Merchant(TENANT, "m", b"kept", None)
+
+
+async def test_a_support_has_the_newest_of_each_class_newest_first(database: Database) -> None:
+    frauds = [(f"f-{n:02}", n, True) for n in range(SUPPORT_PER_CLASS + 3)]
+    legitimate = [(f"l-{n:02}", 1000, False) for n in range(3)]
+    async with database.write() as connection:
+        for name, at_us, is_fraud in frauds + legitimate:
+            await store.save_scored(connection, [scored_row(name, at_us)])
+            await store.save_labels(connection, [label_row(name, at_us, is_fraud=is_fraud)])
+        other = label_row("x", account_id="bob")
+        await store.save_scored(connection, [scored_row("x", account_id="bob")])
+        await store.save_labels(connection, [other])
+        found = await store.supports(connection, TENANT, ["alice", "carol"])
+    assert found["carol"] == []
+    names = [row.features.decode() for row in found["alice"]]
+    # Equal times are ordered by id, so that every replica learns from the same rows.
+    newest = [name for name, _, _ in reversed(legitimate)]
+    assert names == newest + [name for name, _, _ in reversed(frauds[3:])]
+    assert [row.is_fraud for row in found["alice"]] == [False] * 3 + [True] * SUPPORT_PER_CLASS
+
+
+async def test_counting_labels_is_a_revision(database: Database) -> None:
+    async with database.write() as connection:
+        await store.save_accounts(connection, [Account(TENANT, "a"), Account(TENANT, "b")])
+        await store.count_labels(connection, TENANT, {"a": (2, 1)})
+        await store.count_labels(connection, TENANT, {"a": (-1, 1)})
+        assert await store.account(connection, TENANT, "a") == Account(
+            TENANT, "a", revision=2, fraud_labels=1, legitimate_labels=2
+        )
+        assert await store.account(connection, TENANT, "b") == Account(TENANT, "b")

@@ -1,0 +1,213 @@
+"""Transactions as columns, and the spec that says where a file keeps each part."""
+
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.transactions import (
+    CATEGORY_CODES,
+    DAY_US,
+    MISSING,
+    NO_MERCHANT,
+    DatasetSpec,
+    Transaction,
+    built_in_specs,
+    category_code,
+    category_text,
+    columns_of,
+)
+
+TOML = """
+name = "shop"
+
+[columns]
+transaction = "id"
+account = "card"
+time = "at"
+amount = "paid"
+merchant = "shop"
+
+[label]
+delay_days = 0.5
+
+[categorical]
+channel = "channel"
+colour = "colour"
+
+[numeric]
+age = "age"
+"""
+
+
+def spec(text: str = TOML) -> DatasetSpec:
+    return DatasetSpec.model_validate(tomllib.loads(text))
+
+
+def refusal(path_or_name: str | Path) -> str:
+    with pytest.raises(ValueError, match=r"^spec ") as caught:
+        DatasetSpec.load(path_or_name)
+    return str(caught.value).removeprefix(f"spec {path_or_name}: ")
+
+
+def test_a_spec_is_read_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "shop.toml"
+    path.write_text(TOML)
+    loaded = DatasetSpec.load(path)
+    assert loaded == DatasetSpec.load(str(path)) == spec()
+    assert loaded.categorical_names == ("merchant_id", "channel", "colour")
+    assert loaded.numeric_names == ("age",)
+    assert loaded.label.delay_us == DAY_US // 2
+
+
+def test_without_a_merchant_column_there_is_no_merchant_category() -> None:
+    assert spec(TOML.replace('merchant = "shop"\n', "")).categorical_names == ("channel", "colour")
+
+
+def test_the_built_in_specs_load_by_name() -> None:
+    assert {"handbook", "simulated"} <= set(built_in_specs())
+    for name in built_in_specs():
+        assert DatasetSpec.load(name).name == name
+
+
+def test_the_handbook_spec_holds_the_four_folds() -> None:
+    backtest = DatasetSpec.load("handbook").backtest
+    assert [start[:10] for start in map(str, backtest.test_starts)] == [
+        "2018-08-08",
+        "2018-08-15",
+        "2018-08-22",
+        "2018-08-29",
+    ]
+    assert (backtest.train_days, backtest.test_days, backtest.unseen_share) == (7, 7, 0.35)
+    assert DatasetSpec.load("handbook").label.delay_us == 7 * DAY_US
+
+
+def test_an_unknown_spec_names_those_there_are(tmp_path: Path) -> None:
+    for absent in ("handbok", str(tmp_path / "absent.toml")):
+        message = refusal(absent)
+        assert message.startswith("no such file")
+        assert "handbook" in message
+        assert "simulated" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (("account =", "acount ="), "columns.account"),
+        (('merchant = "shop"', 'merchants = "shop"'), "columns.merchants"),
+        (("[numeric]", "[numerics]"), "numerics"),
+        (("delay_days = 0.5", "delay_days = -1"), "label.delay_days"),
+        (("delay_days = 0.5", 'delay_days = "week"'), "label.delay_days"),
+        (('age = "age"', 'colour = "age"'), "colour"),
+        (('age = "age"', 'country = "age"'), "country"),
+        (('colour = "colour"', 'merchant_id = "colour"'), "merchant_id"),
+        (('name = "shop"', ""), "name"),
+        (('age = "age"', "age = 3"), "numeric.age"),
+    ],
+)
+def test_a_wrong_spec_is_refused_with_one_sentence_that_names_the_key(
+    tmp_path: Path, change: tuple[str, str], names: str
+) -> None:
+    path = tmp_path / "bad.toml"
+    assert change[0] in TOML
+    path.write_text(TOML.replace(*change))
+    message = refusal(path)
+    assert names in message
+    assert "\n" not in message
+
+
+def test_a_file_that_is_no_toml_is_refused_with_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    for content in (b"name = ", b"\xff\xfe\x00", b"[columns\n"):
+        path.write_bytes(content)
+        assert "\n" not in refusal(path)
+
+
+def test_a_folder_is_no_spec(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    assert refusal(tmp_path / "folder.toml")
+
+
+def test_category_codes_are_the_same_for_ever() -> None:
+    # Trained weights depend on these numbers: a change of any is a change of every feature.
+    assert category_code("country", "DE") == 6670506
+    assert category_code("merchant_id", "m000001") == 5258400
+    assert category_code("channel", "online") == 2841490
+    assert category_code("channel", "日本 é") == 4576920
+    assert category_code("channel", "") == 16355050
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_a_category_code_is_never_the_code_of_a_missing_value(name: str, value: str) -> None:
+    assert MISSING < category_code(name, value) <= CATEGORY_CODES
+
+
+def test_the_same_value_of_another_field_has_another_code() -> None:
+    assert category_code("channel", "DE") != category_code("country", "DE")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(3, "3"), (3.0, "3"), ("3", "3"), (True, "true"), (False, "false"), (2.5, "2.5"), (-0.0, "0")],
+)
+def test_a_value_is_spelled_the_same_whatever_its_type(value: str | float, text: str) -> None:
+    assert category_text(value) == text
+
+
+def transaction(number: int, **parts: object) -> Transaction:
+    given_parts = {"account_id": "a", "occurred_at_us": number, "amount": Decimal("1.10")}
+    return Transaction(f"t{number}", currency="EUR", **{**given_parts, **parts})  # type: ignore[arg-type]
+
+
+def test_transactions_become_columns_in_their_own_order() -> None:
+    columns, accounts, merchants = columns_of(
+        spec(),
+        [
+            transaction(5, account_id="b", merchant_id="m", channel="online"),
+            transaction(3, attributes={"colour": "red", "age": 4}),
+            transaction(9, account_id="b", merchant_id="n", attributes={"age": 2.5, "other": 1}),
+            transaction(1, merchant_id="m"),
+        ],
+    )
+    assert accounts == ["b", "a"]
+    assert merchants == ["m", "n"]
+    assert columns.account_N.tolist() == [0, 1, 0, 1]
+    assert columns.merchant_N.tolist() == [0, NO_MERCHANT, 1, 0]
+    assert columns.time_us_N.tolist() == [5, 3, 9, 1]
+    assert columns.amount_N.tolist() == [1.1] * 4
+    np.testing.assert_array_equal(columns.numeric_NM, [[np.nan], [4], [2.5], [np.nan]])
+    assert columns.categorical_NC.tolist() == [
+        [category_code("merchant_id", "m"), category_code("channel", "online"), MISSING],
+        [MISSING, MISSING, category_code("colour", "red")],
+        [category_code("merchant_id", "n"), MISSING, MISSING],
+        [category_code("merchant_id", "m"), MISSING, MISSING],
+    ]
+
+
+def test_no_transactions_are_columns_of_no_rows() -> None:
+    columns, accounts, merchants = columns_of(spec(), [])
+    assert len(columns) == 0
+    assert columns.categorical_NC.shape == (0, 3)
+    assert columns.numeric_NM.shape == (0, 1)
+    assert accounts == merchants == []
+
+
+def test_an_attribute_of_the_wrong_kind_says_nothing() -> None:
+    posted = [transaction(1, attributes={"age": "old"}), transaction(2, attributes={"age": True})]
+    numeric_NM = columns_of(spec(), posted)[0].numeric_NM
+    np.testing.assert_array_equal(numeric_NM, [[np.nan], [1]])
+
+
+def test_an_attribute_cannot_pose_as_a_field_of_the_transaction() -> None:
+    posed = columns_of(spec(), [transaction(1, attributes={"channel": "x", "merchant_id": "m"})])[0]
+    assert posed.categorical_NC.tolist() == [[MISSING, MISSING, MISSING]]
+
+
+def test_rows_are_taken_by_position_or_mask() -> None:
+    columns = columns_of(spec(), [transaction(number) for number in range(4)])[0]
+    assert columns.take(np.array([3, 1])).time_us_N.tolist() == [3, 1]
+    assert columns.take(np.array([True, False, False, True])).time_us_N.tolist() == [0, 3]
