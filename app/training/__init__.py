@@ -1,0 +1,1 @@
+"""From transactions files to checkpoints and reports. The service never imports this."""
