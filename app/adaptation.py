@@ -68,6 +68,9 @@ class Learner(nn.Module):
         # Steps live in log space: they stay positive, and they shrink towards zero in a few
         # outer steps where adaptation does not pay (learned directly they hardly moved).
         layers = len(Head._fields)
+        # How far to follow the copies, found on held-out accounts: 0 is the base, 1 all the way.
+        self.blend: Tensor
+        self.register_buffer("blend", torch.ones(()))
         self.log_step_sizes_SL = nn.Parameter(
             torch.full((INNER_STEPS, layers), FIRST_STEP_SIZE).log()
         )
@@ -94,6 +97,11 @@ class Learner(nn.Module):
     def logits(self, rows: Encoded, adapted: Adapted) -> Tensor:
         """The log-odds of fraud of N encoded rows of each of B accounts: [B, N]."""
         return adapted.head.logits(self.network.hidden(rows, adapted.context))
+
+    def served_logits(self, rows: Encoded, adapted: Adapted) -> Tensor:
+        """What is served: the base's log-odds, moved towards the copy's by `blend`: [B, N]."""
+        base_BN = self.logits(rows, self.base(len(rows.day_BN)))
+        return base_BN + self.blend * (self.logits(rows, adapted) - base_BN)
 
     def base(self, accounts: int) -> Adapted:
         """What B accounts without labels are scored with."""

@@ -77,8 +77,7 @@ class Metadata(_Part):
     features_digest: str
     algorithm: str
     step_sizes: tuple[tuple[float, ...], ...]
-    calibration_adapted: Calibration
-    calibration_base: Calibration
+    calibration: Calibration
     decisions: Decisions
     data: Data
     seed: int
@@ -135,8 +134,8 @@ def save_checkpoint(folder: Path, learner: Learner, metadata: Metadata) -> str:
     described = metadata.model_dump(mode="json") | {"weights_sha256": _sha256(weights)}
     digest = _sha256(_canonical(described))
     text = json.dumps(described | {"digest": digest}, indent=2) + "\n"
-    _replace(folder / WEIGHTS, weights)
-    _replace(folder / METADATA, text.encode())
+    replace_file(folder / WEIGHTS, weights)
+    replace_file(folder / METADATA, text.encode())
     return digest
 
 
@@ -169,7 +168,8 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that it is the old one or the new one, whole, whatever happens."""
     beside = path.with_suffix(path.suffix + ".new")
     with beside.open("wb") as file:
         file.write(content)
@@ -182,6 +182,8 @@ def choose_device(name: str) -> torch.device:
     """`auto` is the GPU where there is one; raises SetupError for a device that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise SetupError(f"device {name}: there is auto, cpu and cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise SetupError("device cuda was asked for, but there is no GPU that torch can use")
     return torch.device(name)

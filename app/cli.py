@@ -2,7 +2,7 @@
 
 import typer
 
-from app.commands import database, demo, history, keys, serve
+from app.commands import database, demo, history, keys, serve, training
 from app.commands.terminal import OneSentence
 
 app = typer.Typer(
@@ -15,6 +15,10 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("import")(history.import_history)
+app.command("simulate")(training.simulate)
+app.command("train")(training.train)
+app.command("evaluate")(training.evaluate)
+app.command("backtest")(training.backtest)
 app.add_typer(keys.commands, name="keys")
 app.add_typer(database.commands, name="db")
 

@@ -109,6 +109,8 @@ class FeatureSet:
         )
         own = [name for name, _ in self._of_the_transaction(nothing)]
         self.names = tuple(name for name, _ in self._features(nothing, None, None))
+        if twice := [name for name in self.names if self.names.count(name) > 1]:
+            raise ValueError(f"spec {spec.name}: two attributes both give a feature {twice[0]}")
         codes = [f"{name}{CODE}" for name in spec.categorical_names]
         self.kinds = tuple(_kind(name, codes, own) for name in self.names)
         described = json.dumps([DEFINITION, HALF_LIVES_DAYS, BUCKETS, LEAST_SPREAD, self.names])
@@ -353,12 +355,13 @@ def _buckets(columns: TransactionColumns) -> Floats:
     rows, fields = columns.categorical_NC.shape
     present_NC = columns.categorical_NC != MISSING
     is_bucket_NCB = (columns.categorical_NC % BUCKETS)[:, :, None] == np.arange(BUCKETS)
-    flags_NCB = is_bucket_NCB & present_NC[:, :, None]
+    flags_NCB: NDArray[np.bool_] = is_bucket_NCB & present_NC[:, :, None]
     return flags_NCB.reshape(rows, fields * BUCKETS).astype(np.float64)
 
 
 def _hour_angle(time_us_N: Ints) -> Floats:
-    angle_N: Floats = (time_us_N % DAY_US) * (2 * np.pi / DAY_US)
+    angle_N: Floats = (time_us_N % DAY_US) / DAY_US
+    angle_N *= 2 * np.pi
     return angle_N
 
 

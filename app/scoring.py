@@ -122,7 +122,7 @@ class Scorer:
         day_N1 = torch.from_numpy(time_us_N / DAY_US).to(self._device)[:, None]
         adapted = self._take(torch.from_numpy(slot_N).to(self._device))
         rows = self._learner.network.encode(features_N1F, day_N1)
-        logit_N = self._learner.logits(rows, adapted)[:, 0].cpu().numpy()
+        logit_N = self._learner.served_logits(rows, adapted)[:, 0].cpu().numpy()
         labels_N = self._labels[slot_N].tolist()
         return [
             self._decision(float(logit), labels, key.revision)
@@ -131,8 +131,7 @@ class Scorer:
 
     def _decision(self, logit: float, labels: int, revision: int) -> Decision:
         metadata = self._metadata
-        calibration = metadata.calibration_adapted if labels else metadata.calibration_base
-        probability = calibrated(logit, calibration)
+        probability = calibrated(logit, metadata.calibration)
         risk = risk_score(probability, metadata.decisions)
         outcome: Outcome = (
             "decline"

@@ -448,3 +448,9 @@ def test_a_quantity_of_two_days_is_what_the_definition_says() -> None:
         "account_hour_habit": 2 ** (-1 / 30) / (2 ** (-1 / 30) + 1),
     }
     assert {name: second[name] for name in expected} == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_digests_of_the_features_are_the_known_ones() -> None:
+    """Golden: a change makes every stored state and every checkpoint useless. Is it meant?"""
+    digests = {name: one.digest for name, one in SETS.items()}
+    assert digests == {"all": "7f9891bfa07f0fdd", "none": "e36bae8cfc250f5a"}

@@ -219,10 +219,14 @@ def test_a_row_of_another_length_is_refused(length: int) -> None:
 def test_nothing_overflows_over_20_years() -> None:
     hours = np.linspace(0, YEARS_20_US // HOUR_US, 3000).astype(int)
     events = events_of([(0, int(hour), 1e12) for hour in hours])
-    sums_ND, _ = sums_before(*events, HALF_LIFE_US_D)
-    expected_ND, _ = written_out(events.take(slice(-1, None)), events)
+    # A second group begins where the first has ended, and twenty years earlier.
+    other = events_of([(1, 0, 1e12), (1, 1, 1e12)])
+    both = Events(*(np.concatenate(pair) for pair in zip(events, other, strict=True)))
+    sums_ND, _ = sums_before(*both, HALF_LIFE_US_D)
+    asked = both.take([2999, 3000, 3001])
+    expected_ND, _ = written_out(asked, both)
     assert np.isfinite(sums_ND).all()
-    assert_close(sums_ND[-1:], expected_ND, expected_ND)
+    assert_close(sums_ND[[2999, 3000, 3001]], expected_ND, expected_ND)
     states = States.empty(1, 4)
     for first in range(0, 3000, 500):
         states = added(states, events.take(slice(first, first + 500)))

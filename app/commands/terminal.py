@@ -5,6 +5,7 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from app.errors import QuickstudyError
@@ -21,8 +22,10 @@ class OneSentence(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (QuickstudyError, ValueError) as error:
-            errors.print(f"[bold red]Error:[/] {sentence_of(error)}", highlight=False)
+        except (QuickstudyError, ValueError, OSError) as error:
+            # A sentence may hold brackets (an extra, a path): they are not Rich's markup.
+            sentence = escape(sentence_of(error))
+            errors.print(f"[bold red]Error:[/] {sentence}", highlight=False, soft_wrap=True)
             raise typer.Exit(USER_ERROR) from None
 
 

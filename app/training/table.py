@@ -78,14 +78,14 @@ def _readers(
     match path.suffix.lower():
         case ".csv":
             return (
-                lambda: pl.read_csv(path, n_rows=0, infer_schema=False).columns,
+                lambda: pl.read_csv(path, n_rows=0, infer_schema=False, glob=False).columns,
                 # Read whole: only then is a row with too many fields noticed.
-                lambda columns: pl.read_csv(path, infer_schema=False).select(columns),
+                lambda columns: pl.read_csv(path, infer_schema=False, glob=False).select(columns),
             )
         case ".parquet":
             return (
                 lambda: list(pl.read_parquet_schema(path)),
-                lambda columns: pl.read_parquet(path, columns=columns),
+                lambda columns: pl.read_parquet(path, columns=columns, glob=False),
             )
         case suffix:
             raise DataError(f"{path}: {suffix or 'no suffix'} is neither .csv nor .parquet")

@@ -1,0 +1,258 @@
+"""`quickstudy simulate`, `train`, `evaluate` and `backtest`."""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from app import __version__
+from app.checkpoint import Checkpoint, choose_device
+from app.commands.interruption import Interruption
+from app.commands.progress import TrainingProgress
+from app.commands.terminal import console
+from app.errors import SetupError
+from app.features import FeatureSet
+from app.transactions import DatasetSpec
+
+# `app.training` is imported inside the functions: it takes libraries that serving does without.
+if TYPE_CHECKING:
+    from app.checkpoint import Metadata
+    from app.training.comparison import Section
+    from app.training.report import Origin, Report
+    from app.training.run import Source
+    from app.training.train import Options, Status
+
+INTERRUPTED = 130
+EXTRA = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}
+
+Data = Annotated[Path, typer.Option(help="Transactions, CSV or Parquet.")]
+Spec = Annotated[str, typer.Option(help="TOML file, or the name of a built-in spec.")]
+ReportFolder = Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where the report goes.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+GlobalSteps = Annotated[
+    int | None, typer.Option(min=1, help="At most so many steps for accounts without labels.")
+]
+MetaSteps = Annotated[
+    int | None, typer.Option(min=1, help="At most so many steps in learning to adapt.")
+]
+
+
+def simulate(
+    out: Annotated[Path, typer.Option(help="File to write, .csv or .parquet.")],
+    accounts: Annotated[int, typer.Option(min=2, help="Accounts that pay.")] = 2000,
+    days: Annotated[int, typer.Option(min=1, help="Days they pay over.")] = 180,
+    seed: Seed = 0,
+) -> None:
+    """Write card payments with fraud, from a simulator: a file to train on without one's own."""
+    from app.training.simulate import simulate as simulated
+
+    if out.suffix.lower() not in (".csv", ".parquet"):
+        raise SetupError(f"{out}: {out.suffix or 'no suffix'} is neither .csv nor .parquet")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    frame = simulated(accounts, days, seed)
+    write = frame.write_csv if out.suffix.lower() == ".csv" else frame.write_parquet
+    write(out)
+    console.print(f"{len(frame):,} transactions are in {escape(str(out))}; spec: simulated.")
+
+
+def train(
+    data: Data,
+    spec: Spec,
+    out: Annotated[Path, typer.Option(metavar="models/NAME", help="Where the model goes.")],
+    device: Device = "auto",
+    seed: Seed = 0,
+    global_steps: GlobalSteps = None,
+    meta_steps: MetaSteps = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the training in --out was stopped.")
+    ] = False,
+) -> None:
+    """Train a model on a file; Ctrl-C keeps what was learned so far."""
+    with _with_its_extra():
+        from app.training.run import UNFINISHED, Source, train_checkpoint
+
+    chosen = DatasetSpec.load(spec)
+    on = choose_device(device)
+    options = _options(seed, global_steps, meta_steps)
+    source = Source.read(data, chosen)
+    with Interruption() as interruption, TrainingProgress() as progress:
+
+        def watch(status: "Status") -> bool:
+            interruption.listen()
+            progress.show("", status)
+            return not interruption.is_wished
+
+        metadata = train_checkpoint(source, chosen, out, options, on, watch, resume)
+    console.print(_summary(metadata, out))
+    if (out / UNFINISHED).exists():
+        console.print(
+            f"Training was interrupted. {escape(str(out))} holds a usable checkpoint of the "
+            "best so far; the same command with --resume goes on from here."
+        )
+        raise typer.Exit(INTERRUPTED)
+
+
+def evaluate(
+    context: typer.Context,
+    data: Data,
+    model: Annotated[Path, typer.Option(metavar="models/NAME", help="The model's folder.")],
+    report: ReportFolder,
+    spec: Annotated[
+        str | None, typer.Option(help="Where the file has other column names than the model's.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Score a file as it would have been served, and report how good the scores are."""
+    with _with_its_extra():
+        from app.training.episodes import Rows
+        from app.training.figures import evaluation
+        from app.training.report import evaluation_report
+        from app.training.run import Source
+
+    checkpoint = Checkpoint.load(model)
+    chosen = checkpoint.metadata.spec if spec is None else DatasetSpec.load(spec)
+    features = FeatureSet(chosen)
+    if features.digest != checkpoint.metadata.features_digest:
+        raise SetupError(
+            f"spec {chosen.name} gives other features than {model} was trained on "
+            f"(spec {checkpoint.metadata.spec.name})"
+        )
+    checkpoint.learner.to(choose_device(device))
+    report.mkdir(parents=True, exist_ok=True)
+    source = Source.read(data, chosen)
+    with console.status("Scoring …"):
+        rows = Rows.of(source.dataset, features)
+        metrics = evaluation(checkpoint, source.dataset, rows)
+    _finish(evaluation_report(metrics, _origin(context, data, source), checkpoint), report)
+
+
+def backtest(
+    context: typer.Context,
+    data: Data,
+    spec: Spec,
+    report: ReportFolder,
+    device: Device = "auto",
+    seed: Seed = 0,
+    global_steps: GlobalSteps = None,
+    meta_steps: MetaSteps = None,
+) -> None:
+    """Train anew for each of several test periods, and report how the days after were scored."""
+    with _with_its_extra():
+        from app.training.backtest import Backtest
+        from app.training.episodes import Rows
+        from app.training.report import backtest_report
+        from app.training.run import Source
+
+    chosen = DatasetSpec.load(spec)
+    on = choose_device(device)
+    options = _options(seed, global_steps, meta_steps)
+    report.mkdir(parents=True, exist_ok=True)
+    source = Source.read(data, chosen)
+    rows = Rows.of(source.dataset, FeatureSet(chosen))
+    with TrainingProgress() as progress:
+
+        def watch(name: str, status: "Status") -> bool:
+            progress.show(name, status)
+            return True
+
+        metrics = Backtest(source.dataset, rows, chosen, options, on, watch).run()
+    _finish(backtest_report(metrics, _origin(context, data, source)), report)
+
+
+@contextmanager
+def _with_its_extra() -> Iterator[None]:
+    """Says which libraries are missing: training needs more of them than serving does."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in EXTRA:
+            raise
+        raise SetupError(
+            f"training needs {EXTRA[library]}, which serving does without: "
+            "pip install 'quickstudy[train]'"
+        ) from None
+
+
+def _origin(context: typer.Context, data: Path, source: "Source") -> "Origin":
+    from app.training.report import Origin
+
+    return Origin(
+        command=_command(context),
+        data=data.name,
+        data_sha256=source.sha256,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=__version__,
+    )
+
+
+def _command(context: typer.Context) -> str:
+    """The command as it was given, to give it again."""
+    words = ["quickstudy", context.info_name or ""]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source and source.name == "COMMANDLINE":
+            words += [parameter.opts[0], str(context.params[name])]
+    return shlex.join(words)
+
+
+def _summary(metadata: "Metadata", out: Path) -> Table:
+    data, metrics = metadata.data, metadata.metrics
+    table = Table("model", escape(metadata.name), box=SIMPLE_HEAD)
+    table.add_row("transactions", f"{data.transactions:,}")
+    table.add_row("accounts", f"{data.accounts:,}")
+    table.add_row("labelled fraud", f"{data.frauds:,}")
+    for method in ("base", "adapted"):
+        value = metrics[f"held_out_average_precision_{method}"]
+        table.add_row(f"held-out average precision, {method}", f"{value:.4f}")
+    table.add_row("checkpoint", escape(str(out)))
+    return table
+
+
+def _options(seed: int, global_steps: int | None, meta_steps: int | None) -> "Options":
+    from app.training.train import Options
+
+    options = Options(seed=seed)
+    return replace(
+        options,
+        global_steps=global_steps or options.global_steps,
+        meta_steps=meta_steps or options.meta_steps,
+    )
+
+
+def _finish(report: "Report", folder: Path) -> None:
+    report.write(folder)
+    for section in report.sections:
+        console.print(_table(section))
+    for sentence in (*report.notes, report.verdict):
+        console.print(escape(sentence), soft_wrap=True)
+    console.print(f"The report is {escape(str(folder / 'report.html'))}.", soft_wrap=True)
+
+
+def _table(section: "Section") -> Table:
+    """The first two figures, which fit a terminal; the report has them all."""
+    figures = section.figures[:2]
+    table = Table(
+        title=f"\n{section.title}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in section.header(figures):
+        # A word a line: the numbers, not their names, say how wide a column is.
+        table.add_column(name.replace(" ", "\n"), justify="right")
+    table.columns[0].justify = "left"
+    for row in section.rows(figures):
+        table.add_row(*map(escape, row))
+    return table

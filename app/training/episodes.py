@@ -1,0 +1,168 @@
+"""Episodes: an account at a moment, its known labels as support, what follows as query.
+
+An episode shows what production shows: the support is what was labelled AND known at the cut,
+the newest first, chosen by the same `select_support` as in the service; queries come at or after
+the cut. A label is known `known_at - time` after its transaction, however late that is.
+
+Axes: N rows of the file, F features, B episodes of a batch, K support rows, Q query rows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from app.adaptation import SUPPORT_LIMIT, Support, SupportBatch, pad_supports, select_support
+from app.features import Features, FeatureSet, Kind
+from app.states import Ints
+from app.training.dataset import UNLABELLED, Dataset
+from app.transactions import DAY_US
+
+QUERY_LIMIT = 16
+# How many labels an episode of the training may see; what is served lies in between.
+SUPPORT_SIZES = (0, 1, 3, 5, 10, 16, SUPPORT_LIMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """N transactions with their features and labels, sorted by (account, time).
+
+    `position_N` is where each row stands in the data set it came from.
+    """
+
+    kinds: tuple[Kind, ...]
+    position_N: NDArray[np.intp]
+    features_NF: Features
+    account_N: Ints
+    time_us_N: Ints
+    is_fraud_N: NDArray[np.int8]
+    known_at_us_N: Ints
+
+    @classmethod
+    def of(cls, dataset: Dataset, features: FeatureSet) -> "Rows":
+        """Compute the features of a whole file and sort its rows for episodes."""
+        columns = dataset.columns
+        labels = dataset.merchant_labels(features.spec.label.delay_us)
+        features_NF = features.compute(columns, labels=labels)
+        order_N = np.lexsort((columns.time_us_N, columns.account_N))
+        return cls(
+            features.kinds,
+            order_N,
+            features_NF[order_N],
+            columns.account_N[order_N],
+            columns.time_us_N[order_N],
+            dataset.is_fraud_N[order_N],
+            dataset.known_at_us_N[order_N],
+        )
+
+    def known_by(self, now_us: int) -> "Rows":
+        """The same rows as they were known at `now_us`: later labels are not there yet."""
+        known_N = np.where(self.known_at_us_N <= now_us, self.is_fraud_N, UNLABELLED)
+        return replace(self, is_fraud_N=known_N.astype(np.int8))
+
+    def support(self, chosen: NDArray[np.intp]) -> Support:
+        return Support(
+            self.features_NF[chosen], self.time_us_N[chosen], self.is_fraud_N[chosen] == 1
+        )
+
+    def support_of(self, first_query: int, limit: int) -> NDArray[np.intp]:
+        """The rows that the account of row `first_query` has learned from by then, newest first.
+
+        They came strictly before it, and their labels were known when it came.
+        """
+        cut_us = self.time_us_N[first_query]
+        first = np.searchsorted(self.account_N, self.account_N[first_query])
+        past = np.arange(first_query - 1, first - 1, -1)
+        known = past[
+            (self.known_at_us_N[past] <= cut_us)
+            & (self.is_fraud_N[past] != UNLABELLED)
+            & (self.time_us_N[past] < cut_us)
+        ]
+        chosen: NDArray[np.intp] = known[select_support(self.is_fraud_N[known] == 1, limit)]
+        return chosen
+
+
+class Episode(NamedTuple):
+    support: NDArray[np.intp]  # rows, newest first
+    query: NDArray[np.intp]  # rows, in time order
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B episodes as tensors; `query_weight_BQ` is 0.0 where a row is padding or unlabelled."""
+
+    support: SupportBatch
+    query_BQF: Tensor
+    query_day_BQ: Tensor
+    query_fraud_BQ: Tensor
+    query_weight_BQ: Tensor
+
+    def __len__(self) -> int:
+        return len(self.query_BQF)
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(
+            self.support.to(device),
+            self.query_BQF.to(device),
+            self.query_day_BQ.to(device),
+            self.query_fraud_BQ.to(device),
+            self.query_weight_BQ.to(device),
+        )
+
+
+def collate(rows: Rows, episodes: list[Episode]) -> Batch:
+    """The tensors of a list of episodes."""
+    features = rows.features_NF.shape[1]
+    support = pad_supports([rows.support(episode.support) for episode in episodes], features)
+    longest = max(len(episode.query) for episode in episodes)
+    query_BQF = np.zeros((len(episodes), longest, features), np.float32)
+    day_BQ = np.zeros((len(episodes), longest))
+    label_BQ = np.full((len(episodes), longest), UNLABELLED, np.int8)
+    for position, episode in enumerate(episodes):
+        query_BQF[position, : len(episode.query)] = rows.features_NF[episode.query]
+        day_BQ[position, : len(episode.query)] = rows.time_us_N[episode.query] / DAY_US
+        label_BQ[position, : len(episode.query)] = rows.is_fraud_N[episode.query]
+    return Batch(
+        support,
+        torch.from_numpy(query_BQF),
+        torch.from_numpy(day_BQ),
+        torch.from_numpy((label_BQ == 1).astype(np.float32)),
+        torch.from_numpy((label_BQ != UNLABELLED).astype(np.float32)),
+    )
+
+
+def sample(
+    rows: Rows, starts: NDArray[np.intp], end_us: int, size: int, rng: np.random.Generator
+) -> Batch:
+    """A batch of `size` random episodes for training.
+
+    Each begins at one of `starts`, so a busy account has as many turns as transactions; its
+    queries are that row and the account's next ones before `end_us`; it sees a random number
+    of the labels that were known.
+    """
+    episodes = []
+    for start in rng.choice(starts, size):
+        stop = min(start + QUERY_LIMIT, len(rows.account_N))
+        following = np.arange(start, stop)
+        same = rows.account_N[following] == rows.account_N[start]
+        query = following[same & (rows.time_us_N[following] < end_us)]
+        limit = int(rng.choice(SUPPORT_SIZES))
+        episodes.append(Episode(rows.support_of(start, limit), query))
+    return collate(rows, episodes)
+
+
+def served(rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Iterator[Episode]:
+    """Episodes as production sees them: each account's `asked` rows (ascending) of one day.
+
+    The labels of a day are those known at the account's first transaction in it.
+    """
+    if not len(asked):
+        return
+    day_A = rows.time_us_N[asked] // DAY_US
+    changes = (np.diff(rows.account_N[asked]) != 0) | (np.diff(day_A) != 0)
+    for query in np.split(asked, np.flatnonzero(changes) + 1):
+        yield Episode(rows.support_of(query[0], limit), query)

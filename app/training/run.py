@@ -1,0 +1,188 @@
+"""A training run in a folder: from a file to a checkpoint, resumable, and usable when stopped."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+
+from app import __version__
+from app.adaptation import Learner
+from app.checkpoint import Data, Metadata, replace_file, save_checkpoint
+from app.features import FeatureSet
+from app.training.card import model_card
+from app.training.dataset import UNLABELLED, Dataset, read_transactions
+from app.training.episodes import Rows
+from app.training.evaluate import (
+    Predictions,
+    average_precision,
+    calibrate,
+    fit_blend,
+    probabilities,
+    thresholds,
+)
+from app.training.train import Options, Split, Status, Trainer
+from app.transactions import SECOND_US, DatasetSpec
+
+# Beside the checkpoint while training goes on: one file, so that it is whole or absent.
+UNFINISHED = "training.safetensors"
+
+Watch = Callable[[Status], bool]
+
+
+class Source(NamedTuple):
+    """A transactions file as read, and its digest."""
+
+    dataset: Dataset
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path, spec: DatasetSpec) -> "Source":
+        dataset = read_transactions(path, spec)
+        with path.open("rb") as file:
+            return cls(dataset, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def train_checkpoint(
+    source: Source,
+    spec: DatasetSpec,
+    folder: Path,
+    options: Options,
+    device: torch.device,
+    watch: Watch,
+    resume: bool = False,
+) -> Metadata:
+    """Train on all labelled transactions of a file and leave a checkpoint in `folder`.
+
+    When `watch` stops the training, the checkpoint holds the best learner so far and the folder
+    also what `resume` goes on from. Raises ValueError where there is nothing to learn from or
+    nothing (or something else) to resume.
+    """
+    features = FeatureSet(spec)
+    rows = Rows.of(source.dataset, features)
+    labelled = rows.is_fraud_N != UNLABELLED
+    end_us = int(rows.time_us_N.max()) + 1
+    split = Split.of(rows, labelled, end_us, options.seed)
+    trainer = Trainer(rows, split, options, device)
+    identity = {"data": source.sha256, "features": features.digest, "options": asdict(options)}
+    if resume:
+        _restore(trainer, folder, identity)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def watch_and_keep(status: Status) -> bool:
+        if status.held_out_loss is not None:
+            _keep(trainer, folder, identity)
+        return watch(status)
+
+    trainer.run(watch_and_keep)
+    if trainer.done:
+        (folder / UNFINISHED).unlink(missing_ok=True)
+    else:
+        _keep(trainer, folder, identity)
+    held_out = fit_blend(trainer.learner, rows, split.held_out)
+    metadata = _described(folder.name, source, spec, features, rows, trainer, options, held_out)
+    learner = trainer.learner.cpu()
+    save_checkpoint(folder, learner, metadata)
+    (folder / "README.md").write_text(model_card(metadata))
+    return metadata
+
+
+def _keep(trainer: Trainer, folder: Path, identity: Mapping[str, object]) -> None:
+    tensors, numbers = trainer.state()
+    described = json.dumps({"of": identity, **numbers})
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    replace_file(folder / UNFINISHED, save_tensors(whole, {"training": described}))
+
+
+def _restore(trainer: Trainer, folder: Path, identity: Mapping[str, object]) -> None:
+    path = folder / UNFINISHED
+    try:
+        with safe_open(path, "pt") as file:
+            numbers = json.loads(file.metadata()["training"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise ValueError(f"{folder} holds no interrupted training to resume") from None
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} is damaged: start the training anew") from None
+    if numbers.pop("of") != identity:
+        raise ValueError(
+            f"the training in {folder} was of other data, features or options: start it anew"
+        )
+    trainer.restore(tensors, numbers)
+
+
+def _described(
+    name: str,
+    source: Source,
+    spec: DatasetSpec,
+    features: FeatureSet,
+    rows: Rows,
+    trainer: Trainer,
+    options: Options,
+    held_out: Predictions,
+) -> Metadata:
+    is_fraud_A = rows.is_fraud_N[held_out.rows] == 1
+    calibration = calibrate(is_fraud_A, held_out.adapted_A)
+    served_A = probabilities(held_out.adapted_A, calibration)
+    decisions = thresholds(served_A)
+    return Metadata(
+        name=name,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        spec=spec,
+        features=features.names,
+        features_digest=features.digest,
+        algorithm="maml",
+        step_sizes=_step_sizes(trainer.learner),
+        calibration=calibration,
+        decisions=decisions,
+        data=_data(source),
+        seed=options.seed,
+        options=asdict(options),
+        metrics={
+            "held_out_loss": trainer.best_loss,
+            "blend": float(trainer.learner.blend),
+            "held_out_transactions": len(held_out.rows),
+            "held_out_frauds": int(is_fraud_A.sum()),
+            "held_out_average_precision_adapted": _known(is_fraud_A, held_out.adapted_A),
+            "held_out_average_precision_base": _known(is_fraud_A, held_out.base_A),
+            "reviewed_share": float((served_A >= decisions.review).mean()),
+            "declined_share": float((served_A >= decisions.decline).mean()),
+        },
+        versions={
+            "quickstudy": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    )
+
+
+def _known(is_fraud_A: np.ndarray[tuple[int], np.dtype[np.bool_]], score_A: np.ndarray) -> float:
+    return average_precision(is_fraud_A, score_A) if is_fraud_A.any() else 0.0
+
+
+def _step_sizes(learner: Learner) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, learner.log_step_sizes_SL.detach().exp().tolist()))
+
+
+def _data(source: Source) -> Data:
+    dataset = source.dataset
+    first, last = (
+        datetime.fromtimestamp(int(time_us) / SECOND_US, UTC).isoformat(timespec="seconds")
+        for time_us in (dataset.columns.time_us_N[0], dataset.columns.time_us_N[-1])
+    )
+    return Data(
+        sha256=source.sha256,
+        transactions=len(dataset),
+        accounts=len(dataset.accounts),
+        frauds=int((dataset.is_fraud_N == 1).sum()),
+        first=first,
+        last=last,
+    )

@@ -1,0 +1,254 @@
+"""Meta-training: first the network that serves accounts without labels, then how to learn one.
+
+Both stages run over the same episodes with the same loss on the query, at the natural rate of
+fraud. The `global` stage takes no inner steps. The `meta` stage starts from what it found and
+differentiates through the inner steps (second order). In both, every episode is also answered
+without its labels, so that the base stays a good model in its own right.
+
+Everything random is drawn from (seed, stage, step), so a resumed run is the run that was not
+interrupted.
+
+Axes: N rows, B episodes, Q query rows.
+"""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import NamedTuple, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from app.adaptation import FIRST_STEP_SIZE, INNER_STEPS, Learner
+from app.training.dataset import UNLABELLED
+from app.training.episodes import Batch, Rows, sample
+
+GLOBAL, META, DONE = "global", "meta", "done"
+STAGES = (GLOBAL, META)
+
+# Adam's usual rates for the weights. Step sizes move in log space at a rate of their own: with
+# the weights' rate they stay where they start.
+LEARNING_RATES = {GLOBAL: 2e-3, META: 5e-4}
+STEP_SIZE_RATE = 0.05
+# What a learner takes before its step sizes are learned: as good as none.
+NO_STEP_SIZE = 1e-6
+WEIGHT_DECAY = 1e-2
+CLIP_NORM = 1.0
+# Steps that find step sizes before the weights move, and steps in which a rate warms up.
+FROZEN_STEPS = 50
+WARM_STEPS = 50
+AVERAGED_OVER = 100
+BASE_WEIGHT = 0.5
+HELD_OUT_ACCOUNTS = 0.15
+VALIDATION_BATCHES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How long to train at most, and from which seed."""
+
+    global_steps: int = 2000
+    meta_steps: int = 400
+    episodes: int = 128
+    check_every: int = 100
+    patience: int = 8
+    seed: int = 0
+
+    def steps(self, stage: str) -> int:
+        return self.global_steps if stage == GLOBAL else self.meta_steps
+
+
+class Split(NamedTuple):
+    """Rows an episode may begin at, of accounts trained on and of accounts held out."""
+
+    train: NDArray[np.intp]
+    held_out: NDArray[np.intp]
+    end_us: int
+
+    @classmethod
+    def of(cls, rows: Rows, asked: NDArray[np.bool_], end_us: int, seed: int) -> Self:
+        """Split the asked rows by account; raises ValueError where there is nothing to learn."""
+        labelled = np.flatnonzero(asked & (rows.is_fraud_N != UNLABELLED))
+        if len(np.unique(rows.is_fraud_N[labelled])) < 2:
+            raise ValueError("there is nothing to learn: the labels known are all of one class")
+        accounts = np.unique(rows.account_N[labelled])
+        held = np.random.default_rng(seed).random(len(accounts)) < HELD_OUT_ACCOUNTS
+        is_held = np.isin(rows.account_N[labelled], accounts[held])
+        if not is_held.any() or is_held.all():
+            raise ValueError(f"{len(accounts)} accounts are too few to hold some out")
+        return cls(labelled[~is_held], labelled[is_held], end_us)
+
+
+class Status(NamedTuple):
+    """Where training stands, for whoever watches."""
+
+    stage: str
+    step: int
+    steps: int
+    loss: float
+    held_out_loss: float | None
+    step_size: float
+
+
+class Trainer:
+    """Trains a learner on rows.
+
+    `learner` is what a checkpoint should hold now: the running average of the weights (Polyak
+    and Juditsky, 1992) where it did best on held-out accounts. It takes no inner steps until
+    those do better than none.
+    """
+
+    def __init__(self, rows: Rows, split: Split, options: Options, device: torch.device) -> None:
+        self._rows, self._split, self._options, self._device = rows, split, options, device
+        torch.manual_seed(options.seed)
+        self._working = Learner(rows.kinds)
+        self._working.network.encoder.fit(rows.features_NF[split.train])
+        self._working.to(device)
+        self.learner = deepcopy(self._working)
+        self.stage, self.step = GLOBAL, 0
+        self.best_loss, self.bad_checks = math.inf, 0
+        self._begin_stage()
+
+    @property
+    def done(self) -> bool:
+        return self.stage not in STAGES
+
+    def run(self, watch: Callable[[Status], bool]) -> None:
+        """Train to the end, or until `watch`, told of every step, answers False."""
+        while not self.done:
+            loss = self._update()
+            self.step += 1
+            steps = self._options.steps(self.stage)
+            last = self.step >= steps
+            checked = last or self.step % self._options.check_every == 0
+            held_out_loss = self._check() if checked else None
+            step_size = float(self._working.log_step_sizes_SL.detach().exp().mean())
+            status = Status(self.stage, self.step, steps, loss, held_out_loss, step_size)
+            if last or self.bad_checks >= self._options.patience:
+                self._next_stage()
+            if not watch(status):
+                break
+        if math.isinf(self.best_loss):
+            self._check()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, float | int | str]]:
+        """All that `restore` needs, as tensors for safetensors and numbers for JSON."""
+        parts = {"working": self._working, "averaged": self._averaged, "best": self.learner}
+        tensors = {
+            f"{part}/{name}": tensor
+            for part, module in parts.items()
+            for name, tensor in module.state_dict().items()
+        }
+        for position, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{position}/{name}": t for name, t in moments.items()}
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        return tensors, numbers
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, float | int | str]) -> None:
+        """Go on where `state` was taken, with the same rows, split and options."""
+        for name in _NUMBERS:
+            setattr(self, name, numbers[name])
+        if self.done:
+            self.learner.load_state_dict(_under("best", tensors))
+            return
+        self._begin_stage()
+        self._working.load_state_dict(_under("working", tensors))
+        self._averaged.load_state_dict(_under("averaged", tensors))
+        self.learner.load_state_dict(_under("best", tensors))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under("optimizer", tensors).items():
+            position, moment = name.split("/")
+            moments.setdefault(int(position), {})[moment] = tensor
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+    def _begin_stage(self) -> None:
+        working = self._working
+        with torch.no_grad():
+            first = FIRST_STEP_SIZE if self.stage == META else NO_STEP_SIZE
+            working.log_step_sizes_SL.fill_(math.log(first))
+        weights = list(working.network.parameters())
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": weights, "weight_decay": WEIGHT_DECAY},
+                {"params": [working.log_step_sizes_SL], "weight_decay": 0.0},
+            ]
+        )
+        averaging = get_ema_multi_avg_fn(1 - 1 / AVERAGED_OVER)  # type: ignore[no-untyped-call]
+        self._averaged = AveragedModel(working, multi_avg_fn=averaging)
+
+    def _next_stage(self) -> None:
+        following = STAGES.index(self.stage) + 1
+        self.step, self.bad_checks = 0, 0
+        if following == len(STAGES):
+            self.stage = DONE
+            return
+        self.stage = STAGES[following]
+        self._working.load_state_dict(self.learner.state_dict())
+        self._begin_stage()
+
+    def _update(self) -> float:
+        rng = np.random.default_rng([self._options.seed, STAGES.index(self.stage), self.step])
+        batch = self._sample(self._split.train, rng)
+        loss = self._loss(self._working, batch)
+        weights, steps = self._optimizer.param_groups
+        weights["lr"], steps["lr"] = self._rates()
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._working.network.parameters(), CLIP_NORM)
+        self._optimizer.step()
+        self._averaged.update_parameters(self._working)
+        return float(loss.detach())
+
+    def _rates(self) -> tuple[float, float]:
+        """Learning rates of the weights and of the step sizes: a warm-up, then half a cosine."""
+        wave = 0.5 * (1 + math.cos(math.pi * self.step / self._options.steps(self.stage)))
+        warm = min(1.0, (self.step + 1) / WARM_STEPS)
+        if self.stage == GLOBAL:
+            return LEARNING_RATES[GLOBAL] * wave * warm, 0.0
+        frozen = self.step < FROZEN_STEPS
+        return 0.0 if frozen else LEARNING_RATES[META] * wave, STEP_SIZE_RATE * max(wave, 0.1)
+
+    def _sample(self, starts: NDArray[np.intp], rng: np.random.Generator) -> Batch:
+        batch = sample(self._rows, starts, self._split.end_us, self._options.episodes, rng)
+        return batch.to(self._device)
+
+    def _loss(self, learner: Learner, batch: Batch) -> Tensor:
+        adapted = learner.adapt(batch.support, INNER_STEPS if self.stage == META else 0)
+        queries = learner.network.encode(batch.query_BQF, batch.query_day_BQ)
+        adapted_loss = query_loss(learner.logits(queries, adapted), batch)
+        base_loss = query_loss(learner.logits(queries, learner.base(len(batch))), batch)
+        return adapted_loss + BASE_WEIGHT * base_loss
+
+    @torch.no_grad()
+    def _check(self) -> float:
+        """The loss on held-out accounts, always of the same episodes; keeps the best learner."""
+        averaged = cast(Learner, self._averaged.module)
+        rngs = (np.random.default_rng(batch) for batch in range(VALIDATION_BATCHES))
+        batches = (self._sample(self._split.held_out, rng) for rng in rngs)
+        loss = float(np.mean([float(self._loss(averaged, batch)) for batch in batches]))
+        if loss < self.best_loss:
+            self.best_loss, self.bad_checks = loss, 0
+            self.learner.load_state_dict(averaged.state_dict())
+        else:
+            self.bad_checks += 1
+        return loss
+
+
+_NUMBERS = ("stage", "step", "best_loss", "bad_checks")
+
+
+def query_loss(logit_BQ: Tensor, batch: Batch) -> Tensor:
+    """The mean cross-entropy over all labelled query rows of a batch."""
+    loss_BQ = binary_cross_entropy_with_logits(logit_BQ, batch.query_fraud_BQ, reduction="none")
+    return (loss_BQ * batch.query_weight_BQ).sum() / batch.query_weight_BQ.sum().clamp_min(1.0)
+
+
+def _under(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    prefix = f"{part}/"
+    return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}

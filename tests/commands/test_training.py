@@ -1,0 +1,262 @@
+"""The commands that simulate, train, evaluate and back-test, on tiny files and with few steps."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from app.checkpoint import Checkpoint
+from app.cli import app
+from app.transactions import DatasetSpec
+
+FEW = ("--global-steps", "2", "--meta-steps", "1")
+BUILT_IN = Path("app/specs/simulated.toml")
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def run(*arguments: str | Path, status: int = 0) -> Result:
+    result = runner.invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def sentence(*arguments: str | Path) -> str:
+    """What a command says that ends with a user's error."""
+    said = run(*arguments, status=2).stderr
+    assert said.startswith("Error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("training")
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path) -> Path:
+    path = folder / "files" / "simulated.parquet"
+    run("simulate", "--out", path, "--accounts", "40", "--days", "60", "--seed", "3")
+    return path
+
+
+@pytest.fixture(scope="module")
+def one_fold(folder: Path) -> Path:
+    """The built-in spec with one short test period, under a name that is not its own."""
+    path = folder / "one_fold.toml"
+    text = BUILT_IN.read_text().replace('name = "simulated"', 'name = "<b>one|fold</b>"', 1)
+    path.write_text(f'{text}\ntest_starts = ["2024-02-10"]\ntest_days = 6\n')
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path, data: Path) -> Path:
+    out = folder / "models" / "tiny"
+    said = run("train", "--data", data, "--spec", "simulated", "--out", out, *FEW).output
+    assert "held-out average precision, adapted" in said
+    assert "meta: step 1 of 1" in said
+    return out
+
+
+@pytest.fixture(scope="module")
+def evaluated(folder: Path, data: Path, model: Path) -> Path:
+    report = folder / "evaluation"
+    said = run("evaluate", "--data", data, "--model", model, "--report", report).output
+    assert "trained on this very file" in said
+    return report
+
+
+def test_a_simulated_file_is_the_same_in_both_formats_and_by_its_seed(
+    folder: Path, data: Path
+) -> None:
+    out = folder / "same.csv"
+    said = run("simulate", "--out", out, "--accounts", "40", "--days", "60", "--seed", "3").output
+    expected = pl.read_parquet(data)
+    assert f"{len(expected):,} transactions" in said
+    found = pl.read_csv(out, try_parse_dates=True)
+    assert found["transaction_id"].equals(expected["transaction_id"])
+    assert found["amount"].equals(expected["amount"])
+
+
+def test_training_leaves_a_checkpoint_with_its_card_and_nothing_unfinished(
+    data: Path, model: Path
+) -> None:
+    metadata = Checkpoint.load(model).metadata
+    assert metadata.data.transactions == len(pl.read_parquet(data))
+    assert metadata.options["global_steps"] == 2
+    assert (model / "README.md").read_text().startswith("# tiny: a model card")
+    assert {path.name for path in model.iterdir()} == {
+        "README.md",
+        "checkpoint.json",
+        "model.safetensors",
+    }
+
+
+def test_evaluating_reports_the_same_by_file_format_and_column_names(
+    folder: Path, data: Path, model: Path, evaluated: Path
+) -> None:
+    second = folder / "renamed"
+    renamed = folder / "renamed.csv"
+    frame = pl.read_parquet(data).rename({"account_id": "card", "is_fraud": "bad"})
+    frame.write_csv(renamed)
+    spec = folder / "renamed.toml"
+    text = BUILT_IN.read_text()
+    spec.write_text(text.replace('"account_id"', '"card"').replace('"is_fraud"', '"bad"'))
+    options = ("--data", renamed, "--model", model, "--report", second, "--spec", spec)
+    assert "trained on this very file" not in run("evaluate", *options).output
+
+    metrics = [json.loads((one / "metrics.json").read_text()) for one in (evaluated, second)]
+    assert metrics[0]["all"] == metrics[1]["all"]
+    assert set(metrics[0]["by_labels"]) == {"0", "1", "3", "5", "10", "16"}
+    assert metrics[0]["all"]["adapted"]["transactions"] == frame["bad"].count()
+    assert metrics[0]["model"]["digest"] == Checkpoint.load(model).digest
+    assert metrics[1]["command"].startswith("quickstudy evaluate --data ")
+    assert "renamed.csv" in metrics[1]["command"]
+
+
+def test_without_labels_the_adapted_copy_is_the_base(evaluated: Path) -> None:
+    by_labels = json.loads((evaluated / "metrics.json").read_text())["by_labels"]
+    assert by_labels["0"]["adapted"] == by_labels["0"]["base"]
+    assert by_labels["16"]["adapted"] != by_labels["16"]["base"]
+
+
+def test_a_back_test_prints_both_protocols_and_reports_them(
+    folder: Path, data: Path, one_fold: Path
+) -> None:
+    report = folder / "backtest"
+    options = ("--data", data, "--spec", one_fold, "--report", report, *FEW)
+    said = run("backtest", *options).output
+    tables = ("Protocol A", "Protocol B", "by kind", "by support mix", "by number of labels")
+    assert all(table in said for table in tables)
+    assert "2024-02-10" in said
+    assert "A 2024-02-10 global: step 2 of 2" in said
+
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert metrics["spec"] == DatasetSpec.load(one_fold).name
+    assert {"average_precision", "card_precision_100"} <= set(metrics["protocol_a"]["mean"])
+    unseen = metrics["protocol_b"]["unseen"]
+    assert all("average_precision" in unseen[method] for method in ("adapted", "base"))
+    fold = metrics["protocol_a"]["folds"][0]
+    assert f"{fold['train_transactions']:,} ({fold['train_frauds']})" in said
+    page = (report / "report.html").read_text()
+    assert "&lt;b&gt;one|fold&lt;/b&gt;" in page
+    assert "<b>one|fold</b>" not in page
+    assert (report / "report.md").read_text().startswith("# Back-test on \\<b\\>one\\|fold")
+
+
+def test_ctrl_c_leaves_a_checkpoint_that_loads_and_resume_finishes_it(
+    folder: Path, data: Path
+) -> None:
+    out = folder / "models" / "stopped"
+    command = ["train", "--data", str(data), "--spec", "simulated", "--out", str(out)]
+    command += ["--global-steps", "30", "--meta-steps", "1", "--device", "cpu"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout
+    assert "global: step 1 of 30" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "--resume" in said
+    assert Checkpoint.load(out).metadata.name == "stopped"
+
+    resumed = run(*command, "--resume").output
+    assert "global: step 1 of 30" not in resumed
+    assert "global: step 30 of 30" in resumed
+    assert "interrupted" not in resumed
+    assert Checkpoint.load(out).metadata.metrics["held_out_loss"] > 0
+    assert "no interrupted training" in sentence(*command, "--resume")
+
+
+def test_resuming_what_never_began_is_one_sentence_and_leaves_nothing(
+    folder: Path, data: Path
+) -> None:
+    out = folder / "models" / "absent"
+    arguments = ("train", "--data", data, "--spec", "simulated", "--out", out, *FEW, "--resume")
+    assert "no interrupted training to resume" in sentence(*arguments)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["train", "backtest"])
+def test_a_file_or_spec_that_cannot_be_used_is_one_sentence(
+    command: str, folder: Path, data: Path
+) -> None:
+    to = "--out" if command == "train" else "--report"
+    arguments = (command, to, folder / "unused", "--spec")
+    assert "no such file" in sentence(*arguments, "simulated", "--data", folder / "absent.csv")
+    assert "built-in specs are" in sentence(*arguments, "unknown", "--data", data)
+    assert "no column" in sentence(*arguments, "handbook", "--data", data)
+    bad = folder / "bad.csv"
+    pl.read_parquet(data).with_columns(amount=-1.0).write_csv(bad)
+    said = sentence(*arguments, "simulated", "--data", bad)
+    assert 'bad.csv: row 1 (line 2), column "amount"' in said
+
+
+def test_too_little_to_learn_from_is_one_sentence(folder: Path, data: Path) -> None:
+    few = folder / "few.parquet"
+    pl.read_parquet(data).filter(~pl.col("is_fraud")).write_parquet(few)
+    arguments = ("--data", few, "--spec", "simulated", "--out", folder / "unused")
+    assert "all of one class" in sentence("train", *arguments)
+
+
+def test_a_model_that_does_not_fit_is_one_sentence(folder: Path, data: Path, model: Path) -> None:
+    arguments = ("evaluate", "--data", data, "--report", folder / "unused", "--model")
+    assert "nowhere" in sentence(*arguments, folder / "nowhere")
+    assert "other features" in sentence(*arguments, model, "--spec", "handbook")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_one_sentence(folder: Path, data: Path) -> None:
+    arguments = ("train", "--data", data, "--spec", "simulated", "--out", folder / "unused")
+    assert "no GPU" in sentence(*arguments, "--device", "cuda")
+
+
+def test_an_unknown_device_is_refused_by_name(folder: Path, data: Path) -> None:
+    arguments = ("train", "--data", data, "--spec", "simulated", "--out", folder / "unused")
+    assert "'auto', 'cpu', 'cuda'" in run(*arguments, "--device", "tpu", status=2).output
+
+
+def test_a_simulation_is_written_as_csv_or_parquet_only(folder: Path) -> None:
+    assert "neither .csv nor .parquet" in sentence("simulate", "--out", folder / "data.xlsx")
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_training(
+    folder: Path, data: Path
+) -> None:
+    taken = folder / "taken"
+    taken.write_text("")
+    arguments = ("--data", data, "--spec", "simulated", "--report", taken)
+    assert "taken" in sentence("backtest", *arguments)
+
+
+def test_training_names_the_extra_it_needs_and_the_command_line_does_without() -> None:
+    program = """
+import sys
+sys.modules["sklearn"] = None
+from app.cli import app
+assert not [name for name in sys.modules if name.startswith("app.training")]
+app(["train", "--data", "F", "--spec", "simulated", "--out", "M"])
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr == (
+        "Error: training needs scikit-learn, which serving does without: pip install "
+        "'quickstudy[train]'\n"
+    )

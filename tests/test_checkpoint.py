@@ -1,0 +1,272 @@
+"""A checkpoint comes back whole or is refused with a sentence."""
+
+import hashlib
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save
+
+from app.adaptation import Learner
+from app.checkpoint import (
+    METADATA,
+    WEIGHTS,
+    Checkpoint,
+    CheckpointError,
+    choose_device,
+    save_checkpoint,
+)
+from app.errors import SetupError
+from app.scoring import AdapterKey, Scorer
+from app.transactions import DatasetSpec
+from tests.checkpoints import tiny_checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path: Path, checkpoint: Path) -> Path:
+    """A copy of the tiny checkpoint to damage."""
+    return Path(shutil.copytree(checkpoint, tmp_path / "copy"))
+
+
+def refusal(folder: Path) -> str:
+    """The one sentence with which a checkpoint is refused."""
+    with pytest.raises(CheckpointError) as refused:
+        Checkpoint.load(folder)
+    sentence = str(refused.value)
+    assert str(folder) in sentence
+    assert "\n" not in sentence
+    return sentence
+
+
+def rewritten(folder: Path, **changes: Any) -> None:
+    """Other metadata, signed as if it had been saved so: only its content can give it away."""
+    described = json.loads((folder / METADATA).read_text()) | changes
+    weights = (folder / WEIGHTS).read_bytes()
+    described["weights_sha256"] = hashlib.sha256(weights).hexdigest()
+    described.pop("digest")
+    canonical = json.dumps(described, sort_keys=True, separators=(",", ":"))
+    described["digest"] = hashlib.sha256(canonical.encode()).hexdigest()
+    (folder / METADATA).write_text(json.dumps(described, indent=2))
+
+
+def scores(folder: Path) -> list[Any]:
+    scorer = Scorer(Checkpoint.load(folder), "cpu", 1)
+    rng = np.random.default_rng(0)
+    features_NF = rng.normal(1, 1, (20, len(scorer.features.names))).astype(np.float32)
+    time_us_N = rng.integers(0, 2**50, 20)
+    return scorer.score(features_NF, time_us_N, [AdapterKey("t", "a", 0)] * 20)
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(folder: Path, tmp_path: Path) -> None:
+    loaded = Checkpoint.load(folder)
+    digest = save_checkpoint(tmp_path / "again", loaded.learner, loaded.metadata)
+    again = Checkpoint.load(tmp_path / "again")
+    assert again.digest == digest == loaded.digest
+    assert again.metadata == loaded.metadata
+    for name, tensor in loaded.learner.state_dict().items():
+        assert torch.equal(again.learner.state_dict()[name], tensor)
+    assert scores(tmp_path / "again") == scores(folder)
+    assert len(set(scores(folder))) > 10
+
+
+def test_the_digest_names_the_weights(tmp_path: Path) -> None:
+    digests = {
+        Checkpoint.load(tiny_checkpoint(tmp_path / str(seed), seed=seed)).digest for seed in (0, 1)
+    }
+    assert len(digests) == 2
+
+
+def test_a_refusal_is_for_the_operator() -> None:
+    assert issubclass(CheckpointError, SetupError)
+    assert issubclass(CheckpointError, ValueError)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, METADATA])
+def test_a_missing_file_is_refused(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    sentence = refusal(folder)
+    assert name in sentence
+    assert "No such file" in sentence
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    assert "No such file" in refusal(tmp_path / "nowhere")
+
+
+def test_a_folder_in_place_of_a_file_is_refused(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).mkdir()
+    assert WEIGHTS in refusal(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, 0.5, -1])
+@pytest.mark.parametrize("name", [WEIGHTS, METADATA])
+def test_a_truncated_file_is_refused(folder: Path, name: str, kept: float) -> None:
+    whole = (folder / name).read_bytes()
+    # The last byte of the JSON is a line's end, which nobody misses.
+    whole = whole.rstrip() if name == METADATA else whole
+    (folder / name).write_bytes(whole[: len(whole) // 2 if kept == 0.5 else int(kept)])
+    assert name in refusal(folder)
+
+
+def test_one_flipped_bit_of_the_weights_is_refused_wherever_it_is(folder: Path) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    for at in np.linspace(0, len(whole) - 1, 25).astype(int):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << int(at % 8)
+        (folder / WEIGHTS).write_bytes(damaged)
+        assert WEIGHTS in refusal(folder)
+
+
+def test_one_flipped_bit_of_the_metadata_is_refused_wherever_it_is(folder: Path) -> None:
+    whole = (folder / METADATA).read_bytes().rstrip()
+    described = json.loads(whole)
+    for at in np.linspace(0, len(whole) - 1, 400).astype(int):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << int(at % 8)
+        (folder / METADATA).write_bytes(damaged)
+        # `e` and `E` are one exponent: what says the same is the same.
+        try:
+            same = json.loads(damaged) == described
+        except ValueError:
+            same = False
+        assert same or METADATA in refusal(folder) or "format" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "another"},
+        {"seed": 1},
+        {"decisions": {"review": 0.9, "decline": 0.95}},
+        {"calibration": {"slope": 1.0, "shift": 5.0}},
+        {"digest": "0" * 64},
+        {"weights_sha256": "0" * 64},
+        {"unheard_of": 1},
+    ],
+)
+def test_altered_metadata_is_refused(folder: Path, changes: dict[str, Any]) -> None:
+    described = json.loads((folder / METADATA).read_text()) | changes
+    (folder / METADATA).write_text(json.dumps(described))
+    assert "altered or damaged" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not JSON", b"[]", b"3", b'"text"', b"null", b"\xff\xfe", b"{" * 100]
+)
+def test_what_is_not_a_checkpoints_json_is_refused(folder: Path, content: bytes) -> None:
+    (folder / METADATA).write_bytes(content)
+    assert f"{METADATA} is damaged" in refusal(folder)
+
+
+@pytest.mark.parametrize("other", [2, 0, None, "1", [1]])
+def test_another_format_is_refused_before_all_else(folder: Path, other: Any) -> None:
+    (folder / METADATA).write_text(json.dumps({"format": other}))
+    assert f"format {other}" in refusal(folder)
+
+
+def test_another_definition_of_the_features_is_refused(folder: Path) -> None:
+    rewritten(folder, features_digest="0123456789abcdef")
+    sentence = refusal(folder)
+    assert "0123456789abcdef" in sentence
+    assert "train it anew" in sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"decisions": {"review": 2.0, "decline": 0.95}}, "decisions.review"),
+        ({"calibration": {"slope": -1.0, "shift": 0.0}}, "calibration.slope"),
+        ({"spec": {"name": "nothing else"}}, "spec.columns"),
+        ({"unheard_of": 1}, "unheard_of"),
+        ({"name": None}, "name"),
+    ],
+)
+def test_metadata_that_makes_no_sense_is_refused_by_name(
+    folder: Path, changes: dict[str, Any], named: str
+) -> None:
+    rewritten(folder, **changes)
+    assert named in refusal(folder)
+
+
+def other_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"old.{name}": tensor for name, tensor in tensors.items()}
+
+
+def one_missing(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return dict(list(tensors.items())[1:])
+
+
+def another_width(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: t[:-1].contiguous() if t.dim() == 2 else t for name, t in tensors.items()}
+
+
+@pytest.mark.parametrize("changed", [other_names, one_missing, another_width])
+def test_weights_of_another_network_are_refused(
+    folder: Path, changed: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+) -> None:
+    (folder / WEIGHTS).write_bytes(save(changed(load_file(folder / WEIGHTS))))
+    rewritten(folder)
+    assert "do not fit the network" in refusal(folder)
+
+
+class Bomb:
+    """Whoever unpickles it makes the file it names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch"])
+def test_nothing_is_unpickled(folder: Path, tmp_path: Path, kind: str) -> None:
+    trap = tmp_path / "unpickled"
+    with (folder / WEIGHTS).open("wb") as file:
+        if kind == "pickle":
+            pickle.dump(Bomb(trap), file)
+        else:
+            torch.save({"weights": Bomb(trap)}, file)
+    rewritten(folder)
+    assert "do not fit the network" in refusal(folder)
+    assert not trap.exists()
+    # The trap does work.
+    pickle.loads(pickle.dumps(Bomb(trap)))
+    assert trap.exists()
+
+
+def test_a_save_that_was_interrupted_between_its_files_is_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    other = tiny_checkpoint(tmp_path / "other", seed=1)
+    shutil.copy(other / WEIGHTS, folder / WEIGHTS)
+    assert WEIGHTS in refusal(folder)
+
+
+def test_a_checkpoint_can_be_of_any_spec(tmp_path: Path) -> None:
+    spec = DatasetSpec.model_validate(
+        {
+            "name": "least",
+            "columns": {"transaction": "t", "account": "a", "time": "at", "amount": "x"},
+        }
+    )
+    checkpoint = Checkpoint.load(tiny_checkpoint(tmp_path, spec))
+    assert checkpoint.metadata.spec == spec
+    assert isinstance(checkpoint.learner, Learner)
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(SetupError, match="device tpu"):
+        choose_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(SetupError, match="no GPU"):
+            choose_device("cuda")

@@ -1,0 +1,145 @@
+"""What the service stores is what training computes: the same vectors, labels included."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from app import store
+from app.features import FeatureSet
+from app.importing import Past, import_chunk
+from app.labelling import Verdict
+from app.pipeline import Posted
+from app.service import Service, running
+from app.settings import Settings
+from app.store import Scored
+from app.training.dataset import read_transactions
+from app.training.episodes import Rows
+from app.training.history import History
+from app.training.simulate import simulate
+from app.transactions import DAY_US, DatasetSpec
+from tests.checkpoints import tiny_checkpoint
+
+pytestmark = pytest.mark.anyio
+
+TENANT = "t"
+DELAY_DAYS = 2
+# Labels mature while the file is replayed, and merchants are met again and again.
+MERCHANTS, TRANSACTIONS, LABELLED_SHARE = 100, 5000, 0.03
+MOST = 200
+
+
+@pytest.fixture(scope="session")
+def handbook_file(requires_shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """5,000 Handbook transactions of the most defrauded merchants, a share of them labelled."""
+    merchants = (
+        pl.scan_parquet(requires_shared_data)
+        .group_by("merchant_id")
+        .agg(pl.col("is_fraud").sum())
+        .sort("is_fraud", "merchant_id", descending=True)
+        .head(MERCHANTS)
+    )
+    frame = (
+        pl.scan_parquet(requires_shared_data)
+        .join(merchants.select("merchant_id"), on="merchant_id", how="semi")
+        .sort("timestamp", "transaction_id")
+        .head(TRANSACTIONS)
+        .collect()
+    )
+    draws = pl.Series(np.random.default_rng(0).random(len(frame)))
+    often = (frame["is_fraud"] == 1) & (draws < 10 * LABELLED_SHARE)
+    labelled = often | (draws < LABELLED_SHARE)
+    path = tmp_path_factory.mktemp("handbook") / "few.parquet"
+    frame.with_columns(pl.when(labelled).then("is_fraud").alias("is_fraud")).write_parquet(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def handbook_spec() -> DatasetSpec:
+    """The Handbook's, with labels that mature sooner."""
+    described = DatasetSpec.load("handbook").model_dump()
+    return DatasetSpec.model_validate(described | {"label": {"delay_days": DELAY_DAYS}})
+
+
+def batches(history: Sequence[Past]) -> Iterator[list[Past]]:
+    """Batches of random sizes, none as long as the delay: labels are posted before they mature."""
+    rng = np.random.default_rng(0)
+    batch: list[Past] = []
+    size = 1
+    for past in history:
+        started_us = batch[0].transaction.occurred_at_us if batch else 0
+        long = past.transaction.occurred_at_us - started_us >= DELAY_DAYS * DAY_US
+        if batch and (long or len(batch) == size):
+            yield batch
+            batch, size = [], int(rng.choice([1, 20, MOST, MOST]))
+        batch.append(past)
+    yield batch
+
+
+async def replay(service: Service, history: Sequence[Past]) -> None:
+    """Score a file as it came, and label what it labels right after."""
+    for batch in batches(history):
+        answers = await service.score([Posted(TENANT, past.transaction) for past in batch])
+        assert all(isinstance(answer, Scored) for answer in answers)
+        verdicts: dict[str, list[Verdict]] = {}
+        for past in batch:
+            if past.is_fraud is not None:
+                one = past.transaction
+                verdict = Verdict(one.transaction_id, past.is_fraud)
+                verdicts.setdefault(one.account_id, []).append(verdict)
+        for account_id, of_account in verdicts.items():
+            await service.labelling.store(TENANT, account_id, of_account)
+
+
+async def stored_features(service: Service, ids: list[str]) -> np.ndarray:
+    """The vectors that the database keeps, in the order of the ids: [N, F]."""
+    found: dict[str, Scored] = {}
+    async with service.database.read() as connection:
+        for first in range(0, len(ids), 1000):
+            found |= await store.scored(connection, TENANT, ids[first : first + 1000])
+    return np.stack([np.frombuffer(found[key].features, "<f4") for key in ids])
+
+
+def settings_of(database_url: str, model: Path) -> Settings:
+    return Settings(database_url=database_url, model=model, device="cpu", bank_bytes=1 << 20)
+
+
+async def assert_parity(service: Service, path: Path, spec: DatasetSpec) -> None:
+    """Every stored vector is the one that training makes of its row."""
+    features = FeatureSet(spec)
+    dataset = read_transactions(path, spec)
+    rows = Rows.of(dataset, features)
+    ids = [dataset.transaction_ids[position] for position in rows.position_N]
+    served_NF = await stored_features(service, ids)
+    frauds_N = rows.features_NF[:, features.names.index("merchant_frauds_30d")]
+    assert (frauds_N > 0).sum() >= 10  # labels do mature within
+    for position, name in enumerate(features.names):
+        np.testing.assert_allclose(
+            served_NF[:, position], rows.features_NF[:, position], atol=1e-6, err_msg=name
+        )
+
+
+async def test_a_file_through_the_service_has_the_features_of_training(
+    database_url: str, tmp_path: Path, handbook_file: Path, handbook_spec: DatasetSpec
+) -> None:
+    [history] = History(handbook_file, handbook_spec).chunks(TRANSACTIONS)
+    assert len(history) == TRANSACTIONS
+    model = tiny_checkpoint(tmp_path / "model", handbook_spec)
+    async with running(settings_of(database_url, model)) as service:
+        await replay(service, history)
+        await assert_parity(service, handbook_file, handbook_spec)
+
+
+async def test_an_imported_file_has_the_features_of_training(
+    database_url: str, tmp_path: Path, checkpoint: Path
+) -> None:
+    """Every kind of column, and labels that become known after another time each."""
+    spec = DatasetSpec.load("simulated")
+    path = tmp_path / "simulated.parquet"
+    simulate(accounts=40, days=60, seed=3).write_parquet(path)
+    async with running(settings_of(database_url, checkpoint)) as service:
+        for chunk in History(path, spec).chunks(500):
+            await import_chunk(service.database, service.pipeline, TENANT, chunk)
+        await assert_parity(service, path, spec)

@@ -1,0 +1,269 @@
+"""Decisions do not depend on who shares a batch, and copies are a cache and never the truth."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.adaptation import SUPPORT_LIMIT, Support
+from app.checkpoint import Calibration, Checkpoint, Decisions
+from app.scoring import (
+    LEAST_COPIES,
+    RISK_AT_DECLINE,
+    RISK_AT_REVIEW,
+    AdapterKey,
+    Decision,
+    Scorer,
+    calibrated,
+    risk_score,
+)
+from app.transactions import DAY_US
+
+ACCOUNTS = 64
+TODAY_US = 20_000 * DAY_US
+
+
+@pytest.fixture
+def scorer(checkpoint: Path) -> Scorer:
+    return Scorer(Checkpoint.load(checkpoint), "cpu", bank_bytes=1)
+
+
+def rows(scorer: Scorer, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The features and times of transactions of today."""
+    rng = np.random.default_rng(seed)
+    features_NF = rng.normal(1, 1.5, (size, len(scorer.features.names))).astype(np.float32)
+    return features_NF, TODAY_US + rng.integers(0, DAY_US, size)
+
+
+def support(scorer: Scorer, seed: int, labels: int | None = None) -> Support:
+    """Labels of an account, newest first; as many as the seed says."""
+    rng = np.random.default_rng([7, seed])
+    labels = int(rng.integers(1, 40)) if labels is None else labels
+    features_KF = rng.normal(1, 1.5, (labels, len(scorer.features.names))).astype(np.float32)
+    time_us_K = TODAY_US - np.sort(rng.integers(0, 60 * DAY_US, labels))
+    return Support(features_KF, time_us_K, rng.random(labels) < 0.3)
+
+
+def key(account: int, revision: int = 1) -> AdapterKey:
+    return AdapterKey("t", f"a{account}", revision)
+
+
+def keys(accounts: int = ACCOUNTS) -> list[AdapterKey]:
+    """Every fourth account has no labels."""
+    return [key(a, revision=1 if a % 4 else 0) for a in range(accounts)]
+
+
+def adapt(scorer: Scorer, wanted: list[AdapterKey]) -> None:
+    scorer.adapt({one: support(scorer, int(one.account_id[1:])) for one in scorer.missing(wanted)})
+
+
+def score_one(scorer: Scorer, one: AdapterKey, n: int = 0) -> Decision:
+    features_NF, time_us_N = rows(scorer, ACCOUNTS)
+    return scorer.score(features_NF[n : n + 1], time_us_N[n : n + 1], [one])[0]
+
+
+def test_an_account_is_decided_alone_as_in_a_batch(scorer: Scorer) -> None:
+    adapt(scorer, keys())
+    features_NF, time_us_N = rows(scorer, ACCOUNTS)
+    together = scorer.score(features_NF, time_us_N, keys())
+    alone = [score_one(scorer, one, n) for n, one in enumerate(keys())]
+    assert together == alone
+    assert len({decision.probability for decision in together}) == ACCOUNTS
+    assert {decision.used for decision in together} == {"adapted", "base"}
+
+
+def test_the_order_of_a_batch_changes_no_decision(scorer: Scorer) -> None:
+    adapt(scorer, keys())
+    features_NF, time_us_N = rows(scorer, ACCOUNTS)
+    turned = scorer.score(features_NF[::-1].copy(), time_us_N[::-1].copy(), keys()[::-1])
+    assert turned[::-1] == scorer.score(features_NF, time_us_N, keys())
+
+
+def test_copies_made_alone_are_those_made_together(checkpoint: Path, scorer: Scorer) -> None:
+    adapt(scorer, keys())
+    another = Scorer(Checkpoint.load(checkpoint), "cpu", bank_bytes=1)
+    for one in keys():
+        adapt(another, [one])
+    features_NF, time_us_N = rows(scorer, ACCOUNTS)
+    assert another.score(features_NF, time_us_N, keys()) == scorer.score(
+        features_NF, time_us_N, keys()
+    )
+
+
+def test_a_label_changes_the_decisions_of_its_own_account_only(scorer: Scorer) -> None:
+    adapt(scorer, keys())
+    features_NF, time_us_N = rows(scorer, ACCOUNTS)
+    before = scorer.score(features_NF, time_us_N, keys())
+    newer = support(scorer, 5)
+    newer.is_fraud_K[0] = not newer.is_fraud_K[0]
+    scorer.adapt({key(5, revision=2): newer})
+    wanted = [key(5, revision=2) if one == key(5) else one for one in keys()]
+    after = scorer.score(features_NF, time_us_N, wanted)
+    assert [n for n in range(ACCOUNTS) if before[n] != after[n]] == [5]
+    assert before[5].probability != after[5].probability
+    # The copy of before is still what it was.
+    assert scorer.score(features_NF, time_us_N, keys()) == before
+
+
+def test_a_fraud_label_raises_the_score_of_what_looks_like_it(scorer: Scorer) -> None:
+    features_NF, time_us_N = rows(scorer, 1)
+    labelled = Support(features_NF, time_us_N - 60, np.array([True]))
+    scorer.adapt({key(1): labelled})
+    scorer.adapt({key(2): labelled._replace(is_fraud_K=np.array([False]))})
+    fraud, legitimate = scorer.score(
+        features_NF.repeat(2, 0), time_us_N.repeat(2), [key(1), key(2)]
+    )
+    assert fraud.probability > legitimate.probability
+
+
+def test_labels_without_any_left_are_the_base(scorer: Scorer) -> None:
+    scorer.adapt({key(1): support(scorer, 1, labels=0)})
+    emptied, base = score_one(scorer, key(1)), score_one(scorer, key(1, revision=0))
+    assert emptied == base._replace(revision=1)
+    assert (emptied.used, emptied.labels) == ("base", 0)
+
+
+def test_a_decision_says_how_many_labels_its_copy_has(scorer: Scorer) -> None:
+    for labels in (1, SUPPORT_LIMIT, 100):
+        scorer.adapt({key(labels): support(scorer, 1, labels)})
+        decision = score_one(scorer, key(labels))
+        assert (decision.used, decision.revision) == ("adapted", 1)
+        assert decision.labels == min(labels, SUPPORT_LIMIT)
+
+
+def test_only_the_newest_labels_of_each_class_matter(scorer: Scorer) -> None:
+    many = support(scorer, 1, labels=100)
+    longer = Support(*(np.concatenate([column, column[-30:]]) for column in many))
+    scorer.adapt({key(1): many, key(2): longer})
+    assert score_one(scorer, key(1)) == score_one(scorer, key(2))
+
+
+def test_missing_names_the_copies_to_make_each_once(scorer: Scorer) -> None:
+    asked = [key(3), key(1), key(0, revision=0), key(3), key(1, revision=2)]
+    assert scorer.missing(asked) == [key(3), key(1), key(1, revision=2)]
+    adapt(scorer, [key(1)])
+    assert scorer.missing(asked) == [key(3), key(1, revision=2)]
+    assert scorer.missing([]) == []
+    assert scorer.missing([key(0, revision=0)]) == []
+
+
+def test_a_copy_of_one_tenant_is_not_that_of_another(scorer: Scorer) -> None:
+    adapt(scorer, [key(1)])
+    assert scorer.missing([AdapterKey("u", "a1", 1)]) == [AdapterKey("u", "a1", 1)]
+
+
+def test_scoring_with_a_copy_never_made_is_refused(scorer: Scorer) -> None:
+    with pytest.raises(KeyError):
+        score_one(scorer, key(1))
+
+
+def test_nobody_asking_is_no_decisions(scorer: Scorer) -> None:
+    features_NF, time_us_N = rows(scorer, 0)
+    assert scorer.score(features_NF, time_us_N, []) == []
+    scorer.adapt({})
+
+
+def filled(scorer: Scorer) -> list[AdapterKey]:
+    """Fill the bank to its last slot, the same labels for all."""
+    wanted = [key(a) for a in range(scorer.capacity)]
+    scorer.adapt({one: support(scorer, 0, labels=2) for one in wanted})
+    assert scorer.missing(wanted) == []
+    return wanted
+
+
+def test_a_bank_of_any_size_has_room_for_a_batch(scorer: Scorer, checkpoint: Path) -> None:
+    assert scorer.capacity == LEAST_COPIES
+    copies = 2 * LEAST_COPIES
+    larger = Scorer(Checkpoint.load(checkpoint), "cpu", bank_bytes=copies * scorer.copy_bytes)
+    assert larger.capacity == copies
+
+
+def test_a_full_bank_drops_the_copies_used_longest_ago(scorer: Scorer) -> None:
+    first, second, third, *others = filled(scorer)
+    # Asked for, and there already; made anew.
+    assert scorer.missing([first]) == []
+    scorer.adapt({second: support(scorer, 0, labels=2)})
+    scorer.adapt({key(5000): support(scorer, 5000)})
+    assert scorer.missing([first, second, third, *others, key(5000)]) == [third]
+
+
+def test_making_the_missing_copies_of_a_batch_drops_none_of_its_others(scorer: Scorer) -> None:
+    old = filled(scorer)[:600]
+    batch = [*old, *(key(5000 + a) for a in range(424))]
+    adapt(scorer, batch)
+    assert scorer.missing(batch) == []
+    features_NF, time_us_N = rows(scorer, len(batch))
+    assert len(scorer.score(features_NF, time_us_N, batch)) == len(batch)
+
+
+def test_a_copy_made_again_decides_as_before(scorer: Scorer) -> None:
+    adapt(scorer, keys())
+    features_NF, time_us_N = rows(scorer, ACCOUNTS)
+    before = scorer.score(features_NF, time_us_N, keys())
+    scorer.adapt({key(9000 + a): support(scorer, 1, labels=2) for a in range(scorer.capacity)})
+    labelled = [one for one in keys() if one.revision]
+    assert scorer.missing(keys()) == labelled
+    adapt(scorer, keys()[::-1])
+    assert scorer.score(features_NF, time_us_N, keys()) == before
+
+
+def test_the_base_is_never_dropped(scorer: Scorer) -> None:
+    before = score_one(scorer, key(0, revision=0))
+    filled(scorer)
+    scorer.adapt({key(5000 + a): support(scorer, 1, labels=2) for a in range(200)})
+    assert score_one(scorer, key(0, revision=0)) == before
+
+
+DECISIONS = Decisions(review=0.02, decline=0.4)
+
+
+def test_risk_rises_with_the_probability_from_0_to_100() -> None:
+    probabilities = [0.0, 1e-9, *np.linspace(1e-6, 1 - 1e-6, 2000), 1 - 1e-9, 1.0]
+    risks = [risk_score(float(p), DECISIONS) for p in probabilities]
+    assert all(one <= other for one, other in pairwise(risks))
+    assert (risks[0], risks[-1]) == (0.0, 100.0)
+    assert all(round(risk, 2) == risk for risk in risks)
+
+
+@pytest.mark.parametrize(
+    ("review", "decline"), [(0.02, 0.4), (0.12, 0.3), (1e-6, 2e-6), (0.5, 0.99)]
+)
+def test_risk_is_50_where_review_begins_and_75_where_decline_does(
+    review: float, decline: float
+) -> None:
+    decisions = Decisions(review=review, decline=decline)
+    assert risk_score(review, decisions) == RISK_AT_REVIEW == 50
+    assert risk_score(decline, decisions) == RISK_AT_DECLINE == 75
+    assert RISK_AT_REVIEW < risk_score((review * decline) ** 0.5, decisions) < RISK_AT_DECLINE
+
+
+def test_outcome_level_and_risk_agree(scorer: Scorer, checkpoint: Path) -> None:
+    """Half of the transactions approved, and a fifth declined, each score its own threshold."""
+    features_NF, time_us_N = rows(scorer, 401)
+    base = [key(0, revision=0)] * 401
+    ranked = sorted(one.probability for one in scorer.score(features_NF, time_us_N, base))
+    decisions = Decisions(review=ranked[200], decline=ranked[320])
+    loaded = Checkpoint.load(checkpoint)
+    metadata = loaded.metadata.model_copy(update={"decisions": decisions})
+    strict = Scorer(replace(loaded, metadata=metadata), "cpu", bank_bytes=1)
+    scored = strict.score(features_NF, time_us_N, base)
+    assert Counter(one.outcome for one in scored) == {"approve": 200, "review": 120, "decline": 81}
+    levels = {"low": "approve", "medium": "approve", "high": "review", "critical": "decline"}
+    for probability, risk, level, outcome, *_ in scored:
+        assert levels[level] == outcome
+        assert risk == risk_score(probability, decisions)
+        assert risk >= {"approve": 0, "review": 50, "decline": 75}[outcome]
+        assert risk <= {"approve": 50, "review": 75, "decline": 100}[outcome]
+        assert (level == "low") == (risk < 25)
+
+
+def test_calibration_is_a_straight_line_in_log_odds() -> None:
+    identity = Calibration(slope=1.0, shift=0.0)
+    assert calibrated(0.0, identity) == 0.5
+    assert calibrated(np.log(3), identity) == 0.75
+    assert calibrated(1.0, Calibration(slope=2.0, shift=-2.0)) == 0.5
+    for extreme in (1e4, -1e4, 1e30):
+        assert 0 <= calibrated(extreme, identity) <= 1

@@ -1,0 +1,68 @@
+"""Small transactions files for the tests of training, written and read like any other."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from app.features import FeatureSet
+from app.training.dataset import Dataset, read_transactions
+from app.training.episodes import Rows
+from app.training.run import Source
+from app.training.simulate import simulate
+from app.training.train import Options
+from app.transactions import DatasetSpec
+
+SIMULATED = DatasetSpec.load("simulated")
+TINY = Options(global_steps=8, meta_steps=8, episodes=8, check_every=4)
+
+
+def simulated_source(folder: Path, accounts: int = 80, days: int = 60, seed: int = 1) -> Source:
+    path = folder / "simulated.parquet"
+    simulate(accounts, days, seed).write_parquet(path)
+    return Source.read(path, SIMULATED)
+
+
+def rows_of(dataset: Dataset, spec: DatasetSpec = SIMULATED) -> Rows:
+    return Rows.of(dataset, FeatureSet(spec))
+
+
+OTHER = DatasetSpec.model_validate(
+    {
+        "name": "other",
+        "columns": {
+            "transaction": "id",
+            "account": "mail",
+            "time": "when",
+            "amount": "euros",
+            "label": "bad",
+        },
+        "categorical": {"channel": "how", "plan": "plan"},
+        "numeric": {"basket": "basket", "age": "age"},
+    }
+)
+
+
+def other_dataset(folder: Path, accounts: int = 150, seed: int = 0) -> Dataset:
+    """Other columns, numeric attributes, no merchant, no label delay, 2 to 10 rows an account."""
+    rng = np.random.default_rng(seed)
+    account_N = np.repeat(np.arange(accounts), rng.integers(2, 11, accounts))
+    rows = len(account_N)
+    bad_N = rng.random(rows) < 0.15
+    second_N = rng.integers(0, 40 * 86_400, rows) + 1_700_000_000
+    frame = pl.DataFrame(
+        {
+            "id": np.arange(rows),
+            "mail": [f"{account}@example.org" for account in account_N],
+            "when": second_N,
+            "euros": np.round(rng.lognormal(3 + bad_N, 1), 2),
+            "bad": bad_N.astype(int),
+            "how": rng.choice(["web", "app", ""], rows),
+            "plan": rng.choice(["free", "paid"], rows),
+            "basket": rng.normal(5, 2, rows),
+            "age": np.where(rng.random(rows) < 0.3, np.nan, rng.integers(18, 80, rows)),
+        }
+    )
+    path = folder / "other.csv"
+    frame.with_columns(pl.col("age").fill_nan(None)).write_csv(path)
+    return read_transactions(path, OTHER)

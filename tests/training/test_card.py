@@ -1,0 +1,72 @@
+"""The model card: complete, plain, and true to the metadata."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from app.checkpoint import Checkpoint, Metadata
+from app.training.card import model_card
+from app.transactions import DatasetSpec
+
+SECTIONS = [
+    "Data",
+    "Intended use",
+    "Limits",
+    "How it was trained",
+    "Figures",
+    "Calibration",
+    "Thresholds",
+    "How to reproduce it",
+]
+
+
+@pytest.fixture
+def metadata(checkpoint: Path) -> Metadata:
+    return Checkpoint.load(checkpoint).metadata.model_copy(
+        update={
+            "options": {"global_steps": 20, "meta_steps": 10, "episodes": 128},
+            "metrics": {"held_out_average_precision_adapted": 0.61234, "reviewed_share": 0.0123},
+            "versions": {"quickstudy": "0.1.0", "torch": "2.13.0"},
+        }
+    )
+
+
+def test_a_card_has_every_section_and_the_figures_of_the_metadata(metadata: Metadata) -> None:
+    card = model_card(metadata)
+    assert card.startswith("# tiny: a model card\n")
+    assert re.findall(r"^## (.*)$", card, re.MULTILINE) == SECTIONS
+    for said in (metadata.data.sha256, "0.61234", "| global\\_steps | 20 |", "0.120000", "1.23%"):
+        assert said in card
+    assert "`quickstudy train`" in card
+
+
+def test_the_card_of_a_simulated_model_says_that_it_is_only_a_start(metadata: Metadata) -> None:
+    assert "**The data are simulated.**" in model_card(metadata)
+    handbook = metadata.model_copy(update={"spec": DatasetSpec.load("handbook")})
+    assert "simulated" not in model_card(handbook)
+
+
+def test_the_shipped_model_is_reproduced_by_make_and_any_other_by_its_command(
+    metadata: Metadata,
+) -> None:
+    shipped = model_card(metadata.model_copy(update={"name": "default"}))
+    assert "`make train`" in shipped
+    own = model_card(metadata)
+    assert "make train" not in own
+    assert (
+        "`quickstudy train --data FILE --spec SPEC --out models/tiny --seed 0 "
+        "--global-steps 20 --meta-steps 10`"
+    ) in own
+
+
+def test_a_card_without_figures_says_that_there_are_none(metadata: Metadata) -> None:
+    card = model_card(metadata.model_copy(update={"metrics": {}, "options": {}, "versions": {}}))
+    assert "None were measured." in card
+    assert "| review | 0.120000 | unknown |" in card
+
+
+def test_names_are_text_and_never_markup(metadata: Metadata) -> None:
+    card = model_card(metadata.model_copy(update={"name": "<b>`x`|\n## Owned"}))
+    assert re.findall(r"^## (.*)$", card, re.MULTILINE) == SECTIONS
+    assert "\\<b\\>" in card

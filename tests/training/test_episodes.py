@@ -1,0 +1,178 @@
+"""An episode shows what production shows: what was labelled and known by then, and no more."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.adaptation import SUPPORT_LIMIT, select_support
+from app.training.dataset import NEVER_US, UNLABELLED
+from app.training.episodes import (
+    QUERY_LIMIT,
+    SUPPORT_SIZES,
+    Episode,
+    Rows,
+    collate,
+    sample,
+    served,
+)
+from app.training.run import Source
+from app.transactions import DAY_US, HOUR_US
+
+one_row = st.tuples(
+    st.integers(0, 3),  # account
+    st.integers(0, 24 * 6),  # hour
+    st.sampled_from([1, 0, UNLABELLED]),
+    st.integers(0, 24 * 5),  # hours until the label is known
+)
+
+
+def rows_from(table: list[tuple[int, int, int, int]]) -> Rows:
+    account_N, hour_N, label_N, delay_N = np.array(table, np.int64).T
+    order_N = np.lexsort((hour_N, account_N))
+    known_N = np.where(label_N == UNLABELLED, NEVER_US, (hour_N + delay_N) * HOUR_US)
+    return Rows(
+        ("own",),
+        order_N,
+        np.arange(len(table), dtype=np.float32)[:, None],
+        account_N[order_N],
+        hour_N[order_N] * HOUR_US,
+        label_N[order_N].astype(np.int8),
+        known_N[order_N],
+    )
+
+
+some_rows = st.lists(one_row, min_size=1, max_size=60).map(rows_from)
+
+
+def known_before(rows: Rows, first_query: int) -> list[int]:
+    """The definition: the account's labels known by the query, of what came strictly before."""
+    now_us = rows.time_us_N[first_query]
+    return [
+        n
+        for n in reversed(range(len(rows.account_N)))
+        if rows.account_N[n] == rows.account_N[first_query]
+        and rows.is_fraud_N[n] != UNLABELLED
+        and rows.time_us_N[n] < now_us
+        and rows.known_at_us_N[n] <= now_us
+    ]
+
+
+@given(some_rows, st.integers(0, 1000), st.sampled_from(SUPPORT_SIZES))
+def test_a_support_is_what_was_known_strictly_before(rows: Rows, at: int, limit: int) -> None:
+    first_query = at % len(rows.account_N)
+    known = np.array(known_before(rows, first_query), np.int64)
+    expected = known[select_support(rows.is_fraud_N[known] == 1, limit)]
+    support = rows.support_of(first_query, limit)
+    np.testing.assert_array_equal(support, expected)
+    assert len(support) <= limit
+    assert (np.diff(rows.time_us_N[support]) <= 0).all()
+
+
+def test_a_late_label_is_not_seen_before_it_is_known() -> None:
+    hours = [(0, 0, 1, 48), (0, 10, 0, 1), (0, 20, 0, 1), (0, 47, 0, 1), (0, 48, 0, 1)]
+    rows = rows_from(hours)
+    assert rows.support_of(3, SUPPORT_LIMIT).tolist() == [2, 1]
+    assert rows.support_of(4, SUPPORT_LIMIT).tolist() == [3, 2, 1, 0]
+
+
+def test_rows_of_one_instant_are_no_support_of_each_other() -> None:
+    rows = rows_from([(0, 5, 1, 0), (0, 5, 0, 0), (0, 6, 0, 0)])
+    assert rows.support_of(1, SUPPORT_LIMIT).tolist() == []
+    assert rows.support_of(2, SUPPORT_LIMIT).tolist() == [1, 0]
+
+
+@given(some_rows, st.integers(0, 24 * 11))
+def test_what_is_known_by_a_moment_are_the_labels_known_by_then(rows: Rows, hour: int) -> None:
+    known = rows.known_by(hour * HOUR_US)
+    early_N = rows.known_at_us_N <= hour * HOUR_US
+    np.testing.assert_array_equal(known.is_fraud_N[early_N], rows.is_fraud_N[early_N])
+    assert (known.is_fraud_N[~early_N] == UNLABELLED).all()
+
+
+@given(some_rows, st.integers(0, 2**32), st.sampled_from([0, 3, SUPPORT_LIMIT]))
+def test_served_episodes_cover_each_asked_row_once_and_in_order(
+    rows: Rows, seed: int, limit: int
+) -> None:
+    asked = np.flatnonzero(np.random.default_rng(seed).random(len(rows.account_N)) < 0.6)
+    episodes = list(served(rows, asked, limit))
+    covered = [row for episode in episodes for row in episode.query]
+    assert covered == asked.tolist()
+    for support, query in episodes:
+        assert len(set(rows.account_N[[*support, *query]])) == 1
+        assert len(set(rows.time_us_N[query] // DAY_US)) == 1
+        np.testing.assert_array_equal(support, rows.support_of(query[0], limit))
+    days = [(rows.account_N[e.query[0]], rows.time_us_N[e.query[0]] // DAY_US) for e in episodes]
+    assert len(set(days)) == len(days)
+
+
+@pytest.fixture(scope="module")
+def numbered(rows: Rows) -> Rows:
+    """The simulated rows, each of which says in its first feature which it is."""
+    features_NF = rows.features_NF.copy()
+    features_NF[:, 0] = np.arange(len(features_NF))
+    return Rows(
+        rows.kinds,
+        rows.position_N,
+        features_NF,
+        rows.account_N,
+        rows.time_us_N,
+        rows.is_fraud_N,
+        rows.known_at_us_N,
+    )
+
+
+def test_sampled_episodes_keep_accounts_times_and_limits_apart(numbered: Rows) -> None:
+    end_us = int(np.quantile(numbered.time_us_N, 0.9))
+    starts = np.flatnonzero((numbered.is_fraud_N != UNLABELLED) & (numbered.time_us_N < end_us))
+    rng = np.random.default_rng(0)
+    sizes = set()
+    for _ in range(20):
+        batch = sample(numbered, starts, end_us, 32, rng)
+        assert len(batch) == 32
+        assert batch.query_BQF.shape[1] <= QUERY_LIMIT
+        assert batch.support.features_BKF.shape[1] <= SUPPORT_LIMIT
+        is_support_BK = (batch.support.legitimate_BK + batch.support.fraud_BK).numpy() > 0
+        for b in range(32):
+            support = batch.support.features_BKF[b, is_support_BK[b], 0].numpy().astype(int)
+            is_query_Q = batch.query_day_BQ[b].numpy() > 0
+            query = batch.query_BQF[b, is_query_Q, 0].numpy().astype(int)
+            assert np.isin(query[0], starts)
+            np.testing.assert_array_equal(query, np.arange(query[0], query[0] + len(query)))
+            assert len(np.unique(numbered.account_N[[*support, *query]])) == 1
+            assert (numbered.time_us_N[query] < end_us).all()
+            assert np.isin(support, known_before(numbered, query[0])).all()
+            sizes.add(len(support))
+            frauds = batch.support.fraud_BK[b, is_support_BK[b]].numpy() == 1
+            np.testing.assert_array_equal(frauds, numbered.is_fraud_N[support] == 1)
+            is_fraud = batch.query_fraud_BQ[b, is_query_Q].numpy() == 1
+            np.testing.assert_array_equal(is_fraud, numbered.is_fraud_N[query] == 1)
+            weight = batch.query_weight_BQ[b].numpy()
+            np.testing.assert_array_equal(
+                weight[is_query_Q] == 1, numbered.is_fraud_N[query] != UNLABELLED
+            )
+            assert not weight[~is_query_Q].any()
+    # Few labels, many, and none at all are all trained on.
+    assert {0, 1, 3, SUPPORT_LIMIT} <= sizes
+
+
+def test_episodes_of_other_lengths_are_padded(numbered: Rows) -> None:
+    first = np.flatnonzero(numbered.account_N == numbered.account_N[0])
+    batch = collate(numbered, [Episode(first[:0], first[:3]), Episode(first[1::-1], first[2:3])])
+    assert batch.query_BQF[:, :, 0].tolist() == [[0, 1, 2], [2, 0, 0]]
+    assert batch.support.features_BKF[1, :, 0].tolist() == [1, 0]
+    assert batch.query_weight_BQ[1].tolist()[1:] == [0, 0]
+    np.testing.assert_array_equal(
+        batch.support.day_BK[1], numbered.time_us_N[first[1::-1]] / DAY_US
+    )
+
+
+def test_rows_are_those_of_the_file_sorted_by_account_and_time(source: Source, rows: Rows) -> None:
+    columns = source.dataset.columns
+    np.testing.assert_array_equal(rows.account_N, columns.account_N[rows.position_N])
+    np.testing.assert_array_equal(rows.time_us_N, columns.time_us_N[rows.position_N])
+    np.testing.assert_array_equal(rows.is_fraud_N, source.dataset.is_fraud_N[rows.position_N])
+    keys = np.stack([rows.account_N, rows.time_us_N], axis=1).tolist()
+    assert keys == sorted(keys)
+    amounts_N = rows.features_NF[:, 0]
+    np.testing.assert_allclose(amounts_N, np.log1p(columns.amount_N[rows.position_N]), rtol=1e-6)
