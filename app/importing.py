@@ -31,9 +31,9 @@ async def import_chunk(
     """Store what is not stored yet of the next transactions in time order, in one commit.
 
     The base scores them: nobody asked for a decision then. A label is evidence about its
-    merchant from when it became known. What is there already stays as it is, labels included, so
-    that an interrupted import continues by starting again. Raises SetupError where an id is
-    taken by another transaction.
+    merchant from when it was known and the spec's delay was over, as in training. What is there
+    already stays as it is, labels included, so that an interrupted import continues by starting
+    again. Raises SetupError where an id is taken by another transaction.
     """
 
     async def work(connection: AsyncConnection) -> None:
@@ -42,7 +42,7 @@ async def import_chunk(
         await store.lock_accounts(connection, tenant, {one.account_id for one in transactions})
         labelled = await store.labels_of(connection, tenant, ids)
         labels = [
-            _label(tenant, past)
+            _label(tenant, past, pipeline.scorer.spec.label.delay_us)
             for past in chunk
             if past.is_fraud is not None and past.transaction.transaction_id not in labelled
         ]
@@ -56,7 +56,7 @@ async def import_chunk(
     await database.run(work)
 
 
-def _label(tenant: str, past: Past) -> StoredLabel:
+def _label(tenant: str, past: Past, delay_us: int) -> StoredLabel:
     return StoredLabel(
         tenant=tenant,
         transaction_id=past.transaction.transaction_id,
@@ -65,5 +65,5 @@ def _label(tenant: str, past: Past) -> StoredLabel:
         is_fraud=bool(past.is_fraud),
         occurred_at_us=past.transaction.occurred_at_us,
         labelled_at_us=past.known_at_us,
-        matures_at_us=past.known_at_us,
+        matures_at_us=max(past.known_at_us, past.transaction.occurred_at_us + delay_us),
     )

@@ -84,6 +84,20 @@ def test_compose_starts_the_service_after_the_migrations_and_those_after_the_dat
     assert waits_for["migrate"] == {"condition": "service_completed_successfully"}
 
 
+def test_compose_builds_no_image_name_twice_at_once() -> None:
+    built = [service for service in compose()["services"].values() if "build" in service]
+    assert [service.get("image") for service in built] == [None, None]
+
+
+def test_compose_keeps_the_password_out_of_the_url_where_it_would_need_escaping() -> None:
+    services = compose()["services"]
+    password = services["db"]["environment"]["POSTGRES_PASSWORD"]
+    for name in ("migrate", "service"):
+        environment = services[name]["environment"]
+        assert environment["PGPASSWORD"] == password
+        assert "$" not in environment["QUICKSTUDY_DATABASE_URL"]
+
+
 @pytest.mark.parametrize("name", ["migrate", "service"])
 def test_compose_gives_our_containers_no_more_rights_than_they_need(name: str) -> None:
     service = compose()["services"][name]
@@ -97,6 +111,13 @@ def test_the_image_runs_as_a_user_of_its_own() -> None:
     last_stage = (REPOSITORY / "Dockerfile").read_text().rpartition("\nFROM ")[2]
     assert re.findall(r"^USER (\S+)$", last_stage, re.MULTILINE) == ["quickstudy"]
     assert "HEALTHCHECK" in last_stage
+
+
+def test_half_a_training_is_left_out_of_the_image() -> None:
+    ignored = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    # The last line that fits a path decides.
+    unfinished = "models/default/training.safetensors"
+    assert ignored.index(unfinished) > ignored.index("!models/default")
 
 
 def copied_into_the_image() -> list[str]:

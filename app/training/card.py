@@ -101,9 +101,8 @@ def _figures(metadata: Metadata) -> str:
 def _calibration(metadata: Metadata) -> str:
     slope, shift = metadata.calibration.slope, metadata.calibration.shift
     return (
-        f"A probability is sigmoid({slope:.4f} x log-odds {shift:+.4f}), fitted on the held-out "
-        "accounts at the natural rate of fraud. An account with labels is followed "
-        f"{metadata.metrics['blend']:.0%} of the way from the base to its copy."
+        f"A probability is sigmoid({slope:.4f} x log-odds {shift:+.4f}), fitted on what the "
+        "held-out accounts were served, at the natural rate of fraud."
     )
 
 

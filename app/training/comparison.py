@@ -34,6 +34,7 @@ FIGURES = (
     Figure("brier", "Brier", "Brier score", is_better_higher=False),
 )
 AVERAGE_PRECISION = FIGURES[0]
+RECALL = FIGURES[2]
 
 
 @dataclass(frozen=True)

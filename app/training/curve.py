@@ -19,12 +19,28 @@ STYLES = {
     LINES: "var(--rule)",
     **{colour: f"var(--series-{n})" for n, colour in enumerate(SERIES, start=1)},
 }
+TABLEAU = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#d62728", "#7f7f7f")
+COLOURS = {
+    TEXT: "#808080",
+    LINES: "#a0a0a0",
+    **dict(zip(SERIES, TABLEAU, strict=True)),
+}
 MARKERS = "osD^vP"
 INCHES = (4.8, 3.3)
 
 
 def curve(groups: Mapping[str, Metrics], figure: Figure) -> str:
-    """One `<svg>`: the figure of every method by the number of labels; no date, no reference."""
+    """One `<svg>` for a page: the figure of every method by the number of labels."""
+    return _inline(_document(groups, figure), figure)
+
+
+def picture(groups: Mapping[str, Metrics], figure: Figure) -> str:
+    """The same as a file of its own, in colours that are read on white and on black."""
+    return _coloured(_document(groups, figure), COLOURS)
+
+
+def _document(groups: Mapping[str, Metrics], figure: Figure) -> str:
+    """The drawing without date, author or reference, so that equal figures are equal files."""
     settings = matplotlib.rc_context(
         {
             # Text stays text: it is read aloud, and set in the page's font.
@@ -47,7 +63,7 @@ def curve(groups: Mapping[str, Metrics], figure: Figure) -> str:
         text = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         drawing.savefig(text, format="svg", transparent=True, metadata=nothing)
-    return _inline(text.getvalue(), figure)
+    return text.getvalue()
 
 
 def _draw(axes: Axes, groups: Mapping[str, Metrics], figure: Figure) -> None:
@@ -82,6 +98,11 @@ def _inline(document: str, figure: Figure) -> str:
     svg = svg.replace("xlink:href=", "href=")
     # The width is the page's to choose; the viewBox keeps the proportions.
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg)
-    for colour, style in STYLES.items():
-        svg = svg.replace(colour, style)
+    svg = _coloured(svg, STYLES)
     return svg.replace("<svg", f'<svg role="img" aria-label="{figure.name} by labels"', 1)
+
+
+def _coloured(svg: str, colours: Mapping[str, str]) -> str:
+    for placeholder, colour in colours.items():
+        svg = svg.replace(placeholder, colour)
+    return svg

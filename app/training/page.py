@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from app.training.comparison import (
     ADAPTED,
+    AVERAGE_PRECISION,
     BASE,
-    FIGURES,
     LOSS_HEADER,
+    RECALL,
     Section,
     legend,
     loss_row,
@@ -21,7 +22,7 @@ from app.training.curve import curve
 if TYPE_CHECKING:
     from app.training.report import Report
 
-DRAWN = tuple(f for f in FIGURES if f.key in ("average_precision", "recall_at_1_percent"))
+DRAWN = (AVERAGE_PRECISION, RECALL)
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #ffffff; --ink: #1b1f24; --soft: #57606a;
@@ -90,7 +91,7 @@ def page(report: "Report") -> str:
 
 def _tiles(sections: Sequence[Section]) -> str:
     """The last line, which sums up, of the first two tables."""
-    figure = FIGURES[0]
+    figure = AVERAGE_PRECISION
     tiles = []
     for section in sections[:2]:
         name, group = list(section.groups.items())[-1]

@@ -16,12 +16,14 @@ from app.training.backtest import Metrics, mean_of
 from app.training.comparison import (
     AVERAGE_PRECISION,
     LOSS_HEADER,
+    RECALL,
     Section,
     comparisons,
     legend,
     loss_row,
     losses,
 )
+from app.training.curve import picture
 from app.training.page import page
 
 MEAN = "mean"
@@ -79,11 +81,12 @@ class Report:
         )
 
     def write(self, folder: Path) -> None:
-        """Write `metrics.json`, `report.md` and `report.html` into a folder that exists."""
+        """Write metrics.json, report.md, report.html and labels.svg into a folder that exists."""
         said = json.dumps(finite(self.document), indent=2, ensure_ascii=False, allow_nan=False)
         (folder / "metrics.json").write_text(f"{said}\n", encoding="utf-8")
         (folder / "report.md").write_text(self.markdown, encoding="utf-8")
         (folder / "report.html").write_text(page(self), encoding="utf-8")
+        (folder / "labels.svg").write_text(picture(self.curve.groups, RECALL), encoding="utf-8")
 
     @property
     def document(self) -> Metrics:

@@ -134,7 +134,8 @@ class Trainer:
             if not watch(status):
                 break
         if math.isinf(self.best_loss):
-            self._check()
+            # Stopped before the first check: what there is, which the first check replaces.
+            self.learner.load_state_dict(self._averaged.module.state_dict())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, float | int | str]]:
         """All that `restore` needs, as tensors for safetensors and numbers for JSON."""
