@@ -4,7 +4,7 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
-# Which build of PyTorch: its CPU index by default, a CUDA one for a GPU.
+# Which build of PyTorch: its CPU index by default, a CUDA one for a GPU, empty for PyPI's own.
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv /opt/quickstudy
@@ -13,7 +13,7 @@ WORKDIR /src
 
 # From what changes least to what changes most: PyTorch, the other dependencies, the code.
 COPY requirements.lock ./
-RUN pip install -c requirements.lock --extra-index-url "${TORCH_INDEX_URL}" setuptools torch
+RUN pip install -c requirements.lock ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} setuptools torch
 COPY pyproject.toml ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > dependencies.txt \
     && pip install -c requirements.lock -r dependencies.txt
@@ -21,10 +21,14 @@ COPY LICENSE README.md ./
 COPY models/default models/default
 COPY migrations migrations
 COPY app app
-RUN pip install --no-deps --no-build-isolation . && pip check
+# What is installed is done with pip; setuptools stays, for PyTorch asks for it.
+RUN pip install --no-deps --no-build-isolation . && pip check && pip uninstall --yes pip
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/quickstudy --create-home quickstudy
+# A folder of the host's in place of the volume must belong to this user, 10001.
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/quickstudy \
+        --shell /usr/sbin/nologin quickstudy \
+    && install --directory --mode=700 --owner=quickstudy --group=quickstudy /var/lib/quickstudy
 COPY --from=build /opt/quickstudy /opt/quickstudy
 ENV PATH=/opt/quickstudy/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import app
-from app.training.simulate import simulate
+from app.training.simulator.simulate import simulate
 
 runner = CliRunner()
 KEY = re.compile(r"qs_[0-9a-f]{12}_[A-Za-z0-9_-]{43}")

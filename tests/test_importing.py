@@ -20,7 +20,7 @@ from app.service import Service, running
 from app.settings import Settings
 from app.training.dataset import UNLABELLED, read_transactions
 from app.training.history import History
-from app.training.simulate import simulate
+from app.training.simulator.simulate import simulate
 from app.transactions import DatasetSpec
 
 pytestmark = pytest.mark.anyio

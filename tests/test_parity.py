@@ -18,7 +18,7 @@ from app.store import Scored
 from app.training.dataset import read_transactions
 from app.training.episodes import Rows
 from app.training.history import History
-from app.training.simulate import simulate
+from app.training.simulator.simulate import simulate
 from app.transactions import DAY_US, DatasetSpec
 from tests.checkpoints import tiny_checkpoint
 

@@ -53,7 +53,7 @@ def simulate(
     seed: Seed = 0,
 ) -> None:
     """Write card payments with fraud, from a simulator: a file to train on without one's own."""
-    from app.training.simulate import simulate as simulated
+    from app.training.simulator.simulate import simulate as simulated
 
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise SetupError(f"{out}: {out.suffix or 'no suffix'} is neither .csv nor .parquet")

@@ -9,7 +9,7 @@ from app.features import FeatureSet
 from app.training.dataset import Dataset, read_transactions
 from app.training.episodes import Rows
 from app.training.run import Source
-from app.training.simulate import simulate
+from app.training.simulator.simulate import simulate
 from app.training.train import Options
 from app.transactions import DatasetSpec
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.errors import SetupError
 from app.training.dataset import NEVER_US, NO_KIND, UNLABELLED, read_transactions
-from app.training.simulate import simulate
+from app.training.simulator.simulate import simulate
 from app.training.table import DataError
 from app.transactions import DAY_US, DatasetSpec, Transaction, columns_of
 from tests.conftest import HANDBOOK

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from app.training.frauds import IMPOSSIBLE_KMH, KINDS
-from app.training.merchants import COUNTRIES, distances_km_LL
-from app.training.simulate import CLEARING_DAYS, START, simulate
+from app.training.simulator.frauds import IMPOSSIBLE_KMH, KINDS
+from app.training.simulator.merchants import COUNTRIES, distances_km_LL
+from app.training.simulator.simulate import CLEARING_DAYS, START, simulate
 from app.transactions import DatasetSpec
 
 DAYS = 90

@@ -14,10 +14,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from app.training.accounts import Accounts
-from app.training.frauds import KINDS, defraud
-from app.training.merchants import CATEGORY_K, CHANNEL_K, COUNTRIES, Floats, Merchants
-from app.training.spending import DAY_SECONDS, GENUINE, Events, World, spend
+from app.training.simulator.accounts import Accounts
+from app.training.simulator.frauds import KINDS, defraud
+from app.training.simulator.merchants import CATEGORY_K, CHANNEL_K, COUNTRIES, Floats, Merchants
+from app.training.simulator.spending import DAY_SECONDS, GENUINE, Events, World, spend
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.training.merchants import (
+from app.training.simulator.merchants import (
     COUNTRIES,
     MARKETS,
     ONLINE_K,

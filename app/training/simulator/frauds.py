@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from app.training.merchants import (
+from app.training.simulator.merchants import (
     CATEGORY_K,
     CHANNEL_K,
     COUNTRIES,
@@ -24,7 +24,7 @@ from app.training.merchants import (
     pick,
     pick_by_row,
 )
-from app.training.spending import (
+from app.training.simulator.spending import (
     DAY_SECONDS,
     Events,
     World,

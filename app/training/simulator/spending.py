@@ -13,8 +13,8 @@ from typing import Self
 
 import numpy as np
 
-from app.training.accounts import FAVOURITES, Accounts
-from app.training.merchants import (
+from app.training.simulator.accounts import FAVOURITES, Accounts
+from app.training.simulator.merchants import (
     CASH,
     CATEGORY_K,
     IN_PERSON_K,
