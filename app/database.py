@@ -218,4 +218,6 @@ def _migrate(url: str, direction: Any, revision: str) -> None:
         ) from error
     except (DBAPIError, OSError) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
-        raise SetupError(f"the database cannot be migrated: {reason}") from error
+        # A timeout says nothing of itself.
+        said = str(reason) or "no answer in time"
+        raise SetupError(f"the database cannot be migrated: {said}") from error
