@@ -75,20 +75,24 @@ class Learner(nn.Module):
             torch.full((INNER_STEPS, layers), FIRST_STEP_SIZE).log()
         )
 
-    def adapt(self, support: SupportBatch, steps: int = INNER_STEPS) -> Adapted:
+    def adapt(
+        self, support: SupportBatch, steps: int = INNER_STEPS, encoded: Encoded | None = None
+    ) -> Adapted:
         """Each account's context and head after the inner steps on its own labels.
 
         The inner loss is the mean cross-entropy over an account's labels. Where autograd
         records, the result is differentiable through all steps (second order). An account
-        without labels gets the base, exactly: its gradient is zero.
+        without labels gets the base, exactly: its gradient is zero. `encoded` spares encoding
+        the support where that is done already.
         """
         context = self.network.context(*support)
         head = self.network.base.expand(len(support.features_BKF))
-        if steps:
-            rows = self.network.encode(support.features_BKF, support.day_BK)
-            hidden_BKH = self.network.hidden(rows, context)
-            labelled_BK = support.legitimate_BK + support.fraud_BK
-            weight_BK = labelled_BK / labelled_BK.sum(1, keepdim=True).clamp_min(1.0)
+        if not steps:
+            return Adapted(context, head)
+        rows = encoded or self.network.encode(support.features_BKF, support.day_BK)
+        hidden_BKH = self.network.hidden(rows, context)
+        labelled_BK = support.legitimate_BK + support.fraud_BK
+        weight_BK = labelled_BK / labelled_BK.sum(1, keepdim=True).clamp_min(1.0)
         for sizes_L in self.log_step_sizes_SL[:steps].exp():
             gradient = head.gradient(hidden_BKH, support.fraud_BK, weight_BK)
             head = Head(*(p - size * g for p, size, g in zip(head, sizes_L, gradient, strict=True)))

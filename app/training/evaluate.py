@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_curve
 
-from app.adaptation import SUPPORT_LIMIT, Learner
+from app.adaptation import SUPPORT_LIMIT, Learner, pad_supports
 from app.checkpoint import Calibration, Decisions
+from app.network import Encoded
 from app.states import Floats, Ints
-from app.training.episodes import Rows, collate, served
+from app.training.episodes import Rows, served
 from app.transactions import DAY_US
 
 EPISODES_AT_ONCE = 512
+ROWS_AT_ONCE = 8192
 CARDS_A_DAY = 100
 # Until a cost is stated: the busiest one in a hundred is looked at, one in five hundred refused.
 REVIEWED_SHARE, DECLINED_SHARE = 0.01, 0.002
@@ -41,6 +43,31 @@ class Predictions(NamedTuple):
         )
 
 
+class _EncodedRows:
+    """Rows encoded once, however many supports and days they belong to."""
+
+    def __init__(self, learner: Learner, rows: Rows, needed: NDArray[np.intp]) -> None:
+        device = learner.log_step_sizes_SL.device
+        self._place_N = np.zeros(len(rows.account_N), np.intp)
+        self._place_N[needed] = np.arange(len(needed))
+        pieces = []
+        for first in range(0, len(needed), ROWS_AT_ONCE):
+            chosen = needed[first : first + ROWS_AT_ONCE]
+            features_1NF = torch.from_numpy(rows.features_NF[chosen])[None].to(device)
+            day_1N = torch.from_numpy(rows.time_us_N[chosen] / DAY_US)[None].to(device)
+            pieces.append(learner.network.encode(features_1NF, day_1N))
+        self._all = Encoded(*(torch.cat(parts, dim=1)[0] for parts in zip(*pieces, strict=True)))
+
+    def take(self, groups: list[NDArray[np.intp]]) -> Encoded:
+        """B groups of rows, padded to the longest with any row."""
+        longest = max(len(group) for group in groups)
+        place_BN = np.zeros((len(groups), longest), np.intp)
+        for b, group in enumerate(groups):
+            place_BN[b, : len(group)] = self._place_N[group]
+        at = torch.from_numpy(place_BN).to(self._all.day_BN.device)
+        return Encoded(*(part[at] for part in self._all))
+
+
 @torch.inference_mode()
 def predict(
     learner: Learner, rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT
@@ -48,16 +75,24 @@ def predict(
     """Score the asked rows (ascending) as served, with at most `limit` labels an account."""
     device = learner.log_step_sizes_SL.device
     episodes = list(served(rows, asked, limit))
+    if not episodes:
+        nothing = np.zeros(0)
+        none = np.zeros(0, np.int64)
+        return Predictions(asked, nothing, nothing, none, none)
+    needed = np.unique(np.concatenate([asked, *(episode.support for episode in episodes)]))
+    encoded = _EncodedRows(learner, rows, needed)
     adapted: list[NDArray[np.float32]] = []
     base: list[NDArray[np.float32]] = []
     for first in range(0, len(episodes), EPISODES_AT_ONCE):
         group = episodes[first : first + EPISODES_AT_ONCE]
-        batch = collate(rows, group).to(device)
-        copies = learner.adapt(batch.support)
-        queries = learner.network.encode(batch.query_BQF, batch.query_day_BQ)
+        support = pad_supports([rows.support(e.support) for e in group], len(rows.kinds))
+        copies = learner.adapt(
+            support.to(device), encoded=encoded.take([episode.support for episode in group])
+        )
+        queries = encoded.take([episode.query for episode in group])
         answers = (
             (adapted, learner.served_logits(queries, copies)),
-            (base, learner.logits(queries, learner.base(len(batch)))),
+            (base, learner.logits(queries, learner.base(len(group)))),
         )
         for logits, logit_BQ in answers:
             rows_BQ = zip(logit_BQ.cpu().numpy(), group, strict=True)
@@ -67,8 +102,8 @@ def predict(
     frauds = [int((rows.is_fraud_N[episode.support] == 1).sum()) for episode in episodes]
     return Predictions(
         asked,
-        _joined(adapted),
-        _joined(base),
+        np.concatenate(adapted).astype(np.float64),
+        np.concatenate(base).astype(np.float64),
         np.repeat(np.array(labels, np.int64), sizes),
         np.repeat(np.array(frauds, np.int64), sizes),
     )
@@ -161,7 +196,3 @@ def probabilities(logit_A: Floats, calibration: Calibration) -> Floats:
 def _cross_entropy(is_fraud_A: NDArray[np.bool_], logit_A: Floats) -> Floats:
     loss_A: Floats = np.logaddexp(0.0, logit_A) - is_fraud_A * logit_A
     return loss_A
-
-
-def _joined(pieces: list[NDArray[np.float32]]) -> Floats:
-    return np.concatenate(pieces).astype(np.float64) if pieces else np.zeros(0)

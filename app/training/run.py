@@ -88,7 +88,8 @@ def train_checkpoint(
     else:
         _keep(trainer, folder, identity)
     held_out = fit_blend(trainer.learner, rows, split.held_out)
-    metadata = _described(folder.resolve().name, source, spec, features, rows, trainer, options, held_out)
+    name = folder.resolve().name
+    metadata = _described(name, source, spec, features, rows, trainer, options, held_out)
     learner = trainer.learner.cpu()
     save_checkpoint(folder, learner, metadata)
     (folder / "README.md").write_text(model_card(metadata))
