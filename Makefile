@@ -1,7 +1,7 @@
 # `make` lists the targets. The virtual environment is .venv in the clone; what
 # goes into it is fixed by requirements.lock and redone only when that changes.
 
-PORT ?= 8000
+PORT ?= $(or $(QUICKSTUDY_PORT),8000)
 # The first interpreter that is 3.11 to 3.13 and can make virtual environments.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \

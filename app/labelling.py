@@ -98,7 +98,7 @@ class Labelling:
             ]
             relabelled = [old[v.transaction_id] for v in changed if v.transaction_id in old]
             await store.save_labels(connection, labels)
-            await store.unfold(connection, tenant, _merchants(relabelled))
+            await store.unfold(connection, tenant, _folded(relabelled))
             await store.count_labels(connection, tenant, counted(labels, relabelled))
             after = await self._version(connection, tenant, account_id)
             return before, after, rows, len(changed)
@@ -127,7 +127,7 @@ class Labelling:
             if not found:
                 raise LabelNotFound(f"Transaction {transaction_id!r} has no label any more.")
             await store.delete_label(connection, tenant, transaction_id)
-            await store.unfold(connection, tenant, _merchants(found.values()))
+            await store.unfold(connection, tenant, _folded(found.values()))
             await store.count_labels(connection, tenant, counted([], found.values()))
             return await self._version(connection, tenant, account_id)
 
@@ -167,6 +167,9 @@ class Labelling:
                 if isinstance(answer, Problem):
                     raise answer
                 known[answer.transaction_id] = answer
+        if relabelled:
+            # As they are now that nobody else can fold them.
+            old = await store.labels_of(connection, tenant, ids)
         return [known[key] for key in ids], old
 
     async def _version(self, connection: AsyncConnection, tenant: str, account_id: str) -> Version:
@@ -219,6 +222,11 @@ def label_of(row: Scored, is_fraud: bool, labelled_at_us: int, spec: DatasetSpec
         labelled_at_us=labelled_at_us,
         matures_at_us=matures_at_us,
     )
+
+
+def _folded(labels: Iterable[StoredLabel]) -> set[str]:
+    """The merchants whose record holds one of these labels."""
+    return _merchants(label for label in labels if label.folded)
 
 
 def _check(account_id: str, known: Mapping[str, Scored], verdicts: Sequence[Verdict]) -> None:

@@ -9,12 +9,21 @@ MICROSECOND = timedelta(microseconds=1)
 RFC_3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
-# Nobody pays outside these years; a stray one would blind its account for ever.
+# Nobody pays outside these years.
 FIRST_YEAR, LAST_YEAR = 1970, 2100
 
 
 def now_us() -> int:
     return time.time_ns() // 1000
+
+
+def is_ahead(time_us: int) -> bool:
+    """Further in the future than clocks go wrong.
+
+    Such a payment would make every later one of its account and its merchant a late one, whose
+    history is not kept.
+    """
+    return time_us > now_us() + 24 * 3600 * 1_000_000
 
 
 def parse_us(text: str) -> int:

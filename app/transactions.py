@@ -231,6 +231,8 @@ def _code(transaction: Transaction, name: str) -> int:
 
 
 def _number(transaction: Transaction, name: str) -> float:
-    value = transaction.attributes.get(name)
-    # An attribute of the wrong kind says nothing, like an absent one.
-    return float(value) if isinstance(value, int | float) else float("nan")
+    try:
+        # Files spell numbers as text, and so may a caller; other text says nothing.
+        return float(transaction.attributes.get(name, "nan"))
+    except ValueError:
+        return float("nan")

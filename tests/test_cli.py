@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -99,6 +100,13 @@ def test_import_refuses_what_it_cannot_read(tmp_path: Path) -> None:
     path.write_text("a,b\n1,2\n")
     assert "no column" in sentence("import", str(path), "--spec", "simulated")
     assert "built-in specs" in sentence("import", str(path), "--spec", "unknown")
+    assert "QUICKSTUDY_MODEL" in sentence("import", str(path), "--spec", "handbook")
+
+
+def test_import_refuses_a_history_from_the_future(tmp_path: Path) -> None:
+    path = tmp_path / "history.parquet"
+    simulate(accounts=3, days=5, seed=5, start=datetime(2090, 1, 1, tzinfo=UTC)).write_parquet(path)
+    assert "lies in the future" in sentence("import", str(path), "--spec", "simulated")
 
 
 def test_the_demonstration_moves_one_account_and_not_the_other() -> None:

@@ -12,13 +12,12 @@ from sqlalchemy import text
 from app import store
 from app.database import Database
 from app.errors import SetupError
-from app.features import MerchantLabels
 from app.importing import Past, import_chunk
 from app.labelling import Verdict
 from app.pipeline import Posted
 from app.service import Service, running
 from app.settings import Settings
-from app.training.dataset import UNLABELLED, read_transactions
+from app.training.dataset import read_transactions
 from app.training.history import History
 from app.training.simulator.simulate import simulate
 from app.transactions import DatasetSpec
@@ -98,12 +97,7 @@ async def test_features_are_those_of_training_whatever_the_size_of_a_chunk(
 ) -> None:
     await imported(service, list(History(file, SPEC).chunks(size)))
     data = read_transactions(file, SPEC)
-    known = np.flatnonzero(data.is_fraud_N != UNLABELLED)
-    labels = MerchantLabels(
-        data.columns.merchant_N[known],
-        data.known_at_us_N[known],
-        data.is_fraud_N[known].astype(np.float64),
-    )
+    labels = data.merchant_labels(SPEC.label.delay_us)
     expected_NF = service.scorer.features.compute(data.columns, None, labels)
     async with service.database.read() as connection:
         rows = await store.scored(connection, TENANT, data.transaction_ids)

@@ -116,7 +116,7 @@ async def label_transactions(
 async def remove_label(
     account_id: Id, transaction_id: Id, service: RunningService, tenant: Tenant
 ) -> AdaptedAccount:
-    """Unlearn a label: scores become what they would be had it never been there."""
+    """Unlearn a label: the account's copy becomes what it would be had it never been there."""
     account, adaptation = await service.labelling.remove(tenant, account_id, transaction_id)
     return AdaptedAccount(**_state(account), adaptation=_adaptation(adaptation))
 
@@ -145,6 +145,9 @@ def _distinct(verdicts: list[Verdict]) -> list[Verdict]:
         if first.is_fraud != verdict.is_fraud:
             message = "This transaction has another label earlier in the same request."
             raise ValidationFailed(message, [FieldError(f"labels[{position}].label", message)])
+        if first.transaction != verdict.transaction:
+            message = "This transaction is told differently earlier in the same request."
+            raise ValidationFailed(message, [FieldError(f"labels[{position}]", message)])
     return list(distinct.values())
 
 

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from app.content import amount_text
-from app.times import parse_us
+from app.times import is_ahead, parse_us
 
 WHOLE_DIGITS, DECIMALS = 15, 8
 DECIMAL_TEXT = re.compile(rf"\d{{1,{WHOLE_DIGITS}}}(\.\d{{1,{DECIMALS}}})?", re.ASCII)
@@ -48,7 +48,10 @@ def _amount(value: Any) -> Decimal:
 def _instant(value: Any) -> int:
     if not isinstance(value, str):
         raise ValueError("a time is a text such as 2026-01-31T12:00:00+01:00")
-    return parse_us(value)
+    time_us = parse_us(value)
+    if is_ahead(time_us):
+        raise ValueError("a time may not lie more than a day ahead of now")
+    return time_us
 
 
 def _attribute(value: Any) -> str | float | bool:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from app.checkpoint import Checkpoint
 from app.commands.terminal import console
 from app.database import upgrade
+from app.errors import SetupError
+from app.features import FeatureSet
 from app.importing import CHUNK, import_chunk
 from app.keys import DEFAULT_TENANT
 from app.service import running
@@ -28,10 +31,23 @@ def import_history(
     # Reading files takes libraries that serving does without.
     from app.training.history import History
 
-    history = History(file, DatasetSpec.load(spec))
-    upgrade(Settings().database_url)
+    chosen, settings = DatasetSpec.load(spec), Settings()
+    _check_model(chosen, Checkpoint.load(settings.model))
+    history = History(file, chosen)
+    upgrade(settings.database_url)
     asyncio.run(_import(history, tenant))
     console.print(f"{len(history):,} transactions of {file} are in the database.")
+
+
+def _check_model(spec: DatasetSpec, checkpoint: Checkpoint) -> None:
+    """A history is remembered in the features of the model that will be served."""
+    trained = checkpoint.metadata.spec
+    if FeatureSet(spec).digest != checkpoint.features.digest or spec.label != trained.label:
+        raise SetupError(
+            f"spec {spec.name} gives other features or label delays than the model "
+            f"{checkpoint.metadata.name}, which was trained on spec {trained.name}: "
+            "QUICKSTUDY_MODEL names the model to import for"
+        )
 
 
 async def _import(history: "History", tenant: str) -> None:

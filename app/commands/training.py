@@ -213,8 +213,9 @@ def _summary(metadata: "Metadata", out: Path) -> Table:
     table.add_row("accounts", f"{data.accounts:,}")
     table.add_row("labelled fraud", f"{data.frauds:,}")
     for method in ("base", "adapted"):
-        value = metrics[f"held_out_average_precision_{method}"]
-        table.add_row(f"held-out average precision, {method}", f"{value:.4f}")
+        value = metrics.get(f"held_out_average_precision_{method}")
+        said = "no fraud held out" if value is None else f"{value:.4f}"
+        table.add_row(f"held-out average precision, {method}", said)
     table.add_row("checkpoint", escape(str(out)))
     return table
 

@@ -100,6 +100,8 @@ def _figures(metadata: Metadata) -> str:
 
 def _calibration(metadata: Metadata) -> str:
     slope, shift = metadata.calibration.slope, metadata.calibration.shift
+    if slope == 1.0 and shift == 0.0:
+        return "None: too few frauds were held out to fit it, so probabilities are as trained."
     return (
         f"A probability is sigmoid({slope:.4f} x log-odds {shift:+.4f}), fitted on what the "
         "held-out accounts were served, at the natural rate of fraud."

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from app.importing import Past
+from app.times import is_ahead, text_of
 from app.training.dataset import UNLABELLED, read_transactions
 from app.training.table import DataError, Table, texts, times
 from app.transactions import STANDARD_FIELDS, DatasetSpec, Transaction
@@ -27,10 +28,13 @@ class History:
         table = Table.read(Path(path), spec)
         order_N = np.argsort(times(table, spec.columns.time), kind="stable")
         # The spellings that the dataset has hashed away.
-        named = {**spec.categorical, "currency": spec.columns.currency}
+        named = {"currency": spec.columns.currency, **spec.categorical}
         self._texts = {
             name: texts(table[column]).gather(order_N) for name, column in named.items() if column
         }
+        if len(self._data) and is_ahead(int(self._data.columns.time_us_N[-1])):
+            newest = text_of(int(self._data.columns.time_us_N[-1]))
+            raise DataError(f"{path}: the newest transaction, {newest}, lies in the future")
         for ids in (self._data.transaction_ids, self._data.accounts, self._data.merchants):
             _check_ids(Path(path), ids)
 

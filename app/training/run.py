@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -9,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
@@ -147,15 +147,22 @@ def _described(
         data=_data(source),
         seed=options.seed,
         options=asdict(options),
+        # What could not be measured (no fraud held out, stopped before a check) is left out.
         metrics={
-            "held_out_loss": trainer.best_loss,
-            "blend": float(trainer.learner.blend),
-            "held_out_transactions": len(held_out.rows),
-            "held_out_frauds": int(is_fraud_A.sum()),
-            "held_out_average_precision_adapted": _known(is_fraud_A, held_out.adapted_A),
-            "held_out_average_precision_base": _known(is_fraud_A, held_out.base_A),
-            "reviewed_share": float((served_A >= decisions.review).mean()),
-            "declined_share": float((served_A >= decisions.decline).mean()),
+            name: value
+            for name, value in {
+                "held_out_loss": trainer.best_loss,
+                "blend": float(trainer.learner.blend),
+                "held_out_transactions": len(held_out.rows),
+                "held_out_frauds": int(is_fraud_A.sum()),
+                "held_out_average_precision_adapted": average_precision(
+                    is_fraud_A, held_out.adapted_A
+                ),
+                "held_out_average_precision_base": average_precision(is_fraud_A, held_out.base_A),
+                "reviewed_share": float((served_A >= decisions.review).mean()),
+                "declined_share": float((served_A >= decisions.decline).mean()),
+            }.items()
+            if math.isfinite(value)
         },
         versions={
             "quickstudy": __version__,
@@ -163,10 +170,6 @@ def _described(
             "python": platform.python_version(),
         },
     )
-
-
-def _known(is_fraud_A: np.ndarray[tuple[int], np.dtype[np.bool_]], score_A: np.ndarray) -> float:
-    return average_precision(is_fraud_A, score_A) if is_fraud_A.any() else 0.0
 
 
 def _step_sizes(learner: Learner) -> tuple[tuple[float, ...], ...]:

@@ -81,6 +81,8 @@ class Split(NamedTuple):
         is_held = np.isin(rows.account_N[labelled], accounts[held])
         if not is_held.any() or is_held.all():
             raise ValueError(f"{len(accounts)} accounts are too few to hold some out")
+        if len(np.unique(rows.is_fraud_N[labelled[~is_held]])) < 2:
+            raise ValueError("labels of one class all fall to the accounts held out: too few")
         return cls(labelled[~is_held], labelled[is_held], end_us)
 
 

@@ -166,6 +166,10 @@ async def test_a_whole_transaction_with_other_content_is_a_conflict(
         ([{"transaction": posted(amount=-1), "label": "fraud"}], "labels[0].transaction.amount"),
         ([{"transaction_id": "t", "transaction": posted(), "label": "fraud"}], "labels[0]"),
         ([label("t-1"), label("t-1", "legitimate")], "labels[1].label"),
+        (
+            [{"transaction": posted(amount=n), "label": "fraud"} for n in (1, 2)],
+            "labels[1]",
+        ),
         ([label(f"t-{n}") for n in range(1001)], "labels"),
     ],
     ids=lambda part: repr(part)[:40],

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from app.database import Database
+from app.times import now_us, text_of
 from tests.api.requests import posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -180,6 +181,7 @@ INVALID: dict[str, Any] = {
         "2026-01-31T12:00:00+99:99",
         "1969-12-31T23:59:59Z",
         "9999-12-31T23:59:59-01:00",
+        text_of(now_us() + 25 * 3600 * 1_000_000),
         "not a time",
     ],
     "transaction_id": ["", "x" * 129, "a\x00b", "a\nb", "\x7f", 7, None],

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.checkpoint import Checkpoint, Metadata
+from app.checkpoint import Calibration, Checkpoint, Metadata
+from app.settings import SHIPPED_MODEL
 from app.training.card import model_card
 from app.transactions import DatasetSpec
 
@@ -70,3 +71,14 @@ def test_names_are_text_and_never_markup(metadata: Metadata) -> None:
     card = model_card(metadata.model_copy(update={"name": "<b>`x`|\n## Owned"}))
     assert re.findall(r"^## (.*)$", card, re.MULTILINE) == SECTIONS
     assert "\\<b\\>" in card
+
+
+def test_the_card_of_the_shipped_model_is_the_one_that_training_writes() -> None:
+    card = (SHIPPED_MODEL / "README.md").read_text()
+    assert card == model_card(Checkpoint.load(SHIPPED_MODEL).metadata)
+
+
+def test_the_card_says_when_probabilities_are_not_calibrated(metadata: Metadata) -> None:
+    identity = Calibration(slope=1.0, shift=0.0)
+    card = model_card(metadata.model_copy(update={"calibration": identity}))
+    assert "too few frauds were held out" in card
