@@ -23,6 +23,8 @@ ROWS_AT_ONCE = 8192
 CARDS_A_DAY = 100
 # Until a cost is stated: the busiest one in a hundred is looked at, one in five hundred refused.
 REVIEWED_SHARE, DECLINED_SHARE = 0.01, 0.002
+# Where fraud is more common than the shares, nobody would approve what is more likely than not.
+SURELY_REVIEWED, SURELY_DECLINED = 0.5, 0.95
 LEAST_FRAUDS = 10
 BLEND_STEPS = 20
 
@@ -182,10 +184,10 @@ def calibrate(is_fraud_A: NDArray[np.bool_], logit_A: Floats) -> Calibration:
 
 
 def thresholds(probability_A: Floats) -> Decisions:
-    """Review and decline the stated shares of transactions."""
+    """Review and decline the stated shares of transactions, and all that is surely fraud."""
     review, decline = np.quantile(probability_A, [1 - REVIEWED_SHARE, 1 - DECLINED_SHARE])
-    review = float(np.clip(review, 1e-6, 0.98))
-    return Decisions(review=review, decline=float(np.clip(decline, review + 1e-6, 0.99)))
+    review = float(np.clip(review, 1e-6, SURELY_REVIEWED))
+    return Decisions(review=review, decline=float(np.clip(decline, review + 1e-6, SURELY_DECLINED)))
 
 
 def probabilities(logit_A: Floats, calibration: Calibration) -> Floats:

@@ -130,10 +130,16 @@ def test_probabilities_are_those_that_the_service_answers() -> None:
 
 
 def test_thresholds_review_one_in_a_hundred_and_decline_one_in_five_hundred() -> None:
-    probability_A = np.random.default_rng(0).random(100_000) ** 3 * 0.9
+    probability_A = np.random.default_rng(0).random(100_000) ** 3 * 0.4
     decisions = thresholds(probability_A)
     assert (probability_A >= decisions.review).mean() == pytest.approx(0.01, abs=1e-3)
     assert (probability_A >= decisions.decline).mean() == pytest.approx(0.002, abs=5e-4)
+
+
+def test_what_is_more_likely_fraud_than_not_is_reviewed_however_common_fraud_is() -> None:
+    decisions = thresholds(np.linspace(0.0, 1.0, 1000))
+    assert decisions.review == 0.5
+    assert decisions.decline == 0.95
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-9, 0.3, 1.0])
