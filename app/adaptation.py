@@ -105,7 +105,10 @@ class Learner(nn.Module):
     def served_logits(self, rows: Encoded, adapted: Adapted) -> Tensor:
         """What is served: the base's log-odds, moved towards the copy's by `blend`: [B, N]."""
         base_BN = self.logits(rows, self.base(len(rows.day_BN)))
-        return base_BN + self.blend * (self.logits(rows, adapted) - base_BN)
+        return self.blended(base_BN, self.logits(rows, adapted))
+
+    def blended(self, base_BN: Tensor, copy_BN: Tensor) -> Tensor:
+        return base_BN + self.blend * (copy_BN - base_BN)
 
     def base(self, accounts: int) -> Adapted:
         """What B accounts without labels are scored with."""

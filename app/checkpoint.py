@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
@@ -24,6 +25,7 @@ from safetensors.torch import save as save_tensors
 from app.adaptation import Learner
 from app.errors import SetupError
 from app.features import FeatureSet
+from app.states import Floats
 from app.transactions import DatasetSpec
 
 FORMAT = 1
@@ -46,6 +48,12 @@ class Calibration(_Part):
 
     slope: Annotated[float, Field(gt=0)]
     shift: float
+
+    def probabilities(self, logit_A: Floats) -> Floats:
+        """The probabilities of fraud that log-odds stand for."""
+        log_odds_A = np.clip(self.slope * logit_A + self.shift, -40.0, 40.0)
+        probability_A: Floats = 1.0 / (1.0 + np.exp(-log_odds_A))
+        return probability_A
 
 
 class Decisions(_Part):

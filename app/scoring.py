@@ -163,9 +163,8 @@ class Scorer:
 
 
 def calibrated(logit: float, calibration: Calibration) -> float:
-    """The probability of fraud that log-odds stand for."""
-    log_odds = np.clip(calibration.slope * logit + calibration.shift, -40.0, 40.0)
-    return round(float(1.0 / (1.0 + np.exp(-log_odds))), DIGITS)
+    """The probability of fraud that log-odds stand for, as it is answered."""
+    return round(float(calibration.probabilities(np.array(logit))), DIGITS)
 
 
 def risk_score(probability: float, decisions: Decisions) -> float:

@@ -13,11 +13,9 @@ from sqlalchemy import Row, Table, bindparam, delete, false, func, select, updat
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.adaptation import SUPPORT_LIMIT
 from app.rows import Account, Merchant, Scored, StoredLabel, SupportRow
 from app.tables import accounts, labels, merchants, transactions
-
-# Enough of each class for any support set that `app.adaptation` may select.
-SUPPORT_PER_CLASS = 32
 
 
 async def scored(
@@ -112,7 +110,7 @@ async def supports(
             (transactions.c.tenant == ranked.c.tenant)
             & (transactions.c.transaction_id == ranked.c.transaction_id),
         )
-        .where(ranked.c.rank <= SUPPORT_PER_CLASS)
+        .where(ranked.c.rank <= SUPPORT_LIMIT)
         .order_by(ranked.c.occurred_at_us.desc(), ranked.c.transaction_id.desc())
     )
     found: dict[str, list[SupportRow]] = {key: [] for key in wanted}

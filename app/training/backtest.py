@@ -26,6 +26,7 @@ from app.training.episodes import Rows
 from app.training.evaluate import (
     Predictions,
     average_precision,
+    by_kind,
     card_precision,
     fit_blend,
     predict,
@@ -103,10 +104,8 @@ class Backtest:
         device: torch.device,
         watch: Watch,
     ) -> None:
-        self._rows, self._spec = rows, spec
+        self._dataset, self._rows, self._spec = dataset, rows, spec
         self._options, self._device, self._watch = options, device, watch
-        self._kinds = dataset.fraud_kinds
-        self._kind_N = dataset.fraud_kind_N[rows.position_N]
         accounts = int(rows.account_N.max()) + 1
         draws = np.random.default_rng(UNSEEN_SEED).random(accounts)
         self._unseen_N = (draws < spec.backtest.unseen_share)[rows.account_N]
@@ -152,7 +151,10 @@ class Backtest:
             "all": self._by_method(predictions),
             "unseen": self._by_method(unseen),
             "by_support": {name: self._by_method(unseen.take(mix)) for name, mix in _mixes(unseen)},
-            "by_kind": dict(self._by_kind(unseen)),
+            "by_kind": {
+                name: self._by_method(chosen)
+                for name, chosen in by_kind(self._dataset, self._rows, unseen)
+            },
             "by_labels": {
                 str(limit): self._by_method(predict(learner, self._rows, unseen.rows, limit))
                 for limit in LABEL_COUNTS
@@ -187,15 +189,6 @@ class Backtest:
 
     def _frauds(self, rows: NDArray[Any]) -> int:
         return int((self._rows.is_fraud_N[rows] == 1).sum())
-
-    def _by_kind(self, predictions: Predictions) -> Iterator[tuple[str, Metrics]]:
-        """Frauds of one kind against all legitimate rows."""
-        is_fraud_A = self._rows.is_fraud_N[predictions.rows] == 1
-        kind_A = self._kind_N[predictions.rows]
-        for kind, name in enumerate(self._kinds):
-            chosen_A = ~is_fraud_A | (kind_A == kind)
-            if (is_fraud_A & chosen_A).any():
-                yield name, self._by_method(predictions.take(chosen_A))
 
     def _by_method(self, predictions: Predictions) -> Metrics:
         methods = {"adapted": predictions.adapted_A, "base": predictions.base_A}

@@ -3,6 +3,7 @@
 Axes: A asked rows.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from app.adaptation import SUPPORT_LIMIT, Learner, pad_supports
 from app.checkpoint import Calibration, Decisions
 from app.network import Encoded
 from app.states import Floats, Ints
+from app.training.dataset import Dataset
 from app.training.episodes import Rows, served
 from app.transactions import DAY_US
 
@@ -92,11 +94,9 @@ def predict(
             support.to(device), encoded=encoded.take([episode.support for episode in group])
         )
         queries = encoded.take([episode.query for episode in group])
-        answers = (
-            (adapted, learner.served_logits(queries, copies)),
-            (base, learner.logits(queries, learner.base(len(group)))),
-        )
-        for logits, logit_BQ in answers:
+        base_BQ = learner.logits(queries, learner.base(len(group)))
+        served_BQ = learner.blended(base_BQ, learner.logits(queries, copies))
+        for logits, logit_BQ in ((adapted, served_BQ), (base, base_BQ)):
             rows_BQ = zip(logit_BQ.cpu().numpy(), group, strict=True)
             logits += [row_Q[: len(episode.query)] for row_Q, episode in rows_BQ]
     sizes = [len(episode.query) for episode in episodes]
@@ -109,6 +109,18 @@ def predict(
         np.repeat(np.array(labels, np.int64), sizes),
         np.repeat(np.array(frauds, np.int64), sizes),
     )
+
+
+def by_kind(
+    dataset: Dataset, rows: Rows, predictions: Predictions
+) -> Iterator[tuple[str, Predictions]]:
+    """The predictions for frauds of one kind and all legitimate rows, for each kind there is."""
+    is_fraud_A = rows.is_fraud_N[predictions.rows] == 1
+    kind_A = dataset.fraud_kind_N[rows.position_N[predictions.rows]]
+    for kind, name in enumerate(dataset.fraud_kinds):
+        chosen_A = ~is_fraud_A | (kind_A == kind)
+        if (is_fraud_A & chosen_A).any():
+            yield name, predictions.take(chosen_A)
 
 
 def fit_blend(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predictions:
@@ -188,11 +200,6 @@ def thresholds(probability_A: Floats) -> Decisions:
     review, decline = np.quantile(probability_A, [1 - REVIEWED_SHARE, 1 - DECLINED_SHARE])
     review = float(np.clip(review, 1e-6, SURELY_REVIEWED))
     return Decisions(review=review, decline=float(np.clip(decline, review + 1e-6, SURELY_DECLINED)))
-
-
-def probabilities(logit_A: Floats, calibration: Calibration) -> Floats:
-    """What `app.scoring.calibrated` gives for one log-odds, for many."""
-    return 1.0 / (1.0 + np.exp(-np.clip(calibration.slope * logit_A + calibration.shift, -40, 40)))
 
 
 def _cross_entropy(is_fraud_A: NDArray[np.bool_], logit_A: Floats) -> Floats:

@@ -3,8 +3,6 @@
 Axes: A labelled rows.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +14,8 @@ from app.training.episodes import Rows
 from app.training.evaluate import (
     Predictions,
     average_precision,
+    by_kind,
     predict,
-    probabilities,
     recall_at_false_positives,
 )
 
@@ -42,23 +40,15 @@ def evaluation(checkpoint: Checkpoint, dataset: Dataset, rows: Rows) -> Metrics:
     return {
         "spec": metadata.spec.name,
         "all": _by_method(metadata, rows, predictions),
-        "by_kind": dict(_by_kind(metadata, dataset, rows, predictions)),
+        "by_kind": {
+            name: _by_method(metadata, rows, chosen)
+            for name, chosen in by_kind(dataset, rows, predictions)
+        },
         "by_labels": {
             str(limit): _by_method(metadata, rows, predict(checkpoint.learner, rows, sample, limit))
             for limit in LABEL_COUNTS
         },
     }
-
-
-def _by_kind(
-    metadata: Metadata, dataset: Dataset, rows: Rows, predictions: Predictions
-) -> Iterator[tuple[str, Metrics]]:
-    is_fraud_A = rows.is_fraud_N[predictions.rows] == 1
-    kind_A = dataset.fraud_kind_N[rows.position_N[predictions.rows]]
-    for kind, name in enumerate(dataset.fraud_kinds):
-        chosen_A = ~is_fraud_A | (kind_A == kind)
-        if (is_fraud_A & chosen_A).any():
-            yield name, _by_method(metadata, rows, predictions.take(chosen_A))
 
 
 def _sampled(rows: Rows, asked: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -73,7 +63,7 @@ def _by_method(metadata: Metadata, rows: Rows, predictions: Predictions) -> Metr
     is_fraud_A = rows.is_fraud_N[predictions.rows] == 1
     methods = {"adapted": predictions.adapted_A, "base": predictions.base_A}
     return {
-        name: _quality(is_fraud_A, probabilities(logit_A, metadata.calibration))
+        name: _quality(is_fraud_A, metadata.calibration.probabilities(logit_A))
         for name, logit_A in methods.items()
     }
 

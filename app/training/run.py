@@ -26,7 +26,6 @@ from app.training.evaluate import (
     average_precision,
     calibrate,
     fit_blend,
-    probabilities,
     thresholds,
 )
 from app.training.train import Options, Split, Status, Trainer
@@ -132,7 +131,7 @@ def _described(
 ) -> Metadata:
     is_fraud_A = rows.is_fraud_N[held_out.rows] == 1
     calibration = calibrate(is_fraud_A, held_out.adapted_A)
-    served_A = probabilities(held_out.adapted_A, calibration)
+    served_A = calibration.probabilities(held_out.adapted_A)
     decisions = thresholds(served_A)
     return Metadata(
         name=name,

@@ -16,7 +16,6 @@ from app.training.evaluate import (
     calibrate,
     card_precision,
     predict,
-    probabilities,
     recall_at_false_positives,
     thresholds,
 )
@@ -104,8 +103,8 @@ def test_calibration_finds_the_truth_behind_miscalibrated_log_odds(
     calibration = calibrate(is_fraud_A, logit_A)
     assert calibration.slope == pytest.approx(0.7, abs=0.05)
     assert calibration.shift == pytest.approx(-3.5, abs=0.15)
-    before = brier(is_fraud_A, probabilities(logit_A, Calibration(slope=1.0, shift=0.0)))
-    after_A = probabilities(logit_A, calibration)
+    before = brier(is_fraud_A, Calibration(slope=1.0, shift=0.0).probabilities(logit_A))
+    after_A = calibration.probabilities(logit_A)
     assert brier(is_fraud_A, after_A) < 0.5 * before
     assert after_A.mean() == pytest.approx(is_fraud_A.mean(), rel=1e-3)
 
@@ -126,7 +125,7 @@ def test_probabilities_are_those_that_the_service_answers() -> None:
     calibration = Calibration(slope=1.3, shift=-2.0)
     logit_A = np.array([-1e9, -3.0, 0.0, 0.7, 5.0, 1e9])
     answered = [calibrated(float(logit), calibration) for logit in logit_A]
-    np.testing.assert_allclose(probabilities(logit_A, calibration), answered, atol=1e-9)
+    np.testing.assert_allclose(calibration.probabilities(logit_A), answered, atol=1e-9)
 
 
 def test_thresholds_review_one_in_a_hundred_and_decline_one_in_five_hundred() -> None:
