@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import Table
 
 from app import store
+from app.adaptation import SUPPORT_LIMIT
 from app.database import Database
 from app.rows import Account, Merchant, Scored, StoredLabel
-from app.store import SUPPORT_PER_CLASS
 from app.tables import accounts, labels, merchants, transactions
 
 pytestmark = pytest.mark.anyio
@@ -163,7 +163,7 @@ async def test_unfolding_a_merchant_makes_its_labels_mature_again(database: Data
 
 
 async def test_a_support_has_the_newest_of_each_class_newest_first(database: Database) -> None:
-    frauds = [(f"f-{n:02}", n, True) for n in range(SUPPORT_PER_CLASS + 3)]
+    frauds = [(f"f-{n:02}", n, True) for n in range(SUPPORT_LIMIT + 3)]
     legitimate = [(f"l-{n:02}", 1000, False) for n in range(3)]
     async with database.write() as connection:
         for name, at_us, is_fraud in frauds + legitimate:
@@ -178,7 +178,7 @@ async def test_a_support_has_the_newest_of_each_class_newest_first(database: Dat
     # Equal times are ordered by id, so that every replica learns from the same rows.
     newest = [name for name, _, _ in reversed(legitimate)]
     assert names == newest + [name for name, _, _ in reversed(frauds[3:])]
-    assert [row.is_fraud for row in found["alice"]] == [False] * 3 + [True] * SUPPORT_PER_CLASS
+    assert [row.is_fraud for row in found["alice"]] == [False] * 3 + [True] * SUPPORT_LIMIT
 
 
 async def test_counting_labels_is_a_revision(database: Database) -> None:
