@@ -1,30 +1,46 @@
 """Adaptation: from an account's labels to its own head, by learned gradient steps.
 
-The inner loop of MAML (Finn, Abbeel, Levine, ICML 2017) with a learned step size for every layer
-and step (MAML++, Antoniou, Edwards, Storkey, ICLR 2019), on all accounts of a batch at once:
-heads have a leading account axis, and the gradient of the SUM of the accounts' losses is every
-account's own gradient. Training differentiates through it; evaluation and serving call the same
-function.
+The inner loop of MAML (Finn, Abbeel, Levine, ICML 2017) with learned step sizes (MAML++, Antoniou,
+Edwards, Storkey, ICLR 2019), on all accounts of a batch at once: heads have a leading account
+axis, and the gradient of the SUM of the accounts' losses is every account's own gradient.
+Training differentiates through it; evaluation and serving call the same function.
 
-Axes: B accounts, K support rows, F features, S inner steps, L adapted layers.
+Whether a copy is followed is the account's own labels' say: copies that learned from a part of
+them are asked for the rest. A move away from the base is bounded whatever the labels are.
+
+Axes: B accounts, K support rows, N rows, F features, S inner steps, P parts of a support.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from app.features import Features, Kind
-from app.network import Context, Encoded, Head, Network
+from app.network import Context, Encoded, Head, Hidden, Network
 from app.states import Ints
 from app.transactions import DAY_US
 
 SUPPORT_LIMIT = 32
 INNER_STEPS = 5
 FIRST_STEP_SIZE = 0.01
+# A copy that saw one half of the labels is asked for the other. Leaving one out at a time would
+# cost as many copies as there are labels, and more time than all the rest (docs/experiments.md).
+PARTS = 2
+# Log-odds further from the base than this are not followed: odds 150 times higher or lower.
+LARGEST_MOVE = 5.0
+# Less than this of a copy is none of it.
+LEAST_WEIGHT = 0.02
+
+Algorithm = Literal["maml", "fomaml", "anil", "meta-sgd", "reptile"]
+ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
+# ANIL (Raghu et al., ICLR 2020) adapts the last layer alone, the others the inner one as well.
+LAST_LAYER = ("out_weight_BMH", "out_bias_BM")
+FIRST_ORDER = ("fomaml", "reptile")
 
 
 class Support(NamedTuple):
@@ -53,70 +69,230 @@ class SupportBatch(NamedTuple):
 
 
 class Adapted(NamedTuple):
-    """All that scoring needs to know of B accounts."""
+    """What B accounts' labels make of the network; `head` is shared where no step was taken."""
 
     context: Context
     head: Head
 
 
+class Copies(NamedTuple):
+    """All that scoring needs to know of B accounts: `weight_B` says how far each is followed."""
+
+    context: Context
+    head: Head
+    weight_B: Tensor
+
+
+class Gate(nn.Module):
+    """How far a copy is followed, from 0, the base, to 1.
+
+    weight = sigmoid(trust + heed * evidence), where the evidence is how much better copies that
+    did not see a label predicted it than the base did, in log-likelihood, summed over the
+    account's labels: the weights of Bayesian model averaging with cross-validated evidence
+    (pseudo-BMA; Yao, Vehtari, Simpson and Gelman, Bayesian Analysis, 2018). `trust` and `heed` are
+    fitted on held-out accounts.
+    """
+
+    trust: Tensor
+    heed: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("trust", torch.tensor(6.0))
+        self.register_buffer("heed", torch.zeros(()))
+
+    def set(self, trust: float, heed: float) -> None:
+        self.trust.fill_(trust)
+        self.heed.fill_(heed)
+
+    def forward(self, evidence_B: Tensor) -> Tensor:
+        weight_B = (self.trust + self.heed * evidence_B).sigmoid()
+        return weight_B * (weight_B >= LEAST_WEIGHT)
+
+
 class Learner(nn.Module):
     """The network and how it learns an account: what meta-training produces."""
 
-    def __init__(self, kinds: Sequence[Kind]) -> None:
+    def __init__(self, kinds: Sequence[Kind], algorithm: Algorithm = "anil") -> None:
         super().__init__()
+        self.algorithm = algorithm
         self.network = Network(kinds)
+        self.gate = Gate()
         # Steps live in log space: they stay positive, and they shrink towards zero in a few
         # outer steps where adaptation does not pay (learned directly they hardly moved).
-        layers = len(Head._fields)
-        # How far to follow the copies, found on held-out accounts: 0 is the base, 1 all the way.
-        self.blend: Tensor
-        self.register_buffer("blend", torch.ones(()))
-        self.log_step_sizes_SL = nn.Parameter(
-            torch.full((INNER_STEPS, layers), FIRST_STEP_SIZE).log()
+        self.log_step_sizes = nn.ParameterDict(
+            {name: nn.Parameter(torch.zeros(self._sizes(name))) for name in self.adapted_layers}
         )
+        self.set_step_sizes(FIRST_STEP_SIZE)
 
-    def adapt(
-        self, support: SupportBatch, steps: int = INNER_STEPS, encoded: Encoded | None = None
-    ) -> Adapted:
-        """Each account's context and head after the inner steps on its own labels.
+    @property
+    def device(self) -> torch.device:
+        return self.network.bias_U.device
+
+    @property
+    def adapted_layers(self) -> tuple[str, ...]:
+        """The layers of the head that each account has its own of."""
+        return LAST_LAYER if self.algorithm == "anil" else Head._fields
+
+    def _sizes(self, layer: str) -> tuple[int, ...]:
+        """One size a step and layer; Meta-SGD (Li et al., 2017) has one for every parameter."""
+        shape = getattr(self.network.base, layer).shape[1:]
+        return (INNER_STEPS, *(shape if self.algorithm == "meta-sgd" else [1] * len(shape)))
+
+    @torch.no_grad()
+    def set_step_sizes(self, size: float) -> None:
+        for log_sizes in self.log_step_sizes.values():
+            log_sizes.fill_(np.log(size))
+
+    @property
+    def step_sizes(self) -> dict[str, list[float]]:
+        """The learned sizes of the S steps of each adapted layer, averaged within it."""
+        return {
+            layer: log_sizes.detach().exp().flatten(1).mean(1).tolist()
+            for layer, log_sizes in self.log_step_sizes.items()
+        }
+
+    def adapt(self, support: SupportBatch, encoded: Encoded | None = None) -> Adapted:
+        """Each account's context and head after all inner steps on its own labels.
 
         The inner loss is the mean cross-entropy over an account's labels. Where autograd
-        records, the result is differentiable through all steps (second order). An account
-        without labels gets the base, exactly: its gradient is zero. `encoded` spares encoding
-        the support where that is done already.
+        records, the result is differentiable through all steps (second order), or with the steps
+        taken as given (FOMAML, Reptile). An account without labels gets the base, exactly: its
+        gradient is zero. `encoded` spares encoding the support where that is done already.
         """
-        context = self.network.context(*support)
-        head = self.network.base.expand(len(support.features_BKF))
-        if not steps:
-            return Adapted(context, head)
+        *_, last = self.steps(support, encoded)
+        return last
+
+    def steps(self, support: SupportBatch, encoded: Encoded | None = None) -> Iterator[Adapted]:
+        """What `adapt` gives after each inner step, from none to all."""
         rows = encoded or self.network.encode(support.features_BKF, support.day_BK)
-        hidden_BKH = self.network.hidden(rows, context)
-        labelled_BK = support.legitimate_BK + support.fraud_BK
+        labels = support.legitimate_BK, support.fraud_BK
+        context = self.network.context(rows, *labels)
+        for head in self._heads(self.network.hidden(rows, context), *labels):
+            yield Adapted(context, head)
+
+    def _heads(self, hidden: Hidden, legitimate_BK: Tensor, fraud_BK: Tensor) -> Iterator[Head]:
+        head = self.network.base
+        summed = head.summed(hidden) if self.algorithm == "anil" else None
+        labelled_BK = legitimate_BK + fraud_BK
         weight_BK = labelled_BK / labelled_BK.sum(1, keepdim=True).clamp_min(1.0)
-        for sizes_L in self.log_step_sizes_SL[:steps].exp():
-            gradient = head.gradient(hidden_BKH, support.fraud_BK, weight_BK)
-            head = Head(*(p - size * g for p, size, g in zip(head, sizes_L, gradient, strict=True)))
-        return Adapted(context, head)
+        yield head
+        for step in range(INNER_STEPS):
+            if summed is None:
+                gradient = head.gradient(hidden, fraud_BK, weight_BK)
+            else:
+                gradient = head.last_gradient(summed, fraud_BK, weight_BK)
+            head = head._replace(**dict(self._moved(head, gradient, step)))
+            yield head
+
+    def _moved(
+        self, head: Head, gradient: dict[str, Tensor], step: int
+    ) -> Iterator[tuple[str, Tensor]]:
+        is_first_order = self.algorithm in FIRST_ORDER
+        for layer, slope in gradient.items():
+            size = self.log_step_sizes[layer][step].exp()
+            yield layer, getattr(head, layer) - size * (slope.detach() if is_first_order else slope)
+
+    def learn(self, support: SupportBatch, encoded: Encoded | None = None) -> Copies:
+        """What is served of B accounts: their copies, and how far each is followed."""
+        has_labels_B = (support.legitimate_BK + support.fraud_BK).sum(1) > 0
+        if self.gate.heed > 0:
+            evidence_B, adapted = self.evidence(support, encoded)
+        else:
+            adapted = self.adapt(support, encoded)
+            evidence_B = adapted.context.mean_BO.new_zeros(len(has_labels_B))
+        return Copies(*adapted, self.gate(evidence_B) * has_labels_B)
+
+    def evidence(
+        self, support: SupportBatch, encoded: Encoded | None = None
+    ) -> tuple[Tensor, Adapted]:
+        """How much better than the base copies predict labels they did not see [B], and the copies.
+
+        In nats, summed over an account's labels. All copies, those of the whole support and
+        those that leave a part of it out, are made in one batch.
+        """
+        rows = encoded or self.network.encode(support.features_BKF, support.day_BK)
+        accounts, labels = support.fraud_BK.shape
+        position_K = torch.arange(labels, device=rows.day_BN.device)
+        # The first copy leaves nothing out, the others a part each.
+        part_P = torch.arange(-1, PARTS, device=rows.day_BN.device)
+        out_PK = (position_K % PARTS == part_P[:, None]).to(support.fraud_BK.dtype)
+        seen_P1K = (1 - out_PK)[:, None]
+        legitimate, fraud = (
+            (seen_P1K * of_all_BK).flatten(0, 1)
+            for of_all_BK in (support.legitimate_BK, support.fraud_BK)
+        )
+        repeated = Encoded(*(part.repeat(PARTS + 1, *[1] * (part.dim() - 1)) for part in rows))
+        context = self.network.context(repeated, legitimate, fraud)
+        hidden = self.network.hidden(repeated, context)
+        *_, head = self._heads(hidden, legitimate, fraud)
+        base_BK = self.base_logits(rows)
+        copy_PBK = head.logits(hidden).mean(0).reshape(PARTS + 1, accounts, labels)
+        unseen_BK = base_BK + (bounded(copy_PBK - base_BK) * out_PK[:, None]).sum(0)
+        gain_BK = _cross_entropy(base_BK, support) - _cross_entropy(unseen_BK, support)
+        whole = Adapted(
+            Context(*(part[:accounts] for part in context)),
+            Head(*(part[:accounts] for part in head)),
+        )
+        return gain_BK.sum(1), whole
+
+    def unadapted(self) -> Copies:
+        """What one account without labels is served with."""
+        base = self.base(1)
+        return Copies(*base, base.context.mean_BO.new_zeros(1))
+
+    def kept(self, copies: Copies) -> list[Tensor]:
+        """What must be kept of each of B accounts: all but the layers that they share."""
+        own = [getattr(copies.head, layer) for layer in self.adapted_layers]
+        return [*copies.context, *own, copies.weight_B]
+
+    def restored(self, kept: Sequence[Tensor]) -> Copies:
+        """The copies of which `kept` is kept."""
+        context, own, weight_B = (
+            kept[: len(Context._fields)],
+            kept[len(Context._fields) : -1],
+            kept[-1],
+        )
+        layers = dict(zip(self.adapted_layers, own, strict=True))
+        return Copies(Context(*context), self.network.base._replace(**layers), weight_B)
 
     def logits(self, rows: Encoded, adapted: Adapted) -> Tensor:
-        """The log-odds of fraud of N encoded rows of each of B accounts: [B, N]."""
+        """The members' mean log-odds of fraud of N encoded rows of each of B accounts: [B, N]."""
+        return self.member_logits(rows, adapted).mean(0)
+
+    def member_logits(self, rows: Encoded, adapted: Adapted) -> Tensor:
+        """The log-odds of fraud by member: [M, B, N]."""
         return adapted.head.logits(self.network.hidden(rows, adapted.context))
 
-    def served_logits(self, rows: Encoded, adapted: Adapted) -> Tensor:
-        """What is served: the base's log-odds, moved towards the copy's by `blend`: [B, N]."""
-        base_BN = self.logits(rows, self.base(len(rows.day_BN)))
-        return self.blended(base_BN, self.logits(rows, adapted))
+    def served_logits(self, rows: Encoded, copies: Copies) -> Tensor:
+        """What is served: the base's log-odds, moved towards the copy's within bounds: [B, N]."""
+        base_BN = self.base_logits(rows)
+        copy_BN = self.logits(rows, Adapted(copies.context, copies.head))
+        return base_BN + copies.weight_B[:, None] * bounded(copy_BN - base_BN)
 
-    def blended(self, base_BN: Tensor, copy_BN: Tensor) -> Tensor:
-        return base_BN + self.blend * (copy_BN - base_BN)
+    def base_logits(self, rows: Encoded) -> Tensor:
+        """The log-odds that accounts without labels are given: [B, N]."""
+        return self.logits(rows, self.base(len(rows.day_BN)))
 
     def base(self, accounts: int) -> Adapted:
         """What B accounts without labels are scored with."""
-        weight = self.network.trunk.weight
-        none_BKF = weight.new_zeros(accounts, 0, self.network.encoder.features)
+        weight = self.network.bias_U
         none_BK = weight.new_zeros(accounts, 0)
-        context = self.network.context(none_BKF, none_BK.double(), none_BK, none_BK)
-        return Adapted(context, self.network.base.expand(accounts))
+        none_BK0 = none_BK[..., None]
+        own_BKO = weight.new_zeros(accounts, 0, len(self.network.encoder.own))
+        nothing = Encoded(none_BK0, none_BK0, own_BKO, none_BK.double())
+        context = self.network.context(nothing, none_BK, none_BK)
+        return Adapted(context, self.network.base)
+
+
+def bounded(move: Tensor) -> Tensor:
+    """A move away from the base's log-odds, no larger than whatever labels may cause."""
+    return move.clamp(-LARGEST_MOVE, LARGEST_MOVE)
+
+
+def _cross_entropy(logit_BK: Tensor, support: SupportBatch) -> Tensor:
+    loss_BK = binary_cross_entropy_with_logits(logit_BK, support.fraud_BK, reduction="none")
+    return loss_BK * (support.legitimate_BK + support.fraud_BK)
 
 
 def select_support(is_fraud_K: NDArray[np.bool_], limit: int = SUPPORT_LIMIT) -> NDArray[np.intp]:

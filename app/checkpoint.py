@@ -22,13 +22,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from app.adaptation import Learner
+from app.adaptation import Algorithm, Learner
 from app.errors import SetupError
 from app.features import FeatureSet
 from app.states import Floats
 from app.transactions import DatasetSpec
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "model.safetensors"
 METADATA = "checkpoint.json"
 
@@ -77,14 +77,14 @@ class Data(_Part):
 class Metadata(_Part):
     """Everything about a model that is not its weights."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str
     created_at: str
     spec: DatasetSpec
     features: tuple[str, ...]
     features_digest: str
-    algorithm: str
-    step_sizes: tuple[tuple[float, ...], ...]
+    algorithm: Algorithm
+    step_sizes: dict[str, tuple[float, ...]]
     calibration: Calibration
     decisions: Decisions
     data: Data
@@ -121,7 +121,7 @@ class Checkpoint:
                 f"checkpoint {folder}: trained on features {metadata.features_digest}, but this "
                 f"version computes {features.digest}: train it anew"
             )
-        learner = Learner(features.kinds)
+        learner = Learner(features.kinds, metadata.algorithm)
         try:
             learner.load_state_dict(load_tensors(weights))
         except (SafetensorError, RuntimeError):

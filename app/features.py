@@ -28,11 +28,15 @@ from app.transactions import (
 )
 
 # Part of the digest: raise it whenever the same name comes to mean another number.
-DEFINITION = 1
+DEFINITION = 2
 
-HALF_LIVES_DAYS = (1, 7, 30)
+HALF_LIVES_DAYS = (1, 7, 30, 120)
 HALF_LIVES_US_H = np.array(HALF_LIVES_DAYS, np.float64) * DAY_US
 LONG = len(HALF_LIVES_DAYS) - 1
+# Labels also nearly one by one: the newest says whether a merchant is being abused now.
+LABEL_HALF_LIVES_DAYS = {"6h": 0.25} | {f"{days}d": float(days) for days in HALF_LIVES_DAYS}
+# Share of frauds among labels so old that they hardly weigh: none, and no division by nothing.
+LEAST_LABELS = 1e-200
 # Shares of categories are kept hashed, so that an account's state has a fixed size.
 BUCKETS = 16
 # A year without a transaction is as long as for ever.
@@ -94,7 +98,8 @@ class FeatureSet:
             [self._dense_half_life_us_D, bucket_half_life_us_D]
         )
         self._merchant_half_life_us_D = np.repeat(HALF_LIVES_US_H, 3)
-        self._confirmed_half_life_us_D = np.repeat(HALF_LIVES_US_H, 2)
+        label_half_lives_us = np.array(list(LABEL_HALF_LIVES_DAYS.values())) * DAY_US
+        self._confirmed_half_life_us_D = np.repeat(label_half_lives_us, 2)
         self.account_sums = len(self._account_half_life_us_D)
         self.merchant_sums = len(self._merchant_half_life_us_D)
         self.confirmed_sums = len(self._confirmed_half_life_us_D)
@@ -113,7 +118,8 @@ class FeatureSet:
             raise ValueError(f"spec {spec.name}: two attributes both give a feature {twice[0]}")
         codes = [f"{name}{CODE}" for name in spec.categorical_names]
         self.kinds = tuple(_kind(name, codes, own) for name in self.names)
-        described = json.dumps([DEFINITION, HALF_LIVES_DAYS, BUCKETS, LEAST_SPREAD, self.names])
+        constants = [HALF_LIVES_DAYS, LABEL_HALF_LIVES_DAYS, BUCKETS, LEAST_SPREAD]
+        described = json.dumps([DEFINITION, *constants, self.names])
         self.digest = hashlib.sha256(described.encode()).hexdigest()[:16]
 
     def empty(self, accounts: int, merchants: int) -> Memory:
@@ -213,7 +219,10 @@ class FeatureSet:
         yield from _amount_history("account", past_ND, 4, log_amount_N)
         for h, days in enumerate(HALF_LIVES_DAYS):
             count_N, total_N = past_ND[:, 4 * h], past_ND[:, 4 * h + 3]
-            yield f"account_mean_amount_{days}d", np.log1p(total_N / np.maximum(count_N, 1e-9))
+            log_mean_N = np.log1p(total_N / np.maximum(count_N, 1e-9))
+            yield f"account_mean_amount_{days}d", log_mean_N
+            ratio_N = (log_amount_N - log_mean_N) * count_N / (count_N + 1.0)
+            yield f"account_amount_ratio_{days}d", ratio_N
         hours_ND = past_ND[:, 4 * len(HALF_LIVES_DAYS) :]
         angle_N = _hour_angle(columns.time_us_N)
         usual_N = np.cos(angle_N) * hours_ND[:, 0] + np.sin(angle_N) * hours_ND[:, 1]
@@ -288,11 +297,11 @@ class FeatureSet:
         past_ND = past_ND[: len(at)]
         if confirmed is not None:
             past_ND += confirmed.value_at(merchant_N, time_us_N, half_lives)
-        for h, days in enumerate(HALF_LIVES_DAYS):
+        for h, half_life in enumerate(LABEL_HALF_LIVES_DAYS):
             labels_N, frauds_N = past_ND[:, 2 * h], past_ND[:, 2 * h + 1]
-            rate_N = frauds_N / (labels_N + 1.0)
-            yield f"merchant_fraud_rate_{days}d", _spread(rate_N, at, len(columns))
-            yield f"merchant_frauds_{days}d", _spread(np.log1p(frauds_N), at, len(columns))
+            share_N = frauds_N / np.maximum(labels_N, LEAST_LABELS)
+            yield f"merchant_fraud_share_{half_life}", _spread(share_N, at, len(columns))
+            yield f"merchant_frauds_{half_life}", _spread(np.log1p(frauds_N), at, len(columns))
 
     def _account_values(self, columns: TransactionColumns) -> Floats:
         """What a transaction adds to the dense sums of its account: [N, D]."""
@@ -347,7 +356,7 @@ def _merchant_values(amount_N: Floats) -> Floats:
 
 
 def _label_values(is_fraud_E: Floats) -> Floats:
-    return np.stack([np.ones_like(is_fraud_E), is_fraud_E] * len(HALF_LIVES_DAYS), axis=1)
+    return np.stack([np.ones_like(is_fraud_E), is_fraud_E] * len(LABEL_HALF_LIVES_DAYS), axis=1)
 
 
 def _buckets(columns: TransactionColumns) -> Floats:

@@ -194,7 +194,7 @@ class Labelling:
     async def _adaptation(self, version: Version) -> Adaptation:
         account, support = version
         if not account.has_labels:
-            return Adaptation("base", 0, account.revision)
+            return Adaptation("insufficient_labels", 0, account.revision)
         [[decision]] = await self._pipeline.compare(
             _copies(version),
             support.features_KF[:1],

@@ -1,26 +1,29 @@
 """The network: an encoding of features, a trunk that all accounts share, a head for each account.
 
-Only the head is adapted, so an account costs a few thousand numbers however wide the input is.
-Heads carry a leading account axis and are applied to all accounts in one batched product.
+It is an ensemble of small members that read the same encoding and are trained side by side, each
+by its own loss; their log-odds are averaged (Gorishniy, Kotelnikov and Babenko, "TabM", ICLR 2025).
+A member is wide and deep (Cheng et al., 2016): the encoding also speaks to its log-odds directly,
+so that one quantity beyond a threshold is enough to be sure, without the hidden units' consent.
+Only heads are adapted, so an account costs few numbers however wide the input is. Heads carry a
+leading account axis and are applied to all accounts in one batched product.
 
 Axes: B accounts, N rows of an account, F features, Z quantities (features that are no codes),
-O of them the transaction's own, J label counts, V known values of a code, E encoded inputs,
-H hidden units, T bins.
+O of them the transaction's own, J label counts, C codes, V known values of a code, T bins,
+M members, H hidden units of a member, U = M * H.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import embedding_bag, pad
 
-from app.features import Features, Kind
-from app.transactions import MISSING
+from app.features import Kind
 
-BINS = 16
-HIDDEN = 64
+BINS = 40
+MEMBERS = 4
+HIDDEN = 32
 KNOWN_VALUES = 32
 # A label is worth half as much after so many days; the first is a plain count.
 LABEL_HALF_LIVES_DAYS = (float("inf"), 30.0, 7.0)
@@ -28,48 +31,87 @@ LABEL_HALF_LIVES_DAYS = (float("inf"), 30.0, 7.0)
 CLIP = 8.0
 # What the population weighs beside an account's own legitimate labels, in labels.
 PRIOR_LABELS = 2.0
-
-
 COUNTS = 2 * len(LABEL_HALF_LIVES_DAYS)
+LEAST_WIDTH = 1e-6
+
+
+class Hidden(NamedTuple):
+    """What the trunk made of N rows of B accounts: hidden units, and log-odds that are added."""
+
+    units_MBNH: Tensor
+    wide_MBN: Tensor
 
 
 class Head(NamedTuple):
-    """The adapted layers of B accounts (B = 1 and expanded for the base)."""
+    """The layers after the trunk, of B accounts or of one (B = 1) that all of them share.
 
-    weight_BHH: Tensor
-    bias_BH: Tensor
-    out_weight_BH: Tensor
-    out_bias_B: Tensor
+    A layer that is not adapted is shared even where another has its own for each account.
+    """
 
-    def expand(self, accounts: int) -> Self:
-        return type(self)(*(layer.expand(accounts, *layer.shape[1:]) for layer in self))
+    weight_BMHH: Tensor
+    bias_BMH: Tensor
+    out_weight_BMH: Tensor
+    out_bias_BM: Tensor
 
-    def logits(self, hidden_BNH: Tensor) -> Tensor:
-        """The log-odds of fraud of every row of every account: [B, N]."""
-        return self._out(self._inner(hidden_BNH).relu() + hidden_BNH)
+    def logits(self, hidden: Hidden) -> Tensor:
+        """The log-odds of fraud of every row of every account, by member: [M, B, N]."""
+        return self._out(self.summed(hidden))
 
-    def gradient(self, hidden_BNH: Tensor, fraud_BN: Tensor, weight_BN: Tensor) -> Self:
+    def summed(self, hidden: Hidden) -> Hidden:
+        """The same with what the inner layer adds to the units."""
+        return hidden._replace(units_MBNH=self._inner(hidden).relu() + hidden.units_MBNH)
+
+    def gradient(self, hidden: Hidden, fraud_BN: Tensor, weight_BN: Tensor) -> dict[str, Tensor]:
         """The gradient of each account's loss, the sum of weight * cross-entropy over its rows.
 
-        Written out because it is short: it needs no graph when serving, and training's second
-        derivatives are the plain derivatives of these lines.
+        By layer. Written out because it is short: it needs no graph when serving, and training's
+        second derivatives are the plain derivatives of these lines.
         """
-        inner_BNH = self._inner(hidden_BNH)
-        summed_BNH = inner_BNH.relu() + hidden_BNH
-        slope_BN = (self._out(summed_BNH).sigmoid() - fraud_BN) * weight_BN
-        slope_BNH = slope_BN[:, :, None] * self.out_weight_BH[:, None] * (inner_BNH > 0)
-        return type(self)(
-            slope_BNH.mT @ hidden_BNH,
-            slope_BNH.sum(1),
-            (slope_BN[:, None] @ summed_BNH)[:, 0],
-            slope_BN.sum(1),
-        )
+        inner_MBNH = self._inner(hidden)
+        summed = hidden._replace(units_MBNH=inner_MBNH.relu() + hidden.units_MBNH)
+        slope_MBN = self._slope(summed, fraud_BN, weight_BN)
+        out_weight_MB1H = self.out_weight_BMH.transpose(0, 1)[:, :, None]
+        slope_MBNH = slope_MBN[..., None] * out_weight_MB1H * (inner_MBNH > 0)
+        return {
+            "weight_BMHH": (slope_MBNH.mT @ hidden.units_MBNH).transpose(0, 1),
+            "bias_BMH": slope_MBNH.sum(2).transpose(0, 1),
+            **_last_gradient(slope_MBN, summed),
+        }
 
-    def _inner(self, hidden_BNH: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias_BH[:, None], hidden_BNH, self.weight_BHH.mT)
+    def last_gradient(
+        self, summed: Hidden, fraud_BN: Tensor, weight_BN: Tensor
+    ) -> dict[str, Tensor]:
+        """The same of the last layer alone, from what `summed` gave."""
+        return _last_gradient(self._slope(summed, fraud_BN, weight_BN), summed)
 
-    def _out(self, summed_BNH: Tensor) -> Tensor:
-        return (summed_BNH @ self.out_weight_BH[:, :, None])[:, :, 0] + self.out_bias_B[:, None]
+    def _slope(self, summed: Hidden, fraud_BN: Tensor, weight_BN: Tensor) -> Tensor:
+        return (self._out(summed).sigmoid() - fraud_BN) * weight_BN
+
+    def _inner(self, hidden: Hidden) -> Tensor:
+        units_MBNH, weight_BMHH, bias_BMH = hidden.units_MBNH, self.weight_BMHH, self.bias_BMH
+        if len(weight_BMHH) != 1:
+            bias_MB1H = bias_BMH.transpose(0, 1)[:, :, None]
+            return units_MBNH @ weight_BMHH.transpose(0, 1).mT + bias_MB1H
+        # Shared by all accounts: their rows go through it as those of one.
+        all_MNH = units_MBNH.flatten(1, 2)
+        inner_MNH = torch.baddbmm(bias_BMH.transpose(0, 1), all_MNH, weight_BMHH[0].mT)
+        return inner_MNH.reshape(units_MBNH.shape)
+
+    def _out(self, summed: Hidden) -> Tensor:
+        out_weight_MBH1 = self.out_weight_BMH.transpose(0, 1)[..., None]
+        if len(self.out_weight_BMH) == 1:
+            out_MN1 = summed.units_MBNH.flatten(1, 2) @ out_weight_MBH1[:, 0]
+            out_MBN = out_MN1.reshape(summed.wide_MBN.shape)
+        else:
+            out_MBN = (summed.units_MBNH @ out_weight_MBH1)[..., 0]
+        return out_MBN + self.out_bias_BM.T[..., None] + summed.wide_MBN
+
+
+def _last_gradient(slope_MBN: Tensor, summed: Hidden) -> dict[str, Tensor]:
+    return {
+        "out_weight_BMH": (slope_MBN[:, :, None] @ summed.units_MBNH)[:, :, 0].transpose(0, 1),
+        "out_bias_BM": slope_MBN.sum(2).T,
+    }
 
 
 class Context(NamedTuple):
@@ -88,16 +130,31 @@ class Context(NamedTuple):
 class Encoded(NamedTuple):
     """N rows of B accounts as the network reads them, before any label is looked at."""
 
-    static_BNH: Tensor
+    static_BNU: Tensor
+    wide_BNM: Tensor
     own_BNO: Tensor
     day_BN: Tensor
 
 
+class Places(NamedTuple):
+    """Where N rows stand: between which two knots of each quantity, and at which known codes.
+
+    `knot_N2Z` and `share_N2Z` are positions in the flattened [Z, T + 1] knots and their weights;
+    `value_NC` positions in the flattened [C, V + 1] values, the last of which is for the others.
+    """
+
+    knot_N2Z: Tensor
+    share_N2Z: Tensor
+    value_NC: Tensor
+
+
 class Encoder(nn.Module):
-    """Features to network inputs: scaled and binned quantities, and known codes.
+    """Features to places: quantities by scale and by bin, categories by known code.
 
     The bins are the piecewise-linear encoding of Gorishniy, Rubachev and Babenko, "On Embeddings
-    for Numerical Features in Tabular Deep Learning" (NeurIPS 2022), with quantiles as edges.
+    for Numerical Features in Tabular Deep Learning" (NeurIPS 2022). All bins below a value are
+    full, its own in part; so a product with the encoding is an interpolation between two knots,
+    and is never computed another way. An edge that stands twice is a step.
     """
 
     mean_Z: Tensor
@@ -119,35 +176,33 @@ class Encoder(nn.Module):
         self.register_buffer("edges_ZT", torch.zeros(quantities, BINS + 1))
         # No transaction has the code -1, so an unfitted or short vocabulary matches nothing.
         self.register_buffer("known_CV", torch.full((codes, KNOWN_VALUES), -1.0))
-        self.width = quantities * (1 + BINS) + codes * KNOWN_VALUES
-
-    def fit(self, features_NF: Features) -> None:
-        """Take scales, bin edges and the most frequent codes from training rows [N, F]."""
-        quantities_NZ = features_NF[:, self.quantities].astype(np.float64)
-        edges_TZ = np.quantile(quantities_NZ, np.linspace(0, 1, BINS + 1), axis=0)
-        self.mean_Z.copy_(torch.from_numpy(quantities_NZ.mean(0)))
-        self.spread_Z.copy_(torch.from_numpy(quantities_NZ.std(0)).clamp_min(1e-3))
-        self.edges_ZT.copy_(torch.from_numpy(edges_TZ.T))
-        for position, code in enumerate(self.codes):
-            values, counts = np.unique(features_NF[:, code], return_counts=True)
-            present = values != MISSING
-            frequent = values[present][np.argsort(-counts[present], kind="stable")][:KNOWN_VALUES]
-            self.known_CV[position, : len(frequent)] = torch.from_numpy(frequent)
 
     def scaled(self, features_BNF: Tensor) -> Tensor:
         """The quantities in units of the population's spread: [B, N, Z]."""
         centred_BNZ = features_BNF[..., self.quantities] - self.mean_Z
         return (centred_BNZ / self.spread_Z).clamp(-CLIP, CLIP)
 
-    def forward(self, features_BNF: Tensor) -> Tensor:
-        """The inputs of the trunk: [B, N, E]."""
-        quantities_BNZ = features_BNF[..., self.quantities]
-        first_ZT, last_ZT = self.edges_ZT[:, :-1], self.edges_ZT[:, 1:]
-        widths_ZT = (last_ZT - first_ZT).clamp_min(1e-6)
-        bins_BNZT = ((quantities_BNZ[..., None] - first_ZT) / widths_ZT).clamp(0, 1)
-        known_BNCV = (features_BNF[..., self.codes, None] == self.known_CV).to(features_BNF.dtype)
-        scaled_BNZ = self.scaled(features_BNF)
-        return torch.cat([scaled_BNZ, bins_BNZT.flatten(-2), known_BNCV.flatten(-2)], dim=-1)
+    def places(self, features_NF: Tensor) -> Places:
+        """Where N rows stand among the knots and the known values."""
+        return Places(*self._knots(features_NF[:, self.quantities]), self._values(features_NF))
+
+    def _knots(self, quantities_NZ: Tensor) -> tuple[Tensor, Tensor]:
+        quantities_ZN = quantities_NZ.T.contiguous()
+        bin_ZN = torch.searchsorted(self.edges_ZT, quantities_ZN, right=True) - 1
+        bin_ZN = bin_ZN.clamp(0, BINS - 1)
+        first_ZN, last_ZN = self.edges_ZT.gather(1, bin_ZN), self.edges_ZT.gather(1, bin_ZN + 1)
+        share_ZN = (quantities_ZN - first_ZN) / (last_ZN - first_ZN).clamp_min(LEAST_WIDTH)
+        share_ZN = share_ZN.clamp(0, 1)
+        quantity_Z1 = torch.arange(len(bin_ZN), device=bin_ZN.device)[:, None]
+        knot_ZN = bin_ZN + quantity_Z1 * (BINS + 1)
+        return torch.cat([knot_ZN, knot_ZN + 1]).T, torch.cat([1 - share_ZN, share_ZN]).T
+
+    def _values(self, features_NF: Tensor) -> Tensor:
+        is_known_NCV = features_NF[:, self.codes, None] == self.known_CV
+        # The first place that matches; one more, which always does, is for unknown values.
+        value_NC = pad(is_known_NCV, (0, 1), value=True).to(torch.uint8).argmax(-1)
+        code_C = torch.arange(len(self.codes), device=value_NC.device)
+        return value_NC + code_C * (KNOWN_VALUES + 1)
 
 
 class Network(nn.Module):
@@ -156,29 +211,66 @@ class Network(nn.Module):
     def __init__(self, kinds: Sequence[Kind]) -> None:
         super().__init__()
         self.encoder = Encoder(kinds)
-        self.trunk = nn.Linear(self.encoder.width, HIDDEN)
-        self.relation = nn.Linear(len(self.encoder.own) + COUNTS, HIDDEN, bias=False)
-        self.inner = nn.Linear(HIDDEN, HIDDEN)
-        self.out = nn.Linear(HIDDEN, 1)
+        quantities, codes = len(self.encoder.quantities), len(self.encoder.codes)
+        units = MEMBERS * HIDDEN
+        inputs = quantities * (1 + BINS) + codes * KNOWN_VALUES
+        # What the trunk, and the log-odds directly, gain from one knot to the next.
+        self.rises_ZTU = _uniform(quantities, BINS, units, inputs=inputs)
+        self.wide_rises_ZTM = nn.Parameter(torch.zeros(quantities, BINS, MEMBERS))
+        self.values_VU = _uniform(codes * (KNOWN_VALUES + 1), units, inputs=inputs)
+        self.scaled_ZU = _uniform(quantities, units, inputs=inputs)
+        self.bias_U = _uniform(units, inputs=inputs)
+        self.relation = nn.Linear(len(self.encoder.own) + COUNTS, units, bias=False)
+        self.inner_weight_MHH = _uniform(MEMBERS, HIDDEN, HIDDEN, inputs=HIDDEN)
+        self.inner_bias_MH = _uniform(MEMBERS, HIDDEN, inputs=HIDDEN)
+        self.out_weight_MH = _uniform(MEMBERS, HIDDEN, inputs=HIDDEN)
+        self.out_bias_M = nn.Parameter(torch.zeros(MEMBERS))
 
     @property
     def base(self) -> Head:
         """The head of an account without labels, B = 1."""
-        return Head(self.inner.weight[None], self.inner.bias[None], self.out.weight, self.out.bias)
+        return Head(
+            self.inner_weight_MHH[None],
+            self.inner_bias_MH[None],
+            self.out_weight_MH[None],
+            self.out_bias_M[None],
+        )
 
-    def encode(self, features_BNF: Tensor, day_BN: Tensor) -> Encoded:
-        """What the trunk makes of rows whatever the labels: once for every copy that reads them."""
-        own_BNO = self.encoder.scaled(features_BNF)[..., self.encoder.own]
-        return Encoded(self.trunk(self.encoder(features_BNF)), own_BNO, day_BN)
+    def knots(self) -> Tensor:
+        """What each quantity gives to units and log-odds at each edge: [Z * (T + 1), U + M]."""
+        rises = torch.cat([self.rises_ZTU, self.wide_rises_ZTM], dim=-1)
+        return pad(rises.cumsum(1), (0, 0, 1, 0)).flatten(0, 1)
 
-    def context(
-        self, features_BKF: Tensor, day_BK: Tensor, legitimate_BK: Tensor, fraud_BK: Tensor
-    ) -> Context:
-        """What B accounts' K labelled rows say: see `SupportBatch` for the arguments.
+    def encode(self, features_BNF: Tensor, day_BN: Tensor, knots: Tensor | None = None) -> Encoded:
+        """What the trunk makes of rows whatever the labels: once for every copy that reads them.
+
+        `knots` are those of `knots()`, where they are at hand, in any precision: each row is
+        summed on its own, so it comes out the same whatever rows are beside it.
+        """
+        scaled_BNZ = self.encoder.scaled(features_BNF)
+        places = self.encoder.places(features_BNF.flatten(0, 1))
+        table = self.knots() if knots is None else knots
+        share_N2Z = places.share_N2Z.to(table.dtype)
+        read = embedding_bag(places.knot_N2Z, table, per_sample_weights=share_N2Z, mode="sum")
+        read = read.to(features_BNF.dtype)
+        static_NU, wide_NM = read[:, :-MEMBERS], read[:, -MEMBERS:]
+        if places.value_NC.shape[1]:
+            static_NU = static_NU + embedding_bag(places.value_NC, self.values_VU, mode="sum")
+        static_NU = static_NU + torch.addmm(self.bias_U, scaled_BNZ.flatten(0, 1), self.scaled_ZU)
+        rows = features_BNF.shape[:2]
+        return Encoded(
+            static_NU.reshape(*rows, MEMBERS * HIDDEN),
+            wide_NM.reshape(*rows, MEMBERS),
+            scaled_BNZ[..., self.encoder.own],
+            day_BN,
+        )
+
+    def context(self, rows: Encoded, legitimate_BK: Tensor, fraud_BK: Tensor) -> Context:
+        """What B accounts' K labelled rows say: see `SupportBatch` for the labels.
 
         Means and spreads are those of the legitimate rows, drawn to the population's.
         """
-        own_BKO = self.encoder.scaled(features_BKF)[..., self.encoder.own]
+        own_BKO, day_BK = rows.own_BNO, rows.day_BN
         legitimate_BK1 = legitimate_BK[:, :, None]
         weight_B1 = legitimate_BK.sum(1, keepdim=True) + PRIOR_LABELS
         mean_BO = (own_BKO * legitimate_BK1).sum(1) / weight_B1
@@ -191,14 +283,20 @@ class Network(nn.Module):
         counts_BJ = (labels_BK2.repeat(1, 1, len(LABEL_HALF_LIVES_DAYS)) * _decay(age_BK)).sum(1)
         return Context(mean_BO, spread_BO, newest_day_B, counts_BJ)
 
-    def hidden(self, rows: Encoded, context: Context) -> Tensor:
-        """The trunk's output in the light of the account's labels: [B, N, H]."""
+    def hidden(self, rows: Encoded, context: Context) -> Hidden:
+        """The trunk's output in the light of the account's labels."""
         relative_BNO = (rows.own_BNO - context.mean_BO[:, None]) / context.spread_BO[:, None]
         age_BN = (rows.day_BN - context.newest_day_B[:, None]).clamp_min(0).to(relative_BNO.dtype)
         counts_BNJ = context.counts_BJ[:, None] * _decay(age_BN)
         related = torch.cat([relative_BNO.clamp(-CLIP, CLIP), counts_BNJ.log1p()], dim=-1)
-        hidden_BNH: Tensor = (rows.static_BNH + self.relation(related)).relu()
-        return hidden_BNH
+        units_BNU = (rows.static_BNU + self.relation(related)).relu()
+        units_BNMH = units_BNU.reshape(*units_BNU.shape[:2], MEMBERS, HIDDEN)
+        return Hidden(units_BNMH.permute(2, 0, 1, 3), rows.wide_BNM.permute(2, 0, 1))
+
+
+def _uniform(*shape: int, inputs: int) -> nn.Parameter:
+    bound = inputs**-0.5
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
 def _decay(age_BN: Tensor) -> Tensor:

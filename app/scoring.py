@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.adaptation import Adapted, Support, pad_supports, select_support
+from app.adaptation import Copies, Support, pad_supports, select_support
 from app.checkpoint import Calibration, Checkpoint, Decisions, choose_device
 from app.features import Features
-from app.network import Context, Head
 from app.states import Ints
 from app.transactions import DAY_US
 
@@ -37,7 +36,9 @@ RISK_REACH = 6.0
 
 Level = Literal["low", "medium", "high", "critical"]
 Outcome = Literal["approve", "review", "decline"]
-Used = Literal["adapted", "base"]
+# By the account's copy; by the base, since its labels do not bear the copy out; or by the base,
+# since it has no labels to learn from.
+Used = Literal["adapted", "base", "insufficient_labels"]
 
 
 class AdapterKey(NamedTuple):
@@ -72,13 +73,15 @@ class Scorer:
         self._device = choose_device(device)
         self._learner = checkpoint.learner.to(self._device, torch.float64).requires_grad_(False)
         with torch.inference_mode():
-            base = self._learner.base(1)
-        self.copy_bytes = sum(part[0].nbytes for part in _parts(base))
+            self._knots = self._learner.network.knots().float()
+            base = self._learner.kept(self._learner.unadapted())
+        self.copy_bytes = sum(part[0].nbytes for part in base)
         self.capacity = max(bank_bytes // self.copy_bytes, LEAST_COPIES)
-        self._bank = [part.new_zeros(self.capacity + 1, *part.shape[1:]) for part in _parts(base)]
-        self._put(torch.tensor([BASE_SLOT]), base)
+        self._bank = [part.new_zeros(self.capacity + 1, *part.shape[1:]) for part in base]
+        self._put([BASE_SLOT], base)
         self._slots: OrderedDict[AdapterKey, int] = OrderedDict()
         self._labels = np.zeros(self.capacity + 1, np.int64)
+        self._is_followed = np.zeros(self.capacity + 1, bool)
 
     def missing(self, keys: Sequence[AdapterKey]) -> list[AdapterKey]:
         """The accounts with labels whose copy is not in the bank, each once.
@@ -100,12 +103,14 @@ class Scorer:
         if not supports:
             return
         chosen = [_selected(support) for support in supports.values()]
-        batch = pad_supports(chosen, len(self.features.names), np.float64)
-        adapted = self._learner.adapt(batch.to(self._device))
+        batch = pad_supports(chosen, len(self.features.names), np.float64).to(self._device)
+        rows = self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
+        copies = self._learner.learn(batch, rows)
         # Slots are given only to copies that exist.
         slots = [self._slot(key) for key in supports]
-        self._put(torch.tensor(slots), adapted)
+        self._put(slots, self._learner.kept(copies))
         self._labels[slots] = [len(support.is_fraud_K) for support in chosen]
+        self._is_followed[slots] = copies.weight_B.cpu().numpy() > 0
 
     @torch.inference_mode()
     def score(
@@ -120,16 +125,22 @@ class Scorer:
         )
         features_N1F = torch.from_numpy(features_NF).to(self._device, torch.float64)[:, None]
         day_N1 = torch.from_numpy(time_us_N / DAY_US).to(self._device)[:, None]
-        adapted = self._take(torch.from_numpy(slot_N).to(self._device))
-        rows = self._learner.network.encode(features_N1F, day_N1)
-        logit_N = self._learner.served_logits(rows, adapted)[:, 0].cpu().numpy()
-        labels_N = self._labels[slot_N].tolist()
+        copies = self._take(torch.from_numpy(slot_N).to(self._device))
+        rows = self._learner.network.encode(features_N1F, day_N1, self._knots)
+        logit_N = self._learner.served_logits(rows, copies)[:, 0].cpu().numpy()
+        answered = zip(
+            logit_N.tolist(),
+            self._labels[slot_N].tolist(),
+            self._is_followed[slot_N].tolist(),
+            keys,
+            strict=True,
+        )
         return [
-            self._decision(float(logit), labels, key.revision)
-            for logit, labels, key in zip(logit_N, labels_N, keys, strict=True)
+            self._decision(logit, labels, is_followed, key.revision)
+            for logit, labels, is_followed, key in answered
         ]
 
-    def _decision(self, logit: float, labels: int, revision: int) -> Decision:
+    def _decision(self, logit: float, labels: int, is_followed: bool, revision: int) -> Decision:
         metadata = self._metadata
         probability = calibrated(logit, metadata.calibration)
         risk = risk_score(probability, metadata.decisions)
@@ -140,7 +151,7 @@ class Scorer:
             if probability >= metadata.decisions.review
             else "approve"
         )
-        used: Used = "adapted" if labels else "base"
+        used: Used = "insufficient_labels" if not labels else "adapted" if is_followed else "base"
         return Decision(probability, risk, _level(risk, outcome), outcome, used, labels, revision)
 
     def _slot(self, key: AdapterKey) -> int:
@@ -152,14 +163,12 @@ class Scorer:
         self._slots.move_to_end(key)
         return self._slots[key]
 
-    def _put(self, slots: Tensor, adapted: Adapted) -> None:
-        for bank, part in zip(self._bank, _parts(adapted), strict=True):
-            bank[slots.to(bank.device)] = part
+    def _put(self, slots: list[int], kept: list[Tensor]) -> None:
+        for bank, part in zip(self._bank, kept, strict=True):
+            bank[torch.tensor(slots, device=bank.device)] = part
 
-    def _take(self, slot_N: Tensor) -> Adapted:
-        parts = [bank.index_select(0, slot_N) for bank in self._bank]
-        context_fields = len(Context._fields)
-        return Adapted(Context(*parts[:context_fields]), Head(*parts[context_fields:]))
+    def _take(self, slot_N: Tensor) -> Copies:
+        return self._learner.restored([bank.index_select(0, slot_N) for bank in self._bank])
 
 
 def calibrated(logit: float, calibration: Calibration) -> float:
@@ -193,7 +202,3 @@ def _selected(support: Support) -> Support:
     features_KF, time_us_K, is_fraud_K = support
     chosen = select_support(is_fraud_K)
     return Support(features_KF[chosen], time_us_K[chosen], is_fraud_K[chosen])
-
-
-def _parts(adapted: Adapted) -> list[Tensor]:
-    return [*adapted.context, *adapted.head]

@@ -1,25 +1,36 @@
 """Adaptation: all accounts at once is each account alone, through two derivatives."""
 
 from itertools import product
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, linear, relu
+from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
 from app.adaptation import (
+    ALGORITHMS,
     INNER_STEPS,
+    LARGEST_MOVE,
+    LAST_LAYER,
+    LEAST_WEIGHT,
+    PARTS,
     SUPPORT_LIMIT,
+    Algorithm,
+    Gate,
     Learner,
     Support,
     SupportBatch,
+    bounded,
     pad_supports,
     select_support,
 )
 from app.features import FeatureSet
+from app.network import Head
+from app.training import bins
 from app.transactions import DAY_US, DatasetSpec
 
 FEATURES = FeatureSet(DatasetSpec.load("simulated"))
@@ -27,6 +38,7 @@ WIDTH = len(FEATURES.names)
 # Labels of each account, newest first: none, legitimate only, fraud only, one of many, mixed.
 LABELS = ["", "0000", "1", "00010000", "0110", "11111", "0" * 31 + "1"]
 QUERIES = 6
+QueryRows = tuple[Tensor, Tensor, Tensor]
 
 
 def random_rows(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -47,7 +59,7 @@ def supports() -> list[Support]:
 
 
 @pytest.fixture
-def queries() -> tuple[Tensor, Tensor, Tensor]:
+def queries() -> QueryRows:
     """The features, days and labels of the rows that follow."""
     rng = np.random.default_rng(2)
     fraud_BQ = torch.from_numpy(rng.integers(0, 2, (len(LABELS), QUERIES))).double()
@@ -55,91 +67,210 @@ def queries() -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(random_rows(rng, len(LABELS), QUERIES)).double(), day_BQ, fraud_BQ
 
 
-@pytest.fixture
-def learner() -> Learner:
-    """A learner with large steps, another one for each layer and step."""
+def learner_of(algorithm: Algorithm, largest_step: float = 0.5) -> Learner:
+    """A learner with large steps, another one for each step and size there is."""
     torch.manual_seed(0)
-    learner = Learner(FEATURES.kinds)
-    learner.network.encoder.fit(random_rows(np.random.default_rng(0), 300))
+    learner = Learner(FEATURES.kinds, algorithm)
+    rows_NF = random_rows(np.random.default_rng(0), 300)
+    bins.fit(learner.network.encoder, rows_NF, rows_NF[:, 0] > 2)
     with torch.no_grad():
-        learner.log_step_sizes_SL.uniform_(np.log(0.05), np.log(0.5))
+        learner.network.wide_rises_ZTM.normal_(0, 0.05)
+        for log_sizes in learner.log_step_sizes.values():
+            log_sizes.uniform_(np.log(largest_step / 10), np.log(largest_step))
     return learner.double()
+
+
+@pytest.fixture(params=ALGORITHMS)
+def learner(request: pytest.FixtureRequest) -> Learner:
+    """A learner of each algorithm."""
+    return learner_of(request.param)
 
 
 def padded(supports: list[Support]) -> SupportBatch:
     return pad_supports(supports, WIDTH, np.float64)
 
 
-def one_by_one(
-    learner: Learner, supports: list[Support], queries: tuple[Tensor, Tensor, Tensor]
-) -> tuple[Tensor, list[Tensor]]:
+def naive_logits(units_NMH: Tensor, wide_NM: Tensor, layers: dict[str, Tensor]) -> Tensor:
+    """One account's head, member by member: [N, M]."""
+    weight, bias, out_weight, out_bias = layers.values()
+    inner_NMH = torch.einsum("nmh,mgh->nmg", units_NMH, weight) + bias
+    summed_NMH = relu(inner_NMH) + units_NMH
+    return (summed_NMH * out_weight).sum(-1) + out_bias + wide_NM
+
+
+def naive_loss(logit_NM: Tensor, fraud_N: Tensor) -> Tensor:
+    """Each member's mean cross-entropy, summed over members."""
+    fraud_NM = fraud_N[:, None].expand_as(logit_NM)
+    return binary_cross_entropy_with_logits(logit_NM, fraud_NM, reduction="none").mean(0).sum()
+
+
+def one_by_one(learner: Learner, supports: list[Support], queries: QueryRows) -> list[Tensor]:
     """The textbook loop: each account on its own, plain tensors, inner gradients by autograd.
 
-    Gives the query loss of all accounts and every account's logits.
+    Gives every account's log-odds by member, [Q, M].
     """
-    network = learner.network
-    loss, logits = torch.zeros((), dtype=torch.float64), []
-    for support, query_QF, day_Q, fraud_Q in zip(supports, *queries, strict=True):
+    network, second_order = learner.network, learner.algorithm not in ("fomaml", "reptile")
+    adapted = LAST_LAYER if learner.algorithm == "anil" else Head._fields
+    logits = []
+    for support, query_QF, day_Q in zip(supports, *queries[:2], strict=True):
         features_1KF = torch.from_numpy(support.features_KF).double()[None]
         day_1K = torch.from_numpy(support.time_us_K / DAY_US)[None]
         fraud_K = torch.from_numpy(support.is_fraud_K).double()
-        context = network.context(features_1KF, day_1K, (1 - fraud_K)[None], fraud_K[None])
-        layers = [
-            network.inner.weight,
-            network.inner.bias,
-            network.out.weight,
-            network.out.bias,
-        ]
+        rows = network.encode(features_1KF, day_1K)
+        context = network.context(rows, (1 - fraud_K)[None], fraud_K[None])
+        layers = {
+            "weight_BMHH": network.inner_weight_MHH,
+            "bias_BMH": network.inner_bias_MH,
+            "out_weight_BMH": network.out_weight_MH,
+            "out_bias_BM": network.out_bias_M,
+        }
+        units_M1KH, wide_M1K = network.hidden(rows, context)
+        seen = units_M1KH[:, 0].transpose(0, 1), wide_M1K[:, 0].T
+        for step in range(INNER_STEPS if len(fraud_K) else 0):
+            inner = naive_loss(naive_logits(*seen, layers), fraud_K)
+            gradients = torch.autograd.grad(
+                inner, [layers[name] for name in adapted], create_graph=second_order
+            )
+            for name, gradient in zip(adapted, gradients, strict=True):
+                size = learner.log_step_sizes[name][step].exp()
+                layers[name] = layers[name] - size * gradient
+        asked = network.hidden(network.encode(query_QF[None], day_Q[None]), context)
+        units_MQH, wide_MQ = asked.units_MBNH[:, 0], asked.wide_MBN[:, 0]
+        logits.append(naive_logits(units_MQH.transpose(0, 1), wide_MQ.T, layers))
+    return logits
 
-        def answers(hidden_NH: Tensor, layers: list[Tensor]) -> Tensor:
-            weight, bias, out_weight, out_bias = layers
-            inner_NH = relu(linear(hidden_NH, weight, bias)) + hidden_NH
-            return linear(inner_NH, out_weight, out_bias)[:, 0]
 
-        if len(fraud_K):
-            hidden_KH = network.hidden(network.encode(features_1KF, day_1K), context)[0]
-            for step in range(INNER_STEPS):
-                inner = binary_cross_entropy_with_logits(answers(hidden_KH, layers), fraud_K)
-                gradients = torch.autograd.grad(inner, layers, create_graph=True)
-                sizes_L = learner.log_step_sizes_SL[step].exp()
-                layers = [p - s * g for p, s, g in zip(layers, sizes_L, gradients, strict=True)]
-        hidden_QH = network.hidden(network.encode(query_QF[None], day_Q[None]), context)[0]
-        logits.append(answers(hidden_QH, layers))
-        loss = loss + binary_cross_entropy_with_logits(logits[-1], fraud_Q, reduction="sum")
-    return loss, logits
+def test_every_algorithm_is_known_by_its_name() -> None:
+    assert set(ALGORITHMS) == {"maml", "fomaml", "anil", "meta-sgd", "reptile"}
+    assert get_args(Algorithm) == ALGORITHMS
 
 
 def test_the_meta_gradient_of_a_batch_is_that_of_a_loop_over_accounts(
-    learner: Learner, supports: list[Support], queries: tuple[Tensor, Tensor, Tensor]
+    learner: Learner, supports: list[Support], queries: QueryRows
 ) -> None:
+    """Through all inner steps, or for first-order algorithms with the steps taken as given."""
     query_BQF, day_BQ, fraud_BQ = queries
     rows = learner.network.encode(query_BQF, day_BQ)
-    logit_BQ = learner.logits(rows, learner.adapt(padded(supports)))
-    loss = binary_cross_entropy_with_logits(logit_BQ, fraud_BQ, reduction="sum")
-    expected_loss, expected_logits = one_by_one(learner, supports, queries)
-    torch.testing.assert_close(logit_BQ, torch.stack(expected_logits), rtol=0, atol=1e-9)
+    logit_MBQ = learner.member_logits(rows, learner.adapt(padded(supports)))
+    expected = torch.stack(one_by_one(learner, supports, queries))
+    expected_MBQ = expected.permute(2, 0, 1)
+    torch.testing.assert_close(logit_MBQ, expected_MBQ, rtol=0, atol=1e-9)
 
     names, parameters = zip(*learner.named_parameters(), strict=True)
-    actual = torch.autograd.grad(loss, parameters)
-    expected = torch.autograd.grad(expected_loss, parameters)
-    for name, one, other in zip(names, actual, expected, strict=True):
+    actual, wanted = (
+        torch.autograd.grad(
+            binary_cross_entropy_with_logits(
+                each_MBQ, fraud_BQ.expand_as(each_MBQ), reduction="sum"
+            ),
+            parameters,
+        )
+        for each_MBQ in (logit_MBQ, expected_MBQ)
+    )
+    for name, one, other in zip(names, actual, wanted, strict=True):
         assert other.abs().max() > 1e-3, name  # there is something to get wrong
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6, msg=name)
-    assert (actual[names.index("log_step_sizes_SL")] != 0).all()
+
+
+def test_only_maml_anil_and_meta_sgd_differentiate_through_their_steps(
+    supports: list[Support], queries: QueryRows
+) -> None:
+    """Copies of first-order algorithms are the base and steps that do not depend on it."""
+    for algorithm in ALGORITHMS:
+        learner = learner_of(algorithm)
+        last = learner.adapt(padded(supports)).head.out_weight_BMH.sum()
+        [slope] = torch.autograd.grad(last, learner.network.out_weight_MH)
+        is_as_given = torch.equal(slope, torch.full_like(slope, len(supports)))
+        assert is_as_given == (algorithm in ("fomaml", "reptile")), algorithm
+
+
+def test_the_mean_of_the_members_is_what_an_account_is_given(
+    learner: Learner, supports: list[Support], queries: QueryRows
+) -> None:
+    rows, adapted = learner.network.encode(*queries[:2]), learner.adapt(padded(supports))
+    logit_MBQ = learner.member_logits(rows, adapted)
+    torch.testing.assert_close(learner.logits(rows, adapted), sum(logit_MBQ) / len(logit_MBQ))
+    assert logit_MBQ.std(0).min() > 0
+
+
+def test_anil_leaves_the_inner_layer_to_all_accounts(supports: list[Support]) -> None:
+    learner = learner_of("anil")
+    head, base = learner.adapt(padded(supports)).head, learner.network.base
+    assert set(learner.log_step_sizes) == set(LAST_LAYER)
+    for layer in ("weight_BMHH", "bias_BMH"):
+        assert torch.equal(getattr(head, layer), getattr(base, layer))
+    for layer in LAST_LAYER:
+        of_all = getattr(head, layer)
+        assert len(of_all) == len(supports)
+        assert not torch.isclose(of_all[1:], getattr(base, layer)).all()
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "meta-sgd", "reptile"])
+def test_all_but_anil_give_every_account_all_layers_of_its_own(
+    supports: list[Support], algorithm: Algorithm
+) -> None:
+    learner = learner_of(algorithm)
+    head = learner.adapt(padded(supports)).head
+    assert set(learner.log_step_sizes) == set(Head._fields)
+    for layer, base in zip(head, learner.network.base, strict=True):
+        assert len(layer) == len(supports)
+        assert all((one != base[0]).any() for one in layer[1:])
+
+
+def test_meta_sgd_has_a_step_size_for_every_parameter_and_the_others_one_a_layer() -> None:
+    for algorithm in ALGORITHMS:
+        learner = learner_of(algorithm)
+        for layer in learner.adapted_layers:
+            shape = getattr(learner.network.base, layer).shape[1:]
+            numbers = shape.numel() if algorithm == "meta-sgd" else 1
+            assert learner.log_step_sizes[layer].numel() == INNER_STEPS * numbers
+            assert len(learner.step_sizes[layer]) == INNER_STEPS
+
+
+def test_a_step_size_of_meta_sgd_moves_its_own_parameter_alone(supports: list[Support]) -> None:
+    learner = learner_of("meta-sgd")
+    _, before, *_ = learner.steps(padded(supports))
+    with torch.no_grad():
+        learner.log_step_sizes["weight_BMHH"][0, 2, 3, 5] += 1.0
+    _, after, *_ = learner.steps(padded(supports))
+    moved_BMHH = before.head.weight_BMHH != after.head.weight_BMHH
+    assert moved_BMHH.any()
+    moved_BMHH[:, 2, 3, 5] = False
+    assert not moved_BMHH.any()
+    assert all(map(torch.equal, before.head[1:], after.head[1:]))
+
+
+def test_step_sizes_are_said_by_layer_as_they_are_taken(supports: list[Support]) -> None:
+    learner = learner_of("maml")
+    learner.set_step_sizes(0.25)
+    sizes = learner.step_sizes
+    assert set(sizes) == set(Head._fields)
+    assert all(size == [pytest.approx(0.25)] * INNER_STEPS for size in sizes.values())
+    first, second, *_ = learner.steps(padded(supports))
+    rows = learner.network.encode(*padded(supports)[:2])
+    hidden = learner.network.hidden(rows, first.context)
+    batch = padded(supports)
+    labelled_BK = batch.fraud_BK + batch.legitimate_BK
+    weight_BK = labelled_BK / labelled_BK.sum(1, keepdim=True).clamp_min(1)
+    slope = first.head.gradient(hidden, batch.fraud_BK, weight_BK)["out_bias_BM"]
+    torch.testing.assert_close(second.head.out_bias_BM, first.head.out_bias_BM - 0.25 * slope)
+
+
+def parts_of(adapted: tuple[tuple[Tensor, ...], ...]) -> list[Tensor]:
+    return [part for parts in adapted for part in parts]
 
 
 def test_an_account_without_labels_gets_the_base_bit_for_bit(
-    learner: Learner, supports: list[Support], queries: tuple[Tensor, Tensor, Tensor]
+    learner: Learner, supports: list[Support], queries: QueryRows
 ) -> None:
-    query_BQF, day_BQ, _ = queries
+    learner.gate.set(1.0, 0.5)
     adapted, base = learner.adapt(padded(supports)), learner.base(len(supports))
-    for part, of_base in zip(
-        [*adapted.context, *adapted.head], [*base.context, *base.head], strict=True
-    ):
+    for part, of_base in zip(parts_of(adapted), parts_of(base), strict=True):
         assert torch.equal(part[0], of_base[0])
-        assert not torch.equal(part[1], of_base[1])
-    rows = learner.network.encode(query_BQF, day_BQ)
-    one_BQ, other_BQ = learner.logits(rows, adapted), learner.logits(rows, base)
+    copies = learner.learn(padded(supports))
+    assert copies.weight_B[0] == 0
+    assert (copies.weight_B[1:] > 0).all()
+    rows = learner.network.encode(*queries[:2])
+    one_BQ, other_BQ = learner.served_logits(rows, copies), learner.base_logits(rows)
     assert torch.equal(one_BQ[0], other_BQ[0])
     assert (one_BQ[1:] != other_BQ[1:]).all()
 
@@ -147,10 +278,18 @@ def test_an_account_without_labels_gets_the_base_bit_for_bit(
 def test_accounts_all_without_labels_get_the_base(learner: Learner) -> None:
     nothing = random_support(np.random.default_rng(0), "")
     adapted, base = learner.adapt(padded([nothing] * 3)), learner.base(3)
-    for one, other in zip(
-        [*adapted.context, *adapted.head], [*base.context, *base.head], strict=True
-    ):
-        assert torch.equal(one, other)
+    for one, other in zip(parts_of(adapted), parts_of(base), strict=True):
+        assert torch.equal(one, other.expand_as(one))
+    for heed in (0.0, 1.0):
+        learner.gate.set(6.0, heed)
+        assert learner.learn(padded([nothing] * 3)).weight_B.tolist() == [0.0] * 3
+
+
+def learned(learner: Learner, batch: SupportBatch) -> list[Tensor]:
+    """All that scoring needs to know of accounts, their evidence heeded."""
+    learner.gate.set(0.5, 0.3)
+    context, head, weight_B = learner.learn(batch)
+    return [*context, *head, weight_B]
 
 
 def test_padding_changes_nothing(learner: Learner, supports: list[Support]) -> None:
@@ -158,53 +297,213 @@ def test_padding_changes_nothing(learner: Learner, supports: list[Support]) -> N
     wider = SupportBatch(
         *(torch.cat([part, torch.zeros_like(part[:, :1])], dim=1) for part in batch)
     )
-    for one, other in zip(learner.adapt(batch), learner.adapt(wider), strict=True):
-        for part, of_wider in zip(one, other, strict=True):
-            torch.testing.assert_close(part, of_wider, rtol=0, atol=1e-12)
+    for part, of_wider in zip(learned(learner, batch), learned(learner, wider), strict=True):
+        torch.testing.assert_close(part, of_wider, rtol=0, atol=1e-12)
+
+
+def test_padding_with_any_row_changes_nothing(learner: Learner, supports: list[Support]) -> None:
+    """Rows of neither label say nothing, whatever they hold."""
+    batch = padded(supports)
+    is_padding_BK = (batch.fraud_BK + batch.legitimate_BK) == 0
+    features_BKF, day_BK = batch.features_BKF.clone(), batch.day_BK.clone()
+    features_BKF[is_padding_BK], day_BK[is_padding_BK] = 3.5, 20_001.0
+    filled = batch._replace(features_BKF=features_BKF, day_BK=day_BK)
+    for part, of_filled in zip(learned(learner, batch), learned(learner, filled), strict=True):
+        torch.testing.assert_close(part, of_filled, rtol=0, atol=1e-12)
 
 
 def test_other_accounts_of_the_batch_change_nothing(
     learner: Learner, supports: list[Support]
 ) -> None:
-    together = learner.adapt(padded(supports))
+    together = learned(learner, padded(supports))
     for b, support in enumerate(supports):
-        alone = learner.adapt(padded([support]))
-        for part, of_all in zip(
-            [*alone.context, *alone.head], [*together.context, *together.head], strict=True
-        ):
-            torch.testing.assert_close(part[0], of_all[b], rtol=0, atol=1e-12)
+        for part, of_all in zip(learned(learner, padded([support])), together, strict=True):
+            mine = of_all[b] if len(of_all) == len(supports) else of_all[0]
+            torch.testing.assert_close(part[0], mine, rtol=0, atol=1e-12)
 
 
-def test_the_order_of_labels_changes_nothing(learner: Learner, supports: list[Support]) -> None:
+def test_the_order_of_labels_changes_no_copy(learner: Learner, supports: list[Support]) -> None:
     turned = [Support(*(column[::-1].copy() for column in support)) for support in supports]
-    for one, other in zip(
-        learner.adapt(padded(supports)), learner.adapt(padded(turned)), strict=True
-    ):
-        for part, of_turned in zip(one, other, strict=True):
-            torch.testing.assert_close(part, of_turned, rtol=0, atol=1e-12)
+    one, other = learner.adapt(padded(supports)), learner.adapt(padded(turned))
+    for part, of_turned in zip(parts_of(one), parts_of(other), strict=True):
+        torch.testing.assert_close(part, of_turned, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("steps", [0, 1, INNER_STEPS])
-def test_each_inner_step_lowers_the_loss_on_the_labels(learner: Learner, steps: int) -> None:
-    with torch.no_grad():
-        learner.log_step_sizes_SL.fill_(np.log(0.01))
+def test_each_inner_step_lowers_the_loss_on_the_labels(learner: Learner) -> None:
+    learner.set_step_sizes(0.01)
     rng = np.random.default_rng(3)
     batch = padded([random_support(rng, "0110"), random_support(rng, "00000")])
     rows = learner.network.encode(batch.features_BKF, batch.day_BK)
-
-    def loss_B(taken: int) -> Tensor:
-        logit_BK = learner.logits(rows, learner.adapt(batch, taken))
+    first, *others = learner.steps(batch)
+    assert len(others) == INNER_STEPS
+    assert all(map(torch.equal, first.head, learner.network.base))
+    losses_SB = []
+    for adapted in [first, *others]:
+        logit_BK = learner.logits(rows, adapted)
         loss_BK = binary_cross_entropy_with_logits(logit_BK, batch.fraud_BK, reduction="none")
-        return (loss_BK * (batch.fraud_BK + batch.legitimate_BK)).sum(1)
+        losses_SB.append((loss_BK * (batch.fraud_BK + batch.legitimate_BK)).sum(1))
+    assert (torch.stack(losses_SB).diff(dim=0) < 0).all()
+    for part, of_last in zip(parts_of(learner.adapt(batch)), parts_of(others[-1]), strict=True):
+        assert torch.equal(part, of_last)
 
-    if steps:
-        assert (loss_B(steps) < loss_B(steps - 1)).all()
-    else:
-        assert all(map(torch.equal, learner.adapt(batch, 0).head, learner.base(2).head))
+
+def test_rows_encoded_already_are_not_read_again(learner: Learner, supports: list[Support]) -> None:
+    batch = padded(supports)
+    encoded = learner.network.encode(batch.features_BKF, batch.day_BK)
+    learner.gate.set(1.0, 0.5)
+    one = learner.learn(batch)
+    other = learner.learn(batch._replace(features_BKF=torch.full((1,), torch.nan)), encoded)
+    for part, of_other in zip(parts_of(one[:2]), parts_of(other[:2]), strict=True):
+        assert torch.equal(part, of_other)
+    assert torch.equal(one.weight_B, other.weight_B)
 
 
 def test_a_batch_of_no_accounts_is_empty(learner: Learner) -> None:
-    assert len(learner.adapt(padded([])).head.out_bias_B) == 0
+    copies = learner.learn(padded([]))
+    assert len(copies.head.out_bias_BM) == len(copies.weight_B) == 0
+
+
+def evidence_by_hand(learner: Learner, support: Support) -> float:
+    """Every part of the labels asked of a copy that learned from all others, one copy at a time."""
+    gain, labels = 0.0, len(support.is_fraud_K)
+    for part in range(PARTS):
+        out = np.arange(labels) % PARTS == part
+        if not out.any():
+            continue
+        seen, unseen = (Support(*(column[rows] for column in support)) for rows in (~out, out))
+        asked = padded([unseen])
+        rows = learner.network.encode(asked.features_BKF, asked.day_BK)
+        base_1K = learner.base_logits(rows)
+        move_1K = learner.logits(rows, learner.adapt(padded([seen]))) - base_1K
+        for logit_1K, sign in ((base_1K, 1), (base_1K + bounded(move_1K), -1)):
+            gain += sign * float(
+                binary_cross_entropy_with_logits(logit_1K, asked.fraud_BK, reduction="sum")
+            )
+    return gain
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("largest_step", [0.5, 20.0])
+def test_the_evidence_of_an_account_is_what_leaving_out_each_part_by_hand_gives(
+    supports: list[Support], largest_step: float
+) -> None:
+    """With steps so large that moves are bounded, too."""
+    for algorithm in ("maml", "anil"):
+        learner = learner_of(algorithm, largest_step)
+        evidence_B, adapted = learner.evidence(padded(supports))
+        expected = [evidence_by_hand(learner, support) for support in supports]
+        assert evidence_B.tolist() == pytest.approx(expected, abs=1e-9)
+        assert evidence_B.std() > 0.01
+        for part, whole in zip(
+            parts_of(adapted), parts_of(learner.adapt(padded(supports))), strict=True
+        ):
+            torch.testing.assert_close(part, whole, rtol=0, atol=1e-12)
+
+
+def test_one_label_is_no_evidence(learner: Learner) -> None:
+    """The copy that did not see it saw none, and is the base."""
+    rng = np.random.default_rng(4)
+    batch = padded([random_support(rng, labels) for labels in ("1", "0", "")])
+    evidence_B, _ = learner.evidence(batch)
+    assert evidence_B.tolist() == pytest.approx([0, 0, 0], abs=1e-12)
+    learner.gate.set(1.0, 4.0)
+    weight_B = learner.learn(batch).weight_B
+    assert weight_B.tolist() == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-1)), 0])
+
+
+def consistent(rng: np.random.Generator, labels: int = 24) -> Support:
+    """An account whose frauds are alike, and unlike its legitimate transactions."""
+    support = random_support(rng, "".join(rng.permutation(list("01" * (labels // 2)))))
+    own = np.array(FEATURES.kinds) == "own"
+    place = np.where(support.is_fraud_K[:, None], 2.5, -0.5) * own
+    support.features_KF[:] = 0.2 * support.features_KF + place.astype(np.float32)
+    return support
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("algorithm", ["maml", "anil"])
+def test_copies_of_flipped_labels_are_followed_less_than_copies_of_true_ones(
+    algorithm: Algorithm,
+) -> None:
+    """A random half of the labels flipped: what one says, the next denies."""
+    learner = learner_of(algorithm)
+    learner.gate.set(0.0, 1.0)
+    rng = np.random.default_rng(5)
+    true = [consistent(rng) for _ in range(10)]
+    flipped = [
+        support._replace(is_fraud_K=support.is_fraud_K ^ (rng.permutation(24) < 12))
+        for support in true
+    ]
+    of_true_B, of_flipped_B = (learner.learn(padded(each)).weight_B for each in (true, flipped))
+    assert (of_flipped_B < of_true_B).all()
+    assert of_true_B.min() > 0.5 > of_flipped_B.mean()
+    # Whoever heeds no evidence follows both alike.
+    learner.gate.set(0.0, 0.0)
+    assert learner.learn(padded(flipped)).weight_B.tolist() == [0.5] * 10
+
+
+def test_a_gate_weighs_trust_and_evidence_and_less_than_the_least_is_nothing() -> None:
+    gate, evidence_B = Gate().double(), torch.tensor([-3.0, 0.0, 2.0]).double()
+    assert gate(evidence_B).tolist() == pytest.approx([1 / (1 + np.exp(-6))] * 3)
+    gate.set(-1.0, 0.5)
+    expected = [1 / (1 + np.exp(-logit)) for logit in (-2.5, -1.0, 0.0)]
+    assert gate(evidence_B).tolist() == pytest.approx(expected)
+    gate.set(-3.0, 1.0)
+    first, second, third = gate(evidence_B).tolist()
+    assert first == 0.0
+    assert LEAST_WEIGHT < second < third
+    # On either side of the least weight.
+    edge = float(np.log(LEAST_WEIGHT / (1 - LEAST_WEIGHT)))
+    gate.set(edge, 1.0)
+    below, above = gate(torch.tensor([-1e-6, 1e-6]).double()).tolist()
+    assert (below, above) == (0.0, pytest.approx(LEAST_WEIGHT, rel=1e-4))
+
+
+HOSTILE = {step: learner_of("maml", step).requires_grad_(False) for step in (1.0, 1e3)}
+QUIET = {step: learner_of("anil", step).requires_grad_(False) for step in (1.0, 1e3)}
+
+
+@settings(max_examples=40)
+@given(
+    labels=st.text("01", max_size=SUPPORT_LIMIT),
+    seed=st.integers(0, 10_000),
+    size=st.sampled_from([0.0, 1.0, 1e4, 1e30]),
+    step=st.sampled_from(list(HOSTILE)),
+    heed=st.sampled_from([0.0, 1.0]),
+    learners=st.sampled_from([HOSTILE, QUIET]),
+)
+def test_no_labels_move_a_score_further_than_the_largest_move(
+    labels: str,
+    seed: int,
+    size: float,
+    step: float,
+    heed: float,
+    learners: dict[float, Learner],
+) -> None:
+    learner, rng = learners[step], np.random.default_rng(seed)
+    learner.gate.set(6.0, heed)
+    support = random_support(rng, labels)
+    support.features_KF[:] *= size
+    query_1QF = torch.from_numpy(random_rows(rng, 1, 20)).double()
+    rows = learner.network.encode(query_1QF, torch.full((1, 20), 20_001.0).double())
+    copies = learner.learn(padded([support]))
+    move_1Q = learner.served_logits(rows, copies) - learner.base_logits(rows)
+    assert move_1Q.isfinite().all()
+    assert 0 <= copies.weight_B.item() <= 1
+    assert move_1Q.abs().max() <= LARGEST_MOVE + 1e-9
+
+
+def test_there_are_moves_to_bound(supports: list[Support], queries: QueryRows) -> None:
+    """So that the test above is not passed by copies that hardly move."""
+    learner = HOSTILE[1e3]
+    learner.gate.set(6.0, 0.0)
+    rows, copies = learner.network.encode(*queries[:2]), learner.learn(padded(supports))
+    base_BQ = learner.base_logits(rows)
+    copy_BQ = learner.logits(rows, learner.adapt(padded(supports)))
+    assert ((copy_BQ - base_BQ).abs() > LARGEST_MOVE).sum() > 10
+    served_BQ = learner.served_logits(rows, copies)
+    weight = 1 / (1 + np.exp(-6))
+    assert (served_BQ - base_BQ).abs().max().item() == pytest.approx(weight * LARGEST_MOVE)
 
 
 def test_supports_are_padded_with_rows_of_neither_label() -> None:

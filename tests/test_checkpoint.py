@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from app.adaptation import Learner
+from app.adaptation import ALGORITHMS, Algorithm, Learner
 from app.checkpoint import (
     METADATA,
     WEIGHTS,
@@ -165,7 +165,7 @@ def test_what_is_not_a_checkpoints_json_is_refused(folder: Path, content: bytes)
     assert f"{METADATA} is damaged" in refusal(folder)
 
 
-@pytest.mark.parametrize("other", [2, 0, None, "1", [1]])
+@pytest.mark.parametrize("other", [1, 3, 0, None, "2", [2]])
 def test_another_format_is_refused_before_all_else(folder: Path, other: Any) -> None:
     (folder / METADATA).write_text(json.dumps({"format": other}))
     assert f"format {other}" in refusal(folder)
@@ -186,6 +186,8 @@ def test_another_definition_of_the_features_is_refused(folder: Path) -> None:
         ({"spec": {"name": "nothing else"}}, "spec.columns"),
         ({"unheard_of": 1}, "unheard_of"),
         ({"name": None}, "name"),
+        ({"algorithm": "sgd"}, "algorithm"),
+        ({"step_sizes": [[0.1]]}, "step_sizes"),
     ],
 )
 def test_metadata_that_makes_no_sense_is_refused_by_name(
@@ -260,6 +262,27 @@ def test_a_checkpoint_can_be_of_any_spec(tmp_path: Path) -> None:
     checkpoint = Checkpoint.load(tiny_checkpoint(tmp_path, spec))
     assert checkpoint.metadata.spec == spec
     assert isinstance(checkpoint.learner, Learner)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_checkpoint_learns_by_the_algorithm_it_was_trained_by(
+    tmp_path: Path, algorithm: Algorithm
+) -> None:
+    checkpoint = Checkpoint.load(tiny_checkpoint(tmp_path, algorithm=algorithm))
+    assert checkpoint.metadata.algorithm == checkpoint.learner.algorithm == algorithm
+    assert set(checkpoint.metadata.step_sizes) == set(checkpoint.learner.adapted_layers)
+    for layer, sizes in checkpoint.learner.step_sizes.items():
+        assert checkpoint.metadata.step_sizes[layer] == pytest.approx(sizes)
+
+
+def test_a_checkpoint_of_another_algorithm_than_its_weights_is_refused(folder: Path) -> None:
+    rewritten(folder, algorithm="maml")
+    assert "do not fit the network" in refusal(folder)
+
+
+def test_the_gate_comes_back_as_it_was_fitted(tmp_path: Path) -> None:
+    gate = Checkpoint.load(tiny_checkpoint(tmp_path, trust=-1.0, heed=0.25)).learner.gate
+    assert (gate.trust.item(), gate.heed.item()) == (-1.0, 0.25)
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

@@ -307,7 +307,13 @@ def test_the_digest_changes_with_the_names() -> None:
 
 @pytest.mark.parametrize(
     ("constant", "value"),
-    [("DEFINITION", -1), ("HALF_LIVES_DAYS", (1, 7, 31)), ("BUCKETS", 8), ("LEAST_SPREAD", 0.1)],
+    [
+        ("DEFINITION", -1),
+        ("HALF_LIVES_DAYS", (1, 7, 30, 121)),
+        ("LABEL_HALF_LIVES_DAYS", definition.LABEL_HALF_LIVES_DAYS | {"6h": 0.5}),
+        ("BUCKETS", 8),
+        ("LEAST_SPREAD", 0.1),
+    ],
 )
 def test_the_digest_changes_with_the_definition(
     constant: str, value: Any, monkeypatch: pytest.MonkeyPatch
@@ -445,12 +451,114 @@ def test_a_quantity_of_two_days_is_what_the_definition_says() -> None:
         "account_log_amount_spread_1d": 0.0,
         "account_amount_z_1d": np.log(10) / 0.3 * (0.5 / 1.5),
         "account_mean_amount_1d": np.log1p(9),
-        "account_hour_habit": 2 ** (-1 / 30) / (2 ** (-1 / 30) + 1),
+        "account_amount_ratio_1d": np.log(10) * (0.5 / 1.5),
+        "account_count_120d": np.log1p(2 ** (-1 / 120)),
+        "account_hour_habit": 2 ** (-1 / 120) / (2 ** (-1 / 120) + 1),
     }
     assert {name: second[name] for name in expected} == pytest.approx(expected, abs=1e-5)
+
+
+def merchant_asked(
+    label_age_days: list[float], is_fraud: list[bool], memory: bool
+) -> dict[str, float]:
+    """What a transaction is told of a merchant with these labels, beside it or in its memory."""
+    features, asked = SETS["all"], drawn(ALL, rows=1)
+    asked.merchant_N[:] = 0
+    age_us_E = (np.array(label_age_days) * DAY_US).astype(np.int64)
+    labels = MerchantLabels(
+        np.zeros(len(age_us_E), np.int64),
+        asked.time_us_N[0] - age_us_E,
+        np.array(is_fraud, np.float64),
+    )
+    if memory:
+        remembered = features.remember(asked.take([]), features.empty(5, 1), labels)
+        [found_F] = features.compute(asked, remembered)
+    else:
+        [found_F] = features.compute(asked, None, labels)
+    return dict(zip(features.names, found_F.tolist(), strict=True))
+
+
+SHARES = [f"merchant_fraud_share_{name}" for name in definition.LABEL_HALF_LIVES_DAYS]
+FRAUDS = [f"merchant_frauds_{name}" for name in definition.LABEL_HALF_LIVES_DAYS]
+
+
+@pytest.mark.parametrize("memory", [False, True])
+@pytest.mark.parametrize("newest", [True, False])
+def test_the_newest_label_of_a_merchant_is_what_its_6h_share_says(
+    newest: bool, memory: bool
+) -> None:
+    """Ten labels a day apart, the newest unlike all others, and itself some days old."""
+    ages = [3.0 + day for day in range(10)]
+    told = merchant_asked(ages, [newest] + [not newest] * 9, memory)
+    assert told["merchant_fraud_share_6h"] == pytest.approx(float(newest), abs=0.07)
+    # The longest half-life still counts them all nearly alike.
+    assert told["merchant_fraud_share_120d"] == pytest.approx(0.1 if newest else 0.9, abs=0.01)
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_the_share_of_frauds_is_of_labels_decayed(memory: bool) -> None:
+    told = merchant_asked([1.0, 2.0, 3.0], [True, False, True], memory)
+    weights = {name: 0.5 ** (np.arange(1, 4) / days) for name, days in (("1d", 1), ("7d", 7))}
+    for name, (newest, second, third) in weights.items():
+        frauds = newest + third
+        share = frauds / (frauds + second)
+        assert told[f"merchant_fraud_share_{name}"] == pytest.approx(share)
+        assert told[f"merchant_frauds_{name}"] == pytest.approx(np.log1p(frauds))
+
+
+@pytest.mark.parametrize("memory", [False, True])
+@pytest.mark.parametrize("years", [1, 3, 5, 30])
+def test_labels_years_old_weigh_nothing_and_break_nothing(years: int, memory: bool) -> None:
+    ages = [365.0 * years + day for day in range(5)]
+    with np.errstate(all="raise", under="ignore"):
+        told = merchant_asked(ages, [True] * 5, memory)
+    assert all(0 <= told[name] <= 1 for name in SHARES)
+    assert told["merchant_fraud_share_6h"] == 0
+    assert all(np.isfinite(told[name]) for name in FRAUDS)
+    assert told["merchant_frauds_6h"] == told["merchant_frauds_1d"] == 0
+    # One label of today says more than any number of them.
+    fresh = merchant_asked([0.5, *ages], [False] + [True] * 5, memory)
+    assert fresh["merchant_fraud_share_6h"] == 0
+    assert fresh["merchant_fraud_share_30d"] < 0.01
+
+
+def test_a_merchant_without_labels_has_no_share() -> None:
+    told = merchant_asked([], [], memory=False)
+    assert [told[name] for name in [*SHARES, *FRAUDS]] == [0.0] * 10
+
+
+def account_asked(amounts: list[float], asked: float) -> dict[str, float]:
+    """What is told of a transaction after these, all but at once."""
+    rows = len(amounts) + 1
+    columns = TransactionColumns(
+        np.zeros(rows, np.int64),
+        np.full(rows, -1),
+        1_700_000_000_000_000 + np.arange(rows),
+        np.array([*amounts, asked]),
+        np.zeros((rows, 0), np.int64),
+        np.zeros((rows, 0)),
+    )
+    features = SETS["none"]
+    return dict(zip(features.names, features.compute(columns)[-1].tolist(), strict=True))
+
+
+@pytest.mark.parametrize("days", definition.HALF_LIVES_DAYS)
+def test_the_amount_ratio_is_of_the_usual_amount_drawn_to_0_where_few_are_known(
+    days: int,
+) -> None:
+    ratio = f"account_amount_ratio_{days}d"
+    usual = [10.0, 30.0, 20.0, 20.0]
+    logarithm = np.log((1 + 200) / (1 + 20))
+    # The surprise of a z-score shrinks as the spread grows; a ratio does not know of it.
+    assert account_asked(usual, 200.0)[ratio] == pytest.approx(logarithm * 4 / 5, rel=1e-5)
+    assert account_asked(usual, 20.0)[ratio] == pytest.approx(0, abs=1e-6)
+    assert account_asked(usual, 2.0)[ratio] == pytest.approx(np.log(3 / 21) * 4 / 5, rel=1e-5)
+    assert account_asked([20.0], 200.0)[ratio] == pytest.approx(logarithm / 2, rel=1e-5)
+    assert account_asked([20.0] * 99, 200.0)[ratio] == pytest.approx(logarithm * 0.99, rel=1e-5)
+    assert account_asked([], 200.0)[ratio] == 0
 
 
 def test_the_digests_of_the_features_are_the_known_ones() -> None:
     """Golden: a change makes every stored state and every checkpoint useless. Is it meant?"""
     digests = {name: one.digest for name, one in SETS.items()}
-    assert digests == {"all": "7f9891bfa07f0fdd", "none": "e36bae8cfc250f5a"}
+    assert digests == {"all": "180ff71ef42165e2", "none": "547149ad806729c0"}

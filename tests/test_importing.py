@@ -123,7 +123,7 @@ async def test_an_imported_account_is_adapted_from_its_next_score_on(
     last = next(past for past in history if past.is_fraud)
     async with service.database.read() as connection:
         found = await store.scored(connection, TENANT, [last.transaction.transaction_id])
-    assert {row.used for row in found.values()} == {"base"}
+    assert {row.used for row in found.values()} == {"insufficient_labels"}
     adaptation = await service.labelling.adapt(TENANT, last.transaction.account_id)
     assert (adaptation.used, adaptation.labels > 0) == ("adapted", True)
 

@@ -1,13 +1,16 @@
 """The schema's revisions: up, down, in step with the tables, and refused when they differ."""
 
+from typing import Any
+
+import anyio
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import insert, inspect, select, text
 
 from app.database import MIGRATIONS, Database, downgrade, migration_config, upgrade
 from app.errors import SetupError
-from app.tables import metadata
+from app.tables import metadata, transactions
 
 
 async def tables_of(url: str) -> set[str]:
@@ -17,6 +20,63 @@ async def tables_of(url: str) -> set[str]:
             return set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
     finally:
         await database.close()
+
+
+def scored(transaction_id: str, used: str) -> dict[str, Any]:
+    """A row of the transactions, as every revision takes it."""
+    return {
+        "tenant": "t",
+        "transaction_id": transaction_id,
+        "account_id": "a",
+        "merchant_id": None,
+        "occurred_at_us": 1,
+        "content": "{}",
+        "content_digest": b"digest",
+        "features": b"features",
+        "features_digest": "f",
+        "probability": 0.25,
+        "risk_score": 12.5,
+        "risk_level": "low",
+        "outcome": "approve",
+        "used": used,
+        "labels": 0,
+        "revision": 0,
+        "model": "m",
+        "evaluated_at_us": 2,
+    }
+
+
+async def store_scored(url: str, *rows: dict[str, Any]) -> None:
+    database = Database(url)
+    try:
+        async with database.write() as connection:
+            await connection.execute(insert(transactions), list(rows))
+    finally:
+        await database.close()
+
+
+async def stored(url: str) -> list[dict[str, Any]]:
+    database = Database(url)
+    try:
+        async with database.read() as connection:
+            asked = select(transactions).order_by(transactions.c.transaction_id)
+            return [dict(row) for row in (await connection.execute(asked)).mappings()]
+    finally:
+        await database.close()
+
+
+async def width_of_used(url: str) -> int:
+    """How many characters the schema gives to what scored a transaction."""
+    database = Database(url)
+    try:
+        async with database.read() as connection:
+            columns = await connection.run_sync(
+                lambda sync: inspect(sync).get_columns("transactions")
+            )
+    finally:
+        await database.close()
+    [width] = [column["type"].length for column in columns if column["name"] == "used"]
+    return int(width)
 
 
 async def revised(url: str, revision: str) -> None:
@@ -46,6 +106,37 @@ def test_every_revision_goes_up_and_down_and_up_again(unmigrated_database_url: s
     downgrade(unmigrated_database_url, "base")
     upgrade(unmigrated_database_url)
     command.check(migration_config(unmigrated_database_url))
+
+
+def test_0002_makes_room_for_insufficient_labels_and_keeps_what_is_stored(
+    unmigrated_database_url: str,
+) -> None:
+    url = unmigrated_database_url
+    old = [scored("t-1", "adapted"), scored("t-2", "base")]
+    upgrade(url, "0001")
+    assert anyio.run(width_of_used, url) < len("insufficient_labels")
+    anyio.run(store_scored, url, *old)
+    upgrade(url, "0002")
+    assert anyio.run(width_of_used, url) >= len("insufficient_labels")
+    new = scored("t-3", "insufficient_labels")
+    anyio.run(store_scored, url, new)
+    assert anyio.run(stored, url) == [*old, new]
+
+
+def test_without_0002_an_account_of_insufficient_labels_is_one_of_the_base(
+    unmigrated_database_url: str,
+) -> None:
+    url = unmigrated_database_url
+    names = {"t-1": "adapted", "t-2": "base", "t-3": "insufficient_labels"}
+    upgrade(url, "0002")
+    anyio.run(store_scored, url, *(scored(key, used) for key, used in names.items()))
+    downgrade(url, "0001")
+    names["t-3"] = "base"
+    expected = [scored(key, used) for key, used in names.items()]
+    assert anyio.run(stored, url) == expected
+    assert anyio.run(width_of_used, url) < len("insufficient_labels")
+    upgrade(url)
+    assert anyio.run(stored, url) == expected
 
 
 def test_an_upgrade_of_an_upgraded_database_changes_nothing(database_url: str) -> None:
@@ -81,8 +172,6 @@ async def test_a_database_of_a_newer_version_is_refused_with_a_sentence(database
 def test_an_older_version_does_not_migrate_a_newer_database(
     database_url: str, anyio_backend: str
 ) -> None:
-    import anyio
-
     anyio.run(revised, database_url, "9999")
     with pytest.raises(SetupError, match="unknown to this version"):
         upgrade(database_url)

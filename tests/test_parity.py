@@ -113,8 +113,9 @@ async def assert_parity(service: Service, path: Path, spec: DatasetSpec) -> None
     rows = Rows.of(dataset, features)
     ids = [dataset.transaction_ids[position] for position in rows.position_N]
     served_NF = await stored_features(service, ids)
-    frauds_N = rows.features_NF[:, features.names.index("merchant_frauds_30d")]
-    assert (frauds_N > 0).sum() >= 10  # labels do mature within
+    for name in ("merchant_frauds_30d", "merchant_fraud_share_6h"):
+        told_N = rows.features_NF[:, features.names.index(name)]
+        assert (told_N > 0).sum() >= 10  # labels do mature within
     for position, name in enumerate(features.names):
         np.testing.assert_allclose(
             served_NF[:, position], rows.features_NF[:, position], atol=1e-6, err_msg=name

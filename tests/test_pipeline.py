@@ -99,7 +99,7 @@ async def test_a_changed_label_is_changed_for_its_merchant(service: Service) -> 
     await label(service, "t", is_fraud=False)
     [row] = await scored(service, paid("u", 8, account="asker"))
     assert feature(service, row, "merchant_frauds_30d") == 0
-    assert feature(service, row, "merchant_fraud_rate_30d") == 0
+    assert feature(service, row, "merchant_fraud_share_30d") == 0
 
 
 async def test_transactions_without_a_merchant_are_scored_and_labelled(service: Service) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.adaptation import SUPPORT_LIMIT, Support
+from app.adaptation import LARGEST_MOVE, SUPPORT_LIMIT, Algorithm, Support
 from app.checkpoint import Calibration, Checkpoint, Decisions
 from app.scoring import (
     LEAST_COPIES,
@@ -21,14 +21,26 @@ from app.scoring import (
     risk_score,
 )
 from app.transactions import DAY_US
+from tests.checkpoints import tiny_checkpoint
 
 ACCOUNTS = 64
 TODAY_US = 20_000 * DAY_US
 
 
+def scorer_of(folder: Path) -> Scorer:
+    return Scorer(Checkpoint.load(folder), "cpu", bank_bytes=1)
+
+
 @pytest.fixture
 def scorer(checkpoint: Path) -> Scorer:
-    return Scorer(Checkpoint.load(checkpoint), "cpu", bank_bytes=1)
+    return scorer_of(checkpoint)
+
+
+@pytest.fixture(scope="module", params=["anil", "maml"])
+def of_algorithm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that adapts the last layer, and one that adapts the whole head."""
+    folder = tmp_path_factory.mktemp("models") / request.param
+    return tiny_checkpoint(folder, algorithm=request.param)
 
 
 def rows(scorer: Scorer, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -65,32 +77,52 @@ def score_one(scorer: Scorer, one: AdapterKey, n: int = 0) -> Decision:
     return scorer.score(features_NF[n : n + 1], time_us_N[n : n + 1], [one])[0]
 
 
-def test_an_account_is_decided_alone_as_in_a_batch(scorer: Scorer) -> None:
+def test_an_account_is_decided_alone_as_in_a_batch(of_algorithm: Path) -> None:
+    scorer = scorer_of(of_algorithm)
     adapt(scorer, keys())
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
     together = scorer.score(features_NF, time_us_N, keys())
     alone = [score_one(scorer, one, n) for n, one in enumerate(keys())]
     assert together == alone
     assert len({decision.probability for decision in together}) == ACCOUNTS
-    assert {decision.used for decision in together} == {"adapted", "base"}
+    assert {decision.used for decision in together} == {"adapted", "insufficient_labels"}
 
 
-def test_the_order_of_a_batch_changes_no_decision(scorer: Scorer) -> None:
+def test_the_order_of_a_batch_changes_no_decision(of_algorithm: Path) -> None:
+    scorer = scorer_of(of_algorithm)
     adapt(scorer, keys())
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
     turned = scorer.score(features_NF[::-1].copy(), time_us_N[::-1].copy(), keys()[::-1])
     assert turned[::-1] == scorer.score(features_NF, time_us_N, keys())
 
 
-def test_copies_made_alone_are_those_made_together(checkpoint: Path, scorer: Scorer) -> None:
+def test_copies_made_alone_are_those_made_together(of_algorithm: Path) -> None:
+    scorer, another = scorer_of(of_algorithm), scorer_of(of_algorithm)
     adapt(scorer, keys())
-    another = Scorer(Checkpoint.load(checkpoint), "cpu", bank_bytes=1)
     for one in keys():
         adapt(another, [one])
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
     assert another.score(features_NF, time_us_N, keys()) == scorer.score(
         features_NF, time_us_N, keys()
     )
+
+
+def test_a_copy_of_the_last_layer_alone_takes_a_small_share_of_the_bytes(tmp_path: Path) -> None:
+    whole, last = (
+        scorer_of(tiny_checkpoint(tmp_path / algorithm, algorithm=algorithm))
+        for algorithm in ("maml", "anil")
+    )
+    assert last.copy_bytes < whole.copy_bytes / 20
+    # And so the same memory holds more of them.
+    bank = 4 * LEAST_COPIES * whole.copy_bytes
+    sizes = [Scorer(Checkpoint.load(tmp_path / a), "cpu", bank).capacity for a in ("maml", "anil")]
+    assert sizes[1] > 20 * sizes[0]
+
+
+def test_a_bank_keeps_no_more_than_it_was_given(tmp_path: Path) -> None:
+    scorer = Scorer(Checkpoint.load(tiny_checkpoint(tmp_path)), "cpu", 1 << 23)
+    assert scorer.capacity > LEAST_COPIES
+    assert sum(part[1:].nbytes for part in scorer._bank) <= 1 << 23
 
 
 def test_a_label_changes_the_decisions_of_its_own_account_only(scorer: Scorer) -> None:
@@ -123,7 +155,48 @@ def test_labels_without_any_left_are_the_base(scorer: Scorer) -> None:
     scorer.adapt({key(1): support(scorer, 1, labels=0)})
     emptied, base = score_one(scorer, key(1)), score_one(scorer, key(1, revision=0))
     assert emptied == base._replace(revision=1)
-    assert (emptied.used, emptied.labels) == ("base", 0)
+    assert (emptied.used, emptied.labels) == ("insufficient_labels", 0)
+
+
+@pytest.mark.parametrize("algorithm", ["anil", "maml"])
+def test_a_copy_that_is_not_followed_decides_as_the_base_and_says_so(
+    tmp_path: Path, algorithm: Algorithm
+) -> None:
+    scorer = scorer_of(tiny_checkpoint(tmp_path, algorithm=algorithm, trust=-6.0, heed=0.0))
+    adapt(scorer, keys())
+    features_NF, time_us_N = rows(scorer, ACCOUNTS)
+    decided = scorer.score(features_NF, time_us_N, keys())
+    base = scorer.score(features_NF, time_us_N, [key(0, revision=0)] * ACCOUNTS)
+    assert [one.probability for one in decided] == [one.probability for one in base]
+    for one, decision in zip(keys(), decided, strict=True):
+        assert decision.used == ("base" if one.revision else "insufficient_labels")
+        assert (decision.labels > 0) == (one.revision > 0)
+
+
+def test_labels_that_contradict_each_other_are_answered_by_the_base(tmp_path: Path) -> None:
+    """The same transaction, fraud and legitimate by turns, beside one that is always fraud."""
+    scorer = scorer_of(tiny_checkpoint(tmp_path, trust=0.0, heed=300.0))
+    alike = support(scorer, 1, labels=16)
+    alike.features_KF[:] = alike.features_KF[:1]
+    steady = alike._replace(is_fraud_K=np.ones(16, bool))
+    turns = alike._replace(is_fraud_K=np.arange(16) % 2 == 0)
+    scorer.adapt({key(1): steady, key(2): turns})
+    assert [score_one(scorer, key(a)).used for a in (1, 2)] == ["adapted", "base"]
+
+
+def test_no_label_moves_a_probability_further_than_the_largest_move(tmp_path: Path) -> None:
+    """Steps so large that the copies are sure of anything."""
+    checkpoint = Checkpoint.load(tiny_checkpoint(tmp_path, trust=6.0, heed=0.0))
+    checkpoint.learner.set_step_sizes(1e4)
+    scorer = Scorer(checkpoint, "cpu", bank_bytes=1)
+    adapt(scorer, keys())
+    features_NF, time_us_N = rows(scorer, ACCOUNTS)
+    adapted, base = (
+        np.array([one.probability for one in scorer.score(features_NF, time_us_N, wanted)])
+        for wanted in (keys(), [key(0, revision=0)] * ACCOUNTS)
+    )
+    moves = np.log(adapted / (1 - adapted)) - np.log(base / (1 - base))
+    assert np.abs(moves).max() == pytest.approx(LARGEST_MOVE, abs=0.02)
 
 
 def test_a_decision_says_how_many_labels_its_copy_has(scorer: Scorer) -> None:

@@ -32,7 +32,7 @@ def scored_row(transaction_id: str, at_us: int = 0, account_id: str = "alice") -
         risk_score=12.34,
         risk_level="low",
         outcome="approve",
-        used="base",
+        used="insufficient_labels",
         labels=0,
         revision=0,
         model="m",

@@ -24,6 +24,7 @@ from app.errors import (
 )
 from app.pipeline import Posted
 from app.rows import Scored
+from app.scoring import Used
 from app.times import text_of
 from app.transactions import Transaction
 
@@ -77,9 +78,13 @@ class PostedBatch(Body):
 
 
 class AdaptationUsed(BaseModel):
-    """Which network scored: the account's own copy, from how many labels, or the base."""
+    """Which network scored: the account's own copy, from how many labels, or the base.
 
-    used: Literal["adapted", "base"]
+    `base` where the account's labels do not bear its copy out, `insufficient_labels` where it
+    has none to learn from.
+    """
+
+    used: Used
     labels: int
     revision: int
 

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app import __version__
+from app.adaptation import Algorithm
 from app.checkpoint import Checkpoint, choose_device
 from app.commands.interruption import Interruption
 from app.commands.progress import TrainingProgress
@@ -25,13 +26,14 @@ from app.transactions import DatasetSpec
 # `app.training` is imported inside the functions: it takes libraries that serving does without.
 if TYPE_CHECKING:
     from app.checkpoint import Metadata
-    from app.training.comparison import Section
     from app.training.report import Origin, Report
+    from app.training.rivals import Rival
     from app.training.run import Source
+    from app.training.sections import Section
     from app.training.train import Options, Status
 
 INTERRUPTED = 130
-EXTRA = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}
+EXTRA = {"matplotlib": "matplotlib", "sklearn": "scikit-learn", "scipy": "scikit-learn"}
 
 Data = Annotated[Path, typer.Option(help="Transactions, CSV or Parquet.")]
 Spec = Annotated[str, typer.Option(help="TOML file, or the name of a built-in spec.")]
@@ -43,6 +45,10 @@ GlobalSteps = Annotated[
 ]
 MetaSteps = Annotated[
     int | None, typer.Option(min=1, help="At most so many steps in learning to adapt.")
+]
+
+WhichAlgorithm = Annotated[
+    Algorithm, typer.Option("--algorithm", help="How an account's labels are learned.")
 ]
 
 
@@ -72,6 +78,7 @@ def train(
     seed: Seed = 0,
     global_steps: GlobalSteps = None,
     meta_steps: MetaSteps = None,
+    algorithm: WhichAlgorithm = "anil",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the training in --out was stopped.")
     ] = False,
@@ -82,7 +89,7 @@ def train(
 
     chosen = DatasetSpec.load(spec)
     on = choose_device(device)
-    options = _options(seed, global_steps, meta_steps)
+    options = _options(seed, algorithm, global_steps, meta_steps)
     source = Source.read(data, chosen)
     with Interruption() as interruption, TrainingProgress() as progress:
 
@@ -113,9 +120,9 @@ def evaluate(
 ) -> None:
     """Score a file as it would have been served, and report how good the scores are."""
     with _with_its_extra():
+        from app.training.contents import evaluation_report
         from app.training.episodes import Rows
         from app.training.figures import evaluation
-        from app.training.report import evaluation_report
         from app.training.run import Source
 
     checkpoint = Checkpoint.load(model)
@@ -144,17 +151,22 @@ def backtest(
     seed: Seed = 0,
     global_steps: GlobalSteps = None,
     meta_steps: MetaSteps = None,
+    algorithm: WhichAlgorithm = "anil",
+    rivals: Annotated[
+        str, typer.Option(metavar="all|none|NAME,NAME", help="Other methods to stand beside.")
+    ] = "all",
 ) -> None:
     """Train anew for each of several test periods, and report how the days after were scored."""
     with _with_its_extra():
         from app.training.backtest import Backtest
+        from app.training.contents import backtest_report
         from app.training.episodes import Rows
-        from app.training.report import backtest_report
         from app.training.run import Source
 
+        against = _rivals(rivals)
     chosen = DatasetSpec.load(spec)
     on = choose_device(device)
-    options = _options(seed, global_steps, meta_steps)
+    options = _options(seed, algorithm, global_steps, meta_steps)
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen)
     rows = Rows.of(source.dataset, FeatureSet(chosen))
@@ -164,8 +176,23 @@ def backtest(
             progress.show(name, status)
             return True
 
-        metrics = Backtest(source.dataset, rows, chosen, options, on, watch).run()
+        backtest = Backtest(source.dataset, rows, chosen, options, on, watch, against, _say)
+        metrics = backtest.run()
     _finish(backtest_report(metrics, _origin(context, data, source)), report)
+
+
+def _rivals(asked: str) -> "list[Rival]":
+    """`all` that are installed, `none`, or those named between commas."""
+    if asked == "none":
+        return []
+    from app.training.rivals import rivals
+
+    names = [name.strip() for name in asked.split(",")]
+    return rivals(None if asked == "all" else names)
+
+
+def _say(line: str) -> None:
+    console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -220,10 +247,12 @@ def _summary(metadata: "Metadata", out: Path) -> Table:
     return table
 
 
-def _options(seed: int, global_steps: int | None, meta_steps: int | None) -> "Options":
+def _options(
+    seed: int, algorithm: Algorithm, global_steps: int | None, meta_steps: int | None
+) -> "Options":
     from app.training.train import Options
 
-    options = Options(seed=seed)
+    options = Options(seed=seed, algorithm=algorithm)
     return replace(
         options,
         global_steps=global_steps or options.global_steps,
@@ -235,25 +264,25 @@ def _finish(report: "Report", folder: Path) -> None:
     report.write(folder)
     for section in report.sections:
         console.print(_table(section))
-    for sentence in (*report.notes, report.verdict):
+    for sentence in (*report.notes, *report.verdict):
         console.print(escape(sentence), soft_wrap=True)
     console.print(f"The report is {escape(str(folder / 'report.html'))}.", soft_wrap=True)
 
 
 def _table(section: "Section") -> Table:
-    """The first two figures, which fit a terminal; the report has them all."""
-    figures = section.figures[:2]
     table = Table(
-        title=f"\n{section.title}",
+        title=f"\n{escape(section.title)}",
         title_justify="left",
         box=SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for name in section.header(figures):
-        # A word a line: the numbers, not their names, say how wide a column is.
-        table.add_column(name.replace(" ", "\n"), justify="right")
+    for name in section.header:
+        table.add_column(escape(name), justify="right")
     table.columns[0].justify = "left"
-    for row in section.rows(figures):
-        table.add_row(*map(escape, row))
+    for r, row in enumerate(section.rows):
+        cells = enumerate(map(escape, row))
+        table.add_row(
+            *(f"[bold]{cell}[/bold]" if (r, c) in section.best else cell for c, cell in cells)
+        )
     return table

@@ -1,7 +1,6 @@
 """The model card (Mitchell et al., FAT* 2019) of a checkpoint: `models/NAME/README.md`."""
 
 from app.checkpoint import Metadata
-from app.network import Head
 from app.training.markdown import code, escaped, table
 
 SIMULATED = "simulated"
@@ -70,18 +69,18 @@ def _limits(metadata: Metadata) -> str:
 
 def _training(metadata: Metadata) -> str:
     options = {**metadata.options, "seed": metadata.seed}
-    steps = [
-        (str(number), *(f"{size:.2g}" for size in sizes))
-        for number, sizes in enumerate(metadata.step_sizes, start=1)
-    ]
     # Without the axes at the end of their names.
-    parts = [field.rpartition("_")[0].replace("_", " ") for field in Head._fields]
+    steps = [
+        (layer.rpartition("_")[0].replace("_", " "), *(f"{size:.2g}" for size in sizes))
+        for layer, sizes in metadata.step_sizes.items()
+    ]
+    numbers = [str(number) for number in range(1, 1 + max(map(len, metadata.step_sizes.values())))]
     return "\n\n".join(
         [
             "First the network for accounts without labels, then, from there, how to adapt it.",
             table(("option", "value"), [(name, str(value)) for name, value in options.items()]),
-            "Learned step sizes, by inner step and adapted part (near 0: no adaptation):",
-            table(("inner step", *parts), steps),
+            "Learned step sizes, by adapted layer and inner step (near 0: no adaptation):",
+            table(("layer", *numbers), steps),
         ]
     )
 

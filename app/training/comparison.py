@@ -1,19 +1,19 @@
-"""Methods side by side: the tables of a report, and where adaptation loses.
+"""The adapted network beside its base, figure by figure: where adaptation loses.
 
 A group (a fold, a kind of fraud, a number of labels) maps each method to its figures; `adapted`
-and `base` are always among the methods, and a section shows whichever others its groups hold.
+and `base` are always among the methods.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from app.training.backtest import Metrics
+from app.training.results import ADAPTED, BASE, Metrics
 
-ADAPTED, BASE = "adapted", "base"
 DIGITS = 4
 UNKNOWN = "n/a"
+
+Groups = Mapping[str, Metrics]
 
 
 class Figure(NamedTuple):
@@ -32,72 +32,22 @@ FIGURES = (
     ),
     Figure("recall_at_1_percent", "recall", "recall at 1 % false positives"),
     Figure("brier", "Brier", "Brier score", is_better_higher=False),
+    Figure("calibration_error", "ECE", "expected calibration error", is_better_higher=False),
 )
 AVERAGE_PRECISION = FIGURES[0]
 RECALL = FIGURES[2]
 
 
-@dataclass(frozen=True)
-class Section:
-    """Groups that belong in one table. `label` heads the column of their names."""
-
-    title: str
-    note: str
-    label: str
-    groups: Mapping[str, Metrics]
-
-    @property
-    def methods(self) -> list[str]:
-        keys = (
-            key
-            for group in self.groups.values()
-            for key, value in group.items()
-            if isinstance(value, Mapping)
-        )
-        return list(dict.fromkeys(keys))
-
-    @property
-    def figures(self) -> list[Figure]:
-        return [
-            figure
-            for figure in FIGURES
-            if any(figure.key in group[ADAPTED] for group in self.groups.values())
-        ]
-
-    def header(self, figures: Sequence[Figure]) -> list[str]:
-        header = [self.label, *(["trained on (frauds)"] if self._is_trained else [])]
-        header.append("tested (frauds)")
-        for figure in figures:
-            header += [f"{figure.short} {method}" for method in self.methods]
-            header += ["AP gain"] if figure is AVERAGE_PRECISION else []
-        return header
-
-    def rows(self, figures: Sequence[Figure]) -> Iterator[list[str]]:
-        """What stands under `header`, a row a group."""
-        for name, group in self.groups.items():
-            cells = [name]
-            if self._is_trained:
-                cells.append(sizes(group["train_transactions"], group["train_frauds"]))
-            cells.append(sizes(group[ADAPTED]["transactions"], group[ADAPTED]["frauds"]))
-            for figure in figures:
-                cells += [number(group.get(m, {}).get(figure.key)) for m in self.methods]
-                if figure is AVERAGE_PRECISION:
-                    cells.append(signed(group[ADAPTED][figure.key] - group[BASE][figure.key]))
-            yield cells
-
-    @property
-    def _is_trained(self) -> bool:
-        return all("train_transactions" in group for group in self.groups.values())
-
-
 class Comparison(NamedTuple):
-    """A figure of the adapted copies beside the base's."""
+    """A figure of the adapted network beside the base's, with the difference's interval if any."""
 
     section: str
     group: str
     figure: Figure
     adapted: float
     base: float
+    low: float = math.nan
+    high: float = math.nan
 
     @property
     def difference(self) -> float:
@@ -109,34 +59,54 @@ class Comparison(NamedTuple):
         gain = self.difference if self.figure.is_better_higher else -self.difference
         return round(gain, DIGITS) < 0
 
+    @property
+    def has_interval(self) -> bool:
+        return not math.isnan(self.low)
 
-def comparisons(sections: Sequence[Section]) -> Iterator[Comparison]:
-    """Every figure that is known of both."""
-    for section in sections:
-        for name, group in section.groups.items():
-            for figure in section.figures:
-                values = group[ADAPTED][figure.key], group[BASE][figure.key]
-                if not any(map(math.isnan, values)):
-                    yield Comparison(section.title, name, figure, *values)
+    @property
+    def interval(self) -> str:
+        """The difference as it is said, with its interval where there is one."""
+        return difference({"difference": self.difference, "low": self.low, "high": self.high})
 
 
-def losses(sections: Sequence[Section]) -> list[Comparison]:
+def compared(
+    section: str,
+    groups: Groups,
+    figures: Sequence[Figure],
+    differences: Mapping[str, Metrics] | None = None,
+) -> Iterator[Comparison]:
+    """Every one of the figures that is known of both, by group.
+
+    `differences` are those in average precision by group and method, as far as there are any.
+    """
+    for name, group in groups.items():
+        for figure in figures:
+            values = [group[method].get(figure.key, math.nan) for method in (ADAPTED, BASE)]
+            known = (differences or {}).get(name, {}).get(BASE)
+            bounds = () if known is None else (known["low"], known["high"])
+            if figure is not AVERAGE_PRECISION:
+                bounds = ()
+            if not any(map(math.isnan, values)):
+                yield Comparison(section, name, figure, *values, *bounds)
+
+
+def losses(comparisons: Iterable[Comparison]) -> list[Comparison]:
     """The comparisons that adaptation loses, those in average precision first."""
-    lost = [one for one in comparisons(sections) if one.is_lost]
+    lost = [one for one in comparisons if one.is_lost]
     return sorted(lost, key=lambda loss: loss.figure is not AVERAGE_PRECISION)
 
 
-LOSS_HEADER = ("where", "group", "figure", ADAPTED, BASE, "difference")
+LOSS_HEADER = ("where", "group", "figure", ADAPTED, BASE, "difference (95 % interval)")
+
+
+def loss_row(loss: Comparison) -> list[str]:
+    values = [number(loss.adapted), number(loss.base), loss.interval]
+    return [loss.section, loss.group, loss.figure.name, *values]
 
 
 def legend(figures: Sequence[Figure]) -> str:
     """What the short names in a header mean."""
     return "; ".join(f"{f.short}: {f.name}" for f in figures)
-
-
-def loss_row(loss: Comparison) -> list[str]:
-    values = [number(loss.adapted), number(loss.base), signed(loss.difference)]
-    return [loss.section, loss.group, loss.figure.name, *values]
 
 
 def sizes(transactions: float, frauds: float) -> str:
@@ -149,3 +119,11 @@ def number(value: float | None) -> str:
 
 def signed(value: float) -> str:
     return UNKNOWN if math.isnan(value) else f"{value:+.{DIGITS}f}"
+
+
+def difference(known: Metrics) -> str:
+    """A difference with its interval, as far as there is one."""
+    said = signed(known["difference"])
+    if math.isnan(known["low"]):
+        return said
+    return f"{said} ({signed(known['low'])} to {signed(known['high'])})"

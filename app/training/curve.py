@@ -1,108 +1,72 @@
-"""The figure of labels against recall and average precision, as SVG that lives inside a page."""
+"""The drawing of labels against recall and average precision."""
 
-import io
-import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isnan
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
 
-from app.training.backtest import Metrics
-from app.training.comparison import Figure
-
-# Colours stand in the drawing as these and in the page as its style's, for light and for dark.
-TEXT, LINES = "#010101", "#020202"
-SERIES = ("#030301", "#030302", "#030303", "#030304", "#030305", "#030306")
-STYLES = {
-    TEXT: "currentColor",
-    LINES: "var(--rule)",
-    **{colour: f"var(--series-{n})" for n, colour in enumerate(SERIES, start=1)},
-}
-TABLEAU = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#d62728", "#7f7f7f")
-COLOURS = {
-    TEXT: "#808080",
-    LINES: "#a0a0a0",
-    **dict(zip(SERIES, TABLEAU, strict=True)),
-}
-MARKERS = "osD^vP"
-INCHES = (4.8, 3.3)
+from app.training.comparison import Figure, Groups
+from app.training.drawing import drawn, inline, marker, series, standalone
+from app.training.results import NETWORK, Metrics
 
 
-def curve(groups: Mapping[str, Metrics], figure: Figure) -> str:
-    """One `<svg>` for a page: the figure of every method by the number of labels."""
-    return _inline(_document(groups, figure), figure)
+@dataclass(frozen=True)
+class Curve:
+    """Figures by number of labels and method, and the bands around some of them.
 
+    `methods` says of each what it is called and whether it reads labels: one that does not is a
+    flat, broken line.
+    """
 
-def picture(groups: Mapping[str, Metrics], figure: Figure) -> str:
-    """The same as a file of its own, in colours that are read on white and on black."""
-    return _coloured(_document(groups, figure), COLOURS)
+    groups: Groups
+    methods: Mapping[str, Metrics]
+    bands: Mapping[str, Metrics] = field(default_factory=dict)
 
+    def inline(self, figure: Figure) -> str:
+        """One `<svg>` for a page: the figure of every method by the number of labels."""
+        return inline(self._document(figure), f"{figure.name} by labels")
 
-def _document(groups: Mapping[str, Metrics], figure: Figure) -> str:
-    """The drawing without date, author or reference, so that equal figures are equal files."""
-    settings = matplotlib.rc_context(
-        {
-            # Text stays text: it is read aloud, and set in the page's font.
-            "svg.fonttype": "none",
-            "svg.hashsalt": figure.key,
-            "font.family": "sans-serif",
-            "font.size": 10,
-            "text.color": TEXT,
-            "axes.labelcolor": TEXT,
-            "axes.edgecolor": LINES,
-            "xtick.color": TEXT,
-            "ytick.color": TEXT,
-            "grid.color": LINES,
-        }
-    )
-    with settings:
-        drawing = Drawing(figsize=INCHES, layout="constrained")
-        axes = drawing.add_subplot()
-        _draw(axes, groups, figure)
-        text = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        drawing.savefig(text, format="svg", transparent=True, metadata=nothing)
-    return text.getvalue()
+    def picture(self, figure: Figure) -> str:
+        """The same as a file of its own."""
+        return standalone(self._document(figure))
 
+    @property
+    def _names(self) -> list[str]:
+        held = {name for group in self.groups.values() for name in group}
+        return [name for name in self.methods if name in held]
 
-def _draw(axes: Axes, groups: Mapping[str, Metrics], figure: Figure) -> None:
-    labels = list(groups)
-    methods = list(dict.fromkeys(method for group in groups.values() for method in group))
-    for n, method in enumerate(methods):
-        axes.plot(
-            range(len(labels)),
-            [groups[label][method][figure.key] for label in labels],
-            color=SERIES[n % len(SERIES)],
-            marker=MARKERS[n % len(MARKERS)],
-            markersize=5,
-            linewidth=2,
-            linestyle="-" if n == 0 else "--",
-            label=method,
-        )
-    axes.set_xticks(range(len(labels)), labels)
-    axes.set_xlabel("labels at most")
-    axes.set_ylabel(figure.name)
-    axes.grid(axis="y", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(y=0.25)
-    axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
-    axes.legend(frameon=False, loc="best")
+    def _document(self, figure: Figure) -> str:
+        titles = [self.methods[name]["title"] for name in self._names]
+        return drawn(figure.key, titles, lambda axes: self._draw(axes, figure))
 
+    def _draw(self, axes: Axes, figure: Figure) -> None:
+        places = range(len(self.groups))
+        for n, name in enumerate(self._names):
+            reads_labels = self.methods[name]["reads_labels"]
+            axes.plot(
+                places,
+                [group[name][figure.key] for group in self.groups.values()],
+                color=series(n),
+                marker=marker(n) if reads_labels else "",
+                markersize=5 if name in NETWORK else 4,
+                linewidth=2.2 if name in NETWORK else 1.2,
+                linestyle="-" if reads_labels else "--",
+                label=self.methods[name]["title"],
+                # The network lies above its rivals.
+                zorder=4 if name in NETWORK else 3,
+            )
+            self._shade(axes, figure, name, series(n))
+        axes.set_xticks(places, list(self.groups))
+        axes.set_xlabel("labels at most")
+        axes.set_ylabel(figure.name)
+        axes.grid(axis="y", linewidth=0.6)
+        axes.margins(y=0.1)
+        axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
 
-def _inline(document: str, figure: Figure) -> str:
-    """Without prologue, document type and name spaces, which HTML neither needs nor reads."""
-    svg = document[document.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' (?:xmlns(?::xlink)?|version)="[^"]*"', "", svg)
-    svg = svg.replace("xlink:href=", "href=")
-    # The width is the page's to choose; the viewBox keeps the proportions.
-    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg)
-    svg = _coloured(svg, STYLES)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{figure.name} by labels"', 1)
-
-
-def _coloured(svg: str, colours: Mapping[str, str]) -> str:
-    for placeholder, colour in colours.items():
-        svg = svg.replace(placeholder, colour)
-    return svg
+    def _shade(self, axes: Axes, figure: Figure, name: str, colour: str) -> None:
+        known = [self.bands.get(label, {}).get(name, {}).get(figure.key) for label in self.groups]
+        if all(one and not isnan(one["low"]) for one in known):
+            bounds = [(one["low"], one["high"]) for one in known if one]
+            low, high = zip(*bounds, strict=True)
+            axes.fill_between(range(len(bounds)), low, high, color=colour, alpha=0.15, linewidth=0)

@@ -3,8 +3,8 @@
 Axes: A asked rows.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple, Self
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_curve
 
-from app.adaptation import SUPPORT_LIMIT, Learner, pad_supports
+from app.adaptation import SUPPORT_LIMIT, Learner, bounded, pad_supports
 from app.checkpoint import Calibration, Decisions
 from app.network import Encoded
 from app.states import Floats, Ints
-from app.training.dataset import Dataset
 from app.training.episodes import Rows, served
 from app.transactions import DAY_US
 
@@ -28,7 +27,9 @@ REVIEWED_SHARE, DECLINED_SHARE = 0.01, 0.002
 # Where fraud is more common than the shares, nobody would approve what is more likely than not.
 SURELY_REVIEWED, SURELY_DECLINED = 0.5, 0.95
 LEAST_FRAUDS = 10
-BLEND_STEPS = 20
+# From following every copy all the way to following none; from heeding no evidence to all of it.
+TRUSTS = (6.0, 3.0, 2.0, 1.0, 0.0, -1.0, -2.0, -3.0, -6.0)
+HEEDS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 class Predictions(NamedTuple):
@@ -40,18 +41,26 @@ class Predictions(NamedTuple):
     labels_A: Ints
     frauds_A: Ints
 
-    def take(self, chosen: NDArray[np.bool_]) -> Self:
-        rows, adapted_A, base_A, labels_A, frauds_A = self
-        return type(self)(
-            rows[chosen], adapted_A[chosen], base_A[chosen], labels_A[chosen], frauds_A[chosen]
-        )
+
+class Answers(NamedTuple):
+    """What was answered about A rows before any gate: log-odds of the base, moves of the copies.
+
+    `evidence_A` is that of the account's labels for its copy (see `Learner.evidence`).
+    """
+
+    rows: NDArray[np.intp]
+    base_A: Floats
+    move_A: Floats
+    evidence_A: Floats
+    labels_A: Ints
+    frauds_A: Ints
 
 
-class _EncodedRows:
+class EncodedRows:
     """Rows encoded once, however many supports and days they belong to."""
 
     def __init__(self, learner: Learner, rows: Rows, needed: NDArray[np.intp]) -> None:
-        device = learner.log_step_sizes_SL.device
+        device = learner.device
         self._place_N = np.zeros(len(rows.account_N), np.intp)
         self._place_N[needed] = np.arange(len(needed))
         pieces = []
@@ -73,76 +82,89 @@ class _EncodedRows:
 
 
 @torch.inference_mode()
-def predict(
-    learner: Learner, rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT
-) -> Predictions:
-    """Score the asked rows (ascending) as served, with at most `limit` labels an account."""
-    device = learner.log_step_sizes_SL.device
+def answers(
+    learner: Learner,
+    rows: Rows,
+    asked: NDArray[np.intp],
+    limit: int = SUPPORT_LIMIT,
+    asks_for_evidence: bool = True,
+) -> Answers:
+    """What base and copies make of the asked rows (ascending), with at most `limit` labels each.
+
+    Evidence takes most of the time; where it is not asked for it is 0.
+    """
     episodes = list(served(rows, asked, limit))
     if not episodes:
-        nothing = np.zeros(0)
-        none = np.zeros(0, np.int64)
-        return Predictions(asked, nothing, nothing, none, none)
+        nothing, none = np.zeros(0), np.zeros(0, np.int64)
+        return Answers(asked, nothing, nothing, nothing, none, none)
     needed = np.unique(np.concatenate([asked, *(episode.support for episode in episodes)]))
-    encoded = _EncodedRows(learner, rows, needed)
-    adapted: list[NDArray[np.float32]] = []
-    base: list[NDArray[np.float32]] = []
+    encoded = EncodedRows(learner, rows, needed)
+    bases: list[Floats] = []
+    moves: list[Floats] = []
+    evidence: list[Floats] = []
     for first in range(0, len(episodes), EPISODES_AT_ONCE):
         group = episodes[first : first + EPISODES_AT_ONCE]
         support = pad_supports([rows.support(e.support) for e in group], len(rows.kinds))
-        copies = learner.adapt(
-            support.to(device), encoded=encoded.take([episode.support for episode in group])
-        )
+        known = support.to(learner.device), encoded.take([episode.support for episode in group])
+        if asks_for_evidence:
+            evidence_B, copies = learner.evidence(*known)
+        else:
+            evidence_B, copies = torch.zeros(len(group)), learner.adapt(*known)
         queries = encoded.take([episode.query for episode in group])
-        base_BQ = learner.logits(queries, learner.base(len(group)))
-        served_BQ = learner.blended(base_BQ, learner.logits(queries, copies))
-        for logits, logit_BQ in ((adapted, served_BQ), (base, base_BQ)):
-            rows_BQ = zip(logit_BQ.cpu().numpy(), group, strict=True)
-            logits += [row_Q[: len(episode.query)] for row_Q, episode in rows_BQ]
+        base_BQ = learner.base_logits(queries)
+        move_BQ = bounded(learner.logits(queries, copies) - base_BQ)
+        for parts, part_BQ in ((bases, base_BQ), (moves, move_BQ)):
+            rows_BQ = zip(part_BQ.cpu().numpy(), group, strict=True)
+            parts += [row_Q[: len(episode.query)] for row_Q, episode in rows_BQ]
+        evidence.append(evidence_B.cpu().numpy())
     sizes = [len(episode.query) for episode in episodes]
     labels = [len(episode.support) for episode in episodes]
     frauds = [int((rows.is_fraud_N[episode.support] == 1).sum()) for episode in episodes]
-    return Predictions(
+    return Answers(
         asked,
-        np.concatenate(adapted).astype(np.float64),
-        np.concatenate(base).astype(np.float64),
+        np.concatenate(bases).astype(np.float64),
+        np.concatenate(moves).astype(np.float64),
+        np.repeat(np.concatenate(evidence).astype(np.float64), sizes),
         np.repeat(np.array(labels, np.int64), sizes),
         np.repeat(np.array(frauds, np.int64), sizes),
     )
 
 
-def by_kind(
-    dataset: Dataset, rows: Rows, predictions: Predictions
-) -> Iterator[tuple[str, Predictions]]:
-    """The predictions for frauds of one kind and all legitimate rows, for each kind there is."""
-    is_fraud_A = rows.is_fraud_N[predictions.rows] == 1
-    kind_A = dataset.fraud_kind_N[rows.position_N[predictions.rows]]
-    for kind, name in enumerate(dataset.fraud_kinds):
-        chosen_A = ~is_fraud_A | (kind_A == kind)
-        if (is_fraud_A & chosen_A).any():
-            yield name, predictions.take(chosen_A)
+def predict(
+    learner: Learner, rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT
+) -> Predictions:
+    """Score the asked rows (ascending) as served, with at most `limit` labels an account."""
+    return gated(learner, answers(learner, rows, asked, limit, bool(learner.gate.heed > 0)))
 
 
-def fit_blend(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predictions:
-    """Set the learner's `blend` to what held-out accounts say, and give their predictions.
+def gated(learner: Learner, answered: Answers) -> Predictions:
+    """The answers as served: each copy followed as far as the learner's gate says."""
+    evidence_A = torch.from_numpy(answered.evidence_A).to(learner.device)
+    weight_A = learner.gate(evidence_A).cpu().numpy() * (answered.labels_A > 0)
+    rows, base_A, move_A, _, labels_A, frauds_A = answered
+    return Predictions(rows, base_A + weight_A * move_A, base_A, labels_A, frauds_A)
 
-    It is the share of the way from the base to the copies that has the least cross-entropy
-    (stacking with one weight; Wolpert, 1992), so copies that do not pay are not followed.
+
+def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predictions:
+    """Set the learner's gate to what held-out accounts say, and give their predictions.
+
+    Its trust and heed are those with the least cross-entropy, so copies that do not pay are not
+    followed; among equals, copies that have more of a say.
     """
-    learner.blend.fill_(1.0)
-    whole = predict(learner, rows, held_out)
-    is_fraud_A = rows.is_fraud_N[held_out] == 1
-    has_labels_A = whole.labels_A > 0
-    moved_A = whole.adapted_A - whole.base_A
+    answered = answers(learner, rows, held_out)
+    has_labels_A = answered.labels_A > 0
     if has_labels_A.any():
-        # From 1 down, so that a tie keeps the copies.
-        shares = np.linspace(1.0, 0.0, BLEND_STEPS + 1)
-        losses = [
-            _cross_entropy(is_fraud_A, whole.base_A + share * moved_A)[has_labels_A].mean()
-            for share in shares
-        ]
-        learner.blend.fill_(float(shares[np.argmin(losses)]))
-    return whole._replace(adapted_A=whole.base_A + float(learner.blend) * moved_A)
+        is_fraud_A = (rows.is_fraud_N[held_out] == 1)[has_labels_A]
+        base_A, move_A, evidence_A = (
+            part[has_labels_A] for part in (answered.base_A, answered.move_A, answered.evidence_A)
+        )
+        losses = {}
+        for trust, heed in product(TRUSTS, HEEDS):
+            learner.gate.set(trust, heed)
+            weight_A = learner.gate(torch.from_numpy(evidence_A).to(learner.device)).cpu().numpy()
+            losses[trust, heed] = _cross_entropy(is_fraud_A, base_A + weight_A * move_A).mean()
+        learner.gate.set(*min(losses, key=lambda choice: losses[choice]))
+    return gated(learner, answered)
 
 
 def average_precision(is_fraud_A: NDArray[np.bool_], score_A: Floats) -> float:

@@ -1,7 +1,7 @@
 """Text and tables as Markdown that shows what was meant, whatever a spec or a file calls things."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 # What begins markup inside a line, HTML included.
 SPECIAL = re.compile(r"([\\`*_\[\]<>&|#~])")
@@ -21,9 +21,18 @@ def code(text: str) -> str:
     return f"{fence}{padding}{line}{padding}{fence}"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of plain text, the first column to the left and the others to the right."""
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    strong: Container[tuple[int, int]] = frozenset(),
+) -> str:
+    """A table of plain text, the first column to the left and the others to the right.
+
+    The cells `strong`, by row and column, are bold.
+    """
     rule = [":--", *["--:"] * (len(header) - 1)]
     lines = [[escaped(cell) for cell in header], rule]
-    lines += [[escaped(cell) for cell in row] for row in rows]
+    for r, row in enumerate(rows):
+        cells = enumerate(map(escaped, row))
+        lines.append([f"**{cell}**" if (r, c) in strong else cell for c, cell in cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

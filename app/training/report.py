@@ -1,6 +1,6 @@
 """A report of figures: `metrics.json` for programs, `report.md` and `report.html` for people.
 
-All three say the same, from one nested dictionary of groups (see `app.training.comparison`).
+All three say the same, from one nested dictionary of figures (see `app.training.backtest`).
 """
 
 import json
@@ -10,23 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.checkpoint import Checkpoint
 from app.training import markdown
-from app.training.backtest import Metrics, mean_of
-from app.training.comparison import (
-    AVERAGE_PRECISION,
-    LOSS_HEADER,
-    RECALL,
-    Section,
-    comparisons,
-    legend,
-    loss_row,
-    losses,
-)
-from app.training.curve import picture
+from app.training.comparison import LOSS_HEADER, RECALL, Comparison, loss_row, losses
+from app.training.curve import Curve
 from app.training.page import page
-
-MEAN = "mean"
+from app.training.results import Metrics
+from app.training.sections import Section, Titles
+from app.training.verdict import against_base
 
 
 @dataclass(frozen=True)
@@ -42,17 +32,26 @@ class Origin:
 
 @dataclass(frozen=True)
 class Report:
-    """Figures with all that is said about them; the last section is by number of labels."""
+    """Figures with all that is said about them.
+
+    `notes` warn, `standings` say how the rivals stand and `remarks` how sure that is; `tiles`
+    name the groups of figures that sum it all up.
+    """
 
     title: str
     notes: tuple[str, ...]
     origin: Origin
     metrics: Metrics
     sections: tuple[Section, ...]
+    standings: tuple[str, ...]
+    remarks: tuple[str, ...]
+    tiles: tuple[tuple[str, Metrics], ...]
+    curve: Curve
+    reliability: Metrics
 
     @property
-    def curve(self) -> Section:
-        return self.sections[-1]
+    def titles(self) -> Titles:
+        return titles_of(self.metrics)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -66,19 +65,13 @@ class Report:
         }
 
     @property
-    def verdict(self) -> str:
-        """Whether adaptation loses anywhere, in one sentence."""
-        compared = list(comparisons(self.sections))
-        lost = losses(self.sections)
-        if not compared:
-            return "There is nothing to compare: no tested group holds both classes."
-        if not lost:
-            return "Adaptation is behind the base in none of the figures of this report."
-        of_these = sum(loss.figure is AVERAGE_PRECISION for loss in lost)
-        return (
-            f"Adaptation is behind the base in {len(lost)} of the {len(compared)} comparisons of "
-            f"this report, {of_these} of them in average precision."
-        )
+    def comparisons(self) -> list[Comparison]:
+        return [one for section in self.sections for one in section.comparisons]
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """Who is ahead of whom, a paragraph a question."""
+        return (*self.standings, against_base(self.comparisons), *self.remarks)
 
     def write(self, folder: Path) -> None:
         """Write metrics.json, report.md, report.html and labels.svg into a folder that exists."""
@@ -86,7 +79,7 @@ class Report:
         (folder / "metrics.json").write_text(f"{said}\n", encoding="utf-8")
         (folder / "report.md").write_text(self.markdown, encoding="utf-8")
         (folder / "report.html").write_text(page(self), encoding="utf-8")
-        (folder / "labels.svg").write_text(picture(self.curve.groups, RECALL), encoding="utf-8")
+        (folder / "labels.svg").write_text(self.curve.picture(RECALL), encoding="utf-8")
 
     @property
     def document(self) -> Metrics:
@@ -102,91 +95,19 @@ class Report:
     def markdown(self) -> str:
         facts = [f"- {name}: {markdown.code(value)}" for name, value in self.facts.items()]
         parts = [f"# {markdown.escaped(self.title)}", "\n".join(facts), *self.notes]
-        parts += ["## Where adaptation loses", self.verdict]
-        if lost := losses(self.sections):
+        parts += ["## Where adaptation loses", *map(markdown.escaped, self.verdict)]
+        if lost := losses(self.comparisons):
             parts.append(markdown.table(LOSS_HEADER, map(loss_row, lost)))
         for section in self.sections:
-            parts += [f"## {section.title}", section.note]
-            figures = section.figures
-            parts.append(markdown.table(section.header(figures), section.rows(figures)))
-            parts.append(markdown.escaped(f"{legend(figures)}."))
+            parts += [f"## {section.title}", markdown.escaped(section.note)]
+            parts.append(markdown.table(section.header, section.rows, section.best))
+            parts.append(markdown.escaped(section.legend))
         return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def backtest_report(metrics: Metrics, origin: Origin) -> Report:
-    """The report of `app.training.backtest.Backtest.run`."""
-    folds = metrics["protocol_a"]["folds"]
-    by_fold = {fold["test_start"]: fold for fold in folds}
-    b = metrics["protocol_b"]
-    unseen = "Accounts that were not in training; means over the folds."
-    sections = [
-        Section(
-            "Protocol A",
-            "Trained anew for each fold on the days before the label delay; tested without the "
-            "accounts already known to be defrauded, so copies learn from legitimate labels alone.",
-            "tested from",
-            by_fold | {MEAN: mean_of(folds)},
-        ),
-        Section(
-            "Protocol B",
-            "The same test days, no account left out, labels as they arrive; means over the folds.",
-            "accounts",
-            {name: b[name] for name in ("all", "unseen")},
-        ),
-        Section(
-            "Protocol B, by kind of fraud",
-            f"{unseen} Frauds of one kind against all legitimate transactions.",
-            "kind",
-            b.get("by_kind", {}),
-        ),
-        Section("Protocol B, by support mix", unseen, "labels known", b["by_support"]),
-        Section(
-            "Protocol B, by number of labels",
-            f"{unseen} At most so many labels of an account are used.",
-            "labels at most",
-            b["by_labels"],
-        ),
-    ]
-    title = f"Back-test on {metrics['spec']}"
-    return Report(title, (), origin, metrics, _told(sections))
-
-
-def evaluation_report(metrics: Metrics, origin: Origin, checkpoint: Checkpoint) -> Report:
-    """The report of `app.training.figures.evaluation`."""
-    metadata = checkpoint.metadata
-    model = {"model": {"name": metadata.name, "digest": checkpoint.digest}}
-    sections = [
-        Section(
-            "All labelled transactions",
-            "Each scored with the labels its account had by then.",
-            "transactions of",
-            {"all accounts": metrics["all"]},
-        ),
-        Section(
-            "By kind of fraud",
-            "Frauds of one kind against all legitimate transactions.",
-            "kind",
-            metrics["by_kind"],
-        ),
-        Section(
-            "By number of labels",
-            "At most so many labels of an account are used.",
-            "labels at most",
-            metrics["by_labels"],
-        ),
-    ]
-    notes = (_ON_TRAINING_DATA,) if metadata.data.sha256 == origin.data_sha256 else ()
-    title = f"Evaluation of {metadata.name} on {metrics['spec']}"
-    return Report(title, notes, origin, model | metrics, _told(sections))
-
-
-_ON_TRAINING_DATA = (
-    "The model was trained on this very file: these figures flatter it. A back-test does not."
-)
-
-
-def _told(sections: list[Section]) -> tuple[Section, ...]:
-    return tuple(section for section in sections if section.groups)
+def titles_of(metrics: Metrics) -> Titles:
+    """What each method is called, in the order of the tables."""
+    return {name: method["title"] for name, method in metrics["methods"].items()}
 
 
 def finite(value: Any) -> Any:

@@ -15,7 +15,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 
 from app import __version__
-from app.adaptation import Learner
 from app.checkpoint import Data, Metadata, replace_file, save_checkpoint
 from app.features import FeatureSet
 from app.training.card import model_card
@@ -25,7 +24,7 @@ from app.training.evaluate import (
     Predictions,
     average_precision,
     calibrate,
-    fit_blend,
+    fit_gate,
     thresholds,
 )
 from app.training.train import Options, Split, Status, Trainer
@@ -86,7 +85,7 @@ def train_checkpoint(
         (folder / UNFINISHED).unlink(missing_ok=True)
     else:
         _keep(trainer, folder, identity)
-    held_out = fit_blend(trainer.learner, rows, split.held_out)
+    held_out = fit_gate(trainer.learner, rows, split.held_out)
     name = folder.resolve().name
     metadata = _described(name, source, spec, features, rows, trainer, options, held_out)
     learner = trainer.learner.cpu()
@@ -139,8 +138,8 @@ def _described(
         spec=spec,
         features=features.names,
         features_digest=features.digest,
-        algorithm="maml",
-        step_sizes=_step_sizes(trainer.learner),
+        algorithm=options.algorithm,
+        step_sizes=trainer.learner.step_sizes,
         calibration=calibration,
         decisions=decisions,
         data=_data(source),
@@ -151,7 +150,8 @@ def _described(
             name: value
             for name, value in {
                 "held_out_loss": trainer.best_loss,
-                "blend": float(trainer.learner.blend),
+                "gate_trust": float(trainer.learner.gate.trust),
+                "gate_heed": float(trainer.learner.gate.heed),
                 "held_out_transactions": len(held_out.rows),
                 "held_out_frauds": int(is_fraud_A.sum()),
                 "held_out_average_precision_adapted": average_precision(
@@ -169,10 +169,6 @@ def _described(
             "python": platform.python_version(),
         },
     )
-
-
-def _step_sizes(learner: Learner) -> tuple[tuple[float, ...], ...]:
-    return tuple(map(tuple, learner.log_step_sizes_SL.detach().exp().tolist()))
 
 
 def _data(source: Source) -> Data:

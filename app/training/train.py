@@ -2,13 +2,18 @@
 
 Both stages run over the same episodes with the same loss on the query, at the natural rate of
 fraud. The `global` stage takes no inner steps. The `meta` stage starts from what it found and
-differentiates through the inner steps (second order). In both, every episode is also answered
+learns how to take inner steps. In both, every episode is also answered
 without its labels, so that the base stays a good model in its own right.
+
+The algorithms of the meta stage are one engine. MAML, ANIL and Meta-SGD differentiate through the
+inner steps, FOMAML takes each step as given, and Reptile (Nichol, Achiam and Schulman, 2018) has no
+query: the base moves towards the copies. All but Reptile learn their step sizes. At first every
+inner step is asked for the query, later only the last (the multi-step loss of MAML++).
 
 Everything random is drawn from (seed, stage, step), so a resumed run is the run that was not
 interrupted.
 
-Axes: N rows, B episodes, Q query rows.
+Axes: N rows, B episodes, Q query rows, M members.
 """
 
 import math
@@ -24,7 +29,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from app.adaptation import FIRST_STEP_SIZE, INNER_STEPS, Learner
+from app.adaptation import FIRST_STEP_SIZE, INNER_STEPS, Algorithm, Learner
+from app.network import Encoded
+from app.training import bins
 from app.training.dataset import UNLABELLED
 from app.training.episodes import Batch, Rows, sample
 
@@ -35,12 +42,16 @@ STAGES = (GLOBAL, META)
 # the weights' rate they stay where they start.
 LEARNING_RATES = {GLOBAL: 2e-3, META: 5e-4}
 STEP_SIZE_RATE = 0.05
-# What a learner takes before its step sizes are learned: as good as none.
-NO_STEP_SIZE = 1e-6
+# The wide part learns faster: few transactions lie beyond the thresholds that it is there for.
+WIDE_RATE = 5.0
 WEIGHT_DECAY = 1e-2
 CLIP_NORM = 1.0
+# What a learner takes before its step sizes are learned: as good as none.
+NO_STEP_SIZE = 1e-6
+# Over so many meta steps the loss moves from all inner steps to the last.
+MULTI_STEPS = 50
 # Steps that find step sizes before the weights move, and steps in which a rate warms up.
-FROZEN_STEPS = 50
+FROZEN_STEPS = 25
 WARM_STEPS = 50
 AVERAGED_OVER = 100
 BASE_WEIGHT = 0.5
@@ -56,8 +67,9 @@ class Options:
     meta_steps: int = 400
     episodes: int = 128
     check_every: int = 100
-    patience: int = 8
+    patience: int = 4
     seed: int = 0
+    algorithm: Algorithm = "anil"
 
     def steps(self, stage: str) -> int:
         return self.global_steps if stage == GLOBAL else self.meta_steps
@@ -108,8 +120,9 @@ class Trainer:
     def __init__(self, rows: Rows, split: Split, options: Options, device: torch.device) -> None:
         self._rows, self._split, self._options, self._device = rows, split, options, device
         torch.manual_seed(options.seed)
-        self._working = Learner(rows.kinds)
-        self._working.network.encoder.fit(rows.features_NF[split.train])
+        self._working = Learner(rows.kinds, options.algorithm)
+        is_fraud_N = rows.is_fraud_N[split.train] == 1
+        bins.fit(self._working.network.encoder, rows.features_NF[split.train], is_fraud_N)
         self._working.to(device)
         self.learner = deepcopy(self._working)
         self.stage, self.step = GLOBAL, 0
@@ -129,7 +142,7 @@ class Trainer:
             last = self.step >= steps
             checked = last or self.step % self._options.check_every == 0
             held_out_loss = self._check() if checked else None
-            step_size = float(self._working.log_step_sizes_SL.detach().exp().mean())
+            step_size = float(np.mean(list(self._working.step_sizes.values())))
             status = Status(self.stage, self.step, steps, loss, held_out_loss, step_size)
             if last or self.bad_checks >= self._options.patience:
                 self._next_stage()
@@ -172,14 +185,15 @@ class Trainer:
 
     def _begin_stage(self) -> None:
         working = self._working
-        with torch.no_grad():
-            first = FIRST_STEP_SIZE if self.stage == META else NO_STEP_SIZE
-            working.log_step_sizes_SL.fill_(math.log(first))
-        weights = list(working.network.parameters())
+        working.set_step_sizes(FIRST_STEP_SIZE if self.stage == META else NO_STEP_SIZE)
+        wide = [working.network.wide_rises_ZTM]
+        weights = [weight for weight in working.network.parameters() if weight is not wide[0]]
+        step_sizes = list(working.log_step_sizes.values())
         self._optimizer = torch.optim.AdamW(
             [
                 {"params": weights, "weight_decay": WEIGHT_DECAY},
-                {"params": [working.log_step_sizes_SL], "weight_decay": 0.0},
+                {"params": wide, "weight_decay": 0.0},
+                {"params": step_sizes, "weight_decay": 0.0},
             ]
         )
         averaging = get_ema_multi_avg_fn(1 - 1 / AVERAGED_OVER)  # type: ignore[no-untyped-call]
@@ -198,9 +212,12 @@ class Trainer:
     def _update(self) -> float:
         rng = np.random.default_rng([self._options.seed, STAGES.index(self.stage), self.step])
         batch = self._sample(self._split.train, rng)
-        loss = self._loss(self._working, batch)
-        weights, steps = self._optimizer.param_groups
+        loss = self._loss(self._working, batch, self._share_of_earlier_steps())
+        if self.stage == META and self._options.algorithm == "reptile":
+            loss = _distance(self._working, batch)
+        weights, wide, steps = self._optimizer.param_groups
         weights["lr"], steps["lr"] = self._rates()
+        wide["lr"] = WIDE_RATE * weights["lr"]
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._working.network.parameters(), CLIP_NORM)
@@ -221,12 +238,30 @@ class Trainer:
         batch = sample(self._rows, starts, self._split.end_us, self._options.episodes, rng)
         return batch.to(self._device)
 
-    def _loss(self, learner: Learner, batch: Batch) -> Tensor:
-        adapted = learner.adapt(batch.support, INNER_STEPS if self.stage == META else 0)
+    def _share_of_earlier_steps(self) -> float:
+        return max(0.0, 1 - self.step / MULTI_STEPS) if self.stage == META else 0.0
+
+    def _loss(self, learner: Learner, batch: Batch, share_of_earlier_steps: float = 0.0) -> Tensor:
+        """What copies lose on the query, and the base on the same rows."""
         queries = learner.network.encode(batch.query_BQF, batch.query_day_BQ)
-        adapted_loss = query_loss(learner.logits(queries, adapted), batch)
-        base_loss = query_loss(learner.logits(queries, learner.base(len(batch))), batch)
-        return adapted_loss + BASE_WEIGHT * base_loss
+        base_loss = query_loss(learner.member_logits(queries, learner.base(len(batch))), batch)
+        copies_loss = self._copies_loss(learner, batch, queries, share_of_earlier_steps)
+        return copies_loss + BASE_WEIGHT * base_loss
+
+    def _copies_loss(
+        self, learner: Learner, batch: Batch, queries: Encoded, share_of_earlier_steps: float
+    ) -> Tensor:
+        steps = iter(learner.steps(batch.support))
+        if self.stage == GLOBAL:
+            return query_loss(learner.member_logits(queries, next(steps)), batch)
+        _, *copies = steps
+        hidden = learner.network.hidden(queries, copies[-1].context)
+        last = query_loss(copies[-1].head.logits(hidden), batch)
+        if not share_of_earlier_steps:
+            return last
+        losses = [query_loss(copy.head.logits(hidden), batch) for copy in copies[:-1]]
+        share = share_of_earlier_steps * len(losses) / INNER_STEPS
+        return share * torch.stack(losses).mean() + (1 - share) * last
 
     @torch.no_grad()
     def _check(self) -> float:
@@ -246,10 +281,21 @@ class Trainer:
 _NUMBERS = ("stage", "step", "best_loss", "bad_checks")
 
 
-def query_loss(logit_BQ: Tensor, batch: Batch) -> Tensor:
-    """The mean cross-entropy over all labelled query rows of a batch."""
-    loss_BQ = binary_cross_entropy_with_logits(logit_BQ, batch.query_fraud_BQ, reduction="none")
-    return (loss_BQ * batch.query_weight_BQ).sum() / batch.query_weight_BQ.sum().clamp_min(1.0)
+def query_loss(logit_MBQ: Tensor, batch: Batch) -> Tensor:
+    """The mean cross-entropy over all labelled query rows of a batch, and over the members."""
+    fraud_MBQ = batch.query_fraud_BQ.expand_as(logit_MBQ)
+    loss_MBQ = binary_cross_entropy_with_logits(logit_MBQ, fraud_MBQ, reduction="none")
+    loss_BQ = loss_MBQ.mean(0) * batch.query_weight_BQ
+    return loss_BQ.sum() / batch.query_weight_BQ.sum().clamp_min(1.0)
+
+
+def _distance(learner: Learner, batch: Batch) -> Tensor:
+    """A loss whose gradient is Reptile's: from the base head to the mean of its copies."""
+    copies = learner.adapt(batch.support).head
+    pairs = zip(learner.network.base, copies, strict=True)
+    return torch.stack([(base - copy.detach()).square().sum() for base, copy in pairs]).sum() / (
+        2 * len(batch)
+    )
 
 
 def _under(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,12 +1,17 @@
 """Labels over HTTP: what they change, what they leave alone, and how they are unlearned."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.requests import label, posted, problem_of
+from app import keys
+from app.main import create_app
+from app.settings import Settings
+from tests.api.requests import client_of, label, posted, problem_of
+from tests.checkpoints import tiny_checkpoint
 
 pytestmark = pytest.mark.anyio
 
@@ -23,6 +28,11 @@ async def labelled(client: httpx.AsyncClient, *labels: dict[str, Any]) -> dict[s
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body
+
+
+def unadapted(revision: int) -> dict[str, Any]:
+    """The adaptation of an account without labels."""
+    return {"used": "insufficient_labels", "labels": 0, "revision": revision}
 
 
 async def test_a_fraud_label_raises_the_next_score_of_that_account_only(
@@ -106,7 +116,7 @@ async def test_whole_transactions_are_scored_and_stored_before_they_are_labelled
     assert (done["stored"], done["transactions"]) == (2, 2)
     stored = (await client.get("/v1/transactions/t-2")).json()
     assert stored["label"] == "fraud"
-    assert stored["score"]["adaptation"] == {"used": "base", "labels": 0, "revision": 0}
+    assert stored["score"]["adaptation"] == unadapted(0)
     assert stored["score"]["probability"] == done["scores"][0]["probability_before"]
     assert (await labelled(client, *whole))["unchanged"] == 2
 
@@ -206,8 +216,29 @@ async def test_an_account_without_labels_left_is_back_at_the_base(
     before = await probability(client, posted("t-1"))
     await labelled(client, label("t-1"))
     answer = await client.delete("/v1/accounts/alice/labels/t-1")
-    assert answer.json()["adaptation"] == {"used": "base", "labels": 0, "revision": 2}
+    assert answer.json()["adaptation"] == unadapted(2)
+    scored = (await client.post("/v1/transactions", json=posted("t-3"))).json()
+    assert scored["adaptation"] == unadapted(2)
     assert await probability(client, posted("t-2")) == before
+
+
+async def test_an_account_whose_labels_do_not_bear_its_copy_out_is_scored_by_the_base(
+    service_settings: Settings, tmp_path: Path
+) -> None:
+    """By a model that follows no copy, however many labels there are."""
+    model = tiny_checkpoint(tmp_path, trust=-6.0, heed=0.0)
+    app = create_app(service_settings.model_copy(update={"model": model}))
+    async with app.router.lifespan_context(app):
+        key = await keys.create(app.state.service.database, "tests")
+        async with client_of(app, key) as client:
+            before = await probability(client, posted("t-1"))
+            done = await labelled(client, label("t-1"))
+            assert done["adaptation"] == {"used": "base", "labels": 1, "revision": 1}
+            assert done["scores"][0]["probability_after"] == before
+            scored = (await client.post("/v1/transactions", json=posted("t-2"))).json()
+            assert scored["adaptation"] == done["adaptation"]
+            adapted = await client.post("/v1/accounts/alice/adapt")
+            assert adapted.json() == done["adaptation"]
 
 
 async def test_deleting_what_is_not_there_is_not_found(
@@ -228,8 +259,7 @@ async def test_an_account_can_be_adapted_ahead_of_its_next_score(
     client: httpx.AsyncClient,
 ) -> None:
     await probability(client, posted("t-1"))
-    base = {"used": "base", "labels": 0, "revision": 0}
-    assert (await client.post("/v1/accounts/alice/adapt")).json() == base
+    assert (await client.post("/v1/accounts/alice/adapt")).json() == unadapted(0)
     await labelled(client, label("t-1"))
     adapted = {"used": "adapted", "labels": 1, "revision": 1}
     assert (await client.post("/v1/accounts/alice/adapt")).json() == adapted

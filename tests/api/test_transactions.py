@@ -24,7 +24,11 @@ async def test_a_transaction_is_scored(client: httpx.AsyncClient) -> None:
     assert 0 <= score["risk_score"] <= 100
     assert score["risk_level"] in {"low", "medium", "high", "critical"}
     assert score["outcome"] in {"approve", "review", "decline"}
-    assert score["adaptation"] == {"used": "base", "labels": 0, "revision": 0}
+    assert score["adaptation"] == {
+        "used": "insufficient_labels",
+        "labels": 0,
+        "revision": 0,
+    }
     assert score["model"].startswith("tiny@")
 
 

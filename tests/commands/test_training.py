@@ -132,14 +132,26 @@ def test_without_labels_the_adapted_copy_is_the_base(evaluated: Path) -> None:
     assert by_labels["16"]["adapted"] != by_labels["16"]["base"]
 
 
+def test_an_evaluation_says_how_reliable_the_probabilities_are(evaluated: Path) -> None:
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    whole, reliability = metrics["all"]["adapted"], metrics["reliability"]["adapted"]
+    for figure in ("transactions", "frauds", "brier", "calibration_error"):
+        assert reliability[figure] == whole[figure]
+    assert sum(one["frauds"] for one in reliability["bins"]) == whole["frauds"]
+    assert (evaluated / "report.html").read_text().count("<svg") == 3
+
+
 def test_a_back_test_prints_both_protocols_and_reports_them(
     folder: Path, data: Path, one_fold: Path
 ) -> None:
     report = folder / "backtest"
     options = ("--data", data, "--spec", one_fold, "--report", report, *FEW)
-    said = run("backtest", *options).output
+    said = run("backtest", *options, "--rivals", "logistic_regression,robust_z").output
     tables = ("Protocol A", "Protocol B", "by kind", "by support mix", "by number of labels")
     assert all(table in said for table in tables)
+    for rival in ("Logistic regression", "Robust z-scores per account"):
+        assert f"A 2024-02-10: {rival}" in said
+        assert f"B 2024-02-10: {rival}" in said
     assert "2024-02-10" in said
     assert "A 2024-02-10 global: step 2 of 2" in said
 
@@ -147,13 +159,34 @@ def test_a_back_test_prints_both_protocols_and_reports_them(
     assert metrics["spec"] == DatasetSpec.load(one_fold).name
     assert {"average_precision", "card_precision_100"} <= set(metrics["protocol_a"]["mean"])
     unseen = metrics["protocol_b"]["unseen"]
-    assert all("average_precision" in unseen[method] for method in ("adapted", "base"))
+    rivals = {"logistic_regression", "robust_z"}
+    assert set(unseen) == {"adapted", "base"} | rivals
+    assert set(metrics["protocol_b"]["differences"]) == {"base"} | rivals
+    assert metrics["command"].endswith("--rivals logistic_regression,robust_z")
     fold = metrics["protocol_a"]["folds"][0]
     assert f"{fold['train_transactions']:,} ({fold['train_frauds']})" in said
     page = (report / "report.html").read_text()
     assert "&lt;b&gt;one|fold&lt;/b&gt;" in page
     assert "<b>one|fold</b>" not in page
     assert (report / "report.md").read_text().startswith("# Back-test on \\<b\\>one\\|fold")
+
+
+def test_a_back_test_without_rivals_compares_the_network_with_its_base(
+    folder: Path, data: Path, one_fold: Path
+) -> None:
+    report = folder / "alone"
+    options = ("--data", data, "--spec", one_fold, "--report", report, *FEW)
+    said = run("backtest", *options, "--rivals", "none").output
+    assert "no rival was asked" in said
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert set(metrics["methods"]) == {"adapted", "base"}
+
+
+def test_an_unknown_rival_is_one_sentence_before_the_file_is_read(folder: Path) -> None:
+    arguments = ("--data", folder / "absent.csv", "--spec", "simulated", "--report", folder / "no")
+    said = sentence("backtest", *arguments, "--rivals", "xgboost,crystal_ball")
+    assert "crystal_ball" in said
+    assert "logistic_regression" in said
 
 
 def test_ctrl_c_leaves_a_checkpoint_that_loads_and_resume_finishes_it(

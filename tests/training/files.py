@@ -1,17 +1,18 @@
 """Small transactions files for the tests of training, written and read like any other."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from app.features import FeatureSet
-from app.training.dataset import Dataset, read_transactions
+from app.training.dataset import NEVER_US, UNLABELLED, Dataset, read_transactions
 from app.training.episodes import Rows
 from app.training.run import Source
 from app.training.simulator.simulate import simulate
 from app.training.train import Options
-from app.transactions import DatasetSpec
+from app.transactions import DAY_US, DatasetSpec
 
 SIMULATED = DatasetSpec.load("simulated")
 TINY = Options(global_steps=8, meta_steps=8, episodes=8, check_every=4)
@@ -66,3 +67,26 @@ def other_dataset(folder: Path, accounts: int = 150, seed: int = 0) -> Dataset:
     path = folder / "other.csv"
     frame.with_columns(pl.col("age").fill_nan(None)).write_csv(path)
     return read_transactions(path, OTHER)
+
+
+def spec_with(**backtest: Any) -> DatasetSpec:
+    return DatasetSpec.model_validate(
+        SIMULATED.model_dump() | {"label": {"delay_days": 3}, "backtest": backtest}
+    )
+
+
+def plain_rows(day_N: list[float], account_N: list[int], label_N: list[int]) -> Rows:
+    """Rows without features, their labels known after three days."""
+    time_us_N = np.array([round(day * DAY_US) for day in day_N])
+    is_fraud_N = np.array(label_N, np.int8)
+    order_N = np.lexsort((time_us_N, account_N))
+    known_N = np.where(is_fraud_N == UNLABELLED, NEVER_US, time_us_N + 3 * DAY_US)
+    return Rows(
+        ("own",),
+        order_N,
+        np.zeros((len(day_N), 1), np.float32),
+        np.array(account_N)[order_N],
+        time_us_N[order_N],
+        is_fraud_N[order_N],
+        known_N[order_N],
+    )

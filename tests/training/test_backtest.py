@@ -1,112 +1,53 @@
-"""Back-tests: where the folds lie, who is tested, and that nothing of the future is trained on."""
+"""Back-tests: who is tested, that nothing of the future is trained on, and all methods alike."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
+from app.adaptation import SUPPORT_LIMIT
 from app.training import backtest as backtest_module
+from app.training import differences as differences_module
 from app.training import train
-from app.training.backtest import DEFAULT_FOLDS, Backtest, Fold, folds_of, mean_of
-from app.training.dataset import NEVER_US, UNLABELLED, read_transactions
+from app.training.backtest import Backtest
+from app.training.dataset import UNLABELLED, read_transactions
 from app.training.episodes import Rows
+from app.training.folds import DEFAULT_FOLDS
+from app.training.results import LABEL_COUNTS
 from app.training.run import Source
 from app.training.train import Options, Status
 from app.transactions import DAY_US, SECOND_US, DatasetSpec
-from tests.training.files import OTHER, SIMULATED, other_dataset, rows_of
+from tests.training.contenders import Amounts, contenders
+from tests.training.files import OTHER, SIMULATED, other_dataset, plain_rows, rows_of, spec_with
 
 CPU = torch.device("cpu")
 FEW = Options(global_steps=2, meta_steps=2, episodes=8, check_every=2)
 COUNTS = {"transactions", "frauds"}
-MEASURES = COUNTS | {"average_precision", "card_precision_100", "recall_at_1_percent"}
+MEASURES = COUNTS | {
+    "average_precision",
+    "card_precision_100",
+    "recall_at_1_percent",
+    "brier",
+    "calibration_error",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _few_validations() -> Iterator[None]:
+def _few_validations_and_frauds() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "VALIDATION_BATCHES", 2)
+        patch.setattr(differences_module, "LEAST_DEFRAUDED", 1)
         yield
 
 
 def unwatched(name: str, status: Status) -> bool:
     return True
-
-
-def us(text: str) -> int:
-    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * SECOND_US
-
-
-def spec_with(**backtest: Any) -> DatasetSpec:
-    return DatasetSpec.model_validate(
-        SIMULATED.model_dump() | {"label": {"delay_days": 3}, "backtest": backtest}
-    )
-
-
-def plain_rows(day_N: list[float], account_N: list[int], label_N: list[int]) -> Rows:
-    """Rows without features, their labels known after three days."""
-    time_us_N = np.array([round(day * DAY_US) for day in day_N])
-    is_fraud_N = np.array(label_N, np.int8)
-    order_N = np.lexsort((time_us_N, account_N))
-    known_N = np.where(is_fraud_N == UNLABELLED, NEVER_US, time_us_N + 3 * DAY_US)
-    return Rows(
-        ("own",),
-        order_N,
-        np.zeros((len(day_N), 1), np.float32),
-        np.array(account_N)[order_N],
-        time_us_N[order_N],
-        is_fraud_N[order_N],
-        known_N[order_N],
-    )
-
-
-def test_named_folds_lie_where_the_spec_says() -> None:
-    day = us("2024-01-01") / DAY_US
-    rows = plain_rows([day, day + 50], [0, 0], [0, 1])
-    spec = spec_with(test_starts=["2024-01-20", "2024-01-27T12:00:00"], test_days=7, train_days=10)
-    first, second = folds_of(spec, rows)
-    assert first == Fold(us("2024-01-07"), us("2024-01-17"), us("2024-01-20"), us("2024-01-27"))
-    assert second.test_us == us("2024-01-27T12:00:00")
-    assert [first.name, second.name] == ["2024-01-20", "2024-01-27"]
-
-
-def test_without_names_four_folds_end_with_the_labelled_time() -> None:
-    # The last ten days are not labelled yet; a tenth of the forty before is a fold.
-    rows = plain_rows([100.0, 120.0, 140.0, 150.0], [0, 0, 0, 0], [0, 1, 0, UNLABELLED])
-    folds = folds_of(spec_with(), rows)
-    assert len(folds) == DEFAULT_FOLDS
-    assert folds[-1].test_end_us == 140 * DAY_US + 1
-    for fold, following in pairwise(folds):
-        assert fold.test_end_us == following.test_us
-    for fold in folds:
-        assert fold.test_end_us - fold.test_us == 4 * DAY_US
-        assert fold.test_us - fold.train_end_us == 3 * DAY_US
-        assert fold.train_us == 100 * DAY_US
-
-
-def test_a_fold_is_a_week_at_most() -> None:
-    rows = plain_rows([0.0, 400.0], [0, 0], [0, 1])
-    assert {f.test_end_us - f.test_us for f in folds_of(spec_with(), rows)} == {7 * DAY_US}
-
-
-@pytest.mark.parametrize("start", ["2023-12-20", "2024-01-03", "2024-03-01"])
-def test_a_fold_outside_the_labelled_time_is_refused(start: str) -> None:
-    day = us("2024-01-01") / DAY_US
-    rows = plain_rows([day, day + 50], [0, 0], [0, 1])
-    with pytest.raises(ValueError, match=f"from {start} lies outside"):
-        folds_of(spec_with(test_starts=[start], test_days=7), rows)
-
-
-def test_a_file_without_labels_cannot_be_tested() -> None:
-    rows = plain_rows([1.0, 2.0], [0, 0], [UNLABELLED, UNLABELLED])
-    with pytest.raises(ValueError, match="no labels to test against"):
-        folds_of(spec_with(), rows)
 
 
 def days_tested(backtest: Backtest, rows: Rows) -> list[tuple[int, float]]:
@@ -179,31 +120,57 @@ def leaves(figures: Any) -> Iterator[float]:
         yield figures
 
 
-def assert_complete(figures: dict[str, Any], spec: DatasetSpec, folds: int) -> None:
+def assert_complete(
+    figures: dict[str, Any], spec: DatasetSpec, folds: int, rivals: set[str]
+) -> None:
     """All that a report needs is there, and is a share where it is a number at all."""
+    expected = {"adapted", "base"} | rivals
     assert figures["spec"] == spec.name
-    assert len(figures["protocol_a"]["folds"]) == len(figures["protocol_b"]["folds"]) == folds
-    assert set(figures["protocol_a"]["mean"]) == MEASURES
-    b = figures["protocol_b"]
+    assert set(figures["methods"]) == expected
+    a, b = figures["protocol_a"], figures["protocol_b"]
+    assert len(a["folds"]) == len(b["folds"]) == folds
+    assert a["mean"] == a["methods"]["adapted"]
     assert list(b["by_labels"]) == ["0", "1", "3", "5", "10", "16"]
-    assert list(b["by_support"]) == ["no labels", "legitimate only", "one fraud", "several frauds"]
-    for methods in (b["all"], b["unseen"], *b["by_support"].values(), *b["by_labels"].values()):
-        assert set(methods) == {"adapted", "base"}
+    mixes = ["no labels", "legitimate only", "one fraud", "several frauds"]
+    assert list(b["by_support"]) == list(b["differences_by_support"]) == mixes
+    groups = b["by_support"], b["by_labels"], b["by_kind"]
+    for methods in (
+        a["methods"],
+        b["all"],
+        b["unseen"],
+        *(g for by in groups for g in by.values()),
+    ):
+        assert set(methods) == expected
         for measures in methods.values():
             assert set(measures) == MEASURES
             shares = [value for name, value in measures.items() if name not in COUNTS]
             assert all(math.isnan(share) or 0 <= share <= 1 for share in shares)
+    for differences in (a["differences"], b["differences"], b["differences_all"]):
+        assert set(differences) == expected - {"adapted"}
+    assert set(b["differences_by_kind"]) == set(b["by_kind"])
+    assert set(b["cost"]) == expected
+    assert all(one["milliseconds_an_account"] > 0 for one in b["cost"].values())
     for fold in b["folds"]:
         by_mix = sum(each["adapted"]["transactions"] for each in fold["by_support"].values())
         assert by_mix == fold["unseen"]["adapted"]["transactions"]
         assert 0 < by_mix < fold["all"]["adapted"]["transactions"]
-        without = fold["by_labels"]["0"]
-        assert without["adapted"] == pytest.approx(without["base"], nan_ok=True)
+        # Without labels the copy is the base; each is calibrated on its own all the same.
+        adapted, base = (fold["by_labels"]["0"][method] for method in ("adapted", "base"))
+        for measure in ("average_precision", "recall_at_1_percent", "card_precision_100"):
+            assert adapted[measure] == pytest.approx(base[measure], nan_ok=True)
+
+
+class Simulated(NamedTuple):
+    """A back-test of the simulated file in two folds, and the turns it told of."""
+
+    backtest: Backtest
+    figures: dict[str, Any]
+    told: list[str]
+    rivals: Sequence[Amounts]
 
 
 @pytest.fixture(scope="module")
-def simulated(source: Source, rows: Rows) -> tuple[dict[str, Any], list[str]]:
-    """A back-test of the simulated file in two folds, and the trainings it told of."""
+def simulated(source: Source, rows: Rows) -> Simulated:
     first, last = (
         datetime.fromtimestamp(int(t) / SECOND_US, UTC)
         for t in (rows.time_us_N.min() + 28 * DAY_US, rows.time_us_N.min() + 36 * DAY_US)
@@ -217,19 +184,97 @@ def simulated(source: Source, rows: Rows) -> tuple[dict[str, Any], list[str]]:
         told[name] = None
         return True
 
-    figures = Backtest(source.dataset, rows, spec, FEW, CPU, watch).run()
-    return figures, list(told)
+    rivals = contenders()
+    tested = Backtest(
+        source.dataset, rows, spec, FEW, CPU, watch, rivals, lambda line: told.update({line: None})
+    )
+    return Simulated(tested, tested.run(), list(told), rivals)
 
 
-def test_a_back_test_of_simulated_data_is_complete(
-    simulated: tuple[dict[str, Any], list[str]], source: Source
-) -> None:
-    figures, told = simulated
-    assert_complete(figures, SIMULATED, folds=2)
-    assert [name[0] for name in told] == ["A", "A", "B", "B"]
-    kinds = {kind for fold in figures["protocol_b"]["folds"] for kind in fold["by_kind"]}
+def test_a_back_test_of_simulated_data_is_complete(simulated: Simulated, source: Source) -> None:
+    assert_complete(simulated.figures, SIMULATED, folds=2, rivals={"amounts", "labels"})
+    a, b = (
+        [f"{protocol} {fold.name}" for fold in simulated.backtest.folds] for protocol in ("A", "B")
+    )
+    assert simulated.told == [
+        f"{name}{turn}" for name in (*a, *b) for turn in ("", ": amounts <alone>", ": labels alone")
+    ]
+    kinds = {kind for fold in simulated.figures["protocol_b"]["folds"] for kind in fold["by_kind"]}
     assert kinds <= set(source.dataset.fraud_kinds)
     assert kinds
+
+
+def test_rivals_are_fitted_on_what_was_known_and_on_no_unseen_account(
+    simulated: Simulated,
+) -> None:
+    folds = simulated.backtest.folds
+    for rival in simulated.rivals:
+        assert len(rival.fitted) == 2 * len(folds)
+        for fold, (known, split) in zip((*folds, *folds), rival.fitted, strict=True):
+            labelled_N = known.is_fraud_N != UNLABELLED
+            assert (known.known_at_us_N[labelled_N] <= fold.test_us).all()
+            assert (known.time_us_N[np.concatenate(split[:2])] < fold.test_us).all()
+            trained, held_out = (set(known.account_N[part]) for part in split[:2])
+            assert not trained & held_out
+        unseen_N = simulated.backtest._unseen_N
+        for _, split in rival.fitted[len(folds) :]:
+            assert not unseen_N[np.concatenate(split[:2])].any()
+
+
+def test_a_rival_that_reads_no_label_is_scored_once_and_its_curve_is_flat(
+    simulated: Simulated,
+) -> None:
+    without, reading = simulated.rivals
+    folds = len(simulated.backtest.folds)
+    # By fold: in both protocols the held-out accounts and the tested rows, in B the curve too.
+    assert len(without.asked) == 4 * folds
+    assert {limit for _, limit in without.asked} == {SUPPORT_LIMIT}
+    assert len(reading.asked) == (4 + len(LABEL_COUNTS)) * folds
+    assert {limit for _, limit in reading.asked} == {SUPPORT_LIMIT, *LABEL_COUNTS}
+    curve = simulated.figures["protocol_b"]["by_labels"].values()
+    unseen = simulated.figures["protocol_b"]["unseen"]
+    assert all(point["amounts"] == unseen["amounts"] for point in curve)
+    assert len({point["labels"]["average_precision"] for point in curve}) > 1
+
+
+def test_a_difference_is_the_mean_over_folds_of_what_the_folds_say(simulated: Simulated) -> None:
+    b = simulated.figures["protocol_b"]
+    for group, differences in (("unseen", b["differences"]), ("all", b["differences_all"])):
+        for method, found in differences.items():
+            by_fold = [
+                fold[group]["adapted"]["average_precision"]
+                - fold[group][method]["average_precision"]
+                for fold in b["folds"]
+            ]
+            assert found["difference"] == pytest.approx(np.nanmean(by_fold), abs=1e-12)
+            assert found["low"] <= found["difference"] <= found["high"]
+    for group, differences in b["differences_by_support"].items():
+        expected = [
+            b["by_support"][group][method]["average_precision"] for method in ("adapted", "base")
+        ]
+        found = differences["base"]["difference"]
+        assert found == pytest.approx(expected[0] - expected[1], abs=1e-12, nan_ok=True)
+
+
+def test_bands_lie_about_the_curve_and_reliability_is_of_all_folds(simulated: Simulated) -> None:
+    b = simulated.figures["protocol_b"]
+    for limit, methods in b["bands_by_labels"].items():
+        assert set(methods) == {"adapted", "base"}
+        for method, bands in methods.items():
+            for figure in ("average_precision", "recall_at_1_percent"):
+                value = b["by_labels"][limit][method][figure]
+                assert bands[figure]["low"] <= value <= bands[figure]["high"]
+    pooled = sum(fold["unseen"]["base"]["transactions"] for fold in b["folds"])
+    for one in b["reliability"].values():
+        assert one["transactions"] == sum(each["transactions"] for each in one["bins"]) == pooled
+
+
+def test_an_account_costs_bytes_where_labels_are_kept(simulated: Simulated) -> None:
+    cost = simulated.figures["protocol_b"]["cost"]
+    kept = {name: one["bytes_an_account"] for name, one in cost.items()}
+    assert kept["base"] == kept["amounts"] == 0
+    assert kept["adapted"] > 1_000
+    assert math.isnan(kept["labels"])
 
 
 def test_a_file_of_other_columns_is_back_tested(tmp_path: Path) -> None:
@@ -237,7 +282,7 @@ def test_a_file_of_other_columns_is_back_tested(tmp_path: Path) -> None:
     dataset = other_dataset(tmp_path)
     rows = rows_of(dataset, OTHER)
     figures = Backtest(dataset, rows, OTHER, FEW, CPU, unwatched).run()
-    assert_complete(figures, OTHER, DEFAULT_FOLDS)
+    assert_complete(figures, OTHER, DEFAULT_FOLDS, rivals=set())
     assert figures["protocol_b"]["by_kind"] == {}
     # Without a delay a label of the morning is known in the afternoon of the next day.
     assert figures["protocol_b"]["by_support"]["one fraud"]["adapted"]["transactions"] > 0
@@ -272,17 +317,5 @@ def test_no_label_of_the_test_days_is_known_in_training(
     assert not unseen & of_b
 
 
-def test_means_are_over_the_folds_that_have_a_figure() -> None:
-    folds = [
-        {"test_start": "x", "a": {"p": 1.0, "n": 2}, "by_kind": {"theft": {"p": 0.5}}},
-        {"test_start": "y", "a": {"p": float("nan"), "n": 4}, "by_kind": {}},
-    ]
-    assert mean_of(folds) == {"a": {"p": 1.0, "n": 3.0}, "by_kind": {"theft": {"p": 0.5}}}
-    nothing = mean_of([{"a": float("nan")}])
-    assert math.isnan(nothing["a"])
-
-
-def test_the_figures_are_numbers_that_a_report_can_print(
-    simulated: tuple[dict[str, Any], list[str]],
-) -> None:
-    assert all(isinstance(value, int | float) for value in leaves(simulated[0]))
+def test_the_figures_are_numbers_that_a_report_can_print(simulated: Simulated) -> None:
+    assert all(isinstance(value, int | float) for value in leaves(simulated.figures))

@@ -42,6 +42,14 @@ def test_a_card_has_every_section_and_the_figures_of_the_metadata(metadata: Meta
     assert "`quickstudy train`" in card
 
 
+def test_step_sizes_stand_by_adapted_layer_and_inner_step(metadata: Metadata) -> None:
+    sizes = {"out_weight_BMH": (0.5, 0.25), "out_bias_BM": (0.125, 1e-6)}
+    card = model_card(metadata.model_copy(update={"step_sizes": sizes}))
+    assert re.search(r"^\| layer \| 1 \| 2 \|$", card, re.MULTILINE)
+    for row in ("| out weight | 0.5 | 0.25 |", "| out bias | 0.12 | 1e-06 |"):
+        assert row in card
+
+
 def test_the_card_of_a_simulated_model_says_that_it_is_only_a_start(metadata: Metadata) -> None:
     assert "**The data are simulated.**" in model_card(metadata)
     handbook = metadata.model_copy(update={"spec": DatasetSpec.load("handbook")})

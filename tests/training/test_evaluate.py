@@ -1,20 +1,31 @@
 """The measures against examples worked by hand, and scoring as it is served."""
 
 import math
+from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
-from app.adaptation import Learner
+from app.adaptation import LARGEST_MOVE, Learner, pad_supports
 from app.checkpoint import Calibration
 from app.scoring import calibrated
+from app.training import bins, evaluate
 from app.training.dataset import UNLABELLED
 from app.training.episodes import Rows, served
 from app.training.evaluate import (
+    HEEDS,
+    TRUSTS,
+    Answers,
+    EncodedRows,
+    Predictions,
+    answers,
     average_precision,
     calibrate,
     card_precision,
+    fit_gate,
+    gated,
     predict,
     recall_at_false_positives,
     thresholds,
@@ -147,19 +158,31 @@ def test_thresholds_of_equal_probabilities_are_still_apart(level: float) -> None
     assert 0 < decisions.review < decisions.decline < 1
 
 
-@pytest.fixture(scope="module")
-def learner(rows: Rows) -> Learner:
+def learner_of(rows: Rows) -> Learner:
+    """An untrained learner, whose copies move scores by much."""
     torch.manual_seed(0)
     learner = Learner(rows.kinds)
-    learner.network.encoder.fit(rows.features_NF)
+    bins.fit(learner.network.encoder, rows.features_NF, rows.is_fraud_N == 1)
+    with torch.no_grad():
+        learner.network.wide_rises_ZTM.normal_(0, 0.02)
+    learner.set_step_sizes(0.1)
     return learner
+
+
+@pytest.fixture(scope="module")
+def learner(rows: Rows) -> Learner:
+    return learner_of(rows)
+
+
+@pytest.fixture
+def asked(rows: Rows) -> np.ndarray:
+    return np.flatnonzero(rows.is_fraud_N != UNLABELLED)[1500:2500]
 
 
 @pytest.mark.parametrize("limit", [0, 1, 5, 32])
 def test_predictions_say_how_many_labels_each_row_was_scored_with(
-    rows: Rows, learner: Learner, limit: int
+    rows: Rows, learner: Learner, asked: np.ndarray, limit: int
 ) -> None:
-    asked = np.flatnonzero(rows.is_fraud_N != UNLABELLED)[1500:2500]
     predictions = predict(learner, rows, asked, limit)
     np.testing.assert_array_equal(predictions.rows, asked)
     expected = [
@@ -186,7 +209,208 @@ def test_predictions_do_not_depend_on_what_else_is_asked(rows: Rows, learner: Le
     np.testing.assert_allclose(alone.base_A, together.base_A[:first], atol=1e-4)
 
 
+@pytest.fixture
+def of_both_classes(rows: Rows) -> np.ndarray:
+    """Rows whose accounts have frauds among their labels and more labels that are none."""
+    asked = np.flatnonzero(rows.is_fraud_N != UNLABELLED)
+    chosen = [
+        query
+        for support, query in served(rows, asked)
+        if 0 < (rows.is_fraud_N[support] == 1).sum() < len(support) - 3
+    ]
+    return np.concatenate(chosen)[:250]
+
+
+@pytest.mark.parametrize("pieces", [(512, 8192), (7, 100)])
+@pytest.mark.parametrize(("trust", "heed"), [(6.0, 0.0), (-2.0, 0.5), (-3.0, 2.0)])
+def test_predictions_are_what_is_served(
+    rows: Rows,
+    of_both_classes: np.ndarray,
+    trust: float,
+    heed: float,
+    pieces: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Episode by episode as the service learns and scores, however many are made at once."""
+    learner, asked = learner_of(rows), of_both_classes
+    learner.gate.set(trust, heed)
+    monkeypatch.setattr(evaluate, "EPISODES_AT_ONCE", pieces[0])
+    monkeypatch.setattr(evaluate, "ROWS_AT_ONCE", pieces[1])
+    predictions = predict(learner, rows, asked)
+    expected: list[float] = []
+    weights: list[float] = []
+    with torch.inference_mode():
+        for support, query in served(rows, asked):
+            copies = learner.learn(pad_supports([rows.support(support)], len(rows.kinds)))
+            features_1QF = torch.from_numpy(rows.features_NF[query])[None]
+            day_1Q = torch.from_numpy(rows.time_us_N[query] / DAY_US)[None]
+            encoded = learner.network.encode(features_1QF, day_1Q)
+            expected += learner.served_logits(encoded, copies)[0].tolist()
+            weights.append(copies.weight_B.item())
+    np.testing.assert_allclose(predictions.adapted_A, expected, atol=1e-4)
+    assert np.abs(predictions.adapted_A - predictions.base_A).max() > 0.1
+    assert heed == 0 or np.std(weights) > 0.1
+
+
+def test_answers_are_of_bases_and_bounded_moves_and_of_every_accounts_evidence(
+    rows: Rows, asked: np.ndarray
+) -> None:
+    learner = learner_of(rows)
+    learner.set_step_sizes(20.0)
+    answered = answers(learner, rows, asked)
+    none_A = answered.labels_A == 0
+    assert np.abs(answered.move_A).max() == pytest.approx(LARGEST_MOVE)
+    np.testing.assert_allclose(answered.move_A[none_A], 0, atol=1e-5)
+    np.testing.assert_allclose(answered.evidence_A[none_A], 0, atol=1e-5)
+    np.testing.assert_allclose(answered.evidence_A[answered.labels_A == 1], 0, atol=1e-4)
+    assert np.abs(answered.evidence_A).max() > 1
+    # Where evidence is not asked for, all else is the same.
+    quick = answers(learner, rows, asked, asks_for_evidence=False)
+    assert not quick.evidence_A.any()
+    np.testing.assert_allclose(quick.move_A, answered.move_A, atol=1e-3)
+
+
+def test_an_account_without_labels_follows_nothing_whatever_the_gate_says(
+    learner: Learner,
+) -> None:
+    zero_A, move_A = np.zeros(2), np.array([3.0, -3.0])
+    labels_A = np.array([0, 1])
+    answered = Answers(np.arange(2), zero_A, move_A, zero_A, labels_A, labels_A)
+    unlabelled, labelled = gated(learner, answered).adapted_A
+    assert unlabelled == 0
+    assert labelled == pytest.approx(-3 / (1 + np.exp(-6)))
+
+
+@pytest.mark.parametrize("heed", [0.0, 0.5])
+def test_evidence_is_worked_out_where_it_is_heeded(
+    rows: Rows, asked: np.ndarray, heed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, worked_out = learner_of(rows), []
+    evidence = learner.evidence
+    monkeypatch.setattr(learner, "evidence", lambda *of: worked_out.append(of) or evidence(*of))
+    learner.gate.set(1.0, heed)
+    predicted = predict(learner, rows, asked)
+    assert bool(worked_out) == (heed > 0)
+    expected = gated(learner, answers(learner, rows, asked))
+    np.testing.assert_allclose(predicted.adapted_A, expected.adapted_A, atol=1e-4)
+
+
 def test_nothing_asked_is_nothing_predicted(rows: Rows, learner: Learner) -> None:
     predictions = predict(learner, rows, np.zeros(0, np.intp))
     assert [len(column) for column in predictions] == [0] * 5
-    assert len(predictions.take(np.zeros(0, bool)).rows) == 0
+
+
+def test_rows_encoded_once_are_taken_in_groups_of_any_size(rows: Rows, learner: Learner) -> None:
+    needed = np.array([3, 10, 11, 400])
+    encoded = EncodedRows(learner, rows, needed)
+    groups = [np.array([11, 3]), np.zeros(0, np.intp), np.array([400, 10, 11])]
+    taken = encoded.take(groups)
+    assert taken.static_BNU.shape[:2] == (3, 3)
+    for b, group in enumerate(groups):
+        features_1NF = torch.from_numpy(rows.features_NF[group])[None]
+        day_1N = torch.from_numpy(rows.time_us_N[group] / DAY_US)[None]
+        with torch.inference_mode():
+            expected = learner.network.encode(features_1NF, day_1N)
+        for part, wanted in zip(taken, expected, strict=True):
+            torch.testing.assert_close(part[b, : len(group)], wanted[0], rtol=0, atol=1e-5)
+
+
+MadeUp = Callable[[np.ndarray, np.ndarray], tuple[float, float, Predictions]]
+
+
+@pytest.fixture
+def fitted(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
+    """A gate fitted where the answers are made up: (move, evidence) -> (trust, heed, predictions).
+
+    Of as many rows as are given; every second is a fraud, and the base knows no better.
+    """
+
+    def fit(move_A: np.ndarray, evidence_A: np.ndarray) -> tuple[float, float, Predictions]:
+        size = len(move_A)
+        frauds = np.resize(np.flatnonzero(rows.is_fraud_N == 1), size)
+        held_out = np.where(
+            np.arange(size) % 2 == 0, frauds, np.flatnonzero(rows.is_fraud_N == 0)[:size]
+        )
+        three_A = np.full(size, 3)
+        answered = Answers(held_out, np.zeros(size), move_A, evidence_A, three_A, three_A)
+        monkeypatch.setattr(evaluate, "answers", lambda *of: answered)
+        learner = learner_of(rows)
+        predictions = fit_gate(learner, rows, held_out)
+        return learner.gate.trust.item(), learner.gate.heed.item(), predictions
+
+    return fit
+
+
+ASKED = 400
+SIGN_A = np.where(np.arange(ASKED) % 2 == 0, 1.0, -1.0)  # of a move towards the truth
+
+
+def test_copies_that_pay_are_followed_all_the_way(fitted: MadeUp) -> None:
+    trust, heed, predictions = fitted(2.0 * SIGN_A, np.zeros(ASKED))
+    assert (trust, heed) == (max(TRUSTS), 0.0)
+    np.testing.assert_allclose(predictions.adapted_A, 2.0 * SIGN_A / (1 + np.exp(-6)), rtol=1e-5)
+
+
+def test_copies_that_do_not_pay_are_not_followed_at_all(fitted: MadeUp) -> None:
+    trust, _, predictions = fitted(-2.0 * SIGN_A, np.zeros(ASKED))
+    assert trust == min(TRUSTS)
+    np.testing.assert_array_equal(predictions.adapted_A, predictions.base_A)
+
+
+def test_evidence_is_heeded_where_it_tells_which_copies_pay(fitted: MadeUp) -> None:
+    pays_A = np.arange(ASKED) % 4 < 2
+    move_A = 2.0 * SIGN_A * np.where(pays_A, 1, -1)
+    _, heed, predictions = fitted(move_A, np.where(pays_A, 2.0, -2.0))
+    assert heed > 0
+    assert np.abs(predictions.adapted_A[pays_A]).min() > 1.5
+    assert np.abs(predictions.adapted_A[~pays_A]).max() < 0.5
+    # Evidence that says the contrary, or nothing, is not heeded.
+    assert fitted(move_A, np.where(pays_A, -2.0, 2.0))[1] == 0
+    noise_A = np.random.default_rng(0).normal(0, 2, ASKED)
+    assert fitted(2.0 * SIGN_A, noise_A)[1] == 0
+
+
+def test_no_other_trust_and_heed_would_have_done_better(fitted: MadeUp, rows: Rows) -> None:
+    rng = np.random.default_rng(1)
+    evidence_A = rng.normal(0, 2, ASKED)
+    move_A = SIGN_A * rng.normal(0.3 * evidence_A, 2.0)
+    trust, heed, predictions = fitted(move_A, evidence_A)
+
+    def loss(trust: float, heed: float) -> float:
+        weight_A = 1 / (1 + np.exp(-(trust + heed * evidence_A)))
+        weight_A = np.where(weight_A < 0.02, 0.0, weight_A)
+        return float(np.logaddexp(0.0, -SIGN_A * weight_A * move_A).mean())
+
+    least = min(loss(*choice) for choice in product(TRUSTS, HEEDS))
+    assert loss(trust, heed) == pytest.approx(least, rel=1e-6)
+    assert np.logaddexp(0.0, -SIGN_A * predictions.adapted_A).mean() == pytest.approx(
+        least, rel=1e-4
+    )
+
+
+def test_held_out_accounts_without_labels_leave_the_gate_as_it_was(rows: Rows) -> None:
+    learner = learner_of(rows)
+    learner.gate.set(2.5, 0.125)
+    account = rows.account_N[rows.is_fraud_N != UNLABELLED][0]
+    [first, *_] = np.flatnonzero((rows.account_N == account) & (rows.is_fraud_N != UNLABELLED))
+    predictions = fit_gate(learner, rows, np.array([first]))
+    assert predictions.labels_A.tolist() == [0]
+    assert (learner.gate.trust.item(), learner.gate.heed.item()) == (2.5, 0.125)
+
+
+def test_a_fitted_gate_is_no_worse_than_the_base_however_far_copies_overshoot(
+    rows: Rows,
+) -> None:
+    held_out = np.flatnonzero(rows.is_fraud_N != UNLABELLED)[::2][:2000]
+    is_fraud_A = rows.is_fraud_N[held_out] == 1
+    learner = learner_of(rows)
+    learner.set_step_sizes(10.0)
+    with torch.no_grad():
+        learner.network.out_bias_M.fill_(-3.5)
+
+    def loss(logit_A: np.ndarray) -> float:
+        return float((np.logaddexp(0.0, logit_A) - is_fraud_A * logit_A).mean())
+
+    followed, fitted = predict(learner, rows, held_out), fit_gate(learner, rows, held_out)
+    assert loss(followed.adapted_A) > loss(followed.base_A) + 0.01
+    assert loss(fitted.adapted_A) <= loss(fitted.base_A) + 1e-9

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from app.checkpoint import Checkpoint
-from app.training.report import Origin, Report, backtest_report, evaluation_report
+from app.training.contents import backtest_report, evaluation_report
+from app.training.report import Origin, Report
+from app.training.results import TITLES
+from tests.training.made_up import RIVALS, evaluation_metrics, lead, quality
+from tests.training.made_up import backtest_metrics as metrics
 
 HOSTILE = '<script src="https://evil.example/x.js">alert(1)</script>|`*"\n# owned'
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -21,40 +25,6 @@ ORIGIN = Origin(
     created_at="2026-01-02T03:04:05+00:00",
     version="0.1.0",
 )
-
-
-def quality(average_precision: float, recall: float = 0.5) -> dict[str, float]:
-    return {
-        "transactions": 1000,
-        "frauds": 10,
-        "average_precision": average_precision,
-        "card_precision_100": 0.25,
-        "recall_at_1_percent": recall,
-    }
-
-
-def group(adapted: float, base: float, recall: float = 0.5) -> dict[str, Any]:
-    return {"adapted": quality(adapted, recall), "base": quality(base)}
-
-
-def metrics(adapted: float = 0.7, kind: str = "takeover", spec: str = "tests") -> dict[str, Any]:
-    """As `Backtest.run` gives them, with one fraud kind of which one fold has no fraud."""
-    counts = {"train_transactions": 5000, "train_frauds": 40}
-    folds = [
-        {"test_start": day, **counts, **group(0.7, 0.6)} for day in ("2026-01-01", "2026-01-08")
-    ]
-    return {
-        "spec": spec,
-        "protocol_a": {"folds": folds, "mean": quality(0.7)},
-        "protocol_b": {
-            "folds": [{"by_kind": {kind: group(math.nan, math.nan)}}],
-            "all": group(0.8, 0.7),
-            "unseen": group(0.75, 0.7),
-            "by_kind": {kind: group(adapted, 0.65)},
-            "by_support": {"no labels": group(math.nan, math.nan), "one fraud": group(0.8, 0.7)},
-            "by_labels": {k: group(0.7 + int(k) / 100, 0.7) for k in ("0", "1", "3")},
-        },
-    }
 
 
 class Page(HTMLParser):
@@ -110,8 +80,9 @@ def test_a_figure_that_is_not_known_is_null_for_programs_and_said_to_people(tmp_
     document, text, page = written(backtest_report(metrics(), ORIGIN), tmp_path)
     unknown = document["protocol_b"]["by_support"]["no labels"]["adapted"]["average_precision"]
     assert unknown is None
-    assert "| no labels | 1,000 (10) | n/a | n/a | n/a |" in text
-    assert "<td>no labels</td><td>1,000 (10)</td><td>n/a</td>" in page
+    assert document["protocol_b"]["differences_by_support"]["no labels"]["base"]["low"] is None
+    assert "| Network without labels | n/a | 0.7000 |" in text
+    assert "<td>Network without labels</td><td>n/a</td><td>0.7000</td>" in page
     assert "nan" not in Page(page).text
 
 
@@ -126,8 +97,8 @@ def test_every_form_says_where_the_figures_come_from(tmp_path: Path) -> None:
 def test_the_page_is_well_formed_and_needs_nothing_beside_itself(tmp_path: Path) -> None:
     _, _, source = written(backtest_report(metrics(), ORIGIN), tmp_path)
     page = Page(source)
-    assert page.tags.count("svg") == 2
-    assert page.tags.count("table") == 5
+    assert page.tags.count("svg") == 3
+    assert page.tags.count("table") == 9
     assert not {"script", "link", "img", "iframe", "object", "image"} & set(page.tags)
     references = [value for name, value in page.attributes if name in ("src", "href")]
     assert [one for one in references if not (one or "").startswith("#")] == []
@@ -149,19 +120,25 @@ def test_names_from_a_file_or_a_spec_are_text_and_never_markup(tmp_path: Path) -
     page = Page(source)
     assert "script" not in page.tags
     assert page.text.count(HOSTILE) >= 4
+    assert page.tags.count("b") > 10
     assert HOSTILE in document["protocol_b"]["by_kind"]
     outside_code = re.sub(r"(`+).*?\1", "", text)
     assert re.findall(r"(?<!\\)<\w", outside_code) == []
     assert "\n# owned" not in text
     rows = [line for line in text.splitlines() if "evil" in line and line.startswith("|")]
-    assert [len(re.split(r"(?<!\\)\|", row)) for row in rows] == [8, 11]
+    # The table of losses, and the heading of the kinds.
+    assert [len(re.split(r"(?<!\\)\|", row)) for row in rows] == [8, 4]
 
 
 def test_it_says_where_adaptation_loses(tmp_path: Path) -> None:
     _, text, page = written(backtest_report(metrics(adapted=0.55), ORIGIN), tmp_path)
-    row = "Protocol B, by kind of fraud | takeover | average precision | 0.5500 | 0.6500 | -0.1000"
+    row = (
+        "Protocol B, by kind of fraud | takeover | average precision | 0.5500 | 0.6500 | "
+        "-0.1000 (-0.1200 to -0.0800)"
+    )
     assert f"| {row} |" in text
-    assert "behind the base in 1 of the 32 comparisons" in text
+    assert "behind the base in 1 of the 25 comparisons" in text
+    assert "behind beyond chance in: Protocol B, by kind of fraud, takeover -0.1000" in text
     assert "".join(f"<td>{cell}</td>" for cell in row.split(" | ")) in page
 
 
@@ -172,46 +149,142 @@ def test_it_says_so_when_adaptation_loses_nowhere(tmp_path: Path) -> None:
     assert said in page
 
 
+def test_ahead_beyond_chance_is_what_the_interval_says_and_not_the_difference_alone() -> None:
+    verdict = backtest_report(metrics(), ORIGIN).verdict[-2]
+    ahead = verdict.partition("ahead beyond chance in: ")[2]
+    assert "Protocol B, accounts not in training, all +0.0500 (+0.0300 to +0.0700);" in ahead
+    # A greater difference, of an interval from -0.1 to 0.3.
+    assert "one fraud" not in ahead
+
+
 def test_a_loss_in_recall_is_a_loss_too_but_not_one_beyond_the_digits_shown() -> None:
     figures = metrics()
-    figures["protocol_b"]["all"] = group(0.70001, 0.70002, recall=0.4)
-    verdict = backtest_report(figures, ORIGIN).verdict
-    assert "behind the base in 1 of the 32" in verdict
+    figures["protocol_b"]["all"]["adapted"] = quality(0.70001, recall=0.4)
+    figures["protocol_b"]["all"]["base"] = quality(0.70002)
+    verdict = backtest_report(figures, ORIGIN).verdict[-2]
+    assert "behind the base in 1 of the 25" in verdict
     assert "0 of them in average precision" in verdict
 
 
-def test_for_a_brier_score_less_is_better(checkpoint: Path) -> None:
-    figures = {
-        name: {"transactions": 10, "frauds": 1, "average_precision": 0.5, "brier": brier}
-        for name, brier in (("adapted", 0.02), ("base", 0.01))
-    }
-    for quality_of in figures.values():
-        quality_of["recall_at_1_percent"] = 0.5
-    whole = {"spec": "s", "all": figures, "by_kind": {}, "by_labels": {"0": figures}}
-    report = evaluation_report(whole, ORIGIN, Checkpoint.load(checkpoint))
-    assert "behind the base in 2 of the 6" in report.verdict
+@pytest.mark.parametrize("figure", ["brier", "calibration_error"])
+def test_for_a_brier_score_and_a_calibration_error_less_is_better(
+    checkpoint: Path, figure: str
+) -> None:
+    better, worse = ({**quality(0.5), figure: value} for value in (0.01, 0.02))
+    loaded = Checkpoint.load(checkpoint)
+    lost, won = (
+        evaluation_report(evaluation_metrics(*pair), ORIGIN, loaded)
+        for pair in ((worse, better), (better, worse))
+    )
+    assert "behind the base in 1 of the 9" in lost.verdict[-1]
+    assert "in none of the figures" in won.verdict[-1]
+
+
+def test_the_verdict_names_the_rivals_ahead_behind_and_neither(tmp_path: Path) -> None:
+    figures = metrics(rivals=RIVALS)
+    _, text, page = written(backtest_report(figures, ORIGIN), tmp_path)
+    said = (
+        "Protocol B, accounts not in training, average precision of adapted less the rival's: "
+        "ahead of the adapted network beyond chance: gradient boosting (-0.0300); "
+        "behind it beyond chance: neighbours (+0.0300); "
+        "not to be told apart from it: logistic regression (+0.0000)."
+    )
+    assert said in text
+    assert said in Page(page).text.replace("&#x27;", "'")
+
+
+def test_the_verdict_says_when_no_rival_is_ahead_and_when_none_was_asked() -> None:
+    figures = metrics(rivals=RIVALS)
+    figures["protocol_b"]["differences"]["trees"] = lead(-0.01)
+    said = backtest_report(figures, ORIGIN).verdict[0]
+    assert "no rival is ahead of the adapted network beyond chance" in said
+    assert "not to be told apart from it: gradient boosting (-0.0100)" in said
+    figures["protocol_b"]["differences"]["trees"] |= {"low": math.nan, "high": math.nan}
+    said = backtest_report(figures, ORIGIN).verdict[0]
+    assert "with too few defrauded accounts to tell: gradient boosting (-0.0100)." in said
+    assert backtest_report(metrics(), ORIGIN).verdict[:2] == (
+        "Protocol B, accounts not in training: no rival was asked.",
+        "Protocol A: no rival was asked.",
+    )
+
+
+def test_every_method_has_its_row_in_every_table(tmp_path: Path) -> None:
+    figures = metrics(rivals=RIVALS)
+    by_fold = figures["protocol_a"]["folds"], figures["protocol_b"]["by_support"].values()
+    for one in (*by_fold[0], *by_fold[1]):
+        one.update({name: quality(0.33) for name in RIVALS})
+    report = backtest_report(figures, ORIGIN)
+    _, text, source = written(report, tmp_path)
+    titles = [*TITLES.values(), *RIVALS.values()]
+    assert len(report.sections) == 9
+    for section in report.sections:
+        first = [row[0] for row in section.rows]
+        assert [name for name in first if name in titles] == titles
+        assert all(len(row) == len(section.header) for row in section.rows)
+    row = (
+        "| gradient boosting | 0.3000 | 0.2500 | 0.5000 | 0.0100 | 0.0020 | "
+        "-0.0300 (-0.0500 to -0.0100) |"
+    )
+    assert text.count(row) == 3
+    assert "| trained on (frauds) | 5,000 (40) | 5,000 (40) |" in text
+    assert "| Network without labels | 1.500 | 0 |" in text
+    assert "| gradient boosting | 1.500 | n/a |" in text
+    assert source.count("<td>gradient boosting</td>") == 9
+
+
+def test_the_best_of_a_column_is_bold_and_equals_are_bold_together(tmp_path: Path) -> None:
+    figures = metrics(rivals=RIVALS)
+    unseen = figures["protocol_b"]["unseen"]
+    unseen["trees"] |= {"average_precision": 0.9, "brier": 0.005}
+    unseen["linear"] |= {"average_precision": 0.900004, "brier": 0.02}
+    section = backtest_report(figures, ORIGIN).sections[2]
+    assert section.title == "Protocol B, accounts not in training"
+    assert {row for row, column in section.best if column == 1} == {2, 3}
+    assert {row for row, column in section.best if column == 4} == {2}
+
+
+def test_the_curve_has_a_band_for_the_network_and_broken_lines_without_labels(
+    tmp_path: Path,
+) -> None:
+    _, _, source = written(backtest_report(metrics(rivals=RIVALS), ORIGIN), tmp_path)
+    drawings = re.findall(r"<svg.*?</svg>", source, re.DOTALL)
+    curve = drawings[0]
+    assert curve.count("fill-opacity: 0.15") == 2
+    # One line each, and each again in the legend.
+    assert len(re.findall(r"stroke-dasharray[^\"]*stroke: var\(--series-\d", curve)) == 4
+    for n in range(1, 6):
+        assert f"var(--series-{n})" in curve
+    assert all(title in Page(curve).text for title in (*TITLES.values(), *RIVALS.values()))
+
+
+def test_the_reliability_diagram_states_the_scores_and_shows_bins_without_fraud(
+    tmp_path: Path,
+) -> None:
+    _, _, source = written(backtest_report(metrics(), ORIGIN), tmp_path)
+    said = "Adapted network: Brier score 0.0123, expected calibration error 0.0045"
+    assert said in Page(source).text
+    diagram = re.findall(r"<svg.*?</svg>", source, re.DOTALL)[2]
+    assert 'aria-label="share of frauds by probability of fraud"' in diagram
+    # The bin without fraud, of either method.
+    assert diagram.count("fill-opacity: 0;") == 2
 
 
 def test_a_model_judged_by_its_own_training_data_is_said_to_be(
     tmp_path: Path, checkpoint: Path
 ) -> None:
     model = Checkpoint.load(checkpoint)
-    figures = {"spec": "s", "all": group(0.7, 0.6), "by_kind": {}, "by_labels": {}}
-    figures["by_labels"] = {"0": group(0.6, 0.6), "16": group(0.7, 0.6)}
+    figures = evaluation_metrics(quality(0.7), quality(0.6))
     same = ORIGIN.__class__(**{**vars(ORIGIN), "data_sha256": model.metadata.data.sha256})
     for origin, is_said in ((ORIGIN, False), (same, True)):
         document, text, page = written(evaluation_report(figures, origin, model), tmp_path)
         assert ("trained on this very file" in text) is is_said
         assert ("trained on this very file" in page) is is_said
     assert document["model"] == {"name": "tiny", "digest": model.digest}
+    assert "beyond chance" not in text
 
 
-@pytest.mark.parametrize("method", ["xgboost", "fine-tuned <1>"])
-def test_a_further_method_gets_a_column_and_a_curve(tmp_path: Path, method: str) -> None:
-    figures = metrics()
-    for one in figures["protocol_b"]["by_labels"].values():
-        one[method] = quality(0.33)
-    _, text, source = written(backtest_report(figures, ORIGIN), tmp_path)
-    assert "0.3300" in text
-    assert Page(source).text.count(f"AP {method}") == 1
-    assert "var(--series-3)" in source
+def test_a_title_that_is_markup_or_mathematics_is_drawn_as_it_stands(tmp_path: Path) -> None:
+    title = "fine-tuned <1> at $x_$1 cost"
+    _, text, source = written(backtest_report(metrics(rivals={"tuned": title}), ORIGIN), tmp_path)
+    assert Page(source).text.count(title) > 9
+    assert "fine-tuned \\<1\\> at $x\\_$1 cost" in text

@@ -1,0 +1,106 @@
+"""XGBoost, with and without the account's labels.
+
+Axes: A rows, F features, S columns that summarise labels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.adaptation import SUPPORT_LIMIT
+from app.features import Features
+from app.states import Floats
+from app.training.episodes import Rows
+from app.training.rivals.supports import Labels, summary
+from app.training.rivals.tuning import Lesson, Population, Score, Tuned
+
+TREES_AT_MOST = 400
+PATIENCE = 20
+
+
+class Boosting(NamedTuple):
+    """Settings of XGBoost, by its names for them."""
+
+    max_depth: int
+    max_bin: int = 1024
+    eta: float = 0.1
+    subsample: float = 1.0
+    colsample_bytree: float = 1.0
+    min_child_weight: float = 1.0
+
+
+class XGBoost(Tuned[Boosting, Features]):
+    """Gradient-boosted trees (Chen and Guestrin, KDD 2016), stopped early on held-out accounts.
+
+    Most settings have many bins, because what matters lies in the features' far tails.
+    """
+
+    name, title, reads_labels, library = "xgboost", "XGBoost", False, "xgboost"
+    settings = (
+        Boosting(3),
+        Boosting(4),
+        Boosting(4, max_bin=2048, subsample=0.8, colsample_bytree=0.5),
+        Boosting(5),
+        Boosting(5, subsample=0.8, colsample_bytree=0.5),
+        Boosting(6, subsample=0.8, colsample_bytree=0.5, min_child_weight=5.0),
+        Boosting(6, max_bin=256),
+        Boosting(6, eta=0.2),
+    )
+
+    def prepare(self, lesson: Lesson) -> None:
+        self._train_AF = self.inputs(lesson.rows, lesson.train.rows, SUPPORT_LIMIT)
+
+    def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Features:
+        return rows.features_NF[asked]
+
+    def build(self, setting: Boosting, lesson: Lesson, held_out: Features) -> Score[Features]:
+        import xgboost
+
+        _, is_fraud_A, weight_A = lesson.train
+        _, held_is_fraud_A, held_weight_A = lesson.held_out
+        train = xgboost.QuantileDMatrix(
+            self._train_AF, is_fraud_A, weight=weight_A, max_bin=setting.max_bin
+        )
+        test = xgboost.DMatrix(held_out, held_is_fraud_A, weight=held_weight_A)
+        trees = xgboost.train(
+            {
+                "objective": "binary:logistic",
+                "eval_metric": "aucpr" if held_is_fraud_A.any() else "logloss",
+                "base_score": float(np.average(is_fraud_A, weights=weight_A)),
+                "seed": lesson.seed,
+                **setting._asdict(),
+            },
+            train,
+            TREES_AT_MOST,
+            evals=[(test, "held_out")],
+            early_stopping_rounds=PATIENCE,
+            verbose_eval=False,
+        )
+        best = trees[: trees.best_iteration + 1]
+
+        def score(column_AF: Features) -> Floats:
+            margin_A: Floats = best.inplace_predict(column_AF, predict_type="margin")
+            return margin_A.astype(np.float64)
+
+        return score
+
+
+class XGBoostSupport(XGBoost):
+    """The same trees, told in columns what the account's known labels say."""
+
+    name, title, reads_labels = "xgboost_support", "XGBoost with the account's labels", True
+
+    def prepare(self, lesson: Lesson) -> None:
+        rows, train = lesson.rows, lesson.train
+        self._population = Population(rows, train)
+        rng = np.random.default_rng(lesson.seed)
+        labels = Labels.of(rows, train.rows, SUPPORT_LIMIT, rng)
+        self._train_AF = self._told(rows, train.rows, labels)
+
+    def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Features:
+        return self._told(rows, asked, Labels.of(rows, asked, limit))
+
+    def _told(self, rows: Rows, asked: NDArray[np.intp], labels: Labels) -> Features:
+        told_AS = summary(self._population, rows, labels)
+        return np.concatenate([rows.features_NF[asked], told_AS], axis=1)

@@ -1,0 +1,133 @@
+"""What an account's known labels say of a transaction: how many, how near, how unlike.
+
+Axes: A asked rows, K places for labels, P different rows among both, E columns, O of them the
+transaction's own quantities, J counts, S columns of the summary.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.adaptation import select_support
+from app.features import Features
+from app.states import Ints
+from app.training.episodes import SUPPORT_SIZES, Rows, served
+from app.training.rivals.tuning import Population
+from app.transactions import DAY_US
+
+HALF_LIVES_DAYS = (np.inf, 30.0, 7.0)
+# What the population weighs beside an account's own labels, in labels.
+PRIOR_LABELS = 2.0
+ROWS_AT_ONCE = 4096
+
+
+class Labels(NamedTuple):
+    """The labels that A rows are served with, newest first; a place left over is of neither.
+
+    `row_P` are the rows that it takes, asked and labelled, each once; `asked_A` and `at_AK` say
+    where among them the asked rows and their labelled ones are.
+    """
+
+    row_P: NDArray[np.intp]
+    asked_A: NDArray[np.intp]
+    at_AK: NDArray[np.intp]
+    legitimate_AK: NDArray[np.bool_]
+    fraud_AK: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        rows: Rows,
+        asked: NDArray[np.intp],
+        limit: int,
+        rng: np.random.Generator | None = None,
+    ) -> Self:
+        """The labels of the asked rows (ascending) as served.
+
+        With `rng`, an account is shown no more of them on a day than one of SUPPORT_SIZES drawn,
+        as in the episodes of training, so that few labels are learned from as well.
+        """
+        chosen, sizes = [], []
+        for support, query in served(rows, asked, limit):
+            if rng is not None:
+                shown = select_support(
+                    rows.is_fraud_N[support] == 1, int(rng.choice(SUPPORT_SIZES))
+                )
+                support = support[shown]
+            chosen.append(support)
+            sizes.append(len(query))
+        row_BK = np.full((len(chosen), max(map(len, chosen))), -1, np.intp)
+        for row_K, support in zip(row_BK, chosen, strict=True):
+            row_K[: len(support)] = support
+        row_AK = np.repeat(row_BK, sizes, axis=0)
+        is_fraud_AK = rows.is_fraud_N[row_AK] == 1
+        # A place left over stands for the asked row itself, which is encoded anyway.
+        row_P, place = np.unique(
+            np.concatenate([asked, np.where(row_AK < 0, asked[:, None], row_AK).ravel()]),
+            return_inverse=True,
+        )
+        return cls(
+            row_P,
+            place[: len(asked)],
+            place[len(asked) :].reshape(row_AK.shape),
+            (row_AK >= 0) & ~is_fraud_AK,
+            (row_AK >= 0) & is_fraud_AK,
+        )
+
+    def chunks(self) -> Iterator[Self]:
+        """The same labels, few enough asked rows at a time to gather what they are compared by."""
+        row_P, asked_A, at_AK, legitimate_AK, fraud_AK = self
+        for first in range(0, len(asked_A), ROWS_AT_ONCE):
+            some = slice(first, first + ROWS_AT_ONCE)
+            yield type(self)(row_P, asked_A[some], at_AK[some], legitimate_AK[some], fraud_AK[some])
+
+
+def distances(column_PE: Features, labels: Labels) -> Features:
+    """The mean square over the columns from each asked row to each of its labelled ones: [A, K]."""
+    squares = []
+    for some in labels.chunks():
+        gap_AKE = column_PE[some.at_AK] - column_PE[some.asked_A, None]
+        squares.append(np.square(gap_AKE, out=gap_AKE).mean(2))
+    return np.concatenate(squares)
+
+
+def summary(population: Population, rows: Rows, labels: Labels) -> Features:
+    """Counts of labels, distances to the nearest and z-scores against the legitimate: [A, S].
+
+    What needs a label is NaN where there is none.
+    """
+    column_PE = population.encode(rows.features_NF[labels.row_P])
+    own_PE = column_PE[:, population.is_own_E]
+    columns = [_counts(rows.time_us_N[labels.row_P], labels)]
+    for square_AK in (distances(own_PE, labels), distances(column_PE, labels)):
+        for label_AK in (labels.legitimate_AK, labels.fraud_AK):
+            nearest_A = np.where(label_AK, square_AK, np.inf).min(1, initial=np.inf)
+            columns.append(np.where(np.isinf(nearest_A), np.nan, nearest_A)[:, None])
+    columns.append(_surprise(column_PE[:, population.own_O], labels))
+    return np.concatenate(columns, axis=1, dtype=np.float32)
+
+
+def _counts(time_us_P: Ints, labels: Labels) -> Features:
+    """The labels of each class, whole and decayed, and the share that is fraud: [A, J]."""
+    age_AK = (time_us_P[labels.asked_A, None] - time_us_P[labels.at_AK]) / DAY_US
+    counts = [
+        (label_AK * np.exp2(-age_AK / half_life)).sum(1)
+        for label_AK in (labels.legitimate_AK, labels.fraud_AK)
+        for half_life in HALF_LIVES_DAYS
+    ]
+    frauds_A, total_A = labels.fraud_AK.sum(1), (labels.legitimate_AK | labels.fraud_AK).sum(1)
+    share_A = np.where(total_A > 0, frauds_A / np.maximum(total_A, 1), np.nan)
+    return np.stack([*np.log1p(counts), share_A], axis=1).astype(np.float32)
+
+
+def _surprise(own_PO: Features, labels: Labels) -> Features:
+    """z-scores of the own quantities against the legitimate labels and the population: [A, O]."""
+    own_AKO, is_usual_AK1 = own_PO[labels.at_AK], labels.legitimate_AK[:, :, None]
+    weight_A1 = labels.legitimate_AK.sum(1, keepdims=True) + PRIOR_LABELS
+    mean_AO = (own_AKO * is_usual_AK1).sum(1) / weight_A1
+    squares_AKO = np.square(own_AKO - mean_AO[:, None]) * is_usual_AK1
+    spread_AO = np.sqrt((squares_AKO.sum(1) + PRIOR_LABELS) / weight_A1)
+    surprise_AO: Features = (own_PO[labels.asked_A] - mean_AO) / spread_AO
+    return surprise_AO

@@ -1,0 +1,172 @@
+"""What every rival shares: the same samples, the same effort of tuning, on held-out accounts.
+
+Axes: N rows of the file, A asked rows, D days of accounts, F features, E columns.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from app.adaptation import SUPPORT_LIMIT, Learner
+from app.features import Features, Kind
+from app.states import Floats
+from app.training.episodes import Rows
+from app.training.train import Split
+from app.transactions import DAY_US
+
+TRIALS = 8
+# All frauds, and about so many legitimate rows, which stand for all of them by their weights.
+TRAINED_LEGITIMATE = 40_000
+HELD_OUT_LEGITIMATE = 15_000
+KNOWN_CODES = 32
+# Further out a scaled quantity says nothing more, and could only outweigh the others.
+CLIP = 8.0
+
+Setting = TypeVar("Setting")
+Inputs = TypeVar("Inputs")
+Score = Callable[[Inputs], Floats]
+
+
+class Sample(NamedTuple):
+    """A rows, ascending, and for how many rows each of them stands."""
+
+    rows: NDArray[np.intp]
+    is_fraud_A: NDArray[np.bool_]
+    weight_A: Floats
+
+
+class Lesson(NamedTuple):
+    """What a rival learns from: rows as they were known when training ended."""
+
+    rows: Rows
+    train: Sample
+    held_out: Sample
+    end_us: int
+    learner: Learner
+    seed: int
+
+
+class Tuned(ABC, Generic[Setting, Inputs]):
+    """A rival that is built once for each of its TRIALS settings and kept where it did best.
+
+    `library` is the module it cannot do without, beside those of every training.
+    """
+
+    name: str
+    title: str
+    reads_labels: bool
+    library: str | None = None
+    settings: Sequence[Setting]
+    held_out_legitimate = HELD_OUT_LEGITIMATE
+
+    def fit(self, rows: Rows, split: Split, learner: Learner, seed: int) -> None:
+        """Learn from the split's training accounts; tune on those held out."""
+        train = sampled(rows, split.train, TRAINED_LEGITIMATE, seed)
+        held_out = sampled(rows, split.held_out, self.held_out_legitimate, seed)
+        lesson = Lesson(rows, train, held_out, split.end_us, learner, seed)
+        self.prepare(lesson)
+        inputs = self.inputs(rows, held_out.rows, SUPPORT_LIMIT)
+        self.setting, self._score = tuned(
+            self.settings,
+            lambda setting: self.build(setting, lesson, inputs),
+            lambda score: weighted_precision(held_out, score(inputs)),
+        )
+
+    def scores(self, rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Floats:
+        """How suspicious the asked rows (ascending) are, as they would be served: [A]."""
+        if not len(asked):
+            return np.zeros(0)
+        return self._score(self.inputs(rows, asked, limit))
+
+    @abstractmethod
+    def prepare(self, lesson: Lesson) -> None:
+        """What all settings share."""
+
+    @abstractmethod
+    def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Inputs:
+        """What every setting reads of the asked rows and their accounts' labels."""
+
+    @abstractmethod
+    def build(self, setting: Setting, lesson: Lesson, held_out: Inputs) -> Score[Inputs]:
+        """The rival in one setting; the inputs held out are for those that stop early."""
+
+
+def tuned(
+    settings: Sequence[Setting],
+    build: Callable[[Setting], Score[Inputs]],
+    quality: Callable[[Score[Inputs]], float],
+) -> tuple[Setting, Score[Inputs]]:
+    """The setting of the highest quality, the first of equals, and what was built from it.
+
+    A quality that could not be measured (NaN) is the lowest.
+    """
+    built = [build(setting) for setting in settings]
+    best = int(np.argmax(np.nan_to_num([quality(score) for score in built], nan=-np.inf)))
+    return settings[best], built[best]
+
+
+def sampled(rows: Rows, asked: NDArray[np.intp], legitimate: int, seed: int) -> Sample:
+    """All days of accounts with a fraud, and of the others about so many legitimate rows.
+
+    Whole days are drawn, so that what is known of a row's account is what it was served with.
+    """
+    is_fraud_A = rows.is_fraud_N[asked] == 1
+    share = min(1.0, legitimate / max(int((~is_fraud_A).sum()), 1))
+    day_A = rows.time_us_N[asked] // DAY_US
+    changes = (np.diff(rows.account_N[asked]) != 0) | (np.diff(day_A) != 0)
+    place_A = np.concatenate([[0], np.cumsum(changes)])
+    drawn_D = np.random.default_rng(seed).random(place_A[-1] + 1) < share
+    weight_D = np.where(np.bincount(place_A, is_fraud_A) > 0, 1.0, drawn_D / share)
+    weight_A = weight_D[place_A]
+    kept_A = weight_A > 0
+    return Sample(asked[kept_A], is_fraud_A[kept_A], weight_A[kept_A])
+
+
+def weighted_precision(sample: Sample, score_A: Floats) -> float:
+    """Average precision where each row counts as many; NaN where there is no fraud to find."""
+    _, is_fraud_A, weight_A = sample
+    if not is_fraud_A.any():
+        return float("nan")
+    return float(average_precision_score(is_fraud_A, score_A, sample_weight=weight_A))
+
+
+class Population:
+    """The scales and the frequent codes of training rows: features to columns of like size.
+
+    `own_O` are the columns of the transaction's own quantities; `is_own_E` adds its codes.
+    """
+
+    def __init__(self, rows: Rows, sample: Sample) -> None:
+        kinds: Sequence[Kind] = rows.kinds
+        features_AF = rows.features_NF[sample.rows]
+        self._quantities = [f for f, kind in enumerate(kinds) if kind != "code"]
+        quantity_AZ = features_AF[:, self._quantities].astype(np.float64)
+        self._mean_Z = np.average(quantity_AZ, axis=0, weights=sample.weight_A)
+        square_Z = np.average((quantity_AZ - self._mean_Z) ** 2, axis=0, weights=sample.weight_A)
+        self._spread_Z = np.maximum(np.sqrt(square_Z), 1e-3)
+        self._known = [
+            (f, _frequent(features_AF[:, f])) for f, kind in enumerate(kinds) if kind == "code"
+        ]
+        is_own = [kinds[f] == "own" for f in self._quantities]
+        self.own_O = np.flatnonzero(is_own)
+        codes = sum(len(known) for _, known in self._known)
+        self.is_own_E = np.array(is_own + [True] * codes)
+
+    def encode(self, features_AF: Features) -> Features:
+        """The quantities in units of their spread, then a flag for every frequent code: [A, E].
+
+        Rows of another frequent code are as far apart as those a spread apart.
+        """
+        scaled_AZ = (features_AF[:, self._quantities] - self._mean_Z) / self._spread_Z
+        flags = [features_AF[:, [f]] == known for f, known in self._known]
+        columns = [scaled_AZ.clip(-CLIP, CLIP), *(flag * np.sqrt(0.5) for flag in flags)]
+        return np.concatenate(columns, axis=1).astype(np.float32)
+
+
+def _frequent(code_A: Features) -> Features:
+    values, counts = np.unique(code_A, return_counts=True)
+    return values[np.argsort(-counts, kind="stable")[:KNOWN_CODES]]

@@ -1,0 +1,68 @@
+"""What is asked of every method alike: calibration on held-out accounts, and what it costs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.checkpoint import Checkpoint
+from app.scoring import Scorer
+from app.training.cost import copy_bytes, costs
+from app.training.dataset import UNLABELLED
+from app.training.episodes import Rows, served
+from app.training.evaluate import calibrate
+from app.training.methods import Methods, described
+from app.training.run import Source
+from app.training.train import Split, Trainer
+from tests.training.contenders import Amounts, contenders
+from tests.training.files import TINY
+
+
+def fitted(source: Source, rows: Rows) -> tuple[Methods, Split]:
+    asked_N = rows.is_fraud_N != UNLABELLED
+    split = Split.of(rows, asked_N, int(rows.time_us_N.max()) + 1, seed=0)
+    # Not a step trained, but ready to score.
+    learner = Trainer(rows, split, TINY, torch.device("cpu")).learner
+    methods = Methods(source.dataset, learner, contenders())
+    methods.fit(rows, split, seed=0, tell=lambda _: None)
+    return methods, split
+
+
+def test_every_method_is_calibrated_by_platt_scaling_on_the_held_out_accounts(
+    source: Source, rows: Rows
+) -> None:
+    methods, split = fitted(source, rows)
+    assert set(methods.calibrations) == {"adapted", "base", "amounts", "labels"}
+    is_fraud_A = rows.is_fraud_N[split.held_out] == 1
+    score_A = Amounts().scores(rows, split.held_out)
+    assert methods.calibrations["amounts"] == calibrate(is_fraud_A, score_A)
+    assert methods.calibrations["amounts"].slope != 1
+    tested = methods.test(rows, split.held_out)
+    mean = tested.probability_A("amounts").mean()
+    assert mean == pytest.approx(is_fraud_A.mean(), rel=1e-3)
+
+
+def test_a_cost_is_by_account_and_day(source: Source, rows: Rows) -> None:
+    _, split = fitted(source, rows)
+    asked = split.held_out
+    episodes = len(list(served(rows, asked)))
+    assert 0 < episodes < len(asked)
+    found = costs({"one": 3.0}, {}, rows, asked)["one"]
+    assert found["milliseconds_an_account"] == pytest.approx(3000 / episodes)
+    assert np.isnan(found["bytes_an_account"])
+    nothing = costs({"one": 3.0}, {"one": 7}, rows, asked[:0])["one"]
+    assert np.isnan(nothing["milliseconds_an_account"])
+    assert nothing["bytes_an_account"] == 7
+
+
+def test_a_copys_bytes_are_those_that_the_service_counts(checkpoint: Path) -> None:
+    model = Checkpoint.load(checkpoint)
+    assert copy_bytes(model.learner) == Scorer(model, "cpu", bank_bytes=0).copy_bytes
+
+
+def test_methods_are_described_in_the_order_of_the_tables() -> None:
+    found = described(contenders())
+    assert list(found) == ["adapted", "base", "amounts", "labels"]
+    assert [one["reads_labels"] for one in found.values()] == [True, False, False, True]
+    assert found["amounts"]["title"] == "amounts <alone>"

@@ -1,0 +1,398 @@
+"""Rivals: each finds what there is to find, and none sees a label before it is known."""
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.adaptation import SUPPORT_LIMIT, Learner
+from app.training import rivals as package
+from app.training.dataset import UNLABELLED
+from app.training.episodes import SUPPORT_SIZES, Rows, served
+from app.training.evaluate import average_precision
+from app.training.rivals import RIVALS, Rival, boosting, rivals, tuning
+from app.training.rivals.robust_z import DEVIATIONS, _robust
+from app.training.rivals.supports import Labels, distances, summary
+from app.training.rivals.tabular import Deviation, DevNet
+from app.training.rivals.tuning import (
+    CLIP,
+    TRIALS,
+    Population,
+    Sample,
+    Tuned,
+    sampled,
+    tuned,
+    weighted_precision,
+)
+from app.training.train import Options, Split, Trainer
+from app.transactions import DAY_US, HOUR_US
+
+NAMES = [rival.name for rival in RIVALS]
+READERS = [rival.name for rival in RIVALS if rival.reads_labels]
+# It learns what becomes known of every account while it is tested.
+ONLINE = "river_online"
+SETTINGS = {rival.name: rival.settings for rival in RIVALS}
+DAYS, TRAINED_DAYS, DELAY_DAYS = 60, 40, 3
+ACCOUNTS, A_DAY = 120, 0.5
+
+
+def made_rows(seed: int = 0) -> Rows:
+    """Accounts of usual amounts of their own; a few are robbed again and again, of larger ones.
+
+    So a row alone says something of fraud, and so do the labels of its account.
+    """
+    rng = np.random.default_rng(seed)
+    count_G = rng.poisson(DAYS * A_DAY, ACCOUNTS) + 2
+    account_N = np.repeat(np.arange(ACCOUNTS), count_G)
+    rows = len(account_N)
+    day_N = rng.uniform(0, DAYS, rows)
+    order_N = np.lexsort((day_N, account_N))
+    day_N = day_N[order_N]
+    robbed_G = rng.random(ACCOUNTS) < 0.2
+    is_fraud_N = rng.random(rows) < np.where(robbed_G[account_N], 0.3, 0.02)
+    usual_G, likes_G = rng.normal(0, 1, ACCOUNTS), rng.integers(1, 4, ACCOUNTS)
+    amount_N = usual_G[account_N] + rng.normal(0, 0.5, rows) + 1.5 * is_fraud_N
+    code_N = np.where(is_fraud_N, rng.integers(1, 4, rows), likes_G[account_N])
+    history_N = rng.normal(0, 1, rows) + 2.0 * is_fraud_N
+    features = [amount_N, rng.normal(0, 1, rows), rng.random(rows) < 0.3, code_N, history_N]
+    time_us_N = np.rint(day_N * DAY_US).astype(np.int64)
+    return Rows(
+        ("own", "own", "own", "code", "history"),
+        np.arange(rows),
+        np.stack(features, axis=1).astype(np.float32),
+        account_N,
+        time_us_N,
+        is_fraud_N.astype(np.int8),
+        time_us_N + DELAY_DAYS * DAY_US,
+    )
+
+
+ROWS = made_rows()
+END_US = TRAINED_DAYS * DAY_US
+KNOWN = ROWS.known_by(END_US)
+SPLIT = Split.of(KNOWN, (ROWS.time_us_N < END_US) & (ROWS.account_N % 4 != 0), END_US, seed=0)
+ASKED = np.flatnonzero(ROWS.time_us_N >= END_US)
+
+
+@pytest.fixture(scope="module")
+def learner() -> Learner:
+    options = Options(global_steps=60, meta_steps=5, episodes=32, check_every=60)
+    trainer = Trainer(KNOWN, SPLIT, options, torch.device("cpu"))
+    trainer.run(lambda status: True)
+    return trainer.learner
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_trials() -> Iterator[None]:
+    """Two settings each, and little of what takes long."""
+    with pytest.MonkeyPatch.context() as patch:
+        for rival in RIVALS:
+            patch.setattr(rival, "settings", SETTINGS[rival.name][1:3])
+        patch.setattr(DevNet, "settings", (Deviation(2, 60, 0.5), Deviation(1, 60, 0.5)))
+        patch.setattr(boosting, "TREES_AT_MOST", 40)
+        yield
+
+
+def fit(name: str, learner: Learner, seed: int = 0) -> Rival:
+    (rival,) = rivals([name])
+    rival.fit(KNOWN, SPLIT, learner, seed)
+    return rival
+
+
+@pytest.fixture(scope="module")
+def fitted(learner: Learner) -> dict[str, Rival]:
+    return {name: fit(name, learner) for name in NAMES}
+
+
+def flipped(rows: Rows, chosen: np.ndarray) -> Rows:
+    """The same rows with the chosen labels turned round."""
+    is_fraud_N = rows.is_fraud_N.copy()
+    is_fraud_N[chosen] = 1 - is_fraud_N[chosen]
+    return replace(rows, is_fraud_N=is_fraud_N)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rival_finds_frauds_of_accounts_it_has_not_trained_on(
+    fitted: dict[str, Rival], name: str
+) -> None:
+    unseen = ASKED[ROWS.account_N[ASKED] % 4 == 0]
+    is_fraud_A = ROWS.is_fraud_N[unseen] == 1
+    score_A = fitted[name].scores(ROWS, unseen)
+    assert score_A.dtype == np.float64
+    assert score_A.shape == unseen.shape
+    assert np.isfinite(score_A).all()
+    assert average_precision(is_fraud_A, score_A) > 3 * is_fraud_A.mean()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rival_scores_the_same_again_after_the_same_seed(
+    fitted: dict[str, Rival], learner: Learner, name: str
+) -> None:
+    first = fitted[name].scores(ROWS, ASKED)
+    np.testing.assert_array_equal(fitted[name].scores(ROWS, ASKED), first)
+    np.testing.assert_array_equal(fit(name, learner).scores(ROWS, ASKED), first)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_rival_sees_a_label_before_it_is_known(fitted: dict[str, Rival], name: str) -> None:
+    now_us = END_US + 10 * DAY_US + 7 * HOUR_US
+    later = flipped(ROWS, np.flatnonzero(ROWS.known_at_us_N > now_us))
+    by_now_A = ROWS.time_us_N[ASKED] <= now_us
+    before, after = (fitted[name].scores(rows, ASKED) for rows in (ROWS, later))
+    np.testing.assert_array_equal(after[by_now_A], before[by_now_A])
+    if name in (*READERS, ONLINE):
+        assert (after != before).any()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_known_labels_change_the_scores_of_their_account_alone(
+    fitted: dict[str, Rival], name: str
+) -> None:
+    rival = fitted[name]
+    is_honest_G = np.bincount(ROWS.account_N, ROWS.is_fraud_N) == 0
+    of_it_N = ROWS.account_N == np.flatnonzero(is_honest_G)[0]
+    newest = np.flatnonzero(of_it_N & (ROWS.known_at_us_N <= END_US))[-3:]
+    of_it_A = of_it_N[ASKED]
+    before, after = rival.scores(ROWS, ASKED), rival.scores(flipped(ROWS, newest), ASKED)
+    assert (after[of_it_A] != before[of_it_A]).any()
+    np.testing.assert_array_equal(after[~of_it_A], before[~of_it_A])
+    # Frauds where there was none: suspicion, but for those that look at legitimate labels alone.
+    if name != "robust_z":
+        assert after[of_it_A].mean() > before[of_it_A].mean()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_rivals_that_say_so_heed_how_many_labels_are_shown(
+    fitted: dict[str, Rival], name: str
+) -> None:
+    rival = fitted[name]
+    none, few, all_of_them = (rival.scores(ROWS, ASKED, limit) for limit in (0, 3, SUPPORT_LIMIT))
+    assert (none != few).any() == (few != all_of_them).any() == rival.reads_labels
+    assert np.isfinite(none).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_asked_is_nothing_scored(fitted: dict[str, Rival], name: str) -> None:
+    assert fitted[name].scores(ROWS, np.zeros(0, np.intp)).shape == (0,)
+
+
+@pytest.mark.parametrize("name", ["fine_tuned", "nearest_neighbours", "prototypes"])
+def test_without_labels_the_networks_rivals_answer_as_its_base(
+    fitted: dict[str, Rival], learner: Learner, name: str
+) -> None:
+    features_1AF = torch.from_numpy(ROWS.features_NF[ASKED])[None]
+    day_1A = torch.from_numpy(ROWS.time_us_N[ASKED] / DAY_US)[None]
+    with torch.inference_mode():
+        base_A = learner.base_logits(learner.network.encode(features_1AF, day_1A))[0].numpy()
+    np.testing.assert_allclose(fitted[name].scores(ROWS, ASKED, limit=0), base_A, atol=1e-5)
+
+
+def test_a_rival_that_learns_online_goes_on_from_where_its_training_ended(
+    fitted: dict[str, Rival],
+) -> None:
+    rival = fitted[ONLINE]
+    now_us = END_US + 5 * DAY_US
+    unknown = replace(
+        ROWS,
+        is_fraud_N=np.where(
+            (ROWS.known_at_us_N > END_US) & (ROWS.known_at_us_N < now_us),
+            np.int8(UNLABELLED),
+            ROWS.is_fraud_N,
+        ),
+    )
+    learning, resting = rival.scores(ROWS, ASKED), rival.scores(unknown, ASKED)
+    first_hour_A = ROWS.time_us_N[ASKED] < END_US + HOUR_US
+    np.testing.assert_array_equal(learning[first_hour_A], resting[first_hour_A])
+    later_A = ROWS.time_us_N[ASKED] >= now_us
+    assert (learning[later_A] != resting[later_A]).all()
+
+
+def test_every_rival_is_tuned_by_the_same_number_of_trials() -> None:
+    assert {len(set(settings)) for settings in SETTINGS.values()} == {TRIALS}
+
+
+def test_tuning_keeps_the_best_of_the_trials_and_the_first_of_equals() -> None:
+    quality = {1: 0.2, 2: 0.7, 3: float("nan"), 4: 0.7}
+    setting, score = tuned(
+        (1, 2, 3, 4),
+        lambda setting: lambda inputs: np.array([float(setting)]),
+        lambda score: quality[int(score(None)[0])],
+    )
+    assert setting == 2
+    assert score(None) == [2.0]
+    unmeasured, _ = tuned((1, 2), lambda _: lambda _: np.zeros(1), lambda _: float("nan"))
+    assert unmeasured == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rival_is_kept_in_the_setting_that_does_best_on_held_out_accounts(
+    learner: Learner, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two settings the second, when the figure of held-out accounts says so."""
+    asked: list[Sample] = []
+
+    def second(sample: Sample, score_A: np.ndarray) -> float:
+        assert len(score_A) == len(sample.rows)
+        asked.append(sample)
+        return float(len(asked) == 2)
+
+    monkeypatch.setattr(tuning, "weighted_precision", second)
+    rival = fit(name, learner)
+    assert isinstance(rival, Tuned)
+    assert rival.setting == rival.settings[1]
+    assert len(asked) == 2
+    assert np.isin(asked[0].rows, SPLIT.held_out).all()
+
+
+def test_all_rivals_are_listed_once_and_in_the_order_asked_for() -> None:
+    assert [rival.name for rival in rivals()] == NAMES
+    assert len({rival.title for rival in rivals()}) == len(NAMES)
+    assert [rival.name for rival in rivals(["xgboost", "fine_tuned"])] == ["xgboost", "fine_tuned"]
+    assert rivals([]) == []
+
+
+def test_an_unknown_rival_is_refused_by_the_names_there_are() -> None:
+    with pytest.raises(ValueError, match=r"no rival 'xgbost'; there are .*xgboost"):
+        rivals(["robust_z", "xgbost"])
+
+
+def test_without_a_library_its_rivals_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(library: str) -> object | None:
+        return None if library == "xgboost" else importlib.util.find_spec(library)
+
+    monkeypatch.setattr(package, "find_spec", found)
+    missing = {"xgboost", "xgboost_support"}
+    assert [rival.name for rival in rivals()] == [name for name in NAMES if name not in missing]
+    with pytest.raises(ValueError, match="xgboost_support needs xgboost"):
+        rivals(["xgboost_support"])
+
+
+def test_no_library_of_a_rival_is_imported_before_it_learns() -> None:
+    folder = Path(package.__file__).parent
+    libraries = {rival.library for rival in RIVALS if rival.library}
+    assert libraries == {"pyod", "river", "xgboost"}
+    for path in folder.glob("*.py"):
+        at_once = ast.parse(path.read_text()).body
+        plain = [
+            alias.name for node in at_once if isinstance(node, ast.Import) for alias in node.names
+        ]
+        parts = [node.module or "" for node in at_once if isinstance(node, ast.ImportFrom)]
+        assert not {name.split(".")[0] for name in (*plain, *parts)} & libraries
+
+
+def test_a_sample_has_every_fraud_whole_days_and_weights_for_what_is_left_out() -> None:
+    sample = sampled(ROWS, SPLIT.train, 600, seed=0)
+    is_fraud_A = ROWS.is_fraud_N[SPLIT.train] == 1
+    np.testing.assert_array_equal(sample.rows[sample.is_fraud_A], SPLIT.train[is_fraud_A])
+    assert (np.diff(sample.rows) > 0).all()
+    assert 400 < (~sample.is_fraud_A).sum() < 900
+    assert sample.weight_A.sum() == pytest.approx(len(SPLIT.train), rel=0.1)
+    left_out = np.setdiff1d(SPLIT.train, sample.rows)
+    assert not set(days_of(left_out)) & set(days_of(sample.rows))
+    whole = sampled(ROWS, SPLIT.train, len(SPLIT.train), seed=0)
+    np.testing.assert_array_equal(whole.rows, SPLIT.train)
+    assert (whole.weight_A == 1).all()
+
+
+def days_of(asked: np.ndarray) -> list[tuple[int, int]]:
+    days = ROWS.time_us_N[asked] // DAY_US
+    return list(zip(ROWS.account_N[asked].tolist(), days.tolist(), strict=True))
+
+
+def test_average_precision_counts_a_row_as_often_as_it_weighs() -> None:
+    is_fraud_A, score_A = np.array([True, False, True, False]), np.array([3.0, 2.0, 1.0, 0.0])
+    sample = Sample(np.arange(4), is_fraud_A, np.array([1.0, 2.0, 1.0, 5.0]))
+    assert weighted_precision(sample, score_A) == pytest.approx((1 + 2 / 4) / 2)
+    assert np.isnan(weighted_precision(sample._replace(is_fraud_A=np.zeros(4, bool)), score_A))
+
+
+def test_labels_are_those_that_were_served() -> None:
+    labels = Labels.of(ROWS, ASKED, 5)
+    np.testing.assert_array_equal(labels.row_P[labels.asked_A], ASKED)
+    chunks = list(labels.chunks())
+    assert sum(len(some.asked_A) for some in chunks) == len(ASKED)
+    position = 0
+    for support, query in served(ROWS, ASKED, 5):
+        for _ in query:
+            for is_fraud, label_K in ((0, labels.legitimate_AK), (1, labels.fraud_AK)):
+                rows = labels.row_P[labels.at_AK[position][label_K[position]]]
+                np.testing.assert_array_equal(rows, support[ROWS.is_fraud_N[support] == is_fraud])
+            position += 1
+
+
+def test_labels_to_train_on_are_few_and_many() -> None:
+    labels = Labels.of(ROWS, SPLIT.train, SUPPORT_LIMIT, np.random.default_rng(0))
+    shown_A = (labels.legitimate_AK | labels.fraud_AK).sum(1)
+    known = Labels.of(ROWS, SPLIT.train, SUPPORT_LIMIT)
+    most_A = (known.legitimate_AK | known.fraud_AK).sum(1)
+    assert (shown_A <= most_A).all()
+    assert set(shown_A[most_A >= 16]) >= set(SUPPORT_SIZES[:-1])
+    # The place of a single label is a fraud's, as when labels are served.
+    alone_A = (shown_A == 1) & (most_A > 1) & known.fraud_AK.any(1)
+    assert alone_A.any()
+    assert labels.fraud_AK[alone_A].any(1).all()
+
+
+@pytest.fixture(scope="module")
+def population() -> Population:
+    return Population(ROWS, sampled(ROWS, SPLIT.train, 10_000, seed=0))
+
+
+def test_columns_are_in_units_of_the_populations_spread(population: Population) -> None:
+    column_AE = population.encode(ROWS.features_NF[SPLIT.train])
+    quantities = column_AE[:, :4]
+    np.testing.assert_allclose(quantities.mean(0), 0, atol=0.05)
+    np.testing.assert_allclose(quantities.std(0), 1, atol=0.05)
+    np.testing.assert_array_equal(population.own_O, [0, 1, 2])
+    np.testing.assert_array_equal(population.is_own_E, [True] * 3 + [False] + [True] * 3)
+    extreme = population.encode(np.float32([[1e9, -1e9, 0, 1, 0]]))
+    np.testing.assert_array_equal(extreme[0, :2], [CLIP, -CLIP])
+
+
+def test_another_code_is_as_far_as_a_spread(population: Population) -> None:
+    one, other, unknown = population.encode(np.float32([[0, 0, 0, k, 0] for k in (1, 2, 77)]))
+    assert np.square(one - other).sum() == pytest.approx(1)
+    assert np.square(one - unknown).sum() == pytest.approx(0.5)
+
+
+def test_distances_are_mean_squares_to_each_labelled_row() -> None:
+    rng = np.random.default_rng(0)
+    labels = Labels.of(ROWS, ASKED, 5)
+    column_PE = rng.normal(size=(len(labels.row_P), 3)).astype(np.float32)
+    square_AK = distances(column_PE, labels)
+    a, k = len(ASKED) - 1, 4
+    gap_E = column_PE[labels.asked_A[a]] - column_PE[labels.at_AK[a, k]]
+    assert square_AK.shape == (len(ASKED), 5)
+    assert square_AK[a, k] == pytest.approx(np.square(gap_E).mean())
+
+
+def test_a_summary_counts_labels_and_knows_no_distance_without_them(
+    population: Population,
+) -> None:
+    none = summary(population, ROWS, Labels.of(ROWS, ASKED, 0))
+    counts_AJ, share_A, nearest_A4, z_AO = np.split(none, [6, 7, 11], axis=1)
+    assert (counts_AJ == 0).all()
+    assert np.isnan(share_A).all()
+    assert np.isnan(nearest_A4).all()
+    assert np.isfinite(z_AO).all()
+    labels = Labels.of(ROWS, ASKED, SUPPORT_LIMIT)
+    some = summary(population, ROWS, labels)
+    legitimate_A, frauds_A = labels.legitimate_AK.sum(1), labels.fraud_AK.sum(1)
+    np.testing.assert_allclose(np.expm1(some[:, 0]), legitimate_A, rtol=1e-5)
+    np.testing.assert_allclose(np.expm1(some[:, 3]), frauds_A, rtol=1e-5, atol=1e-6)
+    assert (np.diff(some[:, 0:3]) <= 0).all()
+    assert (np.isnan(some[:, 8]) == (frauds_A == 0)).all()
+    assert (np.isnan(some[:, 7]) == (legitimate_A == 0)).all()
+
+
+def test_medians_and_deviations_are_of_the_labels_alone() -> None:
+    own_AKO = np.float32([[[1], [9], [2], [6], [100]], [[5], [7], [9], [0], [0]], [[1]] * 5])
+    is_label_AK = np.array([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [0] * 5], bool)
+    median_AO, spread_AO = _robust(own_AKO, is_label_AK)
+    np.testing.assert_allclose(median_AO[:, 0], [4, 7, 0])
+    np.testing.assert_allclose(spread_AO[:, 0], DEVIATIONS * np.array([2.5, 2, 0]))
