@@ -358,6 +358,30 @@ def test_rows_encoded_already_are_not_read_again(learner: Learner, supports: lis
     assert torch.equal(one.weight_B, other.weight_B)
 
 
+def test_what_is_kept_of_copies_is_all_that_serving_them_needs(
+    learner: Learner, supports: list[Support], queries: QueryRows
+) -> None:
+    """The layers that all accounts share are not among it."""
+    learner.gate.set(1.0, 0.5)
+    copies = learner.learn(padded(supports))
+    kept = learner.kept(copies)
+    assert all(len(part) == len(supports) for part in kept)
+    assert len(kept) == len(copies.context) + len(learner.adapted_layers) + 1
+    rows = learner.network.encode(*queries[:2])
+    one_BQ, other_BQ = (
+        learner.served_logits(rows, each) for each in (copies, learner.restored(kept))
+    )
+    assert torch.equal(one_BQ, other_BQ)
+
+
+def test_an_account_that_never_had_labels_is_served_the_base(
+    learner: Learner, queries: QueryRows
+) -> None:
+    rows = learner.network.encode(queries[0][:1], queries[1][:1])
+    served_1Q = learner.served_logits(rows, learner.unadapted())
+    assert torch.equal(served_1Q, learner.base_logits(rows))
+
+
 def test_a_batch_of_no_accounts_is_empty(learner: Learner) -> None:
     copies = learner.learn(padded([]))
     assert len(copies.head.out_bias_BM) == len(copies.weight_B) == 0
