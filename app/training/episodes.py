@@ -25,6 +25,8 @@ from app.transactions import DAY_US
 QUERY_LIMIT = 16
 # How many labels an episode of the training may see; what is served lies in between.
 SUPPORT_SIZES = (0, 1, 3, 5, 10, 16, SUPPORT_LIMIT)
+# The share of training's episodes that are chosen for having a fraud in the query.
+FRAUD_EPISODES = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,10 @@ class Episode(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B episodes as tensors; `query_weight_BQ` is 0.0 where a row is padding or unlabelled."""
+    """B episodes as tensors.
+
+    `query_weight_BQ` is what a row's loss weighs: 0.0 where it is padding or unlabelled.
+    """
 
     support: SupportBatch
     query_BQF: Tensor
@@ -135,24 +140,53 @@ def collate(rows: Rows, episodes: list[Episode]) -> Batch:
     )
 
 
-def sample(
-    rows: Rows, starts: NDArray[np.intp], end_us: int, size: int, rng: np.random.Generator
-) -> Batch:
-    """A batch of `size` random episodes for training.
+class Starts:
+    """Rows that an episode may begin at, and how episodes are drawn from them.
 
-    Each begins at one of `starts`, so a busy account has as many turns as transactions; its
-    queries are that row and the account's next ones before `end_us`; it sees a random number
-    of the labels that were known.
+    Drawn evenly, nearly every episode is without a fraud, and nothing but frauds tells a network
+    much: so FRAUD_EPISODES of them are drawn from those with a fraud in the query. An episode
+    weighs as much less as it is drawn more often, so what a batch loses is, on average, what
+    episodes at the natural rate lose (importance sampling), and no prior is left to correct.
     """
-    episodes = []
-    for start in rng.choice(starts, size):
-        stop = min(start + QUERY_LIMIT, len(rows.account_N))
-        following = np.arange(start, stop)
-        same = rows.account_N[following] == rows.account_N[start]
-        query = following[same & (rows.time_us_N[following] < end_us)]
-        limit = int(rng.choice(SUPPORT_SIZES))
-        episodes.append(Episode(rows.support_of(start, limit), query))
-    return collate(rows, episodes)
+
+    def __init__(self, rows: Rows, first: NDArray[np.intp], end_us: int) -> None:
+        self._rows, self._first = rows, first
+        # Rows are in the order of time within an account: the first too late ends a query.
+        too_late_N = rows.time_us_N >= end_us
+        ends_N = too_late_N | np.append(np.diff(rows.account_N) != 0, True)
+        before_end = np.flatnonzero(ends_N)
+        end = before_end[np.searchsorted(before_end, first)]
+        end = np.where(too_late_N[end], end, end + 1)
+        self._stop = np.minimum(first + QUERY_LIMIT, end)
+        frauds_N = np.append(0, np.cumsum(rows.is_fraud_N == 1))
+        self._has_fraud = frauds_N[self._stop] > frauds_N[first]
+        self._with_fraud = np.flatnonzero(self._has_fraud)
+
+    def draw(self, size: int, rng: np.random.Generator) -> Batch:
+        """A batch of `size` random episodes.
+
+        The queries of each are a row and the account's next ones; it sees a random number of the
+        labels that were known.
+        """
+        rare = round(FRAUD_EPISODES * size) if len(self._with_fraud) else 0
+        chosen = np.concatenate(
+            [
+                rng.integers(0, len(self._first), size - rare),
+                self._with_fraud[rng.integers(0, max(1, len(self._with_fraud)), rare)],
+            ]
+        )
+        limits = rng.choice(SUPPORT_SIZES, size)
+        starts, stops = self._first[chosen], self._stop[chosen]
+        episodes = [
+            Episode(self._rows.support_of(start, int(limit)), np.arange(start, stop))
+            for start, stop, limit in zip(starts, stops, limits, strict=True)
+        ]
+        batch = collate(self._rows, episodes)
+        more_often_B = 1 - rare / size + rare / size * self._has_fraud[chosen] * (
+            len(self._first) / max(1, len(self._with_fraud))
+        )
+        weight_B1 = torch.from_numpy((1 / more_often_B).astype(np.float32))[:, None]
+        return replace(batch, query_weight_BQ=batch.query_weight_BQ * weight_B1)
 
 
 def served(rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Iterator[Episode]:

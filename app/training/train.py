@@ -33,17 +33,17 @@ from app.adaptation import FIRST_STEP_SIZE, INNER_STEPS, Algorithm, Learner
 from app.network import Encoded
 from app.training import bins
 from app.training.dataset import UNLABELLED
-from app.training.episodes import Batch, Rows, sample
+from app.training.episodes import Batch, Rows, Starts
 
 GLOBAL, META, DONE = "global", "meta", "done"
 STAGES = (GLOBAL, META)
 
 # Adam's usual rates for the weights. Step sizes move in log space at a rate of their own: with
 # the weights' rate they stay where they start.
-LEARNING_RATES = {GLOBAL: 2e-3, META: 5e-4}
+LEARNING_RATES = {GLOBAL: 2e-3, META: 1e-4}
 STEP_SIZE_RATE = 0.05
 # The wide part learns faster: few transactions lie beyond the thresholds that it is there for.
-WIDE_RATE = 5.0
+WIDE_RATE = 2.0
 WEIGHT_DECAY = 1e-2
 CLIP_NORM = 1.0
 # What a learner takes before its step sizes are learned: as good as none.
@@ -56,14 +56,14 @@ WARM_STEPS = 50
 AVERAGED_OVER = 100
 BASE_WEIGHT = 0.5
 HELD_OUT_ACCOUNTS = 0.15
-VALIDATION_BATCHES = 12
+VALIDATION_BATCHES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """How long to train at most, and from which seed."""
 
-    global_steps: int = 2000
+    global_steps: int = 1500
     meta_steps: int = 400
     episodes: int = 128
     check_every: int = 100
@@ -118,7 +118,9 @@ class Trainer:
     """
 
     def __init__(self, rows: Rows, split: Split, options: Options, device: torch.device) -> None:
-        self._rows, self._split, self._options, self._device = rows, split, options, device
+        self._options, self._device = options, device
+        self._train = Starts(rows, split.train, split.end_us)
+        self._held_out = Starts(rows, split.held_out, split.end_us)
         torch.manual_seed(options.seed)
         self._working = Learner(rows.kinds, options.algorithm)
         is_fraud_N = rows.is_fraud_N[split.train] == 1
@@ -211,7 +213,7 @@ class Trainer:
 
     def _update(self) -> float:
         rng = np.random.default_rng([self._options.seed, STAGES.index(self.stage), self.step])
-        batch = self._sample(self._split.train, rng)
+        batch = self._draw(self._train, rng)
         loss = self._loss(self._working, batch, self._share_of_earlier_steps())
         if self.stage == META and self._options.algorithm == "reptile":
             loss = _distance(self._working, batch)
@@ -234,9 +236,8 @@ class Trainer:
         frozen = self.step < FROZEN_STEPS
         return 0.0 if frozen else LEARNING_RATES[META] * wave, STEP_SIZE_RATE * max(wave, 0.1)
 
-    def _sample(self, starts: NDArray[np.intp], rng: np.random.Generator) -> Batch:
-        batch = sample(self._rows, starts, self._split.end_us, self._options.episodes, rng)
-        return batch.to(self._device)
+    def _draw(self, starts: Starts, rng: np.random.Generator) -> Batch:
+        return starts.draw(self._options.episodes, rng).to(self._device)
 
     def _share_of_earlier_steps(self) -> float:
         return max(0.0, 1 - self.step / MULTI_STEPS) if self.stage == META else 0.0
@@ -268,7 +269,7 @@ class Trainer:
         """The loss on held-out accounts, always of the same episodes; keeps the best learner."""
         averaged = cast(Learner, self._averaged.module)
         rngs = (np.random.default_rng(batch) for batch in range(VALIDATION_BATCHES))
-        batches = (self._sample(self._split.held_out, rng) for rng in rngs)
+        batches = (self._draw(self._held_out, rng) for rng in rngs)
         loss = float(np.mean([float(self._loss(averaged, batch)) for batch in batches]))
         if loss < self.best_loss:
             self.best_loss, self.bad_checks = loss, 0
@@ -282,7 +283,7 @@ _NUMBERS = ("stage", "step", "best_loss", "bad_checks")
 
 
 def query_loss(logit_MBQ: Tensor, batch: Batch) -> Tensor:
-    """The mean cross-entropy over all labelled query rows of a batch, and over the members."""
+    """The weighted mean cross-entropy over the query rows of a batch, and over the members."""
     fraud_MBQ = batch.query_fraud_BQ.expand_as(logit_MBQ)
     loss_MBQ = binary_cross_entropy_with_logits(logit_MBQ, fraud_MBQ, reduction="none")
     loss_BQ = loss_MBQ.mean(0) * batch.query_weight_BQ

@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from app.adaptation import SUPPORT_LIMIT, select_support
 from app.training.dataset import NEVER_US, UNLABELLED
 from app.training.episodes import (
+    FRAUD_EPISODES,
     QUERY_LIMIT,
     SUPPORT_SIZES,
     Episode,
     Rows,
+    Starts,
     collate,
-    sample,
     served,
 )
 from app.training.run import Source
@@ -125,10 +127,11 @@ def numbered(rows: Rows) -> Rows:
 def test_sampled_episodes_keep_accounts_times_and_limits_apart(numbered: Rows) -> None:
     end_us = int(np.quantile(numbered.time_us_N, 0.9))
     starts = np.flatnonzero((numbered.is_fraud_N != UNLABELLED) & (numbered.time_us_N < end_us))
+    drawn = Starts(numbered, starts, end_us)
     rng = np.random.default_rng(0)
     sizes = set()
     for _ in range(20):
-        batch = sample(numbered, starts, end_us, 32, rng)
+        batch = drawn.draw(32, rng)
         assert len(batch) == 32
         assert batch.query_BQF.shape[1] <= QUERY_LIMIT
         assert batch.support.features_BKF.shape[1] <= SUPPORT_LIMIT
@@ -149,11 +152,44 @@ def test_sampled_episodes_keep_accounts_times_and_limits_apart(numbered: Rows) -
             np.testing.assert_array_equal(is_fraud, numbered.is_fraud_N[query] == 1)
             weight = batch.query_weight_BQ[b].numpy()
             np.testing.assert_array_equal(
-                weight[is_query_Q] == 1, numbered.is_fraud_N[query] != UNLABELLED
+                weight[is_query_Q] > 0, numbered.is_fraud_N[query] != UNLABELLED
             )
             assert not weight[~is_query_Q].any()
     # Few labels, many, and none at all are all trained on.
     assert {0, 1, 3, SUPPORT_LIMIT} <= sizes
+
+
+def test_episodes_with_a_fraud_are_drawn_more_often_and_weigh_as_much_less(rows: Rows) -> None:
+    end_us = int(rows.time_us_N.max()) + 1
+    first = np.flatnonzero(rows.is_fraud_N != UNLABELLED)
+    drawn, rng = Starts(rows, first, end_us), np.random.default_rng(1)
+    batches = [drawn.draw(64, rng) for _ in range(100)]
+    with_fraud = np.mean([(b.query_fraud_BQ.sum(1) > 0).double().mean() for b in batches])
+    assert with_fraud >= FRAUD_EPISODES
+
+    def queries(start: int) -> NDArray[np.int8]:
+        following = slice(start, start + QUERY_LIMIT)
+        label_Q = rows.is_fraud_N[following]
+        return label_Q[rows.account_N[following] == rows.account_N[start]]
+
+    natural = [queries(start) for start in first]
+    for label in (0, 1):
+        expected = np.mean([(label_Q == label).sum() for label_Q in natural])
+        found = np.mean(
+            [
+                float((b.query_weight_BQ * (b.query_fraud_BQ == label)).sum()) / len(b)
+                for b in batches
+            ]
+        )
+        assert found == pytest.approx(expected, rel=0.1)
+
+
+def test_where_nothing_is_fraud_episodes_are_drawn_evenly() -> None:
+    rows = rows_from([(0, hour, 0, 0) for hour in range(8)])
+    batch = Starts(rows, np.arange(8), 10 * HOUR_US).draw(16, np.random.default_rng(0))
+    weights = batch.query_weight_BQ[batch.query_day_BQ > 0]
+    assert set(weights.tolist()) <= {0.0, 1.0}
+    assert len(set(batch.query_BQF[:, 0, 0].tolist())) > 4
 
 
 def test_episodes_of_other_lengths_are_padded(numbered: Rows) -> None:
