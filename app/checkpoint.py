@@ -56,11 +56,33 @@ class Calibration(_Part):
         return probability_A
 
 
+class AlertBudget(_Part):
+    """The share of all transactions that may be held up, declined ones among them."""
+
+    reviewed: Probability
+    declined: Probability
+
+
+class Costs(_Part):
+    """What a review, a fraud that is let pass and a declined legitimate payment cost.
+
+    In one currency, each for a transaction on average.
+    """
+
+    review: Annotated[float, Field(gt=0)]
+    fraud: Annotated[float, Field(gt=0)]
+    wrong_decline: Annotated[float, Field(gt=0)]
+
+
 class Decisions(_Part):
-    """The probabilities from which a transaction is reviewed and from which it is declined."""
+    """The probabilities from which a transaction is reviewed and from which it is declined.
+
+    `stated` is what they follow; nothing was stated of a model that keeps to the usual budget.
+    """
 
     review: Probability
     decline: Probability
+    stated: AlertBudget | Costs | None = None
 
 
 class Data(_Part):

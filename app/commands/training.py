@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from pydantic import ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from app import __version__
 from app.adaptation import Algorithm
-from app.checkpoint import Checkpoint, choose_device
+from app.checkpoint import AlertBudget, Checkpoint, Costs, choose_device
 from app.commands.interruption import Interruption
 from app.commands.progress import TrainingProgress
 from app.commands.terminal import console
@@ -46,7 +47,17 @@ GlobalSteps = Annotated[
 MetaSteps = Annotated[
     int | None, typer.Option(min=1, help="At most so many steps in learning to adapt.")
 ]
-
+ReviewedShare = Annotated[
+    float | None, typer.Option(help="Alert budget: at most this share of transactions held up.")
+]
+DeclinedShare = Annotated[
+    float | None, typer.Option(help="Alert budget: at most this share of transactions declined.")
+]
+ReviewCost = Annotated[float | None, typer.Option(help="What a review costs.")]
+FraudCost = Annotated[float | None, typer.Option(help="What a fraud costs that is let pass.")]
+WrongDeclineCost = Annotated[
+    float | None, typer.Option(help="What it costs to decline a legitimate payment.")
+]
 WhichAlgorithm = Annotated[
     Algorithm, typer.Option("--algorithm", help="How an account's labels are learned.")
 ]
@@ -79,6 +90,11 @@ def train(
     global_steps: GlobalSteps = None,
     meta_steps: MetaSteps = None,
     algorithm: WhichAlgorithm = "anil",
+    reviewed_share: ReviewedShare = None,
+    declined_share: DeclinedShare = None,
+    review_cost: ReviewCost = None,
+    fraud_cost: FraudCost = None,
+    wrong_decline_cost: WrongDeclineCost = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the training in --out was stopped.")
     ] = False,
@@ -90,6 +106,9 @@ def train(
     chosen = DatasetSpec.load(spec)
     on = choose_device(device)
     options = _options(seed, algorithm, global_steps, meta_steps)
+    budget = {"reviewed": reviewed_share, "declined": declined_share}
+    costs = {"review": review_cost, "fraud": fraud_cost, "wrong_decline": wrong_decline_cost}
+    stated = _stated(budget, costs)
     source = Source.read(data, chosen)
     with Interruption() as interruption, TrainingProgress() as progress:
 
@@ -98,7 +117,7 @@ def train(
             progress.show("", status)
             return not interruption.is_wished
 
-        metadata = train_checkpoint(source, chosen, out, options, on, watch, resume)
+        metadata = train_checkpoint(source, chosen, out, options, on, watch, resume, stated)
     console.print(_summary(metadata, out))
     if (out / UNFINISHED).exists():
         console.print(
@@ -179,6 +198,26 @@ def backtest(
         backtest = Backtest(source.dataset, rows, chosen, options, on, watch, against, _say)
         metrics = backtest.run()
     _finish(backtest_report(metrics, _origin(context, data, source)), report)
+
+
+def _stated(
+    budget: dict[str, float | None], costs: dict[str, float | None]
+) -> AlertBudget | Costs | None:
+    """What was stated of the thresholds: a whole budget, all costs, or nothing."""
+    given = [set(part.values()) != {None} for part in (budget, costs)]
+    if all(given):
+        raise SetupError("thresholds follow an alert budget or costs, not both")
+    if not any(given):
+        return None
+    kind, values = (AlertBudget, budget) if given[0] else (Costs, costs)
+    try:
+        return kind.model_validate(values)
+    except ValidationError:
+        raise SetupError(
+            "an alert budget is --reviewed-share and --declined-share, each between 0 and 1"
+            if given[0]
+            else "costs are --review-cost, --fraud-cost and --wrong-decline-cost, each above 0"
+        ) from None
 
 
 def _rivals(asked: str) -> "list[Rival]":

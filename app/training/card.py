@@ -1,6 +1,6 @@
 """The model card (Mitchell et al., FAT* 2019) of a checkpoint: `models/NAME/README.md`."""
 
-from app.checkpoint import Metadata
+from app.checkpoint import AlertBudget, Costs, Metadata
 from app.training.markdown import code, escaped, table
 
 SIMULATED = "simulated"
@@ -115,9 +115,23 @@ def _thresholds(metadata: Metadata) -> str:
     ]
     return (
         "A transaction whose probability reaches a threshold is reviewed by a person, or "
-        "declined; below both it is approved. They follow the share of transactions to look at, "
-        "and no stated cost.\n\n"
+        f"declined; below both it is approved. {_basis(decisions.stated)}\n\n"
         + table(("outcome", "from probability", "reached by held-out transactions"), rows)
+    )
+
+
+def _basis(stated: AlertBudget | Costs | None) -> str:
+    if stated is None:
+        return "Nothing was stated of them, so they keep to the usual share of transactions."
+    if isinstance(stated, Costs):
+        return (
+            f"They make the least of stated costs: {stated.review:g} for a review, "
+            f"{stated.fraud:g} for a fraud let pass, {stated.wrong_decline:g} for a legitimate "
+            "payment declined."
+        )
+    return (
+        f"They keep to a stated budget: at most {stated.reviewed:.2%} of transactions are held "
+        f"up, at most {stated.declined:.2%} declined."
     )
 
 
@@ -138,6 +152,14 @@ def _reproduction(metadata: Metadata) -> str:
         for name in ("global_steps", "meta_steps")
         if name in metadata.options
     )
+    stated = metadata.decisions.stated
+    if isinstance(stated, AlertBudget):
+        options += f" --reviewed-share {stated.reviewed} --declined-share {stated.declined}"
+    elif stated:
+        options += (
+            f" --review-cost {stated.review} --fraud-cost {stated.fraud} "
+            f"--wrong-decline-cost {stated.wrong_decline}"
+        )
     command = (
         f"quickstudy train --data FILE --spec SPEC --out models/{metadata.name} "
         f"--seed {metadata.seed}{options}"

@@ -30,6 +30,10 @@ COST = (
 )
 BY_KIND = "Frauds of one kind against all legitimate transactions."
 BY_LABELS = "At most so many labels of an account are used."
+BY_WRONG_LABELS = (
+    "At random, so many of the labels that accounts learn from are the other way round; the same "
+    "accounts as by number of labels."
+)
 ON_TRAINING_DATA = (
     "The model was trained on this very file: these figures flatter it. A back-test does not."
 )
@@ -106,6 +110,13 @@ def evaluation_report(metrics: Metrics, origin: Origin, checkpoint: Checkpoint) 
         )
         for figure in (AVERAGE_PRECISION, RECALL)
     ]
+    wrong = of_groups(
+        "By share of wrong labels",
+        BY_WRONG_LABELS,
+        metrics["by_wrong_labels"],
+        titles,
+        AVERAGE_PRECISION,
+    )
     note = "Each scored with the labels its account had by then."
     whole = of_figures("All labelled transactions", note, metrics["all"], titles)
     return Report(
@@ -113,7 +124,7 @@ def evaluation_report(metrics: Metrics, origin: Origin, checkpoint: Checkpoint) 
         notes=(ON_TRAINING_DATA,) if metadata.data.sha256 == origin.data_sha256 else (),
         origin=origin,
         metrics={"model": {"name": metadata.name, "digest": checkpoint.digest}, **metrics},
-        sections=_told([whole, by_kind, *by_labels]),
+        sections=_told([whole, by_kind, *by_labels, wrong]),
         standings=(),
         remarks=(),
         tiles=(("All labelled transactions", metrics["all"]),),

@@ -182,9 +182,9 @@ class Starts:
             for start, stop, limit in zip(starts, stops, limits, strict=True)
         ]
         batch = collate(self._rows, episodes)
-        more_often_B = 1 - rare / size + rare / size * self._has_fraud[chosen] * (
-            len(self._first) / max(1, len(self._with_fraud))
-        )
+        share, has_fraud_B = rare / size, self._has_fraud[chosen]
+        of_rare = len(self._first) / max(1, len(self._with_fraud))
+        more_often_B = 1 - share + share * has_fraud_B * of_rare
         weight_B1 = torch.from_numpy((1 / more_often_B).astype(np.float32))[:, None]
         return replace(batch, query_weight_BQ=batch.query_weight_BQ * weight_B1)
 

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_curve
 
 from app.adaptation import SUPPORT_LIMIT, Learner, bounded, pad_supports
-from app.checkpoint import Calibration, Decisions
+from app.checkpoint import Calibration
 from app.network import Encoded
 from app.states import Floats, Ints
 from app.training.episodes import Rows, served
@@ -22,10 +22,6 @@ from app.transactions import DAY_US
 EPISODES_AT_ONCE = 512
 ROWS_AT_ONCE = 8192
 CARDS_A_DAY = 100
-# Until a cost is stated: the busiest one in a hundred is looked at, one in five hundred refused.
-REVIEWED_SHARE, DECLINED_SHARE = 0.01, 0.002
-# Where fraud is more common than the shares, nobody would approve what is more likely than not.
-SURELY_REVIEWED, SURELY_DECLINED = 0.5, 0.95
 LEAST_FRAUDS = 10
 # From following every copy all the way to following none; from heeding no evidence to all of it.
 TRUSTS = (6.0, 3.0, 2.0, 1.0, 0.0, -1.0, -2.0, -3.0, -6.0)
@@ -215,13 +211,6 @@ def calibrate(is_fraud_A: NDArray[np.bool_], logit_A: Floats) -> Calibration:
     if slope <= 0:
         return Calibration(slope=1.0, shift=0.0)
     return Calibration(slope=slope, shift=float(fitted.intercept_[0]))
-
-
-def thresholds(probability_A: Floats) -> Decisions:
-    """Review and decline the stated shares of transactions, and all that is surely fraud."""
-    review, decline = np.quantile(probability_A, [1 - REVIEWED_SHARE, 1 - DECLINED_SHARE])
-    review = float(np.clip(review, 1e-6, SURELY_REVIEWED))
-    return Decisions(review=review, decline=float(np.clip(decline, review + 1e-6, SURELY_DECLINED)))
 
 
 def _cross_entropy(is_fraud_A: NDArray[np.bool_], logit_A: Floats) -> Floats:

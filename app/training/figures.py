@@ -1,5 +1,7 @@
 """The figures of a checkpoint on a file, every transaction scored as it would have been served."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ from app.training.evaluate import predict
 from app.training.methods import described
 from app.training.results import LABEL_COUNTS, NETWORK, Metrics, Results, pooled_reliability
 
+WRONG_SHARES = (0.0, 0.1, 0.2, 0.5)
 # The curve of labels scores the same rows again for every number of labels.
 CURVE_ROWS = 50_000
 
@@ -19,15 +22,16 @@ def evaluation(checkpoint: Checkpoint, dataset: Dataset, rows: Rows) -> Metrics:
     """Ranking and calibration over all labelled rows, by method (`adapted`, `base`).
 
     For all of them, by kind of fraud (frauds of one kind against all legitimate rows) and, over
-    a sample of accounts, by the number of labels an account may have. Where an account has no
+    a sample of accounts, by the number of labels an account may have and by how many of them are
+    wrong. Where an account has no
     label, `adapted` is the base. Raises ValueError for a file without a label.
     """
     labelled = np.flatnonzero(rows.is_fraud_N != UNLABELLED)
     if not len(labelled):
         raise ValueError("the file has no labels to evaluate on")
 
-    def tested(asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Results:
-        predictions = predict(checkpoint.learner, rows, asked, limit)
+    def tested(asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT, shown: Rows = rows) -> Results:
+        predictions = predict(checkpoint.learner, shown, asked, limit)
         calibrations = dict.fromkeys(NETWORK, checkpoint.metadata.calibration)
         return Results.of(dataset, rows, predictions, calibrations)
 
@@ -38,8 +42,23 @@ def evaluation(checkpoint: Checkpoint, dataset: Dataset, rows: Rows) -> Metrics:
         "all": whole.figures(),
         "by_kind": {name: chosen.figures() for name, chosen in whole.kinds()},
         "by_labels": {str(limit): tested(sample, limit).figures() for limit in LABEL_COUNTS},
+        "by_wrong_labels": {
+            f"{share:.0%}": tested(sample, shown=_mislabelled(rows, share)).figures()
+            for share in WRONG_SHARES
+        },
         "reliability": pooled_reliability([whole]),
     }
+
+
+def _mislabelled(rows: Rows, share: float) -> Rows:
+    """The same rows with a random share of their labels the other way round.
+
+    Only what accounts learn from changes: features, among them what is known of merchants, do not.
+    """
+    is_wrong_N = np.random.default_rng(0).random(len(rows.is_fraud_N)) < share
+    is_wrong_N &= rows.is_fraud_N != UNLABELLED
+    is_fraud_N = np.where(is_wrong_N, 1 - rows.is_fraud_N, rows.is_fraud_N)
+    return replace(rows, is_fraud_N=is_fraud_N)
 
 
 def _sampled(rows: Rows, asked: NDArray[np.intp]) -> NDArray[np.intp]:

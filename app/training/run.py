@@ -15,17 +15,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 
 from app import __version__
-from app.checkpoint import Data, Metadata, replace_file, save_checkpoint
+from app.checkpoint import (
+    AlertBudget,
+    Costs,
+    Data,
+    Metadata,
+    replace_file,
+    save_checkpoint,
+)
 from app.features import FeatureSet
 from app.training.card import model_card
 from app.training.dataset import UNLABELLED, Dataset, read_transactions
+from app.training.decisions import thresholds
 from app.training.episodes import Rows
 from app.training.evaluate import (
     Predictions,
     average_precision,
     calibrate,
     fit_gate,
-    thresholds,
 )
 from app.training.train import Options, Split, Status, Trainer
 from app.transactions import SECOND_US, DatasetSpec
@@ -57,9 +64,11 @@ def train_checkpoint(
     device: torch.device,
     watch: Watch,
     resume: bool = False,
+    stated: AlertBudget | Costs | None = None,
 ) -> Metadata:
     """Train on all labelled transactions of a file and leave a checkpoint in `folder`.
 
+    The thresholds follow what is `stated` of them.
     When `watch` stops the training, the checkpoint holds the best learner so far and the folder
     also what `resume` goes on from. Raises ValueError where there is nothing to learn from or
     nothing (or something else) to resume.
@@ -87,7 +96,7 @@ def train_checkpoint(
         _keep(trainer, folder, identity)
     held_out = fit_gate(trainer.learner, rows, split.held_out)
     name = folder.resolve().name
-    metadata = _described(name, source, spec, features, rows, trainer, options, held_out)
+    metadata = _described(name, source, spec, features, rows, trainer, options, held_out, stated)
     learner = trainer.learner.cpu()
     save_checkpoint(folder, learner, metadata)
     (folder / "README.md").write_text(model_card(metadata))
@@ -127,11 +136,12 @@ def _described(
     trainer: Trainer,
     options: Options,
     held_out: Predictions,
+    stated: AlertBudget | Costs | None,
 ) -> Metadata:
     is_fraud_A = rows.is_fraud_N[held_out.rows] == 1
     calibration = calibrate(is_fraud_A, held_out.adapted_A)
     served_A = calibration.probabilities(held_out.adapted_A)
-    decisions = thresholds(served_A)
+    decisions = thresholds(served_A, stated)
     return Metadata(
         name=name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

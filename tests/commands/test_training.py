@@ -132,6 +132,39 @@ def test_without_labels_the_adapted_copy_is_the_base(evaluated: Path) -> None:
     assert by_labels["16"]["adapted"] != by_labels["16"]["base"]
 
 
+def test_wrong_labels_move_the_copies_and_not_the_base(evaluated: Path) -> None:
+    by_share = json.loads((evaluated / "metrics.json").read_text())["by_wrong_labels"]
+    assert list(by_share) == ["0%", "10%", "20%", "50%"]
+    right, wrong = by_share["0%"], by_share["50%"]
+    assert right["base"] == wrong["base"]
+    assert right["adapted"] != wrong["adapted"]
+
+
+def test_thresholds_follow_what_is_stated_of_them(folder: Path, data: Path) -> None:
+    few = ("--data", data, "--spec", "simulated", "--global-steps", "2", "--meta-steps", "1")
+    out = folder / "costs"
+    run("train", *few, "--out", out, *COSTS)
+    decisions = Checkpoint.load(out).metadata.decisions
+    assert decisions.review == pytest.approx(5 / 100)
+    assert decisions.decline == pytest.approx(1 - 5 / 20)
+    card = (out / "README.md").read_text()
+    assert "5 for a review" in card
+    assert "--review-cost 5.0 --fraud-cost 100.0 --wrong-decline-cost 20.0" in card
+    budget = ("--reviewed-share", "0.05", "--declined-share", "0.01")
+    run("train", *few, "--out", out, *budget)
+    metrics = Checkpoint.load(out).metadata.metrics
+    assert 0.03 <= metrics["reviewed_share"] <= 0.05
+    assert metrics["declined_share"] <= 0.01
+    assert "at most 5.00% of transactions are held up" in (out / "README.md").read_text()
+    few = (*few, "--out", out)
+    assert "not both" in sentence("train", *few, *COSTS, *budget)
+    assert "each above 0" in sentence("train", *few, *COSTS[:4])
+    assert "between 0 and 1" in sentence("train", *few, "--reviewed-share", "7")
+
+
+COSTS = ("--review-cost", "5", "--fraud-cost", "100", "--wrong-decline-cost", "20")
+
+
 def test_an_evaluation_says_how_reliable_the_probabilities_are(evaluated: Path) -> None:
     metrics = json.loads((evaluated / "metrics.json").read_text())
     whole, reliability = metrics["all"]["adapted"], metrics["reliability"]["adapted"]

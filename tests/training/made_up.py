@@ -111,5 +111,6 @@ def evaluation_metrics(adapted: dict[str, Any], base: dict[str, Any]) -> dict[st
         "all": whole,
         "by_kind": {},
         "by_labels": {"0": {"adapted": base, "base": base}, "16": whole},
+        "by_wrong_labels": {"0%": whole, "50%": {"adapted": base, "base": base}},
         "reliability": reliability(),
     }

@@ -28,7 +28,6 @@ from app.training.evaluate import (
     gated,
     predict,
     recall_at_false_positives,
-    thresholds,
 )
 from app.transactions import DAY_US
 
@@ -137,25 +136,6 @@ def test_probabilities_are_those_that_the_service_answers() -> None:
     logit_A = np.array([-1e9, -3.0, 0.0, 0.7, 5.0, 1e9])
     answered = [calibrated(float(logit), calibration) for logit in logit_A]
     np.testing.assert_allclose(calibration.probabilities(logit_A), answered, atol=1e-9)
-
-
-def test_thresholds_review_one_in_a_hundred_and_decline_one_in_five_hundred() -> None:
-    probability_A = np.random.default_rng(0).random(100_000) ** 3 * 0.4
-    decisions = thresholds(probability_A)
-    assert (probability_A >= decisions.review).mean() == pytest.approx(0.01, abs=1e-3)
-    assert (probability_A >= decisions.decline).mean() == pytest.approx(0.002, abs=5e-4)
-
-
-def test_what_is_more_likely_fraud_than_not_is_reviewed_however_common_fraud_is() -> None:
-    decisions = thresholds(np.linspace(0.0, 1.0, 1000))
-    assert decisions.review == 0.5
-    assert decisions.decline == 0.95
-
-
-@pytest.mark.parametrize("level", [0.0, 1e-9, 0.3, 1.0])
-def test_thresholds_of_equal_probabilities_are_still_apart(level: float) -> None:
-    decisions = thresholds(np.full(50, level))
-    assert 0 < decisions.review < decisions.decline < 1
 
 
 def learner_of(rows: Rows) -> Learner:

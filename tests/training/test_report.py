@@ -176,7 +176,7 @@ def test_for_a_brier_score_and_a_calibration_error_less_is_better(
         evaluation_report(evaluation_metrics(*pair), ORIGIN, loaded)
         for pair in ((worse, better), (better, worse))
     )
-    assert "behind the base in 1 of the 9" in lost.verdict[-1]
+    assert "behind the base in 1 of the 11" in lost.verdict[-1]
     assert "in none of the figures" in won.verdict[-1]
 
 
