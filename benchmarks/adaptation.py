@@ -1,10 +1,9 @@
-"""Adapting accounts to 16 labels each, from features to the copy that is kept: `python
-benchmarks/adaptation.py`.
+"""Adapting accounts to 16 labels each, as `python benchmarks/adaptation.py`.
 
-With the shipped checkpoint, in float64 as the service scores, on one thread, for one account and
-for 32 in one batch: encoding and inner steps alone, and with the evidence that the gate asks for
-(copies of both halves of the labels). Milliseconds, median and least of many runs; the least is what
-the machine can do where others are at work on it.
+From features to the copy that is kept, with the shipped checkpoint, in float64 as the service
+scores, on one thread, for one account and for 32 in one batch: encoding, inner steps, and inner
+steps with the evidence that the gate asks for (copies of both halves of the labels). Milliseconds,
+median and least of many runs; the least is what the machine can do where others are at work on it.
 """
 
 import statistics

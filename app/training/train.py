@@ -135,6 +135,11 @@ class Trainer:
     def done(self) -> bool:
         return self.stage not in STAGES
 
+    @property
+    def averaged(self) -> Learner:
+        """The running average of the weights in this stage."""
+        return cast(Learner, self._averaged.module)
+
     def run(self, watch: Callable[[Status], bool]) -> None:
         """Train to the end, or until `watch`, told of every step, answers False."""
         while not self.done:
@@ -152,7 +157,7 @@ class Trainer:
                 break
         if math.isinf(self.best_loss):
             # Stopped before the first check: what there is, which the first check replaces.
-            self.learner.load_state_dict(self._averaged.module.state_dict())
+            self.learner.load_state_dict(self.averaged.state_dict())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, float | int | str]]:
         """All that `restore` needs, as tensors for safetensors and numbers for JSON."""
@@ -267,13 +272,12 @@ class Trainer:
     @torch.no_grad()
     def _check(self) -> float:
         """The loss on held-out accounts, always of the same episodes; keeps the best learner."""
-        averaged = cast(Learner, self._averaged.module)
         rngs = (np.random.default_rng(batch) for batch in range(VALIDATION_BATCHES))
         batches = (self._draw(self._held_out, rng) for rng in rngs)
-        loss = float(np.mean([float(self._loss(averaged, batch)) for batch in batches]))
+        loss = float(np.mean([float(self._loss(self.averaged, batch)) for batch in batches]))
         if loss < self.best_loss:
             self.best_loss, self.bad_checks = loss, 0
-            self.learner.load_state_dict(averaged.state_dict())
+            self.learner.load_state_dict(self.averaged.state_dict())
         else:
             self.bad_checks += 1
         return loss
