@@ -37,7 +37,7 @@ lint: $(EVERYTHING) ## Check style, formatting and types
 train: $(EVERYTHING) ## Rebuild the shipped checkpoint, models/default, from the simulator
 	mkdir -p build
 	$(BIN)/quickstudy simulate --accounts 6000 --out build/simulated.parquet
-	$(BIN)/quickstudy train --data build/simulated.parquet --spec simulated --out models/default
+	$(BIN)/quickstudy train --data build/simulated.parquet --spec simulated --out models/default --global-steps 3000
 
 demo: $(SERVICE) ## Score, label three, score again: before and after in a table
 	$(BIN)/quickstudy demo
