@@ -195,13 +195,26 @@ class Learner(nn.Module):
 
     def learn(self, support: SupportBatch, encoded: Encoded | None = None) -> Copies:
         """What is served of B accounts: their copies, and how far each is followed."""
-        has_labels_B = (support.legitimate_BK + support.fraud_BK).sum(1) > 0
         if self.gate.heed > 0:
             evidence_B, adapted = self.evidence(support, encoded)
         else:
             adapted = self.adapt(support, encoded)
-            evidence_B = adapted.context.mean_BO.new_zeros(len(has_labels_B))
+            evidence_B = adapted.context.mean_BO.new_zeros(len(support.fraud_BK))
+        return self.followed(adapted, evidence_B, support)
+
+    def followed(self, adapted: Adapted, evidence_B: Tensor, support: SupportBatch) -> Copies:
+        """Copies with how far the gate follows each; those without labels are not followed."""
+        has_labels_B = (support.legitimate_BK + support.fraud_BK).sum(1) > 0
         return Copies(*adapted, self.gate(evidence_B) * has_labels_B)
+
+    def drift(self, copies: Copies) -> Tensor:
+        """How far the adapted layers of each account are from the base's, by their size: [B]."""
+        moved_B = size_B = copies.weight_B * 0
+        for layer in self.adapted_layers:
+            own, base = getattr(copies.head, layer), getattr(self.network.base, layer)
+            moved_B = moved_B + (own - base).square().flatten(1).sum(1)
+            size_B = size_B + base.square().sum()
+        return (moved_B / size_B).sqrt()
 
     def evidence(
         self, support: SupportBatch, encoded: Encoded | None = None
@@ -229,7 +242,7 @@ class Learner(nn.Module):
         base_BK = self.base_logits(rows)
         copy_PBK = head.logits(hidden).mean(0).reshape(PARTS + 1, accounts, labels)
         unseen_BK = base_BK + (bounded(copy_PBK - base_BK) * out_PK[:, None]).sum(0)
-        gain_BK = _cross_entropy(base_BK, support) - _cross_entropy(unseen_BK, support)
+        gain_BK = cross_entropy(base_BK, support) - cross_entropy(unseen_BK, support)
         whole = Adapted(
             Context(*(part[:accounts] for part in context)),
             Head(*(part[:accounts] for part in head)),
@@ -290,7 +303,8 @@ def bounded(move: Tensor) -> Tensor:
     return move.clamp(-LARGEST_MOVE, LARGEST_MOVE)
 
 
-def _cross_entropy(logit_BK: Tensor, support: SupportBatch) -> Tensor:
+def cross_entropy(logit_BK: Tensor, support: SupportBatch) -> Tensor:
+    """The loss of each label, 0 where there is padding: [B, K]."""
     loss_BK = binary_cross_entropy_with_logits(logit_BK, support.fraud_BK, reduction="none")
     return loss_BK * (support.legitimate_BK + support.fraud_BK)
 

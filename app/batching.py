@@ -8,11 +8,10 @@ from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
 from app.errors import Problem
+from app.transactions import MOST_ITEMS
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-
-MOST_ITEMS = 1000
 
 
 class _Request(NamedTuple, Generic[Item, Answer]):

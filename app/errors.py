@@ -8,9 +8,13 @@
         ├── NotFound                  404 not_found
         │   ├── AccountNotFound       404 account_not_found
         │   ├── LabelNotFound         404 label_not_found
+        │   ├── ReviewNotFound        404 review_not_found
+        │   ├── RevisionNotFound      404 revision_not_found
         │   └── TransactionNotFound   404 transaction_not_found
         ├── MethodNotAllowed          405 method_not_allowed
         ├── TransactionConflict       409 transaction_conflict
+        ├── ReviewTaken               409 review_taken
+        ├── TooFewScores              409 too_few_scores
         ├── BodyTooLarge              413 body_too_large
         ├── ValidationFailed          422 validation_failed
         │   └── WrongAccount          422 transaction_of_another_account
@@ -105,6 +109,14 @@ class LabelNotFound(NotFound):
     code, title = "label_not_found", "No such label."
 
 
+class ReviewNotFound(NotFound):
+    code, title = "review_not_found", "This transaction is not up for review."
+
+
+class RevisionNotFound(NotFound):
+    code, title = "revision_not_found", "The account never had this revision."
+
+
 class TransactionNotFound(NotFound):
     code, title = "transaction_not_found", "No such transaction."
 
@@ -116,6 +128,15 @@ class MethodNotAllowed(Problem):
 class TransactionConflict(Problem):
     status, code = 409, "transaction_conflict"
     title = "This transaction id is taken by a transaction with other content."
+
+
+class ReviewTaken(Problem):
+    status, code = 409, "review_taken"
+    title = "Somebody else has this review, or it is resolved."
+
+
+class TooFewScores(Problem):
+    status, code, title = 409, "too_few_scores", "There are too few recent scores to choose by."
 
 
 class BodyTooLarge(Problem):

@@ -8,9 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import store
 from app.database import Database
 from app.errors import Problem, SetupError
-from app.labelling import counted
+from app.labelling import counted, event_of
 from app.pipeline import Pipeline
 from app.rows import StoredLabel
+from app.times import now_us
 from app.transactions import Transaction
 
 # As many as a batch of the API: one commit for each.
@@ -52,6 +53,9 @@ async def import_chunk(
             if isinstance(answer, Problem):
                 raise SetupError(f"the file does not agree with the database: {answer.detail}")
         await store.count_labels(connection, tenant, counted(labels, []))
+        accounts = await store.lock_accounts(connection, tenant, {one.account_id for one in labels})
+        events = [event_of(label, accounts[label.account_id].revision) for label in labels]
+        await store.save_label_events(connection, events)
 
     await database.run(work)
 
@@ -66,4 +70,6 @@ def _label(tenant: str, past: Past, delay_us: int) -> StoredLabel:
         occurred_at_us=past.transaction.occurred_at_us,
         labelled_at_us=past.known_at_us,
         matures_at_us=max(past.known_at_us, past.transaction.occurred_at_us + delay_us),
+        source="import",
+        recorded_at_us=now_us(),
     )

@@ -1,19 +1,19 @@
 """Labels of an account: stored, counted as a revision, and what they do to its scores.
 
-Whatever is adapted here is adapted after the commit, because a copy stays in the bank under its
-revision: a revision that was rolled back must never have had one.
+What a label does is computed before the commit and by copies of its own: the bank holds copies
+under their revision, and a revision that was rolled back must never have had one.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
-from app.adaptation import Support
 from app.database import Database
+from app.decisions import Decision, Thresholds
 from app.errors import (
     AccountNotFound,
     LabelNotFound,
@@ -22,55 +22,77 @@ from app.errors import (
     WrongAccount,
 )
 from app.pipeline import Pipeline, adapter_key
-from app.rows import Account, Scored, StoredLabel
-from app.scoring import AdapterKey, Decision
+from app.rows import Account, LabelEvent, Review, Scored, StoredLabel, SupportRow
+from app.scoring import Copy
 from app.times import now_us
 from app.transactions import DatasetSpec, Transaction
 
+# What is looked at before and after: the newest payments, those that wait for a review, and
+# earlier ones that were approved, which nothing should alarm.
+RECENT, REVIEWED, GUARD = 20, 100, 50
+
 
 class Verdict(NamedTuple):
-    """A label for a transaction: a stored one, or one that is to be stored first."""
+    """A label for a transaction: a stored one, or one that is to be stored first.
+
+    `labelled_at_us` is now where nothing is said.
+    """
 
     transaction_id: str
     is_fraud: bool
     transaction: Transaction | None = None
-
-
-class Adaptation(NamedTuple):
-    """Which copy scores an account: adapted or base, from how many labels, of which revision."""
-
-    used: str
-    labels: int
-    revision: int
+    labelled_at_us: int | None = None
+    source: str = "analyst"
+    analyst: str | None = None
+    note: str | None = None
 
 
 class Effect(NamedTuple):
-    """The decision on a labelled transaction by the copy of before and by that of now."""
+    """The decision on a transaction by the copy of before and by that of now."""
 
     transaction_id: str
     before: Decision
     after: Decision
 
 
+class Change(NamedTuple):
+    """What a change of an account's labels does: the copy it makes, and what that decides.
+
+    `labelled` are the transactions whose label changed, `recent` the account's newest ones,
+    `alerts` those that wait for a review, `guard` earlier ones that were approved.
+    """
+
+    copy: Copy
+    labelled: list[Effect]
+    recent: list[Effect]
+    alerts: list[Effect]
+    guard: list[Effect]
+
+
 class Labelled(NamedTuple):
-    """What labels did to an account."""
+    """What labels did to an account; `changed` are the transactions whose label is another now."""
 
     account: Account
-    stored: int
+    changed: frozenset[str]
     unchanged: int
-    adaptation: Adaptation
-    effects: list[Effect]
+    change: Change
+
+    @property
+    def stored(self) -> int:
+        return len(self.changed)
 
 
-class Version(NamedTuple):
-    """An account at one revision, with the labels that its copy is made of."""
+class Watched(NamedTuple):
+    """The transactions that a change is judged on."""
 
-    account: Account
-    support: Support
+    labelled: Sequence[Scored]
+    recent: Sequence[Scored]
+    alerts: Sequence[Scored]
+    guard: Sequence[Scored]
 
 
 class Labelling:
-    """Stores and removes labels; one database transaction each."""
+    """Stores and removes labels, one database transaction each; previews what they would do."""
 
     def __init__(self, database: Database, pipeline: Pipeline) -> None:
         self._database = database
@@ -83,64 +105,118 @@ class Labelling:
         TransactionNotFound or TransactionConflict for the first verdict that cannot be stored.
         """
 
-        async def work(
-            connection: AsyncConnection,
-        ) -> tuple[Version, Version, list[Scored], int]:
+        async def work(connection: AsyncConnection) -> Labelled:
             rows, old = await self._rows(connection, tenant, account_id, verdicts)
-            before = await self._version(connection, tenant, account_id)
+            before = await self._support(connection, tenant, account_id)
             changed = [v for v in verdicts if _differs(v, old.get(v.transaction_id))]
-            if not changed:
-                return before, before, rows, 0
-            by_id = {row.transaction_id: row for row in rows}
-            spec, labelled_at_us = self._pipeline.scorer.spec, now_us()
-            labels = [
-                label_of(by_id[v.transaction_id], v.is_fraud, labelled_at_us, spec) for v in changed
-            ]
-            relabelled = [old[v.transaction_id] for v in changed if v.transaction_id in old]
-            await store.save_labels(connection, labels)
-            await store.unfold(connection, tenant, _folded(relabelled))
-            await store.count_labels(connection, tenant, counted(labels, relabelled))
-            after = await self._version(connection, tenant, account_id)
-            return before, after, rows, len(changed)
+            if changed:
+                by_id = {row.transaction_id: row for row in rows}
+                labels = [self._label(by_id[v.transaction_id], v) for v in changed]
+                relabelled = [old[v.transaction_id] for v in changed if v.transaction_id in old]
+                await store.save_labels(connection, labels)
+                await store.unfold(connection, tenant, _folded(relabelled))
+                await store.count_labels(connection, tenant, counted(labels, relabelled))
+                await self._note(connection, tenant, account_id, labels)
+            change, account = await self._changed(connection, tenant, account_id, before, rows)
+            ids = frozenset(verdict.transaction_id for verdict in changed)
+            return Labelled(account, ids, len(verdicts) - len(ids), change)
 
-        before, after, rows, stored = await self._database.run(work)
-        effects = await self._effects(before, after, rows)
-        latest = effects[0].after
-        adaptation = Adaptation(latest.used, latest.labels, after.account.revision)
-        return Labelled(after.account, stored, len(verdicts) - stored, adaptation, effects)
+        return await self._database.run(work)
 
-    async def remove(
-        self, tenant: str, account_id: str, transaction_id: str
-    ) -> tuple[Account, Adaptation]:
+    async def put(self, tenant: str, verdict: Verdict) -> Labelled:
+        """Store the label of one stored transaction. Raises TransactionNotFound."""
+        async with self._database.read() as connection:
+            known = await store.scored(connection, tenant, [verdict.transaction_id])
+        _check_known(known, verdict)
+        account_id = known[verdict.transaction_id].account_id
+        return await self.store(tenant, account_id, [verdict])
+
+    async def store_each(
+        self, tenant: str, verdicts: Sequence[Verdict]
+    ) -> list[Labelled | Problem]:
+        """An outcome for each: the labels of an account are stored together, in its own commit.
+
+        All verdicts are on stored transactions, each on another.
+        """
+        async with self._database.read() as connection:
+            ids = [verdict.transaction_id for verdict in verdicts]
+            known = await store.scored(connection, tenant, ids)
+        answers: dict[str, Labelled | Problem] = {}
+        by_account: dict[str, list[Verdict]] = defaultdict(list)
+        for verdict in verdicts:
+            if verdict.transaction_id in known:
+                by_account[known[verdict.transaction_id].account_id].append(verdict)
+            else:
+                answers[verdict.transaction_id] = _unknown(verdict)
+        for account_id, group in by_account.items():
+            try:
+                answer: Labelled | Problem = await self.store(tenant, account_id, group)
+            except Problem as problem:
+                # Those that were stored before are stored: each is told its own outcome.
+                answer = problem
+            answers |= {verdict.transaction_id: answer for verdict in group}
+        return [answers[verdict.transaction_id] for verdict in verdicts]
+
+    async def remove(self, tenant: str, transaction_id: str) -> Labelled:
         """Unlearn one label exactly. Raises LabelNotFound."""
 
-        async def work(connection: AsyncConnection) -> Version:
+        async def work(connection: AsyncConnection) -> Labelled:
             found = await store.labels_of(connection, tenant, [transaction_id])
-            if transaction_id not in found or found[transaction_id].account_id != account_id:
-                raise LabelNotFound(
-                    f"Transaction {transaction_id!r} has no label in account {account_id!r}."
-                )
+            if transaction_id not in found:
+                raise LabelNotFound(f"Transaction {transaction_id!r} has no label.")
+            account_id = found[transaction_id].account_id
             await store.lock_accounts(connection, tenant, [account_id])
             await store.lock_merchants(connection, tenant, _merchants(found.values()))
             # Now nobody else can change it; perhaps somebody just did.
             found = await store.labels_of(connection, tenant, [transaction_id])
             if not found:
                 raise LabelNotFound(f"Transaction {transaction_id!r} has no label any more.")
+            before = await self._support(connection, tenant, account_id)
             await store.delete_label(connection, tenant, transaction_id)
             await store.unfold(connection, tenant, _folded(found.values()))
             await store.count_labels(connection, tenant, counted([], found.values()))
-            return await self._version(connection, tenant, account_id)
+            await self._note(connection, tenant, account_id, found.values(), removed=True)
+            rows = await store.scored(connection, tenant, [transaction_id])
+            change, account = await self._changed(
+                connection, tenant, account_id, before, list(rows.values())
+            )
+            return Labelled(account, frozenset([transaction_id]), 0, change)
 
-        version = await self._database.run(work)
-        return version.account, await self._adaptation(version)
+        return await self._database.run(work)
 
-    async def adapt(self, tenant: str, account_id: str) -> Adaptation:
-        """Make the account's copy now, ahead of its next score. Raises AccountNotFound."""
+    async def adapt(self, tenant: str, account_id: str) -> Labelled:
+        """Make the account's copy now, ahead of its next score, and set it beside the base.
+
+        Raises AccountNotFound.
+        """
         async with self._database.read() as connection:
-            if await store.account(connection, tenant, account_id) is None:
-                raise AccountNotFound(f"There is no account {account_id!r}.")
-            version = await self._version(connection, tenant, account_id)
-        return await self._adaptation(version)
+            account = await self._account(connection, tenant, account_id)
+            support = await self._support(connection, tenant, account_id)
+            watched = await _watched(connection, account, [])
+            thresholds = await self._pipeline.thresholds(connection, tenant)
+        if account.has_labels:
+            await self._pipeline.adapt(adapter_key(account), support)
+        return Labelled(
+            account, frozenset(), 0, await self._judge([], support, watched, thresholds)
+        )
+
+    async def preview(self, tenant: str, account_id: str, verdicts: Sequence[Verdict]) -> Labelled:
+        """What `store` would do, with nothing stored: labels of stored transactions only.
+
+        Raises AccountNotFound, TransactionNotFound or WrongAccount.
+        """
+        async with self._database.read() as connection:
+            account = await self._account(connection, tenant, account_id)
+            known = await store.scored(connection, tenant, [v.transaction_id for v in verdicts])
+            _check(account_id, known, verdicts)
+            before = await self._support(connection, tenant, account_id)
+            rows = [known[verdict.transaction_id] for verdict in verdicts]
+            watched = await _watched(connection, account, rows)
+            thresholds = await self._pipeline.thresholds(connection, tenant)
+        after = with_labels(before, rows, [verdict.is_fraud for verdict in verdicts])
+        return Labelled(
+            account, frozenset(), 0, await self._judge(before, after, watched, thresholds)
+        )
 
     async def _rows(
         self,
@@ -172,36 +248,156 @@ class Labelling:
             old = await store.labels_of(connection, tenant, ids)
         return [known[key] for key in ids], old
 
-    async def _version(self, connection: AsyncConnection, tenant: str, account_id: str) -> Version:
+    async def _account(self, connection: AsyncConnection, tenant: str, account_id: str) -> Account:
         account = await store.account(connection, tenant, account_id)
-        assert account is not None
-        supports = await store.supports(connection, tenant, [account_id])
-        return Version(account, self._pipeline.support(supports[account_id]))
+        if account is None:
+            raise AccountNotFound(f"There is no account {account_id!r}.")
+        return account
 
-    async def _effects(
-        self, before: Version, after: Version, rows: Sequence[Scored]
-    ) -> list[Effect]:
-        features_NF = self._pipeline.matrix(row.features for row in rows)
-        keys = [adapter_key(version.account) for version in (before, after)]
-        time_us_N = np.array([row.occurred_at_us for row in rows], np.int64)
-        decisions = await self._pipeline.compare(
-            _copies(before, after), features_NF, time_us_N, keys
-        )
-        return [
-            Effect(row.transaction_id, *pair) for row, *pair in zip(rows, *decisions, strict=True)
-        ]
+    async def _support(
+        self, connection: AsyncConnection, tenant: str, account_id: str
+    ) -> list[SupportRow]:
+        return (await store.supports(connection, tenant, [account_id]))[account_id]
 
-    async def _adaptation(self, version: Version) -> Adaptation:
-        account, support = version
-        if not account.has_labels:
-            return Adaptation("insufficient_labels", 0, account.revision)
-        [[decision]] = await self._pipeline.compare(
-            _copies(version),
-            support.features_KF[:1],
-            support.time_us_K[:1],
-            [adapter_key(account)],
+    def _label(self, row: Scored, verdict: Verdict) -> StoredLabel:
+        recorded_at_us = now_us()
+        labelled_at_us = verdict.labelled_at_us or recorded_at_us
+        label = label_of(row, verdict.is_fraud, labelled_at_us, self._pipeline.scorer.spec)
+        return label._replace(
+            source=verdict.source,
+            analyst=verdict.analyst,
+            note=verdict.note,
+            recorded_at_us=recorded_at_us,
         )
-        return Adaptation(decision.used, decision.labels, account.revision)
+
+    async def _note(
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        account_id: str,
+        labels: Iterable[StoredLabel],
+        removed: bool = False,
+    ) -> None:
+        """Write down what changed with the account's new revision."""
+        account = await self._account(connection, tenant, account_id)
+        await store.save_label_events(
+            connection, [event_of(label, account.revision, removed) for label in labels]
+        )
+
+    async def _changed(
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        account_id: str,
+        before: Sequence[SupportRow],
+        rows: Sequence[Scored],
+    ) -> tuple[Change, Account]:
+        """What the account's labels, as they now are, do; its reviews follow."""
+        account = await self._account(connection, tenant, account_id)
+        after = await self._support(connection, tenant, account_id)
+        watched = await _watched(connection, account, rows)
+        thresholds = await self._pipeline.thresholds(connection, tenant)
+        change = await self._judge(before, after, watched, thresholds)
+        await self._review(connection, account, change)
+        return change, account
+
+    async def _judge(
+        self,
+        before: Sequence[SupportRow],
+        after: Sequence[SupportRow],
+        watched: Watched,
+        thresholds: Thresholds,
+    ) -> Change:
+        rows = self._pipeline.rows([row for group in watched for row in group])
+
+        def work() -> list[list[Effect]]:
+            # Each on its own, so that equal labels give equal bits whatever is beside them.
+            old, new = (
+                self._pipeline.scorer.judge([self._pipeline.support(one)], [rows], thresholds)[0]
+                for one in (before, after)
+            )
+            copies.append(new.copy)
+            pairs = iter(zip(old.decisions, new.decisions, strict=True))
+            return [
+                [Effect(row.transaction_id, *next(pairs)) for row in group] for group in watched
+            ]
+
+        copies: list[Copy] = []
+        effects = await asyncio.to_thread(work)
+        return Change(copies[0], *effects)
+
+    async def _review(self, connection: AsyncConnection, account: Account, change: Change) -> None:
+        """Resolve what has a label now; the others' risk is as the newest copy sees it."""
+        decided = {e.transaction_id: e.after for e in (*change.alerts, *change.labelled)}
+        queued = await store.reviews_of(connection, account.tenant, decided)
+        labelled = await store.labels_of(connection, account.tenant, queued)
+        await store.save_reviews(
+            connection,
+            [
+                _reviewed(review, decided[key], key in labelled, account.revision)
+                for key, review in queued.items()
+            ],
+        )
+
+
+def _reviewed(review: Review, decision: Decision, has_label: bool, revision: int) -> Review:
+    status = "resolved" if has_label else "cleared" if decision.outcome == "approve" else "open"
+    return review._replace(
+        probability=decision.probability,
+        risk_score=decision.risk_score,
+        status=status,
+        revision=revision,
+        resolved_at_us=(review.resolved_at_us or now_us()) if has_label else None,
+    )
+
+
+async def _watched(
+    connection: AsyncConnection, account: Account, labelled: Sequence[Scored]
+) -> Watched:
+    tenant, account_id = account.tenant, account.account_id
+    newest = await store.recent(connection, tenant, account_id, RECENT + GUARD)
+    queued = await store.open_of_account(connection, tenant, account_id, REVIEWED)
+    alerts = await store.scored(connection, tenant, [review.transaction_id for review in queued])
+    guard = [row for row in newest[RECENT:] if row.outcome == "approve"]
+    return Watched(
+        labelled, newest[:RECENT], [alerts[review.transaction_id] for review in queued], guard
+    )
+
+
+def with_labels(
+    support: Sequence[SupportRow], rows: Sequence[Scored], are_fraud: Sequence[bool]
+) -> list[SupportRow]:
+    """A support with more labels, or other ones, newest first as it is served."""
+    by_id = {row.transaction_id: row for row in support}
+    for row, is_fraud in zip(rows, are_fraud, strict=True):
+        known = by_id.get(row.transaction_id)
+        features = known.features if known else row.features
+        by_id[row.transaction_id] = SupportRow(
+            row.transaction_id, features, is_fraud, row.occurred_at_us
+        )
+    return sorted(
+        by_id.values(), key=lambda row: (row.occurred_at_us, row.transaction_id), reverse=True
+    )
+
+
+def event_of(label: StoredLabel, revision: int, removed: bool = False) -> LabelEvent:
+    """The event of a label that was set, or removed, by this revision of its account."""
+    return LabelEvent(
+        tenant=label.tenant,
+        account_id=label.account_id,
+        revision=revision,
+        transaction_id=label.transaction_id,
+        merchant_id=label.merchant_id,
+        is_fraud=None if removed else label.is_fraud,
+        occurred_at_us=label.occurred_at_us,
+        labelled_at_us=label.labelled_at_us,
+        matures_at_us=label.matures_at_us,
+        source=label.source,
+        analyst=label.analyst,
+        note=label.note,
+        recorded_at_us=now_us() if removed else label.recorded_at_us,
+        features=label.features,
+    )
 
 
 def label_of(row: Scored, is_fraud: bool, labelled_at_us: int, spec: DatasetSpec) -> StoredLabel:
@@ -233,13 +429,22 @@ def _check(account_id: str, known: Mapping[str, Scored], verdicts: Sequence[Verd
     for verdict in verdicts:
         stored = known.get(verdict.transaction_id)
         if stored is None and verdict.transaction is None:
-            raise TransactionNotFound(f"There is no transaction {verdict.transaction_id!r}.")
+            raise _unknown(verdict)
         owner = verdict.transaction or stored
         assert owner is not None
         if owner.account_id != account_id:
             raise WrongAccount(
                 f"Transaction {verdict.transaction_id!r} is not of account {account_id!r}."
             )
+
+
+def _check_known(known: Mapping[str, Scored], verdict: Verdict) -> None:
+    if verdict.transaction_id not in known:
+        raise _unknown(verdict)
+
+
+def _unknown(verdict: Verdict) -> TransactionNotFound:
+    return TransactionNotFound(f"There is no transaction {verdict.transaction_id!r}.")
 
 
 def counted(
@@ -254,14 +459,9 @@ def counted(
 
 
 def _differs(verdict: Verdict, old: StoredLabel | None) -> bool:
-    return old is None or old.is_fraud != verdict.is_fraud
+    said = verdict.is_fraud, verdict.source, verdict.analyst, verdict.note
+    return old is None or (old.is_fraud, old.source, old.analyst, old.note) != said
 
 
 def _merchants(labels: Iterable[StoredLabel]) -> set[str]:
     return {one.merchant_id for one in labels if one.merchant_id is not None}
-
-
-def _copies(*versions: Version) -> dict[AdapterKey, Support]:
-    """What the copies are made of; an account without labels has none."""
-    labelled = [version for version in versions if version.account.has_labels]
-    return {adapter_key(version.account): version.support for version in labelled}

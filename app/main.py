@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import accounts, health, transactions
+from app.api import accounts, health, labels, reviews, thresholds, transactions
 from app.api.limits import BodyLimit
+from app.api.paths import EncodedSlashes
 from app.errors import PROBLEM_SCHEMA, install
 from app.metrics import RequestMetrics
 from app.service import running
@@ -31,9 +32,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="Quickstudy", version=__version__, description=DESCRIPTION, lifespan=lifespan
     )
     install(app)
+    app.add_middleware(EncodedSlashes)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
     app.add_middleware(RequestMetrics)
-    for resource in (transactions, accounts, health):
+    for resource in (transactions, labels, accounts, reviews, thresholds, health):
         app.include_router(resource.router)
     return app
 

@@ -14,11 +14,12 @@ from app import metrics, store
 from app.adaptation import Support
 from app.content import content_of, digest_of
 from app.database import Database
+from app.decisions import Decision, Thresholds
 from app.errors import Problem, TransactionConflict
 from app.features import Features, Memory, MerchantLabels
-from app.rows import Account, Merchant, Scored, StoredLabel, SupportRow
-from app.scoring import AdapterKey, Decision, Scorer
-from app.states import Ints, States
+from app.rows import Account, Merchant, Review, Scored, StoredLabel, SupportRow
+from app.scoring import AdapterKey, Rows, Scorer
+from app.states import States
 from app.times import now_us
 from app.transactions import Transaction, TransactionColumns, columns_of
 
@@ -106,39 +107,32 @@ class Pipeline:
             known |= {row.transaction_id: row for row in rows}
         return [_answer(entry, known[entry.transaction.transaction_id]) for entry in entries]
 
-    async def compare(
-        self,
-        copies: Mapping[AdapterKey, Support],
-        features_NF: Features,
-        time_us_N: Ints,
-        keys: Sequence[AdapterKey],
-    ) -> list[list[Decision]]:
-        """The decisions on N rows by the copy of each of `keys`.
-
-        Only for committed revisions: a copy stays in the bank under its revision.
-        """
-
-        def work() -> list[list[Decision]]:
-            missing = {key: copies[key] for key in self.scorer.missing(list(copies))}
-            self._adapt(missing)
-            rows = len(features_NF)
-            return [self.scorer.score(features_NF, time_us_N, [key] * rows) for key in keys]
-
+    async def adapt(self, key: AdapterKey, rows: Sequence[SupportRow]) -> None:
+        """Put the copy of a committed revision into the bank, where it is not there yet."""
         async with self._bank:
-            return await asyncio.to_thread(work)
+            if self.scorer.missing([key]):
+                await asyncio.to_thread(self._adapt, {key: self.support(rows)})
+
+    async def thresholds(self, connection: AsyncConnection, tenant: str) -> Thresholds:
+        """Those in force: the tenant's own, else the checkpoint's."""
+        own = await store.thresholds_at(connection, tenant, now_us())
+        return Thresholds(own.review, own.decline) if own else self.scorer.thresholds
 
     async def _score_new(
         self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry], adapted: bool
     ) -> list[Scored]:
         loaded = await self._load(connection, tenant, entries)
+        thresholds = await self.thresholds(connection, tenant)
         keys_G = [
             adapter_key(account) if adapted else base_key(account) for account in loaded.accounts
         ]
         async with self._bank:
             supports = await self._missing_supports(connection, tenant, keys_G)
-            result = await asyncio.to_thread(self._process, loaded, keys_G, supports)
-        rows = self._rows(tenant, loaded, result)
+            result = await asyncio.to_thread(self._process, loaded, keys_G, supports, thresholds)
+        rows = self._rows(tenant, loaded, result, thresholds)
         await _save(connection, loaded, result.memory, rows)
+        if adapted:
+            await store.open_reviews(connection, _reviews(rows))
         for row in rows:
             metrics.scored_transactions.labels(row.used, row.outcome).inc()
         return rows
@@ -172,6 +166,7 @@ class Pipeline:
         loaded: Loaded,
         keys_G: Sequence[AdapterKey],
         supports: Mapping[AdapterKey, Support],
+        thresholds: Thresholds,
     ) -> Result:
         features = self.scorer.features
         accounts, merchants = loaded.accounts, loaded.merchants
@@ -184,7 +179,7 @@ class Pipeline:
         features_NF = features.compute(loaded.columns, memory, labels)
         self._adapt(supports)
         keys = [keys_G[account] for account in loaded.columns.account_N]
-        decisions = self.scorer.score(features_NF, loaded.columns.time_us_N, keys)
+        decisions = self.scorer.score(features_NF, loaded.columns.time_us_N, keys, thresholds)
         return Result(features_NF, decisions, features.remember(loaded.columns, memory, labels))
 
     def _adapt(self, supports: Mapping[AdapterKey, Support]) -> None:
@@ -200,12 +195,21 @@ class Pipeline:
             np.array([row.is_fraud for row in rows], np.bool_),
         )
 
+    def rows(self, rows: Sequence[Scored]) -> Rows:
+        """Stored transactions as the scorer judges them, with the features of their moment."""
+        return Rows(
+            self.matrix(row.features for row in rows),
+            np.array([row.occurred_at_us for row in rows], np.int64),
+        )
+
     def matrix(self, features: Iterable[bytes]) -> Features:
         """Stored feature vectors as rows: [N, F]."""
         rows_NF = np.frombuffer(b"".join(features), "<f4").astype(np.float32)
         return rows_NF.reshape(-1, len(self.scorer.features.names))
 
-    def _rows(self, tenant: str, loaded: Loaded, result: Result) -> list[Scored]:
+    def _rows(
+        self, tenant: str, loaded: Loaded, result: Result, thresholds: Thresholds
+    ) -> list[Scored]:
         evaluated_at_us = now_us()
         rows = []
         for n, (transaction, content, digest) in enumerate(loaded.entries):
@@ -230,6 +234,8 @@ class Pipeline:
                     revision=loaded.accounts[loaded.columns.account_N[n]].revision,
                     model=self.scorer.model,
                     evaluated_at_us=evaluated_at_us,
+                    review_from=thresholds.review,
+                    decline_from=thresholds.decline,
                 )
             )
         return rows
@@ -244,6 +250,24 @@ def adapter_key(account: Account) -> AdapterKey:
 
 def base_key(account: Account) -> AdapterKey:
     return AdapterKey(account.tenant, account.account_id, BASE_REVISION)
+
+
+def _reviews(rows: Iterable[Scored]) -> list[Review]:
+    return [
+        Review(
+            row.tenant,
+            row.transaction_id,
+            row.account_id,
+            row.occurred_at_us,
+            row.evaluated_at_us,
+            row.probability,
+            row.risk_score,
+            "open",
+            row.revision,
+        )
+        for row in rows
+        if row.outcome == "review"
+    ]
 
 
 def _entry(transaction: Transaction) -> Entry:

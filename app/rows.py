@@ -49,6 +49,9 @@ class Scored(NamedTuple):
     revision: int
     model: str
     evaluated_at_us: int
+    review_from: float | None = None
+    decline_from: float | None = None
+    reasons: str | None = None
 
 
 class StoredLabel(NamedTuple):
@@ -63,11 +66,70 @@ class StoredLabel(NamedTuple):
     labelled_at_us: int
     matures_at_us: int
     folded: bool = False
+    source: str = "analyst"
+    analyst: str | None = None
+    note: str | None = None
+    recorded_at_us: int = 0
+    features: bytes | None = None
+
+
+class LabelEvent(NamedTuple):
+    """A row of `label_events`: a label set, changed or removed, by which revision of its account.
+
+    `is_fraud` is None where it was removed.
+    """
+
+    tenant: str
+    account_id: str
+    revision: int
+    transaction_id: str
+    merchant_id: str | None
+    is_fraud: bool | None
+    occurred_at_us: int
+    labelled_at_us: int
+    matures_at_us: int
+    source: str
+    analyst: str | None
+    note: str | None
+    recorded_at_us: int
+    features: bytes | None = None
+
+
+class Review(NamedTuple):
+    """A row of `reviews`."""
+
+    tenant: str
+    transaction_id: str
+    account_id: str
+    occurred_at_us: int
+    opened_at_us: int
+    probability: float
+    risk_score: float
+    status: str
+    revision: int
+    assignee: str | None = None
+    assigned_at_us: int | None = None
+    resolved_at_us: int | None = None
+
+
+class TenantThresholds(NamedTuple):
+    """A row of `thresholds`."""
+
+    tenant: str
+    effective_at_us: int
+    recorded_at_us: int
+    review: float
+    decline: float
+    reviews_per_day: float | None = None
+    chosen_on: int | None = None
+    chosen_on_days: float | None = None
+    note: str | None = None
 
 
 class SupportRow(NamedTuple):
     """A labelled transaction with the features of its moment."""
 
+    transaction_id: str
     features: bytes
     is_fraud: bool
     occurred_at_us: int

@@ -11,34 +11,33 @@ depend on who shares its batch, nor its copy on whom it was adapted with.
 Axes: N rows, F features, B accounts, K support rows.
 """
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from app.adaptation import Copies, Support, pad_supports, select_support
-from app.checkpoint import Calibration, Checkpoint, Decisions, choose_device
+from app.adaptation import (
+    Copies,
+    Support,
+    SupportBatch,
+    cross_entropy,
+    pad_supports,
+    select_support,
+)
+from app.checkpoint import Calibration, Checkpoint, choose_device
+from app.decisions import DIGITS, Decision, Thresholds, Used, decide
 from app.features import Features
+from app.network import Encoded
 from app.states import Ints
 from app.transactions import DAY_US
 
-DIGITS = 9
 BASE_SLOT = 0
 # A batch of the service must fit, whatever the bank was given.
 LEAST_COPIES = 1024
-
-RISK_AT_REVIEW, RISK_AT_DECLINE = 50.0, 75.0
-# Risk 0 is a log-odds this far below the threshold of review, risk 100 above that of decline.
-RISK_REACH = 6.0
-
-Level = Literal["low", "medium", "high", "critical"]
-Outcome = Literal["approve", "review", "decline"]
-# By the account's copy; by the base, since its labels do not bear the copy out; or by the base,
-# since it has no labels to learn from.
-Used = Literal["adapted", "base", "insufficient_labels"]
 
 
 class AdapterKey(NamedTuple):
@@ -49,16 +48,38 @@ class AdapterKey(NamedTuple):
     revision: int
 
 
-class Decision(NamedTuple):
-    """What is answered about one row. `labels` is the number the copy was adapted on."""
+class Rows(NamedTuple):
+    """N rows to judge: features of their moment, and when that was."""
 
-    probability: float
-    risk_score: float
-    risk_level: Level
-    outcome: Outcome
+    features_NF: Features
+    time_us_N: Ints
+
+
+class Copy(NamedTuple):
+    """What became of one account's labels.
+
+    `weight` is how far the copy is followed, `evidence` how much better than the base it
+    predicts labels it did not see (nats). `loss_before` and `loss_after` are the mean
+    cross-entropies of the labels by the base and as served, None without labels. `drift` is how
+    far the adapted layers moved, relative to their size. `digest` is of the copy's very bits, on
+    the machine that made it; equal supports, equal bits.
+    """
+
     used: Used
     labels: int
-    revision: int
+    weight: float
+    evidence: float
+    loss_before: float | None
+    loss_after: float | None
+    drift: float
+    digest: str
+
+
+class Judged(NamedTuple):
+    """A copy that was made for a question, and what it would decide."""
+
+    copy: Copy
+    decisions: list[Decision]
 
 
 class Scorer:
@@ -69,7 +90,10 @@ class Scorer:
         self.features = checkpoint.features
         self.digest = checkpoint.digest
         self.model = f"{checkpoint.metadata.name}@{checkpoint.digest[:12]}"
-        self._metadata = checkpoint.metadata
+        self.thresholds = Thresholds(
+            checkpoint.metadata.decisions.review, checkpoint.metadata.decisions.decline
+        )
+        self._calibration = checkpoint.metadata.calibration
         self._device = choose_device(device)
         self._learner = checkpoint.learner.to(self._device, torch.float64).requires_grad_(False)
         with torch.inference_mode():
@@ -114,7 +138,11 @@ class Scorer:
 
     @torch.inference_mode()
     def score(
-        self, features_NF: Features, time_us_N: Ints, keys: Sequence[AdapterKey]
+        self,
+        features_NF: Features,
+        time_us_N: Ints,
+        keys: Sequence[AdapterKey],
+        thresholds: Thresholds,
     ) -> list[Decision]:
         """Decide on N rows, each by the copy of its key; keys without labels get the base.
 
@@ -132,27 +160,85 @@ class Scorer:
             logit_N.tolist(),
             self._labels[slot_N].tolist(),
             self._is_followed[slot_N].tolist(),
-            keys,
             strict=True,
         )
         return [
-            self._decision(logit, labels, is_followed, key.revision)
-            for logit, labels, is_followed, key in answered
+            decide(
+                calibrated(logit, self._calibration), thresholds, _used(labels, followed), labels
+            )
+            for logit, labels, followed in answered
         ]
 
-    def _decision(self, logit: float, labels: int, is_followed: bool, revision: int) -> Decision:
-        metadata = self._metadata
-        probability = calibrated(logit, metadata.calibration)
-        risk = risk_score(probability, metadata.decisions)
-        outcome: Outcome = (
-            "decline"
-            if probability >= metadata.decisions.decline
-            else "review"
-            if probability >= metadata.decisions.review
-            else "approve"
+    @torch.inference_mode()
+    def judge(
+        self, supports: Sequence[Support], rows: Sequence[Rows], thresholds: Thresholds
+    ) -> list[Judged]:
+        """What copies of B supports would decide, each on its own rows; the bank is left alone.
+
+        For what has no committed revision: before and after, previews, influence, the past.
+        """
+        if not supports:
+            return []
+        width = len(self.features.names)
+        chosen = [_selected(support) for support in supports]
+        batch = pad_supports(chosen, width, np.float64).to(self._device)
+        encoded = self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
+        evidence_B, adapted = self._learner.evidence(batch, encoded)
+        copies = self._learner.followed(adapted, evidence_B, batch)
+        asked = [Support(*one, np.zeros(len(one.time_us_N), np.bool_)) for one in rows]
+        questions = pad_supports(asked, width, np.float64).to(self._device)
+        asked_rows = self._learner.network.encode(
+            questions.features_BKF, questions.day_BK, self._knots
         )
-        used: Used = "insufficient_labels" if not labels else "adapted" if is_followed else "base"
-        return Decision(probability, risk, _level(risk, outcome), outcome, used, labels, revision)
+        logit_BN = self._learner.served_logits(asked_rows, copies).cpu().numpy()
+        made = self._copies(chosen, batch, encoded, copies, evidence_B)
+        return [
+            Judged(
+                copy,
+                [
+                    decide(calibrated(logit, self._calibration), thresholds, copy.used, copy.labels)
+                    for logit in logit_BN[b, : len(rows[b].time_us_N)].tolist()
+                ],
+            )
+            for b, copy in enumerate(made)
+        ]
+
+    def _copies(
+        self,
+        chosen: Sequence[Support],
+        batch: SupportBatch,
+        encoded: Encoded,
+        copies: Copies,
+        evidence_B: Tensor,
+    ) -> list[Copy]:
+        base_BK = self._learner.base_logits(encoded)
+        served_BK = self._learner.served_logits(encoded, copies)
+        before_B, after_B = (
+            cross_entropy(logit_BK, batch).sum(1).tolist() for logit_BK in (base_BK, served_BK)
+        )
+        drift_B = self._learner.drift(copies).tolist()
+        kept = [part.cpu().numpy() for part in self._learner.kept(copies)]
+        made = []
+        for b, support in enumerate(chosen):
+            labels = len(support.is_fraud_K)
+            digest = hashlib.sha256(b"".join(part[b].tobytes() for part in kept)).hexdigest()[:16]
+            weight = float(copies.weight_B[b])
+            made.append(
+                Copy(
+                    _used(labels, weight > 0),
+                    labels,
+                    weight,
+                    float(evidence_B[b]),
+                    before_B[b] / labels if labels else None,
+                    after_B[b] / labels if labels else None,
+                    drift_B[b],
+                    digest,
+                )
+            )
+        return made
+
+    def _decision(self, logit: float, thresholds: Thresholds, used: Used, labels: int) -> Decision:
+        return decide(calibrated(logit, self._calibration), thresholds, used, labels)
 
     def _slot(self, key: AdapterKey) -> int:
         """The slot for a key, taken from the least recently used copy when the bank is full."""
@@ -176,26 +262,8 @@ def calibrated(logit: float, calibration: Calibration) -> float:
     return round(float(calibration.probabilities(np.array(logit))), DIGITS)
 
 
-def risk_score(probability: float, decisions: Decisions) -> float:
-    """The probability on a scale for people: 0 to 100, 50 where review begins, 75 decline.
-
-    Straight lines in log-odds between these points; two decimals.
-    """
-    review, decline = _log_odds(decisions.review), _log_odds(decisions.decline)
-    points = [review - RISK_REACH, review, decline, decline + RISK_REACH]
-    risks = [0.0, RISK_AT_REVIEW, RISK_AT_DECLINE, 100.0]
-    return round(float(np.interp(_log_odds(probability), points, risks)), 2)
-
-
-def _level(risk: float, outcome: Outcome) -> Level:
-    if outcome == "approve":
-        return "medium" if risk >= RISK_AT_REVIEW / 2 else "low"
-    return "critical" if outcome == "decline" else "high"
-
-
-def _log_odds(probability: float) -> float:
-    inside = min(max(probability, 10.0**-DIGITS), 1 - 10.0**-DIGITS)
-    return float(np.log(inside / (1 - inside)))
+def _used(labels: int, is_followed: bool) -> Used:
+    return "insufficient_labels" if not labels else "adapted" if is_followed else "base"
 
 
 def _selected(support: Support) -> Support:

@@ -15,6 +15,7 @@ from app.pipeline import Pipeline, Posted
 from app.rows import Scored
 from app.scoring import Scorer
 from app.settings import Settings
+from app.thresholds import TenantPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Service:
     pipeline: Pipeline
     batcher: Batcher[Posted, Scored | Problem]
     labelling: Labelling
+    policy: TenantPolicy
     authenticator: Authenticator
 
     async def score(self, posted: Sequence[Posted]) -> Sequence[Scored | Problem]:
@@ -45,7 +47,8 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         labelling = Labelling(database, pipeline)
         async with Batcher(pipeline.score, metrics.batch_size.observe) as batcher:
             authenticator = Authenticator(database)
-            yield Service(database, scorer, pipeline, batcher, labelling, authenticator)
+            policy = TenantPolicy(database, pipeline)
+            yield Service(database, scorer, pipeline, batcher, labelling, policy, authenticator)
     finally:
         await database.close()
 

@@ -86,6 +86,14 @@ transactions = Table(
     Column("revision", BigInteger, nullable=False),
     Column("model", Text, nullable=False),
     Column("evaluated_at_us", BigInteger, nullable=False),
+    # The thresholds that decided; null in rows of before they were kept.
+    Column("review_from", Double),
+    Column("decline_from", Double),
+    # JSON, where something raised the risk above low.
+    Column("reasons", Text),
+    Index("ix_transactions_time", "tenant", "occurred_at_us", "transaction_id"),
+    Index("ix_transactions_account", "tenant", "account_id", "occurred_at_us", "transaction_id"),
+    Index("ix_transactions_merchant", "tenant", "merchant_id", "occurred_at_us"),
 )
 
 labels = Table(
@@ -101,6 +109,13 @@ labels = Table(
     # From here on it is evidence about its merchant, in whose label_state it then is folded.
     Column("matures_at_us", BigInteger, nullable=False),
     Column("folded", Boolean, nullable=False),
+    Column("source", String(32), nullable=False, server_default="analyst"),
+    Column("analyst", String(LONGEST_ID)),
+    Column("note", Text),
+    # By our clock; labelled_at_us is by the caller's.
+    Column("recorded_at_us", BigInteger, nullable=False, server_default="0"),
+    # Null, or the features that the transaction would have had without a label since forgotten.
+    Column("features", LargeBinary),
     # The newest labels of an account, by class: its support set.
     Index(
         "ix_labels_support",
@@ -112,4 +127,65 @@ labels = Table(
     ),
     # The labels of a merchant that are still to fold, or, after one changed, to fold again.
     Index("ix_labels_maturity", "tenant", "merchant_id", "folded", "matures_at_us"),
+)
+
+# Every change of a label, for ever: what an account had learned at any revision. A change of
+# `features` is one, too. `is_fraud` is null where the label was removed.
+label_events = Table(
+    "label_events",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("account_id", String(LONGEST_ID), primary_key=True),
+    Column("revision", BigInteger, primary_key=True),
+    Column("transaction_id", String(LONGEST_ID), primary_key=True),
+    Column("merchant_id", String(LONGEST_ID)),
+    Column("is_fraud", Boolean),
+    Column("occurred_at_us", BigInteger, nullable=False),
+    Column("labelled_at_us", BigInteger, nullable=False),
+    Column("matures_at_us", BigInteger, nullable=False),
+    Column("source", String(32), nullable=False),
+    Column("analyst", String(LONGEST_ID)),
+    Column("note", Text),
+    Column("recorded_at_us", BigInteger, nullable=False),
+    Column("features", LargeBinary),
+    Index("ix_label_events_transaction", "tenant", "transaction_id", "revision"),
+    Index("ix_label_events_merchant", "tenant", "merchant_id", "recorded_at_us"),
+)
+
+# Transactions that a person is to look at. Risk is as the account's newest copy sees it.
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("transaction_id", String(LONGEST_ID), primary_key=True),
+    Column("account_id", String(LONGEST_ID), nullable=False),
+    Column("occurred_at_us", BigInteger, nullable=False),
+    Column("opened_at_us", BigInteger, nullable=False),
+    Column("probability", Double, nullable=False),
+    Column("risk_score", Double, nullable=False),
+    Column("status", String(16), nullable=False),
+    # Of the account's labels when its risk was last looked at.
+    Column("revision", BigInteger, nullable=False),
+    Column("assignee", String(LONGEST_ID)),
+    Column("assigned_at_us", BigInteger),
+    Column("resolved_at_us", BigInteger),
+    Index("ix_reviews_risk", "tenant", "status", "risk_score", "transaction_id"),
+    Index("ix_reviews_age", "tenant", "status", "opened_at_us", "transaction_id"),
+    Index("ix_reviews_account", "tenant", "account_id", "status"),
+)
+
+# A tenant's thresholds of probability, each from its time until the next one's.
+thresholds = Table(
+    "thresholds",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("effective_at_us", BigInteger, primary_key=True),
+    Column("recorded_at_us", BigInteger, primary_key=True),
+    Column("review", Double, nullable=False),
+    Column("decline", Double, nullable=False),
+    # What they were chosen for, and how many transactions of how many days they were chosen on.
+    Column("reviews_per_day", Double),
+    Column("chosen_on", BigInteger),
+    Column("chosen_on_days", Double),
+    Column("note", Text),
 )

@@ -22,6 +22,9 @@ SECOND_US = 1_000_000
 HOUR_US = 3600 * SECOND_US
 DAY_US = 24 * HOUR_US
 
+# In one request, and in one batch.
+MOST_ITEMS = 1000
+
 MISSING = 0
 NO_MERCHANT = -1
 # Codes travel in float32 feature vectors, which hold whole numbers exactly up to 2**24.

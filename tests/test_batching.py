@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.batching import MOST_ITEMS, Batcher
+from app.batching import Batcher
 from app.errors import DatabaseUnavailable
+from app.transactions import MOST_ITEMS
 
 pytestmark = pytest.mark.anyio
 

@@ -60,7 +60,7 @@ def scores(folder: Path) -> list[Any]:
     rng = np.random.default_rng(0)
     features_NF = rng.normal(1, 1, (20, len(scorer.features.names))).astype(np.float32)
     time_us_N = rng.integers(0, 2**50, 20)
-    return scorer.score(features_NF, time_us_N, [AdapterKey("t", "a", 0)] * 20)
+    return scorer.score(features_NF, time_us_N, [AdapterKey("t", "a", 0)] * 20, scorer.thresholds)
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(folder: Path, tmp_path: Path) -> None:

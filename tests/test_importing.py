@@ -124,8 +124,8 @@ async def test_an_imported_account_is_adapted_from_its_next_score_on(
     async with service.database.read() as connection:
         found = await store.scored(connection, TENANT, [last.transaction.transaction_id])
     assert {row.used for row in found.values()} == {"insufficient_labels"}
-    adaptation = await service.labelling.adapt(TENANT, last.transaction.account_id)
-    assert (adaptation.used, adaptation.labels > 0) == ("adapted", True)
+    done = await service.labelling.adapt(TENANT, last.transaction.account_id)
+    assert (done.change.copy.used, done.change.copy.labels > 0) == ("adapted", True)
 
 
 async def test_a_label_given_live_is_not_overwritten_by_the_file(

@@ -6,11 +6,11 @@ import anyio
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import insert, inspect, select, text
+from sqlalchemy import Table, insert, inspect, select, text
 
 from app.database import MIGRATIONS, Database, downgrade, migration_config, upgrade
 from app.errors import SetupError
-from app.tables import metadata, transactions
+from app.tables import label_events, labels, metadata, transactions
 
 
 async def tables_of(url: str) -> set[str]:
@@ -59,8 +59,28 @@ async def stored(url: str) -> list[dict[str, Any]]:
     database = Database(url)
     try:
         async with database.read() as connection:
-            asked = select(transactions).order_by(transactions.c.transaction_id)
-            return [dict(row) for row in (await connection.execute(asked)).mappings()]
+            # By name: the table may be of an older schema than `transactions` knows.
+            names = scored("", "")
+            asked = select(*(transactions.c[name] for name in names))
+            rows = await connection.execute(asked.order_by(transactions.c.transaction_id))
+            return [dict(row) for row in rows.mappings()]
+    finally:
+        await database.close()
+
+
+async def execute(url: str, *statements: str) -> None:
+    database = Database(url)
+    async with database.write() as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+    await database.close()
+
+
+async def rows_of(url: str, table: Table) -> list[dict[str, Any]]:
+    database = Database(url)
+    try:
+        async with database.read() as connection:
+            return [dict(row) for row in (await connection.execute(select(table))).mappings()]
     finally:
         await database.close()
 
@@ -137,6 +157,29 @@ def test_without_0002_an_account_of_insufficient_labels_is_one_of_the_base(
     assert anyio.run(width_of_used, url) < len("insufficient_labels")
     upgrade(url)
     assert anyio.run(stored, url) == expected
+
+
+def test_0003_takes_the_labels_there_are_as_the_beginning_of_their_history(
+    unmigrated_database_url: str,
+) -> None:
+    url = unmigrated_database_url
+    upgrade(url, "0002")
+    anyio.run(
+        execute,
+        url,
+        "INSERT INTO accounts (tenant, account_id, revision, fraud_labels) VALUES ('t', 'a', 7, 1)",
+        "INSERT INTO labels (tenant, transaction_id, account_id, is_fraud, occurred_at_us,"
+        " labelled_at_us, matures_at_us, folded) VALUES ('t', 't-1', 'a', true, 5, 6, 8, false)",
+    )
+    upgrade(url)
+    [event] = anyio.run(rows_of, url, label_events)
+    assert (event["transaction_id"], event["revision"], event["is_fraud"]) == ("t-1", 7, True)
+    assert (event["occurred_at_us"], event["recorded_at_us"]) == (5, 6)
+    [label] = anyio.run(rows_of, url, labels)
+    assert (label["source"], label["recorded_at_us"], label["features"]) == ("analyst", 6, None)
+    downgrade(url, "0002")
+    upgrade(url)
+    assert len(anyio.run(rows_of, url, labels)) == 1
 
 
 def test_an_upgrade_of_an_upgraded_database_changes_nothing(database_url: str) -> None:

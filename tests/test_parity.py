@@ -12,9 +12,9 @@ from app.features import FeatureSet
 from app.importing import Past, import_chunk
 from app.labelling import Verdict
 from app.pipeline import Posted
+from app.rows import Scored
 from app.service import Service, running
 from app.settings import Settings
-from app.store import Scored
 from app.training.dataset import read_transactions
 from app.training.episodes import Rows
 from app.training.history import History

@@ -88,7 +88,7 @@ async def test_a_removed_label_is_unlearned_by_its_merchant(service: Service) ->
     alone = await frauds_seen(service, "one", 8)
     await label(service, "t")
     assert await frauds_seen(service, "two", 8) > alone
-    await service.labelling.remove(TENANT, "a", "t")
+    await service.labelling.remove(TENANT, "t")
     assert await frauds_seen(service, "three", 8) == alone
 
 
@@ -106,7 +106,7 @@ async def test_transactions_without_a_merchant_are_scored_and_labelled(service: 
     rows = await scored(service, paid("t", 0, merchant=None), paid("u", 9, merchant=None))
     assert len(rows) == 2
     await label(service, "t")
-    await service.labelling.remove(TENANT, "a", "t")
+    await service.labelling.remove(TENANT, "t")
 
 
 async def test_serving_one_by_one_in_batches_and_training_see_the_same_vectors(

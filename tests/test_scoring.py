@@ -1,24 +1,20 @@
 """Decisions do not depend on who shares a batch, and copies are a cache and never the truth."""
 
 from collections import Counter
-from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from app.adaptation import LARGEST_MOVE, SUPPORT_LIMIT, Algorithm, Support
-from app.checkpoint import Calibration, Checkpoint, Decisions
+from app.checkpoint import Calibration, Checkpoint
+from app.decisions import Decision, Thresholds, risk_score
 from app.scoring import (
     LEAST_COPIES,
-    RISK_AT_DECLINE,
-    RISK_AT_REVIEW,
     AdapterKey,
-    Decision,
+    Rows,
     Scorer,
     calibrated,
-    risk_score,
 )
 from app.transactions import DAY_US
 from tests.checkpoints import tiny_checkpoint
@@ -74,14 +70,14 @@ def adapt(scorer: Scorer, wanted: list[AdapterKey]) -> None:
 
 def score_one(scorer: Scorer, one: AdapterKey, n: int = 0) -> Decision:
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
-    return scorer.score(features_NF[n : n + 1], time_us_N[n : n + 1], [one])[0]
+    return scorer.score(features_NF[n : n + 1], time_us_N[n : n + 1], [one], scorer.thresholds)[0]
 
 
 def test_an_account_is_decided_alone_as_in_a_batch(of_algorithm: Path) -> None:
     scorer = scorer_of(of_algorithm)
     adapt(scorer, keys())
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
-    together = scorer.score(features_NF, time_us_N, keys())
+    together = scorer.score(features_NF, time_us_N, keys(), scorer.thresholds)
     alone = [score_one(scorer, one, n) for n, one in enumerate(keys())]
     assert together == alone
     assert len({decision.probability for decision in together}) == ACCOUNTS
@@ -92,8 +88,10 @@ def test_the_order_of_a_batch_changes_no_decision(of_algorithm: Path) -> None:
     scorer = scorer_of(of_algorithm)
     adapt(scorer, keys())
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
-    turned = scorer.score(features_NF[::-1].copy(), time_us_N[::-1].copy(), keys()[::-1])
-    assert turned[::-1] == scorer.score(features_NF, time_us_N, keys())
+    turned = scorer.score(
+        features_NF[::-1].copy(), time_us_N[::-1].copy(), keys()[::-1], scorer.thresholds
+    )
+    assert turned[::-1] == scorer.score(features_NF, time_us_N, keys(), scorer.thresholds)
 
 
 def test_copies_made_alone_are_those_made_together(of_algorithm: Path) -> None:
@@ -102,8 +100,8 @@ def test_copies_made_alone_are_those_made_together(of_algorithm: Path) -> None:
     for one in keys():
         adapt(another, [one])
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
-    assert another.score(features_NF, time_us_N, keys()) == scorer.score(
-        features_NF, time_us_N, keys()
+    assert another.score(features_NF, time_us_N, keys(), scorer.thresholds) == scorer.score(
+        features_NF, time_us_N, keys(), scorer.thresholds
     )
 
 
@@ -128,16 +126,16 @@ def test_a_bank_keeps_no_more_than_it_was_given(tmp_path: Path) -> None:
 def test_a_label_changes_the_decisions_of_its_own_account_only(scorer: Scorer) -> None:
     adapt(scorer, keys())
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
-    before = scorer.score(features_NF, time_us_N, keys())
+    before = scorer.score(features_NF, time_us_N, keys(), scorer.thresholds)
     newer = support(scorer, 5)
     newer.is_fraud_K[0] = not newer.is_fraud_K[0]
     scorer.adapt({key(5, revision=2): newer})
     wanted = [key(5, revision=2) if one == key(5) else one for one in keys()]
-    after = scorer.score(features_NF, time_us_N, wanted)
+    after = scorer.score(features_NF, time_us_N, wanted, scorer.thresholds)
     assert [n for n in range(ACCOUNTS) if before[n] != after[n]] == [5]
     assert before[5].probability != after[5].probability
     # The copy of before is still what it was.
-    assert scorer.score(features_NF, time_us_N, keys()) == before
+    assert scorer.score(features_NF, time_us_N, keys(), scorer.thresholds) == before
 
 
 def test_a_fraud_label_raises_the_score_of_what_looks_like_it(scorer: Scorer) -> None:
@@ -146,7 +144,7 @@ def test_a_fraud_label_raises_the_score_of_what_looks_like_it(scorer: Scorer) ->
     scorer.adapt({key(1): labelled})
     scorer.adapt({key(2): labelled._replace(is_fraud_K=np.array([False]))})
     fraud, legitimate = scorer.score(
-        features_NF.repeat(2, 0), time_us_N.repeat(2), [key(1), key(2)]
+        features_NF.repeat(2, 0), time_us_N.repeat(2), [key(1), key(2)], scorer.thresholds
     )
     assert fraud.probability > legitimate.probability
 
@@ -154,7 +152,7 @@ def test_a_fraud_label_raises_the_score_of_what_looks_like_it(scorer: Scorer) ->
 def test_labels_without_any_left_are_the_base(scorer: Scorer) -> None:
     scorer.adapt({key(1): support(scorer, 1, labels=0)})
     emptied, base = score_one(scorer, key(1)), score_one(scorer, key(1, revision=0))
-    assert emptied == base._replace(revision=1)
+    assert emptied == base
     assert (emptied.used, emptied.labels) == ("insufficient_labels", 0)
 
 
@@ -165,8 +163,8 @@ def test_a_copy_that_is_not_followed_decides_as_the_base_and_says_so(
     scorer = scorer_of(tiny_checkpoint(tmp_path, algorithm=algorithm, trust=-6.0, heed=0.0))
     adapt(scorer, keys())
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
-    decided = scorer.score(features_NF, time_us_N, keys())
-    base = scorer.score(features_NF, time_us_N, [key(0, revision=0)] * ACCOUNTS)
+    decided = scorer.score(features_NF, time_us_N, keys(), scorer.thresholds)
+    base = scorer.score(features_NF, time_us_N, [key(0, revision=0)] * ACCOUNTS, scorer.thresholds)
     assert [one.probability for one in decided] == [one.probability for one in base]
     for one, decision in zip(keys(), decided, strict=True):
         assert decision.used == ("base" if one.revision else "insufficient_labels")
@@ -192,10 +190,15 @@ def test_no_label_moves_a_probability_further_than_the_largest_move(tmp_path: Pa
     adapt(scorer, keys())
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
     adapted, base = (
-        np.array([one.probability for one in scorer.score(features_NF, time_us_N, wanted)])
+        np.array(
+            [
+                one.probability
+                for one in scorer.score(features_NF, time_us_N, wanted, scorer.thresholds)
+            ]
+        )
         for wanted in (keys(), [key(0, revision=0)] * ACCOUNTS)
     )
-    moves = np.log(adapted / (1 - adapted)) - np.log(base / (1 - base))
+    moves = np.log(adapted / (1 - adapted)) - np.log(base / (1 - base, scorer.thresholds))
     assert np.abs(moves).max() == pytest.approx(LARGEST_MOVE, abs=0.02)
 
 
@@ -203,7 +206,7 @@ def test_a_decision_says_how_many_labels_its_copy_has(scorer: Scorer) -> None:
     for labels in (1, SUPPORT_LIMIT, 100):
         scorer.adapt({key(labels): support(scorer, 1, labels)})
         decision = score_one(scorer, key(labels))
-        assert (decision.used, decision.revision) == ("adapted", 1)
+        assert decision.used == "adapted"
         assert decision.labels == min(labels, SUPPORT_LIMIT)
 
 
@@ -235,7 +238,7 @@ def test_scoring_with_a_copy_never_made_is_refused(scorer: Scorer) -> None:
 
 def test_nobody_asking_is_no_decisions(scorer: Scorer) -> None:
     features_NF, time_us_N = rows(scorer, 0)
-    assert scorer.score(features_NF, time_us_N, []) == []
+    assert scorer.score(features_NF, time_us_N, [], scorer.thresholds) == []
     scorer.adapt({})
 
 
@@ -269,18 +272,18 @@ def test_making_the_missing_copies_of_a_batch_drops_none_of_its_others(scorer: S
     adapt(scorer, batch)
     assert scorer.missing(batch) == []
     features_NF, time_us_N = rows(scorer, len(batch))
-    assert len(scorer.score(features_NF, time_us_N, batch)) == len(batch)
+    assert len(scorer.score(features_NF, time_us_N, batch, scorer.thresholds)) == len(batch)
 
 
 def test_a_copy_made_again_decides_as_before(scorer: Scorer) -> None:
     adapt(scorer, keys())
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
-    before = scorer.score(features_NF, time_us_N, keys())
+    before = scorer.score(features_NF, time_us_N, keys(), scorer.thresholds)
     scorer.adapt({key(9000 + a): support(scorer, 1, labels=2) for a in range(scorer.capacity)})
     labelled = [one for one in keys() if one.revision]
     assert scorer.missing(keys()) == labelled
     adapt(scorer, keys()[::-1])
-    assert scorer.score(features_NF, time_us_N, keys()) == before
+    assert scorer.score(features_NF, time_us_N, keys(), scorer.thresholds) == before
 
 
 def test_the_base_is_never_dropped(scorer: Scorer) -> None:
@@ -290,44 +293,20 @@ def test_the_base_is_never_dropped(scorer: Scorer) -> None:
     assert score_one(scorer, key(0, revision=0)) == before
 
 
-DECISIONS = Decisions(review=0.02, decline=0.4)
-
-
-def test_risk_rises_with_the_probability_from_0_to_100() -> None:
-    probabilities = [0.0, 1e-9, *np.linspace(1e-6, 1 - 1e-6, 2000), 1 - 1e-9, 1.0]
-    risks = [risk_score(float(p), DECISIONS) for p in probabilities]
-    assert all(one <= other for one, other in pairwise(risks))
-    assert (risks[0], risks[-1]) == (0.0, 100.0)
-    assert all(round(risk, 2) == risk for risk in risks)
-
-
-@pytest.mark.parametrize(
-    ("review", "decline"), [(0.02, 0.4), (0.12, 0.3), (1e-6, 2e-6), (0.5, 0.99)]
-)
-def test_risk_is_50_where_review_begins_and_75_where_decline_does(
-    review: float, decline: float
-) -> None:
-    decisions = Decisions(review=review, decline=decline)
-    assert risk_score(review, decisions) == RISK_AT_REVIEW == 50
-    assert risk_score(decline, decisions) == RISK_AT_DECLINE == 75
-    assert RISK_AT_REVIEW < risk_score((review * decline) ** 0.5, decisions) < RISK_AT_DECLINE
-
-
-def test_outcome_level_and_risk_agree(scorer: Scorer, checkpoint: Path) -> None:
+def test_outcome_level_and_risk_agree(scorer: Scorer) -> None:
     """Half of the transactions approved, and a fifth declined, each score its own threshold."""
     features_NF, time_us_N = rows(scorer, 401)
     base = [key(0, revision=0)] * 401
-    ranked = sorted(one.probability for one in scorer.score(features_NF, time_us_N, base))
-    decisions = Decisions(review=ranked[200], decline=ranked[320])
-    loaded = Checkpoint.load(checkpoint)
-    metadata = loaded.metadata.model_copy(update={"decisions": decisions})
-    strict = Scorer(replace(loaded, metadata=metadata), "cpu", bank_bytes=1)
-    scored = strict.score(features_NF, time_us_N, base)
+    ranked = sorted(
+        one.probability for one in scorer.score(features_NF, time_us_N, base, scorer.thresholds)
+    )
+    thresholds = Thresholds(review=ranked[200], decline=ranked[320])
+    scored = scorer.score(features_NF, time_us_N, base, thresholds)
     assert Counter(one.outcome for one in scored) == {"approve": 200, "review": 120, "decline": 81}
     levels = {"low": "approve", "medium": "approve", "high": "review", "critical": "decline"}
     for probability, risk, level, outcome, *_ in scored:
         assert levels[level] == outcome
-        assert risk == risk_score(probability, decisions)
+        assert risk == risk_score(probability, thresholds)
         assert risk >= {"approve": 0, "review": 50, "decline": 75}[outcome]
         assert risk <= {"approve": 50, "review": 75, "decline": 100}[outcome]
         assert (level == "low") == (risk < 25)
@@ -340,3 +319,52 @@ def test_calibration_is_a_straight_line_in_log_odds() -> None:
     assert calibrated(1.0, Calibration(slope=2.0, shift=-2.0)) == 0.5
     for extreme in (1e4, -1e4, 1e30):
         assert 0 <= calibrated(extreme, identity) <= 1
+
+
+def test_a_question_about_labels_is_answered_as_their_copy_would_score(scorer: Scorer) -> None:
+    features_NF, time_us_N = rows(scorer, 7)
+    mine = support(scorer, 1, labels=5)
+    scorer.adapt({key(1): mine})
+    kept = scorer.missing([key(1)])
+    [judged] = scorer.judge([mine], [Rows(features_NF, time_us_N)], scorer.thresholds)
+    banked = scorer.score(features_NF, time_us_N, [key(1)] * 7, scorer.thresholds)
+    assert judged.decisions == banked
+    assert (judged.copy.used, judged.copy.labels) == (banked[0].used, banked[0].labels)
+    assert scorer.missing([key(1)]) == kept == []
+
+
+def test_questions_may_have_other_numbers_of_labels_and_of_rows(scorer: Scorer) -> None:
+    features_NF, time_us_N = rows(scorer, 5)
+    supports = [support(scorer, 1, labels=0), support(scorer, 2, labels=9)]
+    asked = [Rows(features_NF, time_us_N), Rows(features_NF[:2], time_us_N[:2])]
+    both = scorer.judge(supports, asked, scorer.thresholds)
+    alone = [
+        scorer.judge([one], [rows], scorer.thresholds)[0]
+        for one, rows in zip(supports, asked, strict=True)
+    ]
+    assert [one.decisions for one in both] == [one.decisions for one in alone]
+    assert [len(one.decisions) for one in both] == [5, 2]
+    base = scorer.score(features_NF, time_us_N, [key(1, revision=0)] * 5, scorer.thresholds)
+    assert both[0].decisions == base
+    assert both[0].copy.used == "insufficient_labels"
+
+
+def test_equal_labels_make_the_same_copy_to_the_bit_and_others_another(scorer: Scorer) -> None:
+    nothing = Rows(*(part[:0] for part in rows(scorer, 1)))
+    digests = [
+        scorer.judge([support(scorer, a, labels=6)], [nothing], scorer.thresholds)[0].copy.digest
+        for a in (1, 2, 1)
+    ]
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_a_copy_tells_that_it_learned_its_labels(scorer: Scorer) -> None:
+    features_NF, time_us_N = rows(scorer, 6)
+    frauds = Support(features_NF, time_us_N, np.ones(6, np.bool_))
+    [judged] = scorer.judge([frauds], [Rows(features_NF, time_us_N)], scorer.thresholds)
+    copy = judged.copy
+    assert copy.loss_before is not None
+    assert copy.loss_after is not None
+    assert 0 < copy.loss_after < copy.loss_before
+    assert copy.drift > 0
+    assert 0 < copy.weight <= 1

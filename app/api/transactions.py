@@ -1,16 +1,15 @@
 """Transactions: scored one by one or up to 1,000 at once, and read back."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
+from fastapi import APIRouter, Query
 
 from app import store
 from app.api.authentication import RunningService, Tenant
-from app.api.fields import Amount, Attribute, Body, Currency, Id, Instant, LabelName
-from app.batching import MOST_ITEMS
+from app.api.pages import Page, Paging
+from app.api.paths import TransactionId
 from app.content import amount_text, transaction_of
+from app.decisions import Level, Outcome
 from app.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
@@ -23,117 +22,21 @@ from app.errors import (
     documented,
 )
 from app.pipeline import Posted
-from app.rows import Scored
-from app.scoring import Used
+from app.rows import Scored, StoredLabel
+from app.schemas.fields import Id, Instant, LabelName
+from app.schemas.transactions import (
+    AdaptationUsed,
+    BatchResult,
+    ItemProblem,
+    NotScored,
+    PostedBatch,
+    PostedTransaction,
+    Score,
+    StoredTransaction,
+)
+from app.store import Filters
 from app.times import text_of
 from app.transactions import Transaction
-
-EXAMPLE: JsonDict = {
-    "transaction_id": "t-1001",
-    "account_id": "a-17",
-    "occurred_at": "2026-01-31T12:00:00+01:00",
-    "amount": "412.00",
-    "currency": "EUR",
-    "merchant_id": "m-5",
-    "merchant_category": "electronics",
-    "channel": "online",
-    "country": "DE",
-    "attributes": {"device_age_days": 3},
-}
-
-
-class PostedTransaction(Body):
-    """One payment. Its id is the caller's; posting it again returns the stored score."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
-
-    transaction_id: Id
-    account_id: Id
-    occurred_at: Instant
-    amount: Amount
-    currency: Currency
-    merchant_id: Id | None = None
-    merchant_category: Id | None = None
-    channel: Id | None = None
-    country: Id | None = None
-    attributes: Annotated[dict[Id, Attribute], Field(max_length=64, default_factory=dict)]
-
-    def transaction(self) -> Transaction:
-        return Transaction(
-            transaction_id=self.transaction_id,
-            account_id=self.account_id,
-            occurred_at_us=self.occurred_at,
-            amount=self.amount,
-            currency=self.currency,
-            merchant_id=self.merchant_id,
-            merchant_category=self.merchant_category,
-            channel=self.channel,
-            country=self.country,
-            attributes=self.attributes,
-        )
-
-
-class PostedBatch(Body):
-    transactions: Annotated[list[PostedTransaction], Field(min_length=1, max_length=MOST_ITEMS)]
-
-
-class AdaptationUsed(BaseModel):
-    """Which network scored: the account's own copy, from how many labels, or the base.
-
-    `base` where the account's labels do not bear its copy out, `insufficient_labels` where it
-    has none to learn from.
-    """
-
-    used: Used
-    labels: int
-    revision: int
-
-
-class Score(BaseModel):
-    transaction_id: str
-    account_id: str
-    probability: Annotated[float, Field(ge=0, le=1, description="Calibrated.")]
-    risk_score: Annotated[float, Field(ge=0, le=100)]
-    risk_level: Literal["low", "medium", "high", "critical"]
-    outcome: Literal["approve", "review", "decline"]
-    adaptation: AdaptationUsed
-    model: str
-    evaluated_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-
-
-class ItemProblem(BaseModel):
-    code: str
-    title: str
-    detail: str
-
-
-class NotScored(BaseModel):
-    """A transaction of a batch that has no score, while its neighbours have theirs."""
-
-    transaction_id: str
-    error: ItemProblem
-
-
-class BatchResult(BaseModel):
-    results: list[Score | NotScored]
-
-
-class StoredTransaction(BaseModel):
-    """What was posted, the score it had, and its label, if any."""
-
-    transaction_id: str
-    account_id: str
-    occurred_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-    amount: str
-    currency: str
-    merchant_id: str | None
-    merchant_category: str | None
-    channel: str | None
-    country: str | None
-    attributes: dict[str, str | float | bool]
-    score: Score
-    label: LabelName | None
-
 
 router = APIRouter(
     prefix="/v1/transactions",
@@ -163,9 +66,36 @@ async def score_batch(posted: PostedBatch, service: RunningService, tenant: Tena
     return BatchResult(results=[_result(one, answer) for one, answer in pairs])
 
 
-@router.get("/{transaction_id:path}", responses=documented(TransactionNotFound))
+@router.get("")
+async def list_transactions(
+    service: RunningService,
+    tenant: Tenant,
+    paging: Paging,
+    account_id: Annotated[Id | None, Query(description="Of this account only.")] = None,
+    occurred_from: Annotated[Instant | None, Query(description="At this time or later.")] = None,
+    occurred_to: Annotated[Instant | None, Query(description="Before this time.")] = None,
+    outcome: Annotated[Outcome | None, Query(description="With this outcome.")] = None,
+    risk_level: Annotated[Level | None, Query(description="Of this level.")] = None,
+) -> Page[StoredTransaction]:
+    """Transactions with their scores, the newest first."""
+    filters = Filters(account_id, occurred_from, occurred_to, outcome, risk_level)
+    after = paging.after(int, "transactions", *filters)
+    async with service.database.read() as connection:
+        found = await store.listed(connection, tenant, filters, after, paging.limit + 1)
+        ids = [row.transaction_id for row in found]
+        labels = await store.labels_of(connection, tenant, ids)
+    return paging.page(
+        found,
+        lambda row: stored_of(row, labels.get(row.transaction_id)),
+        lambda row: (row.occurred_at_us, row.transaction_id),
+        "transactions",
+        *filters,
+    )
+
+
+@router.get("/{transaction_id}", responses=documented(TransactionNotFound))
 async def read_transaction(
-    transaction_id: Id, service: RunningService, tenant: Tenant
+    transaction_id: TransactionId, service: RunningService, tenant: Tenant
 ) -> StoredTransaction:
     """A transaction as it was posted and scored."""
     async with service.database.read() as connection:
@@ -173,8 +103,7 @@ async def read_transaction(
         labels = await store.labels_of(connection, tenant, [transaction_id])
     if transaction_id not in found:
         raise TransactionNotFound(f"There is no transaction {transaction_id!r}.")
-    label = labels.get(transaction_id)
-    return _stored(found[transaction_id], None if label is None else label.is_fraud)
+    return stored_of(found[transaction_id], labels.get(transaction_id))
 
 
 def score_of(row: Scored) -> Score:
@@ -199,11 +128,21 @@ def score_of(row: Scored) -> Score:
 def _result(transaction: Transaction, answer: Scored | Problem) -> Score | NotScored:
     if isinstance(answer, Scored):
         return score_of(answer)
-    error = ItemProblem(code=answer.code, title=answer.title, detail=answer.detail)
-    return NotScored(transaction_id=transaction.transaction_id, error=error)
+    return NotScored(transaction_id=transaction.transaction_id, error=problem_of(answer))
 
 
-def _stored(row: Scored, is_fraud: bool | None) -> StoredTransaction:
+def label_name(is_fraud: bool | None) -> LabelName | None:
+    """The name that a label has for people; None is no label."""
+    return None if is_fraud is None else "fraud" if is_fraud else "legitimate"
+
+
+def problem_of(problem: Problem) -> ItemProblem:
+    """Why one item of a batch failed."""
+    return ItemProblem(code=problem.code, title=problem.title, detail=problem.detail)
+
+
+def stored_of(row: Scored, label: StoredLabel | None) -> StoredTransaction:
+    """The answer that a stored transaction and its label stand for."""
     transaction = transaction_of(row.content)
     return StoredTransaction(
         transaction_id=transaction.transaction_id,
@@ -217,5 +156,5 @@ def _stored(row: Scored, is_fraud: bool | None) -> StoredTransaction:
         country=transaction.country,
         attributes=dict(transaction.attributes),
         score=score_of(row),
-        label=None if is_fraud is None else ("fraud" if is_fraud else "legitimate"),
+        label=label_name(label.is_fraud) if label else None,
     )

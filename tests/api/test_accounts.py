@@ -30,6 +30,11 @@ async def labelled(client: httpx.AsyncClient, *labels: dict[str, Any]) -> dict[s
     return body
 
 
+def used(adaptation: dict[str, Any]) -> dict[str, Any]:
+    """What scores the account, without how it came to be."""
+    return {name: adaptation[name] for name in ("used", "labels", "revision")}
+
+
 def unadapted(revision: int) -> dict[str, Any]:
     """The adaptation of an account without labels."""
     return {"used": "insufficient_labels", "labels": 0, "revision": revision}
@@ -41,14 +46,11 @@ async def test_a_fraud_label_raises_the_next_score_of_that_account_only(
     alice = await probability(client, posted("t-1"))
     bob = await probability(client, posted("t-2", account_id="bob"))
     done = await labelled(client, label("t-1"))
-    assert done["scores"] == [
-        {
-            "transaction_id": "t-1",
-            "probability_before": alice,
-            "probability_after": await probability(client, posted("t-3")),
-        }
-    ]
-    assert done["scores"][0]["probability_after"] > alice
+    [effect] = done["labelled"]
+    assert effect["transaction_id"] == "t-1"
+    assert effect["before"]["probability"] == alice
+    assert effect["after"]["probability"] == await probability(client, posted("t-3"))
+    assert effect["after"]["probability"] > alice
     assert await probability(client, posted("t-4", account_id="bob")) == bob
 
 
@@ -64,17 +66,10 @@ async def test_an_answer_tells_the_state_of_the_account(client: httpx.AsyncClien
     for n in range(3):
         await probability(client, posted(f"t-{n}"))
     done = await labelled(client, label("t-0"), label("t-1", "legitimate"))
-    scores = done.pop("scores")
-    assert [one["transaction_id"] for one in scores] == ["t-0", "t-1"]
-    assert done == {
-        "account_id": "alice",
-        "revision": 1,
-        "transactions": 3,
-        "labels": {"fraud": 1, "legitimate": 1},
-        "adaptation": {"used": "adapted", "labels": 2, "revision": 1},
-        "stored": 2,
-        "unchanged": 0,
-    }
+    assert [one["transaction_id"] for one in done["labelled"]] == ["t-0", "t-1"]
+    assert {one["transaction_id"] for one in done["recent"]} == {"t-0", "t-1", "t-2"}
+    assert used(done["adaptation"]) == {"used": "adapted", "labels": 2, "revision": 1}
+    assert (done["stored"], done["unchanged"]) == (2, 0)
     assert (await client.get("/v1/accounts/alice")).json() == {
         "account_id": "alice",
         "revision": 1,
@@ -88,9 +83,9 @@ async def test_the_same_labels_again_change_nothing(client: httpx.AsyncClient) -
     first = await labelled(client, label("t-1"))
     again = await labelled(client, label("t-1"), label("t-1"))
     assert (again["stored"], again["unchanged"], again["revision"]) == (0, 1, 1)
-    after = first["scores"][0]["probability_after"]
-    assert again["scores"][0]["probability_before"] == after
-    assert again["scores"][0]["probability_after"] == after
+    after = first["labelled"][0]["after"]["probability"]
+    assert again["labelled"][0]["before"]["probability"] == after
+    assert again["labelled"][0]["after"]["probability"] == after
 
 
 async def test_a_changed_label_is_a_new_revision_that_equals_a_first_one(
@@ -101,8 +96,9 @@ async def test_a_changed_label_is_a_new_revision_that_equals_a_first_one(
     await labelled(client, label("t-1", "fraud"))
     back = await labelled(client, label("t-1", "legitimate"))
     assert (back["revision"], back["labels"]) == (3, {"fraud": 0, "legitimate": 1})
-    after = [one["scores"][0]["probability_after"] for one in (first, back)]
+    after = [one["labelled"][0]["after"] for one in (first, back)]
     assert after[0] == after[1]
+    assert first["adaptation"]["adapter"] == back["adaptation"]["adapter"]
 
 
 async def test_whole_transactions_are_scored_and_stored_before_they_are_labelled(
@@ -117,7 +113,7 @@ async def test_whole_transactions_are_scored_and_stored_before_they_are_labelled
     stored = (await client.get("/v1/transactions/t-2")).json()
     assert stored["label"] == "fraud"
     assert stored["score"]["adaptation"] == unadapted(0)
-    assert stored["score"]["probability"] == done["scores"][0]["probability_before"]
+    assert stored["score"]["probability"] == done["labelled"][0]["before"]["probability"]
     assert (await labelled(client, *whole))["unchanged"] == 2
 
 
@@ -195,18 +191,14 @@ async def test_an_invalid_label_is_refused_by_name(
 async def test_a_deleted_label_is_unlearned_to_the_bit(client: httpx.AsyncClient) -> None:
     for name in ("t-1", "t-2"):
         await probability(client, posted(name))
-    await labelled(client, label("t-1"))
+    alone = await labelled(client, label("t-1"))
     once = await probability(client, posted("t-3"))
     await labelled(client, label("t-2", "legitimate"))
     assert await probability(client, posted("t-4")) != once
-    answer = await client.delete("/v1/accounts/alice/labels/t-2")
-    assert answer.json() == {
-        "account_id": "alice",
-        "revision": 3,
-        "transactions": 4,
-        "labels": {"fraud": 1, "legitimate": 0},
-        "adaptation": {"used": "adapted", "labels": 1, "revision": 3},
-    }
+    answer = (await client.delete("/v1/transactions/t-2/label")).json()
+    assert used(answer["adaptation"]) == {"used": "adapted", "labels": 1, "revision": 3}
+    assert answer["adaptation"]["adapter"] == alone["adaptation"]["adapter"]
+    assert (await client.get("/v1/accounts/alice")).json()["labels"]["legitimate"] == 0
     assert await probability(client, posted("t-5")) == once
 
 
@@ -215,8 +207,8 @@ async def test_an_account_without_labels_left_is_back_at_the_base(
 ) -> None:
     before = await probability(client, posted("t-1"))
     await labelled(client, label("t-1"))
-    answer = await client.delete("/v1/accounts/alice/labels/t-1")
-    assert answer.json()["adaptation"] == unadapted(2)
+    answer = await client.delete("/v1/transactions/t-1/label")
+    assert used(answer.json()["adaptation"]) == unadapted(2)
     scored = (await client.post("/v1/transactions", json=posted("t-3"))).json()
     assert scored["adaptation"] == unadapted(2)
     assert await probability(client, posted("t-2")) == before
@@ -233,12 +225,13 @@ async def test_an_account_whose_labels_do_not_bear_its_copy_out_is_scored_by_the
         async with client_of(app, key) as client:
             before = await probability(client, posted("t-1"))
             done = await labelled(client, label("t-1"))
-            assert done["adaptation"] == {"used": "base", "labels": 1, "revision": 1}
-            assert done["scores"][0]["probability_after"] == before
+            assert used(done["adaptation"]) == {"used": "base", "labels": 1, "revision": 1}
+            assert done["adaptation"]["weight"] == 0
+            assert done["labelled"][0]["after"]["probability"] == before
             scored = (await client.post("/v1/transactions", json=posted("t-2"))).json()
-            assert scored["adaptation"] == done["adaptation"]
+            assert scored["adaptation"] == used(done["adaptation"])
             adapted = await client.post("/v1/accounts/alice/adapt")
-            assert adapted.json() == done["adaptation"]
+            assert adapted.json()["adaptation"] == done["adaptation"]
 
 
 async def test_deleting_what_is_not_there_is_not_found(
@@ -247,9 +240,8 @@ async def test_deleting_what_is_not_there_is_not_found(
     await probability(client, posted("t-1"))
     await labelled(client, label("t-1"))
     for caller, path in (
-        (client, "/v1/accounts/alice/labels/t-2"),
-        (client, "/v1/accounts/bob/labels/t-1"),
-        (stranger, "/v1/accounts/alice/labels/t-1"),
+        (client, "/v1/transactions/t-2/label"),
+        (stranger, "/v1/transactions/t-1/label"),
     ):
         assert problem_of(await caller.delete(path)) == (404, "label_not_found")
     assert (await client.get("/v1/accounts/alice")).json()["labels"]["fraud"] == 1
@@ -259,10 +251,12 @@ async def test_an_account_can_be_adapted_ahead_of_its_next_score(
     client: httpx.AsyncClient,
 ) -> None:
     await probability(client, posted("t-1"))
-    assert (await client.post("/v1/accounts/alice/adapt")).json() == unadapted(0)
-    await labelled(client, label("t-1"))
-    adapted = {"used": "adapted", "labels": 1, "revision": 1}
-    assert (await client.post("/v1/accounts/alice/adapt")).json() == adapted
+    done = (await client.post("/v1/accounts/alice/adapt")).json()
+    assert used(done["adaptation"]) == unadapted(0)
+    labels = await labelled(client, label("t-1"))
+    done = (await client.post("/v1/accounts/alice/adapt")).json()
+    assert done["adaptation"] == labels["adaptation"]
+    assert done["recent"] == labels["recent"]
 
 
 async def test_an_account_of_another_tenant_does_not_exist(
@@ -306,4 +300,4 @@ async def test_an_id_may_hold_what_an_address_may_not(client: httpx.AsyncClient)
     done = await client.post(f"{path}/labels", json={"labels": [label("t/1")]})
     assert done.json()["account_id"] == odd
     assert (await client.get(path)).json()["labels"]["fraud"] == 1
-    assert (await client.delete(f"{path}/labels/t%2F1")).status_code == 200
+    assert (await client.delete("/v1/transactions/t%2F1/label")).status_code == 200

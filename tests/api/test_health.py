@@ -58,7 +58,7 @@ async def test_metrics_count_requests_by_route_and_never_name_an_id(
     await client.get("/v1/canary-path")
     exposition = (await client.get("/metrics")).text
     assert 'method="POST",route="/v1/transactions",status="200"' in exposition
-    assert 'route="/v1/accounts/{account_id:path}/labels"' in exposition
+    assert 'route="/v1/accounts/{account_id}/labels"' in exposition
     assert 'route="unmatched",status="404"' in exposition
     assert "quickstudy_batch_size_bucket" in exposition
     assert "quickstudy_adaptations_total" in exposition

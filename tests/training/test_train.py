@@ -314,7 +314,9 @@ def test_stopping_leaves_a_checkpoint_that_serves(
     key, none = AdapterKey("t", "a", 1), AdapterKey("t", "a", 0)
     labelled = np.flatnonzero(rows.is_fraud_N != UNLABELLED)[:8][::-1]
     scorer.adapt({key: rows.support(labelled)})
-    decisions = scorer.score(rows.features_NF[8:10], rows.time_us_N[8:10], [key, none])
+    decisions = scorer.score(
+        rows.features_NF[8:10], rows.time_us_N[8:10], [key, none], scorer.thresholds
+    )
     assert [decision.labels for decision in decisions] == [8, 0]
     assert all(0 < decision.probability < 1 for decision in decisions)
 

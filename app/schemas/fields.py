@@ -14,11 +14,12 @@ from pydantic import (
 )
 
 from app.content import amount_text
-from app.times import is_ahead, parse_us
+from app.times import is_ahead, now_us, parse_us
 
 WHOLE_DIGITS, DECIMALS = 15, 8
 DECIMAL_TEXT = re.compile(rf"\d{{1,{WHOLE_DIGITS}}}(\.\d{{1,{DECIMALS}}})?", re.ASCII)
 LONGEST_ATTRIBUTE = 256
+MINUTE_US = 60_000_000
 # No control characters; lone surrogates are no characters, and pydantic refuses them itself.
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
 
@@ -54,6 +55,16 @@ def _instant(value: Any) -> int:
     return time_us
 
 
+def _future(value: Any) -> int:
+    if not isinstance(value, str):
+        raise ValueError("a time is a text such as 2027-01-01T00:00:00Z")
+    time_us = parse_us(value)
+    now = now_us()
+    if time_us < now - MINUTE_US:
+        raise ValueError("this time has passed: what was decided stays decided")
+    return max(time_us, now)
+
+
 def _attribute(value: Any) -> str | float | bool:
     if isinstance(value, bool):
         return value
@@ -70,6 +81,13 @@ def _attribute(value: Any) -> str | float | bool:
 
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=PRINTABLE)]
+# For people: line breaks and tabs may be in it, other control characters not.
+Note = Annotated[
+    str,
+    StringConstraints(
+        min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+$"
+    ),
+]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 LabelName = Literal["fraud", "legitimate"]
 
@@ -88,6 +106,11 @@ Amount = Annotated[
 Instant = Annotated[
     int,
     BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+FutureInstant = Annotated[
+    int,
+    BeforeValidator(_future),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 Attribute = Annotated[

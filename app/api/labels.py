@@ -1,0 +1,257 @@
+"""Labels: of one transaction, of one account, of many at once; what each did, and its history."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import APIRouter
+
+from app import store
+from app.adaptation import INNER_STEPS
+from app.api.authentication import RunningService, Tenant
+from app.api.paths import AccountId, TransactionId
+from app.api.transactions import WRITES, label_name, problem_of
+from app.decisions import Decision
+from app.errors import (
+    DatabaseUnavailable,
+    FieldError,
+    LabelNotFound,
+    Problem,
+    TransactionConflict,
+    TransactionNotFound,
+    Unauthenticated,
+    ValidationFailed,
+    WrongAccount,
+    documented,
+)
+from app.labelling import Change, Labelled, Verdict
+from app.labelling import Effect as Judged
+from app.rows import Account
+from app.rows import LabelEvent as Event
+from app.schemas.accounts import LabelCounts, LabelledAccount
+from app.schemas.fields import LabelName
+from app.schemas.labels import (
+    AdaptationMade,
+    DecisionMade,
+    Effect,
+    LabelBatch,
+    LabelBatchResult,
+    LabelEvent,
+    LabelGiven,
+    LabelHistory,
+    LabelNotStored,
+    LabelStored,
+    PostedLabel,
+    PostedLabels,
+    TransactionLabelled,
+)
+from app.times import text_of
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["labels"],
+    responses=documented(Unauthenticated, ValidationFailed, DatabaseUnavailable),
+)
+Conflicting = documented(TransactionNotFound, TransactionConflict, ValidationFailed, WrongAccount)
+
+
+@router.put(
+    "/transactions/{transaction_id}/label",
+    responses={**WRITES, **documented(TransactionNotFound)},
+)
+async def label_transaction(
+    transaction_id: TransactionId, given: LabelGiven, service: RunningService, tenant: Tenant
+) -> TransactionLabelled:
+    """Label a transaction, or change its label; its account's very next score uses it."""
+    done = await service.labelling.put(tenant, _verdict(transaction_id, given))
+    return _labelled(transaction_id, done, given.label)
+
+
+@router.delete("/transactions/{transaction_id}/label", responses=documented(LabelNotFound))
+async def remove_label(
+    transaction_id: TransactionId, service: RunningService, tenant: Tenant
+) -> TransactionLabelled:
+    """Unlearn a label: the account's copy becomes what it would be had it never been there."""
+    done = await service.labelling.remove(tenant, transaction_id)
+    return _labelled(transaction_id, done, None)
+
+
+@router.get("/transactions/{transaction_id}/label", responses=documented(TransactionNotFound))
+async def read_label(
+    transaction_id: TransactionId, service: RunningService, tenant: Tenant
+) -> LabelHistory:
+    """The label of a transaction, and all that was ever said of it."""
+    async with service.database.read() as connection:
+        found = await store.scored(connection, tenant, [transaction_id])
+        history = await store.label_history(connection, tenant, transaction_id)
+    if transaction_id not in found:
+        raise TransactionNotFound(f"There is no transaction {transaction_id!r}.")
+    return LabelHistory(
+        transaction_id=transaction_id,
+        account_id=found[transaction_id].account_id,
+        label=label_name(history[-1].is_fraud) if history else None,
+        history=[_event(event) for event in history],
+    )
+
+
+@router.post("/labels", responses=WRITES)
+async def label_many(
+    posted: LabelBatch, service: RunningService, tenant: Tenant
+) -> LabelBatchResult:
+    """Store up to 1,000 labels of any accounts, such as a file of chargebacks.
+
+    The results come in their order, each with its own outcome; labels of one account are stored
+    together.
+    """
+    verdicts = [_verdict(one.transaction_id, one) for one in posted.labels]
+    distinct = _distinct(verdicts)
+    answers = await service.labelling.store_each(tenant, distinct)
+    by_id = {one.transaction_id: answer for one, answer in zip(distinct, answers, strict=True)}
+    return LabelBatchResult(
+        results=[_outcome(one.transaction_id, by_id[one.transaction_id]) for one in verdicts]
+    )
+
+
+@router.post(
+    "/accounts/{account_id}/labels", tags=["accounts"], responses={**WRITES, **Conflicting}
+)
+async def label_account(
+    account_id: AccountId, posted: PostedLabels, service: RunningService, tenant: Tenant
+) -> LabelledAccount:
+    """Store labels of one account, all or none; its very next score uses them."""
+    verdicts = _distinct([_posted(label) for label in posted.labels])
+    done = await service.labelling.store(tenant, account_id, verdicts)
+    return LabelledAccount(
+        **state_of(done.account),
+        **changed_of(done.account, done.change),
+        stored=done.stored,
+        unchanged=done.unchanged,
+    )
+
+
+def state_of(account: Account) -> dict[str, Any]:
+    """What is known of an account, as fields of an answer."""
+    return {
+        "account_id": account.account_id,
+        "revision": account.revision,
+        "transactions": account.transactions,
+        "labels": LabelCounts(fraud=account.fraud_labels, legitimate=account.legitimate_labels),
+    }
+
+
+def changed_of(account: Account, change: Change) -> dict[str, Any]:
+    """What labels did, as fields of an answer."""
+    judged = {one.transaction_id: one for group in change[1:] for one in group}
+    raised = [key for key, one in judged.items() if _held(one.after) and not _held(one.before)]
+    return {
+        "adaptation": adaptation_of(account, change),
+        "labelled": _effects(change.labelled),
+        "recent": _effects(change.recent),
+        "alerts": _effects(change.alerts),
+        "guard": _effects(change.guard),
+        "cleared": [one.transaction_id for one in change.alerts if not _held(one.after)],
+        "raised": raised,
+    }
+
+
+def adaptation_of(account: Account, change: Change) -> AdaptationMade:
+    made = change.copy
+    return AdaptationMade(
+        used=made.used,
+        labels=made.labels,
+        revision=account.revision,
+        weight=made.weight,
+        evidence=made.evidence,
+        steps=INNER_STEPS if made.labels else 0,
+        loss_before=made.loss_before,
+        loss_after=made.loss_after,
+        drift=made.drift,
+        adapter=made.digest,
+    )
+
+
+def _held(decision: Decision) -> bool:
+    return decision.outcome != "approve"
+
+
+def _effects(effects: Iterable[Judged]) -> list[Effect]:
+    return [
+        Effect(
+            transaction_id=one.transaction_id,
+            before=_decision(one.before),
+            after=_decision(one.after),
+        )
+        for one in effects
+    ]
+
+
+def _decision(decision: Decision) -> DecisionMade:
+    return DecisionMade.model_validate(decision._asdict())
+
+
+def _labelled(transaction_id: str, done: Labelled, label: LabelName | None) -> TransactionLabelled:
+    return TransactionLabelled(
+        **changed_of(done.account, done.change),
+        transaction_id=transaction_id,
+        account_id=done.account.account_id,
+        label=label,
+        changed=done.unchanged == 0,
+    )
+
+
+def _outcome(transaction_id: str, answer: Labelled | Problem) -> LabelStored | LabelNotStored:
+    if isinstance(answer, Problem):
+        return LabelNotStored(transaction_id=transaction_id, error=problem_of(answer))
+    [own] = [one for one in answer.change.labelled if one.transaction_id == transaction_id]
+    return LabelStored(
+        transaction_id=transaction_id,
+        account_id=answer.account.account_id,
+        changed=transaction_id in answer.changed,
+        adaptation=adaptation_of(answer.account, answer.change),
+        before=_decision(own.before),
+        after=_decision(own.after),
+    )
+
+
+def _event(event: Event) -> LabelEvent:
+    return LabelEvent(
+        label=label_name(event.is_fraud),
+        revision=event.revision,
+        labelled_at=text_of(event.labelled_at_us),
+        recorded_at=text_of(event.recorded_at_us),
+        source=event.source,
+        analyst=event.analyst,
+        note=event.note,
+        corrected=event.features is not None,
+    )
+
+
+def _posted(label: PostedLabel) -> Verdict:
+    if "transaction_id" in label.model_fields_set:
+        return _verdict(label.transaction_id, label)
+    transaction = label.transaction.transaction()
+    return _verdict(transaction.transaction_id, label)._replace(transaction=transaction)
+
+
+def _verdict(transaction_id: str, given: LabelGiven) -> Verdict:
+    return Verdict(
+        transaction_id,
+        given.label == "fraud",
+        labelled_at_us=given.labelled_at,
+        source=given.source,
+        analyst=given.analyst,
+        note=given.note,
+    )
+
+
+def _distinct(verdicts: list[Verdict]) -> list[Verdict]:
+    """Each transaction once; raises ValidationFailed where one is given two labels."""
+    distinct: dict[str, Verdict] = {}
+    for position, verdict in enumerate(verdicts):
+        first = distinct.setdefault(verdict.transaction_id, verdict)
+        if first.is_fraud != verdict.is_fraud:
+            message = "This transaction has another label earlier in the same request."
+            raise ValidationFailed(message, [FieldError(f"labels[{position}].label", message)])
+        if first.transaction != verdict.transaction:
+            message = "This transaction is told differently earlier in the same request."
+            raise ValidationFailed(message, [FieldError(f"labels[{position}]", message)])
+    return list(distinct.values())

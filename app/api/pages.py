@@ -1,0 +1,91 @@
+"""Lists by opaque cursor: a page begins strictly after the last row of the one before.
+
+Rows that come in meanwhile move nothing: no row is told twice, and none that was there all the
+time is left out.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+
+from fastapi import Depends, Query
+from pydantic import BaseModel
+
+from app.errors import FieldError, ValidationFailed
+from app.transactions import MOST_ITEMS
+
+Item = TypeVar("Item")
+Row = TypeVar("Row")
+DEFAULT_ITEMS = 100
+Key = tuple[int | float | str, ...]
+
+
+class Page(BaseModel, Generic[Item]):
+    """A part of a list. `next_cursor` asks for what follows, where there `has_more`."""
+
+    data: list[Item]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Asked(NamedTuple):
+    """How much of a list, and after what."""
+
+    limit: int
+    cursor: str | None
+
+    def after(self, kind: type[int] | type[float] | type[str], *listed: Any) -> Key | None:
+        """The key of the row that this page begins after: None for the first page.
+
+        A key is a value of `kind` and a text or number that tells equal ones apart; `listed`
+        names the list and its filters. Raises ValidationFailed for a cursor of another list.
+        """
+        if self.cursor is None:
+            return None
+        try:
+            digest, *key = json.loads(base64.b64decode(self.cursor, "-_", validate=True))
+        except (ValueError, TypeError):
+            raise _refused("This is not a cursor of ours.") from None
+        if digest != _digest(listed) or not key or type(key[0]) is not kind:
+            raise _refused("This cursor belongs to a list with other filters.")
+        return tuple(key)
+
+    def page(
+        self,
+        rows: Sequence[Row],
+        shown: Callable[[Row], Item],
+        key: Callable[[Row], Key],
+        *listed: Any,
+    ) -> Page[Item]:
+        """A page of rows, of which one more was asked for than it shows."""
+        mine = rows[: self.limit]
+        has_more = len(rows) > len(mine)
+        text = json.dumps([_digest(listed), *key(mine[-1])]) if has_more else ""
+        cursor = base64.urlsafe_b64encode(text.encode()).decode()
+        return Page(
+            data=[shown(row) for row in mine], has_more=has_more, next_cursor=cursor or None
+        )
+
+
+def _asked(
+    limit: Annotated[int, Query(ge=1, le=MOST_ITEMS, description="Rows of a page.")] = (
+        DEFAULT_ITEMS
+    ),
+    cursor: Annotated[
+        str | None, Query(max_length=1000, description="The last page's next_cursor.")
+    ] = None,
+) -> Asked:
+    return Asked(limit, cursor)
+
+
+Paging = Annotated[Asked, Depends(_asked)]
+
+
+def _digest(listed: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:12]
+
+
+def _refused(message: str) -> ValidationFailed:
+    return ValidationFailed(f"cursor: {message}", [FieldError("cursor", message)])

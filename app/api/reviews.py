@@ -1,0 +1,133 @@
+"""Reviews: what waits for a person, who has it; a label resolves it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import store
+from app.api.authentication import RunningService, Tenant
+from app.api.pages import Page, Paging
+from app.api.paths import TransactionId
+from app.api.transactions import WRITES, stored_of
+from app.errors import (
+    DatabaseUnavailable,
+    ReviewNotFound,
+    ReviewTaken,
+    Unauthenticated,
+    ValidationFailed,
+    documented,
+)
+from app.rows import Review as Row
+from app.schemas.fields import Id
+from app.schemas.reviews import Assignment, Order, Review, ReviewedTransaction, Status
+from app.times import now_us, text_of
+
+router = APIRouter(
+    prefix="/v1/reviews",
+    tags=["reviews"],
+    responses=documented(Unauthenticated, ValidationFailed, DatabaseUnavailable),
+)
+
+
+@router.get("")
+async def list_reviews(
+    service: RunningService,
+    tenant: Tenant,
+    paging: Paging,
+    status: Annotated[Status, Query(description="Cleared ones their account's copy approves.")] = (
+        "open"
+    ),
+    account_id: Annotated[Id | None, Query(description="Of this account only.")] = None,
+    assignee: Annotated[Id | None, Query(description="Of this person only.")] = None,
+    order: Annotated[Order, Query(description="Highest risk or oldest first.")] = "risk",
+) -> Page[Review]:
+    """The review queue."""
+    listed = "reviews", status, account_id, assignee, order
+    by_risk = order == "risk"
+    after = paging.after(float if by_risk else int, *listed)
+    async with service.database.read() as connection:
+        found = await store.listed_reviews(
+            connection, tenant, status, account_id, assignee, by_risk, after, paging.limit + 1
+        )
+    return paging.page(
+        found,
+        review_of,
+        lambda row: (row.risk_score if by_risk else row.opened_at_us, row.transaction_id),
+        *listed,
+    )
+
+
+@router.get("/{transaction_id}", responses=documented(ReviewNotFound))
+async def read_review(
+    transaction_id: TransactionId, service: RunningService, tenant: Tenant
+) -> ReviewedTransaction:
+    """A review with its transaction, the score it had, and why."""
+    async with service.database.read() as connection:
+        row = await _review(connection, tenant, transaction_id)
+        found = await store.scored(connection, tenant, [transaction_id])
+        labels = await store.labels_of(connection, tenant, [transaction_id])
+    stored = stored_of(found[transaction_id], labels.get(transaction_id))
+    return ReviewedTransaction(**review_of(row).model_dump(), transaction=stored)
+
+
+@router.put(
+    "/{transaction_id}/assignee", responses={**WRITES, **documented(ReviewNotFound, ReviewTaken)}
+)
+async def assign_review(
+    transaction_id: TransactionId, posted: Assignment, service: RunningService, tenant: Tenant
+) -> Review:
+    """Take a review; of two who try at once, one gets it."""
+
+    async def work(connection: AsyncConnection) -> Row:
+        if not await store.assign(connection, tenant, transaction_id, posted.assignee, now_us()):
+            row = await _review(connection, tenant, transaction_id)
+            raise _taken(row)
+        return await _review(connection, tenant, transaction_id)
+
+    return review_of(await service.database.run(work))
+
+
+@router.delete("/{transaction_id}/assignee", responses=documented(ReviewNotFound, ReviewTaken))
+async def release_review(
+    transaction_id: TransactionId, service: RunningService, tenant: Tenant
+) -> Review:
+    """Give a review back to the queue."""
+
+    async def work(connection: AsyncConnection) -> Row:
+        released = await store.release(connection, tenant, transaction_id)
+        row = await _review(connection, tenant, transaction_id)
+        if not released:
+            raise _taken(row)
+        return row
+
+    return review_of(await service.database.run(work))
+
+
+async def _review(connection: AsyncConnection, tenant: str, transaction_id: str) -> Row:
+    found = await store.reviews_of(connection, tenant, [transaction_id])
+    if transaction_id not in found:
+        raise ReviewNotFound(f"Transaction {transaction_id!r} is not up for review.")
+    return found[transaction_id]
+
+
+def _taken(row: Row) -> ReviewTaken:
+    if row.status == "resolved":
+        return ReviewTaken("This review is resolved: its transaction has a label.")
+    return ReviewTaken(f"{row.assignee!r} has this review.")
+
+
+def review_of(row: Row) -> Review:
+    """The answer that a stored review stands for."""
+    return Review(
+        transaction_id=row.transaction_id,
+        account_id=row.account_id,
+        status=row.status,
+        risk_score=row.risk_score,
+        probability=row.probability,
+        revision=row.revision,
+        opened_at=text_of(row.opened_at_us),
+        assignee=row.assignee,
+        assigned_at=text_of(row.assigned_at_us) if row.assigned_at_us is not None else None,
+        resolved_at=text_of(row.resolved_at_us) if row.resolved_at_us is not None else None,
+    )

@@ -1,0 +1,97 @@
+"""Thresholds: from which probability a tenant's transactions are reviewed and declined."""
+
+from fastapi import APIRouter
+
+from app import store
+from app.api.authentication import RunningService, Tenant
+from app.api.pages import Page, Paging
+from app.api.transactions import WRITES
+from app.errors import (
+    DatabaseUnavailable,
+    TooFewScores,
+    Unauthenticated,
+    ValidationFailed,
+    documented,
+)
+from app.rows import TenantThresholds
+from app.schemas.thresholds import (
+    PostedThresholds,
+    ThresholdsInForce,
+    ThresholdsKept,
+    ThresholdsSet,
+)
+from app.times import now_us, text_of
+
+router = APIRouter(
+    prefix="/v1/thresholds",
+    tags=["thresholds"],
+    responses=documented(Unauthenticated, ValidationFailed, DatabaseUnavailable),
+)
+
+
+@router.get("")
+async def read_thresholds(service: RunningService, tenant: Tenant) -> ThresholdsInForce:
+    """What decides now, and what is planned next."""
+    now, own, planned = await service.policy.in_force(tenant)
+    return ThresholdsInForce(
+        review=now.review,
+        decline=now.decline,
+        source="tenant" if own else "model",
+        own=_kept(own) if own else None,
+        next=_kept(planned) if planned else None,
+    )
+
+
+@router.post("", responses={**WRITES, **documented(TooFewScores)})
+async def set_thresholds(
+    posted: PostedThresholds, service: RunningService, tenant: Tenant
+) -> ThresholdsSet:
+    """Set thresholds from a time on, or let a budget of reviews choose them.
+
+    Earlier decisions stay as they were.
+    """
+    effective_at_us = posted.effective_at or now_us()
+    expected = None
+    if posted.has_budget:
+        decline = posted.decline if "decline" in posted.model_fields_set else None
+        row, expected = await service.policy.keep_to_budget(
+            tenant, posted.reviews_per_day, decline, effective_at_us, posted.note
+        )
+    else:
+        row = await service.policy.state(
+            TenantThresholds(
+                tenant,
+                effective_at_us,
+                now_us(),
+                posted.review,
+                posted.decline,
+                note=posted.note,
+            )
+        )
+    return ThresholdsSet(**_kept(row).model_dump(), expected_reviews_per_day=expected)
+
+
+@router.get("/history")
+async def list_thresholds(
+    service: RunningService, tenant: Tenant, paging: Paging
+) -> Page[ThresholdsKept]:
+    """All that ever were in force or are planned, the newest first."""
+    after = paging.after(int, "thresholds")
+    async with service.database.read() as connection:
+        found = await store.listed_thresholds(connection, tenant, after, paging.limit + 1)
+    return paging.page(
+        found, _kept, lambda row: (row.effective_at_us, row.recorded_at_us), "thresholds"
+    )
+
+
+def _kept(row: TenantThresholds) -> ThresholdsKept:
+    return ThresholdsKept(
+        review=row.review,
+        decline=row.decline,
+        effective_at=text_of(row.effective_at_us),
+        recorded_at=text_of(row.recorded_at_us),
+        reviews_per_day=row.reviews_per_day,
+        chosen_on=row.chosen_on,
+        chosen_on_days=row.chosen_on_days,
+        note=row.note,
+    )

@@ -1,0 +1,71 @@
+"""From a probability to what is answered: thresholds, outcome, risk, level."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+DIGITS = 9
+
+RISK_AT_REVIEW, RISK_AT_DECLINE = 50.0, 75.0
+# Risk 0 is a log-odds this far below the threshold of review, risk 100 above that of decline.
+RISK_REACH = 6.0
+
+Level = Literal["low", "medium", "high", "critical"]
+Outcome = Literal["approve", "review", "decline"]
+# By the account's copy; by the base, since its labels do not bear the copy out; or by the base,
+# since it has no labels to learn from.
+Used = Literal["adapted", "base", "insufficient_labels"]
+
+
+class Thresholds(NamedTuple):
+    """The probabilities from which a transaction is reviewed and from which it is declined."""
+
+    review: float
+    decline: float
+
+
+class Decision(NamedTuple):
+    """What is answered about one row. `labels` is the number the copy was adapted on."""
+
+    probability: float
+    risk_score: float
+    risk_level: Level
+    outcome: Outcome
+    used: Used
+    labels: int
+
+
+def decide(probability: float, thresholds: Thresholds, used: Used, labels: int) -> Decision:
+    """What a calibrated probability means under these thresholds."""
+    risk = risk_score(probability, thresholds)
+    outcome: Outcome = (
+        "decline"
+        if probability >= thresholds.decline
+        else "review"
+        if probability >= thresholds.review
+        else "approve"
+    )
+    return Decision(probability, risk, _level(risk, outcome), outcome, used, labels)
+
+
+def risk_score(probability: float, thresholds: Thresholds) -> float:
+    """The probability on a scale for people: 0 to 100, 50 where review begins, 75 decline.
+
+    Straight lines in log-odds between these points; two decimals.
+    """
+    review, decline = log_odds(thresholds.review), log_odds(thresholds.decline)
+    points = [review - RISK_REACH, review, decline, decline + RISK_REACH]
+    risks = [0.0, RISK_AT_REVIEW, RISK_AT_DECLINE, 100.0]
+    return round(float(np.interp(log_odds(probability), points, risks)), 2)
+
+
+def _level(risk: float, outcome: Outcome) -> Level:
+    if outcome == "approve":
+        return "medium" if risk >= RISK_AT_REVIEW / 2 else "low"
+    return "critical" if outcome == "decline" else "high"
+
+
+def log_odds(probability: float) -> float:
+    """Finite for every probability that is answered, 0 and 1 included."""
+    inside = min(max(probability, 10.0**-DIGITS), 1 - 10.0**-DIGITS)
+    return float(np.log(inside / (1 - inside)))

@@ -1,0 +1,1 @@
+"""The bodies of requests and answers: one definition for the routes and for the client."""

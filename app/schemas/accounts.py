@@ -1,0 +1,58 @@
+"""Accounts, and what they learn."""
+
+from typing import Annotated, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from app.schemas.fields import Body, Id, LabelName
+from app.schemas.labels import Changed
+from app.transactions import MOST_ITEMS
+
+
+class LabelCounts(BaseModel):
+    fraud: int
+    legitimate: int
+
+
+class AccountState(BaseModel):
+    account_id: str
+    revision: Annotated[int, Field(description="Counts the changes of the account's labels.")]
+    transactions: int
+    labels: LabelCounts
+
+
+class LabelledAccount(AccountState, Changed):
+    """An account after labels, and what they did."""
+
+    stored: Annotated[int, Field(description="Labels that were new or other than before.")]
+    unchanged: int
+
+
+class Hypothesis(Body):
+    """A label that might be given to a stored transaction."""
+
+    transaction_id: Id
+    label: LabelName
+
+
+class AdaptRequest(Body):
+    """Nothing, to adapt now; or, with `dry_run`, labels to try out without storing anything."""
+
+    dry_run: bool = False
+    labels: Annotated[list[Hypothesis], Field(max_length=MOST_ITEMS, default_factory=list)]
+
+    @model_validator(mode="after")
+    def _stores_nothing(self) -> Self:
+        if self.labels and not self.dry_run:
+            raise ValueError(
+                "labels are only tried out here, with dry_run: true; "
+                "POST them to the account's labels to store them"
+            )
+        return self
+
+
+class Adapted(Changed):
+    """The account's copy: before is the base, or, in a dry run, the copy of today."""
+
+    account_id: str
+    dry_run: bool

@@ -1,0 +1,120 @@
+"""Thresholds of review and decline, and from when they are in force."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
+
+from app.schemas.fields import Body, FutureInstant, Note
+
+Probability = Annotated[float, Field(gt=0, lt=1, strict=True)]
+STATED: JsonDict = {"review": 0.01, "decline": 0.2, "effective_at": "2027-01-01T00:00:00Z"}
+BUDGET: JsonDict = {"reviews_per_day": 50, "note": "Two analysts."}
+KEPT: JsonDict = {
+    "review": 0.0123,
+    "decline": 0.2,
+    "effective_at": "2026-02-01T00:00:00Z",
+    "recorded_at": "2026-02-01T00:00:00Z",
+    "reviews_per_day": 50.0,
+    "chosen_on": 41_000,
+    "chosen_on_days": 28.0,
+    "note": "Two analysts.",
+}
+
+
+class PostedThresholds(Body):
+    """Either both thresholds, or a budget of reviews that the threshold of review keeps to."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [BUDGET, STATED],
+            "oneOf": [{"required": ["review", "decline"]}, {"required": ["reviews_per_day"]}],
+        }
+    )
+
+    review: Annotated[
+        Probability, Field(default=0.5, description="From this probability on: review.")
+    ]
+    decline: Annotated[
+        Probability, Field(default=0.5, description="From this probability on: decline.")
+    ]
+    reviews_per_day: Annotated[
+        float,
+        Field(
+            default=0.0,
+            gt=0,
+            le=1e6,
+            strict=True,
+            validate_default=False,
+            description="Choose the threshold of review by the scores of the last 28 days.",
+        ),
+    ]
+    effective_at: Annotated[
+        FutureInstant | None, Field(default=None, description="From when on; now by default.")
+    ]
+    note: Annotated[Note | None, Field(default=None, description="Why, for auditors.")]
+
+    @property
+    def has_budget(self) -> bool:
+        return "reviews_per_day" in self.model_fields_set
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        said = self.model_fields_set
+        if ("review" in said) == self.has_budget:
+            raise ValueError("either review and decline, or reviews_per_day")
+        if "review" in said and "decline" not in said:
+            raise ValueError("with review, decline is needed too")
+        if "review" in said and self.review > self.decline:
+            raise ValueError("review may not be above decline")
+        return self
+
+
+class ThresholdsKept(BaseModel):
+    """Thresholds of a tenant, and what they were chosen for."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [KEPT]})
+
+    review: float
+    decline: float
+    effective_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    recorded_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    reviews_per_day: float | None
+    chosen_on: Annotated[
+        int | None, Field(description="How many transactions the budget was reckoned with.")
+    ]
+    chosen_on_days: float | None
+    note: str | None
+
+
+class ThresholdsSet(ThresholdsKept):
+    """Thresholds that were just kept."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**KEPT, "expected_reviews_per_day": 49.7}]}
+    )
+
+    expected_reviews_per_day: Annotated[
+        float | None,
+        Field(description="With a budget: reviews a day it would have given lately."),
+    ]
+
+
+class ThresholdsInForce(BaseModel):
+    """What decides now, and what will next."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"review": 0.0123, "decline": 0.2, "source": "tenant", "own": KEPT, "next": None}
+            ]
+        }
+    )
+
+    review: float
+    decline: float
+    source: Annotated[
+        Literal["tenant", "model"], Field(description="Stated by the tenant, or the model's.")
+    ]
+    own: ThresholdsKept | None
+    next: ThresholdsKept | None

@@ -1,0 +1,116 @@
+"""Transactions as they are posted, their scores, and what is read back."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+from app.decisions import Level, Outcome, Used
+from app.schemas.fields import Amount, Attribute, Body, Currency, Id, Instant, LabelName
+from app.transactions import MOST_ITEMS, Transaction
+
+EXAMPLE: JsonDict = {
+    "transaction_id": "t-1001",
+    "account_id": "a-17",
+    "occurred_at": "2026-01-31T12:00:00+01:00",
+    "amount": "412.00",
+    "currency": "EUR",
+    "merchant_id": "m-5",
+    "merchant_category": "electronics",
+    "channel": "online",
+    "country": "DE",
+    "attributes": {"device_age_days": 3},
+}
+
+
+class PostedTransaction(Body):
+    """One payment. Its id is the caller's; posting it again returns the stored score."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    transaction_id: Id
+    account_id: Id
+    occurred_at: Instant
+    amount: Amount
+    currency: Currency
+    merchant_id: Id | None = None
+    merchant_category: Id | None = None
+    channel: Id | None = None
+    country: Id | None = None
+    attributes: Annotated[dict[Id, Attribute], Field(max_length=64, default_factory=dict)]
+
+    def transaction(self) -> Transaction:
+        return Transaction(
+            transaction_id=self.transaction_id,
+            account_id=self.account_id,
+            occurred_at_us=self.occurred_at,
+            amount=self.amount,
+            currency=self.currency,
+            merchant_id=self.merchant_id,
+            merchant_category=self.merchant_category,
+            channel=self.channel,
+            country=self.country,
+            attributes=self.attributes,
+        )
+
+
+class PostedBatch(Body):
+    transactions: Annotated[list[PostedTransaction], Field(min_length=1, max_length=MOST_ITEMS)]
+
+
+class AdaptationUsed(BaseModel):
+    """Which network scored: the account's own copy, from how many labels, or the base.
+
+    `base` where the account's labels do not bear its copy out, `insufficient_labels` where it
+    has none to learn from.
+    """
+
+    used: Used
+    labels: int
+    revision: int
+
+
+class Score(BaseModel):
+    transaction_id: str
+    account_id: str
+    probability: Annotated[float, Field(ge=0, le=1, description="Calibrated.")]
+    risk_score: Annotated[float, Field(ge=0, le=100)]
+    risk_level: Level
+    outcome: Outcome
+    adaptation: AdaptationUsed
+    model: str
+    evaluated_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+class ItemProblem(BaseModel):
+    code: str
+    title: str
+    detail: str
+
+
+class NotScored(BaseModel):
+    """A transaction of a batch that has no score, while its neighbours have theirs."""
+
+    transaction_id: str
+    error: ItemProblem
+
+
+class BatchResult(BaseModel):
+    results: list[Score | NotScored]
+
+
+class StoredTransaction(BaseModel):
+    """What was posted, the score it had, and its label, if any."""
+
+    transaction_id: str
+    account_id: str
+    occurred_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    amount: str
+    currency: str
+    merchant_id: str | None
+    merchant_category: str | None
+    channel: str | None
+    country: str | None
+    attributes: dict[str, str | float | bool]
+    score: Score
+    label: LabelName | None

@@ -1,0 +1,43 @@
+"""What is read and written: SQL only, a few statements whatever the batch's size. A file a table.
+
+Every function works inside the caller's transaction. Writers lock in one order everywhere, so
+that replicas never deadlock: tenants in order, then accounts in key order, then merchants in key
+order. On SQLite the transaction itself is the lock.
+"""
+
+from app.store.accounts import account as account
+from app.store.accounts import count_labels as count_labels
+from app.store.accounts import listed_accounts as listed_accounts
+from app.store.accounts import lock_accounts as lock_accounts
+from app.store.accounts import save_accounts as save_accounts
+from app.store.labels import delete_label as delete_label
+from app.store.labels import label_history as label_history
+from app.store.labels import labels_of as labels_of
+from app.store.labels import mark_folded as mark_folded
+from app.store.labels import maturing_labels as maturing_labels
+from app.store.labels import save_label_events as save_label_events
+from app.store.labels import save_labels as save_labels
+from app.store.labels import supports as supports
+from app.store.merchants import lock_merchants as lock_merchants
+from app.store.merchants import save_merchants as save_merchants
+from app.store.merchants import unfold as unfold
+from app.store.reviews import assign as assign
+from app.store.reviews import listed_reviews as listed_reviews
+from app.store.reviews import open_of_account as open_of_account
+from app.store.reviews import open_reviews as open_reviews
+from app.store.reviews import release as release
+from app.store.reviews import reviews_of as reviews_of
+from app.store.reviews import save_reviews as save_reviews
+from app.store.thresholds import count_scores as count_scores
+from app.store.thresholds import listed_thresholds as listed_thresholds
+from app.store.thresholds import save_thresholds as save_thresholds
+from app.store.thresholds import threshold_for as threshold_for
+from app.store.thresholds import thresholds_after as thresholds_after
+from app.store.thresholds import thresholds_at as thresholds_at
+from app.store.transactions import Filters as Filters
+from app.store.transactions import any_features_digest as any_features_digest
+from app.store.transactions import float32_row as float32_row
+from app.store.transactions import listed as listed
+from app.store.transactions import recent as recent
+from app.store.transactions import save_scored as save_scored
+from app.store.transactions import scored as scored

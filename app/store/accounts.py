@@ -1,0 +1,75 @@
+"""Accounts: locked, read, saved, and their labels counted."""
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.rows import Account
+from app.store.pages import page
+from app.store.statements import columns, lock, save
+from app.tables import accounts
+
+
+async def account(connection: AsyncConnection, tenant: str, account_id: str) -> Account | None:
+    """An account as it stands, without locking it."""
+    query = select(*columns(accounts, Account)).where(
+        accounts.c.tenant == tenant, accounts.c.account_id == account_id
+    )
+    row = (await connection.execute(query)).one_or_none()
+    return Account._make(row) if row else None
+
+
+async def lock_accounts(
+    connection: AsyncConnection, tenant: str, account_ids: Iterable[str]
+) -> dict[str, Account]:
+    """These accounts, ours alone until the transaction ends; new ones are empty."""
+    wanted = sorted(set(account_ids))
+    rows = map(Account._make, await lock(connection, accounts, Account, tenant, wanted))
+    found = {row.account_id: row for row in rows}
+    return {key: found.get(key) or Account(tenant, key) for key in wanted}
+
+
+async def save_accounts(connection: AsyncConnection, rows: Iterable[Account]) -> None:
+    """Insert or overwrite accounts that the transaction has locked."""
+    await save(connection, accounts, ("tenant", "account_id"), rows)
+
+
+async def count_labels(
+    connection: AsyncConnection, tenant: str, changes: Mapping[str, tuple[int, int]]
+) -> None:
+    """One revision later: locked accounts have so many more labels (fraud, legitimate)."""
+    rows = [
+        {"of_tenant": tenant, "of_id": key, "fraud": fraud, "legitimate": legitimate}
+        for key, (fraud, legitimate) in changes.items()
+    ]
+    if rows:
+        await connection.execute(
+            update(accounts)
+            .where(
+                accounts.c.tenant == bindparam("of_tenant"),
+                accounts.c.account_id == bindparam("of_id"),
+            )
+            .values(
+                revision=accounts.c.revision + 1,
+                fraud_labels=accounts.c.fraud_labels + bindparam("fraud"),
+                legitimate_labels=accounts.c.legitimate_labels + bindparam("legitimate"),
+            ),
+            rows,
+        )
+
+
+async def listed_accounts(
+    connection: AsyncConnection,
+    tenant: str,
+    labelled: bool | None,
+    after: tuple[int | float | str, ...] | None,
+    limit: int,
+) -> list[Account]:
+    """Accounts in the order of their ids, with labels or without where that is asked."""
+    query = select(*columns(accounts, Account)).where(accounts.c.tenant == tenant)
+    if labelled is not None:
+        has_labels = accounts.c.fraud_labels + accounts.c.legitimate_labels > 0
+        query = query.where(has_labels if labelled else ~has_labels)
+    chosen = page(query, [accounts.c.account_id], after, limit)
+    return [Account._make(row) for row in await connection.execute(chosen)]

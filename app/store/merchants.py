@@ -1,0 +1,42 @@
+"""Merchants: locked, saved, and made to forget their labels."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.rows import Merchant
+from app.store.statements import lock, padded, save
+from app.tables import labels, merchants
+
+
+async def lock_merchants(
+    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
+) -> dict[str, Merchant]:
+    """These merchants, ours alone until the transaction ends; new ones are empty."""
+    wanted = sorted(set(merchant_ids))
+    rows = map(Merchant._make, await lock(connection, merchants, Merchant, tenant, wanted))
+    found = {row.merchant_id: row for row in rows}
+    return {key: found.get(key) or Merchant(tenant, key) for key in wanted}
+
+
+async def save_merchants(connection: AsyncConnection, rows: Iterable[Merchant]) -> None:
+    """Insert or overwrite merchants that the transaction has locked."""
+    await save(connection, merchants, ("tenant", "merchant_id"), rows)
+
+
+async def unfold(connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]) -> None:
+    """Forget what locked merchants know of labels: the next score folds the live ones anew."""
+    wanted = sorted(set(merchant_ids))
+    if not wanted:
+        return
+    await connection.execute(
+        update(merchants)
+        .where(merchants.c.tenant == tenant, merchants.c.merchant_id.in_(padded(wanted)))
+        .values(label_state=None)
+    )
+    await connection.execute(
+        update(labels)
+        .where(labels.c.tenant == tenant, labels.c.merchant_id.in_(padded(wanted)))
+        .values(folded=False)
+    )

@@ -1,0 +1,104 @@
+"""A tenant's thresholds: each from its time until the next one's."""
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.rows import TenantThresholds
+from app.store.pages import page
+from app.store.statements import columns
+from app.tables import thresholds, transactions
+
+
+async def thresholds_at(
+    connection: AsyncConnection, tenant: str, at_us: int
+) -> TenantThresholds | None:
+    """Those in force at a time; None before the first."""
+    query = (
+        select(*columns(thresholds, TenantThresholds))
+        .where(thresholds.c.tenant == tenant, thresholds.c.effective_at_us <= at_us)
+        .order_by(thresholds.c.effective_at_us.desc(), thresholds.c.recorded_at_us.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(query)).one_or_none()
+    return TenantThresholds._make(row) if row else None
+
+
+async def thresholds_after(
+    connection: AsyncConnection, tenant: str, at_us: int
+) -> TenantThresholds | None:
+    """The next ones that are planned."""
+    query = (
+        select(*columns(thresholds, TenantThresholds))
+        .where(thresholds.c.tenant == tenant, thresholds.c.effective_at_us > at_us)
+        .order_by(thresholds.c.effective_at_us, thresholds.c.recorded_at_us.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(query)).one_or_none()
+    return TenantThresholds._make(row) if row else None
+
+
+async def save_thresholds(connection: AsyncConnection, row: TenantThresholds) -> None:
+    """Add thresholds; those of before stay as history."""
+    await connection.execute(thresholds.insert(), row._asdict())
+
+
+async def listed_thresholds(
+    connection: AsyncConnection,
+    tenant: str,
+    after: tuple[int | float | str, ...] | None,
+    limit: int,
+) -> list[TenantThresholds]:
+    """All of a tenant's, the newest to take effect first."""
+    query = select(*columns(thresholds, TenantThresholds)).where(thresholds.c.tenant == tenant)
+    order = [thresholds.c.effective_at_us, thresholds.c.recorded_at_us]
+    chosen = page(query, order, after, limit, descending=True)
+    return [TenantThresholds._make(row) for row in await connection.execute(chosen)]
+
+
+async def count_scores(
+    connection: AsyncConnection, tenant: str, since_us: int, until_us: int
+) -> tuple[int, int]:
+    """How many transactions occurred in a time, and when the first of them did."""
+    at_us = transactions.c.occurred_at_us
+    query = select(func.count(), func.coalesce(func.min(at_us), until_us)).where(
+        transactions.c.tenant == tenant, at_us >= since_us, at_us < until_us
+    )
+    scores, oldest_us = (await connection.execute(query)).one()
+    return scores, oldest_us
+
+
+async def threshold_for(
+    connection: AsyncConnection,
+    tenant: str,
+    since_us: int,
+    until_us: int,
+    decline: float,
+    allowed: int,
+) -> tuple[float, int]:
+    """The lowest probability that at most `allowed` of a time's scores reach, below `decline`.
+
+    And how many do; `decline` itself where even the highest is reached by too many.
+    """
+    probability, at_us = transactions.c.probability, transactions.c.occurred_at_us
+    scores = (
+        select(probability, func.count().label("equal"))
+        .where(
+            transactions.c.tenant == tenant,
+            at_us >= since_us,
+            at_us < until_us,
+            probability < decline,
+        )
+        .group_by(probability)
+        .subquery()
+    )
+    reached = func.sum(scores.c.equal).over(order_by=scores.c.probability.desc())
+    ranked = select(scores.c.probability, reached.label("reached")).subquery()
+    query = (
+        select(ranked.c.probability, ranked.c.reached)
+        # A threshold of 0 would be reached by whatever comes.
+        .where(ranked.c.reached <= allowed, ranked.c.probability > 0)
+        .order_by(ranked.c.probability)
+        .limit(1)
+    )
+    row = (await connection.execute(query)).one_or_none()
+    return (row.probability, int(row.reached)) if row else (decline, 0)

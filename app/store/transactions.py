@@ -1,0 +1,92 @@
+"""Scored transactions."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.rows import Scored
+from app.store.pages import page
+from app.store.statements import columns, padded
+from app.tables import transactions
+
+
+async def scored(
+    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+) -> dict[str, Scored]:
+    """The stored ones among these transactions."""
+    table = transactions
+    query = select(*columns(table, Scored)).where(
+        table.c.tenant == tenant, table.c.transaction_id.in_(padded(transaction_ids))
+    )
+    rows = map(Scored._make, await connection.execute(query))
+    return {row.transaction_id: row for row in rows}
+
+
+async def any_features_digest(connection: AsyncConnection) -> str | None:
+    """The definition of the stored features, of which a database holds one; None when empty."""
+    query = select(transactions.c.features_digest).limit(1)
+    return (await connection.execute(query)).scalar_one_or_none()
+
+
+async def save_scored(connection: AsyncConnection, rows: Sequence[Scored]) -> None:
+    """Insert new transactions; the driver raises IntegrityError where another came first."""
+    # In key order, for the same reason as locks.
+    ordered = sorted(rows, key=lambda row: row.transaction_id)
+    if ordered:
+        await connection.execute(transactions.insert(), [row._asdict() for row in ordered])
+
+
+def float32_row(features_F: np.ndarray[Any, Any]) -> bytes:
+    """A feature vector as it is stored: float32, little endian."""
+    return features_F.astype("<f4", copy=False).tobytes()
+
+
+class Filters(NamedTuple):
+    """Which transactions of a tenant a list tells; None is any."""
+
+    account_id: str | None = None
+    occurred_from_us: int | None = None
+    occurred_to_us: int | None = None
+    outcome: str | None = None
+    risk_level: str | None = None
+
+
+async def listed(
+    connection: AsyncConnection,
+    tenant: str,
+    filters: Filters,
+    after: tuple[int | float | str, ...] | None,
+    limit: int,
+) -> list[Scored]:
+    """Transactions, the newest first."""
+    table = transactions.c
+    query = select(*columns(transactions, Scored)).where(table.tenant == tenant)
+    if filters.account_id is not None:
+        query = query.where(table.account_id == filters.account_id)
+    if filters.occurred_from_us is not None:
+        query = query.where(table.occurred_at_us >= filters.occurred_from_us)
+    if filters.occurred_to_us is not None:
+        query = query.where(table.occurred_at_us < filters.occurred_to_us)
+    if filters.outcome is not None:
+        query = query.where(table.outcome == filters.outcome)
+    if filters.risk_level is not None:
+        query = query.where(table.risk_level == filters.risk_level)
+    order = [table.occurred_at_us, table.transaction_id]
+    chosen = page(query, order, after, limit, descending=True)
+    return [Scored._make(row) for row in await connection.execute(chosen)]
+
+
+async def recent(
+    connection: AsyncConnection, tenant: str, account_id: str, limit: int
+) -> list[Scored]:
+    """An account's newest transactions, newest first."""
+    query = (
+        select(*columns(transactions, Scored))
+        .where(transactions.c.tenant == tenant, transactions.c.account_id == account_id)
+        .order_by(transactions.c.occurred_at_us.desc(), transactions.c.transaction_id.desc())
+        .limit(limit)
+    )
+    return [Scored._make(row) for row in await connection.execute(query)]
