@@ -166,6 +166,10 @@ class FeatureSet:
             self.mature(memory.confirmed, labels),
         )
 
+    def confirmed(self, columns: TransactionColumns, labels: MerchantLabels) -> dict[str, Floats]:
+        """By name, the features that matured labels of merchants give: from these alone."""
+        return dict(self._of_confirmed_fraud(columns, None, labels))
+
     def mature(self, confirmed: States, labels: MerchantLabels) -> States:
         """The confirmed labels of merchants after E more of them."""
         return confirmed.add(

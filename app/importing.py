@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import store
 from app.database import Database
 from app.errors import Problem, SetupError
-from app.labelling import counted, event_of
+from app.forgetting import event_of
+from app.labelling import counted
 from app.pipeline import Pipeline
 from app.rows import StoredLabel
 from app.times import now_us

@@ -21,8 +21,9 @@ from app.errors import (
     TransactionNotFound,
     WrongAccount,
 )
+from app.forgetting import correct_witnesses, corrections, event_of, lock_with_witnesses
 from app.pipeline import Pipeline, adapter_key
-from app.rows import Account, LabelEvent, Review, Scored, StoredLabel, SupportRow
+from app.rows import Account, Review, Scored, StoredLabel, SupportRow
 from app.scoring import Copy
 from app.times import now_us
 from app.transactions import DatasetSpec, Transaction
@@ -111,7 +112,13 @@ class Labelling:
             changed = [v for v in verdicts if _differs(v, old.get(v.transaction_id))]
             if changed:
                 by_id = {row.transaction_id: row for row in rows}
-                labels = [self._label(by_id[v.transaction_id], v) for v in changed]
+                asked = [by_id[v.transaction_id] for v in changed]
+                features = self._pipeline.scorer.features
+                corrected = await corrections(connection, features, tenant, asked)
+                labels = [
+                    self._label(row, v, corrected.get(row.transaction_id))
+                    for row, v in zip(asked, changed, strict=True)
+                ]
                 relabelled = [old[v.transaction_id] for v in changed if v.transaction_id in old]
                 await store.save_labels(connection, labels)
                 await store.unfold(connection, tenant, _folded(relabelled))
@@ -165,8 +172,7 @@ class Labelling:
             if transaction_id not in found:
                 raise LabelNotFound(f"Transaction {transaction_id!r} has no label.")
             account_id = found[transaction_id].account_id
-            await store.lock_accounts(connection, tenant, [account_id])
-            await store.lock_merchants(connection, tenant, _merchants(found.values()))
+            await lock_with_witnesses(connection, tenant, account_id, found.values())
             # Now nobody else can change it; perhaps somebody just did.
             found = await store.labels_of(connection, tenant, [transaction_id])
             if not found:
@@ -176,6 +182,8 @@ class Labelling:
             await store.unfold(connection, tenant, _folded(found.values()))
             await store.count_labels(connection, tenant, counted([], found.values()))
             await self._note(connection, tenant, account_id, found.values(), removed=True)
+            features = self._pipeline.scorer.features
+            await correct_witnesses(connection, features, tenant, list(found.values()), account_id)
             rows = await store.scored(connection, tenant, [transaction_id])
             change, account = await self._changed(
                 connection, tenant, account_id, before, list(rows.values())
@@ -233,10 +241,10 @@ class Labelling:
         await store.lock_accounts(connection, tenant, [account_id])
         old = await store.labels_of(connection, tenant, ids)
         # All locks on merchants at once and in order: those of new transactions, whose state
-        # grows, and those of labels that change, which may be folded into it.
+        # grows, and those of labels, which may be folded into it or be forgotten by it meanwhile.
         relabelled = [old[v.transaction_id] for v in verdicts if v.transaction_id in old]
-        merchants = {one.merchant_id for one in whole if one.merchant_id is not None}
-        await store.lock_merchants(connection, tenant, merchants | _merchants(relabelled))
+        merchants = _merchants(whole) | _merchants(known.values()) | _merchants(relabelled)
+        await store.lock_merchants(connection, tenant, merchants)
         if whole:
             in_time_order = sorted(whole, key=lambda one: (one.occurred_at_us, one.transaction_id))
             for answer in await self._pipeline.score_of(connection, tenant, in_time_order):
@@ -259,7 +267,7 @@ class Labelling:
     ) -> list[SupportRow]:
         return (await store.supports(connection, tenant, [account_id]))[account_id]
 
-    def _label(self, row: Scored, verdict: Verdict) -> StoredLabel:
+    def _label(self, row: Scored, verdict: Verdict, corrected: bytes | None) -> StoredLabel:
         recorded_at_us = now_us()
         labelled_at_us = verdict.labelled_at_us or recorded_at_us
         label = label_of(row, verdict.is_fraud, labelled_at_us, self._pipeline.scorer.spec)
@@ -268,6 +276,7 @@ class Labelling:
             analyst=verdict.analyst,
             note=verdict.note,
             recorded_at_us=recorded_at_us,
+            features=corrected,
         )
 
     async def _note(
@@ -380,26 +389,6 @@ def with_labels(
     )
 
 
-def event_of(label: StoredLabel, revision: int, removed: bool = False) -> LabelEvent:
-    """The event of a label that was set, or removed, by this revision of its account."""
-    return LabelEvent(
-        tenant=label.tenant,
-        account_id=label.account_id,
-        revision=revision,
-        transaction_id=label.transaction_id,
-        merchant_id=label.merchant_id,
-        is_fraud=None if removed else label.is_fraud,
-        occurred_at_us=label.occurred_at_us,
-        labelled_at_us=label.labelled_at_us,
-        matures_at_us=label.matures_at_us,
-        source=label.source,
-        analyst=label.analyst,
-        note=label.note,
-        recorded_at_us=now_us() if removed else label.recorded_at_us,
-        features=label.features,
-    )
-
-
 def label_of(row: Scored, is_fraud: bool, labelled_at_us: int, spec: DatasetSpec) -> StoredLabel:
     """The label as it is stored. It becomes evidence about its merchant after the spec's delay.
 
@@ -463,5 +452,5 @@ def _differs(verdict: Verdict, old: StoredLabel | None) -> bool:
     return old is None or (old.is_fraud, old.source, old.analyst, old.note) != said
 
 
-def _merchants(labels: Iterable[StoredLabel]) -> set[str]:
+def _merchants(labels: Iterable[StoredLabel | Scored | Transaction]) -> set[str]:
     return {one.merchant_id for one in labels if one.merchant_id is not None}

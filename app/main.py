@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import accounts, health, labels, reviews, thresholds, transactions
+from app.api import accounts, audit, health, labels, reviews, thresholds, transactions
 from app.api.limits import BodyLimit
 from app.api.paths import EncodedSlashes
 from app.errors import PROBLEM_SCHEMA, install
@@ -35,7 +35,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(EncodedSlashes)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
     app.add_middleware(RequestMetrics)
-    for resource in (transactions, labels, accounts, reviews, thresholds, health):
+    for resource in (transactions, labels, accounts, reviews, thresholds, audit, health):
         app.include_router(resource.router)
     return app
 

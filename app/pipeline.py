@@ -245,7 +245,7 @@ def adapter_key(account: Account) -> AdapterKey:
     """The copy that scores this account: the base where no label is left."""
     if not account.has_labels:
         return base_key(account)
-    return AdapterKey(account.tenant, account.account_id, account.revision)
+    return AdapterKey(account.tenant, account.account_id, account.revision, account.created_at_us)
 
 
 def base_key(account: Account) -> AdapterKey:
@@ -315,7 +315,9 @@ async def _save(
         connection,
         [
             row._replace(
-                transactions=row.transactions + counts_G[g], state=memory.accounts.to_bytes(g)
+                transactions=row.transactions + counts_G[g],
+                state=memory.accounts.to_bytes(g),
+                created_at_us=row.created_at_us or now_us(),
             )
             for g, row in enumerate(loaded.accounts)
         ],

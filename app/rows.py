@@ -13,6 +13,7 @@ class Account(NamedTuple):
     fraud_labels: int = 0
     legitimate_labels: int = 0
     state: bytes | None = None
+    created_at_us: int = 0
 
     @property
     def has_labels(self) -> bool:

@@ -41,11 +41,15 @@ LEAST_COPIES = 1024
 
 
 class AdapterKey(NamedTuple):
-    """A copy's name: an account's labels change with its revision, and so does its copy."""
+    """A copy's name: an account's labels change with its revision, and so does its copy.
+
+    `created_at_us` tells the account from an erased one of the same name.
+    """
 
     tenant: str
     account_id: str
     revision: int
+    created_at_us: int = 0
 
 
 class Rows(NamedTuple):
@@ -93,6 +97,7 @@ class Scorer:
         self.thresholds = Thresholds(
             checkpoint.metadata.decisions.review, checkpoint.metadata.decisions.decline
         )
+        self.training_data_sha256 = checkpoint.metadata.data.sha256
         self._calibration = checkpoint.metadata.calibration
         self._device = choose_device(device)
         self._learner = checkpoint.learner.to(self._device, torch.float64).requires_grad_(False)

@@ -9,9 +9,12 @@ from app.batching import Batcher
 from app.checkpoint import Checkpoint
 from app.database import Database
 from app.errors import Problem, SetupError
+from app.forgetting import Erasing
 from app.keys import Authenticator
 from app.labelling import Labelling
 from app.pipeline import Pipeline, Posted
+from app.questions import Questions
+from app.replay import Replay
 from app.rows import Scored
 from app.scoring import Scorer
 from app.settings import Settings
@@ -28,6 +31,9 @@ class Service:
     batcher: Batcher[Posted, Scored | Problem]
     labelling: Labelling
     policy: TenantPolicy
+    questions: Questions
+    replay: Replay
+    erasing: Erasing
     authenticator: Authenticator
 
     async def score(self, posted: Sequence[Posted]) -> Sequence[Scored | Problem]:
@@ -44,11 +50,19 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         scorer = load_scorer(settings)
         await check_features(database, scorer)
         pipeline = Pipeline(database, scorer)
-        labelling = Labelling(database, pipeline)
         async with Batcher(pipeline.score, metrics.batch_size.observe) as batcher:
-            authenticator = Authenticator(database)
-            policy = TenantPolicy(database, pipeline)
-            yield Service(database, scorer, pipeline, batcher, labelling, policy, authenticator)
+            yield Service(
+                database=database,
+                scorer=scorer,
+                pipeline=pipeline,
+                batcher=batcher,
+                labelling=Labelling(database, pipeline),
+                policy=TenantPolicy(database, pipeline),
+                questions=Questions(database, pipeline),
+                replay=Replay(database, pipeline),
+                erasing=Erasing(database, pipeline),
+                authenticator=Authenticator(database),
+            )
     finally:
         await database.close()
 

@@ -51,6 +51,8 @@ accounts = Table(
     Column("fraud_labels", BigInteger, nullable=False, server_default="0"),
     Column("legitimate_labels", BigInteger, nullable=False, server_default="0"),
     Column("state", LargeBinary),
+    # Tells an account from an erased one of the same name, whose copies banks may still hold.
+    Column("created_at_us", BigInteger, nullable=False, server_default="0"),
 )
 
 merchants = Table(

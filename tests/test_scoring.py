@@ -198,7 +198,7 @@ def test_no_label_moves_a_probability_further_than_the_largest_move(tmp_path: Pa
         )
         for wanted in (keys(), [key(0, revision=0)] * ACCOUNTS)
     )
-    moves = np.log(adapted / (1 - adapted)) - np.log(base / (1 - base, scorer.thresholds))
+    moves = np.log(adapted / (1 - adapted)) - np.log(base / (1 - base))
     assert np.abs(moves).max() == pytest.approx(LARGEST_MOVE, abs=0.02)
 
 

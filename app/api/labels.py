@@ -44,6 +44,7 @@ from app.schemas.labels import (
     PostedLabels,
     TransactionLabelled,
 )
+from app.scoring import Copy
 from app.times import text_of
 
 router = APIRouter(
@@ -88,7 +89,7 @@ async def read_label(
     return LabelHistory(
         transaction_id=transaction_id,
         account_id=found[transaction_id].account_id,
-        label=label_name(history[-1].is_fraud) if history else None,
+        label=_label(history[-1]) if history else None,
         history=[_event(event) for event in history],
     )
 
@@ -143,7 +144,7 @@ def changed_of(account: Account, change: Change) -> dict[str, Any]:
     judged = {one.transaction_id: one for group in change[1:] for one in group}
     raised = [key for key, one in judged.items() if _held(one.after) and not _held(one.before)]
     return {
-        "adaptation": adaptation_of(account, change),
+        "adaptation": adaptation_of(account.revision, change.copy),
         "labelled": _effects(change.labelled),
         "recent": _effects(change.recent),
         "alerts": _effects(change.alerts),
@@ -153,12 +154,12 @@ def changed_of(account: Account, change: Change) -> dict[str, Any]:
     }
 
 
-def adaptation_of(account: Account, change: Change) -> AdaptationMade:
-    made = change.copy
+def adaptation_of(revision: int, made: Copy) -> AdaptationMade:
+    """The answer that a copy of this revision stands for."""
     return AdaptationMade(
         used=made.used,
         labels=made.labels,
-        revision=account.revision,
+        revision=revision,
         weight=made.weight,
         evidence=made.evidence,
         steps=INNER_STEPS if made.labels else 0,
@@ -177,14 +178,15 @@ def _effects(effects: Iterable[Judged]) -> list[Effect]:
     return [
         Effect(
             transaction_id=one.transaction_id,
-            before=_decision(one.before),
-            after=_decision(one.after),
+            before=decision_of(one.before),
+            after=decision_of(one.after),
         )
         for one in effects
     ]
 
 
-def _decision(decision: Decision) -> DecisionMade:
+def decision_of(decision: Decision) -> DecisionMade:
+    """The answer that a decision stands for."""
     return DecisionMade.model_validate(decision._asdict())
 
 
@@ -206,15 +208,19 @@ def _outcome(transaction_id: str, answer: Labelled | Problem) -> LabelStored | L
         transaction_id=transaction_id,
         account_id=answer.account.account_id,
         changed=transaction_id in answer.changed,
-        adaptation=adaptation_of(answer.account, answer.change),
-        before=_decision(own.before),
-        after=_decision(own.after),
+        adaptation=adaptation_of(answer.account.revision, answer.change.copy),
+        before=decision_of(own.before),
+        after=decision_of(own.after),
     )
+
+
+def _label(event: Event) -> LabelName | None:
+    return None if event.is_fraud is None else label_name(event.is_fraud)
 
 
 def _event(event: Event) -> LabelEvent:
     return LabelEvent(
-        label=label_name(event.is_fraud),
+        label=_label(event),
         revision=event.revision,
         labelled_at=text_of(event.labelled_at_us),
         recorded_at=text_of(event.recorded_at_us),

@@ -62,7 +62,9 @@ class Asked(NamedTuple):
         """A page of rows, of which one more was asked for than it shows."""
         mine = rows[: self.limit]
         has_more = len(rows) > len(mine)
-        text = json.dumps([_digest(listed), *key(mine[-1])]) if has_more else ""
+        # Not in ASCII, which would make the longest of ids longer than a cursor may be.
+        last = [_digest(listed), *key(mine[-1])] if has_more else None
+        text = json.dumps(last, ensure_ascii=False) if last else ""
         cursor = base64.urlsafe_b64encode(text.encode()).decode()
         return Page(
             data=[shown(row) for row in mine], has_more=has_more, next_cursor=cursor or None

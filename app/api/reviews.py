@@ -1,5 +1,6 @@
 """Reviews: what waits for a person, who has it; a label resolves it."""
 
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -41,8 +42,8 @@ async def list_reviews(
     account_id: Annotated[Id | None, Query(description="Of this account only.")] = None,
     assignee: Annotated[Id | None, Query(description="Of this person only.")] = None,
     order: Annotated[Order, Query(description="Highest risk or oldest first.")] = "risk",
-) -> Page[Review]:
-    """The review queue."""
+) -> Page[ReviewedTransaction]:
+    """The review queue, each with its transaction and the score it had."""
     listed = "reviews", status, account_id, assignee, order
     by_risk = order == "risk"
     after = paging.after(float if by_risk else int, *listed)
@@ -50,9 +51,10 @@ async def list_reviews(
         found = await store.listed_reviews(
             connection, tenant, status, account_id, assignee, by_risk, after, paging.limit + 1
         )
+        reviewed_of = await _reviewed(connection, tenant, found)
     return paging.page(
         found,
-        review_of,
+        reviewed_of,
         lambda row: (row.risk_score if by_risk else row.opened_at_us, row.transaction_id),
         *listed,
     )
@@ -65,10 +67,8 @@ async def read_review(
     """A review with its transaction, the score it had, and why."""
     async with service.database.read() as connection:
         row = await _review(connection, tenant, transaction_id)
-        found = await store.scored(connection, tenant, [transaction_id])
-        labels = await store.labels_of(connection, tenant, [transaction_id])
-    stored = stored_of(found[transaction_id], labels.get(transaction_id))
-    return ReviewedTransaction(**review_of(row).model_dump(), transaction=stored)
+        reviewed_of = await _reviewed(connection, tenant, [row])
+    return reviewed_of(row)
 
 
 @router.put(
@@ -111,6 +111,21 @@ async def _review(connection: AsyncConnection, tenant: str, transaction_id: str)
     return found[transaction_id]
 
 
+async def _reviewed(
+    connection: AsyncConnection, tenant: str, rows: Sequence[Row]
+) -> Callable[[Row], ReviewedTransaction]:
+    """What answers these reviews with their transactions, which are read here."""
+    ids = [row.transaction_id for row in rows]
+    scored = await store.scored(connection, tenant, ids)
+    labels = await store.labels_of(connection, tenant, ids)
+
+    def reviewed_of(row: Row) -> ReviewedTransaction:
+        stored = stored_of(scored[row.transaction_id], labels.get(row.transaction_id))
+        return ReviewedTransaction(**review_of(row).model_dump(), transaction=stored)
+
+    return reviewed_of
+
+
 def _taken(row: Row) -> ReviewTaken:
     if row.status == "resolved":
         return ReviewTaken("This review is resolved: its transaction has a label.")
@@ -126,6 +141,7 @@ def review_of(row: Row) -> Review:
         risk_score=row.risk_score,
         probability=row.probability,
         revision=row.revision,
+        occurred_at=text_of(row.occurred_at_us),
         opened_at=text_of(row.opened_at_us),
         assignee=row.assignee,
         assigned_at=text_of(row.assigned_at_us) if row.assigned_at_us is not None else None,

@@ -23,7 +23,7 @@ from app.errors import (
 )
 from app.pipeline import Posted
 from app.rows import Scored, StoredLabel
-from app.schemas.fields import Id, Instant, LabelName
+from app.schemas.fields import Id, InstantBound, LabelName
 from app.schemas.transactions import (
     AdaptationUsed,
     BatchResult,
@@ -72,8 +72,10 @@ async def list_transactions(
     tenant: Tenant,
     paging: Paging,
     account_id: Annotated[Id | None, Query(description="Of this account only.")] = None,
-    occurred_from: Annotated[Instant | None, Query(description="At this time or later.")] = None,
-    occurred_to: Annotated[Instant | None, Query(description="Before this time.")] = None,
+    occurred_from: Annotated[
+        InstantBound | None, Query(description="At this time or later.")
+    ] = None,
+    occurred_to: Annotated[InstantBound | None, Query(description="Before this time.")] = None,
     outcome: Annotated[Outcome | None, Query(description="With this outcome.")] = None,
     risk_level: Annotated[Level | None, Query(description="Of this level.")] = None,
 ) -> Page[StoredTransaction]:
@@ -131,9 +133,9 @@ def _result(transaction: Transaction, answer: Scored | Problem) -> Score | NotSc
     return NotScored(transaction_id=transaction.transaction_id, error=problem_of(answer))
 
 
-def label_name(is_fraud: bool | None) -> LabelName | None:
-    """The name that a label has for people; None is no label."""
-    return None if is_fraud is None else "fraud" if is_fraud else "legitimate"
+def label_name(is_fraud: bool) -> LabelName:
+    """The name that a label has for people."""
+    return "fraud" if is_fraud else "legitimate"
 
 
 def problem_of(problem: Problem) -> ItemProblem:

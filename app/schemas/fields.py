@@ -46,10 +46,14 @@ def _amount(value: Any) -> Decimal:
     return amount
 
 
-def _instant(value: Any) -> int:
+def _bound(value: Any) -> int:
     if not isinstance(value, str):
         raise ValueError("a time is a text such as 2026-01-31T12:00:00+01:00")
-    time_us = parse_us(value)
+    return parse_us(value)
+
+
+def _instant(value: Any) -> int:
+    time_us = _bound(value)
     if is_ahead(time_us):
         raise ValueError("a time may not lie more than a day ahead of now")
     return time_us
@@ -106,6 +110,12 @@ Amount = Annotated[
 Instant = Annotated[
     int,
     BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+# Of a span of time, which may end in the future.
+InstantBound = Annotated[
+    int,
+    BeforeValidator(_bound),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 FutureInstant = Annotated[

@@ -17,6 +17,7 @@ REVIEW: JsonDict = {
     "risk_score": 61.2,
     "probability": 0.034,
     "revision": 2,
+    "occurred_at": "2026-01-31T11:00:00.000000Z",
     "opened_at": "2026-01-31T11:00:00.120000Z",
     "assignee": "mia",
     "assigned_at": "2026-01-31T11:20:00.000000Z",
@@ -38,6 +39,7 @@ class Review(BaseModel):
     risk_score: float
     probability: float
     revision: Annotated[int, Field(description="Of the account, when its risk was looked at.")]
+    occurred_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     opened_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     assignee: str | None
     assigned_at: str | None

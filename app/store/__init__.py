@@ -7,17 +7,24 @@ order. On SQLite the transaction itself is the lock.
 
 from app.store.accounts import account as account
 from app.store.accounts import count_labels as count_labels
+from app.store.accounts import erase_account as erase_account
 from app.store.accounts import listed_accounts as listed_accounts
 from app.store.accounts import lock_accounts as lock_accounts
 from app.store.accounts import save_accounts as save_accounts
+from app.store.labels import any_removed as any_removed
 from app.store.labels import delete_label as delete_label
+from app.store.labels import events_of_merchants as events_of_merchants
+from app.store.labels import events_of_revision as events_of_revision
 from app.store.labels import label_history as label_history
 from app.store.labels import labels_of as labels_of
+from app.store.labels import labels_of_account as labels_of_account
 from app.store.labels import mark_folded as mark_folded
 from app.store.labels import maturing_labels as maturing_labels
 from app.store.labels import save_label_events as save_label_events
 from app.store.labels import save_labels as save_labels
+from app.store.labels import support_at as support_at
 from app.store.labels import supports as supports
+from app.store.labels import witnesses as witnesses
 from app.store.merchants import lock_merchants as lock_merchants
 from app.store.merchants import save_merchants as save_merchants
 from app.store.merchants import unfold as unfold
@@ -36,8 +43,10 @@ from app.store.thresholds import thresholds_after as thresholds_after
 from app.store.thresholds import thresholds_at as thresholds_at
 from app.store.transactions import Filters as Filters
 from app.store.transactions import any_features_digest as any_features_digest
+from app.store.transactions import contents_of_merchant as contents_of_merchant
 from app.store.transactions import float32_row as float32_row
 from app.store.transactions import listed as listed
+from app.store.transactions import merchants_of_account as merchants_of_account
 from app.store.transactions import recent as recent
 from app.store.transactions import save_scored as save_scored
 from app.store.transactions import scored as scored

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Account
 from app.store.pages import page
 from app.store.statements import columns, lock, save
-from app.tables import accounts
+from app.tables import accounts, label_events, labels, reviews, transactions
 
 
 async def account(connection: AsyncConnection, tenant: str, account_id: str) -> Account | None:
@@ -73,3 +73,16 @@ async def listed_accounts(
         query = query.where(has_labels if labelled else ~has_labels)
     chosen = page(query, [accounts.c.account_id], after, limit)
     return [Account._make(row) for row in await connection.execute(chosen)]
+
+
+async def erase_account(
+    connection: AsyncConnection, tenant: str, account_id: str
+) -> tuple[int, int, int, int]:
+    """Delete every row of a locked account: transactions, labels, label events, reviews."""
+    counts = []
+    for table in (transactions, labels, label_events, reviews, accounts):
+        deleted = await connection.execute(
+            delete(table).where(table.c.tenant == tenant, table.c.account_id == account_id)
+        )
+        counts.append(deleted.rowcount)
+    return counts[0], counts[1], counts[2], counts[3]

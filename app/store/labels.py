@@ -1,6 +1,6 @@
 """Labels: of a transaction, of an account as its support, of a merchant as they mature."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from sqlalchemy import bindparam, delete, false, func, select, update
@@ -119,5 +119,121 @@ async def label_history(
         select(*columns(label_events, LabelEvent))
         .where(label_events.c.tenant == tenant, label_events.c.transaction_id == transaction_id)
         .order_by(label_events.c.revision)
+    )
+    return [LabelEvent._make(row) for row in await connection.execute(query)]
+
+
+async def labels_of_account(
+    connection: AsyncConnection, tenant: str, account_id: str
+) -> list[StoredLabel]:
+    """All labels of an account."""
+    query = select(*columns(labels, StoredLabel)).where(
+        labels.c.tenant == tenant, labels.c.account_id == account_id
+    )
+    return [StoredLabel._make(row) for row in await connection.execute(query)]
+
+
+async def witnesses(
+    connection: AsyncConnection, tenant: str, removed: Sequence[StoredLabel]
+) -> list[StoredLabel]:
+    """The labels of transactions whose features may hold these: same merchant, after maturity."""
+    matured_us: dict[str, int] = {}
+    for one in removed:
+        if one.merchant_id is not None:
+            first_us = matured_us.get(one.merchant_id, one.matures_at_us)
+            matured_us[one.merchant_id] = min(first_us, one.matures_at_us)
+    if not matured_us:
+        return []
+    query = select(*columns(labels, StoredLabel)).where(
+        labels.c.tenant == tenant,
+        labels.c.merchant_id.in_(padded(matured_us)),
+        labels.c.occurred_at_us > min(matured_us.values()),
+    )
+    rows = map(StoredLabel._make, await connection.execute(query))
+    return [row for row in rows if row.occurred_at_us > matured_us[cast(str, row.merchant_id)]]
+
+
+async def any_removed(
+    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
+) -> bool:
+    """Whether any label of these merchants was ever removed."""
+    wanted = list(merchant_ids)
+    if not wanted:
+        return False
+    query = (
+        select(label_events.c.revision)
+        .where(
+            label_events.c.tenant == tenant,
+            label_events.c.merchant_id.in_(padded(wanted)),
+            label_events.c.is_fraud.is_(None),
+        )
+        .limit(1)
+    )
+    return (await connection.execute(query)).first() is not None
+
+
+async def events_of_merchants(
+    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
+) -> list[LabelEvent]:
+    """Every change of a label of these merchants, the oldest first."""
+    query = (
+        select(*columns(label_events, LabelEvent))
+        .where(
+            label_events.c.tenant == tenant,
+            label_events.c.merchant_id.in_(padded(merchant_ids)),
+        )
+        .order_by(label_events.c.recorded_at_us, label_events.c.revision)
+    )
+    return [LabelEvent._make(row) for row in await connection.execute(query)]
+
+
+async def support_at(
+    connection: AsyncConnection, tenant: str, account_id: str, revision: int
+) -> list[SupportRow]:
+    """The labelled transactions of an account as they were at a revision, newest first."""
+    last = (
+        select(
+            label_events,
+            func.row_number()
+            .over(
+                partition_by=label_events.c.transaction_id,
+                order_by=label_events.c.revision.desc(),
+            )
+            .label("rank"),
+        )
+        .where(
+            label_events.c.tenant == tenant,
+            label_events.c.account_id == account_id,
+            label_events.c.revision <= revision,
+        )
+        .subquery()
+    )
+    query = (
+        select(
+            last.c.transaction_id,
+            func.coalesce(last.c.features, transactions.c.features),
+            last.c.is_fraud,
+            last.c.occurred_at_us,
+        )
+        .join_from(
+            last,
+            transactions,
+            (transactions.c.tenant == last.c.tenant)
+            & (transactions.c.transaction_id == last.c.transaction_id),
+        )
+        .where(last.c.rank == 1, last.c.is_fraud.is_not(None))
+        .order_by(last.c.occurred_at_us.desc(), last.c.transaction_id.desc())
+    )
+    return [SupportRow._make(row) for row in await connection.execute(query)]
+
+
+async def events_of_revision(
+    connection: AsyncConnection, tenant: str, account_id: str, revision: int
+) -> list[LabelEvent]:
+    """What changed with a revision of an account."""
+    query = select(*columns(label_events, LabelEvent)).where(
+        label_events.c.tenant == tenant,
+        label_events.c.account_id == account_id,
+        label_events.c.revision == revision,
     )
     return [LabelEvent._make(row) for row in await connection.execute(query)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Review
@@ -46,8 +46,13 @@ async def open_of_account(
 
 
 async def save_reviews(connection: AsyncConnection, rows: Iterable[Review]) -> None:
-    """Overwrite reviews of accounts that the transaction has locked."""
-    await save(connection, reviews, ("tenant", "transaction_id"), rows)
+    """Overwrite reviews of accounts that the transaction has locked.
+
+    But not who has them: people take and release reviews without a lock on the account, and may
+    have done so since these rows were read.
+    """
+    kept = ("assignee", "assigned_at_us")
+    await save(connection, reviews, ("tenant", "transaction_id"), rows, kept)
 
 
 async def listed_reviews(
@@ -77,7 +82,10 @@ async def listed_reviews(
 async def assign(
     connection: AsyncConnection, tenant: str, transaction_id: str, assignee: str, at_us: int
 ) -> bool:
-    """Give an unresolved review to somebody; False where it is resolved or another's."""
+    """Give an unresolved review to somebody; False where it is resolved or another's.
+
+    Who has it already keeps it, from when they took it.
+    """
     given = await connection.execute(
         update(reviews)
         .where(
@@ -86,7 +94,7 @@ async def assign(
             reviews.c.status != "resolved",
             or_(reviews.c.assignee.is_(None), reviews.c.assignee == assignee),
         )
-        .values(assignee=assignee, assigned_at_us=at_us)
+        .values(assignee=assignee, assigned_at_us=func.coalesce(reviews.c.assigned_at_us, at_us))
     )
     return given.rowcount == 1
 

@@ -29,15 +29,19 @@ async def lock(
 
 
 async def save(
-    connection: AsyncConnection, table: Table, key: tuple[str, ...], rows: Iterable[Any]
+    connection: AsyncConnection,
+    table: Table,
+    key: tuple[str, ...],
+    rows: Iterable[Any],
+    kept: tuple[str, ...] = (),
 ) -> None:
-    """Insert rows, or overwrite all but the key of those that are there."""
+    """Insert rows, or overwrite those that are there: all but their key and what is `kept`."""
     values = [row._asdict() for row in rows]
     if not values:
         return
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table)
-    overwritten = {name: statement.excluded[name] for name in values[0] if name not in key}
+    overwritten = {name: statement.excluded[name] for name in values[0] if name not in key + kept}
     await connection.execute(
         statement.on_conflict_do_update(index_elements=key, set_=overwritten), values
     )

@@ -1,6 +1,6 @@
 """Scored transactions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from app.rows import Scored
 from app.store.pages import page
 from app.store.statements import columns, padded
 from app.tables import transactions
+from app.transactions import MOST_ITEMS
 
 
 async def scored(
@@ -90,3 +91,37 @@ async def recent(
         .limit(limit)
     )
     return [Scored._make(row) for row in await connection.execute(query)]
+
+
+async def merchants_of_account(
+    connection: AsyncConnection, tenant: str, account_id: str
+) -> set[str]:
+    """The merchants that an account has paid."""
+    merchant_id = transactions.c.merchant_id
+    query = (
+        select(merchant_id)
+        .where(
+            transactions.c.tenant == tenant,
+            transactions.c.account_id == account_id,
+            merchant_id.is_not(None),
+        )
+        .distinct()
+    )
+    return set((await connection.execute(query)).scalars())
+
+
+async def contents_of_merchant(
+    connection: AsyncConnection, tenant: str, merchant_id: str
+) -> AsyncIterator[list[str]]:
+    """The texts of a merchant's transactions, a thousand at a time, in the order of time."""
+    order = [transactions.c.occurred_at_us, transactions.c.transaction_id]
+    query = select(transactions.c.content, *order).where(
+        transactions.c.tenant == tenant, transactions.c.merchant_id == merchant_id
+    )
+    after: tuple[int | str, ...] | None = None
+    while True:
+        rows = (await connection.execute(page(query, order, after, MOST_ITEMS))).all()
+        if not rows:
+            return
+        yield [row.content for row in rows]
+        after = (rows[-1].occurred_at_us, rows[-1].transaction_id)

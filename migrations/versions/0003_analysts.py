@@ -10,6 +10,10 @@ depends_on = None
 
 
 def upgrade() -> None:
+    with op.batch_alter_table("accounts") as accounts:
+        accounts.add_column(
+            sa.Column("created_at_us", sa.BigInteger, nullable=False, server_default="0")
+        )
     with op.batch_alter_table("transactions") as transactions:
         transactions.add_column(sa.Column("review_from", sa.Double))
         transactions.add_column(sa.Column("decline_from", sa.Double))
@@ -121,6 +125,8 @@ def _create_reviews() -> None:
 def downgrade() -> None:
     for table in ("thresholds", "reviews", "label_events"):
         op.drop_table(table)
+    with op.batch_alter_table("accounts") as accounts:
+        accounts.drop_column("created_at_us")
     with op.batch_alter_table("labels") as labels:
         for column in ("features", "recorded_at_us", "note", "analyst", "source"):
             labels.drop_column(column)

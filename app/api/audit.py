@@ -1,0 +1,184 @@
+"""For auditors: scores replayed, copies of the past, what each label does, and erasure."""
+
+import hashlib
+import json
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from app.api.authentication import RunningService, Tenant
+from app.api.labels import adaptation_of, decision_of, state_of
+from app.api.paths import AccountId, TransactionId
+from app.api.transactions import label_name, stored_of
+from app.decisions import Decision
+from app.errors import (
+    AccountNotFound,
+    DatabaseUnavailable,
+    RevisionNotFound,
+    TransactionNotFound,
+    Unauthenticated,
+    ValidationFailed,
+    documented,
+)
+from app.questions import Influence as Influential
+from app.schemas.audit import (
+    AccountRevision,
+    AskNext,
+    Certificate,
+    ErasedRows,
+    Influence,
+    LabelInfluence,
+    LabelledTransaction,
+    Replayed,
+    Suggestion,
+)
+from app.schemas.labels import DecisionMade
+from app.times import now_us, text_of
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["audit"],
+    responses=documented(Unauthenticated, ValidationFailed, DatabaseUnavailable),
+)
+NOT_COVERED = (
+    "The model's own weights: they were meta-trained on the data whose digest stands here. "
+    "Whether this account was among them is known to whoever trained the model; only a training "
+    "without it forgets it.",
+    "Transactions of other accounts keep the features they were scored with, which may count "
+    "this account's payments and matured labels among those of a merchant. Labelled ones learn "
+    "from features without its labels; unlabelled ones keep them.",
+    "Copies of the data outside this database: backups, exports, logs of the caller.",
+)
+
+
+@router.post("/transactions/{transaction_id}/replay", responses=documented(TransactionNotFound))
+async def replay_transaction(
+    transaction_id: TransactionId, service: RunningService, tenant: Tenant
+) -> Replayed:
+    """Compute a score again from checkpoint, labels and features of then, and compare."""
+    row, decision, copy, model, differs = await service.replay.replay(tenant, transaction_id)
+    return Replayed(
+        transaction_id=row.transaction_id,
+        account_id=row.account_id,
+        match=not differs,
+        differs=differs,
+        stored=DecisionMade(
+            probability=row.probability,
+            risk_score=row.risk_score,
+            risk_level=row.risk_level,
+            outcome=row.outcome,
+        ),
+        recomputed=decision_of(decision),
+        stored_model=row.model,
+        model=model,
+        review_from=row.review_from,
+        decline_from=row.decline_from,
+        adaptation=adaptation_of(row.revision, copy),
+    )
+
+
+@router.get(
+    "/accounts/{account_id}/revisions/{revision}",
+    responses=documented(AccountNotFound, RevisionNotFound),
+)
+async def read_revision(
+    account_id: AccountId,
+    revision: Annotated[int, Path(ge=0, le=2**63 - 1, examples=[1])],
+    service: RunningService,
+    tenant: Tenant,
+) -> AccountRevision:
+    """The copy of any past revision, made again."""
+    found = await service.replay.revision(tenant, account_id, revision)
+    return AccountRevision(
+        account_id=account_id,
+        revision=revision,
+        adaptation=adaptation_of(revision, found.copy),
+        labels=[
+            LabelledTransaction(transaction_id=row.transaction_id, label=label_name(row.is_fraud))
+            for row in found.support
+        ],
+        changed=[event.transaction_id for event in found.changes],
+    )
+
+
+@router.get("/accounts/{account_id}/influence", responses=documented(AccountNotFound))
+async def read_influence(
+    account_id: AccountId, service: RunningService, tenant: Tenant
+) -> Influence:
+    """How far each label moves the account: the copy that leaves it out, beside the one that
+    has it."""
+    account, copy, found = await service.questions.influence(tenant, account_id)
+    return Influence(
+        account_id=account_id,
+        adaptation=adaptation_of(account.revision, copy),
+        labels=[_influence(one) for one in found],
+    )
+
+
+@router.get("/accounts/{account_id}/ask-next", responses=documented(AccountNotFound))
+async def ask_next(
+    account_id: AccountId,
+    service: RunningService,
+    tenant: Tenant,
+    limit: Annotated[int, Query(ge=1, le=50, description="Suggestions at most.")] = 5,
+) -> AskNext:
+    """Which transactions to label next: those that would move the account most."""
+    account, found = await service.questions.ask_next(tenant, account_id, limit)
+    state = state_of(account)
+    return AskNext(
+        account_id=account_id,
+        revision=account.revision,
+        labels=state["labels"],
+        suggestions=[
+            Suggestion(
+                transaction=stored_of(one.transaction, None),
+                now=decision_of(one.decision),
+                shift=one.shift,
+                shift_if_fraud=one.if_fraud,
+                shift_if_legitimate=one.if_legitimate,
+            )
+            for one in found
+        ],
+    )
+
+
+@router.delete("/accounts/{account_id}", responses=documented(AccountNotFound))
+async def erase_account(
+    account_id: AccountId, service: RunningService, tenant: Tenant
+) -> Certificate:
+    """Erase an account: its transactions, labels, their history and reviews. There is no way
+    back."""
+    erased = await service.erasing.erase(tenant, account_id)
+    said = {
+        "account_id": account_id,
+        "erased_at": text_of(now_us()),
+        "erased": ErasedRows(
+            transactions=erased.transactions,
+            labels=erased.labels,
+            label_events=erased.label_events,
+            reviews=erased.reviews,
+        ).model_dump(),
+        "merchants_rebuilt": erased.merchants_rebuilt,
+        "labels_corrected": erased.labels_corrected,
+        "model": service.scorer.model,
+        "training_data_sha256": service.scorer.training_data_sha256,
+        "not_covered": list(NOT_COVERED),
+    }
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return Certificate.model_validate({**said, "digest": hashlib.sha256(text.encode()).hexdigest()})
+
+
+def _influence(one: Influential) -> LabelInfluence:
+    return LabelInfluence(
+        transaction_id=one.label.transaction_id,
+        label=label_name(one.label.is_fraud),
+        learned=one.is_learned,
+        shift=one.shift,
+        furthest=one.furthest,
+        without=_perhaps(one.before),
+        with_label=_perhaps(one.after),
+    )
+
+
+def _perhaps(decision: Decision | None) -> DecisionMade | None:
+    return None if decision is None else decision_of(decision)

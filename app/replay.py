@@ -1,0 +1,112 @@
+"""Replay: a stored score computed again from the checkpoint, the labels of then and its features.
+
+A copy is a pure function of the checkpoint and the account's labels, and every change of a label
+is written down with the revision it made: so the copy of any past revision can be made again.
+"""
+
+import asyncio
+from typing import NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import store
+from app.content import digest_of
+from app.database import Database
+from app.decisions import Decision, Thresholds
+from app.errors import AccountNotFound, RevisionNotFound, TransactionNotFound
+from app.pipeline import Pipeline
+from app.rows import Account, LabelEvent, Scored, SupportRow
+from app.scoring import Copy
+
+# What a probability may differ by and still be the same: another machine sums in another order.
+TOLERANCE = 1e-6
+# Risk is answered with two decimals.
+RISK_TOLERANCE = 0.011
+
+
+class Replayed(NamedTuple):
+    """A stored score, what it comes to now, and in what the two differ: nothing, if all is well."""
+
+    row: Scored
+    decision: Decision
+    copy: Copy
+    model: str
+    differs: list[str]
+
+
+class Revision(NamedTuple):
+    """An account as it was at a revision: the labels of then, their copy, and what had changed."""
+
+    account: Account
+    support: list[SupportRow]
+    copy: Copy
+    changes: list[LabelEvent]
+
+
+class Replay:
+    """Makes copies of the past; stores nothing."""
+
+    def __init__(self, database: Database, pipeline: Pipeline) -> None:
+        self._database = database
+        self._pipeline = pipeline
+
+    async def replay(self, tenant: str, transaction_id: str) -> Replayed:
+        """Score a stored transaction again as it was scored. Raises TransactionNotFound."""
+        async with self._database.read() as connection:
+            row, support = await scored_with_support(connection, tenant, transaction_id)
+        return await asyncio.to_thread(self._again, row, support)
+
+    async def revision(self, tenant: str, account_id: str, revision: int) -> Revision:
+        """The copy of any past revision. Raises AccountNotFound or RevisionNotFound."""
+        async with self._database.read() as connection:
+            account = await store.account(connection, tenant, account_id)
+            if account is None:
+                raise AccountNotFound(f"There is no account {account_id!r}.")
+            if revision > account.revision:
+                raise RevisionNotFound(f"Account {account_id!r} is at revision {account.revision}.")
+            support = await store.support_at(connection, tenant, account_id, revision)
+            changes = await store.events_of_revision(connection, tenant, account_id, revision)
+        [judged] = await asyncio.to_thread(
+            self._pipeline.scorer.judge,
+            [self._pipeline.support(support)],
+            [self._pipeline.rows([])],
+            self._pipeline.scorer.thresholds,
+        )
+        return Revision(account, support, judged.copy, changes)
+
+    def _again(self, row: Scored, support: list[SupportRow]) -> Replayed:
+        scorer = self._pipeline.scorer
+        thresholds = scorer.thresholds
+        if row.review_from is not None and row.decline_from is not None:
+            thresholds = Thresholds(row.review_from, row.decline_from)
+        [judged] = scorer.judge(
+            [self._pipeline.support(support)], [self._pipeline.rows([row])], thresholds
+        )
+        [decision] = judged.decisions
+        same = {
+            "model": row.model == scorer.model,
+            "features": row.features_digest == scorer.features.digest,
+            "content": row.content_digest == digest_of(row.content),
+            "probability": abs(row.probability - decision.probability) <= TOLERANCE,
+            "risk_score": abs(row.risk_score - decision.risk_score) <= RISK_TOLERANCE,
+            "risk_level": row.risk_level == decision.risk_level,
+            "outcome": row.outcome == decision.outcome,
+            "used": row.used == decision.used,
+            "labels": row.labels == decision.labels,
+        }
+        differs = [name for name, is_same in same.items() if not is_same]
+        return Replayed(row, decision, judged.copy, scorer.model, differs)
+
+
+async def scored_with_support(
+    connection: AsyncConnection, tenant: str, transaction_id: str
+) -> tuple[Scored, list[SupportRow]]:
+    """A stored score, and the labels that its copy had learned. Raises TransactionNotFound."""
+    found = await store.scored(connection, tenant, [transaction_id])
+    if transaction_id not in found:
+        raise TransactionNotFound(f"There is no transaction {transaction_id!r}.")
+    row = found[transaction_id]
+    if row.labels == 0:
+        # By the base, whatever labels there were: imported history is scored so.
+        return row, []
+    return row, await store.support_at(connection, tenant, row.account_id, row.revision)

@@ -1,0 +1,140 @@
+"""For auditors: scores replayed, copies of the past, influence of labels, certificates."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+from app.schemas.accounts import LabelCounts
+from app.schemas.fields import LabelName
+from app.schemas.labels import ADAPTATION, DECISION, AdaptationMade, DecisionMade
+from app.schemas.transactions import StoredTransaction
+
+REPLAYED: JsonDict = {
+    "transaction_id": "t-1001",
+    "account_id": "a-17",
+    "match": True,
+    "differs": [],
+    "stored": DECISION,
+    "recomputed": DECISION,
+    "stored_model": "default@765c84895eab",
+    "model": "default@765c84895eab",
+    "review_from": 0.0123,
+    "decline_from": 0.2,
+    "adaptation": ADAPTATION,
+}
+
+
+class Replayed(BaseModel):
+    """A score computed again, and whether it is the stored one within 1e-6."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [REPLAYED]})
+
+    transaction_id: str
+    account_id: str
+    match: bool
+    differs: Annotated[list[str], Field(description="What is not as it was stored.")]
+    stored: DecisionMade
+    recomputed: DecisionMade
+    stored_model: str
+    model: Annotated[str, Field(description="The one that recomputed: the model served now.")]
+    review_from: float | None
+    decline_from: float | None
+    adaptation: AdaptationMade
+
+
+class LabelledTransaction(BaseModel):
+    """A label that a copy has learned."""
+
+    transaction_id: str
+    label: LabelName
+
+
+class AccountRevision(BaseModel):
+    """An account's copy at a revision, made again from the labels of then."""
+
+    account_id: str
+    revision: int
+    adaptation: AdaptationMade
+    labels: list[LabelledTransaction]
+    changed: Annotated[list[str], Field(description="Transactions whose label this revision set.")]
+
+
+class LabelInfluence(BaseModel):
+    """What one label does: the account with it, and without."""
+
+    transaction_id: str
+    label: LabelName
+    learned: Annotated[
+        bool, Field(description="False where newer labels have taken its place in the copy.")
+    ]
+    shift: Annotated[
+        float,
+        Field(
+            description="Mean absolute change of the recent transactions' log-odds "
+            "when this label is left out."
+        ),
+    ]
+    furthest: Annotated[
+        str | None, Field(description="The recent transaction that it moves furthest.")
+    ]
+    without: DecisionMade | None
+    with_label: DecisionMade | None
+
+
+class Influence(BaseModel):
+    """How far each label moves its account, the furthest first."""
+
+    account_id: str
+    adaptation: AdaptationMade
+    labels: list[LabelInfluence]
+
+
+class Suggestion(BaseModel):
+    """A transaction to label next, and how far its label can be expected to move the account."""
+
+    transaction: StoredTransaction
+    now: DecisionMade
+    shift: Annotated[
+        float,
+        Field(
+            description="Expected mean absolute change of the recent transactions' log-odds, "
+            "fraud being as likely as the account's copy says."
+        ),
+    ]
+    shift_if_fraud: float
+    shift_if_legitimate: float
+
+
+class AskNext(BaseModel):
+    """The unlabelled transactions whose label would move the account most, the first the most."""
+
+    account_id: str
+    revision: int
+    labels: LabelCounts
+    suggestions: list[Suggestion]
+
+
+class ErasedRows(BaseModel):
+    transactions: int
+    labels: int
+    label_events: int
+    reviews: int
+
+
+class Certificate(BaseModel):
+    """What was erased, what was made as if it had never been, and what this does not cover."""
+
+    account_id: str
+    erased_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    erased: ErasedRows
+    merchants_rebuilt: Annotated[
+        int, Field(description="Whose counts and amounts were summed anew without the account.")
+    ]
+    labels_corrected: Annotated[
+        int, Field(description="Labelled transactions of others that had seen its labels.")
+    ]
+    model: str
+    training_data_sha256: str
+    not_covered: list[str]
+    digest: Annotated[str, Field(description="SHA-256 of the rest, as canonical JSON.")]
