@@ -1,0 +1,234 @@
+"""Any score replayed, any copy made again, each label weighed, and accounts erased."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app import keys
+from app.main import create_app
+from app.settings import Settings
+from tests.api.requests import client_of, label, posted, problem_of
+from tests.api.test_labels import history, put, score
+from tests.checkpoints import tiny_checkpoint
+
+pytestmark = pytest.mark.anyio
+
+
+async def replayed(client: httpx.AsyncClient, key: str) -> Any:
+    answer = await client.post(f"/v1/transactions/{key}/replay")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def some_history(client: httpx.AsyncClient) -> None:
+    """Scores of an account between changes of its labels: revisions 0 to 4."""
+    await score(client, *(posted(f"t-{n}", amount=40 + 60 * n) for n in range(6)))
+    await put(client, "t-5")
+    await score(client, posted("u-1"))
+    await put(client, "t-0", "legitimate")
+    await score(client, posted("u-2"))
+    await put(client, "t-5", "legitimate")
+    await score(client, posted("u-3"))
+    await client.delete("/v1/transactions/t-0/label")
+    await score(client, posted("u-4"))
+
+
+async def test_every_score_is_replayed_whatever_became_of_its_labels(
+    client: httpx.AsyncClient,
+) -> None:
+    await some_history(client)
+    await client.post("/v1/thresholds", json={"review": 0.001, "decline": 0.9})
+    await score(client, posted("u-5"))
+    for key in [*(f"t-{n}" for n in range(6)), *(f"u-{n}" for n in range(1, 6))]:
+        again = await replayed(client, key)
+        assert (again["match"], again["differs"]) == (True, []), key
+        stored = (await client.get(f"/v1/transactions/{key}")).json()["score"]
+        assert again["recomputed"]["probability"] == pytest.approx(stored["probability"], abs=1e-6)
+        assert again["adaptation"]["labels"] == stored["adaptation"]["labels"]
+
+
+async def test_a_replay_by_another_model_says_that_the_model_differs(
+    service_settings: Settings, tmp_path: Path
+) -> None:
+    other = service_settings.model_copy(update={"model": tiny_checkpoint(tmp_path, seed=1)})
+    key = ""
+    for settings in (service_settings, other):
+        app = create_app(settings)
+        async with app.router.lifespan_context(app):
+            key = key or await keys.create(app.state.service.database, "tests")
+            async with client_of(app, key) as client:
+                if settings is service_settings:
+                    await score(client, posted("a"))
+                    continue
+                again = await replayed(client, "a")
+    assert again["match"] is False
+    assert {"model", "probability"} <= set(again["differs"])
+    assert again["model"] != again["stored_model"]
+
+
+async def test_a_score_that_was_tampered_with_does_not_match(client: httpx.AsyncClient) -> None:
+    await score(client, posted("a"))
+    database = client._transport.app.state.service.database  # type: ignore[attr-defined]
+    from sqlalchemy import update
+
+    from app.tables import transactions
+
+    async with database.write() as connection:
+        await connection.execute(update(transactions).values(probability=0.5, content="{}"))
+    assert (await replayed(client, "a"))["differs"] == ["content", "probability"]
+
+
+async def test_the_copy_of_any_past_revision_can_be_made_again(client: httpx.AsyncClient) -> None:
+    await score(client, *(posted(f"t-{n}", amount=40 + 60 * n) for n in range(4)))
+    made = [await put(client, f"t-{n}") for n in range(4)]
+    made.append((await client.delete("/v1/transactions/t-1/label")).json())
+    for revision, then in enumerate(made, 1):
+        again = (await client.get(f"/v1/accounts/alice/revisions/{revision}")).json()
+        assert again["adaptation"]["adapter"] == then["adaptation"]["adapter"]
+        assert again["changed"] == [then["transaction_id"]]
+    assert [one["transaction_id"] for one in again["labels"]] == ["t-3", "t-2", "t-0"]
+    none = (await client.get("/v1/accounts/alice/revisions/0")).json()
+    assert (none["labels"], none["adaptation"]["used"]) == ([], "insufficient_labels")
+    refused = await client.get("/v1/accounts/alice/revisions/6")
+    assert problem_of(refused) == (404, "revision_not_found")
+
+
+async def test_influence_is_what_the_account_would_be_without_each_label(
+    client: httpx.AsyncClient,
+) -> None:
+    await score(client, *(posted(f"t-{n}", amount=40 + 300 * n) for n in range(4)))
+    for n, name in enumerate(["legitimate", "legitimate", "fraud"]):
+        await put(client, f"t-{n}", name)
+    told = (await client.get("/v1/accounts/alice/influence")).json()
+    shifts = [one["shift"] for one in told["labels"]]
+    assert shifts == sorted(shifts, reverse=True)
+    assert min(shifts) > 0
+    assert {one["transaction_id"] for one in told["labels"]} == {"t-0", "t-1", "t-2"}
+    first = told["labels"][0]
+    without = (await client.delete(f"/v1/transactions/{first['transaction_id']}/label")).json()
+    recent = {one["transaction_id"]: one for one in without["recent"]}
+    assert recent[first["furthest"]]["after"] == first["without"]
+    assert recent[first["furthest"]]["before"] == first["with_label"]
+
+
+async def test_older_labels_than_a_copy_learns_from_have_no_influence(
+    client: httpx.AsyncClient,
+) -> None:
+    bodies = [posted(f"t-{n:02}", occurred_at=f"2026-01-{n + 1:02}T10:00:00Z") for n in range(31)]
+    bodies += [posted(f"u-{n}", occurred_at=f"2026-02-0{n + 1}T10:00:00Z") for n in range(3)]
+    await score(client, *bodies)
+    labels = [label(one["transaction_id"], "legitimate") for one in bodies]
+    await client.post("/v1/accounts/alice/labels", json={"labels": labels})
+    told = (await client.get("/v1/accounts/alice/influence")).json()
+    assert told["adaptation"]["labels"] == 32
+    assert [one["learned"] for one in told["labels"]] == [True] * 32
+
+
+async def test_what_to_ask_next_is_the_label_that_moves_the_account_most(
+    client: httpx.AsyncClient,
+) -> None:
+    await score(client, *(posted(f"t-{n}", amount=40 + 300 * n) for n in range(6)))
+    await put(client, "t-0", "legitimate")
+    told = (await client.get("/v1/accounts/alice/ask-next", params={"limit": 50})).json()
+    suggested = [one["transaction"]["transaction_id"] for one in told["suggestions"]]
+    assert sorted(suggested) == ["t-1", "t-2", "t-3", "t-4", "t-5"]
+    shifts = [one["shift"] for one in told["suggestions"]]
+    assert shifts == sorted(shifts, reverse=True)
+    two = (await client.get("/v1/accounts/alice/ask-next", params={"limit": 2})).json()
+    assert two["suggestions"] == told["suggestions"][:2]
+
+
+async def test_a_matured_label_that_is_deleted_is_forgotten_by_the_copies_of_others(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    """The stranger's tenant lives the same life, and never gives the label."""
+    adapters, scores = [], []
+    for caller in (client, stranger):
+        await score(caller, posted("old", occurred_at="2025-11-01T10:00:00Z"))
+        await score(caller, posted("kept", occurred_at="2025-11-01T11:00:00Z", account_id="carol"))
+        await put(caller, "kept", labelled_at="2025-11-09T10:00:00Z")
+        if caller is client:
+            await put(caller, "old", labelled_at="2025-11-09T10:00:00Z")
+        for n, day in enumerate(("05", "06")):
+            body = posted(f"bob-{n}", account_id="bob", occurred_at=f"2026-01-{day}T10:00:00Z")
+            scores += await score(caller, body)
+        await put(caller, "bob-0")
+        if caller is client:
+            answer = await caller.delete("/v1/transactions/old/label")
+            assert answer.status_code == 200
+        # One that is labelled only after the other was forgotten.
+        done = await put(caller, "bob-1")
+        adapters.append(done["adaptation"]["adapter"])
+    mine, theirs = scores[:2], scores[2:]
+    assert mine[0]["probability"] != theirs[0]["probability"]
+    assert adapters[0] == adapters[1]
+    told = (await history(client, "bob-0"))["history"]
+    assert [one["corrected"] for one in told] == [False, True]
+    # What was answered stays, and can be replayed.
+    assert (await replayed(client, "bob-0"))["match"] is True
+
+
+async def test_an_erased_account_leaves_nothing_and_comes_back_as_a_new_one(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    life = [posted(f"t-{n}", amount=40 + 60 * n) for n in range(4)]
+    bob = posted("bob-1", account_id="bob")
+    await score(client, bob, *life)
+    await score(stranger, bob)
+    await put(client, "t-1")
+    await put(client, "t-2", "legitimate")
+    certificate = (await client.delete("/v1/accounts/alice")).json()
+    assert certificate["erased"] == {
+        "transactions": 4,
+        "labels": 2,
+        "label_events": 2,
+        "reviews": 0,
+    }
+    digest = certificate.pop("digest")
+    text = json.dumps(certificate, sort_keys=True, separators=(",", ":"))
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
+    assert any("meta-trained" in one for one in certificate["not_covered"])
+    for path in ("accounts/alice", "transactions/t-1", "transactions/t-1/label"):
+        assert (await client.get(f"/v1/{path}")).status_code == 404
+    assert problem_of(await client.delete("/v1/accounts/alice"))[0] == 404
+    # Here the account was there before; in the other tenant it never was.
+    again = [posted(f"v-{n}", amount=70 + n, occurred_at="2026-02-01T10:00:00Z") for n in range(3)]
+    assert [one["probability"] for one in await score(client, *again)] == [
+        one["probability"] for one in await score(stranger, *again)
+    ]
+    mine, theirs = [await put(caller, "v-1", "legitimate") for caller in (client, stranger)]
+    assert mine["adaptation"] == theirs["adaptation"]
+    assert mine["recent"] == theirs["recent"]
+    probabilities = [
+        (await score(caller, posted("w", occurred_at="2026-02-02T10:00:00Z")))[0]["probability"]
+        for caller in (client, stranger)
+    ]
+    assert probabilities[0] == probabilities[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("POST", "transactions/a/replay", "transaction_not_found"),
+        ("GET", "accounts/alice/influence", "account_not_found"),
+        ("GET", "accounts/alice/ask-next", "account_not_found"),
+        ("GET", "accounts/alice/revisions/0", "account_not_found"),
+        ("DELETE", "accounts/alice", "account_not_found"),
+    ],
+)
+async def test_another_tenants_past_does_not_exist(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient, method: str, path: str, code: str
+) -> None:
+    await score(client, posted("a"))
+    assert problem_of(await stranger.request(method, f"/v1/{path}")) == (404, code)
+    assert (await client.get("/v1/transactions/a")).status_code == 200
+
+
+@pytest.mark.parametrize("limit", ["0", "51", "many"])
+async def test_a_limit_out_of_bounds_is_refused(edge: httpx.AsyncClient, limit: str) -> None:
+    refused = await edge.get("/v1/accounts/alice/ask-next", params={"limit": limit})
+    assert problem_of(refused) == (422, "validation_failed")

@@ -1,0 +1,173 @@
+"""One label at a time, many at once, and what they did: told at once, kept for ever."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.requests import label, posted, problem_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def score(client: httpx.AsyncClient, *bodies: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = await client.post("/v1/transactions/batch", json={"transactions": bodies})
+    assert answer.status_code == 200, answer.text
+    results: list[dict[str, Any]] = answer.json()["results"]
+    return results
+
+
+async def put(client: httpx.AsyncClient, key: str, name: str = "fraud", **said: Any) -> Any:
+    answer = await client.put(f"/v1/transactions/{key}/label", json={"label": name, **said})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def history(client: httpx.AsyncClient, key: str) -> Any:
+    return (await client.get(f"/v1/transactions/{key}/label")).json()
+
+
+async def test_a_label_says_what_it_did_to_its_own_and_to_the_recent_transactions(
+    client: httpx.AsyncClient,
+) -> None:
+    before = {one["transaction_id"]: one for one in await score(client, posted("a"), posted("b"))}
+    done = await put(client, "a")
+    assert (done["account_id"], done["label"], done["changed"]) == ("alice", "fraud", True)
+    [own] = done["labelled"]
+    assert own["before"]["probability"] == before["a"]["probability"]
+    assert own["after"]["probability"] > own["before"]["probability"]
+    recent = {one["transaction_id"]: one for one in done["recent"]}
+    assert recent.keys() == {"a", "b"}
+    [again] = await score(client, posted("c"))
+    assert recent["b"]["after"]["probability"] == again["probability"]
+    made = done["adaptation"]
+    assert (made["used"], made["labels"], made["revision"], made["steps"]) == ("adapted", 1, 1, 5)
+    assert made["loss_after"] < made["loss_before"]
+    assert made["drift"] > 0
+    assert 0 < made["weight"] <= 1
+
+
+async def test_who_labelled_when_how_and_why_is_kept_with_every_change(
+    client: httpx.AsyncClient,
+) -> None:
+    await score(client, posted("a"))
+    await put(client, "a", analyst="mia", note="Called.\nNot hers.", source="customer")
+    await put(
+        client, "a", "legitimate", labelled_at="2026-02-03T10:00:00+01:00", source="chargeback"
+    )
+    await client.delete("/v1/transactions/a/label")
+    told = await history(client, "a")
+    assert (told["label"], told["account_id"]) == (None, "alice")
+    assert [one["label"] for one in told["history"]] == ["fraud", "legitimate", None]
+    assert [one["revision"] for one in told["history"]] == [1, 2, 3]
+    first, second, _ = told["history"]
+    assert (first["analyst"], first["note"]) == ("mia", "Called.\nNot hers.")
+    assert (first["source"], second["source"]) == ("customer", "chargeback")
+    assert second["labelled_at"] == "2026-02-03T09:00:00.000000Z"
+    assert second["recorded_at"] > second["labelled_at"]
+
+
+async def test_the_same_label_again_changes_nothing_and_a_new_note_is_kept(
+    client: httpx.AsyncClient,
+) -> None:
+    await score(client, posted("a"))
+    first = await put(client, "a")
+    again = await put(client, "a")
+    assert again["changed"] is False
+    assert again["adaptation"] == first["adaptation"]
+    noted = await put(client, "a", note="Sure.")
+    assert noted["changed"] is True
+    assert noted["adaptation"]["adapter"] == first["adaptation"]["adapter"]
+    assert len((await history(client, "a"))["history"]) == 2
+
+
+async def test_each_label_of_a_batch_has_its_own_outcome(client: httpx.AsyncClient) -> None:
+    await score(client, posted("a"), posted("b", account_id="bob"), posted("c"))
+    await put(client, "c")
+    labels = [label("a"), label("missing"), label("b", "legitimate"), label("c")]
+    answer = await client.post("/v1/labels", json={"labels": labels})
+    a, missing, b, c = answer.json()["results"]
+    assert [one["transaction_id"] for one in (a, missing, b, c)] == ["a", "missing", "b", "c"]
+    assert missing["error"]["code"] == "transaction_not_found"
+    assert (a["changed"], b["changed"], c["changed"]) == (True, True, False)
+    assert (a["account_id"], b["account_id"]) == ("alice", "bob")
+    assert a["adaptation"]["labels"] == 2
+    assert b["after"]["probability"] < b["before"]["probability"]
+    assert (await client.get("/v1/accounts/alice")).json()["revision"] == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "label"),
+        ({"label": "maybe"}, "label"),
+        ({"label": "fraud", "source": "hearsay"}, "source"),
+        ({"label": "fraud", "labelled_at": "yesterday"}, "labelled_at"),
+        ({"label": "fraud", "analyst": ""}, "analyst"),
+        ({"label": "fraud", "note": "\x00"}, "note"),
+        ({"label": "fraud", "colour": "red"}, "colour"),
+    ],
+    ids=repr,
+)
+async def test_a_label_that_says_nothing_sensible_is_refused_by_name(
+    edge: httpx.AsyncClient, body: dict[str, Any], field: str
+) -> None:
+    refused = await edge.put("/v1/transactions/a/label", json=body)
+    assert problem_of(refused) == (422, "validation_failed")
+    assert refused.json()["errors"][0]["field"] == field
+
+
+async def test_another_tenant_can_neither_label_nor_read_nor_remove(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    await score(client, posted("a"))
+    await put(client, "a")
+    refused = await stranger.put("/v1/transactions/a/label", json={"label": "legitimate"})
+    assert problem_of(refused) == (404, "transaction_not_found")
+    for answer in (
+        await stranger.get("/v1/transactions/a/label"),
+        await stranger.delete("/v1/transactions/a/label"),
+    ):
+        assert answer.status_code == 404
+    outcome = (await stranger.post("/v1/labels", json={"labels": [label("a")]})).json()
+    assert outcome["results"][0]["error"]["code"] == "transaction_not_found"
+    assert (await history(client, "a"))["label"] == "fraud"
+
+
+async def test_a_preview_is_what_then_happens_and_stores_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    bodies = [posted(f"t-{n}", amount=50 + 100 * n) for n in range(30)]
+    await score(client, *bodies)
+    await put(client, "t-0", "legitimate")
+    asked = {"dry_run": True, "labels": [label("t-28"), label("t-29"), label("t-0")]}
+    preview = (await client.post("/v1/accounts/alice/adapt", json=asked)).json()
+    assert preview["dry_run"] is True
+    assert (await client.get("/v1/accounts/alice")).json()["revision"] == 1
+    assert (await history(client, "t-28"))["history"] == []
+    done = await client.post("/v1/accounts/alice/labels", json={"labels": asked["labels"]})
+    happened = done.json()
+    assert preview["adaptation"]["adapter"] == happened["adaptation"]["adapter"]
+    for name in ("labelled", "recent", "alerts", "guard", "raised", "cleared"):
+        assert preview[name] == happened[name], name
+    assert len(preview["recent"]) == 20
+    assert preview["guard"]
+
+
+async def test_labels_are_only_tried_out_by_adapting(edge: httpx.AsyncClient) -> None:
+    refused = await edge.post("/v1/accounts/alice/adapt", json={"labels": [label("a")]})
+    assert problem_of(refused) == (422, "validation_failed")
+    twice = {"dry_run": True, "labels": [label("a"), label("a")]}
+    refused = await edge.post("/v1/accounts/alice/adapt", json=twice)
+    assert refused.json()["errors"][0]["field"] == "labels[1]"
+
+
+async def test_a_preview_needs_transactions_of_its_account(client: httpx.AsyncClient) -> None:
+    await score(client, posted("a"), posted("b", account_id="bob"))
+    for key, expected in (
+        ("missing", (404, "transaction_not_found")),
+        ("b", (422, "transaction_of_another_account")),
+    ):
+        asked = {"dry_run": True, "labels": [label(key)]}
+        refused = await client.post("/v1/accounts/alice/adapt", json=asked)
+        assert problem_of(refused) == expected

@@ -1,0 +1,260 @@
+"""Lists over HTTP: in order, filtered, and in pages that rows coming in meanwhile do not move."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.requests import posted, problem_of
+
+pytestmark = pytest.mark.anyio
+
+LISTS = ["/v1/transactions", "/v1/accounts", "/v1/reviews", "/v1/reviews?order=age"]
+REVIEW = {"review": 0.01, "decline": 0.9}
+LONG_ID = "🦊" * 128
+
+
+async def decide_by(client: httpx.AsyncClient, thresholds: dict[str, float]) -> None:
+    stated = await client.post("/v1/thresholds", json=thresholds)
+    assert stated.status_code == 200, stated.text
+
+
+async def score(client: httpx.AsyncClient, *bodies: dict[str, Any]) -> None:
+    answer = await client.post("/v1/transactions/batch", json={"transactions": bodies})
+    assert answer.status_code == 200, answer.text
+    assert all("probability" in result for result in answer.json()["results"])
+
+
+async def page(client: httpx.AsyncClient, path: str, **asked: str | int) -> dict[str, Any]:
+    """A page, whose two ways to tell whether more follows agree."""
+    answer = await client.get(httpx.URL(path).copy_merge_params(asked))
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    assert body["has_more"] is (body["next_cursor"] is not None)
+    assert len(body["data"]) <= int(asked.get("limit", 100))
+    return body
+
+
+async def rest(
+    client: httpx.AsyncClient, path: str, first: dict[str, Any], **asked: str | int
+) -> list[dict[str, Any]]:
+    """The rows of this page and of all that follow it."""
+    rows, last = list(first["data"]), first
+    while last["has_more"]:
+        last = await page(client, path, **asked, cursor=last["next_cursor"])
+        assert last["data"]
+        rows += last["data"]
+    return rows
+
+
+async def all_of(client: httpx.AsyncClient, path: str, **asked: str | int) -> list[dict[str, Any]]:
+    return await rest(client, path, await page(client, path, **asked), **asked)
+
+
+def names_of(rows: list[dict[str, Any]]) -> list[str]:
+    return [row.get("transaction_id", row["account_id"]) for row in rows]
+
+
+def at(hour: int, name: str, **changes: Any) -> dict[str, Any]:
+    return posted(name, occurred_at=f"2026-01-31T{hour:02}:00:00Z", **changes)
+
+
+async def test_transactions_come_newest_first_as_each_is_read_alone(
+    client: httpx.AsyncClient,
+) -> None:
+    await score(client, at(9, "b"), at(11, "c"), at(9, "a"), at(10, "d"), at(9, "c/2"))
+    labelled = await client.put("/v1/transactions/a/label", json={"label": "fraud"})
+    assert labelled.status_code == 200
+    for limit in (1, 2, 5, 100):
+        rows = await all_of(client, "/v1/transactions", limit=limit)
+        assert names_of(rows) == ["c", "d", "c/2", "b", "a"]
+    alone = [
+        (await client.get(f"/v1/transactions/{name}")).json()
+        for name in ("c", "d", "c%2F2", "b", "a")
+    ]
+    assert rows == alone
+    assert [row["label"] for row in rows] == [None, None, None, None, "fraud"]
+
+
+async def test_a_page_that_just_holds_the_last_row_says_that_nothing_follows(
+    client: httpx.AsyncClient,
+) -> None:
+    await score(client, at(9, "a"), at(10, "b"))
+    assert (await page(client, "/v1/transactions", limit=2))["has_more"] is False
+    assert (await page(client, "/v1/transactions", limit=1))["has_more"] is True
+
+
+FILTERED: dict[str, tuple[dict[str, str], set[str]]] = {
+    "an account": ({"account_id": "bob"}, {"declined", "noon"}),
+    "an outcome": ({"outcome": "review"}, {"reviewed", "noon"}),
+    "a level": ({"risk_level": "critical"}, {"declined"}),
+    "from": ({"occurred_from": "2026-01-31T11:00:00Z"}, {"declined", "noon"}),
+    "from, at another offset": (
+        {"occurred_from": "2026-01-31T13:00:00+02:00"},
+        {"declined", "noon"},
+    ),
+    "to": ({"occurred_to": "2026-01-31T11:00:00Z"}, {"approved", "reviewed"}),
+    "to the future": (
+        {"occurred_to": "2100-01-01T00:00:00Z"},
+        {"approved", "reviewed", "declined", "noon"},
+    ),
+    "a span": (
+        {"occurred_from": "2026-01-31T10:00:00Z", "occurred_to": "2026-01-31T12:00:00Z"},
+        {"reviewed", "declined"},
+    ),
+    "several": ({"account_id": "bob", "outcome": "review"}, {"noon"}),
+    "nothing": ({"account_id": "nobody"}, set()),
+}
+
+
+async def test_transactions_are_told_by_account_time_outcome_and_level(
+    client: httpx.AsyncClient,
+) -> None:
+    await decide_by(client, {"review": 0.9, "decline": 0.95})
+    await score(client, at(9, "approved"))
+    await decide_by(client, REVIEW)
+    await score(client, at(10, "reviewed"), at(12, "noon", account_id="bob"))
+    await decide_by(client, {"review": 0.001, "decline": 0.002})
+    await score(client, at(11, "declined", account_id="bob"))
+    found = {
+        name: set(names_of(await all_of(client, "/v1/transactions", limit=1, **asked)))
+        for name, (asked, _) in FILTERED.items()
+    }
+    assert found == {name: wanted for name, (_, wanted) in FILTERED.items()}
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("/v1/transactions", {"occurred_from": "2026-01-31"}),
+        ("/v1/transactions", {"occurred_to": "2026-01-31T12:00:00"}),
+        ("/v1/transactions", {"outcome": "allow"}),
+        ("/v1/transactions", {"risk_level": "severe"}),
+        ("/v1/transactions", {"account_id": "a\x00b"}),
+        ("/v1/accounts", {"labelled": "perhaps"}),
+        *((path, {"limit": limit}) for path in LISTS for limit in (0, 1001, "all")),
+        *((path, {"cursor": text}) for path in LISTS for text in ("x", "é", "bnVsbA==", "e30=")),
+    ],
+    ids=str,
+)
+async def test_what_is_wrong_with_a_list_is_refused_by_name(
+    edge: httpx.AsyncClient, path: str, wrong: dict[str, str]
+) -> None:
+    refused = await edge.get(httpx.URL(path).copy_merge_params(wrong))
+    assert problem_of(refused) == (422, "validation_failed")
+    assert refused.json()["errors"][0]["field"].endswith(next(iter(wrong)))
+
+
+@pytest.mark.parametrize(
+    ("path", "other"),
+    [
+        ("/v1/transactions", "/v1/transactions?account_id=alice"),
+        ("/v1/transactions?outcome=review", "/v1/transactions?risk_level=high"),
+        ("/v1/transactions", "/v1/transactions?occurred_to=2026-02-01T00:00:00Z"),
+        ("/v1/transactions", "/v1/reviews?order=age"),
+        ("/v1/transactions", "/v1/accounts"),
+        ("/v1/accounts", "/v1/accounts?labelled=false"),
+        ("/v1/accounts?labelled=false", "/v1/accounts?labelled=true"),
+        ("/v1/reviews", "/v1/reviews?order=age"),
+        ("/v1/reviews", "/v1/reviews?account_id=alice"),
+        ("/v1/reviews", "/v1/reviews?assignee=mia"),
+        ("/v1/reviews", "/v1/reviews?status=cleared"),
+    ],
+)
+async def test_a_cursor_serves_the_list_and_the_filters_it_came_from_only(
+    client: httpx.AsyncClient, path: str, other: str
+) -> None:
+    await decide_by(client, REVIEW)
+    await score(client, at(9, "a"), at(10, "b", account_id="bob"))
+    cursor = (await page(client, path, limit=1))["next_cursor"]
+    assert len((await page(client, path, limit=5, cursor=cursor))["data"]) == 1
+    refused = await client.get(httpx.URL(other).copy_merge_params({"cursor": cursor}))
+    assert problem_of(refused) == (422, "validation_failed")
+    assert refused.json()["errors"][0]["field"] == "cursor"
+
+
+async def test_transactions_that_come_in_between_two_pages_move_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    there = ["a", "c", "e", "g", "i"]
+    await score(client, *(at(10, name) for name in there), at(8, "old"), at(12, "new"))
+    first = await page(client, "/v1/transactions", limit=4)
+    assert names_of(first["data"]) == ["new", "i", "g", "e"]
+    # Newer, older, and at the very time of the page's last row, on both sides of it.
+    meanwhile = [at(13, "newer"), at(7, "older"), at(10, "f"), at(10, "d"), at(9, "between")]
+    await score(client, *meanwhile)
+    rows = names_of(await rest(client, "/v1/transactions", first, limit=4))
+    assert rows == ["new", "i", "g", "e", "d", "c", "a", "between", "old", "older"]
+
+
+async def test_accounts_that_come_in_between_two_pages_move_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    there = ["b", "d", "f", "h"]
+    await score(client, *(posted(f"t-{name}", account_id=name) for name in there))
+    first = await page(client, "/v1/accounts", limit=2)
+    await score(client, *(posted(f"t-{name}", account_id=name) for name in ("a", "e", "i")))
+    rows = names_of(await rest(client, "/v1/accounts", first, limit=2))
+    assert rows == ["b", "d", "e", "f", "h", "i"]
+    assert names_of(await all_of(client, "/v1/accounts", limit=2)) == ["a", *rows]
+
+
+@pytest.mark.parametrize("order", ["risk", "age"])
+async def test_reviews_that_come_in_between_two_pages_move_nothing(
+    client: httpx.AsyncClient, order: str
+) -> None:
+    def alone(name: str, amount: float) -> dict[str, Any]:
+        return posted(name, account_id=name, merchant_id=name, amount=amount)
+
+    await decide_by(client, REVIEW)
+    # Of one batch, so equally old; and pairs that are alike, so equally risky.
+    amounts = {"a": 9000, "c": 9000, "e": 300, "g": 300, "i": 1, "k": 1}
+    await score(client, *(alone(name, amount) for name, amount in amounts.items()))
+    asked: dict[str, str | int] = {"order": order, "limit": 3}
+    first = await page(client, "/v1/reviews", **asked)
+    meanwhile = {"b": 9000, "d": 300, "f": 300, "h": 40, "l": 1}
+    await score(client, *(alone(name, amount) for name, amount in meanwhile.items()))
+    rows = names_of(await rest(client, "/v1/reviews", first, **asked))
+    assert len(set(rows)) == len(rows)
+    assert [name for name in rows if name in amounts] == names_of(first["data"]) + [
+        row
+        for row in names_of(await all_of(client, "/v1/reviews", **asked))
+        if row in amounts and row not in names_of(first["data"])
+    ]
+    assert set(amounts) <= set(rows)
+
+
+async def test_accounts_come_by_id_with_labels_or_without(client: httpx.AsyncClient) -> None:
+    owners = {"t-1": "carol", "t-2": "alice", "t-3": "bob", "t-4": "alice"}
+    await score(client, *(posted(name, account_id=whose) for name, whose in owners.items()))
+    for name, label in {"t-2": "fraud", "t-3": "legitimate"}.items():
+        await client.put(f"/v1/transactions/{name}/label", json={"label": label})
+    rows = await all_of(client, "/v1/accounts", limit=1)
+    assert rows == [
+        (await client.get(f"/v1/accounts/{name}")).json() for name in ("alice", "bob", "carol")
+    ]
+    labelled = await all_of(client, "/v1/accounts", labelled="true", limit=1)
+    assert names_of(labelled) == ["alice", "bob"]
+    assert names_of(await all_of(client, "/v1/accounts", labelled="false")) == ["carol"]
+    await client.delete("/v1/transactions/t-3/label")
+    assert names_of(await all_of(client, "/v1/accounts", labelled="true")) == ["alice"]
+
+
+async def test_the_longest_of_ids_fit_into_a_cursor(client: httpx.AsyncClient) -> None:
+    await decide_by(client, REVIEW)
+    ids = [LONG_ID, LONG_ID[:-1] + '"']
+    await score(client, *(posted(one, account_id=one) for one in ids))
+    for path in LISTS:
+        assert set(names_of(await all_of(client, path, limit=1))) == set(ids)
+
+
+async def test_another_tenant_sees_nothing_even_with_a_cursor(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    await decide_by(client, REVIEW)
+    await score(client, at(9, "a", account_id="a"), at(10, "b", account_id="b"))
+    for path in LISTS:
+        mine = await page(client, path, limit=1)
+        nothing = {"data": [], "has_more": False, "next_cursor": None}
+        assert await page(stranger, path) == nothing
+        assert await page(stranger, path, cursor=mine["next_cursor"]) == nothing

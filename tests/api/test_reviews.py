@@ -1,0 +1,277 @@
+"""The review queue over HTTP: who waits in it, in which order, and who has what."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from app import keys, store
+from app.database import Database
+from app.main import create_app
+from app.settings import Settings
+from tests.api.requests import client_of, posted, problem_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def queued(client: httpx.AsyncClient, *bodies: dict[str, Any]) -> list[dict[str, Any]]:
+    """The scores of transactions that thresholds around them send to the queue, one by one."""
+    stated = await client.post("/v1/thresholds", json={"review": 0.01, "decline": 0.9})
+    assert stated.status_code == 200, stated.text
+    scores = [(await client.post("/v1/transactions", json=body)).json() for body in bodies]
+    assert {score["outcome"] for score in scores} <= {"review"}
+    return scores
+
+
+async def listed(client: httpx.AsyncClient, **asked: str) -> list[str]:
+    """The transactions of the queue's first page."""
+    answer = await client.get("/v1/reviews", params=asked)
+    assert answer.status_code == 200, answer.text
+    return [review["transaction_id"] for review in answer.json()["data"]]
+
+
+async def review(client: httpx.AsyncClient, transaction_id: str = "t-1") -> dict[str, Any]:
+    answer = await client.get(f"/v1/reviews/{transaction_id}")
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def take(client: httpx.AsyncClient, assignee: str, name: str = "t-1") -> httpx.Response:
+    return await client.put(f"/v1/reviews/{name}/assignee", json={"assignee": assignee})
+
+
+async def give_back(client: httpx.AsyncClient, name: str = "t-1") -> httpx.Response:
+    return await client.delete(f"/v1/reviews/{name}/assignee")
+
+
+async def label(client: httpx.AsyncClient, name: str, transaction_id: str = "t-1") -> None:
+    path = f"/v1/transactions/{transaction_id}/label"
+    answer = await client.put(path, json={"label": name})
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_transaction_to_review_waits_in_the_queue_with_the_score_it_had(
+    client: httpx.AsyncClient,
+) -> None:
+    [score] = await queued(client, posted("t-1"))
+    found = await review(client)
+    assert found == {
+        "transaction_id": "t-1",
+        "account_id": "alice",
+        "status": "open",
+        "risk_score": score["risk_score"],
+        "probability": score["probability"],
+        "revision": 0,
+        "occurred_at": "2026-01-31T12:00:00.000000Z",
+        "opened_at": score["evaluated_at"],
+        "assignee": None,
+        "assigned_at": None,
+        "resolved_at": None,
+        "transaction": (await client.get("/v1/transactions/t-1")).json(),
+    }
+    assert found["transaction"]["score"] == score
+    answer = (await client.get("/v1/reviews")).json()
+    assert answer == {"data": [found], "has_more": False, "next_cursor": None}
+
+
+async def test_what_is_approved_or_declined_is_not_queued(client: httpx.AsyncClient) -> None:
+    for name, (review_from, decline_from) in {"t-1": (0.9, 0.95), "t-2": (0.001, 0.002)}.items():
+        stated = {"review": review_from, "decline": decline_from}
+        assert (await client.post("/v1/thresholds", json=stated)).status_code == 200
+        await client.post("/v1/transactions", json=posted(name))
+        refused = await client.get(f"/v1/reviews/{name}")
+        assert problem_of(refused) == (404, "review_not_found")
+    assert await listed(client) == []
+    assert problem_of(await take(client, "mia")) == (404, "review_not_found")
+    assert problem_of(await give_back(client)) == (404, "review_not_found")
+
+
+async def test_the_queue_is_by_risk_or_by_age(client: httpx.AsyncClient) -> None:
+    names = ["t-5", "t-9", "t-1", "t-7"]
+    scores = await queued(
+        client,
+        *(
+            # The oldest payment comes last: age is from when it was queued.
+            posted(
+                name,
+                account_id=name,
+                merchant_id=name,
+                amount=amount,
+                occurred_at=f"2026-01-{20 - n}T12:00:00Z",
+            )
+            for n, (name, amount) in enumerate(zip(names, (50, 9000, 1, 500), strict=True))
+        ),
+    )
+    by_risk = sorted(scores, key=lambda score: score["risk_score"], reverse=True)
+    assert len({score["risk_score"] for score in scores}) == 4
+    assert await listed(client) == [score["transaction_id"] for score in by_risk]
+    assert await listed(client, order="risk") == [score["transaction_id"] for score in by_risk]
+    assert await listed(client, order="age") == names
+
+
+async def test_the_queue_is_told_by_account_by_assignee_and_by_status(
+    client: httpx.AsyncClient,
+) -> None:
+    names = {"t-1": "alice", "t-2": "alice", "t-3": "bob", "t-4": "bob"}
+    await queued(client, *(posted(name, account_id=whose) for name, whose in names.items()))
+    await take(client, "mia", "t-2")
+    await take(client, "mia", "t-3")
+    await take(client, "noah", "t-4")
+    await label(client, "fraud", "t-1")
+
+    async def told(**asked: str) -> set[str]:
+        return set(await listed(client, **asked))
+
+    assert await told() == await told(status="open") == {"t-2", "t-3", "t-4"}
+    assert await told(status="resolved") == {"t-1"}
+    assert await told(status="cleared") == set()
+    assert await told(account_id="alice") == {"t-2"}
+    assert await told(assignee="mia") == {"t-2", "t-3"}
+    assert await told(assignee="mia", account_id="bob") == {"t-3"}
+    assert await told(assignee="nobody") == set()
+
+
+@pytest.mark.parametrize("wrong", [{"status": "closed"}, {"order": "amount"}, {"account_id": ""}])
+async def test_a_wrong_filter_of_the_queue_is_refused_by_name(
+    edge: httpx.AsyncClient, wrong: dict[str, str]
+) -> None:
+    refused = await edge.get("/v1/reviews", params=wrong)
+    assert problem_of(refused) == (422, "validation_failed")
+    assert refused.json()["errors"][0]["field"].endswith(next(iter(wrong)))
+
+
+@pytest.mark.parametrize("body", [{}, {"assignee": ""}, {"assignee": None}, {"assignee": "a\nb"}])
+async def test_a_review_is_taken_by_somebody_with_a_name(
+    edge: httpx.AsyncClient, body: dict[str, Any]
+) -> None:
+    refused = await edge.put("/v1/reviews/t-1/assignee", json=body)
+    assert problem_of(refused) == (422, "validation_failed")
+    assert refused.json()["errors"][0]["field"] == "assignee"
+
+
+async def test_a_review_that_somebody_has_is_nobody_elses_until_it_is_given_back(
+    client: httpx.AsyncClient,
+) -> None:
+    await queued(client, posted("t-1"))
+    taken = await take(client, "mia")
+    assert taken.status_code == 200
+    assert (taken.json()["assignee"], taken.json()["status"]) == ("mia", "open")
+    assert taken.json()["assigned_at"] >= taken.json()["opened_at"]
+    refused = await take(client, "noah")
+    assert problem_of(refused) == (409, "review_taken")
+    assert "'mia'" in refused.json()["detail"]
+    assert (await review(client))["assignee"] == "mia"
+    given_back = await give_back(client)
+    assert given_back.status_code == 200
+    assert (given_back.json()["assignee"], given_back.json()["assigned_at"]) == (None, None)
+    assert (await take(client, "noah")).json()["assignee"] == "noah"
+
+
+async def test_taking_and_giving_back_twice_is_like_once(client: httpx.AsyncClient) -> None:
+    await queued(client, posted("t-1"))
+    first = await take(client, "mia")
+    again = await take(client, "mia")
+    assert (again.status_code, again.content) == (200, first.content)
+    first = await give_back(client)
+    again = await give_back(client)
+    assert (again.status_code, again.content) == (200, first.content)
+
+
+async def test_of_all_who_take_a_review_at_once_exactly_one_has_it(
+    client: httpx.AsyncClient, service_settings: Settings, database: Database
+) -> None:
+    names = [f"t-{n}" for n in range(6)]
+    await queued(client, *(posted(name) for name in names))
+    replica = create_app(service_settings)
+    other = client_of(replica, await keys.create(database, "replica"))
+    async with replica.router.lifespan_context(replica), other:
+        people = {f"analyst-{n}": (client, other)[n % 2] for n in range(8)}
+        tries = [(who, name) for name in names for who in people]
+        answers = await asyncio.gather(*(take(people[who], who, name) for who, name in tries))
+    for name in names:
+        of_name = {
+            who: answer
+            for (who, taken), answer in zip(tries, answers, strict=True)
+            if taken == name
+        }
+        [winner] = [who for who, answer in of_name.items() if answer.status_code == 200]
+        assert (await review(client, name))["assignee"] == winner
+        assert of_name[winner].json()["assignee"] == winner
+        losers = [problem_of(answer) for who, answer in of_name.items() if who != winner]
+        assert losers == [(409, "review_taken")] * 7
+
+
+async def test_a_label_resolves_a_review_for_everybody_until_it_is_removed(
+    client: httpx.AsyncClient,
+) -> None:
+    await queued(client, posted("t-1"))
+    await take(client, "mia")
+    await label(client, "fraud")
+    resolved = await review(client)
+    assert (resolved["status"], resolved["assignee"]) == ("resolved", "mia")
+    assert resolved["resolved_at"] >= resolved["assigned_at"]
+    assert resolved["transaction"]["label"] == "fraud"
+    for refused in (await take(client, "noah"), await take(client, "mia"), await give_back(client)):
+        assert problem_of(refused) == (409, "review_taken")
+        assert "resolved" in refused.json()["detail"]
+    assert await review(client) == resolved
+    await client.delete("/v1/transactions/t-1/label")
+    reopened = await review(client)
+    assert (reopened["status"], reopened["resolved_at"]) == ("open", None)
+    assert (await give_back(client)).status_code == 200
+
+
+async def test_a_review_is_cleared_while_the_accounts_copy_would_approve_it(
+    client: httpx.AsyncClient,
+) -> None:
+    scores = await queued(client, posted("t-1"), posted("t-2"))
+    just_below = {"review": scores[1]["probability"] * 0.999, "decline": 0.9}
+    assert (await client.post("/v1/thresholds", json=just_below)).status_code == 200
+    await label(client, "legitimate", "t-1")
+    cleared = await review(client, "t-2")
+    assert (cleared["status"], cleared["revision"]) == ("cleared", 1)
+    assert cleared["probability"] < scores[1]["probability"]
+    assert cleared["risk_score"] < 50
+    assert cleared["transaction"]["score"] == scores[1]
+    assert await listed(client) == []
+    assert await listed(client, status="cleared") == ["t-2"]
+    await label(client, "fraud", "t-1")
+    reopened = await review(client, "t-2")
+    assert (reopened["status"], reopened["revision"]) == ("open", 2)
+    assert reopened["probability"] > scores[1]["probability"]
+
+
+async def test_what_a_label_makes_of_a_review_does_not_undo_who_took_it_meanwhile(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await queued(client, posted("t-1"))
+    async with database.read() as connection:
+        before = await store.reviews_of(connection, "default", ["t-1"])
+    await take(client, "mia")
+    async with database.write() as connection:
+        await store.save_reviews(connection, [before["t-1"]._replace(risk_score=61.5)])
+    found = await review(client)
+    assert (found["risk_score"], found["assignee"]) == (61.5, "mia")
+    assert found["assigned_at"] is not None
+
+
+async def test_a_review_of_another_tenant_does_not_exist(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    await queued(client, posted("t-1"))
+    assert await listed(stranger) == []
+    for refused in (
+        await stranger.get("/v1/reviews/t-1"),
+        await take(stranger, "mallory"),
+        await give_back(stranger),
+    ):
+        assert problem_of(refused) == (404, "review_not_found")
+    assert (await review(client))["assignee"] is None
+
+
+async def test_a_review_of_an_id_with_slashes_is_found_and_taken(client: httpx.AsyncClient) -> None:
+    await queued(client, posted("a/assignee"))
+    assert (await review(client, "a%2Fassignee"))["transaction_id"] == "a/assignee"
+    assert (await take(client, "mia", "a%2Fassignee")).json()["assignee"] == "mia"
