@@ -285,13 +285,16 @@ class Network(nn.Module):
 
     def hidden(self, rows: Encoded, context: Context) -> Hidden:
         """The trunk's output in the light of the account's labels."""
+        units_BNU = (rows.static_BNU + self.relation(self.related(rows, context))).relu()
+        units_BNMH = units_BNU.reshape(*units_BNU.shape[:2], MEMBERS, HIDDEN)
+        return Hidden(units_BNMH.permute(2, 0, 1, 3), rows.wide_BNM.permute(2, 0, 1))
+
+    def related(self, rows: Encoded, context: Context) -> Tensor:
+        """What the labels say of rows, as the trunk reads it: [B, N, O + J]."""
         relative_BNO = (rows.own_BNO - context.mean_BO[:, None]) / context.spread_BO[:, None]
         age_BN = (rows.day_BN - context.newest_day_B[:, None]).clamp_min(0).to(relative_BNO.dtype)
         counts_BNJ = context.counts_BJ[:, None] * _decay(age_BN)
-        related = torch.cat([relative_BNO.clamp(-CLIP, CLIP), counts_BNJ.log1p()], dim=-1)
-        units_BNU = (rows.static_BNU + self.relation(related)).relu()
-        units_BNMH = units_BNU.reshape(*units_BNU.shape[:2], MEMBERS, HIDDEN)
-        return Hidden(units_BNMH.permute(2, 0, 1, 3), rows.wide_BNM.permute(2, 0, 1))
+        return torch.cat([relative_BNO.clamp(-CLIP, CLIP), counts_BNJ.log1p()], dim=-1)
 
 
 def _uniform(*shape: int, inputs: int) -> nn.Parameter:

@@ -4,6 +4,7 @@ Axes: N transactions, F features, K labels of one account.
 """
 
 import asyncio
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,11 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import metrics, store
 from app.adaptation import Support
-from app.content import content_of, digest_of
+from app.attribution import Attribution
+from app.content import content_of, digest_of, transaction_of
 from app.database import Database
 from app.decisions import Decision, Thresholds
 from app.errors import Problem, TransactionConflict
 from app.features import Features, Memory, MerchantLabels
+from app.reasons import PAST, Reason, explain, raising
 from app.rows import Account, Merchant, Review, Scored, StoredLabel, SupportRow
 from app.scoring import AdapterKey, Rows, Scorer
 from app.states import States
@@ -129,13 +132,72 @@ class Pipeline:
         async with self._bank:
             supports = await self._missing_supports(connection, tenant, keys_G)
             result = await asyncio.to_thread(self._process, loaded, keys_G, supports, thresholds)
-        rows = self._rows(tenant, loaded, result, thresholds)
+            # Nobody asks why history is risky.
+            risky = result.decisions if adapted else []
+            reasons = await self._reasons(connection, tenant, loaded, keys_G, result, risky)
+        rows = self._rows(tenant, loaded, result, thresholds, reasons)
         await _save(connection, loaded, result.memory, rows)
         if adapted:
             await store.open_reviews(connection, _reviews(rows))
         for row in rows:
             metrics.scored_transactions.labels(row.used, row.outcome).inc()
         return rows
+
+    async def _reasons(
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        loaded: Loaded,
+        keys_G: Sequence[AdapterKey],
+        result: Result,
+        decisions: Sequence[Decision],
+    ) -> dict[int, list[Reason]]:
+        """Why, of each row whose risk is above low: of those that somebody will ask about."""
+        risky = [n for n, one in enumerate(decisions) if one.risk_level != "low"]
+        if not risky:
+            return {}
+        account_N = loaded.columns.account_N
+        accounts = {int(account_N[n]): loaded.accounts[account_N[n]] for n in risky}
+        ids = [account.account_id for account in accounts.values()]
+        pasts = await store.newest_of_accounts(connection, tenant, ids, PAST)
+
+        def work() -> dict[int, list[Reason]]:
+            found = {}
+            for n in risky:
+                account = accounts[int(account_N[n])]
+                at_us = int(loaded.columns.time_us_N[n])
+                past = [one for one in pasts[account.account_id] if one.occurred_at_us < at_us]
+                past_KF = self.matrix(row.features for row in past)
+                row = Rows(result.features_NF[n : n + 1], loaded.columns.time_us_N[n : n + 1])
+                [why] = self.scorer.explain(row, [past_KF], [keys_G[account_N[n]]])
+                labels = account.fraud_labels, account.legitimate_labels
+                found[n] = self.reasons(
+                    why, loaded.entries[n].transaction, past, row, past_KF, labels
+                )
+            return found
+
+        return await asyncio.to_thread(work)
+
+    def reasons(
+        self,
+        why: Attribution,
+        transaction: Transaction,
+        past: Sequence[Scored],
+        row: Rows,
+        past_KF: Features,
+        labels: tuple[int, int],
+    ) -> list[Reason]:
+        """Every share of a score in words, the largest first."""
+        return explain(
+            self.scorer.features,
+            why,
+            transaction,
+            [transaction_of(one.content) for one in past],
+            row.features_NF[0],
+            past_KF,
+            labels,
+            self.scorer.calibration.slope,
+        )
 
     async def _load(
         self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry]
@@ -208,7 +270,12 @@ class Pipeline:
         return rows_NF.reshape(-1, len(self.scorer.features.names))
 
     def _rows(
-        self, tenant: str, loaded: Loaded, result: Result, thresholds: Thresholds
+        self,
+        tenant: str,
+        loaded: Loaded,
+        result: Result,
+        thresholds: Thresholds,
+        reasons: Mapping[int, Sequence[Reason]],
     ) -> list[Scored]:
         evaluated_at_us = now_us()
         rows = []
@@ -236,6 +303,7 @@ class Pipeline:
                     evaluated_at_us=evaluated_at_us,
                     review_from=thresholds.review,
                     decline_from=thresholds.decline,
+                    reasons=_text(reasons[n]) if n in reasons else None,
                 )
             )
         return rows
@@ -250,6 +318,10 @@ def adapter_key(account: Account) -> AdapterKey:
 
 def base_key(account: Account) -> AdapterKey:
     return AdapterKey(account.tenant, account.account_id, BASE_REVISION)
+
+
+def _text(reasons: Sequence[Reason]) -> str:
+    return json.dumps([reason._asdict() for reason in raising(reasons)])
 
 
 def _reviews(rows: Iterable[Scored]) -> list[Review]:

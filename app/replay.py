@@ -10,13 +10,14 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
-from app.content import digest_of
+from app.content import digest_of, transaction_of
 from app.database import Database
 from app.decisions import Decision, Thresholds
 from app.errors import AccountNotFound, RevisionNotFound, TransactionNotFound
 from app.pipeline import Pipeline
+from app.reasons import PAST, Reason
 from app.rows import Account, LabelEvent, Scored, SupportRow
-from app.scoring import Copy
+from app.scoring import Copy, calibrated
 
 # What a probability may differ by and still be the same: another machine sums in another order.
 TOLERANCE = 1e-6
@@ -41,6 +42,15 @@ class Revision(NamedTuple):
     support: list[SupportRow]
     copy: Copy
     changes: list[LabelEvent]
+
+
+class Explained(NamedTuple):
+    """A score taken apart, in calibrated log-odds."""
+
+    probability: float
+    log_odds: float
+    baseline: float
+    reasons: list[Reason]
 
 
 class Replay:
@@ -73,6 +83,31 @@ class Replay:
             self._pipeline.scorer.thresholds,
         )
         return Revision(account, support, judged.copy, changes)
+
+    async def explain(self, tenant: str, transaction_id: str) -> tuple[Scored, int, Explained]:
+        """Why a stored transaction has its score, and how many payments before it that is set
+        against. Raises TransactionNotFound."""
+        async with self._database.read() as connection:
+            row, support = await scored_with_support(connection, tenant, transaction_id)
+            past = await store.past_of(connection, row, PAST)
+        explained = await asyncio.to_thread(self._explained, row, support, past)
+        return row, len(past), explained
+
+    def _explained(self, row: Scored, support: list[SupportRow], past: list[Scored]) -> Explained:
+        scorer, rows = self._pipeline.scorer, self._pipeline.rows([row])
+        past_KF = self._pipeline.matrix(one.features for one in past)
+        why = scorer.explain_with(self._pipeline.support(support), rows, past_KF)
+        frauds = sum(one.is_fraud for one in support)
+        labels = frauds, len(support) - frauds
+        transaction = transaction_of(row.content)
+        reasons = self._pipeline.reasons(why, transaction, past, rows, past_KF, labels)
+        slope, shift = scorer.calibration.slope, scorer.calibration.shift
+        return Explained(
+            calibrated(why.log_odds, scorer.calibration),
+            slope * why.log_odds + shift,
+            slope * why.baseline + shift,
+            reasons,
+        )
 
     def _again(self, row: Scored, support: list[SupportRow]) -> Replayed:
         scorer = self._pipeline.scorer

@@ -28,6 +28,7 @@ from app.adaptation import (
     pad_supports,
     select_support,
 )
+from app.attribution import Attribution, attribute
 from app.checkpoint import Calibration, Checkpoint, choose_device
 from app.decisions import DIGITS, Decision, Thresholds, Used, decide
 from app.features import Features
@@ -98,7 +99,7 @@ class Scorer:
             checkpoint.metadata.decisions.review, checkpoint.metadata.decisions.decline
         )
         self.training_data_sha256 = checkpoint.metadata.data.sha256
-        self._calibration = checkpoint.metadata.calibration
+        self.calibration = checkpoint.metadata.calibration
         self._device = choose_device(device)
         self._learner = checkpoint.learner.to(self._device, torch.float64).requires_grad_(False)
         with torch.inference_mode():
@@ -168,9 +169,7 @@ class Scorer:
             strict=True,
         )
         return [
-            decide(
-                calibrated(logit, self._calibration), thresholds, _used(labels, followed), labels
-            )
+            decide(calibrated(logit, self.calibration), thresholds, _used(labels, followed), labels)
             for logit, labels, followed in answered
         ]
 
@@ -201,12 +200,49 @@ class Scorer:
             Judged(
                 copy,
                 [
-                    decide(calibrated(logit, self._calibration), thresholds, copy.used, copy.labels)
+                    decide(calibrated(logit, self.calibration), thresholds, copy.used, copy.labels)
                     for logit in logit_BN[b, : len(rows[b].time_us_N)].tolist()
                 ],
             )
             for b, copy in enumerate(made)
         ]
+
+    @torch.inference_mode()
+    def explain(
+        self, rows: Rows, pasts: Sequence[Features], keys: Sequence[AdapterKey]
+    ) -> list[Attribution]:
+        """The shares of the features of N rows, each against the past of its own account.
+
+        Each by the copy of its key, which is in the bank, as `score` has left it.
+        """
+        found = []
+        for n, key in enumerate(keys):
+            slot = torch.tensor([self._slots[key]]) if key.revision else None
+            copies = None if slot is None else self._take(slot.to(self._device))
+            found.append(self._attribution(rows, n, pasts[n], copies))
+        return found
+
+    @torch.inference_mode()
+    def explain_with(self, support: Support, row: Rows, past_KF: Features) -> Attribution:
+        """The same of one row by the copy of a support; the bank is left alone."""
+        if not len(support.is_fraud_K):
+            return self._attribution(row, 0, past_KF, None)
+        batch = pad_supports([_selected(support)], len(self.features.names), np.float64)
+        batch = batch.to(self._device)
+        encoded = self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
+        return self._attribution(row, 0, past_KF, self._learner.learn(batch, encoded))
+
+    def _attribution(
+        self, rows: Rows, n: int, past_KF: Features, copies: Copies | None
+    ) -> Attribution:
+        return attribute(
+            self._learner,
+            self._knots,
+            rows.features_NF[n],
+            int(rows.time_us_N[n]),
+            past_KF,
+            copies,
+        )
 
     def _copies(
         self,
@@ -243,7 +279,7 @@ class Scorer:
         return made
 
     def _decision(self, logit: float, thresholds: Thresholds, used: Used, labels: int) -> Decision:
-        return decide(calibrated(logit, self._calibration), thresholds, used, labels)
+        return decide(calibrated(logit, self.calibration), thresholds, used, labels)
 
     def _slot(self, key: AdapterKey) -> int:
         """The slot for a key, taken from the least recently used copy when the bank is full."""

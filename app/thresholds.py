@@ -34,21 +34,18 @@ class TenantPolicy:
         self._database = database
         self._pipeline = pipeline
 
-    async def state(self, row: TenantThresholds) -> TenantThresholds:
-        """Keep thresholds that were stated."""
-
-        async def work(connection: AsyncConnection) -> TenantThresholds:
-            await store.save_thresholds(connection, row)
-            return row
-
-        return await self._database.run(work)
+    async def state(
+        self, tenant: str, stated: Thresholds, effective_at_us: int | None, note: str | None
+    ) -> TenantThresholds:
+        """Keep these thresholds, from a time on, by default from now on."""
+        return await self._keep(tenant, stated, effective_at_us, note)
 
     async def keep_to_budget(
         self,
         tenant: str,
         reviews_per_day: float,
         decline: float | None,
-        effective_at_us: int,
+        effective_at_us: int | None,
         note: str | None,
     ) -> tuple[TenantThresholds, float]:
         """Keep the lowest threshold of review that gives at most so many reviews a day.
@@ -56,24 +53,40 @@ class TenantPolicy:
         By the tenant's scores of the last 28 days; also returns how many reviews a day it would
         have given. `decline` is by default the one in force. Raises TooFewScores.
         """
-
-        async def work(connection: AsyncConnection) -> tuple[TenantThresholds, float]:
+        # Read apart: a writer would make SQLite's scores wait while a month of them is sorted.
+        async with self._database.read() as connection:
             in_force = await self._pipeline.thresholds(connection, tenant)
             limit = in_force.decline if decline is None else decline
             chosen = await choose(connection, tenant, reviews_per_day, limit)
+        thresholds = Thresholds(chosen.review, limit)
+        row = await self._keep(tenant, thresholds, effective_at_us, note, reviews_per_day, chosen)
+        return row, chosen.reviews_per_day
+
+    async def _keep(
+        self,
+        tenant: str,
+        thresholds: Thresholds,
+        effective_at_us: int | None,
+        note: str | None,
+        reviews_per_day: float | None = None,
+        chosen: Chosen | None = None,
+    ) -> TenantThresholds:
+        async def work(connection: AsyncConnection) -> TenantThresholds:
+            recorded_at_us = now_us()
             row = TenantThresholds(
-                tenant,
-                effective_at_us,
-                now_us(),
-                chosen.review,
-                limit,
-                reviews_per_day,
-                chosen.scores,
-                chosen.days,
-                note,
+                tenant=tenant,
+                # Never before they were known: what was decided until now was decided by others.
+                effective_at_us=max(effective_at_us or 0, recorded_at_us),
+                recorded_at_us=recorded_at_us,
+                review=thresholds.review,
+                decline=thresholds.decline,
+                reviews_per_day=reviews_per_day,
+                chosen_on=chosen.scores if chosen else None,
+                chosen_on_days=chosen.days if chosen else None,
+                note=note,
             )
             await store.save_thresholds(connection, row)
-            return row, chosen.reviews_per_day
+            return row
 
         return await self._database.run(work)
 

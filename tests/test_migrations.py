@@ -159,27 +159,55 @@ def test_without_0002_an_account_of_insufficient_labels_is_one_of_the_base(
     assert anyio.run(stored, url) == expected
 
 
+LABELLED_AT_0002 = (
+    "INSERT INTO accounts (tenant, account_id, revision, fraud_labels, legitimate_labels)"
+    " VALUES ('t', 'a', 7, 1, 1), ('u', 'a', 2, 1, 0), ('t', 'b', 3, 0, 0)",
+    "INSERT INTO labels (tenant, transaction_id, account_id, is_fraud, occurred_at_us,"
+    " labelled_at_us, matures_at_us, folded) VALUES ('t', 't-1', 'a', true, 5, 6, 8, false),"
+    " ('t', 't-2', 'a', false, 15, 16, 18, true), ('u', 't-1', 'a', true, 25, 26, 28, true)",
+)
+
+
 def test_0003_takes_the_labels_there_are_as_the_beginning_of_their_history(
     unmigrated_database_url: str,
 ) -> None:
     url = unmigrated_database_url
     upgrade(url, "0002")
-    anyio.run(
-        execute,
-        url,
-        "INSERT INTO accounts (tenant, account_id, revision, fraud_labels) VALUES ('t', 'a', 7, 1)",
-        "INSERT INTO labels (tenant, transaction_id, account_id, is_fraud, occurred_at_us,"
-        " labelled_at_us, matures_at_us, folded) VALUES ('t', 't-1', 'a', true, 5, 6, 8, false)",
-    )
+    anyio.run(execute, url, *LABELLED_AT_0002)
     upgrade(url)
-    [event] = anyio.run(rows_of, url, label_events)
-    assert (event["transaction_id"], event["revision"], event["is_fraud"]) == ("t-1", 7, True)
-    assert (event["occurred_at_us"], event["recorded_at_us"]) == (5, 6)
-    [label] = anyio.run(rows_of, url, labels)
-    assert (label["source"], label["recorded_at_us"], label["features"]) == ("analyst", 6, None)
+    names = ("tenant", "transaction_id", "account_id", "revision", "is_fraud")
+    times = ("occurred_at_us", "labelled_at_us", "matures_at_us", "recorded_at_us")
+    events = {
+        tuple(event[name] for name in (*names, *times))
+        for event in anyio.run(rows_of, url, label_events)
+    }
+    assert events == {
+        ("t", "t-1", "a", 7, True, 5, 6, 8, 6),
+        ("t", "t-2", "a", 7, False, 15, 16, 18, 16),
+        ("u", "t-1", "a", 2, True, 25, 26, 28, 26),
+    }
+    for label in anyio.run(rows_of, url, labels):
+        assert (label["source"], label["recorded_at_us"]) == ("analyst", label["labelled_at_us"])
+        assert label["features"] is label["analyst"] is label["note"] is None
+
+
+def test_without_0003_transactions_and_labels_are_still_there(unmigrated_database_url: str) -> None:
+    url = unmigrated_database_url
+    upgrade(url)
+    rows = [scored("t-1", "adapted"), scored("t-2", "insufficient_labels")]
+    anyio.run(store_scored, url, *rows)
+    anyio.run(execute, url, *LABELLED_AT_0002)
     downgrade(url, "0002")
+    assert "label_events" not in anyio.run(tables_of, url)
+    assert anyio.run(stored, url) == rows
     upgrade(url)
-    assert len(anyio.run(rows_of, url, labels)) == 1
+    assert anyio.run(stored, url) == rows
+    again = {
+        (row["tenant"], row["transaction_id"], row["is_fraud"], row["folded"])
+        for row in anyio.run(rows_of, url, labels)
+    }
+    assert again == {("t", "t-1", True, False), ("t", "t-2", False, True), ("u", "t-1", True, True)}
+    assert len(anyio.run(rows_of, url, label_events)) == 3
 
 
 def test_an_upgrade_of_an_upgraded_database_changes_nothing(database_url: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from app.adaptation import LARGEST_MOVE, SUPPORT_LIMIT, Algorithm, Support
 from app.checkpoint import Calibration, Checkpoint
@@ -325,12 +326,29 @@ def test_a_question_about_labels_is_answered_as_their_copy_would_score(scorer: S
     features_NF, time_us_N = rows(scorer, 7)
     mine = support(scorer, 1, labels=5)
     scorer.adapt({key(1): mine})
-    kept = scorer.missing([key(1)])
     [judged] = scorer.judge([mine], [Rows(features_NF, time_us_N)], scorer.thresholds)
     banked = scorer.score(features_NF, time_us_N, [key(1)] * 7, scorer.thresholds)
     assert judged.decisions == banked
     assert (judged.copy.used, judged.copy.labels) == (banked[0].used, banked[0].labels)
-    assert scorer.missing([key(1)]) == kept == []
+
+
+def test_a_question_leaves_the_copies_of_a_full_bank_as_they_are(scorer: Scorer) -> None:
+    kept, bank = filled(scorer), [part.clone() for part in scorer._bank]
+    asked = Rows(*rows(scorer, 3))
+    scorer.judge([support(scorer, a) for a in range(20)], [asked] * 20, scorer.thresholds)
+    assert scorer.missing(kept) == []
+    assert all(map(torch.equal, scorer._bank, bank))
+
+
+def test_an_account_is_judged_alone_as_among_others(of_algorithm: Path) -> None:
+    scorer = scorer_of(of_algorithm)
+    supports = [support(scorer, a) for a in range(ACCOUNTS)]
+    asked = [Rows(*rows(scorer, 1 + a % 5, seed=a)) for a in range(ACCOUNTS)]
+    together = scorer.judge(supports, asked, scorer.thresholds)
+    for a, judged in enumerate(together):
+        [alone] = scorer.judge([supports[a]], [asked[a]], scorer.thresholds)
+        assert alone.decisions == judged.decisions
+        assert (alone.copy.used, alone.copy.labels) == (judged.copy.used, judged.copy.labels)
 
 
 def test_questions_may_have_other_numbers_of_labels_and_of_rows(scorer: Scorer) -> None:

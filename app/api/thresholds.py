@@ -6,6 +6,7 @@ from app import store
 from app.api.authentication import RunningService, Tenant
 from app.api.pages import Page, Paging
 from app.api.transactions import WRITES
+from app.decisions import Thresholds
 from app.errors import (
     DatabaseUnavailable,
     TooFewScores,
@@ -20,7 +21,7 @@ from app.schemas.thresholds import (
     ThresholdsKept,
     ThresholdsSet,
 )
-from app.times import now_us, text_of
+from app.times import text_of
 
 router = APIRouter(
     prefix="/v1/thresholds",
@@ -50,24 +51,15 @@ async def set_thresholds(
 
     Earlier decisions stay as they were.
     """
-    effective_at_us = posted.effective_at or now_us()
     expected = None
     if posted.has_budget:
         decline = posted.decline if "decline" in posted.model_fields_set else None
         row, expected = await service.policy.keep_to_budget(
-            tenant, posted.reviews_per_day, decline, effective_at_us, posted.note
+            tenant, posted.reviews_per_day, decline, posted.effective_at, posted.note
         )
     else:
-        row = await service.policy.state(
-            TenantThresholds(
-                tenant,
-                effective_at_us,
-                now_us(),
-                posted.review,
-                posted.decline,
-                note=posted.note,
-            )
-        )
+        stated = Thresholds(posted.review, posted.decline)
+        row = await service.policy.state(tenant, stated, posted.effective_at, posted.note)
     return ThresholdsSet(**_kept(row).model_dump(), expected_reviews_per_day=expected)
 
 

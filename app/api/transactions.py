@@ -1,5 +1,6 @@
 """Transactions: scored one by one or up to 1,000 at once, and read back."""
 
+import json
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -27,10 +28,12 @@ from app.schemas.fields import Id, InstantBound, LabelName
 from app.schemas.transactions import (
     AdaptationUsed,
     BatchResult,
+    Explanation,
     ItemProblem,
     NotScored,
     PostedBatch,
     PostedTransaction,
+    Reason,
     Score,
     StoredTransaction,
 )
@@ -108,6 +111,24 @@ async def read_transaction(
     return stored_of(found[transaction_id], labels.get(transaction_id))
 
 
+@router.get("/{transaction_id}/reasons", responses=documented(TransactionNotFound))
+async def explain_transaction(
+    transaction_id: TransactionId, service: RunningService, tenant: Tenant
+) -> Explanation:
+    """Why a transaction has its score: all shares, by the copy that scored it."""
+    row, past, explained = await service.replay.explain(tenant, transaction_id)
+    return Explanation(
+        transaction_id=row.transaction_id,
+        account_id=row.account_id,
+        probability=explained.probability,
+        log_odds=explained.log_odds,
+        baseline=explained.baseline,
+        past=past,
+        reasons=[Reason.model_validate(one._asdict()) for one in explained.reasons],
+        model=service.scorer.model,
+    )
+
+
 def score_of(row: Scored) -> Score:
     """The answer that a stored row stands for: equal rows, equal bytes."""
     return Score(
@@ -122,6 +143,7 @@ def score_of(row: Scored) -> Score:
             labels=row.labels,
             revision=row.revision,
         ),
+        reasons=json.loads(row.reasons) if row.reasons else [],
         model=row.model,
         evaluated_at=text_of(row.evaluated_at_us),
     )

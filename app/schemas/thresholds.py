@@ -7,7 +7,7 @@ from pydantic.config import JsonDict
 
 from app.schemas.fields import Body, FutureInstant, Note
 
-Probability = Annotated[float, Field(gt=0, lt=1, strict=True)]
+Probability = Annotated[float, Field(ge=1e-8, lt=1, strict=True)]
 STATED: JsonDict = {"review": 0.01, "decline": 0.2, "effective_at": "2027-01-01T00:00:00Z"}
 BUDGET: JsonDict = {"reviews_per_day": 50, "note": "Two analysts."}
 KEPT: JsonDict = {
@@ -22,6 +22,11 @@ KEPT: JsonDict = {
 }
 
 
+def _may_be_left_out(schema: JsonDict) -> None:
+    """Left out it has no value at all, and null is none."""
+    schema.pop("default", None)
+
+
 class PostedThresholds(Body):
     """Either both thresholds, or a budget of reviews that the threshold of review keeps to."""
 
@@ -33,19 +38,30 @@ class PostedThresholds(Body):
     )
 
     review: Annotated[
-        Probability, Field(default=0.5, description="From this probability on: review.")
+        Probability,
+        Field(
+            default=None,
+            json_schema_extra=_may_be_left_out,
+            description="From this probability on: review.",
+        ),
     ]
     decline: Annotated[
-        Probability, Field(default=0.5, description="From this probability on: decline.")
+        Probability,
+        Field(
+            default=None,
+            json_schema_extra=_may_be_left_out,
+            description="From this probability on: decline. With a budget by default the one in "
+            "force.",
+        ),
     ]
     reviews_per_day: Annotated[
         float,
         Field(
-            default=0.0,
+            default=None,
+            json_schema_extra=_may_be_left_out,
             gt=0,
             le=1e6,
             strict=True,
-            validate_default=False,
             description="Choose the threshold of review by the scores of the last 28 days.",
         ),
     ]

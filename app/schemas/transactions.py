@@ -22,6 +22,27 @@ EXAMPLE: JsonDict = {
     "attributes": {"device_age_days": 3},
 }
 
+REASON: JsonDict = {
+    "code": "amount",
+    "sentence": "amount 412.00, 5.1 times this account's usual 81.00",
+    "observed": 412.0,
+    "usual": 81.0,
+    "share": 1.83,
+}
+ADAPTATION_USED: JsonDict = {"used": "adapted", "labels": 3, "revision": 1}
+SCORE: JsonDict = {
+    "transaction_id": "t-1001",
+    "account_id": "a-17",
+    "probability": 0.0118,
+    "risk_score": 29.06,
+    "risk_level": "medium",
+    "outcome": "approve",
+    "adaptation": ADAPTATION_USED,
+    "reasons": [REASON],
+    "model": "default@765c84895eab",
+    "evaluated_at": "2026-01-31T11:00:00.120000Z",
+}
+
 
 class PostedTransaction(Body):
     """One payment. Its id is the caller's; posting it again returns the stored score."""
@@ -70,7 +91,28 @@ class AdaptationUsed(BaseModel):
     revision: int
 
 
+class Reason(BaseModel):
+    """One thing that a score rests on; docs/reasons.md explains every code."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [REASON]})
+
+    code: str
+    sentence: str
+    observed: float | str | None
+    usual: Annotated[
+        float | str | None, Field(description="Of the account's own payments before this one.")
+    ]
+    share: Annotated[
+        float, Field(description="In log-odds, by exact integrated gradients; above 0 it raises.")
+    ]
+
+
 class Score(BaseModel):
+    """A score as it was decided. Only risks above low are told with reasons; all have some at
+    `/v1/transactions/{id}/reasons`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [SCORE]})
+
     transaction_id: str
     account_id: str
     probability: Annotated[float, Field(ge=0, le=1, description="Calibrated.")]
@@ -78,6 +120,9 @@ class Score(BaseModel):
     risk_level: Level
     outcome: Outcome
     adaptation: AdaptationUsed
+    reasons: Annotated[
+        list[Reason], Field(description="Up to five that raise it, the largest first.")
+    ]
     model: str
     evaluated_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
@@ -114,3 +159,41 @@ class StoredTransaction(BaseModel):
     attributes: dict[str, str | float | bool]
     score: Score
     label: LabelName | None
+
+
+class Explanation(BaseModel):
+    """A score taken apart: `baseline` and all shares add up to `log_odds`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "transaction_id": "t-1001",
+                    "account_id": "a-17",
+                    "probability": 0.0118,
+                    "log_odds": -4.428,
+                    "baseline": -6.258,
+                    "past": 12,
+                    "reasons": [REASON],
+                    "model": "default@765c84895eab",
+                }
+            ]
+        }
+    )
+
+    transaction_id: str
+    account_id: str
+    probability: float
+    log_odds: Annotated[float, Field(description="Of the probability, calibrated.")]
+    baseline: Annotated[
+        float,
+        Field(description="What the account's usual payment gets from a network without labels."),
+    ]
+    past: Annotated[
+        int,
+        Field(description="Payments that the usual one was taken from; at 0, the population's."),
+    ]
+    reasons: Annotated[
+        list[Reason], Field(description="All of them, those that lower the risk included.")
+    ]
+    model: str

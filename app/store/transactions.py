@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Scored
@@ -125,3 +125,42 @@ async def contents_of_merchant(
             return
         yield [row.content for row in rows]
         after = (rows[-1].occurred_at_us, rows[-1].transaction_id)
+
+
+async def newest_of_accounts(
+    connection: AsyncConnection, tenant: str, account_ids: Iterable[str], limit: int
+) -> dict[str, list[Scored]]:
+    """The newest transactions of each of these accounts, newest first."""
+    found: dict[str, list[Scored]] = {key: [] for key in account_ids}
+    rank = func.row_number().over(
+        partition_by=transactions.c.account_id,
+        order_by=(transactions.c.occurred_at_us.desc(), transactions.c.transaction_id.desc()),
+    )
+    ranked = (
+        select(transactions, rank.label("rank"))
+        .where(transactions.c.tenant == tenant, transactions.c.account_id.in_(padded(found)))
+        .subquery()
+    )
+    query = (
+        select(*(ranked.c[name] for name in Scored._fields))
+        .where(ranked.c.rank <= limit)
+        .order_by(ranked.c.rank)
+    )
+    for row in map(Scored._make, await connection.execute(query)):
+        found[row.account_id].append(row)
+    return found
+
+
+async def past_of(connection: AsyncConnection, row: Scored, limit: int) -> list[Scored]:
+    """The account's transactions before one of them, newest first."""
+    query = (
+        select(*columns(transactions, Scored))
+        .where(
+            transactions.c.tenant == row.tenant,
+            transactions.c.account_id == row.account_id,
+            transactions.c.occurred_at_us < row.occurred_at_us,
+        )
+        .order_by(transactions.c.occurred_at_us.desc(), transactions.c.transaction_id.desc())
+        .limit(limit)
+    )
+    return [Scored._make(one) for one in await connection.execute(query)]

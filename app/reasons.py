@@ -1,0 +1,284 @@
+"""Reasons: the shares of a score by code, each with what was observed and what is usual.
+
+A code stands for the features that tell of one thing; docs/reasons.md says what each means. The
+usual values are those of the account's own payments before this one.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+import numpy as np
+
+from app.attribution import Attribution
+from app.features import CODE, Features, FeatureSet
+from app.times import text_of
+from app.transactions import STANDARD_FIELDS, Transaction
+
+# Payments that an account's usual values are taken from, and reasons that a score is told with.
+PAST = 32
+MOST_REASONS = 5
+LABELS = "labels"
+
+# Every feature has the code of the first pattern that fits; the rest are named in `code_of`.
+CODES = (
+    ("amount", r"log_amount|account_amount_(z|ratio)_\d+d"),
+    ("account_spending", r"account_(log_amount_(mean|spread)|mean_amount)_\d+d"),
+    ("account_pace", r"account_count_\d+d"),
+    ("account_gap", r"account_gap"),
+    ("hour", r"hour_sin|hour_cos|account_hour_habit"),
+    ("weekend", r"weekend"),
+    ("merchant", r"account_merchant_id_novelty"),
+    ("merchant_amount", r"merchant_amount_z_\d+d"),
+    ("merchant_fraud", r"merchant_(fraud_share|frauds)_\d+[hd]"),
+    ("merchant_activity", r"merchant_gap|merchant_count_\d+d|merchant_log_amount_\w+"),
+)
+Value = float | str | None
+
+
+class Reason(NamedTuple):
+    """What a score rests on. `share` is in calibrated log-odds; above 0 it raises the risk."""
+
+    code: str
+    sentence: str
+    observed: Value
+    usual: Value
+    share: float
+
+
+class Case(NamedTuple):
+    """A payment beside those before it: what sentences are made of."""
+
+    transaction: Transaction
+    past: Sequence[Transaction]
+    now: Mapping[str, float]
+    usual: Mapping[str, float]
+    labels: tuple[int, int]
+
+
+def code_of(name: str, categories: Sequence[str]) -> str:
+    """The code of a feature; raises ValueError for one that nobody has given a code."""
+    for category in categories:
+        if name in (f"{category}{CODE}", f"account_{category}_novelty"):
+            return "merchant" if category == "merchant_id" else category
+    if found := re.fullmatch(r"(attribute_\w+?)(_missing)?", name):
+        return found[1]
+    for code, pattern in CODES:
+        if re.fullmatch(pattern, name):
+            return code
+    if found := re.fullmatch(r"account_(\w+)_z", name):
+        return f"attribute_{found[1]}"
+    raise ValueError(f"feature {name} has no code")
+
+
+def explain(
+    features: FeatureSet,
+    attribution: Attribution,
+    transaction: Transaction,
+    past: Sequence[Transaction],
+    features_F: Features,
+    past_KF: Features,
+    labels: tuple[int, int],
+    slope: float,
+) -> list[Reason]:
+    """Every code with its share, the largest first; the shares add up to the whole difference.
+
+    `labels` are the account's fraud and legitimate labels, `slope` that of the calibration.
+    """
+    shares: dict[str, float] = defaultdict(float)
+    for name, share in zip(features.names, attribution.share_F.tolist(), strict=True):
+        shares[code_of(name, features.spec.categorical_names)] += slope * share
+    if sum(labels):
+        shares[LABELS] = slope * attribution.labels
+    usual_F = past_KF.astype(np.float64).mean(0) if len(past_KF) else np.full(len(features_F), 0.0)
+    case = Case(
+        transaction,
+        past,
+        dict(zip(features.names, features_F.astype(np.float64).tolist(), strict=True)),
+        dict(zip(features.names, usual_F.tolist(), strict=True)),
+        labels,
+    )
+    found = [Reason(code, *_told(code, case), share) for code, share in shares.items()]
+    return sorted(found, key=lambda one: -one.share)
+
+
+def raising(reasons: Sequence[Reason]) -> list[Reason]:
+    """The few that raise a score most."""
+    return [one for one in reasons if one.share > 0][:MOST_REASONS]
+
+
+def _told(code: str, case: Case) -> tuple[str, Value, Value]:
+    if code in TOLD:
+        return TOLD[code](case)
+    if code.startswith("attribute_"):
+        return _attribute(code.removeprefix("attribute_"), case)
+    return _category(code, case)
+
+
+def _amount(case: Case) -> tuple[str, Value, Value]:
+    amount = float(case.transaction.amount)
+    said = f"amount {_money(case.transaction.amount)}"
+    if not case.past:
+        return f"{said}; this account has no earlier payments", amount, None
+    usual = float(np.expm1(case.usual["log_amount"]))
+    if usual <= 0:
+        return f"{said}, this account's usual {usual:.2f}", amount, usual
+    times = amount / usual
+    return f"{said}, {times:.1f} times this account's usual {usual:.2f}", amount, usual
+
+
+def _spending(case: Case) -> tuple[str, Value, Value]:
+    name = "account_mean_amount_30d"
+    lately = float(np.expm1(case.now[name]))
+    return _compared("{} a payment lately", lately, case, np.expm1(case.usual[name]), ".2f")
+
+
+def _pace(case: Case) -> tuple[str, Value, Value]:
+    name = "account_count_1d"
+    lately = float(np.expm1(case.now[name]))
+    return _compared("{} payments in the last day", lately, case, np.expm1(case.usual[name]), ".1f")
+
+
+def _gap(case: Case) -> tuple[str, Value, Value]:
+    if not case.past:
+        return "the account's first payment", None, None
+    hours = float(np.expm1(case.now["account_gap"]))
+    usual = float(np.expm1(case.usual["account_gap"]))
+    return _compared("{} hours since the last payment", hours, case, usual, ".1f")
+
+
+def _hour(case: Case) -> tuple[str, Value, Value]:
+    clock = text_of(case.transaction.occurred_at_us)[11:16]
+    if not case.past:
+        return f"at {clock} UTC; this account has no earlier payments", clock, None
+    angle = np.arctan2(case.usual["hour_sin"], case.usual["hour_cos"]) % (2 * np.pi)
+    minutes = round(angle / (2 * np.pi) * 24 * 60) % (24 * 60)
+    usual = f"{minutes // 60:02}:{minutes % 60:02}"
+    return f"at {clock} UTC, usually about {usual}", clock, usual
+
+
+def _weekend(case: Case) -> tuple[str, Value, Value]:
+    is_weekend = case.now["weekend"] > 0
+    observed = "weekend" if is_weekend else "weekday"
+    if not case.past:
+        return f"on a {observed}; this account has no earlier payments", observed, None
+    share = case.usual["weekend"] if is_weekend else 1 - case.usual["weekend"]
+    return f"on a {observed}, as {share:.0%} of this account's payments", observed, share
+
+
+def _merchant(case: Case) -> tuple[str, Value, Value]:
+    merchant = case.transaction.merchant_id
+    if merchant is None:
+        return "no merchant named", None, None
+    before = sum(one.merchant_id == merchant for one in case.past)
+    if not case.past:
+        return f"merchant {merchant}; this account has no earlier payments", merchant, None
+    return (
+        f"merchant {merchant}, in {before} of this account's last {len(case.past)} payments",
+        merchant,
+        _most_usual(one.merchant_id for one in case.past),
+    )
+
+
+def _merchant_amount(case: Case) -> tuple[str, Value, Value]:
+    if case.transaction.merchant_id is None:
+        return "no merchant named", None, None
+    usual = float(np.expm1(case.now["merchant_log_amount_mean_30d"]))
+    amount = case.transaction.amount
+    return f"amount {_money(amount)}, usual at this merchant {usual:.2f}", float(amount), usual
+
+
+def _merchant_fraud(case: Case) -> tuple[str, Value, Value]:
+    if case.transaction.merchant_id is None:
+        return "no merchant named", None, None
+    share, frauds = case.now["merchant_fraud_share_30d"], case.now["merchant_frauds_30d"]
+    said = f"{share:.1%} of this merchant's labels of late are frauds ({np.expm1(frauds):.1f})"
+    if not case.past:
+        return said, share, None
+    usual = case.usual["merchant_fraud_share_30d"]
+    return f"{said}, {usual:.1%} where this account usually pays", share, usual
+
+
+def _merchant_activity(case: Case) -> tuple[str, Value, Value]:
+    if case.transaction.merchant_id is None:
+        return "no merchant named", None, None
+    name = "merchant_count_7d"
+    lately = float(np.expm1(case.now[name]))
+    said = "{} payments at this merchant in the last week"
+    return _compared(said, lately, case, np.expm1(case.usual[name]), ".1f")
+
+
+def _labels(case: Case) -> tuple[str, Value, Value]:
+    frauds, legitimates = case.labels
+    said = f"{_count(frauds, 'fraud label')} and {_count(legitimates, 'legitimate label')}"
+    return f"{said} move all of this account's scores", f"{frauds}+{legitimates}", None
+
+
+def _attribute(name: str, case: Case) -> tuple[str, Value, Value]:
+    given = case.transaction.attributes.get(name)
+    if not isinstance(given, int | float):
+        return f"{name} missing", None, None
+    past = [one.attributes.get(name) for one in case.past]
+    known = [value for value in past if isinstance(value, int | float)]
+    if not known:
+        return f"{name} {given:g}; this account has no earlier ones", float(given), None
+    usual = float(np.mean(np.array(known, np.float64)))
+    return f"{name} {given:g}, usually {usual:g}", float(given), usual
+
+
+def _category(name: str, case: Case) -> tuple[str, Value, Value]:
+    value = _field(case.transaction, name)
+    known = [told for one in case.past if (told := _field(one, name)) is not None]
+    usual = _most_usual(known)
+    if value is None:
+        return f"{name} missing" + (f", usually {usual}" if usual else ""), None, usual
+    if not case.past:
+        return f"{name} {value}; this account has no earlier payments", value, None
+    before = f"in {known.count(value)} of this account's last {len(case.past)} payments"
+    return f"{name} {value}, {before}", value, usual
+
+
+def _compared(
+    said: str, observed: float, case: Case, usual: float, form: str
+) -> tuple[str, Value, Value]:
+    text = said.format(format(observed, form))
+    if not case.past:
+        return text, observed, None
+    return f"{text}, usually {float(usual):{form}}", observed, float(usual)
+
+
+def _field(transaction: Transaction, name: str) -> str | None:
+    is_standard = name in STANDARD_FIELDS
+    value = getattr(transaction, name) if is_standard else transaction.attributes.get(name)
+    return None if value is None else str(value)
+
+
+def _most_usual(values: Iterable[str | None]) -> str | None:
+    counted = Counter(value for value in values if value is not None)
+    return counted.most_common(1)[0][0] if counted else None
+
+
+def _money(amount: Decimal) -> str:
+    decimals = max(2, -int(amount.as_tuple().exponent))
+    return f"{amount:.{decimals}f}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+TOLD: dict[str, Callable[[Case], tuple[str, Value, Value]]] = {
+    "amount": _amount,
+    "account_spending": _spending,
+    "account_pace": _pace,
+    "account_gap": _gap,
+    "hour": _hour,
+    "weekend": _weekend,
+    "merchant": _merchant,
+    "merchant_amount": _merchant_amount,
+    "merchant_fraud": _merchant_fraud,
+    "merchant_activity": _merchant_activity,
+    LABELS: _labels,
+}

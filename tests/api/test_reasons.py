@@ -1,0 +1,101 @@
+"""Why a score is what it is: in words, with values, and in shares that add up."""
+
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.api.requests import posted, problem_of
+from tests.api.test_labels import put, score
+
+pytestmark = pytest.mark.anyio
+
+
+async def reasons(client: httpx.AsyncClient, key: str) -> Any:
+    answer = await client.get(f"/v1/transactions/{key}/reasons")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def habits(client: httpx.AsyncClient) -> None:
+    days = range(1, 9)
+    await score(
+        client,
+        *(posted(f"p-{d}", amount=80, occurred_at=f"2026-01-0{d}T14:00:00Z") for d in days),
+    )
+
+
+async def test_shares_and_baseline_add_up_to_the_score(client: httpx.AsyncClient) -> None:
+    await habits(client)
+    await put(client, "p-1", "legitimate")
+    await put(client, "p-2")
+    [scored] = await score(client, posted("x", amount=412, country="BR"))
+    told = await reasons(client, "x")
+    total = told["baseline"] + sum(one["share"] for one in told["reasons"])
+    assert total == pytest.approx(told["log_odds"], abs=1e-9)
+    assert told["probability"] == pytest.approx(scored["probability"], abs=1e-7)
+    odds = np.log(scored["probability"] / (1 - scored["probability"]))
+    assert told["log_odds"] == pytest.approx(odds, abs=1e-6)
+    assert (told["past"], told["account_id"]) == (8, "alice")
+    shares = [one["share"] for one in told["reasons"]]
+    assert shares == sorted(shares, reverse=True)
+
+
+async def test_reasons_set_what_was_seen_beside_what_is_usual(client: httpx.AsyncClient) -> None:
+    await habits(client)
+    await put(client, "p-1", "legitimate")
+    await put(client, "p-2")
+    night = posted("x", amount="412.5", country="BR", occurred_at="2026-01-09T03:12:00Z")
+    await score(client, night)
+    told = {one["code"]: one for one in (await reasons(client, "x"))["reasons"]}
+    assert told["amount"]["sentence"] == "amount 412.50, 5.2 times this account's usual 80.00"
+    assert told["amount"]["observed"] == 412.5
+    assert told["amount"]["usual"] == pytest.approx(80, abs=0.01)
+    assert told["country"]["sentence"] == "country BR, in 0 of this account's last 8 payments"
+    assert (told["country"]["observed"], told["country"]["usual"]) == ("BR", "DE")
+    assert told["hour"]["sentence"] == "at 03:12 UTC, usually about 14:00"
+    assert told["labels"]["sentence"] == (
+        "1 fraud label and 1 legitimate label move all of this account's scores"
+    )
+    assert told["account_gap"]["observed"] == pytest.approx(13.2, abs=0.01)
+
+
+async def test_a_risky_score_is_told_with_its_reasons_and_a_low_one_without(
+    client: httpx.AsyncClient,
+) -> None:
+    await client.post("/v1/thresholds", json={"review": 1e-9, "decline": 0.99})
+    [risky] = await score(client, posted("a", amount=900))
+    assert risky["outcome"] == "review"
+    assert 1 <= len(risky["reasons"]) <= 5
+    whole = [one for one in (await reasons(client, "a"))["reasons"] if one["share"] > 0]
+    told = [(one["code"], one["sentence"]) for one in risky["reasons"]]
+    assert told == [(one["code"], one["sentence"]) for one in whole[:5]]
+    assert (await client.get("/v1/transactions/a")).json()["score"]["reasons"] == risky["reasons"]
+    review = (await client.get("/v1/reviews/a")).json()
+    assert review["transaction"]["score"]["reasons"] == risky["reasons"]
+    await client.post("/v1/thresholds", json={"review": 0.99, "decline": 0.999})
+    [low] = await score(client, posted("b", amount=900))
+    assert (low["risk_level"], low["reasons"]) == ("low", [])
+
+
+async def test_the_first_payment_of_an_account_is_set_against_the_population(
+    client: httpx.AsyncClient,
+) -> None:
+    await score(client, posted("first"))
+    told = await reasons(client, "first")
+    assert told["past"] == 0
+    by_code = {one["code"]: one for one in told["reasons"]}
+    assert by_code["amount"]["sentence"] == "amount 412.00; this account has no earlier payments"
+    assert all(
+        one["usual"] is None for one in by_code.values() if one["code"] in ("hour", "country")
+    )
+
+
+async def test_reasons_of_what_is_not_there_or_anothers_are_not_found(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    await score(client, posted("a"))
+    for caller, key in ((client, "b"), (stranger, "a")):
+        refused = await caller.get(f"/v1/transactions/{key}/reasons")
+        assert problem_of(refused) == (404, "transaction_not_found")

@@ -1,0 +1,93 @@
+"""Shares of a score: exact, complete, and those that a fine numeric integral finds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from app.adaptation import Algorithm, Copies, Learner, pad_supports
+from app.attribution import Attribution, attribute
+from app.checkpoint import Checkpoint
+from app.transactions import DAY_US
+from tests.checkpoints import tiny_checkpoint
+from tests.test_scoring import rows, scorer_of, support
+
+DAY = torch.tensor(20_000.0, dtype=torch.float64)
+
+
+@pytest.fixture(params=["anil", "maml"])
+def learner(request: pytest.FixtureRequest, tmp_path: Path) -> Learner:
+    algorithm: Algorithm = request.param
+    folder = tiny_checkpoint(tmp_path, algorithm=algorithm)
+    learner = Checkpoint.load(folder).learner.double().requires_grad_(False)
+    learner.set_step_sizes(0.3)
+    return learner
+
+
+def copy_of(learner: Learner, tmp_path: Path, weight: float = 0.7) -> Copies:
+    scorer = scorer_of(tiny_checkpoint(tmp_path / "scorer"))
+    batch = pad_supports([support(scorer, 3, labels=9)], len(scorer.features.names), np.float64)
+    return Copies(*learner.adapt(batch), torch.tensor([weight], dtype=torch.float64))
+
+
+def payments(tmp_path: Path, count: int) -> Tensor:
+    features_NF, _ = rows(scorer_of(tiny_checkpoint(tmp_path / "rows")), count)
+    return torch.from_numpy(features_NF).double()
+
+
+def attributed(
+    learner: Learner, rows_NF: Tensor, copies: Copies | None, past: int = 5
+) -> Attribution:
+    knots = learner.network.knots()
+    features_NF = rows_NF.float().numpy()
+    at_us = 20_000 * DAY_US
+    return attribute(learner, knots, features_NF[0], at_us, features_NF[1 : 1 + past], copies)
+
+
+def served(learner: Learner, rows_NF: Tensor, copies: Copies | None) -> float:
+    encoded = learner.network.encode(rows_NF[:1, None], DAY.expand(1, 1))
+    if copies is None:
+        return float(learner.base_logits(encoded))
+    return float(learner.served_logits(encoded, copies))
+
+
+@pytest.mark.parametrize("past", [0, 1, 5])
+@pytest.mark.parametrize("has_labels", [True, False])
+def test_shares_add_up_to_what_is_served(
+    learner: Learner, tmp_path: Path, past: int, has_labels: bool
+) -> None:
+    rows_NF = payments(tmp_path, 6)
+    copies = copy_of(learner, tmp_path) if has_labels else None
+    found = attributed(learner, rows_NF, copies, past)
+    assert found.log_odds == pytest.approx(served(learner, rows_NF, copies), abs=1e-9)
+    total = found.baseline + found.share_F.sum() + found.labels
+    assert total == pytest.approx(found.log_odds, abs=1e-9)
+    assert (found.labels != 0) == has_labels
+    assert np.abs(found.share_F).max() > 0.001
+
+
+def test_shares_add_up_where_the_move_is_bounded(learner: Learner, tmp_path: Path) -> None:
+    learner.set_step_sizes(30.0)
+    rows_NF, copies = payments(tmp_path, 6), copy_of(learner, tmp_path, weight=1.0)
+    base = attributed(learner, rows_NF, None)
+    found = attributed(learner, rows_NF, copies)
+    assert abs(found.log_odds - base.log_odds) == pytest.approx(5.0, abs=1e-9)
+    total = found.baseline + found.share_F.sum() + found.labels
+    assert total == pytest.approx(found.log_odds, abs=1e-9)
+
+
+def test_a_payment_like_all_before_it_has_no_shares(learner: Learner, tmp_path: Path) -> None:
+    rows_NF = payments(tmp_path, 1).repeat(4, 1)
+    found = attributed(learner, rows_NF, copy_of(learner, tmp_path), past=3)
+    assert np.abs(found.share_F).max() < 1e-12
+    assert found.log_odds == pytest.approx(found.baseline + found.labels, abs=1e-12)
+
+
+def test_a_feature_as_usual_has_no_share(learner: Learner, tmp_path: Path) -> None:
+    rows_NF = payments(tmp_path, 6)
+    rows_NF[:, 0] = rows_NF[0, 0]
+    found = attributed(learner, rows_NF, None)
+    assert abs(found.share_F[0]) < 1e-12
+    assert np.abs(found.share_F[1:]).max() > 0.001
