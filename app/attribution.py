@@ -177,7 +177,8 @@ def _walked(head: Head, end_PU: Tensor, step_PU: Tensor) -> Walk:
     gradient_PMH = through_PMH + weight_PMH * on_PMH
     ends_PM2H = (first_PMSH.relu() + inner_PMSH.relu())[:, :, [0, -1]]
     logit_PM2 = (ends_PM2H @ weight_PMH[..., None])[..., 0] + head.out_bias_BM[..., None]
-    return Walk(*logit_PM2.mean(1).T, gradient_PMH.flatten(1) / MEMBERS)
+    first_P, last_P = logit_PM2.mean(1).T
+    return Walk(first_P, last_P, gradient_PMH.flatten(1) / MEMBERS)
 
 
 def _positive(first: Tensor, last: Tensor) -> Tensor:

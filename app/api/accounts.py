@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from app import store
 from app.api.authentication import RunningService, Tenant
 from app.api.labels import changed_of, state_of
-from app.api.pages import Page, Paging
+from app.api.pages import Paging
 from app.api.paths import AccountId
 from app.api.transactions import WRITES
 from app.errors import (
@@ -22,6 +22,7 @@ from app.errors import (
 )
 from app.labelling import Verdict
 from app.schemas.accounts import AccountState, Adapted, AdaptRequest
+from app.schemas.pages import Page
 
 router = APIRouter(
     prefix="/v1/accounts",

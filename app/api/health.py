@@ -1,23 +1,13 @@
 """For orchestrators and monitoring: alive, ready, measured. No key is asked for."""
 
-from typing import Annotated
-
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, Field
 
 from app import metrics
 from app.api.authentication import RunningService
 from app.errors import DatabaseUnavailable, SetupError, Unavailable, documented
+from app.schemas.health import Readiness, Status
 
 router = APIRouter(tags=["health"])
-
-
-class Status(BaseModel):
-    status: Annotated[str, Field(examples=["ok"])]
-
-
-class Readiness(Status):
-    model: str
 
 
 @router.get("/livez")

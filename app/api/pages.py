@@ -8,26 +8,18 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fastapi import Depends, Query
-from pydantic import BaseModel
 
 from app.errors import FieldError, ValidationFailed
+from app.schemas.pages import Page
 from app.transactions import MOST_ITEMS
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
 DEFAULT_ITEMS = 100
 Key = tuple[int | float | str, ...]
-
-
-class Page(BaseModel, Generic[Item]):
-    """A part of a list. `next_cursor` asks for what follows, where there `has_more`."""
-
-    data: list[Item]
-    has_more: bool
-    next_cursor: str | None
 
 
 class Asked(NamedTuple):

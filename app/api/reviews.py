@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
 from app.api.authentication import RunningService, Tenant
-from app.api.pages import Page, Paging
+from app.api.pages import Paging
 from app.api.paths import TransactionId
 from app.api.transactions import WRITES, stored_of
 from app.errors import (
@@ -21,6 +21,7 @@ from app.errors import (
 )
 from app.rows import Review as Row
 from app.schemas.fields import Id
+from app.schemas.pages import Page
 from app.schemas.reviews import Assignment, Order, Review, ReviewedTransaction, Status
 from app.times import now_us, text_of
 

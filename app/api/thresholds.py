@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from app import store
 from app.api.authentication import RunningService, Tenant
-from app.api.pages import Page, Paging
+from app.api.pages import Paging
 from app.api.transactions import WRITES
 from app.decisions import Thresholds
 from app.errors import (
@@ -15,6 +15,7 @@ from app.errors import (
     documented,
 )
 from app.rows import TenantThresholds
+from app.schemas.pages import Page
 from app.schemas.thresholds import (
     PostedThresholds,
     ThresholdsInForce,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 
 from app import store
 from app.api.authentication import RunningService, Tenant
-from app.api.pages import Page, Paging
+from app.api.pages import Paging
 from app.api.paths import TransactionId
 from app.content import amount_text, transaction_of
 from app.decisions import Level, Outcome
@@ -25,6 +25,7 @@ from app.errors import (
 from app.pipeline import Posted
 from app.rows import Scored, StoredLabel
 from app.schemas.fields import Id, InstantBound, LabelName
+from app.schemas.pages import Page
 from app.schemas.transactions import (
     AdaptationUsed,
     BatchResult,

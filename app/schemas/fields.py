@@ -8,13 +8,14 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    PlainSerializer,
     PlainValidator,
     StringConstraints,
     WithJsonSchema,
 )
 
 from app.content import amount_text
-from app.times import is_ahead, now_us, parse_us
+from app.times import is_ahead, now_us, parse_us, text_of
 
 WHOLE_DIGITS, DECIMALS = 15, 8
 DECIMAL_TEXT = re.compile(rf"\d{{1,{WHOLE_DIGITS}}}(\.\d{{1,{DECIMALS}}})?", re.ASCII)
@@ -98,6 +99,7 @@ LabelName = Literal["fraud", "legitimate"]
 Amount = Annotated[
     Decimal,
     BeforeValidator(_amount),
+    PlainSerializer(amount_text, return_type=str, when_used="json"),
     WithJsonSchema(
         {
             "anyOf": [
@@ -110,6 +112,7 @@ Amount = Annotated[
 Instant = Annotated[
     int,
     BeforeValidator(_instant),
+    PlainSerializer(text_of, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 # Of a span of time, which may end in the future.
@@ -121,6 +124,7 @@ InstantBound = Annotated[
 FutureInstant = Annotated[
     int,
     BeforeValidator(_future),
+    PlainSerializer(text_of, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 Attribute = Annotated[
