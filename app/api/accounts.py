@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from app import store
 from app.api.authentication import RunningService, Tenant
 from app.api.labels import changed_of, state_of
-from app.api.pages import Paging
+from app.api.pages import BY_ID, Paging
 from app.api.paths import AccountId
 from app.api.transactions import WRITES
 from app.errors import (
@@ -39,7 +39,7 @@ async def list_accounts(
     labelled: Annotated[bool | None, Query(description="With labels, or without.")] = None,
 ) -> Page[AccountState]:
     """Accounts in the order of their ids."""
-    after = paging.after(str, "accounts", labelled)
+    after = paging.after(BY_ID, "accounts", labelled)
     async with service.database.read() as connection:
         found = await store.listed_accounts(connection, tenant, labelled, after, paging.limit + 1)
     return paging.page(

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fastapi import Depends, Query
+from pydantic import Field, TypeAdapter
 
 from app.errors import FieldError, ValidationFailed
+from app.schemas.fields import Id
 from app.schemas.pages import Page
 from app.transactions import MOST_ITEMS
 
@@ -20,6 +22,15 @@ Item = TypeVar("Item")
 Row = TypeVar("Row")
 DEFAULT_ITEMS = 100
 Key = tuple[int | float | str, ...]
+Microseconds = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Risk = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+# A cursor is the digest of its list, and the key of the row to go on after. Anybody can write
+# one, so that a key is checked as strictly as anything else that comes in.
+Cursor = TypeAdapter[tuple[Any, ...]]
+BY_ID: Cursor = TypeAdapter(tuple[str, Id])
+BY_TIME: Cursor = TypeAdapter(tuple[str, Microseconds, Id])
+BY_RISK: Cursor = TypeAdapter(tuple[str, Risk, Id])
+BY_TIMES: Cursor = TypeAdapter(tuple[str, Microseconds, Microseconds])
 
 
 class Asked(NamedTuple):
@@ -28,19 +39,20 @@ class Asked(NamedTuple):
     limit: int
     cursor: str | None
 
-    def after(self, kind: type[int] | type[float] | type[str], *listed: Any) -> Key | None:
+    def after(self, kind: Cursor, *listed: Any) -> Key | None:
         """The key of the row that this page begins after: None for the first page.
 
-        A key is a value of `kind` and a text or number that tells equal ones apart; `listed`
-        names the list and its filters. Raises ValidationFailed for a cursor of another list.
+        `listed` names the list and its filters. Raises ValidationFailed for what is no cursor
+        of the kind, and for one of another list.
         """
         if self.cursor is None:
             return None
         try:
-            digest, *key = json.loads(base64.b64decode(self.cursor, "-_", validate=True))
-        except (ValueError, TypeError):
-            raise _refused("This is not a cursor of ours.") from None
-        if digest != _digest(listed) or not key or type(key[0]) is not kind:
+            text = base64.b64decode(self.cursor, "-_", validate=True)
+            digest, *key = kind.validate_json(text)
+        except ValueError:
+            raise _refused("This is not a cursor of this list.") from None
+        if digest != _digest(listed):
             raise _refused("This cursor belongs to a list with other filters.")
         return tuple(key)
 

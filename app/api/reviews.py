@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
 from app.api.authentication import RunningService, Tenant
-from app.api.pages import Paging
+from app.api.pages import BY_RISK, BY_TIME, Paging
 from app.api.paths import TransactionId
 from app.api.transactions import WRITES, stored_of
 from app.errors import (
@@ -47,7 +47,7 @@ async def list_reviews(
     """The review queue, each with its transaction and the score it had."""
     listed = "reviews", status, account_id, assignee, order
     by_risk = order == "risk"
-    after = paging.after(float if by_risk else int, *listed)
+    after = paging.after(BY_RISK if by_risk else BY_TIME, *listed)
     async with service.database.read() as connection:
         found = await store.listed_reviews(
             connection, tenant, status, account_id, assignee, by_risk, after, paging.limit + 1

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from app import store
 from app.api.authentication import RunningService, Tenant
-from app.api.pages import Paging
+from app.api.pages import BY_TIMES, Paging
 from app.api.transactions import WRITES
 from app.decisions import Thresholds
 from app.errors import (
@@ -69,7 +69,7 @@ async def list_thresholds(
     service: RunningService, tenant: Tenant, paging: Paging
 ) -> Page[ThresholdsKept]:
     """All that ever were in force or are planned, the newest first."""
-    after = paging.after(int, "thresholds")
+    after = paging.after(BY_TIMES, "thresholds")
     async with service.database.read() as connection:
         found = await store.listed_thresholds(connection, tenant, after, paging.limit + 1)
     return paging.page(

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 
 from app import store
 from app.api.authentication import RunningService, Tenant
-from app.api.pages import Paging
+from app.api.pages import BY_TIME, Paging
 from app.api.paths import TransactionId
 from app.content import amount_text, transaction_of
 from app.decisions import Level, Outcome
@@ -85,7 +85,7 @@ async def list_transactions(
 ) -> Page[StoredTransaction]:
     """Transactions with their scores, the newest first."""
     filters = Filters(account_id, occurred_from, occurred_to, outcome, risk_level)
-    after = paging.after(int, "transactions", *filters)
+    after = paging.after(BY_TIME, "transactions", *filters)
     async with service.database.read() as connection:
         found = await store.listed(connection, tenant, filters, after, paging.limit + 1)
         ids = [row.transaction_id for row in found]
