@@ -52,7 +52,8 @@ Answer = TypeVar("Answer", bound=BaseModel)
 Json = Mapping[str, Any]
 
 ATTEMPTS = 4
-# Before the second attempt, twice as long before each further one, and a random part of that.
+# Before the second attempt, and twice as long before each further one; half of it at random, so
+# that callers who failed together do not come back together.
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 30.0
 RETRIED = frozenset({429, 502, 503, 504})
@@ -111,7 +112,7 @@ class Asked(NamedTuple, Generic[Answer]):
         asked = None if response is None else _retry_after(response.headers.get("Retry-After"))
         if asked is not None:
             return asked if asked <= LONGEST_WAIT_SECONDS else None
-        return random.uniform(0.5, 1.0) * FIRST_WAIT_SECONDS * 2.0**attempt
+        return random.uniform(0.5, 1.0) * FIRST_WAIT_SECONDS * 2.0 ** (attempt - 1)
 
 
 def _retry_after(text: str | None) -> float | None:
@@ -122,9 +123,9 @@ def _retry_after(text: str | None) -> float | None:
         return float(text)
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+        return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+    except (ValueError, TypeError):  # No date, or one without a zone.
         return None
-    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 def _of(identifier: str) -> str:

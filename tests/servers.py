@@ -16,8 +16,8 @@ COMMAND = ("-m", "uvicorn", "--factory", "app.main:create_app", "--log-level", "
 
 
 @contextmanager
-def server(database_url: str, checkpoint: Path, key: str) -> Iterator[httpx.Client]:
-    """One server process, ready, and a client with an API key of its database."""
+def server(database_url: str, checkpoint: Path) -> Iterator[str]:
+    """The URL of a server process of its own, which is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -28,24 +28,21 @@ def server(database_url: str, checkpoint: Path, key: str) -> Iterator[httpx.Clie
         "QUICKSTUDY_DEVICE": "cpu",
         "OMP_NUM_THREADS": "1",
     }
+    url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen([sys.executable, *COMMAND, "--port", str(port)], env=environment)
-    headers = {"Authorization": f"Bearer {key}"}
     try:
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=START_SECONDS
-        ) as client:
-            wait_until_ready(client, process)
-            yield client
+        wait_until_ready(url, process)
+        yield url
     finally:
         process.terminate()
         process.wait(START_SECONDS)
 
 
-def wait_until_ready(client: httpx.Client, process: "subprocess.Popen[bytes]") -> None:
+def wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            if client.get("/readyz").is_success:
+            if httpx.get(f"{url}/readyz").is_success:
                 return
         except httpx.TransportError:
             time.sleep(0.05)

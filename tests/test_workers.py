@@ -9,11 +9,12 @@ import httpx
 import pytest
 
 from app import keys
+from app.client import ApiError, Client
 from app.database import Database
 from tests.api.requests import label, posted
-from tests.servers import server
+from tests.servers import START_SECONDS, server
 
-Pair = tuple[httpx.Client, httpx.Client]
+Pair = tuple[Client, Client]
 
 
 async def new_key(url: str) -> str:
@@ -25,20 +26,27 @@ async def new_key(url: str) -> str:
 
 
 @pytest.fixture
-def pair(database_url: str, checkpoint: Path) -> Iterator[Pair]:
-    key = asyncio.run(new_key(database_url))
+def key(database_url: str) -> str:
+    return asyncio.run(new_key(database_url))
+
+
+@pytest.fixture
+def urls(database_url: str, checkpoint: Path) -> Iterator[tuple[str, str]]:
+    with server(database_url, checkpoint) as one, server(database_url, checkpoint) as other:
+        yield one, other
+
+
+@pytest.fixture
+def pair(urls: tuple[str, str], key: str) -> Iterator[Pair]:
     with (
-        server(database_url, checkpoint, key) as one,
-        server(database_url, checkpoint, key) as other,
+        Client(urls[0], key, timeout=START_SECONDS) as one,
+        Client(urls[1], key, timeout=START_SECONDS) as other,
     ):
         yield one, other
 
 
-def probability(client: httpx.Client, transaction_id: str, account_id: str = "alice") -> float:
-    body = posted(transaction_id, account_id=account_id)
-    answer = client.post("/v1/transactions", json=body).raise_for_status()
-    found: float = answer.json()["probability"]
-    return found
+def probability(client: Client, transaction_id: str, account_id: str = "alice") -> float:
+    return client.score(posted(transaction_id, account_id=account_id)).probability
 
 
 def test_a_label_posted_to_one_worker_is_used_by_the_next_score_of_another(pair: Pair) -> None:
@@ -46,32 +54,46 @@ def test_a_label_posted_to_one_worker_is_used_by_the_next_score_of_another(pair:
     before = probability(one, "t-1")
     assert probability(other, "t-2") == before
     bob = probability(other, "t-3", "bob")
-    done = one.post("/v1/accounts/alice/labels", json={"labels": [label("t-1")]}).json()
+    done = one.label("t-1", "fraud")
     after = probability(other, "t-4")
-    assert after == done["scores"][0]["probability_after"] != before
+    assert after == done.labelled[0].after.probability != before
     assert probability(other, "t-5", "bob") == probability(one, "t-6", "bob") == bob
     # And back again, where the other one has a copy of the first revision in its bank.
-    other.delete("/v1/accounts/alice/labels/t-1").raise_for_status()
+    other.remove_label("t-1")
     assert probability(one, "t-7") == probability(other, "t-8") == before
 
 
-def test_a_transaction_posted_to_both_workers_at_once_is_scored_once(pair: Pair) -> None:
-    posts = [(client, f"t-{n}") for n in range(25) for client in pair for _ in range(3)]
-    with ThreadPoolExecutor(12) as threads:
-        answers = list(
-            threads.map(lambda post: post[0].post("/v1/transactions", json=posted(post[1])), posts)
-        )
+def test_a_transaction_posted_to_both_workers_at_once_is_scored_once(
+    pair: Pair, urls: tuple[str, str], key: str
+) -> None:
+    posts = [(url, f"t-{n}") for n in range(25) for url in urls for _ in range(3)]
+    headers = {"Authorization": f"Bearer {key}"}
+    with (
+        httpx.Client(headers=headers, timeout=START_SECONDS) as raw,
+        ThreadPoolExecutor(12) as pool,
+    ):
+
+        def post(one: tuple[str, str]) -> httpx.Response:
+            return raw.post(f"{one[0]}/v1/transactions", json=posted(one[1]))
+
+        answers = list(pool.map(post, posts))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 25
-    assert pair[0].get("/v1/accounts/alice").json()["transactions"] == 25
+    assert pair[0].account("alice").transactions == 25
 
 
 def test_an_id_posted_to_both_with_different_content_is_taken_by_one(pair: Pair) -> None:
+    def status(client: Client, body: dict[str, object]) -> int:
+        try:
+            client.score(body)
+        except ApiError as error:
+            return error.status
+        return 200
+
     def post(turn: int) -> list[int]:
         bodies = [posted(f"t-{n}", account_id=f"account-{turn % 2}") for n in range(20)]
         bodies = bodies[::-1] if turn % 2 else bodies
-        client = pair[turn % 2]
-        return [client.post("/v1/transactions", json=body).status_code for body in bodies]
+        return [status(pair[turn % 2], body) for body in bodies]
 
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.map(post, range(2))
@@ -81,17 +103,15 @@ def test_an_id_posted_to_both_with_different_content_is_taken_by_one(pair: Pair)
 
 def test_labels_and_scores_on_both_workers_at_once_are_all_there(pair: Pair) -> None:
     names = [f"t-{n}" for n in range(20)]
-    body = {"transactions": [posted(name, merchant_id=f"m-{name[-1]}") for name in names]}
-    pair[0].post("/v1/transactions/batch", json=body).raise_for_status()
+    pair[0].score_batch([posted(name, merchant_id=f"m-{name[-1]}") for name in names])
 
     def work(n: int) -> None:
-        labels = {"labels": [label(names[n], "fraud" if n % 2 else "legitimate")]}
-        path = "/v1/accounts/alice/labels"
-        pair[n % 2].post(path, json=labels).raise_for_status()
+        name = "fraud" if n % 2 else "legitimate"
+        pair[n % 2].label_account("alice", [label(names[n], name)])
         probability(pair[(n + 1) % 2], f"u-{n}", account_id=f"a-{n % 3}")
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(20)))
-    account = pair[1].get("/v1/accounts/alice").json()
-    assert (account["revision"], account["labels"]) == (20, {"fraud": 10, "legitimate": 10})
+    account = pair[1].account("alice")
+    assert (account.revision, account.labels.fraud, account.labels.legitimate) == (20, 10, 10)
     assert probability(pair[0], "v-1") == probability(pair[1], "v-2")

@@ -1,0 +1,386 @@
+"""The Python client: every operation in its type, and retries that keep to the rules."""
+
+import email.utils
+import inspect
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import BaseModel
+
+from app import client as clients
+from app import keys
+from app.client import ATTEMPTS, ApiError, AsyncClient, Client
+from app.database import Database
+from app.main import create_app
+from app.schemas.transactions import PostedTransaction, Score
+from app.settings import Settings
+from tests.api.requests import NOON, label, posted
+from tests.servers import START_SECONDS, server
+
+Call = Callable[..., Awaitable[Any]]
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["sync", "async"])
+async def call(
+    request: pytest.FixtureRequest, database_url: str, checkpoint: Path
+) -> AsyncIterator[tuple[Call, list[httpx.Request]]]:
+    """Calls a client's method by its name, and the requests that have gone out."""
+    database = Database(database_url)
+    key = await keys.create(database, "tests")
+    await database.close()
+    sent: list[httpx.Request] = []
+    if request.param == "sync":
+        with ExitStack() as stack:
+            url = stack.enter_context(server(database_url, checkpoint))
+            hooks: dict[str, Any] = {"request": [sent.append]}
+            client = stack.enter_context(Client(url, key, timeout=START_SECONDS, event_hooks=hooks))
+
+            async def ask(name: str, *arguments: Any, **named: Any) -> Any:
+                return getattr(client, name)(*arguments, **named)
+
+            yield ask, sent
+    else:
+
+        async def note(request: httpx.Request) -> None:
+            sent.append(request)
+
+        settings = Settings(
+            database_url=database_url, model=checkpoint, device="cpu", bank_bytes=1 << 20
+        )
+        app = create_app(settings)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            transport, hooks = httpx.ASGITransport(app), {"request": [note]}
+            asynchronous = await stack.enter_async_context(
+                AsyncClient("http://service", key, transport=transport, event_hooks=hooks)
+            )
+
+            async def ask(name: str, *arguments: Any, **named: Any) -> Any:
+                return await getattr(asynchronous, name)(*arguments, **named)
+
+            yield ask, sent
+
+
+async def test_every_operation_is_answered_in_its_type(
+    call: tuple[Call, list[httpx.Request]],
+) -> None:
+    ask, sent = call
+    assert (await ask("ready")).status == "ok"
+    await ask("set_thresholds", review=1e-8, decline=0.999, note="Look at everything.")
+    assert (await ask("thresholds")).review == 1e-8
+    assert [kept.decline for kept in (await ask("threshold_history")).data] == [0.999]
+
+    model = PostedTransaction.model_validate(posted("a/b", amount="12.30"))
+    assert isinstance(await ask("score", model), Score)
+    batch = await ask("score_batch", [posted(f"t-{n}", amount=50 + n) for n in range(4)])
+    assert [one.transaction_id for one in batch.results] == ["t-0", "t-1", "t-2", "t-3"]
+    assert (await ask("transaction", "a/b")).amount == "12.3"
+    page = await ask("transactions", account_id="alice", limit=2)
+    rest = await ask("transactions", account_id="alice", limit=3, cursor=page.next_cursor)
+    assert len({one.transaction_id for one in [*page.data, *rest.data]}) == 5
+
+    waiting = await ask("reviews", order="age")
+    assert len(waiting.data) == 5
+    assert (await ask("assign_review", "t-0", "mia")).assignee == "mia"
+    assert (await ask("release_review", "t-0")).assignee is None
+    assert (await ask("review", "t-0")).transaction.amount == "50"
+
+    tried = await ask("preview", "alice", [label("t-0"), label("t-1", "legitimate")])
+    labelled = await ask(
+        "label",
+        "t-0",
+        "fraud",
+        labelled_at=NOON,
+        source="chargeback",
+        analyst="mia",
+        note="Said so.",
+    )
+    assert tried.dry_run
+    assert labelled.adaptation.revision == 1
+    more = await ask("label_account", "alice", [label("t-1", "legitimate")])
+    assert more.adaptation.adapter == tried.adaptation.adapter
+    [outcome] = (await ask("label_batch", [label("t-2")])).results
+    assert outcome.changed
+    assert (await ask("label_history", "t-0")).history[0].source == "chargeback"
+    assert (await ask("adapt", "alice")).adaptation.labels == 3
+    assert (await ask("account", "alice")).labels.fraud == 2
+    assert [one.account_id for one in (await ask("accounts", labelled=True)).data] == ["alice"]
+
+    assert (await ask("reasons", "a/b")).reasons
+    assert (await ask("replay", "a/b")).match
+    assert len((await ask("influence", "alice")).labels) == 3
+    assert len((await ask("ask_next", "alice", limit=1)).suggestions) == 1
+    assert (await ask("revision", "alice", 2)).adaptation.adapter == tried.adaptation.adapter
+    assert (await ask("remove_label", "t-2")).adaptation.adapter == tried.adaptation.adapter
+    assert (await ask("erase_account", "alice")).erased.transactions == 5
+    with pytest.raises(ApiError) as refused:
+        await ask("account", "alice")
+    assert (refused.value.status, refused.value.code) == (404, "account_not_found")
+    assert "alice" in refused.value.detail
+
+    # Nothing that the service offers is out of the client's reach, but what orchestrators ask.
+    offered = create_app(Settings(database_url="sqlite:///unused.db")).openapi()["paths"]
+    operations = {
+        (method.upper(), path)
+        for path, item in offered.items()
+        for method in item
+        if path not in ("/livez", "/metrics")
+    }
+    reached = {
+        (request.method, path)
+        for request in sent
+        for method, path in operations
+        if method == request.method and _is_of(path, request.url.raw_path.decode())
+    }
+    assert reached == operations
+
+
+def _is_of(path: str, raw: str) -> bool:
+    """Whether this address is one of the path with its parameters filled in."""
+    parts, found = path.split("/"), raw.partition("?")[0].split("/")
+    names = {"batch", "history"}
+    return len(parts) == len(found) and all(
+        part == one or (part.startswith("{") and one not in names)
+        for part, one in zip(parts, found, strict=True)
+    )
+
+
+def test_both_clients_have_the_same_methods_with_the_same_arguments_and_answers() -> None:
+    def methods(kind: type) -> dict[str, inspect.Signature]:
+        found = inspect.getmembers(kind, inspect.isfunction)
+        return {
+            name: inspect.signature(one)
+            for name, one in found
+            if name[0] != "_" and "close" not in name
+        }
+
+    assert methods(Client) == methods(AsyncClient)
+    assert len(methods(Client)) > 20
+
+
+Script = list[tuple[int, dict[str, str], str]]
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """Answers what it was told to, and remembers what it was asked, and when."""
+
+    script: Script
+    asked: list[tuple[float, str, str, bytes]]
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.asked.append((time.monotonic(), self.command, self.path, body))
+        status, headers, text = self.script.pop(0)
+        if not status:
+            self.close_connection = True
+            return
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(text)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    do_GET = do_POST = do_PUT = do_DELETE = _answer
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def scripted() -> Iterator[tuple[str, type[Scripted]]]:
+    """A real HTTP server that answers by a script."""
+    kind = type("Here", (Scripted,), {"script": [], "asked": []})
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    thread = threading.Thread(target=listening.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.server_port}", kind
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+OK = (200, {}, '{"status": "ok", "model": "m"}')
+
+
+def busy(**headers: str) -> tuple[int, dict[str, str], str]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return 503, named, '{"code": "database_unavailable", "detail": "Away."}'
+
+
+async def ready(kind: str, url: str) -> Any:
+    if kind == "sync":
+        with Client(url, "key") as client:
+            return client.ready()
+    async with AsyncClient(url, "key") as client:
+        return await client.ready()
+
+
+both = pytest.mark.parametrize("kind", ["sync", "async"])
+
+
+@both
+async def test_a_busy_service_is_asked_again_after_the_seconds_it_asks_for(
+    kind: str, scripted: tuple[str, type[Scripted]]
+) -> None:
+    url, handler = scripted
+    handler.script[:] = [busy(Retry_After="1"), OK]
+    assert (await ready(kind, url)).model == "m"
+    (first, *_), (second, *_) = handler.asked
+    assert 1 <= second - first < 5
+
+
+@both
+async def test_a_date_in_retry_after_is_waited_for(
+    kind: str, scripted: tuple[str, type[Scripted]]
+) -> None:
+    url, handler = scripted
+    # Dates have whole seconds: at least one lies ahead.
+    date = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
+    handler.script[:] = [busy(Retry_After=date), OK]
+    await ready(kind, url)
+    (first, *_), (second, *_) = handler.asked
+    assert 0.9 < second - first < 5
+
+
+@both
+@pytest.mark.parametrize(
+    "header", ["soon", "Mon, 99 Foo 2026", "-1", "Mon, 23 Nov 2026 10:00:00 -0000"]
+)
+async def test_a_retry_after_that_says_nothing_is_no_reason_to_fail(
+    kind: str, scripted: tuple[str, type[Scripted]], header: str
+) -> None:
+    url, handler = scripted
+    handler.script[:] = [busy(Retry_After=header), OK]
+    assert (await ready(kind, url)).model == "m"
+
+
+@both
+async def test_a_wait_of_minutes_is_left_to_the_caller(
+    kind: str, scripted: tuple[str, type[Scripted]]
+) -> None:
+    url, handler = scripted
+    handler.script[:] = [busy(Retry_After="3600"), OK]
+    with pytest.raises(ApiError, match="503 database_unavailable: Away"):
+        await ready(kind, url)
+    assert len(handler.asked) == 1
+
+
+@both
+async def test_after_four_attempts_the_last_answer_is_raised(
+    kind: str, scripted: tuple[str, type[Scripted]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "FIRST_WAIT_SECONDS", 0.001)
+    url, handler = scripted
+    handler.script[:] = [busy(), busy(), busy(), (503, {}, '{"code": "unavailable"}'), OK]
+    with pytest.raises(ApiError) as refused:
+        await ready(kind, url)
+    assert (refused.value.code, len(handler.asked)) == ("unavailable", ATTEMPTS)
+
+
+@both
+async def test_a_connection_that_breaks_is_made_again_and_at_last_reported(
+    kind: str, scripted: tuple[str, type[Scripted]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "FIRST_WAIT_SECONDS", 0.001)
+    url, handler = scripted
+    broken = (0, {}, "")
+    handler.script[:] = [broken, broken, OK]
+    assert (await ready(kind, url)).model == "m"
+    handler.script[:] = [broken] * ATTEMPTS
+    with pytest.raises(httpx.TransportError):
+        await ready(kind, url)
+    assert handler.script == []
+
+
+def test_what_may_not_happen_twice_is_not_sent_twice(
+    scripted: tuple[str, type[Scripted]],
+) -> None:
+    url, handler = scripted
+    with Client(url, "key") as client:
+        for once in (
+            lambda: client.set_thresholds(reviews_per_day=50.0),
+            lambda: client.remove_label("t-1"),
+            lambda: client.erase_account("alice"),
+        ):
+            handler.script[:] = [busy(Retry_After="0"), OK]
+            with pytest.raises(ApiError):
+                once()
+    assert len(handler.asked) == 3
+
+
+def test_a_refusal_is_not_asked_for_twice_and_names_its_fields(
+    scripted: tuple[str, type[Scripted]],
+) -> None:
+    url, handler = scripted
+    errors = '[{"field": "amount", "message": "too large"}]'
+    text = f'{{"code": "validation_failed", "detail": "amount: too large", "errors": {errors}}}'
+    handler.script[:] = [(422, {}, text)]
+    with Client(url, "key") as client, pytest.raises(ApiError) as refused:
+        client.score(posted())
+    assert refused.value.errors == [{"field": "amount", "message": "too large"}]
+    assert refused.value.document["code"] == refused.value.code == "validation_failed"
+    assert len(handler.asked) == 1
+
+
+@pytest.mark.parametrize("text", ["<html>Bad gateway</html>", "[]", '"text"', ""])
+def test_an_answer_that_is_not_ours_is_an_error_all_the_same(
+    scripted: tuple[str, type[Scripted]], text: str
+) -> None:
+    url, handler = scripted
+    handler.script[:] = [(500, {}, text)]
+    with Client(url, "key") as client, pytest.raises(ApiError) as refused:
+        client.ready()
+    assert (refused.value.status, refused.value.code) == (500, "")
+
+
+def test_what_the_client_knows_to_be_wrong_is_never_sent(
+    scripted: tuple[str, type[Scripted]],
+) -> None:
+    url, handler = scripted
+    with Client(url, "key") as client, pytest.raises(ValueError, match="amount"):
+        client.score(posted(amount=-1))
+    assert handler.asked == []
+
+
+def test_a_body_says_what_was_said_and_nothing_else(
+    scripted: tuple[str, type[Scripted]],
+) -> None:
+    url, handler = scripted
+    body = {"transaction_id": "t", "account_id": "a", "occurred_at": NOON, "amount": "1.50"}
+    handler.script[:] = [(500, {}, "")]
+    with Client(url, "key") as client, pytest.raises(ApiError):
+        client.score({**body, "currency": "EUR"})
+    [(_, _, _, sent)] = handler.asked
+    assert PostedTransaction.model_validate_json(sent) == PostedTransaction.model_validate(
+        {**body, "currency": "EUR"}
+    )
+    assert b"merchant_id" not in sent
+
+
+def test_the_client_brings_neither_the_network_nor_the_server_with_it() -> None:
+    script = (
+        "import sys, app.client; "
+        "print(sorted({'torch', 'fastapi', 'sqlalchemy'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_answer_is_a_model() -> None:
+    for name, method in inspect.getmembers(Client, inspect.isfunction):
+        if name[0] != "_" and name != "close":
+            kind = inspect.signature(method).return_annotation
+            assert issubclass(kind, BaseModel), name
