@@ -16,9 +16,12 @@ import httpx
 from rich.table import Table
 
 from app import keys
+from app.client import ApiError, Client
 from app.commands.terminal import console
 from app.database import Database, upgrade
 from app.errors import SetupError
+from app.schemas.labels import TransactionLabelled
+from app.schemas.transactions import NotScored, Score
 from app.service import load_scorer
 from app.settings import Settings
 from app.times import now_us, text_of
@@ -27,6 +30,8 @@ from app.transactions import DAY_US, HOUR_US
 START_SECONDS = 60
 SERVER = ("-m", "uvicorn", "--factory", "app.main:create_app", "--log-level", "warning")
 ALICE, BOB = "alice", "bob"
+# In log-odds: what moves a score less is not worth a line here.
+LEAST_SHARE = 0.1
 
 
 def demo() -> None:
@@ -38,20 +43,25 @@ def demo() -> None:
     ):
         noon_us = now_us() - DAY_US
         for account in (ALICE, BOB):
-            _post(client, *_everyday(account, noon_us))
+            client.score_batch(_everyday(account, noon_us))
         suspicious = [_online(ALICE, noon_us - hours * HOUR_US) for hours in (3, 2, 1)]
-        _post(client, *suspicious)
+        client.score_batch(suspicious)
         questions = [_online(ALICE, noon_us), _online(BOB, noon_us)]
-        before = _post(client, *questions)
-        labels = [{"transaction_id": t["transaction_id"], "label": "fraud"} for t in suspicious]
-        client.post(f"/v1/accounts/{ALICE}/labels", json={"labels": labels}).raise_for_status()
+        before = client.score_batch(questions).results
+        labelled = [client.label(one["transaction_id"], "fraud") for one in suspicious]
         again = [{**one, "transaction_id": f"{one['transaction_id']}-again"} for one in questions]
-        after = _post(client, *again)
+        after = client.score_batch(again).results
+        console.print(_labels(labelled))
         console.print(_table(questions, before, after))
         console.print(
             "The same two payments, posted again: three labels moved the account they belong to, "
             "and no other."
         )
+        why = client.reasons(again[0]["transaction_id"])
+        console.print(f"Why {ALICE}'s payment is at {why.probability:.6f} now:")
+        for reason in why.reasons:
+            if abs(reason.share) >= LEAST_SHARE:
+                console.print(f"  {reason.share:+.2f}  {reason.sentence}", soft_wrap=True)
 
 
 def _everyday(account: str, until_us: int) -> list[dict[str, Any]]:
@@ -91,33 +101,42 @@ def _transaction(
     }
 
 
-def _post(client: httpx.Client, *transactions: dict[str, Any]) -> list[dict[str, Any]]:
-    answer = client.post("/v1/transactions/batch", json={"transactions": transactions})
-    results: list[dict[str, Any]] = answer.raise_for_status().json()["results"]
-    return results
+def _labels(labelled: list[TransactionLabelled]) -> Table:
+    table = Table("label", "copy", "its own payment", "held up now", title="What each label did")
+    for number, done in enumerate(labelled, 1):
+        [own] = done.labelled
+        table.add_row(
+            f"{number}: {done.label}",
+            f"{done.adaptation.used}, weight {done.adaptation.weight:.2f}",
+            f"{own.before.probability:.6f} -> {own.after.probability:.6f}",
+            f"{len(done.raised)}",
+        )
+    return table
 
 
 def _table(
-    questions: list[dict[str, Any]], before: list[dict[str, Any]], after: list[dict[str, Any]]
+    questions: list[dict[str, Any]],
+    before: list[Score | NotScored],
+    after: list[Score | NotScored],
 ) -> Table:
     table = Table("account", "payment", "labels", "probability", "outcome", title="Three labels")
     for question, *scores in zip(questions, before, after, strict=True):
         payment = f"{question['amount']} {question['currency']} at {question['merchant_id']}"
         for score, when in zip(scores, ("before", "after"), strict=True):
-            labels = f"{when}: {score['adaptation']['labels']} ({score['adaptation']['used']})"
+            assert isinstance(score, Score)
             table.add_row(
                 question["account_id"],
                 payment,
-                labels,
-                f"{score['probability']:.6f}",
-                score["outcome"],
+                f"{when}: {score.adaptation.labels} ({score.adaptation.used})",
+                f"{score.probability:.6f}",
+                score.outcome,
             )
         table.add_section()
     return table
 
 
 @contextmanager
-def _server(folder: str) -> Iterator[httpx.Client]:
+def _server(folder: str) -> Iterator[Client]:
     """A server of its own process on a new database, and a client with a key to it."""
     url = f"sqlite:///{Path(folder) / 'demo.db'}"
     upgrade(url)
@@ -130,11 +149,7 @@ def _server(folder: str) -> Iterator[httpx.Client]:
         env={**os.environ, "QUICKSTUDY_DATABASE_URL": url},
     )
     try:
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{port}",
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=START_SECONDS,
-        ) as client:
+        with Client(f"http://127.0.0.1:{port}", key, timeout=START_SECONDS) as client:
             _wait(client, process)
             yield client
     finally:
@@ -150,12 +165,12 @@ async def _key(url: str) -> str:
         await database.close()
 
 
-def _wait(client: httpx.Client, process: "subprocess.Popen[bytes]") -> None:
+def _wait(client: Client, process: "subprocess.Popen[bytes]") -> None:
     until = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < until:
         try:
-            if client.get("/readyz").is_success:
-                return
-        except httpx.TransportError:
+            client.ready()
+            return
+        except (httpx.TransportError, ApiError):
             time.sleep(0.1)
     raise SetupError("the demonstration's server did not start")
