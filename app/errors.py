@@ -33,6 +33,7 @@ from typing import Any, ClassVar, NamedTuple
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 
 logger = logging.getLogger("quickstudy")
 
@@ -189,11 +190,20 @@ def render(problem: Problem) -> Response:
     )
 
 
-def install(app: FastAPI) -> None:
-    """Make `app` answer every error through `render`."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Make `app`, which answers on these routes, answer every error through `render`."""
+
+    async def on_http_exception(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kind = BY_STATUS.get(error.status_code, InternalError)
+        if kind is MethodNotAllowed:
+            # Starlette names the methods of one route, and an address may have several.
+            return render(MethodNotAllowed(headers={"Allow": _allowed(routes, request)}))
+        return render(kind())
+
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
-    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -214,11 +224,10 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
     return render(ValidationFailed(f"{errors[0].field}: {errors[0].message}", errors))
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    kind = BY_STATUS.get(error.status_code, InternalError)
-    # 405 carries Allow, which belongs in the answer.
-    return render(kind(headers=error.headers) if kind is not Unavailable else kind())
+def _allowed(routes: Sequence[BaseRoute], request: Request) -> str:
+    """The methods that the address of a request knows."""
+    here = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for one in here for method in getattr(one, "methods", ())}))
 
 
 async def _on_unexpected(_: Request, error: Exception) -> Response:
@@ -239,32 +248,42 @@ def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of an operation for OpenAPI: these problems, by their status."""
     responses: dict[int | str, dict[str, Any]] = {}
     for status in sorted({problem.status for problem in problems}):
-        codes = [f"`{p.code}`: {p.title}" for p in problems if p.status == status]
+        mine = [problem for problem in problems if problem.status == status]
+        content = {
+            "schema": {"$ref": "#/components/schemas/Problem"},
+            "examples": {problem.code: {"value": problem().document()} for problem in mine},
+        }
         responses[status] = {
-            "description": " ".join(codes),
-            "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "description": " ".join(f"`{problem.code}`: {problem.title}" for problem in mine),
+            "content": {PROBLEM_JSON: content},
         }
     return responses
 
 
-PROBLEM_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "title": "Problem",
-    "description": "An error as RFC 9457 describes it; `code` is stable.",
-    "required": ["type", "title", "status", "code", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "code": {"type": "string"},
-        "detail": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "message"],
-                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+def kinds(root: type[Problem] = Problem) -> list[type[Problem]]:
+    """Every error that has an answer."""
+    below = [one for kind in root.__subclasses__() for one in kinds(kind)]
+    return below if root is Problem else [root, *below]
+
+
+def problem_schema() -> dict[str, Any]:
+    """The JSON schema of what `render` says."""
+    text = {"type": "string"}
+    error = {"type": "object", "required": ["field", "message"]}
+    return {
+        "type": "object",
+        "title": "Problem",
+        "description": "An error as RFC 9457 describes it; `code` is stable.",
+        "required": ["type", "title", "status", "code", "detail"],
+        "properties": {
+            "type": text,
+            "title": text,
+            "status": {"type": "integer"},
+            "code": {"type": "string", "enum": sorted(kind.code for kind in kinds())},
+            "detail": text,
+            "errors": {
+                "type": "array",
+                "items": {**error, "properties": {"field": text, "message": text}},
             },
         },
-    },
-}
+    }

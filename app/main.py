@@ -5,17 +5,25 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from app import __version__
 from app.api import accounts, audit, health, labels, reviews, thresholds, transactions
 from app.api.limits import BodyLimit
 from app.api.paths import EncodedSlashes
-from app.errors import PROBLEM_SCHEMA, install
+from app.errors import install, problem_schema
 from app.metrics import RequestMetrics
 from app.service import running
 from app.settings import Settings
 
 DESCRIPTION = "Fraud scores that learn each account from a handful of labels."
+ROUTERS = tuple(
+    resource.router
+    for resource in (transactions, labels, accounts, reviews, thresholds, audit, health)
+)
+ROUTES = tuple(route for router in ROUTERS for route in router.routes)
+_SERIALIZED: JsonSchemaMode = "serialization"
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -31,12 +39,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = Quickstudy(
         title="Quickstudy", version=__version__, description=DESCRIPTION, lifespan=lifespan
     )
-    install(app)
+    install(app, ROUTES)
     app.add_middleware(EncodedSlashes)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
     app.add_middleware(RequestMetrics)
-    for resource in (transactions, labels, accounts, reviews, thresholds, audit, health):
-        app.include_router(resource.router)
+    for router in ROUTERS:
+        app.include_router(router)
     return app
 
 
@@ -46,9 +54,15 @@ class Quickstudy(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             schemas = super().openapi()["components"]["schemas"]
-            schemas["Problem"] = PROBLEM_SCHEMA
+            schemas["Problem"] = problem_schema()
             # FastAPI's own error bodies, which no route answers with.
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
+            # FastAPI leaves out every null, those of the examples too.
+            answers = [route.response_model for route in ROUTES if isinstance(route, APIRoute)]
+            models = [(one, _SERIALIZED) for one in answers if one is not None]
+            for name, schema in models_json_schema(models)[1]["$defs"].items():
+                if "examples" in schema:
+                    schemas[name]["examples"] = schema["examples"]
         assert self.openapi_schema is not None
         return self.openapi_schema

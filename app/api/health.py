@@ -29,7 +29,17 @@ async def readyz(service: RunningService) -> Readiness:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"description": "Prometheus exposition.", "content": {"text/plain": {}}}},
+    responses={
+        200: {
+            "description": "Prometheus exposition.",
+            "content": {
+                "text/plain": {
+                    "schema": {"type": "string"},
+                    "example": "quickstudy_scored_transactions_total 42.0\n",
+                }
+            },
+        }
+    },
 )
 async def read_metrics() -> Response:
     """Figures for Prometheus."""

@@ -2,19 +2,33 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from app.schemas.fields import Body, Id, LabelName
-from app.schemas.labels import Changed
+from app.schemas.labels import CHANGED, Changed
 from app.transactions import MOST_ITEMS
+
+STATE: JsonDict = {
+    "account_id": "a-17",
+    "revision": 1,
+    "transactions": 41,
+    "labels": {"fraud": 2, "legitimate": 1},
+}
 
 
 class LabelCounts(BaseModel):
+    """An account's labels."""
+
     fraud: int
     legitimate: int
 
 
 class AccountState(BaseModel):
+    """What is known of an account."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [STATE]})
+
     account_id: str
     revision: Annotated[int, Field(description="Counts the changes of the account's labels.")]
     transactions: int
@@ -23,6 +37,10 @@ class AccountState(BaseModel):
 
 class LabelledAccount(AccountState, Changed):
     """An account after labels, and what they did."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**STATE, **CHANGED, "stored": 3, "unchanged": 0}]}
+    )
 
     stored: Annotated[int, Field(description="Labels that were new or other than before.")]
     unchanged: int
@@ -37,6 +55,14 @@ class Hypothesis(Body):
 
 class AdaptRequest(Body):
     """Nothing, to adapt now; or, with `dry_run`, labels to try out without storing anything."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"dry_run": True, "labels": [{"transaction_id": "t-1001", "label": "fraud"}]}
+            ]
+        }
+    )
 
     dry_run: bool = False
     labels: Annotated[list[Hypothesis], Field(max_length=MOST_ITEMS, default_factory=list)]
@@ -53,6 +79,10 @@ class AdaptRequest(Body):
 
 class Adapted(Changed):
     """The account's copy: before is the base, or, in a dry run, the copy of today."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**CHANGED, "account_id": "a-17", "dry_run": True}]}
+    )
 
     account_id: str
     dry_run: bool

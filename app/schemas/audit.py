@@ -8,7 +8,7 @@ from pydantic.config import JsonDict
 from app.schemas.accounts import LabelCounts
 from app.schemas.fields import LabelName
 from app.schemas.labels import ADAPTATION, DECISION, AdaptationMade, DecisionMade
-from app.schemas.transactions import StoredTransaction
+from app.schemas.transactions import STORED, StoredTransaction
 
 REPLAYED: JsonDict = {
     "transaction_id": "t-1001",
@@ -53,6 +53,20 @@ class LabelledTransaction(BaseModel):
 class AccountRevision(BaseModel):
     """An account's copy at a revision, made again from the labels of then."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "account_id": "a-17",
+                    "revision": 1,
+                    "adaptation": ADAPTATION,
+                    "labels": [{"transaction_id": "t-1001", "label": "fraud"}],
+                    "changed": ["t-1001"],
+                }
+            ]
+        }
+    )
+
     account_id: str
     revision: int
     adaptation: AdaptationMade
@@ -85,6 +99,28 @@ class LabelInfluence(BaseModel):
 class Influence(BaseModel):
     """How far each label moves its account, the furthest first."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "account_id": "a-17",
+                    "adaptation": ADAPTATION,
+                    "labels": [
+                        {
+                            "transaction_id": "t-1001",
+                            "label": "fraud",
+                            "learned": True,
+                            "shift": 0.84,
+                            "furthest": "t-1004",
+                            "without": DECISION,
+                            "with_label": DECISION,
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
     account_id: str
     adaptation: AdaptationMade
     labels: list[LabelInfluence]
@@ -109,6 +145,27 @@ class Suggestion(BaseModel):
 class AskNext(BaseModel):
     """The unlabelled transactions whose label would move the account most, the first the most."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "account_id": "a-17",
+                    "revision": 1,
+                    "labels": {"fraud": 2, "legitimate": 1},
+                    "suggestions": [
+                        {
+                            "transaction": {**STORED, "label": None},
+                            "now": DECISION,
+                            "shift": 0.21,
+                            "shift_if_fraud": 1.9,
+                            "shift_if_legitimate": 0.19,
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
     account_id: str
     revision: int
     labels: LabelCounts
@@ -116,6 +173,8 @@ class AskNext(BaseModel):
 
 
 class ErasedRows(BaseModel):
+    """How many rows are gone."""
+
     transactions: int
     labels: int
     label_events: int
@@ -124,6 +183,24 @@ class ErasedRows(BaseModel):
 
 class Certificate(BaseModel):
     """What was erased, what was made as if it had never been, and what this does not cover."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "account_id": "a-17",
+                    "erased_at": "2026-03-01T08:00:00.000000Z",
+                    "erased": {"transactions": 41, "labels": 3, "label_events": 4, "reviews": 2},
+                    "merchants_rebuilt": 12,
+                    "labels_corrected": 1,
+                    "model": "default@765c84895eab",
+                    "training_data_sha256": "5e" * 32,
+                    "not_covered": ["The model's own weights."],
+                    "digest": "d1" * 32,
+                }
+            ]
+        }
+    )
 
     account_id: str
     erased_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]

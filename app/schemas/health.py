@@ -1,13 +1,21 @@
 """What orchestrators are told."""
 
-from typing import Annotated
-
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict
 
 
 class Status(BaseModel):
-    status: Annotated[str, Field(examples=["ok"])]
+    """The process answers."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
+
+    status: str
 
 
 class Readiness(Status):
-    model: Annotated[str, Field(examples=["default@765c84895eab"])]
+    """The database answers too, and the model is loaded."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"status": "ok", "model": "default@765c84895eab"}]}
+    )
+
+    model: str

@@ -42,6 +42,17 @@ EFFECT: JsonDict = {
 }
 
 
+CHANGED: JsonDict = {
+    "adaptation": ADAPTATION,
+    "labelled": [EFFECT],
+    "recent": [EFFECT],
+    "alerts": [],
+    "guard": [],
+    "cleared": [],
+    "raised": [],
+}
+
+
 class LabelGiven(Body):
     """What somebody found out about a transaction."""
 
@@ -79,6 +90,10 @@ class PostedLabel(LabelGiven):
 class PostedLabels(Body):
     """Labels of one account, stored together or not at all."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"labels": [{"transaction_id": "t-1001", **EVENT}]}]}
+    )
+
     labels: Annotated[list[PostedLabel], Field(min_length=1, max_length=MOST_ITEMS)]
 
 
@@ -95,10 +110,16 @@ class LabelOfTransaction(LabelGiven):
 class LabelBatch(Body):
     """Labels of any accounts, each with its own outcome."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"labels": [{"transaction_id": "t-1001", **EVENT}]}]}
+    )
+
     labels: Annotated[list[LabelOfTransaction], Field(min_length=1, max_length=MOST_ITEMS)]
 
 
 class DecisionMade(BaseModel):
+    """What a score comes to."""
+
     model_config = ConfigDict(json_schema_extra={"examples": [DECISION]})
 
     probability: float
@@ -166,6 +187,20 @@ class Changed(BaseModel):
 class TransactionLabelled(Changed):
     """One label, and what it did."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    **CHANGED,
+                    "transaction_id": "t-1001",
+                    "account_id": "a-17",
+                    "label": "fraud",
+                    "changed": True,
+                }
+            ]
+        }
+    )
+
     transaction_id: str
     account_id: str
     label: LabelName | None
@@ -193,6 +228,31 @@ class LabelNotStored(BaseModel):
 class LabelBatchResult(BaseModel):
     """In the order of the request."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "results": [
+                        {
+                            **EFFECT,
+                            "account_id": "a-17",
+                            "changed": True,
+                            "adaptation": ADAPTATION,
+                        },
+                        {
+                            "transaction_id": "t-9999",
+                            "error": {
+                                "code": "transaction_not_found",
+                                "title": "No such transaction.",
+                                "detail": "There is no transaction 't-9999'.",
+                            },
+                        },
+                    ]
+                }
+            ]
+        }
+    )
+
     results: list[LabelStored | LabelNotStored]
 
 
@@ -214,6 +274,26 @@ class LabelEvent(BaseModel):
 
 class LabelHistory(BaseModel):
     """The label of a transaction now, and every change of it, the oldest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "transaction_id": "t-1001",
+                    "account_id": "a-17",
+                    "label": "fraud",
+                    "history": [
+                        {
+                            **EVENT,
+                            "revision": 1,
+                            "recorded_at": "2026-02-03T09:30:02.250000Z",
+                            "corrected": False,
+                        }
+                    ],
+                }
+            ]
+        }
+    )
 
     transaction_id: str
     account_id: str

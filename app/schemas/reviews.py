@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from app.schemas.fields import Body, Id
-from app.schemas.transactions import StoredTransaction
+from app.schemas.transactions import STORED, StoredTransaction
 
 Status = Literal["open", "cleared", "resolved"]
 Order = Literal["risk", "age"]
@@ -23,6 +23,7 @@ REVIEW: JsonDict = {
     "assigned_at": "2026-01-31T11:20:00.000000Z",
     "resolved_at": None,
 }
+WAITING: JsonDict = {**STORED, "label": None}
 
 
 class Review(BaseModel):
@@ -48,6 +49,8 @@ class Review(BaseModel):
 
 class ReviewedTransaction(Review):
     """A review with the transaction as it was posted and scored."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{**REVIEW, "transaction": WAITING}]})
 
     transaction: StoredTransaction
 

@@ -44,6 +44,23 @@ SCORE: JsonDict = {
 }
 
 
+NOT_SCORED: JsonDict = {
+    "transaction_id": "t-1002",
+    "error": {
+        "code": "transaction_conflict",
+        "title": "This transaction id is taken by a transaction with other content.",
+        "detail": "Transaction 't-1002' is stored with another amount.",
+    },
+}
+STORED: JsonDict = {
+    **EXAMPLE,
+    "occurred_at": "2026-01-31T11:00:00.000000Z",
+    "amount": "412",
+    "score": SCORE,
+    "label": "fraud",
+}
+
+
 class PostedTransaction(Body):
     """One payment. Its id is the caller's; posting it again returns the stored score."""
 
@@ -76,6 +93,10 @@ class PostedTransaction(Body):
 
 
 class PostedBatch(Body):
+    """Payments of any accounts, each scored as if it had been posted alone."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"transactions": [EXAMPLE]}]})
+
     transactions: Annotated[list[PostedTransaction], Field(min_length=1, max_length=MOST_ITEMS)]
 
 
@@ -128,6 +149,8 @@ class Score(BaseModel):
 
 
 class ItemProblem(BaseModel):
+    """Why one item of a batch failed; the code is one that a whole request could fail with."""
+
     code: str
     title: str
     detail: str
@@ -141,11 +164,17 @@ class NotScored(BaseModel):
 
 
 class BatchResult(BaseModel):
+    """In the order of the request."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"results": [SCORE, NOT_SCORED]}]})
+
     results: list[Score | NotScored]
 
 
 class StoredTransaction(BaseModel):
     """What was posted, the score it had, and its label, if any."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [STORED]})
 
     transaction_id: str
     account_id: str
