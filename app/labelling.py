@@ -219,9 +219,14 @@ class Labelling:
             _check(account_id, known, verdicts)
             before = await self._support(connection, tenant, account_id)
             rows = [known[verdict.transaction_id] for verdict in verdicts]
+            features = self._pipeline.scorer.features
+            corrected = await corrections(connection, features, tenant, rows)
             watched = await _watched(connection, account, rows)
             thresholds = await self._pipeline.thresholds(connection, tenant)
-        after = with_labels(before, rows, [verdict.is_fraud for verdict in verdicts])
+        learned = [
+            row._replace(features=corrected.get(row.transaction_id, row.features)) for row in rows
+        ]
+        after = with_labels(before, learned, [verdict.is_fraud for verdict in verdicts])
         return Labelled(
             account, frozenset(), 0, await self._judge(before, after, watched, thresholds)
         )
@@ -379,10 +384,8 @@ def with_labels(
     """A support with more labels, or other ones, newest first as it is served."""
     by_id = {row.transaction_id: row for row in support}
     for row, is_fraud in zip(rows, are_fraud, strict=True):
-        known = by_id.get(row.transaction_id)
-        features = known.features if known else row.features
         by_id[row.transaction_id] = SupportRow(
-            row.transaction_id, features, is_fraud, row.occurred_at_us
+            row.transaction_id, row.features, is_fraud, row.occurred_at_us
         )
     return sorted(
         by_id.values(), key=lambda row: (row.occurred_at_us, row.transaction_id), reverse=True
