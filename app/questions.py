@@ -71,13 +71,15 @@ class Questions:
         def work() -> tuple[Copy, list[Influence]]:
             left_out = [[row for row in support if row is not label] for label in learned]
             all_of_them, *without = self._judge([support, *left_out], recent, thresholds)
+            # In a batch the last bits differ; the copy is told as labels and replays tell it.
+            [(copy, _)] = self._judge([support], recent, thresholds)
             found = [
                 _influence(label, recent, one[1], all_of_them[1])
                 for label, one in zip(learned, without, strict=True)
             ]
             ignored = [row for row in support if row not in learned]
             found += [Influence(row, False, 0.0, None, None, None) for row in ignored]
-            return all_of_them[0], sorted(found, key=lambda one: -one.shift)
+            return copy, sorted(found, key=lambda one: -one.shift)
 
         copy, found = await asyncio.to_thread(work)
         return account, copy, found

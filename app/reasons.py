@@ -20,6 +20,8 @@ from app.transactions import STANDARD_FIELDS, Transaction
 # Payments that an account's usual values are taken from, and reasons that a score is told with.
 PAST = 32
 MOST_REASONS = 5
+# In log-odds, a hundredth of the odds: what raises a score by less is nobody's reason.
+LEAST_SHARE = 0.01
 LABELS = "labels"
 
 # Every feature has the code of the first pattern that fits; the rest are named in `code_of`.
@@ -106,7 +108,7 @@ def explain(
 
 def raising(reasons: Sequence[Reason]) -> list[Reason]:
     """The few that raise a score most."""
-    return [one for one in reasons if one.share > 0][:MOST_REASONS]
+    return [one for one in reasons if one.share >= LEAST_SHARE][:MOST_REASONS]
 
 
 def _told(code: str, case: Case) -> tuple[str, Value, Value]:

@@ -20,6 +20,7 @@ from app.client import ApiError, Client
 from app.commands.terminal import console
 from app.database import Database, upgrade
 from app.errors import SetupError
+from app.reasons import LEAST_SHARE
 from app.schemas.labels import TransactionLabelled
 from app.schemas.transactions import NotScored, Score
 from app.service import load_scorer
@@ -30,8 +31,6 @@ from app.transactions import DAY_US, HOUR_US
 START_SECONDS = 60
 SERVER = ("-m", "uvicorn", "--factory", "app.main:create_app", "--log-level", "warning")
 ALICE, BOB = "alice", "bob"
-# In log-odds: what moves a score less is not worth a line here.
-LEAST_SHARE = 0.1
 
 
 def demo() -> None:

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from app.schemas.accounts import LabelCounts
-from app.schemas.fields import LabelName
+from app.schemas.fields import Figure, LabelName
 from app.schemas.labels import ADAPTATION, DECISION, AdaptationMade, DecisionMade
 from app.schemas.transactions import STORED, StoredTransaction
 
@@ -83,7 +83,7 @@ class LabelInfluence(BaseModel):
         bool, Field(description="False where newer labels have taken its place in the copy.")
     ]
     shift: Annotated[
-        float,
+        Figure,
         Field(
             description="Mean absolute change of the recent transactions' log-odds "
             "when this label is left out."
@@ -132,14 +132,14 @@ class Suggestion(BaseModel):
     transaction: StoredTransaction
     now: DecisionMade
     shift: Annotated[
-        float,
+        Figure,
         Field(
             description="Expected mean absolute change of the recent transactions' log-odds, "
             "fraud being as likely as the account's copy says."
         ),
     ]
-    shift_if_fraud: float
-    shift_if_legitimate: float
+    shift_if_fraud: Figure
+    shift_if_legitimate: Figure
 
 
 class AskNext(BaseModel):

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -95,6 +96,8 @@ Note = Annotated[
 ]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 LabelName = Literal["fraud", "legitimate"]
+# What is answered: without the noise of the last bits, and no -0.0.
+Figure = Annotated[float, AfterValidator(lambda value: round(value, 12) + 0.0)]
 
 Amount = Annotated[
     Decimal,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from app.schemas.fields import Body, Id, Instant, LabelName, Note
+from app.schemas.fields import Body, Figure, Id, Instant, LabelName, Note
 from app.schemas.transactions import AdaptationUsed, ItemProblem, PostedTransaction
 from app.transactions import MOST_ITEMS
 
@@ -144,10 +144,10 @@ class AdaptationMade(AdaptationUsed):
     model_config = ConfigDict(json_schema_extra={"examples": [ADAPTATION]})
 
     weight: Annotated[
-        float, Field(description="How far the gate follows the copy: 0, the base, to 1.")
+        Figure, Field(description="How far the gate follows the copy: 0, the base, to 1.")
     ]
     evidence: Annotated[
-        float,
+        Figure,
         Field(
             description="How much better than the base copies predict labels they did not see: "
             "log-likelihood in nats, summed over the labels. What the gate decides by."
@@ -155,11 +155,11 @@ class AdaptationMade(AdaptationUsed):
     ]
     steps: Annotated[int, Field(description="Inner steps taken.")]
     loss_before: Annotated[
-        float | None, Field(description="Mean cross-entropy of the labels by the base.")
+        Figure | None, Field(description="Mean cross-entropy of the labels by the base.")
     ]
-    loss_after: Annotated[float | None, Field(description="The same as served now.")]
+    loss_after: Annotated[Figure | None, Field(description="The same as served now.")]
     drift: Annotated[
-        float, Field(description="How far the adapted layers moved, relative to their size.")
+        Figure, Field(description="How far the adapted layers moved, relative to their size.")
     ]
     adapter: Annotated[
         str, Field(description="Digest of the copy's bits: equal labels, equal adapter.")

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from app.decisions import Level, Outcome, Used
-from app.schemas.fields import Amount, Attribute, Body, Currency, Id, Instant, LabelName
+from app.schemas.fields import Amount, Attribute, Body, Currency, Figure, Id, Instant, LabelName
 from app.transactions import MOST_ITEMS, Transaction
 
 EXAMPLE: JsonDict = {
@@ -119,12 +119,12 @@ class Reason(BaseModel):
 
     code: str
     sentence: str
-    observed: float | str | None
+    observed: Figure | str | None
     usual: Annotated[
-        float | str | None, Field(description="Of the account's own payments before this one.")
+        Figure | str | None, Field(description="Of the account's own payments before this one.")
     ]
     share: Annotated[
-        float, Field(description="In log-odds, by exact integrated gradients; above 0 it raises.")
+        Figure, Field(description="In log-odds, by exact integrated gradients; above 0 it raises.")
     ]
 
 
@@ -213,9 +213,9 @@ class Explanation(BaseModel):
     transaction_id: str
     account_id: str
     probability: float
-    log_odds: Annotated[float, Field(description="Of the probability, calibrated.")]
+    log_odds: Annotated[Figure, Field(description="Of the probability, calibrated.")]
     baseline: Annotated[
-        float,
+        Figure,
         Field(description="What the account's usual payment gets from a network without labels."),
     ]
     past: Annotated[
