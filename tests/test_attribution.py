@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.adaptation import Algorithm, Copies, Learner, pad_supports
+from app.adaptation import Adapted, Algorithm, Copies, Learner, pad_supports
 from app.attribution import Attribution, attribute
 from app.checkpoint import Checkpoint
+from app.network import HIDDEN, MEMBERS, Hidden
 from app.transactions import DAY_US
 from tests.checkpoints import tiny_checkpoint
 from tests.test_scoring import rows, scorer_of, support
@@ -91,3 +92,51 @@ def test_a_feature_as_usual_has_no_share(learner: Learner, tmp_path: Path) -> No
     found = attributed(learner, rows_NF, None)
     assert abs(found.share_F[0]) < 1e-12
     assert np.abs(found.share_F[1:]).max() > 0.001
+
+
+def units_of(learner: Learner, rows_NF: Tensor, adapted: Adapted) -> tuple[Tensor, Tensor]:
+    """What N rows give to the first layer's units, and to the members directly: [N, U], [N, M]."""
+    network = learner.network
+    encoded = network.encode(rows_NF[None], DAY.expand(1, len(rows_NF)))
+    related = network.related(encoded, adapted.context)
+    return (encoded.static_BNU + network.relation(related))[0], encoded.wide_BNM[0]
+
+
+def integrated(learner: Learner, rows_NF: Tensor, adapted: Adapted, points: int) -> Tensor:
+    """The shares of one network, [F]: gradients by autograd, summed at the middles of many steps.
+
+    What a feature adds is found by giving the payment, feature by feature, the past's values.
+    """
+    payment_F, past_KF = rows_NF[0], rows_NF[1:]
+    units_NU, wide_NM = units_of(learner, rows_NF, adapted)
+    (end_U, usual_U), (end_M, usual_M) = (
+        (part[0], part[1:].mean(0)) for part in (units_NU, wide_NM)
+    )
+    along_A1 = ((torch.arange(points, dtype=torch.float64) + 0.5) / points)[:, None]
+    units_AU = (usual_U + along_A1 * (end_U - usual_U)).requires_grad_()
+    wide_AM = (usual_M + along_A1 * (end_M - usual_M)).requires_grad_()
+    units_AMH = units_AU.relu().reshape(points, MEMBERS, HIDDEN)
+    hidden = Hidden(units_AMH.permute(1, 0, 2)[:, None], wide_AM.T[:, None])
+    adapted.head.logits(hidden).mean(0).sum().backward()
+    assert units_AU.grad is not None
+    assert wide_AM.grad is not None
+    shares = []
+    for feature in range(len(payment_F)):
+        toggled_KF = payment_F.repeat(len(past_KF), 1)
+        toggled_KF[:, feature] = past_KF[:, feature]
+        units_KU, wide_KM = units_of(learner, toggled_KF, adapted)
+        step_U, step_M = end_U - units_KU.mean(0), end_M - wide_KM.mean(0)
+        shares.append(units_AU.grad.mean(0) @ step_U + wide_AM.grad.mean(0) @ step_M)
+    return torch.stack(shares)
+
+
+def test_shares_are_those_of_a_fine_numeric_integral(learner: Learner, tmp_path: Path) -> None:
+    rows_NF, copies = payments(tmp_path, 6).float().double(), copy_of(learner, tmp_path)
+    base_F = integrated(learner, rows_NF, learner.base(1), 100_000)
+    copy_F = integrated(learner, rows_NF, Adapted(copies.context, copies.head), 100_000)
+    assert (copy_F - base_F).abs().max() > 0.001
+    found = attributed(learner, rows_NF, None)
+    assert found.share_F == pytest.approx(base_F.numpy(), abs=1e-6)
+    found = attributed(learner, rows_NF, copies)
+    followed_F = base_F + copies.weight_B[0] * (copy_F - base_F)
+    assert found.share_F == pytest.approx(followed_F.numpy(), abs=1e-6)
