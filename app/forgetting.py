@@ -37,14 +37,19 @@ class Erased(NamedTuple):
 
 
 async def lock_with_witnesses(
-    connection: AsyncConnection, tenant: str, account_id: str, labels: Iterable[StoredLabel]
+    connection: AsyncConnection,
+    tenant: str,
+    account_id: str,
+    labels: Iterable[StoredLabel],
+    visited: Iterable[str] = (),
 ) -> None:
     """Lock an account, those whose labelled transactions may have seen these labels, and merchants.
 
-    In the one order of all locks. Raises Raced where another witness came meanwhile.
+    In the one order of all locks; the merchants are those of the labels and the `visited`. Raises
+    Raced where another witness came meanwhile.
     """
     labels = list(labels)
-    merchants = {one.merchant_id for one in labels if one.merchant_id is not None}
+    merchants = {one.merchant_id for one in labels if one.merchant_id is not None}.union(visited)
     seen = await store.witnesses(connection, tenant, labels)
     accounts = {account_id, *(one.account_id for one in seen)}
     await store.lock_accounts(connection, tenant, accounts)
@@ -161,14 +166,14 @@ class Erasing:
             if await store.account(connection, tenant, account_id) is None:
                 raise AccountNotFound(f"There is no account {account_id!r}.")
             labels = await store.labels_of_account(connection, tenant, account_id)
-            await lock_with_witnesses(connection, tenant, account_id, labels)
-            now_labels = await store.labels_of_account(connection, tenant, account_id)
-            if {one.transaction_id for one in now_labels} != {o.transaction_id for o in labels}:
-                raise Raced
             visited = await store.merchants_of_account(connection, tenant, account_id)
-            labelled = {one.merchant_id for one in labels if one.merchant_id is not None}
-            # Behind those of the labels, and so out of order: a deadlock is broken and tried again.
-            await store.lock_merchants(connection, tenant, visited - labelled)
+            await lock_with_witnesses(connection, tenant, account_id, labels, visited)
+            # Now nobody else can change either; perhaps somebody just did.
+            now_labels = await store.labels_of_account(connection, tenant, account_id)
+            now_visited = await store.merchants_of_account(connection, tenant, account_id)
+            if _ids(now_labels) != _ids(labels) or now_visited != visited:
+                raise Raced
+            labels = now_labels
             features = self._pipeline.scorer.features
             corrected = await correct_witnesses(connection, features, tenant, labels, account_id)
             counts = await store.erase_account(connection, tenant, account_id)
@@ -191,6 +196,10 @@ class Erasing:
         await store.save_merchants(
             connection, [Merchant(tenant, merchant_id, merchants.to_bytes(0), None)]
         )
+
+
+def _ids(labels: Iterable[StoredLabel]) -> set[str]:
+    return {one.transaction_id for one in labels}
 
 
 def _seen(
