@@ -278,9 +278,6 @@ class Scorer:
             )
         return made
 
-    def _decision(self, logit: float, thresholds: Thresholds, used: Used, labels: int) -> Decision:
-        return decide(calibrated(logit, self.calibration), thresholds, used, labels)
-
     def _slot(self, key: AdapterKey) -> int:
         """The slot for a key, taken from the least recently used copy when the bank is full."""
         if key not in self._slots:
