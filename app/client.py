@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from app.schemas.accounts import AccountState, Adapted, AdaptRequest, LabelledAccount
 from app.schemas.audit import AccountRevision, AskNext, Certificate, Influence, Replayed
 from app.schemas.health import Readiness
+from app.schemas.keys import ApiKeys, NewKey, PostedKey, Rotation
 from app.schemas.labels import (
     LabelBatch,
     LabelBatchResult,
@@ -31,6 +32,7 @@ from app.schemas.labels import (
     PostedLabels,
     TransactionLabelled,
 )
+from app.schemas.log import LogEntry
 from app.schemas.pages import Page
 from app.schemas.reviews import Assignment, Review, ReviewedTransaction
 from app.schemas.thresholds import (
@@ -47,6 +49,7 @@ from app.schemas.transactions import (
     Score,
     StoredTransaction,
 )
+from app.scopes import GRACE_HOURS
 
 Answer = TypeVar("Answer", bound=BaseModel)
 Json = Mapping[str, Any]
@@ -72,7 +75,7 @@ class ApiError(Exception):
 
 
 class Asked(NamedTuple, Generic[Answer]):
-    """A request, and the type of its answer. All but setting thresholds may be sent again."""
+    """A request, and the type of its answer. Not all may be sent twice."""
 
     kind: type[Answer]
     method: str
@@ -257,6 +260,28 @@ class _Requests:
     def threshold_history(**page: str | int | None) -> Asked[Page[ThresholdsKept]]:
         return Asked(Page[ThresholdsKept], "GET", "/v1/thresholds/history", query=page)
 
+    @staticmethod
+    def keys() -> Asked[ApiKeys]:
+        return Asked(ApiKeys, "GET", "/v1/keys")
+
+    @staticmethod
+    def create_key(name: str, scopes: Sequence[str]) -> Asked[NewKey]:
+        body = PostedKey.model_validate({"name": name, "scopes": scopes})
+        return Asked(NewKey, "POST", "/v1/keys", body, repeatable=False)
+
+    @staticmethod
+    def rotate_key(key_id: str, hours: float = GRACE_HOURS) -> Asked[NewKey]:
+        path = f"/v1/keys/{_of(key_id)}/rotate"
+        return Asked(NewKey, "POST", path, Rotation(hours=hours), repeatable=False)
+
+    @staticmethod
+    def revoke_key(key_id: str) -> Asked[ApiKeys]:
+        return Asked(ApiKeys, "DELETE", f"/v1/keys/{_of(key_id)}", repeatable=False)
+
+    @staticmethod
+    def audit_log(**filters: str | int | None) -> Asked[Page[LogEntry]]:
+        return Asked(Page[LogEntry], "GET", "/v1/audit-log", query=filters)
+
 
 class Client:
     """The API, one request after the other. `options` are those of httpx.Client."""
@@ -400,6 +425,26 @@ class Client:
     def threshold_history(self, **page: str | int | None) -> Page[ThresholdsKept]:
         """A page of all thresholds."""
         return self._send(_Requests.threshold_history(**page))
+
+    def keys(self) -> ApiKeys:
+        """The tenant's keys, without their secrets."""
+        return self._send(_Requests.keys())
+
+    def create_key(self, name: str, scopes: Sequence[str]) -> NewKey:
+        """Make a key; its text is told once."""
+        return self._send(_Requests.create_key(name, scopes))
+
+    def rotate_key(self, key_id: str, hours: float = GRACE_HOURS) -> NewKey:
+        """Replace a key; the old one is good for some hours more."""
+        return self._send(_Requests.rotate_key(key_id, hours))
+
+    def revoke_key(self, key_id: str) -> ApiKeys:
+        """End a key."""
+        return self._send(_Requests.revoke_key(key_id))
+
+    def audit_log(self, **filters: str | int | None) -> Page[LogEntry]:
+        """A page of who changed what."""
+        return self._send(_Requests.audit_log(**filters))
 
 
 class AsyncClient:
@@ -546,3 +591,23 @@ class AsyncClient:
     async def threshold_history(self, **page: str | int | None) -> Page[ThresholdsKept]:
         """A page of all thresholds."""
         return await self._send(_Requests.threshold_history(**page))
+
+    async def keys(self) -> ApiKeys:
+        """The tenant's keys, without their secrets."""
+        return await self._send(_Requests.keys())
+
+    async def create_key(self, name: str, scopes: Sequence[str]) -> NewKey:
+        """Make a key; its text is told once."""
+        return await self._send(_Requests.create_key(name, scopes))
+
+    async def rotate_key(self, key_id: str, hours: float = GRACE_HOURS) -> NewKey:
+        """Replace a key; the old one is good for some hours more."""
+        return await self._send(_Requests.rotate_key(key_id, hours))
+
+    async def revoke_key(self, key_id: str) -> ApiKeys:
+        """End a key."""
+        return await self._send(_Requests.revoke_key(key_id))
+
+    async def audit_log(self, **filters: str | int | None) -> Page[LogEntry]:
+        """A page of who changed what."""
+        return await self._send(_Requests.audit_log(**filters))

@@ -5,8 +5,10 @@
     └── Problem                           an answer, as RFC 9457 application/problem+json
         ├── MalformedBody             400 malformed_body
         ├── Unauthenticated           401 unauthenticated
+        ├── Forbidden                 403 missing_scope
         ├── NotFound                  404 not_found
         │   ├── AccountNotFound       404 account_not_found
+        │   ├── KeyNotFound           404 key_not_found
         │   ├── LabelNotFound         404 label_not_found
         │   ├── ReviewNotFound        404 review_not_found
         │   ├── RevisionNotFound      404 revision_not_found
@@ -98,12 +100,20 @@ class Unauthenticated(Problem):
     status, code, title = 401, "unauthenticated", "A valid API key is needed."
 
 
+class Forbidden(Problem):
+    status, code, title = 403, "missing_scope", "The API key may not do this."
+
+
 class NotFound(Problem):
     status, code, title = 404, "not_found", "There is nothing at this address."
 
 
 class AccountNotFound(NotFound):
     code, title = "account_not_found", "No such account."
+
+
+class KeyNotFound(NotFound):
+    code, title = "key_not_found", "No such live API key."
 
 
 class LabelNotFound(NotFound):
@@ -167,9 +177,13 @@ class DatabaseUnavailable(Unavailable):
     code, title = "database_unavailable", "The database cannot be reached right now."
 
 
+# What every route of /v1 may answer.
+EVERYWHERE = (Unauthenticated, Forbidden, ValidationFailed, DatabaseUnavailable)
+
 BY_STATUS: dict[int, type[Problem]] = {
     400: MalformedBody,
     401: Unauthenticated,
+    403: Forbidden,
     404: NotFound,
     405: MethodNotAllowed,
     413: BodyTooLarge,

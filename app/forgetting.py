@@ -15,6 +15,7 @@ import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
+from app.audit import entry
 from app.content import transaction_of
 from app.database import Database, Raced
 from app.errors import AccountNotFound
@@ -177,6 +178,9 @@ class Erasing:
             features = self._pipeline.scorer.features
             corrected = await correct_witnesses(connection, features, tenant, labels, account_id)
             counts = await store.erase_account(connection, tenant, account_id)
+            await store.erase_entries(connection, tenant, account_id)
+            # That it was, and not whose.
+            await store.save_entries(connection, [entry(tenant, "account.erased", "account")])
             for merchant_id in sorted(visited):
                 await self._rebuild(connection, tenant, merchant_id)
             await store.unfold(connection, tenant, visited)

@@ -1,16 +1,21 @@
 """API keys: `qs_<id>_<secret>`, shown once, kept as a digest, good for one tenant."""
 
+import asyncio
 import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app import store
+from app.audit import entry
 from app.database import Database
-from app.errors import Unauthenticated
+from app.errors import DatabaseUnavailable, Forbidden, KeyNotFound, Unauthenticated
+from app.scopes import SCOPES
 from app.tables import api_keys
 from app.times import now_us
 
@@ -18,6 +23,9 @@ DEFAULT_TENANT = "default"
 # A revoked key may live on this long in a process that has just seen it.
 CACHE_SECONDS = 1.0
 CACHED_KEYS = 10_000
+# How exactly a key's last use is known: one write a minute, not one a request.
+USE_NOTED_US = 60_000_000
+HOUR_US = 3_600_000_000
 
 
 class ApiKey(NamedTuple):
@@ -26,62 +34,107 @@ class ApiKey(NamedTuple):
     id: str
     tenant: str
     name: str
+    scopes: str
     created_at_us: int
+    expires_at_us: int | None
+    last_used_at_us: int | None
     revoked_at_us: int | None
 
 
-async def create(database: Database, name: str, tenant: str = DEFAULT_TENANT) -> str:
+class Caller(NamedTuple):
+    """Whom a live key speaks for."""
+
+    tenant: str
+    key_id: str
+    scopes: frozenset[str]
+
+    def check(self, scopes: Iterable[str]) -> None:
+        """Raises Forbidden where a scope is missing."""
+        if missing := sorted(set(scopes) - self.scopes):
+            raise Forbidden(f"This key has no scope {', '.join(missing)}.")
+
+
+async def create(
+    database: Database,
+    name: str,
+    tenant: str = DEFAULT_TENANT,
+    scopes: Sequence[str] = SCOPES,
+) -> str:
     """Make a key and return its text, which is nowhere else: only a digest is stored.
 
-    Raises ValueError for a name or tenant that is empty or longer than 128 characters.
+    Raises ValueError for a name or tenant that is empty or longer than 128 characters, and for
+    scopes that there are not.
     """
-    for what, text in (("name", name), ("tenant", tenant)):
-        if not 1 <= len(text) <= 128 or not text.isprintable():
+    for what, said in (("name", name), ("tenant", tenant)):
+        if not 1 <= len(said) <= 128 or not said.isprintable():
             raise ValueError(f"the key's {what} must have 1 to 128 printable characters")
-    # Hexadecimal, so that the id never holds the underscore that separates it.
-    key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-    row = {
-        "id": key_id,
-        "tenant": tenant,
-        "name": name,
-        "digest": _digest(secret),
-        "created_at_us": now_us(),
-    }
-    async with database.write() as connection:
-        await connection.execute(api_keys.insert(), row)
-    return f"qs_{key_id}_{secret}"
+    if not scopes or not set(scopes) <= set(SCOPES):
+        raise ValueError(f"the key's scopes must be some of {', '.join(SCOPES)}")
+    ordered = " ".join(scope for scope in SCOPES if scope in scopes)
 
-
-async def listed(database: Database) -> Sequence[ApiKey]:
-    """Every key, the oldest first."""
-    columns = [api_keys.c[name] for name in ApiKey._fields]
-    async with database.read() as connection:
-        rows = await connection.execute(select(*columns).order_by(api_keys.c.created_at_us))
-        return [ApiKey(*row) for row in rows]
-
-
-async def revoke(database: Database, key_id: str) -> None:
-    """Raises ValueError where there is no such key, or it is revoked already."""
-    async with database.write() as connection:
-        revoked = await connection.execute(
-            update(api_keys)
-            .where(api_keys.c.id == key_id, api_keys.c.revoked_at_us.is_(None))
-            .values(revoked_at_us=now_us())
+    async def work(connection: AsyncConnection) -> str:
+        row, text = await _insert(connection, tenant, name, ordered)
+        await store.save_entries(
+            connection, [entry(tenant, "key.created", row["id"], after=_said(row))]
         )
-        if revoked.rowcount == 0:
-            raise ValueError(f"there is no live key {key_id}: see `quickstudy keys list`")
+        return text
+
+    return await database.run(work)
+
+
+async def listed(database: Database, tenant: str | None = None) -> Sequence[ApiKey]:
+    """Every key, or a tenant's, the oldest first."""
+    columns = [api_keys.c[name] for name in ApiKey._fields]
+    query = select(*columns).order_by(api_keys.c.created_at_us, api_keys.c.id)
+    if tenant is not None:
+        query = query.where(api_keys.c.tenant == tenant)
+    async with database.read() as connection:
+        return [ApiKey(*row) for row in await connection.execute(query)]
+
+
+async def rotate(database: Database, key_id: str, hours: float, tenant: str | None = None) -> str:
+    """Replace a key by one of the same name and scopes; the old one is good for `hours` more.
+
+    Returns the new key's text. Raises KeyNotFound where there is no such live key.
+    """
+
+    async def work(connection: AsyncConnection) -> str:
+        old = await _live(connection, key_id, tenant)
+        row, text = await _insert(connection, old.tenant, old.name, old.scopes)
+        until_us = min(now_us() + int(hours * HOUR_US), old.expires_at_us or 2**63 - 1)
+        change = update(api_keys).where(api_keys.c.id == key_id)
+        await connection.execute(change.values(expires_at_us=until_us))
+        noted = entry(old.tenant, "key.rotated", key_id, _said(old._mapping), _said(row))
+        await store.save_entries(connection, [noted])
+        return text
+
+    return await database.run(work)
+
+
+async def revoke(database: Database, key_id: str, tenant: str | None = None) -> None:
+    """Raises KeyNotFound where there is no such key, or it is revoked already."""
+
+    async def work(connection: AsyncConnection) -> None:
+        old = await _live(connection, key_id, tenant)
+        change = update(api_keys).where(api_keys.c.id == key_id)
+        await connection.execute(change.values(revoked_at_us=now_us()))
+        noted = entry(old.tenant, "key.revoked", key_id, _said(old._mapping))
+        await store.save_entries(connection, [noted])
+
+    await database.run(work)
 
 
 class Authenticator:
-    """Tells which tenant a key speaks for, asking the database at most once a second a key."""
+    """Tells whom a key speaks for, asking the database at most once a second a key."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
         self._known: dict[str, tuple[float, Row[Any]]] = {}
+        self._notes: set[asyncio.Task[None]] = set()
 
-    async def tenant_of(self, key: str) -> str:
-        """The tenant of a live key; raises Unauthenticated for any other text."""
+    async def caller_of(self, key: str) -> Caller:
+        """Whom a live key speaks for; raises Unauthenticated for any other text."""
         prefix, _, rest = key.partition("_")
         key_id, _, secret = rest.partition("_")
         row = await self._row(key_id) if prefix == "qs" and _could_be_an_id(key_id) else None
@@ -91,8 +144,9 @@ class Authenticator:
             raise Unauthenticated("The API key is not known.", headers=CHALLENGE)
         if row.revoked_at_us is not None:
             raise Unauthenticated("The API key has been revoked.", headers=CHALLENGE)
-        tenant: str = row.tenant
-        return tenant
+        if row.expires_at_us is not None and row.expires_at_us <= now_us():
+            raise Unauthenticated("The API key has been replaced.", headers=CHALLENGE)
+        return Caller(row.tenant, key_id, frozenset(row.scopes.split()))
 
     async def _row(self, key_id: str) -> Row[Any] | None:
         now = self._clock()
@@ -106,10 +160,59 @@ class Authenticator:
             if len(self._known) >= CACHED_KEYS:
                 self._known.clear()
             self._known[key_id] = (now, row)
+            if (row.last_used_at_us or 0) < now_us() - USE_NOTED_US:
+                # Nobody waits for it.
+                task = asyncio.create_task(self._note_use(key_id))
+                self._notes.add(task)
+                task.add_done_callback(self._notes.discard)
         return row
+
+    async def _note_use(self, key_id: str) -> None:
+        change = update(api_keys).where(api_keys.c.id == key_id)
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(change.values(last_used_at_us=now_us()))
+        except DatabaseUnavailable:
+            return  # The next use will be noted.
+
+    async def close(self) -> None:
+        """Wait for what is still to be noted."""
+        await asyncio.gather(*self._notes, return_exceptions=True)
 
 
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="quickstudy"'}
+
+
+async def _insert(
+    connection: AsyncConnection, tenant: str, name: str, scopes: str
+) -> tuple[dict[str, Any], str]:
+    # Hexadecimal, so that the id never holds the underscore that separates it.
+    key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    row = {
+        "id": key_id,
+        "tenant": tenant,
+        "name": name,
+        "scopes": scopes,
+        "digest": _digest(secret),
+        "created_at_us": now_us(),
+    }
+    await connection.execute(api_keys.insert(), row)
+    return row, f"qs_{key_id}_{secret}"
+
+
+async def _live(connection: AsyncConnection, key_id: str, tenant: str | None) -> Row[Any]:
+    query = select(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at_us.is_(None))
+    if tenant is not None:
+        query = query.where(api_keys.c.tenant == tenant)
+    row = (await connection.execute(query.with_for_update())).one_or_none()
+    if row is None:
+        raise KeyNotFound(f"There is no live key {key_id!r}.")
+    return row
+
+
+def _said(row: Any) -> dict[str, Any]:
+    """What the audit log may hold of a key."""
+    return {name: row[name] for name in ("id", "name", "scopes")}
 
 
 def _could_be_an_id(key_id: str) -> bool:

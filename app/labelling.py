@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
+from app.audit import Entry, entry
 from app.database import Database
 from app.decisions import Decision, Thresholds
 from app.errors import (
@@ -124,6 +125,9 @@ class Labelling:
                 await store.unfold(connection, tenant, _folded(relabelled))
                 await store.count_labels(connection, tenant, counted(labels, relabelled))
                 await self._note(connection, tenant, account_id, labels)
+                await store.save_entries(
+                    connection, [_noted(old.get(label.transaction_id), label) for label in labels]
+                )
             change, account = await self._changed(connection, tenant, account_id, before, rows)
             ids = frozenset(verdict.transaction_id for verdict in changed)
             return Labelled(account, ids, len(verdicts) - len(ids), change)
@@ -182,6 +186,7 @@ class Labelling:
             await store.unfold(connection, tenant, _folded(found.values()))
             await store.count_labels(connection, tenant, counted([], found.values()))
             await self._note(connection, tenant, account_id, found.values(), removed=True)
+            await store.save_entries(connection, [_noted(one, None) for one in found.values()])
             features = self._pipeline.scorer.features
             await correct_witnesses(connection, features, tenant, list(found.values()), account_id)
             rows = await store.scored(connection, tenant, [transaction_id])
@@ -410,6 +415,31 @@ def label_of(row: Scored, is_fraud: bool, labelled_at_us: int, spec: DatasetSpec
         labelled_at_us=labelled_at_us,
         matures_at_us=matures_at_us,
     )
+
+
+def _noted(old: StoredLabel | None, new: StoredLabel | None) -> Entry:
+    """What the audit log keeps of a change."""
+    label = new or old
+    assert label is not None
+    return entry(
+        label.tenant,
+        "label.set" if new else "label.removed",
+        label.transaction_id,
+        _said(old),
+        _said(new),
+        label.account_id,
+    )
+
+
+def _said(label: StoredLabel | None) -> dict[str, object] | None:
+    if label is None:
+        return None
+    return {
+        "label": "fraud" if label.is_fraud else "legitimate",
+        "source": label.source,
+        "analyst": label.analyst,
+        "note": label.note,
+    }
 
 
 def _folded(labels: Iterable[StoredLabel]) -> set[str]:

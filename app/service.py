@@ -50,6 +50,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         scorer = load_scorer(settings)
         await check_features(database, scorer)
         pipeline = Pipeline(database, scorer)
+        authenticator = Authenticator(database)
         async with Batcher(pipeline.score, metrics.batch_size.observe) as batcher:
             yield Service(
                 database=database,
@@ -61,8 +62,9 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 questions=Questions(database, pipeline),
                 replay=Replay(database, pipeline),
                 erasing=Erasing(database, pipeline),
-                authenticator=Authenticator(database),
+                authenticator=authenticator,
             )
+            await authenticator.close()
     finally:
         await database.close()
 

@@ -36,8 +36,31 @@ api_keys = Table(
     Column("tenant", String(LONGEST_ID), nullable=False),
     Column("name", String(LONGEST_ID), nullable=False),
     Column("digest", LargeBinary, nullable=False),
+    # What it may do, separated by spaces.
+    Column("scopes", String(64), nullable=False, server_default="score label read admin"),
     Column("created_at_us", BigInteger, nullable=False),
+    # Where it has been replaced: until when it is still good.
+    Column("expires_at_us", BigInteger),
+    Column("last_used_at_us", BigInteger),
     Column("revoked_at_us", BigInteger),
+)
+
+# Only ever added to, until an account is erased, whose entries go with it.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("at_us", BigInteger, primary_key=True),
+    Column("id", String(32), primary_key=True),
+    # The id of a key, or that it was the command line.
+    Column("actor", String(LONGEST_ID), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("subject", String(LONGEST_ID), nullable=False),
+    Column("account_id", String(LONGEST_ID)),
+    Column("before", Text),
+    Column("after", Text),
+    Index("ix_audit_log_subject", "tenant", "subject", "at_us"),
+    Index("ix_audit_log_account", "tenant", "account_id"),
 )
 
 accounts = Table(

@@ -5,12 +5,13 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
+from app.audit import entry
 from app.database import Database
 from app.decisions import Thresholds
 from app.errors import TooFewScores
 from app.pipeline import Pipeline
 from app.rows import TenantThresholds
-from app.times import now_us
+from app.times import now_us, text_of
 from app.transactions import DAY_US
 
 # Scores of so many days say how many reviews a threshold would give.
@@ -85,7 +86,11 @@ class TenantPolicy:
                 chosen_on_days=chosen.days if chosen else None,
                 note=note,
             )
+            before = await self._pipeline.thresholds(connection, tenant)
             await store.save_thresholds(connection, row)
+            after = {**thresholds._asdict(), "effective_at": text_of(row.effective_at_us)}
+            noted = entry(tenant, "thresholds.set", "thresholds", before._asdict(), after)
+            await store.save_entries(connection, [noted])
             return row
 
         return await self._database.run(work)

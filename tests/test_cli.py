@@ -65,7 +65,7 @@ def test_a_key_is_revoked_once() -> None:
     run("db", "upgrade")
     key_id = run("keys", "create", "till").stdout.split("_")[1]
     run("keys", "revoke", key_id)
-    assert f"no live key {key_id}" in sentence("keys", "revoke", key_id)
+    assert f"no live key '{key_id}'" in sentence("keys", "revoke", key_id)
 
 
 def test_keys_need_a_database_of_this_version() -> None:

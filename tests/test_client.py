@@ -123,6 +123,13 @@ async def test_every_operation_is_answered_in_its_type(
     assert len((await ask("ask_next", "alice", limit=1)).suggestions) == 1
     assert (await ask("revision", "alice", 2)).adaptation.adapter == tried.adaptation.adapter
     assert (await ask("remove_label", "t-2")).adaptation.adapter == tried.adaptation.adapter
+    key = await ask("create_key", "till", ["score"])
+    successor = await ask("rotate_key", key.id, hours=1.0)
+    assert [one.name for one in (await ask("keys")).data] == ["tests", "till", "till"]
+    ended = await ask("revoke_key", successor.id)
+    assert ended.data[-1].revoked_at is not None
+    logged = (await ask("audit_log", account_id="alice")).data
+    assert [one.action for one in logged] == ["label.removed", *["label.set"] * 3]
     assert (await ask("erase_account", "alice")).erased.transactions == 5
     with pytest.raises(ApiError) as refused:
         await ask("account", "alice")

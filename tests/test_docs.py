@@ -16,7 +16,7 @@ README = (REPOSITORY / "README.md").read_text()
 
 def test_every_route_stands_in_the_documents_with_the_errors_of_its_own() -> None:
     everywhere = {
-        *("unauthenticated", "validation_failed", "database_unavailable"),
+        *("unauthenticated", "missing_scope", "validation_failed", "database_unavailable"),
         *("malformed_body", "body_too_large"),
     }
     document = create_app(Settings(database_url="sqlite:///unused.db")).openapi()

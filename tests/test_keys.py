@@ -1,11 +1,14 @@
 """API keys: shown once, kept as a digest, told apart from anything else, revoked."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 from sqlalchemy import text
 
 from app import keys
 from app.database import Database
-from app.errors import Unauthenticated
+from app.errors import Forbidden, KeyNotFound, Unauthenticated
+from app.times import now_us
 
 pytestmark = pytest.mark.anyio
 
@@ -17,9 +20,30 @@ class Clock:
         return self.now
 
 
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def authenticator(database: Database, clock: Clock) -> AsyncIterator[keys.Authenticator]:
+    authenticator = keys.Authenticator(database, clock)
+    yield authenticator
+    await authenticator.close()
+
+
+async def caller_of(database: Database, key: str) -> keys.Caller:
+    """Whom a key speaks for in a process that has never seen it."""
+    authenticator = keys.Authenticator(database)
+    try:
+        return await authenticator.caller_of(key)
+    finally:
+        await authenticator.close()
+
+
 async def test_a_key_speaks_for_its_tenant(database: Database) -> None:
     key = await keys.create(database, "till", tenant="acme")
-    assert await keys.Authenticator(database).tenant_of(key) == "acme"
+    assert (await caller_of(database, key)).tenant == "acme"
 
 
 async def test_two_keys_of_one_name_differ(database: Database) -> None:
@@ -35,9 +59,10 @@ async def test_the_secret_is_stored_nowhere(database: Database) -> None:
     assert secret not in str(await keys.listed(database))
 
 
-async def test_anything_but_the_whole_key_is_refused(database: Database) -> None:
+async def test_anything_but_the_whole_key_is_refused(
+    database: Database, authenticator: keys.Authenticator
+) -> None:
     key = await keys.create(database, "till")
-    authenticator = keys.Authenticator(database)
     for wrong in (
         "",
         "qs_",
@@ -50,32 +75,31 @@ async def test_anything_but_the_whole_key_is_refused(database: Database) -> None
         "qs_\x00_\ud800",
     ):
         with pytest.raises(Unauthenticated):
-            await authenticator.tenant_of(wrong)
-    assert await authenticator.tenant_of(key) == keys.DEFAULT_TENANT
+            await authenticator.caller_of(wrong)
+    assert (await authenticator.caller_of(key)).tenant == keys.DEFAULT_TENANT
 
 
 async def test_a_revoked_key_is_refused_a_second_later_even_where_it_is_cached(
-    database: Database,
+    database: Database, authenticator: keys.Authenticator, clock: Clock
 ) -> None:
-    clock = Clock()
-    authenticator = keys.Authenticator(database, clock)
     key = await keys.create(database, "till")
     other = await keys.create(database, "another till")
-    await authenticator.tenant_of(key)
+    await authenticator.caller_of(key)
     await keys.revoke(database, key.split("_")[1])
     clock.now += keys.CACHE_SECONDS
     with pytest.raises(Unauthenticated, match="revoked"):
-        await authenticator.tenant_of(key)
-    assert await authenticator.tenant_of(other) == keys.DEFAULT_TENANT
+        await authenticator.caller_of(key)
+    assert (await authenticator.caller_of(other)).tenant == keys.DEFAULT_TENANT
 
 
-async def test_a_key_that_was_just_seen_is_not_looked_up_again(database: Database) -> None:
-    authenticator = keys.Authenticator(database, Clock())
+async def test_a_key_that_was_just_seen_is_not_looked_up_again(
+    database: Database, authenticator: keys.Authenticator
+) -> None:
     key = await keys.create(database, "till")
-    await authenticator.tenant_of(key)
+    await authenticator.caller_of(key)
     async with database.write() as connection:
         await connection.execute(text("DELETE FROM api_keys"))
-    assert await authenticator.tenant_of(key) == keys.DEFAULT_TENANT
+    assert (await authenticator.caller_of(key)).tenant == keys.DEFAULT_TENANT
 
 
 async def test_keys_are_listed_with_what_became_of_them(database: Database) -> None:
@@ -91,7 +115,7 @@ async def test_revoking_twice_or_something_else_is_refused(database: Database) -
     key_id = (await keys.create(database, "till")).split("_")[1]
     await keys.revoke(database, key_id)
     for wrong in (key_id, "000000000000"):
-        with pytest.raises(ValueError, match=f"no live key {wrong}"):
+        with pytest.raises(KeyNotFound, match=f"no live key '{wrong}'"):
             await keys.revoke(database, wrong)
 
 
@@ -99,3 +123,51 @@ async def test_revoking_twice_or_something_else_is_refused(database: Database) -
 async def test_a_name_must_be_printable_and_short(database: Database, name: str) -> None:
     with pytest.raises(ValueError, match="1 to 128 printable"):
         await keys.create(database, name)
+
+
+async def test_a_key_may_do_what_its_scopes_say(database: Database) -> None:
+    key = await keys.create(database, "till", scopes=["read", "score"])
+    caller = await caller_of(database, key)
+    caller.check(["score"])
+    with pytest.raises(Forbidden, match="no scope admin, label"):
+        caller.check(["label", "admin", "read"])
+    [listed] = await keys.listed(database)
+    assert listed.scopes == "score read"
+
+
+@pytest.mark.parametrize("scopes", [[], ["everything"], ["read", "write"]])
+async def test_there_are_four_scopes(database: Database, scopes: list[str]) -> None:
+    with pytest.raises(ValueError, match="some of score, label, read, admin"):
+        await keys.create(database, "till", scopes=scopes)
+
+
+async def test_a_replaced_key_is_good_until_its_time_and_its_successor_may_do_the_same(
+    database: Database,
+) -> None:
+    old = await keys.create(database, "till", tenant="acme", scopes=["score"])
+    new = await keys.rotate(database, old.split("_")[1], hours=1)
+    for key in (old, new):
+        caller = await caller_of(database, key)
+        assert (caller.tenant, caller.scopes) == ("acme", {"score"})
+    newest = await keys.rotate(database, new.split("_")[1], hours=0)
+    with pytest.raises(Unauthenticated, match="replaced"):
+        await caller_of(database, new)
+    # Replacing it once more does not make the old one live longer.
+    await keys.rotate(database, old.split("_")[1], hours=8000)
+    [first, *_] = await keys.listed(database)
+    assert first.expires_at_us is not None
+    assert first.expires_at_us < now_us() + 2 * keys.HOUR_US
+    assert (await caller_of(database, newest)).tenant == "acme"
+
+
+async def test_the_last_use_of_a_key_is_noted_once_a_minute(
+    database: Database, authenticator: keys.Authenticator, clock: Clock
+) -> None:
+    key = await keys.create(database, "till")
+    noted = []
+    for _ in range(2):
+        clock.now += keys.CACHE_SECONDS
+        await authenticator.caller_of(key)
+        await authenticator.close()
+        noted.append((await keys.listed(database))[0].last_used_at_us)
+    assert now_us() - 10_000_000 < noted[0] == noted[1]

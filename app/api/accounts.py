@@ -5,17 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app import store
-from app.api.authentication import RunningService, Tenant
+from app.api.authentication import MayLabel, MayRead, RunningService
 from app.api.labels import changed_of, state_of
 from app.api.pages import BY_ID, Paging
 from app.api.paths import AccountId
 from app.api.transactions import WRITES
 from app.errors import (
+    EVERYWHERE,
     AccountNotFound,
-    DatabaseUnavailable,
     FieldError,
     TransactionNotFound,
-    Unauthenticated,
     ValidationFailed,
     WrongAccount,
     documented,
@@ -27,14 +26,14 @@ from app.schemas.pages import Page
 router = APIRouter(
     prefix="/v1/accounts",
     tags=["accounts"],
-    responses=documented(Unauthenticated, ValidationFailed, DatabaseUnavailable),
+    responses=documented(*EVERYWHERE),
 )
 
 
 @router.get("")
 async def list_accounts(
     service: RunningService,
-    tenant: Tenant,
+    tenant: MayRead,
     paging: Paging,
     labelled: Annotated[bool | None, Query(description="With labels, or without.")] = None,
 ) -> Page[AccountState]:
@@ -53,7 +52,7 @@ async def list_accounts(
 
 @router.get("/{account_id}", responses=documented(AccountNotFound))
 async def read_account(
-    account_id: AccountId, service: RunningService, tenant: Tenant
+    account_id: AccountId, service: RunningService, tenant: MayRead
 ) -> AccountState:
     """What is known of an account."""
     async with service.database.read() as connection:
@@ -73,7 +72,7 @@ async def read_account(
 async def adapt_account(
     account_id: AccountId,
     service: RunningService,
-    tenant: Tenant,
+    tenant: MayLabel,
     asked: AdaptRequest | None = None,
 ) -> Adapted:
     """Adapt now, ahead of the next score; or try out what labels would do, storing nothing."""

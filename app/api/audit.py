@@ -6,18 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from app.api.authentication import RunningService, Tenant
+from app.api.authentication import MayAdminister, MayRead, RunningService
 from app.api.labels import adaptation_of, decision_of, state_of
 from app.api.paths import AccountId, TransactionId
 from app.api.transactions import label_name, stored_of
 from app.decisions import Decision
 from app.errors import (
+    EVERYWHERE,
     AccountNotFound,
-    DatabaseUnavailable,
     RevisionNotFound,
     TransactionNotFound,
-    Unauthenticated,
-    ValidationFailed,
     documented,
 )
 from app.questions import Influence as Influential
@@ -38,7 +36,7 @@ from app.times import now_us, text_of
 router = APIRouter(
     prefix="/v1",
     tags=["audit"],
-    responses=documented(Unauthenticated, ValidationFailed, DatabaseUnavailable),
+    responses=documented(*EVERYWHERE),
 )
 NOT_COVERED = (
     "The model's own weights: they were meta-trained on the data whose digest stands here. "
@@ -53,7 +51,7 @@ NOT_COVERED = (
 
 @router.post("/transactions/{transaction_id}/replay", responses=documented(TransactionNotFound))
 async def replay_transaction(
-    transaction_id: TransactionId, service: RunningService, tenant: Tenant
+    transaction_id: TransactionId, service: RunningService, tenant: MayRead
 ) -> Replayed:
     """Compute a score again from checkpoint, labels and features of then, and compare."""
     row, decision, copy, model, differs = await service.replay.replay(tenant, transaction_id)
@@ -85,7 +83,7 @@ async def read_revision(
     account_id: AccountId,
     revision: Annotated[int, Path(ge=0, le=2**63 - 1, examples=[1])],
     service: RunningService,
-    tenant: Tenant,
+    tenant: MayRead,
 ) -> AccountRevision:
     """The copy of any past revision, made again."""
     found = await service.replay.revision(tenant, account_id, revision)
@@ -103,7 +101,7 @@ async def read_revision(
 
 @router.get("/accounts/{account_id}/influence", responses=documented(AccountNotFound))
 async def read_influence(
-    account_id: AccountId, service: RunningService, tenant: Tenant
+    account_id: AccountId, service: RunningService, tenant: MayRead
 ) -> Influence:
     """How far each label moves the account: the copy that leaves it out, beside the one that
     has it."""
@@ -119,7 +117,7 @@ async def read_influence(
 async def ask_next(
     account_id: AccountId,
     service: RunningService,
-    tenant: Tenant,
+    tenant: MayRead,
     limit: Annotated[int, Query(ge=1, le=50, description="Suggestions at most.")] = 5,
 ) -> AskNext:
     """Which transactions to label next: those that would move the account most."""
@@ -144,7 +142,7 @@ async def ask_next(
 
 @router.delete("/accounts/{account_id}", responses=documented(AccountNotFound))
 async def erase_account(
-    account_id: AccountId, service: RunningService, tenant: Tenant
+    account_id: AccountId, service: RunningService, tenant: MayAdminister
 ) -> Certificate:
     """Erase an account: its transactions, labels, their history and reviews. There is no way
     back."""

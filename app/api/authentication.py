@@ -3,8 +3,9 @@
 from typing import Annotated, cast
 
 from fastapi import Depends, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
+from app.audit import actor
 from app.errors import Unauthenticated
 from app.keys import CHALLENGE
 from app.service import Service
@@ -23,15 +24,23 @@ def running_service(request: Request) -> Service:
 
 async def authenticated_tenant(
     service: "RunningService",
+    scopes: SecurityScopes,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
 ) -> str:
-    """The tenant of the request's key; raises Unauthenticated."""
+    """The tenant of the request's key; raises Unauthenticated, or Forbidden by its scopes."""
     if credentials is None:
         raise Unauthenticated(
             "Send an API key in the header Authorization: Bearer qs_…", headers=CHALLENGE
         )
-    return await service.authenticator.tenant_of(credentials.credentials)
+    caller = await service.authenticator.caller_of(credentials.credentials)
+    caller.check(scopes.scopes)
+    actor.set(caller.key_id)
+    return caller.tenant
 
 
 RunningService = Annotated[Service, Depends(running_service)]
-Tenant = Annotated[str, Depends(authenticated_tenant)]
+# The tenant of a key that may do this.
+MayScore = Annotated[str, Security(authenticated_tenant, scopes=["score"])]
+MayLabel = Annotated[str, Security(authenticated_tenant, scopes=["label"])]
+MayRead = Annotated[str, Security(authenticated_tenant, scopes=["read"])]
+MayAdminister = Annotated[str, Security(authenticated_tenant, scopes=["admin"])]

@@ -7,18 +7,17 @@ from fastapi import APIRouter
 
 from app import store
 from app.adaptation import INNER_STEPS
-from app.api.authentication import RunningService, Tenant
+from app.api.authentication import MayLabel, MayRead, RunningService
 from app.api.paths import AccountId, TransactionId
 from app.api.transactions import WRITES, label_name, problem_of
 from app.decisions import Decision
 from app.errors import (
-    DatabaseUnavailable,
+    EVERYWHERE,
     FieldError,
     LabelNotFound,
     Problem,
     TransactionConflict,
     TransactionNotFound,
-    Unauthenticated,
     ValidationFailed,
     WrongAccount,
     documented,
@@ -50,7 +49,7 @@ from app.times import text_of
 router = APIRouter(
     prefix="/v1",
     tags=["labels"],
-    responses=documented(Unauthenticated, ValidationFailed, DatabaseUnavailable),
+    responses=documented(*EVERYWHERE),
 )
 Conflicting = documented(TransactionNotFound, TransactionConflict, ValidationFailed, WrongAccount)
 
@@ -60,7 +59,7 @@ Conflicting = documented(TransactionNotFound, TransactionConflict, ValidationFai
     responses={**WRITES, **documented(TransactionNotFound)},
 )
 async def label_transaction(
-    transaction_id: TransactionId, given: LabelGiven, service: RunningService, tenant: Tenant
+    transaction_id: TransactionId, given: LabelGiven, service: RunningService, tenant: MayLabel
 ) -> TransactionLabelled:
     """Label a transaction, or change its label; its account's very next score uses it."""
     done = await service.labelling.put(tenant, _verdict(transaction_id, given))
@@ -69,7 +68,7 @@ async def label_transaction(
 
 @router.delete("/transactions/{transaction_id}/label", responses=documented(LabelNotFound))
 async def remove_label(
-    transaction_id: TransactionId, service: RunningService, tenant: Tenant
+    transaction_id: TransactionId, service: RunningService, tenant: MayLabel
 ) -> TransactionLabelled:
     """Unlearn a label: the account's copy becomes what it would be had it never been there."""
     done = await service.labelling.remove(tenant, transaction_id)
@@ -78,7 +77,7 @@ async def remove_label(
 
 @router.get("/transactions/{transaction_id}/label", responses=documented(TransactionNotFound))
 async def read_label(
-    transaction_id: TransactionId, service: RunningService, tenant: Tenant
+    transaction_id: TransactionId, service: RunningService, tenant: MayRead
 ) -> LabelHistory:
     """The label of a transaction, and all that was ever said of it."""
     async with service.database.read() as connection:
@@ -96,7 +95,7 @@ async def read_label(
 
 @router.post("/labels", responses=WRITES)
 async def label_many(
-    posted: LabelBatch, service: RunningService, tenant: Tenant
+    posted: LabelBatch, service: RunningService, tenant: MayLabel
 ) -> LabelBatchResult:
     """Store up to 1,000 labels of any accounts, such as a file of chargebacks.
 
@@ -116,7 +115,7 @@ async def label_many(
     "/accounts/{account_id}/labels", tags=["accounts"], responses={**WRITES, **Conflicting}
 )
 async def label_account(
-    account_id: AccountId, posted: PostedLabels, service: RunningService, tenant: Tenant
+    account_id: AccountId, posted: PostedLabels, service: RunningService, tenant: MayLabel
 ) -> LabelledAccount:
     """Store labels of one account, all or none; its very next score uses them."""
     verdicts = _distinct([_posted(label) for label in posted.labels])

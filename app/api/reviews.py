@@ -7,16 +7,14 @@ from fastapi import APIRouter, Query
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
-from app.api.authentication import RunningService, Tenant
+from app.api.authentication import MayLabel, MayRead, RunningService
 from app.api.pages import BY_RISK, BY_TIME, Paging
 from app.api.paths import TransactionId
 from app.api.transactions import WRITES, stored_of
 from app.errors import (
-    DatabaseUnavailable,
+    EVERYWHERE,
     ReviewNotFound,
     ReviewTaken,
-    Unauthenticated,
-    ValidationFailed,
     documented,
 )
 from app.rows import Review as Row
@@ -28,14 +26,14 @@ from app.times import now_us, text_of
 router = APIRouter(
     prefix="/v1/reviews",
     tags=["reviews"],
-    responses=documented(Unauthenticated, ValidationFailed, DatabaseUnavailable),
+    responses=documented(*EVERYWHERE),
 )
 
 
 @router.get("")
 async def list_reviews(
     service: RunningService,
-    tenant: Tenant,
+    tenant: MayRead,
     paging: Paging,
     status: Annotated[Status, Query(description="Cleared ones their account's copy approves.")] = (
         "open"
@@ -63,7 +61,7 @@ async def list_reviews(
 
 @router.get("/{transaction_id}", responses=documented(ReviewNotFound))
 async def read_review(
-    transaction_id: TransactionId, service: RunningService, tenant: Tenant
+    transaction_id: TransactionId, service: RunningService, tenant: MayRead
 ) -> ReviewedTransaction:
     """A review with its transaction, the score it had, and why."""
     async with service.database.read() as connection:
@@ -76,7 +74,7 @@ async def read_review(
     "/{transaction_id}/assignee", responses={**WRITES, **documented(ReviewNotFound, ReviewTaken)}
 )
 async def assign_review(
-    transaction_id: TransactionId, posted: Assignment, service: RunningService, tenant: Tenant
+    transaction_id: TransactionId, posted: Assignment, service: RunningService, tenant: MayLabel
 ) -> Review:
     """Take a review; of two who try at once, one gets it."""
 
@@ -91,7 +89,7 @@ async def assign_review(
 
 @router.delete("/{transaction_id}/assignee", responses=documented(ReviewNotFound, ReviewTaken))
 async def release_review(
-    transaction_id: TransactionId, service: RunningService, tenant: Tenant
+    transaction_id: TransactionId, service: RunningService, tenant: MayLabel
 ) -> Review:
     """Give a review back to the queue."""
 

@@ -3,15 +3,13 @@
 from fastapi import APIRouter
 
 from app import store
-from app.api.authentication import RunningService, Tenant
+from app.api.authentication import MayAdminister, MayRead, RunningService
 from app.api.pages import BY_TIMES, Paging
 from app.api.transactions import WRITES
 from app.decisions import Thresholds
 from app.errors import (
-    DatabaseUnavailable,
+    EVERYWHERE,
     TooFewScores,
-    Unauthenticated,
-    ValidationFailed,
     documented,
 )
 from app.rows import TenantThresholds
@@ -27,12 +25,12 @@ from app.times import text_of
 router = APIRouter(
     prefix="/v1/thresholds",
     tags=["thresholds"],
-    responses=documented(Unauthenticated, ValidationFailed, DatabaseUnavailable),
+    responses=documented(*EVERYWHERE),
 )
 
 
 @router.get("")
-async def read_thresholds(service: RunningService, tenant: Tenant) -> ThresholdsInForce:
+async def read_thresholds(service: RunningService, tenant: MayRead) -> ThresholdsInForce:
     """What decides now, and what is planned next."""
     now, own, planned = await service.policy.in_force(tenant)
     return ThresholdsInForce(
@@ -46,7 +44,7 @@ async def read_thresholds(service: RunningService, tenant: Tenant) -> Thresholds
 
 @router.post("", responses={**WRITES, **documented(TooFewScores)})
 async def set_thresholds(
-    posted: PostedThresholds, service: RunningService, tenant: Tenant
+    posted: PostedThresholds, service: RunningService, tenant: MayAdminister
 ) -> ThresholdsSet:
     """Set thresholds from a time on, or let a budget of reviews choose them.
 
@@ -66,7 +64,7 @@ async def set_thresholds(
 
 @router.get("/history")
 async def list_thresholds(
-    service: RunningService, tenant: Tenant, paging: Paging
+    service: RunningService, tenant: MayRead, paging: Paging
 ) -> Page[ThresholdsKept]:
     """All that ever were in force or are planned, the newest first."""
     after = paging.after(BY_TIMES, "thresholds")

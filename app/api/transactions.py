@@ -6,20 +6,18 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app import store
-from app.api.authentication import RunningService, Tenant
+from app.api.authentication import MayRead, MayScore, RunningService
 from app.api.pages import BY_TIME, Paging
 from app.api.paths import TransactionId
 from app.content import amount_text, transaction_of
 from app.decisions import Level, Outcome
 from app.errors import (
+    EVERYWHERE,
     BodyTooLarge,
-    DatabaseUnavailable,
     MalformedBody,
     Problem,
     TransactionConflict,
     TransactionNotFound,
-    Unauthenticated,
-    ValidationFailed,
     documented,
 )
 from app.pipeline import Posted
@@ -45,14 +43,14 @@ from app.transactions import Transaction
 router = APIRouter(
     prefix="/v1/transactions",
     tags=["transactions"],
-    responses=documented(Unauthenticated, ValidationFailed, DatabaseUnavailable),
+    responses=documented(*EVERYWHERE),
 )
 WRITES = documented(MalformedBody, BodyTooLarge)
 
 
 @router.post("", responses={**WRITES, **documented(TransactionConflict)})
 async def score_transaction(
-    posted: PostedTransaction, service: RunningService, tenant: Tenant
+    posted: PostedTransaction, service: RunningService, tenant: MayScore
 ) -> Score:
     """Score one transaction and remember it."""
     [answer] = await service.score([Posted(tenant, posted.transaction())])
@@ -62,7 +60,9 @@ async def score_transaction(
 
 
 @router.post("/batch", responses=WRITES)
-async def score_batch(posted: PostedBatch, service: RunningService, tenant: Tenant) -> BatchResult:
+async def score_batch(
+    posted: PostedBatch, service: RunningService, tenant: MayScore
+) -> BatchResult:
     """Score up to 1,000 transactions; the results come in their order."""
     transactions = [one.transaction() for one in posted.transactions]
     answers = await service.score([Posted(tenant, one) for one in transactions])
@@ -73,7 +73,7 @@ async def score_batch(posted: PostedBatch, service: RunningService, tenant: Tena
 @router.get("")
 async def list_transactions(
     service: RunningService,
-    tenant: Tenant,
+    tenant: MayRead,
     paging: Paging,
     account_id: Annotated[Id | None, Query(description="Of this account only.")] = None,
     occurred_from: Annotated[
@@ -101,7 +101,7 @@ async def list_transactions(
 
 @router.get("/{transaction_id}", responses=documented(TransactionNotFound))
 async def read_transaction(
-    transaction_id: TransactionId, service: RunningService, tenant: Tenant
+    transaction_id: TransactionId, service: RunningService, tenant: MayRead
 ) -> StoredTransaction:
     """A transaction as it was posted and scored."""
     async with service.database.read() as connection:
@@ -114,7 +114,7 @@ async def read_transaction(
 
 @router.get("/{transaction_id}/reasons", responses=documented(TransactionNotFound))
 async def explain_transaction(
-    transaction_id: TransactionId, service: RunningService, tenant: Tenant
+    transaction_id: TransactionId, service: RunningService, tenant: MayRead
 ) -> Explanation:
     """Why a transaction has its score: all shares, by the copy that scored it."""
     row, past, explained = await service.replay.explain(tenant, transaction_id)

@@ -11,6 +11,10 @@ from app.store.accounts import erase_account as erase_account
 from app.store.accounts import listed_accounts as listed_accounts
 from app.store.accounts import lock_accounts as lock_accounts
 from app.store.accounts import save_accounts as save_accounts
+from app.store.audit import EntryFilters as EntryFilters
+from app.store.audit import erase_entries as erase_entries
+from app.store.audit import listed_entries as listed_entries
+from app.store.audit import save_entries as save_entries
 from app.store.labels import any_removed as any_removed
 from app.store.labels import delete_label as delete_label
 from app.store.labels import events_of_merchants as events_of_merchants

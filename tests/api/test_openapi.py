@@ -16,6 +16,7 @@ from app.client import Client
 from app.database import Database
 from app.errors import BY_STATUS, kinds
 from app.main import create_app
+from app.scopes import SCOPES
 from app.settings import Settings
 from tests.api.requests import posted
 from tests.servers import server
@@ -74,8 +75,9 @@ def test_every_operation_says_what_it_does_who_may_and_how_it_fails(
         assert parameter.get("description") or parameter.get("schema", {}).get("title")
     if not path.startswith("/v1"):
         return
-    assert operation["security"] == [{"API key": []}]
-    assert {"401", "422", "503"} <= set(operation["responses"])
+    [scopes] = (one["API key"] for one in operation["security"])
+    assert [scope in SCOPES for scope in scopes] == [True]
+    assert {"401", "403", "422", "503"} <= set(operation["responses"])
     for status, response in operation["responses"].items():
         expected = {"application/json"} if status == "200" else {"application/problem+json"}
         assert set(response["content"]) == expected, (path, status)

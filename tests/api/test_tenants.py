@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from app.main import create_app
+from app.scopes import SCOPES
 from app.settings import Settings
 from tests.api.requests import label, posted, problem_of
 
@@ -18,7 +19,10 @@ OPERATIONS = [
     if path.startswith("/v1")
 ]
 NAMED = [one for one in OPERATIONS if "{" in one[1]]
-LISTS = ["/v1/transactions", "/v1/accounts", "/v1/reviews", "/v1/thresholds/history"]
+LISTS = [
+    *("/v1/transactions", "/v1/accounts", "/v1/reviews", "/v1/thresholds/history"),
+    "/v1/audit-log?action=label.set",
+]
 BODIES: dict[str, Any] = {
     "PUT /v1/transactions/{transaction_id}/label": {"label": "legitimate"},
     "POST /v1/accounts/{account_id}/labels": {"labels": [label("t-1", "legitimate")]},
@@ -27,6 +31,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/transactions": posted("t-1", amount=1),
     "POST /v1/transactions/batch": {"transactions": [posted("t-2", amount=1)]},
     "POST /v1/labels": {"labels": [label("t-1", "legitimate")]},
+    "POST /v1/keys": {"name": "eve", "scopes": ["score"]},
     "POST /v1/thresholds": {"review": 0.5, "decline": 0.6},
 }
 
@@ -54,8 +59,10 @@ async def everything(client: httpx.AsyncClient) -> list[Any]:
     return [(await client.get(path)).json() for path in paths]
 
 
-def address(path: str) -> str:
-    return path.format(transaction_id="t-1", account_id="alice", revision=1)
+def address(owner: httpx.AsyncClient, path: str) -> str:
+    """Where the owner has something."""
+    key_id = owner.headers["Authorization"].split("_")[1]
+    return path.format(transaction_id="t-1", account_id="alice", revision=1, key_id=key_id)
 
 
 @pytest.mark.parametrize(("method", "path"), NAMED, ids=" ".join)
@@ -66,7 +73,7 @@ async def test_what_another_tenant_has_is_not_found(
     body = BODIES.get(f"{method} {path}")
     own = await owner.request("GET", "/v1/transactions/t-1")
     assert own.status_code == 200
-    refused = await stranger.request(method, address(path), json=body)
+    refused = await stranger.request(method, address(owner, path), json=body)
     status, code = problem_of(refused)
     assert (status, code.endswith("_not_found")) == (404, True)
     assert await everything(owner) == before
@@ -101,5 +108,28 @@ async def test_nothing_is_told_without_a_key(
 ) -> None:
     for header in ({"Authorization": ""}, {"Authorization": "Bearer qs_000000000000_wrong"}):
         body = BODIES.get(f"{method} {path}")
-        refused = await edge.request(method, address(path), json=body, headers=header)
+        refused = await edge.request(method, address(edge, path), json=body, headers=header)
         assert problem_of(refused) == (401, "unauthenticated")
+
+
+SCOPED = [
+    pytest.param(
+        method.upper(), path, operation["security"][0]["API key"][0], id=f"{method} {path}"
+    )
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+    if path.startswith("/v1")
+]
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), SCOPED)
+async def test_a_key_without_the_scope_is_refused_by_every_operation(
+    edge: httpx.AsyncClient, method: str, path: str, scope: str
+) -> None:
+    others = [one for one in SCOPES if one != scope]
+    made = await edge.post("/v1/keys", json={"name": "limited", "scopes": others})
+    headers = {"Authorization": f"Bearer {made.json()['key']}"}
+    body = BODIES.get(f"{method} {path}")
+    refused = await edge.request(method, address(edge, path), json=body, headers=headers)
+    assert problem_of(refused) == (403, "missing_scope")
+    assert scope in refused.json()["detail"]

@@ -1,0 +1,51 @@
+"""The audit log: added to, read by page, erased with an account."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import Entry
+from app.store.pages import page
+from app.store.statements import columns
+from app.tables import audit_log
+
+
+class EntryFilters(NamedTuple):
+    """Of which entries a list consists; None does not filter."""
+
+    action: str | None = None
+    subject: str | None = None
+    account_id: str | None = None
+    actor: str | None = None
+
+
+async def save_entries(connection: AsyncConnection, entries: Iterable[Entry]) -> None:
+    """Add to the log."""
+    values = [one._asdict() for one in entries]
+    if values:
+        await connection.execute(audit_log.insert(), values)
+
+
+async def listed_entries(
+    connection: AsyncConnection,
+    tenant: str,
+    filters: EntryFilters,
+    after: tuple[int | float | str, ...] | None,
+    limit: int,
+) -> list[Entry]:
+    """A tenant's entries, the newest first."""
+    query = select(*columns(audit_log, Entry)).where(audit_log.c.tenant == tenant)
+    for name, value in filters._asdict().items():
+        if value is not None:
+            query = query.where(audit_log.c[name] == value)
+    chosen = page(query, [audit_log.c.at_us, audit_log.c.id], after, limit, descending=True)
+    return [Entry._make(row) for row in await connection.execute(chosen)]
+
+
+async def erase_entries(connection: AsyncConnection, tenant: str, account_id: str) -> None:
+    """Delete what the log says of an account."""
+    await connection.execute(
+        delete(audit_log).where(audit_log.c.tenant == tenant, audit_log.c.account_id == account_id)
+    )
