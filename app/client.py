@@ -33,6 +33,7 @@ from app.schemas.labels import (
     TransactionLabelled,
 )
 from app.schemas.log import LogEntry
+from app.schemas.models import ModelComparison, ModelList
 from app.schemas.pages import Page
 from app.schemas.reviews import Assignment, Review, ReviewedTransaction
 from app.schemas.thresholds import (
@@ -282,6 +283,37 @@ class _Requests:
     def audit_log(**filters: str | int | None) -> Asked[Page[LogEntry]]:
         return Asked(Page[LogEntry], "GET", "/v1/audit-log", query=filters)
 
+    @staticmethod
+    def models() -> Asked[ModelList]:
+        return Asked(ModelList, "GET", "/v1/models")
+
+    @staticmethod
+    def activate_model(name: str) -> Asked[ModelList]:
+        return Asked(ModelList, "POST", f"/v1/models/{_of(name)}/activate")
+
+    @staticmethod
+    def roll_back_model() -> Asked[ModelList]:
+        return Asked(ModelList, "POST", "/v1/models/rollback", repeatable=False)
+
+    @staticmethod
+    def shadow_model(name: str) -> Asked[ModelList]:
+        return Asked(ModelList, "POST", f"/v1/models/{_of(name)}/shadow")
+
+    @staticmethod
+    def end_shadow(name: str) -> Asked[ModelList]:
+        path = f"/v1/models/{_of(name)}/shadow"
+        return Asked(ModelList, "DELETE", path, repeatable=False)
+
+    @staticmethod
+    def compare_model(name: str, days: float = 28.0) -> Asked[ModelComparison]:
+        path = f"/v1/models/{_of(name)}/comparison"
+        return Asked(ModelComparison, "GET", path, query={"days": days})
+
+    @staticmethod
+    def promote_model(name: str, days: float = 28.0) -> Asked[ModelComparison]:
+        path = f"/v1/models/{_of(name)}/promote"
+        return Asked(ModelComparison, "POST", path, query={"days": days}, repeatable=False)
+
 
 class Client:
     """The API, one request after the other. `options` are those of httpx.Client."""
@@ -445,6 +477,34 @@ class Client:
     def audit_log(self, **filters: str | int | None) -> Page[LogEntry]:
         """A page of who changed what."""
         return self._send(_Requests.audit_log(**filters))
+
+    def models(self) -> ModelList:
+        """The checkpoints that there are, and what each does."""
+        return self._send(_Requests.models())
+
+    def activate_model(self, name: str) -> ModelList:
+        """Let a checkpoint decide."""
+        return self._send(_Requests.activate_model(name))
+
+    def roll_back_model(self) -> ModelList:
+        """Let the checkpoint decide that did before."""
+        return self._send(_Requests.roll_back_model())
+
+    def shadow_model(self, name: str) -> ModelList:
+        """Try a checkpoint out beside the active one."""
+        return self._send(_Requests.shadow_model(name))
+
+    def end_shadow(self, name: str) -> ModelList:
+        """Try it out no longer."""
+        return self._send(_Requests.end_shadow(name))
+
+    def compare_model(self, name: str, days: float = 28.0) -> ModelComparison:
+        """What a checkpoint would have decided on the traffic of some days."""
+        return self._send(_Requests.compare_model(name, days))
+
+    def promote_model(self, name: str, days: float = 28.0) -> ModelComparison:
+        """Activate a checkpoint if it is no worse."""
+        return self._send(_Requests.promote_model(name, days))
 
 
 class AsyncClient:
@@ -611,3 +671,31 @@ class AsyncClient:
     async def audit_log(self, **filters: str | int | None) -> Page[LogEntry]:
         """A page of who changed what."""
         return await self._send(_Requests.audit_log(**filters))
+
+    async def models(self) -> ModelList:
+        """The checkpoints that there are, and what each does."""
+        return await self._send(_Requests.models())
+
+    async def activate_model(self, name: str) -> ModelList:
+        """Let a checkpoint decide."""
+        return await self._send(_Requests.activate_model(name))
+
+    async def roll_back_model(self) -> ModelList:
+        """Let the checkpoint decide that did before."""
+        return await self._send(_Requests.roll_back_model())
+
+    async def shadow_model(self, name: str) -> ModelList:
+        """Try a checkpoint out beside the active one."""
+        return await self._send(_Requests.shadow_model(name))
+
+    async def end_shadow(self, name: str) -> ModelList:
+        """Try it out no longer."""
+        return await self._send(_Requests.end_shadow(name))
+
+    async def compare_model(self, name: str, days: float = 28.0) -> ModelComparison:
+        """What a checkpoint would have decided on the traffic of some days."""
+        return await self._send(_Requests.compare_model(name, days))
+
+    async def promote_model(self, name: str, days: float = 28.0) -> ModelComparison:
+        """Activate a checkpoint if it is no worse."""
+        return await self._send(_Requests.promote_model(name, days))

@@ -10,11 +10,13 @@
         │   ├── AccountNotFound       404 account_not_found
         │   ├── KeyNotFound           404 key_not_found
         │   ├── LabelNotFound         404 label_not_found
+        │   ├── ModelNotFound         404 model_not_found
         │   ├── ReviewNotFound        404 review_not_found
         │   ├── RevisionNotFound      404 revision_not_found
         │   └── TransactionNotFound   404 transaction_not_found
         ├── MethodNotAllowed          405 method_not_allowed
         ├── TransactionConflict       409 transaction_conflict
+        ├── ModelRefused              409 model_refused
         ├── ReviewTaken               409 review_taken
         ├── TooFewScores              409 too_few_scores
         ├── BodyTooLarge              413 body_too_large
@@ -22,7 +24,8 @@
         │   └── WrongAccount          422 transaction_of_another_account
         ├── InternalError             500 internal_error
         └── Unavailable               503 unavailable
-            └── DatabaseUnavailable   503 database_unavailable
+            ├── DatabaseUnavailable   503 database_unavailable
+            └── ModelUnavailable      503 model_unavailable
 
 `code` is stable and for programs; `title` says what the code means; `detail` is about this case.
 """
@@ -120,6 +123,10 @@ class LabelNotFound(NotFound):
     code, title = "label_not_found", "No such label."
 
 
+class ModelNotFound(NotFound):
+    code, title = "model_not_found", "No such model."
+
+
 class ReviewNotFound(NotFound):
     code, title = "review_not_found", "This transaction is not up for review."
 
@@ -139,6 +146,10 @@ class MethodNotAllowed(Problem):
 class TransactionConflict(Problem):
     status, code = 409, "transaction_conflict"
     title = "This transaction id is taken by a transaction with other content."
+
+
+class ModelRefused(Problem):
+    status, code, title = 409, "model_refused", "This model cannot take that place."
 
 
 class ReviewTaken(Problem):
@@ -175,6 +186,10 @@ class Unavailable(Problem):
 
 class DatabaseUnavailable(Unavailable):
     code, title = "database_unavailable", "The database cannot be reached right now."
+
+
+class ModelUnavailable(Unavailable):
+    code, title = "model_unavailable", "The tenant's active model cannot be loaded."
 
 
 # What every route of /v1 may answer.

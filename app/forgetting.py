@@ -175,7 +175,7 @@ class Erasing:
             if _ids(now_labels) != _ids(labels) or now_visited != visited:
                 raise Raced
             labels = now_labels
-            features = self._pipeline.scorer.features
+            features = self._pipeline.features
             corrected = await correct_witnesses(connection, features, tenant, labels, account_id)
             counts = await store.erase_account(connection, tenant, account_id)
             await store.erase_entries(connection, tenant, account_id)
@@ -190,7 +190,7 @@ class Erasing:
 
     async def _rebuild(self, connection: AsyncConnection, tenant: str, merchant_id: str) -> None:
         """The merchant's state from the transactions that are left of it."""
-        features = self._pipeline.scorer.features
+        features = self._pipeline.features
         merchants = features.empty(0, 1).merchants
         async for contents in store.contents_of_merchant(connection, tenant, merchant_id):
             transactions = [transaction_of(content) for content in contents]

@@ -44,7 +44,7 @@ async def import_chunk(
         await store.lock_accounts(connection, tenant, {one.account_id for one in transactions})
         labelled = await store.labels_of(connection, tenant, ids)
         labels = [
-            _label(tenant, past, pipeline.scorer.spec.label.delay_us)
+            _label(tenant, past, pipeline.spec.label.delay_us)
             for past in chunk
             if past.is_fraud is not None and past.transaction.transaction_id not in labelled
         ]

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import store
 from app.audit import Entry, entry
 from app.database import Database
-from app.decisions import Decision, Thresholds
+from app.decisions import Decision
 from app.errors import (
     AccountNotFound,
     LabelNotFound,
@@ -23,7 +23,7 @@ from app.errors import (
     WrongAccount,
 )
 from app.forgetting import correct_witnesses, corrections, event_of, lock_with_witnesses
-from app.pipeline import Pipeline, adapter_key
+from app.pipeline import Deciding, Pipeline, adapter_key
 from app.rows import Account, Review, Scored, StoredLabel, SupportRow
 from app.scoring import Copy
 from app.times import now_us
@@ -114,7 +114,7 @@ class Labelling:
             if changed:
                 by_id = {row.transaction_id: row for row in rows}
                 asked = [by_id[v.transaction_id] for v in changed]
-                features = self._pipeline.scorer.features
+                features = self._pipeline.features
                 corrected = await corrections(connection, features, tenant, asked)
                 labels = [
                     self._label(row, v, corrected.get(row.transaction_id))
@@ -187,7 +187,7 @@ class Labelling:
             await store.count_labels(connection, tenant, counted([], found.values()))
             await self._note(connection, tenant, account_id, found.values(), removed=True)
             await store.save_entries(connection, [_noted(one, None) for one in found.values()])
-            features = self._pipeline.scorer.features
+            features = self._pipeline.features
             await correct_witnesses(connection, features, tenant, list(found.values()), account_id)
             rows = await store.scored(connection, tenant, [transaction_id])
             change, account = await self._changed(
@@ -206,12 +206,10 @@ class Labelling:
             account = await self._account(connection, tenant, account_id)
             support = await self._support(connection, tenant, account_id)
             watched = await _watched(connection, account, [])
-            thresholds = await self._pipeline.thresholds(connection, tenant)
+            deciding = await self._pipeline.deciding(connection, tenant)
         if account.has_labels:
-            await self._pipeline.adapt(adapter_key(account), support)
-        return Labelled(
-            account, frozenset(), 0, await self._judge([], support, watched, thresholds)
-        )
+            await self._pipeline.adapt(deciding.scorer, adapter_key(account), support)
+        return Labelled(account, frozenset(), 0, await self._judge([], support, watched, deciding))
 
     async def preview(self, tenant: str, account_id: str, verdicts: Sequence[Verdict]) -> Labelled:
         """What `store` would do, with nothing stored: labels of stored transactions only.
@@ -224,16 +222,16 @@ class Labelling:
             _check(account_id, known, verdicts)
             before = await self._support(connection, tenant, account_id)
             rows = [known[verdict.transaction_id] for verdict in verdicts]
-            features = self._pipeline.scorer.features
+            features = self._pipeline.features
             corrected = await corrections(connection, features, tenant, rows)
             watched = await _watched(connection, account, rows)
-            thresholds = await self._pipeline.thresholds(connection, tenant)
+            deciding = await self._pipeline.deciding(connection, tenant)
         learned = [
             row._replace(features=corrected.get(row.transaction_id, row.features)) for row in rows
         ]
         after = with_labels(before, learned, [verdict.is_fraud for verdict in verdicts])
         return Labelled(
-            account, frozenset(), 0, await self._judge(before, after, watched, thresholds)
+            account, frozenset(), 0, await self._judge(before, after, watched, deciding)
         )
 
     async def _rows(
@@ -280,7 +278,7 @@ class Labelling:
     def _label(self, row: Scored, verdict: Verdict, corrected: bytes | None) -> StoredLabel:
         recorded_at_us = now_us()
         labelled_at_us = verdict.labelled_at_us or recorded_at_us
-        label = label_of(row, verdict.is_fraud, labelled_at_us, self._pipeline.scorer.spec)
+        label = label_of(row, verdict.is_fraud, labelled_at_us, self._pipeline.spec)
         return label._replace(
             source=verdict.source,
             analyst=verdict.analyst,
@@ -315,8 +313,8 @@ class Labelling:
         account = await self._account(connection, tenant, account_id)
         after = await self._support(connection, tenant, account_id)
         watched = await _watched(connection, account, rows)
-        thresholds = await self._pipeline.thresholds(connection, tenant)
-        change = await self._judge(before, after, watched, thresholds)
+        deciding = await self._pipeline.deciding(connection, tenant)
+        change = await self._judge(before, after, watched, deciding)
         await self._review(connection, account, change)
         return change, account
 
@@ -325,14 +323,14 @@ class Labelling:
         before: Sequence[SupportRow],
         after: Sequence[SupportRow],
         watched: Watched,
-        thresholds: Thresholds,
+        deciding: Deciding,
     ) -> Change:
         rows = self._pipeline.rows([row for group in watched for row in group])
 
         def work() -> list[list[Effect]]:
             # Each on its own, so that equal labels give equal bits whatever is beside them.
             old, new = (
-                self._pipeline.scorer.judge([self._pipeline.support(one)], [rows], thresholds)[0]
+                deciding.scorer.judge([self._pipeline.support(one)], [rows], deciding.thresholds)[0]
                 for one in (before, after)
             )
             copies.append(new.copy)

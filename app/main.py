@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from app import __version__
-from app.api import accounts, audit, health, keys, labels, reviews, thresholds, transactions
+from app.api import accounts, audit, health, keys, labels, models, reviews, thresholds, transactions
 from app.api.limits import BodyLimit
 from app.api.paths import EncodedSlashes
 from app.errors import install, problem_schema
@@ -20,7 +20,17 @@ from app.settings import Settings
 DESCRIPTION = "Fraud scores that learn each account from a handful of labels."
 ROUTERS = tuple(
     resource.router
-    for resource in (transactions, labels, accounts, reviews, thresholds, audit, keys, health)
+    for resource in (
+        transactions,
+        labels,
+        accounts,
+        reviews,
+        thresholds,
+        audit,
+        models,
+        keys,
+        health,
+    )
 )
 ROUTES = tuple(route for router in ROUTERS for route in router.routes)
 _SERIALIZED: JsonSchemaMode = "serialization"

@@ -19,6 +19,7 @@ from app.database import Database
 from app.decisions import Decision, Thresholds
 from app.errors import Problem, TransactionConflict
 from app.features import Features, Memory, MerchantLabels
+from app.models import Models
 from app.reasons import PAST, Reason, explain, raising
 from app.rows import Account, Merchant, Review, Scored, StoredLabel, SupportRow
 from app.scoring import AdapterKey, Rows, Scorer
@@ -63,12 +64,21 @@ class Result(NamedTuple):
     memory: Memory
 
 
-class Pipeline:
-    """Scores batches with the one scorer of the process, in a worker thread."""
+class Deciding(NamedTuple):
+    """What decides for a tenant."""
 
-    def __init__(self, database: Database, scorer: Scorer) -> None:
+    scorer: Scorer
+    thresholds: Thresholds
+
+
+class Pipeline:
+    """Scores batches, each tenant's by its model, in a worker thread."""
+
+    def __init__(self, database: Database, models: Models) -> None:
         self._database = database
-        self.scorer = scorer
+        self.models = models
+        self.features = models.default.features
+        self.spec = models.default.spec
         # From asking the bank what it lacks to scoring with it, nobody else may evict a copy.
         self._bank = asyncio.Lock()
 
@@ -110,32 +120,38 @@ class Pipeline:
             known |= {row.transaction_id: row for row in rows}
         return [_answer(entry, known[entry.transaction.transaction_id]) for entry in entries]
 
-    async def adapt(self, key: AdapterKey, rows: Sequence[SupportRow]) -> None:
+    async def adapt(self, scorer: Scorer, key: AdapterKey, rows: Sequence[SupportRow]) -> None:
         """Put the copy of a committed revision into the bank, where it is not there yet."""
         async with self._bank:
-            if self.scorer.missing([key]):
-                await asyncio.to_thread(self._adapt, {key: self.support(rows)})
+            if scorer.missing([key]):
+                await asyncio.to_thread(_adapt, scorer, {key: self.support(rows)})
 
-    async def thresholds(self, connection: AsyncConnection, tenant: str) -> Thresholds:
-        """Those in force: the tenant's own, else the checkpoint's."""
+    async def deciding(self, connection: AsyncConnection, tenant: str) -> Deciding:
+        """What decides for a tenant now: its active model, and its own thresholds or the model's.
+
+        Raises ModelUnavailable.
+        """
+        scorer = await self.models.active(connection, tenant)
         own = await store.thresholds_at(connection, tenant, now_us())
-        return Thresholds(own.review, own.decline) if own else self.scorer.thresholds
+        return Deciding(scorer, Thresholds(own.review, own.decline) if own else scorer.thresholds)
 
     async def _score_new(
         self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry], adapted: bool
     ) -> list[Scored]:
         loaded = await self._load(connection, tenant, entries)
-        thresholds = await self.thresholds(connection, tenant)
+        deciding = await self.deciding(connection, tenant)
         keys_G = [
             adapter_key(account) if adapted else base_key(account) for account in loaded.accounts
         ]
         async with self._bank:
-            supports = await self._missing_supports(connection, tenant, keys_G)
-            result = await asyncio.to_thread(self._process, loaded, keys_G, supports, thresholds)
+            supports = await self._missing_supports(connection, deciding.scorer, tenant, keys_G)
+            result = await asyncio.to_thread(self._process, loaded, keys_G, supports, deciding)
             # Nobody asks why history is risky.
             risky = result.decisions if adapted else []
-            reasons = await self._reasons(connection, tenant, loaded, keys_G, result, risky)
-        rows = self._rows(tenant, loaded, result, thresholds, reasons)
+            reasons = await self._reasons(
+                connection, deciding.scorer, tenant, loaded, keys_G, result, risky
+            )
+        rows = self._rows(tenant, loaded, result, deciding, reasons)
         await _save(connection, loaded, result.memory, rows)
         if adapted:
             await store.open_reviews(connection, _reviews(rows))
@@ -146,6 +162,7 @@ class Pipeline:
     async def _reasons(
         self,
         connection: AsyncConnection,
+        scorer: Scorer,
         tenant: str,
         loaded: Loaded,
         keys_G: Sequence[AdapterKey],
@@ -169,10 +186,10 @@ class Pipeline:
                 past = [one for one in pasts[account.account_id] if one.occurred_at_us < at_us]
                 past_KF = self.matrix(row.features for row in past)
                 row = Rows(result.features_NF[n : n + 1], loaded.columns.time_us_N[n : n + 1])
-                [why] = self.scorer.explain(row, [past_KF], [keys_G[account_N[n]]])
+                [why] = scorer.explain(row, [past_KF], [keys_G[account_N[n]]])
                 labels = account.fraud_labels, account.legitimate_labels
                 found[n] = self.reasons(
-                    why, loaded.entries[n].transaction, past, row, past_KF, labels
+                    scorer, why, loaded.entries[n].transaction, past, row, past_KF, labels
                 )
             return found
 
@@ -180,6 +197,7 @@ class Pipeline:
 
     def reasons(
         self,
+        scorer: Scorer,
         why: Attribution,
         transaction: Transaction,
         past: Sequence[Scored],
@@ -189,21 +207,21 @@ class Pipeline:
     ) -> list[Reason]:
         """Every share of a score in words, the largest first."""
         return explain(
-            self.scorer.features,
+            self.features,
             why,
             transaction,
             [transaction_of(one.content) for one in past],
             row.features_NF[0],
             past_KF,
             labels,
-            self.scorer.calibration.slope,
+            scorer.calibration.slope,
         )
 
     async def _load(
         self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry]
     ) -> Loaded:
         transactions = [entry.transaction for entry in entries]
-        columns, account_ids, merchant_ids = columns_of(self.scorer.spec, transactions)
+        columns, account_ids, merchant_ids = columns_of(self.spec, transactions)
         accounts = await store.lock_accounts(connection, tenant, account_ids)
         merchants = await store.lock_merchants(connection, tenant, merchant_ids)
         labels = await store.maturing_labels(connection, tenant, _newest_us(transactions))
@@ -216,10 +234,14 @@ class Pipeline:
         )
 
     async def _missing_supports(
-        self, connection: AsyncConnection, tenant: str, keys: Iterable[AdapterKey]
+        self,
+        connection: AsyncConnection,
+        scorer: Scorer,
+        tenant: str,
+        keys: Iterable[AdapterKey],
     ) -> dict[AdapterKey, Support]:
         copies = [key for key in keys if key.revision != BASE_REVISION]
-        missing = {key.account_id: key for key in self.scorer.missing(copies)}
+        missing = {key.account_id: key for key in scorer.missing(copies)}
         rows = await store.supports(connection, tenant, missing)
         return {key: self.support(rows[account_id]) for account_id, key in missing.items()}
 
@@ -228,9 +250,9 @@ class Pipeline:
         loaded: Loaded,
         keys_G: Sequence[AdapterKey],
         supports: Mapping[AdapterKey, Support],
-        thresholds: Thresholds,
+        deciding: Deciding,
     ) -> Result:
-        features = self.scorer.features
+        features = self.features
         accounts, merchants = loaded.accounts, loaded.merchants
         memory = Memory(
             States.from_bytes([row.state for row in accounts], features.account_sums),
@@ -239,15 +261,12 @@ class Pipeline:
         )
         labels = _merchant_labels(merchants, loaded.labels)
         features_NF = features.compute(loaded.columns, memory, labels)
-        self._adapt(supports)
+        _adapt(deciding.scorer, supports)
         keys = [keys_G[account] for account in loaded.columns.account_N]
-        decisions = self.scorer.score(features_NF, loaded.columns.time_us_N, keys, thresholds)
+        decisions = deciding.scorer.score(
+            features_NF, loaded.columns.time_us_N, keys, deciding.thresholds
+        )
         return Result(features_NF, decisions, features.remember(loaded.columns, memory, labels))
-
-    def _adapt(self, supports: Mapping[AdapterKey, Support]) -> None:
-        if supports:
-            self.scorer.adapt(supports)
-            metrics.adaptations.inc(len(supports))
 
     def support(self, rows: Sequence[SupportRow]) -> Support:
         """The labels of an account, newest first, as the scorer takes them."""
@@ -267,14 +286,14 @@ class Pipeline:
     def matrix(self, features: Iterable[bytes]) -> Features:
         """Stored feature vectors as rows: [N, F]."""
         rows_NF = np.frombuffer(b"".join(features), "<f4").astype(np.float32)
-        return rows_NF.reshape(-1, len(self.scorer.features.names))
+        return rows_NF.reshape(-1, len(self.features.names))
 
     def _rows(
         self,
         tenant: str,
         loaded: Loaded,
         result: Result,
-        thresholds: Thresholds,
+        deciding: Deciding,
         reasons: Mapping[int, Sequence[Reason]],
     ) -> list[Scored]:
         evaluated_at_us = now_us()
@@ -291,7 +310,7 @@ class Pipeline:
                     content=content,
                     content_digest=digest,
                     features=store.float32_row(result.features_NF[n]),
-                    features_digest=self.scorer.features.digest,
+                    features_digest=self.features.digest,
                     probability=decision.probability,
                     risk_score=decision.risk_score,
                     risk_level=decision.risk_level,
@@ -299,14 +318,20 @@ class Pipeline:
                     used=decision.used,
                     labels=decision.labels,
                     revision=loaded.accounts[loaded.columns.account_N[n]].revision,
-                    model=self.scorer.model,
+                    model=deciding.scorer.model,
                     evaluated_at_us=evaluated_at_us,
-                    review_from=thresholds.review,
-                    decline_from=thresholds.decline,
+                    review_from=deciding.thresholds.review,
+                    decline_from=deciding.thresholds.decline,
                     reasons=_text(reasons[n]) if n in reasons else None,
                 )
             )
         return rows
+
+
+def _adapt(scorer: Scorer, supports: Mapping[AdapterKey, Support]) -> None:
+    if supports:
+        scorer.adapt(supports)
+        metrics.adaptations.inc(len(supports))
 
 
 def adapter_key(account: Account) -> AdapterKey:

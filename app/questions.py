@@ -12,10 +12,10 @@ import numpy as np
 from app import store
 from app.adaptation import select_support
 from app.database import Database
-from app.decisions import Decision, Thresholds, log_odds
+from app.decisions import Decision, log_odds
 from app.errors import AccountNotFound
 from app.labelling import RECENT, with_labels
-from app.pipeline import Pipeline
+from app.pipeline import Deciding, Pipeline
 from app.rows import Account, Scored, SupportRow
 from app.scoring import Copy
 from app.states import Floats
@@ -65,14 +65,14 @@ class Questions:
         self, tenant: str, account_id: str
     ) -> tuple[Account, Copy, list[Influence]]:
         """How far each label moves the account, the furthest first. Raises AccountNotFound."""
-        account, support, recent, thresholds = await self._read(tenant, account_id, RECENT)
+        account, support, recent, deciding = await self._read(tenant, account_id, RECENT)
         learned = self._learned(support)
 
         def work() -> tuple[Copy, list[Influence]]:
             left_out = [[row for row in support if row is not label] for label in learned]
-            all_of_them, *without = self._judge([support, *left_out], recent, thresholds)
+            all_of_them, *without = self._judge([support, *left_out], recent, deciding)
             # In a batch the last bits differ; the copy is told as labels and replays tell it.
-            [(copy, _)] = self._judge([support], recent, thresholds)
+            [(copy, _)] = self._judge([support], recent, deciding)
             found = [
                 _influence(label, recent, one[1], all_of_them[1])
                 for label, one in zip(learned, without, strict=True)
@@ -91,7 +91,7 @@ class Questions:
 
         Raises AccountNotFound.
         """
-        account, support, newest, thresholds = await self._read(tenant, account_id, CANDIDATES)
+        account, support, newest, deciding = await self._read(tenant, account_id, CANDIDATES)
         recent = newest[:RECENT]
         labelled = {row.transaction_id for row in support}
         candidates = [row for row in newest if row.transaction_id not in labelled]
@@ -102,7 +102,7 @@ class Questions:
                 for row in candidates
                 for is_fraud in (True, False)
             ]
-            now, *then = self._judge([support, *tried], newest, thresholds)
+            now, *then = self._judge([support, *tried], newest, deciding)
             decided = {row.transaction_id: one for row, one in zip(newest, now[1], strict=True)}
             found = []
             for n, row in enumerate(candidates):
@@ -119,15 +119,15 @@ class Questions:
 
     async def _read(
         self, tenant: str, account_id: str, newest: int
-    ) -> tuple[Account, list[SupportRow], list[Scored], Thresholds]:
+    ) -> tuple[Account, list[SupportRow], list[Scored], Deciding]:
         async with self._database.read() as connection:
             account = await store.account(connection, tenant, account_id)
             if account is None:
                 raise AccountNotFound(f"There is no account {account_id!r}.")
             support = await store.supports(connection, tenant, [account_id])
             recent = await store.recent(connection, tenant, account_id, newest)
-            thresholds = await self._pipeline.thresholds(connection, tenant)
-        return account, support[account_id], recent, thresholds
+            deciding = await self._pipeline.deciding(connection, tenant)
+        return account, support[account_id], recent, deciding
 
     def _learned(self, support: Sequence[SupportRow]) -> list[SupportRow]:
         """The labels that are learned from: of many, the newest of both kinds."""
@@ -138,11 +138,13 @@ class Questions:
         self,
         supports: Sequence[Sequence[SupportRow]],
         rows: Sequence[Scored],
-        thresholds: Thresholds,
+        deciding: Deciding,
     ) -> list[tuple[Copy, list[Decision]]]:
         asked = self._pipeline.rows(rows)
-        judged = self._pipeline.scorer.judge(
-            [self._pipeline.support(one) for one in supports], [asked] * len(supports), thresholds
+        judged = deciding.scorer.judge(
+            [self._pipeline.support(one) for one in supports],
+            [asked] * len(supports),
+            deciding.thresholds,
         )
         return [(one.copy, one.decisions) for one in judged]
 

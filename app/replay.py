@@ -5,6 +5,7 @@ is written down with the revision it made: so the copy of any past revision can 
 """
 
 import asyncio
+import contextlib
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,16 +14,18 @@ from app import store
 from app.content import digest_of, transaction_of
 from app.database import Database
 from app.decisions import Decision, Thresholds
-from app.errors import AccountNotFound, RevisionNotFound, TransactionNotFound
+from app.errors import AccountNotFound, ModelUnavailable, RevisionNotFound, TransactionNotFound
 from app.pipeline import Pipeline
 from app.reasons import PAST, Reason
 from app.rows import Account, LabelEvent, Scored, SupportRow
-from app.scoring import Copy, calibrated
+from app.scoring import Copy, Scorer, calibrated
 
 # What a probability may differ by and still be the same: another machine sums in another order.
 TOLERANCE = 1e-6
 # Risk is answered with two decimals.
 RISK_TOLERANCE = 0.011
+# Changes of the active model that are looked through for the one that scored.
+MODELS = 100
 
 
 class Replayed(NamedTuple):
@@ -51,6 +54,7 @@ class Explained(NamedTuple):
     log_odds: float
     baseline: float
     reasons: list[Reason]
+    model: str
 
 
 class Replay:
@@ -64,7 +68,8 @@ class Replay:
         """Score a stored transaction again as it was scored. Raises TransactionNotFound."""
         async with self._database.read() as connection:
             row, support = await scored_with_support(connection, tenant, transaction_id)
-        return await asyncio.to_thread(self._again, row, support)
+            scorer = await self._scorer(connection, row)
+        return await asyncio.to_thread(self._again, scorer, row, support)
 
     async def revision(self, tenant: str, account_id: str, revision: int) -> Revision:
         """The copy of any past revision. Raises AccountNotFound or RevisionNotFound."""
@@ -76,11 +81,12 @@ class Replay:
                 raise RevisionNotFound(f"Account {account_id!r} is at revision {account.revision}.")
             support = await store.support_at(connection, tenant, account_id, revision)
             changes = await store.events_of_revision(connection, tenant, account_id, revision)
+            deciding = await self._pipeline.deciding(connection, tenant)
         [judged] = await asyncio.to_thread(
-            self._pipeline.scorer.judge,
+            deciding.scorer.judge,
             [self._pipeline.support(support)],
             [self._pipeline.rows([])],
-            self._pipeline.scorer.thresholds,
+            deciding.thresholds,
         )
         return Revision(account, support, judged.copy, changes)
 
@@ -90,27 +96,40 @@ class Replay:
         async with self._database.read() as connection:
             row, support = await scored_with_support(connection, tenant, transaction_id)
             past = await store.past_of(connection, row, PAST)
-        explained = await asyncio.to_thread(self._explained, row, support, past)
+            scorer = await self._scorer(connection, row)
+        explained = await asyncio.to_thread(self._explained, scorer, row, support, past)
         return row, len(past), explained
 
-    def _explained(self, row: Scored, support: list[SupportRow], past: list[Scored]) -> Explained:
-        scorer, rows = self._pipeline.scorer, self._pipeline.rows([row])
+    async def _scorer(self, connection: AsyncConnection, row: Scored) -> Scorer:
+        """The model that scored it, where it is at hand: else the tenant's active one."""
+        history = await store.model_history(connection, row.tenant, "active", MODELS)
+        for change in history:
+            if change.digest and row.model.endswith(f"@{change.digest[:12]}"):
+                with contextlib.suppress(ModelUnavailable):
+                    return await self._pipeline.models.of(change)
+        known = self._pipeline.models.loaded(row.model)
+        return known or await self._pipeline.models.active(connection, row.tenant)
+
+    def _explained(
+        self, scorer: Scorer, row: Scored, support: list[SupportRow], past: list[Scored]
+    ) -> Explained:
+        rows = self._pipeline.rows([row])
         past_KF = self._pipeline.matrix(one.features for one in past)
         why = scorer.explain_with(self._pipeline.support(support), rows, past_KF)
         frauds = sum(one.is_fraud for one in support)
         labels = frauds, len(support) - frauds
         transaction = transaction_of(row.content)
-        reasons = self._pipeline.reasons(why, transaction, past, rows, past_KF, labels)
+        reasons = self._pipeline.reasons(scorer, why, transaction, past, rows, past_KF, labels)
         slope, shift = scorer.calibration.slope, scorer.calibration.shift
         return Explained(
             calibrated(why.log_odds, scorer.calibration),
             slope * why.log_odds + shift,
             slope * why.baseline + shift,
             reasons,
+            scorer.model,
         )
 
-    def _again(self, row: Scored, support: list[SupportRow]) -> Replayed:
-        scorer = self._pipeline.scorer
+    def _again(self, scorer: Scorer, row: Scored, support: list[SupportRow]) -> Replayed:
         thresholds = scorer.thresholds
         if row.review_from is not None and row.decline_from is not None:
             thresholds = Thresholds(row.review_from, row.decline_from)

@@ -127,6 +127,16 @@ class TenantThresholds(NamedTuple):
     note: str | None = None
 
 
+class ModelChange(NamedTuple):
+    """A row of `model_changes`."""
+
+    tenant: str
+    role: str
+    at_us: int
+    name: str | None
+    digest: str | None
+
+
 class SupportRow(NamedTuple):
     """A labelled transaction with the features of its moment."""
 

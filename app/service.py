@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from app import metrics, store
 from app.batching import Batcher
-from app.checkpoint import Checkpoint
+from app.comparison import Shadowing
 from app.database import Database
 from app.errors import Problem, SetupError
 from app.forgetting import Erasing
 from app.keys import Authenticator
 from app.labelling import Labelling
+from app.models import Models
 from app.pipeline import Pipeline, Posted
 from app.questions import Questions
 from app.replay import Replay
@@ -26,7 +27,7 @@ class Service:
     """What the routes need."""
 
     database: Database
-    scorer: Scorer
+    models: Models
     pipeline: Pipeline
     batcher: Batcher[Posted, Scored | Problem]
     labelling: Labelling
@@ -34,6 +35,7 @@ class Service:
     questions: Questions
     replay: Replay
     erasing: Erasing
+    shadowing: Shadowing
     authenticator: Authenticator
 
     async def score(self, posted: Sequence[Posted]) -> Sequence[Scored | Problem]:
@@ -47,14 +49,14 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
     database = Database(settings.database_url)
     try:
         await database.check_revision()
-        scorer = load_scorer(settings)
-        await check_features(database, scorer)
-        pipeline = Pipeline(database, scorer)
+        models = Models(settings)
+        await check_features(database, models.default)
+        pipeline = Pipeline(database, models)
         authenticator = Authenticator(database)
         async with Batcher(pipeline.score, metrics.batch_size.observe) as batcher:
             yield Service(
                 database=database,
-                scorer=scorer,
+                models=models,
                 pipeline=pipeline,
                 batcher=batcher,
                 labelling=Labelling(database, pipeline),
@@ -62,16 +64,12 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 questions=Questions(database, pipeline),
                 replay=Replay(database, pipeline),
                 erasing=Erasing(database, pipeline),
+                shadowing=Shadowing(database, pipeline),
                 authenticator=authenticator,
             )
             await authenticator.close()
     finally:
         await database.close()
-
-
-def load_scorer(settings: Settings) -> Scorer:
-    """The checkpoint of the settings, ready to score; raises ValueError with a sentence."""
-    return Scorer(Checkpoint.load(settings.model), settings.device, settings.bank_bytes)
 
 
 async def check_features(database: Database, scorer: Scorer) -> None:

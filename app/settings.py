@@ -16,6 +16,8 @@ class Settings(BaseSettings):
 
     database_url: str = "sqlite:///quickstudy.db"
     model: Path = SHIPPED_MODEL
+    # Where the other checkpoints are; None is the folder that `model` is in.
+    models: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000

@@ -199,6 +199,18 @@ reviews = Table(
     Index("ix_reviews_account", "tenant", "account_id", "status"),
 )
 
+# Which checkpoint decides for a tenant, or is in shadow: the newest row of a role counts. Without a
+# name it is the deployment's, or none in shadow.
+model_changes = Table(
+    "model_changes",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("role", String(16), primary_key=True),
+    Column("at_us", BigInteger, primary_key=True),
+    Column("name", String(LONGEST_ID)),
+    Column("digest", String(64)),
+)
+
 # A tenant's thresholds of probability, each from its time until the next one's.
 thresholds = Table(
     "thresholds",

@@ -56,8 +56,8 @@ class TenantPolicy:
         """
         # Read apart: a writer would make SQLite's scores wait while a month of them is sorted.
         async with self._database.read() as connection:
-            in_force = await self._pipeline.thresholds(connection, tenant)
-            limit = in_force.decline if decline is None else decline
+            in_force = await self._pipeline.deciding(connection, tenant)
+            limit = in_force.thresholds.decline if decline is None else decline
             chosen = await choose(connection, tenant, reviews_per_day, limit)
         thresholds = Thresholds(chosen.review, limit)
         row = await self._keep(tenant, thresholds, effective_at_us, note, reviews_per_day, chosen)
@@ -86,7 +86,7 @@ class TenantPolicy:
                 chosen_on_days=chosen.days if chosen else None,
                 note=note,
             )
-            before = await self._pipeline.thresholds(connection, tenant)
+            before = (await self._pipeline.deciding(connection, tenant)).thresholds
             await store.save_thresholds(connection, row)
             after = {**thresholds._asdict(), "effective_at": text_of(row.effective_at_us)}
             noted = entry(tenant, "thresholds.set", "thresholds", before._asdict(), after)
@@ -103,8 +103,8 @@ class TenantPolicy:
         async with self._database.read() as connection:
             own = await store.thresholds_at(connection, tenant, at_us)
             planned = await store.thresholds_after(connection, tenant, at_us)
-        now = Thresholds(own.review, own.decline) if own else self._pipeline.scorer.thresholds
-        return now, own, planned
+            deciding = await self._pipeline.deciding(connection, tenant)
+        return deciding.thresholds, own, planned
 
 
 async def choose(

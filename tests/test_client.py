@@ -123,6 +123,14 @@ async def test_every_operation_is_answered_in_its_type(
     assert len((await ask("ask_next", "alice", limit=1)).suggestions) == 1
     assert (await ask("revision", "alice", 2)).adaptation.adapter == tried.adaptation.adapter
     assert (await ask("remove_label", "t-2")).adaptation.adapter == tried.adaptation.adapter
+    [model] = [one.name for one in (await ask("models")).data if one.active]
+    await ask("shadow_model", model)
+    assert (await ask("compare_model", model, days=365)).agreement == 1.0
+    await ask("end_shadow", model)
+    with pytest.raises(ApiError, match="model_refused"):
+        await ask("promote_model", model)
+    await ask("activate_model", model)
+    await ask("roll_back_model")
     key = await ask("create_key", "till", ["score"])
     successor = await ask("rotate_key", key.id, hours=1.0)
     assert [one.name for one in (await ask("keys")).data] == ["tests", "till", "till"]
@@ -156,7 +164,7 @@ async def test_every_operation_is_answered_in_its_type(
 def _is_of(path: str, raw: str) -> bool:
     """Whether this address is one of the path with its parameters filled in."""
     parts, found = path.split("/"), raw.partition("?")[0].split("/")
-    names = {"batch", "history"}
+    names = {"batch", "history", "rollback"}
     return len(parts) == len(found) and all(
         part == one or (part.startswith("{") and one not in names)
         for part, one in zip(parts, found, strict=True)

@@ -98,7 +98,7 @@ async def test_features_are_those_of_training_whatever_the_size_of_a_chunk(
     await imported(service, list(History(file, SPEC).chunks(size)))
     data = read_transactions(file, SPEC)
     labels = data.merchant_labels(SPEC.label.delay_us)
-    expected_NF = service.scorer.features.compute(data.columns, None, labels)
+    expected_NF = service.models.default.features.compute(data.columns, None, labels)
     async with service.database.read() as connection:
         rows = await store.scored(connection, TENANT, data.transaction_ids)
     imported_NF = np.stack([np.frombuffer(rows[t].features, "<f4") for t in data.transaction_ids])

@@ -48,7 +48,7 @@ async def scored(service: Service, *transactions: Transaction) -> list[Scored]:
 
 
 def feature(service: Service, row: Scored, name: str) -> float:
-    position = service.scorer.features.names.index(name)
+    position = service.models.default.features.names.index(name)
     return float(np.frombuffer(row.features, "<f4")[position])
 
 
@@ -129,10 +129,10 @@ async def test_serving_one_by_one_in_batches_and_training_see_the_same_vectors(
         first += size
     assert first == len(transactions)
 
-    columns, _, _ = columns_of(service.scorer.spec, transactions)
-    matures_us = columns.time_us_N + service.scorer.spec.label.delay_us
+    columns, _, _ = columns_of(service.models.default.spec, transactions)
+    matures_us = columns.time_us_N + service.models.default.spec.label.delay_us
     labels = MerchantLabels(columns.merchant_N, matures_us, is_fraud.astype(np.float64))
-    expected_NF = service.scorer.features.compute(columns, None, labels)
+    expected_NF = service.models.default.features.compute(columns, None, labels)
     served_NF = np.stack([np.frombuffer(row.features, "<f4") for row in rows])
     np.testing.assert_allclose(served_NF, expected_NF, atol=1e-6)
 

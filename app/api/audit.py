@@ -147,6 +147,8 @@ async def erase_account(
     """Erase an account: its transactions, labels, their history and reviews. There is no way
     back."""
     erased = await service.erasing.erase(tenant, account_id)
+    async with service.database.read() as connection:
+        scorer = await service.models.active(connection, tenant)
     said = {
         "account_id": account_id,
         "erased_at": text_of(now_us()),
@@ -158,8 +160,8 @@ async def erase_account(
         ).model_dump(),
         "merchants_rebuilt": erased.merchants_rebuilt,
         "labels_corrected": erased.labels_corrected,
-        "model": service.scorer.model,
-        "training_data_sha256": service.scorer.training_data_sha256,
+        "model": scorer.model,
+        "training_data_sha256": scorer.training_data_sha256,
         "not_covered": list(NOT_COVERED),
     }
     text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

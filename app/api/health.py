@@ -23,7 +23,7 @@ async def readyz(service: RunningService) -> Readiness:
         await service.database.check_revision()
     except SetupError as error:
         raise Unavailable(str(error)) from error
-    return Readiness(status="ok", model=service.scorer.model)
+    return Readiness(status="ok", model=service.models.default.model)
 
 
 @router.get(

@@ -126,7 +126,7 @@ async def explain_transaction(
         baseline=explained.baseline,
         past=past,
         reasons=[Reason.model_validate(one._asdict()) for one in explained.reasons],
-        model=service.scorer.model,
+        model=explained.model,
     )
 
 

@@ -20,10 +20,10 @@ from app.client import ApiError, Client
 from app.commands.terminal import console
 from app.database import Database, upgrade
 from app.errors import SetupError
+from app.models import Models
 from app.reasons import LEAST_SHARE
 from app.schemas.labels import TransactionLabelled
 from app.schemas.transactions import NotScored, Score
-from app.service import load_scorer
 from app.settings import Settings
 from app.times import now_us, text_of
 from app.transactions import DAY_US, HOUR_US
@@ -35,7 +35,7 @@ ALICE, BOB = "alice", "bob"
 
 def demo() -> None:
     """Score, give three labels, and score the same again: before and after."""
-    load_scorer(Settings())  # What is refused should be refused here, in a sentence.
+    Models(Settings())  # What is refused should be refused here, in a sentence.
     with (
         tempfile.TemporaryDirectory(prefix="quickstudy-demo-") as folder,
         _server(folder) as client,

@@ -10,7 +10,7 @@ import uvicorn
 from app import keys, metrics
 from app.commands.keys import on_database
 from app.database import Database, upgrade
-from app.service import load_scorer
+from app.models import Models
 from app.settings import Settings
 from app.times import now_us, text_of
 
@@ -31,7 +31,7 @@ def serve(
             os.environ[f"QUICKSTUDY_{name}"] = str(value)
     settings = Settings()
     # What is refused should be refused here, in a sentence, rather than in a worker's trace.
-    load_scorer(settings)
+    Models(settings)
     upgrade(settings.database_url)
     key = on_database(_first_key)
     typer.echo(_welcome(settings, key), err=False)

@@ -32,6 +32,9 @@ from app.store.labels import witnesses as witnesses
 from app.store.merchants import lock_merchants as lock_merchants
 from app.store.merchants import save_merchants as save_merchants
 from app.store.merchants import unfold as unfold
+from app.store.models import model_change as model_change
+from app.store.models import model_history as model_history
+from app.store.models import save_model_change as save_model_change
 from app.store.reviews import assign as assign
 from app.store.reviews import listed_reviews as listed_reviews
 from app.store.reviews import open_of_account as open_of_account

@@ -62,7 +62,9 @@ async def everything(client: httpx.AsyncClient) -> list[Any]:
 def address(owner: httpx.AsyncClient, path: str) -> str:
     """Where the owner has something."""
     key_id = owner.headers["Authorization"].split("_")[1]
-    return path.format(transaction_id="t-1", account_id="alice", revision=1, key_id=key_id)
+    return path.format(
+        transaction_id="t-1", account_id="alice", revision=1, key_id=key_id, name="x"
+    )
 
 
 @pytest.mark.parametrize(("method", "path"), NAMED, ids=" ".join)
@@ -96,8 +98,9 @@ async def test_ids_labels_and_thresholds_of_one_tenant_touch_no_other(
     assert labelled.json()["results"][0]["error"]["code"] == "transaction_not_found"
     for method, path in OPERATIONS:
         if method == "POST" and "{" not in path:
-            answer = await stranger.request(method, path, json=BODIES[f"{method} {path}"])
-            assert answer.status_code == 200, answer.text
+            answer = await stranger.request(method, path, json=BODIES.get(f"{method} {path}"))
+            refused = 409 if path.endswith("/rollback") else 200  # It has no past of its own.
+            assert answer.status_code == refused, answer.text
             assert "alice" in answer.text or "transactions" not in path
     assert await everything(owner) == before
 

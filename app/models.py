@@ -1,0 +1,116 @@
+"""Checkpoints by name, each loaded once a process, and the one that decides for a tenant.
+
+A tenant's active checkpoint is read in the database transaction of every batch, so all processes
+change over with their next one. All checkpoints that can be served compute the same features:
+those stored are good for each of them, and copies are made anew when they are first needed.
+"""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import store
+from app.checkpoint import METADATA, Checkpoint
+from app.errors import ModelNotFound, ModelRefused, ModelUnavailable, SetupError
+from app.rows import ModelChange
+from app.scoring import Scorer
+from app.settings import Settings
+
+Role = Literal["active", "shadow"]
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class Shelved(NamedTuple):
+    """A checkpoint in the folder of checkpoints; `refused` says why it cannot be served."""
+
+    name: str
+    digest: str | None
+    refused: str | None
+
+
+class Models:
+    """The folder of checkpoints, and those of them that are loaded.
+
+    `default` serves every tenant that has not chosen another.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder = settings.models or settings.model.resolve().parent
+        self.default = self._ready(Checkpoint.load(settings.model))
+        self.default_name = settings.model.resolve().name
+        self._loaded = {self.default.digest: self.default}
+        self._loading = asyncio.Lock()
+
+    async def active(self, connection: AsyncConnection, tenant: str) -> Scorer:
+        """What decides for a tenant now. Raises ModelUnavailable where it cannot be loaded."""
+        change = await store.model_change(connection, tenant, "active")
+        return self.default if change is None else await self.of(change)
+
+    async def of(self, change: ModelChange) -> Scorer:
+        """The checkpoint of a change, the very same bits. Raises ModelUnavailable."""
+        if change.name is None or change.digest is None:
+            return self.default
+        if change.digest not in self._loaded:
+            try:
+                scorer = await self.load(change.name)
+            except (ModelNotFound, ModelRefused) as error:
+                raise ModelUnavailable(error.detail) from error
+            if scorer.digest != change.digest:
+                raise ModelUnavailable(
+                    f"Model {change.name!r} is no longer the checkpoint that was activated."
+                )
+        return self._loaded[change.digest]
+
+    async def load(self, name: str) -> Scorer:
+        """The checkpoint that has this name now. Raises ModelNotFound or ModelRefused."""
+        async with self._loading:
+            checkpoint = await self._checkpoint(name)
+            if checkpoint.digest not in self._loaded:
+                self._loaded[checkpoint.digest] = await asyncio.to_thread(self._ready, checkpoint)
+            return self._loaded[checkpoint.digest]
+
+    def loaded(self, model: str) -> Scorer | None:
+        """A loaded checkpoint by what scores call it, `name@digest`."""
+        return next((one for one in self._loaded.values() if one.model == model), None)
+
+    async def shelved(self) -> Sequence[Shelved]:
+        """What is in the folder, by name."""
+        names = [self.default_name]
+        if self._folder.is_dir():
+            found = [path.parent.name for path in self._folder.glob(f"*/{METADATA}")]
+            names = sorted({*names, *(name for name in found if NAME.fullmatch(name))})
+        shelf = []
+        for name in names:
+            try:
+                shelf.append(Shelved(name, (await self._checkpoint(name)).digest, None))
+            except (ModelNotFound, ModelRefused) as error:
+                shelf.append(Shelved(name, None, error.detail))
+        return shelf
+
+    async def _checkpoint(self, name: str) -> Checkpoint:
+        try:
+            checkpoint = await asyncio.to_thread(Checkpoint.load, self._path(name))
+        except (SetupError, ValueError) as error:
+            raise ModelRefused(f"Model {name!r} cannot be served: {error}.") from error
+        if checkpoint.features.digest != self.default.features.digest:
+            raise ModelRefused(
+                f"Model {name!r} reads features {checkpoint.features.digest}, and the database "
+                f"holds {self.default.features.digest}: it needs a database of its own."
+            )
+        return checkpoint
+
+    def _path(self, name: str) -> Path:
+        if name == self.default_name:
+            return self._settings.model
+        # Only names of this shape become part of a path.
+        if not NAME.fullmatch(name) or not (self._folder / name / METADATA).is_file():
+            raise ModelNotFound(f"There is no model {name!r}.")
+        return self._folder / name
+
+    def _ready(self, checkpoint: Checkpoint) -> Scorer:
+        return Scorer(checkpoint, self._settings.device, self._settings.bank_bytes)

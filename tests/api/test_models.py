@@ -1,0 +1,252 @@
+"""Models over HTTP: which there are, activated and rolled back without a restart, in shadow."""
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from app import keys
+from app.checkpoint import METADATA, WEIGHTS
+from app.comparison import LEAST_FRAUDS, average_precision
+from app.main import create_app
+from app.settings import Settings
+from tests.api.requests import client_of, posted, problem_of
+from tests.checkpoints import tiny_checkpoint
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, checkpoint: Path) -> Path:
+    """Three checkpoints: the deployment's, another, and one whose weights are damaged."""
+    folder = tmp_path / "shelf"
+    shutil.copytree(checkpoint, folder / "first")
+    tiny_checkpoint(folder / "second", seed=1)
+    shutil.copytree(checkpoint, folder / "damaged")
+    weights = folder / "damaged" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    (folder / "empty").mkdir()
+    return folder
+
+
+@pytest.fixture
+def settings(service_settings: Settings, shelf: Path) -> Settings:
+    return service_settings.model_copy(update={"model": shelf / "first"})
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        key = await keys.create(app.state.service.database, "tests")
+        async with client_of(app, key) as client:
+            yield client
+
+
+async def models(client: httpx.AsyncClient) -> dict[str, dict[str, Any]]:
+    answer = await client.get("/v1/models")
+    assert answer.status_code == 200, answer.text
+    return {one["name"]: one for one in answer.json()["data"]}
+
+
+async def do(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
+    answer = await client.post(f"/v1/models/{path}")
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def score(client: httpx.AsyncClient, key: str, **changes: Any) -> dict[str, Any]:
+    answer = await client.post("/v1/transactions", json=posted(key, **changes))
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def test_the_shelf_is_told_with_what_cannot_be_served(client: httpx.AsyncClient) -> None:
+    found = await models(client)
+    assert list(found) == ["damaged", "first", "second"]
+    assert [one["active"] for one in found.values()] == [False, True, False]
+    assert "altered or damaged" in found["damaged"]["refused"]
+    assert found["second"]["refused"] is None
+
+
+async def test_a_model_is_activated_and_rolled_back_between_two_scores(
+    client: httpx.AsyncClient,
+) -> None:
+    one = await score(client, "t-1")
+    await client.put("/v1/transactions/t-1/label", json={"label": "fraud"})
+    adapted = await score(client, "t-2")
+    await do(client, "second/activate")
+    other = await score(client, "t-3")
+    await do(client, "rollback")
+    back = await score(client, "t-4")
+    assert one["model"] == adapted["model"] == back["model"] != other["model"]
+    assert adapted["probability"] == back["probability"] != other["probability"]
+    # The label moved the copy of the other model too.
+    assert (other["adaptation"]["labels"], other["adaptation"]["revision"]) == (1, 1)
+    assert (await models(client))["first"]["active"]
+
+
+async def test_a_score_is_replayed_by_the_model_that_made_it(client: httpx.AsyncClient) -> None:
+    await score(client, "t-1")
+    await do(client, "second/activate")
+    await score(client, "t-2")
+    for key in ("t-1", "t-2"):
+        again = (await client.post(f"/v1/transactions/{key}/replay")).json()
+        assert (again["match"], again["differs"]) == (True, [])
+        told = (await client.get(f"/v1/transactions/{key}/reasons")).json()
+        assert told["model"] == again["stored_model"]
+
+
+async def test_rolling_back_twice_comes_back_and_without_a_past_is_refused(
+    client: httpx.AsyncClient,
+) -> None:
+    refused = await client.post("/v1/models/rollback")
+    assert problem_of(refused) == (409, "model_refused")
+    await do(client, "second/activate")
+    await do(client, "rollback")
+    await do(client, "rollback")
+    assert (await models(client))["second"]["active"]
+
+
+@pytest.mark.parametrize("action", ["activate", "shadow", "promote"])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("damaged", (409, "model_refused")),
+        ("nothing", (404, "model_not_found")),
+        ("empty", (404, "model_not_found")),
+        ("..%2Fshelf%2Fsecond", (404, "model_not_found")),
+        ("..", (404, "model_not_found")),
+        ("SECOND", (404, "model_not_found")),
+    ],
+)
+async def test_what_is_no_model_is_refused_and_the_active_one_goes_on(
+    client: httpx.AsyncClient, name: str, action: str, expected: tuple[int, str]
+) -> None:
+    encoded = name.replace("..", "%2E%2E")
+    assert problem_of(await client.post(f"/v1/models/{encoded}/{action}")) == expected
+    assert (await models(client))["first"]["active"]
+    await score(client, "t-1")
+
+
+async def test_a_checkpoint_that_changed_under_its_name_is_not_served_for_another(
+    client: httpx.AsyncClient, settings: Settings, shelf: Path
+) -> None:
+    await do(client, "second/activate")
+    for file in (METADATA, WEIGHTS):
+        shutil.copy(shelf / "first" / file, shelf / "second" / file)
+    # The process that has loaded it goes on; one that starts now cannot.
+    await score(client, "t-1")
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        key = client.headers["Authorization"].removeprefix("Bearer ")
+        async with client_of(app, key) as late:
+            refused = await late.post("/v1/transactions", json=posted("t-2"))
+            assert problem_of(refused) == (503, "model_unavailable")
+            assert "no longer the checkpoint" in refused.json()["detail"]
+            await do(late, "rollback")
+            await score(late, "t-2")
+
+
+async def test_each_tenant_has_a_model_of_its_own(
+    client: httpx.AsyncClient,
+) -> None:
+    app = client._transport.app  # type: ignore[attr-defined]
+    other_key = await keys.create(app.state.service.database, "tests", tenant="other")
+    await do(client, "second/activate")
+    async with client_of(app, other_key) as stranger:
+        mine, theirs = await score(client, "t-1"), await score(stranger, "t-1")
+        assert mine["model"] != theirs["model"]
+        assert (await models(stranger))["first"]["active"]
+
+
+async def test_who_activated_what_is_logged(client: httpx.AsyncClient) -> None:
+    await do(client, "second/shadow")
+    await do(client, "second/activate")
+    told = (await client.get("/v1/audit-log", params={"subject": "second"})).json()["data"]
+    assert [one["action"] for one in told] == ["model.activated", "model.shadowed"]
+    assert told[0]["after"]["digest"] == (await models(client))["second"]["digest"]
+
+
+async def some_labels(client: httpx.AsyncClient, frauds: int) -> None:
+    """Traffic of many accounts of which some has labels, and copies learn from them."""
+    for n in range(2 * frauds):
+        await score(client, f"a-{n}", account_id=f"acc-{n % 5}", amount=20 + 40 * n)
+    for n in range(2 * frauds):
+        name = "fraud" if n >= frauds else "legitimate"
+        await client.put(f"/v1/transactions/a-{n}/label", json={"label": name})
+    for n in range(6):
+        await score(client, f"b-{n}", account_id=f"acc-{n % 5}", amount=30 + 100 * n)
+
+
+async def test_the_comparison_tells_what_the_other_model_would_have_answered(
+    client: httpx.AsyncClient,
+) -> None:
+    recent = {"days": 365}
+    await some_labels(client, 3)
+    same = (await client.get("/v1/models/first/comparison", params=recent)).json()
+    assert (same["agreement"], same["changes"], same["transactions"]) == (1.0, [], 12)
+    assert same["shift"] < 1e-6
+    assert same["active"] == same["shadow"]
+    other = (await client.get("/v1/models/second/comparison", params=recent)).json()
+    assert other["shift"] > 0.001
+    assert (other["frauds"], other["legitimates"], other["better"]) == (3, 3, None)
+
+
+async def test_a_model_is_promoted_only_if_it_is_no_worse(client: httpx.AsyncClient) -> None:
+    path = "/v1/models/second/promote?days=365"
+    await some_labels(client, 3)
+    assert "too little" in (await client.post(path)).json()["detail"]
+    await some_labels_more(client)
+    compared = (await client.get("/v1/models/second/comparison?days=365")).json()
+    assert compared["better"] is not None
+    promoted = await client.post(path)
+    if compared["better"]:
+        assert promoted.status_code == 200
+    else:
+        assert problem_of(promoted) == (409, "model_refused")
+    assert (await models(client))["second"]["active"] is compared["better"]
+    # Of the two, the other way round must come out the other way, unless they are level.
+    ours, theirs = (compared[name]["average_precision"] for name in ("active", "shadow"))
+    assert compared["better"] is (theirs >= ours)
+
+
+async def some_labels_more(client: httpx.AsyncClient) -> None:
+    for n in range(2 * LEAST_FRAUDS):
+        await score(client, f"c-{n}", account_id=f"lone-{n}", amount=25 + 30 * (n % 7))
+    for n in range(2 * LEAST_FRAUDS):
+        name = "fraud" if n % 2 else "legitimate"
+        await client.put(f"/v1/transactions/c-{n}/label", json={"label": name})
+
+
+async def test_shadow_begins_and_ends(client: httpx.AsyncClient) -> None:
+    await do(client, "second/shadow")
+    assert (await models(client))["second"]["shadow"]
+    await client.delete("/v1/models/second/shadow")
+    assert not (await models(client))["second"]["shadow"]
+    refused = await client.delete("/v1/models/second/shadow")
+    assert problem_of(refused) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "366", "x"])
+async def test_a_span_out_of_bounds_is_refused(edge: httpx.AsyncClient, days: str) -> None:
+    refused = await edge.get(f"/v1/models/default/comparison?days={days}")
+    assert problem_of(refused) == (422, "validation_failed")
+
+
+def test_average_precision_is_that_of_the_field() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        probability_N = rng.integers(0, 6, 30) / 6
+        is_fraud_N = rng.random(30) < 0.3
+        if is_fraud_N.any():
+            expected = average_precision_score(is_fraud_N, probability_N)
+            assert average_precision(probability_N, is_fraud_N) == pytest.approx(expected)
+    assert average_precision(np.zeros(3), np.zeros(3, bool)) is None
