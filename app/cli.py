@@ -15,6 +15,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("import")(history.import_history)
+app.command("export")(history.export_history)
 app.command("simulate")(training.simulate)
 app.command("train")(training.train)
 app.command("evaluate")(training.evaluate)

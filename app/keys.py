@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from app import store
 from app.audit import entry
 from app.database import Database
 from app.errors import DatabaseUnavailable, Forbidden, KeyNotFound, Unauthenticated
+from app.schemas.fields import PRINTABLE
 from app.scopes import SCOPES
 from app.tables import api_keys
 from app.times import now_us
@@ -66,7 +68,8 @@ async def create(
     scopes that there are not.
     """
     for what, said in (("name", name), ("tenant", tenant)):
-        if not 1 <= len(said) <= 128 or not said.isprintable():
+        # As the ids of the API are.
+        if not 1 <= len(said) <= 128 or not re.fullmatch(PRINTABLE, said):
             raise ValueError(f"the key's {what} must have 1 to 128 printable characters")
     if not scopes or not set(scopes) <= set(SCOPES):
         raise ValueError(f"the key's scopes must be some of {', '.join(SCOPES)}")

@@ -1,4 +1,4 @@
-"""`quickstudy import`"""
+"""`quickstudy import` and `quickstudy export`"""
 
 import asyncio
 from pathlib import Path
@@ -8,9 +8,11 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.checkpoint import Checkpoint
+from app.commands.keys import on_database
 from app.commands.terminal import console
 from app.database import upgrade
 from app.errors import SetupError
+from app.exporting import export, export_spec
 from app.features import FeatureSet
 from app.importing import CHUNK, import_chunk
 from app.keys import DEFAULT_TENANT
@@ -37,6 +39,18 @@ def import_history(
     upgrade(settings.database_url)
     asyncio.run(_import(history, tenant))
     console.print(f"{len(history):,} transactions of {file} are in the database.")
+
+
+def export_history(
+    file: Annotated[Path, typer.Argument(help="Parquet file to write; its spec goes beside it.")],
+    tenant: Annotated[str, typer.Option(help="Whose data it is.")] = DEFAULT_TENANT,
+) -> None:
+    """Write transactions and labels as a file and a spec that `train` takes."""
+    if file.suffix != ".parquet":
+        raise SetupError(f"{file}: an export is a .parquet file")
+    spec = export_spec(Checkpoint.load(Settings().model).metadata.spec, file.stem)
+    count = on_database(lambda database: export(database, tenant, spec, file))
+    console.print(f"{count:,} transactions are in {file}, their spec in {file.stem}.toml.")
 
 
 def _check_model(spec: DatasetSpec, checkpoint: Checkpoint) -> None:

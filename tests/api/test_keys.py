@@ -61,6 +61,12 @@ async def test_what_is_wrong_with_a_key_is_refused_by_name(
     assert refused.json()["errors"][0]["field"] == field
 
 
+async def test_a_key_may_be_named_in_any_script(edge: httpx.AsyncClient) -> None:
+    for name in ("Kasse 1", "касса", "🦊", "\u200b", "\u2028"):
+        made = await edge.post("/v1/keys", json={"name": name, "scopes": ["read"]})
+        assert made.status_code == 200, made.text
+
+
 async def test_every_change_is_logged_with_who_when_before_and_after(
     client: httpx.AsyncClient,
 ) -> None:

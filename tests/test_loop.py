@@ -1,0 +1,168 @@
+"""The loop closes: production's labels become the next checkpoint, with traffic running."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from app import keys
+from app.client import Client
+from app.database import Database
+from app.features import FeatureSet
+from app.transactions import DatasetSpec
+from tests.api.requests import posted
+from tests.servers import START_SECONDS, server
+
+ACCOUNTS, DAYS = 24, 40
+TRAIN = ("--global-steps", "40", "--meta-steps", "20")
+
+
+async def new_key(url: str) -> str:
+    database = Database(url)
+    try:
+        return await keys.create(database, "tests")
+    finally:
+        await database.close()
+
+
+def payments() -> list[tuple[dict[str, Any], bool]]:
+    """Six weeks of groceries, and now and then somebody else's electronics."""
+    random, now = np.random.default_rng(0), datetime.now(UTC)
+    found = []
+    for account in range(ACCOUNTS):
+        for day in range(DAYS, 0, -1):
+            is_fraud = bool(random.random() < 0.08)
+            body = posted(
+                f"p-{account}-{day}",
+                account_id=f"acc-{account}",
+                occurred_at=(now - timedelta(days=day, hours=account / 2)).isoformat(),
+                amount=round(float(random.uniform(300, 900) if is_fraud else 20), 2),
+                merchant_id="gadgets" if is_fraud else f"grocer-{account % 3}",
+                merchant_category="electronics" if is_fraud else "grocery",
+                channel="online" if is_fraud else "pos",
+                attributes={"device_age_days": 1 if is_fraud else 300},
+            )
+            found.append((body, is_fraud))
+    return sorted(found, key=lambda one: one[0]["occurred_at"])
+
+
+class Traffic:
+    """Somebody who goes on paying, and notes every answer and every failure."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.models: list[str] = []
+        self.failures: list[Exception] = []
+        self._over = threading.Event()
+        self._client = Client(url, key, timeout=START_SECONDS)
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Traffic":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._client.close()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            body = posted(
+                f"live-{len(self.models)}", account_id=f"acc-{len(self.models) % ACCOUNTS}"
+            )
+            try:
+                self.models.append(self._client.score(body).model)
+            except Exception as error:
+                self.failures.append(error)
+
+
+def quickstudy(url: str, model: Path, *arguments: str) -> None:
+    environment = {
+        **os.environ,
+        "QUICKSTUDY_DATABASE_URL": url,
+        "QUICKSTUDY_MODEL": str(model),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "app.cli", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_labels_become_the_next_model_while_nobody_notices(
+    database_url: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    shelf = tmp_path / "models"
+    shutil.copytree(checkpoint, shelf / "first")
+    key = asyncio.run(new_key(database_url))
+    known = payments()
+    with (
+        server(database_url, shelf / "first") as url,
+        Client(url, key, timeout=START_SECONDS) as client,
+    ):
+        for n in range(0, len(known), 400):
+            client.score_batch([body for body, _ in known[n : n + 400]])
+        labels = [
+            {
+                "transaction_id": body["transaction_id"],
+                "label": "fraud" if is_fraud else "legitimate",
+                "labelled_at": (
+                    datetime.fromisoformat(body["occurred_at"]) + timedelta(hours=9)
+                ).isoformat(),
+                "source": "chargeback",
+            }
+            for body, is_fraud in known
+        ]
+        client.label_batch(labels[:1000])
+        with Traffic(url, key) as traffic:
+            export = tmp_path / "production.parquet"
+            quickstudy(database_url, shelf / "first", "export", str(export))
+            spec = DatasetSpec.load(export.with_suffix(".toml"))
+            assert FeatureSet(spec).digest == FeatureSet(DatasetSpec.load("simulated")).digest
+            written = pl.read_parquet(export)
+            assert written["is_fraud"].drop_nulls().sum() == sum(one for _, one in known)
+            assert written["transaction_id"].is_unique().all()
+
+            arguments = ["--data", str(export), "--spec", str(export.with_suffix(".toml"))]
+            quickstudy(
+                database_url,
+                shelf / "first",
+                "train",
+                *arguments,
+                "--out",
+                str(shelf / "next"),
+                *TRAIN,
+            )
+            client.shadow_model("next")
+            compared = client.compare_model("next", days=60)
+            assert (compared.frauds, compared.better) == (sum(one for _, one in known), True)
+            assert compared.active.average_precision is not None
+            assert compared.shadow.average_precision is not None
+            assert compared.shadow.average_precision > compared.active.average_precision
+            client.promote_model("next", days=60)
+            promoted = client.score(posted("after-promotion", account_id="acc-1"))
+            client.roll_back_model()
+            back = client.score(posted("after-rollback", account_id="acc-1"))
+        assert traffic.failures == []
+        assert promoted.model.startswith("next@")
+        assert back.model.startswith("tiny@")
+        assert {back.model, promoted.model} <= {*traffic.models, promoted.model}
+        assert client.replay("after-promotion").match
+        logged = client.audit_log(action="model.activated").data
+        assert [one.subject for one in logged] == ["first", "next"]
+
+
+@pytest.mark.parametrize("name", ["production.csv", "production"])
+def test_an_export_is_parquet(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "app.cli", "export", str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "an export is a .parquet file" in done.stderr
