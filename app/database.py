@@ -155,9 +155,12 @@ def create_engine(url: URL, pg_limits: dict[str, str] = PG_LIMITS) -> AsyncEngin
     if url.get_backend_name() == "postgresql":
         server = {"application_name": "quickstudy", "jit": "off", **pg_limits}
         return create_async_engine(
-            url, connect_args={"timeout": CONNECT_SECONDS, "server_settings": server}
+            url,
+            # Errors are logged, and statements hold what callers sent.
+            hide_parameters=True,
+            connect_args={"timeout": CONNECT_SECONDS, "server_settings": server},
         )
-    engine = create_async_engine(url)
+    engine = create_async_engine(url, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _configure_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine

@@ -13,6 +13,7 @@ from app.api import accounts, audit, health, keys, labels, models, reviews, thre
 from app.api.limits import BodyLimit
 from app.api.paths import EncodedSlashes
 from app.errors import install, problem_schema
+from app.logs import RequestLog
 from app.metrics import RequestMetrics
 from app.service import running
 from app.settings import Settings
@@ -53,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(EncodedSlashes)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
     app.add_middleware(RequestMetrics)
+    app.add_middleware(RequestLog)
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -23,6 +23,17 @@ request_seconds = Histogram(
 scored_transactions = Counter(
     "quickstudy_scored_transactions_total", "Transactions scored.", ("used", "outcome")
 )
+stage_seconds = Histogram(
+    "quickstudy_stage_seconds",
+    "Time that a batch of transactions spends in a stage of the pipeline.",
+    ("stage",),
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5),
+)
+bank_lookups = Counter(
+    "quickstudy_bank_lookups_total",
+    "Accounts with labels whose copy was in the bank, or had to be made.",
+    ("result",),
+)
 adaptations = Counter("quickstudy_adaptations_total", "Copies of the network adapted.")
 batch_size = Histogram(
     "quickstudy_batch_size",

@@ -6,6 +6,7 @@ Axes: N transactions, F features, K labels of one account.
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -138,23 +139,27 @@ class Pipeline:
     async def _score_new(
         self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry], adapted: bool
     ) -> list[Scored]:
-        loaded = await self._load(connection, tenant, entries)
-        deciding = await self.deciding(connection, tenant)
+        with stage("load"):
+            loaded = await self._load(connection, tenant, entries)
+            deciding = await self.deciding(connection, tenant)
         keys_G = [
             adapter_key(account) if adapted else base_key(account) for account in loaded.accounts
         ]
         async with self._bank:
-            supports = await self._missing_supports(connection, deciding.scorer, tenant, keys_G)
+            with stage("load"):
+                supports = await self._missing_supports(connection, deciding.scorer, tenant, keys_G)
             result = await asyncio.to_thread(self._process, loaded, keys_G, supports, deciding)
             # Nobody asks why history is risky.
             risky = result.decisions if adapted else []
-            reasons = await self._reasons(
-                connection, deciding.scorer, tenant, loaded, keys_G, result, risky
-            )
-        rows = self._rows(tenant, loaded, result, deciding, reasons)
-        await _save(connection, loaded, result.memory, rows)
-        if adapted:
-            await store.open_reviews(connection, _reviews(rows))
+            with stage("explain"):
+                reasons = await self._reasons(
+                    connection, deciding.scorer, tenant, loaded, keys_G, result, risky
+                )
+        with stage("save"):
+            rows = self._rows(tenant, loaded, result, deciding, reasons)
+            await _save(connection, loaded, result.memory, rows)
+            if adapted:
+                await store.open_reviews(connection, _reviews(rows))
         for row in rows:
             metrics.scored_transactions.labels(row.used, row.outcome).inc()
         return rows
@@ -242,6 +247,8 @@ class Pipeline:
     ) -> dict[AdapterKey, Support]:
         copies = [key for key in keys if key.revision != BASE_REVISION]
         missing = {key.account_id: key for key in scorer.missing(copies)}
+        metrics.bank_lookups.labels("made").inc(len(missing))
+        metrics.bank_lookups.labels("found").inc(len(copies) - len(missing))
         rows = await store.supports(connection, tenant, missing)
         return {key: self.support(rows[account_id]) for account_id, key in missing.items()}
 
@@ -259,13 +266,16 @@ class Pipeline:
             States.from_bytes([row.state for row in merchants], features.merchant_sums),
             States.from_bytes([row.label_state for row in merchants], features.confirmed_sums),
         )
-        labels = _merchant_labels(merchants, loaded.labels)
-        features_NF = features.compute(loaded.columns, memory, labels)
-        _adapt(deciding.scorer, supports)
-        keys = [keys_G[account] for account in loaded.columns.account_N]
-        decisions = deciding.scorer.score(
-            features_NF, loaded.columns.time_us_N, keys, deciding.thresholds
-        )
+        with stage("features"):
+            labels = _merchant_labels(merchants, loaded.labels)
+            features_NF = features.compute(loaded.columns, memory, labels)
+        with stage("adapt"):
+            _adapt(deciding.scorer, supports)
+        with stage("score"):
+            keys = [keys_G[account] for account in loaded.columns.account_N]
+            decisions = deciding.scorer.score(
+                features_NF, loaded.columns.time_us_N, keys, deciding.thresholds
+            )
         return Result(features_NF, decisions, features.remember(loaded.columns, memory, labels))
 
     def support(self, rows: Sequence[SupportRow]) -> Support:
@@ -326,6 +336,11 @@ class Pipeline:
                 )
             )
         return rows
+
+
+def stage(name: str) -> AbstractContextManager[None]:
+    """Times a stage of the pipeline."""
+    return metrics.stage_seconds.labels(name).time()
 
 
 def _adapt(scorer: Scorer, supports: Mapping[AdapterKey, Support]) -> None:

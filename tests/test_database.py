@@ -107,3 +107,11 @@ async def test_a_database_that_is_away_is_unavailable() -> None:
         async with database.write():
             pass
     await database.close()
+
+
+async def test_an_error_never_holds_what_a_statement_was_given(database: Database) -> None:
+    with pytest.raises(Exception) as failed:  # noqa: PT011
+        async with database.read() as connection:
+            await connection.execute(text("SELECT :secret FROM nowhere"), {"secret": "canary"})
+    assert "canary" not in str(failed.value)
+    assert "hidden" in str(failed.value) or "hide_parameters" in str(failed.value)

@@ -77,8 +77,13 @@ def compose() -> dict[str, Any]:
 
 
 def test_compose_starts_the_service_after_the_migrations_and_those_after_the_database() -> None:
-    services = compose()["services"]
+    every = compose()["services"]
+    services = {name: one for name, one in every.items() if "profiles" not in one}
     assert set(services) == {"db", "migrate", "service"}
+    assert {name: one["profiles"] for name, one in every.items() if name not in services} == {
+        "prometheus": ["monitoring"],
+        "grafana": ["monitoring"],
+    }
     assert services["migrate"]["depends_on"] == {"db": {"condition": "service_healthy"}}
     waits_for = services["service"]["depends_on"]
     assert waits_for["migrate"] == {"condition": "service_completed_successfully"}

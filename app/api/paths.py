@@ -22,7 +22,8 @@ class EncodedSlashes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and b"%" in scope.get("raw_path", b""):
             raw = scope["raw_path"].partition(b"?")[0].decode("latin-1")
-            scope = {**scope, "path": "/".join(map(_segment, raw.split("/")))}
+            # In place: what is around it reads the route from the same scope afterwards.
+            scope["path"] = "/".join(map(_segment, raw.split("/")))
         await self.app(scope, receive, send)
 
 

@@ -10,6 +10,7 @@ import uvicorn
 from app import keys, metrics
 from app.commands.keys import on_database
 from app.database import Database, upgrade
+from app.logs import configuration
 from app.models import Models
 from app.settings import Settings
 from app.times import now_us, text_of
@@ -44,7 +45,7 @@ def serve(
             host=settings.host,
             port=settings.port,
             workers=settings.workers,
-            log_level=settings.log_level,
+            log_config=configuration(settings.log_level),
             access_log=False,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )

@@ -1,0 +1,173 @@
+"""What operators see: a JSON line a request without anybody's data, and metrics that hold."""
+
+import json
+import logging
+import logging.config
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.logs import JsonFormatter, configuration
+from tests.api.requests import label, posted, problem_of
+
+pytestmark = pytest.mark.anyio
+MONITORING = Path(__file__).resolve().parents[2] / "monitoring"
+CANARY = "canary"
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Any:
+    """The log so far, as objects."""
+    caplog.set_level(logging.INFO, logger="quickstudy")
+    caplog.handler.setFormatter(JsonFormatter())
+
+    def read() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in caplog.text.splitlines() if '"quickstudy' in line]
+
+    return read
+
+
+async def test_every_request_is_a_line_with_its_id_route_status_and_time(
+    edge: httpx.AsyncClient, lines: Any
+) -> None:
+    answer = await edge.get("/v1/accounts/nobody", headers={"X-Request-Id": "till-7-0001"})
+    assert answer.headers["x-request-id"] == "till-7-0001"
+    [line] = lines()
+    assert line["request_id"] == "till-7-0001"
+    assert (line["method"], line["route"], line["status"]) == (
+        "GET",
+        "/v1/accounts/{account_id}",
+        404,
+    )
+    assert 0 < line["seconds"] < 60
+    assert line["level"] == "info"
+
+
+async def test_an_encoded_path_is_told_by_its_route_too(
+    edge: httpx.AsyncClient, lines: Any
+) -> None:
+    await edge.get("/v1/transactions/a%2Fb")
+    [line] = lines()
+    assert line["route"] == "/v1/transactions/{transaction_id}"
+    assert (
+        'route="/v1/transactions/{transaction_id}",status="404"'
+        in (await edge.get("/metrics")).text
+    )
+
+
+@pytest.mark.parametrize("given", ["", "short", "x" * 65, 'a"}{"b', "a b c d e f g"])
+async def test_an_id_that_could_forge_a_line_is_replaced(
+    edge: httpx.AsyncClient, given: str
+) -> None:
+    answered = (await edge.get("/livez", headers={"X-Request-Id": given})).headers["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{16}", answered)
+    assert (await edge.get("/livez")).headers["x-request-id"] != answered
+
+
+async def test_nothing_that_callers_send_is_logged_or_measured(
+    edge: httpx.AsyncClient, lines: Any
+) -> None:
+    named = {"account_id": f"{CANARY}-account", "merchant_id": f"{CANARY}-merchant"}
+    await edge.post("/v1/transactions", json=posted(f"{CANARY}-id", **named))
+    await edge.put(
+        f"/v1/transactions/{CANARY}-id/label", json={"label": "fraud", "note": f"{CANARY} note"}
+    )
+    await edge.post(f"/v1/accounts/{CANARY}-account/labels", json={"labels": [label("nothing")]})
+    await edge.get(f"/v1/{CANARY}?{CANARY}={CANARY}", headers={"X-Canary": CANARY})
+    await edge.post("/v1/transactions", content=f'{{"{CANARY}": ')
+    refused = await edge.get("/v1/accounts", headers={"Authorization": f"Bearer {CANARY}"})
+    assert problem_of(refused)[0] == 401
+    assert len(lines()) == 6
+    assert CANARY not in json.dumps(lines())
+    assert CANARY not in (await edge.get("/metrics")).text
+
+
+def test_an_exception_is_one_line_too() -> None:
+    try:
+        raise ValueError("two\nlines")
+    except ValueError as error:
+        record = logging.LogRecord(
+            "quickstudy", logging.ERROR, "", 0, "failed", (), (ValueError, error, None)
+        )
+    text = JsonFormatter().format(record)
+    assert "\n" not in text
+    assert json.loads(text)["exception"].endswith("two\nlines")
+
+
+def test_the_configuration_is_one_that_logging_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = configuration("warning")
+    chosen["loggers"] = {"quickstudy.tried": chosen["loggers"]["quickstudy"]}
+    logging.config.dictConfig(chosen)
+    logger = logging.getLogger("quickstudy.tried")
+    logger.warning("told")
+    logger.info("not told")
+    logger.handlers.clear()
+    [line] = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["message"] == "told"
+
+
+async def metrics_of(client: httpx.AsyncClient) -> dict[str, Any]:
+    await client.post("/v1/transactions", json=posted("m-1", amount=5000))
+    await client.put("/v1/transactions/m-1/label", json={"label": "fraud"})
+    await client.post("/v1/transactions", json=posted("m-2"))
+    text = (await client.get("/metrics")).text
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+async def test_metrics_are_named_by_the_conventions_and_described(edge: httpx.AsyncClient) -> None:
+    # https://prometheus.io/docs/practices/naming/: a prefix, base units, _total for counters only.
+    ours = {
+        name: family
+        for name, family in (await metrics_of(edge)).items()
+        if name.startswith("quickstudy_")
+    }
+    assert len(ours) >= 6
+    for name, family in ours.items():
+        if name.endswith("_created"):
+            continue
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
+        assert family.documentation.endswith(".")
+        assert not re.search(r"_(ms|milliseconds|minutes|kb|percent)$", name)
+        totals = [sample for sample in family.samples if sample.name.endswith("_total")]
+        assert bool(totals) == (family.type == "counter")
+        if family.type == "histogram":
+            assert name.endswith(("_seconds", "_size"))
+
+
+async def test_a_batch_is_timed_by_stage_and_the_bank_is_counted(edge: httpx.AsyncClient) -> None:
+    found = await metrics_of(edge)
+    stages = {one.labels["stage"] for one in found["quickstudy_stage_seconds"].samples}
+    assert {"load", "features", "adapt", "score", "save"} <= stages
+    results = {one.labels["result"] for one in found["quickstudy_bank_lookups"].samples}
+    assert results == {"found", "made"}
+
+
+async def test_the_dashboard_asks_for_metrics_that_there_are(edge: httpx.AsyncClient) -> None:
+    exposed = {
+        (sample.name, label)
+        for family in (await metrics_of(edge)).values()
+        for sample in family.samples
+        for label in [*sample.labels, ""]
+    }
+    folder = MONITORING / "provisioning" / "dashboards"
+    dashboard = json.loads((folder / "quickstudy.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert len(queries) == len(dashboard["panels"]) >= 6
+    for query in queries:
+        names = re.findall(r"quickstudy_\w+", query)
+        grouped = re.findall(r"by \(([^)]*)\)", query)
+        labels = {one.strip() for group in grouped for one in group.split(",")}
+        labels |= set(re.findall(r"(\w+)=~?\"", query))
+        assert names
+        for name in names:
+            assert {(name, one) for one in ["", *(labels - {"le"})]} <= exposed, query
+    datasource = yaml.safe_load(
+        (MONITORING / "provisioning" / "datasources" / "prometheus.yml").read_text()
+    )
+    uids = {panel["datasource"]["uid"] for panel in dashboard["panels"]}
+    assert uids == {one["uid"] for one in datasource["datasources"]}
