@@ -50,6 +50,7 @@ from app.schemas.transactions import (
     Score,
     StoredTransaction,
 )
+from app.schemas.webhooks import NewWebhook, PostedWebhook, WaitingMessages, WebhookList
 from app.scopes import GRACE_HOURS
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -314,6 +315,30 @@ class _Requests:
         path = f"/v1/models/{_of(name)}/promote"
         return Asked(ModelComparison, "POST", path, query={"days": days}, repeatable=False)
 
+    @staticmethod
+    def webhooks() -> Asked[WebhookList]:
+        return Asked(WebhookList, "GET", "/v1/webhooks")
+
+    @staticmethod
+    def create_webhook(url: str, events: Sequence[str]) -> Asked[NewWebhook]:
+        body = PostedWebhook.model_validate({"url": url, "events": events})
+        return Asked(NewWebhook, "POST", "/v1/webhooks", body, repeatable=False)
+
+    @staticmethod
+    def rotate_webhook(webhook_id: str) -> Asked[NewWebhook]:
+        path = f"/v1/webhooks/{_of(webhook_id)}/rotate"
+        return Asked(NewWebhook, "POST", path, repeatable=False)
+
+    @staticmethod
+    def remove_webhook(webhook_id: str) -> Asked[WebhookList]:
+        path = f"/v1/webhooks/{_of(webhook_id)}"
+        return Asked(WebhookList, "DELETE", path, repeatable=False)
+
+    @staticmethod
+    def waiting_messages(webhook_id: str) -> Asked[WaitingMessages]:
+        path = f"/v1/webhooks/{_of(webhook_id)}/messages"
+        return Asked(WaitingMessages, "GET", path)
+
 
 class Client:
     """The API, one request after the other. `options` are those of httpx.Client."""
@@ -505,6 +530,26 @@ class Client:
     def promote_model(self, name: str, days: float = 28.0) -> ModelComparison:
         """Activate a checkpoint if it is no worse."""
         return self._send(_Requests.promote_model(name, days))
+
+    def webhooks(self) -> WebhookList:
+        """The tenant's webhooks, without their secrets."""
+        return self._send(_Requests.webhooks())
+
+    def create_webhook(self, url: str, events: Sequence[str]) -> NewWebhook:
+        """Be told of events; the secret is told once."""
+        return self._send(_Requests.create_webhook(url, events))
+
+    def rotate_webhook(self, webhook_id: str) -> NewWebhook:
+        """Give a webhook a new secret."""
+        return self._send(_Requests.rotate_webhook(webhook_id))
+
+    def remove_webhook(self, webhook_id: str) -> WebhookList:
+        """Forget a webhook."""
+        return self._send(_Requests.remove_webhook(webhook_id))
+
+    def waiting_messages(self, webhook_id: str) -> WaitingMessages:
+        """What has not arrived at a webhook yet."""
+        return self._send(_Requests.waiting_messages(webhook_id))
 
 
 class AsyncClient:
@@ -699,3 +744,23 @@ class AsyncClient:
     async def promote_model(self, name: str, days: float = 28.0) -> ModelComparison:
         """Activate a checkpoint if it is no worse."""
         return await self._send(_Requests.promote_model(name, days))
+
+    async def webhooks(self) -> WebhookList:
+        """The tenant's webhooks, without their secrets."""
+        return await self._send(_Requests.webhooks())
+
+    async def create_webhook(self, url: str, events: Sequence[str]) -> NewWebhook:
+        """Be told of events; the secret is told once."""
+        return await self._send(_Requests.create_webhook(url, events))
+
+    async def rotate_webhook(self, webhook_id: str) -> NewWebhook:
+        """Give a webhook a new secret."""
+        return await self._send(_Requests.rotate_webhook(webhook_id))
+
+    async def remove_webhook(self, webhook_id: str) -> WebhookList:
+        """Forget a webhook."""
+        return await self._send(_Requests.remove_webhook(webhook_id))
+
+    async def waiting_messages(self, webhook_id: str) -> WaitingMessages:
+        """What has not arrived at a webhook yet."""
+        return await self._send(_Requests.waiting_messages(webhook_id))

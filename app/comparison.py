@@ -27,6 +27,7 @@ from app.states import Floats
 from app.store import Filters
 from app.times import now_us
 from app.transactions import DAY_US
+from app.webhooks import announce
 
 # The newest transactions are compared, of so many accounts with labels at once.
 COMPARED, TOGETHER = 5000, 64
@@ -204,6 +205,9 @@ class Shadowing:
                 {"name": name, "digest": digest},
             )
             await store.save_entries(connection, [noted])
+            if action == "model.activated":
+                told = {"name": name or self._models.default_name, "digest": digest}
+                await announce(connection, tenant, action, [told])
 
         await self._database.run(work)
 

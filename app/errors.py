@@ -13,7 +13,8 @@
         │   ├── ModelNotFound         404 model_not_found
         │   ├── ReviewNotFound        404 review_not_found
         │   ├── RevisionNotFound      404 revision_not_found
-        │   └── TransactionNotFound   404 transaction_not_found
+        │   ├── TransactionNotFound   404 transaction_not_found
+        │   └── WebhookNotFound       404 webhook_not_found
         ├── MethodNotAllowed          405 method_not_allowed
         ├── TransactionConflict       409 transaction_conflict
         ├── ModelRefused              409 model_refused
@@ -137,6 +138,10 @@ class RevisionNotFound(NotFound):
 
 class TransactionNotFound(NotFound):
     code, title = "transaction_not_found", "No such transaction."
+
+
+class WebhookNotFound(NotFound):
+    code, title = "webhook_not_found", "No such webhook."
 
 
 class MethodNotAllowed(Problem):

@@ -179,6 +179,7 @@ class Erasing:
             corrected = await correct_witnesses(connection, features, tenant, labels, account_id)
             counts = await store.erase_account(connection, tenant, account_id)
             await store.erase_entries(connection, tenant, account_id)
+            await store.erase_messages(connection, tenant, account_id)
             # That it was, and not whose.
             await store.save_entries(connection, [entry(tenant, "account.erased", "account")])
             for merchant_id in sorted(visited):

@@ -28,6 +28,7 @@ from app.rows import Account, Review, Scored, StoredLabel, SupportRow
 from app.scoring import Copy
 from app.times import now_us
 from app.transactions import DatasetSpec, Transaction
+from app.webhooks import announce
 
 # What is looked at before and after: the newest payments, those that wait for a review, and
 # earlier ones that were approved, which nothing should alarm.
@@ -128,6 +129,8 @@ class Labelling:
                 await store.save_entries(
                     connection, [_noted(old.get(label.transaction_id), label) for label in labels]
                 )
+                told = [_told(label, _name(label)) for label in labels]
+                await announce(connection, tenant, "label.changed", told)
             change, account = await self._changed(connection, tenant, account_id, before, rows)
             ids = frozenset(verdict.transaction_id for verdict in changed)
             return Labelled(account, ids, len(verdicts) - len(ids), change)
@@ -187,6 +190,8 @@ class Labelling:
             await store.count_labels(connection, tenant, counted([], found.values()))
             await self._note(connection, tenant, account_id, found.values(), removed=True)
             await store.save_entries(connection, [_noted(one, None) for one in found.values()])
+            told = [_told(one, None) for one in found.values()]
+            await announce(connection, tenant, "label.changed", told)
             features = self._pipeline.features
             await correct_witnesses(connection, features, tenant, list(found.values()), account_id)
             rows = await store.scored(connection, tenant, [transaction_id])
@@ -316,6 +321,15 @@ class Labelling:
         deciding = await self._pipeline.deciding(connection, tenant)
         change = await self._judge(before, after, watched, deciding)
         await self._review(connection, account, change)
+        if before != after:
+            made = {
+                "account_id": account_id,
+                "revision": account.revision,
+                "used": change.copy.used,
+                "labels": change.copy.labels,
+                "adapter": change.copy.digest,
+            }
+            await announce(connection, tenant, "adaptation.done", [made])
         return change, account
 
     async def _judge(
@@ -429,11 +443,23 @@ def _noted(old: StoredLabel | None, new: StoredLabel | None) -> Entry:
     )
 
 
+def _name(label: StoredLabel) -> str:
+    return "fraud" if label.is_fraud else "legitimate"
+
+
+def _told(label: StoredLabel, name: str | None) -> dict[str, object]:
+    return {
+        "transaction_id": label.transaction_id,
+        "account_id": label.account_id,
+        "label": name,
+    }
+
+
 def _said(label: StoredLabel | None) -> dict[str, object] | None:
     if label is None:
         return None
     return {
-        "label": "fraud" if label.is_fraud else "legitimate",
+        "label": _name(label),
         "source": label.source,
         "analyst": label.analyst,
         "note": label.note,

@@ -9,7 +9,18 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from app import __version__
-from app.api import accounts, audit, health, keys, labels, models, reviews, thresholds, transactions
+from app.api import (
+    accounts,
+    audit,
+    health,
+    keys,
+    labels,
+    models,
+    reviews,
+    thresholds,
+    transactions,
+    webhooks,
+)
 from app.api.limits import BodyLimit
 from app.api.paths import EncodedSlashes
 from app.errors import install, problem_schema
@@ -30,6 +41,7 @@ ROUTERS = tuple(
         audit,
         models,
         keys,
+        webhooks,
         health,
     )
 )

@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,6 +27,7 @@ from app.scoring import AdapterKey, Rows, Scorer
 from app.states import States
 from app.times import now_us
 from app.transactions import Transaction, TransactionColumns, columns_of
+from app.webhooks import announce
 
 # Of an account before its first label: no copy, the base scores it.
 BASE_REVISION = 0
@@ -160,6 +161,7 @@ class Pipeline:
             await _save(connection, loaded, result.memory, rows)
             if adapted:
                 await store.open_reviews(connection, _reviews(rows))
+                await announce(connection, tenant, "transaction.flagged", _flagged(rows))
         for row in rows:
             metrics.scored_transactions.labels(row.used, row.outcome).inc()
         return rows
@@ -379,6 +381,20 @@ def _reviews(rows: Iterable[Scored]) -> list[Review]:
         )
         for row in rows
         if row.outcome == "review"
+    ]
+
+
+def _flagged(rows: Iterable[Scored]) -> list[dict[str, Any]]:
+    return [
+        {
+            "transaction_id": row.transaction_id,
+            "account_id": row.account_id,
+            "probability": row.probability,
+            "risk_level": row.risk_level,
+            "outcome": row.outcome,
+        }
+        for row in rows
+        if row.outcome != "approve"
     ]
 
 

@@ -137,6 +137,34 @@ class ModelChange(NamedTuple):
     digest: str | None
 
 
+class Webhook(NamedTuple):
+    """A row of `webhooks`."""
+
+    tenant: str
+    id: str
+    url: str
+    events: str
+    secret: str
+    old_secret: str | None
+    old_until_us: int | None
+    created_at_us: int
+
+
+class Message(NamedTuple):
+    """A row of `outbox`; `next_at_us` is None where it was given up."""
+
+    id: str
+    tenant: str
+    webhook_id: str
+    event: str
+    account_id: str | None
+    created_at_us: int
+    body: str
+    attempts: int = 0
+    next_at_us: int | None = None
+    last_error: str | None = None
+
+
 class SupportRow(NamedTuple):
     """A labelled transaction with the features of its moment."""
 

@@ -20,6 +20,7 @@ from app.rows import Scored
 from app.scoring import Scorer
 from app.settings import Settings
 from app.thresholds import TenantPolicy
+from app.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Service:
     replay: Replay
     erasing: Erasing
     shadowing: Shadowing
+    webhooks: Webhooks
     authenticator: Authenticator
 
     async def score(self, posted: Sequence[Posted]) -> Sequence[Scored | Problem]:
@@ -53,7 +55,10 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         await check_features(database, models.default)
         pipeline = Pipeline(database, models)
         authenticator = Authenticator(database)
-        async with Batcher(pipeline.score, metrics.batch_size.observe) as batcher:
+        async with (
+            Webhooks(database, settings.webhooks_private) as webhooks,
+            Batcher(pipeline.score, metrics.batch_size.observe) as batcher,
+        ):
             yield Service(
                 database=database,
                 models=models,
@@ -65,6 +70,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 replay=Replay(database, pipeline),
                 erasing=Erasing(database, pipeline),
                 shadowing=Shadowing(database, pipeline),
+                webhooks=webhooks,
                 authenticator=authenticator,
             )
             await authenticator.close()

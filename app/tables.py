@@ -211,6 +211,39 @@ model_changes = Table(
     Column("digest", String(64)),
 )
 
+# Where a tenant is told of events, and with which secret messages are signed.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("id", String(32), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False),
+    Column("secret", String(64), nullable=False),
+    # The one before, which signs too for a while.
+    Column("old_secret", String(64)),
+    Column("old_until_us", BigInteger),
+    Column("created_at_us", BigInteger, nullable=False),
+)
+
+# Messages that have not arrived yet; those without a next time were given up.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(LONGEST_ID), nullable=False),
+    Column("webhook_id", String(32), nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("account_id", String(LONGEST_ID)),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at_us", BigInteger),
+    Column("last_error", Text),
+    Index("ix_outbox_due", "next_at_us"),
+    Index("ix_outbox_webhook", "tenant", "webhook_id", "created_at_us"),
+)
+
 # A tenant's thresholds of probability, each from its time until the next one's.
 thresholds = Table(
     "thresholds",

@@ -123,6 +123,13 @@ async def test_every_operation_is_answered_in_its_type(
     assert len((await ask("ask_next", "alice", limit=1)).suggestions) == 1
     assert (await ask("revision", "alice", 2)).adaptation.adapter == tried.adaptation.adapter
     assert (await ask("remove_label", "t-2")).adaptation.adapter == tried.adaptation.adapter
+    # Of a name that no resolver knows: refused before it is stored.
+    with pytest.raises(ApiError, match="validation_failed"):
+        await ask("create_webhook", "https://nowhere.invalid/", ["label.changed"])
+    assert (await ask("webhooks")).data == []
+    for method in ("rotate_webhook", "remove_webhook", "waiting_messages"):
+        with pytest.raises(ApiError, match="webhook_not_found"):
+            await ask(method, "0" * 12)
     [model] = [one.name for one in (await ask("models")).data if one.active]
     await ask("shadow_model", model)
     assert (await ask("compare_model", model, days=365)).agreement == 1.0

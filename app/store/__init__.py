@@ -59,3 +59,13 @@ from app.store.transactions import past_of as past_of
 from app.store.transactions import recent as recent
 from app.store.transactions import save_scored as save_scored
 from app.store.transactions import scored as scored
+from app.store.webhooks import any_due as any_due
+from app.store.webhooks import claim as claim
+from app.store.webhooks import delete_message as delete_message
+from app.store.webhooks import delete_webhook as delete_webhook
+from app.store.webhooks import erase_messages as erase_messages
+from app.store.webhooks import save_messages as save_messages
+from app.store.webhooks import save_webhook as save_webhook
+from app.store.webhooks import waiting as waiting
+from app.store.webhooks import webhook as webhook
+from app.store.webhooks import webhooks as webhooks

@@ -1,0 +1,103 @@
+"""Webhooks: registered, given new secrets, removed; and what has not arrived."""
+
+import json
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from app import store
+from app.api.authentication import MayAdminister, RunningService
+from app.api.transactions import WRITES
+from app.errors import EVERYWHERE, WebhookNotFound, documented
+from app.rows import Message, Webhook
+from app.schemas.webhooks import (
+    NewWebhook,
+    PostedWebhook,
+    WaitingMessage,
+    WaitingMessages,
+    WebhookList,
+    WebhookState,
+)
+from app.service import Service
+from app.times import text_of
+from app.webhooks import EVENTS
+
+router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=documented(*EVERYWHERE))
+WebhookId = Annotated[str, Path(pattern="^[0-9a-f]{12}$", examples=["5f0c9d2e1a7b"])]
+SHOWN = 100
+
+
+@router.get("")
+async def list_webhooks(service: RunningService, tenant: MayAdminister) -> WebhookList:
+    """The tenant's webhooks, without their secrets."""
+    return await _webhooks(service, tenant)
+
+
+@router.post("", responses=WRITES)
+async def create_webhook(
+    posted: PostedWebhook, service: RunningService, tenant: MayAdminister
+) -> NewWebhook:
+    """Be told of events from now on; the secret is in this answer and nowhere else."""
+    return _new(await service.webhooks.register(tenant, posted.url, posted.events))
+
+
+@router.post("/{webhook_id}/rotate", responses=documented(WebhookNotFound))
+async def rotate_webhook(
+    webhook_id: WebhookId, service: RunningService, tenant: MayAdminister
+) -> NewWebhook:
+    """Give it a new secret; for a day the old one signs beside it."""
+    return _new(await service.webhooks.rotate(tenant, webhook_id))
+
+
+@router.delete("/{webhook_id}", responses=documented(WebhookNotFound))
+async def remove_webhook(
+    webhook_id: WebhookId, service: RunningService, tenant: MayAdminister
+) -> WebhookList:
+    """Forget it, and what is still to be delivered to it."""
+    await service.webhooks.remove(tenant, webhook_id)
+    return await _webhooks(service, tenant)
+
+
+@router.get("/{webhook_id}/messages", responses=documented(WebhookNotFound))
+async def list_messages(
+    webhook_id: WebhookId, service: RunningService, tenant: MayAdminister
+) -> WaitingMessages:
+    """What has not arrived yet, or was given up, and why."""
+    async with service.database.read() as connection:
+        if await store.webhook(connection, tenant, webhook_id) is None:
+            raise WebhookNotFound(f"There is no webhook {webhook_id!r}.")
+        found = await store.waiting(connection, tenant, webhook_id, SHOWN)
+    return WaitingMessages(data=[_message(one) for one in found])
+
+
+async def _webhooks(service: Service, tenant: str) -> WebhookList:
+    async with service.database.read() as connection:
+        found = await store.webhooks(connection, tenant)
+    return WebhookList(data=[_state(one) for one in found])
+
+
+def _state(row: Webhook) -> WebhookState:
+    return WebhookState(
+        id=row.id,
+        url=row.url,
+        events=[event for event in EVENTS if event in row.events.split()],
+        created_at=text_of(row.created_at_us),
+    )
+
+
+def _new(row: Webhook) -> NewWebhook:
+    return NewWebhook(**_state(row).model_dump(), secret=row.secret)
+
+
+def _message(row: Message) -> WaitingMessage:
+    return WaitingMessage.model_validate(
+        {
+            "id": row.id,
+            "event": row.event,
+            "created_at": text_of(row.created_at_us),
+            "attempts": row.attempts,
+            "next_attempt_at": None if row.next_at_us is None else text_of(row.next_at_us),
+            "last_error": row.last_error,
+            "body": json.loads(row.body),
+        }
+    )
