@@ -22,10 +22,9 @@ from app.api import (
     webhooks,
 )
 from app.api.limits import BodyLimit
+from app.api.observation import Observation
 from app.api.paths import EncodedSlashes
 from app.errors import install, problem_schema
-from app.logs import RequestLog
-from app.metrics import RequestMetrics
 from app.service import running
 from app.settings import Settings
 
@@ -65,8 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install(app, ROUTES)
     app.add_middleware(EncodedSlashes)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
-    app.add_middleware(RequestMetrics)
-    app.add_middleware(RequestLog)
+    app.add_middleware(Observation)
     for router in ROUTERS:
         app.include_router(router)
     return app
