@@ -25,6 +25,7 @@ from safetensors.torch import save as save_tensors
 from app.adaptation import Algorithm, Learner
 from app.errors import SetupError
 from app.features import FeatureSet
+from app.profile import Profile
 from app.states import Floats
 from app.transactions import DatasetSpec
 
@@ -114,6 +115,8 @@ class Metadata(_Part):
     options: dict[str, float | int | str | None]
     metrics: dict[str, float]
     versions: dict[str, str]
+    # None of a checkpoint from before there were profiles.
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True)

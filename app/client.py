@@ -33,7 +33,7 @@ from app.schemas.labels import (
     TransactionLabelled,
 )
 from app.schemas.log import LogEntry
-from app.schemas.models import ModelComparison, ModelList
+from app.schemas.models import ModelComparison, ModelDrift, ModelList
 from app.schemas.pages import Page
 from app.schemas.reviews import Assignment, Review, ReviewedTransaction
 from app.schemas.thresholds import (
@@ -311,6 +311,10 @@ class _Requests:
         return Asked(ModelComparison, "GET", path, query={"days": days})
 
     @staticmethod
+    def model_drift(name: str, days: int = 28) -> Asked[ModelDrift]:
+        return Asked(ModelDrift, "GET", f"/v1/models/{_of(name)}/drift", query={"days": days})
+
+    @staticmethod
     def promote_model(name: str, days: float = 28.0) -> Asked[ModelComparison]:
         path = f"/v1/models/{_of(name)}/promote"
         return Asked(ModelComparison, "POST", path, query={"days": days}, repeatable=False)
@@ -527,6 +531,10 @@ class Client:
         """What a checkpoint would have decided on the traffic of some days."""
         return self._send(_Requests.compare_model(name, days))
 
+    def model_drift(self, name: str, days: int = 28) -> ModelDrift:
+        """How far traffic is from the data that a checkpoint was trained on."""
+        return self._send(_Requests.model_drift(name, days))
+
     def promote_model(self, name: str, days: float = 28.0) -> ModelComparison:
         """Activate a checkpoint if it is no worse."""
         return self._send(_Requests.promote_model(name, days))
@@ -740,6 +748,10 @@ class AsyncClient:
     async def compare_model(self, name: str, days: float = 28.0) -> ModelComparison:
         """What a checkpoint would have decided on the traffic of some days."""
         return await self._send(_Requests.compare_model(name, days))
+
+    async def model_drift(self, name: str, days: int = 28) -> ModelDrift:
+        """How far traffic is from the data that a checkpoint was trained on."""
+        return await self._send(_Requests.model_drift(name, days))
 
     async def promote_model(self, name: str, days: float = 28.0) -> ModelComparison:
         """Activate a checkpoint if it is no worse."""

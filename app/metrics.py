@@ -7,6 +7,7 @@ from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     generate_latest,
 )
@@ -33,6 +34,19 @@ bank_lookups = Counter(
     ("result",),
 )
 adaptations = Counter("quickstudy_adaptations_total", "Copies of the network adapted.")
+drift_psi = Gauge(
+    "quickstudy_drift_psi",
+    "Population stability index of a feature, or of the score, over four weeks, against the "
+    "active model's training data: that of the tenant where it is highest.",
+    ("feature",),
+    multiprocess_mode="mostrecent",
+)
+drift_fraud_ratio = Gauge(
+    "quickstudy_drift_fraud_ratio",
+    "Share of frauds over four weeks, divided by the training data's: that of the "
+    "tenant where it has changed most.",
+    multiprocess_mode="mostrecent",
+)
 batch_size = Histogram(
     "quickstudy_batch_size",
     "Transactions scored together.",

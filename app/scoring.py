@@ -100,6 +100,7 @@ class Scorer:
         )
         self.training_data_sha256 = checkpoint.metadata.data.sha256
         self.calibration = checkpoint.metadata.calibration
+        self.profile = checkpoint.metadata.profile
         self._device = choose_device(device)
         self._learner = checkpoint.learner.to(self._device, torch.float64).requires_grad_(False)
         with torch.inference_mode():

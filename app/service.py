@@ -8,6 +8,7 @@ from app import metrics, store
 from app.batching import Batcher
 from app.comparison import Shadowing
 from app.database import Database
+from app.drift import Drifting
 from app.errors import Problem, SetupError
 from app.forgetting import Erasing
 from app.keys import Authenticator
@@ -37,6 +38,7 @@ class Service:
     replay: Replay
     erasing: Erasing
     shadowing: Shadowing
+    drifting: Drifting
     webhooks: Webhooks
     authenticator: Authenticator
 
@@ -57,6 +59,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         authenticator = Authenticator(database)
         async with (
             Webhooks(database, settings.webhooks_private) as webhooks,
+            Drifting(database, pipeline) as drifting,
             Batcher(pipeline.score, metrics.batch_size.observe) as batcher,
         ):
             yield Service(
@@ -70,6 +73,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 replay=Replay(database, pipeline),
                 erasing=Erasing(database, pipeline),
                 shadowing=Shadowing(database, pipeline),
+                drifting=drifting,
                 webhooks=webhooks,
                 authenticator=authenticator,
             )

@@ -8,6 +8,8 @@ import torch
 from app.adaptation import Algorithm, Learner
 from app.checkpoint import Calibration, Data, Decisions, Metadata, save_checkpoint
 from app.features import FeatureSet
+from app.profile import Histogram, Profile
+from app.states import Floats
 from app.training import bins
 from app.transactions import DatasetSpec
 
@@ -19,6 +21,7 @@ def tiny_checkpoint(
     algorithm: Algorithm = "anil",
     trust: float = 3.0,
     heed: float = 1.0,
+    profile: Profile | None = None,
 ) -> Path:
     """Write a checkpoint into `folder`: its scores differ by account, amount and label.
 
@@ -48,6 +51,22 @@ def tiny_checkpoint(
         options={},
         metrics={},
         versions={},
+        profile=profile or _profile(features, random),
     )
     save_checkpoint(folder, learner, metadata)
     return folder
+
+
+def _profile(features: FeatureSet, random_NF: Floats) -> Profile:
+    is_fraud_N = random_NF[:, 0] > 2
+    return Profile(
+        first="2026-01-01T00:00:00.000000Z",
+        last="2026-01-28T00:00:00.000000Z",
+        transactions=len(random_NF),
+        accounts=64,
+        frauds=int(is_fraud_N.sum()),
+        features={
+            name: Histogram.of(random_NF[:, f], is_fraud_N) for f, name in enumerate(features.names)
+        },
+        score=Histogram.of(np.clip(random_NF[:, 0] / 8, 0, 1), is_fraud_N),
+    )

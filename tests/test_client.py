@@ -133,6 +133,7 @@ async def test_every_operation_is_answered_in_its_type(
     [model] = [one.name for one in (await ask("models")).data if one.active]
     await ask("shadow_model", model)
     assert (await ask("compare_model", model, days=365)).agreement == 1.0
+    assert (await ask("model_drift", model, days=365)).name == model
     await ask("end_shadow", model)
     with pytest.raises(ApiError, match="model_refused"):
         await ask("promote_model", model)

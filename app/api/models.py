@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Query
 
 from app.api.authentication import MayAdminister, MayRead, RunningService
 from app.comparison import Comparison, Quality
+from app.drift import Drift
 from app.errors import (
     EVERYWHERE,
     ModelNotFound,
@@ -14,7 +15,12 @@ from app.errors import (
     documented,
 )
 from app.schemas.models import (
+    DriftDay,
+    Drifted,
+    DriftProfile,
+    FraudShareDrift,
     ModelComparison,
+    ModelDrift,
     ModelList,
     ModelQuality,
     ModelState,
@@ -78,6 +84,17 @@ async def compare_model(
     return _comparison(name, await service.shadowing.compare(tenant, name, days))
 
 
+@router.get("/{name}/drift", responses=CHANGES)
+async def model_drift(
+    name: Name,
+    service: RunningService,
+    tenant: MayRead,
+    days: Annotated[int, Query(ge=1, le=365, description="Of these, with today.")] = 28,
+) -> ModelDrift:
+    """How far this tenant's traffic is from the data that a checkpoint was trained on."""
+    return _drift(name, await service.drifting.of_model(tenant, name, days))
+
+
 @router.post("/{name}/promote", responses=CHANGES)
 async def promote_model(
     name: Name, service: RunningService, tenant: MayAdminister, days: Days = 28.0
@@ -121,6 +138,34 @@ def _comparison(name: str, found: Comparison) -> ModelComparison:
         active=_quality(found.active),
         shadow=_quality(found.shadow),
         better=found.is_better,
+    )
+
+
+def _drift(name: str, found: Drift) -> ModelDrift:
+    furthest = sorted(found.features, key=lambda one: -(one.psi or 0.0))
+    return ModelDrift(
+        name=name,
+        days=[
+            DriftDay(
+                start=text_of(day.start_us),
+                transactions=day.transactions,
+                labelled=day.labelled,
+                frauds=day.frauds,
+            )
+            for day in found.days
+        ],
+        transactions=found.transactions,
+        sampled=found.sampled,
+        profile=DriftProfile(
+            first=found.profile.first,
+            last=found.profile.last,
+            transactions=found.profile.transactions,
+            frauds=found.profile.frauds,
+        ),
+        drifted=[one.name for one in [found.score, *furthest] if one.drifted],
+        fraud_share=FraudShareDrift.model_validate(found.fraud_share._asdict()),
+        score=Drifted.model_validate(found.score._asdict()),
+        features=[Drifted.model_validate(one._asdict()) for one in furthest],
     )
 
 

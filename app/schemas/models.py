@@ -1,4 +1,4 @@
-"""Models: what there is, which decides, and how two of them compare."""
+"""Models: what there is, which decides, how two compare, and how far traffic is from one's data."""
 
 from typing import Annotated
 
@@ -33,6 +33,47 @@ COMPARISON: JsonDict = {
     "active": QUALITY,
     "shadow": QUALITY,
     "better": True,
+}
+
+
+DRIFT: JsonDict = {
+    "name": "default",
+    "days": [
+        {
+            "start": "2026-02-01T00:00:00.000000Z",
+            "transactions": 10400,
+            "labelled": 61,
+            "frauds": 40,
+        }
+    ],
+    "transactions": 10400,
+    "sampled": 10400,
+    "profile": {
+        "first": "2025-12-01T00:00:00.000000Z",
+        "last": "2025-12-28T23:59:59.000000Z",
+        "transactions": 176000,
+        "frauds": 1100,
+    },
+    "drifted": ["log_amount"],
+    "fraud_share": {"trained": 0.00625, "now": 0.0041, "drifted": False},
+    "score": {
+        "name": "score",
+        "psi": 0.08,
+        "drifted": False,
+        "fraud_psi": 0.11,
+        "frauds_drifted": False,
+        "by_day": [0.08],
+    },
+    "features": [
+        {
+            "name": "log_amount",
+            "psi": 0.44,
+            "drifted": True,
+            "fraud_psi": 0.12,
+            "frauds_drifted": False,
+            "by_day": [0.44],
+        }
+    ],
 }
 
 
@@ -92,3 +133,62 @@ class ModelComparison(BaseModel):
         bool | None,
         Field(description="Average precision at least the active one's; null: too few frauds."),
     ]
+
+
+class DriftDay(BaseModel):
+    """A day by the time of its transactions, with the labels that they have by now."""
+
+    start: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    transactions: int
+    labelled: int
+    frauds: int
+
+
+class DriftProfile(BaseModel):
+    """The newest four weeks of the training data."""
+
+    first: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    last: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    transactions: int
+    frauds: int
+
+
+class FraudShareDrift(BaseModel):
+    """The share of frauds among all transactions older than labels take to come."""
+
+    trained: Figure
+    now: Annotated[Figure | None, Field(description="null: nothing so old has a label.")]
+    drifted: Annotated[bool, Field(description="By a half or more, and not by chance.")]
+
+
+class Drifted(BaseModel):
+    """How the values of a feature, or of the score, are spread, against the training data's."""
+
+    name: str
+    psi: Annotated[
+        Figure | None,
+        Field(description="Population stability index; null: fewer than 100 transactions."),
+    ]
+    drifted: Annotated[bool, Field(description="`psi` is at least .2, and not by chance.")]
+    fraud_psi: Annotated[
+        Figure | None,
+        Field(description="The same of transactions labelled fraud; null: fewer than 30 of them."),
+    ]
+    frauds_drifted: bool
+    by_day: Annotated[list[Figure | None], Field(description="`psi` of each of `days`.")]
+
+
+class ModelDrift(BaseModel):
+    """A tenant's traffic beside what a checkpoint was trained on, in a sample of 20,000."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [DRIFT]})
+
+    name: str
+    days: Annotated[list[DriftDay], Field(description="Those with transactions, in UTC.")]
+    transactions: int
+    sampled: int
+    profile: DriftProfile
+    drifted: Annotated[list[str], Field(description="What has drifted, the furthest first.")]
+    fraud_share: FraudShareDrift
+    score: Annotated[Drifted, Field(description="Of transactions that this model scored.")]
+    features: Annotated[list[Drifted], Field(description="The furthest first.")]

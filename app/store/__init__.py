@@ -15,6 +15,11 @@ from app.store.audit import EntryFilters as EntryFilters
 from app.store.audit import erase_entries as erase_entries
 from app.store.audit import listed_entries as listed_entries
 from app.store.audit import save_entries as save_entries
+from app.store.drift import Sampled as Sampled
+from app.store.drift import labels_by_day as labels_by_day
+from app.store.drift import sampled as sampled
+from app.store.drift import tenants as tenants
+from app.store.drift import transactions_by_day as transactions_by_day
 from app.store.labels import any_removed as any_removed
 from app.store.labels import delete_label as delete_label
 from app.store.labels import events_of_merchants as events_of_merchants

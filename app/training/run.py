@@ -34,6 +34,7 @@ from app.training.evaluate import (
     calibrate,
     fit_gate,
 )
+from app.training.profile import profile_of
 from app.training.train import Options, Split, Status, Trainer
 from app.transactions import SECOND_US, DatasetSpec
 
@@ -178,6 +179,7 @@ def _described(
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
+        profile=profile_of(features, rows, held_out.rows, served_A),
     )
 
 

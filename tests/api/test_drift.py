@@ -1,0 +1,286 @@
+"""Drift over HTTP: what has shifted is named, what has not is not."""
+
+import functools
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import numpy as np
+import polars as pl
+import pytest
+import scipy.stats
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import drift, keys, store
+from app.checkpoint import Checkpoint, save_checkpoint
+from app.decisions import Decision
+from app.features import FeatureSet
+from app.main import create_app
+from app.profile import Histogram
+from app.rows import Scored, StoredLabel
+from app.schemas.models import ModelDrift
+from app.scoring import AdapterKey, Scorer
+from app.service import Service
+from app.settings import Settings
+from app.states import Floats
+from app.times import now_us
+from app.training.dataset import UNLABELLED, read_transactions
+from app.training.episodes import Rows
+from app.training.profile import profile_of
+from app.training.simulator.simulate import simulate
+from app.transactions import SECOND_US, DatasetSpec
+from tests.api.requests import client_of, problem_of
+from tests.checkpoints import tiny_checkpoint
+
+pytestmark = pytest.mark.anyio
+# With today, on which nobody paid yet, they are the 28 that are looked at.
+DAYS, DAYS_STORED = 70, 27
+
+
+class Stream(NamedTuple):
+    """Transactions as they would be stored, with their labels."""
+
+    rows: list[Scored]
+    labels: list[StoredLabel]
+
+
+class World(NamedTuple):
+    """A simulated file: half of its accounts made the profile, the other half pays on."""
+
+    frame: pl.DataFrame
+    folder: Path
+    model: Path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("drift")
+    frame = simulate(900, DAYS, 3, midnight() - timedelta(days=DAYS))
+    is_other = pl.col("account_id").str.slice(-1).is_in(list("13579"))
+    frame.filter(~is_other).write_parquet(folder / "trained.parquet")
+    first = tiny_checkpoint(folder / "first")
+    rows = rows_of(folder / "trained.parquet")
+    probability_N = np.array([one.probability for one in decisions(first, rows)])
+    everything = np.arange(len(rows.time_us_N))
+    features = FeatureSet(DatasetSpec.load("simulated"))
+    profile = profile_of(features, rows, everything, probability_N)
+    model = tiny_checkpoint(folder / "profiled", profile=profile)
+    return World(frame.filter(is_other), folder, model)
+
+
+def midnight() -> datetime:
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+@functools.cache
+def rows_of(path: Path) -> Rows:
+    spec = DatasetSpec.load("simulated")
+    return Rows.of(read_transactions(path, spec), FeatureSet(spec))
+
+
+def decisions(model: Path, rows: Rows) -> list[Decision]:
+    scorer = Scorer(Checkpoint.load(model), "cpu", 1)
+    unlabelled = [AdapterKey("default", str(account), 0) for account in rows.account_N]
+    return scorer.score(rows.features_NF, rows.time_us_N, unlabelled, scorer.thresholds)
+
+
+def stream(world: World, name: str, *changes: pl.Expr) -> Stream:
+    """What the other accounts pay in four weeks, changed in some columns."""
+    path = world.folder / f"{name}.parquet"
+    since = midnight() - timedelta(days=DAYS_STORED)
+    is_new = pl.col("occurred_at") >= since
+    changed = world.frame.filter(is_new).with_columns(*changes)
+    pl.concat([world.frame.filter(~is_new), changed]).write_parquet(path)
+    rows = rows_of(path)
+    decided = decisions(world.model, rows)
+    model = Scorer(Checkpoint.load(world.model), "cpu", 1).model
+    found = Stream([], [])
+    for n in np.flatnonzero(rows.time_us_N >= since.timestamp() * SECOND_US):
+        row = Scored(
+            tenant="default",
+            transaction_id=f"p-{n}",
+            account_id=f"acc-{rows.account_N[n]}",
+            merchant_id=None,
+            occurred_at_us=int(rows.time_us_N[n]),
+            content="{}",
+            content_digest=b"",
+            features=store.float32_row(rows.features_NF[n]),
+            features_digest="",
+            revision=0,
+            model=model,
+            evaluated_at_us=now_us(),
+            **decided[n]._asdict(),
+        )
+        found.rows.append(row)
+        if rows.is_fraud_N[n] != UNLABELLED:
+            at_us = row.occurred_at_us
+            is_fraud = bool(rows.is_fraud_N[n])
+            found.labels.append(
+                StoredLabel(*row[:2], row.account_id, None, is_fraud, at_us, at_us, at_us)
+            )
+    return found
+
+
+@pytest.fixture
+async def client(service_settings: Settings, world: World) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(service_settings.model_copy(update={"model": world.model}))
+    async with app.router.lifespan_context(app):
+        key = await keys.create(app.state.service.database, "tests")
+        async with client_of(app, key) as client:
+            yield client
+
+
+async def drift_of(client: httpx.AsyncClient, stored: Stream) -> ModelDrift:
+    """Store a stream, and ask over HTTP."""
+
+    async def work(connection: AsyncConnection) -> None:
+        await store.save_scored(connection, stored.rows)
+        await store.save_labels(connection, stored.labels)
+
+    await service_of(client).database.run(work)
+    answer = await client.get("/v1/models/profiled/drift")
+    assert answer.status_code == 200, answer.text
+    return ModelDrift.model_validate_json(answer.content)
+
+
+async def test_on_a_stream_that_does_not_shift_nothing_is_named(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    stored = stream(world, "same")
+    found = await drift_of(client, stored)
+    assert [(o.name, o.psi, o.fraud_psi) for o in (found.score, *found.features) if o.drifted] == []
+    assert not found.fraud_share.drifted
+    assert (found.transactions, found.sampled) == (len(stored.rows), len(stored.rows))
+    assert sum(day.frauds for day in found.days) == sum(one.is_fraud for one in stored.labels)
+    assert sum(day.labelled for day in found.days) == len(stored.labels)
+    assert sum(day.transactions for day in found.days) == len(stored.rows)
+    assert [one.psi for one in found.features] == sorted(
+        (one.psi for one in found.features if one.psi is not None), reverse=True
+    )
+    assert found.score.psi is not None
+    assert len(found.score.by_day) == len(found.days)
+
+
+async def test_the_features_that_shift_are_named_and_no_other(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    found = await drift_of(client, stream(world, "devices", pl.col("device_age_days") / 10))
+    assert set(found.drifted) == {"attribute_device_age_days", "account_device_age_days_z"}
+    # Every day of the four weeks shows it, as every day was changed.
+    shifted = found.features[0].by_day
+    assert min(one for one in shifted if one is not None) > drift.DRIFTED
+
+
+async def test_a_share_of_frauds_that_rises_is_seen(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    every_fiftieth = pl.int_range(pl.len()) % 50 == 0
+    more = pl.when(every_fiftieth).then(True).otherwise(pl.col("is_fraud")).alias("is_fraud")
+    delay = pl.when(every_fiftieth).then(0.0).otherwise(pl.col("label_delay_days"))
+    stored = stream(world, "frauds", more, delay.alias("label_delay_days"))
+    found = await drift_of(client, stored)
+    assert found.fraud_share.drifted
+    assert found.fraud_share.now is not None
+    assert found.fraud_share.now > 2 * found.fraud_share.trained
+    # Frauds among everybody's payments lie elsewhere than the thieves' did.
+    assert any(one.frauds_drifted for one in found.features)
+
+
+async def test_without_traffic_nothing_is_known(client: httpx.AsyncClient) -> None:
+    found = await drift_of(client, Stream([], []))
+    assert (found.days, found.sampled, found.drifted) == ([], 0, [])
+    assert found.score.psi is None
+    assert found.fraud_share.now is None
+
+
+async def test_the_gauges_tell_the_highest_of_all_tenants(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    stored = stream(world, "devices", pl.col("device_age_days") / 10)
+    found = await drift_of(client, stored)
+    await keys.create(service_of(client).database, "tests", tenant="without traffic")
+    await service_of(client).drifting.measure()
+    values = {
+        sample.labels["feature"]: sample.value
+        for family in text_string_to_metric_families((await client.get("/metrics")).text)
+        for sample in family.samples
+        if sample.name == "quickstudy_drift_psi"
+    }
+    told = {one.name: one.psi for one in (found.score, *found.features)}
+    assert values == pytest.approx(told)
+
+
+async def test_a_checkpoint_without_a_profile_is_refused(
+    service_settings: Settings, checkpoint: Path, tmp_path: Path
+) -> None:
+    old = Checkpoint.load(checkpoint)
+    folder = tmp_path / "old"
+    save_checkpoint(folder, old.learner, old.metadata.model_copy(update={"profile": None}))
+    app = create_app(service_settings.model_copy(update={"model": folder}))
+    async with app.router.lifespan_context(app):
+        key = await keys.create(app.state.service.database, "tests")
+        async with client_of(app, key) as client:
+            refused = problem_of(await client.get("/v1/models/old/drift"))
+            await app.state.service.drifting.measure()
+    assert refused == (409, "model_refused")
+
+
+async def test_a_sample_is_always_the_same_and_no_larger_than_asked(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    stored = stream(world, "same")
+    await drift_of(client, stored)
+    async with service_of(client).database.read() as connection:
+        first, again = [await store.sampled(connection, "default", 0, 7) for _ in range(2)]
+        other = await store.sampled(connection, "other", 0, 7)
+    assert first == again
+    assert other == []
+    assert len(first) == pytest.approx(len(stored.rows) / 7, rel=0.1)
+
+
+def test_the_index_is_the_symmetric_divergence() -> None:
+    before_E, now_E = np.array([900, 50, 0, 40, 10]), np.array([40, 3, 20, 30, 7])
+    p_E, q_E = (before_E + 0.5), (now_E + 0.5)
+    divergence = scipy.stats.entropy(p_E, q_E) + scipy.stats.entropy(q_E, p_E)
+    assert drift.psi(before_E, now_E) == pytest.approx(divergence)
+    assert drift.psi(before_E, before_E) == 0
+
+
+@pytest.mark.parametrize("bins", [2, 5, 10, 19])
+def test_chance_reaches_the_bound_once_in_a_thousand(bins: int) -> None:
+    rng = np.random.default_rng(bins)
+    shares_E = rng.dirichlet(np.full(bins, 20.0))
+    before_RE, now_RE = rng.multinomial(8000, shares_E, 4000), rng.multinomial(500, shares_E, 4000)
+    found_R = np.array([drift.psi(b, n) for b, n in zip(before_RE, now_RE, strict=True)])
+    bound = drift.by_chance(before_RE[0], 8000, 500)
+    assert (found_R > bound).mean() < 0.01
+    assert (found_R > 0.6 * bound).mean() > 0.001
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(1000.0),
+        np.repeat([0.0, 1.0], [990, 10]),
+        np.repeat([0.0, 1.0], [10, 990]),
+        np.repeat([1.0, 2.0, 3.0, 4.0], [400, 300, 250, 50]),
+        np.zeros(5),
+        np.array([3.0]),
+    ],
+    ids=["even", "rarely", "mostly", "categories", "constant", "one"],
+)
+def test_bins_tell_values_apart(values: Floats) -> None:
+    found = Histogram.of(values, values > 2)
+    assert sum(found.counts) == len(values)
+    assert sum(found.frauds) == (values > 2).sum()
+    assert max(found.counts) <= max(np.unique(values, return_counts=True)[1].max(), 150)
+    # Whatever was not there before has a bin that was nearly empty.
+    assert drift.psi(np.array(found.counts), found.count(values + 1e6)) > drift.DRIFTED
+
+
+def service_of(client: httpx.AsyncClient) -> Service:
+    service: Service = client._transport.app.state.service  # type: ignore[attr-defined]
+    return service
