@@ -15,7 +15,7 @@ WORKDIR /src
 COPY requirements.lock ./
 RUN pip install -c requirements.lock ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} setuptools torch
 COPY pyproject.toml ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > dependencies.txt \
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['tracing'], sep='\n')" > dependencies.txt \
     && pip install -c requirements.lock -r dependencies.txt
 COPY LICENSE README.md ./
 COPY models/default models/default

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from app import __version__
+from app import __version__, tracing
 from app.api import (
     accounts,
     audit,
@@ -54,9 +54,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(chosen) as service:
-            app.state.service = service
-            yield
+        with tracing.exporting(chosen.tracing):
+            async with running(chosen) as service:
+                app.state.service = service
+                yield
 
     app = Quickstudy(
         title="Quickstudy", version=__version__, description=DESCRIPTION, lifespan=lifespan

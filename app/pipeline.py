@@ -5,14 +5,14 @@ Axes: N transactions, F features, K labels of one account.
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import metrics, store
+from app import metrics, store, tracing
 from app.adaptation import Support
 from app.attribution import Attribution
 from app.content import content_of, digest_of, transaction_of
@@ -100,7 +100,8 @@ class Pipeline:
                 answers.update(zip(rows, scored, strict=True))
             return [answers[row] for row in range(len(batch))]
 
-        return await self._database.run(work)
+        with tracing.span("batch"):
+            return await self._database.run(work)
 
     async def score_of(
         self,
@@ -340,9 +341,11 @@ class Pipeline:
         return rows
 
 
-def stage(name: str) -> AbstractContextManager[None]:
+@contextmanager
+def stage(name: str) -> Iterator[None]:
     """Times a stage of the pipeline."""
-    return metrics.stage_seconds.labels(name).time()
+    with metrics.stage_seconds.labels(name).time(), tracing.span(name):
+        yield
 
 
 def _adapt(scorer: Scorer, supports: Mapping[AdapterKey, Support]) -> None:

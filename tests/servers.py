@@ -16,7 +16,7 @@ COMMAND = ("-m", "uvicorn", "--factory", "app.main:create_app", "--log-level", "
 
 
 @contextmanager
-def server(database_url: str, checkpoint: Path) -> Iterator[str]:
+def server(database_url: str, checkpoint: Path, **variables: str) -> Iterator[str]:
     """The URL of a server process of its own, which is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -27,6 +27,7 @@ def server(database_url: str, checkpoint: Path) -> Iterator[str]:
         "QUICKSTUDY_MODEL": str(checkpoint),
         "QUICKSTUDY_DEVICE": "cpu",
         "OMP_NUM_THREADS": "1",
+        **variables,
     }
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen([sys.executable, *COMMAND, "--port", str(port)], env=environment)

@@ -8,6 +8,7 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import tracing
 from app.logs import request_id
 from app.metrics import request_seconds
 
@@ -31,7 +32,8 @@ class Observation:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID, "")
+        headers = Headers(scope=scope)
+        given = headers.get(REQUEST_ID, "")
         mine = given if OURS.fullmatch(given) else secrets.token_hex(8)
         token = request_id.set(mine)
         begun, status = time.perf_counter(), 500
@@ -44,10 +46,19 @@ class Observation:
             await send(message)
 
         try:
-            await self.app(scope, receive, named)
+            with tracing.request(headers) as span:
+                try:
+                    await self.app(scope, receive, named)
+                finally:
+                    route = getattr(scope.get("route"), "path", "unmatched")
+                    if span is not None:
+                        span.update_name(f"{scope['method']} {route}")
+                        span.set_attribute("http.request.method", scope["method"])
+                        span.set_attribute("http.route", route)
+                        span.set_attribute("http.response.status_code", status)
+                        span.set_attribute("quickstudy.request_id", mine)
         finally:
             seconds = time.perf_counter() - begun
-            route = getattr(scope.get("route"), "path", "unmatched")
             request_seconds.labels(scope["method"], route, status).observe(seconds)
             fields = {
                 "method": scope["method"],

@@ -13,6 +13,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.logs import JsonFormatter, configuration
+from app.times import now_us, text_of
+from app.transactions import DAY_US
 from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -148,6 +150,12 @@ async def test_a_batch_is_timed_by_stage_and_the_bank_is_counted(edge: httpx.Asy
 
 
 async def test_the_dashboard_asks_for_metrics_that_there_are(edge: httpx.AsyncClient) -> None:
+    # Drift, and the change of the frauds' share, show with enough transactions, some labelled.
+    long_ago = text_of(now_us() - 20 * DAY_US)
+    batch = [posted(f"drift-{n}", occurred_at=long_ago) for n in range(100)]
+    await edge.post("/v1/transactions/batch", json={"transactions": batch})
+    await edge.put("/v1/transactions/drift-1/label", json={"label": "fraud"})
+    await edge._transport.app.state.service.drifting.measure()  # type: ignore[attr-defined]
     exposed = {
         (sample.name, label)
         for family in (await metrics_of(edge)).values()
