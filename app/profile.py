@@ -55,7 +55,7 @@ class Histogram(BaseModel):
 
 
 class Profile(BaseModel):
-    """The newest weeks of the training data, when the histories of accounts were long.
+    """The newest weeks of the training data whose labels had come.
 
     `score` is the probability that held-out accounts were served. `frauds` are among all
     `transactions`; one without a label counts as none.

@@ -15,7 +15,7 @@ class Readiness(Status):
     """The database answers too, and the model is loaded."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"status": "ok", "model": "default@a245b59612ef"}]}
+        json_schema_extra={"examples": [{"status": "ok", "model": "default@ee2277d1f564"}]}
     )
 
     model: str

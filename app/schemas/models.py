@@ -145,7 +145,7 @@ class DriftDay(BaseModel):
 
 
 class DriftProfile(BaseModel):
-    """The newest four weeks of the training data."""
+    """The newest four weeks of the training data whose labels had come."""
 
     first: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     last: Annotated[str, Field(json_schema_extra={"format": "date-time"})]

@@ -39,7 +39,7 @@ SCORE: JsonDict = {
     "outcome": "approve",
     "adaptation": ADAPTATION_USED,
     "reasons": [REASON],
-    "model": "default@a245b59612ef",
+    "model": "default@ee2277d1f564",
     "evaluated_at": "2026-01-31T11:00:00.120000Z",
 }
 
@@ -204,7 +204,7 @@ class Explanation(BaseModel):
                     "baseline": -6.258,
                     "past": 12,
                     "reasons": [REASON],
-                    "model": "default@a245b59612ef",
+                    "model": "default@ee2277d1f564",
                 }
             ]
         }
