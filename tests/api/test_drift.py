@@ -232,12 +232,15 @@ async def test_a_sample_is_always_the_same_and_no_larger_than_asked(
     client: httpx.AsyncClient, world: World
 ) -> None:
     stored = stream(world, "same")
+    theirs = [row._replace(tenant="other", account_id="theirs") for row in stored.rows]
+    await drift_of(client, Stream(theirs, []))
     await drift_of(client, stored)
     async with service_of(client).database.read() as connection:
         first, again = [await store.sampled(connection, "default", 0, 7) for _ in range(2)]
         other = await store.sampled(connection, "other", 0, 7)
     assert first == again
-    assert other == []
+    assert {row.account_id for row in other} == {"theirs"} != {row.account_id for row in first}
+    assert len(other) == len(first)
     assert len(first) == pytest.approx(len(stored.rows) / 7, rel=0.1)
 
 
