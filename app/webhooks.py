@@ -43,6 +43,8 @@ TIMEOUT_SECONDS = 10.0
 # Longer than any delivery: another process may take over only what nobody is delivering.
 LEASE_US = 60 * SECOND_US
 POLL_SECONDS = 1.0
+# How long stopping waits for what is being delivered; what it cuts off is delivered again.
+GRACE_SECONDS = 2.0
 TOGETHER = 20
 # How long a replaced secret signs too.
 OLD_SECRET_US = 24 * 3600 * SECOND_US
@@ -154,6 +156,7 @@ class Webhooks:
 
     async def __aenter__(self) -> Self:
         self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False)
+        self._over = asyncio.Event()
         self._task = asyncio.create_task(self._run())
         return self
 
@@ -163,17 +166,21 @@ class Webhooks:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # Between two rounds: a connection that is cut off while it opens leaves its thread behind.
+        self._over.set()
+        await asyncio.wait([self._task], timeout=GRACE_SECONDS)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._client.aclose()
 
     async def _run(self) -> None:
-        while True:
+        while not self._over.is_set():
             delivered = 0
             with contextlib.suppress(DatabaseUnavailable):
                 delivered = await self.deliver_due()
             if not delivered:
-                await asyncio.sleep(POLL_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._over.wait(), POLL_SECONDS)
 
     async def deliver_due(self) -> int:
         """Try to deliver what is due, some of it; returns how many were tried."""
