@@ -10,6 +10,9 @@ from typing import Generic, NamedTuple, Self, TypeVar
 from app.errors import Problem
 from app.transactions import MOST_ITEMS
 
+# For others to join a batch; only while several come at a time.
+LONGEST_WAIT_SECONDS = 0.002
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -34,6 +37,8 @@ class Batcher(Generic[Item, Answer]):
         self._on_batch = on_batch
         self._queue: deque[_Request[Item, Answer]] = deque()
         self._arrived = asyncio.Event()
+        # How many requests would fill the next batch: those that were there last time.
+        self._expected = 1
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -61,11 +66,27 @@ class Batcher(Generic[Item, Answer]):
     async def _run(self) -> None:
         while True:
             await self._arrived.wait()
+            await self._gather()
             batch = self._take()
             if batch:
                 await self._answer(batch)
+                self._expected = len(batch) + len(self._queue)
             else:
                 self._arrived.clear()
+                self._expected = 1
+
+    async def _gather(self) -> None:
+        """Callers who have just been answered ask again at once: they shall share the batch."""
+        if len(self._queue) >= self._expected:
+            return
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LONGEST_WAIT_SECONDS
+        timer = loop.call_at(end, self._arrived.set)
+        while len(self._queue) < self._expected and loop.time() < end:
+            self._arrived.clear()
+            await self._arrived.wait()
+        timer.cancel()
+        self._arrived.set()
 
     def _take(self) -> list[_Request[Item, Answer]]:
         """The oldest requests that fit into one batch together."""

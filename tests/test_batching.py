@@ -104,3 +104,41 @@ async def test_a_caller_that_hangs_up_is_left_out_and_the_others_are_served() ->
         processor.open.set()
         assert await asyncio.gather(first, stays) == [[0], [4]]
     assert processor.batches == [[0], [2]]
+
+
+async def test_callers_that_ask_again_share_a_batch_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.batching.LONGEST_WAIT_SECONDS", 60.0)
+    processor = Processor()
+    processor.open.clear()
+
+    async def caller(number: int) -> None:
+        await batcher.submit([number])
+        # Nobody is as quick as another to ask again.
+        await asyncio.sleep(number / 50)
+        await batcher.submit([number])
+
+    async with Batcher(processor) as batcher:
+        callers = [asyncio.create_task(caller(n)) for n in (0, 1, 2)]
+        await asyncio.sleep(0.01)
+        processor.open.set()
+        await asyncio.gather(*callers)
+    assert list(map(sorted, processor.batches)) == [[0, 1, 2], [0, 1, 2]]
+
+
+async def test_a_caller_whose_neighbours_have_gone_waits_no_longer_than_the_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.batching.LONGEST_WAIT_SECONDS", 0.05)
+    processor = Processor()
+    async with Batcher(processor) as batcher:
+        await asyncio.gather(batcher.submit([1]), batcher.submit([2]))
+        async with asyncio.timeout(5):
+            assert await batcher.submit([3]) == [6]
+
+
+async def test_a_caller_alone_never_waits_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.batching.LONGEST_WAIT_SECONDS", 60.0)
+    async with Batcher(Processor()) as batcher, asyncio.timeout(5):
+        for number in range(20):
+            assert await batcher.submit([number]) == [2 * number]
+            await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Scored
@@ -131,24 +131,8 @@ async def newest_of_accounts(
     connection: AsyncConnection, tenant: str, account_ids: Iterable[str], limit: int
 ) -> dict[str, list[Scored]]:
     """The newest transactions of each of these accounts, newest first."""
-    found: dict[str, list[Scored]] = {key: [] for key in account_ids}
-    rank = func.row_number().over(
-        partition_by=transactions.c.account_id,
-        order_by=(transactions.c.occurred_at_us.desc(), transactions.c.transaction_id.desc()),
-    )
-    ranked = (
-        select(transactions, rank.label("rank"))
-        .where(transactions.c.tenant == tenant, transactions.c.account_id.in_(padded(found)))
-        .subquery()
-    )
-    query = (
-        select(*(ranked.c[name] for name in Scored._fields))
-        .where(ranked.c.rank <= limit)
-        .order_by(ranked.c.rank)
-    )
-    for row in map(Scored._make, await connection.execute(query)):
-        found[row.account_id].append(row)
-    return found
+    # One by one: a window over several accounts reads all that they ever paid.
+    return {key: await recent(connection, tenant, key, limit) for key in account_ids}
 
 
 async def past_of(connection: AsyncConnection, row: Scored, limit: int) -> list[Scored]:

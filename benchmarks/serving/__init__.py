@@ -1,0 +1,1 @@
+"""Servers under load, each in a process of its own."""
