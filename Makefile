@@ -43,7 +43,7 @@ demo: $(SERVICE) ## Score, label three, score again: before and after in a table
 	$(BIN)/quickstudy demo
 
 bench: $(EVERYTHING) ## Run every benchmark in benchmarks/
-	set -e; for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark; done
+	set -e; for benchmark in benchmarks/*.py; do $(BIN)/python -m benchmarks.$$(basename $$benchmark .py); done
 
 # pip is the last thing that venv puts in place, so an interrupted one is redone.
 $(BIN)/pip:

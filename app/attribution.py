@@ -89,13 +89,18 @@ def attribute(
     weight_N = rows_NF.new_full((len(rows_NF),), -1.0 / (len(rows_NF) - 1))
     weight_N[0] = 1.0
     day_N = torch.full_like(weight_N, time_us / DAY_US)
-    encoded = network.encode(rows_NF[None], day_N[None], knots)
-    steps = _steps(network, knots, rows_NF, weight_N)
+    scaled_NZ = network.encoder.scaled(rows_NF)
+    steps = _steps(network, knots, rows_NF, scaled_NZ, weight_N)
+    # The trunk reads the payment alone; of the others only their relation to the labels counts.
+    payment = network.encode(rows_NF[None, :1], day_N[None, :1], knots)
+    related = payment._replace(
+        own_BNO=scaled_NZ[None][..., network.encoder.own], day_BN=day_N[None]
+    )
 
     context, head = _served(learner, copies)
-    related_PNR = network.related(encoded, context)
+    related_PNR = network.related(related, context)
     step_PR = weight_N @ related_PNR
-    end_PU = encoded.static_BNU[:, 0] + network.relation(related_PNR[:, 0])
+    end_PU = payment.static_BNU[:, 0] + network.relation(related_PNR[:, 0])
     step_PU = steps.units_FU.sum(0) + network.relation(step_PR)
     walk = _walked(head, end_PU, step_PU)
 
@@ -104,7 +109,7 @@ def attribute(
     share_PR = step_PR * (walk.gradient_PU @ network.relation.weight)
     share_PF[:, own] += share_PR[:, : len(own)]
 
-    wide = encoded.wide_BNM[0, 0].mean()
+    wide = payment.wide_BNM[0, 0].mean()
     first_P, last_P = walk.first_P + wide - steps.wide_F.sum(), walk.last_P + wide
     return _moved(first_P, last_P, share_PF, copies)
 
@@ -121,7 +126,9 @@ def _rows(network: Network, features_F: Features, past_KF: Features) -> Tensor:
     return torch.cat([payment_1F, population_1F])
 
 
-def _steps(network: Network, knots: Tensor, rows_NF: Tensor, weight_N: Tensor) -> Steps:
+def _steps(
+    network: Network, knots: Tensor, rows_NF: Tensor, scaled_NZ: Tensor, weight_N: Tensor
+) -> Steps:
     """What each feature gives, in the weighted sum of N rows."""
     encoder, units = network.encoder, MEMBERS * HIDDEN
     places = encoder.places(rows_NF)
@@ -132,7 +139,7 @@ def _steps(network: Network, knots: Tensor, rows_NF: Tensor, weight_N: Tensor) -
     at_knot.index_add_(0, places.knot_N2Z.flatten(), weight_N2Z.flatten())
     at_knot_Z1T = at_knot.to(knots.dtype).reshape(quantities, 1, BINS + 1)
     read = (at_knot_Z1T @ knots.reshape(quantities, BINS + 1, -1))[:, 0].to(rows_NF.dtype)
-    step_Z = weight_N @ encoder.scaled(rows_NF)
+    step_Z = weight_N @ scaled_NZ
     units_FU = rows_NF.new_zeros(encoder.features, units)
     units_FU[encoder.quantities] = read[:, :units] + step_Z[:, None] * network.scaled_ZU
     values_NCU = network.values_VU[places.value_NC]

@@ -10,8 +10,8 @@ from typing import Generic, NamedTuple, Self, TypeVar
 from app.errors import Problem
 from app.transactions import MOST_ITEMS
 
-# For others to join a batch; only while several come at a time.
-LONGEST_WAIT_SECONDS = 0.002
+# After a batch of several was answered, for as many to ask again.
+LONGEST_WAIT_SECONDS = 0.005
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -37,8 +37,8 @@ class Batcher(Generic[Item, Answer]):
         self._on_batch = on_batch
         self._queue: deque[_Request[Item, Answer]] = deque()
         self._arrived = asyncio.Event()
-        # How many requests would fill the next batch: those that were there last time.
-        self._expected = 1
+        # How many requests would fill the next batch, and until when it is worth waiting for them.
+        self._expected, self._until = 1, 0.0
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -71,18 +71,15 @@ class Batcher(Generic[Item, Answer]):
             if batch:
                 await self._answer(batch)
                 self._expected = len(batch) + len(self._queue)
+                self._until = asyncio.get_running_loop().time() + LONGEST_WAIT_SECONDS
             else:
                 self._arrived.clear()
-                self._expected = 1
 
     async def _gather(self) -> None:
         """Callers who have just been answered ask again at once: they shall share the batch."""
-        if len(self._queue) >= self._expected:
-            return
         loop = asyncio.get_running_loop()
-        end = loop.time() + LONGEST_WAIT_SECONDS
-        timer = loop.call_at(end, self._arrived.set)
-        while len(self._queue) < self._expected and loop.time() < end:
+        timer = loop.call_at(self._until, self._arrived.set)
+        while len(self._queue) < self._expected and loop.time() < self._until:
             self._arrived.clear()
             await self._arrived.wait()
         timer.cancel()

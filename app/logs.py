@@ -28,7 +28,10 @@ class JsonFormatter(logging.Formatter):
         said |= getattr(record, "fields", {})
         if record.exc_info:
             said["exception"] = self.formatException(record.exc_info)
-        return json.dumps(said, ensure_ascii=False, default=str)
+        return _text(said)
+
+
+_text = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 def configuration(level: str) -> dict[str, Any]:

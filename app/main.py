@@ -29,20 +29,23 @@ from app.service import running
 from app.settings import Settings
 
 DESCRIPTION = "Fraud scores that learn each account from a handful of labels."
-ROUTERS = tuple(
-    resource.router
-    for resource in (
-        transactions,
-        labels,
-        accounts,
-        reviews,
-        thresholds,
-        audit,
-        models,
-        keys,
-        webhooks,
-        health,
-    )
+ROUTERS = (
+    transactions.scoring,
+    *(
+        resource.router
+        for resource in (
+            transactions,
+            labels,
+            accounts,
+            reviews,
+            thresholds,
+            audit,
+            models,
+            keys,
+            webhooks,
+            health,
+        )
+    ),
 )
 ROUTES = tuple(route for router in ROUTERS for route in router.routes)
 _SERIALIZED: JsonSchemaMode = "serialization"

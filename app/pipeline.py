@@ -22,7 +22,7 @@ from app.errors import Problem, TransactionConflict
 from app.features import Features, Memory, MerchantLabels
 from app.models import Models
 from app.reasons import PAST, Reason, explain, raising
-from app.rows import Account, Merchant, Review, Scored, StoredLabel, SupportRow
+from app.rows import Account, Merchant, Past, Review, Scored, StoredLabel, SupportRow
 from app.scoring import AdapterKey, Rows, Scorer
 from app.states import States
 from app.times import now_us
@@ -178,20 +178,20 @@ class Pipeline:
         decisions: Sequence[Decision],
     ) -> dict[int, list[Reason]]:
         """Why, of each row whose risk is above low: of those that somebody will ask about."""
-        risky = [n for n, one in enumerate(decisions) if one.risk_level != "low"]
+        risky = {n for n, one in enumerate(decisions) if one.risk_level != "low"}
         if not risky:
             return {}
         account_N = loaded.columns.account_N
-        accounts = {int(account_N[n]): loaded.accounts[account_N[n]] for n in risky}
-        ids = [account.account_id for account in accounts.values()]
-        pasts = await store.newest_of_accounts(connection, tenant, ids, PAST)
+        pasts = {
+            n: await store.past_of(connection, tenant, one.account_id, one.occurred_at_us, PAST)
+            for n, (one, _, _) in enumerate(loaded.entries)
+            if n in risky
+        }
 
         def work() -> dict[int, list[Reason]]:
             found = {}
-            for n in risky:
-                account = accounts[int(account_N[n])]
-                at_us = int(loaded.columns.time_us_N[n])
-                past = [one for one in pasts[account.account_id] if one.occurred_at_us < at_us]
+            for n, past in pasts.items():
+                account = loaded.accounts[account_N[n]]
                 past_KF = self.matrix(row.features for row in past)
                 row = Rows(result.features_NF[n : n + 1], loaded.columns.time_us_N[n : n + 1])
                 [why] = scorer.explain(row, [past_KF], [keys_G[account_N[n]]])
@@ -208,7 +208,7 @@ class Pipeline:
         scorer: Scorer,
         why: Attribution,
         transaction: Transaction,
-        past: Sequence[Scored],
+        past: Sequence[Past],
         row: Rows,
         past_KF: Features,
         labels: tuple[int, int],

@@ -8,6 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +61,8 @@ class Case(NamedTuple):
     labels: tuple[int, int]
 
 
-def code_of(name: str, categories: Sequence[str]) -> str:
+@cache
+def code_of(name: str, categories: tuple[str, ...]) -> str:
     """The code of a feature; raises ValueError for one that nobody has given a code."""
     for category in categories:
         if name in (f"{category}{CODE}", f"account_{category}_novelty"):

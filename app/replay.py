@@ -17,7 +17,7 @@ from app.decisions import Decision, Thresholds
 from app.errors import AccountNotFound, ModelUnavailable, RevisionNotFound, TransactionNotFound
 from app.pipeline import Pipeline
 from app.reasons import PAST, Reason
-from app.rows import Account, LabelEvent, Scored, SupportRow
+from app.rows import Account, LabelEvent, Past, Scored, SupportRow
 from app.scoring import Copy, Scorer, calibrated
 
 # What a probability may differ by and still be the same: another machine sums in another order.
@@ -95,7 +95,7 @@ class Replay:
         against. Raises TransactionNotFound."""
         async with self._database.read() as connection:
             row, support = await scored_with_support(connection, tenant, transaction_id)
-            past = await store.past_of(connection, row, PAST)
+            past = await store.past_of(connection, tenant, row.account_id, row.occurred_at_us, PAST)
             scorer = await self._scorer(connection, row)
         explained = await asyncio.to_thread(self._explained, scorer, row, support, past)
         return row, len(past), explained
@@ -111,7 +111,7 @@ class Replay:
         return known or await self._pipeline.models.active(connection, row.tenant)
 
     def _explained(
-        self, scorer: Scorer, row: Scored, support: list[SupportRow], past: list[Scored]
+        self, scorer: Scorer, row: Scored, support: list[SupportRow], past: list[Past]
     ) -> Explained:
         rows = self._pipeline.rows([row])
         past_KF = self._pipeline.matrix(one.features for one in past)

@@ -55,6 +55,14 @@ class Scored(NamedTuple):
     reasons: str | None = None
 
 
+class Past(NamedTuple):
+    """What reasons read of a transaction before the one that they are about."""
+
+    occurred_at_us: int
+    content: str
+    features: bytes
+
+
 class StoredLabel(NamedTuple):
     """A row of `labels`."""
 

@@ -164,14 +164,14 @@ class Scorer:
         rows = self._learner.network.encode(features_N1F, day_N1, self._knots)
         logit_N = self._learner.served_logits(rows, copies)[:, 0].cpu().numpy()
         answered = zip(
-            logit_N.tolist(),
+            self.calibration.probabilities(logit_N).tolist(),
             self._labels[slot_N].tolist(),
             self._is_followed[slot_N].tolist(),
             strict=True,
         )
         return [
-            decide(calibrated(logit, self.calibration), thresholds, _used(labels, followed), labels)
-            for logit, labels, followed in answered
+            decide(round(probability, DIGITS), thresholds, _used(labels, followed), labels)
+            for probability, labels, followed in answered
         ]
 
     @torch.inference_mode()

@@ -40,8 +40,8 @@ def parse_us(text: str) -> int:
 
 def text_of(time_us: int) -> str:
     """RFC 3339 in UTC, always with six decimals: equal instants, equal texts."""
-    moment = EPOCH + timedelta(microseconds=time_us)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    moment = EPOCH.replace(tzinfo=None) + timedelta(microseconds=time_us)
+    return f"{moment.isoformat(timespec='microseconds')}Z"
 
 
 FIRST_US = 0

@@ -60,10 +60,11 @@ async def announce(
 
     An `account_id` in it is erased with its account.
     """
-    wanted = [
-        one for one in await store.webhooks(connection, tenant) if event in one.events.split()
-    ]
-    if not wanted or not told:
+    if not told:
+        return
+    known = await store.webhooks(connection, tenant)
+    wanted = [one for one in known if event in one.events.split()]
+    if not wanted:
         return
     at_us = now_us()
     messages = [

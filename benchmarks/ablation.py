@@ -1,4 +1,4 @@
-"""How accounts are learned, from one global network: `python benchmarks/ablation.py [FILE SPEC]`.
+"""How accounts are learned, from one global network: `python -m benchmarks.ablation [FILE SPEC]`.
 
 Without a file it simulates 2,000 accounts. The global stage is trained once; from its network
 every algorithm runs the meta stage to its end, and its running average is asked for held-out

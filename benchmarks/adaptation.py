@@ -1,4 +1,4 @@
-"""Adapting accounts to 16 labels each, as `python benchmarks/adaptation.py`.
+"""Adapting accounts to 16 labels each, as `python -m benchmarks.adaptation`.
 
 From features to the copy that is kept, with the shipped checkpoint, in float64 as the service
 scores, on one thread, for one account and for 32 in one batch: encoding, inner steps, and inner

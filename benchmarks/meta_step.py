@@ -1,6 +1,6 @@
 """One second-order MAML step: all accounts in one batched product, against a loop over accounts.
 
-32 accounts, 16 support and 32 query rows, 5 inner steps, as `python benchmarks/meta_step.py`. The
+32 accounts, 16 support and 32 query rows, 5 inner steps, as `python -m benchmarks.meta_step`. The
 plain loop clones what is adapted and, for every inner step and account, calls the network on the
 support, takes the gradient by autograd and in the end goes backward. The thrifty loop knows that
 only the head is adapted and reads the trunk once an account. All give the same gradients, which

@@ -1,4 +1,4 @@
-"""Requests a second and latencies under load, as `python benchmarks/throughput.py`.
+"""Requests a second and latencies under load, as `python -m benchmarks.throughput`.
 
 One server core and one for the load generator, 32 connections, simulated payments of 256 accounts
 with labels, on SQLite with everything on: keys, validation, features, adapted copies, reasons, a
@@ -72,7 +72,8 @@ def main() -> None:
     }
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     told = {"date": time.strftime("%Y-%m-%d"), "machine": machine, **ratios, "rounds": rounds}
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n")
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps(before | told, indent=1) + "\n")
     for one in rounds:
         print(json.dumps(one))
     for key, value in ratios.items():

@@ -55,7 +55,7 @@ def test_every_code_there_can_be_is_documented() -> None:
 
 def test_a_feature_that_nobody_gave_a_code_is_refused() -> None:
     with pytest.raises(ValueError, match="shoe_size has no code"):
-        code_of("shoe_size", ["country"])
+        code_of("shoe_size", ("country",))
 
 
 def test_shares_of_a_code_are_those_of_its_features_and_the_slope_scales_them() -> None:

@@ -1,5 +1,6 @@
 """Who asks: the API key in `Authorization: Bearer …`, and the tenant it speaks for."""
 
+from collections.abc import Sequence
 from typing import Annotated, cast
 
 from fastapi import Depends, Request, Security
@@ -28,12 +29,19 @@ async def authenticated_tenant(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
 ) -> str:
     """The tenant of the request's key; raises Unauthenticated, or Forbidden by its scopes."""
-    if credentials is None:
+    given = f"Bearer {credentials.credentials}" if credentials else None
+    return await tenant_of(service, given, scopes.scopes)
+
+
+async def tenant_of(service: Service, authorization: str | None, scopes: Sequence[str]) -> str:
+    """The tenant of the key in an Authorization header; raises as `authenticated_tenant` does."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
         raise Unauthenticated(
             "Send an API key in the header Authorization: Bearer qs_…", headers=CHALLENGE
         )
-    caller = await service.authenticator.caller_of(credentials.credentials)
-    caller.check(scopes.scopes)
+    caller = await service.authenticator.caller_of(token.strip())
+    caller.check(scopes)
     actor.set(caller.key_id)
     return caller.tenant
 

@@ -5,14 +5,14 @@ import re
 import secrets
 import time
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import tracing
 from app.logs import request_id
 from app.metrics import request_seconds
 
-REQUEST_ID = "X-Request-Id"
+REQUEST_ID = "x-request-id"
 # Anything else could be made to look like another line, or be somebody's name.
 OURS = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
@@ -33,7 +33,9 @@ class Observation:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get(REQUEST_ID, "")
+        given = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"").decode(
+            "latin-1"
+        )
         mine = given if OURS.fullmatch(given) else secrets.token_hex(8)
         token = request_id.set(mine)
         begun, status = time.perf_counter(), 500
@@ -42,7 +44,7 @@ class Observation:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = mine
+                message.setdefault("headers", []).append((REQUEST_ID.encode(), mine.encode()))
             await send(message)
 
         try:

@@ -4,9 +4,11 @@ import json
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from fastapi.routing import APIRoute
 
 from app import store
 from app.api.authentication import MayRead, MayScore, RunningService
+from app.api.lean import ScoringRoute
 from app.api.pages import BY_TIME, Paging
 from app.api.paths import TransactionId
 from app.content import amount_text, transaction_of
@@ -40,15 +42,19 @@ from app.store import Filters
 from app.times import text_of
 from app.transactions import Transaction
 
-router = APIRouter(
-    prefix="/v1/transactions",
-    tags=["transactions"],
-    responses=documented(*EVERYWHERE),
+router, scoring = (
+    APIRouter(
+        prefix="/v1/transactions",
+        tags=["transactions"],
+        responses=documented(*EVERYWHERE),
+        route_class=kind,
+    )
+    for kind in (APIRoute, ScoringRoute)
 )
 WRITES = documented(MalformedBody, BodyTooLarge)
 
 
-@router.post("", responses={**WRITES, **documented(TransactionConflict)})
+@scoring.post("", responses={**WRITES, **documented(TransactionConflict)})
 async def score_transaction(
     posted: PostedTransaction, service: RunningService, tenant: MayScore
 ) -> Score:
@@ -59,7 +65,7 @@ async def score_transaction(
     return score_of(answer)
 
 
-@router.post("/batch", responses=WRITES)
+@scoring.post("/batch", responses=WRITES)
 async def score_batch(
     posted: PostedBatch, service: RunningService, tenant: MayScore
 ) -> BatchResult:

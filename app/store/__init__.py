@@ -59,7 +59,6 @@ from app.store.transactions import contents_of_merchant as contents_of_merchant
 from app.store.transactions import float32_row as float32_row
 from app.store.transactions import listed as listed
 from app.store.transactions import merchants_of_account as merchants_of_account
-from app.store.transactions import newest_of_accounts as newest_of_accounts
 from app.store.transactions import past_of as past_of
 from app.store.transactions import recent as recent
 from app.store.transactions import save_scored as save_scored

@@ -1,7 +1,8 @@
 """Labels: of a transaction, of an account as its support, of a merchant as they mature."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from functools import cache
+from typing import Any, cast
 
 from sqlalchemy import bindparam, delete, false, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,16 +31,28 @@ async def supports(
     wanted = list(account_ids)
     if not wanted:
         return {}
+    found: dict[str, list[SupportRow]] = {key: [] for key in wanted}
+    given = {"of_tenant": tenant, "wanted": padded(wanted)}
+    for account_id, *row in await connection.execute(_supports(), given):
+        found[account_id].append(SupportRow(*row))
+    return found
+
+
+@cache
+def _supports() -> Any:
     newest_first = (labels.c.occurred_at_us.desc(), labels.c.transaction_id.desc())
     rank = func.row_number().over(
         partition_by=(labels.c.account_id, labels.c.is_fraud), order_by=newest_first
     )
     ranked = (
         select(labels, rank.label("rank"))
-        .where(labels.c.tenant == tenant, labels.c.account_id.in_(padded(wanted)))
+        .where(
+            labels.c.tenant == bindparam("of_tenant"),
+            labels.c.account_id.in_(bindparam("wanted", expanding=True)),
+        )
         .subquery()
     )
-    query = (
+    return (
         select(
             ranked.c.account_id,
             ranked.c.transaction_id,
@@ -56,10 +69,14 @@ async def supports(
         .where(ranked.c.rank <= SUPPORT_LIMIT)
         .order_by(ranked.c.occurred_at_us.desc(), ranked.c.transaction_id.desc())
     )
-    found: dict[str, list[SupportRow]] = {key: [] for key in wanted}
-    for account_id, *row in await connection.execute(query):
-        found[account_id].append(SupportRow(*row))
-    return found
+
+
+_MATURING = select(*columns(labels, StoredLabel)).where(
+    labels.c.tenant == bindparam("of_tenant"),
+    labels.c.merchant_id.in_(bindparam("wanted", expanding=True)),
+    labels.c.folded == false(),
+    labels.c.matures_at_us < bindparam("before_us"),
+)
 
 
 async def maturing_labels(
@@ -68,13 +85,12 @@ async def maturing_labels(
     """The labels of each merchant that mature before its time and are not folded yet."""
     if not before_us:
         return []
-    query = select(*columns(labels, StoredLabel)).where(
-        labels.c.tenant == tenant,
-        labels.c.merchant_id.in_(padded(before_us)),
-        labels.c.folded == false(),
-        labels.c.matures_at_us < max(before_us.values()),
-    )
-    rows = map(StoredLabel._make, await connection.execute(query))
+    given = {
+        "of_tenant": tenant,
+        "wanted": padded(before_us),
+        "before_us": max(before_us.values()),
+    }
+    rows = map(StoredLabel._make, await connection.execute(_MATURING, given))
     return [row for row in rows if row.matures_at_us < before_us[cast(str, row.merchant_id)]]
 
 

@@ -1,11 +1,21 @@
 """Which checkpoint has which role for a tenant: every change is kept, the newest counts."""
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import ModelChange
 from app.store.statements import columns
 from app.tables import model_changes
+
+_HISTORY = (
+    select(*columns(model_changes, ModelChange))
+    .where(
+        model_changes.c.tenant == bindparam("of_tenant"),
+        model_changes.c.role == bindparam("of_role"),
+    )
+    .order_by(model_changes.c.at_us.desc())
+    .limit(bindparam("most"))
+)
 
 
 async def model_change(connection: AsyncConnection, tenant: str, role: str) -> ModelChange | None:
@@ -18,13 +28,8 @@ async def model_history(
     connection: AsyncConnection, tenant: str, role: str, limit: int
 ) -> list[ModelChange]:
     """The changes of a role, the newest first."""
-    query = (
-        select(*columns(model_changes, ModelChange))
-        .where(model_changes.c.tenant == tenant, model_changes.c.role == role)
-        .order_by(model_changes.c.at_us.desc())
-        .limit(limit)
-    )
-    return [ModelChange._make(row) for row in await connection.execute(query)]
+    given = {"of_tenant": tenant, "of_role": role, "most": limit}
+    return [ModelChange._make(row) for row in await connection.execute(_HISTORY, given)]
 
 
 async def save_model_change(connection: AsyncConnection, row: ModelChange) -> None:

@@ -1,11 +1,36 @@
 """What the statements of several tables share."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Table, select
+from sqlalchemy import Row, Table, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+# Statements of the hot path are built once: to build one takes longer than to execute it.
+@cache
+def _locking(table: Table, kind: Any) -> Any:
+    key = table.c[kind._fields[1]]
+    return (
+        select(*columns(table, kind))
+        .where(
+            table.c.tenant == bindparam("of_tenant"),
+            key.in_(bindparam("wanted", expanding=True)),
+        )
+        .order_by(key)
+        .with_for_update()
+    )
+
+
+@cache
+def _saving(table: Table, dialect: str, key: tuple[str, ...], overwritten: tuple[str, ...]) -> Any:
+    insert = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    if not overwritten:
+        return insert.on_conflict_do_nothing()
+    values = {name: insert.excluded[name] for name in overwritten}
+    return insert.on_conflict_do_update(index_elements=key, set_=values)
 
 
 async def lock(
@@ -17,15 +42,10 @@ async def lock(
     key = table.c[kind._fields[1]]
     if connection.dialect.name == "postgresql":
         # A row that does not exist cannot be locked. SQLite needs no row: the file is locked.
-        absent = postgresql.insert(table).on_conflict_do_nothing()
+        absent = _saving(table, "postgresql", (), ())
         await connection.execute(absent, [{"tenant": tenant, key.name: one} for one in wanted])
-    query = (
-        select(*columns(table, kind))
-        .where(table.c.tenant == tenant, key.in_(padded(wanted)))
-        .order_by(key)
-        .with_for_update()
-    )
-    return (await connection.execute(query)).all()
+    given = {"of_tenant": tenant, "wanted": padded(wanted)}
+    return (await connection.execute(_locking(table, kind), given)).all()
 
 
 async def save(
@@ -39,12 +59,8 @@ async def save(
     values = [row._asdict() for row in rows]
     if not values:
         return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
-    overwritten = {name: statement.excluded[name] for name in values[0] if name not in key + kept}
-    await connection.execute(
-        statement.on_conflict_do_update(index_elements=key, set_=overwritten), values
-    )
+    overwritten = tuple(name for name in values[0] if name not in key + kept)
+    await connection.execute(_saving(table, connection.dialect.name, key, overwritten), values)
 
 
 def columns(table: Table, kind: Any) -> list[Any]:

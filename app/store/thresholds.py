@@ -1,6 +1,6 @@
 """A tenant's thresholds: each from its time until the next one's."""
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import TenantThresholds
@@ -8,18 +8,23 @@ from app.store.pages import page
 from app.store.statements import columns
 from app.tables import thresholds, transactions
 
+_IN_FORCE = (
+    select(*columns(thresholds, TenantThresholds))
+    .where(
+        thresholds.c.tenant == bindparam("of_tenant"),
+        thresholds.c.effective_at_us <= bindparam("at_us"),
+    )
+    .order_by(thresholds.c.effective_at_us.desc(), thresholds.c.recorded_at_us.desc())
+    .limit(1)
+)
+
 
 async def thresholds_at(
     connection: AsyncConnection, tenant: str, at_us: int
 ) -> TenantThresholds | None:
     """Those in force at a time; None before the first."""
-    query = (
-        select(*columns(thresholds, TenantThresholds))
-        .where(thresholds.c.tenant == tenant, thresholds.c.effective_at_us <= at_us)
-        .order_by(thresholds.c.effective_at_us.desc(), thresholds.c.recorded_at_us.desc())
-        .limit(1)
-    )
-    row = (await connection.execute(query)).one_or_none()
+    given = {"of_tenant": tenant, "at_us": at_us}
+    row = (await connection.execute(_IN_FORCE, given)).one_or_none()
     return TenantThresholds._make(row) if row else None
 
 

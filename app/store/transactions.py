@@ -4,25 +4,38 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.rows import Scored
+from app.rows import Past, Scored
 from app.store.pages import page
 from app.store.statements import columns, padded
 from app.tables import transactions
 from app.transactions import MOST_ITEMS
+
+_SCORED = select(*columns(transactions, Scored)).where(
+    transactions.c.tenant == bindparam("of_tenant"),
+    transactions.c.transaction_id.in_(bindparam("wanted", expanding=True)),
+)
+_INSERT = transactions.insert()
+_PAST = (
+    select(*columns(transactions, Past))
+    .where(
+        transactions.c.tenant == bindparam("of_tenant"),
+        transactions.c.account_id == bindparam("of_account"),
+        transactions.c.occurred_at_us < bindparam("before_us"),
+    )
+    .order_by(transactions.c.occurred_at_us.desc(), transactions.c.transaction_id.desc())
+    .limit(bindparam("most"))
+)
 
 
 async def scored(
     connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
 ) -> dict[str, Scored]:
     """The stored ones among these transactions."""
-    table = transactions
-    query = select(*columns(table, Scored)).where(
-        table.c.tenant == tenant, table.c.transaction_id.in_(padded(transaction_ids))
-    )
-    rows = map(Scored._make, await connection.execute(query))
+    given = {"of_tenant": tenant, "wanted": padded(transaction_ids)}
+    rows = map(Scored._make, await connection.execute(_SCORED, given))
     return {row.transaction_id: row for row in rows}
 
 
@@ -37,7 +50,7 @@ async def save_scored(connection: AsyncConnection, rows: Sequence[Scored]) -> No
     # In key order, for the same reason as locks.
     ordered = sorted(rows, key=lambda row: row.transaction_id)
     if ordered:
-        await connection.execute(transactions.insert(), [row._asdict() for row in ordered])
+        await connection.execute(_INSERT, [row._asdict() for row in ordered])
 
 
 def float32_row(features_F: np.ndarray[Any, Any]) -> bytes:
@@ -127,24 +140,14 @@ async def contents_of_merchant(
         after = (rows[-1].occurred_at_us, rows[-1].transaction_id)
 
 
-async def newest_of_accounts(
-    connection: AsyncConnection, tenant: str, account_ids: Iterable[str], limit: int
-) -> dict[str, list[Scored]]:
-    """The newest transactions of each of these accounts, newest first."""
-    # One by one: a window over several accounts reads all that they ever paid.
-    return {key: await recent(connection, tenant, key, limit) for key in account_ids}
-
-
-async def past_of(connection: AsyncConnection, row: Scored, limit: int) -> list[Scored]:
-    """The account's transactions before one of them, newest first."""
-    query = (
-        select(*columns(transactions, Scored))
-        .where(
-            transactions.c.tenant == row.tenant,
-            transactions.c.account_id == row.account_id,
-            transactions.c.occurred_at_us < row.occurred_at_us,
-        )
-        .order_by(transactions.c.occurred_at_us.desc(), transactions.c.transaction_id.desc())
-        .limit(limit)
-    )
-    return [Scored._make(one) for one in await connection.execute(query)]
+async def past_of(
+    connection: AsyncConnection, tenant: str, account_id: str, before_us: int, most: int
+) -> list[Past]:
+    """What an account paid before a time, newest first."""
+    given = {
+        "of_tenant": tenant,
+        "of_account": account_id,
+        "before_us": before_us,
+        "most": most,
+    }
+    return [Past._make(row) for row in await connection.execute(_PAST, given)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Message, Webhook
@@ -10,11 +10,16 @@ from app.store.statements import columns, save
 from app.tables import outbox
 from app.tables import webhooks as table
 
+_WEBHOOKS = (
+    select(*columns(table, Webhook))
+    .where(table.c.tenant == bindparam("of_tenant"))
+    .order_by(table.c.created_at_us, table.c.id)
+)
+
 
 async def webhooks(connection: AsyncConnection, tenant: str) -> list[Webhook]:
     """A tenant's, the oldest first."""
-    query = select(*columns(table, Webhook)).where(table.c.tenant == tenant)
-    rows = await connection.execute(query.order_by(table.c.created_at_us, table.c.id))
+    rows = await connection.execute(_WEBHOOKS, {"of_tenant": tenant})
     return [Webhook._make(row) for row in rows]
 
 

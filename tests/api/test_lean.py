@@ -1,0 +1,69 @@
+"""The scoring routes read and write bytes themselves: they answer as every other route does."""
+
+import json
+
+import httpx
+import pytest
+
+from tests.api.requests import posted, problem_of
+
+pytestmark = pytest.mark.anyio
+
+PATHS = ["/v1/transactions", "/v1/transactions/batch"]
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+async def test_what_is_not_said_to_be_json_is_refused(
+    client: httpx.AsyncClient, path: str, kind: str
+) -> None:
+    answer = await client.post(
+        path, content=json.dumps(posted()), headers={"Content-Type": kind} if kind else {}
+    )
+    assert problem_of(answer) == (422, "validation_failed")
+    assert answer.json()["errors"][0]["field"] == "body"
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/ld+JSON"])
+async def test_json_has_several_names(client: httpx.AsyncClient, kind: str) -> None:
+    content = json.dumps(posted())
+    answer = await client.post("/v1/transactions", content=content, headers={"Content-Type": kind})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_an_empty_body_is_missing(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.post(path, headers=JSON)
+    assert problem_of(answer) == (422, "validation_failed")
+    assert answer.json()["errors"] == [{"field": "body", "message": "Field required"}]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("body", [b"{", b"\xff", b'{"a": 1} x', b"[" * 10_000])
+async def test_what_is_not_json_is_malformed(
+    client: httpx.AsyncClient, path: str, body: bytes
+) -> None:
+    answer = await client.post(path, content=body, headers=JSON)
+    assert problem_of(answer) == (400, "malformed_body")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("given", ["", "Bearer", "Bearer ", "Basic cXM6", "Token qs_1_2"])
+async def test_a_caller_without_a_key_is_told_nothing_of_the_body(
+    client: httpx.AsyncClient, path: str, given: str
+) -> None:
+    headers = {**JSON, "Authorization": given}
+    answer = await client.post(path, content=b"{", headers=headers)
+    assert problem_of(answer) == (401, "unauthenticated")
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_one_and_many_are_written_alike(client: httpx.AsyncClient) -> None:
+    one = await client.post("/v1/transactions", json=posted())
+    many = await client.post("/v1/transactions/batch", json={"transactions": [posted()]})
+    stored = await client.get("/v1/transactions/t-1")
+    assert one.headers["content-type"] == many.headers["content-type"] == "application/json"
+    assert many.json()["results"] == [one.json()]
+    assert stored.json()["score"] == one.json()
+    assert one.content in many.content
