@@ -4,6 +4,7 @@ transaction and one pass of the network serve everyone who came meanwhile."""
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
@@ -77,12 +78,13 @@ class Batcher(Generic[Item, Answer]):
 
     async def _gather(self) -> None:
         """Callers who have just been answered ask again at once: they shall share the batch."""
-        loop = asyncio.get_running_loop()
-        timer = loop.call_at(self._until, self._arrived.set)
-        while len(self._queue) < self._expected and loop.time() < self._until:
-            self._arrived.clear()
-            await self._arrived.wait()
-        timer.cancel()
+        # No look at the clock here: uvloop's, in whole milliseconds, can be a rounding error short
+        # of the time at which its timer rings, and nothing would ring again.
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._until):
+                while len(self._queue) < self._expected:
+                    self._arrived.clear()
+                    await self._arrived.wait()
         self._arrived.set()
 
     def _take(self) -> list[_Request[Item, Answer]]:

@@ -12,7 +12,7 @@ from app import tracing
 from app.logs import request_id
 from app.metrics import request_seconds
 
-REQUEST_ID = "x-request-id"
+REQUEST_ID = b"x-request-id"
 # Anything else could be made to look like another line, or be somebody's name.
 OURS = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
@@ -44,7 +44,7 @@ class Observation:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message.setdefault("headers", []).append((REQUEST_ID.encode(), mine.encode()))
+                message.setdefault("headers", []).append((REQUEST_ID, mine.encode()))
             await send(message)
 
         try:
