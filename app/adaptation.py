@@ -289,13 +289,7 @@ class Learner(nn.Module):
 
     def base(self, accounts: int) -> Adapted:
         """What B accounts without labels are scored with."""
-        weight = self.network.bias_U
-        none_BK = weight.new_zeros(accounts, 0)
-        none_BK0 = none_BK[..., None]
-        own_BKO = weight.new_zeros(accounts, 0, len(self.network.encoder.own))
-        nothing = Encoded(none_BK0, none_BK0, own_BKO, none_BK.double())
-        context = self.network.context(nothing, none_BK, none_BK)
-        return Adapted(context, self.network.base)
+        return Adapted(self.network.no_context(accounts), self.network.base)
 
 
 def bounded(move: Tensor) -> Tensor:

@@ -15,21 +15,24 @@ quadrature.
 Labels move the weights and the context, not the payment. What they make of the usual payment
 itself is a share of its own, `labels`.
 
-Axes: N rows (the payment, then K past ones), F features, Z quantities, T bins, C codes,
-R relations to labels (O own quantities, then label counts), U = M * H hidden units of M members,
-P networks walked (the base, then the copy), S pieces of the walk and their S + 1 ends.
+Axes: B payments, N rows (a payment, then K past ones, then padding), F features, Z quantities,
+T bins, C codes, R relations to labels (O own quantities, then label counts), U = M * H hidden
+units of M members, P = 2 * B networks walked (the base for each payment, then its copy), S pieces
+of a walk and their S + 1 ends.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import embedding_bag, pad
 
 from app.adaptation import Adapted, Copies, Learner, bounded
 from app.features import Features
-from app.network import BINS, HIDDEN, MEMBERS, Context, Head, Network
-from app.states import Floats
+from app.network import BINS, HIDDEN, MEMBERS, Context, Encoded, Head, Network
+from app.states import Floats, Ints
 from app.transactions import DAY_US
 
 # The code of no value at all: not even that of the places a short vocabulary leaves empty.
@@ -49,13 +52,13 @@ class Attribution(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What each feature gives the payment beyond the baseline, whatever the labels.
+    """What each feature gives a payment beyond the baseline, whatever the labels.
 
     To the units of the first layer, and to the members' log-odds directly (M averaged).
     """
 
-    units_FU: Tensor
-    wide_F: Tensor
+    units_BFU: Tensor
+    wide_BF: Tensor
 
 
 class Walk(NamedTuple):
@@ -73,90 +76,113 @@ class Walk(NamedTuple):
 def attribute(
     learner: Learner,
     knots: Tensor,
-    features_F: Features,
-    time_us: int,
-    past_KF: Features,
-    copies: Copies | None,
-) -> Attribution:
-    """The shares of one payment's served log-odds, by feature.
+    features_BF: Features,
+    time_us_B: Ints,
+    pasts: Sequence[Features],
+    copies: Copies,
+) -> list[Attribution]:
+    """The shares of each of B payments' served log-odds, by feature.
 
-    `learner` is in float64, `knots` are those of its network, `past_KF` the features of the
-    account's past payments at their moments (K may be 0), `copies` the copy of the one account
-    (B = 1), None where it has no labels.
+    `learner` is in float64, `knots` are those of its network, `pasts` the features of the past
+    payments of each one's account at their moments ([K, F], K may be 0), `copies` what serves it.
     """
     network = learner.network
-    rows_NF = _rows(network, features_F, past_KF)
-    weight_N = rows_NF.new_full((len(rows_NF),), -1.0 / (len(rows_NF) - 1))
-    weight_N[0] = 1.0
-    day_N = torch.full_like(weight_N, time_us / DAY_US)
-    scaled_NZ = network.encoder.scaled(rows_NF)
-    steps = _steps(network, knots, rows_NF, scaled_NZ, weight_N)
+    features_BNF, weight_BN = _set_against(network, features_BF, pasts)
+    day_B1 = torch.from_numpy(time_us_B / DAY_US).to(weight_BN)[:, None]
+    scaled_BNZ = network.encoder.scaled(features_BNF)
+    steps = _steps(network, knots, features_BNF, scaled_BNZ, weight_BN)
     # The trunk reads the payment alone; of the others only their relation to the labels counts.
-    payment = network.encode(rows_NF[None, :1], day_N[None, :1], knots)
+    payment = network.encode(features_BNF[:, :1], day_B1, knots)
     related = payment._replace(
-        own_BNO=scaled_NZ[None][..., network.encoder.own], day_BN=day_N[None]
+        own_BNO=scaled_BNZ[..., network.encoder.own], day_BN=day_B1.expand_as(weight_BN)
     )
 
-    context, head = _served(learner, copies)
-    related_PNR = network.related(related, context)
-    step_PR = weight_N @ related_PNR
-    end_PU = payment.static_BNU[:, 0] + network.relation(related_PNR[:, 0])
-    step_PU = steps.units_FU.sum(0) + network.relation(step_PR)
-    walk = _walked(head, end_PU, step_PU)
+    served = _served(learner, copies)
+    twice = Encoded(*(torch.cat([part, part]) for part in related))
+    related_PNR = network.related(twice, served.context)
+    step_PR = (weight_BN.repeat(2, 1)[:, None] @ related_PNR)[:, 0]
+    end_PU = twice.static_BNU[:, 0] + network.relation(related_PNR[:, 0])
+    step_PU = steps.units_BFU.sum(1).repeat(2, 1) + network.relation(step_PR)
+    walk = _walked(served.head, end_PU, step_PU)
 
-    share_PF = walk.gradient_PU @ steps.units_FU.T + steps.wide_F
+    gradient_2BU = _by_network(walk.gradient_PU)
+    share_2BF = (steps.units_BFU @ gradient_2BU[..., None])[..., 0] + steps.wide_BF
     own = [network.encoder.quantities[z] for z in network.encoder.own]
     share_PR = step_PR * (walk.gradient_PU @ network.relation.weight)
-    share_PF[:, own] += share_PR[:, : len(own)]
+    share_2BF[..., own] += _by_network(share_PR[:, : len(own)])
 
-    wide = payment.wide_BNM[0, 0].mean()
-    first_P, last_P = walk.first_P + wide - steps.wide_F.sum(), walk.last_P + wide
-    return _moved(first_P, last_P, share_PF, copies)
+    wide_B = payment.wide_BNM[:, 0].mean(1)
+    first_2B = _by_network(walk.first_P) + wide_B - steps.wide_BF.sum(1)
+    last_2B = _by_network(walk.last_P) + wide_B
+    return _moved(first_2B, last_2B, share_2BF, copies.weight_B)
 
 
-def _rows(network: Network, features_F: Features, past_KF: Features) -> Tensor:
-    """The payment, then those that the baseline is the mean of: [N, F], at least two."""
-    payment_1F, past = (
-        torch.as_tensor(part).to(network.bias_U) for part in (features_F[None], past_KF)
-    )
-    if len(past):
-        return torch.cat([payment_1F, past])
-    population_1F = torch.full_like(payment_1F, NO_CODE)
-    population_1F[:, network.encoder.quantities] = network.encoder.mean_Z
-    return torch.cat([payment_1F, population_1F])
+def _set_against(
+    network: Network, features_BF: Features, pasts: Sequence[Features]
+) -> tuple[Tensor, Tensor]:
+    """The payments, each with those that its baseline is the mean of, and what each row weighs.
+
+    The weighted sum is the payment less its baseline. Accounts without a past have the
+    population's mean for one.
+    """
+    population_1F = np.full((1, features_BF.shape[1]), NO_CODE, np.float64)
+    population_1F[:, network.encoder.quantities] = network.encoder.mean_Z.cpu().numpy()
+    befores = [past_KF if len(past_KF) else population_1F for past_KF in pasts]
+    rows = 1 + max(map(len, befores))
+    features_BNF = np.zeros((len(befores), rows, features_BF.shape[1]))
+    weight_BN = np.zeros((len(befores), rows))
+    features_BNF[:, 0], weight_BN[:, 0] = features_BF, 1.0
+    for b, before_KF in enumerate(befores):
+        features_BNF[b, 1 : 1 + len(before_KF)] = before_KF
+        weight_BN[b, 1 : 1 + len(before_KF)] = -1.0 / len(before_KF)
+    bias_U = network.bias_U
+    return torch.from_numpy(features_BNF).to(bias_U), torch.from_numpy(weight_BN).to(bias_U)
 
 
 def _steps(
-    network: Network, knots: Tensor, rows_NF: Tensor, scaled_NZ: Tensor, weight_N: Tensor
+    network: Network, knots: Tensor, features_BNF: Tensor, scaled_BNZ: Tensor, weight_BN: Tensor
 ) -> Steps:
-    """What each feature gives, in the weighted sum of N rows."""
+    """What each feature gives, in the weighted sum of the N rows of each payment."""
     encoder, units = network.encoder, MEMBERS * HIDDEN
-    places = encoder.places(rows_NF)
-    quantities = len(encoder.quantities)
+    payments, rows = weight_BN.shape
+    quantities, codes = len(encoder.quantities), len(encoder.codes)
+    places = encoder.places(features_BNF.flatten(0, 1))
     # Rows of a quantity stand at few knots: sum their weights there, and read each knot once.
-    weight_N2Z = places.share_N2Z * weight_N[:, None]
-    at_knot = weight_N2Z.new_zeros(quantities * (BINS + 1))
-    at_knot.index_add_(0, places.knot_N2Z.flatten(), weight_N2Z.flatten())
-    at_knot_Z1T = at_knot.to(knots.dtype).reshape(quantities, 1, BINS + 1)
-    read = (at_knot_Z1T @ knots.reshape(quantities, BINS + 1, -1))[:, 0].to(rows_NF.dtype)
-    step_Z = weight_N @ scaled_NZ
-    units_FU = rows_NF.new_zeros(encoder.features, units)
-    units_FU[encoder.quantities] = read[:, :units] + step_Z[:, None] * network.scaled_ZU
-    values_NCU = network.values_VU[places.value_NC]
-    units_FU[encoder.codes] = (values_NCU * weight_N[:, None, None]).sum(0)
-    wide_F = rows_NF.new_zeros(encoder.features)
-    wide_F[encoder.quantities] = read[:, units:].mean(1)
-    return Steps(units_FU, wide_F)
+    weight_N2Z = places.share_N2Z * weight_BN.reshape(-1, 1)
+    at_knot = weight_N2Z.new_zeros(payments, quantities * (BINS + 1))
+    at_knot.scatter_add_(1, places.knot_N2Z.reshape(payments, -1), weight_N2Z.reshape(payments, -1))
+    at_knot_ZBT = at_knot.to(knots.dtype).reshape(payments, quantities, BINS + 1).transpose(0, 1)
+    read_ZB = (at_knot_ZBT @ knots.reshape(quantities, BINS + 1, -1)).to(features_BNF.dtype)
+    read_BZ = read_ZB.transpose(0, 1)
+    step_BZ1 = scaled_BNZ.mT @ weight_BN[..., None]
+    units_BFU = features_BNF.new_zeros(payments, encoder.features, units)
+    units_BFU[:, encoder.quantities] = read_BZ[..., :units] + step_BZ1 * network.scaled_ZU
+    if codes:
+        value_BCN = places.value_NC.reshape(payments, rows, codes).mT
+        units_BFU[:, encoder.codes] = embedding_bag(
+            value_BCN.reshape(-1, rows),
+            network.values_VU,
+            per_sample_weights=weight_BN.repeat_interleave(codes, 0),
+            mode="sum",
+        ).reshape(payments, codes, units)
+    wide_BF = features_BNF.new_zeros(payments, encoder.features)
+    wide_BF[:, encoder.quantities] = read_BZ[..., units:].mean(-1)
+    return Steps(units_BFU, wide_BF)
 
 
-def _served(learner: Learner, copies: Copies | None) -> Adapted:
-    """The networks that a score is made of, as accounts of one batch: the base, then the copy."""
-    base = learner.base(1)
-    if copies is None:
-        return base
+def _served(learner: Learner, copies: Copies) -> Adapted:
+    """The networks that B scores are made of, as P accounts of one batch."""
+    accounts = len(copies.weight_B)
+    base = learner.base(accounts)
+
+    def both(of_base: Tensor, of_copies: Tensor) -> Tensor:
+        # A layer that is not adapted is shared by all.
+        if len(of_copies) != accounts:
+            return of_base
+        return torch.cat([of_base.expand_as(of_copies), of_copies])
+
     return Adapted(
-        Context(*map(torch.cat, zip(base.context, copies.context, strict=True))),
-        Head(*map(torch.cat, zip(base.head, copies.head, strict=True))),
+        Context(*map(both, base.context, copies.context)), Head(*map(both, base.head, copies.head))
     )
 
 
@@ -194,17 +220,30 @@ def _positive(first: Tensor, last: Tensor) -> Tensor:
     return (first.relu() + last.relu()) / torch.where(whole > 0, whole, 1.0)
 
 
-def _moved(first_P: Tensor, last_P: Tensor, share_PF: Tensor, copies: Copies | None) -> Attribution:
+def _by_network(of_all_P: Tensor) -> Tensor:
+    """P networks as the base's and the copies': [2, B, ...]."""
+    return of_all_P.reshape(2, -1, *of_all_P.shape[1:])
+
+
+def _moved(
+    first_2B: Tensor, last_2B: Tensor, share_2BF: Tensor, weight_B: Tensor
+) -> list[Attribution]:
     """The base's shares moved towards the copy's as `Learner.served_logits` moves the score.
 
     Where the bound acts, the whole move is shortened alike.
     """
-    baseline, log_odds, share_F = first_P[0], last_P[0], share_PF[0]
-    labels = torch.zeros_like(baseline)
-    if copies is not None:
-        move = last_P[1] - last_P[0]
-        followed = copies.weight_B[0] * torch.where(move == 0, 1.0, bounded(move) / move)
-        log_odds = log_odds + followed * move
-        share_F = share_F + followed * (share_PF[1] - share_PF[0])
-        labels = followed * (first_P[1] - first_P[0])
-    return Attribution(float(baseline), float(log_odds), share_F.cpu().numpy(), float(labels))
+    move_B = last_2B[1] - last_2B[0]
+    followed_B = weight_B * torch.where(move_B == 0, 1.0, bounded(move_B) / move_B)
+    log_odds_B = last_2B[0] + followed_B * move_B
+    share_BF = share_2BF[0] + followed_B[:, None] * (share_2BF[1] - share_2BF[0])
+    labels_B = followed_B * (first_2B[1] - first_2B[0])
+    return [
+        Attribution(*one)
+        for one in zip(
+            first_2B[0].tolist(),
+            log_odds_B.tolist(),
+            share_BF.cpu().numpy(),
+            labels_B.tolist(),
+            strict=True,
+        )
+    ]

@@ -283,6 +283,16 @@ class Network(nn.Module):
         counts_BJ = (labels_BK2.repeat(1, 1, len(LABEL_HALF_LIVES_DAYS)) * _decay(age_BK)).sum(1)
         return Context(mean_BO, spread_BO, newest_day_B, counts_BJ)
 
+    def no_context(self, accounts: int) -> Context:
+        """What `context` gives for accounts without labels."""
+        mean_BO = self.bias_U.new_zeros(accounts, len(self.encoder.own))
+        return Context(
+            mean_BO,
+            torch.ones_like(mean_BO),
+            mean_BO.new_zeros(accounts, dtype=torch.float64),
+            mean_BO.new_zeros(accounts, COUNTS),
+        )
+
     def hidden(self, rows: Encoded, context: Context) -> Hidden:
         """The trunk's output in the light of the account's labels."""
         units_BNU = (rows.static_BNU + self.relation(self.related(rows, context))).relu()

@@ -14,15 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import metrics, store, tracing
 from app.adaptation import Support
-from app.attribution import Attribution
-from app.content import content_of, digest_of, transaction_of
+from app.content import content_of, digest_of
 from app.database import Database
 from app.decisions import Decision, Thresholds
 from app.errors import Problem, TransactionConflict
 from app.features import Features, Memory, MerchantLabels
 from app.models import Models
-from app.reasons import PAST, Reason, explain, raising
-from app.rows import Account, Merchant, Past, Review, Scored, StoredLabel, SupportRow
+from app.reasons import PAST, Reason, raising, shares_of, tell
+from app.rows import Account, Merchant, Review, Scored, StoredLabel, SupportRow
 from app.scoring import AdapterKey, Rows, Scorer
 from app.states import States
 from app.times import now_us
@@ -189,41 +188,27 @@ class Pipeline:
         }
 
         def work() -> dict[int, list[Reason]]:
+            chosen = list(pasts)
+            rows = Rows(result.features_NF[chosen], loaded.columns.time_us_N[chosen])
+            matrices = [self.matrix(row.features for row in past) for past in pasts.values()]
+            whys = scorer.explain(rows, matrices, [keys_G[account_N[n]] for n in chosen])
             found = {}
-            for n, past in pasts.items():
+            for n, why, past_KF in zip(chosen, whys, matrices, strict=True):
                 account = loaded.accounts[account_N[n]]
-                past_KF = self.matrix(row.features for row in past)
-                row = Rows(result.features_NF[n : n + 1], loaded.columns.time_us_N[n : n + 1])
-                [why] = scorer.explain(row, [past_KF], [keys_G[account_N[n]]])
                 labels = account.fraud_labels, account.legitimate_labels
-                found[n] = self.reasons(
-                    scorer, why, loaded.entries[n].transaction, past, row, past_KF, labels
+                slope = scorer.calibration.slope
+                found[n] = tell(
+                    raising(shares_of(self.features, why, slope, account.has_labels)),
+                    self.features,
+                    loaded.entries[n].transaction,
+                    [one.content for one in pasts[n]],
+                    result.features_NF[n],
+                    past_KF,
+                    labels,
                 )
             return found
 
         return await asyncio.to_thread(work)
-
-    def reasons(
-        self,
-        scorer: Scorer,
-        why: Attribution,
-        transaction: Transaction,
-        past: Sequence[Past],
-        row: Rows,
-        past_KF: Features,
-        labels: tuple[int, int],
-    ) -> list[Reason]:
-        """Every share of a score in words, the largest first."""
-        return explain(
-            self.features,
-            why,
-            transaction,
-            [transaction_of(one.content) for one in past],
-            row.features_NF[0],
-            past_KF,
-            labels,
-            scorer.calibration.slope,
-        )
 
     async def _load(
         self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry]
@@ -366,7 +351,7 @@ def base_key(account: Account) -> AdapterKey:
 
 
 def _text(reasons: Sequence[Reason]) -> str:
-    return json.dumps([reason._asdict() for reason in raising(reasons)])
+    return json.dumps([reason._asdict() for reason in reasons])
 
 
 def _reviews(rows: Iterable[Scored]) -> list[Review]:

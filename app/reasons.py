@@ -7,13 +7,16 @@ usual values are those of the account's own payments before this one.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
+from functools import cache, cached_property
+from itertools import starmap
 from typing import NamedTuple
 
 import numpy as np
 
 from app.attribution import Attribution
+from app.content import transaction_of
 from app.features import CODE, Features, FeatureSet
 from app.times import text_of
 from app.transactions import STANDARD_FIELDS, Transaction
@@ -51,14 +54,32 @@ class Reason(NamedTuple):
     share: float
 
 
-class Case(NamedTuple):
+class Share(NamedTuple):
+    """What a code adds to a score, in calibrated log-odds."""
+
+    code: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Case:
     """A payment beside those before it: what sentences are made of."""
 
     transaction: Transaction
-    past: Sequence[Transaction]
+    contents: Sequence[str]
     now: Mapping[str, float]
     usual: Mapping[str, float]
     labels: tuple[int, int]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the account has no earlier payment."""
+        return not self.contents
+
+    @cached_property
+    def past(self) -> list[Transaction]:
+        """The earlier payments, which few sentences ask for: to read them takes longest of all."""
+        return [transaction_of(content) for content in self.contents]
 
 
 @cache
@@ -77,40 +98,49 @@ def code_of(name: str, categories: tuple[str, ...]) -> str:
     raise ValueError(f"feature {name} has no code")
 
 
-def explain(
-    features: FeatureSet,
-    attribution: Attribution,
-    transaction: Transaction,
-    past: Sequence[Transaction],
-    features_F: Features,
-    past_KF: Features,
-    labels: tuple[int, int],
-    slope: float,
-) -> list[Reason]:
+def shares_of(
+    features: FeatureSet, attribution: Attribution, slope: float, has_labels: bool
+) -> list[Share]:
     """Every code with its share, the largest first; the shares add up to the whole difference.
 
-    `labels` are the account's fraud and legitimate labels, `slope` that of the calibration.
+    `slope` is that of the calibration; an account without labels has no share of theirs.
     """
     shares: dict[str, float] = defaultdict(float)
     for name, share in zip(features.names, attribution.share_F.tolist(), strict=True):
         shares[code_of(name, features.spec.categorical_names)] += slope * share
-    if sum(labels):
+    if has_labels:
         shares[LABELS] = slope * attribution.labels
+    return sorted(starmap(Share, shares.items()), key=lambda one: -one.share)
+
+
+def raising(shares: Sequence[Share]) -> list[Share]:
+    """The few that raise a score most."""
+    return [one for one in shares if one.share >= LEAST_SHARE][:MOST_REASONS]
+
+
+def tell(
+    shares: Iterable[Share],
+    features: FeatureSet,
+    transaction: Transaction,
+    contents: Sequence[str],
+    features_F: Features,
+    past_KF: Features,
+    labels: tuple[int, int],
+) -> list[Reason]:
+    """Shares in words.
+
+    `contents` are the texts of the payments before it, whose features are `past_KF`; `labels` the
+    account's fraud and legitimate labels.
+    """
     usual_F = past_KF.astype(np.float64).mean(0) if len(past_KF) else np.full(len(features_F), 0.0)
     case = Case(
         transaction,
-        past,
+        contents,
         dict(zip(features.names, features_F.astype(np.float64).tolist(), strict=True)),
         dict(zip(features.names, usual_F.tolist(), strict=True)),
         labels,
     )
-    found = [Reason(code, *_told(code, case), share) for code, share in shares.items()]
-    return sorted(found, key=lambda one: -one.share)
-
-
-def raising(reasons: Sequence[Reason]) -> list[Reason]:
-    """The few that raise a score most."""
-    return [one for one in reasons if one.share >= LEAST_SHARE][:MOST_REASONS]
+    return [Reason(code, *_told(code, case), share) for code, share in shares]
 
 
 def _told(code: str, case: Case) -> tuple[str, Value, Value]:
@@ -124,7 +154,7 @@ def _told(code: str, case: Case) -> tuple[str, Value, Value]:
 def _amount(case: Case) -> tuple[str, Value, Value]:
     amount = float(case.transaction.amount)
     said = f"amount {_money(case.transaction.amount)}"
-    if not case.past:
+    if case.is_first:
         return f"{said}; this account has no earlier payments", amount, None
     usual = float(np.expm1(case.usual["log_amount"]))
     if usual <= 0:
@@ -146,7 +176,7 @@ def _pace(case: Case) -> tuple[str, Value, Value]:
 
 
 def _gap(case: Case) -> tuple[str, Value, Value]:
-    if not case.past:
+    if case.is_first:
         return "the account's first payment", None, None
     hours = float(np.expm1(case.now["account_gap"]))
     usual = float(np.expm1(case.usual["account_gap"]))
@@ -155,7 +185,7 @@ def _gap(case: Case) -> tuple[str, Value, Value]:
 
 def _hour(case: Case) -> tuple[str, Value, Value]:
     clock = text_of(case.transaction.occurred_at_us)[11:16]
-    if not case.past:
+    if case.is_first:
         return f"at {clock} UTC; this account has no earlier payments", clock, None
     angle = np.arctan2(case.usual["hour_sin"], case.usual["hour_cos"]) % (2 * np.pi)
     minutes = round(angle / (2 * np.pi) * 24 * 60) % (24 * 60)
@@ -166,7 +196,7 @@ def _hour(case: Case) -> tuple[str, Value, Value]:
 def _weekend(case: Case) -> tuple[str, Value, Value]:
     is_weekend = case.now["weekend"] > 0
     observed = "weekend" if is_weekend else "weekday"
-    if not case.past:
+    if case.is_first:
         return f"on a {observed}; this account has no earlier payments", observed, None
     share = case.usual["weekend"] if is_weekend else 1 - case.usual["weekend"]
     return f"on a {observed}, as {share:.0%} of this account's payments", observed, share
@@ -177,7 +207,7 @@ def _merchant(case: Case) -> tuple[str, Value, Value]:
     if merchant is None:
         return "no merchant named", None, None
     before = sum(one.merchant_id == merchant for one in case.past)
-    if not case.past:
+    if case.is_first:
         return f"merchant {merchant}; this account has no earlier payments", merchant, None
     return (
         f"merchant {merchant}, in {before} of this account's last {len(case.past)} payments",
@@ -199,7 +229,7 @@ def _merchant_fraud(case: Case) -> tuple[str, Value, Value]:
         return "no merchant named", None, None
     share, frauds = case.now["merchant_fraud_share_30d"], case.now["merchant_frauds_30d"]
     said = f"{share:.1%} of this merchant's labels of late are frauds ({np.expm1(frauds):.1f})"
-    if not case.past:
+    if case.is_first:
         return said, share, None
     usual = case.usual["merchant_fraud_share_30d"]
     return f"{said}, {usual:.1%} where this account usually pays", share, usual
@@ -238,7 +268,7 @@ def _category(name: str, case: Case) -> tuple[str, Value, Value]:
     usual = _most_usual(known)
     if value is None:
         return f"{name} missing" + (f", usually {usual}" if usual else ""), None, usual
-    if not case.past:
+    if case.is_first:
         return f"{name} {value}; this account has no earlier payments", value, None
     before = f"in {known.count(value)} of this account's last {len(case.past)} payments"
     return f"{name} {value}, {before}", value, usual
@@ -248,7 +278,7 @@ def _compared(
     said: str, observed: float, case: Case, usual: float, form: str
 ) -> tuple[str, Value, Value]:
     text = said.format(format(observed, form))
-    if not case.past:
+    if case.is_first:
         return text, observed, None
     return f"{text}, usually {float(usual):{form}}", observed, float(usual)
 

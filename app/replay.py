@@ -16,7 +16,7 @@ from app.database import Database
 from app.decisions import Decision, Thresholds
 from app.errors import AccountNotFound, ModelUnavailable, RevisionNotFound, TransactionNotFound
 from app.pipeline import Pipeline
-from app.reasons import PAST, Reason
+from app.reasons import PAST, Reason, shares_of, tell
 from app.rows import Account, LabelEvent, Past, Scored, SupportRow
 from app.scoring import Copy, Scorer, calibrated
 
@@ -117,10 +117,16 @@ class Replay:
         past_KF = self._pipeline.matrix(one.features for one in past)
         why = scorer.explain_with(self._pipeline.support(support), rows, past_KF)
         frauds = sum(one.is_fraud for one in support)
-        labels = frauds, len(support) - frauds
-        transaction = transaction_of(row.content)
-        reasons = self._pipeline.reasons(scorer, why, transaction, past, rows, past_KF, labels)
         slope, shift = scorer.calibration.slope, scorer.calibration.shift
+        reasons = tell(
+            shares_of(self._pipeline.features, why, slope, bool(support)),
+            self._pipeline.features,
+            transaction_of(row.content),
+            [one.content for one in past],
+            rows.features_NF[0],
+            past_KF,
+            (frauds, len(support) - frauds),
+        )
         return Explained(
             calibrated(why.log_odds, scorer.calibration),
             slope * why.log_odds + shift,

@@ -39,6 +39,8 @@ from app.transactions import DAY_US
 BASE_SLOT = 0
 # A batch of the service must fit, whatever the bank was given.
 LEAST_COPIES = 1024
+# Beyond that, a batch of explanations takes memory and saves no more time.
+EXPLAINED_TOGETHER = 64
 
 
 class AdapterKey(NamedTuple):
@@ -155,9 +157,7 @@ class Scorer:
 
         Raises KeyError for a copy that was never put into the bank.
         """
-        slot_N = np.array(
-            [self._slots[key] if key.revision else BASE_SLOT for key in keys], np.int64
-        )
+        slot_N = self._slot_of(keys)
         features_N1F = torch.from_numpy(features_NF).to(self._device, torch.float64)[:, None]
         day_N1 = torch.from_numpy(time_us_N / DAY_US).to(self._device)[:, None]
         copies = self._take(torch.from_numpy(slot_N).to(self._device))
@@ -216,34 +216,26 @@ class Scorer:
 
         Each by the copy of its key, which is in the bank, as `score` has left it.
         """
-        found = []
-        for n, key in enumerate(keys):
-            slot = torch.tensor([self._slots[key]]) if key.revision else None
-            copies = None if slot is None else self._take(slot.to(self._device))
-            found.append(self._attribution(rows, n, pasts[n], copies))
+        slot_N = self._slot_of(keys)
+        found: list[Attribution] = []
+        for first in range(0, len(keys), EXPLAINED_TOGETHER):
+            some = slice(first, first + EXPLAINED_TOGETHER)
+            copies = self._take(torch.from_numpy(slot_N[some]).to(self._device))
+            one = Rows(rows.features_NF[some], rows.time_us_N[some])
+            found += attribute(self._learner, self._knots, *one, pasts[some], copies)
         return found
 
     @torch.inference_mode()
     def explain_with(self, support: Support, row: Rows, past_KF: Features) -> Attribution:
         """The same of one row by the copy of a support; the bank is left alone."""
-        if not len(support.is_fraud_K):
-            return self._attribution(row, 0, past_KF, None)
-        batch = pad_supports([_selected(support)], len(self.features.names), np.float64)
-        batch = batch.to(self._device)
-        encoded = self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
-        return self._attribution(row, 0, past_KF, self._learner.learn(batch, encoded))
-
-    def _attribution(
-        self, rows: Rows, n: int, past_KF: Features, copies: Copies | None
-    ) -> Attribution:
-        return attribute(
-            self._learner,
-            self._knots,
-            rows.features_NF[n],
-            int(rows.time_us_N[n]),
-            past_KF,
-            copies,
-        )
+        copies = self._learner.unadapted()
+        if len(support.is_fraud_K):
+            batch = pad_supports([_selected(support)], len(self.features.names), np.float64)
+            batch = batch.to(self._device)
+            encoded = self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
+            copies = self._learner.learn(batch, encoded)
+        [found] = attribute(self._learner, self._knots, *row, [past_KF], copies)
+        return found
 
     def _copies(
         self,
@@ -278,6 +270,9 @@ class Scorer:
                 )
             )
         return made
+
+    def _slot_of(self, keys: Sequence[AdapterKey]) -> Ints:
+        return np.array([self._slots[key] if key.revision else BASE_SLOT for key in keys], np.int64)
 
     def _slot(self, key: AdapterKey) -> int:
         """The slot for a key, taken from the least recently used copy when the bank is full."""

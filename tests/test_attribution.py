@@ -44,7 +44,15 @@ def attributed(
     knots = learner.network.knots()
     features_NF = rows_NF.float().numpy()
     at_us = 20_000 * DAY_US
-    return attribute(learner, knots, features_NF[0], at_us, features_NF[1 : 1 + past], copies)
+    [found] = attribute(
+        learner,
+        knots,
+        features_NF[:1],
+        np.array([at_us]),
+        [features_NF[1 : 1 + past]],
+        copies or learner.unadapted(),
+    )
+    return found
 
 
 def served(learner: Learner, rows_NF: Tensor, copies: Copies | None) -> float:

@@ -9,8 +9,19 @@ import numpy as np
 import pytest
 
 from app.attribution import Attribution
+from app.content import content_of
 from app.features import FeatureSet
-from app.reasons import CODES, LABELS, MOST_REASONS, Reason, code_of, explain, raising
+from app.reasons import (
+    CODES,
+    LABELS,
+    MOST_REASONS,
+    Reason,
+    Share,
+    code_of,
+    raising,
+    shares_of,
+    tell,
+)
 from app.transactions import DatasetSpec, Transaction, columns_of
 
 SPECS = [
@@ -32,9 +43,10 @@ def told(now: Transaction, *past: Transaction) -> dict[str, Reason]:
     features = FeatureSet(DatasetSpec.load("simulated"))
     columns, _, _ = columns_of(features.spec, [*past, now])
     features_NF = features.compute(columns)
-    shares = Attribution(0.0, 1.0, np.full(len(features.names), 0.01), 0.5)
-    labels = (1, 0)
-    found = explain(features, shares, now, past, features_NF[-1], features_NF[:-1], labels, 2.0)
+    attribution = Attribution(0.0, 1.0, np.full(len(features.names), 0.01), 0.5)
+    shares = shares_of(features, attribution, 2.0, has_labels=True)
+    contents = [content_of(one) for one in past]
+    found = tell(shares, features, now, contents, features_NF[-1], features_NF[:-1], (1, 0))
     return {one.code: one for one in found}
 
 
@@ -69,7 +81,7 @@ def test_shares_of_a_code_are_those_of_its_features_and_the_slope_scales_them() 
 
 
 def test_no_more_than_five_reasons_that_raise_a_score_are_told() -> None:
-    shares = [Reason(str(n), "", None, None, 3.0 - n) for n in range(9)]
+    shares = [Share(str(n), 3.0 - n) for n in range(9)]
     assert [one.code for one in raising(shares)] == ["0", "1", "2"]
     assert len(raising([one._replace(share=1.0) for one in shares])) == MOST_REASONS == 5
 
