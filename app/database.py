@@ -5,21 +5,23 @@ Statements live in `app.store` and `app.keys`; here is only what differs between
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, CursorResult, Engine, Executable, Transaction, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import StaticPool
 
 from app.errors import DatabaseUnavailable, SetupError
 
@@ -34,6 +36,7 @@ PG_LIMITS = {"lock_timeout": "5000", "statement_timeout": "10000"}
 # Else two statements could see an account's revision and the labels of the next one.
 SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 SQLITE_BUSY_MS = 10_000
+SQLITE_POLL_SECONDS = 0.001
 CONNECT_SECONDS = 5
 # deadlock_detected, serialization_failure, lock_not_available
 RETRYABLE = frozenset({"40P01", "40001", "55P03"})
@@ -53,8 +56,7 @@ class Database:
         self.url = with_driver(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = create_engine(self.url)
-        # SQLite has one writer and makes the others poll; in-process writers queue fairly instead.
-        self._turn = asyncio.Lock()
+        self._writer = SQLiteWriter(self.url) if self.is_sqlite else None
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -63,11 +65,10 @@ class Database:
         Raises Raced when it lost against another writer, DatabaseUnavailable when the
         database cannot be reached or does not answer in time.
         """
-        turn: AbstractAsyncContextManager[Any] = self._turn if self.is_sqlite else nullcontext()
-        async with turn:
-            with _translated():
-                async with self.engine.begin() as connection:
-                    yield connection
+        with _translated():
+            begun = self._writer.begin() if self._writer else self.engine.begin()
+            async with begun as connection:
+                yield connection
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -103,7 +104,79 @@ class Database:
             )
 
     async def close(self) -> None:
+        if self._writer:
+            self._writer.close()
         await self.engine.dispose()
+
+
+class SQLiteWriter:
+    """The one connection of this process that writes to a SQLite file.
+
+    SQLite has one writer at a time and makes the others poll; here they queue fairly instead. A
+    statement takes microseconds, less than a hop to a thread and back, so it runs where it is
+    asked for. Only a commit goes to a thread: it waits for the disk.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._engine = sqlalchemy.create_engine(
+            url.set(drivername="sqlite"),
+            hide_parameters=True,
+            poolclass=StaticPool,
+            connect_args={"check_same_thread": False},
+        )
+        _listen(self._engine)
+        # The driver would wait in place.
+        event.listen(self._engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout=0"))
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that is committed when the block ends."""
+        async with self._turn:
+            with self._engine.connect() as connection:
+                transaction = await self._begun(connection)
+                try:
+                    yield cast(AsyncConnection, InPlace(connection))
+                    await _to_its_end(asyncio.to_thread(transaction.commit))
+                except BaseException:
+                    transaction.rollback()
+                    raise
+
+    async def _begun(self, connection: Connection) -> Transaction:
+        """Wait for other processes without keeping this one from its other work."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + SQLITE_BUSY_MS / 1000
+        while True:
+            try:
+                return connection.begin()
+            except OperationalError as error:
+                if "locked" not in str(error.orig) or clock() > until:
+                    raise
+            await asyncio.sleep(SQLITE_POLL_SECONDS)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+class InPlace:
+    """A synchronous connection with the face of an asynchronous one; nothing ever waits."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.dialect = connection.dialect
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        return self._connection.execute(statement, parameters)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for work that cannot be taken back, even when whoever waits for it is cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 class _translated:
@@ -161,9 +234,13 @@ def create_engine(url: URL, pg_limits: dict[str, str] = PG_LIMITS) -> AsyncEngin
             connect_args={"timeout": CONNECT_SECONDS, "server_settings": server},
         )
     engine = create_async_engine(url, hide_parameters=True)
-    event.listen(engine.sync_engine, "connect", _configure_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    _listen(engine.sync_engine)
     return engine
+
+
+def _listen(engine: Engine) -> None:
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
 
 
 def _configure_sqlite(dbapi_connection: Any, _: object) -> None:

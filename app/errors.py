@@ -248,14 +248,18 @@ async def _on_problem(_: Request, error: Exception) -> Response:
 
 async def _on_invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = error.errors()
+    return render(invalid(error.errors()))
+
+
+def invalid(found: Sequence[Mapping[str, Any]]) -> Problem:
+    """What Pydantic found wrong with a request, as an answer; bodies are at the place `body`."""
     if any(one["type"] == "json_invalid" for one in found):
-        return render(MalformedBody(f"The body is not JSON: {found[0]['ctx']['error']}."))
+        return MalformedBody(f"The body is not JSON: {found[0]['ctx']['error']}.")
     errors = [
         FieldError(field_name(one["loc"]), str(one["msg"]).removeprefix("Value error, "))
         for one in found[:MOST_FIELD_ERRORS]
     ]
-    return render(ValidationFailed(f"{errors[0].field}: {errors[0].message}", errors))
+    return ValidationFailed(f"{errors[0].field}: {errors[0].message}", errors)
 
 
 def _allowed(routes: Sequence[BaseRoute], request: Request) -> str:

@@ -12,7 +12,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +32,12 @@ from app.transactions import (
 DEFINITION = 2
 
 HALF_LIVES_DAYS = (1, 7, 30, 120)
+HALF_LIVES = tuple(f"{days}d" for days in HALF_LIVES_DAYS)
 HALF_LIVES_US_H = np.array(HALF_LIVES_DAYS, np.float64) * DAY_US
 LONG = len(HALF_LIVES_DAYS) - 1
 # Labels also nearly one by one: the newest says whether a merchant is being abused now.
 LABEL_HALF_LIVES_DAYS = {"6h": 0.25} | {f"{days}d": float(days) for days in HALF_LIVES_DAYS}
+LABEL_HALF_LIVES = tuple(LABEL_HALF_LIVES_DAYS)
 # Share of frauds among labels so old that they hardly weigh: none, and no division by nothing.
 LEAST_LABELS = 1e-200
 # Shares of categories are kept hashed, so that an account's state has a fixed size.
@@ -48,6 +51,8 @@ CODE = "_code"
 
 Features = NDArray[np.float32]
 Kind = Literal["own", "code", "history"]
+# K features of N transactions, with their names: [N, K].
+Block = tuple[tuple[str, ...], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +117,10 @@ class FeatureSet:
             np.zeros((0, categorical), np.int64),
             np.zeros((0, numeric)),
         )
-        own = [name for name, _ in self._of_the_transaction(nothing)]
-        self.names = tuple(name for name, _ in self._features(nothing, None, None))
+        own = [name for names, _ in self._of_the_transaction(nothing) for name in names]
+        self.names = tuple(
+            name for names, _ in self._features(nothing, None, None) for name in names
+        )
         if twice := [name for name in self.names if self.names.count(name) > 1]:
             raise ValueError(f"spec {spec.name}: two attributes both give a feature {twice[0]}")
         codes = [f"{name}{CODE}" for name in spec.categorical_names]
@@ -141,8 +148,10 @@ class FeatureSet:
         them. Without a memory, the given rows are all that ever happened.
         """
         features_NF = np.empty((len(columns), len(self.names)), np.float32)
-        for position, (_, feature_N) in enumerate(self._features(columns, memory, labels)):
-            features_NF[:, position] = feature_N
+        first = 0
+        for names, block_NK in self._features(columns, memory, labels):
+            features_NF[:, first : first + len(names)] = block_NK
+            first += len(names)
         return features_NF
 
     def remember(
@@ -168,7 +177,8 @@ class FeatureSet:
 
     def confirmed(self, columns: TransactionColumns, labels: MerchantLabels) -> dict[str, Floats]:
         """By name, the features that matured labels of merchants give: from these alone."""
-        return dict(self._of_confirmed_fraud(columns, None, labels))
+        [(names, block_NK)] = self._of_confirmed_fraud(columns, None, labels)
+        return dict(zip(names, block_NK.T, strict=True))
 
     def mature(self, confirmed: States, labels: MerchantLabels) -> States:
         """The confirmed labels of merchants after E more of them."""
@@ -181,7 +191,7 @@ class FeatureSet:
 
     def _features(
         self, columns: TransactionColumns, memory: Memory | None, labels: MerchantLabels | None
-    ) -> Iterator[tuple[str, Floats]]:
+    ) -> Iterator[Block]:
         yield from self._of_the_transaction(columns)
         yield from self._of_the_account(columns, memory.accounts if memory else None)
         if self.has_merchant:
@@ -190,24 +200,31 @@ class FeatureSet:
                 columns, memory.confirmed if memory else None, labels or MerchantLabels.none()
             )
 
-    def _of_the_transaction(self, columns: TransactionColumns) -> Iterator[tuple[str, Floats]]:
-        yield "log_amount", np.log1p(columns.amount_N)
+    def _of_the_transaction(self, columns: TransactionColumns) -> Iterator[Block]:
         angle_N = _hour_angle(columns.time_us_N)
-        yield "hour_sin", np.sin(angle_N)
-        yield "hour_cos", np.cos(angle_N)
         # The epoch began on a Thursday.
-        yield "weekend", ((columns.time_us_N // DAY_US + 3) % 7 >= 5).astype(np.float64)
+        weekend_N = (columns.time_us_N // DAY_US + 3) % 7 >= 5
+        yield _block(
+            ("log_amount", "hour_sin", "hour_cos", "weekend"),
+            np.log1p(columns.amount_N),
+            np.sin(angle_N),
+            np.cos(angle_N),
+            weekend_N,
+        )
+        value_NM, present_NM = _attributes(columns)
         for position, name in enumerate(self.spec.numeric_names):
-            value_N, present_N = _attribute(columns.numeric_NM[:, position])
-            yield f"attribute_{name}", value_N
-            yield f"attribute_{name}_missing", 1.0 - present_N
+            yield _block(
+                (f"attribute_{name}", f"attribute_{name}_missing"),
+                value_NM[:, position],
+                1.0 - present_NM[:, position],
+            )
         for position, name in enumerate(self.spec.categorical_names):
             if name != "merchant_id":  # merchants are too many to be known by name
-                yield f"{name}{CODE}", columns.categorical_NC[:, position].astype(np.float64)
+                yield _block((f"{name}{CODE}",), columns.categorical_NC[:, position])
 
     def _of_the_account(
         self, columns: TransactionColumns, accounts: States | None
-    ) -> Iterator[tuple[str, Floats]]:
+    ) -> Iterator[Block]:
         half_lives = self._dense_half_life_us_D
         values_ND = self._account_values(columns)
         past_ND, last_us_N = sums_before(
@@ -218,57 +235,62 @@ class FeatureSet:
             past_ND += dense.value_at(columns.account_N, columns.time_us_N, half_lives)
             kept_us_N = dense.newest_before(columns.account_N, columns.time_us_N)
             last_us_N = np.maximum(last_us_N, kept_us_N)
-        log_amount_N = np.log1p(columns.amount_N)
-        yield "account_gap", _log_gap(columns.time_us_N, last_us_N)
-        yield from _amount_history("account", past_ND, 4, log_amount_N)
-        for h, days in enumerate(HALF_LIVES_DAYS):
-            count_N, total_N = past_ND[:, 4 * h], past_ND[:, 4 * h + 3]
-            log_mean_N = np.log1p(total_N / np.maximum(count_N, 1e-9))
-            yield f"account_mean_amount_{days}d", log_mean_N
-            ratio_N = (log_amount_N - log_mean_N) * count_N / (count_N + 1.0)
-            yield f"account_amount_ratio_{days}d", ratio_N
-        hours_ND = past_ND[:, 4 * len(HALF_LIVES_DAYS) :]
+        log_amount_N1 = np.log1p(columns.amount_N)[:, None]
+        yield _block(("account_gap",), _log_gap(columns.time_us_N, last_us_N))
+        at_half_lives = 4 * len(HALF_LIVES_DAYS)
+        count_NH, total_NH, square_NH, amount_NH = _by_half_life(past_ND[:, :at_half_lives], 4)
+        yield _amount_history("account", count_NH, total_NH, square_NH, log_amount_N1)
+        log_mean_NH = np.log1p(amount_NH / np.maximum(count_NH, 1e-9))
+        ratio_NH = (log_amount_N1 - log_mean_NH) * count_NH / (count_NH + 1.0)
+        yield (
+            _each("account_mean_amount_{}", "account_amount_ratio_{}"),
+            _interleaved(log_mean_NH, ratio_NH),
+        )
+        hours_ND = past_ND[:, at_half_lives:]
         angle_N = _hour_angle(columns.time_us_N)
         usual_N = np.cos(angle_N) * hours_ND[:, 0] + np.sin(angle_N) * hours_ND[:, 1]
-        yield "account_hour_habit", usual_N / (past_ND[:, 4 * LONG] + 1.0)
+        yield _block(("account_hour_habit",), usual_N / (count_NH[:, LONG] + 1.0))
+        value_NM, present_NM = _attributes(columns)
         for position, name in enumerate(self.spec.numeric_names):
-            value_N, present_N = _attribute(columns.numeric_NM[:, position])
             past = hours_ND[:, 2 + 3 * position : 5 + 3 * position].T
-            yield f"account_{name}_z", _surprise(value_N, *past) * present_N
-        yield from self._novelty(columns, accounts, past_ND)
+            z_N = _surprise(value_NM[:, position], *past) * present_NM[:, position]
+            yield _block((f"account_{name}_z",), z_N)
+        if self.spec.categorical_names:
+            yield self._novelty(columns, accounts, past_ND)
 
     def _novelty(
         self, columns: TransactionColumns, accounts: States | None, past_ND: Floats
-    ) -> Iterator[tuple[str, Floats]]:
+    ) -> Block:
         """How much of the account's past had another value of each categorical field."""
-        first = past_ND.shape[1] - len(self.spec.categorical_names)
-        long_us_D = HALF_LIVES_US_H[LONG:]
-        for position, name in enumerate(self.spec.categorical_names):
-            code_N = columns.categorical_NC[:, position]
-            present_N = (code_N != MISSING).astype(np.float64)
-            bucket_N = code_N % BUCKETS
+        fields = len(self.spec.categorical_names)
+        bucket_NC = columns.categorical_NC % BUCKETS
+        present_NC = (columns.categorical_NC != MISSING).astype(np.float64)
+        same_NC = np.empty_like(present_NC)
+        for position in range(fields):
             same_N1, _ = sums_before(
-                columns.account_N * BUCKETS + bucket_N,
+                columns.account_N * BUCKETS + bucket_NC[:, position],
                 columns.time_us_N,
-                present_N[:, None],
-                long_us_D,
+                present_NC[:, position, None],
+                HALF_LIVES_US_H[LONG:],
             )
-            same_N = same_N1[:, 0]
-            if accounts is not None:
-                same_N += accounts.column_at(
-                    len(self._dense_half_life_us_D) + BUCKETS * position + bucket_N,
-                    columns.account_N,
-                    columns.time_us_N,
-                    float(HALF_LIVES_US_H[LONG]),
-                )
-            seen_N = past_ND[:, first + position]
-            # Sums of the same terms in another order may differ in the last bit.
-            other_N = np.maximum(seen_N - same_N, 0.0)
-            yield f"account_{name}_novelty", present_N * other_N / (seen_N + 1.0)
+            same_NC[:, position] = same_N1[:, 0]
+        if accounts is not None:
+            first = len(self._dense_half_life_us_D) + BUCKETS * np.arange(fields)
+            same_NC += accounts.columns_at(
+                first + bucket_NC,
+                columns.account_N,
+                columns.time_us_N,
+                float(HALF_LIVES_US_H[LONG]),
+            )
+        seen_NC = past_ND[:, -fields:]
+        # Sums of the same terms in another order may differ in the last bit.
+        other_NC = np.maximum(seen_NC - same_NC, 0.0)
+        names = tuple(f"account_{name}_novelty" for name in self.spec.categorical_names)
+        return names, present_NC * other_NC / (seen_NC + 1.0)
 
     def _of_the_merchant(
         self, columns: TransactionColumns, merchants: States | None
-    ) -> Iterator[tuple[str, Floats]]:
+    ) -> Iterator[Block]:
         half_lives = self._merchant_half_life_us_D
         at = np.flatnonzero(columns.merchant_N != NO_MERCHANT)
         merchant_N, time_us_N = columns.merchant_N[at], columns.time_us_N[at]
@@ -278,34 +300,40 @@ class FeatureSet:
         if merchants is not None:
             past_ND += merchants.value_at(merchant_N, time_us_N, half_lives)
             last_us_N = np.maximum(last_us_N, merchants.newest_before(merchant_N, time_us_N))
-        history = {"merchant_gap": _log_gap(time_us_N, last_us_N)}
-        history |= _amount_history("merchant", past_ND, 3, np.log1p(columns.amount_N[at]))
-        for name, feature_N in history.items():
-            yield name, _spread(feature_N, at, len(columns))
+        log_amount_N1 = np.log1p(columns.amount_N[at])[:, None]
+        gap_N1 = _log_gap(time_us_N, last_us_N)[:, None]
+        yield ("merchant_gap",), _spread(gap_N1, at, len(columns))
+        count_NH, total_NH, square_NH = _by_half_life(past_ND, 3)
+        names, history_NK = _amount_history(
+            "merchant", count_NH, total_NH, square_NH, log_amount_N1
+        )
+        yield names, _spread(history_NK, at, len(columns))
 
     def _of_confirmed_fraud(
         self, columns: TransactionColumns, confirmed: States | None, labels: MerchantLabels
-    ) -> Iterator[tuple[str, Floats]]:
+    ) -> Iterator[Block]:
         half_lives = self._confirmed_half_life_us_D
         at = np.flatnonzero(columns.merchant_N != NO_MERCHANT)
         merchant_N, time_us_N = columns.merchant_N[at], columns.time_us_N[at]
         # Transactions ask, labels answer: a question is an event that adds nothing.
-        past_ND, _ = sums_before(
-            np.concatenate([merchant_N, labels.merchant_E]),
-            np.concatenate([time_us_N, labels.time_us_E]),
-            np.concatenate(
-                [np.zeros((len(at), len(half_lives))), _label_values(labels.is_fraud_E)]
-            ),
-            half_lives,
-        )
-        past_ND = past_ND[: len(at)]
+        past_ND = np.zeros((len(at), len(half_lives)))
+        if len(labels.time_us_E):
+            asked_and_told_ND, _ = sums_before(
+                np.concatenate([merchant_N, labels.merchant_E]),
+                np.concatenate([time_us_N, labels.time_us_E]),
+                np.concatenate([past_ND, _label_values(labels.is_fraud_E)]),
+                half_lives,
+            )
+            past_ND = asked_and_told_ND[: len(at)]
         if confirmed is not None:
             past_ND += confirmed.value_at(merchant_N, time_us_N, half_lives)
-        for h, half_life in enumerate(LABEL_HALF_LIVES_DAYS):
-            labels_N, frauds_N = past_ND[:, 2 * h], past_ND[:, 2 * h + 1]
-            share_N = frauds_N / np.maximum(labels_N, LEAST_LABELS)
-            yield f"merchant_fraud_share_{half_life}", _spread(share_N, at, len(columns))
-            yield f"merchant_frauds_{half_life}", _spread(np.log1p(frauds_N), at, len(columns))
+        labels_NH, frauds_NH = _by_half_life(past_ND, 2)
+        share_NH = frauds_NH / np.maximum(labels_NH, LEAST_LABELS)
+        block_NK = _interleaved(share_NH, np.log1p(frauds_NH))
+        yield (
+            _each("merchant_fraud_share_{}", "merchant_frauds_{}", of=LABEL_HALF_LIVES),
+            _spread(block_NK, at, len(columns)),
+        )
 
     def _account_values(self, columns: TransactionColumns) -> Floats:
         """What a transaction adds to the dense sums of its account: [N, D]."""
@@ -314,8 +342,8 @@ class FeatureSet:
         angle_N = _hour_angle(columns.time_us_N)
         values = [one_N, log_amount_N, log_amount_N**2, columns.amount_N] * len(HALF_LIVES_DAYS)
         values += [np.cos(angle_N), np.sin(angle_N)]
-        for position in range(columns.numeric_NM.shape[1]):
-            value_N, present_N = _attribute(columns.numeric_NM[:, position])
+        value_NM, present_NM = _attributes(columns)
+        for value_N, present_N in zip(value_NM.T, present_NM.T, strict=True):
             values += [present_N, value_N, value_N**2]
         values += list((columns.categorical_NC != MISSING).T.astype(np.float64))
         return np.stack(values, axis=1)
@@ -327,17 +355,40 @@ def _kind(name: str, codes: list[str], own: list[str]) -> Kind:
     return "own" if name in own else "history"
 
 
+def _block(names: tuple[str, ...], *columns_N: NDArray[Any]) -> Block:
+    return names, np.stack(columns_N, axis=1)
+
+
+def _by_half_life(past_ND: Floats, kinds: int) -> NDArray[np.float64]:
+    """Sums, so many kinds of them at each half-life, by kind: [kinds, N, H]."""
+    rows, sums = past_ND.shape
+    return past_ND.reshape(rows, sums // kinds, kinds).transpose(2, 0, 1)
+
+
+@cache
+def _each(*patterns: str, of: tuple[str, ...] = HALF_LIVES) -> tuple[str, ...]:
+    """The names of features that there are at each half-life."""
+    return tuple(pattern.format(one) for one in of for pattern in patterns)
+
+
+def _interleaved(*columns_NH: Floats) -> Floats:
+    """Columns at each half-life, side by side as `_each` names them: [N, H * columns]."""
+    block_NHV = np.stack(columns_NH, axis=2)
+    rows, half_lives, columns = block_NHV.shape
+    return block_NHV.reshape(rows, half_lives * columns)
+
+
 def _amount_history(
-    who: str, past_ND: Floats, stride: int, log_amount_N: Floats
-) -> Iterator[tuple[str, Floats]]:
-    """Counts, mean, spread and surprise of log-amounts, from (count, sum, square) per half-life."""
-    for h, days in enumerate(HALF_LIVES_DAYS):
-        count_N, total_N, square_N = past_ND[:, stride * h : stride * h + 3].T
-        yield f"{who}_count_{days}d", np.log1p(count_N)
-        mean_N, spread_N = _mean_and_spread(count_N, total_N, square_N)
-        yield f"{who}_log_amount_mean_{days}d", mean_N
-        yield f"{who}_log_amount_spread_{days}d", spread_N
-        yield f"{who}_amount_z_{days}d", _surprise(log_amount_N, count_N, total_N, square_N)
+    who: str, count_NH: Floats, total_NH: Floats, square_NH: Floats, log_amount_N1: Floats
+) -> Block:
+    """Counts, mean, spread and surprise of log-amounts, from their sums at each half-life."""
+    mean_NH, spread_NH = _mean_and_spread(count_NH, total_NH, square_NH)
+    z_NH = _surprise(log_amount_N1, count_NH, total_NH, square_NH)
+    names = ("count_{}", "log_amount_mean_{}", "log_amount_spread_{}", "amount_z_{}")
+    return (
+        _each(*(f"{who}_{name}" for name in names)),
+        _interleaved(np.log1p(count_NH), mean_NH, spread_NH, z_NH),
+    )
 
 
 def _mean_and_spread(count_N: Floats, total_N: Floats, square_N: Floats) -> tuple[Floats, Floats]:
@@ -384,14 +435,16 @@ def _log_gap(time_us_N: Ints, last_us_N: Ints) -> Floats:
     return gap_N
 
 
-def _attribute(number_N: Floats) -> tuple[Floats, Floats]:
-    """A numeric attribute on a scale that tames any size, 0 where missing, and its presence."""
-    present_N = np.isfinite(number_N)
-    return np.arcsinh(np.where(present_N, number_N, 0.0)), present_N.astype(np.float64)
+def _attributes(columns: TransactionColumns) -> tuple[Floats, Floats]:
+    """Numeric attributes on a scale that tames any size, 0 where missing, and their presence."""
+    present_NM = np.isfinite(columns.numeric_NM)
+    return np.arcsinh(np.where(present_NM, columns.numeric_NM, 0.0)), present_NM.astype(np.float64)
 
 
-def _spread(feature_A: Floats, at: Ints, size: int) -> Floats:
+def _spread(block_AK: Floats, at: Ints, size: int) -> Floats:
     """Rows without a merchant are neutral: 0."""
-    feature_N = np.zeros(size)
-    feature_N[at] = feature_A
-    return feature_N
+    if len(at) == size:
+        return block_AK
+    block_NK = np.zeros((size, block_AK.shape[1]))
+    block_NK[at] = block_AK
+    return block_NK

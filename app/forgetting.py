@@ -199,7 +199,7 @@ class Erasing:
             memory = replace(features.empty(len(accounts), 1), merchants=merchants)
             merchants = features.remember(columns, memory, MerchantLabels.none()).merchants
         await store.save_merchants(
-            connection, [Merchant(tenant, merchant_id, merchants.to_bytes(0), None)]
+            connection, [Merchant(tenant, merchant_id, merchants.to_bytes()[0], None)]
         )
 
 

@@ -43,6 +43,14 @@ class ApiKey(NamedTuple):
     revoked_at_us: int | None
 
 
+class Known(NamedTuple):
+    """A key that was asked for: when, its row, and whom it speaks for."""
+
+    seen_at: float
+    row: Row[Any]
+    caller: "Caller"
+
+
 class Caller(NamedTuple):
     """Whom a live key speaks for."""
 
@@ -133,42 +141,46 @@ class Authenticator:
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
-        self._known: dict[str, tuple[float, Row[Any]]] = {}
+        self._known: dict[str, Known] = {}
         self._notes: set[asyncio.Task[None]] = set()
 
     async def caller_of(self, key: str) -> Caller:
         """Whom a live key speaks for; raises Unauthenticated for any other text."""
         prefix, _, rest = key.partition("_")
         key_id, _, secret = rest.partition("_")
-        row = await self._row(key_id) if prefix == "qs" and _could_be_an_id(key_id) else None
+        known = self._known.get(key_id)
+        if known is None or self._clock() - known.seen_at >= CACHE_SECONDS:
+            is_one = prefix == "qs" and _could_be_an_id(key_id)
+            known = await self._look_up(key_id) if is_one else None
         # Hashed and compared even where there is no such key, to take equally long.
-        expected = row.digest if row is not None else bytes(32)
-        if not hmac.compare_digest(_digest(secret), expected) or row is None:
+        expected = known.row.digest if known is not None else bytes(32)
+        if not hmac.compare_digest(_digest(secret), expected) or known is None or prefix != "qs":
             raise Unauthenticated("The API key is not known.", headers=CHALLENGE)
+        row = known.row
         if row.revoked_at_us is not None:
             raise Unauthenticated("The API key has been revoked.", headers=CHALLENGE)
         if row.expires_at_us is not None and row.expires_at_us <= now_us():
             raise Unauthenticated("The API key has been replaced.", headers=CHALLENGE)
-        return Caller(row.tenant, key_id, frozenset(row.scopes.split()))
+        return known.caller
 
-    async def _row(self, key_id: str) -> Row[Any] | None:
+    async def _look_up(self, key_id: str) -> Known | None:
         now = self._clock()
-        seen_at, row = self._known.get(key_id, (0.0, None))
-        if row is not None and now - seen_at < CACHE_SECONDS:
-            return row
         async with self._database.read() as connection:
             found = await connection.execute(select(api_keys).where(api_keys.c.id == key_id))
             row = found.one_or_none()
-        if row is not None:
-            if len(self._known) >= CACHED_KEYS:
-                self._known.clear()
-            self._known[key_id] = (now, row)
-            if (row.last_used_at_us or 0) < now_us() - USE_NOTED_US:
-                # Nobody waits for it.
-                task = asyncio.create_task(self._note_use(key_id))
-                self._notes.add(task)
-                task.add_done_callback(self._notes.discard)
-        return row
+        if row is None:
+            self._known.pop(key_id, None)
+            return None
+        if len(self._known) >= CACHED_KEYS:
+            self._known.clear()
+        caller = Caller(row.tenant, key_id, frozenset(row.scopes.split()))
+        self._known[key_id] = Known(now, row, caller)
+        if (row.last_used_at_us or 0) < now_us() - USE_NOTED_US:
+            # Nobody waits for it.
+            task = asyncio.create_task(self._note_use(key_id))
+            self._notes.add(task)
+            task.add_done_callback(self._notes.discard)
+        return self._known[key_id]
 
     async def _note_use(self, key_id: str) -> None:
         change = update(api_keys).where(api_keys.c.id == key_id)

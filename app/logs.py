@@ -3,12 +3,13 @@
 What callers send is never in it: routes stand by their template, a key by its id.
 """
 
+import asyncio
 import json
 import logging
 from contextvars import ContextVar
 from typing import Any
 
-from app.times import text_of
+from app.times import now_us, text_of
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -17,6 +18,8 @@ class JsonFormatter(logging.Formatter):
     """A record as JSON: time, level, logger, message, request_id, and what `extra` adds."""
 
     def format(self, record: logging.LogRecord) -> str:
+        if getattr(record, "is_json", False):
+            return record.getMessage()
         said: dict[str, Any] = {
             "time": text_of(int(record.created * 1e6)),
             "level": record.levelname.lower(),
@@ -29,6 +32,34 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             said["exception"] = self.formatException(record.exc_info)
         return _text(said)
+
+
+class RequestLines:
+    """A line a request: made at once, and written together with those of the same turn of the loop.
+
+    When a batch is answered, all of its requests end in one turn: one write serves them all.
+    """
+
+    def __init__(self) -> None:
+        self._logger = logging.getLogger("quickstudy.requests")
+        self._lines: list[str] = []
+
+    def add(self, name: str, method: str, route: str, status: int, seconds: float) -> None:
+        """Note a request that has been answered; called inside the event loop."""
+        if not self._logger.isEnabledFor(logging.INFO):
+            return
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self._write)
+        # Ids, methods and routes of ours hold nothing that JSON would escape.
+        self._lines.append(
+            f'{{"time":"{text_of(now_us())}","level":"info","logger":"{self._logger.name}",'
+            f'"message":"request","request_id":"{name}","method":"{method}","route":"{route}",'
+            f'"status":{status},"seconds":{seconds:.6f}}}'
+        )
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        self._logger.info("\n".join(lines), extra={"is_json": True})
 
 
 _text = json.JSONEncoder(ensure_ascii=False, default=str).encode

@@ -21,6 +21,7 @@ from app.api import (
     transactions,
     webhooks,
 )
+from app.api.lean import LeanRoutes
 from app.api.limits import BodyLimit
 from app.api.observation import Observation
 from app.api.paths import EncodedSlashes
@@ -67,6 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     install(app, ROUTES)
     app.add_middleware(EncodedSlashes)
+    app.add_middleware(LeanRoutes, routes=ROUTES)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
     app.add_middleware(Observation)
     for router in ROUTERS:

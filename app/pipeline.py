@@ -5,9 +5,9 @@ Axes: N transactions, F features, K labels of one account.
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,8 +28,13 @@ from app.times import now_us
 from app.transactions import Transaction, TransactionColumns, columns_of
 from app.webhooks import announce
 
+# So many rows, or risky ones, are worked on in less time than other requests would notice: a hop to
+# a thread would take longer. Copies are always made aside.
+IN_PLACE, RISKY_IN_PLACE = 64, 8
 # Of an account before its first label: no copy, the base scores it.
 BASE_REVISION = 0
+
+Made = TypeVar("Made")
 
 
 class Posted(NamedTuple):
@@ -149,7 +154,8 @@ class Pipeline:
         async with self._bank:
             with stage("load"):
                 supports = await self._missing_supports(connection, deciding.scorer, tenant, keys_G)
-            result = await asyncio.to_thread(self._process, loaded, keys_G, supports, deciding)
+            aside = bool(supports) or len(entries) > IN_PLACE
+            result = await _worked(aside, lambda: self._process(loaded, keys_G, supports, deciding))
             # Nobody asks why history is risky.
             risky = result.decisions if adapted else []
             with stage("explain"):
@@ -208,7 +214,7 @@ class Pipeline:
                 )
             return found
 
-        return await asyncio.to_thread(work)
+        return await _worked(len(risky) > RISKY_IN_PLACE, work)
 
     async def _load(
         self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry]
@@ -326,6 +332,11 @@ class Pipeline:
         return rows
 
 
+async def _worked(aside: bool, work: Callable[[], Made]) -> Made:
+    """What `work` makes: in a worker thread, or here and now."""
+    return await asyncio.to_thread(work) if aside else work()
+
+
 @contextmanager
 def stage(name: str) -> Iterator[None]:
     """Times a stage of the pipeline."""
@@ -427,24 +438,30 @@ async def _save(
     connection: AsyncConnection, loaded: Loaded, memory: Memory, rows: Sequence[Scored]
 ) -> None:
     counts_G = np.bincount(loaded.columns.account_N, minlength=len(loaded.accounts)).tolist()
+    now = now_us()
     await store.save_accounts(
         connection,
         [
             row._replace(
-                transactions=row.transactions + counts_G[g],
-                state=memory.accounts.to_bytes(g),
-                created_at_us=row.created_at_us or now_us(),
+                transactions=row.transactions + count,
+                state=state,
+                created_at_us=row.created_at_us or now,
             )
-            for g, row in enumerate(loaded.accounts)
+            for row, count, state in zip(
+                loaded.accounts, counts_G, memory.accounts.to_bytes(), strict=True
+            )
         ],
     )
     await store.save_merchants(
         connection,
         [
-            row._replace(
-                state=memory.merchants.to_bytes(g), label_state=memory.confirmed.to_bytes(g)
+            row._replace(state=state, label_state=label_state)
+            for row, state, label_state in zip(
+                loaded.merchants,
+                memory.merchants.to_bytes(),
+                memory.confirmed.to_bytes(),
+                strict=True,
             )
-            for g, row in enumerate(loaded.merchants)
         ],
     )
     await store.mark_folded(connection, loaded.labels)

@@ -11,6 +11,7 @@ Times are int64 microseconds, half-lives float64 microseconds.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -48,24 +49,27 @@ class States:
 
         Raises ValueError where a row has another length than `sums` asks for.
         """
-        layout = np.dtype(
-            [("time", "<i8"), ("previous", "<i8"), ("before", "<f8", sums), ("at", "<f8", sums)]
-        )
-        blank = cls.empty(1, sums).to_bytes(0)
+        layout, blank = _layout(sums)
         rows_G = [blank if row is None else row for row in rows]
-        if any(len(row) != layout.itemsize for row in rows_G):
+        if any(len(row) != len(blank) for row in rows_G):
             raise ValueError("a stored state belongs to another definition of the features")
         packed_G = np.frombuffer(b"".join(rows_G), layout)
-        columns = (packed_G[name].copy() for name in ("time", "previous", "before", "at"))
-        return cls(*columns)
+        return cls(*(packed_G[name].copy() for name in packed_G.dtype.names or ()))
 
-    def to_bytes(self, group: int) -> bytes:
-        times = np.array([self.time_us_G[group], self.previous_us_G[group]], "<i8")
-        sums = np.concatenate([self.before_GD[group], self.at_GD[group]]).astype("<f8")
-        return times.tobytes() + sums.tobytes()
+    def to_bytes(self) -> list[bytes]:
+        """Each group's state, as it is stored."""
+        layout, _ = _layout(self.before_GD.shape[1])
+        packed_G = np.empty(len(self.time_us_G), layout)
+        for name, part in zip(layout.names or (), self._parts(), strict=True):
+            packed_G[name] = part
+        packed, size = packed_G.tobytes(), layout.itemsize
+        return [packed[first : first + size] for first in range(0, len(packed), size)]
+
+    def _parts(self) -> tuple[Ints, Ints, Floats, Floats]:
+        return self.time_us_G, self.previous_us_G, self.before_GD, self.at_GD
 
     def take(self, groups: NDArray[Any]) -> Self:
-        return type(self)(*(getattr(self, name)[groups] for name in self.__slots__))
+        return type(self)(*(part[groups] for part in self._parts()))
 
     def first(self, sums: int) -> Self:
         """The same groups with only their first `sums` columns."""
@@ -84,14 +88,17 @@ class States:
         value_ND: Floats = known_ND * decay(np.maximum(age_N, 0), half_life_us_D)
         return value_ND
 
-    def column_at(
-        self, column_N: Ints, group_N: Ints, time_us_N: Ints, half_life_us: float
+    def columns_at(
+        self, column_NC: Ints, group_N: Ints, time_us_N: Ints, half_life_us: float
     ) -> Floats:
-        """`value_at` of one column for each row: [N]."""
-        age_N = time_us_N - self.time_us_G[group_N]
-        known_N = self.before_GD[group_N, column_N] + self.at_GD[group_N, column_N] * (age_N > 0)
-        value_N: Floats = known_N * np.exp2(-np.maximum(age_N, 0) / half_life_us)
-        return value_N
+        """`value_at` of some columns of each row, all of one half-life: [N, C]."""
+        age_N1 = (time_us_N - self.time_us_G[group_N])[:, None]
+        group_N1 = group_N[:, None]
+        known_NC = self.before_GD[group_N1, column_NC] + self.at_GD[group_N1, column_NC] * (
+            age_N1 > 0
+        )
+        value_NC: Floats = known_NC * np.exp2(-np.maximum(age_N1, 0) / half_life_us)
+        return value_NC
 
     def newest_before(self, group_N: Ints, time_us_N: Ints) -> Ints:
         """The time of each row's last event strictly before it, or NEVER_US: [N]."""
@@ -120,9 +127,25 @@ class States:
 
 def decay(age_us_N: Ints, half_life_us_D: Floats) -> Floats:
     """2 ** (-age / half-life): [N, D], computed once for each distinct half-life."""
-    distinct_H, column_D = np.unique(half_life_us_D, return_inverse=True)
+    distinct_H, column_D = _distinct(half_life_us_D.tobytes())
     factors_NH: Floats = np.exp2(-age_us_N[:, None] / distinct_H)
     return factors_NH[:, column_D]
+
+
+@cache
+def _distinct(half_lives: bytes) -> tuple[Floats, NDArray[np.intp]]:
+    return np.unique(np.frombuffer(half_lives), return_inverse=True)
+
+
+@cache
+def _layout(sums: int) -> tuple[np.dtype[Any], bytes]:
+    """How a state of so many sums is stored, and the one of a group without events."""
+    layout = np.dtype(
+        [("time", "<i8"), ("previous", "<i8"), ("before", "<f8", sums), ("at", "<f8", sums)]
+    )
+    blank = np.zeros(1, layout)
+    blank["time"] = blank["previous"] = NEVER_US
+    return layout, blank.tobytes()
 
 
 def sums_before(
@@ -138,6 +161,9 @@ def sums_before(
         return np.zeros_like(values_ND), np.zeros(0, np.int64)
     order_N = np.lexsort((time_us_N, group_N))
     group_S, time_S = group_N[order_N], time_us_N[order_N]
+    if not (group_S[1:] == group_S[:-1]).any():
+        # In a batch of the service every row is mostly the only one of its group.
+        return np.zeros_like(values_ND), np.full(len(group_N), NEVER_US)
     starts_S = np.ones(len(order_N), bool)
     starts_S[1:] = (group_S[1:] != group_S[:-1]) | (time_S[1:] != time_S[:-1])
     instant_of_S = np.cumsum(starts_S) - 1

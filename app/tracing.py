@@ -5,7 +5,7 @@ variables: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, …
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from app.errors import SetupError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 _provider: "TracerProvider | None" = None
+_NOTHING = nullcontext()
 
 
 @contextmanager
@@ -41,17 +42,18 @@ def exporting(is_wanted: bool) -> Iterator[None]:
         provider.shutdown()
 
 
-@contextmanager
-def request(headers: Mapping[str, str]) -> Iterator["Span | None"]:
+def request(headers: Mapping[str, str]) -> AbstractContextManager["Span | None"]:
     """The span of a request, inside its caller's where the headers name one (W3C traceparent)."""
-    if _provider is None:
-        yield None
-        return
+    return _NOTHING if _provider is None else _request(_provider, headers)
+
+
+@contextmanager
+def _request(provider: "TracerProvider", headers: Mapping[str, str]) -> Iterator["Span"]:
     from opentelemetry.trace import SpanKind
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     context = TraceContextTextMapPropagator().extract(headers)
-    tracer = _provider.get_tracer("quickstudy")
+    tracer = provider.get_tracer("quickstudy")
     # What an exception says may hold what a caller sent.
     with tracer.start_as_current_span(
         "request", context, SpanKind.SERVER, record_exception=False, set_status_on_exception=False
@@ -59,13 +61,14 @@ def request(headers: Mapping[str, str]) -> Iterator["Span | None"]:
         yield span
 
 
-@contextmanager
-def span(name: str) -> Iterator[None]:
+def span(name: str) -> AbstractContextManager[None]:
     """A step inside the current span."""
-    if _provider is None:
-        yield
-        return
-    with _provider.get_tracer("quickstudy").start_as_current_span(
+    return _NOTHING if _provider is None else _span(_provider, name)
+
+
+@contextmanager
+def _span(provider: "TracerProvider", name: str) -> Iterator[None]:
+    with provider.get_tracer("quickstudy").start_as_current_span(
         name, record_exception=False, set_status_on_exception=False
     ):
         yield

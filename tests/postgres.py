@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import files
 from pathlib import Path
@@ -29,7 +29,7 @@ OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_c
 
 
 @contextmanager
-def postgres_server() -> Iterator[str]:
+def postgres_server(options: Sequence[str] = OPTIONS) -> Iterator[str]:
     """A fresh, empty server; yields the SQLAlchemy URL of its maintenance database.
 
     Raises RuntimeError with the server's own log when it does not come up.
@@ -39,7 +39,7 @@ def postgres_server() -> Iterator[str]:
         binaries = _binaries(home)
         _initialise(binaries, home)
         port = _free_port()
-        with _running(binaries, home, port):
+        with _running(binaries, home, port, options):
             yield f"postgresql+asyncpg://postgres@127.0.0.1:{port}/postgres"
     finally:
         shutil.rmtree(home)
@@ -104,9 +104,9 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _running(binaries: Path, home: Path, port: int) -> Iterator[None]:
+def _running(binaries: Path, home: Path, port: int, options: Sequence[str]) -> Iterator[None]:
     command = [str(binaries / "postgres"), "-D", str(home / "data"), "-p", str(port)]
-    for option in ("listen_addresses=127.0.0.1", "unix_socket_directories=", *OPTIONS):
+    for option in ("listen_addresses=127.0.0.1", "unix_socket_directories=", *options):
         command += ["-c", option]
     log = home / "postgres.log"
     with log.open("wb") as output:

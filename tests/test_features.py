@@ -380,9 +380,9 @@ def served(
         rows.append(features.compute(batch, memory, matured))
         after = features.remember(batch, memory, matured)
         for g, account in enumerate(known_a.tolist()):
-            accounts[account] = after.accounts.to_bytes(g)
+            accounts[account] = after.accounts.to_bytes()[g]
         for g, merchant in enumerate(known_m.tolist()):
-            merchants[merchant] = after.merchants.to_bytes(g), after.confirmed.to_bytes(g)
+            merchants[merchant] = after.merchants.to_bytes()[g], after.confirmed.to_bytes()[g]
     assert first >= len(columns)
     return np.concatenate(rows)
 

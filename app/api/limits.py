@@ -1,10 +1,11 @@
 """The limit on a body's size, whether it is announced or comes in chunks."""
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import BodyTooLarge, render
+
+LENGTH = b"content-length"
 
 
 class BodyLimit:
@@ -18,8 +19,12 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdecimal() and int(announced) > self.most_bytes:
+        announced = next((value for name, value in scope["headers"] if name == LENGTH), b"")
+        if announced.isdigit() and int(announced) <= self.most_bytes:
+            # A server hands over no more of a body than was announced.
+            await self.app(scope, receive, send)
+            return
+        if announced.isdigit():
             problem = BodyTooLarge(f"A body may have at most {self.most_bytes} bytes.")
             # The rest of the body is not read: this connection can say nothing more.
             problem.headers = {"Connection": "close"}

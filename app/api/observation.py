@@ -1,22 +1,21 @@
 """Every request named, timed and logged."""
 
-import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
+from functools import cache
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import tracing
-from app.logs import request_id
+from app.logs import RequestLines, request_id
 from app.metrics import request_seconds
 
 REQUEST_ID = b"x-request-id"
 # Anything else could be made to look like another line, or be somebody's name.
-OURS = re.compile(r"[A-Za-z0-9_-]{8,64}")
-
-logger = logging.getLogger("quickstudy.requests")
+OURS = re.compile(rb"[A-Za-z0-9_-]{8,64}")
 
 
 class Observation:
@@ -27,16 +26,15 @@ class Observation:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self._lines = RequestLines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"").decode(
-            "latin-1"
-        )
-        mine = given if OURS.fullmatch(given) else secrets.token_hex(8)
+        given = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"")
+        header = given if OURS.fullmatch(given) else secrets.token_hex(8).encode()
+        mine = header.decode()
         token = request_id.set(mine)
         begun, status = time.perf_counter(), 500
 
@@ -44,11 +42,11 @@ class Observation:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message.setdefault("headers", []).append((REQUEST_ID, mine.encode()))
+                message.setdefault("headers", []).append((REQUEST_ID, header))
             await send(message)
 
         try:
-            with tracing.request(headers) as span:
+            with tracing.request(Headers(scope=scope)) as span:
                 try:
                     await self.app(scope, receive, named)
                 finally:
@@ -61,12 +59,13 @@ class Observation:
                         span.set_attribute("quickstudy.request_id", mine)
         finally:
             seconds = time.perf_counter() - begun
-            request_seconds.labels(scope["method"], route, status).observe(seconds)
-            fields = {
-                "method": scope["method"],
-                "route": route,
-                "status": status,
-                "seconds": round(seconds, 6),
-            }
-            logger.info("request", extra={"fields": fields})
+            _timed(scope["method"], route, status)(seconds)
+            self._lines.add(mine, scope["method"], route, status, seconds)
             request_id.reset(token)
+
+
+@cache
+def _timed(method: str, route: str, status: int) -> Callable[[float], None]:
+    """Where the metrics keep the times of such requests: to look that up takes longest."""
+    observe: Callable[[float], None] = request_seconds.labels(method, route, status).observe
+    return observe
