@@ -217,12 +217,16 @@ class Learner(nn.Module):
         return (moved_B / size_B).sqrt()
 
     def evidence(
-        self, support: SupportBatch, encoded: Encoded | None = None
+        self,
+        support: SupportBatch,
+        encoded: Encoded | None = None,
+        base_BK: Tensor | None = None,
     ) -> tuple[Tensor, Adapted]:
         """How much better than the base copies predict labels they did not see [B], and the copies.
 
         In nats, summed over an account's labels. All copies, those of the whole support and
-        those that leave a part of it out, are made in one batch.
+        those that leave a part of it out, are made in one batch. `encoded` and `base_BK` spare
+        encoding the support, and scoring it by the base, where that is done already.
         """
         rows = encoded or self.network.encode(support.features_BKF, support.day_BK)
         accounts, labels = support.fraud_BK.shape
@@ -239,7 +243,8 @@ class Learner(nn.Module):
         context = self.network.context(repeated, legitimate, fraud)
         hidden = self.network.hidden(repeated, context)
         *_, head = self._heads(hidden, legitimate, fraud)
-        base_BK = self.base_logits(rows)
+        if base_BK is None:
+            base_BK = self.base_logits(rows)
         copy_PBK = head.logits(hidden).mean(0).reshape(PARTS + 1, accounts, labels)
         unseen_BK = base_BK + (bounded(copy_PBK - base_BK) * out_PK[:, None]).sum(0)
         gain_BK = cross_entropy(base_BK, support) - cross_entropy(unseen_BK, support)
@@ -277,9 +282,13 @@ class Learner(nn.Module):
         """The log-odds of fraud by member: [M, B, N]."""
         return adapted.head.logits(self.network.hidden(rows, adapted.context))
 
-    def served_logits(self, rows: Encoded, copies: Copies) -> Tensor:
-        """What is served: the base's log-odds, moved towards the copy's within bounds: [B, N]."""
-        base_BN = self.base_logits(rows)
+    def served_logits(self, rows: Encoded, copies: Copies, base_BN: Tensor | None = None) -> Tensor:
+        """What is served: the base's log-odds, moved towards the copy's within bounds: [B, N].
+
+        `base_BN` is what `base_logits` gives, where that is at hand.
+        """
+        if base_BN is None:
+            base_BN = self.base_logits(rows)
         copy_BN = self.logits(rows, Adapted(copies.context, copies.head))
         return base_BN + copies.weight_B[:, None] * bounded(copy_BN - base_BN)
 

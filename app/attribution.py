@@ -31,7 +31,7 @@ from torch.nn.functional import embedding_bag, pad
 
 from app.adaptation import Adapted, Copies, Learner, bounded
 from app.features import Features
-from app.network import BINS, HIDDEN, MEMBERS, Context, Encoded, Head, Network
+from app.network import BINS, HIDDEN, MEMBERS, Context, Encoded, Head, Network, Places
 from app.states import Floats, Ints
 from app.transactions import DAY_US
 
@@ -90,11 +90,14 @@ def attribute(
     features_BNF, weight_BN = _set_against(network, features_BF, pasts)
     day_B1 = torch.from_numpy(time_us_B / DAY_US).to(weight_BN)[:, None]
     scaled_BNZ = network.encoder.scaled(features_BNF)
-    steps = _steps(network, knots, features_BNF, scaled_BNZ, weight_BN)
+    places = network.encoder.places(features_BNF.flatten(0, 1))
+    steps = _steps(network, knots, places, scaled_BNZ, weight_BN)
     # The trunk reads the payment alone; of the others only their relation to the labels counts.
-    payment = network.encode(features_BNF[:, :1], day_B1, knots)
+    of_payments = Places(*(part[:: weight_BN.shape[1]] for part in places))
+    payment = network.encode_at(of_payments, scaled_BNZ[:, :1], day_B1, knots)
     related = payment._replace(
-        own_BNO=scaled_BNZ[..., network.encoder.own], day_BN=day_B1.expand_as(weight_BN)
+        own_BNO=scaled_BNZ.index_select(-1, network.encoder.own_O),
+        day_BN=day_B1.expand_as(weight_BN),
     )
 
     served = _served(learner, copies)
@@ -107,9 +110,9 @@ def attribute(
 
     gradient_2BU = _by_network(walk.gradient_PU)
     share_2BF = (steps.units_BFU @ gradient_2BU[..., None])[..., 0] + steps.wide_BF
-    own = [network.encoder.quantities[z] for z in network.encoder.own]
+    own_O = network.encoder.quantity_Z[network.encoder.own_O]
     share_PR = step_PR * (walk.gradient_PU @ network.relation.weight)
-    share_2BF[..., own] += _by_network(share_PR[:, : len(own)])
+    share_2BF.index_add_(-1, own_O, _by_network(share_PR[:, : len(own_O)]))
 
     wide_B = payment.wide_BNM[:, 0].mean(1)
     first_2B = _by_network(walk.first_P) + wide_B - steps.wide_BF.sum(1)
@@ -140,33 +143,32 @@ def _set_against(
 
 
 def _steps(
-    network: Network, knots: Tensor, features_BNF: Tensor, scaled_BNZ: Tensor, weight_BN: Tensor
+    network: Network, knots: Tensor, places: Places, scaled_BNZ: Tensor, weight_BN: Tensor
 ) -> Steps:
     """What each feature gives, in the weighted sum of the N rows of each payment."""
     encoder, units = network.encoder, MEMBERS * HIDDEN
     payments, rows = weight_BN.shape
     quantities, codes = len(encoder.quantities), len(encoder.codes)
-    places = encoder.places(features_BNF.flatten(0, 1))
     # Rows of a quantity stand at few knots: sum their weights there, and read each knot once.
     weight_N2Z = places.share_N2Z * weight_BN.reshape(-1, 1)
     at_knot = weight_N2Z.new_zeros(payments, quantities * (BINS + 1))
     at_knot.scatter_add_(1, places.knot_N2Z.reshape(payments, -1), weight_N2Z.reshape(payments, -1))
     at_knot_ZBT = at_knot.to(knots.dtype).reshape(payments, quantities, BINS + 1).transpose(0, 1)
-    read_ZB = (at_knot_ZBT @ knots.reshape(quantities, BINS + 1, -1)).to(features_BNF.dtype)
+    read_ZB = (at_knot_ZBT @ knots.reshape(quantities, BINS + 1, -1)).to(scaled_BNZ.dtype)
     read_BZ = read_ZB.transpose(0, 1)
     step_BZ1 = scaled_BNZ.mT @ weight_BN[..., None]
-    units_BFU = features_BNF.new_zeros(payments, encoder.features, units)
-    units_BFU[:, encoder.quantities] = read_BZ[..., :units] + step_BZ1 * network.scaled_ZU
+    units_BFU = scaled_BNZ.new_zeros(payments, encoder.features, units)
+    units_BFU[:, encoder.quantity_Z] = read_BZ[..., :units] + step_BZ1 * network.scaled_ZU
     if codes:
         value_BCN = places.value_NC.reshape(payments, rows, codes).mT
-        units_BFU[:, encoder.codes] = embedding_bag(
+        units_BFU[:, encoder.code_C] = embedding_bag(
             value_BCN.reshape(-1, rows),
             network.values_VU,
             per_sample_weights=weight_BN.repeat_interleave(codes, 0),
             mode="sum",
         ).reshape(payments, codes, units)
-    wide_BF = features_BNF.new_zeros(payments, encoder.features)
-    wide_BF[:, encoder.quantities] = read_BZ[..., units:].mean(-1)
+    wide_BF = scaled_BNZ.new_zeros(payments, encoder.features)
+    wide_BF[:, encoder.quantity_Z] = read_BZ[..., units:].mean(-1)
     return Steps(units_BFU, wide_BF)
 
 
@@ -200,7 +202,7 @@ def _walked(head: Head, end_PU: Tensor, step_PU: Tensor) -> Walk:
     first_PMSH = start_PM1H + at_PMS[..., None] * step_PM1H
     inner_PMSH = first_PMSH.relu() @ head.weight_BMHH.mT + head.bias_BMH[:, :, None]
     # Within a piece both layers are lines: the first does not cross 0, the inner one may.
-    is_on_PMSH = (first_PMSH[:, :, :-1] + first_PMSH[:, :, 1:] > 0).to(end_PU.dtype)
+    is_on_PMSH = (first_PMSH[:, :, :-1] > -first_PMSH[:, :, 1:]).to(end_PU.dtype)
     inner_on_PMSH = _positive(inner_PMSH[:, :, :-1], inner_PMSH[:, :, 1:])
     both_on_PMHH = (inner_on_PMSH * width_PMS1).mT @ is_on_PMSH
     on_PMH = (is_on_PMSH * width_PMS1).sum(2)
@@ -208,10 +210,15 @@ def _walked(head: Head, end_PU: Tensor, step_PU: Tensor) -> Walk:
     weight_PMH = head.out_weight_BMH
     through_PMH = (weight_PMH[..., None] * head.weight_BMHH * both_on_PMHH).sum(2)
     gradient_PMH = through_PMH + weight_PMH * on_PMH
-    ends_PM2H = (first_PMSH.relu() + inner_PMSH.relu())[:, :, [0, -1]]
+    ends_PM2H = _ends(first_PMSH).relu() + _ends(inner_PMSH).relu()
     logit_PM2 = (ends_PM2H @ weight_PMH[..., None])[..., 0] + head.out_bias_BM[..., None]
     first_P, last_P = logit_PM2.mean(1).T
     return Walk(first_P, last_P, gradient_PMH.flatten(1) / MEMBERS)
+
+
+def _ends(along_PMSH: Tensor) -> Tensor:
+    """The first and the last point of a walk."""
+    return torch.stack([along_PMSH[:, :, 0], along_PMSH[:, :, -1]], dim=2)
 
 
 def _positive(first: Tensor, last: Tensor) -> Tensor:

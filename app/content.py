@@ -9,6 +9,8 @@ from decimal import Decimal
 
 from app.transactions import Transaction
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
 
 def content_of(transaction: Transaction) -> str:
     """The one text that every spelling of this transaction has."""
@@ -30,7 +32,7 @@ def content_of(transaction: Transaction) -> str:
         "attributes": attributes,
     }
     said = {name: value for name, value in fields.items() if value is not None}
-    return json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _canonical(said)
 
 
 def transaction_of(content: str) -> Transaction:

@@ -37,6 +37,8 @@ PG_LIMITS = {"lock_timeout": "5000", "statement_timeout": "10000"}
 SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 SQLITE_BUSY_MS = 10_000
 SQLITE_POLL_SECONDS = 0.001
+# The upper pages of every index, so that a look-up in millions of rows reads one page or two.
+SQLITE_CACHE_KIB = 64 << 10
 CONNECT_SECONDS = 5
 # deadlock_detected, serialization_failure, lock_not_available
 RETRYABLE = frozenset({"40P01", "40001", "55P03"})
@@ -253,6 +255,7 @@ def _configure_sqlite(dbapi_connection: Any, _: object) -> None:
         # NORMAL may lose the last commits when the power goes.
         "synchronous=FULL",
         "foreign_keys=ON",
+        f"cache_size=-{SQLITE_CACHE_KIB}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -1,8 +1,8 @@
 """From a probability to what is answered: thresholds, outcome, risk, level."""
 
+import math
+from functools import cache
 from typing import Literal, NamedTuple
-
-import numpy as np
 
 DIGITS = 9
 
@@ -53,10 +53,23 @@ def risk_score(probability: float, thresholds: Thresholds) -> float:
 
     Straight lines in log-odds between these points; two decimals.
     """
-    review, decline = log_odds(thresholds.review), log_odds(thresholds.decline)
-    points = [review - RISK_REACH, review, decline, decline + RISK_REACH]
-    risks = [0.0, RISK_AT_REVIEW, RISK_AT_DECLINE, 100.0]
-    return round(float(np.interp(log_odds(probability), points, risks)), 2)
+    at = log_odds(probability)
+    review, decline = _from(thresholds)
+    if at >= decline:
+        above = min((at - decline) / RISK_REACH, 1.0)
+        risk = RISK_AT_DECLINE + above * (100.0 - RISK_AT_DECLINE)
+    elif at >= review:
+        between = (at - review) / (decline - review)
+        risk = RISK_AT_REVIEW + between * (RISK_AT_DECLINE - RISK_AT_REVIEW)
+    else:
+        below = min((review - at) / RISK_REACH, 1.0)
+        risk = RISK_AT_REVIEW * (1.0 - below)
+    return round(risk, 2)
+
+
+@cache
+def _from(thresholds: Thresholds) -> tuple[float, float]:
+    return log_odds(thresholds.review), log_odds(thresholds.decline)
 
 
 def _level(risk: float, outcome: Outcome) -> Level:
@@ -68,4 +81,4 @@ def _level(risk: float, outcome: Outcome) -> Level:
 def log_odds(probability: float) -> float:
     """Finite for every probability that is answered, 0 and 1 included."""
     inside = min(max(probability, 10.0**-DIGITS), 1 - 10.0**-DIGITS)
-    return float(np.log(inside / (1 - inside)))
+    return math.log(inside / (1 - inside))

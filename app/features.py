@@ -265,15 +265,15 @@ class FeatureSet:
         fields = len(self.spec.categorical_names)
         bucket_NC = columns.categorical_NC % BUCKETS
         present_NC = (columns.categorical_NC != MISSING).astype(np.float64)
-        same_NC = np.empty_like(present_NC)
-        for position in range(fields):
-            same_N1, _ = sums_before(
-                columns.account_N * BUCKETS + bucket_NC[:, position],
-                columns.time_us_N,
-                present_NC[:, position, None],
-                HALF_LIVES_US_H[LONG:],
-            )
-            same_NC[:, position] = same_N1[:, 0]
+        # All fields at once: the past of a value is the account's with its own field and bucket.
+        field_NC = columns.account_N[:, None] * fields + np.arange(fields)
+        same_A1, _ = sums_before(
+            (field_NC * BUCKETS + bucket_NC).ravel(),
+            np.repeat(columns.time_us_N, fields),
+            present_NC.reshape(-1, 1),
+            HALF_LIVES_US_H[LONG:],
+        )
+        same_NC = same_A1.reshape(-1, fields)
         if accounts is not None:
             first = len(self._dense_half_life_us_D) + BUCKETS * np.arange(fields)
             same_NC += accounts.columns_at(

@@ -86,12 +86,18 @@ class Labelled(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """The transactions that a change is judged on."""
+    """The transactions that a change is judged on, and the reviews of the alerts."""
 
     labelled: Sequence[Scored]
     recent: Sequence[Scored]
     alerts: Sequence[Scored]
     guard: Sequence[Scored]
+    reviews: Sequence[Review]
+
+    @property
+    def groups(self) -> Sequence[Sequence[Scored]]:
+        """The transactions, as `Change` tells of them."""
+        return self.labelled, self.recent, self.alerts, self.guard
 
 
 class Labelling:
@@ -320,7 +326,7 @@ class Labelling:
         watched = await _watched(connection, account, rows)
         deciding = await self._pipeline.deciding(connection, tenant)
         change = await self._judge(before, after, watched, deciding)
-        await self._review(connection, account, change)
+        await self._review(connection, account, change, watched.reviews)
         if before != after:
             made = {
                 "account_id": account_id,
@@ -339,29 +345,40 @@ class Labelling:
         watched: Watched,
         deciding: Deciding,
     ) -> Change:
-        rows = self._pipeline.rows([row for group in watched for row in group])
+        rows = self._pipeline.rows([row for group in watched.groups for row in group])
 
-        def work() -> list[list[Effect]]:
-            # Each on its own, so that equal labels give equal bits whatever is beside them.
-            old, new = (
-                deciding.scorer.judge([self._pipeline.support(one)], [rows], deciding.thresholds)[0]
-                for one in (before, after)
+        def work() -> Change:
+            was, judged = deciding.scorer.change(
+                self._pipeline.support(before),
+                self._pipeline.support(after),
+                rows,
+                deciding.thresholds,
             )
-            copies.append(new.copy)
-            pairs = iter(zip(old.decisions, new.decisions, strict=True))
-            return [
-                [Effect(row.transaction_id, *next(pairs)) for row in group] for group in watched
+            pairs = iter(zip(was, judged.decisions, strict=True))
+            effects = [
+                [Effect(row.transaction_id, *next(pairs)) for row in group]
+                for group in watched.groups
             ]
+            return Change(judged.copy, *effects)
 
-        copies: list[Copy] = []
-        effects = await asyncio.to_thread(work)
-        return Change(copies[0], *effects)
+        return await asyncio.to_thread(work)
 
-    async def _review(self, connection: AsyncConnection, account: Account, change: Change) -> None:
-        """Resolve what has a label now; the others' risk is as the newest copy sees it."""
+    async def _review(
+        self,
+        connection: AsyncConnection,
+        account: Account,
+        change: Change,
+        waiting: Sequence[Review],
+    ) -> None:
+        """Resolve what has a label now; the others' risk is as the newest copy sees it.
+
+        What has a label is resolved already, but for the transactions whose label has changed.
+        """
         decided = {e.transaction_id: e.after for e in (*change.alerts, *change.labelled)}
-        queued = await store.reviews_of(connection, account.tenant, decided)
-        labelled = await store.labels_of(connection, account.tenant, queued)
+        changed = [effect.transaction_id for effect in change.labelled]
+        queued = {review.transaction_id: review for review in waiting}
+        queued |= await store.reviews_of(connection, account.tenant, changed)
+        labelled = await store.labels_of(connection, account.tenant, changed)
         await store.save_reviews(
             connection,
             [
@@ -390,9 +407,8 @@ async def _watched(
     queued = await store.open_of_account(connection, tenant, account_id, REVIEWED)
     alerts = await store.scored(connection, tenant, [review.transaction_id for review in queued])
     guard = [row for row in newest[RECENT:] if row.outcome == "approve"]
-    return Watched(
-        labelled, newest[:RECENT], [alerts[review.transaction_id] for review in queued], guard
-    )
+    asked = [alerts[review.transaction_id] for review in queued]
+    return Watched(labelled, newest[:RECENT], asked, guard, queued)
 
 
 def with_labels(

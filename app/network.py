@@ -13,6 +13,7 @@ M members, H hidden units of a member, U = M * H.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -157,6 +158,11 @@ class Encoder(nn.Module):
     and is never computed another way. An edge that stands twice is a step.
     """
 
+    quantity_Z: Tensor
+    code_C: Tensor
+    own_O: Tensor
+    first_knot_Z1: Tensor
+    first_value_C: Tensor
     mean_Z: Tensor
     spread_Z: Tensor
     edges_ZT: Tensor
@@ -171,6 +177,16 @@ class Encoder(nn.Module):
         # history is relative already, and a merchant's risk is none of the account's habits.
         self.own = [z for z, f in enumerate(self.quantities) if kinds[f] == "own"]
         quantities, codes = len(self.quantities), len(self.codes)
+        # The same positions where tensors are indexed: a list would be made a tensor each time.
+        for name, positions in (
+            ("quantity_Z", self.quantities),
+            ("code_C", self.codes),
+            ("own_O", self.own),
+            ("first_knot_Z1", [[z * (BINS + 1)] for z in range(quantities)]),
+            ("first_value_C", [c * (KNOWN_VALUES + 1) for c in range(codes)]),
+        ):
+            made = torch.tensor(positions, dtype=torch.int64)
+            self.register_buffer(name, made, persistent=False)
         self.register_buffer("mean_Z", torch.zeros(quantities))
         self.register_buffer("spread_Z", torch.ones(quantities))
         self.register_buffer("edges_ZT", torch.zeros(quantities, BINS + 1))
@@ -179,12 +195,13 @@ class Encoder(nn.Module):
 
     def scaled(self, features_BNF: Tensor) -> Tensor:
         """The quantities in units of the population's spread: [B, N, Z]."""
-        centred_BNZ = features_BNF[..., self.quantities] - self.mean_Z
+        centred_BNZ = features_BNF.index_select(-1, self.quantity_Z) - self.mean_Z
         return (centred_BNZ / self.spread_Z).clamp(-CLIP, CLIP)
 
     def places(self, features_NF: Tensor) -> Places:
         """Where N rows stand among the knots and the known values."""
-        return Places(*self._knots(features_NF[:, self.quantities]), self._values(features_NF))
+        quantities_NZ = features_NF.index_select(1, self.quantity_Z)
+        return Places(*self._knots(quantities_NZ), self._values(features_NF))
 
     def _knots(self, quantities_NZ: Tensor) -> tuple[Tensor, Tensor]:
         quantities_ZN = quantities_NZ.T.contiguous()
@@ -193,16 +210,14 @@ class Encoder(nn.Module):
         first_ZN, last_ZN = self.edges_ZT.gather(1, bin_ZN), self.edges_ZT.gather(1, bin_ZN + 1)
         share_ZN = (quantities_ZN - first_ZN) / (last_ZN - first_ZN).clamp_min(LEAST_WIDTH)
         share_ZN = share_ZN.clamp(0, 1)
-        quantity_Z1 = torch.arange(len(bin_ZN), device=bin_ZN.device)[:, None]
-        knot_ZN = bin_ZN + quantity_Z1 * (BINS + 1)
+        knot_ZN = bin_ZN + self.first_knot_Z1
         return torch.cat([knot_ZN, knot_ZN + 1]).T, torch.cat([1 - share_ZN, share_ZN]).T
 
     def _values(self, features_NF: Tensor) -> Tensor:
-        is_known_NCV = features_NF[:, self.codes, None] == self.known_CV
+        is_known_NCV = features_NF.index_select(1, self.code_C)[..., None] == self.known_CV
         # The first place that matches; one more, which always does, is for unknown values.
         value_NC = pad(is_known_NCV, (0, 1), value=True).to(torch.uint8).argmax(-1)
-        code_C = torch.arange(len(self.codes), device=value_NC.device)
-        return value_NC + code_C * (KNOWN_VALUES + 1)
+        return value_NC + self.first_value_C
 
 
 class Network(nn.Module):
@@ -247,21 +262,26 @@ class Network(nn.Module):
         `knots` are those of `knots()`, where they are at hand, in any precision: each row is
         summed on its own, so it comes out the same whatever rows are beside it.
         """
-        scaled_BNZ = self.encoder.scaled(features_BNF)
         places = self.encoder.places(features_BNF.flatten(0, 1))
+        return self.encode_at(places, self.encoder.scaled(features_BNF), day_BN, knots)
+
+    def encode_at(
+        self, places: Places, scaled_BNZ: Tensor, day_BN: Tensor, knots: Tensor | None = None
+    ) -> Encoded:
+        """The same of rows whose places [B * N] and scaled quantities are known."""
         table = self.knots() if knots is None else knots
         share_N2Z = places.share_N2Z.to(table.dtype)
         read = embedding_bag(places.knot_N2Z, table, per_sample_weights=share_N2Z, mode="sum")
-        read = read.to(features_BNF.dtype)
+        read = read.to(scaled_BNZ.dtype)
         static_NU, wide_NM = read[:, :-MEMBERS], read[:, -MEMBERS:]
         if places.value_NC.shape[1]:
             static_NU = static_NU + embedding_bag(places.value_NC, self.values_VU, mode="sum")
         static_NU = static_NU + torch.addmm(self.bias_U, scaled_BNZ.flatten(0, 1), self.scaled_ZU)
-        rows = features_BNF.shape[:2]
+        rows = scaled_BNZ.shape[:2]
         return Encoded(
             static_NU.reshape(*rows, MEMBERS * HIDDEN),
             wide_NM.reshape(*rows, MEMBERS),
-            scaled_BNZ[..., self.encoder.own],
+            scaled_BNZ.index_select(-1, self.encoder.own_O),
             day_BN,
         )
 
@@ -314,5 +334,10 @@ def _uniform(*shape: int, inputs: int) -> nn.Parameter:
 
 def _decay(age_BN: Tensor) -> Tensor:
     """2 ** (-age / half-life), for both labels at each half-life: [B, N, J]."""
-    half_lives_J = age_BN.new_tensor(LABEL_HALF_LIVES_DAYS).repeat_interleave(2)
-    return torch.exp2(-age_BN[:, :, None] / half_lives_J)
+    return torch.exp2(-age_BN[:, :, None] / _half_lives(age_BN.dtype, age_BN.device))
+
+
+@cache
+def _half_lives(dtype: torch.dtype, device: torch.device) -> Tensor:
+    half_lives = torch.tensor(LABEL_HALF_LIVES_DAYS, dtype=dtype, device=device)
+    return half_lives.repeat_interleave(2)

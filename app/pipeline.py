@@ -5,6 +5,7 @@ Axes: N transactions, F features, K labels of one account.
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -168,8 +169,8 @@ class Pipeline:
             if adapted:
                 await store.open_reviews(connection, _reviews(rows))
                 await announce(connection, tenant, "transaction.flagged", _flagged(rows))
-        for row in rows:
-            metrics.scored_transactions.labels(row.used, row.outcome).inc()
+        for answered, count in Counter((row.used, row.outcome) for row in rows).items():
+            metrics.scored_transactions.labels(*answered).inc(count)
         return rows
 
     async def _reasons(

@@ -4,6 +4,7 @@ A code stands for the features that tell of one thing; docs/reasons.md says what
 usual values are those of the account's own payments before this one.
 """
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,15 +12,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, cached_property
 from itertools import starmap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from app.attribution import Attribution
-from app.content import transaction_of
 from app.features import CODE, Features, FeatureSet
 from app.times import text_of
-from app.transactions import STANDARD_FIELDS, Transaction
+from app.transactions import STANDARD_FIELDS, AttributeValue, Transaction
 
 # Payments that an account's usual values are taken from, and reasons that a score is told with.
 PAST = 32
@@ -77,9 +77,10 @@ class Case:
         return not self.contents
 
     @cached_property
-    def past(self) -> list[Transaction]:
-        """The earlier payments, which few sentences ask for: to read them takes longest of all."""
-        return [transaction_of(content) for content in self.contents]
+    def past(self) -> list[dict[str, Any]]:
+        """The earlier payments' fields, which few sentences ask for, read all at once."""
+        fields: list[dict[str, Any]] = json.loads(f"[{','.join(self.contents)}]")
+        return fields
 
 
 @cache
@@ -206,13 +207,13 @@ def _merchant(case: Case) -> tuple[str, Value, Value]:
     merchant = case.transaction.merchant_id
     if merchant is None:
         return "no merchant named", None, None
-    before = sum(one.merchant_id == merchant for one in case.past)
+    merchants = [one.get("merchant_id") for one in case.past]
     if case.is_first:
         return f"merchant {merchant}; this account has no earlier payments", merchant, None
     return (
-        f"merchant {merchant}, in {before} of this account's last {len(case.past)} payments",
+        f"merchant {merchant}, {_in(merchants, merchant)}",
         merchant,
-        _most_usual(one.merchant_id for one in case.past),
+        _most_usual(merchants),
     )
 
 
@@ -254,7 +255,7 @@ def _attribute(name: str, case: Case) -> tuple[str, Value, Value]:
     given = case.transaction.attributes.get(name)
     if not isinstance(given, int | float):
         return f"{name} missing", None, None
-    past = [one.attributes.get(name) for one in case.past]
+    past = [one["attributes"].get(name) for one in case.past]
     known = [value for value in past if isinstance(value, int | float)]
     if not known:
         return f"{name} {given:g}; this account has no earlier ones", float(given), None
@@ -263,15 +264,16 @@ def _attribute(name: str, case: Case) -> tuple[str, Value, Value]:
 
 
 def _category(name: str, case: Case) -> tuple[str, Value, Value]:
-    value = _field(case.transaction, name)
-    known = [told for one in case.past if (told := _field(one, name)) is not None]
-    usual = _most_usual(known)
+    is_standard = name in STANDARD_FIELDS
+    transaction = case.transaction
+    value = _text(getattr(transaction, name) if is_standard else transaction.attributes.get(name))
+    past = [_text((one if is_standard else one["attributes"]).get(name)) for one in case.past]
+    usual = _most_usual(past)
     if value is None:
         return f"{name} missing" + (f", usually {usual}" if usual else ""), None, usual
     if case.is_first:
         return f"{name} {value}; this account has no earlier payments", value, None
-    before = f"in {known.count(value)} of this account's last {len(case.past)} payments"
-    return f"{name} {value}, {before}", value, usual
+    return f"{name} {value}, {_in(past, value)}", value, usual
 
 
 def _compared(
@@ -283,10 +285,12 @@ def _compared(
     return f"{text}, usually {float(usual):{form}}", observed, float(usual)
 
 
-def _field(transaction: Transaction, name: str) -> str | None:
-    is_standard = name in STANDARD_FIELDS
-    value = getattr(transaction, name) if is_standard else transaction.attributes.get(name)
+def _text(value: AttributeValue | None) -> str | None:
     return None if value is None else str(value)
+
+
+def _in(values: Sequence[str | None], value: str) -> str:
+    return f"in {values.count(value)} of this account's last {len(values)} payments"
 
 
 def _most_usual(values: Iterable[str | None]) -> str | None:

@@ -33,7 +33,7 @@ from app.checkpoint import Calibration, Checkpoint, choose_device
 from app.decisions import DIGITS, Decision, Thresholds, Used, decide
 from app.features import Features
 from app.network import Encoded
-from app.states import Ints
+from app.states import Floats, Ints
 from app.transactions import DAY_US
 
 BASE_SLOT = 0
@@ -87,6 +87,25 @@ class Judged(NamedTuple):
 
     copy: Copy
     decisions: list[Decision]
+
+
+class Learned(NamedTuple):
+    """Copies of B supports, with what was at hand when they were made."""
+
+    batch: SupportBatch
+    encoded: Encoded
+    base_BK: Tensor
+    evidence_B: Tensor
+    copies: Copies
+
+    def used(self) -> list[tuple[Used, int]]:
+        """What each account is scored by, and from how many labels."""
+        labels_B = (self.batch.legitimate_BK + self.batch.fraud_BK).sum(1).tolist()
+        is_followed_B = (self.copies.weight_B > 0).tolist()
+        return [
+            (_used(int(labels), is_followed), int(labels))
+            for labels, is_followed in zip(labels_B, is_followed_B, strict=True)
+        ]
 
 
 class Scorer:
@@ -164,13 +183,13 @@ class Scorer:
         rows = self._learner.network.encode(features_N1F, day_N1, self._knots)
         logit_N = self._learner.served_logits(rows, copies)[:, 0].cpu().numpy()
         answered = zip(
-            self.calibration.probabilities(logit_N).tolist(),
+            self._answered(logit_N),
             self._labels[slot_N].tolist(),
             self._is_followed[slot_N].tolist(),
             strict=True,
         )
         return [
-            decide(round(probability, DIGITS), thresholds, _used(labels, followed), labels)
+            decide(probability, thresholds, _used(labels, followed), labels)
             for probability, labels, followed in answered
         ]
 
@@ -184,29 +203,32 @@ class Scorer:
         """
         if not supports:
             return []
-        width = len(self.features.names)
-        chosen = [_selected(support) for support in supports]
-        batch = pad_supports(chosen, width, np.float64).to(self._device)
-        encoded = self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
-        evidence_B, adapted = self._learner.evidence(batch, encoded)
-        copies = self._learner.followed(adapted, evidence_B, batch)
-        asked = [Support(*one, np.zeros(len(one.time_us_N), np.bool_)) for one in rows]
-        questions = pad_supports(asked, width, np.float64).to(self._device)
-        asked_rows = self._learner.network.encode(
-            questions.features_BKF, questions.day_BK, self._knots
-        )
-        logit_BN = self._learner.served_logits(asked_rows, copies).cpu().numpy()
-        made = self._copies(chosen, batch, encoded, copies, evidence_B)
+        learned = self._learned(supports)
+        asked = self._encoded(rows)
+        logit_BN = self._learner.served_logits(asked, learned.copies).cpu().numpy()
         return [
-            Judged(
-                copy,
-                [
-                    decide(calibrated(logit, self.calibration), thresholds, copy.used, copy.labels)
-                    for logit in logit_BN[b, : len(rows[b].time_us_N)].tolist()
-                ],
-            )
-            for b, copy in enumerate(made)
+            Judged(copy, self._decided(logit_N[: len(own.time_us_N)], *copy[:2], thresholds))
+            for copy, logit_N, own in zip(self._told(learned), logit_BN, rows, strict=True)
         ]
+
+    @torch.inference_mode()
+    def change(
+        self, before: Support, after: Support, rows: Rows, thresholds: Thresholds
+    ) -> tuple[list[Decision], Judged]:
+        """What the copies of an account's labels as they were, and as they are, decide on N rows.
+
+        Each copy is made alone, so that equal labels have equal bits whatever they were before.
+        """
+        asked = self._encoded([rows])
+        base_1N = self._learner.base_logits(asked)
+        old, new = (self._learned([one]) for one in (before, after))
+        was, now = (
+            self._learner.served_logits(asked, one.copies, base_1N)[0].cpu().numpy()
+            for one in (old, new)
+        )
+        [(used, labels)], [copy] = old.used(), self._told(new)
+        decisions = self._decided(now, copy.used, copy.labels, thresholds)
+        return self._decided(was, used, labels, thresholds), Judged(copy, decisions)
 
     @torch.inference_mode()
     def explain(
@@ -237,31 +259,38 @@ class Scorer:
         [found] = attribute(self._learner, self._knots, *row, [past_KF], copies)
         return found
 
-    def _copies(
-        self,
-        chosen: Sequence[Support],
-        batch: SupportBatch,
-        encoded: Encoded,
-        copies: Copies,
-        evidence_B: Tensor,
-    ) -> list[Copy]:
+    def _encoded(self, rows: Sequence[Rows]) -> Encoded:
+        """Each account's own rows, padded to the longest."""
+        asked = [Support(*one, np.zeros(len(one.time_us_N), np.bool_)) for one in rows]
+        padded = pad_supports(asked, len(self.features.names), np.float64).to(self._device)
+        return self._learner.network.encode(padded.features_BKF, padded.day_BK, self._knots)
+
+    def _learned(self, supports: Sequence[Support]) -> Learned:
+        chosen = [_selected(support) for support in supports]
+        batch = pad_supports(chosen, len(self.features.names), np.float64).to(self._device)
+        encoded = self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
         base_BK = self._learner.base_logits(encoded)
-        served_BK = self._learner.served_logits(encoded, copies)
+        evidence_B, adapted = self._learner.evidence(batch, encoded, base_BK)
+        copies = self._learner.followed(adapted, evidence_B, batch)
+        return Learned(batch, encoded, base_BK, evidence_B, copies)
+
+    def _told(self, learned: Learned) -> list[Copy]:
+        """What became of each account's labels."""
+        batch, encoded, base_BK, evidence_B, copies = learned
+        served_BK = self._learner.served_logits(encoded, copies, base_BK)
         before_B, after_B = (
             cross_entropy(logit_BK, batch).sum(1).tolist() for logit_BK in (base_BK, served_BK)
         )
         drift_B = self._learner.drift(copies).tolist()
         kept = [part.cpu().numpy() for part in self._learner.kept(copies)]
         made = []
-        for b, support in enumerate(chosen):
-            labels = len(support.is_fraud_K)
+        for b, (used, labels) in enumerate(learned.used()):
             digest = hashlib.sha256(b"".join(part[b].tobytes() for part in kept)).hexdigest()[:16]
-            weight = float(copies.weight_B[b])
             made.append(
                 Copy(
-                    _used(labels, weight > 0),
+                    used,
                     labels,
-                    weight,
+                    float(copies.weight_B[b]),
                     float(evidence_B[b]),
                     before_B[b] / labels if labels else None,
                     after_B[b] / labels if labels else None,
@@ -270,6 +299,17 @@ class Scorer:
                 )
             )
         return made
+
+    def _decided(
+        self, logit_N: Floats, used: Used, labels: int, thresholds: Thresholds
+    ) -> list[Decision]:
+        return [
+            decide(probability, thresholds, used, labels) for probability in self._answered(logit_N)
+        ]
+
+    def _answered(self, logit_N: Floats) -> list[float]:
+        """The probabilities that log-odds stand for, as they are answered."""
+        return [round(one, DIGITS) for one in self.calibration.probabilities(logit_N).tolist()]
 
     def _slot_of(self, keys: Sequence[AdapterKey]) -> Ints:
         return np.array([self._slots[key] if key.revision else BASE_SLOT for key in keys], np.int64)

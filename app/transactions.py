@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -76,6 +76,8 @@ class TransactionColumns:
         return type(self)(*(getattr(self, name)[rows] for name in self.__slots__))
 
 
+# Far more than there are countries and categories; merchants come and go.
+@lru_cache(maxsize=1 << 16)
 def category_code(name: str, value: str) -> int:
     """A stable code in 1 .. CATEGORY_CODES for a value of the categorical field `name`."""
     return crc32(value.encode(), crc32(name.encode())) % CATEGORY_CODES + 1

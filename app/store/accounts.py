@@ -10,13 +10,26 @@ from app.store.pages import page
 from app.store.statements import columns, lock, save
 from app.tables import accounts, label_events, labels, reviews, transactions
 
+_IS_ONE = (
+    accounts.c.tenant == bindparam("of_tenant"),
+    accounts.c.account_id == bindparam("of_id"),
+)
+_ACCOUNT = select(*columns(accounts, Account)).where(*_IS_ONE)
+_COUNT = (
+    update(accounts)
+    .where(*_IS_ONE)
+    .values(
+        revision=accounts.c.revision + 1,
+        fraud_labels=accounts.c.fraud_labels + bindparam("fraud"),
+        legitimate_labels=accounts.c.legitimate_labels + bindparam("legitimate"),
+    )
+)
+
 
 async def account(connection: AsyncConnection, tenant: str, account_id: str) -> Account | None:
     """An account as it stands, without locking it."""
-    query = select(*columns(accounts, Account)).where(
-        accounts.c.tenant == tenant, accounts.c.account_id == account_id
-    )
-    row = (await connection.execute(query)).one_or_none()
+    given = {"of_tenant": tenant, "of_id": account_id}
+    row = (await connection.execute(_ACCOUNT, given)).one_or_none()
     return Account._make(row) if row else None
 
 
@@ -44,19 +57,7 @@ async def count_labels(
         for key, (fraud, legitimate) in changes.items()
     ]
     if rows:
-        await connection.execute(
-            update(accounts)
-            .where(
-                accounts.c.tenant == bindparam("of_tenant"),
-                accounts.c.account_id == bindparam("of_id"),
-            )
-            .values(
-                revision=accounts.c.revision + 1,
-                fraud_labels=accounts.c.fraud_labels + bindparam("fraud"),
-                legitimate_labels=accounts.c.legitimate_labels + bindparam("legitimate"),
-            ),
-            rows,
-        )
+        await connection.execute(_COUNT, rows)
 
 
 async def listed_accounts(

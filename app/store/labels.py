@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.adaptation import SUPPORT_LIMIT
 from app.rows import LabelEvent, StoredLabel, SupportRow
-from app.store.statements import columns, padded, save
+from app.store.statements import columns, of_transactions, padded, save
 from app.tables import label_events, labels, transactions
 
 
@@ -17,11 +17,7 @@ async def labels_of(
     connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
 ) -> dict[str, StoredLabel]:
     """The labels that these transactions have."""
-    query = select(*columns(labels, StoredLabel)).where(
-        labels.c.tenant == tenant, labels.c.transaction_id.in_(padded(transaction_ids))
-    )
-    rows = map(StoredLabel._make, await connection.execute(query))
-    return {row.transaction_id: row for row in rows}
+    return await of_transactions(connection, labels, StoredLabel, tenant, transaction_ids)
 
 
 async def supports(
@@ -79,6 +75,25 @@ _MATURING = select(*columns(labels, StoredLabel)).where(
 )
 
 
+_FOLDED = (
+    update(labels)
+    .where(
+        labels.c.tenant == bindparam("of_tenant"),
+        labels.c.transaction_id == bindparam("of_id"),
+    )
+    .values(folded=True)
+)
+_REMOVED = (
+    select(label_events.c.revision)
+    .where(
+        label_events.c.tenant == bindparam("of_tenant"),
+        label_events.c.merchant_id.in_(bindparam("wanted", expanding=True)),
+        label_events.c.is_fraud.is_(None),
+    )
+    .limit(1)
+)
+
+
 async def maturing_labels(
     connection: AsyncConnection, tenant: str, before_us: Mapping[str, int]
 ) -> list[StoredLabel]:
@@ -103,15 +118,7 @@ async def mark_folded(connection: AsyncConnection, rows: Iterable[StoredLabel]) 
     """These labels of locked merchants are in the merchants' label_state now."""
     keys = [{"of_tenant": row.tenant, "of_id": row.transaction_id} for row in rows]
     if keys:
-        await connection.execute(
-            update(labels)
-            .where(
-                labels.c.tenant == bindparam("of_tenant"),
-                labels.c.transaction_id == bindparam("of_id"),
-            )
-            .values(folded=True),
-            keys,
-        )
+        await connection.execute(_FOLDED, keys)
 
 
 async def delete_label(connection: AsyncConnection, tenant: str, transaction_id: str) -> None:
@@ -176,16 +183,8 @@ async def any_removed(
     wanted = list(merchant_ids)
     if not wanted:
         return False
-    query = (
-        select(label_events.c.revision)
-        .where(
-            label_events.c.tenant == tenant,
-            label_events.c.merchant_id.in_(padded(wanted)),
-            label_events.c.is_fraud.is_(None),
-        )
-        .limit(1)
-    )
-    return (await connection.execute(query)).first() is not None
+    given = {"of_tenant": tenant, "wanted": padded(wanted)}
+    return (await connection.execute(_REMOVED, given)).first() is not None
 
 
 async def events_of_merchants(

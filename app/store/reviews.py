@@ -2,13 +2,24 @@
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Review
 from app.store.pages import page
-from app.store.statements import columns, padded, save
+from app.store.statements import columns, of_transactions, save
 from app.tables import reviews
+
+_OPEN = (
+    select(*columns(reviews, Review))
+    .where(
+        reviews.c.tenant == bindparam("of_tenant"),
+        reviews.c.account_id == bindparam("of_account"),
+        reviews.c.status.in_(["open", "cleared"]),
+    )
+    .order_by(reviews.c.occurred_at_us.desc(), reviews.c.transaction_id.desc())
+    .limit(bindparam("most"))
+)
 
 
 async def open_reviews(connection: AsyncConnection, rows: Sequence[Review]) -> None:
@@ -21,28 +32,15 @@ async def reviews_of(
     connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
 ) -> dict[str, Review]:
     """The reviews of these transactions, of those that were ever queued."""
-    query = select(*columns(reviews, Review)).where(
-        reviews.c.tenant == tenant, reviews.c.transaction_id.in_(padded(transaction_ids))
-    )
-    rows = map(Review._make, await connection.execute(query))
-    return {row.transaction_id: row for row in rows}
+    return await of_transactions(connection, reviews, Review, tenant, transaction_ids)
 
 
 async def open_of_account(
     connection: AsyncConnection, tenant: str, account_id: str, limit: int
 ) -> list[Review]:
     """What waits for a review in an account, or was cleared by its copy, newest first."""
-    query = (
-        select(*columns(reviews, Review))
-        .where(
-            reviews.c.tenant == tenant,
-            reviews.c.account_id == account_id,
-            reviews.c.status.in_(["open", "cleared"]),
-        )
-        .order_by(reviews.c.occurred_at_us.desc(), reviews.c.transaction_id.desc())
-        .limit(limit)
-    )
-    return [Review._make(row) for row in await connection.execute(query)]
+    given = {"of_tenant": tenant, "of_account": account_id, "most": limit}
+    return [Review._make(row) for row in await connection.execute(_OPEN, given)]
 
 
 async def save_reviews(connection: AsyncConnection, rows: Iterable[Review]) -> None:

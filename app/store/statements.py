@@ -25,6 +25,14 @@ def _locking(table: Table, kind: Any) -> Any:
 
 
 @cache
+def _chosen(table: Table, kind: Any) -> Any:
+    return select(*columns(table, kind)).where(
+        table.c.tenant == bindparam("of_tenant"),
+        table.c.transaction_id.in_(bindparam("wanted", expanding=True)),
+    )
+
+
+@cache
 def _saving(table: Table, dialect: str, key: tuple[str, ...], overwritten: tuple[str, ...]) -> Any:
     insert = (postgresql if dialect == "postgresql" else sqlite).insert(table)
     if not overwritten:
@@ -46,6 +54,18 @@ async def lock(
         await connection.execute(absent, [{"tenant": tenant, key.name: one} for one in wanted])
     given = {"of_tenant": tenant, "wanted": padded(wanted)}
     return (await connection.execute(_locking(table, kind), given)).all()
+
+
+async def of_transactions(
+    connection: AsyncConnection, table: Table, kind: Any, tenant: str, ids: Iterable[str]
+) -> dict[str, Any]:
+    """What a table has of each of these transactions, as rows of `kind`, by transaction."""
+    wanted = padded(ids)
+    if not wanted:
+        return {}
+    given = {"of_tenant": tenant, "wanted": wanted}
+    rows = map(kind._make, await connection.execute(_chosen(table, kind), given))
+    return {row.transaction_id: row for row in rows}
 
 
 async def save(

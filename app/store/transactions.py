@@ -9,15 +9,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Past, Scored
 from app.store.pages import page
-from app.store.statements import columns, padded
+from app.store.statements import columns, of_transactions
 from app.tables import transactions
 from app.transactions import MOST_ITEMS
 
-_SCORED = select(*columns(transactions, Scored)).where(
-    transactions.c.tenant == bindparam("of_tenant"),
-    transactions.c.transaction_id.in_(bindparam("wanted", expanding=True)),
-)
 _INSERT = transactions.insert()
+_RECENT = (
+    select(*columns(transactions, Scored))
+    .where(
+        transactions.c.tenant == bindparam("of_tenant"),
+        transactions.c.account_id == bindparam("of_account"),
+    )
+    .order_by(transactions.c.occurred_at_us.desc(), transactions.c.transaction_id.desc())
+    .limit(bindparam("most"))
+)
 _PAST = (
     select(*columns(transactions, Past))
     .where(
@@ -34,9 +39,7 @@ async def scored(
     connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
 ) -> dict[str, Scored]:
     """The stored ones among these transactions."""
-    given = {"of_tenant": tenant, "wanted": padded(transaction_ids)}
-    rows = map(Scored._make, await connection.execute(_SCORED, given))
-    return {row.transaction_id: row for row in rows}
+    return await of_transactions(connection, transactions, Scored, tenant, transaction_ids)
 
 
 async def any_features_digest(connection: AsyncConnection) -> str | None:
@@ -97,13 +100,8 @@ async def recent(
     connection: AsyncConnection, tenant: str, account_id: str, limit: int
 ) -> list[Scored]:
     """An account's newest transactions, newest first."""
-    query = (
-        select(*columns(transactions, Scored))
-        .where(transactions.c.tenant == tenant, transactions.c.account_id == account_id)
-        .order_by(transactions.c.occurred_at_us.desc(), transactions.c.transaction_id.desc())
-        .limit(limit)
-    )
-    return [Scored._make(row) for row in await connection.execute(query)]
+    given = {"of_tenant": tenant, "of_account": account_id, "most": limit}
+    return [Scored._make(row) for row in await connection.execute(_RECENT, given)]
 
 
 async def merchants_of_account(
