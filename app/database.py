@@ -140,9 +140,9 @@ class SQLiteWriter:
                 try:
                     yield cast(AsyncConnection, InPlace(connection))
                     await _to_its_end(asyncio.to_thread(transaction.commit))
-                except BaseException:
-                    transaction.rollback()
-                    raise
+                finally:
+                    if transaction.is_active:
+                        transaction.rollback()
 
     async def _begun(self, connection: Connection) -> Transaction:
         """Wait for other processes without keeping this one from its other work."""

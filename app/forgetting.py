@@ -6,6 +6,7 @@ features of their moment, for replays; where they are labelled, the copies that 
 are given features as they would have been without the label (`labels.features`).
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -198,6 +199,8 @@ class Erasing:
             columns, accounts, _ = columns_of(features.spec, transactions)
             memory = replace(features.empty(len(accounts), 1), merchants=merchants)
             merchants = features.remember(columns, memory, MerchantLabels.none()).merchants
+            # A merchant may have millions of them, and others are to be answered meanwhile.
+            await asyncio.sleep(0)
         await store.save_merchants(
             connection, [Merchant(tenant, merchant_id, merchants.to_bytes()[0], None)]
         )

@@ -40,7 +40,7 @@ BASE_SLOT = 0
 # A batch of the service must fit, whatever the bank was given.
 LEAST_COPIES = 1024
 # Beyond that, a batch of explanations takes memory and saves no more time.
-EXPLAINED_TOGETHER = 64
+EXPLAINED_TOGETHER = 8
 
 
 class AdapterKey(NamedTuple):

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import torch
+
 from app import metrics, store
 from app.batching import Batcher
 from app.comparison import Shadowing
@@ -50,6 +52,9 @@ class Service:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Service]:
     """A service on the settings' database and checkpoint; raises SetupError or ValueError."""
+    # Matrices are small: threads would wait for each other longer than they compute, and in the
+    # way of other workers.
+    torch.set_num_threads(1)
     database = Database(settings.database_url)
     try:
         await database.check_revision()

@@ -1,9 +1,14 @@
 """Transactions of either database: durable, exclusive where they write, consistent where not."""
 
 import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Transaction, text
 
 from app.database import Database, Raced
 from app.errors import DatabaseUnavailable
@@ -99,6 +104,75 @@ async def test_sqlite_commits_are_flushed_to_the_disk(database: Database) -> Non
             for name in ("synchronous", "journal_mode", "foreign_keys")
         ]
     assert pragmas == [2, "wal", 1]
+
+
+@pytest.fixture
+def other_process(database: Database) -> Iterator[sqlite3.Connection]:
+    """Another connection to the same SQLite file, in the middle of writing."""
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL locks rows, and waits by itself")
+    with closing(sqlite3.connect(str(database.url.database), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+
+
+async def test_a_writer_waits_for_another_process_and_keeps_nobody_else(
+    database: Database, other_process: sqlite3.Connection
+) -> None:
+    async def insert() -> None:
+        async with database.write() as connection:
+            await connection.execute(accounts.insert(), ALICE)
+
+    writing = asyncio.create_task(insert())
+    for _ in range(20):
+        # Were the loop kept waiting, this would take as long as the lock is held: for ever.
+        await asyncio.sleep(0.001)
+        assert await names(database) == []
+    assert not writing.done()
+    other_process.execute("COMMIT")
+    await asyncio.wait_for(writing, 5)
+    assert await names(database) == ["alice"]
+
+
+async def test_a_writer_that_waits_too_long_is_told_that_the_database_is_unavailable(
+    database: Database, other_process: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.database.SQLITE_BUSY_MS", 20)
+    with pytest.raises(DatabaseUnavailable):
+        async with database.write():
+            pass
+    other_process.execute("COMMIT")
+    async with database.write() as connection:
+        await connection.execute(accounts.insert(), ALICE)
+
+
+async def test_a_commit_goes_to_its_end_though_its_caller_is_gone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL's driver ends the connection")
+    begun, commit = threading.Event(), Transaction.commit
+
+    def slow(transaction: Transaction) -> None:
+        begun.set()
+        time.sleep(0.1)
+        commit(transaction)
+
+    monkeypatch.setattr(Transaction, "commit", slow)
+
+    async def insert() -> None:
+        async with database.write() as connection:
+            await connection.execute(accounts.insert(), ALICE)
+
+    writing = asyncio.create_task(insert())
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+    writing.cancel()
+    # The next writer may not touch the connection before the commit has ended.
+    async with database.write() as connection:
+        await connection.execute(accounts.insert(), {**ALICE, "account_id": "bob"})
+    assert writing.cancelled()
+    assert await names(database) == ["alice", "bob"]
 
 
 async def test_a_database_that_is_away_is_unavailable() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Table, bindparam, select
+from sqlalchemy import Row, Table, Text, bindparam, cast, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +25,14 @@ def _locking(table: Table, kind: Any) -> Any:
 
 
 @cache
+def _absent(table: Table, key: str) -> Any:
+    """Insert the rows that are not there, in the order of the given keys, as one statement."""
+    wanted = func.unnest(bindparam("wanted", type_=postgresql.ARRAY(Text))).column_valued("key")
+    rows = select(cast(bindparam("of_tenant"), Text), wanted)
+    return postgresql.insert(table).from_select(["tenant", key], rows).on_conflict_do_nothing()
+
+
+@cache
 def _chosen(table: Table, kind: Any) -> Any:
     return select(*columns(table, kind)).where(
         table.c.tenant == bindparam("of_tenant"),
@@ -35,8 +43,6 @@ def _chosen(table: Table, kind: Any) -> Any:
 @cache
 def _saving(table: Table, dialect: str, key: tuple[str, ...], overwritten: tuple[str, ...]) -> Any:
     insert = (postgresql if dialect == "postgresql" else sqlite).insert(table)
-    if not overwritten:
-        return insert.on_conflict_do_nothing()
     values = {name: insert.excluded[name] for name in overwritten}
     return insert.on_conflict_do_update(index_elements=key, set_=values)
 
@@ -47,11 +53,10 @@ async def lock(
     """The rows of these keys, ours alone until the transaction ends."""
     if not wanted:
         return []
-    key = table.c[kind._fields[1]]
     if connection.dialect.name == "postgresql":
         # A row that does not exist cannot be locked. SQLite needs no row: the file is locked.
-        absent = _saving(table, "postgresql", (), ())
-        await connection.execute(absent, [{"tenant": tenant, key.name: one} for one in wanted])
+        absent = _absent(table, kind._fields[1])
+        await connection.execute(absent, {"of_tenant": tenant, "wanted": wanted})
     given = {"of_tenant": tenant, "wanted": padded(wanted)}
     return (await connection.execute(_locking(table, kind), given)).all()
 

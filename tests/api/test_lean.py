@@ -1,6 +1,7 @@
 """The scoring routes read and write bytes themselves: they answer as every other route does."""
 
 import json
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -67,3 +68,36 @@ async def test_one_and_many_are_written_alike(client: httpx.AsyncClient) -> None
     assert many.json()["results"] == [one.json()]
     assert stored.json()["score"] == one.json()
     assert one.content in many.content
+
+
+async def test_a_service_below_a_path_of_a_proxy_answers_too(client: httpx.AsyncClient) -> None:
+    app = client._transport.app  # type: ignore[attr-defined]
+    transport = httpx.ASGITransport(app, root_path="/fraud")
+    async with httpx.AsyncClient(transport=transport, base_url="http://proxy") as below:
+        answer = await below.post(
+            "/fraud/v1/transactions", json=posted(), headers=dict(client.headers)
+        )
+    assert answer.status_code == 200
+    assert answer.json()["transaction_id"] == "t-1"
+
+
+async def test_a_body_that_comes_in_chunks_is_read_whole_and_limited(
+    client: httpx.AsyncClient,
+) -> None:
+    async def chunks(size: int) -> AsyncIterator[bytes]:
+        text = json.dumps(posted()).encode()
+        yield text[:20]
+        yield text[20:]
+        for _ in range(size):
+            yield b" " * (1 << 20)
+
+    whole = await client.post("/v1/transactions", content=chunks(1), headers=JSON)
+    assert whole.status_code == 200
+    large = await client.post("/v1/transactions", content=chunks(5), headers=JSON)
+    assert problem_of(large) == (413, "body_too_large")
+
+
+async def test_another_method_is_told_which_there_are(client: httpx.AsyncClient) -> None:
+    answer = await client.request("PUT", "/v1/transactions")
+    assert problem_of(answer) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET, POST"

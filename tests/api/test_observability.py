@@ -13,7 +13,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.logs import JsonFormatter, configuration
+from app.logs import JsonFormatter, RequestLines, configuration
 from app.times import now_us, text_of
 from app.transactions import DAY_US
 from tests.api.requests import label, posted, problem_of
@@ -51,6 +51,19 @@ async def test_every_request_is_a_line_with_its_id_route_status_and_time(
     )
     assert 0 < line["seconds"] < 60
     assert line["level"] == "info"
+
+
+async def test_requests_of_one_turn_are_told_together_each_in_a_line_of_its_own(
+    edge: httpx.AsyncClient, lines: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    logged = RequestLines()
+    for n in range(3):
+        logged.add(f"till-{n}", "GET", "/livez", 200, 0.0012345)
+    told = [line["request_id"] for line in await lines() if line["route"] == "/livez"]
+    assert told == ["till-0", "till-1", "till-2"]
+    assert len(caplog.records) == 1
+    logged.add("till-4", "GET", "/livez", 200, 0.1)
+    assert [line["request_id"] for line in await lines()] == [*told, "till-4"]
 
 
 async def test_an_encoded_path_is_told_by_its_route_too(
