@@ -40,6 +40,7 @@ SQLITE_POLL_SECONDS = 0.001
 # The upper pages of every index, so that a look-up in millions of rows reads one page or two.
 SQLITE_CACHE_KIB = 64 << 10
 CONNECT_SECONDS = 5
+PG_CONNECTIONS = 15
 # deadlock_detected, serialization_failure, lock_not_available
 RETRYABLE = frozenset({"40P01", "40001", "55P03"})
 
@@ -170,6 +171,9 @@ class InPlace:
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         return self._connection.execute(statement, parameters)
 
+    async def exec_driver_sql(self, text: str, parameters: Any = None) -> CursorResult[Any]:
+        return self._connection.exec_driver_sql(text, parameters)
+
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
     """Wait for work that cannot be taken back, even when whoever waits for it is cancelled."""
@@ -233,6 +237,10 @@ def create_engine(url: URL, pg_limits: dict[str, str] = PG_LIMITS) -> AsyncEngin
             url,
             # Errors are logged, and statements hold what callers sent.
             hide_parameters=True,
+            # A connection more is closed again, and costs more than what it was opened for.
+            pool_size=PG_CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=CONNECT_SECONDS,
             connect_args={"timeout": CONNECT_SECONDS, "server_settings": server},
         )
     engine = create_async_engine(url, hide_parameters=True)

@@ -1,20 +1,27 @@
-"""What a score costs as tables grow, as `python -m benchmarks.growth [ROWS ACCOUNTS]`.
+"""What a score costs as things grow, as `python -m benchmarks.growth [--rows 10000000]`.
 
-Two SQLite databases of 256 simulated accounts with labels, in one process, asked in turns: one
-as it is, one filled by bulk load, first with more accounts, then with more transactions (of these
-accounts) too. Told is the median of what a batch takes, and the ratio of the two.
+SQLite databases in one process, straight through the pipeline, from a parsed payment to its commit.
+All come from one that has scored the past of 1,000 simulated accounts: each is filled in bulk with
+copies of these accounts and of their newest transactions, and is asked for the same payments of
+copies drawn at random, who have no labels. They are asked in turns, and the median of the turns is
+told. Up to a million rows unless asked for more: ten million take 15 GB of disk and some minutes.
 """
 
+import argparse
 import asyncio
 import json
-import sqlite3
+import shutil
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, closing
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,122 +31,201 @@ from app.pipeline import Posted
 from app.schemas.transactions import PostedTransaction
 from app.service import Service, running
 from app.settings import Settings
-from app.tables import accounts, transactions
-from benchmarks.serving.traffic import Traffic, traffic
+from benchmarks.filling import NEWEST, Filled, copy_of, fill
+from benchmarks.results import keep
+from benchmarks.serving.asking import sync_milliseconds
+from benchmarks.serving.traffic import Asked, Traffic, traffic
 
-ROWS, ACCOUNTS = 1_000_000, 1_000_000
 TENANT = "default"
+AT_ONCE = 1000
+SIMULATED, PAST_DAYS, ASKED = 1000, 20, 30_000
+WIDTHS, WIDTH_TURNS = (1, 10, 32, 100, 1000), 20
+POPULATIONS = (1, 1000, 100_000, 1_000_000)
+LEAST_ROWS, POPULATION_OF_ROWS = 1_000_000, 100_000
 BATCH, TURNS = 32, 40
-WIDTHS = (1, 10, 100, 1000)
-RESULTS = Path(__file__).with_name("results.json")
-COUNTER = """WITH RECURSIVE counter(n) AS
-  (SELECT 1 UNION ALL SELECT n + 1 FROM counter WHERE n < :size) """
+LABELS = (0, 1, 4, 16, 32)
+LABELLED, LABELLED_PAST_DAYS, LABELLED_ASKED = 200, 60, 6000
+
+# Of a table: what grows, and what it costs.
+Row = dict[str, Any]
 
 
-async def main(rows: int, wanted: int) -> None:
+class Crowd(NamedTuple):
+    """A database of accounts: so many copies of each simulated one, or one account alone."""
+
+    service: Service
+    filled: Filled
+    copies: int
+
+    def drawn(self, asked: Asked, random: Random) -> Posted:
+        """The payment as one of a copy of its account."""
+        tenant, transaction = posted(asked.body)
+        copy = copy_of(asked.account_id, random.randrange(self.copies))
+        return Posted(tenant, replace(transaction, account_id=copy))
+
+
+async def main(most_rows: int) -> None:
     torch.set_num_threads(1)
-    simulated = traffic(256, 200)
-    asked = [posted(one) for one in simulated.asked]
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quickstudy-bench-")))
-        services = []
-        for name in ("small", "large"):
-            settings = Settings(database_url=f"sqlite:///{folder / name}.db")
-            await asyncio.to_thread(upgrade, settings.database_url)
-            services.append(await stack.enter_async_context(running(settings)))
-            await prepare(services[-1], simulated)
-        small, large = services
-        scorer = small.models.default
-        print(f"a copy in the bank: {scorer.copy_bytes} bytes")
-        begun = size(folder / "large.db")
-        fill_accounts(folder / "large.db", wanted)
-        an_account = (size(folder / "large.db") - begun) / wanted
-        print(f"an account on disk: {an_account:.0f} bytes")
-        ratios = {"growth.accounts": await compared(small, large, asked[: BATCH * TURNS])}
-        begun = size(folder / "large.db")
-        fill_transactions(folder / "large.db", rows, wanted)
-        a_row = (size(folder / "large.db") - begun) / rows
-        print(f"a transaction on disk, indexes and all: {a_row:.0f} bytes")
-        asked = asked[BATCH * TURNS :]
-        ratios["growth.rows"] = await compared(small, large, asked[: BATCH * TURNS])
-        asked = asked[BATCH * TURNS :]
-        for width in WIDTHS:
-            took = [
-                await seconds(small, asked[width * turn : width * (turn + 1)]) for turn in range(5)
-            ]
-            asked = asked[5 * width :]
-            print(f"batch of {width}: {1e6 * statistics.median(took) / width:.0f} us a transaction")
-    print(json.dumps(ratios))
-    told = json.loads(RESULTS.read_text()) | {key: round(one, 3) for key, one in ratios.items()}
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n")
+    simulated = traffic(SIMULATED, PAST_DAYS, ASKED)
+    asked = simulated.asked[WIDTH_TURNS * sum(WIDTHS) :]
+    row_counts = sorted({0, LEAST_ROWS, most_rows})
+    with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name:
+        template = Path(name) / "template.db"
+        async with started(template) as service:
+            copy_bytes = service.models.default.copy_bytes
+            await prepare(service, simulated)
+            widths = await by_width(service, simulated.asked)
+        accounts = await by_crowd(template, asked, [(size, 0) for size in POPULATIONS])
+        rows = await by_crowd(template, asked, [(POPULATION_OF_ROWS, n) for n in row_counts])
+        labels = await by_labels(Path(name) / "labelled.db")
+        durable_ms = sync_milliseconds(Path(name))
+    ratios = {"growth.accounts": ratio(accounts, 1), "growth.rows": ratio(rows, 0)}
+    for key, value in ratios.items():
+        print(f"{key}: {value:.3f}")
+    keep(
+        ratios,
+        sync_milliseconds=durable_ms,
+        copy_bytes=copy_bytes,
+        accounts=accounts,
+        rows=rows,
+        labels=labels,
+        widths=widths,
+    )
 
 
-async def compared(small: Service, large: Service, asked: Sequence[Posted]) -> float:
-    """The median time of a batch in the large database, to that in the small one."""
-    took: dict[str, list[float]] = {"small": [], "large": []}
-    for first in range(0, len(asked), BATCH):
-        batch = asked[first : first + BATCH]
-        took["small"].append(await seconds(small, batch))
-        took["large"].append(await seconds(large, batch))
-    medians = {name: 1e3 * statistics.median(values) for name, values in took.items()}
-    print(f"a batch of {BATCH}: {medians['small']:.1f} and {medians['large']:.1f} ms")
-    return medians["large"] / medians["small"]
+def ratio(table: Sequence[Row], n: int) -> float:
+    """How many times as long a batch takes in the largest database as in the n-th."""
+    found: float = table[-1]["batch_ms"] / table[n]["batch_ms"]
+    return found
 
 
-async def seconds(service: Service, batch: Sequence[Posted]) -> float:
-    """How long a batch takes, from its parsed payments to its commit."""
-    begun = time.perf_counter()
-    await service.pipeline.score(batch)
-    return time.perf_counter() - begun
+@asynccontextmanager
+async def started(path: Path) -> AsyncIterator[Service]:
+    settings = Settings(database_url=f"sqlite:///{path}")
+    await asyncio.to_thread(upgrade, settings.database_url)
+    async with running(settings) as service:
+        yield service
 
 
 async def prepare(service: Service, simulated: Traffic) -> None:
     """Score the past and store its labels."""
-    past = [posted(one) for one in simulated.past]
-    for first in range(0, len(past), WIDTHS[-1]):
-        await service.pipeline.score(past[first : first + WIDTHS[-1]])
+    await score_past(service, simulated)
     verdicts = [Verdict(one["transaction_id"], one["label"] == "fraud") for one in simulated.labels]
     await service.labelling.store_each(TENANT, verdicts)
 
 
-def fill_accounts(path: Path, wanted: int) -> None:
-    """Add so many copies of an account, without labels."""
-    changed = {"account_id": "'filler-' || n", "fraud_labels": "0", "legitimate_labels": "0"}
-    names = [column.name for column in accounts.columns]
-    chosen = ", ".join(changed.get(name, f"one.{name}") for name in names)
-    one = "(SELECT * FROM accounts ORDER BY account_id LIMIT 1)"
-    fill(path, f"INSERT INTO accounts ({', '.join(names)})", chosen, one, wanted)
+async def score_past(service: Service, simulated: Traffic) -> None:
+    past = [posted(json.dumps(one)) for one in simulated.past]
+    for first in range(0, len(past), AT_ONCE):
+        await service.pipeline.score(past[first : first + AT_ONCE])
 
 
-def fill_transactions(path: Path, rows: int, wanted: int) -> None:
-    """Add so many copies of a transaction, each a minute before the other, to those accounts."""
-    changed = {
-        "transaction_id": "'filler-' || n",
-        "account_id": f"'filler-' || (n % {wanted})",
-        "occurred_at_us": "one.occurred_at_us - 60000000 * n",
-    }
-    names = [column.name for column in transactions.columns]
-    chosen = ", ".join(changed.get(name, f"one.{name}") for name in names)
-    one = "(SELECT * FROM transactions ORDER BY occurred_at_us DESC LIMIT 1)"
-    fill(path, f"INSERT INTO transactions ({', '.join(names)})", chosen, one, rows)
+async def by_width(service: Service, asked: Sequence[Asked]) -> list[Row]:
+    """By how many there are in a batch: microseconds a transaction."""
+    took, waiting = defaultdict[int, list[float]](list), iter(asked)
+    for _ in range(WIDTH_TURNS):
+        # Widest first: whatever comes right after a batch of a thousand takes longer for it.
+        for width in reversed(WIDTHS):
+            batch = [posted(body) for _, body in islice(waiting, width)]
+            took[width].append(await milliseconds(service, batch))
+    return told(
+        {"batch": width, "us": round(1e3 * statistics.median(took[width]) / width)}
+        for width in WIDTHS
+    )
 
 
-def fill(path: Path, insert: str, chosen: str, one: str, wanted: int) -> None:
-    """Insert `chosen` of `one` row so many times, in one statement."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        statement = f"{insert} {COUNTER} SELECT {chosen} FROM counter, {one} AS one"
-        connection.execute(statement, {"size": wanted})
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+async def by_crowd(
+    template: Path, asked: Sequence[Asked], sizes: Sequence[tuple[int, int]]
+) -> list[Row]:
+    """By accounts and transactions: milliseconds of a payment alone, and of a batch."""
+    # Who is alone in a database should have payments enough to be asked for.
+    [(busiest, _)] = Counter(one.account_id for one in asked).most_common(1)
+    alone = [one for one in asked if one.account_id == busiest][:TURNS]
+    others, random = iter([one for one in asked if one.account_id != busiest]), Random(0)
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=template.parent)))
+        crowds = []
+        for accounts, rows in sizes:
+            path = Path(shutil.copy(template, folder / f"{accounts}-{rows}.db"))
+            copies = max(accounts // SIMULATED, 1)
+            times = round(rows / (SIMULATED * copies * NEWEST))
+            only = busiest if accounts == 1 else None
+            filled = await asyncio.to_thread(fill, path, copies, times, only)
+            crowds.append(Crowd(await stack.enter_async_context(started(path)), filled, copies))
+        ones: list[list[float]] = [[] for _ in crowds]
+        batches: list[list[float]] = [[] for _ in crowds]
+        for one in alone:
+            batch = list(islice(others, BATCH))
+            for n, crowd in enumerate(crowds):
+                drawn = [crowd.drawn(other, random) for other in (one, *batch)]
+                ones[n].append(await milliseconds(crowd.service, drawn[:1]))
+                if crowd.filled.accounts > 1:
+                    batches[n].append(await milliseconds(crowd.service, drawn[1:]))
+    return told(
+        {
+            **crowd.filled._asdict(),
+            "single_ms": round(statistics.median(ones[n]), 3),
+            "batch_ms": round(statistics.median(batches[n]), 3) if batches[n] else None,
+        }
+        for n, crowd in enumerate(crowds)
+    )
 
 
-def size(path: Path) -> int:
-    return path.stat().st_size + path.with_name(f"{path.name}-wal").stat().st_size
+async def by_labels(path: Path) -> list[Row]:
+    """By an account's labels: milliseconds of a payment whose copy is to be made, and of the next.
+
+    All labels say legitimate: it is not for reasons that the payments take their time.
+    """
+    simulated = traffic(LABELLED, LABELLED_PAST_DAYS, LABELLED_ASKED)
+    past, asked = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    for one in simulated.past:
+        past[one["account_id"]].append(one["transaction_id"])
+    for account_id, body in simulated.asked:
+        asked[account_id].append(body)
+    able = [key for key in past if len(past[key]) >= LABELS[-1] and len(asked[key]) > 1]
+    chosen = dict(zip(able, cycle(LABELS), strict=False))
+    given = [
+        Verdict(one, False) for key in chosen for one in past[key][len(past[key]) - chosen[key] :]
+    ]
+    async with started(path) as service:
+        await score_past(service, simulated)
+        await service.labelling.store_each(TENANT, given)
+    missing, there = defaultdict[int, list[float]](list), defaultdict[int, list[float]](list)
+    # A service that has just begun has made no copies.
+    async with started(path) as service:
+        for key, labels in chosen.items():
+            first, second = (posted(body) for body in asked[key][:2])
+            missing[labels].append(await milliseconds(service, [first]))
+            there[labels].append(await milliseconds(service, [second]))
+    return told(
+        {
+            "labels": labels,
+            "missing_ms": round(statistics.median(missing[labels]), 3),
+            "there_ms": round(statistics.median(there[labels]), 3),
+        }
+        for labels in LABELS
+    )
 
 
-def posted(body: dict[str, object]) -> Posted:
-    return Posted(TENANT, PostedTransaction.model_validate(body).transaction())
+async def milliseconds(service: Service, batch: Sequence[Posted]) -> float:
+    """How long a batch takes, from its parsed payments to its commit."""
+    begun = time.perf_counter()
+    await service.pipeline.score(batch)
+    return 1e3 * (time.perf_counter() - begun)
+
+
+def posted(body: str) -> Posted:
+    return Posted(TENANT, PostedTransaction.model_validate_json(body).transaction())
+
+
+def told(table: Iterable[Row]) -> list[Row]:
+    rows = list(table)
+    for row in rows:
+        print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    return rows
 
 
 if __name__ == "__main__":
-    given = [int(one) for one in sys.argv[1:]]
-    asyncio.run(main(*(given or (ROWS, ACCOUNTS))))
+    parser = argparse.ArgumentParser(description=__doc__.partition(",")[0])
+    parser.add_argument("--rows", type=int, default=LEAST_ROWS, help="transactions at most")
+    asyncio.run(main(parser.parse_args().rows))

@@ -5,13 +5,15 @@ plain loop clones what is adapted and, for every inner step and account, calls t
 support, takes the gradient by autograd and in the end goes backward. The thrifty loop knows that
 only the head is adapted and reads the trunk once an account. All give the same gradients, which
 is checked in float64 before anything is timed in float32, as in training. Times are medians of
-alternating runs on one thread; only their ratio means anything on another machine.
+alternating runs on one thread; only their ratio means anything on another machine, and that of
+the plain loop with ANIL is `training.vs_loop` in results.json.
 """
 
 import statistics
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +33,7 @@ from app.features import FeatureSet
 from app.network import MEMBERS, Context, Head, Hidden
 from app.training import bins
 from app.transactions import DAY_US, DatasetSpec
+from benchmarks.results import keep
 
 VALUES = ("features_BKF", "legitimate_BK", "fraud_BK")
 ACCOUNTS, SUPPORT_ROWS, QUERY_ROWS = 32, 16, 32
@@ -113,7 +116,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def compared(algorithm: Algorithm) -> None:
+def compared(algorithm: Algorithm) -> dict[str, Any]:
     features = FeatureSet(DatasetSpec.load("simulated"))
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
@@ -149,13 +152,22 @@ def compared(algorithm: Algorithm) -> None:
     print(f"{algorithm}: one batch {batched:.1f} ms; the gradients agree to {apart:.0e}")
     print(f"  plain loop {plain:.1f} ms: {over_plain:.1f} times as long")
     print(f"  thrifty loop {thrifty:.1f} ms: {over_thrifty:.1f} times as long")
+    return {
+        "algorithm": algorithm,
+        "batched_ms": round(batched, 1),
+        "plain_ms": round(plain, 1),
+        "thrifty_ms": round(thrifty, 1),
+        "vs_plain": round(over_plain, 1),
+        "vs_thrifty": round(over_thrifty, 1),
+    }
 
 
 def main() -> None:
     torch.set_num_threads(1)
     print(f"{ACCOUNTS} accounts, {SUPPORT_ROWS} + {QUERY_ROWS} rows, {INNER_STEPS} inner steps")
-    for algorithm in ("anil", "maml"):
-        compared(algorithm)
+    algorithms = [compared(algorithm) for algorithm in ("anil", "maml")]
+    # ANIL's, which is the default.
+    keep({"training.vs_loop": algorithms[0]["vs_plain"]}, algorithms=algorithms)
 
 
 if __name__ == "__main__":

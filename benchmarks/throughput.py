@@ -1,154 +1,117 @@
 """Requests a second and latencies under load, as `python -m benchmarks.throughput`.
 
-One server core and one for the load generator, 32 connections, simulated payments of 256 accounts
-with labels, on SQLite with everything on: keys, validation, features, adapted copies, reasons, a
-durable commit. Side by side, round by round: FastAPI with a module an account that stores nothing;
-Quickstudy; Quickstudy with 50 posts of labels a second beside; and batches of 1,000 payments of
-1,000 accounts. Ratios are of the same round; the median of the rounds is told.
+One core for servers and one for the load generator, 32 connections, simulated payments of 256
+accounts with labels. Quickstudy has everything on: keys, validation, features, adapted copies,
+reasons, a durable commit; so has PostgreSQL, which shares the service's core. The rivals store
+nothing. Batches are of 1,000 payments of 1,000 accounts, on one connection; labels are 50 posts a
+second beside the single payments. Two workers are compared with one on PostgreSQL, where nothing is
+pinned, and the shares of the processors tell what the cores did.
+
+Everything is measured once a round, side by side: a ratio is of one round, and the median of the
+rounds is told. A whole run is kept in results.json; with an option, figures are only printed.
 """
 
+import argparse
 import json
-import os
-import platform
 import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from heapq import nlargest
-from itertools import islice
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from benchmarks.rivals.fastapi_modules import ACCOUNTS
-from benchmarks.serving.processes import (
-    AT_ONCE,
-    first_key,
-    free_port,
-    load,
-    prepare,
-    process,
-    quickstudy,
-    written,
-)
-from benchmarks.serving.traffic import traffic
+from benchmarks.results import keep
+from benchmarks.rivals.environment import RIVALS
+from benchmarks.serving.asking import Seen
+from benchmarks.serving.contestants import ALL_CORES, Measures, one_core, rivals, workers
+from benchmarks.serving.material import Material
+from benchmarks.serving.postgres import postgres
+from benchmarks.serving.processors import SERVER_CORE
 
-ROUNDS = 3
-# More than a round can use up.
-REQUESTS, BATCHES = 12_000, 30
-# Of whom the thousand with most payments left are in the next batch.
-BATCHED_ACCOUNTS = 1500
-LABELS_PER_SECOND, LABELS = 50.0, 500
-RESULTS = Path(__file__).with_name("results.json")
-
-
-def sync_milliseconds(folder: Path, times: int = 100) -> float:
-    """What the disk takes for one durable write of 4 KiB, the median."""
-    took = []
-    with (folder / "probe").open("wb", buffering=0) as file:
-        for _ in range(times):
-            file.write(bytes(4096))
-            begun = time.perf_counter()
-            os.fdatasync(file.fileno())
-            took.append(1e3 * (time.perf_counter() - begun))
-    return statistics.median(took)
+ROUNDS, SECONDS = 3, 5.0
+SQLITE, POSTGRESQL, WORKERS = "", "postgresql.", "workers"
+FIGURES = [
+    *RIVALS,
+    *(f"{on}{name}" for on in (SQLITE, POSTGRESQL) for name in ("single", "labels", "batch")),
+    WORKERS,
+]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition(",")[0])
+    parser.add_argument("--only", default=",".join(FIGURES), help="figures, separated by commas")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement")
+    chosen = parser.parse_args()
+    wanted = chosen.only.split(",")
+    if unknown := set(wanted) - set(FIGURES):
+        parser.error(f"no figure is called {unknown.pop()}; there are {', '.join(FIGURES)}")
+    rounds = measured(wanted, chosen.rounds, chosen.seconds)
+    each = [ratios(told) for told in rounds]
+    medians = {key: statistics.median(one[key] for one in each) for key in each[0]}
+    for key, ratio in medians.items():
+        print(f"{key}: {ratio:.3f}")
+    if chosen == parser.parse_args([]):
+        keep(medians, rounds=rounds)
+
+
+def measured(wanted: list[str], rounds: int, seconds: float) -> list[dict[str, Seen]]:
+    """The figures of each round; those of workers come last, when the other servers have ended."""
+    told: list[dict[str, Seen]] = [{} for _ in range(rounds)]
     with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name:
-        folder = Path(name)
-        singles, batches = folder / "singles", folder / "batches"
-        singles.mkdir()
-        batches.mkdir()
-        rounds = list(run(folder, singles, batches))
-    ratios = {
-        key: round(statistics.median(one[key] for one in rounds), 3)
-        for key in (
-            "single.vs_plain_fastapi",
-            "single.p99_over_p50",
-            "batch.vs_single",
-            "labels.p99_ratio",
-        )
-    }
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    told = {"date": time.strftime("%Y-%m-%d"), "machine": machine, **ratios, "rounds": rounds}
-    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps(before | told, indent=1) + "\n")
-    for one in rounds:
-        print(json.dumps(one))
-    for key, value in ratios.items():
-        print(f"{key}: {value}")
+        material = Material(Path(name), rounds, seconds)
+        with ExitStack() as stack:
+            measures = rivals(material)
+            url = f"sqlite:///{material.folder}/{{}}.db"
+            measures |= one_core(material, stack, SQLITE, url.format, {})
+            if any(one.startswith(POSTGRESQL) for one in wanted):
+                database = stack.enter_context(postgres(SERVER_CORE))
+                others = {"postgres": database.pid}
+                measures |= one_core(material, stack, POSTGRESQL, database.create, others)
+            take({name: measures[name] for name in measures if name in wanted}, told)
+        if WORKERS in wanted:
+            with ExitStack() as stack:
+                database = stack.enter_context(postgres(ALL_CORES))
+                take(workers(material, stack, database), told)
+    return told
 
 
-def run(folder: Path, singles: Path, batches: Path) -> Iterator[dict[str, Any]]:
-    """The figures of each round."""
-    few, many = traffic(ACCOUNTS, 400), traffic(BATCHED_ACCOUNTS, 150, seed=1)
-    port, rivals_port, batch_port = free_port(), free_port(), free_port()
-    rival = [sys.executable, "-m", "uvicorn", "benchmarks.rivals.fastapi_modules:app"]
-    rival += ["--port", str(rivals_port), "--no-access-log"]
-    with (
-        process(rival, rivals_port, "/readyz", folder / "rival.log", {}),
-        quickstudy(f"sqlite:///{singles / 'quickstudy.db'}", port, singles),
-        quickstudy(f"sqlite:///{batches / 'quickstudy.db'}", batch_port, batches),
-    ):
-        key, batch_key = first_key(singles), first_key(batches)
-        prepare(port, key, few)
-        prepare(batch_port, batch_key, many)
-        asked = (("/v1/transactions", one) for one in few.asked)
-        rivals = written(folder / "rivals", [("/v1/transactions", one) for one in few.asked])
-        labelled = {one["transaction_id"] for one in few.labels}
-        marked = (
-            (
-                "/v1/labels",
-                {"labels": [{"transaction_id": one["transaction_id"], "label": "legitimate"}]},
+def take(measures: Measures, rounds: list[dict[str, Seen]]) -> None:
+    for told in rounds:
+        for name, measure in measures.items():
+            told[name] = measure()
+            print(f"{name}: {json.dumps(told[name])}", flush=True)
+
+
+def ratios(told: dict[str, Seen]) -> dict[str, float]:
+    """Those of a round, as far as it has both figures."""
+    found = {}
+
+    def compare(key: str, one: str, other: str, of: Callable[[Seen], float] = rate) -> None:
+        if one in told and other in told:
+            found[key] = of(told[one]) / of(told[other])
+
+    for on in (SQLITE, POSTGRESQL):
+        single = f"{on}single"
+        for rival in RIVALS:
+            compare(f"{single}.vs_{rival}", single, rival)
+        if single in told:
+            found[f"{single}.p99_over_p50"] = (
+                p99(told[single]) / told[single]["milliseconds"]["p50"]
             )
-            for one in few.past
-            if one["transaction_id"] not in labelled
-        )
-        by_thousand = (
-            ("/v1/transactions/batch", {"transactions": batch}) for batch in distinct(many.asked)
-        )
-        for _ in range(ROUNDS):
-            plain = load(rivals_port, key, rivals)
-            single = load(port, key, written(folder / "single", list(islice(asked, REQUESTS))))
-            beside = load(
-                port,
-                key,
-                written(folder / "single", list(islice(asked, REQUESTS))),
-                paced=written(folder / "labels", list(islice(marked, LABELS))),
-                per_second=LABELS_PER_SECOND,
-            )
-            batch = load(
-                batch_port,
-                batch_key,
-                written(folder / "batch", list(islice(by_thousand, BATCHES))),
-                units=AT_ONCE,
-                connections=1,
-            )
-            p99 = single["milliseconds"]["p99"]
-            yield {
-                "single.vs_plain_fastapi": single["per_second"] / plain["per_second"],
-                "single.p99_over_p50": p99 / single["milliseconds"]["p50"],
-                "batch.vs_single": batch["per_second"] / single["per_second"],
-                "labels.p99_ratio": beside["milliseconds"]["p99"] / p99,
-                "sync_milliseconds": sync_milliseconds(folder),
-                "plain_fastapi": plain,
-                "single": single,
-                "labels_beside": beside,
-                "batch": batch,
-            }
+        compare(f"{on}batch.vs_single", f"{on}batch", single)
+        compare(f"{on}labels.p99_ratio", f"{on}labels", single, p99)
+    compare("workers.two_over_one", "workers.two", "workers.one")
+    return found
 
 
-def distinct(payments: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Payments in thousands, each the next one of a thousand accounts."""
-    queues: dict[str, list[dict[str, Any]]] = {}
-    for one in reversed(payments):
-        queues.setdefault(one["account_id"], []).append(one)
-    while True:
-        fullest = nlargest(AT_ONCE, queues.values(), key=len)
-        if not fullest[-1]:
-            return
-        yield [queue.pop() for queue in fullest]
+def rate(seen: Seen) -> float:
+    found: float = seen["per_second"]
+    return found
+
+
+def p99(seen: Seen) -> float:
+    found: float = seen["milliseconds"]["p99"]
+    return found
 
 
 if __name__ == "__main__":

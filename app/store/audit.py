@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import Entry
 from app.store.pages import page
-from app.store.statements import columns
+from app.store.statements import add, columns
 from app.tables import audit_log
 
 
@@ -23,9 +23,7 @@ class EntryFilters(NamedTuple):
 
 async def save_entries(connection: AsyncConnection, entries: Iterable[Entry]) -> None:
     """Add to the log."""
-    values = [one._asdict() for one in entries]
-    if values:
-        await connection.execute(audit_log.insert(), values)
+    await add(connection, audit_log, entries)
 
 
 async def listed_entries(

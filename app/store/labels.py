@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.adaptation import SUPPORT_LIMIT
 from app.rows import LabelEvent, StoredLabel, SupportRow
-from app.store.statements import columns, of_transactions, padded, save
+from app.store.statements import add, columns, of_transactions, padded, save
 from app.tables import label_events, labels, transactions
 
 
@@ -129,9 +129,7 @@ async def delete_label(connection: AsyncConnection, tenant: str, transaction_id:
 
 async def save_label_events(connection: AsyncConnection, rows: Iterable[LabelEvent]) -> None:
     """Write down changes of labels, for ever."""
-    values = [row._asdict() for row in rows]
-    if values:
-        await connection.execute(label_events.insert(), values)
+    await add(connection, label_events, rows)
 
 
 async def label_history(

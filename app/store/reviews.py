@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Review
 from app.store.pages import page
-from app.store.statements import columns, of_transactions, save
+from app.store.statements import add, columns, of_transactions, save
 from app.tables import reviews
 
 _OPEN = (
@@ -24,8 +24,7 @@ _OPEN = (
 
 async def open_reviews(connection: AsyncConnection, rows: Sequence[Review]) -> None:
     """Queue transactions that have just been scored."""
-    if rows:
-        await connection.execute(reviews.insert(), [row._asdict() for row in rows])
+    await add(connection, reviews, rows)
 
 
 async def reviews_of(

@@ -1,12 +1,16 @@
 """What the statements of several tables share."""
 
-from collections.abc import Iterable, Sequence
-from functools import cache
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, lru_cache
+from operator import itemgetter
+from typing import Any, cast
 
-from sqlalchemy import Row, Table, Text, bindparam, cast, func, select
+from sqlalchemy import Row, Table, Text, bindparam, func, select
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.compiler import SQLCompiler
 
 
 # Statements of the hot path are built once: to build one takes longer than to execute it.
@@ -28,7 +32,7 @@ def _locking(table: Table, kind: Any) -> Any:
 def _absent(table: Table, key: str) -> Any:
     """Insert the rows that are not there, in the order of the given keys, as one statement."""
     wanted = func.unnest(bindparam("wanted", type_=postgresql.ARRAY(Text))).column_valued("key")
-    rows = select(cast(bindparam("of_tenant"), Text), wanted)
+    rows = select(sql_cast(bindparam("of_tenant"), Text), wanted)
     return postgresql.insert(table).from_select(["tenant", key], rows).on_conflict_do_nothing()
 
 
@@ -40,11 +44,23 @@ def _chosen(table: Table, kind: Any) -> Any:
     )
 
 
-@cache
-def _saving(table: Table, dialect: str, key: tuple[str, ...], overwritten: tuple[str, ...]) -> Any:
-    insert = (postgresql if dialect == "postgresql" else sqlite).insert(table)
-    values = {name: insert.excluded[name] for name in overwritten}
-    return insert.on_conflict_do_update(index_elements=key, set_=values)
+@lru_cache(maxsize=64)
+def _writing(
+    table: Table, kind: Any, key: tuple[str, ...], kept: tuple[str, ...], dialect: Dialect
+) -> tuple[str, Callable[[Any], tuple[Any, ...]]]:
+    """An insert of rows of a kind as the driver takes it, and what orders a row's fields for it.
+
+    With a `key`, rows that are there are overwritten. SQLAlchemy writes the text, once; it would
+    look at every value of every row, which takes longer than to store them.
+    """
+    insert = (postgresql if dialect.name == "postgresql" else sqlite).insert(table)
+    if key:
+        overwritten = [name for name in kind._fields if name not in key + kept]
+        values = {name: insert.excluded[name] for name in overwritten}
+        insert = insert.on_conflict_do_update(index_elements=key, set_=values)
+    compiled = insert.compile(dialect=dialect, column_keys=list(kind._fields))
+    names = cast(SQLCompiler, compiled).positiontup or []
+    return compiled.string, itemgetter(*map(kind._fields.index, names))
 
 
 async def lock(
@@ -73,6 +89,11 @@ async def of_transactions(
     return {row.transaction_id: row for row in rows}
 
 
+async def add(connection: AsyncConnection, table: Table, rows: Iterable[Any]) -> None:
+    """Insert new rows; the driver raises IntegrityError where one is there."""
+    await _write(connection, table, list(rows), (), ())
+
+
 async def save(
     connection: AsyncConnection,
     table: Table,
@@ -81,11 +102,20 @@ async def save(
     kept: tuple[str, ...] = (),
 ) -> None:
     """Insert rows, or overwrite those that are there: all but their key and what is `kept`."""
-    values = [row._asdict() for row in rows]
-    if not values:
-        return
-    overwritten = tuple(name for name in values[0] if name not in key + kept)
-    await connection.execute(_saving(table, connection.dialect.name, key, overwritten), values)
+    await _write(connection, table, list(rows), key, kept)
+
+
+async def _write(
+    connection: AsyncConnection,
+    table: Table,
+    rows: list[Any],
+    key: tuple[str, ...],
+    kept: tuple[str, ...],
+) -> None:
+    if rows:
+        kind: Any = type(rows[0])
+        text, ordered = _writing(table, kind, key, kept, connection.dialect)
+        await connection.exec_driver_sql(text, [ordered(row) for row in rows])
 
 
 def columns(table: Table, kind: Any) -> list[Any]:

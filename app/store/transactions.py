@@ -9,11 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Past, Scored
 from app.store.pages import page
-from app.store.statements import columns, of_transactions
+from app.store.statements import add, columns, of_transactions
 from app.tables import transactions
 from app.transactions import MOST_ITEMS
 
-_INSERT = transactions.insert()
 _RECENT = (
     select(*columns(transactions, Scored))
     .where(
@@ -51,9 +50,7 @@ async def any_features_digest(connection: AsyncConnection) -> str | None:
 async def save_scored(connection: AsyncConnection, rows: Sequence[Scored]) -> None:
     """Insert new transactions; the driver raises IntegrityError where another came first."""
     # In key order, for the same reason as locks.
-    ordered = sorted(rows, key=lambda row: row.transaction_id)
-    if ordered:
-        await connection.execute(_INSERT, [row._asdict() for row in ordered])
+    await add(connection, transactions, sorted(rows, key=lambda row: row.transaction_id))
 
 
 def float32_row(features_F: np.ndarray[Any, Any]) -> bytes:

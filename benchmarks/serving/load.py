@@ -2,153 +2,149 @@
 
 Keeps so many connections busy, each asking again as soon as it is answered (a closed loop), and
 beside them sends others at a fixed rate (an open loop), as labels come. Counts in a window after a
-warm-up, and prints what it saw as JSON. Any answer but 2xx, and any lost connection, ends it.
+warm-up, waits for the answers that are left, and prints what it saw as JSON. Any answer but 2xx,
+and any lost connection, ends it.
 """
 
 import asyncio
+import gc
 import json
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
 
-import httptools
 import numpy as np
 import uvloop
 
+from benchmarks.serving.connections import Connection, Source
+from benchmarks.serving.processors import processor_seconds
+
+PACED_CONNECTIONS = 8
+LEFT_SECONDS = 30
+
 
 class Plan(TypedDict):
-    """`requests` and `paced` are files of JSON lines `[path, body]`, taken from the first on.
+    """`requests` and `paced` are files of JSON lines `[path, body, headers]`.
 
-    Each body holds `units` transactions; `paced` ones are sent `per_second`.
+    Of `requests`, so many lines are taken (`most`) from the `first` on, again and again where it
+    `repeats`; each body holds `units` transactions. Those of `paced` are sent `per_second`, from
+    `first_paced` on. `watched` are processes whose use of the processors is told, by name.
     """
 
     host: str
     port: int
     key: str
     requests: str
+    first: int
+    most: int
+    repeats: bool
     units: int
     connections: int
     warm_seconds: float
     seconds: float
     paced: str | None
+    first_paced: int
     per_second: float
+    watched: dict[str, int]
 
 
-class Connection(asyncio.Protocol):
-    """One request at a time; the next one as soon as it is answered, while there is one."""
-
-    def __init__(self, shared: deque[bytes] | None) -> None:
-        self.shared = shared
-        self.mine: deque[tuple[bytes, float]] = deque()
-        self.seen: list[tuple[float, float]] = []
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.busy = False
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.parser = httptools.HttpResponseParser(self)
-        self.next()
-
-    def next(self) -> None:
-        """Send what waits longest; a paced one has waited since it was due."""
-        if self.mine:
-            request, self.begun = self.mine.popleft()
-        elif self.shared:
-            request, self.begun = self.shared.popleft(), time.perf_counter()
-        else:
-            if self.shared is not None:
-                self.fail("there are too few requests for so fast a server")
-            self.busy = False
-            return
-        self.busy = True
-        self.transport.write(request)
-
-    def send(self, request: bytes) -> None:
-        self.mine.append((request, time.perf_counter()))
-        if not self.busy:
-            self.next()
-
-    def data_received(self, data: bytes) -> None:
-        self.parser.feed_data(data)
-
-    def on_message_complete(self) -> None:
-        now = time.perf_counter()
-        if (status := self.parser.get_status_code()) // 100 != 2:
-            self.fail(f"answered {status}")
-            return
-        self.seen.append((now, now - self.begun))
-        self.parser = httptools.HttpResponseParser(self)
-        self.next()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.fail(f"the connection was closed: {error}")
-
-    def fail(self, why: str) -> None:
-        if not self.closed.done():
-            self.closed.set_exception(RuntimeError(why))
-
-
-def requests_of(plan: Plan, path: str) -> Iterator[bytes]:
+def requests_of(plan: Plan, path: str, first: int, most: int | None) -> Iterator[bytes]:
     """HTTP requests, whole."""
     with Path(path).open() as lines:
-        for target, body in map(json.loads, lines):
+        for line in islice(lines, first, None if most is None else first + most):
+            target, body, headers = json.loads(line)
+            more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             yield (
                 f"POST {target} HTTP/1.1\r\nHost: {plan['host']}\r\n"
-                f"Authorization: Bearer {plan['key']}\r\nContent-Type: application/json\r\n"
+                f"Authorization: Bearer {plan['key']}\r\nContent-Type: application/json\r\n{more}"
                 f"Content-Length: {len(body.encode())}\r\n\r\n{body}"
             ).encode()
 
 
 async def run(plan: Plan) -> dict[str, Any]:
-    """The requests a second, the latencies (milliseconds) and the processor time of the load."""
+    """The requests a second, the latencies (milliseconds) and the use of the processors."""
     loop = asyncio.get_running_loop()
 
-    async def connected(shared: deque[bytes] | None) -> Connection:
-        protocol = Connection(shared)
+    async def connected(source: Source | None) -> Connection:
+        protocol = Connection(source)
         await loop.create_connection(lambda: protocol, plan["host"], plan["port"])
         return protocol
 
     # Prepared before the clock starts: what the generator computes, the server cannot use.
-    prepared = deque(requests_of(plan, plan["requests"]))
-    beside = [await connected(None) for _ in range(8)] if plan["paced"] else []
-    busy = [await connected(prepared) for _ in range(plan["connections"])]
+    source = Source(
+        requests_of(plan, plan["requests"], plan["first"], plan["most"]), plan["repeats"]
+    )
+    # Nor shall collecting garbage look at all of it again and again.
+    gc.freeze()
+    beside = [await connected(None) for _ in range(PACED_CONNECTIONS if plan["paced"] else 0)]
+    busy = [await connected(source) for _ in range(plan["connections"])]
     begun = time.perf_counter()
     first, last = begun + plan["warm_seconds"], begun + plan["warm_seconds"] + plan["seconds"]
+    paced = 0
 
-    async def pace() -> None:
-        assert plan["paced"] is not None
-        for n, request in enumerate(requests_of(plan, plan["paced"])):
-            await asyncio.sleep(begun + n / plan["per_second"] - time.perf_counter())
-            beside[n % len(beside)].send(request)
+    async def pace(path: str) -> None:
+        nonlocal paced
+        for request in requests_of(plan, path, plan["first_paced"], None):
+            await asyncio.sleep(begun + paced / plan["per_second"] - time.perf_counter())
+            beside[paced % len(beside)].send(request)
+            paced += 1
 
-    pacing = asyncio.create_task(pace()) if plan["paced"] else None
-    everyone = [*busy, *beside]
-    done, _ = await asyncio.wait(
-        [one.closed for one in everyone],
-        timeout=last - time.perf_counter(),
-        return_when=asyncio.FIRST_COMPLETED,
-    )
-    for one in done:
-        one.result()
+    pacing = asyncio.create_task(pace(plan["paced"])) if plan["paced"] else None
+    await until(first, busy + beside)
+    used_before, own_before = used(plan), time.process_time()
+    await until(last, busy + beside)
+    used_after, own_after = used(plan), time.process_time()
+    source.is_stopped = True
     if pacing is not None:
         pacing.cancel()
+    await answered(busy + beside)
     return {
         "per_second": plan["units"] * len(within(busy, first, last)) / plan["seconds"],
         "milliseconds": percentiles(within(busy, first, last)),
         "paced_milliseconds": percentiles(within(beside, first, last)),
-        "busy_share": time.process_time() / (time.perf_counter() - begun),
+        "busy_share": (own_after - own_before) / plan["seconds"],
+        "processor_shares": {
+            name: round((after - used_before[name]) / plan["seconds"], 3)
+            for name, after in used_after.items()
+        },
+        "asked": source.asked,
+        "paced": paced,
     }
 
 
-def within(connections: list[Connection], first: float, last: float) -> list[float]:
+def used(plan: Plan) -> dict[str, float]:
+    return {name: processor_seconds(pid) for name, pid in plan["watched"].items()}
+
+
+async def until(moment: float, connections: Sequence[Connection]) -> None:
+    """Wait, unless a connection fails before."""
+    done, _ = await asyncio.wait(
+        [one.closed for one in connections],
+        timeout=max(0.0, moment - time.perf_counter()),
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    for one in done:
+        one.result()
+
+
+async def answered(connections: Sequence[Connection]) -> None:
+    """Wait for the answers to what has been asked: the next load finds an idle server."""
+    for _ in range(100 * LEFT_SECONDS):
+        if not any(one.busy for one in connections):
+            return
+        await until(time.perf_counter() + 0.01, connections)
+    raise RuntimeError("there are requests that were not answered")
+
+
+def within(connections: Sequence[Connection], first: float, last: float) -> list[float]:
     """The latencies of what was answered in the window."""
     return [took for one in connections for at, took in one.seen if first <= at < last]
 
 
-def percentiles(seconds: list[float]) -> dict[str, float]:
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     if not seconds:
         return {}
     values = np.percentile(seconds, (50, 90, 99, 99.9)) * 1e3

@@ -1,12 +1,30 @@
 """Simulated payments as request bodies: what is imported first, what is labelled, what is asked."""
 
+import json
+import math
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from heapq import nlargest
+from itertools import chain
 from typing import Any, NamedTuple
+
+import polars as pl
 
 from app.training.simulator.simulate import simulate
 
-# Of the file's time, what happened before the load begins.
-PAST_SHARE = 0.3
+# So long ago that no payment lies in the future.
+START = datetime(2016, 1, 1, tzinfo=UTC)
+# Of an account in a day, or a little more.
+PAYMENTS = 1.0
 LABELS_AN_ACCOUNT = 8
+ATTRIBUTES = ("device_age_days", "distance_from_home_km")
+
+
+class Asked(NamedTuple):
+    """A payment of the load, as JSON."""
+
+    account_id: str
+    body: str
 
 
 class Traffic(NamedTuple):
@@ -14,39 +32,52 @@ class Traffic(NamedTuple):
 
     past: list[dict[str, Any]]
     labels: list[dict[str, str]]
-    asked: list[dict[str, Any]]
+    asked: list[Asked]
 
 
-def traffic(accounts: int, days: int, seed: int = 0) -> Traffic:
-    """Payments of so many accounts over so many days, everyone with a few labels."""
-    frame = simulate(accounts, days, seed)
-    payments, labels, counts = [], [], dict[str, int]()
-    past = int(len(frame) * PAST_SHARE)
-    for n, row in enumerate(frame.iter_rows(named=True)):
-        payments.append(body(row))
-        if n < past and counts.setdefault(row["account_id"], 0) < LABELS_AN_ACCOUNT:
-            counts[row["account_id"]] += 1
+def traffic(accounts: int, past_days: int, asked: int, seed: int = 0) -> Traffic:
+    """At least so many payments of so many accounts after so many days, and a few labels each."""
+    days = past_days + math.ceil(asked / (accounts * PAYMENTS))
+    frame = simulate(accounts, days, seed, START)
+    before = pl.col("occurred_at") < START + timedelta(days=past_days)
+    past = frame.filter(before)
+    # By account: a request of labels costs by the accounts that it is about.
+    labels: dict[str, list[dict[str, str]]] = {}
+    for row in past.iter_rows(named=True):
+        own = labels.setdefault(row["account_id"], [])
+        if len(own) < LABELS_AN_ACCOUNT:
             name = "fraud" if row["is_fraud"] else "legitimate"
-            labels.append({"transaction_id": row["transaction_id"], "label": name})
-    return Traffic(payments[:past], labels, payments[past:])
+            own.append({"transaction_id": row["transaction_id"], "label": name})
+    payments = [Asked(one["account_id"], json.dumps(one)) for one in bodies(frame.filter(~before))]
+    return Traffic(list(bodies(past)), list(chain(*labels.values())), payments[:asked])
 
 
-def body(row: dict[str, Any]) -> dict[str, Any]:
-    """A payment as the API takes it."""
-    occurred_at = row["occurred_at"].isoformat()
-    return {
-        "transaction_id": row["transaction_id"],
-        "account_id": row["account_id"],
-        "occurred_at": occurred_at if "+" in occurred_at else f"{occurred_at}Z",
-        "amount": f"{row['amount']:.2f}",
-        "currency": row["currency"],
-        "merchant_id": row["merchant_id"],
-        "merchant_category": row["merchant_category"],
-        "channel": row["channel"],
-        "country": row["country"],
-        "attributes": {
-            name: row[name]
-            for name in ("device_age_days", "distance_from_home_km")
-            if row[name] is not None
-        },
-    }
+def bodies(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    """Payments as the API takes them."""
+    texts = frame.select(
+        "transaction_id",
+        "account_id",
+        pl.col("occurred_at").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"),
+        pl.col("amount").round(2).cast(pl.String),
+        "currency",
+        "merchant_id",
+        "merchant_category",
+        "channel",
+        "country",
+        *ATTRIBUTES,
+    )
+    for row in texts.iter_rows(named=True):
+        found = {name: row.pop(name) for name in ATTRIBUTES}
+        yield row | {"attributes": {name: v for name, v in found.items() if v is not None}}
+
+
+def batches(asked: Sequence[Asked], size: int) -> Iterator[str]:
+    """Bodies of so many payments of as many accounts, each the account's next one."""
+    queues: dict[str, list[str]] = {}
+    for account_id, body in reversed(asked):
+        queues.setdefault(account_id, []).append(body)
+    while True:
+        fullest = nlargest(size, queues.values(), key=len)
+        if not fullest[-1]:
+            return
+        yield f'{{"transactions": [{", ".join(queue.pop() for queue in fullest)}]}}'

@@ -1,0 +1,152 @@
+"""What is measured in a round: the rivals, the service on each database, and its workers.
+
+By the figure's name, what to do in every round. Services start when they are first asked and run
+until the end; a rival runs for its own turn only, since some are busy when nobody asks.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from app.client import Client
+from benchmarks.rivals.environment import RIVALS, programs, settings
+from benchmarks.serving.asking import Requests, Seen, Server, load, sync_milliseconds
+from benchmarks.serving.material import AT_ONCE, BATCHES, SCORE, SINGLES, Material, Prepared
+from benchmarks.serving.postgres import Postgres
+from benchmarks.serving.processes import HOST, answers, free_port, process
+from benchmarks.serving.processors import SERVER_CORE
+
+LABELS_PER_SECOND = 50.0
+ALL_CORES = None
+QUICKSTUDY = str(Path(sys.executable).with_name("quickstudy"))
+
+Measures = dict[str, Callable[[], Seen]]
+
+
+class Course(NamedTuple):
+    """A service, and what it has still to be asked."""
+
+    server: Server
+    scored: Requests
+    labelled: Requests
+
+
+def rivals(material: Material) -> Measures:
+    return {name: partial(rival, material, name) for name in RIVALS}
+
+
+def rival(material: Material, name: str) -> Seen:
+    port, requests = free_port(), material.for_rivals[name]
+    with requests.open() as lines:
+        _, body, headers = json.loads(next(lines))
+    with (
+        # Not in the material's folder: Ray puts sockets in it, whose paths must be short.
+        TemporaryDirectory(ignore_cleanup_errors=True) as home,
+        process(
+            RIVALS[name].command(programs(), port),
+            material.folder / f"{name}.log",
+            settings(home),
+            lambda: answers(port, SCORE, body, headers),
+        ) as pid,
+    ):
+        server = Server(port, {"server": pid})
+        return load(server, Requests(requests, SINGLES, repeats=True), material.seconds)
+
+
+def one_core(
+    material: Material,
+    stack: ExitStack,
+    prefix: str,
+    database: Callable[[str], str],
+    others: Mapping[str, int],
+) -> Measures:
+    """Single payments, the same with labels beside, and batches, each kind on its own database.
+
+    The `others` are processes that the service needs, on the same core.
+    """
+
+    def course(name: str, given: Prepared, most: int) -> Course:
+        log, url = material.folder / f"{prefix}{name}.log", database(name)
+        server = stack.enter_context(quickstudy(log, url, others))
+        prepare(server, given)
+        labelled = Requests(given.labelling, LABELS_PER_SECOND)
+        return Course(server, Requests(given.requests, most), labelled)
+
+    @cache
+    def singles() -> Course:
+        return course("singles", material.singles, SINGLES)
+
+    @cache
+    def batches() -> Course:
+        return course("batches", material.batches, BATCHES)
+
+    def single() -> Seen:
+        server, scored, _ = singles()
+        return durably(material, server, scored)
+
+    def labels() -> Seen:
+        server, scored, labelled = singles()
+        return durably(material, server, scored, paced=labelled)
+
+    def batch() -> Seen:
+        server, scored, _ = batches()
+        return durably(material, server, scored, units=AT_ONCE, connections=1)
+
+    return {f"{prefix}single": single, f"{prefix}labels": labels, f"{prefix}batch": batch}
+
+
+def workers(material: Material, stack: ExitStack, database: Postgres) -> Measures:
+    """One worker and two on one database, and all of it on all cores."""
+    url, others = database.create("workers"), {"postgres": database.pid}
+    scored = Requests(material.singles.requests, SINGLES)
+    log = material.folder / "workers.log"
+    one = stack.enter_context(quickstudy(log, url, others, core=ALL_CORES))
+    prepare(one, material.singles)
+    log = material.folder / "two-workers.log"
+    two = stack.enter_context(quickstudy(log, url, others, 2, ALL_CORES, key=one.key))
+    return {
+        "workers.one": partial(durably, material, one, scored, core=ALL_CORES),
+        "workers.two": partial(durably, material, two, scored, core=ALL_CORES),
+    }
+
+
+@contextmanager
+def quickstudy(
+    log: Path,
+    url: str,
+    others: Mapping[str, int],
+    workers: int = 1,
+    core: int | None = SERVER_CORE,
+    key: str = "",
+) -> Iterator[Server]:
+    """The service on a database, with everything on, as `quickstudy serve` starts it.
+
+    Without a key, it is the first one on that database.
+    """
+    port = free_port()
+    command = [QUICKSTUDY, "serve", "--port", str(port), "--workers", str(workers)]
+    environment = {"QUICKSTUDY_DATABASE_URL": url}
+    with process(command, log, environment, lambda: answers(port, "/readyz"), core) as pid:
+        words = log.read_text().split()
+        found = key or next(word for word in words if word.startswith("qs_"))
+        yield Server(port, {"server": pid, **others}, found)
+
+
+def prepare(server: Server, given: Prepared) -> None:
+    """Post the past and its labels."""
+    with Client(f"http://{HOST}:{server.port}", server.key, timeout=120) as client:
+        for first in range(0, len(given.past), AT_ONCE):
+            client.score_batch(given.past[first : first + AT_ONCE])
+        for first in range(0, len(given.labels), AT_ONCE):
+            client.label_batch(given.labels[first : first + AT_ONCE])
+
+
+def durably(material: Material, server: Server, scored: Requests, **how: Any) -> Seen:
+    """A load, and beside it what a durable write takes."""
+    seen = load(server, scored, material.seconds, **how)
+    return {**seen, "sync_milliseconds": sync_milliseconds(material.folder)}

@@ -1,0 +1,90 @@
+"""What servers are asked in a run of `benchmarks.throughput`, in files that are written once."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.rivals.environment import RIVALS
+from benchmarks.rivals.modules import ACCOUNTS
+from benchmarks.serving.asking import WARM_SECONDS, written
+from benchmarks.serving.traffic import Asked, Traffic, batches, traffic
+
+SCORE, SCORE_BATCH, LABEL = "/v1/transactions", "/v1/transactions/batch", "/v1/labels"
+PAST_DAYS, BATCHED_PAST_DAYS = 60, 20
+# More than a second can use up: single payments and batches.
+SINGLES, BATCHES = 10_000, 30
+AT_ONCE = 1000
+# Of whom the thousand with most payments left are in the next batch.
+BATCHED_ACCOUNTS = 1500
+# The payments left in the end are of accounts that pay more often than others.
+LEFT_OVER = 1.3
+# Loads of single payments in a round: with labels beside and without.
+LOADS = 2
+REPEATED = 10_000
+
+
+class Prepared(NamedTuple):
+    """What a service is given before, and files of what it is asked then, labels apart."""
+
+    past: list[dict[str, Any]]
+    labels: list[dict[str, str]]
+    requests: Path
+    labelling: Path
+
+
+@dataclass(frozen=True)
+class Material:
+    """Enough for so many rounds of so many seconds."""
+
+    folder: Path
+    rounds: int
+    seconds: float
+
+    @property
+    def whole_seconds(self) -> float:
+        return self.rounds * (WARM_SECONDS + self.seconds)
+
+    @cached_property
+    def singles(self) -> Prepared:
+        """Payments of the accounts that the rivals have a module for."""
+        found = traffic(ACCOUNTS, PAST_DAYS, round(LOADS * SINGLES * self.whole_seconds))
+        return Prepared(
+            found.past,
+            found.labels,
+            written(self.folder / "singles", SCORE, found.asked),
+            written(self.folder / "labels", LABEL, labelling(found)),
+        )
+
+    @cached_property
+    def batches(self) -> Prepared:
+        """Payments in thousands, each of another account."""
+        asked = round(LEFT_OVER * AT_ONCE * BATCHES * self.whole_seconds)
+        found = traffic(BATCHED_ACCOUNTS, BATCHED_PAST_DAYS, asked, seed=1)
+        bodies = (Asked("", body) for body in batches(found.asked, AT_ONCE))
+        return Prepared(
+            found.past,
+            found.labels,
+            written(self.folder / "batches", SCORE_BATCH, bodies),
+            written(self.folder / "batches-labels", LABEL, labelling(found)),
+        )
+
+    @cached_property
+    def for_rivals(self) -> dict[str, Path]:
+        """Payments for each of them, which tell the account in the header that it looks at."""
+        asked = traffic(ACCOUNTS, 0, REPEATED).asked
+        return {
+            name: written(self.folder / name, SCORE, asked, rival.account_header)
+            for name, rival in RIVALS.items()
+        }
+
+
+def labelling(found: Traffic) -> Iterator[Asked]:
+    """A label for each payment of the past that has none."""
+    labelled = {one["transaction_id"] for one in found.labels}
+    for one in found.past:
+        if one["transaction_id"] not in labelled:
+            label = {"transaction_id": one["transaction_id"], "label": "legitimate"}
+            yield Asked(one["account_id"], json.dumps({"labels": [label]}))
