@@ -142,6 +142,7 @@ class Authenticator:
         self._database = database
         self._clock = clock
         self._known: dict[str, Known] = {}
+        self._asking: dict[str, asyncio.Task[Known | None]] = {}
         self._notes: set[asyncio.Task[None]] = set()
 
     async def caller_of(self, key: str) -> Caller:
@@ -151,7 +152,7 @@ class Authenticator:
         known = self._known.get(key_id)
         if known is None or self._clock() - known.seen_at >= CACHE_SECONDS:
             is_one = prefix == "qs" and _could_be_an_id(key_id)
-            known = await self._look_up(key_id) if is_one else None
+            known = await self._asked_once(key_id) if is_one else None
         # Hashed and compared even where there is no such key, to take equally long.
         expected = known.row.digest if known is not None else bytes(32)
         if not hmac.compare_digest(_digest(secret), expected) or known is None or prefix != "qs":
@@ -162,6 +163,14 @@ class Authenticator:
         if row.expires_at_us is not None and row.expires_at_us <= now_us():
             raise Unauthenticated("The API key has been replaced.", headers=CHALLENGE)
         return known.caller
+
+    async def _asked_once(self, key_id: str) -> Known | None:
+        """The key as the database has it; requests that want to know at once share the question."""
+        if key_id not in self._asking:
+            self._asking[key_id] = asyncio.create_task(self._look_up(key_id))
+            self._asking[key_id].add_done_callback(lambda _: self._asking.pop(key_id))
+        # Whoever asked first may hang up; the others still want to know.
+        return await asyncio.shield(self._asking[key_id])
 
     async def _look_up(self, key_id: str) -> Known | None:
         now = self._clock()

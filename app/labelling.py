@@ -25,7 +25,7 @@ from app.errors import (
 from app.forgetting import correct_witnesses, corrections, event_of, lock_with_witnesses
 from app.pipeline import Deciding, Pipeline, adapter_key
 from app.rows import Account, Review, Scored, StoredLabel, SupportRow
-from app.scoring import Copy
+from app.scoring import Copy, Learned, Scorer
 from app.times import now_us
 from app.transactions import DatasetSpec, Transaction
 from app.webhooks import announce
@@ -72,6 +72,13 @@ class Change(NamedTuple):
     guard: list[Effect]
 
 
+class Made(NamedTuple):
+    """The copy itself, for the bank of the scorer that made it."""
+
+    scorer: Scorer
+    learned: Learned
+
+
 class Labelled(NamedTuple):
     """What labels did to an account; `changed` are the transactions whose label is another now."""
 
@@ -79,6 +86,7 @@ class Labelled(NamedTuple):
     changed: frozenset[str]
     unchanged: int
     change: Change
+    made: Made
 
     @property
     def stored(self) -> int:
@@ -137,11 +145,19 @@ class Labelling:
                 )
                 told = [_told(label, _name(label)) for label in labels]
                 await announce(connection, tenant, "label.changed", told)
-            change, account = await self._changed(connection, tenant, account_id, before, rows)
+            account, change, copy = await self._changed(
+                connection, tenant, account_id, before, rows
+            )
             ids = frozenset(verdict.transaction_id for verdict in changed)
-            return Labelled(account, ids, len(verdicts) - len(ids), change)
+            return Labelled(account, ids, len(verdicts) - len(ids), change, copy)
 
-        return await self._database.run(work)
+        return await self._kept(await self._database.run(work))
+
+    async def _kept(self, done: Labelled) -> Labelled:
+        """Spare the account's next score the making of the copy: now its labels are committed."""
+        scorer, learned = done.made
+        await self._pipeline.keep(scorer, adapter_key(done.account), learned)
+        return done
 
     async def put(self, tenant: str, verdict: Verdict) -> Labelled:
         """Store the label of one stored transaction. Raises TransactionNotFound."""
@@ -201,12 +217,12 @@ class Labelling:
             features = self._pipeline.features
             await correct_witnesses(connection, features, tenant, list(found.values()), account_id)
             rows = await store.scored(connection, tenant, [transaction_id])
-            change, account = await self._changed(
+            account, change, copy = await self._changed(
                 connection, tenant, account_id, before, list(rows.values())
             )
-            return Labelled(account, frozenset([transaction_id]), 0, change)
+            return Labelled(account, frozenset([transaction_id]), 0, change, copy)
 
-        return await self._database.run(work)
+        return await self._kept(await self._database.run(work))
 
     async def adapt(self, tenant: str, account_id: str) -> Labelled:
         """Make the account's copy now, ahead of its next score, and set it beside the base.
@@ -218,9 +234,8 @@ class Labelling:
             support = await self._support(connection, tenant, account_id)
             watched = await _watched(connection, account, [])
             deciding = await self._pipeline.deciding(connection, tenant)
-        if account.has_labels:
-            await self._pipeline.adapt(deciding.scorer, adapter_key(account), support)
-        return Labelled(account, frozenset(), 0, await self._judge([], support, watched, deciding))
+        judged = await self._judge([], support, watched, deciding)
+        return await self._kept(Labelled(account, frozenset(), 0, *judged))
 
     async def preview(self, tenant: str, account_id: str, verdicts: Sequence[Verdict]) -> Labelled:
         """What `store` would do, with nothing stored: labels of stored transactions only.
@@ -241,9 +256,8 @@ class Labelling:
             row._replace(features=corrected.get(row.transaction_id, row.features)) for row in rows
         ]
         after = with_labels(before, learned, [verdict.is_fraud for verdict in verdicts])
-        return Labelled(
-            account, frozenset(), 0, await self._judge(before, after, watched, deciding)
-        )
+        judged = await self._judge(before, after, watched, deciding)
+        return Labelled(account, frozenset(), 0, *judged)
 
     async def _rows(
         self,
@@ -319,13 +333,13 @@ class Labelling:
         account_id: str,
         before: Sequence[SupportRow],
         rows: Sequence[Scored],
-    ) -> tuple[Change, Account]:
+    ) -> tuple[Account, Change, Made]:
         """What the account's labels, as they now are, do; its reviews follow."""
         account = await self._account(connection, tenant, account_id)
         after = await self._support(connection, tenant, account_id)
         watched = await _watched(connection, account, rows)
         deciding = await self._pipeline.deciding(connection, tenant)
-        change = await self._judge(before, after, watched, deciding)
+        change, copy = await self._judge(before, after, watched, deciding)
         await self._review(connection, account, change, watched.reviews)
         if before != after:
             made = {
@@ -336,7 +350,7 @@ class Labelling:
                 "adapter": change.copy.digest,
             }
             await announce(connection, tenant, "adaptation.done", [made])
-        return change, account
+        return account, change, copy
 
     async def _judge(
         self,
@@ -344,11 +358,11 @@ class Labelling:
         after: Sequence[SupportRow],
         watched: Watched,
         deciding: Deciding,
-    ) -> Change:
+    ) -> tuple[Change, Made]:
         rows = self._pipeline.rows([row for group in watched.groups for row in group])
 
-        def work() -> Change:
-            was, judged = deciding.scorer.change(
+        def work() -> tuple[Change, Made]:
+            was, judged, learned = deciding.scorer.change(
                 self._pipeline.support(before),
                 self._pipeline.support(after),
                 rows,
@@ -359,7 +373,7 @@ class Labelling:
                 [Effect(row.transaction_id, *next(pairs)) for row in group]
                 for group in watched.groups
             ]
-            return Change(judged.copy, *effects)
+            return Change(judged.copy, *effects), Made(deciding.scorer, learned)
 
         return await asyncio.to_thread(work)
 

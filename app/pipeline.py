@@ -23,7 +23,7 @@ from app.features import Features, Memory, MerchantLabels
 from app.models import Models
 from app.reasons import PAST, Reason, raising, shares_of, tell
 from app.rows import Account, Merchant, Review, Scored, StoredLabel, SupportRow
-from app.scoring import AdapterKey, Rows, Scorer
+from app.scoring import AdapterKey, Learned, Rows, Scorer
 from app.states import States
 from app.times import now_us
 from app.transactions import Transaction, TransactionColumns, columns_of
@@ -128,11 +128,11 @@ class Pipeline:
             known |= {row.transaction_id: row for row in rows}
         return [_answer(entry, known[entry.transaction.transaction_id]) for entry in entries]
 
-    async def adapt(self, scorer: Scorer, key: AdapterKey, rows: Sequence[SupportRow]) -> None:
-        """Put the copy of a committed revision into the bank, where it is not there yet."""
+    async def keep(self, scorer: Scorer, key: AdapterKey, learned: Learned) -> None:
+        """Put a copy that was made already into the bank, once its labels are committed."""
         async with self._bank:
             if scorer.missing([key]):
-                await asyncio.to_thread(_adapt, scorer, {key: self.support(rows)})
+                scorer.keep(key, learned)
 
     async def deciding(self, connection: AsyncConnection, tenant: str) -> Deciding:
         """What decides for a tenant now: its active model, and its own thresholds or the model's.

@@ -158,10 +158,18 @@ class Scorer:
         batch = pad_supports(chosen, len(self.features.names), np.float64).to(self._device)
         rows = self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
         copies = self._learner.learn(batch, rows)
+        self._remember(list(supports), copies, [len(support.is_fraud_K) for support in chosen])
+
+    @torch.inference_mode()
+    def keep(self, key: AdapterKey, learned: Learned) -> None:
+        """Put the one copy that was made for a question into the bank: it has been committed."""
+        self._remember([key], learned.copies, [labels for _, labels in learned.used()])
+
+    def _remember(self, keys: Sequence[AdapterKey], copies: Copies, labels: Sequence[int]) -> None:
         # Slots are given only to copies that exist.
-        slots = [self._slot(key) for key in supports]
+        slots = [self._slot(key) for key in keys]
         self._put(slots, self._learner.kept(copies))
-        self._labels[slots] = [len(support.is_fraud_K) for support in chosen]
+        self._labels[slots] = labels
         self._is_followed[slots] = copies.weight_B.cpu().numpy() > 0
 
     @torch.inference_mode()
@@ -214,10 +222,11 @@ class Scorer:
     @torch.inference_mode()
     def change(
         self, before: Support, after: Support, rows: Rows, thresholds: Thresholds
-    ) -> tuple[list[Decision], Judged]:
+    ) -> tuple[list[Decision], Judged, Learned]:
         """What the copies of an account's labels as they were, and as they are, decide on N rows.
 
         Each copy is made alone, so that equal labels have equal bits whatever they were before.
+        Told last is what `keep` takes, of the labels as they are.
         """
         asked = self._encoded([rows])
         base_1N = self._learner.base_logits(asked)
@@ -228,7 +237,7 @@ class Scorer:
         )
         [(used, labels)], [copy] = old.used(), self._told(new)
         decisions = self._decided(now, copy.used, copy.labels, thresholds)
-        return self._decided(was, used, labels, thresholds), Judged(copy, decisions)
+        return self._decided(was, used, labels, thresholds), Judged(copy, decisions), new
 
     @torch.inference_mode()
     def explain(

@@ -1,5 +1,6 @@
 """API keys: shown once, kept as a digest, told apart from anything else, revoked."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -44,6 +45,21 @@ async def caller_of(database: Database, key: str) -> keys.Caller:
 async def test_a_key_speaks_for_its_tenant(database: Database) -> None:
     key = await keys.create(database, "till", tenant="acme")
     assert (await caller_of(database, key)).tenant == "acme"
+
+
+async def test_requests_at_once_ask_the_database_once(
+    database: Database, authenticator: keys.Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, asked, read = await keys.create(database, "till"), [], database.read
+    monkeypatch.setattr(database, "read", lambda: asked.append(key) or read())
+    callers = [asyncio.create_task(authenticator.caller_of(key)) for _ in range(20)]
+    await asyncio.sleep(0)
+    # The first one hangs up: the question is everyone's.
+    callers[0].cancel()
+    found = await asyncio.gather(*callers, return_exceptions=True)
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert {one.tenant for one in found[1:]} == {keys.DEFAULT_TENANT}  # type: ignore[union-attr]
+    assert len(asked) == 1
 
 
 async def test_two_keys_of_one_name_differ(database: Database) -> None:
