@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
+from app.adaptation import Support
 from app.audit import Entry, entry
 from app.database import Database
 from app.decisions import Decision
@@ -25,7 +26,7 @@ from app.errors import (
 from app.forgetting import correct_witnesses, corrections, event_of, lock_with_witnesses
 from app.pipeline import Deciding, Pipeline, adapter_key
 from app.rows import Account, Review, Scored, StoredLabel, SupportRow
-from app.scoring import Copy, Learned, Scorer
+from app.scoring import Copy, Held, Learned, Scorer
 from app.times import now_us
 from app.transactions import DatasetSpec, Transaction
 from app.webhooks import announce
@@ -115,15 +116,23 @@ class Labelling:
         self._database = database
         self._pipeline = pipeline
 
-    async def store(self, tenant: str, account_id: str, verdicts: Sequence[Verdict]) -> Labelled:
+    async def store(
+        self,
+        tenant: str,
+        account_id: str,
+        verdicts: Sequence[Verdict],
+        looks_around: bool = True,
+    ) -> Labelled:
         """Store labels, scoring whole transactions first; all of them or none.
 
+        Where nobody asks, it does not look around: the change tells neither `recent` nor `guard`.
         The same labels again change nothing, not even the revision. Raises WrongAccount,
         TransactionNotFound or TransactionConflict for the first verdict that cannot be stored.
         """
 
         async def work(connection: AsyncConnection) -> Labelled:
             rows, old = await self._rows(connection, tenant, account_id, verdicts)
+            was = await self._account(connection, tenant, account_id)
             before = await self._support(connection, tenant, account_id)
             changed = [v for v in verdicts if _differs(v, old.get(v.transaction_id))]
             if changed:
@@ -145,9 +154,7 @@ class Labelling:
                 )
                 told = [_told(label, _name(label)) for label in labels]
                 await announce(connection, tenant, "label.changed", told)
-            account, change, copy = await self._changed(
-                connection, tenant, account_id, before, rows
-            )
+            account, change, copy = await self._changed(connection, was, before, rows, looks_around)
             ids = frozenset(verdict.transaction_id for verdict in changed)
             return Labelled(account, ids, len(verdicts) - len(ids), change, copy)
 
@@ -186,7 +193,9 @@ class Labelling:
                 answers[verdict.transaction_id] = _unknown(verdict)
         for account_id, group in by_account.items():
             try:
-                answer: Labelled | Problem = await self.store(tenant, account_id, group)
+                answer: Labelled | Problem = await self.store(
+                    tenant, account_id, group, looks_around=False
+                )
             except Problem as problem:
                 # Those that were stored before are stored: each is told its own outcome.
                 answer = problem
@@ -206,6 +215,7 @@ class Labelling:
             found = await store.labels_of(connection, tenant, [transaction_id])
             if not found:
                 raise LabelNotFound(f"Transaction {transaction_id!r} has no label any more.")
+            was = await self._account(connection, tenant, account_id)
             before = await self._support(connection, tenant, account_id)
             await store.delete_label(connection, tenant, transaction_id)
             await store.unfold(connection, tenant, _folded(found.values()))
@@ -218,7 +228,7 @@ class Labelling:
             await correct_witnesses(connection, features, tenant, list(found.values()), account_id)
             rows = await store.scored(connection, tenant, [transaction_id])
             account, change, copy = await self._changed(
-                connection, tenant, account_id, before, list(rows.values())
+                connection, was, before, list(rows.values())
             )
             return Labelled(account, frozenset([transaction_id]), 0, change, copy)
 
@@ -234,7 +244,8 @@ class Labelling:
             support = await self._support(connection, tenant, account_id)
             watched = await _watched(connection, account, [])
             deciding = await self._pipeline.deciding(connection, tenant)
-        judged = await self._judge([], support, watched, deciding)
+        none = self._pipeline.support([])
+        judged = await self._judge(none, support, watched, deciding)
         return await self._kept(Labelled(account, frozenset(), 0, *judged))
 
     async def preview(self, tenant: str, account_id: str, verdicts: Sequence[Verdict]) -> Labelled:
@@ -256,7 +267,8 @@ class Labelling:
             row._replace(features=corrected.get(row.transaction_id, row.features)) for row in rows
         ]
         after = with_labels(before, learned, [verdict.is_fraud for verdict in verdicts])
-        judged = await self._judge(before, after, watched, deciding)
+        old = self._pipeline.support(before)
+        judged = await self._judge(old, after, watched, deciding)
         return Labelled(account, frozenset(), 0, *judged)
 
     async def _rows(
@@ -329,17 +341,20 @@ class Labelling:
     async def _changed(
         self,
         connection: AsyncConnection,
-        tenant: str,
-        account_id: str,
+        was: Account,
         before: Sequence[SupportRow],
         rows: Sequence[Scored],
+        looks_around: bool = True,
     ) -> tuple[Account, Change, Made]:
-        """What the account's labels, as they now are, do; its reviews follow."""
+        """What the labels of an account that `was`, as they now are, do; its reviews follow."""
+        tenant, account_id = was.tenant, was.account_id
         account = await self._account(connection, tenant, account_id)
         after = await self._support(connection, tenant, account_id)
-        watched = await _watched(connection, account, rows)
+        watched = await _watched(connection, account, rows, looks_around)
         deciding = await self._pipeline.deciding(connection, tenant)
-        change, copy = await self._judge(before, after, watched, deciding)
+        held = await self._pipeline.held(deciding.scorer, was)
+        old = held or self._pipeline.support(before)
+        change, copy = await self._judge(old, after, watched, deciding)
         await self._review(connection, account, change, watched.reviews)
         if before != after:
             made = {
@@ -354,7 +369,7 @@ class Labelling:
 
     async def _judge(
         self,
-        before: Sequence[SupportRow],
+        before: Support | Held,
         after: Sequence[SupportRow],
         watched: Watched,
         deciding: Deciding,
@@ -363,7 +378,7 @@ class Labelling:
 
         def work() -> tuple[Change, Made]:
             was, judged, learned = deciding.scorer.change(
-                self._pipeline.support(before),
+                before,
                 self._pipeline.support(after),
                 rows,
                 deciding.thresholds,
@@ -414,10 +429,15 @@ def _reviewed(review: Review, decision: Decision, has_label: bool, revision: int
 
 
 async def _watched(
-    connection: AsyncConnection, account: Account, labelled: Sequence[Scored]
+    connection: AsyncConnection,
+    account: Account,
+    labelled: Sequence[Scored],
+    looks_around: bool = True,
 ) -> Watched:
     tenant, account_id = account.tenant, account.account_id
-    newest = await store.recent(connection, tenant, account_id, RECENT + GUARD)
+    newest = (
+        await store.recent(connection, tenant, account_id, RECENT + GUARD) if looks_around else []
+    )
     queued = await store.open_of_account(connection, tenant, account_id, REVIEWED)
     alerts = await store.scored(connection, tenant, [review.transaction_id for review in queued])
     guard = [row for row in newest[RECENT:] if row.outcome == "approve"]

@@ -23,7 +23,7 @@ from app.features import Features, Memory, MerchantLabels
 from app.models import Models
 from app.reasons import PAST, Reason, raising, shares_of, tell
 from app.rows import Account, Merchant, Review, Scored, StoredLabel, SupportRow
-from app.scoring import AdapterKey, Learned, Rows, Scorer
+from app.scoring import AdapterKey, Held, Learned, Rows, Scorer
 from app.states import States
 from app.times import now_us
 from app.transactions import Transaction, TransactionColumns, columns_of
@@ -127,6 +127,11 @@ class Pipeline:
             rows = await self._score_new(connection, tenant, new, adapted)
             known |= {row.transaction_id: row for row in rows}
         return [_answer(entry, known[entry.transaction.transaction_id]) for entry in entries]
+
+    async def held(self, scorer: Scorer, account: Account) -> Held | None:
+        """The copy of an account that the bank has, if it has it."""
+        async with self._bank:
+            return scorer.held(adapter_key(account))
 
     async def keep(self, scorer: Scorer, key: AdapterKey, learned: Learned) -> None:
         """Put a copy that was made already into the bank, once its labels are committed."""

@@ -89,6 +89,14 @@ class Judged(NamedTuple):
     decisions: list[Decision]
 
 
+class Held(NamedTuple):
+    """The copy of one account, as the bank has it, and what answers tell of it."""
+
+    copies: Copies
+    used: Used
+    labels: int
+
+
 class Learned(NamedTuple):
     """Copies of B supports, with what was at hand when they were made."""
 
@@ -106,6 +114,11 @@ class Learned(NamedTuple):
             (_used(int(labels), is_followed), int(labels))
             for labels, is_followed in zip(labels_B, is_followed_B, strict=True)
         ]
+
+    def alone(self) -> Held:
+        """The copy of the one account that there is."""
+        [(used, labels)] = self.used()
+        return Held(self.copies, used, labels)
 
 
 class Scorer:
@@ -220,24 +233,39 @@ class Scorer:
         ]
 
     @torch.inference_mode()
+    def held(self, key: AdapterKey) -> Held | None:
+        """The copy of a key, where the bank has it; the base's for a key without labels."""
+        if key.revision and key not in self._slots:
+            return None
+        [slot] = self._slot_of([key])
+        copies = self._take(torch.tensor([slot], device=self._device))
+        labels = int(self._labels[slot])
+        return Held(copies, _used(labels, bool(self._is_followed[slot])), labels)
+
+    @torch.inference_mode()
     def change(
-        self, before: Support, after: Support, rows: Rows, thresholds: Thresholds
+        self, before: Support | Held, after: Support, rows: Rows, thresholds: Thresholds
     ) -> tuple[list[Decision], Judged, Learned]:
         """What the copies of an account's labels as they were, and as they are, decide on N rows.
 
-        Each copy is made alone, so that equal labels have equal bits whatever they were before.
+        The new copy is made alone, so that equal labels have equal bits whatever they were before.
         Told last is what `keep` takes, of the labels as they are.
         """
         asked = self._encoded([rows])
         base_1N = self._learner.base_logits(asked)
-        old, new = (self._learned([one]) for one in (before, after))
+        old = before if isinstance(before, Held) else self._learned([before]).alone()
+        new = self._learned([after])
         was, now = (
             self._learner.served_logits(asked, one.copies, base_1N)[0].cpu().numpy()
             for one in (old, new)
         )
-        [(used, labels)], [copy] = old.used(), self._told(new)
+        [copy] = self._told(new)
         decisions = self._decided(now, copy.used, copy.labels, thresholds)
-        return self._decided(was, used, labels, thresholds), Judged(copy, decisions), new
+        return (
+            self._decided(was, old.used, old.labels, thresholds),
+            Judged(copy, decisions),
+            new,
+        )
 
     @torch.inference_mode()
     def explain(
