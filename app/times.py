@@ -3,6 +3,7 @@
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -38,6 +39,8 @@ def parse_us(text: str) -> int:
     return since_us
 
 
+# All scores of a batch are of one moment.
+@lru_cache(maxsize=1024)
 def text_of(time_us: int) -> str:
     """RFC 3339 in UTC, always with six decimals: equal instants, equal texts."""
     moment = EPOCH.replace(tzinfo=None) + timedelta(microseconds=time_us)

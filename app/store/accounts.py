@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Account
 from app.store.pages import page
-from app.store.statements import columns, lock, save
+from app.store.statements import columns, lock, read, save
 from app.tables import accounts, label_events, labels, reviews, transactions
 
 _IS_ONE = (
@@ -73,7 +73,7 @@ async def listed_accounts(
         has_labels = accounts.c.fraud_labels + accounts.c.legitimate_labels > 0
         query = query.where(has_labels if labelled else ~has_labels)
     chosen = page(query, [accounts.c.account_id], after, limit)
-    return [Account._make(row) for row in await connection.execute(chosen)]
+    return await read(connection, Account._make, chosen)
 
 
 async def erase_account(

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import Entry
 from app.store.pages import page
-from app.store.statements import add, columns
+from app.store.statements import add, columns, read
 from app.tables import audit_log
 
 
@@ -39,7 +39,7 @@ async def listed_entries(
         if value is not None:
             query = query.where(audit_log.c[name] == value)
     chosen = page(query, [audit_log.c.at_us, audit_log.c.id], after, limit, descending=True)
-    return [Entry._make(row) for row in await connection.execute(chosen)]
+    return await read(connection, Entry._make, chosen)
 
 
 async def erase_entries(connection: AsyncConnection, tenant: str, account_id: str) -> None:

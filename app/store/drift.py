@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Integer, and_, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.store.statements import read
 from app.tables import api_keys, labels, transactions
 from app.transactions import DAY_US, SECOND_US
 
@@ -87,7 +88,7 @@ async def sampled(
         # The index tells the ids, so that only the rows of the sample are read.
         .where(transactions.c.tenant == tenant, transactions.c.transaction_id.in_(ids))
     )
-    return [Sampled._make(row) for row in await connection.execute(query)]
+    return await read(connection, Sampled._make, query)
 
 
 def _is_chosen(second: ColumnElement[int], one_in: int) -> ColumnElement[bool]:

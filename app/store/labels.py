@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.adaptation import SUPPORT_LIMIT
 from app.rows import LabelEvent, StoredLabel, SupportRow
-from app.store.statements import add, columns, of_transactions, padded, save
+from app.store.statements import add, columns, of_transactions, padded, read, save
 from app.tables import label_events, labels, transactions
 
 
@@ -105,7 +105,7 @@ async def maturing_labels(
         "wanted": padded(before_us),
         "before_us": max(before_us.values()),
     }
-    rows = map(StoredLabel._make, await connection.execute(_MATURING, given))
+    rows = await read(connection, StoredLabel._make, _MATURING, given)
     return [row for row in rows if row.matures_at_us < before_us[cast(str, row.merchant_id)]]
 
 
@@ -141,7 +141,7 @@ async def label_history(
         .where(label_events.c.tenant == tenant, label_events.c.transaction_id == transaction_id)
         .order_by(label_events.c.revision)
     )
-    return [LabelEvent._make(row) for row in await connection.execute(query)]
+    return await read(connection, LabelEvent._make, query)
 
 
 async def labels_of_account(
@@ -151,7 +151,7 @@ async def labels_of_account(
     query = select(*columns(labels, StoredLabel)).where(
         labels.c.tenant == tenant, labels.c.account_id == account_id
     )
-    return [StoredLabel._make(row) for row in await connection.execute(query)]
+    return await read(connection, StoredLabel._make, query)
 
 
 async def witnesses(
@@ -170,7 +170,7 @@ async def witnesses(
         labels.c.merchant_id.in_(padded(matured_us)),
         labels.c.occurred_at_us > min(matured_us.values()),
     )
-    rows = map(StoredLabel._make, await connection.execute(query))
+    rows = await read(connection, StoredLabel._make, query)
     return [row for row in rows if row.occurred_at_us > matured_us[cast(str, row.merchant_id)]]
 
 
@@ -197,7 +197,7 @@ async def events_of_merchants(
         )
         .order_by(label_events.c.recorded_at_us, label_events.c.revision)
     )
-    return [LabelEvent._make(row) for row in await connection.execute(query)]
+    return await read(connection, LabelEvent._make, query)
 
 
 async def support_at(
@@ -237,7 +237,7 @@ async def support_at(
         .where(last.c.rank == 1, last.c.is_fraud.is_not(None))
         .order_by(last.c.occurred_at_us.desc(), last.c.transaction_id.desc())
     )
-    return [SupportRow._make(row) for row in await connection.execute(query)]
+    return await read(connection, SupportRow._make, query)
 
 
 async def events_of_revision(
@@ -249,4 +249,4 @@ async def events_of_revision(
         label_events.c.account_id == account_id,
         label_events.c.revision == revision,
     )
-    return [LabelEvent._make(row) for row in await connection.execute(query)]
+    return await read(connection, LabelEvent._make, query)

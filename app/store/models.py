@@ -4,7 +4,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import ModelChange
-from app.store.statements import columns
+from app.store.statements import columns, read
 from app.tables import model_changes
 
 _HISTORY = (
@@ -29,7 +29,7 @@ async def model_history(
 ) -> list[ModelChange]:
     """The changes of a role, the newest first."""
     given = {"of_tenant": tenant, "of_role": role, "most": limit}
-    return [ModelChange._make(row) for row in await connection.execute(_HISTORY, given)]
+    return await read(connection, ModelChange._make, _HISTORY, given)
 
 
 async def save_model_change(connection: AsyncConnection, row: ModelChange) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Review
 from app.store.pages import page
-from app.store.statements import add, columns, of_transactions, save
+from app.store.statements import add, columns, of_transactions, read, save
 from app.tables import reviews
 
 _OPEN = (
@@ -39,7 +39,7 @@ async def open_of_account(
 ) -> list[Review]:
     """What waits for a review in an account, or was cleared by its copy, newest first."""
     given = {"of_tenant": tenant, "of_account": account_id, "most": limit}
-    return [Review._make(row) for row in await connection.execute(_OPEN, given)]
+    return await read(connection, Review._make, _OPEN, given)
 
 
 async def save_reviews(connection: AsyncConnection, rows: Iterable[Review]) -> None:
@@ -73,7 +73,7 @@ async def listed_reviews(
     first = reviews.c.risk_score if by_risk else reviews.c.opened_at_us
     order = [first, reviews.c.transaction_id]
     chosen = page(query, order, after, limit, descending=by_risk)
-    return [Review._make(row) for row in await connection.execute(chosen)]
+    return await read(connection, Review._make, chosen)
 
 
 async def assign(

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import TenantThresholds
 from app.store.pages import page
-from app.store.statements import columns
+from app.store.statements import columns, read
 from app.tables import thresholds, transactions
 
 _IN_FORCE = (
@@ -57,7 +57,7 @@ async def listed_thresholds(
     query = select(*columns(thresholds, TenantThresholds)).where(thresholds.c.tenant == tenant)
     order = [thresholds.c.effective_at_us, thresholds.c.recorded_at_us]
     chosen = page(query, order, after, limit, descending=True)
-    return [TenantThresholds._make(row) for row in await connection.execute(chosen)]
+    return await read(connection, TenantThresholds._make, chosen)
 
 
 async def count_scores(

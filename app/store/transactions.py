@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Past, Scored
 from app.store.pages import page
-from app.store.statements import add, columns, of_transactions
+from app.store.statements import add, columns, of_transactions, read
 from app.tables import transactions
 from app.transactions import MOST_ITEMS
 
@@ -90,7 +90,7 @@ async def listed(
         query = query.where(table.risk_level == filters.risk_level)
     order = [table.occurred_at_us, table.transaction_id]
     chosen = page(query, order, after, limit, descending=True)
-    return [Scored._make(row) for row in await connection.execute(chosen)]
+    return await read(connection, Scored._make, chosen)
 
 
 async def recent(
@@ -98,7 +98,7 @@ async def recent(
 ) -> list[Scored]:
     """An account's newest transactions, newest first."""
     given = {"of_tenant": tenant, "of_account": account_id, "most": limit}
-    return [Scored._make(row) for row in await connection.execute(_RECENT, given)]
+    return await read(connection, Scored._make, _RECENT, given)
 
 
 async def merchants_of_account(
@@ -145,4 +145,4 @@ async def past_of(
         "before_us": before_us,
         "most": most,
     }
-    return [Past._make(row) for row in await connection.execute(_PAST, given)]
+    return await read(connection, Past._make, _PAST, given)

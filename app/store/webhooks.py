@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Message, Webhook
-from app.store.statements import columns, save
+from app.store.statements import columns, read, save
 from app.tables import outbox
 from app.tables import webhooks as table
 
@@ -70,7 +70,7 @@ async def claim(
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    rows = [Message._make(row) for row in await connection.execute(query)]
+    rows = await read(connection, Message._make, query)
     if rows:
         change = update(outbox).where(outbox.c.id.in_([row.id for row in rows]))
         await connection.execute(change.values(next_at_us=until_us))
@@ -92,7 +92,7 @@ async def waiting(
         .order_by(outbox.c.created_at_us, outbox.c.id)
         .limit(limit)
     )
-    return [Message._make(row) for row in await connection.execute(query)]
+    return await read(connection, Message._make, query)
 
 
 async def erase_messages(connection: AsyncConnection, tenant: str, account_id: str) -> None:
