@@ -51,3 +51,8 @@ def amount_text(amount: Decimal) -> str:
     text = f"{amount:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text in ("", "-0") else text
+
+
+def figure(value: float) -> float:
+    """Without the noise of the last bits, and no -0.0."""
+    return round(value, 12) + 0.0

@@ -367,8 +367,9 @@ def base_key(account: Account) -> AdapterKey:
     return AdapterKey(account.tenant, account.account_id, BASE_REVISION)
 
 
-def _text(reasons: Sequence[Reason]) -> str:
-    return json.dumps([reason._asdict() for reason in reasons])
+def _text(reasons: Iterable[Reason]) -> str:
+    """As they are stored, and answered from there on."""
+    return json.dumps([reason.rounded()._asdict() for reason in reasons])
 
 
 def _reviews(rows: Iterable[Scored]) -> list[Review]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.attribution import Attribution
+from app.content import figure
 from app.features import CODE, Features, FeatureSet
 from app.times import text_of
 from app.transactions import STANDARD_FIELDS, AttributeValue, Transaction
@@ -52,6 +53,12 @@ class Reason(NamedTuple):
     observed: Value
     usual: Value
     share: float
+
+    def rounded(self) -> "Reason":
+        """Its figures as they are answered."""
+        return self._replace(
+            observed=_figure(self.observed), usual=_figure(self.usual), share=figure(self.share)
+        )
 
 
 class Share(NamedTuple):
@@ -112,6 +119,10 @@ def shares_of(
     if has_labels:
         shares[LABELS] = slope * attribution.labels
     return sorted(starmap(Share, shares.items()), key=lambda one: -one.share)
+
+
+def _figure(value: Value) -> Value:
+    return figure(value) if isinstance(value, float) else value
 
 
 def raising(shares: Sequence[Share]) -> list[Share]:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.routing import APIRoute
-from pydantic import TypeAdapter
+from pydantic_core import from_json
 
 from app import store
 from app.api.authentication import MayRead, MayScore, RunningService
@@ -50,7 +50,6 @@ router, scoring = (
     for kind in (APIRoute, ScoringRoute)
 )
 WRITES = documented(MalformedBody, BodyTooLarge)
-_REASONS = TypeAdapter(list[Reason])
 
 
 @scoring.post("", response_model=Score, responses={**WRITES, **documented(TransactionConflict)})
@@ -145,7 +144,7 @@ def score_of(row: Scored) -> dict[str, Any]:
         "risk_level": row.risk_level,
         "outcome": row.outcome,
         "adaptation": {"used": row.used, "labels": row.labels, "revision": row.revision},
-        "reasons": _REASONS.validate_json(row.reasons) if row.reasons else [],
+        "reasons": from_json(row.reasons) if row.reasons else [],
         "model": row.model,
         "evaluated_at": text_of(row.evaluated_at_us),
     }

@@ -15,7 +15,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from app.content import amount_text
+from app.content import amount_text, figure
 from app.times import is_ahead, now_us, parse_us, text_of
 
 WHOLE_DIGITS, DECIMALS = 15, 8
@@ -96,8 +96,7 @@ Note = Annotated[
 ]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 LabelName = Literal["fraud", "legitimate"]
-# What is answered: without the noise of the last bits, and no -0.0.
-Figure = Annotated[float, AfterValidator(lambda value: round(value, 12) + 0.0)]
+Figure = Annotated[float, AfterValidator(figure)]
 
 Amount = Annotated[
     Decimal,
