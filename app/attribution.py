@@ -37,6 +37,7 @@ from app.transactions import DAY_US
 
 # The code of no value at all: not even that of the places a short vocabulary leaves empty.
 NO_CODE = -2.0
+LEAST_SIZE = 1e-300
 
 
 class Attribution(NamedTuple):
@@ -203,7 +204,7 @@ def _walked(head: Head, end_PU: Tensor, step_PU: Tensor) -> Walk:
     inner_PMSH = first_PMSH.relu() @ head.weight_BMHH.mT + head.bias_BMH[:, :, None]
     # Within a piece both layers are lines: the first does not cross 0, the inner one may.
     is_on_PMSH = (first_PMSH[:, :, :-1] > -first_PMSH[:, :, 1:]).to(end_PU.dtype)
-    inner_on_PMSH = _positive(inner_PMSH[:, :, :-1], inner_PMSH[:, :, 1:])
+    inner_on_PMSH = _positive(inner_PMSH)
     both_on_PMHH = (inner_on_PMSH * width_PMS1).mT @ is_on_PMSH
     on_PMH = (is_on_PMSH * width_PMS1).sum(2)
 
@@ -221,10 +222,16 @@ def _ends(along_PMSH: Tensor) -> Tensor:
     return torch.stack([along_PMSH[:, :, 0], along_PMSH[:, :, -1]], dim=2)
 
 
-def _positive(first: Tensor, last: Tensor) -> Tensor:
-    """The part of a line between two values that lies above 0."""
-    whole = first.abs() + last.abs()
-    return (first.relu() + last.relu()) / torch.where(whole > 0, whole, 1.0)
+def _positive(along_PMSH: Tensor) -> Tensor:
+    """The part of each piece of a line that lies above 0: [P, M, S, H].
+
+    (relu(a) + relu(b)) / (|a| + |b|) between the ends a and b, where relu(x) = (x + |x|) / 2.
+    """
+    size_PMSH = along_PMSH.abs()
+    whole_PMSH = size_PMSH[:, :, :-1] + size_PMSH[:, :, 1:]
+    sum_PMSH = along_PMSH[:, :, :-1] + along_PMSH[:, :, 1:]
+    # A piece of zeros is neither above nor below; any part will do.
+    return (sum_PMSH / whole_PMSH.clamp_min(LEAST_SIZE)).mul_(0.5).add_(0.5)
 
 
 def _by_network(of_all_P: Tensor) -> Tensor:
