@@ -80,6 +80,8 @@ def rendered(told: dict[str, Any]) -> str:
     parts = [compared(told), others(told)]
     if run := runs.get("throughput"):
         parts += [origin(run), throughput(run["rounds"])]
+    if run := runs.get("profiling"):
+        parts += [origin(run), profile(run)]
     if run := runs.get("growth"):
         parts += [origin(run), *growth(run)]
     if run := runs.get("meta_step"):
@@ -119,6 +121,12 @@ def median(seen: Iterable[Any], path: Sequence[str]) -> str:
         seen = [one[name] for one in seen if name in one]
     found = list(seen)
     return number(statistics.median(found) if found else None)
+
+
+def profile(run: dict[str, Any]) -> str:
+    """The parts of a request, the dearest first."""
+    rows = [(part, number(took)) for part, took in run["parts"].items()]
+    return table(("of a request", "µs"), [*rows, ("all of it", number(run["request_us"]))])
 
 
 def growth(run: dict[str, Any]) -> list[str]:
