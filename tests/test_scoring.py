@@ -386,3 +386,44 @@ def test_a_copy_tells_that_it_learned_its_labels(scorer: Scorer) -> None:
     assert 0 < copy.loss_after < copy.loss_before
     assert copy.drift > 0
     assert 0 < copy.weight <= 1
+
+
+def test_a_change_of_labels_is_judged_by_both_copies_and_the_new_one_may_be_kept(
+    of_algorithm: Path,
+) -> None:
+    scorer = scorer_of(of_algorithm)
+    asked = Rows(*rows(scorer, 7))
+    old, new = support(scorer, 1, labels=5), support(scorer, 1, labels=9)
+    was, judged, learned = scorer.change(old, new, asked, scorer.thresholds)
+    [expected_old, expected_new] = (
+        scorer.judge([one], [asked], scorer.thresholds)[0] for one in (old, new)
+    )
+    assert was == expected_old.decisions
+    assert judged == expected_new
+    assert scorer.missing([key(1)]) == [key(1)]
+    scorer.keep(key(1), learned)
+    assert scorer.missing([key(1)]) == []
+    assert scorer.score(*asked, [key(1)] * 7, scorer.thresholds) == judged.decisions
+
+
+def test_the_copy_that_the_bank_holds_stands_for_the_labels_of_before(scorer: Scorer) -> None:
+    asked = Rows(*rows(scorer, 7))
+    old, new = support(scorer, 1, labels=5), support(scorer, 1, labels=9)
+    scorer.adapt({key(1): old})
+    held = scorer.held(key(1))
+    assert held is not None
+    assert held.labels == 5
+    by_labels, by_copy = (
+        scorer.change(before, new, asked, scorer.thresholds)[:2] for before in (old, held)
+    )
+    assert by_copy == by_labels
+    assert scorer.held(key(2)) is None
+
+
+def test_the_base_stands_for_no_labels(scorer: Scorer) -> None:
+    asked = Rows(*rows(scorer, 7))
+    held = scorer.held(key(1, revision=0))
+    assert held is not None
+    assert (held.used, held.labels) == ("insufficient_labels", 0)
+    was, _, _ = scorer.change(held, support(scorer, 1), asked, scorer.thresholds)
+    assert was == scorer.score(*asked, [key(1, revision=0)] * 7, scorer.thresholds)

@@ -47,6 +47,28 @@ async def test_a_label_says_what_it_did_to_its_own_and_to_the_recent_transaction
     assert 0 < made["weight"] <= 1
 
 
+async def test_the_copy_that_a_label_made_scores_next_without_being_made_again(
+    client: httpx.AsyncClient,
+) -> None:
+    await score(client, posted("a"), posted("b"))
+    app = client._transport.app  # type: ignore[attr-defined]
+    scorer, made = app.state.service.models.default, []
+    scorer.adapt = made.append
+    done = await put(client, "a")
+    recent = {one["transaction_id"]: one["after"] for one in done["recent"]}
+    [again] = await score(client, posted("c"))
+    assert made == []
+    assert again["adaptation"] == {"used": "adapted", "labels": 1, "revision": 1}
+    assert again["probability"] == recent["b"]["probability"]
+    # One that is refused leaves none: the revision that it would have made never was.
+    refused = await client.post(
+        "/v1/accounts/alice/labels", json={"labels": [label("b"), label("nothing")]}
+    )
+    assert refused.status_code == 404
+    assert (await score(client, posted("d")))[0]["adaptation"]["revision"] == 1
+    assert made == []
+
+
 async def test_who_labelled_when_how_and_why_is_kept_with_every_change(
     client: httpx.AsyncClient,
 ) -> None:
