@@ -60,6 +60,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = create_engine(self.url)
         self._writer = SQLiteWriter(self.url) if self.is_sqlite else None
+        self._glancing = create_in_place(self.url) if self.is_sqlite else None
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -81,6 +82,17 @@ class Database:
             async with self.engine.connect() as connection:
                 await connection.execution_options(**options)
                 yield connection
+
+    @asynccontextmanager
+    async def glance(self) -> AsyncIterator[AsyncConnection]:
+        """`read`, for a few rows: a hop to SQLite's driver would take longer than all of it."""
+        if self._glancing is None:
+            async with self.read() as connection:
+                yield connection
+            return
+        with _translated(), self._glancing.connect() as glancing:
+            glancing.execution_options(reads_only=True)
+            yield cast(AsyncConnection, InPlace(glancing))
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[Answer]]) -> Answer:
         """`work` in a transaction, committed when this returns; run again when it was raced.
@@ -109,6 +121,8 @@ class Database:
     async def close(self) -> None:
         if self._writer:
             self._writer.close()
+        if self._glancing:
+            self._glancing.dispose()
         await self.engine.dispose()
 
 
@@ -121,13 +135,7 @@ class SQLiteWriter:
     """
 
     def __init__(self, url: URL) -> None:
-        self._engine = sqlalchemy.create_engine(
-            url.set(drivername="sqlite"),
-            hide_parameters=True,
-            poolclass=StaticPool,
-            connect_args={"check_same_thread": False},
-        )
-        _listen(self._engine)
+        self._engine = create_in_place(url, poolclass=StaticPool)
         # The driver would wait in place.
         event.listen(self._engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout=0"))
         self._turn = asyncio.Lock()
@@ -245,6 +253,18 @@ def create_engine(url: URL, pg_limits: dict[str, str] = PG_LIMITS) -> AsyncEngin
         )
     engine = create_async_engine(url, hide_parameters=True)
     _listen(engine.sync_engine)
+    return engine
+
+
+def create_in_place(url: URL, **options: Any) -> Engine:
+    """A synchronous engine on a SQLite file, whose connections any thread may use."""
+    engine = sqlalchemy.create_engine(
+        url.set(drivername="sqlite"),
+        hide_parameters=True,
+        connect_args={"check_same_thread": False},
+        **options,
+    )
+    _listen(engine)
     return engine
 
 

@@ -174,7 +174,7 @@ class Authenticator:
 
     async def _look_up(self, key_id: str) -> Known | None:
         now = self._clock()
-        async with self._database.read() as connection:
+        async with self._database.glance() as connection:
             found = await connection.execute(select(api_keys).where(api_keys.c.id == key_id))
             row = found.one_or_none()
         if row is None:

@@ -168,7 +168,7 @@ class Labelling:
 
     async def put(self, tenant: str, verdict: Verdict) -> Labelled:
         """Store the label of one stored transaction. Raises TransactionNotFound."""
-        async with self._database.read() as connection:
+        async with self._database.glance() as connection:
             known = await store.scored(connection, tenant, [verdict.transaction_id])
         _check_known(known, verdict)
         account_id = known[verdict.transaction_id].account_id
@@ -181,7 +181,7 @@ class Labelling:
 
         All verdicts are on stored transactions, each on another.
         """
-        async with self._database.read() as connection:
+        async with self._database.glance() as connection:
             ids = [verdict.transaction_id for verdict in verdicts]
             known = await store.scored(connection, tenant, ids)
         answers: dict[str, Labelled | Problem] = {}

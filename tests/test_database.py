@@ -52,6 +52,21 @@ async def test_a_reader_sees_one_state_while_a_writer_changes_it(database: Datab
     assert await names(database) == ["alice"]
 
 
+async def test_a_glance_sees_one_state_and_writes_nothing(database: Database) -> None:
+    async with database.glance() as glance, database.write() as connection:
+        before = (await glance.execute(text("SELECT count(*) FROM accounts"))).scalar_one()
+        await connection.execute(accounts.insert(), ALICE)
+        async with database.glance() as other:
+            beside = (await other.execute(text("SELECT count(*) FROM accounts"))).scalar_one()
+    assert (before, beside) == (0, 0)
+    async with database.glance() as glance:
+        assert (await glance.execute(text("SELECT count(*) FROM accounts"))).scalar_one() == 1
+        if not database.is_sqlite:
+            return
+        await glance.execute(accounts.insert(), {**ALICE, "account_id": "bob"})
+    assert await names(database) == ["alice"]
+
+
 async def test_the_second_of_two_equal_inserts_is_told_that_it_was_raced(
     database: Database,
 ) -> None:

@@ -50,8 +50,8 @@ async def test_a_key_speaks_for_its_tenant(database: Database) -> None:
 async def test_requests_at_once_ask_the_database_once(
     database: Database, authenticator: keys.Authenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key, asked, read = await keys.create(database, "till"), [], database.read
-    monkeypatch.setattr(database, "read", lambda: asked.append(key) or read())
+    key, asked, glance = await keys.create(database, "till"), [], database.glance
+    monkeypatch.setattr(database, "glance", lambda: asked.append(key) or glance())
     callers = [asyncio.create_task(authenticator.caller_of(key)) for _ in range(20)]
     await asyncio.sleep(0)
     # The first one hangs up: the question is everyone's.
