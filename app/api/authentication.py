@@ -18,7 +18,8 @@ bearer = HTTPBearer(
 )
 
 
-def running_service(request: Request) -> Service:
+# FastAPI calls what is not asynchronous in a thread: a hop for every request.
+async def running_service(request: Request) -> Service:
     """The service that this application was started with."""
     return cast(Service, request.app.state.service)
 

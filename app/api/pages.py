@@ -75,7 +75,7 @@ class Asked(NamedTuple):
         )
 
 
-def _asked(
+async def _asked(
     limit: Annotated[int, Query(ge=1, le=MOST_ITEMS, description="Rows of a page.")] = (
         DEFAULT_ITEMS
     ),

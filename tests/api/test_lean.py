@@ -1,11 +1,16 @@
 """The scoring routes read and write bytes themselves: they answer as every other route does."""
 
+import inspect
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
+from app.api.authentication import running_service
+from app.main import ROUTES
 from tests.api.requests import posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -101,3 +106,25 @@ async def test_another_method_is_told_which_there_are(client: httpx.AsyncClient)
     answer = await client.request("PUT", "/v1/transactions")
     assert problem_of(answer) == (405, "method_not_allowed")
     assert answer.headers["allow"] == "GET, POST"
+
+
+def dependencies_of(dependant: Any) -> Iterator[Any]:
+    for one in dependant.dependencies:
+        yield one.call
+        yield from dependencies_of(one)
+
+
+def test_no_request_waits_for_a_thread_to_look_up_what_it_depends_on() -> None:
+    found = {
+        call
+        for route in ROUTES
+        if isinstance(route, APIRoute)
+        for call in dependencies_of(route.dependant)
+    }
+    assert running_service in found
+    # FastAPI calls in a thread what is not asynchronous itself, or by its `__call__`.
+    assert [one for one in found if not asynchronous(one)] == []
+
+
+def asynchronous(call: Any) -> bool:
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__)
