@@ -39,7 +39,7 @@ from app.transactions import DAY_US
 BASE_SLOT = 0
 # A batch of the service must fit, whatever the bank was given.
 LEAST_COPIES = 1024
-# Beyond that, a batch of explanations takes memory and saves no more time.
+# Beyond that, temporaries fall out of the cache, and each takes longer (docs/experiments.md).
 EXPLAINED_TOGETHER = 8
 
 
@@ -168,8 +168,7 @@ class Scorer:
         if not supports:
             return
         chosen = [_selected(support) for support in supports.values()]
-        batch = pad_supports(chosen, len(self.features.names), np.float64).to(self._device)
-        rows = self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
+        batch, rows = self._padded(chosen)
         copies = self._learner.learn(batch, rows)
         self._remember(list(supports), copies, [len(support.is_fraud_K) for support in chosen])
 
@@ -289,23 +288,24 @@ class Scorer:
         """The same of one row by the copy of a support; the bank is left alone."""
         copies = self._learner.unadapted()
         if len(support.is_fraud_K):
-            batch = pad_supports([_selected(support)], len(self.features.names), np.float64)
-            batch = batch.to(self._device)
-            encoded = self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
-            copies = self._learner.learn(batch, encoded)
+            copies = self._learner.learn(*self._padded([_selected(support)]))
         [found] = attribute(self._learner, self._knots, *row, [past_KF], copies)
         return found
 
     def _encoded(self, rows: Sequence[Rows]) -> Encoded:
         """Each account's own rows, padded to the longest."""
         asked = [Support(*one, np.zeros(len(one.time_us_N), np.bool_)) for one in rows]
-        padded = pad_supports(asked, len(self.features.names), np.float64).to(self._device)
-        return self._learner.network.encode(padded.features_BKF, padded.day_BK, self._knots)
+        _, encoded = self._padded(asked)
+        return encoded
+
+    def _padded(self, supports: Sequence[Support]) -> tuple[SupportBatch, Encoded]:
+        """Supports as one batch, and its rows as the network reads them."""
+        batch = pad_supports(supports, len(self.features.names), np.float64).to(self._device)
+        return batch, self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
 
     def _learned(self, supports: Sequence[Support]) -> Learned:
         chosen = [_selected(support) for support in supports]
-        batch = pad_supports(chosen, len(self.features.names), np.float64).to(self._device)
-        encoded = self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
+        batch, encoded = self._padded(chosen)
         base_BK = self._learner.base_logits(encoded)
         evidence_B, adapted = self._learner.evidence(batch, encoded, base_BK)
         copies = self._learner.followed(adapted, evidence_B, batch)
