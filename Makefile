@@ -16,7 +16,7 @@ SERVICE := .venv/.installed-service
 EVERYTHING := .venv/.installed-everything
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint train demo bench
+.PHONY: help setup serve test torture lint train demo bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ serve: $(SERVICE) ## Serve on http://127.0.0.1:8000; PORT=9000 for another port
 
 test: $(EVERYTHING) ## Run every test, on SQLite and on PostgreSQL
 	$(BIN)/python -m pytest
+
+torture: $(EVERYTHING) ## Run the reliability suite in full, about an hour, and write docs/reliability.md
+	QUICKSTUDY_TORTURE=1 $(BIN)/python -m pytest tests/reliability
+	$(BIN)/python -m tests.reliability.figures
 
 lint: $(EVERYTHING) ## Check style, formatting and types
 	$(BIN)/ruff check .

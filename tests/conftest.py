@@ -41,15 +41,15 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """SQLAlchemy URL of a real PostgreSQL's maintenance database, for the whole session."""
-    with postgres_server() as url:
-        yield url
+    with postgres_server() as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated, empty SQLite file to copy: far quicker than migrating for every test."""
     path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
-    upgrade(_sqlite_url(path))
+    upgrade(sqlite_url(path))
     return path
 
 
@@ -57,7 +57,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def migrated_postgres(postgres_url: str) -> str:
     """Name of a migrated, empty PostgreSQL database to use as a template."""
     execute(postgres_url, "CREATE DATABASE migrated")
-    upgrade(_database_of(postgres_url, "migrated"))
+    upgrade(database_of(postgres_url, "migrated"))
     return "migrated"
 
 
@@ -67,10 +67,10 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     if request.param == "sqlite":
         path = tmp_path / "quickstudy.db"
         shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
-        yield _sqlite_url(path)
+        yield sqlite_url(path)
     else:
         template = request.getfixturevalue("migrated_postgres")
-        with _postgres_database(request.getfixturevalue("postgres_url"), template) as url:
+        with postgres_database(request.getfixturevalue("postgres_url"), template) as url:
             yield url
 
 
@@ -102,9 +102,9 @@ def service_settings(database_url: str, checkpoint: Path) -> "Settings":
 def unmigrated_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """SQLAlchemy URL of a database without any table, for tests of the migrations themselves."""
     if request.param == "sqlite":
-        yield _sqlite_url(tmp_path / "unmigrated.db")
+        yield sqlite_url(tmp_path / "unmigrated.db")
     else:
-        with _postgres_database(request.getfixturevalue("postgres_url"), "template0") as url:
+        with postgres_database(request.getfixturevalue("postgres_url"), "template0") as url:
             yield url
 
 
@@ -116,20 +116,20 @@ def requires_shared_data() -> Path:
     return HANDBOOK
 
 
-def _sqlite_url(path: Path) -> str:
+def sqlite_url(path: Path) -> str:
     return f"sqlite+aiosqlite:///{path}"
 
 
-def _database_of(server_url: str, name: str) -> str:
+def database_of(server_url: str, name: str) -> str:
     return f"{server_url.rpartition('/')[0]}/{name}"
 
 
 @contextmanager
-def _postgres_database(server_url: str, template: str) -> Iterator[str]:
+def postgres_database(server_url: str, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     try:
-        yield _database_of(server_url, name)
+        yield database_of(server_url, name)
     finally:
         # FORCE: a service killed by its test may have left sessions open.
         execute(server_url, f"DROP DATABASE {name} WITH (FORCE)")

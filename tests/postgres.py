@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
@@ -26,22 +27,114 @@ STOP_SECONDS = 20
 NOBODY = 65534
 # The data goes with the tests: nothing here needs to survive a power cut.
 OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
+# For tests that end it, and for measuring what a commit costs.
+DURABLE = ("max_connections=200",)
+
+
+@dataclass
+class PostgresServer:
+    """A server of its own data directory, which a test may end and start again."""
+
+    home: Path
+    binaries: Path
+    port: int
+    options: Sequence[str]
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy URL of the maintenance database."""
+        return f"postgresql+asyncpg://postgres@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def pid(self) -> int:
+        """Of its first process."""
+        assert self.process is not None
+        return self.process.pid
+
+    def create(self, name: str) -> str:
+        """The URL of a new, empty database, as the service takes it."""
+        execute(self.url, f"CREATE DATABASE {name}")
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+    def start(self) -> None:
+        """Start and wait until it accepts connections; raises RuntimeError with its log."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            self.process = self._launched()
+            if self._accepts(deadline):
+                return
+            # After a kill, its children still hold the shared memory for a moment.
+            if self.process.poll() is None or time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL did not start:\n{self._log.read_text()}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End it as a power cut would: SIGKILL, with nothing written any more."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it if it runs, its open sessions with it."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        # SIGINT is PostgreSQL's fast shutdown: sessions still open are ended, not waited for.
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    @property
+    def _log(self) -> Path:
+        return self.home / "postgres.log"
+
+    def _launched(self) -> "subprocess.Popen[bytes]":
+        data = str(self.home / "data")
+        command = [str(self.binaries / "postgres"), "-D", data, "-p", str(self.port)]
+        for option in ("listen_addresses=127.0.0.1", "unix_socket_directories=", *self.options):
+            command += ["-c", option]
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                **_account(),
+            )
+
+    def _accepts(self, deadline: float) -> bool:
+        """Wait until it does, it has ended, or the time is over."""
+        assert self.process is not None
+        while self.process.poll() is None and time.monotonic() < deadline:
+            try:
+                execute(self.url, "SELECT 1")
+            except (OSError, asyncpg.CannotConnectNowError):
+                time.sleep(0.05)
+            else:
+                return True
+        return False
 
 
 @contextmanager
-def postgres_server(options: Sequence[str] = OPTIONS) -> Iterator[str]:
-    """A fresh, empty server; yields the SQLAlchemy URL of its maintenance database.
+def postgres_server(options: Sequence[str] = OPTIONS) -> Iterator[PostgresServer]:
+    """A fresh, empty server, running; raises RuntimeError with its own log when it does not start.
 
-    Raises RuntimeError with the server's own log when it does not come up.
+    Tests that kill it give `DURABLE` options: with the others a kill may lose what was committed.
     """
     home = Path(tempfile.mkdtemp(prefix="quickstudy-postgres-"))
+    server = None
     try:
         binaries = _binaries(home)
         _initialise(binaries, home)
-        port = _free_port()
-        with _running(binaries, home, port, options):
-            yield f"postgresql+asyncpg://postgres@127.0.0.1:{port}/postgres"
+        server = PostgresServer(home, binaries, _free_port(), options)
+        server.start()
+        yield server
     finally:
+        if server is not None:
+            server.stop()
         shutil.rmtree(home)
 
 
@@ -101,39 +194,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-@contextmanager
-def _running(binaries: Path, home: Path, port: int, options: Sequence[str]) -> Iterator[None]:
-    command = [str(binaries / "postgres"), "-D", str(home / "data"), "-p", str(port)]
-    for option in ("listen_addresses=127.0.0.1", "unix_socket_directories=", *options):
-        command += ["-c", option]
-    log = home / "postgres.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command, cwd=home, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **_account()
-        )
-    try:
-        _wait_until_it_accepts(server, port, log)
-        yield
-    finally:
-        # SIGINT is PostgreSQL's fast shutdown: sessions still open are ended, not waited for.
-        server.send_signal(signal.SIGINT)
-        try:
-            server.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def _wait_until_it_accepts(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-    deadline = time.monotonic() + START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            execute(url, "SELECT 1")
-        except (OSError, asyncpg.CannotConnectNowError):
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text()}")

@@ -1,5 +1,6 @@
 """Real server processes for tests: uvicorn on a free port of the loopback."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -7,17 +8,57 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+
+from app import keys
+from app.database import Database
 
 START_SECONDS = 60
 COMMAND = ("-m", "uvicorn", "--factory", "app.main:create_app", "--log-level", "warning")
 
 
+@dataclass
+class Server:
+    """A server process, which a test may end and start again on the same port."""
+
+    port: int
+    environment: dict[str, str]
+    process: "subprocess.Popen[bytes]" = field(init=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start and wait until it is ready; raises RuntimeError when it does not become so."""
+        command = [sys.executable, *COMMAND, "--port", str(self.port)]
+        self.process = subprocess.Popen(command, env=self.environment)
+        deadline = time.monotonic() + START_SECONDS
+        while self.process.poll() is None and time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{self.url}/readyz").is_success:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        status = self.process.poll()
+        raise RuntimeError(f"the server did not become ready (exit status {status})")
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is finished or written any more."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(START_SECONDS)
+
+
 @contextmanager
-def server(database_url: str, checkpoint: Path, **variables: str) -> Iterator[str]:
-    """The URL of a server process of its own, which is ready."""
+def server_process(database_url: str, checkpoint: Path, **variables: str) -> Iterator[Server]:
+    """A server process of its own, which is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -29,22 +70,29 @@ def server(database_url: str, checkpoint: Path, **variables: str) -> Iterator[st
         "OMP_NUM_THREADS": "1",
         **variables,
     }
-    url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen([sys.executable, *COMMAND, "--port", str(port)], env=environment)
+    one = Server(port, environment)
     try:
-        wait_until_ready(url, process)
-        yield url
+        one.start()
+        yield one
     finally:
-        process.terminate()
-        process.wait(START_SECONDS)
+        one.stop()
 
 
-def wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
+@contextmanager
+def server(database_url: str, checkpoint: Path, **variables: str) -> Iterator[str]:
+    """The URL of a server process of its own, which is ready."""
+    with server_process(database_url, checkpoint, **variables) as one:
+        yield one.url
+
+
+def new_key(database_url: str) -> str:
+    """A key of the tenant `default` that may do everything."""
+
+    async def made() -> str:
+        database = Database(database_url)
         try:
-            if httpx.get(f"{url}/readyz").is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise RuntimeError(f"the server did not become ready (exit status {process.poll()})")
+            return await keys.create(database, "tests")
+        finally:
+            await database.close()
+
+    return asyncio.run(made())

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOCK = REPOSITORY / "requirements.lock"
-TARGETS = {"setup", "serve", "test", "lint", "train", "demo", "bench"}
+TARGETS = {"setup", "serve", "test", "torture", "lint", "train", "demo", "bench"}
 
 
 def project() -> dict[str, Any]:

@@ -1,16 +1,14 @@
 """The README's session, typed in as it stands, answers what it says there."""
 
-import asyncio
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from app import keys
-from app.database import Database, upgrade
+from app.database import upgrade
 from app.settings import SHIPPED_MODEL
-from tests.servers import server
+from tests.servers import new_key, server
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 NUMBER = r"-?\d+\.\d+(?:e-?\d+)?"
@@ -63,14 +61,7 @@ def test_the_session_answers_what_the_readme_says(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'quickstudy.db'}"
     upgrade(url)
 
-    async def new_key() -> str:
-        database = Database(url)
-        try:
-            return await keys.create(database, "readme")
-        finally:
-            await database.close()
-
-    key = asyncio.run(new_key())
+    key = new_key(url)
     steps = session()
     with server(url, SHIPPED_MODEL) as address:
         script = "".join(

@@ -1,6 +1,5 @@
 """Tracing: spans arrive at a collector, inside the caller's trace, and hold nobody's data."""
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,10 +9,8 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from app import keys
-from app.database import Database
 from tests.api.requests import posted
-from tests.servers import START_SECONDS, server
+from tests.servers import START_SECONDS, new_key, server
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -49,20 +46,12 @@ def collector() -> Iterator[Collector]:
     collector.server_close()
 
 
-async def new_key(url: str) -> str:
-    database = Database(url)
-    try:
-        return await keys.create(database, "tests")
-    finally:
-        await database.close()
-
-
 @pytest.mark.parametrize("is_on", [True, False], ids=["on", "off"])
 def test_a_request_and_the_stages_of_its_batch_are_spans(
     database_url: str, checkpoint: Path, collector: Collector, is_on: bool
 ) -> None:
     headers = {
-        "Authorization": f"Bearer {asyncio.run(new_key(database_url))}",
+        "Authorization": f"Bearer {new_key(database_url)}",
         "traceparent": f"00-{TRACE}-{CALLER}-01",
     }
     variables = {

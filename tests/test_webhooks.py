@@ -16,14 +16,14 @@ from sqlalchemy import text
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
-from app import keys, webhooks
+from app import webhooks
 from app.client import Client
 from app.database import Database
 from app.errors import ValidationFailed
 from app.times import now_us
 from app.webhooks import EVENTS, Webhooks
 from tests.api.requests import posted
-from tests.servers import START_SECONDS, server
+from tests.servers import START_SECONDS, new_key, server
 
 
 class Received(NamedTuple):
@@ -81,19 +81,11 @@ def until(number: int, received: list[Received], seconds: float = 20.0) -> list[
     return received
 
 
-async def new_key(url: str) -> str:
-    database = Database(url)
-    try:
-        return await keys.create(database, "tests")
-    finally:
-        await database.close()
-
-
 def test_events_arrive_signed_as_an_independent_library_verifies_them(
     database_url: str, checkpoint: Path, receiver: tuple[str, type[Receiver]], allowed: None
 ) -> None:
     url, handler = receiver
-    key = asyncio.run(new_key(database_url))
+    key = new_key(database_url)
     with (
         server(database_url, checkpoint) as address,
         Client(address, key, timeout=START_SECONDS) as client,
@@ -136,7 +128,7 @@ def test_a_crash_between_commit_and_delivery_loses_no_message(
     database_url: str, checkpoint: Path, receiver: tuple[str, type[Receiver]], allowed: None
 ) -> None:
     url, handler = receiver
-    key = asyncio.run(new_key(database_url))
+    key = new_key(database_url)
     # While it fails nothing arrives; then the process is killed with all of it undelivered.
     handler.answers[:] = [500] * 10_000
     script = (

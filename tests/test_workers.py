@@ -1,6 +1,5 @@
 """Two server processes on one database, over real HTTP."""
 
-import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,26 +7,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app import keys
 from app.client import ApiError, Client
-from app.database import Database
 from tests.api.requests import label, posted
-from tests.servers import START_SECONDS, server
+from tests.servers import START_SECONDS, new_key, server
 
 Pair = tuple[Client, Client]
 
 
-async def new_key(url: str) -> str:
-    database = Database(url)
-    try:
-        return await keys.create(database, "tests")
-    finally:
-        await database.close()
-
-
 @pytest.fixture
 def key(database_url: str) -> str:
-    return asyncio.run(new_key(database_url))
+    return new_key(database_url)
 
 
 @pytest.fixture

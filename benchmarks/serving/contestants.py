@@ -17,9 +17,9 @@ from app.client import Client
 from benchmarks.rivals.environment import RIVALS, programs, settings
 from benchmarks.serving.asking import Requests, Seen, Server, load, sync_milliseconds
 from benchmarks.serving.material import AT_ONCE, BATCHES, SCORE, SINGLES, Material, Prepared
-from benchmarks.serving.postgres import Postgres
 from benchmarks.serving.processes import HOST, answers, free_port, process
 from benchmarks.serving.processors import SERVER_CORE
+from tests.postgres import PostgresServer
 
 LABELS_PER_SECOND = 50.0
 ALL_CORES = None
@@ -100,7 +100,7 @@ def one_core(
     return {f"{prefix}single": single, f"{prefix}labels": labels, f"{prefix}batch": batch}
 
 
-def workers(material: Material, stack: ExitStack, database: Postgres) -> Measures:
+def workers(material: Material, stack: ExitStack, database: PostgresServer) -> Measures:
     """One worker and two on one database, and all of it on all cores."""
     url, others = database.create("workers"), {"postgres": database.pid}
     scored = Requests(material.singles.requests, SINGLES)

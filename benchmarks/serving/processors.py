@@ -46,11 +46,6 @@ def running() -> Iterator[Running]:
             yield Running(pid, name, int(fields[1]), ticks / TICKS_A_SECOND)
 
 
-def started_by_us(name: str) -> int:
-    """The process of that name that this one has started; 0, which none has, where none is seen."""
-    return next((p.pid for p in running() if (p.name, p.parent) == (name, os.getpid())), 0)
-
-
 def processor_seconds(pid: int) -> float:
     """What a process and all that it started have used."""
     processes, family = list(running()), [pid]

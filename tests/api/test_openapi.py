@@ -1,6 +1,5 @@
 """The OpenAPI document: errors as they are, an example for everything, and all of it true."""
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -11,15 +10,13 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from app import keys
 from app.client import Client
-from app.database import Database
 from app.errors import BY_STATUS, kinds
 from app.main import create_app
 from app.scopes import SCOPES
 from app.settings import Settings
 from tests.api.requests import posted
-from tests.servers import server
+from tests.servers import new_key, server
 
 DOCUMENT = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
 OPERATIONS = [
@@ -97,14 +94,7 @@ def test_the_document_is_openapi_3_1_and_lists_every_error_code() -> None:
 def lively(database_url: str, checkpoint: Path) -> Iterator[tuple[str, str]]:
     """A server that knows the ids of the document's examples, and a key to it."""
 
-    async def new_key() -> str:
-        database = Database(database_url)
-        try:
-            return await keys.create(database, "tests")
-        finally:
-            await database.close()
-
-    key = asyncio.run(new_key())
+    key = new_key(database_url)
     with server(database_url, checkpoint) as url, Client(url, key) as client:
         client.set_thresholds(review=1e-6, decline=0.999)
         client.score_batch([posted(f"t-100{n}", account_id="a-17") for n in range(3)])

@@ -1,0 +1,5 @@
+"""Nothing lost, nobody in: what the service promises under load, faults and hostile input.
+
+`make test` runs a short form of each; `make torture` the full one, and writes what it saw into
+docs/reliability.md.
+"""

@@ -1,0 +1,45 @@
+"""What the full forms saw, kept in figures.json: `python -m tests.reliability.figures` writes the
+table of docs/reliability.md, between its two marker comments."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from app.training.markdown import table
+
+FIGURES = Path(__file__).with_name("figures.json")
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
+BEGINNING, END = "<!-- figures -->", "<!-- end of figures -->"
+HEAD = ["promise", "database", "what was seen", "test", "on"]
+
+
+def note(promise: str, database: str, seen: str, test: str) -> None:
+    """Keep what a test saw, in place of what it saw before. `test` is its pytest id."""
+    told = _read()
+    told[f"{test} {promise}"] = [
+        promise,
+        database,
+        seen,
+        test,
+        datetime.now(UTC).date().isoformat(),
+    ]
+    FIGURES.write_text(json.dumps(dict(sorted(told.items())), indent=1) + "\n")
+
+
+def main() -> None:
+    """Write the table into the document; raises SystemExit where it has no place for it."""
+    before, found, rest = DOCUMENT.read_text().partition(BEGINNING)
+    _, ended, after = rest.partition(END)
+    if not found or not ended:
+        raise SystemExit(f"{DOCUMENT} lacks {BEGINNING} or {END}")
+    said = table(HEAD, sorted(_read().values()))
+    DOCUMENT.write_text(f"{before}{BEGINNING}\n\n{said}\n\n{END}{after}")
+
+
+def _read() -> dict[str, list[str]]:
+    told: dict[str, list[str]] = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    return told
+
+
+if __name__ == "__main__":
+    main()
