@@ -5,8 +5,8 @@
       checkpoint.json     the metadata below, the weights' digest, and a digest of itself
       README.md           the model card
 
-The digest of the JSON covers the digest of the weights, so it names the model. Not a byte of either
-file may differ from what was written, white space and the order of keys included.
+The digest of the JSON covers the digest of the weights, so it names the model. No byte of either
+file may differ from what was written, white space included.
 """
 
 import hashlib
