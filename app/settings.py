@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
+    # /docs, /redoc and /openapi.json.
+    docs: bool = True
     # Spans to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the extra `tracing`.
     tracing: bool = False
     bank_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
