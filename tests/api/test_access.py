@@ -101,7 +101,7 @@ def address(owner: httpx.AsyncClient, path: str) -> str:
     )
 
 
-@pytest.mark.parametrize(("method", "path"), NAMED, ids=" ".join)
+@pytest.mark.parametrize(("method", "path"), NAMED, ids=map(" ".join, NAMED))
 async def test_what_another_tenant_has_is_not_found(
     owner: httpx.AsyncClient, stranger: httpx.AsyncClient, method: str, path: str
 ) -> None:
@@ -198,7 +198,7 @@ async def intruders(edge: httpx.AsyncClient) -> Intruders:
     return Intruders(dict(zip(UNKNOWN, unknown, strict=True)), lacking)
 
 
-@pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=" ".join)
+@pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=map(" ".join, OPERATIONS))
 async def test_nobody_without_a_live_key_and_its_scope_does_or_learns_anything(
     edge: httpx.AsyncClient, intruders: Intruders, method: str, path: str
 ) -> None:
@@ -223,6 +223,34 @@ async def test_nobody_without_a_live_key_and_its_scope_does_or_learns_anything(
     )
     assert problem_of(refused) == (403, "missing_scope")
     assert scope in refused.json()["detail"]
+    assert await stored(database_of(edge)) == before
+
+
+def scope_for(method: str, path: str) -> str:
+    """What a route ought to ask for: the document says what it does."""
+    if path.startswith(("/v1/keys", "/v1/webhooks")):
+        return "admin"
+    if method == "GET" or path.endswith("/replay"):
+        return "read"
+    if path in ("/v1/transactions", "/v1/transactions/batch"):
+        return "score"
+    decides = path.startswith(("/v1/models", "/v1/thresholds"))
+    return "admin" if decides or path == "/v1/accounts/{account_id}" else "label"
+
+
+def test_every_operation_asks_for_the_scope_that_it_ought_to() -> None:
+    assert {scope_for(*one) for one in OPERATIONS} == set(SCOPES)
+    assert {one: scope_for(*one) for one in OPERATIONS} == SCOPED
+
+
+async def test_a_key_that_may_read_changes_nothing(
+    edge: httpx.AsyncClient, intruders: Intruders
+) -> None:
+    before = await stored(database_of(edge))
+    for (method, path), scope in SCOPED.items():
+        if scope == "read" or method == "GET":
+            answer = await edge.request(method, address(edge, path))
+            assert answer.status_code in {200, 404}, (method, path)
     assert await stored(database_of(edge)) == before
 
 
