@@ -148,7 +148,7 @@ class SQLiteWriter:
                 transaction = await self._begun(connection)
                 try:
                     yield cast(AsyncConnection, InPlace(connection))
-                    await _to_its_end(asyncio.to_thread(transaction.commit))
+                    await to_its_end(asyncio.to_thread(transaction.commit))
                 finally:
                     if transaction.is_active:
                         transaction.rollback()
@@ -183,11 +183,11 @@ class InPlace:
         return self._connection.exec_driver_sql(text, parameters)
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+async def to_its_end(work: Coroutine[Any, Any, Answer]) -> Answer:
     """Wait for work that cannot be taken back, even when whoever waits for it is cancelled."""
     task = asyncio.ensure_future(work)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise

@@ -23,10 +23,13 @@
         ├── BodyTooLarge              413 body_too_large
         ├── ValidationFailed          422 validation_failed
         │   └── WrongAccount          422 transaction_of_another_account
+        ├── RateLimited               429 rate_limited
         ├── InternalError             500 internal_error
         └── Unavailable               503 unavailable
             ├── DatabaseUnavailable   503 database_unavailable
-            └── ModelUnavailable      503 model_unavailable
+            ├── DeadlineExceeded      503 deadline_exceeded
+            ├── ModelUnavailable      503 model_unavailable
+            └── Overloaded            503 overloaded
 
 `code` is stable and for programs; `title` says what the code means; `detail` is about this case.
 """
@@ -178,6 +181,10 @@ class WrongAccount(ValidationFailed):
     code, title = "transaction_of_another_account", "The transaction belongs to another account."
 
 
+class RateLimited(Problem):
+    status, code, title = 429, "rate_limited", "This API key asks for more than its share."
+
+
 class InternalError(Problem):
     status, code, title = 500, "internal_error", "Something went wrong on our side."
 
@@ -193,12 +200,28 @@ class DatabaseUnavailable(Unavailable):
     code, title = "database_unavailable", "The database cannot be reached right now."
 
 
+class DeadlineExceeded(Unavailable):
+    code, title = "deadline_exceeded", "The answer would have come too late."
+
+
 class ModelUnavailable(Unavailable):
     code, title = "model_unavailable", "The tenant's active model cannot be loaded."
 
 
+class Overloaded(Unavailable):
+    code, title = "overloaded", "More is asked than can be answered in time."
+
+
 # What every route of /v1 may answer.
-EVERYWHERE = (Unauthenticated, Forbidden, ValidationFailed, DatabaseUnavailable)
+EVERYWHERE = (
+    Unauthenticated,
+    Forbidden,
+    ValidationFailed,
+    RateLimited,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    Overloaded,
+)
 
 BY_STATUS: dict[int, type[Problem]] = {
     400: MalformedBody,
@@ -208,6 +231,7 @@ BY_STATUS: dict[int, type[Problem]] = {
     405: MethodNotAllowed,
     413: BodyTooLarge,
     422: ValidationFailed,
+    429: RateLimited,
     503: Unavailable,
 }
 

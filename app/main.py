@@ -22,7 +22,8 @@ from app.api import (
     transactions,
     webhooks,
 )
-from app.api.lean import LeanRoutes
+from app.api.admission import Admission, Deadline
+from app.api.lean import LeanRoutes, ScoringRoute
 from app.api.limits import BodyLimit
 from app.api.observation import Observation
 from app.api.paths import EncodedSlashes
@@ -50,6 +51,12 @@ ROUTERS = (
     ),
 )
 ROUTES = tuple(route for router in ROUTERS for route in router.routes)
+SCORING = frozenset(
+    (method, route.path)
+    for route in ROUTES
+    if isinstance(route, ScoringRoute)
+    for method in route.methods or ()
+)
 YOUNG_OBJECTS = 50_000
 _SERIALIZED: JsonSchemaMode = "serialization"
 
@@ -73,7 +80,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(EncodedSlashes)
     app.add_middleware(LeanRoutes, routes=ROUTES)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
+    app.add_middleware(Deadline, scoring=SCORING, seconds=chosen.deadline_seconds)
     app.add_middleware(Observation)
+    app.add_middleware(Admission, scoring=SCORING)
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -18,6 +18,7 @@ from app.labelling import Labelling
 from app.models import Models
 from app.pipeline import Pipeline, Posted
 from app.questions import Questions
+from app.rates import Rates
 from app.replay import Replay
 from app.rows import Scored
 from app.scoring import Scorer
@@ -43,6 +44,7 @@ class Service:
     drifting: Drifting
     webhooks: Webhooks
     authenticator: Authenticator
+    rates: Rates
 
     async def score(self, posted: Sequence[Posted]) -> Sequence[Scored | Problem]:
         """Score in the next batch, beside whoever else is waiting."""
@@ -65,7 +67,12 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         async with (
             Webhooks(database, settings.webhooks_private) as webhooks,
             Drifting(database, pipeline) as drifting,
-            Batcher(pipeline.score, metrics.batch_size.observe) as batcher,
+            Batcher(
+                pipeline.score,
+                metrics.batch_size.observe,
+                most_waiting=settings.most_waiting,
+                deadline_seconds=settings.deadline_seconds,
+            ) as batcher,
         ):
             yield Service(
                 database=database,
@@ -81,6 +88,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 drifting=drifting,
                 webhooks=webhooks,
                 authenticator=authenticator,
+                rates=Rates(settings.rate_per_worker),
             )
             await authenticator.close()
     finally:

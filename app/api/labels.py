@@ -10,6 +10,7 @@ from app.adaptation import INNER_STEPS
 from app.api.authentication import MayLabel, MayRead, RunningService
 from app.api.paths import AccountId, TransactionId
 from app.api.transactions import WRITES, label_name, problem_of
+from app.audit import actor
 from app.decisions import Decision
 from app.errors import (
     EVERYWHERE,
@@ -102,6 +103,7 @@ async def label_many(
     The results come in their order, each with its own outcome; labels of one account are stored
     together.
     """
+    service.rates.owe(actor.get(), len(posted.labels) - 1)
     verdicts = [_verdict(one.transaction_id, one) for one in posted.labels]
     distinct = _distinct(verdicts)
     answers = await service.labelling.store_each(tenant, distinct)
@@ -118,6 +120,7 @@ async def label_account(
     account_id: AccountId, posted: PostedLabels, service: RunningService, tenant: MayLabel
 ) -> LabelledAccount:
     """Store labels of one account, all or none; its very next score uses them."""
+    service.rates.owe(actor.get(), len(posted.labels) - 1)
     verdicts = _distinct([_posted(label) for label in posted.labels])
     done = await service.labelling.store(tenant, account_id, verdicts)
     return LabelledAccount(
