@@ -148,10 +148,11 @@ def test_memory_handles_and_latency_are_flat(database_url: str, torture: bool, n
     with server_process(database_url, SHIPPED_MODEL) as one:
         traffic, windows = asyncio.run(soak(one, key, seconds))
     assert traffic.failures == []
-    assert sum(window.answers for window in windows) > 0.8 * seconds * (SCORES + LABELS + READS)
+    assert all(window.answers for window in windows)
     first, *_, last = windows[1:]
     assert last.handles <= first.handles + 10
     if torture:
+        assert sum(window.answers for window in windows) > 0.9 * seconds * (SCORES + LABELS + READS)
         assert last.resident_bytes <= 1.1 * first.resident_bytes
         medians = [window.median_ms for window in windows[1:]]
         # The machine drifts: the later half against the earlier one.
