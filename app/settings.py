@@ -28,4 +28,6 @@ class Settings(BaseSettings):
     bank_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
     # Webhooks to addresses inside the network, over http:// too: for trying out.
     webhooks_private: bool = False
+    # From slow clients: so long for the headers of a request, and again for its body.
+    arrival_seconds: Annotated[float, Field(gt=0)] = 20.0
     max_body_bytes: Annotated[int, Field(ge=1 << 10)] = 4 << 20
