@@ -4,6 +4,7 @@
     ├── SetupError                        a sentence for the operator, at start; never an answer
     └── Problem                           an answer, as RFC 9457 application/problem+json
         ├── MalformedBody             400 malformed_body
+        ├── MalformedRequest          400 malformed_request
         ├── Unauthenticated           401 unauthenticated
         ├── Forbidden                 403 missing_scope
         ├── NotFound                  404 not_found
@@ -16,6 +17,7 @@
         │   ├── TransactionNotFound   404 transaction_not_found
         │   └── WebhookNotFound       404 webhook_not_found
         ├── MethodNotAllowed          405 method_not_allowed
+        ├── RequestTimeout            408 request_timeout
         ├── TransactionConflict       409 transaction_conflict
         ├── ModelRefused              409 model_refused
         ├── ReviewTaken               409 review_taken
@@ -24,6 +26,7 @@
         ├── ValidationFailed          422 validation_failed
         │   └── WrongAccount          422 transaction_of_another_account
         ├── RateLimited               429 rate_limited
+        ├── HeadersTooLarge           431 headers_too_large
         ├── InternalError             500 internal_error
         └── Unavailable               503 unavailable
             ├── DatabaseUnavailable   503 database_unavailable
@@ -103,6 +106,10 @@ class MalformedBody(Problem):
     status, code, title = 400, "malformed_body", "The body cannot be read."
 
 
+class MalformedRequest(Problem):
+    status, code, title = 400, "malformed_request", "This is not HTTP."
+
+
 class Unauthenticated(Problem):
     status, code, title = 401, "unauthenticated", "A valid API key is needed."
 
@@ -151,6 +158,10 @@ class MethodNotAllowed(Problem):
     status, code, title = 405, "method_not_allowed", "This address does not know that method."
 
 
+class RequestTimeout(Problem):
+    status, code, title = 408, "request_timeout", "The request took too long to arrive."
+
+
 class TransactionConflict(Problem):
     status, code = 409, "transaction_conflict"
     title = "This transaction id is taken by a transaction with other content."
@@ -172,6 +183,10 @@ class TooFewScores(Problem):
 class BodyTooLarge(Problem):
     status, code, title = 413, "body_too_large", "The body is too large."
 
+    def __init__(self, detail: str = "") -> None:
+        # The rest of the body is not read: this connection can say nothing more.
+        super().__init__(detail, headers={"Connection": "close"})
+
 
 class ValidationFailed(Problem):
     status, code, title = 422, "validation_failed", "The request is not valid."
@@ -183,6 +198,10 @@ class WrongAccount(ValidationFailed):
 
 class RateLimited(Problem):
     status, code, title = 429, "rate_limited", "This API key asks for more than its share."
+
+
+class HeadersTooLarge(Problem):
+    status, code, title = 431, "headers_too_large", "The request line and headers are too large."
 
 
 class InternalError(Problem):

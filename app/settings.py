@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     # Requests, transactions and labels a second that each key may send to this server.
     rate_per_second: Annotated[float, Field(gt=0)] | None = None
     deadline_seconds: Annotated[float, Field(gt=0)] = 30.0
+    # From slow clients: so long for the headers of a request, and again for its body.
+    arrival_seconds: Annotated[float, Field(gt=0)] = 20.0
     max_body_bytes: Annotated[int, Field(ge=1 << 10)] = 4 << 20
 
     @property

@@ -26,8 +26,6 @@ class BodyLimit:
             return
         if announced.isdigit():
             problem = BodyTooLarge(f"A body may have at most {self.most_bytes} bytes.")
-            # The rest of the body is not read: this connection can say nothing more.
-            problem.headers = {"Connection": "close"}
             await render(problem)(scope, receive, send)
             return
         received = 0
@@ -38,7 +36,7 @@ class BodyLimit:
             received += len(message.get("body", b""))
             if received > self.most_bytes:
                 # The only kind of exception that FastAPI lets out of the reading of a body.
-                raise HTTPException(BodyTooLarge.status, headers={"Connection": "close"})
+                raise HTTPException(BodyTooLarge.status)
             return message
 
         await self.app(scope, counting, send)
