@@ -22,7 +22,7 @@ from app.api import (
     transactions,
     webhooks,
 )
-from app.api.admission import Admission, Deadline
+from app.api.admission import GATE, Bounds, Gate
 from app.api.lean import LeanRoutes, ScoringRoute
 from app.api.limits import BodyLimit
 from app.api.observation import Observation
@@ -66,12 +66,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     chosen = settings or Settings()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Gate]]:
         with tracing.exporting(chosen.tracing):
             async with running(chosen) as service:
                 app.state.service = service
                 _spare_the_garbage_collector()
-                yield
+                # For the protocol, which has no other way to the application.
+                yield {GATE: Gate(service.batcher, SCORING)}
 
     app = Quickstudy(
         title="Quickstudy", version=__version__, description=DESCRIPTION, lifespan=lifespan
@@ -80,9 +81,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(EncodedSlashes)
     app.add_middleware(LeanRoutes, routes=ROUTES)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
-    app.add_middleware(Deadline, scoring=SCORING, seconds=chosen.deadline_seconds)
+    app.add_middleware(Bounds, scoring=SCORING, seconds=chosen.deadline_seconds)
     app.add_middleware(Observation)
-    app.add_middleware(Admission, scoring=SCORING)
     for router in ROUTERS:
         app.include_router(router)
     return app

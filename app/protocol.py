@@ -13,15 +13,23 @@ import logging
 import resource
 from collections.abc import Callable, Iterable
 from enum import Enum
+from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
+from app.api.admission import GATE, Gate
 from app.errors import (
     HeadersTooLarge,
     MalformedRequest,
+    Overloaded,
     Problem,
     RequestTimeout,
     Unavailable,
@@ -42,6 +50,18 @@ PARTING_SECONDS = 2.0
 FRAME = 4
 
 
+# In the place of what would wait for the application.
+TURNED_AWAY = cast(
+    RequestResponseCycle,
+    SimpleNamespace(
+        response_started=True,
+        response_complete=True,
+        disconnected=False,
+        message_event=asyncio.Event(),
+    ),
+)
+
+
 class Phase(Enum):
     """What of a request a connection waits for."""
 
@@ -60,6 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
         # Since when its answer, or the rest of it, has not been fetched.
         self._stuck_since: float | None = None
         self._refusal: Problem | None = None
+        self._gate: Gate | None = self.app_state.get(GATE)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -96,8 +117,12 @@ class BoundedProtocol(HttpToolsProtocol):
             # The parser stops, and uvicorn answers by `send_400_response`.
             raise self._refusal
         self._enter(Phase.BODY)
-        super().on_headers_complete()
-        self.cycle.transport = self._answers
+        method = self.parser.get_method()
+        if self._gate is not None and self._gate.is_shut_to(method, self.url) and self._is_free():
+            self._turn_away(self._gate)
+        else:
+            super().on_headers_complete()
+            self.cycle.transport = self._answers
 
     def on_body(self, body: bytes) -> None:
         self._framing -= 2 * len(body)
@@ -105,7 +130,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._phase = Phase.IDLE
+        if self._phase is not Phase.PARTING:
+            self._phase = Phase.IDLE
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._refusal or MalformedRequest())
@@ -175,7 +201,7 @@ class BoundedProtocol(HttpToolsProtocol):
         # is under way would be taken for a part of it.
         may = self._has_spoken and not self.transport.is_closing() and self._may_answer()
         if may:
-            self.transport.write(b"".join(self._said(problem)))
+            self.transport.write(_said(problem, self.server_state.default_headers, stays=False))
         return may
 
     def _may_answer(self) -> bool:
@@ -192,17 +218,39 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle.message_event.set()
         return True
 
+    def _is_free(self) -> bool:
+        """Whether no answer is under way or waited for."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _turn_away(self, gate: Gate) -> None:
+        """Answer that there is too much to do; the connection may ask again."""
+        gate.count()
+        # Whoever waits for leave to send a body may or may not send it now.
+        stays = self.parser.should_keep_alive() and not self.expect_100_continue
+        self.transport.write(_turning_away(tuple(self.server_state.default_headers), stays))
+        self.cycle = TURNED_AWAY
+        if stays:
+            self.on_response_complete()
+        else:
+            self.hang_up()
+
     def _enter(self, phase: Phase) -> None:
         self._phase, self._since, self._framing = phase, self.loop.time(), 0
 
-    def _said(self, problem: Problem) -> Iterable[bytes]:
-        answer = render(problem)
-        yield STATUS_LINE[answer.status_code]
-        own = [*answer.raw_headers, (b"connection", b"close")]
-        for name, value in [*self.server_state.default_headers, *own]:
-            yield from (name, b": ", value, b"\r\n")
-        yield b"\r\n"
-        yield bytes(answer.body)
+
+def _said(problem: Problem, server_headers: Iterable[tuple[bytes, bytes]], stays: bool) -> bytes:
+    """A whole answer, as it goes over the wire; the connection stays open or not."""
+    answer = render(problem)
+    closing = [] if stays else [(b"connection", b"close")]
+    headers = [*server_headers, *answer.raw_headers, *closing]
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    return b"%b%b\r\n%b" % (STATUS_LINE[answer.status_code], lines, bytes(answer.body))
+
+
+@lru_cache(maxsize=2)
+def _turning_away(server_headers: tuple[tuple[bytes, bytes], ...], stays: bool) -> bytes:
+    """Made anew once a second, with the date."""
+    return _said(Overloaded(), server_headers, stays)
 
 
 class AnswerTransport:
