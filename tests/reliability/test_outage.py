@@ -1,6 +1,7 @@
 """The database goes away, in three ways, and comes back: refused quickly, served again quickly."""
 
 import asyncio
+import contextlib
 import sqlite3
 import statistics
 import time
@@ -260,6 +261,70 @@ async def test_a_connection_that_hangs_is_cut_with_its_database(
     assert pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
+class Relay:
+    """A network between the service and PostgreSQL that can lose what is on its way."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._tasks: list[asyncio.Task[None]] = []
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def start(self) -> int:
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1")
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += [writer, other_writer]
+        self._tasks += [
+            asyncio.create_task(self._carry(reader, other_writer)),
+            asyncio.create_task(self._carry(other_reader, writer)),
+        ]
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while part := await reader.read(1 << 16):
+                writer.write(part)
+        writer.close()
+
+    async def lose(self) -> None:
+        """The connections that are open stay so, and carry nothing any more."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def stop(self) -> None:
+        await self.lose()
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+async def test_a_connection_that_hangs_alone_is_given_up(
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.database.STATEMENT_SECONDS", 1.0)
+    relay = Relay(own_postgres.port)
+    database = Database(f"postgresql://postgres@127.0.0.1:{await relay.start()}/postgres")
+
+    async def transaction() -> None:
+        async with database.write() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    await transaction()
+    await relay.lose()
+    begun = time.monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        await transaction()
+    seconds = time.monotonic() - begun
+    await transaction()
+    await database.close()
+    await relay.stop()
+    assert seconds < PATIENCE
+
+
 class Scripted:
     """A database that answers as a test says."""
 
@@ -356,9 +421,10 @@ async def test_a_sqlite_file_locked_for_long_is_refused_to_all_who_wait_for_it(
 
 
 async def test_a_sqlite_file_that_another_has_to_itself_keeps_nobody_waiting(
-    on_sqlite: tuple[Caller, Path], migrated_sqlite: Path, tmp_path: Path
+    migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readers too: as with another program that opens the file that way."""
+    monkeypatch.setattr("app.database.SQLITE_BUSY_MS", 600)
     path = tmp_path / "own.db"
     path.write_bytes(migrated_sqlite.read_bytes())
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
