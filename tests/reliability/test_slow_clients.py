@@ -22,7 +22,7 @@ from tests.servers import Server, new_key, server_process
 
 pytestmark = pytest.mark.anyio
 
-ARRIVAL_SECONDS = 2.0
+ARRIVAL_SECONDS = 1.0
 # A sweep comes once a second; the rest is for a machine that does other things too.
 LATE_SECONDS = ARRIVAL_SECONDS + 1.0 + 5.0
 DRIPPING = 500
@@ -92,7 +92,8 @@ async def test_what_takes_too_long_to_arrive_is_answered_408(target: Target) -> 
 
     body = "Content-Length: 5000", ""
     begun = time.monotonic()
-    heard = await asyncio.gather(
+    nothing, *heard = await asyncio.gather(
+        target.said_to([]),
         target.said_to(dripped(b"GET /"), 0.1),
         target.said_to(dripped(GET + b"X-Slow: "), 0.1),
         target.said_to(dripped(target.post("/v1/transactions", *body)), 0.1),
@@ -104,12 +105,10 @@ async def test_what_takes_too_long_to_arrive_is_answered_408(target: Target) -> 
         target.said_to([GET + b"\r\n" + GET]),
     )
     assert time.monotonic() - begun >= ARRIVAL_SECONDS
+    # Who has said nothing is not answered either: it may be a connection held in reserve.
+    assert nothing == b""
     assert [problem_in(said) for said in heard] == [(408, "request_timeout")] * len(heard)
     assert [said.count(b"200 OK") for said in heard] == [0, 0, 0, 0, 0, 1, 1]
-
-
-async def test_who_says_nothing_at_all_is_hung_up_on_without_a_word(target: Target) -> None:
-    assert await target.said_to([]) == b""
 
 
 async def test_an_answer_that_nobody_fetches_is_not_kept_for_ever(target: Target) -> None:
