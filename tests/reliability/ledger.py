@@ -27,7 +27,7 @@ from app.rows import Account, LabelEvent, Merchant, Review, Scored, StoredLabel
 from app.states import States
 from app.store.statements import columns, read
 from app.transactions import DatasetSpec, columns_of
-from tests.api.requests import label, posted
+from tests.api.requests import posted
 from tests.servers import START_SECONDS
 
 Json = dict[str, Any]
@@ -58,30 +58,43 @@ class Ledger:
 
 
 class Caller:
-    """One connection; what is not answered is asked again, as whoever lost an answer would."""
+    """One connection; what is not answered is asked again, as whoever lost an answer would.
+
+    What it was told goes into the ledger.
+    """
 
     def __init__(self, url: str, key: str, ledger: Ledger) -> None:
         headers = {"Authorization": f"Bearer {key}"}
         self._client = httpx.Client(base_url=url, headers=headers, timeout=START_SECONDS)
         self._ledger = ledger
 
-    def close(self) -> None:
+    def __enter__(self) -> "Caller":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._client.close()
 
     def score(self, body: Json) -> None:
         self._ledger.score(self.ask("POST", "/v1/transactions", body))
 
-    def score_batch(self, bodies: Sequence[Json]) -> None:
+    def score_batch(self, bodies: Sequence[Json]) -> list[Json]:
         told = self.ask("POST", "/v1/transactions/batch", {"transactions": bodies})
-        for answer in told["results"]:
+        answers: list[Json] = told["results"]
+        for answer in answers:
             self._ledger.score(answer)
+        return answers
 
-    def label(self, account_id: str, labels: Sequence[Json]) -> None:
+    def label(self, account_id: str, labels: Sequence[Json]) -> Json:
         """Labels of stored transactions, or of whole ones."""
-        self.ask("POST", f"/v1/accounts/{account_id}/labels", {"labels": labels})
+        told = self.ask("POST", f"/v1/accounts/{account_id}/labels", {"labels": labels})
         for one in labels:
             body = one.get("transaction", one)
             self._ledger.label(body["transaction_id"], one["label"])
+        return told
+
+    def replay(self, transaction_id: str) -> None:
+        """The score can be made again: from the stored features, by the copy of its revision."""
+        assert self.ask("POST", f"/v1/transactions/{transaction_id}/replay")["match"]
 
     def ask(self, method: str, path: str, body: Json | None = None) -> Json:
         """The answer, however often it takes; raises for one that is not about being away."""
@@ -104,8 +117,8 @@ class Caller:
 class Traffic:
     """Callers who score and label at once, from entering until leaving; then all have answers."""
 
-    def __init__(self, urls: Sequence[str], key: str, ledger: Ledger) -> None:
-        self._urls, self._key, self._ledger = urls, key, ledger
+    def __init__(self, url: str, key: str, ledger: Ledger) -> None:
+        self._url, self._key, self._ledger = url, key, ledger
         self._over = threading.Event()
         self._pool = ThreadPoolExecutor(PAYERS)
         self._counting = threading.Lock()
@@ -144,14 +157,11 @@ class Traffic:
             act()
 
     def _pay(self, payer: int) -> None:
-        caller = Caller(self._urls[payer % len(self._urls)], self._key, self._ledger)
-        try:
+        with Caller(self._url, self._key, self._ledger) as caller:
             for paid in payments(payer):
                 self._turn(caller, *paid)
                 if self._over.is_set():
                     return
-        finally:
-            caller.close()
 
     def _turn(
         self, caller: Caller, bodies: Sequence[Json], again: Json, labels: Sequence[Json]
@@ -216,15 +226,21 @@ class Stored(NamedTuple):
 def reconcile(database_url: str, ledger: Ledger) -> Stored:
     """Everything that was told is stored once, nothing else is, and states are the rows' own."""
     stored = asyncio.run(_stored(database_url))
-    answers = {row.transaction_id: json.loads(to_json(score_of(row))) for row in stored.transactions}
+    answers = {
+        row.transaction_id: json.loads(to_json(score_of(row))) for row in stored.transactions
+    }
     assert answers == ledger.scores
     labels = {row.transaction_id: label_name(row.is_fraud) for row in stored.labels}
     assert labels == ledger.labels
-    check(stored)
+    _check(stored)
     return stored
 
 
-def check(stored: Stored) -> None:
+def kind_of(database_url: str) -> str:
+    return "SQLite" if database_url.startswith("sqlite") else "PostgreSQL"
+
+
+def _check(stored: Stored) -> None:
     """Counts, revisions, reviews and states are what transactions and labels make of them.
 
     No label of theirs was changed or removed.

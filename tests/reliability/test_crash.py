@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -15,7 +16,7 @@ from app.database import upgrade
 from tests.conftest import sqlite_url
 from tests.postgres import PostgresServer
 from tests.reliability.conftest import Note
-from tests.reliability.ledger import Caller, Ledger, Traffic, reconcile
+from tests.reliability.ledger import Caller, Ledger, Traffic, kind_of, reconcile
 from tests.servers import START_SECONDS, Server, new_key, server_process
 
 READY_SECONDS = 2.0
@@ -48,7 +49,7 @@ def test_the_service_is_killed_and_what_it_acknowledged_stays(
     draw, ledger, seconds = random.Random(), Ledger(), []
     key = new_key(database)
     with server_process(database, checkpoint) as one:
-        with Traffic([one.url], key, ledger) as traffic:
+        with Traffic(one.url, key, ledger) as traffic:
             for kill in range(kills):
                 strike(traffic, draw, kill, one.process.kill)
                 one.kill()
@@ -60,12 +61,12 @@ def test_the_service_is_killed_and_what_it_acknowledged_stays(
     assert any(row.folded for row in stored.labels)
     noted(
         "nothing acknowledged is lost or doubled when the service is killed",
-        _kind(database),
+        kind_of(database),
         f"{kills} kills, {len(ledger.scores)} scores and {len(ledger.labels)} labels: 0 lost, "
         "0 doubled, states as replayed",
     )
     if torture:
-        noted("ready again after a kill", _kind(database), told(seconds))
+        noted("ready again after a kill", kind_of(database), told(seconds))
         assert statistics.median(seconds) < READY_SECONDS
 
 
@@ -76,7 +77,7 @@ def test_postgresql_is_killed_and_what_was_acknowledged_stays(
     draw, ledger, seconds = random.Random(), Ledger(), []
     key = new_key(durable)
     with server_process(durable, checkpoint) as one:
-        with Traffic([one.url], key, ledger) as traffic:
+        with Traffic(one.url, key, ledger) as traffic:
             for kill in range(kills):
                 strike(traffic, draw, kill, own_postgres.kill)
                 own_postgres.start()
@@ -96,9 +97,9 @@ def test_postgresql_is_killed_and_what_was_acknowledged_stays(
         assert max(seconds) < READY_SECONDS
 
 
-def strike(traffic: Traffic, draw: random.Random, turn: int, kill) -> None:
+def strike(traffic: Traffic, draw: random.Random, turn: int, kill: Callable[[], None]) -> None:
     """At any moment, or just when somebody has been answered: what was told must be committed."""
-    traffic.strike(draw.randrange(20, 80), lambda: None)
+    traffic.strike(draw.randrange(10, 40), lambda: None)
     if turn % 2:
         time.sleep(draw.uniform(0, 0.1))
         kill()
@@ -114,13 +115,9 @@ def until_ready(one: Server) -> None:
 
 
 def replay(one: Server, key: str, ledger: Ledger) -> None:
-    """Any answer can be made again: from the stored features, by the copy of its revision."""
-    caller = Caller(one.url, key, ledger)
-    try:
+    with Caller(one.url, key, ledger) as caller:
         for name in random.Random(0).sample(sorted(ledger.scores), REPLAYED):
-            assert caller.ask("POST", f"/v1/transactions/{name}/replay")["match"]
-    finally:
-        caller.close()
+            caller.replay(name)
 
 
 def told(seconds: list[float]) -> str:
@@ -132,7 +129,3 @@ def told(seconds: list[float]) -> str:
         f"{statistics.median(seconds):.2f} s in the median, {max(seconds):.2f} s at most "
         f"(`import torch` alone: {torch:.2f} s)"
     )
-
-
-def _kind(database: str) -> str:
-    return "SQLite" if database.startswith("sqlite") else "PostgreSQL"
