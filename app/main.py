@@ -1,6 +1,5 @@
 """The ASGI application: `uvicorn --factory app.main:create_app`."""
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from app import __version__, tracing
+from app import __version__, garbage, tracing
 from app.api import (
     accounts,
     audit,
@@ -57,7 +56,6 @@ SCORING = frozenset(
     if isinstance(route, ScoringRoute)
     for method in route.methods or ()
 )
-YOUNG_OBJECTS = 50_000
 _SERIALIZED: JsonSchemaMode = "serialization"
 
 
@@ -70,7 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         with tracing.exporting(chosen.tracing):
             async with running(chosen) as service:
                 app.state.service = service
-                _spare_the_garbage_collector()
+                garbage.spare_requests()
                 # For the protocol, which has no other way to the application.
                 yield {GATE: Gate(service.batcher, SCORING)}
 
@@ -86,16 +84,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     return app
-
-
-def _spare_the_garbage_collector() -> None:
-    """What start-up has made stays: to search it for garbage would halt requests for .1 s."""
-    # Once a process: what a second application made, in tests, need not stay.
-    if not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
-        # Batches make many objects that live as long as they do; cycles are few.
-        gc.set_threshold(YOUNG_OBJECTS, 10, 10)
 
 
 class Quickstudy(FastAPI):
@@ -116,3 +104,6 @@ class Quickstudy(FastAPI):
                     schemas[name]["examples"] = schema["examples"]
         assert self.openapi_schema is not None
         return self.openapi_schema
+
+
+garbage.spare_what_is_imported()

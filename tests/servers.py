@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +78,14 @@ def server_process(database_url: str, checkpoint: Path, **variables: str) -> Ite
         yield one
     finally:
         one.stop()
+
+
+@contextmanager
+def replicas(count: int, database_url: str, checkpoint: Path) -> Iterator[list[Server]]:
+    """Server processes on one database, started at the same time."""
+    with ExitStack() as stack, ThreadPoolExecutor(count) as threads:
+        some = [server_process(database_url, checkpoint) for _ in range(count)]
+        yield list(threads.map(stack.enter_context, some))
 
 
 @contextmanager
