@@ -32,9 +32,9 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/quicks
 COPY --from=build /opt/quickstudy /opt/quickstudy
 ENV PATH=/opt/quickstudy/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1 \
-    QUICKSTUDY_DATABASE_URL=sqlite:////var/lib/quickstudy/quickstudy.db
+    PYTHONDONTWRITEBYTECODE=1
 USER quickstudy
+# Where the database is that no setting names: a variable here would hide the one in /run/secrets.
 WORKDIR /var/lib/quickstudy
 VOLUME /var/lib/quickstudy
 EXPOSE 8000

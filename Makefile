@@ -10,13 +10,17 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # several GB: make serve TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 TORCH_INDEX_URL ?=
 
+PIP_AUDIT := 2.10.1
+# Known vulnerabilities that do not touch us, each with its reason in SECURITY.md.
+NOT_AFFECTED :=
+
 BIN := .venv/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock
 SERVICE := .venv/.installed-service
 EVERYTHING := .venv/.installed-everything
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test torture lint train demo bench
+.PHONY: help setup serve test torture lint audit train demo bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +41,12 @@ lint: $(EVERYTHING) ## Check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(BIN)/pip ## Look every locked dependency up among the known vulnerabilities (needs the internet)
+	python=$$(mktemp -d) && trap 'rm -rf "$$python"' EXIT && $(BIN)/python -m venv "$$python" \
+		&& "$$python"/bin/pip install --quiet --disable-pip-version-check pip-audit==$(PIP_AUDIT) \
+		&& "$$python"/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock \
+		$(addprefix --ignore-vuln ,$(NOT_AFFECTED))
 
 train: $(EVERYTHING) ## Rebuild the shipped checkpoint, models/default, from the simulator
 	mkdir -p build

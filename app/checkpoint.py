@@ -5,7 +5,8 @@
       checkpoint.json     the metadata below, the weights' digest, and a digest of itself
       README.md           the model card
 
-The digest of the JSON covers the digest of the weights, so it names the model.
+The digest of the JSON covers the digest of the weights, so it names the model. No byte of either
+file may differ from what was written, white space included.
 """
 
 import hashlib
@@ -37,7 +38,14 @@ Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
 class CheckpointError(SetupError, ValueError):
-    """The checkpoint is absent, damaged or of another kind; the message is for the operator."""
+    """The checkpoint is absent, damaged or of another kind; the message is for the operator.
+
+    `reason` is the message without the folder, which callers of the API need not know.
+    """
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"checkpoint {folder}: {reason}")
+        self.reason = reason
 
 
 class _Part(BaseModel):
@@ -133,25 +141,25 @@ class Checkpoint:
         """Read a checkpoint; raises CheckpointError with one sentence when it cannot be trusted."""
         folder = Path(folder)
         try:
-            described = json.loads((folder / METADATA).read_bytes())
+            text = (folder / METADATA).read_bytes()
             weights = (folder / WEIGHTS).read_bytes()
         except OSError as error:
-            raise CheckpointError(f"checkpoint {error.filename}: {error.strerror}") from None
-        except ValueError:
-            raise CheckpointError(f"checkpoint {folder}: {METADATA} is damaged") from None
-        metadata, digest = _checked(folder, described, weights)
+            name = Path(error.filename).name
+            raise CheckpointError(folder, f"{name}: {error.strerror}") from None
+        metadata, digest = _checked(folder, text, weights)
         features = FeatureSet(metadata.spec)
         if features.digest != metadata.features_digest:
             raise CheckpointError(
-                f"checkpoint {folder}: trained on features {metadata.features_digest}, but this "
-                f"version computes {features.digest}: train it anew"
+                folder,
+                f"trained on features {metadata.features_digest}, but this version computes "
+                f"{features.digest}: train it anew",
             )
         learner = Learner(features.kinds, metadata.algorithm)
         try:
             learner.load_state_dict(load_tensors(weights))
         except (SafetensorError, RuntimeError):
             raise CheckpointError(
-                f"checkpoint {folder}: the weights do not fit the network of this version"
+                folder, "the weights do not fit the network of this version"
             ) from None
         return cls(metadata, learner.eval(), features, digest)
 
@@ -166,31 +174,41 @@ def save_checkpoint(folder: Path, learner: Learner, metadata: Metadata) -> str:
     weights = save_tensors({name: t.contiguous() for name, t in learner.state_dict().items()})
     described = metadata.model_dump(mode="json") | {"weights_sha256": _sha256(weights)}
     digest = _sha256(_canonical(described))
-    text = json.dumps(described | {"digest": digest}, indent=2) + "\n"
     replace_file(folder / WEIGHTS, weights)
-    replace_file(folder / METADATA, text.encode())
+    replace_file(folder / METADATA, _written(described | {"digest": digest}))
     return digest
 
 
-def _checked(folder: Path, described: Any, weights: bytes) -> tuple[Metadata, str]:
+def _checked(folder: Path, text: bytes, weights: bytes) -> tuple[Metadata, str]:
+    try:
+        described = json.loads(text)
+    except (ValueError, RecursionError):
+        raise CheckpointError(folder, f"{METADATA} is damaged") from None
     if not isinstance(described, dict):
-        raise CheckpointError(f"checkpoint {folder}: {METADATA} is damaged")
+        raise CheckpointError(folder, f"{METADATA} is damaged")
     if described.get("format") != FORMAT:
         raise CheckpointError(
-            f"checkpoint {folder}: format {described.get('format')}, but this version reads "
-            f"format {FORMAT}"
+            folder, f"format {described.get('format')}, but this version reads format {FORMAT}"
         )
+    # The digest is of what the JSON says. What says the same in other bytes, with a key twice or
+    # other white space, has been in other hands too.
+    as_written = text == _written(described)
     digest = described.pop("digest", None)
-    if digest != _sha256(_canonical(described)):
-        raise CheckpointError(f"checkpoint {folder}: {METADATA} was altered or damaged")
+    if not as_written or digest != _sha256(_canonical(described)):
+        raise CheckpointError(folder, f"{METADATA} was altered or damaged")
     if described.pop("weights_sha256", None) != _sha256(weights):
-        raise CheckpointError(f"checkpoint {folder}: {WEIGHTS} was altered or damaged")
+        raise CheckpointError(folder, f"{WEIGHTS} was altered or damaged")
     try:
         return Metadata.model_validate(described), digest
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"checkpoint {folder}: {where}: {first['msg']}") from None
+        raise CheckpointError(folder, f"{where}: {first['msg']}") from None
+
+
+def _written(described: dict[str, Any]) -> bytes:
+    """The metadata as its file holds it."""
+    return (json.dumps(described, indent=2) + "\n").encode()
 
 
 def _canonical(described: dict[str, Any]) -> bytes:

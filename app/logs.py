@@ -1,16 +1,19 @@
 """Structured logs: a JSON object a line, with the id of the request that it is about.
 
-What callers send is never in it: routes stand by their template, a key by its id.
+What callers send is never in it: routes stand by their template, a key by its id, an exception by
+its kind and place, for its message may quote anything.
 """
 
 import asyncio
 import json
 import logging
+import traceback
 from contextvars import ContextVar
 from typing import Any
 
 from app.times import now_us, text_of
 
+MOST_CAUSES = 10
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
@@ -30,8 +33,21 @@ class JsonFormatter(logging.Formatter):
             said["request_id"] = one
         said |= getattr(record, "fields", {})
         if record.exc_info:
-            said["exception"] = self.formatException(record.exc_info)
+            said["exception"] = _traced(record.exc_info[1])
         return _text(said)
+
+
+def _traced(error: BaseException | None) -> str:
+    """Where an exception was raised and of what kind, after those that it came of."""
+    told: list[str] = []
+    while error is not None and len(told) < MOST_CAUSES:
+        kind, cause = type(error), getattr(error, "orig", error)
+        code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
+        name = f"{kind.__module__}.{kind.__qualname__}{f' {code}' if code else ''}"
+        # SQLSTATE, or SQLite's name of it.
+        told.append("".join(traceback.format_tb(error.__traceback__)) + name)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n\n".join(reversed(told))
 
 
 class RequestLines:

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
+from starlette.types import ASGIApp
 
 from app import __version__, garbage, tracing
 from app.api import (
@@ -56,6 +57,7 @@ SCORING = frozenset(
     if isinstance(route, ScoringRoute)
     for method in route.methods or ()
 )
+NO_DOCS: dict[str, Any] = {"openapi_url": None, "docs_url": None, "redoc_url": None}
 _SERIALIZED: JsonSchemaMode = "serialization"
 
 
@@ -73,14 +75,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 yield {GATE: Gate(service.batcher, SCORING)}
 
     app = Quickstudy(
-        title="Quickstudy", version=__version__, description=DESCRIPTION, lifespan=lifespan
+        title="Quickstudy",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        **({} if chosen.docs else NO_DOCS),
     )
     install(app, ROUTES)
     app.add_middleware(EncodedSlashes)
     app.add_middleware(LeanRoutes, routes=ROUTES)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
     app.add_middleware(Bounds, scoring=SCORING, seconds=chosen.deadline_seconds)
-    app.add_middleware(Observation)
     for router in ROUTERS:
         app.include_router(router)
     return app
@@ -88,6 +93,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 class Quickstudy(FastAPI):
     """FastAPI, with an OpenAPI document that tells how errors really look."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        # Around all others, the one of Starlette too that answers 500 where nobody else did.
+        return Observation(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
-from app.checkpoint import METADATA, Checkpoint
-from app.errors import ModelNotFound, ModelRefused, ModelUnavailable, SetupError
+from app.checkpoint import METADATA, WEIGHTS, Checkpoint, CheckpointError
+from app.errors import ModelNotFound, ModelRefused, ModelUnavailable
 from app.rows import ModelChange
 from app.scoring import Scorer
 from app.settings import Settings
@@ -95,8 +95,8 @@ class Models:
     async def _checkpoint(self, name: str) -> Checkpoint:
         try:
             checkpoint = await asyncio.to_thread(Checkpoint.load, self._path(name))
-        except (SetupError, ValueError) as error:
-            raise ModelRefused(f"Model {name!r} cannot be served: {error}.") from error
+        except CheckpointError as error:
+            raise ModelRefused(f"Model {name!r} cannot be served: {error.reason}.") from error
         if checkpoint.features.digest != self.default.features.digest:
             raise ModelRefused(
                 f"Model {name!r} reads features {checkpoint.features.digest}, and the database "
@@ -108,9 +108,15 @@ class Models:
         if name == self.default_name:
             return self._settings.model
         # Only names of this shape become part of a path.
-        if not NAME.fullmatch(name) or not (self._folder / name / METADATA).is_file():
+        if not NAME.fullmatch(name) or not self._has(self._folder / name):
             raise ModelNotFound(f"There is no model {name!r}.")
         return self._folder / name
+
+    def _has(self, folder: Path) -> bool:
+        """Whether there is a checkpoint that no link leads out of the folder of checkpoints."""
+        top = self._folder.resolve()
+        files = ((folder / file).resolve() for file in (METADATA, WEIGHTS))
+        return (folder / METADATA).is_file() and all(one.is_relative_to(top) for one in files)
 
     def _ready(self, checkpoint: Checkpoint) -> Scorer:
         return Scorer(checkpoint, self._settings.device, self._settings.bank_bytes)

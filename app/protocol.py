@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from app.api.admission import GATE, Gate
+from app.api.observation import SECURITY_HEADERS
 from app.errors import (
     HeadersTooLarge,
     MalformedRequest,
@@ -242,7 +243,7 @@ def _said(problem: Problem, server_headers: Iterable[tuple[bytes, bytes]], stays
     """A whole answer, as it goes over the wire; the connection stays open or not."""
     answer = render(problem)
     closing = [] if stays else [(b"connection", b"close")]
-    headers = [*server_headers, *answer.raw_headers, *closing]
+    headers = [*server_headers, *answer.raw_headers, *SECURITY_HEADERS, *closing]
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"%b%b\r\n%b" % (STATUS_LINE[answer.status_code], lines, bytes(answer.body))
 

@@ -25,6 +25,8 @@ def serve(settings: Settings) -> None:
         ws="none",
         log_config=configuration(settings.log_level),
         access_log=False,
+        # Nobody needs to know what serves.
+        server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_worker_healthcheck=START_SECONDS,
     )

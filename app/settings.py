@@ -1,4 +1,8 @@
-"""The service's settings, read from the environment: QUICKSTUDY_DATABASE_URL, …"""
+"""The service's settings, from the environment or from files, which keep secrets out of it.
+
+QUICKSTUDY_DATABASE_URL is a variable, or else the file /run/secrets/quickstudy_database_url, which
+is where container engines and orchestrators put secrets.
+"""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,12 +11,17 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "default"
+SECRETS = Path("/run/secrets")
 
 
 class Settings(BaseSettings):
     """Everything an operator can set. Wrong values are refused at start (ValidationError)."""
 
-    model_config = SettingsConfigDict(env_prefix="QUICKSTUDY_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="QUICKSTUDY_",
+        extra="ignore",
+        secrets_dir=SECRETS if SECRETS.is_dir() else None,
+    )
 
     database_url: str = "sqlite:///quickstudy.db"
     model: Path = SHIPPED_MODEL
@@ -23,6 +32,8 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
+    # /docs, /redoc and /openapi.json.
+    docs: bool = True
     # Spans to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the extra `tracing`.
     tracing: bool = False
     bank_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20

@@ -95,13 +95,13 @@ def server(database_url: str, checkpoint: Path, **variables: str) -> Iterator[st
         yield one.url
 
 
-def new_key(database_url: str) -> str:
-    """A key of the tenant `default` that may do everything."""
+def new_key(database_url: str, tenant: str = keys.DEFAULT_TENANT) -> str:
+    """A key of a tenant that may do everything."""
 
     async def made() -> str:
         database = Database(database_url)
         try:
-            return await keys.create(database, "tests")
+            return await keys.create(database, "tests", tenant)
         finally:
             await database.close()
 

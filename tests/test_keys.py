@@ -1,7 +1,12 @@
 """API keys: shown once, kept as a digest, told apart from anything else, revoked."""
 
+import ast
 import asyncio
+import contextlib
+import hmac
+import inspect
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
@@ -93,6 +98,49 @@ async def test_anything_but_the_whole_key_is_refused(
         with pytest.raises(Unauthenticated):
             await authenticator.caller_of(wrong)
     assert (await authenticator.caller_of(key)).tenant == keys.DEFAULT_TENANT
+
+
+async def test_whatever_is_sent_one_digest_is_compared_in_constant_time(
+    database: Database, authenticator: keys.Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(given: bytes, expected: bytes) -> bool:
+        compared.append((given, expected))
+        return hmac.compare_digest(given, expected)
+
+    monkeypatch.setattr(keys, "hmac", SimpleNamespace(compare_digest=compare))
+    key = await keys.create(database, "till")
+    revoked = await keys.create(database, "till")
+    await keys.revoke(database, revoked.split("_")[1])
+    secret = key.split("_", 2)[2]
+    sent = [
+        key,
+        revoked,
+        key[:-1],
+        key.replace("qs_", "sq_"),
+        f"qs_000000000000_{secret}",
+        f"qs_nonsense_{secret}",
+        "",
+    ]
+    for one in sent:
+        with contextlib.suppress(Unauthenticated):
+            await authenticator.caller_of(one)
+    # An unknown id costs what a wrong secret does, and so does a key that is no more.
+    assert len(compared) == len(sent)
+    assert {(len(given), len(expected)) for given, expected in compared} == {(32, 32)}
+    assert [given == expected for given, expected in compared] == [
+        *(True, True, False, True, False, False, False)
+    ]
+
+
+def test_no_secret_is_compared_otherwise() -> None:
+    """Equality of digests and secrets would end at the first byte that differs."""
+    telling = {"secret", "digest", "expected", "key", "_digest"}
+    for node in ast.walk(ast.parse(inspect.getsource(keys.Authenticator))):
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.NotEq):
+            parts = {getattr(one, "id", getattr(one, "attr", "")) for one in ast.walk(node)}
+            assert not parts & telling, ast.unparse(node)
 
 
 async def test_a_revoked_key_is_refused_a_second_later_even_where_it_is_cached(

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import tomllib
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from app.settings import SECRETS, Settings
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOCK = REPOSITORY / "requirements.lock"
-TARGETS = {"setup", "serve", "test", "torture", "lint", "train", "demo", "bench"}
+MAKEFILE = REPOSITORY / "Makefile"
+TARGETS = {"setup", "serve", "test", "torture", "lint", "audit", "train", "demo", "bench"}
 
 
 def project() -> dict[str, Any]:
@@ -70,6 +74,31 @@ def test_ci_runs_the_same_commands_as_a_developer() -> None:
     assert commands == ["make lint", "make test"]
     workflow = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text())
     assert {"run": ".ci/run"} in workflow["jobs"]["checks"]["steps"]
+    assert {"run": "make audit"} in workflow["jobs"]["audit"]["steps"]
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+def test_no_vulnerability_is_passed_over_without_a_reason() -> None:
+    [exceptions] = re.findall(r"^NOT_AFFECTED :=(.*)$", MAKEFILE.read_text(), re.MULTILINE)
+    security = (REPOSITORY / "SECURITY.md").read_text()
+    assert [one for one in exceptions.split() if one not in security] == []
+
+
+# None asks for more than that its notice is kept, or that changes to its own files are published.
+LICENCES = re.compile(r"MIT|BSD|Apache|MPL-2|Mozilla|ISC|PSF|Python Software Foundation|Zlib|BSL-1")
+
+
+@pytest.mark.parametrize("name", sorted(locked()))
+def test_every_dependency_has_a_licence_that_a_product_can_bear(name: str) -> None:
+    try:
+        told = metadata(name)
+    except PackageNotFoundError:
+        pytest.skip("not for this platform")
+    classifiers = [one for one in told.get_all("Classifier", []) if one.startswith("License")]
+    said = " ".join([told.get("License-Expression") or "", *classifiers]).strip()
+    said = said or (told.get("License") or "").splitlines()[0]
+    assert LICENCES.search(said), said
+    assert "GPL" not in said
 
 
 def compose() -> dict[str, Any]:
@@ -79,14 +108,15 @@ def compose() -> dict[str, Any]:
 def test_compose_starts_the_service_after_the_migrations_and_those_after_the_database() -> None:
     every = compose()["services"]
     services = {name: one for name, one in every.items() if "profiles" not in one}
-    assert set(services) == {"db", "migrate", "service"}
+    assert set(services) == {"secrets", "db", "migrate", "service"}
     assert {name: one["profiles"] for name, one in every.items() if name not in services} == {
         "prometheus": ["monitoring"],
         "grafana": ["monitoring"],
     }
+    finished = {"condition": "service_completed_successfully"}
+    assert services["db"]["depends_on"] == {"secrets": finished}
     assert services["migrate"]["depends_on"] == {"db": {"condition": "service_healthy"}}
-    waits_for = services["service"]["depends_on"]
-    assert waits_for["migrate"] == {"condition": "service_completed_successfully"}
+    assert services["service"]["depends_on"]["migrate"] == finished
 
 
 def test_compose_builds_no_image_name_twice_at_once() -> None:
@@ -94,22 +124,71 @@ def test_compose_builds_no_image_name_twice_at_once() -> None:
     assert [service.get("image") for service in built] == [None, None]
 
 
-def test_compose_keeps_the_password_out_of_the_url_where_it_would_need_escaping() -> None:
+def test_compose_draws_a_password_once_that_the_service_and_the_database_read_from_files(
+    tmp_path: Path,
+) -> None:
     services = compose()["services"]
-    password = services["db"]["environment"]["POSTGRES_PASSWORD"]
-    for name in ("migrate", "service"):
-        environment = services[name]["environment"]
-        assert environment["PGPASSWORD"] == password
-        assert "$" not in environment["QUICKSTUDY_DATABASE_URL"]
+    [script] = services["secrets"]["command"]
+    here = script.replace("/run/secrets", str(tmp_path)).replace("$$", "$")
+    found = []
+    for _ in range(2):
+        subprocess.run([*services["secrets"]["entrypoint"], here], check=True)
+        found.append({path.name: path.read_text() for path in tmp_path.iterdir()})
+    assert found[0] == found[1]
+    password = found[0]["postgres_password"]
+    assert re.fullmatch("[0-9a-f]{64}", password)
+    url = Settings(_secrets_dir=str(tmp_path)).database_url  # type: ignore[call-arg]
+    assert url == f"postgresql://quickstudy:{password}@db:5432/quickstudy"
+    assert set(found[0]) == {"postgres_password", "quickstudy_database_url"}
+    assert services["db"]["environment"]["POSTGRES_PASSWORD_FILE"] == f"{SECRETS}/postgres_password"
+    for name in ("db", "migrate", "service"):
+        assert f"secrets:{SECRETS}:ro" in services[name]["volumes"]
 
 
-@pytest.mark.parametrize("name", ["migrate", "service"])
-def test_compose_gives_our_containers_no_more_rights_than_they_need(name: str) -> None:
+def test_a_variable_comes_before_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "quickstudy_database_url").write_text("sqlite:///filed.db\n")
+    monkeypatch.delenv("QUICKSTUDY_DATABASE_URL", raising=False)
+    assert Settings(_secrets_dir=str(tmp_path)).database_url == "sqlite:///filed.db"  # type: ignore[call-arg]
+    monkeypatch.setenv("QUICKSTUDY_DATABASE_URL", "sqlite:///named.db")
+    assert Settings(_secrets_dir=str(tmp_path)).database_url == "sqlite:///named.db"  # type: ignore[call-arg]
+    assert Settings.model_config["secrets_dir"] == (SECRETS if SECRETS.is_dir() else None)
+    # Else the image's own would come before the one that compose wrote.
+    assert "QUICKSTUDY_DATABASE_URL" not in (REPOSITORY / "Dockerfile").read_text()
+
+
+def test_no_secret_stands_in_the_compose_file_or_the_image() -> None:
+    for name, service in compose()["services"].items():
+        for variable in service.get("environment", {}):
+            assert not re.search("PASSWORD$|SECRET|TOKEN|KEY|DATABASE_URL", variable), name
+    assert not re.search("(?i)password|secret=", (REPOSITORY / "Dockerfile").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(compose()["services"]))
+def test_compose_gives_a_container_no_more_rights_than_it_needs(name: str) -> None:
     service = compose()["services"][name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert "privileged" not in service
+    assert service["pids_limit"] == 512
+    assert service["mem_limit"]
+    assert not {"privileged", "pid", "ipc", "devices", "userns_mode"} & set(service)
+    assert [one for one in service.get("ports", []) if not one.startswith("127.0.0.1:")] == []
+    assert [one for one in service.get("volumes", []) if "docker.sock" in one] == []
+    # Root without a capability, without a network, for as long as two files take.
+    assert (service.get("user") == "root") == (name == "secrets")
+    assert (service.get("network_mode") == "none") == (name == "secrets")
+
+
+def test_the_database_can_be_reached_by_the_service_alone_and_reaches_nobody() -> None:
+    assert compose()["networks"] == {"database": {"internal": True}}
+    networks = {
+        name: one.get("networks", ["default"]) for name, one in compose()["services"].items()
+    }
+    assert networks["db"] == networks["migrate"] == ["database"]
+    assert networks["service"] == ["database", "default"]
+    assert networks["prometheus"] == networks["grafana"] == ["default"]
+    assert compose()["services"]["db"]["user"] == "postgres"
 
 
 def test_the_image_runs_as_a_user_of_its_own() -> None:

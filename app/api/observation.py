@@ -1,4 +1,4 @@
-"""Every request named, timed and logged."""
+"""Every request named, timed and logged; every answer with what browsers may do with it."""
 
 import re
 import secrets
@@ -16,6 +16,19 @@ from app.metrics import request_seconds
 REQUEST_ID = b"x-request-id"
 # Anything else could be made to look like another line, or be somebody's name.
 OURS = re.compile(rb"[A-Za-z0-9_-]{8,64}")
+# Any other method is told as `other`: a server may let through whatever a caller invents.
+METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
+)
+# As OWASP's REST Security Cheat Sheet has it. Strict-Transport-Security is for the proxy that ends
+# TLS; a stricter policy would keep /docs from loading its scripts.
+SECURITY_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
 
 
 class Observation:
@@ -36,13 +49,14 @@ class Observation:
         header = given if OURS.fullmatch(given) else secrets.token_hex(8).encode()
         mine = header.decode()
         token = request_id.set(mine)
+        method = scope["method"] if scope["method"] in METHODS else "other"
         begun, status = time.perf_counter(), 500
 
         async def named(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message.setdefault("headers", []).append((REQUEST_ID, header))
+                message.setdefault("headers", []).extend(((REQUEST_ID, header), *SECURITY_HEADERS))
             await send(message)
 
         try:
@@ -52,16 +66,17 @@ class Observation:
                 finally:
                     route = getattr(scope.get("route"), "path", "unmatched")
                     if span is not None:
-                        span.update_name(f"{scope['method']} {route}")
-                        span.set_attribute("http.request.method", scope["method"])
+                        span.update_name(f"{method} {route}")
+                        span.set_attribute("http.request.method", method)
                         span.set_attribute("http.route", route)
                         span.set_attribute("http.response.status_code", status)
                         span.set_attribute("quickstudy.request_id", mine)
         finally:
             seconds = time.perf_counter() - begun
-            _timed(scope["method"], route, status)(seconds)
-            self._lines.add(mine, scope["method"], route, status, seconds)
-            request_id.reset(token)
+            _timed(method, route, status)(seconds)
+            self._lines.add(mine, method, route, status, seconds)
+        # Not after an exception: the server logs it when we are through, with the id.
+        request_id.reset(token)
 
 
 @cache

@@ -47,8 +47,9 @@ async def _first_key(database: Database) -> str | None:
 def _welcome(settings: Settings, key: str | None) -> str:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     url = f"http://{host}:{settings.port}"
+    page = f"{url}/docs" if settings.docs else url
     if key is None:
-        return f"Serving {url}/docs with the API keys of `quickstudy keys list`."
+        return f"Serving {page} with the API keys of `quickstudy keys list`."
     return f"""The first API key, shown only now:
 
   {key}
@@ -61,5 +62,5 @@ Try it:
     -d '{{"transaction_id": "t-1", "account_id": "a-1", "occurred_at": "{text_of(now_us())}",
          "amount": 412.00, "currency": "EUR", "merchant_id": "m-1", "channel": "online"}}'
 
-Documentation: {url}/docs
+{f"Documentation: {page}" if settings.docs else ""}
 """

@@ -1,0 +1,251 @@
+"""Who may do what: every operation of the OpenAPI document, asked by everyone who may not.
+
+What a refused request leaves behind is looked for in the database itself.
+"""
+
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from sqlalchemy import select
+
+from app import keys, store
+from app.database import Database
+from app.main import ROUTES, create_app
+from app.rows import Webhook
+from app.scopes import SCOPES
+from app.settings import Settings
+from app.tables import metadata
+from app.times import now_us
+from app.webhooks import new_secret
+from tests.api.requests import label, posted, problem_of
+
+pytestmark = pytest.mark.anyio
+DOCUMENT = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
+# Each with the scope that it asks for.
+SCOPED = {
+    (method.upper(), path): operation["security"][0]["API key"][0]
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+    if path.startswith("/v1")
+}
+OPERATIONS = list(SCOPED)
+NAMED = [one for one in OPERATIONS if "{" in one[1]]
+WEBHOOK = "feedfacecafe"
+LISTS = [
+    *("/v1/transactions", "/v1/accounts", "/v1/reviews", "/v1/thresholds/history"),
+    "/v1/webhooks",
+    "/v1/audit-log?action=label.set",
+]
+BODIES: dict[str, Any] = {
+    "PUT /v1/transactions/{transaction_id}/label": {"label": "legitimate"},
+    "POST /v1/accounts/{account_id}/labels": {"labels": [label("t-1", "legitimate")]},
+    "POST /v1/accounts/{account_id}/adapt": {"dry_run": True, "labels": [label("t-1")]},
+    "PUT /v1/reviews/{transaction_id}/assignee": {"assignee": "eve"},
+    "POST /v1/transactions": posted("t-1", amount=1),
+    "POST /v1/transactions/batch": {"transactions": [posted("t-2", amount=1)]},
+    "POST /v1/labels": {"labels": [label("t-1", "legitimate")]},
+    "POST /v1/webhooks": {"url": "https://192.0.2.1/", "events": ["label.changed"]},
+    "POST /v1/keys": {"name": "eve", "scopes": ["score"]},
+    "POST /v1/thresholds": {"review": 0.5, "decline": 0.6},
+}
+
+
+async def furnish(client: httpx.AsyncClient) -> None:
+    """Something of everything that a tenant can have."""
+    await client.post("/v1/thresholds", json={"review": 1e-8, "decline": 0.999})
+    bodies = {"transactions": [posted(f"t-{n}", amount=50 + n) for n in range(4)]}
+    await client.post("/v1/transactions/batch", json=bodies)
+    await client.put("/v1/transactions/t-1/label", json={"label": "fraud"})
+    await client.put("/v1/reviews/t-2/assignee", json={"assignee": "mia"})
+    # Past the route, which would look the host up; nothing here is told to it.
+    webhook = Webhook(
+        *("default", WEBHOOK, "https://service.example/", "model.activated", new_secret()),
+        *(None, None, now_us()),
+    )
+    await database_of(client).run(lambda connection: store.save_webhook(connection, webhook))
+
+
+def database_of(client: httpx.AsyncClient) -> Database:
+    return client._transport.app.state.service.database  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.fixture
+async def owner(client: httpx.AsyncClient) -> httpx.AsyncClient:
+    await furnish(client)
+    return client
+
+
+async def everything(client: httpx.AsyncClient) -> list[Any]:
+    """All that a tenant can read of its rows."""
+    paths = [
+        *LISTS,
+        "/v1/thresholds",
+        "/v1/reviews?status=resolved",
+        "/v1/accounts/alice/influence",
+    ]
+    paths += [f"/v1/transactions/t-{n}/label" for n in range(4)]
+    return [(await client.get(path)).json() for path in paths]
+
+
+def address(owner: httpx.AsyncClient, path: str) -> str:
+    """Where the owner has something."""
+    key_id = owner.headers["Authorization"].split("_")[1]
+    return path.format(
+        transaction_id="t-1",
+        account_id="alice",
+        revision=1,
+        key_id=key_id,
+        name="x",
+        webhook_id=WEBHOOK,
+    )
+
+
+@pytest.mark.parametrize(("method", "path"), NAMED, ids=" ".join)
+async def test_what_another_tenant_has_is_not_found(
+    owner: httpx.AsyncClient, stranger: httpx.AsyncClient, method: str, path: str
+) -> None:
+    before = await everything(owner)
+    body = BODIES.get(f"{method} {path}")
+    own = await owner.request("GET", "/v1/transactions/t-1")
+    assert own.status_code == 200
+    refused = await stranger.request(method, address(owner, path), json=body)
+    status, code = problem_of(refused)
+    assert (status, code.endswith("_not_found")) == (404, True)
+    assert await everything(owner) == before
+
+
+async def test_lists_hold_the_rows_of_the_caller_alone(
+    owner: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    for path in LISTS:
+        assert (await owner.get(path)).json()["data"]
+        assert (await stranger.get(path)).json()["data"] == []
+    assert (await stranger.get("/v1/thresholds")).json()["source"] == "model"
+
+
+async def test_ids_labels_and_thresholds_of_one_tenant_touch_no_other(
+    owner: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    before = await everything(owner)
+    labelled = await stranger.post("/v1/labels", json=BODIES["POST /v1/labels"])
+    assert labelled.json()["results"][0]["error"]["code"] == "transaction_not_found"
+    for method, path in OPERATIONS:
+        if method == "POST" and "{" not in path:
+            answer = await stranger.request(method, path, json=BODIES.get(f"{method} {path}"))
+            # It has no past of its own, and the webhook is refused whoever asks.
+            expected = {"/v1/models/rollback": 409, "/v1/webhooks": 422}.get(path, 200)
+            assert answer.status_code == expected, answer.text
+            assert "alice" in answer.text or "transactions" not in path
+    assert await everything(owner) == before
+
+
+async def stored(database: Database) -> dict[str, list[str]]:
+    """All that is in the database, but for when keys were last used."""
+    async with database.read() as connection:
+        return {
+            table.name: sorted(
+                repr(row)
+                for row in await connection.execute(
+                    select(*(column for column in table.c if column.name != "last_used_at_us"))
+                )
+            )
+            for table in metadata.sorted_tables
+        }
+
+
+UNKNOWN = [
+    *("no key", "no secret", "wrong secret", "secret of another key", "unknown id"),
+    *("malformed key", "malformed id", "other scheme", "revoked key", "expired key"),
+]
+
+
+class Intruders(NamedTuple):
+    """What those who may not would send as `Authorization`."""
+
+    unknown: dict[str, str]
+    # Keys that may do all but what this scope lets do.
+    lacking: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+async def intruders(edge: httpx.AsyncClient) -> Intruders:
+    """At the door of a tenant with something of everything."""
+    await furnish(edge)
+    database = database_of(edge)
+    whole = edge.headers["Authorization"]
+    start, key_id, secret = whole.split("_", 2)
+    public = f"{start}_{key_id}"
+    revoked, replaced = [await keys.create(database, name) for name in ("revoked", "replaced")]
+    await keys.revoke(database, revoked.split("_")[1])
+    await keys.rotate(database, replaced.split("_")[1], hours=0)
+    unknown = [
+        "",
+        f"{public}_",
+        f"{public}_{secret[::-1]}",
+        f"{public}_{revoked.split('_', 2)[2]}",
+        f"Bearer qs_000000000000_{secret}",
+        "Bearer \u00e9' OR 1=1 --",
+        f"Bearer qs_%_{secret}",
+        whole.replace("Bearer", "Basic"),
+        f"Bearer {revoked}",
+        f"Bearer {replaced}",
+    ]
+    lacking = {
+        scope: await keys.create(database, scope, scopes=[one for one in SCOPES if one != scope])
+        for scope in SCOPES
+    }
+    return Intruders(dict(zip(UNKNOWN, unknown, strict=True)), lacking)
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=" ".join)
+async def test_nobody_without_a_live_key_and_its_scope_does_or_learns_anything(
+    edge: httpx.AsyncClient, intruders: Intruders, method: str, path: str
+) -> None:
+    scope, body = SCOPED[method, path], BODIES.get(f"{method} {path}")
+    before = await stored(database_of(edge))
+    for kind, header in intruders.unknown.items():
+        # What is wrong with the body is nobody's business either.
+        for given in (body, {"unheard of": 1}):
+            refused = await edge.request(
+                method,
+                address(edge, path),
+                json=given,
+                headers={"Authorization": header.encode("latin-1")},
+            )
+            assert problem_of(refused) == (401, "unauthenticated"), kind
+            assert refused.headers["www-authenticate"] == 'Bearer realm="quickstudy"'
+    refused = await edge.request(
+        method,
+        address(edge, path),
+        json=body,
+        headers={"Authorization": f"Bearer {intruders.lacking[scope]}"},
+    )
+    assert problem_of(refused) == (403, "missing_scope")
+    assert scope in refused.json()["detail"]
+    assert await stored(database_of(edge)) == before
+
+
+async def test_the_key_that_has_the_scope_is_let_in_by_every_operation(
+    edge: httpx.AsyncClient, intruders: Intruders
+) -> None:
+    # Else the matrix would hold of a service that refuses everybody.
+    for (method, path), scope in SCOPED.items():
+        key = await keys.create(database_of(edge), "alone", tenant="third", scopes=[scope])
+        answer = await edge.request(
+            method,
+            address(edge, path),
+            json=BODIES.get(f"{method} {path}"),
+            headers={"Authorization": f"Bearer {key}"},
+        )
+        assert answer.status_code in {200, 404, 409, 422}, (method, path)
+
+
+def test_no_route_is_left_out_of_the_document_and_three_ask_for_no_key() -> None:
+    app = create_app(Settings(database_url="sqlite:///unused.db"))
+    pages = {"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
+    assert {path for route in app.routes if (path := getattr(route, "path", None))} == pages
+    assert {route.path for route in ROUTES} == set(DOCUMENT["paths"])  # type: ignore[attr-defined]
+    assert set(DOCUMENT["paths"]) - {path for _, path in OPERATIONS} == {
+        *("/livez", "/readyz", "/metrics")
+    }
