@@ -24,6 +24,7 @@ from app.api import (
 )
 from app.api.lean import LeanRoutes
 from app.api.limits import BodyLimit
+from app.api.links import link
 from app.api.observation import Observation
 from app.api.paths import EncodedSlashes
 from app.errors import install, problem_schema
@@ -67,7 +68,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 yield
 
     app = Quickstudy(
-        title="Quickstudy", version=__version__, description=DESCRIPTION, lifespan=lifespan
+        title="Quickstudy",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        # `/v1/accounts/` is an account with an empty id, not the list of all of them.
+        redirect_slashes=False,
     )
     install(app, ROUTES)
     app.add_middleware(EncodedSlashes)
@@ -94,7 +100,8 @@ class Quickstudy(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            schemas = super().openapi()["components"]["schemas"]
+            document = super().openapi()
+            schemas = document["components"]["schemas"]
             schemas["Problem"] = problem_schema()
             # FastAPI's own error bodies, which no route answers with.
             for unused in ("HTTPValidationError", "ValidationError"):
@@ -105,5 +112,6 @@ class Quickstudy(FastAPI):
             for name, schema in models_json_schema(models)[1]["$defs"].items():
                 if "examples" in schema:
                     schemas[name]["examples"] = schema["examples"]
+            link(document["paths"])
         assert self.openapi_schema is not None
         return self.openapi_schema
