@@ -1,6 +1,7 @@
 """The ASGI application: `uvicorn --factory app.main:create_app`."""
 
 import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
+from starlette.types import Message, Receive, Scope, Send
 
 from app import __version__, tracing
 from app.api import (
@@ -27,7 +29,7 @@ from app.api.limits import BodyLimit
 from app.api.links import link
 from app.api.observation import Observation
 from app.api.paths import EncodedSlashes
-from app.errors import install, problem_schema
+from app.errors import SetupError, install, problem_schema
 from app.service import running
 from app.settings import Settings
 
@@ -96,7 +98,19 @@ def _spare_the_garbage_collector() -> None:
 
 
 class Quickstudy(FastAPI):
-    """FastAPI, with an OpenAPI document that tells how errors really look."""
+    """FastAPI, with an OpenAPI document that tells how errors really look.
+
+    A start that is refused on purpose says why in one sentence, and not in a traceback.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told(message: Message) -> None:
+            error = sys.exc_info()[1]
+            if message["type"] == "lifespan.startup.failed" and isinstance(error, SetupError):
+                message = {**message, "message": str(error)}
+            await send(message)
+
+        await super().__call__(scope, receive, told if scope["type"] == "lifespan" else send)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

@@ -32,6 +32,7 @@ from app.main import ROUTES, create_app
 from app.settings import Settings
 from app.states import States
 from app.tables import accounts, merchants, transactions
+from tests.api.contract import RUNS, tried
 from tests.api.requests import client_of, posted, problem_of
 from tests.reliability.conftest import Note, is_torture
 from tests.reliability.hostile import (
@@ -602,3 +603,24 @@ async def key_of(database_url: str) -> str:
         return await keys.create(database, "tests")
     finally:
         await database.close()
+
+
+@pytest.mark.parametrize(
+    ("database_url", "run"),
+    [*zip(["sqlite", "postgresql"], RUNS, strict=True)],
+    indirect=["database_url"],
+)
+def test_a_thousand_examples_of_every_operation_find_nothing(
+    database_url: str, checkpoint: Path, tmp_path: Path, run: str, torture: bool, noted: Note
+) -> None:
+    if not torture:
+        pytest.skip("of the full form: ten examples of each are in tests/api/test_openapi.py")
+    said, failed = tried(database_url, checkpoint, tmp_path, run, 1000)
+    assert not failed, said
+    [counted] = re.findall(r"Test cases:\n\s*(.*)", said)
+    [linked] = re.findall(r"API Links:\s*(.*)", said)
+    noted(
+        f"schemathesis, 1,000 examples an operation and stateful, finds nothing ({run})",
+        database_url.partition("+")[0],
+        f"{counted}; links: {linked}",
+    )
