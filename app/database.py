@@ -32,6 +32,7 @@ from sqlalchemy.pool import StaticPool
 
 from app.breaker import Breaker
 from app.errors import DatabaseUnavailable, SetupError
+from app.tables import metadata
 
 logger = logging.getLogger("quickstudy")
 Answer = TypeVar("Answer")
@@ -41,6 +42,8 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 # Milliseconds. A statement of a batch takes a few; a lock is held for one batch.
 PG_LIMITS = {"lock_timeout": "5000", "statement_timeout": "10000"}
+# Of a migration. It waits briefly for locks: all that asks for a table queues behind it meanwhile.
+PG_MIGRATION_LIMITS = {"lock_timeout": "2000", "statement_timeout": "600000"}
 # Else two statements could see an account's revision and the labels of the next one.
 SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 SQLITE_BUSY_MS = 10_000
@@ -130,11 +133,17 @@ class Database:
         """Raises SetupError where the schema is not the one this version was written for."""
         async with self.read() as connection:
             found = await connection.run_sync(_current_revision)
+            missing = await connection.run_sync(_missing)
         wanted = ScriptDirectory(str(MIGRATIONS)).get_current_head()
         if found != wanted:
             raise SetupError(
                 f"the database is at schema revision {found or 'none'}, this version needs "
                 f"{wanted}: run `quickstudy db upgrade` with the version that is to serve"
+            )
+        if missing:
+            raise SetupError(
+                f"the database is said to be at schema revision {found}, but has no {missing[0]}: "
+                "restore it whole from a backup"
             )
 
     def _watched(self) -> AbstractContextManager[None]:
@@ -401,6 +410,14 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def _missing(connection: Connection) -> list[str]:
+    """Columns that the schema should have and has not."""
+    found = sqlalchemy.inspect(connection).get_multi_columns()
+    there = {(table, one["name"]) for (_, table), columns in found.items() for one in columns}
+    wanted = [(table.name, one.name) for table in metadata.sorted_tables for one in table.c]
+    return [".".join(column) for column in wanted if column not in there]
 
 
 def migration_config(url: str) -> Config:

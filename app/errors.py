@@ -23,6 +23,7 @@
         ├── ReviewTaken               409 review_taken
         ├── TooFewScores              409 too_few_scores
         ├── BodyTooLarge              413 body_too_large
+        ├── UnsupportedEncoding       415 unsupported_encoding
         ├── ValidationFailed          422 validation_failed
         │   └── WrongAccount          422 transaction_of_another_account
         ├── RateLimited               429 rate_limited
@@ -53,6 +54,11 @@ PROBLEM_JSON = "application/problem+json"
 # A body of a thousand bad transactions need not be answered with all their errors.
 MOST_FIELD_ERRORS = 100
 LONGEST_FIELD_NAME = 200
+NOT_SAID_TO_BE_JSON = {
+    "type": "content_type",
+    "loc": ("body",),
+    "msg": "a body is JSON, and its Content-Type application/json",
+}
 
 
 class QuickstudyError(Exception):
@@ -188,6 +194,10 @@ class BodyTooLarge(Problem):
         super().__init__(detail, headers={"Connection": "close"})
 
 
+class UnsupportedEncoding(Problem):
+    status, code, title = 415, "unsupported_encoding", "The body is compressed."
+
+
 class ValidationFailed(Problem):
     status, code, title = 422, "validation_failed", "The request is not valid."
 
@@ -249,6 +259,7 @@ BY_STATUS: dict[int, type[Problem]] = {
     404: NotFound,
     405: MethodNotAllowed,
     413: BodyTooLarge,
+    415: UnsupportedEncoding,
     422: ValidationFailed,
     429: RateLimited,
     503: Unavailable,

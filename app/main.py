@@ -1,5 +1,6 @@
 """The ASGI application: `uvicorn --factory app.main:create_app`."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__, garbage, tracing
 from app.api import (
@@ -25,9 +26,10 @@ from app.api import (
 from app.api.admission import GATE, Bounds, Gate
 from app.api.lean import LeanRoutes, ScoringRoute
 from app.api.limits import BodyLimit
+from app.api.links import link
 from app.api.observation import Observation
 from app.api.paths import EncodedSlashes
-from app.errors import install, problem_schema
+from app.errors import SetupError, install, problem_schema
 from app.service import running
 from app.settings import Settings
 
@@ -79,6 +81,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        # `/v1/accounts/` is an account with an empty id, not the list of all of them.
+        redirect_slashes=False,
         **({} if chosen.docs else NO_DOCS),
     )
     install(app, ROUTES)
@@ -92,7 +96,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 class Quickstudy(FastAPI):
-    """FastAPI, with an OpenAPI document that tells how errors really look."""
+    """FastAPI, with an OpenAPI document that tells how errors really look.
+
+    A start that is refused on purpose says why in one sentence, and not in a traceback.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        told = _telling_why(send) if scope["type"] == "lifespan" else send
+        await super().__call__(scope, receive, told)
 
     def build_middleware_stack(self) -> ASGIApp:
         # Around all others, the one of Starlette too that answers 500 where nobody else did.
@@ -100,7 +111,8 @@ class Quickstudy(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            schemas = super().openapi()["components"]["schemas"]
+            document = super().openapi()
+            schemas = document["components"]["schemas"]
             schemas["Problem"] = problem_schema()
             # FastAPI's own error bodies, which no route answers with.
             for unused in ("HTTPValidationError", "ValidationError"):
@@ -111,8 +123,19 @@ class Quickstudy(FastAPI):
             for name, schema in models_json_schema(models)[1]["$defs"].items():
                 if "examples" in schema:
                     schemas[name]["examples"] = schema["examples"]
+            link(document["paths"])
         assert self.openapi_schema is not None
         return self.openapi_schema
+
+
+def _telling_why(send: Send) -> Send:
+    async def told(message: Message) -> None:
+        error = sys.exc_info()[1]
+        if message["type"] == "lifespan.startup.failed" and isinstance(error, SetupError):
+            message = {**message, "message": str(error)}
+        await send(message)
+
+    return told
 
 
 garbage.spare_what_is_imported()

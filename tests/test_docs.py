@@ -18,7 +18,7 @@ def test_every_route_stands_in_the_documents_with_the_errors_of_its_own() -> Non
     everywhere = {
         *("unauthenticated", "missing_scope", "validation_failed", "database_unavailable"),
         *("rate_limited", "deadline_exceeded", "overloaded"),
-        *("malformed_body", "body_too_large"),
+        *("malformed_body", "body_too_large", "unsupported_encoding"),
     }
     document = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
     offered = {

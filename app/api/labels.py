@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from app import store
 from app.adaptation import INNER_STEPS
 from app.api.authentication import MayLabel, MayRead, RunningService
+from app.api.bodies import JSONRoute
 from app.api.paths import AccountId, TransactionId
 from app.api.transactions import WRITES, label_name, problem_of
 from app.audit import actor
@@ -51,6 +52,7 @@ router = APIRouter(
     prefix="/v1",
     tags=["labels"],
     responses=documented(*EVERYWHERE),
+    route_class=JSONRoute,
 )
 Conflicting = documented(TransactionNotFound, TransactionConflict, ValidationFailed, WrongAccount)
 

@@ -21,6 +21,7 @@ from app.errors import (
     Problem,
     TransactionConflict,
     TransactionNotFound,
+    UnsupportedEncoding,
     documented,
 )
 from app.pipeline import Posted
@@ -50,7 +51,7 @@ router, scoring = (
     )
     for kind in (APIRoute, ScoringRoute)
 )
-WRITES = documented(MalformedBody, BodyTooLarge)
+WRITES = documented(MalformedBody, BodyTooLarge, UnsupportedEncoding)
 
 
 @scoring.post("", response_model=Score, responses={**WRITES, **documented(TransactionConflict)})
