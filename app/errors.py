@@ -23,6 +23,7 @@
         ├── BodyTooLarge              413 body_too_large
         ├── ValidationFailed          422 validation_failed
         │   └── WrongAccount          422 transaction_of_another_account
+        ├── TooManyLabels             429 too_many_labels
         ├── InternalError             500 internal_error
         └── Unavailable               503 unavailable
             ├── DatabaseUnavailable   503 database_unavailable
@@ -176,6 +177,11 @@ class ValidationFailed(Problem):
 
 class WrongAccount(ValidationFailed):
     code, title = "transaction_of_another_account", "The transaction belongs to another account."
+
+
+class TooManyLabels(Problem):
+    status, code = 429, "too_many_labels"
+    title = "This key has changed too many labels of this account."
 
 
 class InternalError(Problem):

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
 from app.adaptation import Support
+from app.allowance import Allowance
 from app.audit import Entry, entry
 from app.database import Database
 from app.decisions import Decision
@@ -112,9 +113,10 @@ class Watched(NamedTuple):
 class Labelling:
     """Stores and removes labels, one database transaction each; previews what they would do."""
 
-    def __init__(self, database: Database, pipeline: Pipeline) -> None:
+    def __init__(self, database: Database, pipeline: Pipeline, allowance: Allowance) -> None:
         self._database = database
         self._pipeline = pipeline
+        self._allowance = allowance
 
     async def store(
         self,
@@ -127,7 +129,8 @@ class Labelling:
 
         Where nobody asks, it does not look around: the change tells neither `recent` nor `guard`.
         The same labels again change nothing, not even the revision. Raises WrongAccount,
-        TransactionNotFound or TransactionConflict for the first verdict that cannot be stored.
+        TransactionNotFound or TransactionConflict for the first verdict that cannot be stored, and
+        TooManyLabels.
         """
 
         async def work(connection: AsyncConnection) -> Labelled:
@@ -136,6 +139,7 @@ class Labelling:
             before = await self._support(connection, tenant, account_id)
             changed = [v for v in verdicts if _differs(v, old.get(v.transaction_id))]
             if changed:
+                await self._allowance.check(connection, tenant, account_id, len(changed))
                 by_id = {row.transaction_id: row for row in rows}
                 asked = [by_id[v.transaction_id] for v in changed]
                 features = self._pipeline.features
@@ -167,7 +171,7 @@ class Labelling:
         return done
 
     async def put(self, tenant: str, verdict: Verdict) -> Labelled:
-        """Store the label of one stored transaction. Raises TransactionNotFound."""
+        """Store the label of a stored transaction. Raises TransactionNotFound or TooManyLabels."""
         async with self._database.glance() as connection:
             known = await store.scored(connection, tenant, [verdict.transaction_id])
         _check_known(known, verdict)
@@ -203,7 +207,7 @@ class Labelling:
         return [answers[verdict.transaction_id] for verdict in verdicts]
 
     async def remove(self, tenant: str, transaction_id: str) -> Labelled:
-        """Unlearn one label exactly. Raises LabelNotFound."""
+        """Unlearn one label exactly. Raises LabelNotFound or TooManyLabels."""
 
         async def work(connection: AsyncConnection) -> Labelled:
             found = await store.labels_of(connection, tenant, [transaction_id])
@@ -215,6 +219,7 @@ class Labelling:
             found = await store.labels_of(connection, tenant, [transaction_id])
             if not found:
                 raise LabelNotFound(f"Transaction {transaction_id!r} has no label any more.")
+            await self._allowance.check(connection, tenant, account_id, 1)
             was = await self._account(connection, tenant, account_id)
             before = await self._support(connection, tenant, account_id)
             await store.delete_label(connection, tenant, transaction_id)

@@ -28,4 +28,6 @@ class Settings(BaseSettings):
     bank_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
     # Webhooks to addresses inside the network, over http:// too: for trying out.
     webhooks_private: bool = False
+    # Changes of an account's labels by one key, in any 24 hours; copies learn from 32 labels.
+    labels_per_account: Annotated[int, Field(ge=1)] = 200
     max_body_bytes: Annotated[int, Field(ge=1 << 10)] = 4 << 20

@@ -12,6 +12,7 @@ from app.store.accounts import listed_accounts as listed_accounts
 from app.store.accounts import lock_accounts as lock_accounts
 from app.store.accounts import save_accounts as save_accounts
 from app.store.audit import EntryFilters as EntryFilters
+from app.store.audit import change_of_rank as change_of_rank
 from app.store.audit import erase_entries as erase_entries
 from app.store.audit import listed_entries as listed_entries
 from app.store.audit import save_entries as save_entries
