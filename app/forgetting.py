@@ -108,14 +108,16 @@ async def corrections(
 ) -> dict[str, bytes]:
     """The features of those rows that saw a label since removed, had it never been there.
 
-    `gone` are transactions whose label is being removed and whose history goes with it.
+    `gone` are transactions whose label is being removed and whose history goes with it. Rows that
+    were corrected before are corrected again: what an erased account had told of their merchant
+    stands in no history any more.
     """
     by_merchant: dict[str, list[Scored]] = defaultdict(list)
     for row in rows:
         if row.merchant_id is not None:
             by_merchant[row.merchant_id].append(row)
     gone = set(gone)
-    if not gone and not await store.any_removed(connection, tenant, by_merchant):
+    if not gone and not await store.any_forgotten(connection, tenant, by_merchant):
         return {}
     events = await store.events_of_merchants(connection, tenant, by_merchant)
     history: dict[str, dict[str, list[LabelEvent]]] = defaultdict(lambda: defaultdict(list))
@@ -125,7 +127,8 @@ async def corrections(
     for merchant_id, asked in by_merchant.items():
         for row in asked:
             seen, lost = _seen(row, history[merchant_id], gone)
-            if lost:
+            is_corrected = any(one.features for one in history[merchant_id][row.transaction_id])
+            if lost or is_corrected:
                 found[row.transaction_id] = _without(features, row, seen)
     return found
 

@@ -83,12 +83,12 @@ _FOLDED = (
     )
     .values(folded=True)
 )
-_REMOVED = (
+_FORGOTTEN = (
     select(label_events.c.revision)
     .where(
         label_events.c.tenant == bindparam("of_tenant"),
         label_events.c.merchant_id.in_(bindparam("wanted", expanding=True)),
-        label_events.c.is_fraud.is_(None),
+        label_events.c.is_fraud.is_(None) | label_events.c.features.is_not(None),
     )
     .limit(1)
 )
@@ -174,15 +174,15 @@ async def witnesses(
     return [row for row in rows if row.occurred_at_us > matured_us[cast(str, row.merchant_id)]]
 
 
-async def any_removed(
+async def any_forgotten(
     connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
 ) -> bool:
-    """Whether any label of these merchants was ever removed."""
+    """Whether any label of these merchants was ever removed, or corrected for one that was."""
     wanted = list(merchant_ids)
     if not wanted:
         return False
     given = {"of_tenant": tenant, "wanted": padded(wanted)}
-    return (await connection.execute(_REMOVED, given)).first() is not None
+    return (await connection.execute(_FORGOTTEN, given)).first() is not None
 
 
 async def events_of_merchants(
