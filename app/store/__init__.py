@@ -22,7 +22,8 @@ from app.store.drift import sampled as sampled
 from app.store.drift import tenants as tenants
 from app.store.drift import transactions_by_day as transactions_by_day
 from app.store.labels import any_forgotten as any_forgotten
-from app.store.labels import delete_label as delete_label
+from app.store.labels import delete_labels as delete_labels
+from app.store.labels import events_of_account as events_of_account
 from app.store.labels import events_of_merchants as events_of_merchants
 from app.store.labels import events_of_revision as events_of_revision
 from app.store.labels import label_history as label_history
