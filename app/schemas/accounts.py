@@ -59,7 +59,7 @@ class RollbackRequest(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"revision": 1}]})
 
     revision: Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
-    dry_run: bool = False
+    dry_run: Annotated[bool, Field(strict=True)] = False
 
 
 class RolledBack(AccountState, Changed):
@@ -88,7 +88,7 @@ class AdaptRequest(Body):
         }
     )
 
-    dry_run: bool = False
+    dry_run: Annotated[bool, Field(strict=True)] = False
     labels: Annotated[list[Hypothesis], Field(max_length=MOST_ITEMS, default_factory=list)]
 
     @model_validator(mode="after")
