@@ -27,6 +27,7 @@
         ├── ValidationFailed          422 validation_failed
         │   └── WrongAccount          422 transaction_of_another_account
         ├── RateLimited               429 rate_limited
+        ├── TooManyLabels             429 too_many_labels
         ├── HeadersTooLarge           431 headers_too_large
         ├── InternalError             500 internal_error
         └── Unavailable               503 unavailable
@@ -212,6 +213,11 @@ class RateLimited(Problem):
 
 class HeadersTooLarge(Problem):
     status, code, title = 431, "headers_too_large", "The request line and headers are too large."
+
+
+class TooManyLabels(Problem):
+    status, code = 429, "too_many_labels"
+    title = "This key has changed too many labels of this account."
 
 
 class InternalError(Problem):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from app import metrics, store
+from app.allowance import Allowance
 from app.batching import Batcher
 from app.comparison import Shadowing
 from app.database import Database
@@ -79,7 +80,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 models=models,
                 pipeline=pipeline,
                 batcher=batcher,
-                labelling=Labelling(database, pipeline),
+                labelling=Labelling(database, pipeline, Allowance(settings.labels_per_account)),
                 policy=TenantPolicy(database, pipeline),
                 questions=Questions(database, pipeline),
                 replay=Replay(database, pipeline),

@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     deadline_seconds: Annotated[float, Field(gt=0)] = 30.0
     # From slow clients: so long for the headers of a request, and again for its body.
     arrival_seconds: Annotated[float, Field(gt=0)] = 20.0
+    # Changes of an account's labels by one key, in any 24 hours; copies learn from 32 labels.
+    labels_per_account: Annotated[int, Field(ge=1)] = 200
     max_body_bytes: Annotated[int, Field(ge=1 << 10)] = 4 << 20
 
     @property

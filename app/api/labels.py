@@ -18,6 +18,7 @@ from app.errors import (
     FieldError,
     LabelNotFound,
     Problem,
+    TooManyLabels,
     TransactionConflict,
     TransactionNotFound,
     ValidationFailed,
@@ -54,12 +55,14 @@ router = APIRouter(
     responses=documented(*EVERYWHERE),
     route_class=JSONRoute,
 )
-Conflicting = documented(TransactionNotFound, TransactionConflict, ValidationFailed, WrongAccount)
+Conflicting = documented(
+    TransactionNotFound, TransactionConflict, ValidationFailed, WrongAccount, TooManyLabels
+)
 
 
 @router.put(
     "/transactions/{transaction_id}/label",
-    responses={**WRITES, **documented(TransactionNotFound)},
+    responses={**WRITES, **documented(TransactionNotFound, TooManyLabels)},
 )
 async def label_transaction(
     transaction_id: TransactionId, given: LabelGiven, service: RunningService, tenant: MayLabel
@@ -69,7 +72,9 @@ async def label_transaction(
     return _labelled(transaction_id, done, given.label)
 
 
-@router.delete("/transactions/{transaction_id}/label", responses=documented(LabelNotFound))
+@router.delete(
+    "/transactions/{transaction_id}/label", responses=documented(LabelNotFound, TooManyLabels)
+)
 async def remove_label(
     transaction_id: TransactionId, service: RunningService, tenant: MayLabel
 ) -> TransactionLabelled:
