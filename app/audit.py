@@ -16,6 +16,8 @@ COMMAND_LINE = "command line"
 Action = Literal[
     "label.set",
     "label.removed",
+    "label.rolled_back",
+    "account.rolled_back",
     "account.erased",
     "thresholds.set",
     "key.created",

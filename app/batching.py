@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
-from app.errors import Problem
+from app.errors import DeadlineExceeded, Overloaded, Problem
 from app.transactions import MOST_ITEMS
 
 # After a batch of several was answered, for as many to ask again.
@@ -20,6 +20,7 @@ Answer = TypeVar("Answer")
 
 class _Request(NamedTuple, Generic[Item, Answer]):
     items: Sequence[Item]
+    deadline: float
     answers: "asyncio.Future[Sequence[Answer]]"
 
 
@@ -27,16 +28,25 @@ class Batcher(Generic[Item, Answer]):
     """Hands what has queued up to `process`, one batch at a time, whole requests together.
 
     `process` returns one answer per item, in order. `on_batch` is told the size of every batch.
+    A queue of `most_waiting` items is full: who comes then is better off asking another server, or
+    later, than waiting ever longer with everyone else (Google's "Site Reliability Engineering",
+    2016, chapter 21). Nobody waits longer than `deadline_seconds`.
     """
 
     def __init__(
         self,
         process: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         on_batch: Callable[[int], None] = lambda size: None,
+        *,
+        most_waiting: int,
+        deadline_seconds: float,
     ) -> None:
         self._process = process
         self._on_batch = on_batch
+        self._most_waiting = most_waiting
+        self._deadline_seconds = deadline_seconds
         self._queue: deque[_Request[Item, Answer]] = deque()
+        self._waiting = 0
         self._arrived = asyncio.Event()
         # How many requests would fill the next batch, and until when it is worth waiting for them.
         self._expected, self._until = 1, 0.0
@@ -56,11 +66,23 @@ class Batcher(Generic[Item, Answer]):
         for request in self._queue:
             request.answers.cancel()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next request would be refused: known before anything of it is read."""
+        return self._waiting >= self._most_waiting
+
     async def submit(self, items: Sequence[Item]) -> Sequence[Answer]:
-        """The answers for these items, at most 1,000 of them, in order."""
+        """The answers for these items, at most 1,000 of them, in order.
+
+        Raises Overloaded where too many wait already, DeadlineExceeded where it took too long.
+        """
         assert len(items) <= MOST_ITEMS
-        request = _Request(items, asyncio.get_running_loop().create_future())
+        if self.is_full:
+            raise Overloaded
+        loop = asyncio.get_running_loop()
+        request = _Request(items, loop.time() + self._deadline_seconds, loop.create_future())
         self._queue.append(request)
+        self._waiting += len(items)
         self._arrived.set()
         return await request.answers
 
@@ -93,6 +115,7 @@ class Batcher(Generic[Item, Answer]):
         room = MOST_ITEMS
         while self._queue and len(self._queue[0].items) <= room:
             request = self._queue.popleft()
+            self._waiting -= len(request.items)
             # A caller that has hung up before its turn is owed nothing.
             if not request.answers.done():
                 room -= len(request.items)
@@ -102,13 +125,18 @@ class Batcher(Generic[Item, Answer]):
     async def _answer(self, batch: list[_Request[Item, Answer]]) -> None:
         items = [item for request in batch for item in request.items]
         self._on_batch(len(items))
+        limit = asyncio.timeout_at(batch[0].deadline)
         try:
-            answers = await self._process(items)
+            async with limit:
+                answers = await self._process(items)
         except Problem as problem:
             # The service's own state, such as a database that is away: true for everyone.
             self._fail(batch, problem)
         except Exception as error:
-            await self._answer_apart(batch, error)
+            if limit.expired():
+                self._fail(batch, DeadlineExceeded())
+            else:
+                await self._answer_apart(batch, error)
         else:
             self._distribute(batch, answers)
 

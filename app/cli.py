@@ -2,6 +2,7 @@
 
 import typer
 
+from app import garbage
 from app.commands import database, demo, history, keys, serve, training
 from app.commands.terminal import OneSentence
 
@@ -22,6 +23,8 @@ app.command("evaluate")(training.evaluate)
 app.command("backtest")(training.backtest)
 app.add_typer(keys.commands, name="keys")
 app.add_typer(database.commands, name="db")
+
+garbage.spare_what_is_imported()
 
 if __name__ == "__main__":
     app()

@@ -20,7 +20,14 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel
 
-from app.schemas.accounts import AccountState, Adapted, AdaptRequest, LabelledAccount
+from app.schemas.accounts import (
+    AccountState,
+    Adapted,
+    AdaptRequest,
+    LabelledAccount,
+    RollbackRequest,
+    RolledBack,
+)
 from app.schemas.audit import AccountRevision, AskNext, Certificate, Influence, Replayed
 from app.schemas.health import Readiness
 from app.schemas.keys import ApiKeys, NewKey, PostedKey, Rotation
@@ -212,6 +219,11 @@ class _Requests:
     def preview(account_id: str, labels: Sequence[Json]) -> Asked[Adapted]:
         body = AdaptRequest.model_validate({"dry_run": True, "labels": labels})
         return Asked(Adapted, "POST", f"/v1/accounts/{_of(account_id)}/adapt", body)
+
+    @staticmethod
+    def roll_back(account_id: str, revision: int, dry_run: bool = False) -> Asked[RolledBack]:
+        body = RollbackRequest(revision=revision, dry_run=dry_run)
+        return Asked(RolledBack, "POST", f"/v1/accounts/{_of(account_id)}/rollback", body)
 
     @staticmethod
     def influence(account_id: str) -> Asked[Influence]:
@@ -443,6 +455,10 @@ class Client:
         """What labels would do; nothing is stored."""
         return self._send(_Requests.preview(account_id, labels))
 
+    def roll_back(self, account_id: str, revision: int, dry_run: bool = False) -> RolledBack:
+        """Give an account the labels of a revision again; or try it out."""
+        return self._send(_Requests.roll_back(account_id, revision, dry_run))
+
     def influence(self, account_id: str) -> Influence:
         """How far each label moves an account."""
         return self._send(_Requests.influence(account_id))
@@ -660,6 +676,10 @@ class AsyncClient:
     async def preview(self, account_id: str, labels: Sequence[Json]) -> Adapted:
         """What labels would do; nothing is stored."""
         return await self._send(_Requests.preview(account_id, labels))
+
+    async def roll_back(self, account_id: str, revision: int, dry_run: bool = False) -> RolledBack:
+        """Give an account the labels of a revision again; or try it out."""
+        return await self._send(_Requests.roll_back(account_id, revision, dry_run))
 
     async def influence(self, account_id: str) -> Influence:
         """How far each label moves an account."""

@@ -6,10 +6,11 @@ Statements live in `app.store` and `app.keys`; here is only what differs between
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import asyncpg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
@@ -18,12 +19,20 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, CursorResult, Engine, Executable, Transaction, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
+from app.breaker import Breaker
 from app.errors import DatabaseUnavailable, SetupError
+from app.tables import metadata
 
 logger = logging.getLogger("quickstudy")
 Answer = TypeVar("Answer")
@@ -33,13 +42,22 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 # Milliseconds. A statement of a batch takes a few; a lock is held for one batch.
 PG_LIMITS = {"lock_timeout": "5000", "statement_timeout": "10000"}
+# Of a migration. It waits briefly for locks: all that asks for a table queues behind it meanwhile.
+PG_MIGRATION_LIMITS = {"lock_timeout": "2000", "statement_timeout": "600000"}
 # Else two statements could see an account's revision and the labels of the next one.
 SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 SQLITE_BUSY_MS = 10_000
+# Once somebody has waited in vain, others wait no longer than this, until one has got through.
+SQLITE_STILL_BUSY_MS = 500
+# Readers wait for no writer, only for a process that has the file to itself or repairs it; and a
+# glance keeps the whole loop waiting.
+SQLITE_READ_MS, SQLITE_GLANCE_MS = 500, 20
 SQLITE_POLL_SECONDS = 0.001
 # The upper pages of every index, so that a look-up in millions of rows reads one page or two.
 SQLITE_CACHE_KIB = 64 << 10
 CONNECT_SECONDS = 5
+# Later than `statement_timeout`, by which a server that answers has ended a statement itself.
+STATEMENT_SECONDS = 12
 PG_CONNECTIONS = 15
 # deadlock_detected, serialization_failure, lock_not_available
 RETRYABLE = frozenset({"40P01", "40001", "55P03"})
@@ -58,9 +76,13 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = with_driver(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = create_engine(self.url)
+        self._connections = None if self.is_sqlite else Connections()
+        self.engine = create_engine(self.url, connections=self._connections)
         self._writer = SQLiteWriter(self.url) if self.is_sqlite else None
         self._glancing = create_in_place(self.url) if self.is_sqlite else None
+        if self._glancing:
+            _wait_at_most(self.engine.sync_engine, SQLITE_READ_MS)
+            _wait_at_most(self._glancing, SQLITE_GLANCE_MS)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -69,7 +91,7 @@ class Database:
         Raises Raced when it lost against another writer, DatabaseUnavailable when the
         database cannot be reached or does not answer in time.
         """
-        with _translated():
+        with self._watched(), _translated():
             begun = self._writer.begin() if self._writer else self.engine.begin()
             async with begun as connection:
                 yield connection
@@ -78,7 +100,7 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that sees one state of the database, and waits for no writer."""
         options = {"reads_only": True} if self.is_sqlite else SNAPSHOT
-        with _translated():
+        with self._watched(), _translated():
             async with self.engine.connect() as connection:
                 await connection.execution_options(**options)
                 yield connection
@@ -111,19 +133,75 @@ class Database:
         """Raises SetupError where the schema is not the one this version was written for."""
         async with self.read() as connection:
             found = await connection.run_sync(_current_revision)
+            missing = await connection.run_sync(_missing)
         wanted = ScriptDirectory(str(MIGRATIONS)).get_current_head()
         if found != wanted:
             raise SetupError(
                 f"the database is at schema revision {found or 'none'}, this version needs "
                 f"{wanted}: run `quickstudy db upgrade` with the version that is to serve"
             )
+        if missing:
+            raise SetupError(
+                f"the database is said to be at schema revision {found}, but has no {missing[0]}: "
+                "restore it whole from a backup"
+            )
+
+    def _watched(self) -> AbstractContextManager[None]:
+        return self._connections.breaker.transaction() if self._connections else nullcontext()
 
     async def close(self) -> None:
+        if self._connections:
+            await self._connections.breaker.close()
         if self._writer:
             self._writer.close()
         if self._glancing:
             self._glancing.dispose()
         await self.engine.dispose()
+
+
+class Connections:
+    """The PostgreSQL connections of this process, so that those that hang can be cut."""
+
+    def __init__(self) -> None:
+        self.breaker = Breaker(self._ask, self._cut)
+        self._options: dict[str, Any] = {}
+        self._open: set[asyncpg.Connection] = set()
+        self._opening: set[asyncio.Timeout] = set()
+
+    async def open(self, **options: Any) -> asyncpg.Connection:
+        """A connection for the pool; raises TimeoutError when it is cut before it is there."""
+        self.breaker.check()
+        self._options = options
+        async with asyncio.timeout(None) as opening:
+            self._opening.add(opening)
+            try:
+                connection = await asyncpg.connect(**options)
+            finally:
+                self._opening.discard(opening)
+        self._open.add(connection)
+        connection.add_termination_listener(self._open.discard)
+        return connection
+
+    async def _ask(self) -> None:
+        """Raises what a new connection meets while the database is not there."""
+        try:
+            connection = await asyncpg.connect(**self._options)
+        except (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError):
+            raise  # It starts, or stops.
+        except asyncpg.PostgresError:
+            return  # It answers, if only that it has no connection to spare.
+        try:
+            await connection.execute("SELECT 1")
+        finally:
+            connection.terminate()
+
+    def _cut(self) -> None:
+        """Whoever waits for an answer is told now that the connection is lost."""
+        for connection in list(self._open):
+            connection.terminate()
+        for opening in self._opening:
+            if not opening.expired():
+                opening.reschedule(0)
 
 
 class SQLiteWriter:
@@ -137,32 +215,40 @@ class SQLiteWriter:
     def __init__(self, url: URL) -> None:
         self._engine = create_in_place(url, poolclass=StaticPool)
         # The driver would wait in place.
-        event.listen(self._engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout=0"))
+        _wait_at_most(self._engine, 0)
         self._turn = asyncio.Lock()
+        self._waited_in_vain = False
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that is committed when the block ends."""
+        patience = SQLITE_STILL_BUSY_MS if self._waited_in_vain else SQLITE_BUSY_MS
+        until = asyncio.get_running_loop().time() + patience / 1000
         async with self._turn:
             with self._engine.connect() as connection:
-                transaction = await self._begun(connection)
+                transaction = await self._begun(connection, until)
                 try:
                     yield cast(AsyncConnection, InPlace(connection))
-                    await _to_its_end(asyncio.to_thread(transaction.commit))
+                    await to_its_end(asyncio.to_thread(transaction.commit))
                 finally:
                     if transaction.is_active:
                         transaction.rollback()
 
-    async def _begun(self, connection: Connection) -> Transaction:
+    async def _begun(self, connection: Connection, until: float) -> Transaction:
         """Wait for other processes without keeping this one from its other work."""
         clock = asyncio.get_running_loop().time
-        until = clock() + SQLITE_BUSY_MS / 1000
         while True:
             try:
-                return connection.begin()
+                transaction = connection.begin()
             except OperationalError as error:
-                if "locked" not in str(error.orig) or clock() > until:
+                if "locked" not in str(error.orig):
                     raise
+                if clock() > until:
+                    self._waited_in_vain = True
+                    raise
+            else:
+                self._waited_in_vain = False
+                return transaction
             await asyncio.sleep(SQLITE_POLL_SECONDS)
 
     def close(self) -> None:
@@ -183,11 +269,11 @@ class InPlace:
         return self._connection.exec_driver_sql(text, parameters)
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+async def to_its_end(work: Coroutine[Any, Any, Answer]) -> Answer:
     """Wait for work that cannot be taken back, even when whoever waits for it is cancelled."""
     task = asyncio.ensure_future(work)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
@@ -237,11 +323,14 @@ def with_driver(url: str) -> URL:
     return parsed.set(drivername=driver)
 
 
-def create_engine(url: URL, pg_limits: dict[str, str] = PG_LIMITS) -> AsyncEngine:
+def create_engine(
+    url: URL, pg_limits: dict[str, str] = PG_LIMITS, connections: Connections | None = None
+) -> AsyncEngine:
     """The engine, with durable commits and explicit transactions on both databases."""
     if url.get_backend_name() == "postgresql":
         server = {"application_name": "quickstudy", "jit": "off", **pg_limits}
-        return create_async_engine(
+        opened = {"async_creator_fn": connections.open} if connections else {}
+        engine = create_async_engine(
             url,
             # Errors are logged, and statements hold what callers sent.
             hide_parameters=True,
@@ -249,8 +338,15 @@ def create_engine(url: URL, pg_limits: dict[str, str] = PG_LIMITS) -> AsyncEngin
             pool_size=PG_CONNECTIONS,
             max_overflow=0,
             pool_timeout=CONNECT_SECONDS,
-            connect_args={"timeout": CONNECT_SECONDS, "server_settings": server},
+            connect_args={
+                "timeout": CONNECT_SECONDS,
+                "command_timeout": STATEMENT_SECONDS,
+                "server_settings": server,
+                **opened,
+            },
         )
+        event.listen(engine.sync_engine, "checkout", _refuse_closed)
+        return engine
     engine = create_async_engine(url, hide_parameters=True)
     _listen(engine.sync_engine)
     return engine
@@ -266,6 +362,12 @@ def create_in_place(url: URL, **options: Any) -> Engine:
     )
     _listen(engine)
     return engine
+
+
+def _refuse_closed(dbapi_connection: Any, *_: object) -> None:
+    """The pool opens another one: a restart of the server is no caller's trouble."""
+    if dbapi_connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 def _listen(engine: Engine) -> None:
@@ -289,6 +391,17 @@ def _configure_sqlite(dbapi_connection: Any, _: object) -> None:
     cursor.close()
 
 
+def _wait_at_most(engine: Engine, milliseconds: int) -> None:
+    """For another process's lock, in place of SQLITE_BUSY_MS."""
+
+    def configure(dbapi_connection: Any, _: object) -> None:
+        cursor = dbapi_connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={milliseconds}")
+        cursor.close()
+
+    event.listen(engine, "connect", configure)
+
+
 def _begin_sqlite(connection: Connection) -> None:
     # A reader that turns writer can fail at once with "locked", whatever the timeout.
     reads = connection.get_execution_options().get("reads_only", False)
@@ -297,6 +410,14 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def _missing(connection: Connection) -> list[str]:
+    """Columns that the schema should have and has not."""
+    found = sqlalchemy.inspect(connection).get_multi_columns()
+    there = {(table, one["name"]) for (_, table), columns in found.items() for one in columns}
+    wanted = [(table.name, one.name) for table in metadata.sorted_tables for one in table.c]
+    return [".".join(column) for column in wanted if column not in there]
 
 
 def migration_config(url: str) -> Config:

@@ -4,6 +4,7 @@
     ├── SetupError                        a sentence for the operator, at start; never an answer
     └── Problem                           an answer, as RFC 9457 application/problem+json
         ├── MalformedBody             400 malformed_body
+        ├── MalformedRequest          400 malformed_request
         ├── Unauthenticated           401 unauthenticated
         ├── Forbidden                 403 missing_scope
         ├── NotFound                  404 not_found
@@ -16,17 +17,24 @@
         │   ├── TransactionNotFound   404 transaction_not_found
         │   └── WebhookNotFound       404 webhook_not_found
         ├── MethodNotAllowed          405 method_not_allowed
+        ├── RequestTimeout            408 request_timeout
         ├── TransactionConflict       409 transaction_conflict
         ├── ModelRefused              409 model_refused
         ├── ReviewTaken               409 review_taken
         ├── TooFewScores              409 too_few_scores
         ├── BodyTooLarge              413 body_too_large
+        ├── UnsupportedEncoding       415 unsupported_encoding
         ├── ValidationFailed          422 validation_failed
         │   └── WrongAccount          422 transaction_of_another_account
+        ├── RateLimited               429 rate_limited
+        ├── TooManyLabels             429 too_many_labels
+        ├── HeadersTooLarge           431 headers_too_large
         ├── InternalError             500 internal_error
         └── Unavailable               503 unavailable
             ├── DatabaseUnavailable   503 database_unavailable
-            └── ModelUnavailable      503 model_unavailable
+            ├── DeadlineExceeded      503 deadline_exceeded
+            ├── ModelUnavailable      503 model_unavailable
+            └── Overloaded            503 overloaded
 
 `code` is stable and for programs; `title` says what the code means; `detail` is about this case.
 """
@@ -47,6 +55,11 @@ PROBLEM_JSON = "application/problem+json"
 # A body of a thousand bad transactions need not be answered with all their errors.
 MOST_FIELD_ERRORS = 100
 LONGEST_FIELD_NAME = 200
+NOT_SAID_TO_BE_JSON = {
+    "type": "content_type",
+    "loc": ("body",),
+    "msg": "a body is JSON, and its Content-Type application/json",
+}
 
 
 class QuickstudyError(Exception):
@@ -100,6 +113,10 @@ class MalformedBody(Problem):
     status, code, title = 400, "malformed_body", "The body cannot be read."
 
 
+class MalformedRequest(Problem):
+    status, code, title = 400, "malformed_request", "This is not HTTP."
+
+
 class Unauthenticated(Problem):
     status, code, title = 401, "unauthenticated", "A valid API key is needed."
 
@@ -148,6 +165,10 @@ class MethodNotAllowed(Problem):
     status, code, title = 405, "method_not_allowed", "This address does not know that method."
 
 
+class RequestTimeout(Problem):
+    status, code, title = 408, "request_timeout", "The request took too long to arrive."
+
+
 class TransactionConflict(Problem):
     status, code = 409, "transaction_conflict"
     title = "This transaction id is taken by a transaction with other content."
@@ -169,6 +190,14 @@ class TooFewScores(Problem):
 class BodyTooLarge(Problem):
     status, code, title = 413, "body_too_large", "The body is too large."
 
+    def __init__(self, detail: str = "") -> None:
+        # The rest of the body is not read: this connection can say nothing more.
+        super().__init__(detail, headers={"Connection": "close"})
+
+
+class UnsupportedEncoding(Problem):
+    status, code, title = 415, "unsupported_encoding", "The body is compressed."
+
 
 class ValidationFailed(Problem):
     status, code, title = 422, "validation_failed", "The request is not valid."
@@ -176,6 +205,19 @@ class ValidationFailed(Problem):
 
 class WrongAccount(ValidationFailed):
     code, title = "transaction_of_another_account", "The transaction belongs to another account."
+
+
+class RateLimited(Problem):
+    status, code, title = 429, "rate_limited", "This API key asks for more than its share."
+
+
+class HeadersTooLarge(Problem):
+    status, code, title = 431, "headers_too_large", "The request line and headers are too large."
+
+
+class TooManyLabels(Problem):
+    status, code = 429, "too_many_labels"
+    title = "This key has changed too many labels of this account."
 
 
 class InternalError(Problem):
@@ -193,12 +235,28 @@ class DatabaseUnavailable(Unavailable):
     code, title = "database_unavailable", "The database cannot be reached right now."
 
 
+class DeadlineExceeded(Unavailable):
+    code, title = "deadline_exceeded", "The answer would have come too late."
+
+
 class ModelUnavailable(Unavailable):
     code, title = "model_unavailable", "The tenant's active model cannot be loaded."
 
 
+class Overloaded(Unavailable):
+    code, title = "overloaded", "More is asked than can be answered in time."
+
+
 # What every route of /v1 may answer.
-EVERYWHERE = (Unauthenticated, Forbidden, ValidationFailed, DatabaseUnavailable)
+EVERYWHERE = (
+    Unauthenticated,
+    Forbidden,
+    ValidationFailed,
+    RateLimited,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    Overloaded,
+)
 
 BY_STATUS: dict[int, type[Problem]] = {
     400: MalformedBody,
@@ -207,7 +265,9 @@ BY_STATUS: dict[int, type[Problem]] = {
     404: NotFound,
     405: MethodNotAllowed,
     413: BodyTooLarge,
+    415: UnsupportedEncoding,
     422: ValidationFailed,
+    429: RateLimited,
     503: Unavailable,
 }
 

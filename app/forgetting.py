@@ -38,6 +38,22 @@ class Erased(NamedTuple):
     labels_corrected: int
 
 
+class Undone(NamedTuple):
+    """What an account has said of its labels after a revision, as if it never had."""
+
+    account_id: str
+    revision: int
+
+    def rest(self, events: Sequence[LabelEvent]) -> list[LabelEvent]:
+        """What there is without it of a transaction's history: of others all, of its own what a
+        rollback would leave, with no removal before a label that stood."""
+        if events[0].account_id != self.account_id:
+            return list(events)
+        left = [event for event in events if event.revision <= self.revision]
+        stood = left and left[-1].is_fraud is not None
+        return [event for event in left if event.is_fraud is not None] if stood else left
+
+
 async def lock_with_witnesses(
     connection: AsyncConnection,
     tenant: str,
@@ -67,14 +83,18 @@ async def correct_witnesses(
     tenant: str,
     removed: Sequence[StoredLabel],
     account_id: str,
+    others_only: bool = False,
 ) -> int:
     """Give labelled transactions of any account features that never saw the `removed` labels.
 
     Their removal is written down already, and their accounts are locked. Other accounts than
-    `account_id`, whose revision has changed anyway, are a revision further. Returns how many.
+    `account_id`, whose revision has changed anyway, are a revision further. Returns how many. Its
+    own labels are left alone where it is `others_only`.
     """
     witnesses = {
-        one.transaction_id: one for one in await store.witnesses(connection, tenant, removed)
+        one.transaction_id: one
+        for one in await store.witnesses(connection, tenant, removed)
+        if not (others_only and one.account_id == account_id)
     }
     rows = await store.scored(connection, tenant, witnesses)
     gone = {one.transaction_id for one in removed}
@@ -105,27 +125,35 @@ async def corrections(
     tenant: str,
     rows: Sequence[Scored],
     gone: Iterable[str] = (),
+    undone: Undone | None = None,
 ) -> dict[str, bytes]:
     """The features of those rows that saw a label since removed, had it never been there.
 
-    `gone` are transactions whose label is being removed and whose history goes with it.
+    `gone` are transactions whose label is being removed and whose history goes with it. Rows that
+    were corrected before are corrected again: what an erased account had told of their merchant
+    stands in no history any more. What is `undone` removes nothing.
     """
     by_merchant: dict[str, list[Scored]] = defaultdict(list)
     for row in rows:
         if row.merchant_id is not None:
             by_merchant[row.merchant_id].append(row)
     gone = set(gone)
-    if not gone and not await store.any_removed(connection, tenant, by_merchant):
+    if not gone and not await store.any_forgotten(connection, tenant, by_merchant):
         return {}
     events = await store.events_of_merchants(connection, tenant, by_merchant)
     history: dict[str, dict[str, list[LabelEvent]]] = defaultdict(lambda: defaultdict(list))
+    were_corrected = {event.transaction_id for event in events if event.features is not None}
     for event in events:
         history[event.merchant_id or ""][event.transaction_id].append(event)
+    if undone:
+        for of_transactions in history.values():
+            for key, told in of_transactions.items():
+                of_transactions[key] = undone.rest(told)
     found = {}
     for merchant_id, asked in by_merchant.items():
         for row in asked:
             seen, lost = _seen(row, history[merchant_id], gone)
-            if lost:
+            if lost or row.transaction_id in were_corrected:
                 found[row.transaction_id] = _without(features, row, seen)
     return found
 

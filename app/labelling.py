@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
 from app.adaptation import Support
-from app.audit import Entry, entry
-from app.database import Database
+from app.allowance import Allowance
+from app.audit import Action, Entry, entry
+from app.database import Database, Raced
 from app.decisions import Decision
 from app.errors import (
     AccountNotFound,
@@ -25,6 +26,7 @@ from app.errors import (
 )
 from app.forgetting import correct_witnesses, corrections, event_of, lock_with_witnesses
 from app.pipeline import Deciding, Pipeline, adapter_key
+from app.rollback import way_back
 from app.rows import Account, Review, Scored, StoredLabel, SupportRow
 from app.scoring import Copy, Held, Learned, Scorer
 from app.times import now_us
@@ -112,9 +114,10 @@ class Watched(NamedTuple):
 class Labelling:
     """Stores and removes labels, one database transaction each; previews what they would do."""
 
-    def __init__(self, database: Database, pipeline: Pipeline) -> None:
+    def __init__(self, database: Database, pipeline: Pipeline, allowance: Allowance) -> None:
         self._database = database
         self._pipeline = pipeline
+        self._allowance = allowance
 
     async def store(
         self,
@@ -127,7 +130,8 @@ class Labelling:
 
         Where nobody asks, it does not look around: the change tells neither `recent` nor `guard`.
         The same labels again change nothing, not even the revision. Raises WrongAccount,
-        TransactionNotFound or TransactionConflict for the first verdict that cannot be stored.
+        TransactionNotFound or TransactionConflict for the first verdict that cannot be stored, and
+        TooManyLabels.
         """
 
         async def work(connection: AsyncConnection) -> Labelled:
@@ -136,6 +140,7 @@ class Labelling:
             before = await self._support(connection, tenant, account_id)
             changed = [v for v in verdicts if _differs(v, old.get(v.transaction_id))]
             if changed:
+                await self._allowance.check(connection, tenant, account_id, len(changed))
                 by_id = {row.transaction_id: row for row in rows}
                 asked = [by_id[v.transaction_id] for v in changed]
                 features = self._pipeline.features
@@ -144,16 +149,9 @@ class Labelling:
                     self._label(row, v, corrected.get(row.transaction_id))
                     for row, v in zip(asked, changed, strict=True)
                 ]
-                relabelled = [old[v.transaction_id] for v in changed if v.transaction_id in old]
-                await store.save_labels(connection, labels)
-                await store.unfold(connection, tenant, _folded(relabelled))
-                await store.count_labels(connection, tenant, counted(labels, relabelled))
-                await self._note(connection, tenant, account_id, labels)
-                await store.save_entries(
-                    connection, [_noted(old.get(label.transaction_id), label) for label in labels]
-                )
-                told = [_told(label, _name(label)) for label in labels]
-                await announce(connection, tenant, "label.changed", told)
+                new = {label.transaction_id: label for label in labels}
+                relabelled = {key: old[key] for key in new if key in old}
+                await self._replace(connection, was, relabelled, new)
             account, change, copy = await self._changed(connection, was, before, rows, looks_around)
             ids = frozenset(verdict.transaction_id for verdict in changed)
             return Labelled(account, ids, len(verdicts) - len(ids), change, copy)
@@ -167,7 +165,7 @@ class Labelling:
         return done
 
     async def put(self, tenant: str, verdict: Verdict) -> Labelled:
-        """Store the label of one stored transaction. Raises TransactionNotFound."""
+        """Store the label of a stored transaction. Raises TransactionNotFound or TooManyLabels."""
         async with self._database.glance() as connection:
             known = await store.scored(connection, tenant, [verdict.transaction_id])
         _check_known(known, verdict)
@@ -203,7 +201,7 @@ class Labelling:
         return [answers[verdict.transaction_id] for verdict in verdicts]
 
     async def remove(self, tenant: str, transaction_id: str) -> Labelled:
-        """Unlearn one label exactly. Raises LabelNotFound."""
+        """Unlearn one label exactly. Raises LabelNotFound or TooManyLabels."""
 
         async def work(connection: AsyncConnection) -> Labelled:
             found = await store.labels_of(connection, tenant, [transaction_id])
@@ -215,15 +213,10 @@ class Labelling:
             found = await store.labels_of(connection, tenant, [transaction_id])
             if not found:
                 raise LabelNotFound(f"Transaction {transaction_id!r} has no label any more.")
+            await self._allowance.check(connection, tenant, account_id, 1)
             was = await self._account(connection, tenant, account_id)
             before = await self._support(connection, tenant, account_id)
-            await store.delete_label(connection, tenant, transaction_id)
-            await store.unfold(connection, tenant, _folded(found.values()))
-            await store.count_labels(connection, tenant, counted([], found.values()))
-            await self._note(connection, tenant, account_id, found.values(), removed=True)
-            await store.save_entries(connection, [_noted(one, None) for one in found.values()])
-            told = [_told(one, None) for one in found.values()]
-            await announce(connection, tenant, "label.changed", told)
+            await self._replace(connection, was, found, {})
             features = self._pipeline.features
             await correct_witnesses(connection, features, tenant, list(found.values()), account_id)
             rows = await store.scored(connection, tenant, [transaction_id])
@@ -233,6 +226,64 @@ class Labelling:
             return Labelled(account, frozenset([transaction_id]), 0, change, copy)
 
         return await self._kept(await self._database.run(work))
+
+    async def roll_back(self, tenant: str, account_id: str, revision: int) -> Labelled:
+        """Make an account's labels what they were at a revision, as one new revision.
+
+        Labels given since then are unlearned exactly, as if each were removed; where nothing has
+        changed since then, nothing does. Raises AccountNotFound, RevisionNotFound or
+        TooManyLabels: it counts as one change, however many labels come back.
+        """
+
+        async def work(connection: AsyncConnection) -> Labelled:
+            was = await self._account(connection, tenant, account_id)
+            features = self._pipeline.features
+            back = await way_back(connection, features, was, revision)
+            await lock_with_witnesses(connection, tenant, account_id, back.removed, back.merchants)
+            # Now nobody else can change them; perhaps somebody just did.
+            was = await self._account(connection, tenant, account_id)
+            found = await way_back(connection, features, was, revision)
+            if found.rows.keys() != back.rows.keys():
+                raise Raced
+            back = found
+            before = await self._support(connection, tenant, account_id)
+            if back.rows:
+                await self._allowance.check(connection, tenant, account_id, 1)
+                await self._replace(connection, was, back.now, back.then, "label.rolled_back")
+                noted = (
+                    {"revision": was.revision},
+                    {"revision": was.revision + 1, "as_of": revision},
+                )
+                action: Action = "account.rolled_back"
+                await store.save_entries(
+                    connection, [entry(tenant, action, account_id, *noted, account_id)]
+                )
+                await correct_witnesses(
+                    connection, features, tenant, back.removed, account_id, others_only=True
+                )
+            account, change, copy = await self._changed(
+                connection, was, before, list(back.rows.values())
+            )
+            return Labelled(account, frozenset(back.rows), 0, change, copy)
+
+        return await self._kept(await self._database.run(work))
+
+    async def preview_roll_back(self, tenant: str, account_id: str, revision: int) -> Labelled:
+        """What `roll_back` would do, with nothing stored. Raises AccountNotFound or
+        RevisionNotFound."""
+        async with self._database.read() as connection:
+            account = await self._account(connection, tenant, account_id)
+            back = await way_back(connection, self._pipeline.features, account, revision)
+            before = await self._support(connection, tenant, account_id)
+            then = await store.support_at(connection, tenant, account_id, revision)
+            watched = await _watched(connection, account, list(back.rows.values()))
+            deciding = await self._pipeline.deciding(connection, tenant)
+        features = {key: one.features or back.rows[key].features for key, one in back.then.items()}
+        after = [
+            row._replace(features=features.get(row.transaction_id, row.features)) for row in then
+        ]
+        judged = await self._judge(self._pipeline.support(before), after, watched, deciding)
+        return Labelled(account, frozenset(back.rows), 0, *judged)
 
     async def adapt(self, tenant: str, account_id: str) -> Labelled:
         """Make the account's copy now, ahead of its next score, and set it beside the base.
@@ -324,19 +375,34 @@ class Labelling:
             features=corrected,
         )
 
-    async def _note(
+    async def _replace(
         self,
         connection: AsyncConnection,
-        tenant: str,
-        account_id: str,
-        labels: Iterable[StoredLabel],
-        removed: bool = False,
+        account: Account,
+        old: Mapping[str, StoredLabel],
+        new: Mapping[str, StoredLabel],
+        action: Action | None = None,
     ) -> None:
-        """Write down what changed with the account's new revision."""
-        account = await self._account(connection, tenant, account_id)
-        await store.save_label_events(
-            connection, [event_of(label, account.revision, removed) for label in labels]
+        """Put new labels of a locked account in the place of old ones, some of either or none.
+
+        Stored, counted as one revision, written down and announced. Witnesses are not corrected.
+        """
+        tenant = account.tenant
+        removed = {key: one for key, one in old.items() if key not in new}
+        await store.delete_labels(connection, tenant, removed)
+        await store.save_labels(connection, new.values())
+        await store.unfold(connection, tenant, _folded(old.values()))
+        await store.count_labels(connection, tenant, counted(new.values(), old.values()))
+        now = await self._account(connection, tenant, account.account_id)
+        events = [event_of(one, now.revision) for one in new.values()]
+        events += [event_of(one, now.revision, removed=True) for one in removed.values()]
+        await store.save_label_events(connection, events)
+        await store.save_entries(
+            connection, [_noted(old.get(key), new.get(key), action) for key in [*new, *removed]]
         )
+        told = [_told(one, _name(one)) for one in new.values()]
+        told += [_told(one, None) for one in removed.values()]
+        await announce(connection, tenant, "label.changed", told)
 
     async def _changed(
         self,
@@ -479,13 +545,13 @@ def label_of(row: Scored, is_fraud: bool, labelled_at_us: int, spec: DatasetSpec
     )
 
 
-def _noted(old: StoredLabel | None, new: StoredLabel | None) -> Entry:
+def _noted(old: StoredLabel | None, new: StoredLabel | None, action: Action | None = None) -> Entry:
     """What the audit log keeps of a change."""
     label = new or old
     assert label is not None
     return entry(
         label.tenant,
-        "label.set" if new else "label.removed",
+        action or ("label.set" if new else "label.removed"),
         label.transaction_id,
         _said(old),
         _said(new),

@@ -1,6 +1,6 @@
 """The ASGI application: `uvicorn --factory app.main:create_app`."""
 
-import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import __version__, tracing
+from app import __version__, garbage, tracing
 from app.api import (
     accounts,
     audit,
@@ -23,11 +23,13 @@ from app.api import (
     transactions,
     webhooks,
 )
-from app.api.lean import LeanRoutes
+from app.api.admission import GATE, Bounds, Gate
+from app.api.lean import LeanRoutes, ScoringRoute
 from app.api.limits import BodyLimit
+from app.api.links import link
 from app.api.observation import Observation
 from app.api.paths import EncodedSlashes
-from app.errors import install, problem_schema
+from app.errors import SetupError, install, problem_schema
 from app.service import running
 from app.settings import Settings
 
@@ -51,8 +53,13 @@ ROUTERS = (
     ),
 )
 ROUTES = tuple(route for router in ROUTERS for route in router.routes)
+SCORING = frozenset(
+    (method, route.path)
+    for route in ROUTES
+    if isinstance(route, ScoringRoute)
+    for method in route.methods or ()
+)
 NO_DOCS: dict[str, Any] = {"openapi_url": None, "docs_url": None, "redoc_url": None}
-YOUNG_OBJECTS = 50_000
 _SERIALIZED: JsonSchemaMode = "serialization"
 
 
@@ -61,41 +68,42 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     chosen = settings or Settings()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Gate]]:
         with tracing.exporting(chosen.tracing):
             async with running(chosen) as service:
                 app.state.service = service
-                _spare_the_garbage_collector()
-                yield
+                garbage.spare_requests()
+                # For the protocol, which has no other way to the application.
+                yield {GATE: Gate(service.batcher, SCORING)}
 
     app = Quickstudy(
         title="Quickstudy",
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        # `/v1/accounts/` is an account with an empty id, not the list of all of them.
+        redirect_slashes=False,
         **({} if chosen.docs else NO_DOCS),
     )
     install(app, ROUTES)
     app.add_middleware(EncodedSlashes)
     app.add_middleware(LeanRoutes, routes=ROUTES)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
+    app.add_middleware(Bounds, scoring=SCORING, seconds=chosen.deadline_seconds)
     for router in ROUTERS:
         app.include_router(router)
     return app
 
 
-def _spare_the_garbage_collector() -> None:
-    """What start-up has made stays: to search it for garbage would halt requests for .1 s."""
-    # Once a process: what a second application made, in tests, need not stay.
-    if not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
-        # Batches make many objects that live as long as they do; cycles are few.
-        gc.set_threshold(YOUNG_OBJECTS, 10, 10)
-
-
 class Quickstudy(FastAPI):
-    """FastAPI, with an OpenAPI document that tells how errors really look."""
+    """FastAPI, with an OpenAPI document that tells how errors really look.
+
+    A start that is refused on purpose says why in one sentence, and not in a traceback.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        told = _telling_why(send) if scope["type"] == "lifespan" else send
+        await super().__call__(scope, receive, told)
 
     def build_middleware_stack(self) -> ASGIApp:
         # Around all others, the one of Starlette too that answers 500 where nobody else did.
@@ -103,7 +111,8 @@ class Quickstudy(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            schemas = super().openapi()["components"]["schemas"]
+            document = super().openapi()
+            schemas = document["components"]["schemas"]
             schemas["Problem"] = problem_schema()
             # FastAPI's own error bodies, which no route answers with.
             for unused in ("HTTPValidationError", "ValidationError"):
@@ -114,5 +123,19 @@ class Quickstudy(FastAPI):
             for name, schema in models_json_schema(models)[1]["$defs"].items():
                 if "examples" in schema:
                     schemas[name]["examples"] = schema["examples"]
+            link(document["paths"])
         assert self.openapi_schema is not None
         return self.openapi_schema
+
+
+def _telling_why(send: Send) -> Send:
+    async def told(message: Message) -> None:
+        error = sys.exc_info()[1]
+        if message["type"] == "lifespan.startup.failed" and isinstance(error, SetupError):
+            message = {**message, "message": str(error)}
+        await send(message)
+
+    return told
+
+
+garbage.spare_what_is_imported()

@@ -34,6 +34,9 @@ bank_lookups = Counter(
     ("result",),
 )
 adaptations = Counter("quickstudy_adaptations_total", "Copies of the network adapted.")
+refused_requests = Counter(
+    "quickstudy_refused_requests_total", "Requests refused because of overload."
+)
 drift_psi = Gauge(
     "quickstudy_drift_psi",
     "Population stability index of a feature, or of the score, over four weeks, against the "

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import metrics, store, tracing
 from app.adaptation import Support
 from app.content import content_of, digest_of
-from app.database import Database
+from app.database import Database, to_its_end
 from app.decisions import Decision, Thresholds
 from app.errors import Problem, TransactionConflict
 from app.features import Features, Memory, MerchantLabels
@@ -340,7 +340,8 @@ class Pipeline:
 
 async def _worked(aside: bool, work: Callable[[], Made]) -> Made:
     """What `work` makes: in a worker thread, or here and now."""
-    return await asyncio.to_thread(work) if aside else work()
+    # A thread cannot be stopped, and would go on with the bank that the next batch takes.
+    return await to_its_end(asyncio.to_thread(work)) if aside else work()
 
 
 @contextmanager

@@ -142,7 +142,8 @@ class Scorer:
             base = self._learner.kept(self._learner.unadapted())
         self.copy_bytes = sum(part[0].nbytes for part in base)
         self.capacity = max(bank_bytes // self.copy_bytes, LEAST_COPIES)
-        self._bank = [part.new_zeros(self.capacity + 1, *part.shape[1:]) for part in base]
+        # Never written before: memory that no copy has needed yet is not even taken.
+        self._bank = [part.new_empty(self.capacity + 1, *part.shape[1:]) for part in base]
         self._put([BASE_SLOT], base)
         self._slots: OrderedDict[AdapterKey, int] = OrderedDict()
         self._labels = np.zeros(self.capacity + 1, np.int64)

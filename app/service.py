@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from app import metrics, store
+from app.allowance import Allowance
 from app.batching import Batcher
 from app.comparison import Shadowing
 from app.database import Database
@@ -18,6 +19,7 @@ from app.labelling import Labelling
 from app.models import Models
 from app.pipeline import Pipeline, Posted
 from app.questions import Questions
+from app.rates import Rates
 from app.replay import Replay
 from app.rows import Scored
 from app.scoring import Scorer
@@ -43,6 +45,7 @@ class Service:
     drifting: Drifting
     webhooks: Webhooks
     authenticator: Authenticator
+    rates: Rates
 
     async def score(self, posted: Sequence[Posted]) -> Sequence[Scored | Problem]:
         """Score in the next batch, beside whoever else is waiting."""
@@ -65,14 +68,19 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         async with (
             Webhooks(database, settings.webhooks_private) as webhooks,
             Drifting(database, pipeline) as drifting,
-            Batcher(pipeline.score, metrics.batch_size.observe) as batcher,
+            Batcher(
+                pipeline.score,
+                metrics.batch_size.observe,
+                most_waiting=settings.most_waiting,
+                deadline_seconds=settings.deadline_seconds,
+            ) as batcher,
         ):
             yield Service(
                 database=database,
                 models=models,
                 pipeline=pipeline,
                 batcher=batcher,
-                labelling=Labelling(database, pipeline),
+                labelling=Labelling(database, pipeline, Allowance(settings.labels_per_account)),
                 policy=TenantPolicy(database, pipeline),
                 questions=Questions(database, pipeline),
                 replay=Replay(database, pipeline),
@@ -81,6 +89,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 drifting=drifting,
                 webhooks=webhooks,
                 authenticator=authenticator,
+                rates=Rates(settings.rate_per_worker),
             )
             await authenticator.close()
     finally:

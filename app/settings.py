@@ -39,4 +39,18 @@ class Settings(BaseSettings):
     bank_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
     # Webhooks to addresses inside the network, over http:// too: for trying out.
     webhooks_private: bool = False
+    # Transactions that may wait for a batch while another is scored: what comes then is refused.
+    most_waiting: Annotated[int, Field(ge=1)] = 128
+    # Requests, transactions and labels a second that each key may send to this server.
+    rate_per_second: Annotated[float, Field(gt=0)] | None = None
+    deadline_seconds: Annotated[float, Field(gt=0)] = 30.0
+    # From slow clients: so long for the headers of a request, and again for its body.
+    arrival_seconds: Annotated[float, Field(gt=0)] = 20.0
+    # Changes of an account's labels by one key, in any 24 hours; copies learn from 32 labels.
+    labels_per_account: Annotated[int, Field(ge=1)] = 200
     max_body_bytes: Annotated[int, Field(ge=1 << 10)] = 4 << 20
+
+    @property
+    def rate_per_worker(self) -> float | None:
+        """A key's share of what one process lets in: its connections spread over all of them."""
+        return None if self.rate_per_second is None else self.rate_per_second / self.workers

@@ -60,7 +60,8 @@ audit_log = Table(
     Column("before", Text),
     Column("after", Text),
     Index("ix_audit_log_subject", "tenant", "subject", "at_us"),
-    Index("ix_audit_log_account", "tenant", "account_id"),
+    # Whole in the index: how many changes a key has made to an account of late (app.allowance).
+    Index("ix_audit_log_account", "tenant", "account_id", "actor", "at_us", "action"),
 )
 
 accounts = Table(

@@ -5,12 +5,10 @@ import asyncio
 from alembic import context
 from sqlalchemy import Connection, text
 
-from app.database import create_engine, with_driver
+from app.database import PG_MIGRATION_LIMITS, create_engine, with_driver
 from app.settings import Settings
 from app.tables import metadata
 
-# A migration waits briefly for locks, so that it never makes the service queue behind it.
-PG_LIMITS = {"lock_timeout": "5000", "statement_timeout": "600000"}
 # Any fixed number: the advisory lock that lets replicas migrate one after another.
 PG_LOCK = 7_261_530_011
 
@@ -20,7 +18,8 @@ def migrate(connection: Connection) -> None:
         # Another replica's whole migration may have to end first.
         connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": PG_LOCK})
-        connection.execute(text(f"SET LOCAL lock_timeout = {PG_LIMITS['lock_timeout']}"))
+        limit = PG_MIGRATION_LIMITS["lock_timeout"]
+        connection.execute(text(f"SET LOCAL lock_timeout = {limit}"))
     context.configure(
         connection=connection,
         target_metadata=metadata,
@@ -35,7 +34,7 @@ def migrate(connection: Connection) -> None:
 
 async def migrate_online() -> None:
     url = context.config.attributes.get("url") or Settings().database_url
-    engine = create_engine(with_driver(url), PG_LIMITS)
+    engine = create_engine(with_driver(url), PG_MIGRATION_LIMITS)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(migrate)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 
 START_SECONDS = 60
 STOP_SECONDS = 20
@@ -85,6 +86,19 @@ class PostgresServer:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
+
+    def pause(self) -> None:
+        """Stop all its processes where they are: connections are accepted, and nothing answers."""
+        first = psutil.Process(self.pid)
+        # The first one before its children, or it would have more of them meanwhile.
+        first.suspend()
+        for child in first.children(recursive=True):
+            child.suspend()
+
+    def resume(self) -> None:
+        first = psutil.Process(self.pid)
+        for process in [*first.children(recursive=True), first]:
+            process.resume()
 
     @property
     def _log(self) -> Path:

@@ -1,4 +1,4 @@
-"""Real server processes for tests: uvicorn on a free port of the loopback."""
+"""Real server processes for tests, as production starts them, on a free port of the loopback."""
 
 import asyncio
 import os
@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from app import keys
 from app.database import Database
 
 START_SECONDS = 60
-COMMAND = ("-m", "uvicorn", "--factory", "app.main:create_app", "--log-level", "warning")
+COMMAND = ("-m", "app.server")
 
 
 @dataclass
@@ -34,8 +35,7 @@ class Server:
 
     def start(self) -> None:
         """Start and wait until it is ready; raises RuntimeError when it does not become so."""
-        command = [sys.executable, *COMMAND, "--port", str(self.port)]
-        self.process = subprocess.Popen(command, env=self.environment)
+        self.process = subprocess.Popen([sys.executable, *COMMAND], env=self.environment)
         deadline = time.monotonic() + START_SECONDS
         while self.process.poll() is None and time.monotonic() < deadline:
             try:
@@ -67,6 +67,8 @@ def server_process(database_url: str, checkpoint: Path, **variables: str) -> Ite
         "QUICKSTUDY_DATABASE_URL": database_url,
         "QUICKSTUDY_MODEL": str(checkpoint),
         "QUICKSTUDY_DEVICE": "cpu",
+        "QUICKSTUDY_PORT": str(port),
+        "QUICKSTUDY_LOG_LEVEL": "warning",
         "OMP_NUM_THREADS": "1",
         **variables,
     }
@@ -76,6 +78,14 @@ def server_process(database_url: str, checkpoint: Path, **variables: str) -> Ite
         yield one
     finally:
         one.stop()
+
+
+@contextmanager
+def replicas(count: int, database_url: str, checkpoint: Path) -> Iterator[list[Server]]:
+    """Server processes on one database, started at the same time."""
+    with ExitStack() as stack, ThreadPoolExecutor(count) as threads:
+        some = [server_process(database_url, checkpoint) for _ in range(count)]
+        yield list(threads.map(stack.enter_context, some))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.batching import Batcher
-from app.errors import DatabaseUnavailable
+from app.errors import DatabaseUnavailable, DeadlineExceeded, Overloaded
 from app.transactions import MOST_ITEMS
 
 pytestmark = pytest.mark.anyio
@@ -42,9 +42,15 @@ class Processor:
         return [2 * item for item in items]
 
 
+def batcher_of(
+    *arguments: Any, most_waiting: int = 10 * MOST_ITEMS, seconds: float = 30.0
+) -> Batcher[Any, Any]:
+    return Batcher(*arguments, most_waiting=most_waiting, deadline_seconds=seconds)
+
+
 async def test_a_request_alone_is_answered_at_once() -> None:
     processor = Processor()
-    async with Batcher(processor) as batcher:
+    async with batcher_of(processor) as batcher:
         assert await batcher.submit([1]) == [2]
         assert await batcher.submit([2, 3]) == [4, 6]
     assert processor.batches == [[1], [2, 3]]
@@ -53,7 +59,7 @@ async def test_a_request_alone_is_answered_at_once() -> None:
 async def test_requests_that_come_during_a_batch_share_the_next() -> None:
     processor = Processor()
     processor.open.clear()
-    async with Batcher(processor) as batcher:
+    async with batcher_of(processor) as batcher:
         answers = [asyncio.create_task(batcher.submit([0]))]
         await asyncio.sleep(0.01)
         answers += [asyncio.create_task(batcher.submit([n, n])) for n in (1, 2, 3)]
@@ -68,7 +74,7 @@ async def test_a_batch_has_a_limit_and_keeps_requests_whole_and_in_order() -> No
     processor.open.clear()
     sizes = [MOST_ITEMS - 1, 2, MOST_ITEMS, 1]
     reported: list[int] = []
-    async with Batcher(processor, reported.append) as batcher:
+    async with batcher_of(processor, reported.append) as batcher:
         answers = [asyncio.create_task(batcher.submit([7] * size)) for size in sizes]
         await asyncio.sleep(0.01)
         processor.open.set()
@@ -79,7 +85,7 @@ async def test_a_batch_has_a_limit_and_keeps_requests_whole_and_in_order() -> No
 async def test_one_failure_does_not_fail_its_neighbours() -> None:
     processor = Processor()
     processor.open.clear()
-    async with Batcher(processor) as batcher:
+    async with batcher_of(processor) as batcher:
         answers = [asyncio.create_task(batcher.submit([n])) for n in (0, 1, -1, 2)]
         await asyncio.sleep(0.01)
         processor.open.set()
@@ -96,7 +102,7 @@ async def test_a_database_that_is_away_fails_everyone_at_once() -> None:
         batches += 1
         raise DatabaseUnavailable
 
-    async with Batcher(process) as batcher:
+    async with batcher_of(process) as batcher:
         results = await asyncio.gather(
             *(batcher.submit([n]) for n in range(5)), return_exceptions=True
         )
@@ -107,7 +113,7 @@ async def test_a_database_that_is_away_fails_everyone_at_once() -> None:
 async def test_a_caller_that_hangs_up_is_left_out_and_the_others_are_served() -> None:
     processor = Processor()
     processor.open.clear()
-    async with Batcher(processor) as batcher:
+    async with batcher_of(processor) as batcher:
         first = asyncio.create_task(batcher.submit([0]))
         await asyncio.sleep(0.01)
         gone = asyncio.create_task(batcher.submit([1]))
@@ -131,7 +137,7 @@ async def test_callers_that_ask_again_share_a_batch_again(monkeypatch: pytest.Mo
         await asyncio.sleep(number / 50)
         await batcher.submit([number])
 
-    async with Batcher(processor) as batcher:
+    async with batcher_of(processor) as batcher:
         callers = [asyncio.create_task(caller(n)) for n in (0, 1, 2)]
         await asyncio.sleep(0.01)
         processor.open.set()
@@ -140,7 +146,7 @@ async def test_callers_that_ask_again_share_a_batch_again(monkeypatch: pytest.Mo
 
 
 async def test_a_caller_whose_neighbours_have_gone_waits_no_longer_than_the_bound() -> None:
-    async with Batcher(Processor()) as batcher, asyncio.timeout(10):
+    async with batcher_of(Processor()) as batcher, asyncio.timeout(10):
         # Many times: two clocks that round differently agree most of the time.
         for _ in range(100):
             await asyncio.gather(batcher.submit([1]), batcher.submit([2]))
@@ -149,7 +155,40 @@ async def test_a_caller_whose_neighbours_have_gone_waits_no_longer_than_the_boun
 
 async def test_a_caller_alone_never_waits_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.batching.LONGEST_WAIT_SECONDS", 60.0)
-    async with Batcher(Processor()) as batcher, asyncio.timeout(5):
+    async with batcher_of(Processor()) as batcher, asyncio.timeout(5):
         for number in range(20):
             assert await batcher.submit([number]) == [2 * number]
             await asyncio.sleep(0)
+
+
+async def test_what_would_wait_behind_too_many_is_refused_at_once() -> None:
+    processor = Processor()
+    processor.open.clear()
+    async with batcher_of(processor, most_waiting=4) as batcher:
+        first = asyncio.create_task(batcher.submit([0]))
+        await asyncio.sleep(0.01)
+        # More than may wait, yet the queue was not full.
+        large = asyncio.create_task(batcher.submit([1] * 6))
+        await asyncio.sleep(0.01)
+        assert batcher.is_full
+        with pytest.raises(Overloaded):
+            await batcher.submit([2])
+        processor.open.set()
+        assert await first == [0]
+        assert await large == [2] * 6
+        assert not batcher.is_full
+        assert await batcher.submit([3]) == [6]
+
+
+async def test_nobody_waits_longer_than_the_deadline_and_the_next_batch_is_answered() -> None:
+    processor = Processor()
+    processor.open.clear()
+    async with batcher_of(processor, seconds=0.05) as batcher:
+        waiting = [asyncio.create_task(batcher.submit([n])) for n in range(3)]
+        for one in waiting:
+            with pytest.raises(DeadlineExceeded):
+                await one
+        processor.open.set()
+        assert await batcher.submit([4]) == [8]
+    # Together, and not one by one after that: who waits for a stuck database is not to blame.
+    assert processor.batches == [[0, 1, 2], [4]]

@@ -123,6 +123,8 @@ async def test_every_operation_is_answered_in_its_type(
     assert len((await ask("ask_next", "alice", limit=1)).suggestions) == 1
     assert (await ask("revision", "alice", 2)).adaptation.adapter == tried.adaptation.adapter
     assert (await ask("remove_label", "t-2")).adaptation.adapter == tried.adaptation.adapter
+    assert (await ask("roll_back", "alice", 1, dry_run=True)).revision == 4
+    assert (await ask("roll_back", "alice", 2)).labels.fraud == 1
     # Of a name that no resolver knows: refused before it is stored.
     with pytest.raises(ApiError, match="validation_failed"):
         await ask("create_webhook", "https://nowhere.invalid/", ["label.changed"])

@@ -17,7 +17,8 @@ README = (REPOSITORY / "README.md").read_text()
 def test_every_route_stands_in_the_documents_with_the_errors_of_its_own() -> None:
     everywhere = {
         *("unauthenticated", "missing_scope", "validation_failed", "database_unavailable"),
-        *("malformed_body", "body_too_large"),
+        *("rate_limited", "deadline_exceeded", "overloaded"),
+        *("malformed_body", "body_too_large", "unsupported_encoding"),
     }
     document = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
     offered = {

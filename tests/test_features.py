@@ -143,6 +143,49 @@ def test_a_feature_is_finite_for_hostile_values(
     assert np.isfinite(column(name, feature, hostile_features[name])).all()
 
 
+AMOUNTS = st.sampled_from([0.0, 1e-8, 999_999_999_999_999.9]) | st.floats(0, 1e15)
+INSTANTS = st.sampled_from([YEAR_1970_US, YEAR_9999_US]) | st.integers(YEAR_1970_US, YEAR_9999_US)
+NUMBERS = st.floats() | st.sampled_from([np.nan, np.inf, -1e300, 5e-324])
+CODES = st.sampled_from([0, 1, 2**24 - 1]) | st.integers(0, 2**24 - 1)
+
+
+@st.composite
+def accepted(draw: st.DrawFn) -> TransactionColumns:
+    """Anything that could be accepted, of two accounts and two merchants."""
+    rows = draw(st.integers(1, 12))
+
+    def many(values: st.SearchStrategy[Any], width: int = 1) -> np.ndarray:
+        drawn_N = draw(st.lists(values, min_size=rows * width, max_size=rows * width))
+        return np.array(drawn_N).reshape(rows, width)
+
+    fields_, numbers = len(ALL.categorical_names), len(ALL.numeric_names)
+    return TransactionColumns(
+        many(st.integers(0, 1))[:, 0],
+        many(st.integers(-1, 1))[:, 0],
+        many(INSTANTS)[:, 0].astype(np.int64),
+        many(AMOUNTS)[:, 0].astype(np.float64),
+        many(CODES, fields_).astype(np.int64),
+        many(NUMBERS, numbers).astype(np.float64),
+    )
+
+
+@given(accepted(), accepted(), st.randoms(use_true_random=False))
+def test_features_of_anything_accepted_are_finite_whatever_came_before_in_whatever_order(
+    past: TransactionColumns, columns: TransactionColumns, random: Any
+) -> None:
+    features = SETS["all"]
+    labels = labels_of(ALL, past)
+    memory = features.remember(past, features.empty(2, 2), labels)
+    order_N = np.array(random.sample(range(len(columns)), len(columns)))
+    found_NF = features.compute(columns, memory, labels)
+    assert np.isfinite(found_NF).all()
+    assert np.isfinite(features.compute(joined(past, columns), None, labels)).all()
+    other_NF = features.compute(columns.take(order_N), memory, labels)
+    np.testing.assert_allclose(other_NF, found_NF[order_N], rtol=1e-4, atol=1e-4)
+    for states in (memory.accounts, memory.merchants, memory.confirmed):
+        assert all(np.isfinite(sums).all() for sums in (states.before_GD, states.at_GD))
+
+
 @pytest.fixture(scope="module")
 def before_and_after() -> dict[str, tuple[Features, Features]]:
     """Features of rows, and of the same rows when what is simultaneous or later is another.

@@ -1,13 +1,16 @@
 """The schema's revisions: up, down, in step with the tables, and refused when they differ."""
 
+import asyncio
+import time
 from typing import Any
 
 import anyio
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import Table, insert, inspect, select, text
+from sqlalchemy import Connection, MetaData, Table, insert, inspect, select, text
 
+from app import database as limits
 from app.database import MIGRATIONS, Database, downgrade, migration_config, upgrade
 from app.errors import SetupError
 from app.tables import label_events, labels, metadata, transactions
@@ -210,6 +213,108 @@ def test_without_0003_transactions_and_labels_are_still_there(unmigrated_databas
     assert len(anyio.run(rows_of, url, label_events)) == 3
 
 
+MADE_UP: dict[type, Any] = {int: 7, float: 0.25, bool: True, bytes: b"bytes", str: "text"}
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def fill(connection: Connection) -> None:
+    """Two rows in every table: one with all that it may hold, one with what it must."""
+    for table in metadata.sorted_tables:
+        full = {column.name: MADE_UP[column.type.python_type] for column in table.c}
+        keys = {column.name for column in table.primary_key if column.name != "tenant"}
+        bare = {one.name: full[one.name] for one in table.c if not one.nullable}
+        other = {name: 8 if bare[name] == 7 else "other" for name in keys}
+        connection.execute(table.delete())
+        connection.execute(insert(table), full)
+        connection.execute(insert(table), bare | other)
+
+
+def everything(connection: Connection) -> Rows:
+    """All rows of all tables that the database has, in the order of their texts."""
+    found = MetaData()
+    found.reflect(connection)
+    return {
+        name: sorted((dict(row) for row in connection.execute(select(table)).mappings()), key=str)
+        for name, table in found.tables.items()
+        if name != "alembic_version"
+    }
+
+
+async def written(url: str, work: Any) -> Any:
+    database = Database(url)
+    try:
+        async with database.engine.begin() as connection:
+            return await connection.run_sync(work)
+    finally:
+        await database.close()
+
+
+def only(rows: Rows, of: Rows) -> Rows:
+    """What of `rows` has a place in the tables and columns of others."""
+    return {
+        name: sorted(
+            ({column: row[column] for column in of[name][0]} for row in rows[name]), key=str
+        )
+        for name in of
+    }
+
+
+def test_what_an_older_schema_has_a_place_for_survives_the_way_down_and_up_again(
+    unmigrated_database_url: str,
+) -> None:
+    url = unmigrated_database_url
+    upgrade(url)
+    _, *older = [one.revision for one in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
+    for revision in older:
+        anyio.run(written, url, fill)
+        before = anyio.run(written, url, everything)
+        assert before.keys() == metadata.tables.keys()
+        assert {len(rows) for rows in before.values()} == {2}
+        downgrade(url, revision)
+        down = anyio.run(written, url, everything)
+        assert only(before, down) == down
+        upgrade(url)
+        assert only(anyio.run(written, url, everything), down) == down
+    downgrade(url, "base")
+    assert anyio.run(written, url, everything) == {}
+    upgrade(url)
+    assert {len(rows) for rows in anyio.run(written, url, everything).values()} == {0}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("limit", "words"), [("lock_timeout", "lock timeout"), ("statement_timeout", "statement")]
+)
+async def test_a_migration_behind_a_long_transaction_gives_up_and_has_changed_nothing(
+    unmigrated_database_url: str, monkeypatch: pytest.MonkeyPatch, limit: str, words: str
+) -> None:
+    url = unmigrated_database_url
+    await asyncio.to_thread(upgrade, url, "0002")
+    database = Database(url)
+    if database.is_sqlite and limit != "lock_timeout":
+        pytest.skip("SQLite knows no timeout of statements")
+    for name in limits.PG_MIGRATION_LIMITS:
+        monkeypatch.setitem(limits.PG_MIGRATION_LIMITS, name, "200" if name == limit else "0")
+    async with database.write() as connection:
+        await connection.execute(insert(transactions), [scored("t-1", "base")])
+        monkeypatch.setattr(limits, "SQLITE_BUSY_MS", 200)
+        begun = time.monotonic()
+        with pytest.raises(SetupError, match=f"cannot be migrated: .*({words}|is locked)"):
+            await asyncio.to_thread(upgrade, url)
+        assert 0.2 <= time.monotonic() - begun < 5
+    await database.close()
+    assert "label_events" not in await tables_of(url)
+    assert await stored(url) == [scored("t-1", "base")]
+    await asyncio.to_thread(upgrade, url)
+    assert await stored(url) == [scored("t-1", "base")]
+
+
+def test_a_migration_waits_for_locks_for_less_long_than_the_service_behind_it_would() -> None:
+    migration, service = limits.PG_MIGRATION_LIMITS, limits.PG_LIMITS
+    assert 0 < int(migration["lock_timeout"]) < int(service["lock_timeout"])
+    assert int(migration["statement_timeout"]) > 0
+
+
 def test_an_upgrade_of_an_upgraded_database_changes_nothing(database_url: str) -> None:
     upgrade(database_url)
     command.check(migration_config(database_url))
@@ -237,6 +342,22 @@ async def test_a_database_without_a_schema_is_refused_with_a_sentence(
 async def test_a_database_of_a_newer_version_is_refused_with_a_sentence(database_url: str) -> None:
     await revised(database_url, "9999")
     with pytest.raises(SetupError, match="revision 9999, this version needs"):
+        await check(database_url)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("statement", "lost"),
+    [
+        ("DROP TABLE outbox", "outbox.id"),
+        ("ALTER TABLE label_events DROP COLUMN note", "label_events.note"),
+    ],
+)
+async def test_a_database_with_half_of_its_schema_is_refused_with_a_sentence(
+    database_url: str, statement: str, lost: str
+) -> None:
+    await execute(database_url, statement)
+    with pytest.raises(SetupError, match=f"has no {lost}: restore"):
         await check(database_url)
 
 

@@ -1,5 +1,7 @@
 """Merchants learn from matured labels, exactly and no sooner, and unlearn them as exactly."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 
 from app.features import MerchantLabels
 from app.labelling import Verdict
-from app.pipeline import Posted
+from app.pipeline import Posted, _worked
 from app.rows import Scored
 from app.service import Service, running
 from app.settings import Settings
@@ -145,3 +147,24 @@ async def test_a_tenants_batch_mates_do_not_move_its_scores(service: Service) ->
     assert isinstance(last, Scored)
     assert (last.probability, last.features) == (alone.probability, alone.features)
     assert last.tenant == "another"
+
+
+async def test_a_thread_is_waited_for_even_when_whoever_asked_has_gone() -> None:
+    """Else the next batch would take the bank while copies are still being put into it."""
+    seen: list[str] = []
+
+    def slow() -> None:
+        time.sleep(0.2)
+        seen.append("done")
+
+    async def waiting() -> None:
+        try:
+            await _worked(True, slow)
+        finally:
+            seen.append("left")
+
+    task = asyncio.create_task(waiting())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert seen == ["done", "left"]

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.states import NEVER_US, Floats, Ints, States, sums_before
+from app.times import FIRST_US, LAST_US
 from app.transactions import DAY_US, HOUR_US
 
 GROUPS = 3
@@ -114,6 +115,31 @@ def test_the_order_of_arrival_changes_no_state(events: Events, random, size: int
     for first in range(0, len(order), size):
         arriving = added(arriving, events.take(np.array(order[first : first + size])))
     assert_same_states(arriving, at_once, events.values_ND)
+
+
+# Whatever is accepted: any instant of 130 years, many of them the first or the last.
+any_instant = st.sampled_from([FIRST_US, LAST_US - 1]) | st.integers(FIRST_US, LAST_US - 1)
+any_value = st.sampled_from([0.0, 5e-324, 1e15, -1e15]) | st.floats(-1e15, 1e15)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, GROUPS - 1), any_instant, any_value), min_size=1),
+    st.randoms(use_true_random=False),
+)
+def test_states_of_any_times_and_values_are_finite_and_the_same_in_any_order(
+    rows: list[tuple[int, int, float]], random
+) -> None:
+    events = events_of(rows)._replace(time_us_N=np.array([row[1] for row in rows]))
+    order = np.array(random.sample(range(len(rows)), len(rows)))
+    empty = States.empty(GROUPS, len(HALF_LIFE_US_D))
+    one_by_one = empty
+    for row in order:
+        # A late one is asked about too: nothing may overflow on the way back in time.
+        assert np.isfinite(remembered(one_by_one, events)).all()
+        one_by_one = added(one_by_one, events.take([row]))
+    assert np.isfinite(one_by_one.before_GD).all()
+    assert np.isfinite(one_by_one.at_GD).all()
+    assert_same_states(one_by_one, added(empty, events), events.values_ND)
 
 
 @given(some_events, st.lists(one_event, min_size=1, max_size=10).map(events_of))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.transactions import (
@@ -200,6 +200,18 @@ def test_an_attribute_of_the_wrong_kind_says_nothing() -> None:
     posted = [transaction(1, attributes={"age": "old"}), transaction(2, attributes={"age": True})]
     numeric_NM = columns_of(spec(), posted)[0].numeric_NM
     np.testing.assert_array_equal(numeric_NM, [[np.nan], [1]])
+
+
+@given(st.text() | st.floats(allow_nan=False) | st.booleans())
+@example("1e999")
+@example("nan")
+@example("9" * 256)
+@example("\u0663")
+def test_whatever_an_attribute_says_it_has_a_number_and_a_code(said: str | float) -> None:
+    posted = [transaction(1, attributes={"age": said, "colour": said})]
+    columns = columns_of(spec(), posted)[0]
+    assert columns.numeric_NM.shape == (1, 1)
+    assert MISSING < columns.categorical_NC[0, 2] <= CATEGORY_CODES
 
 
 def test_an_attribute_cannot_pose_as_a_field_of_the_transaction() -> None:

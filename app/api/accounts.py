@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 
 from app import store
 from app.api.authentication import MayLabel, MayRead, RunningService
+from app.api.bodies import JSONRoute
 from app.api.labels import changed_of, state_of
 from app.api.pages import BY_ID, Paging
 from app.api.paths import AccountId
@@ -14,19 +15,28 @@ from app.errors import (
     EVERYWHERE,
     AccountNotFound,
     FieldError,
+    RevisionNotFound,
+    TooManyLabels,
     TransactionNotFound,
     ValidationFailed,
     WrongAccount,
     documented,
 )
 from app.labelling import Verdict
-from app.schemas.accounts import AccountState, Adapted, AdaptRequest
+from app.schemas.accounts import (
+    AccountState,
+    Adapted,
+    AdaptRequest,
+    RollbackRequest,
+    RolledBack,
+)
 from app.schemas.pages import Page
 
 router = APIRouter(
     prefix="/v1/accounts",
     tags=["accounts"],
     responses=documented(*EVERYWHERE),
+    route_class=JSONRoute,
 )
 
 
@@ -85,6 +95,25 @@ async def adapt_account(
         done = await service.labelling.adapt(tenant, account_id)
     changed = changed_of(done.account, done.change)
     return Adapted(**changed, account_id=account_id, dry_run=is_trial)
+
+
+@router.post(
+    "/{account_id}/rollback",
+    responses={**WRITES, **documented(AccountNotFound, RevisionNotFound, TooManyLabels)},
+)
+async def roll_back_account(
+    account_id: AccountId, asked: RollbackRequest, service: RunningService, tenant: MayLabel
+) -> RolledBack:
+    """Make the account's labels what they were at a revision, as a new one; or try it out."""
+    labelling = service.labelling
+    roll_back = labelling.preview_roll_back if asked.dry_run else labelling.roll_back
+    done = await roll_back(tenant, account_id, asked.revision)
+    return RolledBack(
+        **state_of(done.account),
+        **changed_of(done.account, done.change),
+        as_of=asked.revision,
+        dry_run=asked.dry_run,
+    )
 
 
 def _check_distinct(verdicts: list[Verdict]) -> None:

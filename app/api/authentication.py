@@ -35,13 +35,17 @@ async def authenticated_tenant(
 
 
 async def tenant_of(service: Service, authorization: str | None, scopes: Sequence[str]) -> str:
-    """The tenant of the key in an Authorization header; raises as `authenticated_tenant` does."""
+    """The tenant of the key in an Authorization header; raises as `authenticated_tenant` does.
+
+    Raises RateLimited too.
+    """
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated(
             "Send an API key in the header Authorization: Bearer qs_…", headers=CHALLENGE
         )
     caller = await service.authenticator.caller_of(token.strip())
+    service.rates.spend(caller.key_id)
     caller.check(scopes)
     actor.set(caller.key_id)
     return caller.tenant

@@ -8,14 +8,17 @@ from fastapi import APIRouter
 from app import store
 from app.adaptation import INNER_STEPS
 from app.api.authentication import MayLabel, MayRead, RunningService
+from app.api.bodies import JSONRoute
 from app.api.paths import AccountId, TransactionId
 from app.api.transactions import WRITES, label_name, problem_of
+from app.audit import actor
 from app.decisions import Decision
 from app.errors import (
     EVERYWHERE,
     FieldError,
     LabelNotFound,
     Problem,
+    TooManyLabels,
     TransactionConflict,
     TransactionNotFound,
     ValidationFailed,
@@ -50,13 +53,16 @@ router = APIRouter(
     prefix="/v1",
     tags=["labels"],
     responses=documented(*EVERYWHERE),
+    route_class=JSONRoute,
 )
-Conflicting = documented(TransactionNotFound, TransactionConflict, ValidationFailed, WrongAccount)
+Conflicting = documented(
+    TransactionNotFound, TransactionConflict, ValidationFailed, WrongAccount, TooManyLabels
+)
 
 
 @router.put(
     "/transactions/{transaction_id}/label",
-    responses={**WRITES, **documented(TransactionNotFound)},
+    responses={**WRITES, **documented(TransactionNotFound, TooManyLabels)},
 )
 async def label_transaction(
     transaction_id: TransactionId, given: LabelGiven, service: RunningService, tenant: MayLabel
@@ -66,7 +72,9 @@ async def label_transaction(
     return _labelled(transaction_id, done, given.label)
 
 
-@router.delete("/transactions/{transaction_id}/label", responses=documented(LabelNotFound))
+@router.delete(
+    "/transactions/{transaction_id}/label", responses=documented(LabelNotFound, TooManyLabels)
+)
 async def remove_label(
     transaction_id: TransactionId, service: RunningService, tenant: MayLabel
 ) -> TransactionLabelled:
@@ -102,6 +110,7 @@ async def label_many(
     The results come in their order, each with its own outcome; labels of one account are stored
     together.
     """
+    service.rates.owe(actor.get(), len(posted.labels) - 1)
     verdicts = [_verdict(one.transaction_id, one) for one in posted.labels]
     distinct = _distinct(verdicts)
     answers = await service.labelling.store_each(tenant, distinct)
@@ -118,6 +127,7 @@ async def label_account(
     account_id: AccountId, posted: PostedLabels, service: RunningService, tenant: MayLabel
 ) -> LabelledAccount:
     """Store labels of one account, all or none; its very next score uses them."""
+    service.rates.owe(actor.get(), len(posted.labels) - 1)
     verdicts = _distinct([_posted(label) for label in posted.labels])
     done = await service.labelling.store(tenant, account_id, verdicts)
     return LabelledAccount(

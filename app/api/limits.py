@@ -1,15 +1,22 @@
-"""The limit on a body's size, whether it is announced or comes in chunks."""
+"""What a body may be, before anybody reads it: not too large, announced or in chunks, and plain."""
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import BodyTooLarge, render
+from app.errors import BodyTooLarge, UnsupportedEncoding, render
 
 LENGTH = b"content-length"
+# What says of a body that it is compressed, and the values that do not.
+PLAIN = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
+# This connection can say nothing more: the rest of the body is not read.
+LAST = {"Connection": "close"}
 
 
 class BodyLimit:
-    """ASGI middleware that answers 413 as soon as a body is known to be too large."""
+    """ASGI middleware that answers 413 as soon as a body is known to be too large.
+
+    What is compressed is a 415: nobody knows how large it is before it has been unpacked.
+    """
 
     def __init__(self, app: ASGIApp, most_bytes: int) -> None:
         self.app = app
@@ -19,15 +26,20 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        announced = next((value for name, value in scope["headers"] if name == LENGTH), b"")
-        if announced.isdigit() and int(announced) <= self.most_bytes:
+        headers = dict(scope["headers"])
+        announced = headers.get(LENGTH, b"")
+        fits = announced.isdigit() and int(announced) <= self.most_bytes
+        if any(headers.get(name, plain).lower() != plain for name, plain in PLAIN.items()):
+            compressed = UnsupportedEncoding("Send the body as it is, without Content-Encoding.")
+            compressed.headers = {"Accept-Encoding": "identity", **({} if fits else LAST)}
+            await render(compressed)(scope, receive, send)
+            return
+        if fits:
             # A server hands over no more of a body than was announced.
             await self.app(scope, receive, send)
             return
         if announced.isdigit():
             problem = BodyTooLarge(f"A body may have at most {self.most_bytes} bytes.")
-            # The rest of the body is not read: this connection can say nothing more.
-            problem.headers = {"Connection": "close"}
             await render(problem)(scope, receive, send)
             return
         received = 0
@@ -38,7 +50,7 @@ class BodyLimit:
             received += len(message.get("body", b""))
             if received > self.most_bytes:
                 # The only kind of exception that FastAPI lets out of the reading of a body.
-                raise HTTPException(BodyTooLarge.status, headers={"Connection": "close"})
+                raise HTTPException(BodyTooLarge.status)
             return message
 
         await self.app(scope, counting, send)

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
 from app.api.authentication import MayLabel, MayRead, RunningService
+from app.api.bodies import JSONRoute
 from app.api.pages import BY_RISK, BY_TIME, Paging
 from app.api.paths import TransactionId
 from app.api.transactions import WRITES, stored_of
@@ -27,6 +28,7 @@ router = APIRouter(
     prefix="/v1/reviews",
     tags=["reviews"],
     responses=documented(*EVERYWHERE),
+    route_class=JSONRoute,
 )
 
 

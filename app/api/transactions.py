@@ -11,6 +11,7 @@ from app.api.authentication import MayRead, MayScore, RunningService
 from app.api.lean import ScoringRoute
 from app.api.pages import BY_TIME, Paging
 from app.api.paths import TransactionId
+from app.audit import actor
 from app.content import amount_text, transaction_of
 from app.decisions import Level, Outcome
 from app.errors import (
@@ -20,6 +21,7 @@ from app.errors import (
     Problem,
     TransactionConflict,
     TransactionNotFound,
+    UnsupportedEncoding,
     documented,
 )
 from app.pipeline import Posted
@@ -49,7 +51,7 @@ router, scoring = (
     )
     for kind in (APIRoute, ScoringRoute)
 )
-WRITES = documented(MalformedBody, BodyTooLarge)
+WRITES = documented(MalformedBody, BodyTooLarge, UnsupportedEncoding)
 
 
 @scoring.post("", response_model=Score, responses={**WRITES, **documented(TransactionConflict)})
@@ -69,6 +71,7 @@ async def score_batch(
 ) -> dict[str, Any]:
     """Score up to 1,000 transactions; the results come in their order."""
     transactions = [one.transaction() for one in posted.transactions]
+    service.rates.owe(actor.get(), len(transactions) - 1)
     answers = await service.score([Posted(tenant, one) for one in transactions])
     pairs = zip(transactions, answers, strict=True)
     return {"results": [_result(one, answer) for one, answer in pairs]}

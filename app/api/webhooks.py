@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path
 
 from app import store
 from app.api.authentication import MayAdminister, RunningService
+from app.api.bodies import JSONRoute
 from app.api.transactions import WRITES
 from app.errors import EVERYWHERE, WebhookNotFound, documented
 from app.rows import Message, Webhook
@@ -22,7 +23,12 @@ from app.service import Service
 from app.times import text_of
 from app.webhooks import EVENTS
 
-router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=documented(*EVERYWHERE))
+router = APIRouter(
+    prefix="/v1/webhooks",
+    tags=["webhooks"],
+    responses=documented(*EVERYWHERE),
+    route_class=JSONRoute,
+)
 WebhookId = Annotated[str, Path(pattern="^[0-9a-f]{12}$", examples=["5f0c9d2e1a7b"])]
 SHOWN = 100
 

@@ -29,7 +29,7 @@ from app.times import now_us, text_of
 from app.transactions import DAY_US, HOUR_US
 
 START_SECONDS = 60
-SERVER = ("-m", "uvicorn", "--factory", "app.main:create_app", "--log-level", "warning")
+SERVER = ("-m", "app.server")
 ALICE, BOB = "alice", "bob"
 
 
@@ -144,8 +144,15 @@ def _server(folder: str) -> Iterator[Client]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, *SERVER, "--port", str(port)],
-        env={**os.environ, "QUICKSTUDY_DATABASE_URL": url},
+        [sys.executable, *SERVER],
+        env={
+            **os.environ,
+            "QUICKSTUDY_DATABASE_URL": url,
+            "QUICKSTUDY_HOST": "127.0.0.1",
+            "QUICKSTUDY_PORT": str(port),
+            "QUICKSTUDY_WORKERS": "1",
+            "QUICKSTUDY_LOG_LEVEL": "warning",
+        },
     )
     try:
         with Client(f"http://127.0.0.1:{port}", key, timeout=START_SECONDS) as client:

@@ -12,7 +12,6 @@ from app.commands.keys import on_database
 from app.commands.terminal import console
 from app.database import upgrade
 from app.errors import SetupError
-from app.exporting import export, export_spec
 from app.features import FeatureSet
 from app.importing import CHUNK, import_chunk
 from app.keys import DEFAULT_TENANT
@@ -48,6 +47,9 @@ def export_history(
     """Write transactions and labels as a file and a spec that `train` takes."""
     if file.suffix != ".parquet":
         raise SetupError(f"{file}: an export is a .parquet file")
+    # Here, because polars alone would be a tenth of the start-up of `quickstudy serve`.
+    from app.exporting import export, export_spec
+
     spec = export_spec(Checkpoint.load(Settings().model).metadata.spec, file.stem)
     count = on_database(lambda database: export(database, tenant, spec, file))
     console.print(f"{count:,} transactions are in {file}, their spec in {file.stem}.toml.")

@@ -5,19 +5,15 @@ import tempfile
 from typing import Annotated
 
 import typer
-import uvicorn
 
-from app import keys, metrics
+from app import keys, metrics, server
 from app.commands.keys import on_database
 from app.database import Database, upgrade
-from app.logs import configuration
 from app.models import Models
 from app.settings import Settings
 from app.times import now_us, text_of
 
 FIRST_KEY = "first"
-# Longer than any batch; then connections that still hang are cut.
-SHUTDOWN_SECONDS = 10
 
 
 def serve(
@@ -39,18 +35,7 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="quickstudy-metrics-") as pool:
         if settings.workers > 1:
             os.environ[metrics.POOL_DIRECTORY] = pool
-        uvicorn.run(
-            "app.main:create_app",
-            factory=True,
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
-            log_config=configuration(settings.log_level),
-            access_log=False,
-            # Nobody needs to know what serves.
-            server_header=False,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
+        server.serve(settings)
 
 
 async def _first_key(database: Database) -> str | None:

@@ -53,6 +53,30 @@ class Hypothesis(Body):
     label: LabelName
 
 
+class RollbackRequest(Body):
+    """The revision whose labels the account is to have again; `dry_run` stores nothing."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"revision": 1}]})
+
+    revision: Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
+    dry_run: Annotated[bool, Field(strict=True)] = False
+
+
+class RolledBack(AccountState, Changed):
+    """An account whose labels are what they were at a revision, and what that did.
+
+    `labelled` are the transactions whose label is another than before, or is none. In a dry run
+    the account is as it is, and what is told is what would be.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**STATE, **CHANGED, "as_of": 1, "dry_run": False}]}
+    )
+
+    as_of: Annotated[int, Field(description="The revision that the labels are of.")]
+    dry_run: bool
+
+
 class AdaptRequest(Body):
     """Nothing, to adapt now; or, with `dry_run`, labels to try out without storing anything."""
 
@@ -64,7 +88,7 @@ class AdaptRequest(Body):
         }
     )
 
-    dry_run: bool = False
+    dry_run: Annotated[bool, Field(strict=True)] = False
     labels: Annotated[list[Hypothesis], Field(max_length=MOST_ITEMS, default_factory=list)]
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from app.store.accounts import listed_accounts as listed_accounts
 from app.store.accounts import lock_accounts as lock_accounts
 from app.store.accounts import save_accounts as save_accounts
 from app.store.audit import EntryFilters as EntryFilters
+from app.store.audit import change_of_rank as change_of_rank
 from app.store.audit import erase_entries as erase_entries
 from app.store.audit import listed_entries as listed_entries
 from app.store.audit import save_entries as save_entries
@@ -20,8 +21,9 @@ from app.store.drift import labels_by_day as labels_by_day
 from app.store.drift import sampled as sampled
 from app.store.drift import tenants as tenants
 from app.store.drift import transactions_by_day as transactions_by_day
-from app.store.labels import any_removed as any_removed
-from app.store.labels import delete_label as delete_label
+from app.store.labels import any_forgotten as any_forgotten
+from app.store.labels import delete_labels as delete_labels
+from app.store.labels import events_of_account as events_of_account
 from app.store.labels import events_of_merchants as events_of_merchants
 from app.store.labels import events_of_revision as events_of_revision
 from app.store.labels import label_history as label_history

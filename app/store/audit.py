@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import Entry
@@ -19,6 +19,22 @@ class EntryFilters(NamedTuple):
     subject: str | None = None
     account_id: str | None = None
     actor: str | None = None
+
+
+# What rolling back does to each label is one change together, which has an entry of its own.
+_CHANGES = (
+    select(audit_log.c.at_us)
+    .where(
+        audit_log.c.tenant == bindparam("of_tenant"),
+        audit_log.c.account_id == bindparam("of_account"),
+        audit_log.c.actor == bindparam("by"),
+        audit_log.c.at_us > bindparam("since_us"),
+        audit_log.c.action != "label.rolled_back",
+    )
+    .order_by(audit_log.c.at_us.desc())
+    .limit(1)
+    .offset(bindparam("rank"))
+)
 
 
 async def save_entries(connection: AsyncConnection, entries: Iterable[Entry]) -> None:
@@ -40,6 +56,18 @@ async def listed_entries(
             query = query.where(audit_log.c[name] == value)
     chosen = page(query, [audit_log.c.at_us, audit_log.c.id], after, limit, descending=True)
     return await read(connection, Entry._make, chosen)
+
+
+async def change_of_rank(
+    connection: AsyncConnection, tenant: str, account_id: str, by: str, since_us: int, rank: int
+) -> int | None:
+    """When this actor made its newest change (rank 0) of an account's labels, or one before it.
+
+    None where there are not so many since then.
+    """
+    given = {"of_tenant": tenant, "of_account": account_id, "by": by}
+    asked = await connection.execute(_CHANGES, {**given, "since_us": since_us, "rank": rank})
+    return asked.scalar_one_or_none()
 
 
 async def erase_entries(connection: AsyncConnection, tenant: str, account_id: str) -> None:

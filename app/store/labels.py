@@ -83,12 +83,16 @@ _FOLDED = (
     )
     .values(folded=True)
 )
-_REMOVED = (
+_DELETED = delete(labels).where(
+    labels.c.tenant == bindparam("of_tenant"),
+    labels.c.transaction_id.in_(bindparam("wanted", expanding=True)),
+)
+_FORGOTTEN = (
     select(label_events.c.revision)
     .where(
         label_events.c.tenant == bindparam("of_tenant"),
         label_events.c.merchant_id.in_(bindparam("wanted", expanding=True)),
-        label_events.c.is_fraud.is_(None),
+        label_events.c.is_fraud.is_(None) | label_events.c.features.is_not(None),
     )
     .limit(1)
 )
@@ -121,10 +125,13 @@ async def mark_folded(connection: AsyncConnection, rows: Iterable[StoredLabel]) 
         await connection.execute(_FOLDED, keys)
 
 
-async def delete_label(connection: AsyncConnection, tenant: str, transaction_id: str) -> None:
-    await connection.execute(
-        delete(labels).where(labels.c.tenant == tenant, labels.c.transaction_id == transaction_id)
-    )
+async def delete_labels(
+    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+) -> None:
+    """Delete labels of accounts that the transaction has locked."""
+    wanted = padded(transaction_ids)
+    if wanted:
+        await connection.execute(_DELETED, {"of_tenant": tenant, "wanted": wanted})
 
 
 async def save_label_events(connection: AsyncConnection, rows: Iterable[LabelEvent]) -> None:
@@ -174,15 +181,15 @@ async def witnesses(
     return [row for row in rows if row.occurred_at_us > matured_us[cast(str, row.merchant_id)]]
 
 
-async def any_removed(
+async def any_forgotten(
     connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
 ) -> bool:
-    """Whether any label of these merchants was ever removed."""
+    """Whether any label of these merchants was ever removed, or corrected for one that was."""
     wanted = list(merchant_ids)
     if not wanted:
         return False
     given = {"of_tenant": tenant, "wanted": padded(wanted)}
-    return (await connection.execute(_REMOVED, given)).first() is not None
+    return (await connection.execute(_FORGOTTEN, given)).first() is not None
 
 
 async def events_of_merchants(
@@ -238,6 +245,18 @@ async def support_at(
         .order_by(last.c.occurred_at_us.desc(), last.c.transaction_id.desc())
     )
     return await read(connection, SupportRow._make, query)
+
+
+async def events_of_account(
+    connection: AsyncConnection, tenant: str, account_id: str
+) -> list[LabelEvent]:
+    """Every change of an account's labels, the oldest first."""
+    query = (
+        select(*columns(label_events, LabelEvent))
+        .where(label_events.c.tenant == tenant, label_events.c.account_id == account_id)
+        .order_by(label_events.c.revision)
+    )
+    return await read(connection, LabelEvent._make, query)
 
 
 async def events_of_revision(

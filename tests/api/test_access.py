@@ -41,6 +41,7 @@ BODIES: dict[str, Any] = {
     "PUT /v1/transactions/{transaction_id}/label": {"label": "legitimate"},
     "POST /v1/accounts/{account_id}/labels": {"labels": [label("t-1", "legitimate")]},
     "POST /v1/accounts/{account_id}/adapt": {"dry_run": True, "labels": [label("t-1")]},
+    "POST /v1/accounts/{account_id}/rollback": {"revision": 0},
     "PUT /v1/reviews/{transaction_id}/assignee": {"assignee": "eve"},
     "POST /v1/transactions": posted("t-1", amount=1),
     "POST /v1/transactions/batch": {"transactions": [posted("t-2", amount=1)]},

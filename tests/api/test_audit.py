@@ -172,6 +172,25 @@ async def test_a_matured_label_that_is_deleted_is_forgotten_by_the_copies_of_oth
     assert (await replayed(client, "bob-0"))["match"] is True
 
 
+async def test_what_an_erased_account_had_told_of_a_merchant_stays_forgotten_by_a_changed_label(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    """The stranger's tenant lives the same life, and never gives the label."""
+    adapters = []
+    for caller in (client, stranger):
+        await score(caller, posted("old", occurred_at="2025-11-01T10:00:00Z"))
+        if caller is client:
+            await put(caller, "old", labelled_at="2025-11-09T10:00:00Z")
+        await score(caller, posted("bob-0", account_id="bob", occurred_at="2026-01-05T10:00:00Z"))
+        await put(caller, "bob-0")
+        if caller is client:
+            erased = await caller.delete("/v1/accounts/alice")
+            assert erased.json()["labels_corrected"] == 1
+        done = await put(caller, "bob-0", "legitimate")
+        adapters.append(done["adaptation"]["adapter"])
+    assert adapters[0] == adapters[1]
+
+
 async def test_an_erased_account_leaves_nothing_and_comes_back_as_a_new_one(
     client: httpx.AsyncClient, stranger: httpx.AsyncClient
 ) -> None:

@@ -1,22 +1,17 @@
 """The OpenAPI document: errors as they are, an example for everything, and all of it true."""
 
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
 
-from app.client import Client
 from app.errors import BY_STATUS, kinds
 from app.main import create_app
 from app.scopes import SCOPES
 from app.settings import Settings
-from tests.api.requests import posted
-from tests.servers import new_key, server
+from tests.api.contract import RUNS, tried
 
 DOCUMENT = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
 OPERATIONS = [
@@ -26,6 +21,7 @@ OPERATIONS = [
 ]
 operations = pytest.mark.parametrize(("path", "operation"), OPERATIONS)
 Content = dict[str, Any]
+EXAMPLES = int(os.environ.get("QUICKSTUDY_EXAMPLES", "10"))
 
 
 def resolved(schema: Content) -> Content:
@@ -90,56 +86,35 @@ def test_the_document_is_openapi_3_1_and_lists_every_error_code() -> None:
     assert all(kind.status == status for status, kind in BY_STATUS.items())
 
 
-@pytest.fixture
-def lively(database_url: str, checkpoint: Path) -> Iterator[tuple[str, str]]:
-    """A server that knows the ids of the document's examples, and a key to it."""
-
-    key = new_key(database_url)
-    with server(database_url, checkpoint) as url, Client(url, key) as client:
-        client.set_thresholds(review=1e-6, decline=0.999)
-        client.score_batch([posted(f"t-100{n}", account_id="a-17") for n in range(3)])
-        client.label("t-1001", "fraud")
-        yield url, key
-
-
-# Which of an address's ids exist decides how deep a request gets: in one run whichever comes, in
-# the other those that do, of an account that is not erased meanwhile.
-EXISTING = """
-[parameters]
-"path.account_id" = "a-17"
-"path.transaction_id" = "t-1001"
-"path.revision" = 1
-"""
-# No schema can say how far a time may lie ahead of now, or whose a transaction is. And there may
-# be a transaction `batch`: its address knows GET, which the schema tells under another path.
-EVERY = """
-[checks]
-positive_data_acceptance.enabled = false
-
-[[operations]]
-include-path = "/v1/transactions/batch"
-checks.allow_header_conformance.enabled = false
-"""
-RUNS = {
-    "any ids": ("", ()),
-    "existing ids": (EXISTING, ("--exclude-operation-id-regex", "^erase_account")),
-}
-
-
 @pytest.mark.parametrize("run", RUNS)
 def test_schemathesis_finds_no_server_error_and_no_answer_against_its_schema(
-    lively: tuple[str, str], tmp_path: Path, run: str
+    database_url: str, checkpoint: Path, tmp_path: Path, run: str
 ) -> None:
-    url, key = lively
-    config, options = RUNS[run]
-    (tmp_path / "schemathesis.toml").write_text(config + EVERY)
-    command = [
-        *("--config-file", str(tmp_path / "schemathesis.toml")),
-        *("run", f"{url}/openapi.json", "--header", f"Authorization: Bearer {key}", *options),
-        *("--max-examples", os.environ.get("QUICKSTUDY_EXAMPLES", "10"), "--seed", "1"),
-        "--generation-database=none",
-        "--no-color",
+    said, failed = tried(database_url, checkpoint, tmp_path, run, EXAMPLES)
+    assert not failed, said
+
+
+def test_what_is_made_is_linked_to_what_can_be_done_with_it() -> None:
+    made = DOCUMENT["paths"]["/v1/transactions"]["post"]["responses"]["200"]["links"]
+    by_id = {
+        operation["operationId"]: name
+        for path, item in DOCUMENT["paths"].items()
+        for operation in item.values()
+        for name in ("transaction_id", "account_id")
+        if f"{{{name}}}" in path
+    }
+    assert len(by_id) > 15
+    assert made.keys() == by_id.keys()
+    for to, link in made.items():
+        assert link == {
+            "operationId": to,
+            "parameters": {by_id[to]: f"$response.body#/{by_id[to]}"},
+        }
+    paged = [
+        operation["responses"]["200"].get("links", {}).get("next_page")
+        for item in DOCUMENT["paths"].values()
+        for operation in item.values()
+        if any(one["name"] == "cursor" for one in operation.get("parameters", ()))
     ]
-    script = Path(sys.executable).with_name("schemathesis")
-    done = subprocess.run([script, *command], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(paged) == 5
+    assert all(link["parameters"] == {"cursor": "$response.body#/next_cursor"} for link in paged)

@@ -11,10 +11,15 @@ from tests.reliability.figures import note
 Note = Callable[[str, str, str], None]
 
 
-@pytest.fixture(scope="session")
-def torture() -> bool:
+def is_torture() -> bool:
     """Whether the full form is asked for: `make torture`."""
     return os.environ.get("QUICKSTUDY_TORTURE") == "1"
+
+
+@pytest.fixture(scope="session")
+def torture() -> bool:
+    """`is_torture`, for tests that ask while they run."""
+    return is_torture()
 
 
 @pytest.fixture

@@ -1,0 +1,311 @@
+"""HTTP/1.1 as uvicorn speaks it, with bounds on what a connection may take.
+
+uvicorn waits for ever for the rest of a request, and httptools takes headers of any size: a few
+hundred clients that send a byte now and then (Slowloris), or one that sends gigabytes of headers,
+would have the service. Idle connections between two requests are uvicorn's own business.
+
+A request pays for none of it but a few assignments. What takes long is found by a sweep over the
+connections, once a second.
+"""
+
+import asyncio
+import logging
+import resource
+from collections.abc import Callable, Iterable
+from enum import Enum
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+from uvicorn.server import ServerState
+
+from app.api.admission import GATE, Gate
+from app.api.observation import SECURITY_HEADERS
+from app.errors import (
+    HeadersTooLarge,
+    MalformedRequest,
+    Overloaded,
+    Problem,
+    RequestTimeout,
+    Unavailable,
+    render,
+)
+from app.settings import Settings
+
+logger = logging.getLogger("quickstudy")
+
+SWEEP_SECONDS = 1.0
+# Request line and headers together; so much may also frame a chunked body, beside a byte a byte.
+MOST_HEADER_BYTES = 32 << 10
+# As far as the descriptors of this process suffice.
+MOST_CONNECTIONS = 10_000
+# For a caller who is still sending to read why nobody listens any more.
+PARTING_SECONDS = 2.0
+# What a header costs beside its name and value: ": " and the end of its line.
+FRAME = 4
+
+
+# In the place of what would wait for the application.
+TURNED_AWAY = cast(
+    RequestResponseCycle,
+    SimpleNamespace(
+        response_started=True,
+        response_complete=True,
+        disconnected=False,
+        message_event=asyncio.Event(),
+    ),
+)
+
+
+class Phase(Enum):
+    """What of a request a connection waits for."""
+
+    IDLE, HEADERS, BODY, PARTING = range(4)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. It is given to uvicorn by its name: worker processes import it anew."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._phase, self._since = Phase.IDLE, 0.0
+        # Bytes that came since the phase began, and are no body.
+        self._framing = 0
+        self._has_spoken = False
+        # Since when its answer, or the rest of it, has not been fetched.
+        self._stuck_since: float | None = None
+        self._refusal: Problem | None = None
+        self._gate: Gate | None = self.app_state.get(GATE)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._answers = cast(asyncio.Transport, AnswerTransport(transport, self.hang_up))
+        self._enter(Phase.HEADERS)
+        sweep = _sweep_of(self.server_state)
+        sweep.start(self.loop)
+        if len(self.connections) > _most_connections():
+            sweep.make_room()
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is Phase.PARTING:
+            return
+        self._has_spoken = True
+        if self._phase is Phase.IDLE:
+            self._enter(Phase.HEADERS)
+        self._framing += len(data)
+        super().data_received(data)
+        if self._framing > MOST_HEADER_BYTES and self._phase is not Phase.IDLE:
+            self._refuse(HeadersTooLarge())
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._phase is Phase.IDLE:
+            # In one piece with the end of the request before.
+            self._enter(Phase.HEADERS)
+
+    def on_headers_complete(self) -> None:
+        size = len(self.url)
+        for name, value in self.headers:
+            size += len(name) + len(value) + FRAME
+        if size > MOST_HEADER_BYTES:
+            self._refusal = HeadersTooLarge()
+            # The parser stops, and uvicorn answers by `send_400_response`.
+            raise self._refusal
+        self._enter(Phase.BODY)
+        method = self.parser.get_method()
+        if self._gate is not None and self._gate.is_shut_to(method, self.url) and self._is_free():
+            self._turn_away(self._gate)
+        else:
+            super().on_headers_complete()
+            self.cycle.transport = self._answers
+
+    def on_body(self, body: bytes) -> None:
+        self._framing -= 2 * len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._phase is not Phase.PARTING:
+            self._phase = Phase.IDLE
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(self._refusal or MalformedRequest())
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """HTTP/1.1 goes on, as RFC 9110 has it; a warning a request would only fill the log."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the service waits for the rest of a request."""
+        return self._phase is not Phase.IDLE
+
+    @property
+    def since(self) -> float:
+        """When it began to wait."""
+        return self._since
+
+    def sweep(self, now: float, most_seconds: float) -> bool:
+        """Whether it took longer than that, and was closed."""
+        if self.transport.is_closing() or self.flow.write_paused:
+            if self._stuck_since is None:
+                self._stuck_since = now
+            if late := now - self._stuck_since > most_seconds:
+                # To close would be to wait for the caller once more.
+                self.transport.abort()
+            return late
+        self._stuck_since = None
+        if self.flow.read_paused:
+            # It is the service that has not come to it.
+            self._since = now
+        if self._phase is Phase.PARTING:
+            if now - self._since > PARTING_SECONDS:
+                self.transport.abort()
+            return False
+        if late := self.is_slow and now - self._since > most_seconds:
+            self.dismiss(RequestTimeout())
+        return late
+
+    def dismiss(self, problem: Problem) -> None:
+        """Answer so a caller who sends little or nothing, where that can be said, and hang up."""
+        self._say(problem)
+        self.transport.close()
+
+    def hang_up(self) -> None:
+        """Close, and not before a caller who is still sending can have read the answer.
+
+        What comes in on a closed connection is answered with a reset, and that may overtake the
+        answer (RFC 9112, 9.6): so this end only stops to speak, and listens a little longer.
+        """
+        if self._phase is Phase.IDLE or self.pipeline or not self.transport.can_write_eof():
+            self.transport.close()
+        elif self._phase is not Phase.PARTING and not self.transport.is_closing():
+            self._enter(Phase.PARTING)
+            self.transport.write_eof()
+            self.flow.resume_reading()
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer so a caller who may be sending much."""
+        if self._say(problem):
+            self.hang_up()
+        else:
+            self.transport.close()
+
+    def _say(self, problem: Problem) -> bool:
+        """Write this as the answer to what is coming in, unless it would not be read as that."""
+        # On a connection that never spoke nobody has asked, and what is said while another answer
+        # is under way would be taken for a part of it.
+        may = self._has_spoken and not self.transport.is_closing() and self._may_answer()
+        if may:
+            self.transport.write(_said(problem, self.server_state.default_headers, stays=False))
+        return may
+
+    def _may_answer(self) -> bool:
+        """Whether what is written now is read as the answer to what is coming in."""
+        cycle = self.cycle
+        if self._phase is Phase.PARTING:
+            return False
+        if self._phase is not Phase.BODY:
+            return cycle is None or cycle.response_complete
+        if cycle.response_started or self.pipeline:
+            return False
+        # The application waits for this body: for it the caller is gone.
+        cycle.disconnected = True
+        cycle.message_event.set()
+        return True
+
+    def _is_free(self) -> bool:
+        """Whether no answer is under way or waited for."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _turn_away(self, gate: Gate) -> None:
+        """Answer that there is too much to do; the connection may ask again."""
+        gate.count()
+        # Whoever waits for leave to send a body may or may not send it now.
+        stays = self.parser.should_keep_alive() and not self.expect_100_continue
+        self.transport.write(_turning_away(tuple(self.server_state.default_headers), stays))
+        self.cycle = TURNED_AWAY
+        if stays:
+            self.on_response_complete()
+        else:
+            self.hang_up()
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase, self._since, self._framing = phase, self.loop.time(), 0
+
+
+def _said(problem: Problem, server_headers: Iterable[tuple[bytes, bytes]], stays: bool) -> bytes:
+    """A whole answer, as it goes over the wire; the connection stays open or not."""
+    answer = render(problem)
+    closing = [] if stays else [(b"connection", b"close")]
+    headers = [*server_headers, *answer.raw_headers, *SECURITY_HEADERS, *closing]
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    return b"%b%b\r\n%b" % (STATUS_LINE[answer.status_code], lines, bytes(answer.body))
+
+
+@lru_cache(maxsize=2)
+def _turning_away(server_headers: tuple[tuple[bytes, bytes], ...], stays: bool) -> bytes:
+    """Made anew once a second, with the date."""
+    return _said(Overloaded(), server_headers, stays)
+
+
+class AnswerTransport:
+    """What an answer is written to: a transport whose closing is the protocol's own."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
+
+
+class Sweep:
+    """Looks at all connections of a server once a second, as long as there are any."""
+
+    def __init__(self, state: ServerState) -> None:
+        # The set itself, which is the server's.
+        self._connections = cast(set[BoundedProtocol], state.connections)
+        self._is_under_way = False
+        self._most_seconds = Settings().arrival_seconds
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._is_under_way:
+            self._is_under_way = True
+            loop.call_later(SWEEP_SECONDS, self._run, loop)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_under_way = False
+        now = loop.time()
+        late = sum(one.sweep(now, self._most_seconds) for one in list(self._connections))
+        if late:
+            logger.warning("closed %d connections that were too slow", late)
+        if self._connections:
+            self.start(loop)
+
+    def make_room(self) -> None:
+        """Close the connection that has kept the service waiting for longest.
+
+        A new one keeps it waiting too: it is the one, where all others are being answered.
+        """
+        slow = [one for one in self._connections if one.is_slow]
+        min(slow, key=lambda one: one.since).dismiss(Unavailable("Too many connections at once."))
+
+
+_sweeps: WeakKeyDictionary[ServerState, Sweep] = WeakKeyDictionary()
+
+
+def _sweep_of(state: ServerState) -> Sweep:
+    if state not in _sweeps:
+        _sweeps[state] = Sweep(state)
+    return _sweeps[state]
+
+
+def _most_connections() -> int:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, descriptors * 3 // 4)

@@ -1,0 +1,72 @@
+"""schemathesis against a real server: what the OpenAPI document says, tried in many ways."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from app.client import Client
+from tests.api import schemathesis_hooks
+from tests.api.requests import posted
+from tests.servers import new_key, server
+
+# Which of an address's ids exist decides how deep a request gets: in one run whichever comes, in
+# the other those that do, of an account that is not erased meanwhile.
+EXISTING = """
+[parameters]
+"path.account_id" = "a-17"
+"path.transaction_id" = "t-1001"
+"path.revision" = 1
+"""
+# No schema can say how far a time may lie ahead of now, or whose a transaction is. And there may
+# be a transaction `batch`: its address knows GET, which the schema tells under another path.
+EVERY = """
+[checks]
+positive_data_acceptance.enabled = false
+
+[[operations]]
+include-path = "/v1/transactions/batch"
+checks.allow_header_conformance.enabled = false
+"""
+RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "any ids": ("", ()),
+    "existing ids": (EXISTING, ("--exclude-operation-id-regex", "^erase_account")),
+}
+
+
+def tried(
+    database_url: str, checkpoint: Path, folder: Path, run: str, examples: int
+) -> tuple[str, bool]:
+    """What schemathesis says after so many examples an operation, and whether it found anything.
+
+    The server knows the ids of the document's examples.
+    """
+    config, options = RUNS[run]
+    (folder / "schemathesis.toml").write_text(config + EVERY)
+    key = new_key(database_url)
+    with (
+        server(database_url, checkpoint, QUICKSTUDY_WEBHOOKS_PRIVATE="1") as url,
+        Client(url, key) as client,
+    ):
+        client.set_thresholds(review=1e-6, decline=0.999)
+        client.score_batch([posted(f"t-100{n}", account_id="a-17") for n in range(3)])
+        client.label("t-1001", "fraud")
+        command = [
+            *("--config-file", str(folder / "schemathesis.toml")),
+            *("run", f"{url}/openapi.json", "--header", f"Authorization: Bearer {key}", *options),
+            *("--max-examples", str(examples), "--seed", "1"),
+            "--generation-database=none",
+            "--no-color",
+        ]
+        done = subprocess.run(
+            [Path(sys.executable).with_name("schemathesis"), *command],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env={
+                **os.environ,
+                "SCHEMATHESIS_HOOKS": schemathesis_hooks.__name__,
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+            },
+        )
+    return done.stdout + done.stderr, done.returncode != 0

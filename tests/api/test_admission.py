@@ -1,0 +1,155 @@
+"""Too much at once, too long, more than a key's share: refused with what to do about it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from app import keys
+from app.api.admission import MOST_AT_ONCE
+from app.main import create_app
+from app.pipeline import Pipeline
+from app.settings import Settings
+from tests.api.requests import client_of, label, posted, problem_of
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def served(settings: Settings, **changes: Any) -> AsyncIterator[tuple[FastAPI, str]]:
+    """An application with these changes of the settings, and a key to it."""
+    app = create_app(settings.model_copy(update=changes))
+    async with app.router.lifespan_context(app):
+        yield app, await keys.create(app.state.service.database, "tests")
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Batches wait for this event in the middle of their database transaction."""
+    event = asyncio.Event()
+    score_of = Pipeline.score_of
+
+    async def waiting(self: Pipeline, *given: Any) -> Any:
+        answers = await score_of(self, *given)
+        await event.wait()
+        return answers
+
+    monkeypatch.setattr(Pipeline, "score_of", waiting)
+    return event
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+async def test_scores_are_refused_at_once_while_the_queue_is_full_and_taken_after_that(
+    service_settings: Settings, stuck: asyncio.Event
+) -> None:
+    async with (
+        served(service_settings, most_waiting=3) as (app, key),
+        client_of(app, key) as client,
+    ):
+        batcher = app.state.service.batcher
+        # The first is being scored, three wait.
+        asked = [asyncio.create_task(client.post("/v1/transactions", json=posted("t-0")))]
+        await until(lambda: not batcher._queue and batcher._arrived.is_set())
+        asked += [
+            asyncio.create_task(client.post("/v1/transactions", json=posted(f"t-{n}")))
+            for n in range(1, 4)
+        ]
+        await until(lambda: batcher.is_full)
+        refused = [
+            await client.post("/v1/transactions", json=posted("t-4")),
+            await client.post("/v1/transactions/batch", json={"transactions": [posted("t-5")]}),
+        ]
+        for answer in refused:
+            assert problem_of(answer) == (503, "overloaded")
+            assert answer.headers["retry-after"] == "1"
+        assert (await client.get("/livez")).status_code == 200
+        stuck.set()
+        assert {(await one).status_code for one in asked} == {200}
+        assert (await client.get("/v1/transactions/t-4")).status_code == 404
+        assert (await client.post("/v1/transactions", json=posted("t-4"))).status_code == 200
+
+
+async def test_other_requests_have_a_bound_of_their_own(
+    service_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(service_settings) as (app, key), client_of(app, key) as client:
+        event = asyncio.Event()
+
+        async def waiting(*_: object) -> None:
+            await event.wait()
+
+        monkeypatch.setattr(type(app.state.service.labelling), "remove", waiting)
+        asked = [
+            asyncio.create_task(client.delete(f"/v1/transactions/t-{n}/label"))
+            for n in range(MOST_AT_ONCE)
+        ]
+        await asyncio.sleep(0.1)
+        refused = await client.get("/v1/accounts")
+        assert problem_of(refused) == (503, "overloaded")
+        # Scores have theirs.
+        assert (await client.post("/v1/transactions", json=posted())).status_code == 200
+        assert "quickstudy_refused_requests_total" in (await client.get("/metrics")).text
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert (await client.get("/v1/accounts")).status_code == 200
+
+
+async def test_what_takes_too_long_is_ended_and_not_stored(
+    service_settings: Settings, stuck: asyncio.Event
+) -> None:
+    whole = {"labels": [{"transaction": posted("t-2"), "label": "fraud"}]}
+    async with (
+        served(service_settings, deadline_seconds=0.3) as (app, key),
+        client_of(app, key) as client,
+    ):
+        late = [
+            await client.post("/v1/transactions", json=posted("t-1")),
+            await client.post("/v1/accounts/alice/labels", json=whole),
+        ]
+        for answer in late:
+            assert problem_of(answer) == (503, "deadline_exceeded")
+            assert answer.headers["retry-after"] == "1"
+        for name in ("t-1", "t-2"):
+            assert (await client.get(f"/v1/transactions/{name}")).status_code == 404
+        stuck.set()
+        assert (await client.post("/v1/transactions", json=posted("t-1"))).status_code == 200
+        assert (await client.post("/v1/accounts/alice/labels", json=whole)).status_code == 200
+
+
+async def test_a_key_that_sends_more_than_its_share_waits_and_the_others_do_not(
+    service_settings: Settings,
+) -> None:
+    async with served(service_settings, rate_per_second=5.0) as (app, key):
+        other = await keys.create(app.state.service.database, "other")
+        async with client_of(app, key) as hasty, client_of(app, other) as patient:
+            batch = {"transactions": [posted(f"t-{n}") for n in range(25)]}
+            assert (await hasty.post("/v1/transactions/batch", json=batch)).status_code == 200
+            for request in (
+                hasty.post("/v1/transactions", json=posted("t-1")),
+                hasty.post("/v1/labels", json={"labels": [label("t-1")]}),
+                hasty.get("/v1/accounts"),
+            ):
+                refused = await request
+                assert problem_of(refused) == (429, "rate_limited")
+                assert 1 <= int(refused.headers["retry-after"]) <= 5
+            assert (await patient.get("/v1/accounts")).status_code == 200
+
+
+async def test_labels_count_one_by_one_too(service_settings: Settings) -> None:
+    async with served(service_settings, rate_per_second=5.0) as (app, key):
+        scorer = await keys.create(app.state.service.database, "scorer")
+        async with client_of(app, scorer) as one, client_of(app, key) as hasty:
+            batch = {"transactions": [posted(f"t-{n}") for n in range(25)]}
+            await one.post("/v1/transactions/batch", json=batch)
+            labels = {"labels": [label(f"t-{n}") for n in range(25)]}
+            assert (await hasty.post("/v1/labels", json=labels)).status_code == 200
+            assert problem_of(await hasty.get("/v1/accounts")) == (429, "rate_limited")

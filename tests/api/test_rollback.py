@@ -1,0 +1,345 @@
+"""Labels taken back to a revision: set, changed and removed ones, to the bit of the copy."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from app.tables import outbox
+from tests.api.requests import label, posted, problem_of
+from tests.api.test_labels import history, put, score
+
+pytestmark = pytest.mark.anyio
+# So long ago that its label has matured: evidence about the merchant at once.
+LONG_AGO = "2025-11-01T10:00:00Z"
+FOUND_OUT = "2025-11-09T10:00:00Z"
+
+
+async def back(
+    client: httpx.AsyncClient, revision: int, account: str = "alice", **said: Any
+) -> Any:
+    body = {"revision": revision, **said}
+    answer = await client.post(f"/v1/accounts/{account}/rollback", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def adapter(client: httpx.AsyncClient, revision: int, account: str = "alice") -> Any:
+    """The digest of the copy that a revision had."""
+    answer = await client.get(f"/v1/accounts/{account}/revisions/{revision}")
+    return answer.json()["adaptation"]["adapter"]
+
+
+async def remove(client: httpx.AsyncClient, key: str) -> None:
+    assert (await client.delete(f"/v1/transactions/{key}/label")).status_code == 200
+
+
+async def poisoned(client: httpx.AsyncClient) -> None:
+    """Two labels by revision 2; by revision 5 one is changed, one removed and one is new."""
+    await score(client, *(posted(f"t-{n}", amount=40 + 60 * n) for n in range(6)))
+    await put(client, "t-0", analyst="mia", note="Called.", source="customer", labelled_at=LONG_AGO)
+    await put(client, "t-1", "legitimate")
+    await put(client, "t-0", "legitimate")
+    await remove(client, "t-1")
+    await put(client, "t-2")
+
+
+async def test_set_changed_and_removed_labels_are_what_they_were(
+    client: httpx.AsyncClient,
+) -> None:
+    await poisoned(client)
+    before = (await history(client, "t-0"))["history"][0]
+    done = await back(client, 2)
+    assert done["adaptation"]["adapter"] == await adapter(client, 2)
+    assert (done["revision"], done["as_of"], done["dry_run"]) == (6, 2, False)
+    assert done["labels"] == {"fraud": 1, "legitimate": 1}
+    assert {one["transaction_id"] for one in done["labelled"]} == {"t-0", "t-1", "t-2"}
+    said = [(await history(client, f"t-{n}"))["label"] for n in range(3)]
+    assert said == ["fraud", "legitimate", None]
+    now = (await history(client, "t-0"))["history"][-1]
+    assert (now.pop("revision"), before.pop("revision")) == (6, 1)
+    assert now.pop("recorded_at") > before.pop("recorded_at")
+    assert now == before
+    # The very next score comes from that copy, and what was learned meanwhile can be replayed.
+    recent = {one["transaction_id"]: one["after"] for one in done["recent"]}
+    [again] = await score(client, posted("again", amount=400 - 60))
+    assert again["probability"] == recent["t-5"]["probability"]
+    assert await adapter(client, 6) == done["adaptation"]["adapter"]
+    replayed = await client.post("/v1/transactions/again/replay")
+    assert replayed.json()["match"] is True
+
+
+async def test_a_dry_run_says_what_will_happen_and_stores_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    await poisoned(client)
+    tried = await back(client, 2, dry_run=True)
+    assert (tried["dry_run"], tried["revision"]) == (True, 5)
+    assert (await client.get("/v1/accounts/alice")).json()["revision"] == 5
+    done = await back(client, 2)
+    assert tried["adaptation"]["adapter"] == done["adaptation"]["adapter"]
+    for name in ("labelled", "recent", "alerts", "guard", "raised", "cleared"):
+        assert tried[name] == done[name], name
+
+
+async def test_every_revision_can_be_come_back_to_and_the_same_again_is_no_change(
+    client: httpx.AsyncClient,
+) -> None:
+    await poisoned(client)
+    for revision in (0, 5, 1, 4, 3, 2):
+        done = await back(client, revision)
+        assert done["adaptation"]["adapter"] == await adapter(client, revision)
+        again = await back(client, revision)
+        assert again["revision"] == done["revision"]
+        assert again["labelled"] == []
+        assert again["adaptation"] == done["adaptation"]
+    assert (await back(client, 0))["adaptation"]["used"] == "insufficient_labels"
+
+
+async def test_the_audit_log_keeps_who_rolled_back_and_each_label_of_it(
+    client: httpx.AsyncClient,
+) -> None:
+    await poisoned(client)
+    await back(client, 2)
+    told = (await client.get("/v1/audit-log?account_id=alice")).json()["data"][:4]
+    assert {one["actor"] for one in told} == {client.headers["Authorization"].split("_")[1]}
+    whole, *labels = told
+    assert (whole["action"], whole["subject"]) == ("account.rolled_back", "alice")
+    assert (whole["before"], whole["after"]) == ({"revision": 5}, {"revision": 6, "as_of": 2})
+    assert {one["action"] for one in labels} == {"label.rolled_back"}
+    names = {
+        one["subject"]: [side and side["label"] for side in (one["before"], one["after"])]
+        for one in labels
+    }
+    assert names == {
+        "t-0": ["legitimate", "fraud"],
+        "t-1": [None, "legitimate"],
+        "t-2": ["fraud", None],
+    }
+    assert next(one for one in labels if one["subject"] == "t-0")["after"]["analyst"] == "mia"
+
+
+@pytest.mark.parametrize(
+    ("account", "revision", "expected"),
+    [
+        ("alice", 6, (404, "revision_not_found")),
+        ("alice", 2**63 - 1, (404, "revision_not_found")),
+        ("bob", 0, (404, "account_not_found")),
+        ("alice", -1, (422, "validation_failed")),
+        ("alice", "1", (422, "validation_failed")),
+        ("alice", None, (422, "validation_failed")),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_what_never_was_is_not_found(
+    client: httpx.AsyncClient, account: str, revision: Any, expected: Any, dry_run: bool
+) -> None:
+    await poisoned(client)
+    body = {"revision": revision, "dry_run": dry_run}
+    refused = await client.post(f"/v1/accounts/{account}/rollback", json=body)
+    assert problem_of(refused) == expected
+    assert (await client.get("/v1/accounts/alice")).json()["revision"] == 5
+
+
+async def test_what_is_waiting_for_a_review_follows(client: httpx.AsyncClient) -> None:
+    await client.post("/v1/thresholds", json={"review": 1e-8, "decline": 0.999})
+    await poisoned(client)
+
+    async def status(key: str) -> str:
+        return str((await client.get(f"/v1/reviews/{key}")).json()["status"])
+
+    assert [await status(f"t-{n}") for n in range(3)] == ["resolved", "open", "resolved"]
+    await back(client, 2)
+    assert [await status(f"t-{n}") for n in range(3)] == ["resolved", "resolved", "open"]
+
+
+async def test_webhooks_are_told_of_each_label_and_of_the_copy(client: httpx.AsyncClient) -> None:
+    await poisoned(client)
+    # Nothing is delivered to a port that nobody listens on.
+    app = client._transport.app  # type: ignore[attr-defined]
+    app.state.service.webhooks._allow_private = True
+    url = "http://127.0.0.1:9/"
+    events = ["label.changed", "adaptation.done"]
+    made = await client.post("/v1/webhooks", json={"url": url, "events": events})
+    assert made.status_code == 200, made.text
+    await back(client, 2)
+    async with app.state.service.database.read() as connection:
+        found = (await connection.execute(select(outbox.c.event))).scalars().all()
+    assert sorted(found) == ["adaptation.done", *["label.changed"] * 3]
+
+
+async def test_a_merchant_and_the_copies_of_others_forget_what_is_taken_back(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    """The stranger's tenant lives the same life, and is never poisoned."""
+    adapters, scores = [], []
+    for caller in (client, stranger):
+        await score(caller, *(posted(f"old-{n}", occurred_at=LONG_AGO) for n in range(3)))
+        await put(caller, "old-0", "legitimate", labelled_at=FOUND_OUT)
+        if caller is client:
+            await put(caller, "old-1", labelled_at=FOUND_OUT)
+        await score(caller, posted("bob-0", account_id="bob", occurred_at="2026-01-05T10:00:00Z"))
+        await put(caller, "bob-0")
+        if caller is client:
+            await back(caller, 1)
+        adapters.append((await put(caller, "bob-0", "legitimate"))["adaptation"]["adapter"])
+        later = posted("bob-1", account_id="bob", occurred_at="2026-01-06T10:00:00Z")
+        scores += await score(caller, later)
+    assert (await history(client, "bob-0"))["history"][1]["corrected"] is True
+    assert adapters[0] == adapters[1]
+    assert scores[0]["probability"] == scores[1]["probability"]
+
+
+async def test_a_changed_label_changes_back_in_its_merchants_record(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    probabilities = []
+    for caller in (client, stranger):
+        await score(caller, posted("old", occurred_at=LONG_AGO))
+        await put(caller, "old", labelled_at=FOUND_OUT)
+        if caller is client:
+            await put(caller, "old", "legitimate", labelled_at=FOUND_OUT)
+            await score(caller, posted("folds", account_id="carol", merchant_id="gadgets"))
+            await back(caller, 1)
+        else:
+            await score(caller, posted("folds", account_id="carol", merchant_id="gadgets"))
+        [scored] = await score(
+            caller, posted("bob", account_id="bob", occurred_at="2026-02-05T10:00:00Z")
+        )
+        probabilities.append(scored["probability"])
+    assert probabilities[0] == probabilities[1]
+
+
+async def own_witness(client: httpx.AsyncClient) -> None:
+    """By revision 2 an account has learned from a payment that saw an earlier label of its own."""
+    await score(client, posted("old", occurred_at=LONG_AGO))
+    await put(client, "old", labelled_at=FOUND_OUT)
+    await score(client, posted("new", occurred_at="2026-01-05T10:00:00Z"))
+    await put(client, "new")
+
+
+async def test_what_the_account_itself_had_forgotten_comes_back(
+    client: httpx.AsyncClient,
+) -> None:
+    await own_witness(client)
+    await remove(client, "old")
+    assert (await history(client, "new"))["history"][-1]["corrected"] is True
+    tried = await back(client, 2, dry_run=True)
+    done = await back(client, 2)
+    assert done["adaptation"]["adapter"] == await adapter(client, 2)
+    assert tried["adaptation"]["adapter"] == done["adaptation"]["adapter"]
+    # That is a state to come back to as well.
+    await remove(client, "old")
+    await put(client, "new", "legitimate")
+    again = await back(client, done["revision"])
+    assert again["adaptation"]["adapter"] == done["adaptation"]["adapter"]
+
+
+@pytest.mark.parametrize("way", ["label", "account"])
+@pytest.mark.parametrize("unlabelled", [False, True])
+async def test_what_others_have_had_forgotten_stays_forgotten(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient, way: str, unlabelled: bool
+) -> None:
+    """Bob's label is removed, or bob erased; the stranger's tenant never had the label."""
+    adapters = []
+    for caller in (client, stranger):
+        await score(caller, posted("old", account_id="bob", occurred_at=LONG_AGO))
+        if caller is client:
+            await put(caller, "old", labelled_at=FOUND_OUT)
+        await own_witness_of(caller)
+        if caller is client:
+            if way == "account":
+                await caller.delete("/v1/accounts/bob")
+            else:
+                await remove(caller, "old")
+        if unlabelled:
+            await remove(caller, "new")
+        await put(caller, "other")
+        adapters.append((await back(caller, 1))["adaptation"]["adapter"])
+    assert adapters[0] == adapters[1]
+    assert (adapters[0] == await adapter(client, 1)) is False
+
+
+async def own_witness_of(client: httpx.AsyncClient) -> None:
+    """By revision 1 alice has learned from a payment that saw bob's label."""
+    await score(
+        client,
+        posted("new", occurred_at="2026-01-05T10:00:00Z"),
+        posted("other", occurred_at="2026-01-05T11:00:00Z"),
+    )
+    await put(client, "new")
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_any_life_can_be_rolled_back(client: httpx.AsyncClient, seed: int) -> None:
+    """Labels of two accounts at one merchant, set, changed and removed at random."""
+    random = np.random.default_rng(seed)
+    keys = [f"a-{n}" for n in range(6)]
+    days = [f"2025-{month:02}-03T10:00:00Z" for month in range(6, 12)]
+    for key, day in zip(keys, days, strict=True):
+        await score(client, posted(key, occurred_at=day), posted(f"b{key}", account_id="bob"))
+    labelled: set[str] = set()
+    adapters: dict[int, str] = {0: await adapter(client, 0)}
+    for step in range(14):
+        # It sees what labels have told of the merchant by now.
+        keys.append(f"c-{step}")
+        await score(client, posted(keys[-1], occurred_at=f"2026-01-{step + 1:02}T10:00:00Z"))
+        key = str(random.choice(keys))
+        if step == 4:
+            await put(client, "ba-0")
+        if step % 5 == 4:
+            revision = int(random.choice(list(adapters)))
+            done = await back(client, revision)
+            assert done["adaptation"]["adapter"] == adapters[revision]
+            told = await client.get(f"/v1/accounts/alice/revisions/{done['revision']}")
+            labelled = {one["transaction_id"] for one in told.json()["labels"]}
+        elif key in labelled and random.random() < 0.4:
+            done = (await client.delete(f"/v1/transactions/{key}/label")).json()
+            labelled.discard(key)
+        else:
+            name = "fraud" if random.random() < 0.5 else "legitimate"
+            done = await put(client, key, name, labelled_at="2025-12-01T10:00:00Z")
+            labelled.add(key)
+        made = done["adaptation"]
+        adapters[made["revision"]] = made["adapter"]
+
+
+async def test_a_rollback_is_one_change_of_a_keys_allowance(client: httpx.AsyncClient) -> None:
+    await poisoned(client)
+    service = client._transport.app.state.service  # type: ignore[attr-defined]
+    service.labelling._allowance.changes = 7
+    for revision in (2, 5):
+        await back(client, revision)
+        # Again is no change, and free.
+        await back(client, revision)
+    refused = await client.post("/v1/accounts/alice/rollback", json={"revision": 0})
+    assert problem_of(refused) == (429, "too_many_labels")
+
+
+async def test_labels_that_come_meanwhile_are_before_or_after_it(
+    client: httpx.AsyncClient,
+) -> None:
+    await score(client, *(posted(f"t-{n}", amount=40 + 60 * n) for n in range(9)))
+    await put(client, "t-0")
+    expected = await adapter(client, 1)
+    await put(client, "t-1")
+    done, *_ = await asyncio.gather(back(client, 1), *(put(client, f"t-{n}") for n in range(2, 9)))
+    assert done["adaptation"]["adapter"] == expected
+    assert await adapter(client, done["revision"]) == expected
+    later = 10 - done["revision"]
+    labels = (await client.get("/v1/accounts/alice")).json()["labels"]
+    assert labels == {"fraud": 1 + later, "legitimate": 0}
+
+
+async def test_many_labels_come_back_at_once(client: httpx.AsyncClient) -> None:
+    bodies = [posted(f"t-{n:03}", amount=40 + n) for n in range(150)]
+    await score(client, *bodies)
+    labels = [label(one["transaction_id"], "legitimate") for one in bodies]
+    done = await client.post("/v1/accounts/alice/labels", json={"labels": labels})
+    await back(client, 0)
+    again = await back(client, 1)
+    assert again["adaptation"]["adapter"] == done.json()["adaptation"]["adapter"]
+    assert again["labels"]["legitimate"] == 150

@@ -1,0 +1,326 @@
+"""Callers who write down what they were told, and whether the database stands by it."""
+
+import asyncio
+import json
+import random
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import httpx
+import numpy as np
+from pydantic_core import to_json
+from sqlalchemy import Table, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import tables
+from app.api.transactions import label_name, score_of
+from app.audit import Entry
+from app.content import transaction_of
+from app.database import Database
+from app.features import FeatureSet, MerchantLabels
+from app.rows import Account, LabelEvent, Merchant, Review, Scored, StoredLabel
+from app.states import States
+from app.store.statements import columns, read
+from app.transactions import DatasetSpec, columns_of
+from tests.api.requests import posted
+from tests.servers import START_SECONDS
+
+Json = dict[str, Any]
+
+PAYERS, ACCOUNTS, MERCHANTS = 6, 12, 5
+BEGINNING = datetime.fromisoformat("2015-01-01T00:00:00+00:00")
+# So far apart that labels mature while it goes on.
+STEP = timedelta(hours=20)
+FIND_OUT = timedelta(hours=1)
+# Sums of the same terms in another order: batches add their rows as they came.
+ROUNDING = {"rtol": 1e-9, "atol": 1e-9}
+
+
+class Ledger:
+    """What callers were told: the score and the label of each transaction."""
+
+    def __init__(self) -> None:
+        self.scores: dict[str, Json] = {}
+        self.labels: dict[str, str] = {}
+
+    def score(self, answer: Json) -> None:
+        """Note a score; the same transaction is told the same ever after."""
+        first = self.scores.setdefault(answer["transaction_id"], answer)
+        assert answer == first
+
+    def label(self, transaction_id: str, name: str) -> None:
+        assert self.labels.setdefault(transaction_id, name) == name
+
+
+class Caller:
+    """One connection; what is not answered is asked again, as whoever lost an answer would.
+
+    What it was told goes into the ledger.
+    """
+
+    def __init__(self, url: str, key: str, ledger: Ledger) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        self._client = httpx.Client(base_url=url, headers=headers, timeout=START_SECONDS)
+        self._ledger = ledger
+
+    def __enter__(self) -> "Caller":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def score(self, body: Json) -> None:
+        self._ledger.score(self.ask("POST", "/v1/transactions", body))
+
+    def score_batch(self, bodies: Sequence[Json]) -> list[Json]:
+        told = self.ask("POST", "/v1/transactions/batch", {"transactions": bodies})
+        answers: list[Json] = told["results"]
+        for answer in answers:
+            self._ledger.score(answer)
+        return answers
+
+    def label(self, account_id: str, labels: Sequence[Json]) -> Json:
+        """Labels of stored transactions, or of whole ones."""
+        told = self.ask("POST", f"/v1/accounts/{account_id}/labels", {"labels": labels})
+        for one in labels:
+            body = one.get("transaction", one)
+            self._ledger.label(body["transaction_id"], one["label"])
+        return told
+
+    def replay(self, transaction_id: str) -> None:
+        """The score can be made again: from the stored features, by the copy of its revision."""
+        assert self.ask("POST", f"/v1/transactions/{transaction_id}/replay")["match"]
+
+    def ask(self, method: str, path: str, body: Json | None = None) -> Json:
+        """The answer, however often it takes; raises for one that is not about being away."""
+        until = time.monotonic() + 2 * START_SECONDS
+        while True:
+            try:
+                answer = self._client.request(method, path, json=body)
+            except httpx.TransportError:
+                if time.monotonic() > until:
+                    raise
+            else:
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    assert answer.is_success, answer.text
+                    told: Json = answer.json()
+                    return told
+                assert time.monotonic() < until, answer.text
+            time.sleep(0.05)
+
+
+class Traffic:
+    """Callers who score and label at once, from entering until leaving; then all have answers."""
+
+    def __init__(self, url: str, key: str, ledger: Ledger) -> None:
+        self._url, self._key, self._ledger = url, key, ledger
+        self._over = threading.Event()
+        self._pool = ThreadPoolExecutor(PAYERS)
+        self._counting = threading.Lock()
+        self._until, self._act = 0, lambda: None
+
+    def __enter__(self) -> "Traffic":
+        self._payers = [self._pool.submit(self._pay, payer) for payer in range(PAYERS)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        with self._pool:
+            for payer in self._payers:
+                payer.result()
+
+    def strike(self, answers: int, act: Callable[[], None]) -> None:
+        """Do this the moment so many more answers have come, in the thread of who got the last."""
+        struck = threading.Event()
+
+        def once() -> None:
+            act()
+            struck.set()
+
+        with self._counting:
+            self._until, self._act = answers, once
+        while not struck.wait(1):
+            for payer in self._payers:
+                if payer.done():
+                    payer.result()
+
+    def _answered(self) -> None:
+        with self._counting:
+            self._until -= 1
+            act = self._act if self._until == 0 else None
+        if act is not None:
+            act()
+
+    def _pay(self, payer: int) -> None:
+        with Caller(self._url, self._key, self._ledger) as caller:
+            for paid in payments(payer):
+                self._turn(caller, *paid)
+                if self._over.is_set():
+                    return
+
+    def _turn(
+        self, caller: Caller, bodies: Sequence[Json], again: Json, labels: Sequence[Json]
+    ) -> None:
+        if len(bodies) > 1:
+            caller.score_batch(bodies)
+        else:
+            caller.score(bodies[0])
+        self._answered()
+        if labels:
+            caller.label(bodies[0]["account_id"], labels)
+            self._answered()
+            for whole in (one["transaction"] for one in labels if "transaction" in one):
+                caller.score(whole)
+        caller.score(again)
+
+
+def payments(payer: int) -> Iterable[tuple[list[Json], Json, list[Json]]]:
+    """Without an end: new payments, an earlier one, and labels for the first one's account."""
+    draw = random.Random(payer)
+    done: list[Json] = []
+    turn = 0
+    while True:
+        turn += 1
+        at = BEGINNING + turn * STEP
+        size = 3 if draw.random() < 0.2 else 1
+        bodies = [payment(f"{payer}-{turn}-{n}", draw, at) for n in range(size)]
+        labels: list[Json] = []
+        name = "fraud" if draw.random() < 0.4 else "legitimate"
+        told = {"label": name, "labelled_at": (at + FIND_OUT).isoformat()}
+        if draw.random() < 0.3:
+            labels.append({"transaction_id": bodies[0]["transaction_id"], **told})
+        if draw.random() < 0.1:
+            whole = payment(f"{payer}-{turn}-whole", draw, at)
+            labels.append({"transaction": {**whole, "account_id": bodies[0]["account_id"]}, **told})
+        done += bodies
+        yield bodies, draw.choice(done), labels
+
+
+def payment(name: str, draw: random.Random, at: datetime) -> Json:
+    return posted(
+        name,
+        account_id=f"account-{draw.randrange(ACCOUNTS)}",
+        merchant_id=f"merchant-{draw.randrange(MERCHANTS)}",
+        amount=round(draw.uniform(1, 900), 2),
+        occurred_at=at.isoformat(),
+    )
+
+
+class Stored(NamedTuple):
+    """All rows, of all tenants."""
+
+    transactions: list[Scored]
+    labels: list[StoredLabel]
+    events: list[LabelEvent]
+    entries: list[Entry]
+    reviews: list[Review]
+    accounts: list[Account]
+    merchants: list[Merchant]
+
+
+def reconcile(database_url: str, ledger: Ledger) -> Stored:
+    """Everything that was told is stored once, nothing else is, and states are the rows' own."""
+    stored = asyncio.run(_stored(database_url))
+    answers = {
+        row.transaction_id: json.loads(to_json(score_of(row))) for row in stored.transactions
+    }
+    assert answers == ledger.scores
+    labels = {row.transaction_id: label_name(row.is_fraud) for row in stored.labels}
+    assert labels == ledger.labels
+    _check(stored)
+    return stored
+
+
+def kind_of(database_url: str) -> str:
+    return "SQLite" if database_url.startswith("sqlite") else "PostgreSQL"
+
+
+def _check(stored: Stored) -> None:
+    """Counts, revisions, reviews and states are what transactions and labels make of them.
+
+    No label of theirs was changed or removed.
+    """
+    labelled = {row.transaction_id for row in stored.labels}
+    once = dict.fromkeys(labelled, 1)
+    assert Counter(row.transaction_id for row in stored.events) == once
+    assert Counter(row.subject for row in stored.entries if row.action == "label.set") == once
+    revisions: dict[str, set[int]] = defaultdict(set)
+    for row in stored.events:
+        revisions[row.account_id].add(row.revision)
+    paid = Counter(row.account_id for row in stored.transactions)
+    told = Counter((row.account_id, row.is_fraud) for row in stored.labels)
+    for one in stored.accounts:
+        key = one.account_id
+        counts = one.transactions, one.fraud_labels, one.legitimate_labels
+        assert counts == (paid[key], told[key, True], told[key, False])
+        assert revisions[key] == set(range(1, one.revision + 1))
+    waiting = {row.transaction_id for row in stored.transactions if row.outcome == "review"}
+    assert {row.transaction_id for row in stored.reviews} == waiting
+    resolved = {row.transaction_id for row in stored.reviews if row.status == "resolved"}
+    assert resolved == waiting & labelled
+    _check_states(stored)
+
+
+def _check_states(stored: Stored) -> None:
+    features = FeatureSet(DatasetSpec.load("simulated"))
+    # As they were committed. Sums do not depend on the order but for their last bits, and times
+    # do not at all.
+    rows = sorted(stored.transactions, key=lambda row: row.evaluated_at_us)
+    paid, account_ids, merchant_ids = columns_of(
+        features.spec, [transaction_of(row.content) for row in rows]
+    )
+    assert {row.account_id for row in stored.accounts} == set(account_ids)
+    assert {row.merchant_id for row in stored.merchants} == set(merchant_ids)
+    folded = [row for row in stored.labels if row.folded]
+    merchant_of = {key: position for position, key in enumerate(merchant_ids)}
+    labels = MerchantLabels(
+        np.array([merchant_of[row.merchant_id or ""] for row in folded], np.int64),
+        np.array([row.matures_at_us for row in folded], np.int64),
+        np.array([row.is_fraud for row in folded], np.float64),
+    )
+    empty = features.empty(len(account_ids), len(merchant_ids))
+    memory = features.remember(paid, empty, labels)
+    accounts = {row.account_id: row.state for row in stored.accounts}
+    merchants = {row.merchant_id: row for row in stored.merchants}
+    _assert_equal(_states(accounts, account_ids, features.account_sums), memory.accounts)
+    states = {key: row.state for key, row in merchants.items()}
+    _assert_equal(_states(states, merchant_ids, features.merchant_sums), memory.merchants)
+    confirmed = {key: row.label_state for key, row in merchants.items()}
+    _assert_equal(_states(confirmed, merchant_ids, features.confirmed_sums), memory.confirmed)
+
+
+def _states(found: Mapping[str, bytes | None], keys: Sequence[str], sums: int) -> States:
+    return States.from_bytes([found[key] for key in keys], sums)
+
+
+def _assert_equal(found: States, wanted: States) -> None:
+    np.testing.assert_array_equal(found.time_us_G, wanted.time_us_G)
+    np.testing.assert_array_equal(found.previous_us_G, wanted.previous_us_G)
+    np.testing.assert_allclose(found.before_GD, wanted.before_GD, **ROUNDING)
+    np.testing.assert_allclose(found.at_GD, wanted.at_GD, **ROUNDING)
+
+
+async def _stored(database_url: str) -> Stored:
+    database = Database(database_url)
+    try:
+        async with database.read() as connection:
+            return Stored(
+                await _all(connection, tables.transactions, Scored),
+                await _all(connection, tables.labels, StoredLabel),
+                await _all(connection, tables.label_events, LabelEvent),
+                await _all(connection, tables.audit_log, Entry),
+                await _all(connection, tables.reviews, Review),
+                await _all(connection, tables.accounts, Account),
+                await _all(connection, tables.merchants, Merchant),
+            )
+    finally:
+        await database.close()
+
+
+async def _all(connection: AsyncConnection, table: Table, kind: Any) -> list[Any]:
+    return await read(connection, kind._make, select(*columns(table, kind)))

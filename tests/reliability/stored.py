@@ -1,0 +1,40 @@
+"""All that a database holds, in one text: equal texts, and a request has changed nothing."""
+
+from typing import Any
+
+from sqlalchemy import Table, text
+
+from app.database import Database
+from app.tables import metadata
+
+# What changes without anybody having asked for it: when a key was last seen, what was delivered.
+RESTLESS = {
+    "api_keys": {"last_used_at_us"},
+    "outbox": {"attempts", "next_at_us", "last_error"},
+}
+
+
+async def contents(database: Database) -> dict[str, tuple[Any, ...]]:
+    """By table: how many rows there are, and what is in them."""
+    one_of = _sqlite if database.is_sqlite else _postgres
+    asked = " UNION ALL ".join(one_of(table) for table in metadata.sorted_tables)
+    async with database.glance() as connection:
+        return {row[0]: tuple(row[1:]) for row in await connection.execute(text(asked))}
+
+
+def _names(table: Table) -> list[str]:
+    return [one.name for one in table.c if one.name not in RESTLESS.get(table.name, ())]
+
+
+def _sqlite(table: Table) -> str:
+    row = " || '|' || ".join(f"quote({name})" for name in _names(table))
+    rows = f"SELECT {row} AS one FROM {table.name} ORDER BY one"
+    return f"SELECT '{table.name}', count(*), group_concat(one, ';') FROM ({rows})"
+
+
+def _postgres(table: Table) -> str:
+    rows = f"SELECT {', '.join(_names(table))} FROM {table.name}"
+    return (
+        f"SELECT '{table.name}', count(*), md5(string_agg(one::text, ';' ORDER BY one::text)) "
+        f"FROM ({rows}) one"
+    )

@@ -1,0 +1,123 @@
+"""Four replicas label at once, one account and many in shuffled order, and score meanwhile."""
+
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tests.api.requests import label, posted
+from tests.postgres import execute
+from tests.reliability.conftest import Note
+from tests.reliability.ledger import Caller, Json, Ledger, kind_of, reconcile
+from tests.servers import new_key, replicas
+
+REPLICAS, MERCHANTS = 4, 7
+ACCOUNTS = (1, 10)
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+# After so many labels a replica scores a payment of every account, in an order of its own.
+SCORED_EVERY = 5
+DEADLOCKS = """DO $$ BEGIN ASSERT
+    (SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()) = 0;
+END $$"""
+
+
+def test_labels_of_four_replicas_are_all_there_and_make_the_serial_copies(
+    database_url: str, checkpoint: Path, torture: bool, noted: Note
+) -> None:
+    each = 250 if torture else 10
+    ledger, key = Ledger(), new_key(database_url)
+    with ExitStack() as stack:
+        some = stack.enter_context(replicas(REPLICAS, database_url, checkpoint))
+        callers = [stack.enter_context(Caller(one.url, key, ledger)) for one in some]
+        for accounts in ACCOUNTS:
+            # The same payments twice, each time at one merchant: equal features, label by label.
+            together, serial = (
+                payments(f"{kind}-{accounts}", accounts, REPLICAS * each)
+                for kind in ("together", "serial")
+            )
+            callers[0].score_batch(together)
+            callers[0].score_batch(serial)
+            label_at_once(callers, together)
+            for body in serial:
+                give(callers[0], body)
+            for pair in zip(account_ids(together), account_ids(serial), strict=True):
+                copies = {copy_of(caller, one) for caller in callers for one in pair}
+                assert len(copies) == 1
+    stored = reconcile(database_url, ledger)
+    assert len(stored.labels) == 2 * len(ACCOUNTS) * REPLICAS * each
+    if not database_url.startswith("sqlite"):
+        execute(database_url, DEADLOCKS)
+    for accounts in ACCOUNTS:
+        noted(
+            f"labels of replicas at once, {accounts} account{'s' * (accounts > 1)}",
+            kind_of(database_url),
+            f"{REPLICAS} replicas x {each} labels, and scores of every account meanwhile: "
+            f"{REPLICAS * each:,} labels, adapters equal to the serial ones, no deadlock",
+        )
+
+
+def payments(kind: str, accounts: int, count: int) -> list[Json]:
+    return [
+        posted(
+            f"{kind}-{n}",
+            account_id=f"{kind}-{n % accounts}",
+            merchant_id=kind,
+            amount=10 + n % 97,
+            occurred_at=(NOON + timedelta(minutes=n)).isoformat(),
+        )
+        for n in range(count)
+    ]
+
+
+def account_ids(bodies: Sequence[Json]) -> list[str]:
+    return sorted({body["account_id"] for body in bodies})
+
+
+def copy_of(caller: Caller, account_id: str) -> str:
+    """The digest of its bits, as this replica has made it."""
+    told = caller.ask("POST", f"/v1/accounts/{account_id}/adapt", {})
+    adapter: str = told["adaptation"]["adapter"]
+    return adapter
+
+
+def give(caller: Caller, body: Json) -> Json:
+    """Label a payment, with what its amount stands for."""
+    name = "fraud" if body["amount"] % 3 == 0 else "legitimate"
+    return caller.label(body["account_id"], [label(body["transaction_id"], name)])
+
+
+def label_at_once(callers: Sequence[Caller], bodies: Sequence[Json]) -> None:
+    """Each replica its share, in an order of its own; scores meanwhile use what was labelled."""
+    accounts = account_ids(bodies)
+
+    def work(replica: int) -> list[str]:
+        draw = random.Random(replica)
+        mine = draw.sample(bodies[replica::REPLICAS], len(bodies) // REPLICAS)
+        names = []
+        for turn, body in enumerate(mine):
+            done = give(callers[replica], body)
+            if turn % SCORED_EVERY == 0:
+                name = f"{body['transaction_id']}-meanwhile"
+                other = callers[(replica + 1) % REPLICAS]
+                answers = other.score_batch(
+                    [
+                        posted(
+                            f"{name}-{account}",
+                            account_id=account,
+                            merchant_id=f"shared-{draw.randrange(MERCHANTS)}",
+                            occurred_at=(NOON + timedelta(days=1, minutes=turn)).isoformat(),
+                        )
+                        for account in draw.sample(accounts, len(accounts))
+                    ]
+                )
+                [own] = [one for one in answers if one["account_id"] == body["account_id"]]
+                assert own["adaptation"]["revision"] >= done["adaptation"]["revision"]
+                names.append(own["transaction_id"])
+        return names
+
+    with ThreadPoolExecutor(REPLICAS) as threads:
+        scored = [name for names in threads.map(work, range(REPLICAS)) for name in names]
+    for name in scored:
+        callers[0].replay(name)

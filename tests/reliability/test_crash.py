@@ -1,0 +1,146 @@
+"""kill -9, again and again, of the service and of PostgreSQL, while callers score and label."""
+
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.database import upgrade
+from tests.conftest import sqlite_url
+from tests.postgres import PostgresServer
+from tests.reliability.conftest import Note
+from tests.reliability.ledger import Caller, Ledger, Traffic, kind_of, reconcile
+from tests.servers import START_SECONDS, Server, new_key, server_process
+
+READY_SECONDS = 2.0
+# Nobody is ready before torch is imported, which takes a second of a machine with nothing else to
+# do. Where it takes longer, the machine is slower or busy, and so is everything after it.
+TORCH_SECONDS = 1.0
+TIMED_EVERY = 10
+# Of the transactions that callers were told of, so many are scored again, copies and all.
+REPLAYED = 50
+
+
+@pytest.fixture
+def durable(own_postgres: PostgresServer, request: pytest.FixtureRequest) -> str:
+    """A fresh database on a server whose commits a kill cannot undo."""
+    url = own_postgres.create(f"database_{abs(hash(request.node.name))}")
+    upgrade(url)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path, migrated_sqlite: Path) -> str:
+    if request.param == "postgresql":
+        url: str = request.getfixturevalue("durable")
+        return url
+    path = tmp_path / "quickstudy.db"
+    shutil.copy(migrated_sqlite, path)
+    return sqlite_url(path)
+
+
+def test_the_service_is_killed_and_what_it_acknowledged_stays(
+    database: str, checkpoint: Path, torture: bool, noted: Note
+) -> None:
+    kills = 100 if torture else 3
+    draw, ledger = random.Random(), Ledger()
+    ready: list[float] = []
+    torch: list[float] = []
+    key = new_key(database)
+    with server_process(database, checkpoint) as one:
+        with Traffic(one.url, key, ledger) as traffic:
+            for kill in range(kills):
+                strike(traffic, draw, kill, one.process.kill)
+                one.kill()
+                if torture and kill % TIMED_EVERY == 0:
+                    torch.append(seconds_of(import_torch))
+                ready.append(seconds_of(one.start))
+        replay(one, key, ledger)
+    stored = reconcile(database, ledger)
+    assert any(row.folded for row in stored.labels)
+    noted(
+        "nothing acknowledged is lost or doubled when the service is killed",
+        kind_of(database),
+        f"{kills} kills, {len(ledger.scores)} scores and {len(ledger.labels)} labels: 0 lost, "
+        "0 doubled, states as replayed",
+    )
+    if torture:
+        noted(
+            "ready again after a kill",
+            kind_of(database),
+            f"{statistics.median(ready):.2f} s in the median, {min(ready):.2f} to "
+            f"{max(ready):.2f} s; `import torch` alone, in the same run: "
+            f"{statistics.median(torch):.2f} s, {min(torch):.2f} to {max(torch):.2f} s",
+        )
+        slower = max(statistics.median(torch) / TORCH_SECONDS, 1.0)
+        assert statistics.median(ready) < READY_SECONDS * slower
+
+
+def test_postgresql_is_killed_and_what_was_acknowledged_stays(
+    durable: str, own_postgres: PostgresServer, checkpoint: Path, torture: bool, noted: Note
+) -> None:
+    kills = 50 if torture else 3
+    draw, ledger = random.Random(), Ledger()
+    ready: list[float] = []
+    key = new_key(durable)
+    with server_process(durable, checkpoint) as one:
+        with Traffic(one.url, key, ledger) as traffic:
+            for kill in range(kills):
+                strike(traffic, draw, kill, own_postgres.kill)
+                own_postgres.start()
+                ready.append(seconds_of(lambda: until_ready(one)))
+        replay(one, key, ledger)
+    reconcile(durable, ledger)
+    noted(
+        "nothing acknowledged is lost or doubled when PostgreSQL is killed",
+        "PostgreSQL",
+        f"{kills} kills, {len(ledger.scores)} scores and {len(ledger.labels)} labels: 0 lost, "
+        "0 doubled, states as replayed",
+    )
+    if torture:
+        noted(
+            "ready again once PostgreSQL is",
+            "PostgreSQL",
+            f"{statistics.median(ready):.2f} s in the median, {max(ready):.2f} s at most",
+        )
+        assert statistics.median(ready) < READY_SECONDS
+
+
+def strike(traffic: Traffic, draw: random.Random, turn: int, kill: Callable[[], None]) -> None:
+    """At any moment, or just when somebody has been answered: what was told must be committed."""
+    traffic.strike(draw.randrange(10, 40), lambda: None)
+    if turn % 2:
+        time.sleep(draw.uniform(0, 0.1))
+        kill()
+    else:
+        traffic.strike(draw.randrange(1, 10), kill)
+
+
+def until_ready(one: Server) -> None:
+    until = time.monotonic() + START_SECONDS
+    while not httpx.get(f"{one.url}/readyz").is_success:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def replay(one: Server, key: str, ledger: Ledger) -> None:
+    with Caller(one.url, key, ledger) as caller:
+        for name in random.Random(0).sample(sorted(ledger.scores), REPLAYED):
+            caller.replay(name)
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def import_torch() -> None:
+    subprocess.run([sys.executable, "-c", "import torch"], check=True)

@@ -1,0 +1,249 @@
+"""Migrations by real processes: refused starts, several at once, killed ones, and long waits."""
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from alembic import command
+from sqlalchemy import text
+
+from app.client import Client
+from app.database import PG_MIGRATION_LIMITS, Database, downgrade, migration_config, upgrade
+from app.errors import SetupError
+from tests.api.requests import posted
+from tests.reliability.conftest import Note
+from tests.servers import new_key, server_process
+from tests.test_migrations import execute, tables_of
+
+START_SECONDS = 120
+NEWER = "UPDATE alembic_version SET version_num = '9999'"
+BEHIND = "UPDATE alembic_version SET version_num = '0003'"
+
+
+def nothing(url: str) -> None:
+    """No schema at all."""
+
+
+def older(url: str) -> None:
+    upgrade(url, "0003")
+
+
+def altered(statement: str) -> Callable[[str], None]:
+    """This version's schema, and then a statement."""
+
+    def make(url: str) -> None:
+        upgrade(url)
+        asyncio.run(execute(url, statement))
+
+    return make
+
+
+# By what the database is: how to make it, and what each way to start says of it. `serve` brings
+# an older or an empty one up to date instead.
+STATES: dict[str, tuple[Callable[[str], None], str, str | None]] = {
+    "empty": (nothing, "is at schema revision none, this version needs", None),
+    "older": (older, "is at schema revision 0003, this version needs", None),
+    "newer": (altered(NEWER), "is at schema revision 9999, this version", "this version, which is"),
+    "half gone": (altered("DROP TABLE outbox"), "but has no outbox.id", "but has no outbox.id"),
+    "half moved": (altered(BEHIND), "is at schema revision 0003", "cannot be migrated: "),
+}
+STARTS = {
+    "uvicorn": ("-m", "uvicorn", "--factory", "app.main:create_app", "--port", "0"),
+    "serve": ("-m", "app.cli", "serve", "--port", "0"),
+}
+# Of the short form, on each database some: a start takes seconds.
+FEW = {
+    "sqlite": {("half gone", "uvicorn"), ("newer", "serve")},
+    "postgresql": {("newer", "uvicorn"), ("half moved", "serve")},
+}
+
+
+@pytest.mark.parametrize("way", STARTS)
+@pytest.mark.parametrize("state", STATES)
+def test_a_start_on_another_schema_is_refused_with_a_sentence_and_serves_nothing(
+    unmigrated_database_url: str, checkpoint: Path, state: str, way: str, torture: bool, noted: Note
+) -> None:
+    url = unmigrated_database_url
+    dialect = url.partition("+")[0]
+    make, by_uvicorn, by_serve = STATES[state]
+    sentence = by_uvicorn if way == "uvicorn" else by_serve
+    if sentence is None:
+        pytest.skip("it is brought up to date: tests/test_cli.py")
+    if not torture and (state, way) not in FEW[dialect]:
+        pytest.skip("of the full form")
+    make(url)
+    before = asyncio.run(tables_of(url))
+    settings = {"DATABASE_URL": url, "MODEL": str(checkpoint), "DEVICE": "cpu"}
+    done = subprocess.run(
+        [sys.executable, *STARTS[way]],
+        env={**os.environ, **{f"QUICKSTUDY_{name}": value for name, value in settings.items()}},
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+    )
+    assert done.returncode in (2, 3), done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    told = [line for line in done.stderr.splitlines() if sentence in line]
+    assert len(told) == 1
+    assert asyncio.run(tables_of(url)) == before
+    noted(f"A start on a schema that is {state} is refused ({way})", dialect, told[0].strip())
+
+
+MIGRATE = """
+import sys
+from app.database import upgrade
+print("ready", flush=True)
+sys.stdin.readline()
+upgrade(sys.argv[1])
+"""
+
+
+def migrating(url: str) -> "subprocess.Popen[str]":
+    """A process that migrates as soon as it is told a line; it is ready to."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", MIGRATE, url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def begin(*processes: "subprocess.Popen[str]") -> None:
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+
+def test_processes_that_migrate_at_once_all_end_with_the_whole_schema(
+    unmigrated_database_url: str, torture: bool, noted: Note
+) -> None:
+    url, size, rounds = unmigrated_database_url, 8 if torture else 3, 10 if torture else 1
+    for _ in range(rounds):
+        processes = [migrating(url) for _ in range(size)]
+        begin(*processes)
+        for process in processes:
+            _, said = process.communicate(timeout=START_SECONDS)
+            assert process.returncode == 0, said
+        command.check(migration_config(url))
+        downgrade(url, "base")
+    noted(
+        "Processes that migrate at once leave one whole schema, and none fails",
+        url.partition("+")[0],
+        f"{rounds} times {size} processes",
+    )
+
+
+def test_a_migration_that_is_killed_leaves_all_of_the_schema_or_nothing(
+    unmigrated_database_url: str, torture: bool, noted: Note
+) -> None:
+    url, rounds = unmigrated_database_url, 40 if torture else 2
+    seen = {"nothing": 0, "all": 0}
+    chosen = random.Random(0)
+    for _ in range(rounds):
+        process = migrating(url)
+        begin(process)
+        time.sleep(chosen.uniform(0, 0.5))
+        process.kill()
+        process.communicate()
+        tables = asyncio.run(tables_of(url))
+        seen["all" if tables else "nothing"] += 1
+        # The next one waits for what the killed one still holds, and makes it whole.
+        upgrade(url)
+        command.check(migration_config(url))
+        downgrade(url, "base")
+        asyncio.run(execute(url, "DROP TABLE alembic_version"))
+    noted(
+        "A migration that is killed leaves the whole schema or nothing, and the next one makes it",
+        url.partition("+")[0],
+        f"{rounds} killed: {seen['nothing']} left nothing, {seen['all']} all",
+    )
+
+
+class Scoring(threading.Thread):
+    """Scores one payment after another, and notes how each was answered and how long it took."""
+
+    def __init__(self, url: str, key: str) -> None:
+        super().__init__()
+        self._client = Client(url, key)
+        self._ended = threading.Event()
+        self.seconds: list[float] = []
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        with self._client as client:
+            while not self._ended.is_set():
+                begun = time.monotonic()
+                try:
+                    client.score(posted(f"t-{len(self.seconds)}"))
+                except Exception as error:
+                    self.error = error
+                    return
+                self.seconds.append(time.monotonic() - begun)
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_migration_behind_a_long_transaction_gives_up_before_scoring_suffers(
+    database_url: str, checkpoint: Path, noted: Note
+) -> None:
+    key = new_key(database_url)
+
+    async def blocked() -> float:
+        """A report reads the table for long while a migration wants it: how long that waited."""
+        database = Database(database_url)
+        async with database.engine.begin() as report:
+            await report.execute(text("SELECT count(*) FROM transactions"))
+            begun = time.monotonic()
+            # Scoring and the migration may also each want what the other has: then one gives
+            # up sooner, and scoring tries again.
+            with pytest.raises(SetupError, match=r"lock timeout|deadlock"):
+                await asyncio.to_thread(downgrade, database_url, "0002")
+            waited = time.monotonic() - begun
+        await database.close()
+        return waited
+
+    with server_process(database_url, checkpoint) as server:
+        scoring = Scoring(server.url, key)
+        scoring.start()
+        time.sleep(0.5)
+        waited = asyncio.run(blocked())
+        time.sleep(0.5)
+        scoring.end()
+        assert httpx.get(f"{server.url}/readyz").is_success
+    assert scoring.error is None, scoring.error
+    # It waits for some locks, one after the other, each no longer than this.
+    assert waited < 4 * int(PG_MIGRATION_LIMITS["lock_timeout"]) / 1000
+    assert max(scoring.seconds) < waited + 2
+    asyncio.run(checked(database_url))
+    noted(
+        "A migration behind a long transaction gives up; scoring waits no longer than it does",
+        "postgresql",
+        f"gave up after {waited:.1f} s; {len(scoring.seconds):,} scores meanwhile, the slowest "
+        f"{max(scoring.seconds):.1f} s, none refused",
+    )
+
+
+async def checked(url: str) -> Any:
+    database = Database(url)
+    try:
+        await database.check_revision()
+    finally:
+        await database.close()

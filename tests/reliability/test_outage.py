@@ -1,0 +1,440 @@
+"""The database goes away, in three ways, and comes back: refused quickly, served again quickly."""
+
+import asyncio
+import contextlib
+import sqlite3
+import statistics
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from app import breaker as breaking
+from app import keys
+from app.breaker import ANSWER_SECONDS, LONG_SECONDS, PAUSE_SECONDS, Breaker
+from app.database import PG_CONNECTIONS, Database, upgrade
+from app.errors import DatabaseUnavailable
+from app.main import create_app
+from app.settings import Settings
+from tests.api.requests import client_of, posted, problem_of
+from tests.conftest import sqlite_url
+from tests.postgres import PostgresServer
+from tests.reliability.conftest import Note
+from tests.servers import Server, new_key, server_process
+
+pytestmark = pytest.mark.anyio
+
+# How soon requests are refused, and served again; the short form leaves a busy machine its time.
+REFUSED_SECONDS, RECOVERED_SECONDS = 1.0, 5.0
+PATIENCE = 30.0
+NUMBERS = count()
+ACCOUNTS = 20
+# Twice as many requests at once as there are connections.
+MANY = 2 * PG_CONNECTIONS
+
+
+class Outage(NamedTuple):
+    """How a database goes away, and comes back."""
+
+    begin: Callable[[PostgresServer], None]
+    end: Callable[[PostgresServer], None]
+
+
+OUTAGES = {
+    "stopped": Outage(PostgresServer.stop, PostgresServer.start),
+    "killed": Outage(PostgresServer.kill, PostgresServer.start),
+    "paused": Outage(PostgresServer.pause, PostgresServer.resume),
+}
+
+
+class Answered(NamedTuple):
+    """An answer, and after how many seconds it came."""
+
+    answer: httpx.Response
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who asks the service, as many requests at once as it takes."""
+
+    client: httpx.AsyncClient
+
+    async def get(self, path: str) -> Answered:
+        begun = time.perf_counter()
+        answer = await self.client.get(path)
+        return Answered(answer, time.perf_counter() - begun)
+
+    async def score(self) -> Answered:
+        number = next(NUMBERS)
+        begun = time.perf_counter()
+        body = posted(f"outage-{number}", account_id=f"a-{number % ACCOUNTS}")
+        answer = await self.client.post("/v1/transactions", json=body)
+        return Answered(answer, time.perf_counter() - begun)
+
+    async def label(self) -> Answered:
+        known = f"known-{next(NUMBERS) % ACCOUNTS}"
+        begun = time.perf_counter()
+        answer = await self.client.put(f"/v1/transactions/{known}/label", json={"label": "fraud"})
+        return Answered(answer, time.perf_counter() - begun)
+
+    async def prepare(self) -> None:
+        """Transactions to label."""
+        for n in range(ACCOUNTS):
+            body = posted(f"known-{n}", account_id=f"a-{n}")
+            assert (await self.client.post("/v1/transactions", json=body)).status_code == 200
+
+    async def mixed(self, requests: int) -> list[Answered]:
+        """Scores, labels and questions after readiness, all at once."""
+        kinds = (self.score, self.label, self.score, lambda: self.get("/readyz"))
+        return await asyncio.gather(*(kinds[n % len(kinds)]() for n in range(requests)))
+
+
+@pytest.fixture(scope="module")
+def service(own_postgres: PostgresServer, checkpoint: Path) -> Iterator[tuple[Server, str]]:
+    """A server on a PostgreSQL that may go away, and a key to it."""
+    url = own_postgres.create("outage")
+    upgrade(url)
+    with server_process(url, checkpoint) as server:
+        yield server, new_key(url)
+
+
+@pytest.fixture
+async def caller(service: tuple[Server, str]) -> AsyncIterator[Caller]:
+    server, key = service
+    headers = {"Authorization": f"Bearer {key}"}
+    limits = httpx.Limits(max_connections=300, max_keepalive_connections=300)
+    async with httpx.AsyncClient(
+        base_url=server.url, headers=headers, timeout=PATIENCE, limits=limits
+    ) as client:
+        caller = Caller(client)
+        await caller.prepare()
+        assert {one.answer.status_code for one in await caller.mixed(MANY)} == {200}
+        yield caller
+
+
+def assert_refused(answers: list[Answered]) -> None:
+    """All of them 503, with the time to come again."""
+    for answer, _ in answers:
+        assert problem_of(answer) == (503, "database_unavailable"), answer.text
+        assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("how", OUTAGES)
+async def test_requests_are_refused_at_once_and_served_soon_after(
+    caller: Caller,
+    service: tuple[Server, str],
+    own_postgres: PostgresServer,
+    how: str,
+    torture: bool,
+    noted: Note,
+) -> None:
+    outage, process = OUTAGES[how], service[0].process
+    await asyncio.to_thread(outage.begin, own_postgres)
+    try:
+        # These find out: they hang on connections that were good.
+        first = await caller.mixed(8)
+        assert_refused(first)
+        later: list[Answered] = []
+        alive: list[Answered] = []
+        until = time.monotonic() + (20.0 if torture else 1.5)
+        while time.monotonic() < until:
+            later += [await caller.score(), await caller.label(), await caller.get("/readyz")]
+            alive.append(await caller.get("/livez"))
+        # Far more than there are connections, all at once.
+        crowd = await caller.mixed(200)
+        assert_refused([*later, *crowd])
+        assert {one.answer.status_code for one in alive} == {200}
+    finally:
+        await asyncio.to_thread(outage.end, own_postgres)
+    begun = time.perf_counter()
+    while (answer := (await caller.score()).answer).status_code == 503:
+        assert time.perf_counter() - begun < PATIENCE
+        await asyncio.sleep(0.02)
+    recovered = time.perf_counter() - begun
+    assert answer.status_code == 200
+    # Nothing of the outage is left: neither a lost connection nor one that nobody gave back.
+    after = [one for _ in range(3) for one in await caller.mixed(MANY)]
+    assert {one.answer.status_code for one in after} == {200}
+    assert process.poll() is None
+    slowest = {
+        "first": max(one.seconds for one in first),
+        "later": max(one.seconds for one in later),
+        "crowd": max(one.seconds for one in crowd),
+        "alive": max(one.seconds for one in alive),
+    }
+    noted(
+        f"PostgreSQL {how}: 503 in under 1 s, served again in under 5 s",
+        "PostgreSQL",
+        f"first {len(first)} requests refused within {slowest['first']:.2f} s, "
+        f"{len(later)} later ones in {statistics.median(o.seconds for o in later) * 1e3:.1f} ms "
+        f"(slowest {slowest['later'] * 1e3:.0f}), 200 at once within {slowest['crowd']:.2f} s; "
+        f"alive all the time; served again after {recovered:.2f} s; "
+        f"{len(after)} requests after it all answered",
+    )
+    if torture:
+        assert max(slowest["first"], slowest["later"], slowest["alive"]) < REFUSED_SECONDS
+        assert recovered < RECOVERED_SECONDS
+
+
+async def test_a_restart_between_two_requests_is_no_callers_trouble(
+    caller: Caller, own_postgres: PostgresServer
+) -> None:
+    await asyncio.to_thread(own_postgres.stop)
+    await asyncio.to_thread(own_postgres.start)
+    # The breaker may have noticed, by what the service does on its own: then it is asking.
+    await asyncio.sleep(ANSWER_SECONDS + PAUSE_SECONDS)
+    answers = await caller.mixed(MANY)
+    assert {one.answer.status_code for one in answers} == {200}
+
+
+async def test_what_was_refused_can_be_sent_again(
+    caller: Caller, own_postgres: PostgresServer
+) -> None:
+    body = posted("sent-again")
+    own_postgres.pause()
+    try:
+        refused = await caller.client.post("/v1/transactions", json=body)
+    finally:
+        own_postgres.resume()
+    assert problem_of(refused) == (503, "database_unavailable")
+    await asyncio.sleep(ANSWER_SECONDS + 2 * PAUSE_SECONDS)
+    answer = await caller.client.post("/v1/transactions", json=body)
+    assert answer.status_code == 200
+    assert (await caller.client.post("/v1/transactions", json=body)).content == answer.content
+
+
+@pytest.fixture
+async def postgres_database(own_postgres: PostgresServer) -> AsyncIterator[Database]:
+    database = Database(own_postgres.url)
+    yield database
+    await database.close()
+
+
+async def test_a_slow_statement_of_a_healthy_database_is_but_slow(
+    postgres_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def slow() -> int:
+        async with postgres_database.read() as connection:
+            await connection.execute(text("SELECT pg_sleep(2.5)"))
+            return int((await connection.execute(text("SELECT 7"))).scalar_one())
+
+    # More than there are connections: some wait for one all the time.
+    assert await asyncio.gather(*(slow() for _ in range(PG_CONNECTIONS + 3))) == [7] * 18
+    assert caplog.messages == []
+
+
+async def test_a_connection_that_hangs_is_cut_with_its_database(
+    postgres_database: Database, own_postgres: PostgresServer
+) -> None:
+    inside = asyncio.Event()
+
+    async def transaction() -> None:
+        async with postgres_database.write() as connection:
+            await connection.execute(text("SELECT 1"))
+            inside.set()
+            await connection.execute(text("SELECT pg_sleep(0.1)"))
+            await asyncio.sleep(0.2)
+            await connection.execute(text("SELECT 2"))
+
+    running = [asyncio.create_task(transaction()) for _ in range(3 * PG_CONNECTIONS)]
+    await inside.wait()
+    own_postgres.pause()
+    try:
+        ended = await asyncio.wait_for(asyncio.gather(*running, return_exceptions=True), PATIENCE)
+        assert {type(one) for one in ended} <= {DatabaseUnavailable, type(None)}
+        assert DatabaseUnavailable in {type(one) for one in ended}
+        with pytest.raises(DatabaseUnavailable):
+            await transaction()
+    finally:
+        own_postgres.resume()
+    await asyncio.sleep(ANSWER_SECONDS + 2 * PAUSE_SECONDS)
+    await asyncio.gather(*(transaction() for _ in range(PG_CONNECTIONS)))
+    pool = postgres_database.engine.pool
+    assert pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+class Relay:
+    """A network between the service and PostgreSQL that can lose what is on its way."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._tasks: list[asyncio.Task[None]] = []
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def start(self) -> int:
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1")
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += [writer, other_writer]
+        self._tasks += [
+            asyncio.create_task(self._carry(reader, other_writer)),
+            asyncio.create_task(self._carry(other_reader, writer)),
+        ]
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while part := await reader.read(1 << 16):
+                writer.write(part)
+        writer.close()
+
+    async def lose(self) -> None:
+        """The connections that are open stay so, and carry nothing any more."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def stop(self) -> None:
+        await self.lose()
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+async def test_a_connection_that_hangs_alone_is_given_up(
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.database.STATEMENT_SECONDS", 1.0)
+    relay = Relay(own_postgres.port)
+    database = Database(f"postgresql://postgres@127.0.0.1:{await relay.start()}/postgres")
+
+    async def transaction() -> None:
+        async with database.write() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    await transaction()
+    await relay.lose()
+    begun = time.monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        await transaction()
+    seconds = time.monotonic() - begun
+    await transaction()
+    await database.close()
+    await relay.stop()
+    assert seconds < PATIENCE
+
+
+class Scripted:
+    """A database that answers as a test says."""
+
+    def __init__(self) -> None:
+        self.answers = asyncio.Event()
+        self.asked = self.at_once = self.most_at_once = self.cuts = 0
+
+    async def ask(self) -> None:
+        self.asked += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await self.answers.wait()
+        finally:
+            self.at_once -= 1
+
+    def cut(self) -> None:
+        self.cuts += 1
+
+
+async def test_one_question_at_a_time_is_asked_while_everybody_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, seconds in (("LONG", LONG_SECONDS), ("ANSWER", ANSWER_SECONDS), ("PAUSE", 0.25)):
+        monkeypatch.setattr(breaking, f"{name}_SECONDS", seconds / 10)
+    scripted = Scripted()
+    breaker = Breaker(scripted.ask, scripted.cut)
+    with breaker.transaction():
+        while not breaker.is_open:
+            await asyncio.sleep(0.001)
+    for _ in range(200):
+        with pytest.raises(DatabaseUnavailable), breaker.transaction():
+            pass
+        await asyncio.sleep(0.001)
+    assert (scripted.cuts, scripted.most_at_once) == (1, 1)
+    assert 1 < scripted.asked < 10
+    scripted.answers.set()
+    while breaker.is_open:
+        await asyncio.sleep(0.001)
+    with breaker.transaction():
+        pass
+    await breaker.close()
+
+
+async def test_short_transactions_ask_nothing() -> None:
+    scripted = Scripted()
+    breaker = Breaker(scripted.ask, scripted.cut)
+    for _ in range(100):
+        with breaker.transaction():
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(LONG_SECONDS * 1.5)
+    assert scripted.asked == 0
+
+
+@pytest.fixture
+async def on_sqlite(
+    migrated_sqlite: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Caller, Path]]:
+    """A service on a SQLite file, which soon loses its patience."""
+    monkeypatch.setattr("app.database.SQLITE_BUSY_MS", 600)
+    monkeypatch.setattr("app.database.SQLITE_STILL_BUSY_MS", 30)
+    path = tmp_path / "quickstudy.db"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    app = create_app(
+        Settings(database_url=sqlite_url(path), model=checkpoint, device="cpu", bank_bytes=1 << 20)
+    )
+    async with app.router.lifespan_context(app):
+        key = await keys.create(app.state.service.database, "tests")
+        async with client_of(app, key) as client:
+            caller = Caller(client)
+            await caller.prepare()
+            yield caller, path
+
+
+async def test_a_sqlite_file_locked_for_long_is_refused_to_all_who_wait_for_it(
+    on_sqlite: tuple[Caller, Path],
+) -> None:
+    caller, path = on_sqlite
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        begun = time.monotonic()
+        labels = [caller.label() for _ in range(50)]
+        first = await asyncio.gather(*labels, *(caller.score() for _ in range(50)))
+        # Not one after another, each with all of its patience.
+        assert time.monotonic() - begun < 10
+        assert_refused(first)
+        assert_refused([await caller.score(), await caller.label()])
+        # Readers wait for no writer.
+        assert (await caller.get("/livez")).answer.status_code == 200
+        assert (await caller.get("/readyz")).answer.status_code == 200
+        other.execute("COMMIT")
+    assert (await caller.score()).answer.status_code == 200
+    assert (await caller.label()).answer.status_code == 200
+
+
+async def test_a_sqlite_file_that_another_has_to_itself_keeps_nobody_waiting(
+    migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers too: as with another program that opens the file that way."""
+    monkeypatch.setattr("app.database.SQLITE_BUSY_MS", 600)
+    path = tmp_path / "own.db"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        database = Database(sqlite_url(path))
+        begun = time.monotonic()
+        for transaction in (database.read, database.glance, database.write):
+            with pytest.raises(DatabaseUnavailable):
+                async with transaction() as connection:
+                    await connection.execute(text("SELECT count(*) FROM accounts"))
+        assert time.monotonic() - begun < PATIENCE
+        await database.close()

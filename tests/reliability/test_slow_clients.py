@@ -1,0 +1,327 @@
+"""Clients that drip, flood or never listen: each is answered or cut, and nobody else notices."""
+
+import asyncio
+import contextlib
+import json
+import resource
+import statistics
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.protocol import FRAME, MOST_HEADER_BYTES
+from tests.api.requests import posted, problem_of
+from tests.conftest import sqlite_url
+from tests.reliability.conftest import Note
+from tests.servers import Server, new_key, server_process
+
+pytestmark = pytest.mark.anyio
+
+ARRIVAL_SECONDS = 1.0
+# A sweep comes once a second; the rest is for a machine that does other things too.
+LATE_SECONDS = ARRIVAL_SECONDS + 1.0 + 5.0
+DRIPPING = 500
+GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+MOST_BODY_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server, and a key to it."""
+
+    server: Server
+    key: str
+
+    def post(self, path: str, *headers: str) -> bytes:
+        """The head of a request, without the empty line that ends it."""
+        said = [f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {self.key}"]
+        return "\r\n".join([*said, "Content-Type: application/json", *headers, ""]).encode()
+
+    async def connect(self) -> "tuple[asyncio.StreamReader, asyncio.StreamWriter]":
+        return await asyncio.open_connection("127.0.0.1", self.server.port)
+
+    async def said_to(self, pieces: Sequence[bytes], pause: float = 0.0) -> bytes:
+        """What the server says to these pieces until it hangs up."""
+        reader, writer = await self.connect()
+
+        async def send() -> None:
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(pause)
+
+        sending = asyncio.create_task(send())
+        try:
+            return await asyncio.wait_for(reader.read(), LATE_SECONDS)
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            writer.transport.abort()
+
+
+@pytest.fixture(scope="module")
+def target(
+    tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path, checkpoint: Path
+) -> Iterator[Target]:
+    path = tmp_path_factory.mktemp("slow") / "quickstudy.db"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    url = sqlite_url(path)
+    bound = {"QUICKSTUDY_ARRIVAL_SECONDS": str(ARRIVAL_SECONDS)}
+    with server_process(url, checkpoint, **bound) as server:
+        yield Target(server, new_key(url))
+
+
+def problem_in(said: bytes) -> tuple[int, str]:
+    """Status and code of the last answer that a connection had, and that it is a problem."""
+    head, _, body = said[said.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
+    lines = head.decode().lower().split("\r\n")
+    status = int(lines[0].split()[1])
+    headers = dict(line.split(": ", 1) for line in lines[1:])
+    assert headers["connection"] == "close"
+    return problem_of(httpx.Response(status, headers=headers, content=body))
+
+
+async def test_what_takes_too_long_to_arrive_is_answered_408(target: Target) -> None:
+    def dripped(beginning: bytes) -> list[bytes]:
+        return [beginning, *[b"x"] * 1000]
+
+    body = "Content-Length: 5000", ""
+    begun = time.monotonic()
+    nothing, *heard = await asyncio.gather(
+        target.said_to([]),
+        target.said_to(dripped(b"GET /"), 0.1),
+        target.said_to(dripped(GET + b"X-Slow: "), 0.1),
+        target.said_to(dripped(target.post("/v1/transactions", *body)), 0.1),
+        target.said_to(dripped(target.post("/v1/labels", *body)), 0.1),
+        target.said_to([target.post("/v1/labels", "Transfer-Encoding: chunked", "")]),
+        # Empty lines before a request begin none, for the parser.
+        target.said_to([GET + b"\r\n", *[b"\r\n"] * 100], 0.1),
+        # Half of the next request, in one piece with a whole one.
+        target.said_to([GET + b"\r\n" + GET]),
+    )
+    assert time.monotonic() - begun >= ARRIVAL_SECONDS
+    # Who has said nothing is not answered either: it may be a connection held in reserve.
+    assert nothing == b""
+    assert [problem_in(said) for said in heard] == [(408, "request_timeout")] * len(heard)
+    assert [said.count(b"200 OK") for said in heard] == [0, 0, 0, 0, 0, 1, 1]
+
+
+async def test_an_answer_that_nobody_fetches_is_not_kept_for_ever(target: Target) -> None:
+    reader, writer = await target.connect()
+    # Far more than all buffers on the way hold.
+    asked, size = 200, len(httpx.get(f"{target.server.url}/openapi.json").content)
+    writer.transport.pause_reading()
+    writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * asked)
+    await asyncio.sleep(2 * ARRIVAL_SECONDS + 2.0)
+    writer.transport.resume_reading()
+    read = 0
+    with contextlib.suppress(ConnectionError):
+        while part := await asyncio.wait_for(reader.read(1 << 20), LATE_SECONDS):
+            read += len(part)
+    assert read < asked * size
+    writer.transport.abort()
+
+
+async def test_headers_are_bounded(target: Target) -> None:
+    def exactly(size: int) -> bytes:
+        """A request of so many bytes of address and headers."""
+        head = b"GET /livez HTTP/1.1\r\nConnection: close\r\nX: %s\r\n\r\n"
+        others = len(b"/livez") + len(b"Connection") + len(b"close") + len(b"X") + 2 * FRAME
+        return head % (b"x" * (size - others))
+
+    chunked = target.post("/v1/labels", "Transfer-Encoding: chunked", "") + b"2\r\n{}\r\n"
+    large = [
+        [exactly(MOST_HEADER_BYTES + 1)],
+        [b"GET /livez?%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * MOST_HEADER_BYTES)],
+        [GET, *[b"a: b\r\n" * 100] * 1000],
+        [GET + b"X: ", *[b"x" * 1000] * 1000],
+        # Headers after a chunked body, and what is said of a chunk beside its size.
+        [chunked + b"0\r\n", *[b"a: b\r\n" * 100] * 1000],
+        [chunked + b"2;a=", *[b"x" * 1000] * 1000],
+    ]
+    for pieces in large:
+        said = await target.said_to(pieces, 0.001)
+        assert problem_in(said) == (431, "headers_too_large"), pieces[:2]
+    assert b"200 OK" in await target.said_to([exactly(MOST_HEADER_BYTES)])
+
+
+async def test_a_body_in_small_chunks_is_not_taken_for_headers(target: Target) -> None:
+    posting = json.dumps(posted("t-small-chunks")).encode()
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in posting)
+    head = target.post("/v1/transactions", "Transfer-Encoding: chunked", "Connection: close", "")
+    assert b"200 OK" in await target.said_to([head + chunks + b"0\r\n\r\n"])
+
+
+@pytest.mark.parametrize("path", ["/v1/transactions", "/v1/transactions/batch", "/v1/labels"])
+async def test_a_body_over_the_limit_is_answered_413_and_not_read_on(
+    target: Target, path: str
+) -> None:
+    announced = target.post(path, f"Content-Length: {MOST_BODY_BYTES + 1}", "")
+    assert problem_in(await target.said_to([announced])) == (413, "body_too_large")
+    # 64 chunks are the limit, and this would go on for ever.
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    begun = time.monotonic()
+    said = await target.said_to(
+        [target.post(path, "Transfer-Encoding: chunked", ""), *[chunk] * 10_000]
+    )
+    assert problem_in(said) == (413, "body_too_large")
+    assert time.monotonic() - begun < LATE_SECONDS
+
+
+DEEP = {
+    "lists": b"[" * 100_000 + b"]" * 100_000,
+    "unclosed": b"[" * 1_000_000,
+    "objects": b'{"labels":' * 50_000 + b"1" + b"}" * 50_000,
+    "digits": b'{"labels": ' + b"1" * 100_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("body", DEEP.values(), ids=DEEP)
+async def test_deep_nesting_and_endless_numbers_are_refused(target: Target, body: bytes) -> None:
+    headers = {"Authorization": f"Bearer {target.key}", "Content-Type": "application/json"}
+    async with httpx.AsyncClient(base_url=target.server.url, headers=headers) as client:
+        for path in (
+            "transactions",
+            "transactions/batch",
+            "labels",
+            "accounts/a/labels",
+            "accounts/a/adapt",
+            "thresholds",
+            "webhooks",
+            "keys",
+        ):
+            refused = await client.post(f"/v1/{path}", content=body)
+            assert problem_of(refused) == (400, "malformed_body"), path
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"\x16\x03\x01\x02\x00\x01\xfc\x03", b"GET / HTTP/9\r\n\r\n", b"\0" * 100, b"SSH-2.0-x\r\n"],
+)
+async def test_what_is_not_http_is_told_so(target: Target, said: bytes) -> None:
+    assert problem_in(await target.said_to([said])) == (400, "malformed_request")
+
+
+async def test_an_upgrade_is_passed_over_and_the_connection_goes_on(target: Target) -> None:
+    for protocol in (b"h2c", b"websocket"):
+        upgrade = b"Connection: Upgrade\r\nUpgrade: %s\r\nSec-WebSocket-Key: x\r\n\r\n" % protocol
+        last = GET + b"Connection: close\r\n\r\n"
+        said = await target.said_to([GET + upgrade, last], 0.05)
+        assert said.count(b"200 OK") == 2
+
+
+@asynccontextmanager
+async def dripping(target: Target, sockets: int) -> AsyncIterator[list[int]]:
+    """So many clients that send a byte of a request now and then, and come back when cut off.
+
+    Tells how many times they were cut off.
+    """
+    beginnings = [
+        GET + b"X-Slow: ",
+        target.post("/v1/transactions", "Content-Length: 5000", ""),
+        target.post("/v1/labels", "Transfer-Encoding: chunked", ""),
+        b"",
+    ]
+    cut = [0]
+
+    async def drip(n: int) -> None:
+        while True:
+            try:
+                reader, writer = await target.connect()
+            except OSError:
+                await asyncio.sleep(0.1)
+                continue
+            try:
+                writer.write(beginnings[n % len(beginnings)])
+                while not reader.at_eof():
+                    await asyncio.sleep(0.5)
+                    writer.write(b"1")
+                    await writer.drain()
+            except OSError:
+                pass
+            finally:
+                writer.transport.abort()
+                cut[0] += 1
+
+    tasks = []
+    for n in range(sockets):
+        tasks.append(asyncio.create_task(drip(n)))
+        if n % 20 == 0:
+            await asyncio.sleep(0.01)
+    try:
+        yield cut
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def timed(target: Target, name: str, seconds: float) -> list[float]:
+    """How long each of one caller's payments took, all of them answered with a score."""
+    headers = {"Authorization": f"Bearer {target.key}"}
+    took: list[float] = []
+    async with httpx.AsyncClient(base_url=target.server.url, headers=headers) as client:
+        until = time.perf_counter() + seconds
+        while (begun := time.perf_counter()) < until:
+            body = posted(f"{name}-{len(took)}", account_id=f"a-{len(took) % 50}")
+            answer = await client.post("/v1/transactions", json=body)
+            took.append(time.perf_counter() - begun)
+            assert answer.status_code == 200
+    return took
+
+
+def p99(took: Sequence[float]) -> float:
+    return statistics.quantiles(took, n=100)[98]
+
+
+async def test_500_dripping_sockets_do_not_move_the_99th_percentile(
+    target: Target, torture: bool, noted: Note
+) -> None:
+    rounds, seconds = (6, 10.0) if torture else (1, 2.0)
+    quiet: list[float] = []
+    dripped: list[float] = []
+    cut = 0
+    await timed(target, "warm", 0.5)
+    for turn in range(rounds):
+        quiet += await timed(target, f"quiet-{turn}", seconds)
+        async with dripping(target, DRIPPING) as counted:
+            await asyncio.sleep(1.0)
+            dripped += await timed(target, f"dripped-{turn}", seconds)
+        cut += counted[0]
+    noted(
+        "500 sockets that drip bytes do not move p99",
+        "SQLite",
+        f"p99 {p99(quiet) * 1e3:.1f} ms without, {p99(dripped) * 1e3:.1f} ms with {DRIPPING} "
+        f"dripping; median {statistics.median(quiet) * 1e3:.1f} and "
+        f"{statistics.median(dripped) * 1e3:.1f} ms; {len(quiet)} and {len(dripped)} payments, "
+        f"all scored; {cut} sockets cut off and back again",
+    )
+    if torture:
+        assert p99(dripped) < 1.5 * p99(quiet) + 0.005
+        assert cut > DRIPPING
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux's prlimit")
+async def test_a_new_connection_finds_room_at_the_cost_of_the_slowest(target: Target) -> None:
+    pid = target.server.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (128, before[1]))
+    opened = []
+    try:
+        for _ in range(200):
+            opened.append(await target.connect())
+            opened[-1][1].write(b"G")
+        async with httpx.AsyncClient(base_url=target.server.url) as client:
+            assert (await client.get("/livez")).status_code == 200
+        # Not all are cut: that would be the work of time.
+        said = await asyncio.gather(*(reader.read() for reader, _ in opened[:50]))
+        assert {problem_in(one) for one in said} == {(503, "unavailable")}
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        for _, writer in opened:
+            writer.transport.abort()

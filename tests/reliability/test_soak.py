@@ -1,0 +1,167 @@
+"""Half an hour of everything at once: memory, file handles and latency stay as they were."""
+
+import asyncio
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import numpy as np
+
+from app.settings import SHIPPED_MODEL
+from tests.api.requests import posted
+from tests.reliability.conftest import Note
+from tests.servers import Server, new_key, server_process
+
+SECONDS, SHORT_SECONDS = 1800, 6
+ACCOUNTS, MERCHANTS = 500, 97
+# How often each is asked, and how many windows the time has: the first is for warming up.
+SCORES, BATCHES, LABELS, READS = 60.0, 0.5, 4.0, 8.0
+TOGETHER = 100
+WINDOWS = 6
+
+
+class Window(NamedTuple):
+    """What was seen of the server in a part of the time."""
+
+    resident_bytes: int
+    handles: int
+    median_ms: float
+    p99_ms: float
+    answers: int
+
+
+class Traffic:
+    """Callers of every kind at their own rates; any answer that is no 2xx is a failure."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.client = client
+        self.numbers = itertools.count()
+        # The newest that were answered, to be labelled and read.
+        self.scored: deque[tuple[str, str]] = deque(maxlen=ACCOUNTS)
+        self.milliseconds: list[float] = []
+        self.failures: list[str] = []
+        self.answers = 0
+
+    def payment(self) -> dict[str, Any]:
+        n = next(self.numbers)
+        account = f"a-{n * 7919 % ACCOUNTS}"
+        merchant = f"m-{n * 104729 % MERCHANTS}"
+        return posted(f"t-{n}", account_id=account, merchant_id=merchant, amount=5 + n % 300)
+
+    async def score(self) -> None:
+        begun = time.perf_counter()
+        payment = self.payment()
+        await self.ask("POST", "/v1/transactions", payment)
+        self.milliseconds.append(1e3 * (time.perf_counter() - begun))
+        self.scored.append((payment["transaction_id"], payment["account_id"]))
+
+    async def batch(self) -> None:
+        body = {"transactions": [self.payment() for _ in range(TOGETHER)]}
+        await self.ask("POST", "/v1/transactions/batch", body)
+        self.scored += [(one["transaction_id"], one["account_id"]) for one in body["transactions"]]
+
+    async def label(self) -> None:
+        transaction_id, _ = self.scored[len(self.scored) // 2]
+        path = f"/v1/transactions/{transaction_id}/label"
+        verdict = "fraud" if next(self.numbers) % 5 == 0 else "legitimate"
+        await self.ask("PUT", path, {"label": verdict})
+        if next(self.numbers) % 3 == 0:
+            await self.ask("DELETE", path)
+
+    async def read(self) -> None:
+        transaction_id, account_id = self.scored[0]
+        paths = (
+            f"/v1/transactions/{transaction_id}",
+            f"/v1/transactions/{transaction_id}/reasons",
+            f"/v1/accounts/{account_id}",
+            "/v1/reviews",
+            "/v1/transactions?limit=50",
+            "/readyz",
+            "/metrics",
+        )
+        await self.ask("GET", paths[next(self.numbers) % len(paths)])
+
+    async def ask(self, method: str, path: str, body: object = None) -> None:
+        try:
+            answer = await self.client.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            self.failures.append(f"{method} {path}: {error!r}")
+            return
+        self.answers += 1
+        if not answer.is_success:
+            self.failures.append(f"{method} {path}: {answer.status_code} {answer.text}")
+
+
+async def paced(call: Callable[[], Awaitable[None]], per_second: float, until: float) -> None:
+    """Ask at this rate, whether or not the last one was answered."""
+    due, asked = time.perf_counter(), set[asyncio.Task[None]]()
+    while due < until and not await asyncio.sleep(max(0.0, due - time.perf_counter())):
+        task = asyncio.ensure_future(call())
+        asked.add(task)
+        task.add_done_callback(asked.discard)
+        due += 1 / per_second
+    await asyncio.gather(*asked)
+
+
+async def soak(one: Server, key: str, seconds: float) -> tuple[Traffic, list[Window]]:
+    headers = {"Authorization": f"Bearer {key}"}
+    limits = httpx.Limits(max_connections=50)
+    async with httpx.AsyncClient(
+        base_url=one.url, headers=headers, timeout=30, limits=limits
+    ) as client:
+        traffic = Traffic(client)
+        await traffic.batch()
+        until = time.perf_counter() + seconds
+        rates = (
+            (traffic.score, SCORES),
+            (traffic.batch, BATCHES),
+            (traffic.label, LABELS),
+            (traffic.read, READS),
+        )
+        running = [asyncio.create_task(paced(call, rate, until)) for call, rate in rates]
+        windows = []
+        for _ in range(WINDOWS):
+            traffic.milliseconds.clear()
+            before = traffic.answers
+            await asyncio.sleep(seconds / WINDOWS)
+            median, p99 = np.percentile(traffic.milliseconds, (50, 99))
+            answers = traffic.answers - before
+            windows.append(Window(*used(one.process.pid), float(median), float(p99), answers))
+        await asyncio.gather(*running)
+    return traffic, windows
+
+
+def used(process: int) -> tuple[int, int]:
+    """Resident memory in bytes and open file handles, as Linux tells them."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{process}/fd"))
+
+
+def test_memory_handles_and_latency_are_flat(database_url: str, torture: bool, noted: Note) -> None:
+    seconds = SECONDS if torture else SHORT_SECONDS
+    key = new_key(database_url)
+    with server_process(database_url, SHIPPED_MODEL) as one:
+        traffic, windows = asyncio.run(soak(one, key, seconds))
+    assert traffic.failures == []
+    assert all(window.answers for window in windows)
+    first, *_, last = windows[1:]
+    assert last.handles <= first.handles + 10
+    if torture:
+        assert sum(window.answers for window in windows) > 0.9 * seconds * (SCORES + LABELS + READS)
+        assert last.resident_bytes <= 1.1 * first.resident_bytes
+        medians = [window.median_ms for window in windows[1:]]
+        # The machine drifts: the later half against the earlier one.
+        assert np.median(medians[3:]) <= 1.5 * np.median(medians[:2])
+    kind = database_url.partition("+")[0].partition(":")[0]
+    said = (
+        f"{seconds / 60:.0f} min, {sum(window.answers for window in windows):,} answers, all 2xx; "
+        f"memory {first.resident_bytes >> 20} to {last.resident_bytes >> 20} MiB, handles "
+        f"{first.handles} to {last.handles}, median {first.median_ms:.1f} to "
+        f"{last.median_ms:.1f} ms, p99 {first.p99_ms:.1f} to {last.p99_ms:.1f} ms"
+    )
+    noted("mixed load leaves memory, handles and latency flat", kind, said)
