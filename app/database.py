@@ -77,12 +77,11 @@ class Database:
         self.url = with_driver(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._connections = None if self.is_sqlite else Connections()
-        self.engine = create_engine(self.url, connections=self._connections)
+        self.engine = create_engine(
+            self.url, connections=self._connections, sqlite_busy_ms=SQLITE_READ_MS
+        )
         self._writer = SQLiteWriter(self.url) if self.is_sqlite else None
-        self._glancing = create_in_place(self.url) if self.is_sqlite else None
-        if self._glancing:
-            _wait_at_most(self.engine.sync_engine, SQLITE_READ_MS)
-            _wait_at_most(self._glancing, SQLITE_GLANCE_MS)
+        self._glancing = create_in_place(self.url, SQLITE_GLANCE_MS) if self.is_sqlite else None
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -213,9 +212,8 @@ class SQLiteWriter:
     """
 
     def __init__(self, url: URL) -> None:
-        self._engine = create_in_place(url, poolclass=StaticPool)
         # The driver would wait in place.
-        _wait_at_most(self._engine, 0)
+        self._engine = create_in_place(url, 0, poolclass=StaticPool)
         self._turn = asyncio.Lock()
         self._waited_in_vain = False
 
@@ -324,7 +322,10 @@ def with_driver(url: str) -> URL:
 
 
 def create_engine(
-    url: URL, pg_limits: dict[str, str] = PG_LIMITS, connections: Connections | None = None
+    url: URL,
+    pg_limits: dict[str, str] = PG_LIMITS,
+    connections: Connections | None = None,
+    sqlite_busy_ms: int = SQLITE_BUSY_MS,
 ) -> AsyncEngine:
     """The engine, with durable commits and explicit transactions on both databases."""
     if url.get_backend_name() == "postgresql":
@@ -348,11 +349,11 @@ def create_engine(
         event.listen(engine.sync_engine, "checkout", _refuse_closed)
         return engine
     engine = create_async_engine(url, hide_parameters=True)
-    _listen(engine.sync_engine)
+    _listen(engine.sync_engine, sqlite_busy_ms)
     return engine
 
 
-def create_in_place(url: URL, **options: Any) -> Engine:
+def create_in_place(url: URL, busy_ms: int, **options: Any) -> Engine:
     """A synchronous engine on a SQLite file, whose connections any thread may use."""
     engine = sqlalchemy.create_engine(
         url.set(drivername="sqlite"),
@@ -360,7 +361,7 @@ def create_in_place(url: URL, **options: Any) -> Engine:
         connect_args={"check_same_thread": False},
         **options,
     )
-    _listen(engine)
+    _listen(engine, busy_ms)
     return engine
 
 
@@ -370,17 +371,17 @@ def _refuse_closed(dbapi_connection: Any, *_: object) -> None:
         raise DisconnectionError
 
 
-def _listen(engine: Engine) -> None:
-    event.listen(engine, "connect", _configure_sqlite)
+def _listen(engine: Engine, busy_ms: int) -> None:
+    event.listen(engine, "connect", lambda raw, _: _configure_sqlite(raw, busy_ms))
     event.listen(engine, "begin", _begin_sqlite)
 
 
-def _configure_sqlite(dbapi_connection: Any, _: object) -> None:
+def _configure_sqlite(dbapi_connection: Any, busy_ms: int) -> None:
     # The driver would begin transactions late and as readers; _begin_sqlite does it instead.
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
     for pragma in (
-        f"busy_timeout={SQLITE_BUSY_MS}",
+        f"busy_timeout={busy_ms}",
         "journal_mode=WAL",
         # NORMAL may lose the last commits when the power goes.
         "synchronous=FULL",
@@ -389,17 +390,6 @@ def _configure_sqlite(dbapi_connection: Any, _: object) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _wait_at_most(engine: Engine, milliseconds: int) -> None:
-    """For another process's lock, in place of SQLITE_BUSY_MS."""
-
-    def configure(dbapi_connection: Any, _: object) -> None:
-        cursor = dbapi_connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={milliseconds}")
-        cursor.close()
-
-    event.listen(engine, "connect", configure)
 
 
 def _begin_sqlite(connection: Connection) -> None:
