@@ -167,7 +167,7 @@ def await_answers(traffic: Traffic, answers: int) -> None:
 
 def until_ready(one: Server) -> None:
     until = time.monotonic() + START_SECONDS
-    while not httpx.get(f"{one.url}/readyz").is_success:
+    while not httpx.get(f"{one.url}/readyz", timeout=START_SECONDS).is_success:
         assert time.monotonic() < until
         time.sleep(0.01)
 
