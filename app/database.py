@@ -231,6 +231,9 @@ class SQLiteWriter:
                 finally:
                     if transaction.is_active:
                         transaction.rollback()
+                    # To SQLAlchemy a transaction is over even when its commit has failed; SQLite
+                    # may hold it open, and would begin no other. After a commit this does nothing.
+                    connection.connection.rollback()
 
     async def _begun(self, connection: Connection, until: float) -> Transaction:
         """Wait for other processes without keeping this one from its other work."""

@@ -3,3 +3,7 @@
 `make test` runs a short form of each; `make torture` the full one, and writes what it saw into
 docs/reliability.md.
 """
+
+import pytest
+
+pytest.register_assert_rewrite("tests.reliability.ledger")

@@ -35,7 +35,7 @@ Json = dict[str, Any]
 PAYERS, ACCOUNTS, MERCHANTS = 6, 12, 5
 BEGINNING = datetime.fromisoformat("2015-01-01T00:00:00+00:00")
 # So far apart that labels mature while it goes on.
-STEP = timedelta(hours=20)
+STEP = timedelta(days=3)
 FIND_OUT = timedelta(hours=1)
 # Sums of the same terms in another order: batches add their rows as they came.
 ROUNDING = {"rtol": 1e-9, "atol": 1e-9}

@@ -11,8 +11,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import Engine, event
 
+from app import store
 from app.database import upgrade
+from app.errors import DatabaseUnavailable
+from app.labelling import Verdict
+from app.pipeline import Posted
+from app.schemas.transactions import PostedTransaction
+from app.service import running
+from app.settings import Settings
+from tests.api.requests import posted
 from tests.conftest import sqlite_url
 from tests.postgres import PostgresServer
 from tests.reliability.conftest import Note
@@ -62,6 +71,7 @@ def test_the_service_is_killed_and_what_it_acknowledged_stays(
                 if torture and kill % TIMED_EVERY == 0:
                     torch.append(seconds_of(import_torch))
                 ready.append(seconds_of(one.start))
+            await_answers(traffic, 60)
         replay(one, key, ledger)
     stored = reconcile(database, ledger)
     assert any(row.folded for row in stored.labels)
@@ -96,6 +106,7 @@ def test_postgresql_is_killed_and_what_was_acknowledged_stays(
                 strike(traffic, draw, kill, own_postgres.kill)
                 own_postgres.start()
                 ready.append(seconds_of(lambda: until_ready(one)))
+            await_answers(traffic, 60)
         replay(one, key, ledger)
     reconcile(durable, ledger)
     noted(
@@ -113,9 +124,36 @@ def test_postgresql_is_killed_and_what_was_acknowledged_stays(
         assert statistics.median(ready) < READY_SECONDS
 
 
+@pytest.mark.anyio
+async def test_nobody_is_answered_what_could_not_be_committed(service_settings: Settings) -> None:
+    """A kill seldom falls into the moment between an answer and a commit that comes after it."""
+    payment, later = (
+        PostedTransaction.model_validate(posted(name)).transaction() for name in ("t-1", "t-2")
+    )
+
+    def fail(connection: object) -> None:
+        raise OSError("no space left on device")
+
+    async with running(service_settings) as service:
+        await service.score([Posted("t", payment)])
+        event.listen(Engine, "commit", fail)
+        try:
+            with pytest.raises(DatabaseUnavailable):
+                await service.score([Posted("t", later)])
+            with pytest.raises(DatabaseUnavailable):
+                await service.labelling.store("t", "alice", [Verdict("t-1", True)])
+        finally:
+            event.remove(Engine, "commit", fail)
+        async with service.database.read() as connection:
+            assert set(await store.scored(connection, "t", ["t-1", "t-2"])) == {"t-1"}
+            assert await store.labels_of(connection, "t", ["t-1"]) == {}
+        done = await service.labelling.store("t", "alice", [Verdict("t-1", True)])
+        assert done.account.revision == 1
+
+
 def strike(traffic: Traffic, draw: random.Random, turn: int, kill: Callable[[], None]) -> None:
     """At any moment, or just when somebody has been answered: what was told must be committed."""
-    traffic.strike(draw.randrange(10, 40), lambda: None)
+    await_answers(traffic, draw.randrange(10, 40))
     if turn % 2:
         time.sleep(draw.uniform(0, 0.1))
         kill()
@@ -123,9 +161,13 @@ def strike(traffic: Traffic, draw: random.Random, turn: int, kill: Callable[[], 
         traffic.strike(draw.randrange(1, 10), kill)
 
 
+def await_answers(traffic: Traffic, answers: int) -> None:
+    traffic.strike(answers, lambda: None)
+
+
 def until_ready(one: Server) -> None:
     until = time.monotonic() + START_SECONDS
-    while not httpx.get(f"{one.url}/readyz").is_success:
+    while not httpx.get(f"{one.url}/readyz", timeout=START_SECONDS).is_success:
         assert time.monotonic() < until
         time.sleep(0.01)
 
