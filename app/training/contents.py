@@ -31,8 +31,9 @@ COST = (
 BY_KIND = "Frauds of one kind against all legitimate transactions."
 BY_LABELS = "At most so many labels of an account are used."
 BY_WRONG_LABELS = (
-    "At random, so many of the labels that accounts learn from are the other way round; the same "
-    "accounts as by number of labels."
+    "At random, so many of the labels that accounts learn from are the other way round; or, as a "
+    "thief would have it, all frauds among them and nothing else. The same accounts as by number "
+    "of labels."
 )
 ON_TRAINING_DATA = (
     "The model was trained on this very file: these figures flatter it. A back-test does not."
@@ -111,7 +112,7 @@ def evaluation_report(metrics: Metrics, origin: Origin, checkpoint: Checkpoint) 
         for figure in (AVERAGE_PRECISION, RECALL)
     ]
     wrong = of_groups(
-        "By share of wrong labels",
+        "By wrong labels",
         BY_WRONG_LABELS,
         metrics["by_wrong_labels"],
         titles,

@@ -13,7 +13,8 @@ from app.training.evaluate import predict
 from app.training.methods import described
 from app.training.results import LABEL_COUNTS, NETWORK, Metrics, Results, pooled_reliability
 
-WRONG_SHARES = (0.0, 0.1, 0.2, 0.5)
+WRONG_SHARES = (0.0, 0.05, 0.1, 0.2, 0.5)
+FRAUDS_WRONG = "all frauds"
 # The curve of labels scores the same rows again for every number of labels.
 CURVE_ROWS = 50_000
 
@@ -22,9 +23,9 @@ def evaluation(checkpoint: Checkpoint, dataset: Dataset, rows: Rows) -> Metrics:
     """Ranking and calibration over all labelled rows, by method (`adapted`, `base`).
 
     For all of them, by kind of fraud (frauds of one kind against all legitimate rows) and, over
-    a sample of accounts, by the number of labels an account may have and by how many of them are
-    wrong. Where an account has no
-    label, `adapted` is the base. Raises ValueError for a file without a label.
+    a sample of accounts, by the number of labels an account may have and by which of them are
+    wrong. Where an account has no label, `adapted` is the base. Raises ValueError for a file
+    without a label.
     """
     labelled = np.flatnonzero(rows.is_fraud_N != UNLABELLED)
     if not len(labelled):
@@ -45,7 +46,8 @@ def evaluation(checkpoint: Checkpoint, dataset: Dataset, rows: Rows) -> Metrics:
         "by_wrong_labels": {
             f"{share:.0%}": tested(sample, shown=_mislabelled(rows, share)).figures()
             for share in WRONG_SHARES
-        },
+        }
+        | {FRAUDS_WRONG: tested(sample, shown=_hidden(rows)).figures()},
         "reliability": pooled_reliability([whole]),
     }
 
@@ -59,6 +61,12 @@ def _mislabelled(rows: Rows, share: float) -> Rows:
     is_wrong_N &= rows.is_fraud_N != UNLABELLED
     is_fraud_N = np.where(is_wrong_N, 1 - rows.is_fraud_N, rows.is_fraud_N)
     return replace(rows, is_fraud_N=is_fraud_N)
+
+
+def _hidden(rows: Rows) -> Rows:
+    """The same rows with every fraud told as legitimate, where accounts learn from it."""
+    is_fraud_N = np.where(rows.is_fraud_N == 1, 0, rows.is_fraud_N)
+    return replace(rows, is_fraud_N=is_fraud_N.astype(np.int8))
 
 
 def _sampled(rows: Rows, asked: NDArray[np.intp]) -> NDArray[np.intp]:

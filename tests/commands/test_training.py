@@ -134,10 +134,11 @@ def test_without_labels_the_adapted_copy_is_the_base(evaluated: Path) -> None:
 
 def test_wrong_labels_move_the_copies_and_not_the_base(evaluated: Path) -> None:
     by_share = json.loads((evaluated / "metrics.json").read_text())["by_wrong_labels"]
-    assert list(by_share) == ["0%", "10%", "20%", "50%"]
-    right, wrong = by_share["0%"], by_share["50%"]
-    assert right["base"] == wrong["base"]
-    assert right["adapted"] != wrong["adapted"]
+    assert list(by_share) == ["0%", "5%", "10%", "20%", "50%", "all frauds"]
+    right = by_share.pop("0%")
+    for wrong in by_share.values():
+        assert right["base"] == wrong["base"]
+        assert right["adapted"] != wrong["adapted"]
 
 
 def test_thresholds_follow_what_is_stated_of_them(folder: Path, data: Path) -> None:
