@@ -176,7 +176,8 @@ async def test_requests_are_refused_at_once_and_served_soon_after(
         "PostgreSQL",
         f"first {len(first)} requests refused within {slowest['first']:.2f} s, "
         f"{len(later)} later ones in {statistics.median(later_seconds) * 1e3:.1f} ms "
-        f"(p99 {p99 * 1e3:.0f}, slowest {later_seconds[-1] * 1e3:.0f}), 200 at once within {slowest['crowd']:.2f} s; "
+        f"(p99 {p99 * 1e3:.0f}, slowest {later_seconds[-1] * 1e3:.0f}), "
+        f"200 at once within {slowest['crowd']:.2f} s; "
         f"alive all the time; served again after {recovered:.2f} s; "
         f"{len(after)} requests after it all answered",
     )
