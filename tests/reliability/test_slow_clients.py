@@ -76,6 +76,16 @@ def target(
         yield Target(server, new_key(url))
 
 
+@pytest.fixture
+def as_shipped(tmp_path: Path, migrated_sqlite: Path, checkpoint: Path) -> Iterator[Target]:
+    """With all settings at their defaults."""
+    path = tmp_path / "quickstudy.db"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    url = sqlite_url(path)
+    with server_process(url, checkpoint) as server:
+        yield Target(server, new_key(url))
+
+
 def problem_in(said: bytes) -> tuple[int, str]:
     """Status and code of the last answer that a connection had, and that it is a problem."""
     head, _, body = said[said.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
@@ -224,8 +234,8 @@ async def dripping(target: Target, sockets: int) -> AsyncIterator[list[int]]:
     beginnings = [
         GET + b"X-Slow: ",
         target.post("/v1/transactions", "Content-Length: 5000", ""),
-        target.post("/v1/labels", "Transfer-Encoding: chunked", ""),
-        b"",
+        target.post("/v1/labels", "Transfer-Encoding: chunked", "") + b"5000\r\n",
+        b"GET /",
     ]
     cut = [0]
 
@@ -280,18 +290,18 @@ def p99(took: Sequence[float]) -> float:
 
 
 async def test_500_dripping_sockets_do_not_move_the_99th_percentile(
-    target: Target, torture: bool, noted: Note
+    as_shipped: Target, torture: bool, noted: Note
 ) -> None:
-    rounds, seconds = (6, 10.0) if torture else (1, 2.0)
+    rounds, seconds = (2, 25.0) if torture else (1, 2.0)
     quiet: list[float] = []
     dripped: list[float] = []
     cut = 0
-    await timed(target, "warm", 0.5)
+    await timed(as_shipped, "warm", 0.5)
     for turn in range(rounds):
-        quiet += await timed(target, f"quiet-{turn}", seconds)
-        async with dripping(target, DRIPPING) as counted:
+        quiet += await timed(as_shipped, f"quiet-{turn}", seconds)
+        async with dripping(as_shipped, DRIPPING) as counted:
             await asyncio.sleep(1.0)
-            dripped += await timed(target, f"dripped-{turn}", seconds)
+            dripped += await timed(as_shipped, f"dripped-{turn}", seconds)
         cut += counted[0]
     noted(
         "500 sockets that drip bytes do not move p99",
