@@ -185,7 +185,8 @@ async def test_a_merchant_and_the_copies_of_others_forget_what_is_taken_back(
         await put(caller, "bob-0")
         if caller is client:
             await back(caller, 1)
-        adapters.append((await put(caller, "bob-0", "legitimate"))["adaptation"]["adapter"])
+        adapted = await caller.post("/v1/accounts/bob/adapt")
+        adapters.append(adapted.json()["adaptation"]["adapter"])
         later = posted("bob-1", account_id="bob", occurred_at="2026-01-06T10:00:00Z")
         scores += await score(caller, later)
     assert (await history(client, "bob-0"))["history"][1]["corrected"] is True
@@ -227,6 +228,9 @@ async def test_what_the_account_itself_had_forgotten_comes_back(
     await own_witness(client)
     await remove(client, "old")
     assert (await history(client, "new"))["history"][-1]["corrected"] is True
+    # As evidence about the same merchant, and to be removed by the same rollback.
+    await score(client, posted("poison", occurred_at=LONG_AGO))
+    await put(client, "poison", labelled_at=FOUND_OUT)
     tried = await back(client, 2, dry_run=True)
     done = await back(client, 2)
     assert done["adaptation"]["adapter"] == await adapter(client, 2)
