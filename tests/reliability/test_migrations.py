@@ -62,8 +62,8 @@ STARTS = {
 }
 # Of the short form, on each database some: a start takes seconds.
 FEW = {
-    "sqlite": {("half gone", "uvicorn"), ("newer", "serve")},
-    "postgresql": {("newer", "uvicorn"), ("half moved", "serve")},
+    "sqlite": {("half gone", "uvicorn")},
+    "postgresql": {("newer", "serve")},
 }
 
 
