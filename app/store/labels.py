@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.adaptation import SUPPORT_LIMIT
 from app.rows import LabelEvent, StoredLabel, SupportRow
-from app.store.statements import add, columns, of_transactions, padded, read, save
+from app.store.statements import IsWanted, add, ask, columns, of_transactions, padded, read, save
 from app.tables import label_events, labels, transactions
 
 
@@ -28,8 +28,7 @@ async def supports(
     if not wanted:
         return {}
     found: dict[str, list[SupportRow]] = {key: [] for key in wanted}
-    given = {"of_tenant": tenant, "wanted": padded(wanted)}
-    for account_id, *row in await connection.execute(_supports(), given):
+    for account_id, *row in await ask(connection, tuple[Any, ...], _supports(), tenant, wanted):
         found[account_id].append(SupportRow(*row))
     return found
 
@@ -42,10 +41,7 @@ def _supports() -> Any:
     )
     ranked = (
         select(labels, rank.label("rank"))
-        .where(
-            labels.c.tenant == bindparam("of_tenant"),
-            labels.c.account_id.in_(bindparam("wanted", expanding=True)),
-        )
+        .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.account_id))
         .subquery()
     )
     return (
@@ -69,7 +65,7 @@ def _supports() -> Any:
 
 _MATURING = select(*columns(labels, StoredLabel)).where(
     labels.c.tenant == bindparam("of_tenant"),
-    labels.c.merchant_id.in_(bindparam("wanted", expanding=True)),
+    IsWanted(labels.c.merchant_id),
     labels.c.folded == false(),
     labels.c.matures_at_us < bindparam("before_us"),
 )
@@ -87,7 +83,7 @@ _REMOVED = (
     select(label_events.c.revision)
     .where(
         label_events.c.tenant == bindparam("of_tenant"),
-        label_events.c.merchant_id.in_(bindparam("wanted", expanding=True)),
+        IsWanted(label_events.c.merchant_id),
         label_events.c.is_fraud.is_(None),
     )
     .limit(1)
@@ -100,12 +96,10 @@ async def maturing_labels(
     """The labels of each merchant that mature before its time and are not folded yet."""
     if not before_us:
         return []
-    given = {
-        "of_tenant": tenant,
-        "wanted": padded(before_us),
-        "before_us": max(before_us.values()),
-    }
-    rows = await read(connection, StoredLabel._make, _MATURING, given)
+    latest_us = max(before_us.values())
+    rows = await ask(
+        connection, StoredLabel._make, _MATURING, tenant, before_us, before_us=latest_us
+    )
     return [row for row in rows if row.matures_at_us < before_us[cast(str, row.merchant_id)]]
 
 
@@ -181,8 +175,7 @@ async def any_removed(
     wanted = list(merchant_ids)
     if not wanted:
         return False
-    given = {"of_tenant": tenant, "wanted": padded(wanted)}
-    return (await connection.execute(_REMOVED, given)).first() is not None
+    return bool(await ask(connection, tuple[Any, ...], _REMOVED, tenant, wanted))
 
 
 async def events_of_merchants(

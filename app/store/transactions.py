@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Past, Scored
 from app.store.pages import page
-from app.store.statements import add, columns, of_transactions, read
+from app.store.statements import add, ask, columns, of_transactions, read
 from app.tables import transactions
 from app.transactions import MOST_ITEMS
 
@@ -97,8 +97,7 @@ async def recent(
     connection: AsyncConnection, tenant: str, account_id: str, limit: int
 ) -> list[Scored]:
     """An account's newest transactions, newest first."""
-    given = {"of_tenant": tenant, "of_account": account_id, "most": limit}
-    return await read(connection, Scored._make, _RECENT, given)
+    return await ask(connection, Scored._make, _RECENT, tenant, of_account=account_id, most=limit)
 
 
 async def merchants_of_account(
@@ -139,10 +138,5 @@ async def past_of(
     connection: AsyncConnection, tenant: str, account_id: str, before_us: int, most: int
 ) -> list[Past]:
     """What an account paid before a time, newest first."""
-    given = {
-        "of_tenant": tenant,
-        "of_account": account_id,
-        "before_us": before_us,
-        "most": most,
-    }
-    return await read(connection, Past._make, _PAST, given)
+    given: dict[str, Any] = {"of_account": account_id, "before_us": before_us, "most": most}
+    return await ask(connection, Past._make, _PAST, tenant, **given)
