@@ -294,7 +294,7 @@ class Learner(nn.Module):
 
     def base_logits(self, rows: Encoded) -> Tensor:
         """The log-odds that accounts without labels are given: [B, N]."""
-        return self.logits(rows, self.base(len(rows.day_BN)))
+        return self.network.base.logits(self.network.unlabelled(rows)).mean(0)
 
     def base(self, accounts: int) -> Adapted:
         """What B accounts without labels are scored with."""

@@ -199,13 +199,21 @@ class Scorer:
         slot_N = self._slot_of(keys)
         features_N1F = torch.from_numpy(features_NF).to(self._device, torch.float64)[:, None]
         day_N1 = torch.from_numpy(time_us_N / DAY_US).to(self._device)[:, None]
-        copies = self._take(torch.from_numpy(slot_N).to(self._device))
         rows = self._learner.network.encode(features_N1F, day_N1, self._knots)
-        logit_N = self._learner.served_logits(rows, copies)[:, 0].cpu().numpy()
+        # As the rows of one account: the base is the same for all.
+        of_one = Encoded(*(part.transpose(0, 1) for part in rows))
+        logit_N1 = self._learner.base_logits(of_one).T
+        is_followed_N = self._is_followed[slot_N]
+        followed = np.flatnonzero(is_followed_N)
+        if len(followed):
+            copies = self._take(torch.from_numpy(slot_N[followed]).to(self._device))
+            chosen = torch.from_numpy(followed).to(self._device)
+            theirs = Encoded(*(part.index_select(0, chosen) for part in rows))
+            logit_N1[chosen] = self._learner.served_logits(theirs, copies, logit_N1[chosen])
         answered = zip(
-            self._answered(logit_N),
+            self._answered(logit_N1[:, 0].cpu().numpy()),
             self._labels[slot_N].tolist(),
-            self._is_followed[slot_N].tolist(),
+            is_followed_N.tolist(),
             strict=True,
         )
         return [
