@@ -268,7 +268,7 @@ class Pipeline:
         )
         with stage("features"):
             labels = _merchant_labels(merchants, loaded.labels)
-            features_NF = features.compute(loaded.columns, memory, labels)
+            features_NF, after = features.serve(loaded.columns, memory, labels)
         with stage("adapt"):
             _adapt(deciding.scorer, supports)
         with stage("score"):
@@ -276,7 +276,7 @@ class Pipeline:
             decisions = deciding.scorer.score(
                 features_NF, loaded.columns.time_us_N, keys, deciding.thresholds
             )
-        return Result(features_NF, decisions, features.remember(loaded.columns, memory, labels))
+        return Result(features_NF, decisions, after)
 
     def support(self, rows: Sequence[SupportRow]) -> Support:
         """The labels of an account, newest first, as the scorer takes them."""
