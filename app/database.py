@@ -6,7 +6,7 @@ Statements live in `app.store` and `app.keys`; here is only what differs between
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -149,7 +149,7 @@ class SQLiteWriter:
                 transaction = await self._begun(connection)
                 try:
                     yield cast(AsyncConnection, InPlace(connection))
-                    await _to_its_end(asyncio.to_thread(transaction.commit))
+                    await _in_a_thread_to_its_end(transaction.commit)
                 finally:
                     if transaction.is_active:
                         transaction.rollback()
@@ -207,13 +207,13 @@ class _as_by_sqlalchemy:
             ) from error
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+async def _in_a_thread_to_its_end(work: Callable[[], None]) -> None:
     """Wait for work that cannot be taken back, even when whoever waits for it is cancelled."""
-    task = asyncio.ensure_future(work)
+    done = asyncio.get_running_loop().run_in_executor(None, work)
     try:
-        await asyncio.shield(task)
+        await asyncio.shield(done)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        await asyncio.wait([done])
         raise
 
 

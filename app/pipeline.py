@@ -307,6 +307,7 @@ class Pipeline:
         reasons: Mapping[int, Sequence[Reason]],
     ) -> list[Scored]:
         evaluated_at_us = now_us()
+        features_N = store.float32_rows(result.features_NF)
         rows = []
         for n, (transaction, content, digest) in enumerate(loaded.entries):
             decision = result.decisions[n]
@@ -319,7 +320,7 @@ class Pipeline:
                     occurred_at_us=transaction.occurred_at_us,
                     content=content,
                     content_digest=digest,
-                    features=store.float32_row(result.features_NF[n]),
+                    features=features_N[n],
                     features_digest=self.features.digest,
                     probability=decision.probability,
                     risk_score=decision.risk_score,

@@ -58,6 +58,12 @@ def float32_row(features_F: np.ndarray[Any, Any]) -> bytes:
     return features_F.astype("<f4", copy=False).tobytes()
 
 
+def float32_rows(features_NF: np.ndarray[Any, Any]) -> list[bytes]:
+    """The same of each row."""
+    stored, size = float32_row(features_NF), 4 * features_NF.shape[1]
+    return [stored[first : first + size] for first in range(0, len(stored), size)]
+
+
 class Filters(NamedTuple):
     """Which transactions of a tenant a list tells; None is any."""
 
