@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.adaptation import LARGEST_MOVE, Adapted, Copies, Learner
+from app.adaptation import LARGEST_MOVE, Copies, Learner
 from app.features import Features
 from app.network import HIDDEN, MEMBERS, Context, Encoded, Head, Network, Places
 from app.states import Floats, Ints
@@ -67,12 +67,12 @@ class Steps(NamedTuple):
 class Walk(NamedTuple):
     """The log-odds where a walk starts and ends, and the average gradient by first-layer unit.
 
-    Log-odds are the members' mean, without what is wide.
+    By the base and by the copies. Log-odds are the members' mean, without what is wide.
     """
 
-    first_P: Floats
-    last_P: Floats
-    gradient_PU: Floats
+    first_2B: Floats
+    last_2B: Floats
+    gradient_2BU: Floats
 
 
 @torch.inference_mode()
@@ -105,27 +105,22 @@ def attribute(
         day_BN=day_B1.expand(weight_BN.shape),
     )
 
-    served = _served(learner, copies)
-    twice = Encoded(*(torch.cat([part, part]) for part in related))
-    related_PNR = _array(network.related(twice, served.context))
+    related_2BNR = _related(network, related, copies.context)
     relation_UR = _array(network.relation.weight)
-    weight_PN = np.concatenate([weight_BN, weight_BN])
-    step_PR = (weight_PN[:, None] @ related_PNR)[:, 0]
-    end_PU = _array(twice.static_BNU)[:, 0] + related_PNR[:, 0] @ relation_UR.T
-    step_BU = steps.units_BGU.sum(1)
-    step_PU = np.concatenate([step_BU, step_BU]) + step_PR @ relation_UR.T
-    walk = _walked([_array(layer) for layer in served.head], end_PU, step_PU)
+    step_2BR = (weight_BN[:, None] @ related_2BNR)[:, :, 0]
+    end_2BU = _array(payment.static_BNU)[:, 0] + related_2BNR[:, :, 0] @ relation_UR.T
+    step_2BU = steps.units_BGU.sum(1) + step_2BR @ relation_UR.T
+    walk = _walked(_heads(network.base, copies.head), end_2BU, step_2BU)
 
-    share_2BG = (steps.units_BGU @ _by_network(walk.gradient_PU)[..., None])[..., 0]
-    share_2BG += steps.wide_BG
-    share_PR = step_PR * (walk.gradient_PU @ relation_UR)
-    share_2BG[..., encoder.own] += _by_network(share_PR[:, : len(encoder.own)])
+    share_2BG = (steps.units_BGU @ walk.gradient_2BU[..., None])[..., 0] + steps.wide_BG
+    share_2BR = step_2BR * (walk.gradient_2BU @ relation_UR)
+    share_2BG[..., encoder.own] += share_2BR[..., : len(encoder.own)]
     share_2BF = np.empty_like(share_2BG)
     share_2BF[..., encoder.quantities + encoder.codes] = share_2BG
 
     wide_B = _array(payment.wide_BNM)[:, 0].mean(1)
-    first_2B = _by_network(walk.first_P) + wide_B - steps.wide_BG.sum(1)
-    last_2B = _by_network(walk.last_P) + wide_B
+    first_2B = walk.first_2B + wide_B - steps.wide_BG.sum(1)
+    last_2B = walk.last_2B + wide_B
     return _moved(first_2B, last_2B, share_2BF, _array(copies.weight_B))
 
 
@@ -195,27 +190,29 @@ def _read(
     return read_BGU
 
 
-def _served(learner: Learner, copies: Copies) -> Adapted:
-    """The networks that B scores are made of, as P accounts of one batch."""
-    accounts = len(copies.weight_B)
-    base = learner.base(accounts)
-
-    def both(of_base: Tensor, of_copies: Tensor) -> Tensor:
-        # A layer that is not adapted is shared by all.
-        if len(of_copies) != accounts:
-            return of_base
-        return torch.cat([of_base.expand_as(of_copies), of_copies])
-
-    return Adapted(
-        Context(*map(both, base.context, copies.context)), Head(*map(both, base.head, copies.head))
-    )
+def _related(network: Network, rows: Encoded, context: Context) -> Floats:
+    """What no labels, and those of the copies, say of rows: [2, B, N, R]."""
+    of_copies_BNR = _array(network.related(rows, context))
+    related_2BNR = np.zeros((2, *of_copies_BNR.shape))
+    related_2BNR[0, ..., : len(network.encoder.own)] = _array(rows.own_BNO)
+    related_2BNR[1] = of_copies_BNR
+    return related_2BNR
 
 
-def _walked(head: Sequence[Floats], end_PU: Floats, step_PU: Floats) -> Walk:
+def _heads(base: Head, copies: Head) -> list[Floats]:
+    """The layers of P heads; one that is not adapted is shared by all."""
+    accounts = len(copies.out_bias_BM)
+    return [
+        _array(torch.cat([one.expand_as(other), other]) if len(other) == accounts else one)
+        for one, other in zip(base, copies, strict=True)
+    ]
+
+
+def _walked(head: Sequence[Floats], end_2BU: Floats, step_2BU: Floats) -> Walk:
     """Walk P networks from `end - step` to `end`, in what enters the units of the first layer."""
     weight_PMHH, bias_PMH, out_weight_PMH, out_bias_PM = head
     start_PMH, step_PMH = (
-        part.reshape(-1, MEMBERS, HIDDEN) for part in (end_PU - step_PU, step_PU)
+        part.reshape(-1, MEMBERS, HIDDEN) for part in (end_2BU - step_2BU, step_2BU)
     )
     # A unit that does not move has no root, and a root beyond the walk parts no pieces of it.
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -241,8 +238,8 @@ def _walked(head: Sequence[Floats], end_PU: Floats, step_PU: Floats) -> Walk:
     gradient_PM1H = through_PM1H + out_weight_PM1H * on_PM1H
     ends_PM2H = relu_PMSH[:, :, :: most + 1] + np.maximum(inner_PMSH[:, :, :: most + 1], 0.0)
     logit_PM2 = (ends_PM2H @ out_weight_PMH[..., None])[..., 0] + out_bias_PM[..., None]
-    first_P, last_P = logit_PM2.mean(1).T
-    return Walk(first_P, last_P, gradient_PM1H.reshape(len(end_PU), -1) / MEMBERS)
+    first_2B, last_2B = logit_PM2.mean(1).T.reshape(2, *end_2BU.shape[:2])
+    return Walk(first_2B, last_2B, gradient_PM1H.reshape(end_2BU.shape) / MEMBERS)
 
 
 def _positive(along_PMSH: Floats) -> Floats:
@@ -256,11 +253,6 @@ def _positive(along_PMSH: Floats) -> Floats:
     # A piece of zeros is neither above nor below; any part will do.
     part_PMSH: Floats = 0.5 + 0.5 * sum_PMSH / np.maximum(whole_PMSH, LEAST_SIZE)
     return part_PMSH
-
-
-def _by_network(of_all_P: Floats) -> Floats:
-    """P networks as the base's and the copies': [2, B, ...]."""
-    return of_all_P.reshape(2, -1, *of_all_P.shape[1:])
 
 
 def _moved(

@@ -163,6 +163,7 @@ class Encoder(nn.Module):
     own_O: Tensor
     first_knot_2Z1: Tensor
     first_value_C: Tensor
+    place_V: Tensor
     mean_Z: Tensor
     spread_Z: Tensor
     edges_ZT: Tensor
@@ -187,6 +188,7 @@ class Encoder(nn.Module):
                 [[[z * (BINS + 1) + last] for z in range(quantities)] for last in (0, 1)],
             ),
             ("first_value_C", [c * (KNOWN_VALUES + 1) for c in range(codes)]),
+            ("place_V", range(KNOWN_VALUES)),
         ):
             made = torch.tensor(positions, dtype=torch.int64)
             self.register_buffer(name, made, persistent=False)
@@ -219,8 +221,8 @@ class Encoder(nn.Module):
 
     def _values(self, features_NF: Tensor) -> Tensor:
         is_known_NCV = features_NF.index_select(1, self.code_C)[..., None] == self.known_CV
-        # The first place that matches; one more, which always does, is for unknown values.
-        value_NC = pad(is_known_NCV, (0, 1), value=True).to(torch.uint8).argmax(-1)
+        # The first place that matches; one more is for unknown values.
+        value_NC = torch.where(is_known_NCV, self.place_V, KNOWN_VALUES).amin(-1)
         return value_NC + self.first_value_C
 
 

@@ -203,17 +203,13 @@ class Scorer:
         # As the rows of one account: the base is the same for all.
         of_one = Encoded(*(part.transpose(0, 1) for part in rows))
         logit_N1 = self._learner.base_logits(of_one).T
-        is_followed_N = self._is_followed[slot_N]
-        followed = np.flatnonzero(is_followed_N)
-        if len(followed):
-            copies = self._take(torch.from_numpy(slot_N[followed]).to(self._device))
-            chosen = torch.from_numpy(followed).to(self._device)
-            theirs = Encoded(*(part.index_select(0, chosen) for part in rows))
-            logit_N1[chosen] = self._learner.served_logits(theirs, copies, logit_N1[chosen])
+        if slot_N.any():
+            copies = self._take(torch.from_numpy(slot_N).to(self._device))
+            logit_N1 = self._learner.served_logits(rows, copies, logit_N1)
         answered = zip(
             self._answered(logit_N1[:, 0].cpu().numpy()),
             self._labels[slot_N].tolist(),
-            is_followed_N.tolist(),
+            self._is_followed[slot_N].tolist(),
             strict=True,
         )
         return [
@@ -369,8 +365,9 @@ class Scorer:
         return self._slots[key]
 
     def _put(self, slots: list[int], kept: list[Tensor]) -> None:
+        slot_B = torch.tensor(slots, device=self._device)
         for bank, part in zip(self._bank, kept, strict=True):
-            bank[torch.tensor(slots, device=bank.device)] = part
+            bank.index_copy_(0, slot_B, part)
 
     def _take(self, slot_N: Tensor) -> Copies:
         return self._learner.restored([bank.index_select(0, slot_N) for bank in self._bank])

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Account
 from app.store.pages import page
-from app.store.statements import ask, columns, lock, read, save
+from app.store.statements import ask, change, columns, lock, read, save
 from app.tables import accounts, label_events, labels, reviews, transactions
 
 _IS_ONE = (
@@ -56,7 +56,7 @@ async def count_labels(
         for key, (fraud, legitimate) in changes.items()
     ]
     if rows:
-        await connection.execute(_COUNT, rows)
+        await change(connection, _COUNT, rows)
 
 
 async def listed_accounts(

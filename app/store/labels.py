@@ -9,7 +9,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.adaptation import SUPPORT_LIMIT
 from app.rows import LabelEvent, StoredLabel, SupportRow
-from app.store.statements import IsWanted, add, ask, columns, of_transactions, padded, read, save
+from app.store.statements import (
+    IsWanted,
+    add,
+    ask,
+    change,
+    columns,
+    of_transactions,
+    padded,
+    read,
+    save,
+)
 from app.tables import label_events, labels, transactions
 
 
@@ -112,7 +122,7 @@ async def mark_folded(connection: AsyncConnection, rows: Iterable[StoredLabel]) 
     """These labels of locked merchants are in the merchants' label_state now."""
     keys = [{"of_tenant": row.tenant, "of_id": row.transaction_id} for row in rows]
     if keys:
-        await connection.execute(_FOLDED, keys)
+        await change(connection, _FOLDED, keys)
 
 
 async def delete_label(connection: AsyncConnection, tenant: str, transaction_id: str) -> None:

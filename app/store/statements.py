@@ -6,7 +6,18 @@ from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar, cast
 
-from sqlalchemy import JSON, Boolean, Executable, Select, Table, Text, bindparam, func, select
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Executable,
+    Select,
+    Table,
+    Text,
+    Update,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
@@ -81,10 +92,10 @@ class Question(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _reading(query: Select[Any], dialect: Dialect) -> Question:
+def _reading(query: Select[Any] | Update, dialect: Dialect) -> Question:
     compiled = query.compile(dialect=dialect)
-    kinds = [column.type for column in query.selected_columns]
-    flags = [n for n, kind in enumerate(kinds) if isinstance(kind, Boolean)]
+    columns = query.selected_columns if isinstance(query, Select) else ()
+    flags = [n for n, column in enumerate(columns) if isinstance(column.type, Boolean)]
     return Question(compiled.string, compiled.positiontup or [], compiled.params, flags)
 
 
@@ -153,6 +164,14 @@ def _with_flags(row: list[Any], flags: Iterable[int]) -> list[Any]:
     for n in flags:
         row[n] = None if row[n] is None else bool(row[n])
     return row
+
+
+async def change(
+    connection: AsyncConnection, statement: Update, rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Execute an update that is always the same object, with the parameters of each row."""
+    question = _reading(statement, connection.dialect)
+    await connection.exec_driver_sql(question.text, [question.parameters(row) for row in rows])
 
 
 async def of_transactions(
