@@ -67,7 +67,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 yield
 
     app = Quickstudy(
-        title="Quickstudy", version=__version__, description=DESCRIPTION, lifespan=lifespan
+        title="Quickstudy",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        # Spans and metrics are ours; FastAPI's own would look for a provider every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     install(app, ROUTES)
     app.add_middleware(EncodedSlashes)
