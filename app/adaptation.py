@@ -176,22 +176,23 @@ class Learner(nn.Module):
         summed = head.summed(hidden) if self.algorithm == "anil" else None
         labelled_BK = legitimate_BK + fraud_BK
         weight_BK = labelled_BK / labelled_BK.sum(1, keepdim=True).clamp_min(1.0)
+        sizes = {layer: logs.exp().unbind() for layer, logs in self.log_step_sizes.items()}
         yield head
         for step in range(INNER_STEPS):
             if summed is None:
                 gradient = head.gradient(hidden, fraud_BK, weight_BK)
             else:
                 gradient = head.last_gradient(summed, fraud_BK, weight_BK)
-            head = head._replace(**dict(self._moved(head, gradient, step)))
+            moved = {
+                layer: getattr(head, layer) - sizes[layer][step] * self._followed(slope)
+                for layer, slope in gradient.items()
+            }
+            head = head._replace(**moved)
             yield head
 
-    def _moved(
-        self, head: Head, gradient: dict[str, Tensor], step: int
-    ) -> Iterator[tuple[str, Tensor]]:
-        is_first_order = self.algorithm in FIRST_ORDER
-        for layer, slope in gradient.items():
-            size = self.log_step_sizes[layer][step].exp()
-            yield layer, getattr(head, layer) - size * (slope.detach() if is_first_order else slope)
+    def _followed(self, slope: Tensor) -> Tensor:
+        """A gradient, as far as the outer one is taken through it."""
+        return slope.detach() if self.algorithm in FIRST_ORDER else slope
 
     def learn(self, support: SupportBatch, encoded: Encoded | None = None) -> Copies:
         """What is served of B accounts: their copies, and how far each is followed."""
@@ -294,7 +295,7 @@ class Learner(nn.Module):
 
     def base_logits(self, rows: Encoded) -> Tensor:
         """The log-odds that accounts without labels are given: [B, N]."""
-        return self.logits(rows, self.base(len(rows.day_BN)))
+        return self.network.base.logits(self.network.unlabelled(rows)).mean(0)
 
     def base(self, accounts: int) -> Adapted:
         """What B accounts without labels are scored with."""

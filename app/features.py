@@ -10,10 +10,10 @@ C categorical fields, M numeric attributes, E label events.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,23 @@ class Memory:
     confirmed: States  # of the same merchants: their matured labels
 
 
+class Told(NamedTuple):
+    """What N transactions say themselves, of which features and sums are made.
+
+    `account_ND` and `merchant_AD` are what they add to the dense sums of their account, and those
+    at a merchant (rows `at_A`) to its sums.
+    """
+
+    log_amount_N: Floats
+    hour_cos_N: Floats
+    hour_sin_N: Floats
+    value_NM: Floats
+    present_NM: Floats
+    account_ND: Floats
+    at_A: Ints
+    merchant_AD: Floats
+
+
 class FeatureSet:
     """The features that a spec gives, in a fixed order, and the sums they need.
 
@@ -117,9 +134,10 @@ class FeatureSet:
             np.zeros((0, categorical), np.int64),
             np.zeros((0, numeric)),
         )
-        own = [name for names, _ in self._of_the_transaction(nothing) for name in names]
+        told = self._told(nothing)
+        own = [name for names, _ in self._of_the_transaction(nothing, told) for name in names]
         self.names = tuple(
-            name for names, _ in self._features(nothing, None, None) for name in names
+            name for names, _ in self._features(nothing, told, None, None) for name in names
         )
         if twice := [name for name in self.names if self.names.count(name) > 1]:
             raise ValueError(f"spec {spec.name}: two attributes both give a feature {twice[0]}")
@@ -147,29 +165,52 @@ class FeatureSet:
         Rows see the memory, the earlier rows beside them and the labels that matured before
         them. Without a memory, the given rows are all that ever happened.
         """
-        features_NF = np.empty((len(columns), len(self.names)), np.float32)
-        first = 0
-        for names, block_NK in self._features(columns, memory, labels):
-            features_NF[:, first : first + len(names)] = block_NK
-            first += len(names)
-        return features_NF
+        return self._computed(columns, self._told(columns), memory, labels)
 
     def remember(
         self, columns: TransactionColumns, memory: Memory, labels: MerchantLabels
     ) -> Memory:
         """The memory after N transactions and E matured labels."""
-        at_merchant = np.flatnonzero(columns.merchant_N != NO_MERCHANT)
+        return self._remembered(columns, self._told(columns), memory, labels)
+
+    def serve(
+        self, columns: TransactionColumns, memory: Memory, labels: MerchantLabels
+    ) -> tuple[Features, Memory]:
+        """Both: what they have in common is worked out once."""
+        told = self._told(columns)
+        return (
+            self._computed(columns, told, memory, labels),
+            self._remembered(columns, told, memory, labels),
+        )
+
+    def _computed(
+        self,
+        columns: TransactionColumns,
+        told: Told,
+        memory: Memory | None,
+        labels: MerchantLabels | None,
+    ) -> Features:
+        features_NF = np.empty((len(columns), len(self.names)), np.float32)
+        first = 0
+        for names, block_NK in self._features(columns, told, memory, labels):
+            features_NF[:, first : first + len(names)] = block_NK
+            first += len(names)
+        return features_NF
+
+    def _remembered(
+        self, columns: TransactionColumns, told: Told, memory: Memory, labels: MerchantLabels
+    ) -> Memory:
         return Memory(
             memory.accounts.add(
                 columns.account_N,
                 columns.time_us_N,
-                np.concatenate([self._account_values(columns), _buckets(columns)], axis=1),
+                np.concatenate([told.account_ND, _buckets(columns)], axis=1),
                 self._account_half_life_us_D,
             ),
             memory.merchants.add(
-                columns.merchant_N[at_merchant],
-                columns.time_us_N[at_merchant],
-                _merchant_values(columns.amount_N[at_merchant]),
+                columns.merchant_N[told.at_A],
+                columns.time_us_N[told.at_A],
+                told.merchant_AD,
                 self._merchant_half_life_us_D,
             ),
             self.mature(memory.confirmed, labels),
@@ -177,7 +218,7 @@ class FeatureSet:
 
     def confirmed(self, columns: TransactionColumns, labels: MerchantLabels) -> dict[str, Floats]:
         """By name, the features that matured labels of merchants give: from these alone."""
-        [(names, block_NK)] = self._of_confirmed_fraud(columns, None, labels)
+        [(names, block_NK)] = self._of_confirmed_fraud(columns, _at_merchant(columns), None, labels)
         return dict(zip(names, block_NK.T, strict=True))
 
     def mature(self, confirmed: States, labels: MerchantLabels) -> States:
@@ -190,52 +231,56 @@ class FeatureSet:
         )
 
     def _features(
-        self, columns: TransactionColumns, memory: Memory | None, labels: MerchantLabels | None
+        self,
+        columns: TransactionColumns,
+        told: Told,
+        memory: Memory | None,
+        labels: MerchantLabels | None,
     ) -> Iterator[Block]:
-        yield from self._of_the_transaction(columns)
-        yield from self._of_the_account(columns, memory.accounts if memory else None)
+        yield from self._of_the_transaction(columns, told)
+        yield from self._of_the_account(columns, told, memory.accounts if memory else None)
         if self.has_merchant:
-            yield from self._of_the_merchant(columns, memory.merchants if memory else None)
+            yield from self._of_the_merchant(columns, told, memory.merchants if memory else None)
             yield from self._of_confirmed_fraud(
-                columns, memory.confirmed if memory else None, labels or MerchantLabels.none()
+                columns,
+                told.at_A,
+                memory.confirmed if memory else None,
+                labels or MerchantLabels.none(),
             )
 
-    def _of_the_transaction(self, columns: TransactionColumns) -> Iterator[Block]:
-        angle_N = _hour_angle(columns.time_us_N)
+    def _of_the_transaction(self, columns: TransactionColumns, told: Told) -> Iterator[Block]:
         # The epoch began on a Thursday.
         weekend_N = (columns.time_us_N // DAY_US + 3) % 7 >= 5
         yield _block(
             ("log_amount", "hour_sin", "hour_cos", "weekend"),
-            np.log1p(columns.amount_N),
-            np.sin(angle_N),
-            np.cos(angle_N),
+            told.log_amount_N,
+            told.hour_sin_N,
+            told.hour_cos_N,
             weekend_N,
         )
-        value_NM, present_NM = _attributes(columns)
         for position, name in enumerate(self.spec.numeric_names):
             yield _block(
                 (f"attribute_{name}", f"attribute_{name}_missing"),
-                value_NM[:, position],
-                1.0 - present_NM[:, position],
+                told.value_NM[:, position],
+                1.0 - told.present_NM[:, position],
             )
         for position, name in enumerate(self.spec.categorical_names):
             if name != "merchant_id":  # merchants are too many to be known by name
                 yield _block((f"{name}{CODE}",), columns.categorical_NC[:, position])
 
     def _of_the_account(
-        self, columns: TransactionColumns, accounts: States | None
+        self, columns: TransactionColumns, told: Told, accounts: States | None
     ) -> Iterator[Block]:
         half_lives = self._dense_half_life_us_D
-        values_ND = self._account_values(columns)
         past_ND, last_us_N = sums_before(
-            columns.account_N, columns.time_us_N, values_ND, half_lives
+            columns.account_N, columns.time_us_N, told.account_ND, half_lives
         )
         if accounts is not None:
             dense = accounts.first(len(half_lives))
             past_ND += dense.value_at(columns.account_N, columns.time_us_N, half_lives)
             kept_us_N = dense.newest_before(columns.account_N, columns.time_us_N)
             last_us_N = np.maximum(last_us_N, kept_us_N)
-        log_amount_N1 = np.log1p(columns.amount_N)[:, None]
+        log_amount_N1 = told.log_amount_N[:, None]
         yield _block(("account_gap",), _log_gap(columns.time_us_N, last_us_N))
         at_half_lives = 4 * len(HALF_LIVES_DAYS)
         count_NH, total_NH, square_NH, amount_NH = _by_half_life(past_ND[:, :at_half_lives], 4)
@@ -247,13 +292,11 @@ class FeatureSet:
             _interleaved(log_mean_NH, ratio_NH),
         )
         hours_ND = past_ND[:, at_half_lives:]
-        angle_N = _hour_angle(columns.time_us_N)
-        usual_N = np.cos(angle_N) * hours_ND[:, 0] + np.sin(angle_N) * hours_ND[:, 1]
+        usual_N = told.hour_cos_N * hours_ND[:, 0] + told.hour_sin_N * hours_ND[:, 1]
         yield _block(("account_hour_habit",), usual_N / (count_NH[:, LONG] + 1.0))
-        value_NM, present_NM = _attributes(columns)
         for position, name in enumerate(self.spec.numeric_names):
             past = hours_ND[:, 2 + 3 * position : 5 + 3 * position].T
-            z_N = _surprise(value_NM[:, position], *past) * present_NM[:, position]
+            z_N = _surprise(told.value_NM[:, position], *past) * told.present_NM[:, position]
             yield _block((f"account_{name}_z",), z_N)
         if self.spec.categorical_names:
             yield self._novelty(columns, accounts, past_ND)
@@ -289,18 +332,15 @@ class FeatureSet:
         return names, present_NC * other_NC / (seen_NC + 1.0)
 
     def _of_the_merchant(
-        self, columns: TransactionColumns, merchants: States | None
+        self, columns: TransactionColumns, told: Told, merchants: States | None
     ) -> Iterator[Block]:
-        half_lives = self._merchant_half_life_us_D
-        at = np.flatnonzero(columns.merchant_N != NO_MERCHANT)
+        half_lives, at = self._merchant_half_life_us_D, told.at_A
         merchant_N, time_us_N = columns.merchant_N[at], columns.time_us_N[at]
-        past_ND, last_us_N = sums_before(
-            merchant_N, time_us_N, _merchant_values(columns.amount_N[at]), half_lives
-        )
+        past_ND, last_us_N = sums_before(merchant_N, time_us_N, told.merchant_AD, half_lives)
         if merchants is not None:
             past_ND += merchants.value_at(merchant_N, time_us_N, half_lives)
             last_us_N = np.maximum(last_us_N, merchants.newest_before(merchant_N, time_us_N))
-        log_amount_N1 = np.log1p(columns.amount_N[at])[:, None]
+        log_amount_N1 = told.log_amount_N[at][:, None]
         gap_N1 = _log_gap(time_us_N, last_us_N)[:, None]
         yield ("merchant_gap",), _spread(gap_N1, at, len(columns))
         count_NH, total_NH, square_NH = _by_half_life(past_ND, 3)
@@ -310,10 +350,13 @@ class FeatureSet:
         yield names, _spread(history_NK, at, len(columns))
 
     def _of_confirmed_fraud(
-        self, columns: TransactionColumns, confirmed: States | None, labels: MerchantLabels
+        self,
+        columns: TransactionColumns,
+        at: Ints,
+        confirmed: States | None,
+        labels: MerchantLabels,
     ) -> Iterator[Block]:
         half_lives = self._confirmed_half_life_us_D
-        at = np.flatnonzero(columns.merchant_N != NO_MERCHANT)
         merchant_N, time_us_N = columns.merchant_N[at], columns.time_us_N[at]
         # Transactions ask, labels answer: a question is an event that adds nothing.
         past_ND = np.zeros((len(at), len(half_lives)))
@@ -335,18 +378,29 @@ class FeatureSet:
             _spread(block_NK, at, len(columns)),
         )
 
-    def _account_values(self, columns: TransactionColumns) -> Floats:
-        """What a transaction adds to the dense sums of its account: [N, D]."""
+    def _told(self, columns: TransactionColumns) -> Told:
         log_amount_N = np.log1p(columns.amount_N)
-        one_N = np.ones_like(log_amount_N)
+        square_N, one_N = log_amount_N**2, np.ones_like(log_amount_N)
         angle_N = _hour_angle(columns.time_us_N)
-        values = [one_N, log_amount_N, log_amount_N**2, columns.amount_N] * len(HALF_LIVES_DAYS)
-        values += [np.cos(angle_N), np.sin(angle_N)]
+        cos_N, sin_N = np.cos(angle_N), np.sin(angle_N)
         value_NM, present_NM = _attributes(columns)
+        values = [one_N, log_amount_N, square_N, columns.amount_N] * len(HALF_LIVES_DAYS)
+        values += [cos_N, sin_N]
         for value_N, present_N in zip(value_NM.T, present_NM.T, strict=True):
             values += [present_N, value_N, value_N**2]
         values += list((columns.categorical_NC != MISSING).T.astype(np.float64))
-        return np.stack(values, axis=1)
+        at_A = _at_merchant(columns)
+        merchant_values = [one_N[at_A], log_amount_N[at_A], square_N[at_A]] * len(HALF_LIVES_DAYS)
+        return Told(
+            log_amount_N,
+            cos_N,
+            sin_N,
+            value_NM,
+            present_NM,
+            _side_by_side(values),
+            at_A,
+            _side_by_side(merchant_values),
+        )
 
 
 def _kind(name: str, codes: list[str], own: list[str]) -> Kind:
@@ -356,7 +410,12 @@ def _kind(name: str, codes: list[str], own: list[str]) -> Kind:
 
 
 def _block(names: tuple[str, ...], *columns_N: NDArray[Any]) -> Block:
-    return names, np.stack(columns_N, axis=1)
+    return names, _side_by_side(columns_N)
+
+
+def _side_by_side(columns_N: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """`np.stack(columns_N, axis=1)`, which takes longer: [N, columns]."""
+    return np.concatenate(columns_N).reshape(len(columns_N), -1).T
 
 
 def _by_half_life(past_ND: Floats, kinds: int) -> NDArray[np.float64]:
@@ -373,9 +432,11 @@ def _each(*patterns: str, of: tuple[str, ...] = HALF_LIVES) -> tuple[str, ...]:
 
 def _interleaved(*columns_NH: Floats) -> Floats:
     """Columns at each half-life, side by side as `_each` names them: [N, H * columns]."""
-    block_NHV = np.stack(columns_NH, axis=2)
-    rows, half_lives, columns = block_NHV.shape
-    return block_NHV.reshape(rows, half_lives * columns)
+    rows, half_lives = columns_NH[0].shape
+    block_NHV = np.empty((rows, half_lives, len(columns_NH)))
+    for column, values_NH in enumerate(columns_NH):
+        block_NHV[:, :, column] = values_NH
+    return block_NHV.reshape(rows, half_lives * len(columns_NH))
 
 
 def _amount_history(
@@ -404,14 +465,12 @@ def _surprise(value_N: Floats, count_N: Floats, total_N: Floats, square_N: Float
     return z_N * count_N / (count_N + 1.0)
 
 
-def _merchant_values(amount_N: Floats) -> Floats:
-    log_amount_N = np.log1p(amount_N)
-    values = [np.ones_like(log_amount_N), log_amount_N, log_amount_N**2]
-    return np.stack(values * len(HALF_LIVES_DAYS), axis=1)
+def _at_merchant(columns: TransactionColumns) -> Ints:
+    return np.flatnonzero(columns.merchant_N != NO_MERCHANT)
 
 
 def _label_values(is_fraud_E: Floats) -> Floats:
-    return np.stack([np.ones_like(is_fraud_E), is_fraud_E] * len(LABEL_HALF_LIVES_DAYS), axis=1)
+    return _side_by_side([np.ones_like(is_fraud_E), is_fraud_E] * len(LABEL_HALF_LIVES_DAYS))
 
 
 def _buckets(columns: TransactionColumns) -> Floats:

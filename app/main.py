@@ -83,6 +83,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         # `/v1/accounts/` is an account with an empty id, not the list of all of them.
         redirect_slashes=False,
+        # Spans and metrics are ours; FastAPI's own would look for a provider every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         **({} if chosen.docs else NO_DOCS),
     )
     install(app, ROUTES)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag, pad
+from torch.nn.functional import embedding_bag, linear, pad
 
 from app.features import Kind
 
@@ -161,8 +161,9 @@ class Encoder(nn.Module):
     quantity_Z: Tensor
     code_C: Tensor
     own_O: Tensor
-    first_knot_Z1: Tensor
+    first_knot_2Z1: Tensor
     first_value_C: Tensor
+    place_V: Tensor
     mean_Z: Tensor
     spread_Z: Tensor
     edges_ZT: Tensor
@@ -182,8 +183,12 @@ class Encoder(nn.Module):
             ("quantity_Z", self.quantities),
             ("code_C", self.codes),
             ("own_O", self.own),
-            ("first_knot_Z1", [[z * (BINS + 1)] for z in range(quantities)]),
+            (
+                "first_knot_2Z1",
+                [[[z * (BINS + 1) + last] for z in range(quantities)] for last in (0, 1)],
+            ),
             ("first_value_C", [c * (KNOWN_VALUES + 1) for c in range(codes)]),
+            ("place_V", range(KNOWN_VALUES)),
         ):
             made = torch.tensor(positions, dtype=torch.int64)
             self.register_buffer(name, made, persistent=False)
@@ -205,18 +210,19 @@ class Encoder(nn.Module):
 
     def _knots(self, quantities_NZ: Tensor) -> tuple[Tensor, Tensor]:
         quantities_ZN = quantities_NZ.T.contiguous()
-        bin_ZN = torch.searchsorted(self.edges_ZT, quantities_ZN, right=True) - 1
-        bin_ZN = bin_ZN.clamp(0, BINS - 1)
-        first_ZN, last_ZN = self.edges_ZT.gather(1, bin_ZN), self.edges_ZT.gather(1, bin_ZN + 1)
+        # How many of a quantity's inner edges are at or below each value.
+        inner_ZT = self.edges_ZT[:, 1:-1].contiguous()
+        bin_ZN = torch.searchsorted(inner_ZT, quantities_ZN, right=True)
+        knot_2ZN = bin_ZN + self.first_knot_2Z1
+        first_ZN, last_ZN = self.edges_ZT.take(knot_2ZN)
         share_ZN = (quantities_ZN - first_ZN) / (last_ZN - first_ZN).clamp_min(LEAST_WIDTH)
         share_ZN = share_ZN.clamp(0, 1)
-        knot_ZN = bin_ZN + self.first_knot_Z1
-        return torch.cat([knot_ZN, knot_ZN + 1]).T, torch.cat([1 - share_ZN, share_ZN]).T
+        return knot_2ZN.flatten(0, 1).T, torch.cat([1 - share_ZN, share_ZN]).T
 
     def _values(self, features_NF: Tensor) -> Tensor:
         is_known_NCV = features_NF.index_select(1, self.code_C)[..., None] == self.known_CV
-        # The first place that matches; one more, which always does, is for unknown values.
-        value_NC = pad(is_known_NCV, (0, 1), value=True).to(torch.uint8).argmax(-1)
+        # The first place that matches; one more is for unknown values.
+        value_NC = torch.where(is_known_NCV, self.place_V, KNOWN_VALUES).amin(-1)
         return value_NC + self.first_value_C
 
 
@@ -315,7 +321,15 @@ class Network(nn.Module):
 
     def hidden(self, rows: Encoded, context: Context) -> Hidden:
         """The trunk's output in the light of the account's labels."""
-        units_BNU = (rows.static_BNU + self.relation(self.related(rows, context))).relu()
+        return self._hidden(rows, self.relation(self.related(rows, context)))
+
+    def unlabelled(self, rows: Encoded) -> Hidden:
+        """The same by `no_context`, which leaves a row as it is and counts nothing."""
+        own = rows.own_BNO.shape[-1]
+        return self._hidden(rows, linear(rows.own_BNO, self.relation.weight[:, :own]))
+
+    def _hidden(self, rows: Encoded, relation_BNU: Tensor) -> Hidden:
+        units_BNU = (rows.static_BNU + relation_BNU).relu()
         units_BNMH = units_BNU.reshape(*units_BNU.shape[:2], MEMBERS, HIDDEN)
         return Hidden(units_BNMH.permute(2, 0, 1, 3), rows.wide_BNM.permute(2, 0, 1))
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import metrics, store, tracing
 from app.adaptation import Support
 from app.content import content_of, digest_of
-from app.database import Database, to_its_end
+from app.database import Database, in_a_thread
 from app.decisions import Decision, Thresholds
 from app.errors import Problem, TransactionConflict
 from app.features import Features, Memory, MerchantLabels
@@ -268,7 +268,7 @@ class Pipeline:
         )
         with stage("features"):
             labels = _merchant_labels(merchants, loaded.labels)
-            features_NF = features.compute(loaded.columns, memory, labels)
+            features_NF, after = features.serve(loaded.columns, memory, labels)
         with stage("adapt"):
             _adapt(deciding.scorer, supports)
         with stage("score"):
@@ -276,7 +276,7 @@ class Pipeline:
             decisions = deciding.scorer.score(
                 features_NF, loaded.columns.time_us_N, keys, deciding.thresholds
             )
-        return Result(features_NF, decisions, features.remember(loaded.columns, memory, labels))
+        return Result(features_NF, decisions, after)
 
     def support(self, rows: Sequence[SupportRow]) -> Support:
         """The labels of an account, newest first, as the scorer takes them."""
@@ -307,6 +307,7 @@ class Pipeline:
         reasons: Mapping[int, Sequence[Reason]],
     ) -> list[Scored]:
         evaluated_at_us = now_us()
+        features_N = store.float32_rows(result.features_NF)
         rows = []
         for n, (transaction, content, digest) in enumerate(loaded.entries):
             decision = result.decisions[n]
@@ -319,7 +320,7 @@ class Pipeline:
                     occurred_at_us=transaction.occurred_at_us,
                     content=content,
                     content_digest=digest,
-                    features=store.float32_row(result.features_NF[n]),
+                    features=features_N[n],
                     features_digest=self.features.digest,
                     probability=decision.probability,
                     risk_score=decision.risk_score,
@@ -341,7 +342,7 @@ class Pipeline:
 async def _worked(aside: bool, work: Callable[[], Made]) -> Made:
     """What `work` makes: in a worker thread, or here and now."""
     # A thread cannot be stopped, and would go on with the bank that the next batch takes.
-    return await to_its_end(asyncio.to_thread(work)) if aside else work()
+    return await in_a_thread(work) if aside else work()
 
 
 @contextmanager

@@ -4,21 +4,21 @@ A code stands for the features that tell of one thing; docs/reasons.md says what
 usual values are those of the account's own payments before this one.
 """
 
-import json
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, cached_property
-from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic_core import from_json
 
 from app.attribution import Attribution
 from app.content import figure
 from app.features import CODE, Features, FeatureSet
+from app.states import Ints
 from app.times import text_of
 from app.transactions import STANDARD_FIELDS, AttributeValue, Transaction
 
@@ -86,7 +86,7 @@ class Case:
     @cached_property
     def past(self) -> list[dict[str, Any]]:
         """The earlier payments' fields, which few sentences ask for, read all at once."""
-        fields: list[dict[str, Any]] = json.loads(f"[{','.join(self.contents)}]")
+        fields: list[dict[str, Any]] = from_json(f"[{','.join(self.contents)}]")
         return fields
 
 
@@ -113,12 +113,19 @@ def shares_of(
 
     `slope` is that of the calibration; an account without labels has no share of theirs.
     """
-    shares: dict[str, float] = defaultdict(float)
-    for name, share in zip(features.names, attribution.share_F.tolist(), strict=True):
-        shares[code_of(name, features.spec.categorical_names)] += slope * share
+    codes, code_F = _codes(features)
+    shares = list(map(Share, codes, (slope * np.bincount(code_F, attribution.share_F)).tolist()))
     if has_labels:
-        shares[LABELS] = slope * attribution.labels
-    return sorted(starmap(Share, shares.items()), key=lambda one: -one.share)
+        shares.append(Share(LABELS, slope * attribution.labels))
+    return sorted(shares, key=lambda one: -one.share)
+
+
+@cache
+def _codes(features: FeatureSet) -> tuple[Sequence[str], Ints]:
+    """The codes there are, and which of them each feature has."""
+    of_each = [code_of(name, features.spec.categorical_names) for name in features.names]
+    codes = list(dict.fromkeys(of_each))
+    return codes, np.array([codes.index(code) for code in of_each], np.int64)
 
 
 def _figure(value: Value) -> Value:

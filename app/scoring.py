@@ -200,11 +200,15 @@ class Scorer:
         slot_N = self._slot_of(keys)
         features_N1F = torch.from_numpy(features_NF).to(self._device, torch.float64)[:, None]
         day_N1 = torch.from_numpy(time_us_N / DAY_US).to(self._device)[:, None]
-        copies = self._take(torch.from_numpy(slot_N).to(self._device))
         rows = self._learner.network.encode(features_N1F, day_N1, self._knots)
-        logit_N = self._learner.served_logits(rows, copies)[:, 0].cpu().numpy()
+        # As the rows of one account: the base is the same for all.
+        of_one = Encoded(*(part.transpose(0, 1) for part in rows))
+        logit_N1 = self._learner.base_logits(of_one).T
+        if slot_N.any():
+            copies = self._take(torch.from_numpy(slot_N).to(self._device))
+            logit_N1 = self._learner.served_logits(rows, copies, logit_N1)
         answered = zip(
-            self._answered(logit_N),
+            self._answered(logit_N1[:, 0].cpu().numpy()),
             self._labels[slot_N].tolist(),
             self._is_followed[slot_N].tolist(),
             strict=True,
@@ -362,8 +366,9 @@ class Scorer:
         return self._slots[key]
 
     def _put(self, slots: list[int], kept: list[Tensor]) -> None:
+        slot_B = torch.tensor(slots, device=self._device)
         for bank, part in zip(self._bank, kept, strict=True):
-            bank[torch.tensor(slots, device=bank.device)] = part
+            bank.index_copy_(0, slot_B, part)
 
     def _take(self, slot_N: Tensor) -> Copies:
         return self._learner.restored([bank.index_select(0, slot_N) for bank in self._bank])

@@ -29,22 +29,29 @@ def is_ahead(time_us: int) -> bool:
 
 def parse_us(text: str) -> int:
     """Raises ValueError for anything but an RFC 3339 time with an offset, 1970 to 2100."""
-    if not RFC_3339.fullmatch(text):
+    match = RFC_3339.fullmatch(text)
+    if match is None:
         raise ValueError("a time must look like 2026-01-31T12:00:00+01:00, with its offset")
+    fraction = match[1] or ""
     # Beyond microseconds the digits are cut off, in every version of Python alike.
-    moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text.upper()))
+    moment = datetime.fromisoformat(text.upper().replace(fraction, fraction[:7]))
     since_us = (moment - EPOCH) // MICROSECOND
     if not FIRST_US <= since_us < LAST_US:
         raise ValueError(f"a time must lie in the years {FIRST_YEAR} to {LAST_YEAR}")
     return since_us
 
 
-# All scores of a batch are of one moment.
-@lru_cache(maxsize=1024)
 def text_of(time_us: int) -> str:
     """RFC 3339 in UTC, always with six decimals: equal instants, equal texts."""
-    moment = EPOCH.replace(tzinfo=None) + timedelta(microseconds=time_us)
-    return f"{moment.isoformat(timespec='microseconds')}Z"
+    second, microseconds = divmod(time_us, 1_000_000)
+    return f"{_second(second)}.{microseconds:06}Z"
+
+
+# Most texts are of now, and a second has many requests.
+@lru_cache(maxsize=1024)
+def _second(second: int) -> str:
+    moment = EPOCH.replace(tzinfo=None) + timedelta(seconds=second)
+    return moment.isoformat(timespec="seconds")
 
 
 FIRST_US = 0

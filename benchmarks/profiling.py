@@ -29,8 +29,8 @@ PARTS = {
     "making copies that are missing": ("_adapt (", "supports (app/store"),
     "network, with copies from the bank": ("(app/scoring.py", "(app/network.py"),
     "decisions": ("(app/decisions.py",),
-    "features": ("compute (app/features.py", "from_bytes (app/states.py"),
-    "what accounts and merchants remember": ("remember (app/features.py", "to_bytes (app/states"),
+    "features": ("_computed (app/features.py", "_told (app/features", "from_bytes (app/states.py"),
+    "what accounts and merchants remember": ("_remembered (app/features", "to_bytes (app/states"),
     "canonical text and its digest": ("(app/content.py",),
     "database: begin, commit": ("begin (app/database.py", "_begun (app/database.py", "do_commit"),
     "database: load": (

@@ -59,6 +59,7 @@ from app.store.transactions import Filters as Filters
 from app.store.transactions import any_features_digest as any_features_digest
 from app.store.transactions import contents_of_merchant as contents_of_merchant
 from app.store.transactions import float32_row as float32_row
+from app.store.transactions import float32_rows as float32_rows
 from app.store.transactions import listed as listed
 from app.store.transactions import merchants_of_account as merchants_of_account
 from app.store.transactions import past_of as past_of

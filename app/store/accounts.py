@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Account
 from app.store.pages import page
-from app.store.statements import columns, lock, read, save
+from app.store.statements import ask, change, columns, lock, read, save
 from app.tables import accounts, label_events, labels, reviews, transactions
 
 _IS_ONE = (
@@ -28,9 +28,8 @@ _COUNT = (
 
 async def account(connection: AsyncConnection, tenant: str, account_id: str) -> Account | None:
     """An account as it stands, without locking it."""
-    given = {"of_tenant": tenant, "of_id": account_id}
-    row = (await connection.execute(_ACCOUNT, given)).one_or_none()
-    return Account._make(row) if row else None
+    found = await ask(connection, Account._make, _ACCOUNT, tenant, of_id=account_id)
+    return found[0] if found else None
 
 
 async def lock_accounts(
@@ -38,7 +37,7 @@ async def lock_accounts(
 ) -> dict[str, Account]:
     """These accounts, ours alone until the transaction ends; new ones are empty."""
     wanted = sorted(set(account_ids))
-    rows = map(Account._make, await lock(connection, accounts, Account, tenant, wanted))
+    rows = await lock(connection, accounts, Account, tenant, wanted)
     found = {row.account_id: row for row in rows}
     return {key: found.get(key) or Account(tenant, key) for key in wanted}
 
@@ -57,7 +56,7 @@ async def count_labels(
         for key, (fraud, legitimate) in changes.items()
     ]
     if rows:
-        await connection.execute(_COUNT, rows)
+        await change(connection, _COUNT, rows)
 
 
 async def listed_accounts(

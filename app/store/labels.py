@@ -9,7 +9,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.adaptation import SUPPORT_LIMIT
 from app.rows import LabelEvent, StoredLabel, SupportRow
-from app.store.statements import add, columns, of_transactions, padded, read, save
+from app.store.statements import (
+    IsWanted,
+    add,
+    ask,
+    change,
+    columns,
+    of_transactions,
+    padded,
+    read,
+    save,
+)
 from app.tables import label_events, labels, transactions
 
 
@@ -28,8 +38,7 @@ async def supports(
     if not wanted:
         return {}
     found: dict[str, list[SupportRow]] = {key: [] for key in wanted}
-    given = {"of_tenant": tenant, "wanted": padded(wanted)}
-    for account_id, *row in await connection.execute(_supports(), given):
+    for account_id, *row in await ask(connection, tuple[Any, ...], _supports(), tenant, wanted):
         found[account_id].append(SupportRow(*row))
     return found
 
@@ -42,10 +51,7 @@ def _supports() -> Any:
     )
     ranked = (
         select(labels, rank.label("rank"))
-        .where(
-            labels.c.tenant == bindparam("of_tenant"),
-            labels.c.account_id.in_(bindparam("wanted", expanding=True)),
-        )
+        .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.account_id))
         .subquery()
     )
     return (
@@ -69,7 +75,7 @@ def _supports() -> Any:
 
 _MATURING = select(*columns(labels, StoredLabel)).where(
     labels.c.tenant == bindparam("of_tenant"),
-    labels.c.merchant_id.in_(bindparam("wanted", expanding=True)),
+    IsWanted(labels.c.merchant_id),
     labels.c.folded == false(),
     labels.c.matures_at_us < bindparam("before_us"),
 )
@@ -91,7 +97,7 @@ _FORGOTTEN = (
     select(label_events.c.revision)
     .where(
         label_events.c.tenant == bindparam("of_tenant"),
-        label_events.c.merchant_id.in_(bindparam("wanted", expanding=True)),
+        IsWanted(label_events.c.merchant_id),
         label_events.c.is_fraud.is_(None) | label_events.c.features.is_not(None),
     )
     .limit(1)
@@ -104,12 +110,10 @@ async def maturing_labels(
     """The labels of each merchant that mature before its time and are not folded yet."""
     if not before_us:
         return []
-    given = {
-        "of_tenant": tenant,
-        "wanted": padded(before_us),
-        "before_us": max(before_us.values()),
-    }
-    rows = await read(connection, StoredLabel._make, _MATURING, given)
+    latest_us = max(before_us.values())
+    rows = await ask(
+        connection, StoredLabel._make, _MATURING, tenant, before_us, before_us=latest_us
+    )
     return [row for row in rows if row.matures_at_us < before_us[cast(str, row.merchant_id)]]
 
 
@@ -122,7 +126,7 @@ async def mark_folded(connection: AsyncConnection, rows: Iterable[StoredLabel]) 
     """These labels of locked merchants are in the merchants' label_state now."""
     keys = [{"of_tenant": row.tenant, "of_id": row.transaction_id} for row in rows]
     if keys:
-        await connection.execute(_FOLDED, keys)
+        await change(connection, _FOLDED, keys)
 
 
 async def delete_labels(
@@ -188,8 +192,7 @@ async def any_forgotten(
     wanted = list(merchant_ids)
     if not wanted:
         return False
-    given = {"of_tenant": tenant, "wanted": padded(wanted)}
-    return (await connection.execute(_FORGOTTEN, given)).first() is not None
+    return bool(await ask(connection, tuple[Any, ...], _FORGOTTEN, tenant, wanted))
 
 
 async def events_of_merchants(

@@ -15,7 +15,7 @@ async def lock_merchants(
 ) -> dict[str, Merchant]:
     """These merchants, ours alone until the transaction ends; new ones are empty."""
     wanted = sorted(set(merchant_ids))
-    rows = map(Merchant._make, await lock(connection, merchants, Merchant, tenant, wanted))
+    rows = await lock(connection, merchants, Merchant, tenant, wanted)
     found = {row.merchant_id: row for row in rows}
     return {key: found.get(key) or Merchant(tenant, key) for key in wanted}
 

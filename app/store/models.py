@@ -4,7 +4,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import ModelChange
-from app.store.statements import columns, read
+from app.store.statements import ask, columns
 from app.tables import model_changes
 
 _HISTORY = (
@@ -28,8 +28,7 @@ async def model_history(
     connection: AsyncConnection, tenant: str, role: str, limit: int
 ) -> list[ModelChange]:
     """The changes of a role, the newest first."""
-    given = {"of_tenant": tenant, "of_role": role, "most": limit}
-    return await read(connection, ModelChange._make, _HISTORY, given)
+    return await ask(connection, ModelChange._make, _HISTORY, tenant, of_role=role, most=limit)
 
 
 async def save_model_change(connection: AsyncConnection, row: ModelChange) -> None:

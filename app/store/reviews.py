@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Review
 from app.store.pages import page
-from app.store.statements import add, columns, of_transactions, read, save
+from app.store.statements import add, ask, columns, of_transactions, read, save
 from app.tables import reviews
 
 _OPEN = (
@@ -15,7 +15,7 @@ _OPEN = (
     .where(
         reviews.c.tenant == bindparam("of_tenant"),
         reviews.c.account_id == bindparam("of_account"),
-        reviews.c.status.in_(["open", "cleared"]),
+        or_(reviews.c.status == "open", reviews.c.status == "cleared"),
     )
     .order_by(reviews.c.occurred_at_us.desc(), reviews.c.transaction_id.desc())
     .limit(bindparam("most"))
@@ -38,8 +38,7 @@ async def open_of_account(
     connection: AsyncConnection, tenant: str, account_id: str, limit: int
 ) -> list[Review]:
     """What waits for a review in an account, or was cleared by its copy, newest first."""
-    given = {"of_tenant": tenant, "of_account": account_id, "most": limit}
-    return await read(connection, Review._make, _OPEN, given)
+    return await ask(connection, Review._make, _OPEN, tenant, of_account=account_id, most=limit)
 
 
 async def save_reviews(connection: AsyncConnection, rows: Iterable[Review]) -> None:

@@ -1,18 +1,54 @@
 """What the statements of several tables share."""
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from operator import itemgetter
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
-from sqlalchemy import Executable, Row, Table, Text, bindparam, func, select
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Executable,
+    Select,
+    Table,
+    Text,
+    Update,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from app.database import InPlace
 
 Kind = TypeVar("Kind")
+
+
+class IsWanted(FunctionElement[bool]):
+    """Whether a column has one of the texts that are `wanted`: one parameter for all of them."""
+
+    inherit_cache = True
+
+
+@compiles(IsWanted, "postgresql")
+def _is_any(element: IsWanted, compiler: SQLCompiler, **how: Any) -> str:
+    [column] = element.clauses
+    wanted = bindparam("wanted", type_=postgresql.ARRAY(Text))
+    return compiler.process(column == func.any(wanted), **how)
+
+
+@compiles(IsWanted, "sqlite")
+def _is_in(element: IsWanted, compiler: SQLCompiler, **how: Any) -> str:
+    [column] = element.clauses
+    each = func.json_each(bindparam("wanted", type_=JSON)).table_valued("value")
+    return compiler.process(column.in_(select(each.c.value)), **how)
 
 
 # Statements of the hot path are built once: to build one takes longer than to execute it.
@@ -21,10 +57,7 @@ def _locking(table: Table, kind: Any) -> Any:
     key = table.c[kind._fields[1]]
     return (
         select(*columns(table, kind))
-        .where(
-            table.c.tenant == bindparam("of_tenant"),
-            key.in_(bindparam("wanted", expanding=True)),
-        )
+        .where(table.c.tenant == bindparam("of_tenant"), IsWanted(key))
         .order_by(key)
         .with_for_update()
     )
@@ -41,9 +74,29 @@ def _absent(table: Table, key: str) -> Any:
 @cache
 def _chosen(table: Table, kind: Any) -> Any:
     return select(*columns(table, kind)).where(
-        table.c.tenant == bindparam("of_tenant"),
-        table.c.transaction_id.in_(bindparam("wanted", expanding=True)),
+        table.c.tenant == bindparam("of_tenant"), IsWanted(table.c.transaction_id)
     )
+
+
+class Question(NamedTuple):
+    """A query as the driver takes it: names in order, values of its own, columns of flags."""
+
+    text: str
+    names: list[str]
+    constants: dict[str, Any]
+    flags: list[int]
+
+    def parameters(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
+        values = {**self.constants, **given}
+        return tuple(values[name] for name in self.names)
+
+
+@lru_cache(maxsize=64)
+def _reading(query: Select[Any] | Update, dialect: Dialect) -> Question:
+    compiled = query.compile(dialect=dialect)
+    columns = query.selected_columns if isinstance(query, Select) else ()
+    flags = [n for n, column in enumerate(columns) if isinstance(column.type, Boolean)]
+    return Question(compiled.string, compiled.positiontup or [], compiled.params, flags)
 
 
 @lru_cache(maxsize=64)
@@ -67,38 +120,68 @@ def _writing(
 
 async def lock(
     connection: AsyncConnection, table: Table, kind: Any, tenant: str, wanted: list[str]
-) -> Sequence[Row[Any]]:
-    """The rows of these keys, ours alone until the transaction ends."""
+) -> list[Any]:
+    """The rows of these keys, as `kind`, ours alone until the transaction ends."""
     if not wanted:
         return []
     if connection.dialect.name == "postgresql":
         # A row that does not exist cannot be locked. SQLite needs no row: the file is locked.
         absent = _absent(table, kind._fields[1])
         await connection.execute(absent, {"of_tenant": tenant, "wanted": wanted})
-    given = {"of_tenant": tenant, "wanted": padded(wanted)}
-    return (await connection.execute(_locking(table, kind), given)).all()
+    return await ask(connection, kind._make, _locking(table, kind), tenant, wanted)
 
 
 async def read(
-    connection: AsyncConnection,
-    make: Callable[[Iterable[Any]], Kind],
-    query: Executable,
-    given: dict[str, Any] | None = None,
+    connection: AsyncConnection, make: Callable[[Iterable[Any]], Kind], query: Executable
 ) -> list[Kind]:
     """The rows that a query finds, fetched at once: one by one takes longer."""
-    found = await connection.execute(query, given)
-    return list(map(make, found.all()))
+    return list(map(make, (await connection.execute(query)).all()))
+
+
+async def ask(
+    connection: AsyncConnection,
+    make: Callable[[Iterable[Any]], Kind],
+    query: Select[Any],
+    tenant: str,
+    wanted: Iterable[str] = (),
+    **given: Any,
+) -> list[Kind]:
+    """The same of a query that is always the same object, of a tenant, with what it is given."""
+    values = {"of_tenant": tenant, "wanted": list(wanted), **given}
+    if not isinstance(connection, InPlace):
+        return list(map(make, (await connection.execute(query, values)).all()))
+    # SQLAlchemy writes the text, once: to execute it takes longer there than in SQLite.
+    question = _reading(query, connection.dialect)
+    values["wanted"] = json.dumps(values["wanted"], ensure_ascii=False)
+    rows: Iterable[Any] = connection.fetch(question.text, question.parameters(values))
+    if question.flags:
+        rows = (_with_flags(list(row), question.flags) for row in rows)
+    return list(map(make, rows))
+
+
+def _with_flags(row: list[Any], flags: Iterable[int]) -> list[Any]:
+    """A row whose 1 and 0 are truths again."""
+    for n in flags:
+        row[n] = None if row[n] is None else bool(row[n])
+    return row
+
+
+async def change(
+    connection: AsyncConnection, statement: Update, rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Execute an update that is always the same object, with the parameters of each row."""
+    question = _reading(statement, connection.dialect)
+    await connection.exec_driver_sql(question.text, [question.parameters(row) for row in rows])
 
 
 async def of_transactions(
     connection: AsyncConnection, table: Table, kind: Any, tenant: str, ids: Iterable[str]
 ) -> dict[str, Any]:
     """What a table has of each of these transactions, as rows of `kind`, by transaction."""
-    wanted = padded(ids)
+    wanted = list(ids)
     if not wanted:
         return {}
-    given = {"of_tenant": tenant, "wanted": wanted}
-    rows = await read(connection, kind._make, _chosen(table, kind), given)
+    rows = await ask(connection, kind._make, _chosen(table, kind), tenant, wanted)
     return {row.transaction_id: row for row in rows}
 
 

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import TenantThresholds
 from app.store.pages import page
-from app.store.statements import columns, read
+from app.store.statements import ask, columns, read
 from app.tables import thresholds, transactions
 
 _IN_FORCE = (
@@ -23,9 +23,8 @@ async def thresholds_at(
     connection: AsyncConnection, tenant: str, at_us: int
 ) -> TenantThresholds | None:
     """Those in force at a time; None before the first."""
-    given = {"of_tenant": tenant, "at_us": at_us}
-    row = (await connection.execute(_IN_FORCE, given)).one_or_none()
-    return TenantThresholds._make(row) if row else None
+    found = await ask(connection, TenantThresholds._make, _IN_FORCE, tenant, at_us=at_us)
+    return found[0] if found else None
 
 
 async def thresholds_after(

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Past, Scored
 from app.store.pages import page
-from app.store.statements import add, columns, of_transactions, read
+from app.store.statements import add, ask, columns, of_transactions, read
 from app.tables import transactions
 from app.transactions import MOST_ITEMS
 
@@ -58,6 +58,12 @@ def float32_row(features_F: np.ndarray[Any, Any]) -> bytes:
     return features_F.astype("<f4", copy=False).tobytes()
 
 
+def float32_rows(features_NF: np.ndarray[Any, Any]) -> list[bytes]:
+    """The same of each row."""
+    stored, size = float32_row(features_NF), 4 * features_NF.shape[1]
+    return [stored[first : first + size] for first in range(0, len(stored), size)]
+
+
 class Filters(NamedTuple):
     """Which transactions of a tenant a list tells; None is any."""
 
@@ -97,8 +103,7 @@ async def recent(
     connection: AsyncConnection, tenant: str, account_id: str, limit: int
 ) -> list[Scored]:
     """An account's newest transactions, newest first."""
-    given = {"of_tenant": tenant, "of_account": account_id, "most": limit}
-    return await read(connection, Scored._make, _RECENT, given)
+    return await ask(connection, Scored._make, _RECENT, tenant, of_account=account_id, most=limit)
 
 
 async def merchants_of_account(
@@ -139,10 +144,5 @@ async def past_of(
     connection: AsyncConnection, tenant: str, account_id: str, before_us: int, most: int
 ) -> list[Past]:
     """What an account paid before a time, newest first."""
-    given = {
-        "of_tenant": tenant,
-        "of_account": account_id,
-        "before_us": before_us,
-        "most": most,
-    }
-    return await read(connection, Past._make, _PAST, given)
+    given: dict[str, Any] = {"of_account": account_id, "before_us": before_us, "most": most}
+    return await ask(connection, Past._make, _PAST, tenant, **given)

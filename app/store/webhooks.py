@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Message, Webhook
-from app.store.statements import columns, read, save
+from app.store.statements import ask, columns, read, save
 from app.tables import outbox
 from app.tables import webhooks as table
 
@@ -19,8 +19,7 @@ _WEBHOOKS = (
 
 async def webhooks(connection: AsyncConnection, tenant: str) -> list[Webhook]:
     """A tenant's, the oldest first."""
-    rows = await connection.execute(_WEBHOOKS, {"of_tenant": tenant})
-    return [Webhook._make(row) for row in rows]
+    return await ask(connection, Webhook._make, _WEBHOOKS, tenant)
 
 
 async def webhook(connection: AsyncConnection, tenant: str, webhook_id: str) -> Webhook | None:
