@@ -10,6 +10,7 @@ from app.training.markdown import table
 FIGURES = Path(__file__).with_name("figures.json")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGINNING, END = "<!-- figures -->", "<!-- end of figures -->"
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 HEAD = ["promise", "database", "what was seen", "test", "on"]
 
 
@@ -32,7 +33,7 @@ def main() -> None:
     _, ended, after = rest.partition(END)
     if not found or not ended:
         raise SystemExit(f"{DOCUMENT} lacks {BEGINNING} or {END}")
-    said = table(HEAD, sorted(_read().values()))
+    said = table(HEAD, sorted(_read().values(), key=lambda row: row[0].lower()))
     DOCUMENT.write_text(f"{before}{BEGINNING}\n\n{said}\n\n{END}{after}")
 
 
