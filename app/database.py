@@ -53,7 +53,7 @@ SQLITE_BUSY_MS = 10_000
 SQLITE_STILL_BUSY_MS = 500
 # Readers wait for no writer, only for a process that has the file to itself or repairs it; and a
 # glance keeps the whole loop waiting.
-SQLITE_READ_MS, SQLITE_GLANCE_MS = 500, 20
+SQLITE_READ_MS, SQLITE_GLANCE_MS = 2_000, 20
 SQLITE_POLL_SECONDS = 0.001
 # The upper pages of every index, so that a look-up in millions of rows reads one page or two.
 SQLITE_CACHE_KIB = 64 << 10

@@ -144,7 +144,7 @@ async def test_requests_are_refused_at_once_and_served_soon_after(
         assert_refused(first)
         later: list[Answered] = []
         alive: list[Answered] = []
-        until = time.monotonic() + (20.0 if torture else 1.5)
+        until = time.monotonic() + (20.0 if torture else 1.0)
         while time.monotonic() < until:
             later += [await caller.score(), await caller.label(), await caller.get("/readyz")]
             alive.append(await caller.get("/livez"))
@@ -229,7 +229,7 @@ async def test_a_slow_statement_of_a_healthy_database_is_but_slow(
 ) -> None:
     async def slow() -> int:
         async with postgres_database.read() as connection:
-            await connection.execute(text("SELECT pg_sleep(2.5)"))
+            await connection.execute(text("SELECT pg_sleep(1.2)"))
             return int((await connection.execute(text("SELECT 7"))).scalar_one())
 
     # More than there are connections: some wait for one all the time.
