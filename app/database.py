@@ -57,6 +57,8 @@ SQLITE_READ_MS, SQLITE_GLANCE_MS = 2_000, 20
 SQLITE_POLL_SECONDS = 0.001
 # The upper pages of every index, so that a look-up in millions of rows reads one page or two.
 SQLITE_CACHE_KIB = 64 << 10
+# In what SQLite says of a file that is locked or closed, or whose disk is full or failing.
+SQLITE_AWAY = ("locked", "clos", "disk", "unable to open")
 CONNECT_SECONDS = 5
 # Later than `statement_timeout`, by which a server that answers has ended a statement itself.
 STATEMENT_SECONDS = 12
@@ -325,10 +327,11 @@ class _translated:
 
 def _is_about_the_connection(error: DBAPIError, state: str | None) -> bool:
     # Classes 08 connection, 53 resources, 57 operator intervention (also statement_timeout);
-    # asyncpg's own interface errors have no state, and SQLite says "locked" in words.
+    # asyncpg's own interface errors have no state, and SQLite says it in words.
     if state is not None:
         return state[:2] in {"08", "53", "57"}
-    return error.connection_invalidated or "locked" in str(error.orig) or "clos" in str(error.orig)
+    said = str(error.orig)
+    return error.connection_invalidated or any(word in said for word in SQLITE_AWAY)
 
 
 def with_driver(url: str) -> URL:

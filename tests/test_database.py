@@ -121,6 +121,26 @@ async def test_sqlite_commits_are_flushed_to_the_disk(database: Database) -> Non
     assert pragmas == [2, "wal", 1]
 
 
+async def test_a_full_disk_is_a_database_that_is_away_and_loses_nothing(database: Database) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL says so by its SQLSTATE")
+    async with database.write() as connection:
+        await connection.execute(accounts.insert(), {"tenant": "t", "account_id": "before"})
+    async with database.write() as connection:
+        used = (await connection.execute(text("PRAGMA page_count"))).scalar_one()
+        await connection.execute(text(f"PRAGMA max_page_count={used}"))
+    rows = [{"tenant": "t", "account_id": f"{n:0100}"} for n in range(1000)]
+    with pytest.raises(DatabaseUnavailable):
+        async with database.write() as connection:
+            await connection.execute(accounts.insert(), rows)
+    assert await names(database) == ["before"]
+    # There is room again.
+    async with database.write() as connection:
+        await connection.execute(text(f"PRAGMA max_page_count={used + 1000}"))
+        await connection.execute(accounts.insert(), {"tenant": "t", "account_id": "later"})
+    assert await names(database) == ["before", "later"]
+
+
 @pytest.fixture
 def other_process(database: Database) -> Iterator[sqlite3.Connection]:
     """Another connection to the same SQLite file, in the middle of writing."""
