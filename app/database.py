@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from contextvars import copy_context
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -136,17 +137,22 @@ class Database:
         """Raises SetupError where the schema is not the one this version was written for."""
         async with self.read() as connection:
             found = await connection.run_sync(_current_revision)
-            missing = await connection.run_sync(_missing)
-        wanted = ScriptDirectory(str(MIGRATIONS)).get_current_head()
-        if found != wanted:
+        if found != _newest_revision():
             raise SetupError(
                 f"the database is at schema revision {found or 'none'}, this version needs "
-                f"{wanted}: run `quickstudy db upgrade` with the version that is to serve"
+                f"{_newest_revision()}: run `quickstudy db upgrade` with the version that is to "
+                "serve"
             )
+
+    async def check_schema(self) -> None:
+        """The same, and that all of that schema is there: too much to ask at every probe."""
+        await self.check_revision()
+        async with self.read() as connection:
+            missing = await connection.run_sync(_missing)
         if missing:
             raise SetupError(
-                f"the database is said to be at schema revision {found}, but has no {missing[0]}: "
-                "restore it whole from a backup"
+                f"the database is said to be at schema revision {_newest_revision()}, but has no "
+                f"{missing[0]}: restore it whole from a backup"
             )
 
     def _watched(self) -> AbstractContextManager[None]:
@@ -431,6 +437,11 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
+
+
+@cache
+def _newest_revision() -> str | None:
+    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
 
 
 def _missing(connection: Connection) -> list[str]:

@@ -60,7 +60,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
     torch.set_num_threads(1)
     database = Database(settings.database_url)
     try:
-        await database.check_revision()
+        await database.check_schema()
         models = Models(settings)
         await check_features(database, models.default)
         pipeline = Pipeline(database, models)

@@ -75,7 +75,7 @@ def on_database(work: Callable[[Database], Awaitable[Result]]) -> Result:
     async def run() -> Result:
         database = Database(Settings().database_url)
         try:
-            await database.check_revision()
+            await database.check_schema()
             return await work(database)
         finally:
             await database.close()

@@ -106,6 +106,7 @@ BODIES: dict[tuple[str, str], list[bytes]] = {
     ("POST", "/v1/accounts/alice/adapt"): [
         *places({"dry_run": True, "labels": [{"transaction_id": "t-1", "label": "fraud"}]})
     ],
+    ("POST", "/v1/accounts/alice/rollback"): [*places({"revision": 0, "dry_run": True})],
     ("PUT", "/v1/reviews/t-0/assignee"): [*places({"assignee": "mia"})],
     ("POST", "/v1/thresholds"): [
         *places({"review": 0.01, "decline": 0.2, "effective_at": "2090-01-01T00:00:00Z"}),
