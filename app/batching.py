@@ -2,6 +2,7 @@
 transaction and one pass of the network serve everyone who came meanwhile."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -13,6 +14,10 @@ from app.transactions import MOST_ITEMS
 
 # After a batch of several was answered, for as many to ask again.
 LONGEST_WAIT_SECONDS = 0.005
+# A burst, or a disk that takes a moment, is no overload: that lasts longer.
+BURST_SECONDS = 1.0
+# Transactions that fill a queue whatever the time: those of four more batches.
+FULL_ITEMS = 4 * MOST_ITEMS
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -28,9 +33,11 @@ class Batcher(Generic[Item, Answer]):
     """Hands what has queued up to `process`, one batch at a time, whole requests together.
 
     `process` returns one answer per item, in order. `on_batch` is told the size of every batch.
-    A queue of `most_waiting` items is full: who comes then is better off asking another server, or
-    later, than waiting ever longer with everyone else (Google's "Site Reliability Engineering",
-    2016, chapter 21). Nobody waits longer than `deadline_seconds`.
+    A queue of `FULL_ITEMS` items is full. So is one of `most_waiting` requests, once so many have
+    come for every batch of a second: who comes then is better off asking another server, or later,
+    than waiting ever longer with everyone else (Google's "Site Reliability Engineering", 2016,
+    chapter 21; for letting bursts pass, Nichols and Jacobson, "Controlling Queue Delay", ACM Queue
+    2012). Nobody waits longer than `deadline_seconds`.
     """
 
     def __init__(
@@ -47,6 +54,8 @@ class Batcher(Generic[Item, Answer]):
         self._deadline_seconds = deadline_seconds
         self._queue: deque[_Request[Item, Answer]] = deque()
         self._waiting = 0
+        # Since when every batch has been of `most_waiting` requests or more.
+        self._crowded_since = math.inf
         self._arrived = asyncio.Event()
         # How many requests would fill the next batch, and until when it is worth waiting for them.
         self._expected, self._until = 1, 0.0
@@ -69,7 +78,10 @@ class Batcher(Generic[Item, Answer]):
     @property
     def is_full(self) -> bool:
         """Whether the next request would be refused: known before anything of it is read."""
-        return self._waiting >= self._most_waiting
+        if len(self._queue) < self._most_waiting:
+            return self._waiting >= FULL_ITEMS
+        now = asyncio.get_running_loop().time()
+        return self._waiting >= FULL_ITEMS or now > self._crowded_since + BURST_SECONDS
 
     async def submit(self, items: Sequence[Item]) -> Sequence[Answer]:
         """The answers for these items, at most 1,000 of them, in order.
@@ -92,6 +104,7 @@ class Batcher(Generic[Item, Answer]):
             await self._gather()
             batch = self._take()
             if batch:
+                self._note_crowd(len(batch))
                 await self._answer(batch)
                 self._expected = len(batch) + len(self._queue)
                 self._until = asyncio.get_running_loop().time() + LONGEST_WAIT_SECONDS
@@ -121,6 +134,12 @@ class Batcher(Generic[Item, Answer]):
                 room -= len(request.items)
                 batch.append(request)
         return batch
+
+    def _note_crowd(self, requests: int) -> None:
+        if requests < self._most_waiting:
+            self._crowded_since = math.inf
+        else:
+            self._crowded_since = min(self._crowded_since, asyncio.get_running_loop().time())
 
     async def _answer(self, batch: list[_Request[Item, Answer]]) -> None:
         items = [item for request in batch for item in request.items]

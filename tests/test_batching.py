@@ -161,23 +161,63 @@ async def test_a_caller_alone_never_waits_for_others(monkeypatch: pytest.MonkeyP
             await asyncio.sleep(0)
 
 
-async def test_what_would_wait_behind_too_many_is_refused_at_once() -> None:
+async def test_what_would_wait_behind_whole_batches_is_refused_at_once() -> None:
     processor = Processor()
     processor.open.clear()
-    async with batcher_of(processor, most_waiting=4) as batcher:
+    async with batcher_of(processor) as batcher:
         first = asyncio.create_task(batcher.submit([0]))
         await asyncio.sleep(0.01)
-        # More than may wait, yet the queue was not full.
-        large = asyncio.create_task(batcher.submit([1] * 6))
+        # The last is taken whole: the queue was not full when it came.
+        large = [asyncio.create_task(batcher.submit([1] * (MOST_ITEMS - 1))) for _ in range(5)]
         await asyncio.sleep(0.01)
         assert batcher.is_full
         with pytest.raises(Overloaded):
             await batcher.submit([2])
         processor.open.set()
         assert await first == [0]
-        assert await large == [2] * 6
+        assert [len(one) for one in await asyncio.gather(*large)] == [MOST_ITEMS - 1] * 5
         assert not batcher.is_full
         assert await batcher.submit([3]) == [6]
+
+
+async def test_a_crowd_is_refused_when_it_stays_and_let_in_when_it_is_a_burst(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.batching.BURST_SECONDS", 0.1)
+    processor = Processor()
+    async with batcher_of(processor, most_waiting=4) as batcher:
+
+        async def crowded(size: int) -> list[asyncio.Task[Any]]:
+            """A batch under way, and so many requests behind it."""
+            processor.open.clear()
+            asked = [asyncio.create_task(batcher.submit([0]))]
+            await asyncio.sleep(0.02)
+            asked += [asyncio.create_task(batcher.submit([n])) for n in range(size)]
+            await asyncio.sleep(0.02)
+            return asked
+
+        burst = await crowded(9)
+        assert not batcher.is_full
+        processor.open.set()
+        await asyncio.gather(*burst)
+
+        staying = await crowded(9)
+        for _ in range(4):
+            # Behind every batch there are as many again.
+            behind = len(processor.batches)
+            processor.open.set()
+            while len(processor.batches) == behind:
+                await asyncio.sleep(0)
+                processor.open.clear()
+            staying += [asyncio.create_task(batcher.submit([n])) for n in range(4)]
+            await asyncio.sleep(0.05)
+        assert batcher.is_full
+        with pytest.raises(Overloaded):
+            await batcher.submit([1])
+        processor.open.set()
+        await asyncio.gather(*staying)
+        await batcher.submit([1])
+        assert not batcher.is_full
 
 
 async def test_nobody_waits_longer_than_the_deadline_and_the_next_batch_is_answered() -> None:

@@ -48,10 +48,11 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 async def test_scores_are_refused_at_once_while_the_queue_is_full_and_taken_after_that(
-    service_settings: Settings, stuck: asyncio.Event
+    service_settings: Settings, stuck: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.batching.FULL_ITEMS", 3)
     async with (
-        served(service_settings, most_waiting=3) as (app, key),
+        served(service_settings) as (app, key),
         client_of(app, key) as client,
     ):
         batcher = app.state.service.batcher
