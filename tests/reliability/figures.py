@@ -17,13 +17,8 @@ HEAD = ["promise", "database", "what was seen", "test", "on"]
 def note(promise: str, database: str, seen: str, test: str) -> None:
     """Keep what a test saw, in place of what it saw before. `test` is its pytest id."""
     told = _read()
-    told[f"{test} {promise}"] = [
-        promise,
-        database,
-        seen,
-        test,
-        datetime.now(UTC).date().isoformat(),
-    ]
+    today = datetime.now(UTC).date().isoformat()
+    told[f"{test} {promise}"] = [promise, NAMES.get(database, database), seen, test, today]
     FIGURES.write_text(json.dumps(dict(sorted(told.items())), indent=1) + "\n")
 
 
