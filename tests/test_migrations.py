@@ -114,7 +114,7 @@ async def revised(url: str, revision: str) -> None:
 async def check(url: str) -> None:
     database = Database(url)
     try:
-        await database.check_revision()
+        await database.check_schema()
     finally:
         await database.close()
 

@@ -244,6 +244,6 @@ def test_a_migration_behind_a_long_transaction_gives_up_before_scoring_suffers(
 async def checked(url: str) -> Any:
     database = Database(url)
     try:
-        await database.check_revision()
+        await database.check_schema()
     finally:
         await database.close()
