@@ -78,10 +78,11 @@ class Batcher(Generic[Item, Answer]):
     @property
     def is_full(self) -> bool:
         """Whether the next request would be refused: known before anything of it is read."""
+        if self._waiting >= FULL_ITEMS:
+            return True
         if len(self._queue) < self._most_waiting:
-            return self._waiting >= FULL_ITEMS
-        now = asyncio.get_running_loop().time()
-        return self._waiting >= FULL_ITEMS or now > self._crowded_since + BURST_SECONDS
+            return False
+        return asyncio.get_running_loop().time() > self._crowded_since + BURST_SECONDS
 
     async def submit(self, items: Sequence[Item]) -> Sequence[Answer]:
         """The answers for these items, at most 1,000 of them, in order.

@@ -24,7 +24,7 @@ from app.api import (
     webhooks,
 )
 from app.api.admission import GATE, Bounds, Gate
-from app.api.lean import LeanRoutes, ScoringRoute
+from app.api.lean import LeanRoutes, lean_routes
 from app.api.limits import BodyLimit
 from app.api.links import link
 from app.api.observation import Observation
@@ -53,12 +53,7 @@ ROUTERS = (
     ),
 )
 ROUTES = tuple(route for router in ROUTERS for route in router.routes)
-SCORING = frozenset(
-    (method, route.path)
-    for route in ROUTES
-    if isinstance(route, ScoringRoute)
-    for method in route.methods or ()
-)
+SCORING = lean_routes(ROUTES)
 NO_DOCS: dict[str, Any] = {"openapi_url": None, "docs_url": None, "redoc_url": None}
 _SERIALIZED: JsonSchemaMode = "serialization"
 
@@ -89,7 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     install(app, ROUTES)
     app.add_middleware(EncodedSlashes)
-    app.add_middleware(LeanRoutes, routes=ROUTES)
+    app.add_middleware(LeanRoutes, routes=SCORING)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
     app.add_middleware(Bounds, scoring=SCORING, seconds=chosen.deadline_seconds)
     for router in ROUTERS:

@@ -143,7 +143,7 @@ def postgres_server(options: Sequence[str] = OPTIONS) -> Iterator[PostgresServer
     try:
         binaries = _binaries(home)
         _initialise(binaries, home)
-        server = PostgresServer(home, binaries, _free_port(), options)
+        server = PostgresServer(home, binaries, free_port(), options)
         server.start()
         yield server
     finally:
@@ -203,7 +203,8 @@ def _initialise(binaries: Path, home: Path) -> None:
         raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

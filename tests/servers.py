@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import httpx
 
 from app import keys
 from app.database import Database
+from tests.postgres import free_port
 
 # Of a machine that is busy with other things, too.
 START_SECONDS = 180
@@ -60,9 +60,7 @@ class Server:
 @contextmanager
 def server_process(database_url: str, checkpoint: Path, **variables: str) -> Iterator[Server]:
     """A server process of its own, which is ready."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "QUICKSTUDY_DATABASE_URL": database_url,
@@ -96,14 +94,15 @@ def server(database_url: str, checkpoint: Path, **variables: str) -> Iterator[st
         yield one.url
 
 
-def new_key(database_url: str, tenant: str = keys.DEFAULT_TENANT) -> str:
+async def made_key(database_url: str, tenant: str = keys.DEFAULT_TENANT) -> str:
     """A key of a tenant that may do everything."""
+    database = Database(database_url)
+    try:
+        return await keys.create(database, "tests", tenant)
+    finally:
+        await database.close()
 
-    async def made() -> str:
-        database = Database(database_url)
-        try:
-            return await keys.create(database, "tests", tenant)
-        finally:
-            await database.close()
 
-    return asyncio.run(made())
+def new_key(database_url: str, tenant: str = keys.DEFAULT_TENANT) -> str:
+    """The same, outside of an event loop."""
+    return asyncio.run(made_key(database_url, tenant))

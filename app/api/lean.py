@@ -5,7 +5,7 @@ the dependencies up anew for every request, and validates the answer before it i
 start-up has done what can be done ahead. The signature still tells the OpenAPI document everything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, get_type_hints
 
 from fastapi.routing import APIRoute
@@ -70,17 +70,22 @@ class ScoringRoute(APIRoute):
         return to_json(await self.endpoint(posted, service, tenant))
 
 
+def lean_routes(routes: Iterable[BaseRoute]) -> dict[tuple[str, str], ScoringRoute]:
+    """The lean ones among these routes, by method and path."""
+    return {
+        (method, route.path): route
+        for route in routes
+        if isinstance(route, ScoringRoute)
+        for method in route.methods or ()
+    }
+
+
 class LeanRoutes:
     """ASGI middleware: hands a request straight to the lean route of its path, if there is one."""
 
-    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp, routes: Mapping[tuple[str, str], ScoringRoute]) -> None:
         self.app = app
-        self._routes = {
-            (method, route.path): route
-            for route in routes
-            if isinstance(route, ScoringRoute)
-            for method in route.methods or ()
-        }
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._routes.get((scope.get("method", ""), scope.get("path", "")))

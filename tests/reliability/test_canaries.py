@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 from app.main import create_app
 from app.settings import Settings
 from tests.api.requests import posted, problem_of
-from tests.postgres import execute
+from tests.postgres import execute, free_port
 from tests.reliability.conftest import Note
 from tests.servers import START_SECONDS, new_key
 
@@ -40,9 +40,7 @@ class Served:
 
 @contextmanager
 def served(database_url: str, checkpoint: Path, folder: Path) -> Iterator[Served]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         "QUICKSTUDY_DATABASE_URL": database_url,
         "QUICKSTUDY_MODEL": str(checkpoint),

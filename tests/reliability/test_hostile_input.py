@@ -45,7 +45,7 @@ from tests.reliability.hostile import (
     ids,
 )
 from tests.reliability.stored import contents
-from tests.servers import server_process
+from tests.servers import made_key, server_process
 
 JSON = {"Content-Type": "application/json"}
 # The short form takes every so many-th of the values in a place, each place others.
@@ -591,7 +591,7 @@ async def contents_of(url: str) -> dict[str, tuple[Any, ...]]:
 async def test_bytes_that_are_no_good_request_are_refused_and_disturb_no_other(
     database_url: str, checkpoint: Path, noted: Note
 ) -> None:
-    raw = Raw(await key_of(database_url))
+    raw = Raw(await made_key(database_url))
     with server_process(database_url, checkpoint, QUICKSTUDY_LOG_LEVEL="error") as server:
         assert answers(server.port, raw(good()))[0][0] == 200
         before = await contents_of(database_url)
@@ -622,14 +622,6 @@ async def test_bytes_that_are_no_good_request_are_refused_and_disturb_no_other(
         database_url.partition("+")[0],
         f"{len(requests)} requests as raw bytes",
     )
-
-
-async def key_of(database_url: str) -> str:
-    database = Database(database_url)
-    try:
-        return await keys.create(database, "tests")
-    finally:
-        await database.close()
 
 
 @pytest.mark.parametrize(
