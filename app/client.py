@@ -69,6 +69,9 @@ ATTEMPTS = 4
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 30.0
 RETRIED = frozenset({429, 502, 503, 504})
+# As many connections stay open as there may be: a pool that closes surplus ones can close one that
+# another thread has just been given (https://github.com/encode/httpcore/issues/1110).
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100)
 
 
 class ApiError(Exception):
@@ -361,7 +364,7 @@ class Client:
 
     def __init__(self, url: str, key: str, **options: Any) -> None:
         headers = {"Authorization": f"Bearer {key}"}
-        self._http = httpx.Client(base_url=url, headers=headers, **options)
+        self._http = httpx.Client(base_url=url, headers=headers, **{"limits": LIMITS, **options})
 
     def __enter__(self) -> Self:
         return self
@@ -581,7 +584,9 @@ class AsyncClient:
 
     def __init__(self, url: str, key: str, **options: Any) -> None:
         headers = {"Authorization": f"Bearer {key}"}
-        self._http = httpx.AsyncClient(base_url=url, headers=headers, **options)
+        self._http = httpx.AsyncClient(
+            base_url=url, headers=headers, **{"limits": LIMITS, **options}
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -146,8 +146,13 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._phase is not Phase.IDLE
 
     @property
+    def is_idle(self) -> bool:
+        """Whether it is kept for the caller's next request."""
+        return self._phase is Phase.IDLE and self._is_free()
+
+    @property
     def since(self) -> float:
-        """When it began to wait."""
+        """When what it waits for began; of an idle one, when its last request came."""
         return self._since
 
     def sweep(self, now: float, most_seconds: float) -> bool:
@@ -170,6 +175,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if late := self.is_slow and now - self._since > most_seconds:
             self.dismiss(RequestTimeout())
         return late
+
+    def make_way(self) -> None:
+        """Close for the sake of another connection."""
+        if self.is_idle:
+            # Whatever was said now would be taken for the answer to the next request.
+            self.transport.close()
+        else:
+            self.dismiss(Unavailable("Too many connections at once."))
 
     def dismiss(self, problem: Problem) -> None:
         """Answer so a caller who sends little or nothing, where that can be said, and hang up."""
@@ -287,12 +300,12 @@ class Sweep:
             self.start(loop)
 
     def make_room(self) -> None:
-        """Close the connection that has kept the service waiting for longest.
+        """Close the connection that has been idle, or kept the service waiting, for longest.
 
         A new one keeps it waiting too: it is the one, where all others are being answered.
         """
-        slow = [one for one in self._connections if one.is_slow]
-        min(slow, key=lambda one: one.since).dismiss(Unavailable("Too many connections at once."))
+        unused = [one for one in self._connections if one.is_idle or one.is_slow]
+        min(unused, key=lambda one: one.since).make_way()
 
 
 _sweeps: WeakKeyDictionary[ServerState, Sweep] = WeakKeyDictionary()

@@ -10,6 +10,9 @@ SHUTDOWN_SECONDS = 10
 # A worker that is still loading PyTorch says nothing: uvicorn would end it after 5 s and start
 # another, for ever where the machine is busy.
 START_SECONDS = 60
+# Longer than clients and proxies keep an idle connection, mostly 5 to 60 s: whoever closes first
+# must be the one who asks, or a request meets a connection that is just being closed.
+KEEP_ALIVE_SECONDS = 75
 
 
 def serve(settings: Settings) -> None:
@@ -27,6 +30,7 @@ def serve(settings: Settings) -> None:
         access_log=False,
         # Nobody needs to know what serves.
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_worker_healthcheck=START_SECONDS,
     )

@@ -1,5 +1,6 @@
 """The Python client: every operation in its type, and retries that keep to the rules."""
 
+import asyncio
 import email.utils
 import inspect
 import subprocess
@@ -7,7 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -226,10 +228,22 @@ class Scripted(BaseHTTPRequestHandler):
 def scripted() -> Iterator[tuple[str, type[Scripted]]]:
     """A real HTTP server that answers by a script."""
     kind = type("Here", (Scripted,), {"script": [], "asked": []})
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    with serving(kind) as url:
+        yield url, kind
+
+
+class Listening(ThreadingHTTPServer):
+    """Lets everybody in at once."""
+
+    request_queue_size = 128
+
+
+@contextmanager
+def serving(kind: type[Scripted]) -> Iterator[str]:
+    listening = Listening(("127.0.0.1", 0), kind)
     thread = threading.Thread(target=listening.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{listening.server_port}", kind
+    yield f"http://127.0.0.1:{listening.server_port}"
     listening.shutdown()
     thread.join()
     listening.server_close()
@@ -252,6 +266,40 @@ async def ready(kind: str, url: str) -> Any:
 
 
 both = pytest.mark.parametrize("kind", ["sync", "async"])
+
+
+AT_ONCE = 60
+
+
+@both
+async def test_a_client_shared_by_many_keeps_their_connections(kind: str) -> None:
+    together = threading.Barrier(AT_ONCE)
+    connections = []
+
+    class Kept(Scripted):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            connections.append(self.client_address)
+            super().setup()
+
+        def _answer(self) -> None:
+            together.wait(START_SECONDS)
+            super()._answer()
+
+        do_GET = _answer
+
+    Kept.script, Kept.asked = [OK] * 2 * AT_ONCE, []
+    with serving(Kept) as url:
+        if kind == "sync":
+            with Client(url, "key") as client, ThreadPoolExecutor(AT_ONCE) as threads:
+                for _ in range(2):
+                    list(threads.map(lambda _: client.ready(), range(AT_ONCE)))
+        else:
+            async with AsyncClient(url, "key") as waiting:
+                for _ in range(2):
+                    await asyncio.gather(*(waiting.ready() for _ in range(AT_ONCE)))
+    assert len(connections) == AT_ONCE
 
 
 @both

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.client import ApiError, Client
+from app.client import LIMITS, ApiError, Client
 from tests.api.requests import label, posted
 from tests.servers import START_SECONDS, new_key, server
 
@@ -58,7 +58,7 @@ def test_a_transaction_posted_to_both_workers_at_once_is_scored_once(
     posts = [(url, f"t-{n}") for n in range(25) for url in urls for _ in range(3)]
     headers = {"Authorization": f"Bearer {key}"}
     with (
-        httpx.Client(headers=headers, timeout=START_SECONDS) as raw,
+        httpx.Client(headers=headers, timeout=START_SECONDS, limits=LIMITS) as raw,
         ThreadPoolExecutor(12) as pool,
     ):
 

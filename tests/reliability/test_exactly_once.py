@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 
+from app.client import LIMITS
 from tests.api.requests import posted, problem_of
 from tests.reliability.conftest import Note
 from tests.reliability.ledger import Ledger, kind_of, reconcile
@@ -24,7 +25,7 @@ def test_ten_posts_of_an_id_at_once_are_one_row_and_one_answer(
     headers = {"Authorization": f"Bearer {new_key(database_url)}"}
     with (
         replicas(2, database_url, checkpoint) as pair,
-        httpx.Client(headers=headers, timeout=START_SECONDS) as client,
+        httpx.Client(headers=headers, timeout=START_SECONDS, limits=LIMITS) as client,
         # Two ids are on their way together, so that batches of both replicas have both.
         ThreadPoolExecutor(2 * POSTS) as threads,
     ):

@@ -7,7 +7,7 @@ import resource
 import statistics
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -316,22 +316,54 @@ async def test_500_dripping_sockets_do_not_move_the_99th_percentile(
         assert cut > DRIPPING
 
 
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux's prlimit")
-async def test_a_new_connection_finds_room_at_the_cost_of_the_slowest(target: Target) -> None:
+@contextmanager
+def few_descriptors(target: Target) -> Iterator[None]:
+    """The service may have 128 descriptors, and so 96 connections."""
     pid = target.server.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (128, before[1]))
-    opened = []
     try:
-        for _ in range(200):
-            opened.append(await target.connect())
-            opened[-1][1].write(b"G")
-        async with httpx.AsyncClient(base_url=target.server.url) as client:
-            assert (await client.get("/livez")).status_code == 200
-        # Not all are cut: that would be the work of time.
-        said = await asyncio.gather(*(reader.read() for reader, _ in opened[:50]))
-        assert {problem_in(one) for one in said} == {(503, "unavailable")}
+        yield
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+needs_prlimit = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux's prlimit")
+
+
+@needs_prlimit
+async def test_a_new_connection_finds_room_at_the_cost_of_the_slowest(target: Target) -> None:
+    opened = []
+    try:
+        with few_descriptors(target):
+            for _ in range(200):
+                opened.append(await target.connect())
+                opened[-1][1].write(b"G")
+            async with httpx.AsyncClient(base_url=target.server.url) as client:
+                assert (await client.get("/livez")).status_code == 200
+            # Not all are cut: that would be the work of time.
+            said = await asyncio.gather(*(reader.read() for reader, _ in opened[:50]))
+            assert {problem_in(one) for one in said} == {(503, "unavailable")}
+    finally:
+        for _, writer in opened:
+            writer.transport.abort()
+
+
+@needs_prlimit
+async def test_a_new_connection_finds_room_at_the_cost_of_the_longest_idle(target: Target) -> None:
+    opened = []
+    try:
+        with few_descriptors(target):
+            for _ in range(200):
+                reader, writer = await target.connect()
+                opened.append((reader, writer))
+                writer.write(GET + b"\r\n")
+                assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+            said = await asyncio.gather(*(reader.read() for reader, _ in opened[:50]))
+            # The rest of the answer, and nothing after it.
+            assert not any(b"HTTP/1.1" in one for one in said)
+            opened[-1][1].write(GET + b"\r\n")
+            assert b"200 OK" in await opened[-1][0].readuntil(b"\r\n\r\n")
+    finally:
         for _, writer in opened:
             writer.transport.abort()
