@@ -31,7 +31,8 @@ serve: $(SERVICE) ## Serve on http://127.0.0.1:8000; PORT=9000 for another port
 	$(BIN)/quickstudy serve --port $(PORT)
 
 test: $(EVERYTHING) ## Run every test, on SQLite and on PostgreSQL
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --ignore tests/reliability
+	$(BIN)/python -m pytest tests/reliability
 
 torture: $(EVERYTHING) ## Run the reliability suite in full, about an hour, and write docs/reliability.md
 	QUICKSTUDY_TORTURE=1 $(BIN)/python -m pytest tests/reliability

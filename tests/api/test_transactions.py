@@ -209,7 +209,7 @@ INVALID: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("field", "value"),
     [(field, value) for field, values in INVALID.items() for value in values],
-    ids=lambda part: repr(part)[:30],
+    ids=lambda part: repr(part)[:12],
 )
 async def test_an_invalid_field_is_refused_by_name(
     edge: httpx.AsyncClient, field: str, value: object
