@@ -2,22 +2,19 @@
 transaction and one pass of the network serve everyone who came meanwhile."""
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
-from app.errors import DeadlineExceeded, Overloaded, Problem
+from app.errors import DeadlineExceeded, Problem
 from app.transactions import MOST_ITEMS
 
 # After a batch of several was answered, for as many to ask again.
 LONGEST_WAIT_SECONDS = 0.005
-# A burst, or a disk that takes a moment, is no overload: that lasts longer.
-BURST_SECONDS = 1.0
-# Transactions that fill a queue whatever the time: those of four more batches.
-FULL_ITEMS = 4 * MOST_ITEMS
+# Transactions that fill the queue: those of two batches.
+FULL_ITEMS = 2 * MOST_ITEMS
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -33,11 +30,9 @@ class Batcher(Generic[Item, Answer]):
     """Hands what has queued up to `process`, one batch at a time, whole requests together.
 
     `process` returns one answer per item, in order. `on_batch` is told the size of every batch.
-    A queue of `FULL_ITEMS` items is full. So is one of `most_waiting` requests, once so many have
-    come for every batch of a second: who comes then is better off asking another server, or later,
-    than waiting ever longer with everyone else (Google's "Site Reliability Engineering", 2016,
-    chapter 21; for letting bursts pass, Nichols and Jacobson, "Controlling Queue Delay", ACM Queue
-    2012). Nobody waits longer than `deadline_seconds`.
+    A queue of `most_waiting` requests or `FULL_ITEMS` items is full. Who comes then is let in all
+    the same, or all work up to here would be in vain: to refuse is for `app.api.admission`, before
+    any of it. Nobody waits longer than `deadline_seconds`.
     """
 
     def __init__(
@@ -54,8 +49,6 @@ class Batcher(Generic[Item, Answer]):
         self._deadline_seconds = deadline_seconds
         self._queue: deque[_Request[Item, Answer]] = deque()
         self._waiting = 0
-        # Since when every batch has been of `most_waiting` requests or more.
-        self._crowded_since = math.inf
         self._arrived = asyncio.Event()
         # How many requests would fill the next batch, and until when it is worth waiting for them.
         self._expected, self._until = 1, 0.0
@@ -75,23 +68,16 @@ class Batcher(Generic[Item, Answer]):
         for request in self._queue:
             request.answers.cancel()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the next request would be refused: known before anything of it is read."""
-        if self._waiting >= FULL_ITEMS:
-            return True
-        if len(self._queue) < self._most_waiting:
-            return False
-        return asyncio.get_running_loop().time() > self._crowded_since + BURST_SECONDS
+    def is_full(self, coming: int = 0) -> bool:
+        """Whether it would be when so many more requests, known to be coming, are there."""
+        return len(self._queue) + coming >= self._most_waiting or self._waiting >= FULL_ITEMS
 
     async def submit(self, items: Sequence[Item]) -> Sequence[Answer]:
         """The answers for these items, at most 1,000 of them, in order.
 
-        Raises Overloaded where too many wait already, DeadlineExceeded where it took too long.
+        Raises DeadlineExceeded where it took too long.
         """
         assert len(items) <= MOST_ITEMS
-        if self.is_full:
-            raise Overloaded
         loop = asyncio.get_running_loop()
         request = _Request(items, loop.time() + self._deadline_seconds, loop.create_future())
         self._queue.append(request)
@@ -105,10 +91,11 @@ class Batcher(Generic[Item, Answer]):
             await self._gather()
             batch = self._take()
             if batch:
-                self._note_crowd(len(batch))
                 await self._answer(batch)
                 self._expected = len(batch) + len(self._queue)
                 self._until = asyncio.get_running_loop().time() + LONGEST_WAIT_SECONDS
+                # The answers go out before the next batch, which may not come to wait for anything.
+                await asyncio.sleep(0)
             else:
                 self._arrived.clear()
 
@@ -118,7 +105,7 @@ class Batcher(Generic[Item, Answer]):
         # of the time at which its timer rings, and nothing would ring again.
         with suppress(TimeoutError):
             async with asyncio.timeout_at(self._until):
-                while len(self._queue) < self._expected:
+                while len(self._queue) < self._expected and not self.is_full():
                     self._arrived.clear()
                     await self._arrived.wait()
         self._arrived.set()
@@ -135,12 +122,6 @@ class Batcher(Generic[Item, Answer]):
                 room -= len(request.items)
                 batch.append(request)
         return batch
-
-    def _note_crowd(self, requests: int) -> None:
-        if requests < self._most_waiting:
-            self._crowded_since = math.inf
-        else:
-            self._crowded_since = min(self._crowded_since, asyncio.get_running_loop().time())
 
     async def _answer(self, batch: list[_Request[Item, Answer]]) -> None:
         items = [item for request in batch for item in request.items]

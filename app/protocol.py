@@ -10,6 +10,7 @@ connections, once a second.
 
 import asyncio
 import logging
+import re
 import resource
 from collections.abc import Callable, Iterable
 from enum import Enum
@@ -51,6 +52,10 @@ PARTING_SECONDS = 2.0
 FRAME = 4
 
 
+LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,9})(?:\r\n|\Z)")
+# Headers with which a request may end elsewhere, or want another answer.
+UNUSUAL = (b"transfer-encoding", b"connection", b"expect", b"upgrade")
+
 # In the place of what would wait for the application.
 TURNED_AWAY = cast(
     RequestResponseCycle,
@@ -82,6 +87,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stuck_since: float | None = None
         self._refusal: Problem | None = None
         self._gate: Gate | None = self.app_state.get(GATE)
+        # Whether the request that is coming in is for a score, and bytes of its body so far.
+        self._is_gated, self._body_bytes = False, 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -94,6 +101,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.PARTING:
+            return
+        gate = self._gate
+        if gate is not None and gate.is_shut and self._is_at_rest() and _is_whole(data, gate.lines):
+            self._turn_away_unread(gate)
             return
         self._has_spoken = True
         if self._phase is Phase.IDLE:
@@ -118,21 +129,26 @@ class BoundedProtocol(HttpToolsProtocol):
             # The parser stops, and uvicorn answers by `send_400_response`.
             raise self._refusal
         self._enter(Phase.BODY)
-        method = self.parser.get_method()
-        if self._gate is not None and self._gate.is_shut_to(method, self.url) and self._is_free():
-            self._turn_away(self._gate)
+        self._body_bytes = 0
+        gate = self._gate
+        self._is_gated = gate is not None and gate.leads_to(self.parser.get_method(), self.url)
+        if self._is_gated and gate is not None and gate.is_shut and self._is_free():
+            self._turn_away(gate)
         else:
             super().on_headers_complete()
             self.cycle.transport = self._answers
 
     def on_body(self, body: bytes) -> None:
         self._framing -= 2 * len(body)
+        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         if self._phase is not Phase.PARTING:
             self._phase = Phase.IDLE
+        if self._is_gated and self._gate is not None and not self.cycle.response_complete:
+            self._gate.enter(self._body_bytes)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._refusal or MalformedRequest())
@@ -236,6 +252,34 @@ class BoundedProtocol(HttpToolsProtocol):
         """Whether no answer is under way or waited for."""
         return self.cycle is None or self.cycle.response_complete
 
+    def _is_at_rest(self) -> bool:
+        """Whether the next byte is the first one of a request, and nothing else is under way."""
+        has_begun = self._phase is not Phase.IDLE and self._has_spoken
+        return not has_begun and self._is_free()
+
+    def _turn_away_unread(self, gate: Gate) -> None:
+        """Answer that there is too much to do to a request that came whole: the parser, and what
+        else uvicorn does for a request, would take four times as long."""
+        gate.count()
+        self._has_spoken = True
+        self._phase, self._since = Phase.IDLE, self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._keep_alive(self.timeout_keep_alive)
+        self.transport.write(_turning_away(tuple(self.server_state.default_headers), True))
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, unless a request has been turned away meanwhile: then so much later."""
+        left = self._since + self.timeout_keep_alive - self.loop.time()
+        if left > 0 and self._is_at_rest():
+            self._keep_alive(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _keep_alive(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
+
     def _turn_away(self, gate: Gate) -> None:
         """Answer that there is too much to do; the connection may ask again."""
         gate.count()
@@ -259,6 +303,25 @@ def _said(problem: Problem, server_headers: Iterable[tuple[bytes, bytes]], stays
     headers = [*server_headers, *answer.raw_headers, *SECURITY_HEADERS, *closing]
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"%b%b\r\n%b" % (STATUS_LINE[answer.status_code], lines, bytes(answer.body))
+
+
+def _is_whole(data: bytes, lines: tuple[bytes, ...]) -> bool:
+    """Whether this is one request that begins with one of these lines, has a body of a stated
+    length, and nothing that only the parser should judge."""
+    if not data.startswith(lines):
+        return False
+    end = data.find(b"\r\n\r\n")
+    if not 0 < end <= MOST_HEADER_BYTES:
+        return False
+    head = data[:end].lower()
+    length = LENGTH.search(head)
+    return (
+        length is not None
+        and len(data) == end + 4 + int(length[1])
+        and head.count(b"content-length") == 1
+        and head.count(b"\n") == head.count(b"\r\n")
+        and not any(word in head for word in UNUSUAL)
+    )
 
 
 @lru_cache(maxsize=2)

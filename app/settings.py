@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     bank_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
     # Webhooks to addresses inside the network, over http:// too: for trying out.
     webhooks_private: bool = False
-    # Requests for scores that may wait for a batch, beyond a burst: what comes then is refused.
+    # Requests for scores that may wait for a batch: more are refused.
     most_waiting: Annotated[int, Field(ge=1)] = 64
     # Requests, transactions and labels a second that each key may send to this server.
     rate_per_second: Annotated[float, Field(gt=0)] | None = None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.batching import Batcher
-from app.errors import DatabaseUnavailable, DeadlineExceeded, Overloaded
+from app.errors import DatabaseUnavailable, DeadlineExceeded
 from app.transactions import MOST_ITEMS
 
 pytestmark = pytest.mark.anyio
@@ -161,63 +161,64 @@ async def test_a_caller_alone_never_waits_for_others(monkeypatch: pytest.MonkeyP
             await asyncio.sleep(0)
 
 
-async def test_what_would_wait_behind_whole_batches_is_refused_at_once() -> None:
+@pytest.mark.parametrize(("most_waiting", "size", "fills"), [(4, 1, 4), (64, 999, 3)])
+async def test_a_queue_says_when_it_is_full_and_answers_whoever_comes_all_the_same(
+    most_waiting: int, size: int, fills: int
+) -> None:
     processor = Processor()
     processor.open.clear()
-    async with batcher_of(processor) as batcher:
+    async with batcher_of(processor, most_waiting=most_waiting) as batcher:
         first = asyncio.create_task(batcher.submit([0]))
         await asyncio.sleep(0.01)
-        # The last is taken whole: the queue was not full when it came.
-        large = [asyncio.create_task(batcher.submit([1] * (MOST_ITEMS - 1))) for _ in range(5)]
+        waiting = []
+        for _ in range(fills):
+            assert not batcher.is_full()
+            waiting.append(asyncio.create_task(batcher.submit([1] * size)))
+            await asyncio.sleep(0.01)
+        assert batcher.is_full()
+        waiting.append(asyncio.create_task(batcher.submit([1] * size)))
         await asyncio.sleep(0.01)
-        assert batcher.is_full
-        with pytest.raises(Overloaded):
-            await batcher.submit([2])
         processor.open.set()
         assert await first == [0]
-        assert [len(one) for one in await asyncio.gather(*large)] == [MOST_ITEMS - 1] * 5
-        assert not batcher.is_full
-        assert await batcher.submit([3]) == [6]
+        assert await asyncio.gather(*waiting) == [[2] * size] * (fills + 1)
+        assert not batcher.is_full()
+        assert batcher.is_full(coming=most_waiting)
 
 
-async def test_a_crowd_is_refused_when_it_stays_and_let_in_when_it_is_a_burst(
+async def test_answers_go_out_before_the_next_batch_is_begun() -> None:
+    processor = Processor()
+    processor.open.clear()
+    seen = []
+    async with batcher_of(processor, most_waiting=1) as batcher:
+
+        async def ask(n: int) -> None:
+            await batcher.submit([n])
+            seen.append((n, len(processor.batches)))
+
+        asked = [asyncio.create_task(ask(0))]
+        await asyncio.sleep(0.01)
+        asked.append(asyncio.create_task(ask(1)))
+        await asyncio.sleep(0.01)
+        processor.open.set()
+        await asyncio.gather(*asked)
+    assert seen == [(0, 1), (1, 2)]
+
+
+async def test_nobody_waits_for_more_than_the_queue_may_hold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.batching.BURST_SECONDS", 0.1)
+    monkeypatch.setattr("app.batching.LONGEST_WAIT_SECONDS", 60.0)
     processor = Processor()
-    async with batcher_of(processor, most_waiting=4) as batcher:
-
-        async def crowded(size: int) -> list[asyncio.Task[Any]]:
-            """A batch under way, and so many requests behind it."""
-            processor.open.clear()
-            asked = [asyncio.create_task(batcher.submit([0]))]
-            await asyncio.sleep(0.02)
-            asked += [asyncio.create_task(batcher.submit([n])) for n in range(size)]
-            await asyncio.sleep(0.02)
-            return asked
-
-        burst = await crowded(9)
-        assert not batcher.is_full
+    processor.open.clear()
+    async with batcher_of(processor, most_waiting=2) as batcher:
+        asked = [asyncio.create_task(batcher.submit([n])) for n in range(3)]
+        await asyncio.sleep(0.01)
+        asked += [asyncio.create_task(batcher.submit([n])) for n in range(3, 5)]
+        await asyncio.sleep(0.01)
         processor.open.set()
-        await asyncio.gather(*burst)
-
-        staying = await crowded(9)
-        for _ in range(4):
-            # Behind every batch there are as many again.
-            behind = len(processor.batches)
-            processor.open.set()
-            while len(processor.batches) == behind:
-                await asyncio.sleep(0)
-                processor.open.clear()
-            staying += [asyncio.create_task(batcher.submit([n])) for n in range(4)]
-            await asyncio.sleep(0.05)
-        assert batcher.is_full
-        with pytest.raises(Overloaded):
-            await batcher.submit([1])
-        processor.open.set()
-        await asyncio.gather(*staying)
-        await batcher.submit([1])
-        assert not batcher.is_full
+        # The first batch was of three, and two wait: five could come, but no more are let in.
+        async with asyncio.timeout(10):
+            await asyncio.gather(*asked)
 
 
 async def test_nobody_waits_longer_than_the_deadline_and_the_next_batch_is_answered() -> None:

@@ -20,6 +20,8 @@ logger = logging.getLogger("quickstudy")
 
 # Of requests other than for scores, which all want the database for themselves.
 MOST_AT_ONCE = 64
+# Bodies that are let in before the queue can tell how many transactions they hold.
+MOST_COMING_BYTES = 4 << 20
 API = "/v1/"
 SAID_EVERY_SECONDS = 1.0
 # Its name in the state of the server.
@@ -35,16 +37,38 @@ class Gate:
     It is asked when no more than the headers have been read, and before there is a task for the
     request: at ten times the load, refusing is most of the work. Who is refused is counted, but has
     no log line and no request id.
+
+    A batch takes all that waits, so a bound on what waits is one on how long it takes: who comes
+    to a full queue is better off asking another server, or later, than waiting ever longer with
+    everyone else (Google's "Site Reliability Engineering", 2016, chapter 21).
     """
 
     def __init__(self, batcher: Batcher[Any, Any], scoring: Routes) -> None:
         self._batcher = batcher
+        # How a request to it begins. Where the URL has more than a path, it is let in.
+        self.lines = tuple(f"{method} {path} HTTP/1.1\r\n".encode() for method, path in scoring)
         self._scoring = {(method.encode(), path.encode()) for method, path in scoring}
+        # What has come whole since tasks last had their turn: the queue does not know of it yet.
+        self._coming, self._coming_bytes = 0, 0
         self._refused, self._said_at = 0, 0.0
 
-    def is_shut_to(self, method: bytes, url: bytes) -> bool:
-        """Whether to refuse this request. Where the URL has more than a path, its route will."""
-        return self._batcher.is_full and (method, url) in self._scoring
+    @property
+    def is_shut(self) -> bool:
+        return self._batcher.is_full(self._coming) or self._coming_bytes >= MOST_COMING_BYTES
+
+    def leads_to(self, method: bytes, url: bytes) -> bool:
+        """Whether it is this gate that a request has to pass."""
+        return (method, url) in self._scoring
+
+    def enter(self, size: int) -> None:
+        """A request with a body of that many bytes was let in and has come whole."""
+        if not self._coming:
+            asyncio.get_running_loop().call_soon(self._queued)
+        self._coming += 1
+        self._coming_bytes += size
+
+    def _queued(self) -> None:
+        self._coming, self._coming_bytes = 0, 0
 
     def count(self) -> None:
         """A request was refused."""

@@ -47,37 +47,6 @@ async def until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_scores_are_refused_at_once_while_the_queue_is_full_and_taken_after_that(
-    service_settings: Settings, stuck: asyncio.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.batching.FULL_ITEMS", 3)
-    async with (
-        served(service_settings) as (app, key),
-        client_of(app, key) as client,
-    ):
-        batcher = app.state.service.batcher
-        # The first is being scored, three wait.
-        asked = [asyncio.create_task(client.post("/v1/transactions", json=posted("t-0")))]
-        await until(lambda: not batcher._queue and batcher._arrived.is_set())
-        asked += [
-            asyncio.create_task(client.post("/v1/transactions", json=posted(f"t-{n}")))
-            for n in range(1, 4)
-        ]
-        await until(lambda: batcher.is_full)
-        refused = [
-            await client.post("/v1/transactions", json=posted("t-4")),
-            await client.post("/v1/transactions/batch", json={"transactions": [posted("t-5")]}),
-        ]
-        for answer in refused:
-            assert problem_of(answer) == (503, "overloaded")
-            assert answer.headers["retry-after"] == "1"
-        assert (await client.get("/livez")).status_code == 200
-        stuck.set()
-        assert {(await one).status_code for one in asked} == {200}
-        assert (await client.get("/v1/transactions/t-4")).status_code == 404
-        assert (await client.post("/v1/transactions", json=posted("t-4"))).status_code == 200
-
-
 async def test_other_requests_have_a_bound_of_their_own(
     service_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,7 +111,7 @@ async def paced(call: Callable[[], Awaitable[None]], per_second: float, until: f
 
 async def soak(one: Server, key: str, seconds: float) -> tuple[Traffic, list[Window]]:
     headers = {"Authorization": f"Bearer {key}"}
-    limits = httpx.Limits(max_connections=50)
+    limits = httpx.Limits(max_connections=50, max_keepalive_connections=50)
     async with httpx.AsyncClient(
         base_url=one.url, headers=headers, timeout=30, limits=limits
     ) as client:
