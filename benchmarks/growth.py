@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from app.database import upgrade
 from app.labelling import Verdict
+from app.migrating import upgrade
 from app.pipeline import Posted
 from app.schemas.transactions import PostedTransaction
 from app.service import Service, running

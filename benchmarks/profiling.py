@@ -32,7 +32,7 @@ PARTS = {
     "features": ("_computed (app/features.py", "_told (app/features", "from_bytes (app/states.py"),
     "what accounts and merchants remember": ("_remembered (app/features", "to_bytes (app/states"),
     "canonical text and its digest": ("(app/content.py",),
-    "database: begin, commit": ("begin (app/database.py", "_begun (app/database.py", "do_commit"),
+    "database: begin, commit": ("begin (app/sqlite.py", "_begun (app/sqlite.py", "do_commit"),
     "database: load": (
         "scored (app/store",
         "lock_",

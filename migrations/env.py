@@ -1,11 +1,12 @@
-"""Runs the migrations on the URL that app.database hands over (or that the settings name)."""
+"""Runs the migrations on the URL that app.migrating hands over (or that the settings name)."""
 
 import asyncio
 
 from alembic import context
 from sqlalchemy import Connection, text
 
-from app.database import PG_MIGRATION_LIMITS, create_engine, with_driver
+from app.database import create_engine, with_driver
+from app.migrating import PG_MIGRATION_LIMITS
 from app.settings import Settings
 from app.tables import metadata
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from app.database import upgrade
+from app.migrating import upgrade
 from tests.checkpoints import tiny_checkpoint
 from tests.postgres import execute, postgres_server
 

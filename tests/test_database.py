@@ -172,7 +172,7 @@ async def test_a_writer_waits_for_another_process_and_keeps_nobody_else(
 async def test_a_writer_that_waits_too_long_is_told_that_the_database_is_unavailable(
     database: Database, other_process: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.database.SQLITE_BUSY_MS", 20)
+    monkeypatch.setattr("app.sqlite.BUSY_MS", 20)
     with pytest.raises(DatabaseUnavailable):
         async with database.write():
             pass

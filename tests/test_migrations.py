@@ -10,9 +10,9 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, Table, insert, inspect, select, text
 
-from app import database as limits
-from app.database import MIGRATIONS, Database, downgrade, migration_config, upgrade
+from app.database import PG_LIMITS, Database
 from app.errors import SetupError
+from app.migrating import MIGRATIONS, PG_MIGRATION_LIMITS, downgrade, migration_config, upgrade
 from app.tables import label_events, labels, metadata, transactions
 
 
@@ -294,11 +294,11 @@ async def test_a_migration_behind_a_long_transaction_gives_up_and_has_changed_no
     database = Database(url)
     if database.is_sqlite and limit != "lock_timeout":
         pytest.skip("SQLite knows no timeout of statements")
-    for name in limits.PG_MIGRATION_LIMITS:
-        monkeypatch.setitem(limits.PG_MIGRATION_LIMITS, name, "200" if name == limit else "0")
+    for name in PG_MIGRATION_LIMITS:
+        monkeypatch.setitem(PG_MIGRATION_LIMITS, name, "200" if name == limit else "0")
     async with database.write() as connection:
         await connection.execute(insert(transactions), [scored("t-1", "base")])
-        monkeypatch.setattr(limits, "SQLITE_BUSY_MS", 200)
+        monkeypatch.setattr("app.sqlite.BUSY_MS", 200)
         begun = time.monotonic()
         with pytest.raises(SetupError, match=f"cannot be migrated: .*({words}|is locked)"):
             await asyncio.wait_for(asyncio.to_thread(upgrade, url), GIVES_UP_SECONDS)
@@ -311,7 +311,7 @@ async def test_a_migration_behind_a_long_transaction_gives_up_and_has_changed_no
 
 
 def test_a_migration_waits_for_locks_for_less_long_than_the_service_behind_it_would() -> None:
-    migration, service = limits.PG_MIGRATION_LIMITS, limits.PG_LIMITS
+    migration, service = PG_MIGRATION_LIMITS, PG_LIMITS
     assert 0 < int(migration["lock_timeout"]) < int(service["lock_timeout"])
     assert int(migration["statement_timeout"]) > 0
 

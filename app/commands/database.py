@@ -3,7 +3,7 @@
 import typer
 
 from app.commands.terminal import console
-from app.database import upgrade
+from app.migrating import upgrade
 from app.settings import Settings
 
 commands = typer.Typer(help="The database's schema.", no_args_is_help=True)

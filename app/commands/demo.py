@@ -18,8 +18,9 @@ from rich.table import Table
 from app import keys
 from app.client import ApiError, Client
 from app.commands.terminal import console
-from app.database import Database, upgrade
+from app.database import Database
 from app.errors import SetupError
+from app.migrating import upgrade
 from app.models import Models
 from app.reasons import LEAST_SHARE
 from app.schemas.labels import TransactionLabelled

@@ -10,11 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app.checkpoint import Checkpoint
 from app.commands.keys import on_database
 from app.commands.terminal import console
-from app.database import upgrade
 from app.errors import SetupError
 from app.features import FeatureSet
 from app.importing import CHUNK, import_chunk
 from app.keys import DEFAULT_TENANT
+from app.migrating import upgrade
 from app.service import running
 from app.settings import Settings
 from app.transactions import DatasetSpec

@@ -8,7 +8,8 @@ import typer
 
 from app import keys, metrics, server
 from app.commands.keys import on_database
-from app.database import Database, upgrade
+from app.database import Database
+from app.migrating import upgrade
 from app.models import Models
 from app.settings import Settings
 from app.times import now_us, text_of

@@ -26,7 +26,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from app.database import InPlace
+from app.sqlite import InPlace
 
 Kind = TypeVar("Kind")
 

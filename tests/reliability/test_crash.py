@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import Engine, event
 
 from app import store
-from app.database import upgrade
 from app.errors import DatabaseUnavailable
 from app.labelling import Verdict
+from app.migrating import upgrade
 from app.pipeline import Posted
 from app.schemas.transactions import PostedTransaction
 from app.service import running

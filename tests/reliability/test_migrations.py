@@ -17,8 +17,9 @@ from alembic import command
 from sqlalchemy import text
 
 from app.client import Client
-from app.database import PG_MIGRATION_LIMITS, Database, downgrade, migration_config, upgrade
+from app.database import Database
 from app.errors import SetupError
+from app.migrating import PG_MIGRATION_LIMITS, downgrade, migration_config, upgrade
 from tests.api.requests import posted
 from tests.reliability.conftest import Note
 from tests.servers import new_key, server_process
@@ -101,7 +102,7 @@ def test_a_start_on_another_schema_is_refused_with_a_sentence_and_serves_nothing
 
 MIGRATE = """
 import sys
-from app.database import upgrade
+from app.migrating import upgrade
 print("ready", flush=True)
 sys.stdin.readline()
 upgrade(sys.argv[1])

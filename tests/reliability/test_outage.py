@@ -19,9 +19,10 @@ from sqlalchemy import text
 from app import breaker as breaking
 from app import keys
 from app.breaker import ANSWER_SECONDS, LONG_SECONDS, PAUSE_SECONDS, Breaker
-from app.database import CONNECT_SECONDS, PG_CONNECTIONS, Database, upgrade
+from app.database import CONNECT_SECONDS, PG_CONNECTIONS, Database
 from app.errors import DatabaseUnavailable
 from app.main import create_app
+from app.migrating import upgrade
 from app.settings import Settings
 from tests.api.requests import client_of, posted, problem_of
 from tests.conftest import sqlite_url
@@ -392,8 +393,8 @@ async def on_sqlite(
     migrated_sqlite: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Caller, Path]]:
     """A service on a SQLite file, which soon loses its patience."""
-    monkeypatch.setattr("app.database.SQLITE_BUSY_MS", 600)
-    monkeypatch.setattr("app.database.SQLITE_STILL_BUSY_MS", 30)
+    monkeypatch.setattr("app.sqlite.BUSY_MS", 600)
+    monkeypatch.setattr("app.sqlite.STILL_BUSY_MS", 30)
     path = tmp_path / "quickstudy.db"
     path.write_bytes(migrated_sqlite.read_bytes())
     app = create_app(
@@ -432,7 +433,7 @@ async def test_a_sqlite_file_that_another_has_to_itself_keeps_nobody_waiting(
     migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readers too: as with another program that opens the file that way."""
-    monkeypatch.setattr("app.database.SQLITE_BUSY_MS", 600)
+    monkeypatch.setattr("app.sqlite.BUSY_MS", 600)
     path = tmp_path / "own.db"
     path.write_bytes(migrated_sqlite.read_bytes())
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

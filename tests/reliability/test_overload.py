@@ -128,7 +128,7 @@ def test_what_is_answered_stays_as_much_and_as_quick(
     run("many", per_second=10 * run("warm", in_flight=AT_ONCE)["per_second"])
     kind = database_url.partition("+")[0]
     if kind == "postgresql":
-        # As autovacuum does within a minute: until then, a plan reads more the more there is.
+        # As autovacuum does within a minute: until then, a plan reads the more the more there is.
         execute(database_url, "ANALYZE")
     for times in (2, 5, 10) if torture else (4,):
         # Side by side, as the machine drifts.
