@@ -81,6 +81,16 @@ async def test_a_thousand_keys_are_one_question(database: Database) -> None:
     assert len(found) == 1000
 
 
+async def test_more_keys_than_a_statement_may_have_parameters_are_one_statement(
+    database: Database,
+) -> None:
+    keys = [f"k-{n}" for n in range(40_000)]
+    async with database.write() as connection:
+        await store.delete_labels(connection, "a", keys)
+        await store.unfold(connection, "a", keys)
+        assert await store.events_of_merchants(connection, "a", keys) == []
+
+
 async def test_new_accounts_are_empty_and_saved_ones_return(database: Database) -> None:
     async with database.write() as connection:
         locked = await store.lock_accounts(connection, TENANT, ["b", "a"])

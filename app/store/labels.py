@@ -16,7 +16,6 @@ from app.store.statements import (
     change,
     columns,
     of_transactions,
-    padded,
     read,
     save,
 )
@@ -90,8 +89,17 @@ _FOLDED = (
     .values(folded=True)
 )
 _DELETED = delete(labels).where(
+    labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id)
+)
+_WITNESSING = select(*columns(labels, StoredLabel)).where(
     labels.c.tenant == bindparam("of_tenant"),
-    labels.c.transaction_id.in_(bindparam("wanted", expanding=True)),
+    IsWanted(labels.c.merchant_id),
+    labels.c.occurred_at_us > bindparam("after_us"),
+)
+_CHANGED = (
+    select(*columns(label_events, LabelEvent))
+    .where(label_events.c.tenant == bindparam("of_tenant"), IsWanted(label_events.c.merchant_id))
+    .order_by(label_events.c.recorded_at_us, label_events.c.revision)
 )
 _FORGOTTEN = (
     select(label_events.c.revision)
@@ -133,7 +141,7 @@ async def delete_labels(
     connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
 ) -> None:
     """Delete labels of accounts that the transaction has locked."""
-    wanted = padded(transaction_ids)
+    wanted = list(transaction_ids)
     if wanted:
         await connection.execute(_DELETED, {"of_tenant": tenant, "wanted": wanted})
 
@@ -176,12 +184,10 @@ async def witnesses(
             matured_us[one.merchant_id] = min(first_us, one.matures_at_us)
     if not matured_us:
         return []
-    query = select(*columns(labels, StoredLabel)).where(
-        labels.c.tenant == tenant,
-        labels.c.merchant_id.in_(padded(matured_us)),
-        labels.c.occurred_at_us > min(matured_us.values()),
+    first_us = min(matured_us.values())
+    rows = await ask(
+        connection, StoredLabel._make, _WITNESSING, tenant, matured_us, after_us=first_us
     )
-    rows = await read(connection, StoredLabel._make, query)
     return [row for row in rows if row.occurred_at_us > matured_us[cast(str, row.merchant_id)]]
 
 
@@ -199,15 +205,7 @@ async def events_of_merchants(
     connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
 ) -> list[LabelEvent]:
     """Every change of a label of these merchants, the oldest first."""
-    query = (
-        select(*columns(label_events, LabelEvent))
-        .where(
-            label_events.c.tenant == tenant,
-            label_events.c.merchant_id.in_(padded(merchant_ids)),
-        )
-        .order_by(label_events.c.recorded_at_us, label_events.c.revision)
-    )
-    return await read(connection, LabelEvent._make, query)
+    return await ask(connection, LabelEvent._make, _CHANGED, tenant, merchant_ids)
 
 
 async def support_at(

@@ -2,12 +2,23 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Merchant
-from app.store.statements import lock, padded, save
+from app.store.statements import IsWanted, lock, save
 from app.tables import labels, merchants
+
+_UNFOLDED = (
+    update(merchants)
+    .where(merchants.c.tenant == bindparam("of_tenant"), IsWanted(merchants.c.merchant_id))
+    .values(label_state=None)
+)
+_TO_FOLD = (
+    update(labels)
+    .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.merchant_id))
+    .values(folded=False)
+)
 
 
 async def lock_merchants(
@@ -27,16 +38,7 @@ async def save_merchants(connection: AsyncConnection, rows: Iterable[Merchant]) 
 
 async def unfold(connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]) -> None:
     """Forget what locked merchants know of labels: the next score folds the live ones anew."""
-    wanted = sorted(set(merchant_ids))
-    if not wanted:
-        return
-    await connection.execute(
-        update(merchants)
-        .where(merchants.c.tenant == tenant, merchants.c.merchant_id.in_(padded(wanted)))
-        .values(label_state=None)
-    )
-    await connection.execute(
-        update(labels)
-        .where(labels.c.tenant == tenant, labels.c.merchant_id.in_(padded(wanted)))
-        .values(folded=False)
-    )
+    given = {"of_tenant": tenant, "wanted": sorted(set(merchant_ids))}
+    if given["wanted"]:
+        await connection.execute(_UNFOLDED, given)
+        await connection.execute(_TO_FOLD, given)

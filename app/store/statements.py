@@ -217,10 +217,3 @@ async def _write(
 def columns(table: Table, kind: Any) -> list[Any]:
     """The columns of a table that a row's type names, in its order."""
     return [table.c[name] for name in kind._fields]
-
-
-def padded(keys: Iterable[str]) -> list[str]:
-    """Repeat the last key up to a power of two: a handful of statements to prepare, not 1,000."""
-    wanted = list(keys)
-    size = 1 << max(len(wanted) - 1, 0).bit_length()
-    return wanted + wanted[-1:] * (size - len(wanted))
