@@ -20,8 +20,9 @@ BUSY_MS = 10_000
 # Once somebody has waited in vain, others wait no longer than this, until one has got through.
 STILL_BUSY_MS = 500
 POLL_SECONDS = 0.001
-# The upper pages of every index, so that a look-up in millions of rows reads one page or two.
-CACHE_KIB = 64 << 10
+# Of the writer: the upper pages of every index, so that a look-up in millions of rows reads one
+# page or two. Of readers there are up to 15, and nobody waits for them as much.
+CACHE_KIB, READER_CACHE_KIB = 64 << 10, 8 << 10
 
 
 class Writer:
@@ -34,7 +35,7 @@ class Writer:
 
     def __init__(self, url: URL) -> None:
         # The driver would wait in place.
-        self._engine = create_in_place(url, 0, poolclass=StaticPool)
+        self._engine = create_in_place(url, 0, CACHE_KIB, poolclass=StaticPool)
         self._turn = asyncio.Lock()
         self._waited_in_vain = False
 
@@ -124,7 +125,9 @@ async def in_a_thread(work: Callable[[], Answer]) -> Answer:
         raise
 
 
-def create_in_place(url: URL, busy_ms: int, **options: Any) -> Engine:
+def create_in_place(
+    url: URL, busy_ms: int, cache_kib: int = READER_CACHE_KIB, **options: Any
+) -> Engine:
     """A synchronous engine on a SQLite file, whose connections any thread may use."""
     engine = sqlalchemy.create_engine(
         url.set(drivername="sqlite"),
@@ -132,17 +135,17 @@ def create_in_place(url: URL, busy_ms: int, **options: Any) -> Engine:
         connect_args={"check_same_thread": False},
         **options,
     )
-    listen(engine, busy_ms)
+    listen(engine, busy_ms, cache_kib)
     return engine
 
 
-def listen(engine: Engine, busy_ms: int) -> None:
-    event.listen(engine, "connect", lambda raw, _: _configure_sqlite(raw, busy_ms))
-    event.listen(engine, "begin", _begin_sqlite)
+def listen(engine: Engine, busy_ms: int, cache_kib: int = READER_CACHE_KIB) -> None:
+    event.listen(engine, "connect", lambda raw, _: _configure(raw, busy_ms, cache_kib))
+    event.listen(engine, "begin", _begin)
 
 
-def _configure_sqlite(dbapi_connection: Any, busy_ms: int) -> None:
-    # The driver would begin transactions late and as readers; _begin_sqlite does it instead.
+def _configure(dbapi_connection: Any, busy_ms: int, cache_kib: int) -> None:
+    # The driver would begin transactions late and as readers; _begin does it instead.
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
     for pragma in (
@@ -151,13 +154,13 @@ def _configure_sqlite(dbapi_connection: Any, busy_ms: int) -> None:
         # NORMAL may lose the last commits when the power goes.
         "synchronous=FULL",
         "foreign_keys=ON",
-        f"cache_size=-{CACHE_KIB}",
+        f"cache_size=-{cache_kib}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _begin_sqlite(connection: Connection) -> None:
+def _begin(connection: Connection) -> None:
     # A reader that turns writer can fail at once with "locked", whatever the timeout.
     reads = connection.get_execution_options().get("reads_only", False)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -113,12 +113,13 @@ async def test_many_writers_at_once_lose_nothing(database: Database) -> None:
 async def test_sqlite_commits_are_flushed_to_the_disk(database: Database) -> None:
     if not database.is_sqlite:
         pytest.skip("PostgreSQL does so unless it is told otherwise")
-    async with database.read() as connection:
-        pragmas = [
-            (await connection.execute(text(f"PRAGMA {name}"))).scalar_one()
-            for name in ("synchronous", "journal_mode", "foreign_keys")
-        ]
-    assert pragmas == [2, "wal", 1]
+    for opened, cache_kib in ((database.write, 64 << 10), (database.read, 8 << 10)):
+        async with opened() as connection:
+            pragmas = [
+                (await connection.execute(text(f"PRAGMA {name}"))).scalar_one()
+                for name in ("synchronous", "journal_mode", "foreign_keys", "cache_size")
+            ]
+        assert pragmas == [2, "wal", 1, -cache_kib]
 
 
 async def test_a_full_disk_is_a_database_that_is_away_and_loses_nothing(database: Database) -> None:
