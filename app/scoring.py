@@ -145,7 +145,8 @@ class Scorer:
         # Never written before: memory that no copy has needed yet is not even taken.
         self._bank = [part.new_empty(self.capacity + 1, *part.shape[1:]) for part in base]
         self._put([BASE_SLOT], base)
-        self._slots: OrderedDict[AdapterKey, int] = OrderedDict()
+        # An account's newest copy takes the place of the one before, which nobody asks for again.
+        self._slots: OrderedDict[tuple[str, str], tuple[AdapterKey, int]] = OrderedDict()
         self._labels = np.zeros(self.capacity + 1, np.int64)
         self._is_followed = np.zeros(self.capacity + 1, bool)
 
@@ -155,10 +156,13 @@ class Scorer:
         The copies that are there count as used, so that adapting the missing ones evicts others.
         """
         wanted = dict.fromkeys(key for key in keys if key.revision > 0)
+        absent = []
         for key in wanted:
-            if key in self._slots:
-                self._slots.move_to_end(key)
-        return [key for key in wanted if key not in self._slots]
+            if self._has(key):
+                self._slots.move_to_end(key[:2])
+            else:
+                absent.append(key)
+        return absent
 
     @torch.inference_mode()
     def adapt(self, supports: Mapping[AdapterKey, Support]) -> None:
@@ -239,7 +243,7 @@ class Scorer:
     @torch.inference_mode()
     def held(self, key: AdapterKey) -> Held | None:
         """The copy of a key, where the bank has it; the base's for a key without labels."""
-        if key.revision and key not in self._slots:
+        if key.revision and not self._has(key):
             return None
         [slot] = self._slot_of([key])
         copies = self._take(torch.tensor([slot], device=self._device))
@@ -354,16 +358,29 @@ class Scorer:
         return [round(one, DIGITS) for one in self.calibration.probabilities(logit_N).tolist()]
 
     def _slot_of(self, keys: Sequence[AdapterKey]) -> Ints:
-        return np.array([self._slots[key] if key.revision else BASE_SLOT for key in keys], np.int64)
+        slots = []
+        for key in keys:
+            kept, slot = self._slots[key[:2]] if key.revision else (key, BASE_SLOT)
+            if kept != key:
+                raise KeyError(key)
+            slots.append(slot)
+        return np.array(slots, np.int64)
+
+    def _has(self, key: AdapterKey) -> bool:
+        found = self._slots.get(key[:2])
+        return found is not None and found[0] == key
 
     def _slot(self, key: AdapterKey) -> int:
-        """The slot for a key, taken from the least recently used copy when the bank is full."""
-        if key not in self._slots:
-            full = len(self._slots) == self.capacity
-            free = self._slots.popitem(last=False)[1] if full else len(self._slots) + 1
-            self._slots[key] = free
-        self._slots.move_to_end(key)
-        return self._slots[key]
+        """The account's slot, taken from the least recently used copy when the bank is full."""
+        if key[:2] in self._slots:
+            _, slot = self._slots[key[:2]]
+        elif len(self._slots) == self.capacity:
+            _, (_, slot) = self._slots.popitem(last=False)
+        else:
+            slot = len(self._slots) + 1
+        self._slots[key[:2]] = key, slot
+        self._slots.move_to_end(key[:2])
+        return slot
 
     def _put(self, slots: list[int], kept: list[Tensor]) -> None:
         slot_B = torch.tensor(slots, device=self._device)

@@ -135,7 +135,8 @@ def test_a_label_changes_the_decisions_of_its_own_account_only(scorer: Scorer) -
     after = scorer.score(features_NF, time_us_N, wanted, scorer.thresholds)
     assert [n for n in range(ACCOUNTS) if before[n] != after[n]] == [5]
     assert before[5].probability != after[5].probability
-    # The copy of before is still what it was.
+    # The copy of before, made anew, is what it was.
+    adapt(scorer, keys())
     assert scorer.score(features_NF, time_us_N, keys(), scorer.thresholds) == before
 
 
@@ -265,6 +266,19 @@ def test_a_full_bank_drops_the_copies_used_longest_ago(scorer: Scorer) -> None:
     scorer.adapt({second: support(scorer, 0, labels=2)})
     scorer.adapt({key(5000): support(scorer, 5000)})
     assert scorer.missing([first, second, third, *others, key(5000)]) == [third]
+
+
+def test_a_newer_copy_of_an_account_takes_the_place_of_the_one_before(scorer: Scorer) -> None:
+    old, *others = filled(scorer)
+    new = old._replace(revision=2)
+    assert scorer.missing([new]) == [new]
+    scorer.adapt({new: support(scorer, 1, labels=2)})
+    # Nobody had to go for it, and the copy of another revision is never used.
+    assert scorer.missing([*others, new]) == []
+    assert scorer.missing([old]) == [old]
+    assert scorer.held(old) is None
+    with pytest.raises(KeyError):
+        score_one(scorer, old)
 
 
 def test_making_the_missing_copies_of_a_batch_drops_none_of_its_others(scorer: Scorer) -> None:
