@@ -7,13 +7,15 @@ FROM ${PYTHON_IMAGE} AS build
 # Which build of PyTorch: its CPU index by default, a CUDA one for a GPU, empty for PyPI's own.
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/quickstudy
 ENV PATH=/opt/quickstudy/bin:$PATH
 WORKDIR /src
 
 # From what changes least to what changes most: PyTorch, the other dependencies, the code.
 COPY requirements.lock ./
-RUN pip install -c requirements.lock ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} setuptools torch
+RUN pip install -c requirements.lock ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} setuptools Cython torch
 COPY pyproject.toml ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['tracing'], sep='\n')" > dependencies.txt \
     && pip install -c requirements.lock -r dependencies.txt
@@ -21,8 +23,8 @@ COPY LICENSE README.md ./
 COPY models/default models/default
 COPY migrations migrations
 COPY app app
-# What is installed is done with pip; setuptools stays, for PyTorch asks for it.
-RUN pip install --no-deps --no-build-isolation . && pip check && pip uninstall --yes pip
+# What is installed is done with pip and Cython; setuptools stays, for PyTorch asks for it.
+RUN pip install --no-deps --no-build-isolation . && pip check && pip uninstall --yes pip Cython
 
 FROM ${PYTHON_IMAGE}
 # A folder of the host's in place of the volume must belong to this user, 10001.

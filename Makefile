@@ -67,11 +67,13 @@ $(BIN)/pip:
 		"(on Debian and Ubuntu: apt-get install python3 python3-venv)." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-# setuptools first: the project itself is built by the locked one, without the
-# download of an unpinned one into a build environment of its own.
-$(SERVICE): pyproject.toml requirements.lock | $(BIN)/pip
+# setuptools and Cython first: the project itself is built by the locked ones, without the
+# download of unpinned ones into a build environment of its own.
+$(SERVICE): pyproject.toml requirements.lock $(wildcard app/kernels/*.pyx) | $(BIN)/pip
+	@$(CC) --version >/dev/null 2>&1 || { echo "A C compiler is needed" \
+		"(on Debian and Ubuntu: apt-get install gcc libc6-dev python3-dev)." >&2; exit 1; }
 	@echo "Installing the service into .venv (PyTorch is most of it) ..."
-	$(INSTALL) $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL)) setuptools torch
+	$(INSTALL) $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL)) setuptools Cython torch
 	$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
