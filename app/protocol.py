@@ -27,6 +27,8 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from app.api.admission import GATE, Gate
+from app.api.desk import DESK, Desk, lines_of
+from app.api.lean import ScoringRoute
 from app.api.observation import SECURITY_HEADERS
 from app.errors import (
     HeadersTooLarge,
@@ -68,6 +70,23 @@ TURNED_AWAY = cast(
 )
 
 
+NOBODY_WAITS = asyncio.Event()
+
+
+class Exchange:
+    """A request that the desk answers, in the place of what would wait for the application."""
+
+    __slots__ = ("disconnected", "keep_alive", "more_body", "parts", "response_complete", "route")
+    message_event = NOBODY_WAITS
+    response_started = False
+
+    def __init__(self, route: ScoringRoute) -> None:
+        self.route = route
+        self.parts: list[bytes] = []
+        self.more_body = self.keep_alive = True
+        self.response_complete = self.disconnected = False
+
+
 class Phase(Enum):
     """What of a request a connection waits for."""
 
@@ -87,6 +106,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stuck_since: float | None = None
         self._refusal: Problem | None = None
         self._gate: Gate | None = self.app_state.get(GATE)
+        self._desk: Desk | None = self.app_state.get(DESK)
         # Whether the request that is coming in is for a score, and bytes of its body so far.
         self._is_gated, self._body_bytes = False, 0
 
@@ -132,16 +152,33 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         gate = self._gate
         self._is_gated = gate is not None and gate.leads_to(self.parser.get_method(), self.url)
-        if self._is_gated and gate is not None and gate.is_shut and self._is_free():
+        is_free = self._is_free()
+        if self._is_gated and gate is not None and gate.is_shut and is_free:
             self._turn_away(gate)
+            return
+        route = self._route() if is_free else None
+        if route is not None:
+            self.cycle = cast(RequestResponseCycle, Exchange(route))
         else:
             super().on_headers_complete()
             self.cycle.transport = self._answers
 
+    def _route(self) -> ScoringRoute | None:
+        """Where the desk answers the request whose headers have come, if it does."""
+        if not self._is_gated or self._desk is None or self.flow.write_paused:
+            return None
+        if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
+            return None
+        return self._desk.route_of(self.parser.get_method(), self.url, self.headers)
+
     def on_body(self, body: bytes) -> None:
         self._framing -= 2 * len(body)
         self._body_bytes += len(body)
-        super().on_body(body)
+        if isinstance(self.cycle, Exchange):
+            # No longer than was announced, and that was little enough.
+            self.cycle.parts.append(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -149,6 +186,29 @@ class BoundedProtocol(HttpToolsProtocol):
             self._phase = Phase.IDLE
         if self._is_gated and self._gate is not None and not self.cycle.response_complete:
             self._gate.enter(self._body_bytes)
+            if isinstance(self.cycle, Exchange):
+                task = self.loop.create_task(self._answer(self.cycle, self.headers))
+                # The server waits for it before it ends.
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
+
+    async def _answer(self, exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> None:
+        assert self._desk is not None
+        try:
+            body = b"".join(exchange.parts)
+            status, rest = await self._desk.answer(exchange.route, headers, body)
+        except BaseException:
+            # The service ends, and whoever waits shall know.
+            self.transport.close()
+            raise
+        exchange.response_complete = True
+        if not self.transport.is_closing():
+            lines = _lines(tuple(self.server_state.default_headers))
+            closing = b"" if exchange.keep_alive else b"connection: close\r\n"
+            self.transport.write(b"%b%b%b%b" % (STATUS_LINE[status], lines, closing, rest))
+            if not exchange.keep_alive:
+                self.hang_up()
+        self.on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._refusal or MalformedRequest())
@@ -300,9 +360,14 @@ def _said(problem: Problem, server_headers: Iterable[tuple[bytes, bytes]], stays
     """A whole answer, as it goes over the wire; the connection stays open or not."""
     answer = render(problem)
     closing = [] if stays else [(b"connection", b"close")]
-    headers = [*server_headers, *answer.raw_headers, *SECURITY_HEADERS, *closing]
-    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    lines = lines_of([*server_headers, *answer.raw_headers, *SECURITY_HEADERS, *closing])
     return b"%b%b\r\n%b" % (STATUS_LINE[answer.status_code], lines, bytes(answer.body))
+
+
+@lru_cache(maxsize=1)
+def _lines(server_headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Made anew once a second, with the date."""
+    return lines_of(server_headers)
 
 
 def _is_whole(data: bytes, lines: tuple[bytes, ...]) -> bool:
