@@ -1,5 +1,6 @@
 """One text for every spelling of a transaction, and another for every other transaction."""
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -38,6 +39,12 @@ def test_a_transaction_is_read_back_from_its_text(transaction: Transaction) -> N
     read = transaction_of(content_of(transaction))
     assert read == transaction
     assert content_of(read) == content_of(transaction)
+
+
+@given(TRANSACTIONS)
+def test_a_text_is_canonical_json(transaction: Transaction) -> None:
+    text = content_of(transaction)
+    assert json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")) == text
 
 
 @pytest.mark.parametrize("amount", ["10", "10.0", "10.00", "1E+1"])
