@@ -6,6 +6,7 @@ Two posts say the same when their texts are equal: 10 and 10.00, or one instant 
 import hashlib
 import json
 from decimal import Decimal
+from math import isfinite
 
 from app.transactions import AttributeValue, Transaction
 
@@ -17,7 +18,10 @@ _text = json.encoder.encode_basestring_ascii
 
 
 def content_of(transaction: Transaction) -> str:
-    """The one text that every spelling of this transaction has: JSON, its fields in order."""
+    """The one text that every spelling of this transaction has: JSON, its fields in order.
+
+    Raises ValueError for a number that JSON cannot say.
+    """
     said = f'{{"account_id":{_text(transaction.account_id)}'
     said += f',"amount":"{amount_text(transaction.amount)}"'
     attributes = transaction.attributes
@@ -35,6 +39,8 @@ def _value(value: AttributeValue) -> str:
         return _text(value)
     if isinstance(value, bool):
         return "true" if value else "false"
+    if not isfinite(value):
+        raise ValueError("an attribute of a transaction is a finite number")
     # 3 and 3.0 are one number; True is not 1.
     return repr(float(value))
 

@@ -74,3 +74,9 @@ def test_a_whole_number_is_the_same_number_with_a_point() -> None:
 
 def test_an_absent_merchant_is_not_a_merchant_called_nothing() -> None:
     assert content_of(paid(merchant_id=None)) != content_of(paid(merchant_id=""))
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_a_number_that_json_cannot_say_has_no_text(number: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        content_of(paid(attributes={"n": number}))
