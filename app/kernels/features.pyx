@@ -9,11 +9,14 @@ the rows of a file, and the same in batches on stored states, have the same feat
 A late row, older than its state's newest event, reads the sums as they stood before that event: a
 past that is no longer kept cannot be shown. It is added to them exactly.
 
+What a feature is stands before its name, where m is any attribute, c any categorical field, and
+7d any half-life.
+
 Axes: N transactions, F features, H half-lives, D decayed sums, C categorical fields, M numeric
 attributes, E label events. Times are int64 microseconds since the epoch, UTC.
 """
 
-from libc.math cimport M_PI, NAN, asinh, cos, fmax, fmin, isfinite, log1p, sin, sqrt
+from libc.math cimport M_PI, NAN, asinh, cos, fmax, fmin, isfinite, isnan, log1p, sin, sqrt
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -87,6 +90,7 @@ cdef struct Layout:
 
 
 cdef struct Told:
+    float* features_F
     Py_ssize_t account
     Py_ssize_t merchant
     int64_t time_us
@@ -106,17 +110,20 @@ def transaction_names(categorical, numeric):
     return names + [f"{name}{CODE}" for name in categorical if name != "merchant_id"]
 
 
-cdef float* of_the_transaction(float* feature, const Told* told, const Layout* layout) noexcept nogil:
+cdef float* of_the_transaction(
+    float* feature, const Told* told, const Layout* layout
+) noexcept nogil:
     cdef Py_ssize_t m, c
     feature[0] = <float> told.log_amount  # log_amount
     feature[1] = <float> told.hour_sin  # hour_sin
     feature[2] = <float> told.hour_cos  # hour_cos
-    # The epoch began on a Thursday.
-    feature[3] = (floor_div(told.time_us, DAY_US) + 3) % 7 >= 5  # weekend
+    feature[3] = is_weekend(told.time_us)  # weekend
     feature += 4
     for m in range(layout.numbers):
-        feature[0] = <float> told.value_M[m] if is_there(told.value_M[m]) else 0.0  # attribute_m
-        feature[1] = not is_there(told.value_M[m])  # attribute_m_missing
+        feature[0] = <float> told.value_M[m]  # attribute_m
+        feature[1] = 0.0  # attribute_m_missing
+        if isnan(told.value_M[m]):
+            feature[0], feature[1] = 0.0, 1.0
         feature += 2
     for c in range(layout.has_merchant, layout.fields):
         feature[0] = <float> told.code_C[c]  # c_code
@@ -125,16 +132,28 @@ cdef float* of_the_transaction(float* feature, const Told* told, const Layout* l
 
 
 cdef void tell(
-    Told* told, int64_t time_us, double amount, const double* number_M, double* value_M, Py_ssize_t numbers
+    Told* told, double* value_M, const double* number_M, Py_ssize_t numbers
 ) noexcept nogil:
-    cdef double angle = 2 * M_PI * (<double> (time_us - floor_div(time_us, DAY_US) * DAY_US) / DAY_US)
+    """Work out what follows from its time, its amount and its attributes."""
+    cdef double angle = 2 * M_PI * (<double> floor_mod(told.time_us, DAY_US) / DAY_US)
     cdef Py_ssize_t m
-    told.time_us = time_us
-    told.amount, told.log_amount = amount, log1p(amount)
+    told.log_amount = log1p(told.amount)
     told.hour_cos, told.hour_sin = cos(angle), sin(angle)
     for m in range(numbers):
         value_M[m] = asinh(number_M[m]) if isfinite(number_M[m]) else NAN
     told.value_M = value_M
+
+
+cdef inline bint is_weekend(int64_t time_us) noexcept nogil:
+    cdef int64_t days = (time_us - floor_mod(time_us, DAY_US)) // DAY_US
+    # The epoch began on a Thursday.
+    return floor_mod(days + 3, 7) >= 5
+
+
+cdef inline int64_t floor_mod(int64_t dividend, int64_t divisor) noexcept nogil:
+    """Never negative, as in Python."""
+    cdef int64_t rest = dividend % divisor
+    return rest + divisor if rest < 0 else rest
 
 
 # ---- Against the past of its account
@@ -153,7 +172,8 @@ cdef float* of_the_account(
     float* feature, const Told* told, const State* account, const Layout* layout
 ) noexcept nogil:
     cdef const double* past_D = account.before_D
-    cdef double count, log_mean, usual
+    cdef const double* buckets_B
+    cdef double count, log_mean, ratio, usual
     cdef Py_ssize_t h, m, c
     feature[0] = log_gap(told.time_us - account.previous_us[0])  # account_gap
     feature += 1
@@ -163,9 +183,8 @@ cdef float* of_the_account(
         count = past_D[h * OF_ACCOUNT + COUNT]
         log_mean = log1p(past_D[h * OF_ACCOUNT + AMOUNT] / fmax(count, LEAST_COUNT))
         feature[0] = <float> log_mean  # account_mean_amount_7d
-        feature[1] = <float> (
-            (told.log_amount - log_mean) * count / (count + 1.0)  # account_amount_ratio_7d
-        )
+        ratio = (told.log_amount - log_mean) * count / (count + 1.0)
+        feature[1] = <float> ratio  # account_amount_ratio_7d
         feature += 2
     count = past_D[LONG * OF_ACCOUNT + COUNT]
     usual = told.hour_cos * past_D[HOUR_COS] + told.hour_sin * past_D[HOUR_SIN]
@@ -174,25 +193,28 @@ cdef float* of_the_account(
     past_D += OF_ATTRIBUTES
     for m in range(layout.numbers):
         feature[0] = 0.0
-        if is_there(told.value_M[m]):
+        if not isnan(told.value_M[m]):
             feature[0] = <float> surprise(told.value_M[m], past_D)  # account_m_z
         feature += 1
         past_D += OF_VALUES
     for c in range(layout.fields):
-        feature[0] = <float> novelty(told.code_C[c], past_D[c], past_D + layout.fields + c * buckets)
-        feature += 1  # account_c_novelty
+        buckets_B = past_D + layout.fields + c * buckets
+        feature[0] = <float> novelty(told.code_C[c], past_D[c], buckets_B)  # account_c_novelty
+        feature += 1
     return feature
 
 
-cdef inline double novelty(int64_t code, double seen, const double* bucket_B) noexcept nogil:
+cdef inline double novelty(int64_t code, double seen, const double* buckets_B) noexcept nogil:
     """How much of the account's past had another value of a field."""
     if code == MISSING:
         return 0.0
     # Sums of the same terms in another order may differ in the last bit.
-    return fmax(seen - bucket_B[code % buckets], 0.0) / (seen + 1.0)
+    return fmax(seen - buckets_B[floor_mod(code, buckets)], 0.0) / (seen + 1.0)
 
 
-cdef void add_to_account(const State* account, const Told* told, const Layout* layout) noexcept nogil:
+cdef void add_to_account(
+    const State* account, const Told* told, const Layout* layout
+) noexcept nogil:
     cdef double[H] weight_H
     cdef double* sums_D = landing(account, told.time_us, weight_H)
     cdef double weight = weight_H[LONG]
@@ -204,13 +226,13 @@ cdef void add_to_account(const State* account, const Told* told, const Layout* l
     sums_D[HOUR_SIN] += told.hour_sin * weight
     sums_D += OF_ATTRIBUTES
     for m in range(layout.numbers):
-        if is_there(told.value_M[m]):
+        if not isnan(told.value_M[m]):
             add_value(sums_D, told.value_M[m], weight)
         sums_D += OF_VALUES
     for c in range(layout.fields):
         if told.code_C[c] != MISSING:
             sums_D[c] += weight
-            sums_D[layout.fields + c * buckets + told.code_C[c] % buckets] += weight
+            sums_D[layout.fields + c * buckets + floor_mod(told.code_C[c], buckets)] += weight
 
 
 # ---- Against the past of its merchant, and the labels of it that have matured
@@ -259,10 +281,8 @@ cdef void add_to_merchant(const State* merchant, const Told* told) noexcept nogi
 
 cdef void add_to_labels(const State* confirmed, int64_t time_us, double is_fraud) noexcept nogil:
     cdef double[LABEL_H] weight_H
-    cdef double* sums_D
+    cdef double* sums_D = landing(confirmed, time_us, weight_H)
     cdef Py_ssize_t h
-    advance(confirmed, time_us)
-    sums_D = landing(confirmed, time_us, weight_H)
     for h in range(LABEL_H):
         sums_D[h * OF_LABELS + LABELS] += weight_H[h]
         sums_D[h * OF_LABELS + FRAUDS] += is_fraud * weight_H[h]
@@ -320,14 +340,6 @@ cdef inline float log_gap(int64_t age_us) noexcept nogil:
     return <float> log1p(fmin(fmax(<double> age_us / HOUR_US, 0.0), LONGEST_GAP_HOURS))
 
 
-cdef inline bint is_there(double value) noexcept nogil:
-    return value == value
-
-
-cdef inline int64_t floor_div(int64_t dividend, int64_t divisor) noexcept nogil:
-    return dividend // divisor - (dividend % divisor < 0)
-
-
 # ---- The walk
 
 
@@ -354,7 +366,7 @@ def walk(
 ):
     """Write the features of N transactions, and bring the packed states forward, in place.
 
-    Raises ValueError where columns, states and labels do not belong together.
+    Raises ValueError where columns, labels and states do not belong together.
     """
     cdef const int64_t[::1] account_N = np.ascontiguousarray(columns.account_N)
     cdef const int64_t[::1] merchant_N = np.ascontiguousarray(columns.merchant_N)
@@ -362,111 +374,102 @@ def walk(
     cdef const double[::1] amount_N = np.ascontiguousarray(columns.amount_N)
     cdef const int64_t[:, ::1] code_NC = np.ascontiguousarray(columns.categorical_NC)
     cdef const double[:, ::1] number_NM = np.ascontiguousarray(columns.numeric_NM)
-    cdef const int64_t[::1] merchant_E = np.ascontiguousarray(labels.merchant_E)
-    cdef const int64_t[::1] time_us_E = np.ascontiguousarray(labels.time_us_E)
-    cdef const double[::1] is_fraud_E = np.ascontiguousarray(labels.is_fraud_E)
     cdef const int64_t[::1] order_N = np.argsort(columns.time_us_N, kind="stable")
-    cdef const int64_t[::1] order_E = np.argsort(labels.time_us_E, kind="stable")
-    cdef Py_ssize_t rows = time_us_N.shape[0], labelled = time_us_E.shape[0]
-    cdef Layout layout = Layout(code_NC.shape[1], number_NM.shape[1], has_merchant)
-    cdef double[:, ::1] value_NM = np.empty((rows, layout.numbers))
-    cdef Memory memory
-    cdef Told* told_N
-    cdef bint is_told
-    cdef Py_ssize_t n
-    of_account, of_merchant, of_labels = sums_of(layout.fields, layout.numbers)
-    memory.accounts = states(accounts, of_account, OF_ACCOUNT, H, half_life_us_H)
-    memory.merchants = states(merchants, of_merchant, OF_VALUES, H, half_life_us_H)
-    memory.confirmed = states(confirmed, of_labels, OF_LABELS, LABEL_H, label_half_life_us_H)
-    if not (
+    cdef Py_ssize_t rows = order_N.shape[0]
+    check(
         rows == account_N.shape[0] == merchant_N.shape[0] == amount_N.shape[0]
         == code_NC.shape[0] == number_NM.shape[0] == features_NF.shape[0]
-        and labelled == merchant_E.shape[0] == is_fraud_E.shape[0]
-    ):
-        raise ValueError("columns differ in length")
+    )
+    order_E = np.argsort(labels.time_us_E, kind="stable")
+    check(len(order_E) == len(labels.merchant_E) == len(labels.is_fraud_E))
+    cdef const int64_t[::1] merchant_E = labels.merchant_E[order_E]
+    cdef const int64_t[::1] time_us_E = labels.time_us_E[order_E]
+    cdef const double[::1] is_fraud_E = labels.is_fraud_E[order_E]
+
+    cdef Layout layout = Layout(code_NC.shape[1], number_NM.shape[1], has_merchant)
+    cdef Memory memory = memory_of(&layout, accounts, merchants, confirmed)
     check_positions(account_N, 0, memory.accounts.groups)
     check_positions(merchant_N, NO_MERCHANT, memory.merchants.groups)
     check_positions(merchant_N, NO_MERCHANT, memory.confirmed.groups)
     check_positions(merchant_E, 0, memory.confirmed.groups)
 
-    told_N = <Told*> malloc(max(rows, 1) * sizeof(Told))
+    cdef double[:, ::1] value_NM = np.empty((rows, layout.numbers))
+    cdef Told* told_N = <Told*> malloc(max(rows, 1) * sizeof(Told))
+    cdef Told* told
+    cdef Py_ssize_t place, n
+    cdef bint is_whole
     if told_N == NULL:
         raise MemoryError
     try:
         with nogil:
-            for n in range(rows):
-                told_N[n].account, told_N[n].merchant = account_N[n], merchant_N[n]
-                told_N[n].code_C = &code_NC[n, 0]
-                tell(
-                    &told_N[n], time_us_N[n], amount_N[n],
-                    &number_NM[n, 0], &value_NM[n, 0], layout.numbers,
-                )
-            is_told = in_order(
-                features_NF, told_N, order_N, &memory, &layout,
-                merchant_E, time_us_E, is_fraud_E, order_E,
+            for place in range(rows):
+                n, told = order_N[place], &told_N[place]
+                told.features_F = &features_NF[n, 0]
+                told.account, told.merchant = account_N[n], merchant_N[n]
+                told.time_us, told.amount = time_us_N[n], amount_N[n]
+                told.code_C = &code_NC[n, 0]
+                tell(told, &value_NM[n, 0], &number_NM[n, 0], layout.numbers)
+            is_whole = go(
+                told_N, rows, features_NF.shape[1], merchant_E, time_us_E, is_fraud_E,
+                &memory, &layout,
             )
     finally:
         free(told_N)
-    if not is_told:
-        raise AssertionError("there are other features than names")
+    if not is_whole:
+        raise AssertionError("there are more names than features, or fewer")
 
 
-cdef bint in_order(
-    float[:, ::1] features_NF,
+cdef bint go(
     const Told* told_N,
-    const int64_t[::1] order_N,
-    const Memory* memory,
-    const Layout* layout,
+    Py_ssize_t rows,
+    Py_ssize_t width,
     const int64_t[::1] merchant_E,
     const int64_t[::1] time_us_E,
     const double[::1] is_fraud_E,
-    const int64_t[::1] order_E,
+    const Memory* memory,
+    const Layout* layout,
 ) noexcept nogil:
-    """Whether the rows had as many features as there was room for."""
-    cdef Py_ssize_t rows = order_N.shape[0], labelled = order_E.shape[0]
-    cdef Py_ssize_t first = 0, row, after, e = 0
-    cdef int64_t now_us
-    cdef float* feature
+    """All rows and labels, each sorted by time. Whether every row has so many features."""
+    cdef Py_ssize_t first = 0, after, n, e = 0
     while first < rows:
-        now_us = told_N[order_N[first]].time_us
-        while e < labelled and time_us_E[order_E[e]] < now_us:
-            mature(memory, merchant_E[order_E[e]], time_us_E[order_E[e]], is_fraud_E[order_E[e]])
+        while e < time_us_E.shape[0] and time_us_E[e] < told_N[first].time_us:
+            mature(memory, merchant_E[e], time_us_E[e], is_fraud_E[e])
             e += 1
+        # All that are of one instant: none of them was before another.
         after = first
-        while after < rows and told_N[order_N[after]].time_us == now_us:
-            feature = &features_NF[order_N[after], 0]
-            if written(feature, &told_N[order_N[after]], memory, layout) != feature + features_NF.shape[1]:
+        while after < rows and told_N[after].time_us == told_N[first].time_us:
+            if write(&told_N[after], memory, layout) != width:
                 return False
             after += 1
-        for row in range(first, after):
-            remember(&told_N[order_N[row]], memory, layout)
+        for n in range(first, after):
+            remember(&told_N[n], memory, layout)
         first = after
-    for e in range(e, labelled):
-        mature(memory, merchant_E[order_E[e]], time_us_E[order_E[e]], is_fraud_E[order_E[e]])
+    for e in range(e, time_us_E.shape[0]):
+        mature(memory, merchant_E[e], time_us_E[e], is_fraud_E[e])
     return True
 
 
-cdef float* written(
-    float* feature, const Told* told, const Memory* memory, const Layout* layout
-) noexcept nogil:
-    """Where the features of a transaction end."""
+cdef Py_ssize_t write(const Told* told, const Memory* memory, const Layout* layout) noexcept nogil:
+    """Write the features of a transaction. How many they are."""
     cdef State account = state_of(&memory.accounts, told.account)
     cdef State merchant, confirmed
+    cdef float* feature = told.features_F
     advance(&account, told.time_us)
     feature = of_the_transaction(feature, told, layout)
     feature = of_the_account(feature, told, &account, layout)
     if told.merchant != NO_MERCHANT:
         merchant = state_of(&memory.merchants, told.merchant)
+        confirmed = state_of(&memory.confirmed, told.merchant)
         advance(&merchant, told.time_us)
         if layout.has_merchant:
-            confirmed = state_of(&memory.confirmed, told.merchant)
             feature = of_the_merchant(feature, told, &merchant, &confirmed)
     elif layout.has_merchant:
         feature = of_no_merchant(feature)
-    return feature
+    return feature - told.features_F
 
 
 cdef void remember(const Told* told, const Memory* memory, const Layout* layout) noexcept nogil:
+    """Add a transaction to the sums of its account and its merchant."""
     cdef State account = state_of(&memory.accounts, told.account)
     cdef State merchant
     add_to_account(&account, told, layout)
@@ -478,22 +481,43 @@ cdef void remember(const Told* told, const Memory* memory, const Layout* layout)
 cdef void mature(
     const Memory* memory, Py_ssize_t merchant, int64_t time_us, double is_fraud
 ) noexcept nogil:
+    """Add a label to those of its merchant."""
     cdef State confirmed = state_of(&memory.confirmed, merchant)
+    advance(&confirmed, time_us)
     add_to_labels(&confirmed, time_us, is_fraud)
 
 
-cdef States states(
+cdef Memory memory_of(
+    const Layout* layout,
+    unsigned char[::1] accounts,
+    unsigned char[::1] merchants,
+    unsigned char[::1] confirmed,
+):
+    of_account, of_merchant, of_labels = sums_of(layout.fields, layout.numbers)
+    return Memory(
+        states_of(accounts, of_account, OF_ACCOUNT, H, half_life_us_H),
+        states_of(merchants, of_merchant, OF_VALUES, H, half_life_us_H),
+        states_of(confirmed, of_labels, OF_LABELS, LABEL_H, label_half_life_us_H),
+    )
+
+
+cdef States states_of(
     unsigned char[::1] packed_G,
     Py_ssize_t sums,
     Py_ssize_t each,
     Py_ssize_t half_lives,
     const double* half_life_us_H,
 ):
-    if packed_G.shape[0] % size_of(sums):
+    cdef Py_ssize_t groups = packed_G.shape[0] // size_of(sums)
+    if packed_G.shape[0] != groups * size_of(sums):
         raise ValueError("states belong to another definition of the features")
-    return States(
-        <char*> &packed_G[0], packed_G.shape[0] // size_of(sums), sums, each, half_lives, half_life_us_H
-    )
+    return States(<char*> &packed_G[0], groups, sums, each, half_lives, half_life_us_H)
+
+
+cdef int check(bint is_so) except -1:
+    if not is_so:
+        raise ValueError("columns differ in length")
+    return 0
 
 
 cdef int check_positions(const int64_t[::1] position_N, int64_t least, Py_ssize_t groups) except -1:
