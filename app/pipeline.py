@@ -269,7 +269,7 @@ class Pipeline:
         )
         with stage("features"):
             labels = _merchant_labels(merchants, loaded.labels)
-            features_NF, after = features.serve(loaded.columns, memory, labels)
+            features_NF = features.serve(loaded.columns, memory, labels)
         with stage("adapt"):
             _adapt(deciding.scorer, supports)
         with stage("score"):
@@ -277,7 +277,7 @@ class Pipeline:
             decisions = deciding.scorer.score(
                 features_NF, loaded.columns.time_us_N, keys, deciding.thresholds
             )
-        return Result(features_NF, decisions, after)
+        return Result(features_NF, decisions, memory)
 
     def support(self, rows: Sequence[SupportRow]) -> Support:
         """The labels of an account, newest first, as the scorer takes them."""
