@@ -5,6 +5,7 @@ Statements live in `app.store` and `app.keys`; here is only what differs between
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeVar, cast
@@ -98,7 +99,9 @@ class Database:
             return
         with _translated(), self._glancing.connect() as glancing:
             glancing.execution_options(reads_only=True)
-            yield cast(AsyncConnection, sqlite.InPlace(glancing))
+            raw = cast(sqlite3.Connection, glancing.connection.dbapi_connection)
+            in_place = sqlite.InPlace(raw, glancing.dialect, lambda: glancing)
+            yield cast(AsyncConnection, in_place)
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[Answer]]) -> Answer:
         """`work` in a transaction, committed when this returns; run again when it was raced.

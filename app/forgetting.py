@@ -23,6 +23,7 @@ from app.errors import AccountNotFound
 from app.features import FeatureSet, MerchantLabels
 from app.pipeline import Pipeline
 from app.rows import LabelEvent, Merchant, Scored, StoredLabel
+from app.states import States
 from app.times import now_us
 from app.transactions import columns_of
 
@@ -211,26 +212,29 @@ class Erasing:
             await store.erase_messages(connection, tenant, account_id)
             # That it was, and not whose.
             await store.save_entries(connection, [entry(tenant, "account.erased", "account")])
-            for merchant_id in sorted(visited):
-                await self._rebuild(connection, tenant, merchant_id)
+            await self._rebuild(connection, tenant, sorted(visited))
             await store.unfold(connection, tenant, visited)
             return Erased(*counts, len(visited), corrected)
 
         return await self._database.run(work)
 
-    async def _rebuild(self, connection: AsyncConnection, tenant: str, merchant_id: str) -> None:
-        """The merchant's state from the transactions that are left of it."""
+    async def _rebuild(
+        self, connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
+    ) -> None:
+        """The merchants' states from the transactions that are left of them."""
         features = self._pipeline.features
-        merchants = features.empty(0, 1).merchants
-        async for contents in store.contents_of_merchant(connection, tenant, merchant_id):
+        states: dict[str, bytes | None] = dict.fromkeys(merchant_ids)
+        async for contents in store.contents_of_merchants(connection, tenant, states):
             transactions = [transaction_of(content) for content in contents]
-            columns, accounts, _ = columns_of(features.spec, transactions)
-            memory = replace(features.empty(len(accounts), 1), merchants=merchants)
-            merchants = features.remember(columns, memory, MerchantLabels.none()).merchants
-            # A merchant may have millions of them, and others are to be answered meanwhile.
+            columns, accounts, merchants = columns_of(features.spec, transactions)
+            known = States.from_bytes([states[key] for key in merchants], features.merchant_sums)
+            memory = replace(features.empty(len(accounts), len(merchants)), merchants=known)
+            after = features.remember(columns, memory, MerchantLabels.none()).merchants
+            states.update(zip(merchants, after.to_bytes(), strict=True))
+            # There may be millions of them, and others are to be answered meanwhile.
             await asyncio.sleep(0)
         await store.save_merchants(
-            connection, [Merchant(tenant, merchant_id, merchants.to_bytes()[0], None)]
+            connection, [Merchant(tenant, key, state, None) for key, state in states.items()]
         )
 
 

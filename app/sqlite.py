@@ -5,17 +5,21 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import sqlalchemy
-from sqlalchemy import Connection, CursorResult, Engine, Executable, Transaction, event
+from sqlalchemy import Connection, CursorResult, Engine, Executable, event
 from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import StaticPool
 
 Answer = TypeVar("Answer")
 
+# A reader that turns writer can fail at once with "locked", whatever the timeout.
+BEGIN = "BEGIN IMMEDIATE"
 BUSY_MS = 10_000
 # Once somebody has waited in vain, others wait no longer than this, until one has got through.
 STILL_BUSY_MS = 500
@@ -34,8 +38,10 @@ class Writer:
     """
 
     def __init__(self, url: URL) -> None:
-        # The driver would wait in place.
-        self._engine = create_in_place(url, 0, CACHE_KIB, poolclass=StaticPool)
+        # The driver would wait in place. Transactions are begun and committed here: SQLAlchemy's
+        # own take longer than SQLite's.
+        self._engine = create_in_place(url, 0, CACHE_KIB, begins=False, poolclass=StaticPool)
+        self._raw: sqlite3.Connection | None = None
         self._turn = asyncio.Lock()
         self._waited_in_vain = False
 
@@ -45,48 +51,68 @@ class Writer:
         patience = STILL_BUSY_MS if self._waited_in_vain else BUSY_MS
         until = asyncio.get_running_loop().time() + patience / 1000
         async with self._turn:
-            with self._engine.connect() as connection:
-                transaction = await self._begun(connection, until)
-                try:
-                    yield cast(AsyncConnection, InPlace(connection))
-                    await in_a_thread(transaction.commit)
-                finally:
-                    if transaction.is_active:
-                        transaction.rollback()
-                    # To SQLAlchemy a transaction is over even when its commit has failed; SQLite
-                    # may hold it open, and would begin no other. After a commit this does nothing.
-                    connection.connection.rollback()
+            raw = self._opened()
+            await self._begun(raw, until)
+            in_place = InPlace(raw, self._engine.dialect, self._engine.connect)
+            try:
+                yield cast(AsyncConnection, in_place)
+                await in_a_thread(partial(commit, raw))
+            finally:
+                in_place.close()
+                # When its commit has failed, SQLite may hold a transaction open, and would begin
+                # no other. After a commit this does nothing.
+                raw.rollback()
 
-    async def _begun(self, connection: Connection, until: float) -> Transaction:
+    def _opened(self) -> sqlite3.Connection:
+        if self._raw is None:
+            # The pool has one connection, and goes on holding it.
+            pooled = self._engine.raw_connection()
+            self._raw = cast(sqlite3.Connection, pooled.dbapi_connection)
+            pooled.close()
+        return self._raw
+
+    async def _begun(self, raw: sqlite3.Connection, until: float) -> None:
         """Wait for other processes without keeping this one from its other work."""
-        clock = asyncio.get_running_loop().time
         while True:
             try:
-                transaction = connection.begin()
+                with _as_by_sqlalchemy(BEGIN):
+                    raw.execute(BEGIN)
             except OperationalError as error:
                 if "locked" not in str(error.orig):
                     raise
-                if clock() > until:
+                if asyncio.get_running_loop().time() > until:
                     self._waited_in_vain = True
                     raise
             else:
                 self._waited_in_vain = False
-                return transaction
+                return
             await asyncio.sleep(POLL_SECONDS)
 
     def close(self) -> None:
+        self._raw = None
         self._engine.dispose()
 
 
-class InPlace:
-    """A synchronous connection with the face of an asynchronous one; nothing ever waits."""
+def commit(raw: sqlite3.Connection) -> None:
+    with _as_by_sqlalchemy("COMMIT"):
+        raw.commit()
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._raw = cast(sqlite3.Connection, connection.connection.dbapi_connection)
-        self.dialect = connection.dialect
+
+class InPlace:
+    """A connection of the driver's with the face of an asynchronous one; nothing ever waits.
+
+    `connect` gives one of SQLAlchemy's on the same connection, for what is not worth doing past it.
+    """
+
+    def __init__(
+        self, raw: sqlite3.Connection, dialect: Dialect, connect: Callable[[], Connection]
+    ) -> None:
+        self._raw, self.dialect, self._connect = raw, dialect, connect
+        self._connection: Connection | None = None
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        if self._connection is None:
+            self._connection = self._connect()
         return self._connection.execute(statement, parameters)
 
     # Past SQLAlchemy, which takes longer to execute a statement than SQLite does.
@@ -98,6 +124,11 @@ class InPlace:
         """The rows of a query, as the driver gives them."""
         with _as_by_sqlalchemy(text):
             return self._raw.execute(text, parameters).fetchall()
+
+    def close(self) -> None:
+        """Rolls back what was not committed where SQLAlchemy had a part in it."""
+        if self._connection is not None:
+            self._connection.close()
 
 
 class _as_by_sqlalchemy:
@@ -126,22 +157,32 @@ async def in_a_thread(work: Callable[[], Answer]) -> Answer:
 
 
 def create_in_place(
-    url: URL, busy_ms: int, cache_kib: int = READER_CACHE_KIB, **options: Any
+    url: URL,
+    busy_ms: int,
+    cache_kib: int = READER_CACHE_KIB,
+    begins: bool = True,
+    **options: Any,
 ) -> Engine:
-    """A synchronous engine on a SQLite file, whose connections any thread may use."""
+    """A synchronous engine on a SQLite file, whose connections any thread may use.
+
+    One that does not begin transactions leaves that, and their end, to whoever has the connection.
+    """
     engine = sqlalchemy.create_engine(
         url.set(drivername="sqlite"),
         hide_parameters=True,
         connect_args={"check_same_thread": False},
         **options,
     )
-    listen(engine, busy_ms, cache_kib)
+    listen(engine, busy_ms, cache_kib, begins)
     return engine
 
 
-def listen(engine: Engine, busy_ms: int, cache_kib: int = READER_CACHE_KIB) -> None:
+def listen(
+    engine: Engine, busy_ms: int, cache_kib: int = READER_CACHE_KIB, begins: bool = True
+) -> None:
     event.listen(engine, "connect", lambda raw, _: _configure(raw, busy_ms, cache_kib))
-    event.listen(engine, "begin", _begin)
+    if begins:
+        event.listen(engine, "begin", _begin)
 
 
 def _configure(dbapi_connection: Any, busy_ms: int, cache_kib: int) -> None:
@@ -161,6 +202,5 @@ def _configure(dbapi_connection: Any, busy_ms: int, cache_kib: int) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    # A reader that turns writer can fail at once with "locked", whatever the timeout.
     reads = connection.get_execution_options().get("reads_only", False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN" if reads else BEGIN)

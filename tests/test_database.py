@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from sqlalchemy import Transaction, text
+from sqlalchemy import text
 
+from app import sqlite
 from app.database import Database, Raced
 from app.errors import DatabaseUnavailable
 from app.tables import accounts
@@ -187,14 +188,14 @@ async def test_a_commit_goes_to_its_end_though_its_caller_is_gone(
 ) -> None:
     if not database.is_sqlite:
         pytest.skip("PostgreSQL's driver ends the connection")
-    begun, commit = threading.Event(), Transaction.commit
+    begun, commit = threading.Event(), sqlite.commit
 
-    def slow(transaction: Transaction) -> None:
+    def slow(raw: sqlite3.Connection) -> None:
         begun.set()
         time.sleep(0.1)
-        commit(transaction)
+        commit(raw)
 
-    monkeypatch.setattr(Transaction, "commit", slow)
+    monkeypatch.setattr(sqlite, "commit", slow)
 
     async def insert() -> None:
         async with database.write() as connection:

@@ -200,3 +200,26 @@ async def test_counting_labels_is_a_revision(database: Database) -> None:
             TENANT, "a", revision=2, fraud_labels=1, legitimate_labels=2
         )
         assert await store.account(connection, TENANT, "b") == Account(TENANT, "b")
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 100])
+async def test_what_merchants_were_paid_is_told_once_in_the_order_of_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """However its steps fall: some find nothing, and times are shared."""
+    monkeypatch.setattr("app.store.transactions.STEP_ENTRIES", step)
+    paid = [("m", 5), ("n", 5), ("o", 1), ("o", 2), ("o", 3), (None, 4), ("m", 9), ("n", 9)]
+    rows = [
+        scored_row(f"t-{n}", at_us)._replace(merchant_id=merchant_id, content=f"{at_us} {n}")
+        for n, (merchant_id, at_us) in enumerate(paid)
+    ]
+    async with database.write() as connection:
+        await store.save_scored(connection, rows)
+        await store.save_scored(connection, [rows[0]._replace(tenant="another")])
+    async with database.read() as connection:
+        told = [
+            content
+            async for contents in store.contents_of_merchants(connection, TENANT, ["n", "m"])
+            for content in contents
+        ]
+    assert told == ["5 0", "5 1", "9 6", "9 7"]

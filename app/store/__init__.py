@@ -57,7 +57,7 @@ from app.store.thresholds import thresholds_after as thresholds_after
 from app.store.thresholds import thresholds_at as thresholds_at
 from app.store.transactions import Filters as Filters
 from app.store.transactions import any_features_digest as any_features_digest
-from app.store.transactions import contents_of_merchant as contents_of_merchant
+from app.store.transactions import contents_of_merchants as contents_of_merchants
 from app.store.transactions import float32_row as float32_row
 from app.store.transactions import float32_rows as float32_rows
 from app.store.transactions import listed as listed

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, literal, tuple_
+from sqlalchemy import Select, Tuple, literal, tuple_
 
 
 def page(
@@ -19,8 +19,25 @@ def page(
     types of values finds nothing sensible, so cursors are checked before.
     """
     if after is not None:
-        key = tuple_(
-            *(literal(value, column.type) for value, column in zip(after, order, strict=True))
-        )
-        query = query.where(tuple_(*order) < key if descending else tuple_(*order) > key)
+        key, place = _key(order, after), tuple_(*order)
+        query = query.where(place < key if descending else place > key)
     return query.order_by(*(one.desc() if descending else one.asc() for one in order)).limit(limit)
+
+
+def between(
+    query: Select[Any],
+    order: Sequence[Any],
+    after: tuple[Any, ...] | None,
+    until: Sequence[Any] | None,
+) -> Select[Any]:
+    """The query's rows after the row with the key `after`, up to that with the key `until`."""
+    if after is not None:
+        query = query.where(tuple_(*order) > _key(order, after))
+    if until is not None:
+        query = query.where(tuple_(*order) <= _key(order, until))
+    return query
+
+
+def _key(order: Sequence[Any], values: Sequence[Any]) -> Tuple:
+    columns = zip(values, order, strict=True)
+    return tuple_(*(literal(value, column.type) for value, column in columns))

@@ -7,10 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 from app import keys
+from app.database import Database
 from app.main import create_app
 from app.settings import Settings
+from app.tables import merchants
 from tests.api.requests import client_of, label, posted, problem_of
 from tests.api.test_labels import history, put, score
 from tests.checkpoints import tiny_checkpoint
@@ -189,6 +192,37 @@ async def test_what_an_erased_account_had_told_of_a_merchant_stays_forgotten_by_
         done = await put(caller, "bob-0", "legitimate")
         adapters.append(done["adaptation"]["adapter"])
     assert adapters[0] == adapters[1]
+
+
+@pytest.mark.parametrize("step", [1, 2, 100])
+async def test_a_merchant_is_made_anew_from_what_others_paid(
+    client: httpx.AsyncClient,
+    stranger: httpx.AsyncClient,
+    service_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+) -> None:
+    """The stranger's tenant never had the account that is erased."""
+    monkeypatch.setattr("app.store.transactions.STEP_ENTRIES", step)
+    others = [
+        posted(f"b-{n}", account_id="bob", merchant_id=f"m-{n % 2}", amount=30 + n)
+        for n in range(5)
+    ]
+    await score(client, *(posted(f"a-{n}", merchant_id=f"m-{n}", amount=900) for n in range(3)))
+    await score(client, *others)
+    await score(stranger, *others)
+    await client.delete("/v1/accounts/alice")
+    database = Database(service_settings.database_url)
+    async with database.read() as connection:
+        asked = select(merchants).where(merchants.c.merchant_id.in_(["m-0", "m-1"]))
+        rows = (await connection.execute(asked)).all()
+    await database.close()
+    mine, theirs = [
+        {row.merchant_id: row.state for row in rows if row.tenant == tenant}
+        for tenant in sorted({row.tenant for row in rows})
+    ]
+    assert len(mine) == 2
+    assert mine == theirs
 
 
 async def test_an_erased_account_leaves_nothing_and_comes_back_as_a_new_one(
