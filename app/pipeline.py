@@ -18,12 +18,13 @@ from app.adaptation import Support
 from app.content import content_of, digest_of
 from app.database import Database
 from app.decisions import Decision, Thresholds
+from app.engines import Learned, Rows
 from app.errors import Problem, TransactionConflict
 from app.features import Features, Memory, MerchantLabels
 from app.models import Models
 from app.reasons import PAST, Reason, raising, shares_of, tell
 from app.rows import Account, Merchant, Review, Scored, StoredLabel, SupportRow
-from app.scoring import AdapterKey, Held, Learned, Rows, Scorer
+from app.scoring import AdapterKey, Held, Scorer
 from app.sqlite import in_a_thread
 from app.states import States
 from app.times import now_us
