@@ -475,5 +475,5 @@ async def _save(
             )
         ],
     )
-    await store.mark_folded(connection, loaded.labels)
+    await store.mark_folded(connection, rows[0].tenant, loaded.labels)
     await store.save_scored(connection, rows)
