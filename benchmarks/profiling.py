@@ -29,8 +29,7 @@ PARTS = {
     "making copies that are missing": ("_adapt (", "supports (app/store"),
     "network, with copies from the bank": ("(app/scoring.py", "(app/network.py"),
     "decisions": ("(app/decisions.py",),
-    "features": ("_computed (app/features.py", "_told (app/features", "from_bytes (app/states.py"),
-    "what accounts and merchants remember": ("_remembered (app/features", "to_bytes (app/states"),
+    "features, and what accounts and merchants remember": ("(app/features.py", "(app/states.py"),
     "canonical text and its digest": ("(app/content.py",),
     "database: begin, commit": ("begin (app/sqlite.py", "_begun (app/sqlite.py", "do_commit"),
     "database: load": (

@@ -623,6 +623,23 @@ def test_the_share_of_frauds_is_of_labels_decayed(memory: bool) -> None:
 
 
 @pytest.mark.parametrize("memory", [False, True])
+def test_a_label_that_matures_at_this_very_instant_is_not_seen(memory: bool) -> None:
+    told = merchant_asked([0.0, 1.0], [True, False], memory)
+    assert told == merchant_asked([1.0], [False], memory)
+
+
+def test_late_rows_of_one_instant_do_not_see_each_other() -> None:
+    features, columns = SETS["all"], drawn(ALL, rows=4)
+    for column_N, value in ((columns.account_N, 0), (columns.merchant_N, 0)):
+        column_N[:] = value
+    columns.time_us_N[:] = 1_700_000_000_000_000 + np.array([HOUR_US, 0, 0, 0])
+    memory = features.remember(columns.take([0]), features.empty(1, 1), MerchantLabels.none())
+    late_NF = features.compute(columns.take([1, 2, 3]), memory)
+    alone_NF = [features.compute(columns.take([n]), memory)[0] for n in (1, 2, 3)]
+    np.testing.assert_array_equal(late_NF, alone_NF)
+
+
+@pytest.mark.parametrize("memory", [False, True])
 @pytest.mark.parametrize("years", [1, 3, 5, 30])
 def test_labels_years_old_weigh_nothing_and_break_nothing(years: int, memory: bool) -> None:
     ages = [365.0 * years + day for day in range(5)]

@@ -1,4 +1,4 @@
-"""What the service stores is what training computes: the same vectors, labels included."""
+"""What the service stores is what training computes: the same vectors to the bit, with labels."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -117,8 +117,8 @@ async def assert_parity(service: Service, path: Path, spec: DatasetSpec) -> None
         told_N = rows.features_NF[:, features.names.index(name)]
         assert (told_N > 0).sum() >= 10  # labels do mature within
     for position, name in enumerate(features.names):
-        np.testing.assert_allclose(
-            served_NF[:, position], rows.features_NF[:, position], atol=1e-6, err_msg=name
+        np.testing.assert_array_equal(
+            served_NF[:, position], rows.features_NF[:, position], err_msg=name
         )
 
 
