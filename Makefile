@@ -69,7 +69,7 @@ $(BIN)/pip:
 
 # setuptools and Cython first: the project itself is built by the locked ones, without the
 # download of unpinned ones into a build environment of its own.
-$(SERVICE): pyproject.toml requirements.lock $(wildcard app/kernels/*.pyx) | $(BIN)/pip
+$(SERVICE): pyproject.toml requirements.lock $(wildcard app/kernels/*.pyx app/kernels/*.pxd) | $(BIN)/pip
 	@$(CC) --version >/dev/null 2>&1 || { echo "A C compiler is needed" \
 		"(on Debian and Ubuntu: apt-get install gcc libc6-dev python3-dev)." >&2; exit 1; }
 	@echo "Installing the service into .venv (PyTorch is most of it) ..."

@@ -260,20 +260,28 @@ class Learner(nn.Module):
         base = self.base(1)
         return Copies(*base, base.context.mean_BO.new_zeros(1))
 
-    def kept(self, copies: Copies) -> list[Tensor]:
-        """What must be kept of each of B accounts: all but the layers that they share."""
+    def kept(self, copies: Copies) -> Tensor:
+        """What must be kept of each of B accounts, side by side: [B, W].
+
+        That is all but the layers that they share.
+        """
+        return torch.cat([part[:, None].flatten(1) for part in self._parts(copies)], 1)
+
+    def restored(self, kept_BW: Tensor) -> Copies:
+        """The copies of which `kept` is kept."""
+        shapes = [part.shape[1:] for part in self._parts(self.unadapted())]
+        ends = np.cumsum([shape.numel() for shape in shapes])[:-1].tolist()
+        *parts, weight_B = [
+            part.reshape(len(kept_BW), *shape)
+            for part, shape in zip(kept_BW.tensor_split(ends, 1), shapes, strict=True)
+        ]
+        own = len(Context._fields)
+        layers = dict(zip(self.adapted_layers, parts[own:], strict=True))
+        return Copies(Context(*parts[:own]), self.network.base._replace(**layers), weight_B)
+
+    def _parts(self, copies: Copies) -> list[Tensor]:
         own = [getattr(copies.head, layer) for layer in self.adapted_layers]
         return [*copies.context, *own, copies.weight_B]
-
-    def restored(self, kept: Sequence[Tensor]) -> Copies:
-        """The copies of which `kept` is kept."""
-        context, own, weight_B = (
-            kept[: len(Context._fields)],
-            kept[len(Context._fields) : -1],
-            kept[-1],
-        )
-        layers = dict(zip(self.adapted_layers, own, strict=True))
-        return Copies(Context(*context), self.network.base._replace(**layers), weight_B)
 
     def logits(self, rows: Encoded, adapted: Adapted) -> Tensor:
         """The members' mean log-odds of fraud of N encoded rows of each of B accounts: [B, N]."""

@@ -6,33 +6,43 @@ Two posts say the same when their texts are equal: 10 and 10.00, or one instant 
 import hashlib
 import json
 from decimal import Decimal
+from math import isfinite
 
-from app.transactions import Transaction
+from app.transactions import AttributeValue, Transaction
 
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+# Between the attributes and the time, in the order of their names.
+OPTIONAL = ("channel", "country", "currency", "merchant_category", "merchant_id")
+
+# As JSON's own encoder spells texts; it would sort the fields anew each time.
+_text = json.encoder.encode_basestring_ascii
 
 
 def content_of(transaction: Transaction) -> str:
-    """The one text that every spelling of this transaction has."""
-    attributes = {
-        # 3 and 3.0 are one number; True is not 1.
-        name: float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        for name, value in transaction.attributes.items()
-    }
-    fields = {
-        "transaction_id": transaction.transaction_id,
-        "account_id": transaction.account_id,
-        "occurred_at_us": transaction.occurred_at_us,
-        "amount": amount_text(transaction.amount),
-        "currency": transaction.currency,
-        "merchant_id": transaction.merchant_id,
-        "merchant_category": transaction.merchant_category,
-        "channel": transaction.channel,
-        "country": transaction.country,
-        "attributes": attributes,
-    }
-    said = {name: value for name, value in fields.items() if value is not None}
-    return _canonical(said)
+    """The one text that every spelling of this transaction has: JSON, its fields in order.
+
+    Raises ValueError for a number that JSON cannot say.
+    """
+    said = f'{{"account_id":{_text(transaction.account_id)}'
+    said += f',"amount":"{amount_text(transaction.amount)}"'
+    attributes = transaction.attributes
+    each = [f"{_text(name)}:{_value(attributes[name])}" for name in sorted(attributes)]
+    said += f',"attributes":{{{",".join(each)}}}'
+    for name in OPTIONAL:
+        if (value := getattr(transaction, name)) is not None:
+            said += f',"{name}":{_text(value)}'
+    said += f',"occurred_at_us":{transaction.occurred_at_us}'
+    return f'{said},"transaction_id":{_text(transaction.transaction_id)}}}'
+
+
+def _value(value: AttributeValue) -> str:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isfinite(value):
+        raise ValueError("an attribute of a transaction is a finite number")
+    # 3 and 3.0 are one number; True is not 1.
+    return repr(float(value))
 
 
 def transaction_of(content: str) -> Transaction:

@@ -7,7 +7,12 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    nullcontext,
+)
 from typing import Any, TypeVar, cast
 
 import asyncpg
@@ -22,7 +27,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from app import migrating, sqlite
+from app import migrating, postgres, sqlite
 from app.breaker import Breaker
 from app.errors import DatabaseUnavailable, SetupError
 
@@ -32,13 +37,12 @@ Answer = TypeVar("Answer")
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 # Milliseconds. A statement of a batch takes a few; a lock is held for one batch.
 PG_LIMITS = {"lock_timeout": "5000", "statement_timeout": "10000"}
-# Else two statements could see an account's revision and the labels of the next one.
-SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 # Readers wait for no writer, only for a process that has the file to itself or repairs it; and a
 # glance keeps the whole loop waiting.
 SQLITE_READ_MS, SQLITE_GLANCE_MS = 2_000, 20
-# In what SQLite says of a file that is locked or closed, or whose disk is full or failing.
-SQLITE_AWAY = ("locked", "clos", "disk", "unable to open")
+# In what SQLite says of a file that is locked or closed, or whose disk is full or failing; and what
+# asyncpg says of a connection that is closed.
+SAID_AWAY = ("locked", "clos", "disk", "unable to open")
 CONNECT_SECONDS = 5
 # Later than `statement_timeout`, by which a server that answers has ended a statement itself.
 STATEMENT_SECONDS = 12
@@ -64,6 +68,7 @@ class Database:
         self.engine = create_engine(
             self.url, connections=self._connections, sqlite_busy_ms=SQLITE_READ_MS
         )
+        self._known = postgres.KnownRows()
         self._writer = sqlite.Writer(self.url) if self.is_sqlite else None
         self._glancing = (
             sqlite.create_in_place(self.url, SQLITE_GLANCE_MS) if self.is_sqlite else None
@@ -77,25 +82,29 @@ class Database:
         database cannot be reached or does not answer in time.
         """
         with self._watched(), _translated():
-            begun = self._writer.begin() if self._writer else self.engine.begin()
+            begun = self._writer.begin() if self._writer else self._begun(postgres.WRITES)
             async with begun as connection:
                 yield connection
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that sees one state of the database, and waits for no writer."""
-        options = {"reads_only": True} if self.is_sqlite else SNAPSHOT
         with self._watched(), _translated():
+            if not self.is_sqlite:
+                async with self._begun(postgres.READS) as connection:
+                    yield connection
+                return
             async with self.engine.connect() as connection:
-                await connection.execution_options(**options)
+                await connection.execution_options(reads_only=True)
                 yield connection
 
     @asynccontextmanager
     async def glance(self) -> AsyncIterator[AsyncConnection]:
-        """`read`, for a few rows: a hop to SQLite's driver would take longer than all of it."""
+        """`read`, for one question: without a hop to SQLite's driver, or a transaction."""
         if self._glancing is None:
-            async with self.read() as connection:
-                yield connection
+            with self._watched(), _translated():
+                async with self.engine.connect() as connection:
+                    yield self._straight(connection)
             return
         with _translated(), self._glancing.connect() as glancing:
             glancing.execution_options(reads_only=True)
@@ -137,6 +146,12 @@ class Database:
                 f"the database is said to be at schema revision {migrating.newest_revision()}, but "
                 f"has no {missing[0]}: restore it whole from a backup"
             )
+
+    def _begun(self, begin: str) -> AbstractAsyncContextManager[AsyncConnection]:
+        return postgres.transaction(self.engine, self._known, begin)
+
+    def _straight(self, connection: AsyncConnection) -> AsyncConnection:
+        return cast(AsyncConnection, postgres.Straight(connection, self._known))
 
     def _watched(self) -> AbstractContextManager[None]:
         return self._connections.breaker.transaction() if self._connections else nullcontext()
@@ -202,25 +217,27 @@ class _translated:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, IntegrityError):
+        if isinstance(error, IntegrityError | asyncpg.IntegrityConstraintViolationError):
             raise Raced from error
-        if isinstance(error, DBAPIError):
-            state = getattr(error.orig, "sqlstate", None)
+        if isinstance(error, DBAPIError | asyncpg.PostgresError | asyncpg.InterfaceError):
+            # PostgreSQL's driver is asked past SQLAlchemy, or through it.
+            driver = error.orig if isinstance(error, DBAPIError) else error
+            state = getattr(driver, "sqlstate", None)
             if state in RETRYABLE:
                 raise Raced from error
-            if _is_about_the_connection(error, state):
+            if _is_about_the_connection(error, str(driver), state):
                 raise DatabaseUnavailable from error
         elif isinstance(error, OSError | PoolTimeout | TimeoutError):
             raise DatabaseUnavailable from error
 
 
-def _is_about_the_connection(error: DBAPIError, state: str | None) -> bool:
+def _is_about_the_connection(error: Exception, said: str, state: str | None) -> bool:
     # Classes 08 connection, 53 resources, 57 operator intervention (also statement_timeout);
     # asyncpg's own interface errors have no state, and SQLite says it in words.
     if state is not None:
         return state[:2] in {"08", "53", "57"}
-    said = str(error.orig)
-    return error.connection_invalidated or any(word in said for word in SQLITE_AWAY)
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    return lost or any(word in said for word in SAID_AWAY)
 
 
 def with_driver(url: str) -> URL:
@@ -253,6 +270,8 @@ def create_engine(
         opened = {"async_creator_fn": connections.open} if connections else {}
         engine = create_async_engine(
             url,
+            # The service's transactions are begun by `app.postgres`.
+            isolation_level="AUTOCOMMIT" if connections else None,
             # Errors are logged, and statements hold what callers sent.
             hide_parameters=True,
             # A connection more is closed again, and costs more than what it was opened for.

@@ -17,6 +17,7 @@ from app.allowance import Allowance
 from app.audit import Action, Entry, entry
 from app.database import Database, Raced
 from app.decisions import Decision
+from app.engines import Learned
 from app.errors import (
     AccountNotFound,
     LabelNotFound,
@@ -28,7 +29,7 @@ from app.forgetting import correct_witnesses, corrections, event_of, lock_with_w
 from app.pipeline import Deciding, Pipeline, adapter_key
 from app.rollback import way_back
 from app.rows import Account, Review, Scored, StoredLabel, SupportRow
-from app.scoring import Copy, Held, Learned, Scorer
+from app.scoring import Copy, Held, Scorer
 from app.times import now_us
 from app.transactions import DatasetSpec, Transaction
 from app.webhooks import announce

@@ -24,6 +24,7 @@ from app.api import (
     webhooks,
 )
 from app.api.admission import GATE, Bounds, Gate
+from app.api.desk import DESK, Desk
 from app.api.lean import LeanRoutes, lean_routes
 from app.api.limits import BodyLimit
 from app.api.links import link
@@ -63,13 +64,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     chosen = settings or Settings()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Gate]]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         with tracing.exporting(chosen.tracing):
             async with running(chosen) as service:
                 app.state.service = service
                 garbage.spare_requests()
                 # For the protocol, which has no other way to the application.
-                yield {GATE: Gate(service.batcher, SCORING)}
+                desk = Desk(service, SCORING, chosen.max_body_bytes)
+                # Spans are made by the middlewares.
+                yield {GATE: Gate(service.batcher, SCORING), DESK: None if chosen.tracing else desk}
 
     app = Quickstudy(
         title="Quickstudy",

@@ -10,7 +10,6 @@ connections, once a second.
 
 import asyncio
 import logging
-import re
 import resource
 from collections.abc import Callable, Iterable
 from enum import Enum
@@ -27,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from app.api.admission import GATE, Gate
+from app.api.desk import DESK, Desk, Head, lines_of
 from app.api.observation import SECURITY_HEADERS
 from app.errors import (
     HeadersTooLarge,
@@ -52,10 +52,6 @@ PARTING_SECONDS = 2.0
 FRAME = 4
 
 
-LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,9})(?:\r\n|\Z)")
-# Headers with which a request may end elsewhere, or want another answer.
-UNUSUAL = (b"transfer-encoding", b"connection", b"expect", b"upgrade")
-
 # In the place of what would wait for the application.
 TURNED_AWAY = cast(
     RequestResponseCycle,
@@ -66,6 +62,23 @@ TURNED_AWAY = cast(
         message_event=asyncio.Event(),
     ),
 )
+
+
+NOBODY_WAITS = asyncio.Event()
+
+
+class Exchange:
+    """A request that the desk answers, in the place of what would wait for the application."""
+
+    __slots__ = ("disconnected", "head", "keep_alive", "more_body", "parts", "response_complete")
+    message_event = NOBODY_WAITS
+    response_started = False
+
+    def __init__(self, head: Head, *parts: bytes) -> None:
+        self.head = head
+        self.parts = list(parts)
+        self.more_body = self.keep_alive = True
+        self.response_complete = self.disconnected = False
 
 
 class Phase(Enum):
@@ -87,6 +100,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stuck_since: float | None = None
         self._refusal: Problem | None = None
         self._gate: Gate | None = self.app_state.get(GATE)
+        self._desk: Desk | None = self.app_state.get(DESK)
         # Whether the request that is coming in is for a score, and bytes of its body so far.
         self._is_gated, self._body_bytes = False, 0
 
@@ -102,10 +116,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.PARTING:
             return
-        gate = self._gate
-        if gate is not None and gate.is_shut and self._is_at_rest() and _is_whole(data, gate.lines):
-            self._turn_away_unread(gate)
-            return
+        if self._desk is not None and self._is_at_rest():
+            whole = self._desk.whole(data)
+            if whole is not None and not self.flow.write_paused:
+                self._take(*whole)
+                return
         self._has_spoken = True
         if self._phase is Phase.IDLE:
             self._enter(Phase.HEADERS)
@@ -132,16 +147,31 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         gate = self._gate
         self._is_gated = gate is not None and gate.leads_to(self.parser.get_method(), self.url)
-        if self._is_gated and gate is not None and gate.is_shut and self._is_free():
+        is_free = self._is_free()
+        if self._is_gated and gate is not None and gate.is_shut and is_free:
             self._turn_away(gate)
+            return
+        head = self._head() if is_free else None
+        if head is not None:
+            self.cycle = cast(RequestResponseCycle, Exchange(head))
         else:
             super().on_headers_complete()
             self.cycle.transport = self._answers
 
+    def _head(self) -> Head | None:
+        """What has been read, where the desk answers it."""
+        if self._desk is None or self.flow.write_paused:
+            return None
+        return self._desk.head_of(self.parser, self.url, self.headers)
+
     def on_body(self, body: bytes) -> None:
         self._framing -= 2 * len(body)
         self._body_bytes += len(body)
-        super().on_body(body)
+        if isinstance(self.cycle, Exchange):
+            # No longer than was announced, and that was little enough.
+            self.cycle.parts.append(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -149,6 +179,55 @@ class BoundedProtocol(HttpToolsProtocol):
             self._phase = Phase.IDLE
         if self._is_gated and self._gate is not None and not self.cycle.response_complete:
             self._gate.enter(self._body_bytes)
+            if isinstance(self.cycle, Exchange):
+                self._begin(self.cycle)
+
+    def _take(self, head: Head, body: bytes) -> None:
+        """Have a request answered that came whole, or turn it away: without the parser, and what
+        else uvicorn does for a request, which would take four times as long."""
+        gate = self._gate
+        assert gate is not None
+        self._has_spoken = True
+        self._phase, self._since = Phase.IDLE, self.loop.time()
+        if gate.is_shut:
+            gate.count()
+            if self.timeout_keep_alive_task is None:
+                self._keep_alive(self.timeout_keep_alive)
+            self.transport.write(_turning_away(tuple(self.server_state.default_headers), True))
+            return
+        gate.enter(len(body))
+        exchange = Exchange(head, body)
+        self.cycle = cast(RequestResponseCycle, exchange)
+        self._begin(exchange)
+
+    def _begin(self, exchange: Exchange) -> None:
+        task = self.loop.create_task(self._answer(exchange))
+        # The server waits for it before it ends.
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        assert self._desk is not None
+        try:
+            body = b"".join(exchange.parts)
+            status, rest = await self._desk.answer(exchange.head, body)
+        except BaseException:
+            # The service ends, and whoever waits shall know.
+            self.transport.close()
+            raise
+        exchange.response_complete = True
+        if not self.transport.is_closing():
+            lines = _lines(tuple(self.server_state.default_headers))
+            closing = b"" if exchange.keep_alive else b"connection: close\r\n"
+            self.transport.write(b"%b%b%b%b" % (STATUS_LINE[status], lines, closing, rest))
+            if not exchange.keep_alive:
+                self.hang_up()
+        if self.pipeline or self.timeout_keep_alive_task is None:
+            self.on_response_complete()
+        else:
+            # The clock for idle connections runs already, and looks at this when it rings.
+            self._since = self.loop.time()
+            self.server_state.total_requests += 1
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._refusal or MalformedRequest())
@@ -257,20 +336,12 @@ class BoundedProtocol(HttpToolsProtocol):
         has_begun = self._phase is not Phase.IDLE and self._has_spoken
         return not has_begun and self._is_free()
 
-    def _turn_away_unread(self, gate: Gate) -> None:
-        """Answer that there is too much to do to a request that came whole: the parser, and what
-        else uvicorn does for a request, would take four times as long."""
-        gate.count()
-        self._has_spoken = True
-        self._phase, self._since = Phase.IDLE, self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._keep_alive(self.timeout_keep_alive)
-        self.transport.write(_turning_away(tuple(self.server_state.default_headers), True))
-
     def timeout_keep_alive_handler(self) -> None:
-        """Close, unless a request has been turned away meanwhile: then so much later."""
+        """Close, unless a request has come whole meanwhile: then so much later."""
         left = self._since + self.timeout_keep_alive - self.loop.time()
-        if left > 0 and self._is_at_rest():
+        if not self._is_free():
+            self._keep_alive(self.timeout_keep_alive)
+        elif left > 0 and self._is_at_rest():
             self._keep_alive(left)
         else:
             super().timeout_keep_alive_handler()
@@ -300,28 +371,14 @@ def _said(problem: Problem, server_headers: Iterable[tuple[bytes, bytes]], stays
     """A whole answer, as it goes over the wire; the connection stays open or not."""
     answer = render(problem)
     closing = [] if stays else [(b"connection", b"close")]
-    headers = [*server_headers, *answer.raw_headers, *SECURITY_HEADERS, *closing]
-    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    lines = lines_of([*server_headers, *answer.raw_headers, *SECURITY_HEADERS, *closing])
     return b"%b%b\r\n%b" % (STATUS_LINE[answer.status_code], lines, bytes(answer.body))
 
 
-def _is_whole(data: bytes, lines: tuple[bytes, ...]) -> bool:
-    """Whether this is one request that begins with one of these lines, has a body of a stated
-    length, and nothing that only the parser should judge."""
-    if not data.startswith(lines):
-        return False
-    end = data.find(b"\r\n\r\n")
-    if not 0 < end <= MOST_HEADER_BYTES:
-        return False
-    head = data[:end].lower()
-    length = LENGTH.search(head)
-    return (
-        length is not None
-        and len(data) == end + 4 + int(length[1])
-        and head.count(b"content-length") == 1
-        and head.count(b"\n") == head.count(b"\r\n")
-        and not any(word in head for word in UNUSUAL)
-    )
+@lru_cache(maxsize=1)
+def _lines(server_headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Made anew once a second, with the date."""
+    return lines_of(server_headers)
 
 
 @lru_cache(maxsize=2)

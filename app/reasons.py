@@ -17,7 +17,8 @@ from pydantic_core import from_json
 
 from app.attribution import Attribution
 from app.content import figure
-from app.features import CODE, Features, FeatureSet
+from app.features import Features, FeatureSet
+from app.kernels.features import CODE
 from app.states import Ints
 from app.times import text_of
 from app.transactions import STANDARD_FIELDS, AttributeValue, Transaction

@@ -1,14 +1,15 @@
-"""From features to decisions: every row by its own account's copy, in one pass.
+"""From features to decisions: every row by its own account's copy.
 
-Knows neither HTTP nor SQL. Copies live in a bank: one preallocated tensor for each part of an
-`Adapted`, a slot an account, the least recently used copy out. A copy is a pure function of the
-checkpoint and the account's labels, so the bank is a cache and never the truth.
+Knows neither HTTP nor SQL, nor what device computes: that is the engine's. Copies live in the
+engine's bank: one preallocated array, a slot an account, the least recently used copy out. A copy
+is a pure function of the checkpoint and the account's labels, so the bank is a cache and never the
+truth.
 
-All of it is float64: a sum's last bits depend on how many rows share the product, and in
-float64, rounded to `DIGITS`, they cannot reach a probability. So an account's score does not
-depend on who shares its batch, nor its copy on whom it was adapted with.
+All of it is float64. On a CPU a row's sums are its own, to the bit; on a GPU their last bits depend
+on how many rows share a product, and rounded to `DIGITS` they cannot reach a probability. So an
+account's score does not depend on who shares its batch, nor its copy on whom it was adapted with.
 
-Axes: N rows, F features, B accounts, K support rows.
+Axes: N rows, F features, B accounts, W numbers of a copy.
 """
 
 import hashlib
@@ -18,29 +19,21 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from app.adaptation import (
-    Copies,
-    Support,
-    SupportBatch,
-    cross_entropy,
-    pad_supports,
-    select_support,
-)
+from app.adaptation import Support, select_support
 from app.attribution import Attribution, attribute
 from app.checkpoint import Calibration, Checkpoint, choose_device
 from app.decisions import DIGITS, Decision, Thresholds, Used, decide
+from app.engines import Engine, Learned, Rows
+from app.engines.batched import BatchedEngine
+from app.engines.compiled import CompiledEngine
 from app.features import Features
-from app.network import Encoded
+from app.kernels.adaptation import Learner
 from app.states import Floats, Ints
-from app.transactions import DAY_US
 
 BASE_SLOT = 0
 # A batch of the service must fit, whatever the bank was given.
 LEAST_COPIES = 1024
-# Beyond that, temporaries fall out of the cache, and each takes longer (docs/experiments.md).
-EXPLAINED_TOGETHER = 8
 
 
 class AdapterKey(NamedTuple):
@@ -53,13 +46,6 @@ class AdapterKey(NamedTuple):
     account_id: str
     revision: int
     created_at_us: int = 0
-
-
-class Rows(NamedTuple):
-    """N rows to judge: features of their moment, and when that was."""
-
-    features_NF: Features
-    time_us_N: Ints
 
 
 class Copy(NamedTuple):
@@ -92,33 +78,9 @@ class Judged(NamedTuple):
 class Held(NamedTuple):
     """The copy of one account, as the bank has it, and what answers tell of it."""
 
-    copies: Copies
+    copy_1W: Floats
     used: Used
     labels: int
-
-
-class Learned(NamedTuple):
-    """Copies of B supports, with what was at hand when they were made."""
-
-    batch: SupportBatch
-    encoded: Encoded
-    base_BK: Tensor
-    evidence_B: Tensor
-    copies: Copies
-
-    def used(self) -> list[tuple[Used, int]]:
-        """What each account is scored by, and from how many labels."""
-        labels_B = (self.batch.legitimate_BK + self.batch.fraud_BK).sum(1).tolist()
-        is_followed_B = (self.copies.weight_B > 0).tolist()
-        return [
-            (_used(int(labels), is_followed), int(labels))
-            for labels, is_followed in zip(labels_B, is_followed_B, strict=True)
-        ]
-
-    def alone(self) -> Held:
-        """The copy of the one account that there is."""
-        [(used, labels)] = self.used()
-        return Held(self.copies, used, labels)
 
 
 class Scorer:
@@ -135,16 +97,19 @@ class Scorer:
         self.training_data_sha256 = checkpoint.metadata.data.sha256
         self.calibration = checkpoint.metadata.calibration
         self.profile = checkpoint.metadata.profile
-        self._device = choose_device(device)
-        self._learner = checkpoint.learner.to(self._device, torch.float64).requires_grad_(False)
+        learner = checkpoint.learner.to(torch.float64).requires_grad_(False)
         with torch.inference_mode():
-            self._knots = self._learner.network.knots().float()
-            base = self._learner.kept(self._learner.unadapted())
-        self.copy_bytes = sum(part[0].nbytes for part in base)
+            self._learner = Learner(learner, learner.network.knots().float())
+            base_1W = learner.kept(learner.unadapted()).numpy()
+        self.copy_bytes = base_1W.nbytes
         self.capacity = max(bank_bytes // self.copy_bytes, LEAST_COPIES)
-        # Never written before: memory that no copy has needed yet is not even taken.
-        self._bank = [part.new_empty(self.capacity + 1, *part.shape[1:]) for part in base]
-        self._put([BASE_SLOT], base)
+        slots, on = self.capacity + 1, choose_device(device)
+        self._engine: Engine = (
+            CompiledEngine(self._learner, slots)
+            if on.type == "cpu"
+            else BatchedEngine(learner.to(on), slots)
+        )
+        self._engine.put([BASE_SLOT], base_1W)
         # An account's newest copy takes the place of the one before, which nobody asks for again.
         self._slots: OrderedDict[tuple[str, str], tuple[AdapterKey, int]] = OrderedDict()
         self._labels = np.zeros(self.capacity + 1, np.int64)
@@ -164,32 +129,25 @@ class Scorer:
                 absent.append(key)
         return absent
 
-    @torch.inference_mode()
     def adapt(self, supports: Mapping[AdapterKey, Support]) -> None:
         """Put the copies of B accounts into the bank, made together.
 
         A support holds an account's labels newest first; at most `capacity` accounts.
         """
-        if not supports:
-            return
-        chosen = [_selected(support) for support in supports.values()]
-        batch, rows = self._padded(chosen)
-        copies = self._learner.learn(batch, rows)
-        self._remember(list(supports), copies, [len(support.is_fraud_K) for support in chosen])
+        if supports:
+            self._remember(list(supports), self._learned(list(supports.values())))
 
-    @torch.inference_mode()
     def keep(self, key: AdapterKey, learned: Learned) -> None:
         """Put the one copy that was made for a question into the bank: it has been committed."""
-        self._remember([key], learned.copies, [labels for _, labels in learned.used()])
+        self._remember([key], learned)
 
-    def _remember(self, keys: Sequence[AdapterKey], copies: Copies, labels: Sequence[int]) -> None:
+    def _remember(self, keys: Sequence[AdapterKey], learned: Learned) -> None:
         # Slots are given only to copies that exist.
         slots = [self._slot(key) for key in keys]
-        self._put(slots, self._learner.kept(copies))
-        self._labels[slots] = labels
-        self._is_followed[slots] = copies.weight_B.cpu().numpy() > 0
+        self._engine.put(slots, learned.copies_BW)
+        self._labels[slots] = learned.labels_B
+        self._is_followed[slots] = learned.weight_B > 0
 
-    @torch.inference_mode()
     def score(
         self,
         features_NF: Features,
@@ -202,17 +160,8 @@ class Scorer:
         Raises KeyError for a copy that was never put into the bank.
         """
         slot_N = self._slot_of(keys)
-        features_N1F = torch.from_numpy(features_NF).to(self._device, torch.float64)[:, None]
-        day_N1 = torch.from_numpy(time_us_N / DAY_US).to(self._device)[:, None]
-        rows = self._learner.network.encode(features_N1F, day_N1, self._knots)
-        # As the rows of one account: the base is the same for all.
-        of_one = Encoded(*(part.transpose(0, 1) for part in rows))
-        logit_N1 = self._learner.base_logits(of_one).T
-        if slot_N.any():
-            copies = self._take(torch.from_numpy(slot_N).to(self._device))
-            logit_N1 = self._learner.served_logits(rows, copies, logit_N1)
         answered = zip(
-            self._answered(logit_N1[:, 0].cpu().numpy()),
+            self._answered(self._engine.score(Rows(features_NF, time_us_N), slot_N)),
             self._labels[slot_N].tolist(),
             self._is_followed[slot_N].tolist(),
             strict=True,
@@ -222,7 +171,6 @@ class Scorer:
             for probability, labels, followed in answered
         ]
 
-    @torch.inference_mode()
     def judge(
         self, supports: Sequence[Support], rows: Sequence[Rows], thresholds: Thresholds
     ) -> list[Judged]:
@@ -233,24 +181,25 @@ class Scorer:
         if not supports:
             return []
         learned = self._learned(supports)
-        asked = self._encoded(rows)
-        logit_BN = self._learner.served_logits(asked, learned.copies).cpu().numpy()
+        sizes = [len(own.time_us_N) for own in rows]
+        together = Rows(*map(np.concatenate, zip(*rows, strict=True)))
+        copy_1N = np.repeat(np.arange(len(supports)), sizes)[None]
+        [logit_N] = self._engine.judge(together, learned.copies_BW, copy_1N)
         return [
-            Judged(copy, self._decided(logit_N[: len(own.time_us_N)], *copy[:2], thresholds))
-            for copy, logit_N, own in zip(self._told(learned), logit_BN, rows, strict=True)
+            Judged(copy, self._decided(own_N, *copy[:2], thresholds))
+            for copy, own_N in zip(
+                _told(learned), np.split(logit_N, np.cumsum(sizes)[:-1]), strict=True
+            )
         ]
 
-    @torch.inference_mode()
     def held(self, key: AdapterKey) -> Held | None:
         """The copy of a key, where the bank has it; the base's for a key without labels."""
         if key.revision and not self._has(key):
             return None
-        [slot] = self._slot_of([key])
-        copies = self._take(torch.tensor([slot], device=self._device))
-        labels = int(self._labels[slot])
-        return Held(copies, _used(labels, bool(self._is_followed[slot])), labels)
+        slot_1 = self._slot_of([key])
+        labels, is_followed = int(self._labels[slot_1[0]]), bool(self._is_followed[slot_1[0]])
+        return Held(self._engine.take(slot_1), _used(labels, is_followed), labels)
 
-    @torch.inference_mode()
     def change(
         self, before: Support | Held, after: Support, rows: Rows, thresholds: Thresholds
     ) -> tuple[list[Decision], Judged, Learned]:
@@ -259,23 +208,20 @@ class Scorer:
         The new copy is made alone, so that equal labels have equal bits whatever they were before.
         Told last is what `keep` takes, of the labels as they are.
         """
-        asked = self._encoded([rows])
-        base_1N = self._learner.base_logits(asked)
-        old = before if isinstance(before, Held) else self._learned([before]).alone()
-        new = self._learned([after])
-        was, now = (
-            self._learner.served_logits(asked, one.copies, base_1N)[0].cpu().numpy()
-            for one in (old, new)
+        old = before if isinstance(before, Held) else _alone(self._learned([before]))
+        learned = self._learned([after])
+        [copy] = _told(learned)
+        copy_2N = np.repeat([[0], [1]], len(rows.time_us_N), axis=1)
+        was_N, now_N = self._engine.judge(
+            rows, np.concatenate([old.copy_1W, learned.copies_BW]), copy_2N
         )
-        [copy] = self._told(new)
-        decisions = self._decided(now, copy.used, copy.labels, thresholds)
+        decisions = self._decided(now_N, copy.used, copy.labels, thresholds)
         return (
-            self._decided(was, old.used, old.labels, thresholds),
+            self._decided(was_N, old.used, old.labels, thresholds),
             Judged(copy, decisions),
-            new,
+            learned,
         )
 
-    @torch.inference_mode()
     def explain(
         self, rows: Rows, pasts: Sequence[Features], keys: Sequence[AdapterKey]
     ) -> list[Attribution]:
@@ -283,68 +229,16 @@ class Scorer:
 
         Each by the copy of its key, which is in the bank, as `score` has left it.
         """
-        slot_N = self._slot_of(keys)
-        found: list[Attribution] = []
-        for first in range(0, len(keys), EXPLAINED_TOGETHER):
-            some = slice(first, first + EXPLAINED_TOGETHER)
-            copies = self._take(torch.from_numpy(slot_N[some]).to(self._device))
-            one = Rows(rows.features_NF[some], rows.time_us_N[some])
-            found += attribute(self._learner, self._knots, *one, pasts[some], copies)
-        return found
+        return attribute(self._learner, *rows, pasts, self._engine.take(self._slot_of(keys)))
 
-    @torch.inference_mode()
     def explain_with(self, support: Support, row: Rows, past_KF: Features) -> Attribution:
         """The same of one row by the copy of a support; the bank is left alone."""
-        copies = self._learner.unadapted()
-        if len(support.is_fraud_K):
-            copies = self._learner.learn(*self._padded([_selected(support)]))
-        [found] = attribute(self._learner, self._knots, *row, [past_KF], copies)
+        copy_1W = self._learned([support]).copies_BW
+        [found] = attribute(self._learner, *row, [past_KF], copy_1W)
         return found
 
-    def _encoded(self, rows: Sequence[Rows]) -> Encoded:
-        """Each account's own rows, padded to the longest."""
-        asked = [Support(*one, np.zeros(len(one.time_us_N), np.bool_)) for one in rows]
-        _, encoded = self._padded(asked)
-        return encoded
-
-    def _padded(self, supports: Sequence[Support]) -> tuple[SupportBatch, Encoded]:
-        """Supports as one batch, and its rows as the network reads them."""
-        batch = pad_supports(supports, len(self.features.names), np.float64).to(self._device)
-        return batch, self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
-
     def _learned(self, supports: Sequence[Support]) -> Learned:
-        chosen = [_selected(support) for support in supports]
-        batch, encoded = self._padded(chosen)
-        base_BK = self._learner.base_logits(encoded)
-        evidence_B, adapted = self._learner.evidence(batch, encoded, base_BK)
-        copies = self._learner.followed(adapted, evidence_B, batch)
-        return Learned(batch, encoded, base_BK, evidence_B, copies)
-
-    def _told(self, learned: Learned) -> list[Copy]:
-        """What became of each account's labels."""
-        batch, encoded, base_BK, evidence_B, copies = learned
-        served_BK = self._learner.served_logits(encoded, copies, base_BK)
-        before_B, after_B = (
-            cross_entropy(logit_BK, batch).sum(1).tolist() for logit_BK in (base_BK, served_BK)
-        )
-        drift_B = self._learner.drift(copies).tolist()
-        kept = [part.cpu().numpy() for part in self._learner.kept(copies)]
-        made = []
-        for b, (used, labels) in enumerate(learned.used()):
-            digest = hashlib.sha256(b"".join(part[b].tobytes() for part in kept)).hexdigest()[:16]
-            made.append(
-                Copy(
-                    used,
-                    labels,
-                    float(copies.weight_B[b]),
-                    float(evidence_B[b]),
-                    before_B[b] / labels if labels else None,
-                    after_B[b] / labels if labels else None,
-                    drift_B[b],
-                    digest,
-                )
-            )
-        return made
+        return self._engine.learn([_selected(support) for support in supports])
 
     def _decided(
         self, logit_N: Floats, used: Used, labels: int, thresholds: Thresholds
@@ -382,14 +276,6 @@ class Scorer:
         self._slots.move_to_end(key[:2])
         return slot
 
-    def _put(self, slots: list[int], kept: list[Tensor]) -> None:
-        slot_B = torch.tensor(slots, device=self._device)
-        for bank, part in zip(self._bank, kept, strict=True):
-            bank.index_copy_(0, slot_B, part)
-
-    def _take(self, slot_N: Tensor) -> Copies:
-        return self._learner.restored([bank.index_select(0, slot_N) for bank in self._bank])
-
 
 def calibrated(logit: float, calibration: Calibration) -> float:
     """The probability of fraud that log-odds stand for, as it is answered."""
@@ -398,6 +284,33 @@ def calibrated(logit: float, calibration: Calibration) -> float:
 
 def _used(labels: int, is_followed: bool) -> Used:
     return "insufficient_labels" if not labels else "adapted" if is_followed else "base"
+
+
+def _told(learned: Learned) -> list[Copy]:
+    """What became of each account's labels."""
+    used = map(_used, learned.labels_B.tolist(), (learned.weight_B > 0).tolist())
+    figures = zip(*(column.tolist() for column in (learned.labels_B, *learned[2:])), strict=True)
+    return [
+        Copy(
+            used,
+            labels,
+            float(copy_W[-1]),
+            evidence,
+            before / labels if labels else None,
+            after / labels if labels else None,
+            drift,
+            hashlib.sha256(copy_W.tobytes()).hexdigest()[:16],
+        )
+        for used, copy_W, (labels, evidence, before, after, drift) in zip(
+            used, learned.copies_BW, figures, strict=True
+        )
+    ]
+
+
+def _alone(learned: Learned) -> Held:
+    """The copy of the one account that there is."""
+    labels = int(learned.labels_B[0])
+    return Held(learned.copies_BW, _used(labels, bool(learned.weight_B[0] > 0)), labels)
 
 
 def _selected(support: Support) -> Support:

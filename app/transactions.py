@@ -8,8 +8,9 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from importlib.resources import files
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Self
 from zlib import crc32
@@ -76,8 +77,6 @@ class TransactionColumns:
         return type(self)(*(getattr(self, name)[rows] for name in self.__slots__))
 
 
-# Far more than there are countries and categories; merchants come and go.
-@lru_cache(maxsize=1 << 16)
 def category_code(name: str, value: str) -> int:
     """A stable code in 1 .. CATEGORY_CODES for a value of the categorical field `name`."""
     return crc32(value.encode(), crc32(name.encode())) % CATEGORY_CODES + 1
@@ -203,41 +202,65 @@ def columns_of(
     spec: DatasetSpec, transactions: Sequence[Transaction]
 ) -> tuple[TransactionColumns, list[str], list[str]]:
     """The columns of `transactions`, with the accounts and the merchants their codes point at."""
-    accounts = _positions(one.account_id for one in transactions)
-    merchants = _positions(one.merchant_id for one in transactions if one.merchant_id is not None)
-    codes = [[_code(one, name) for name in spec.categorical_names] for one in transactions]
-    numbers = [[_number(one, name) for name in spec.numeric_names] for one in transactions]
-    size = len(transactions)
+    account_N, accounts = _positions([one.account_id for one in transactions])
+    merchant_N, merchants = _positions([one.merchant_id for one in transactions])
     columns = TransactionColumns(
-        np.array([accounts[one.account_id] for one in transactions], np.int64),
-        np.array(
-            [
-                NO_MERCHANT if one.merchant_id is None else merchants[one.merchant_id]
-                for one in transactions
-            ],
-            np.int64,
-        ),
+        account_N,
+        merchant_N,
         np.array([one.occurred_at_us for one in transactions], np.int64),
         np.array([float(one.amount) for one in transactions], np.float64),
-        np.array(codes, np.int64).reshape(size, len(spec.categorical_names)),
-        np.array(numbers, np.float64).reshape(size, len(spec.numeric_names)),
+        np.empty((len(transactions), len(spec.categorical_names)), np.int64),
+        np.empty((len(transactions), len(spec.numeric_names)), np.float64),
     )
-    return columns, list(accounts), list(merchants)
+    attributes_N = [one.attributes for one in transactions]
+    for c, name in enumerate(spec.categorical_names):
+        codes = _codes_of(name)
+        if name == "merchant_id" or name in STANDARD_FIELDS:
+            text_N = map(attrgetter(name), transactions)
+        else:
+            text_N = map(_text, [attributes.get(name) for attributes in attributes_N])
+        columns.categorical_NC[:, c] = [codes[text] for text in text_N]
+    for m, name in enumerate(spec.numeric_names):
+        columns.numeric_NM[:, m] = [_number(attributes.get(name)) for attributes in attributes_N]
+    return columns, accounts, merchants
 
 
-def _positions(keys: Iterable[str]) -> dict[str, int]:
-    return {key: position for position, key in enumerate(dict.fromkeys(keys))}
+def _positions(keys: Iterable[str | None]) -> tuple[NDArray[np.int64], list[str]]:
+    """Each key as a position among the distinct ones, by first appearance; NO_MERCHANT for None."""
+    known: dict[str | None, int] = {None: NO_MERCHANT}
+    position_N = np.array([known.setdefault(key, len(known) - 1) for key in keys], np.int64)
+    return position_N, [key for key in known if key is not None]
 
 
-def _code(transaction: Transaction, name: str) -> int:
-    is_field = name == "merchant_id" or name in STANDARD_FIELDS
-    value = getattr(transaction, name) if is_field else transaction.attributes.get(name)
-    return MISSING if value is None else category_code(name, category_text(value))
+# Far more than there are countries and categories; merchants come and go.
+MOST_CODES = 1 << 16
 
 
-def _number(transaction: Transaction, name: str) -> float:
+class _Codes(dict[str | None, int]):
+    """What `category_code` says of each value of a field, MISSING of None, worked out once."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __missing__(self, value: str | None) -> int:
+        if len(self) >= MOST_CODES:
+            self.clear()
+        self[value] = code = MISSING if value is None else category_code(self.name, value)
+        return code
+
+
+@cache
+def _codes_of(name: str) -> _Codes:
+    return _Codes(name)
+
+
+def _text(value: AttributeValue | None) -> str | None:
+    return None if value is None else category_text(value)
+
+
+def _number(value: AttributeValue | None) -> float:
     try:
         # Files spell numbers as text, and so may a caller; other text says nothing.
-        return float(transaction.attributes.get(name, "nan"))
+        return float("nan") if value is None else float(value)
     except ValueError:
         return float("nan")

@@ -9,7 +9,8 @@ import torch
 
 from app.adaptation import Support
 from app.checkpoint import Checkpoint
-from app.scoring import AdapterKey, Rows, Scorer
+from app.engines import Rows
+from app.scoring import AdapterKey, Scorer
 
 MODEL = Path(__file__).parents[1] / "models" / "default"
 REPEATS = 200

@@ -365,8 +365,9 @@ def test_what_is_kept_of_copies_is_all_that_serving_them_needs(
     learner.gate.set(1.0, 0.5)
     copies = learner.learn(padded(supports))
     kept = learner.kept(copies)
-    assert all(len(part) == len(supports) for part in kept)
-    assert len(kept) == len(copies.context) + len(learner.adapted_layers) + 1
+    own = [getattr(copies.head, layer) for layer in learner.adapted_layers]
+    numbers = sum(part[0].numel() for part in [*copies.context, *own, copies.weight_B])
+    assert kept.shape == (len(supports), numbers)
     rows = learner.network.encode(*queries[:2])
     one_BQ, other_BQ = (
         learner.served_logits(rows, each) for each in (copies, learner.restored(kept))

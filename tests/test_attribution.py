@@ -10,6 +10,7 @@ from torch import Tensor
 from app.adaptation import Adapted, Algorithm, Copies, Learner, pad_supports
 from app.attribution import Attribution, attribute
 from app.checkpoint import Checkpoint
+from app.kernels import adaptation as kernels
 from app.network import HIDDEN, MEMBERS, Hidden
 from app.transactions import DAY_US
 from tests.checkpoints import tiny_checkpoint
@@ -38,25 +39,27 @@ def payments(tmp_path: Path, count: int) -> Tensor:
     return torch.from_numpy(features_NF).double()
 
 
+def table_of(learner: Learner) -> Tensor:
+    """The knots as they are served, in float32; their sums are not."""
+    return learner.network.knots().float().double()
+
+
 def attributed(
     learner: Learner, rows_NF: Tensor, copies: Copies | None, past: int = 5
 ) -> Attribution:
-    knots = learner.network.knots()
     features_NF = rows_NF.float().numpy()
-    at_us = 20_000 * DAY_US
     [found] = attribute(
-        learner,
-        knots,
+        kernels.Learner(learner, learner.network.knots().float()),
         features_NF[:1],
-        np.array([at_us]),
+        np.array([20_000 * DAY_US]),
         [features_NF[1 : 1 + past]],
-        copies or learner.unadapted(),
+        learner.kept(copies or learner.unadapted()).numpy(),
     )
     return found
 
 
 def served(learner: Learner, rows_NF: Tensor, copies: Copies | None) -> float:
-    encoded = learner.network.encode(rows_NF[:1, None], DAY.expand(1, 1))
+    encoded = learner.network.encode(rows_NF[:1, None], DAY.expand(1, 1), table_of(learner))
     if copies is None:
         return float(learner.base_logits(encoded))
     return float(learner.served_logits(encoded, copies))
@@ -105,7 +108,7 @@ def test_a_feature_as_usual_has_no_share(learner: Learner, tmp_path: Path) -> No
 def units_of(learner: Learner, rows_NF: Tensor, adapted: Adapted) -> tuple[Tensor, Tensor]:
     """What N rows give to the first layer's units, and to the members directly: [N, U], [N, M]."""
     network = learner.network
-    encoded = network.encode(rows_NF[None], DAY.expand(1, len(rows_NF)))
+    encoded = network.encode(rows_NF[None], DAY.expand(1, len(rows_NF)), table_of(learner))
     related = network.related(encoded, adapted.context)
     return (encoded.static_BNU + network.relation(related))[0], encoded.wide_BNM[0]
 

@@ -1,5 +1,6 @@
 """One text for every spelling of a transaction, and another for every other transaction."""
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -40,6 +41,12 @@ def test_a_transaction_is_read_back_from_its_text(transaction: Transaction) -> N
     assert content_of(read) == content_of(transaction)
 
 
+@given(TRANSACTIONS)
+def test_a_text_is_canonical_json(transaction: Transaction) -> None:
+    text = content_of(transaction)
+    assert json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")) == text
+
+
 @pytest.mark.parametrize("amount", ["10", "10.0", "10.00", "1E+1"])
 def test_an_amount_is_a_number_however_it_is_spelled(amount: str) -> None:
     assert content_of(paid(amount=Decimal(amount))) == content_of(paid())
@@ -67,3 +74,9 @@ def test_a_whole_number_is_the_same_number_with_a_point() -> None:
 
 def test_an_absent_merchant_is_not_a_merchant_called_nothing() -> None:
     assert content_of(paid(merchant_id=None)) != content_of(paid(merchant_id=""))
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_a_number_that_json_cannot_say_has_no_text(number: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        content_of(paid(attributes={"n": number}))

@@ -18,6 +18,7 @@ from app.features import Features, FeatureSet, Memory, MerchantLabels
 from app.states import States
 from app.training.dataset import read_transactions
 from app.transactions import DAY_US, HOUR_US, DatasetSpec, TransactionColumns
+from tests.definition import written_out
 
 ALL = DatasetSpec.model_validate(
     {
@@ -115,6 +116,34 @@ def hostile(spec: DatasetSpec) -> TransactionColumns:
         np.repeat(code_N[:, None], len(spec.categorical_names), 1),
         np.repeat(number_N.astype(np.float64)[:, None], len(spec.numeric_names), 1),
     )
+
+
+@pytest.fixture(scope="module", params=range(2))
+def both_ways(request: pytest.FixtureRequest) -> dict[str, tuple[Features, list[dict[str, float]]]]:
+    """The features of rows, and the same rows' as they are written out."""
+    found = {}
+    for name, spec in SPECS.items():
+        columns = drawn(spec, request.param)
+        labels = labels_of(spec, columns, request.param)
+        wanted = list(written_out(spec, columns, labels))
+        found[name] = SETS[name].compute(columns, None, labels), wanted
+    return found
+
+
+@pytest.mark.parametrize(("name", "feature"), EVERY_FEATURE)
+def test_a_feature_is_what_its_name_says(
+    name: str, feature: str, both_ways: dict[str, tuple[Features, list[dict[str, float]]]]
+) -> None:
+    features_NF, wanted_N = both_ways[name]
+    expected_N = [wanted[feature] for wanted in wanted_N]
+    np.testing.assert_allclose(column(name, feature, features_NF), expected_N, 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_feature_is_written_out(
+    name: str, both_ways: dict[str, tuple[Features, list[dict[str, float]]]]
+) -> None:
+    assert all(set(wanted) == set(SETS[name].names) for wanted in both_ways[name][1])
 
 
 @pytest.fixture(scope="module")
@@ -444,7 +473,51 @@ def test_batches_on_stored_states_have_the_features_of_the_file(
     columns = columns.take(np.argsort(columns.time_us_N, kind="stable"))
     labels = labels_of(SPECS[name], columns, seed)
     served_NF = served(features, columns, labels, random_sizes(ROWS, most, seed))
-    np.testing.assert_allclose(served_NF, features.compute(columns, None, labels), atol=1e-6)
+    np.testing.assert_array_equal(served_NF, features.compute(columns, None, labels))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_late_rows_one_by_one_have_the_features_and_states_of_a_batch(name: str) -> None:
+    """They see the sums as they stood before the newest event, with what was added since."""
+    columns, features = drawn(SPECS[name]), SETS[name]
+    times_N = np.unique(columns.time_us_N, return_index=True)[1]
+    early, late = columns.take(times_N[::2]), columns.take(times_N[1::2])
+    none = MerchantLabels.none()
+    memory = features.remember(early, features.empty(5, 4), none)
+    together, alone = memory.copy(), memory.copy()
+    together_NF = features.serve(late, together, none)
+    alone_NF = [features.serve(late.take([n]), alone, none)[0] for n in range(len(late))]
+    np.testing.assert_array_equal(alone_NF, together_NF)
+    assert alone == together
+    # Late they are: in the order of time they would have seen more.
+    assert (features.compute(joined(early, late))[len(early) :] != together_NF).any()
+
+
+def test_what_is_of_the_memory_alone_stays_as_it_is() -> None:
+    columns, features = drawn(ALL), SETS["all"]
+    labels = labels_of(ALL, columns)
+    memory = features.remember(columns, features.empty(5, 4), labels)
+    before = memory.copy()
+    features.compute(columns, memory, labels)
+    features.remember(columns, memory, labels)
+    assert memory == before
+    features.serve(columns, memory, labels)
+    assert memory != before
+
+
+@pytest.mark.parametrize("field", ["account_N", "merchant_N"])
+@pytest.mark.parametrize("position", [-2, 5])
+def test_rows_of_nobody_who_is_remembered_are_refused(field: str, position: int) -> None:
+    columns, features = drawn(ALL), SETS["all"]
+    getattr(columns, field)[7] = position
+    with pytest.raises(ValueError, match=f"no state at position {position}"):
+        features.compute(columns, features.empty(5, 5))
+
+
+def test_columns_of_different_lengths_are_refused() -> None:
+    columns = drawn(ALL)
+    with pytest.raises(ValueError, match="columns differ in length"):
+        SETS["all"].compute(replace(columns, amount_N=columns.amount_N[1:]))
 
 
 def test_handbook_transactions_in_batches_have_the_features_of_the_file(
@@ -467,7 +540,7 @@ def test_handbook_transactions_in_batches_have_the_features_of_the_file(
     frauds_N = expected_NF[:, features.names.index("merchant_frauds_30d")]
     assert (frauds_N > 0).sum() > 100  # labels do mature within
     served_NF = served(features, columns, labels, random_sizes(5000, 200, seed=1))
-    np.testing.assert_allclose(served_NF, expected_NF, atol=1e-6)
+    np.testing.assert_array_equal(served_NF, expected_NF)
 
 
 def test_a_quantity_of_two_days_is_what_the_definition_says() -> None:

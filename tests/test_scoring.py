@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from app.adaptation import LARGEST_MOVE, SUPPORT_LIMIT, Algorithm, Support
 from app.checkpoint import Calibration, Checkpoint
 from app.decisions import Decision, Thresholds, risk_score
+from app.engines import Rows
+from app.engines.compiled import CompiledEngine
 from app.scoring import (
     LEAST_COPIES,
     AdapterKey,
-    Rows,
     Scorer,
     calibrated,
 )
@@ -69,6 +69,12 @@ def adapt(scorer: Scorer, wanted: list[AdapterKey]) -> None:
     scorer.adapt({one: support(scorer, int(one.account_id[1:])) for one in scorer.missing(wanted)})
 
 
+def bank_of(scorer: Scorer) -> np.ndarray:
+    engine = scorer._engine
+    assert isinstance(engine, CompiledEngine)
+    return engine.bank_BW
+
+
 def score_one(scorer: Scorer, one: AdapterKey, n: int = 0) -> Decision:
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
     return scorer.score(features_NF[n : n + 1], time_us_N[n : n + 1], [one], scorer.thresholds)[0]
@@ -121,7 +127,7 @@ def test_a_copy_of_the_last_layer_alone_takes_a_small_share_of_the_bytes(tmp_pat
 def test_a_bank_keeps_no_more_than_it_was_given(tmp_path: Path) -> None:
     scorer = Scorer(Checkpoint.load(tiny_checkpoint(tmp_path)), "cpu", 1 << 23)
     assert scorer.capacity > LEAST_COPIES
-    assert sum(part[1:].nbytes for part in scorer._bank) <= 1 << 23
+    assert bank_of(scorer)[1:].nbytes <= 1 << 23
 
 
 def test_a_label_changes_the_decisions_of_its_own_account_only(scorer: Scorer) -> None:
@@ -347,11 +353,11 @@ def test_a_question_about_labels_is_answered_as_their_copy_would_score(scorer: S
 
 
 def test_a_question_leaves_the_copies_of_a_full_bank_as_they_are(scorer: Scorer) -> None:
-    kept, bank = filled(scorer), [part.clone() for part in scorer._bank]
+    kept, bank_BW = filled(scorer), bank_of(scorer).copy()
     asked = Rows(*rows(scorer, 3))
     scorer.judge([support(scorer, a) for a in range(20)], [asked] * 20, scorer.thresholds)
     assert scorer.missing(kept) == []
-    assert all(map(torch.equal, scorer._bank, bank))
+    assert np.array_equal(bank_of(scorer), bank_BW)
 
 
 def test_an_account_is_judged_alone_as_among_others(of_algorithm: Path) -> None:

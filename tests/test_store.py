@@ -156,7 +156,7 @@ async def test_labels_mature_strictly_before_the_time_their_merchant_is_asked_ab
         await store.save_labels(connection, rows)
         asked = {"m": 20, "n": 5}
         assert await store.maturing_labels(connection, TENANT, asked) == [rows[0]]
-        await store.mark_folded(connection, [rows[0]])
+        await store.mark_folded(connection, TENANT, [rows[0]])
         assert await store.maturing_labels(connection, TENANT, asked) == []
 
 
@@ -165,7 +165,7 @@ async def test_unfolding_a_merchant_makes_its_labels_mature_again(database: Data
     async with database.write() as connection:
         await store.save_labels(connection, [row])
         await store.save_merchants(connection, [Merchant(TENANT, "m", b"kept", b"labels")])
-        await store.mark_folded(connection, [row])
+        await store.mark_folded(connection, TENANT, [row])
         await store.unfold(connection, TENANT, ["m"])
         assert await store.maturing_labels(connection, TENANT, {"m": 20}) == [row]
         merchant = (await store.lock_merchants(connection, TENANT, ["m"]))["m"]

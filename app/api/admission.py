@@ -45,8 +45,6 @@ class Gate:
 
     def __init__(self, batcher: Batcher[Any, Any], scoring: Routes) -> None:
         self._batcher = batcher
-        # How a request to it begins. Where the URL has more than a path, it is let in.
-        self.lines = tuple(f"{method} {path} HTTP/1.1\r\n".encode() for method, path in scoring)
         self._scoring = {(method.encode(), path.encode()) for method, path in scoring}
         # What has come whole since tasks last had their turn: the queue does not know of it yet.
         self._coming, self._coming_bytes = 0, 0

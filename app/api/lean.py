@@ -58,9 +58,14 @@ class ScoringRoute(APIRoute):
     async def _answered(self, scope: Scope, receive: Receive) -> bytes:
         service: Service = scope["app"].state.service
         headers = dict(scope["headers"])
-        authorization = headers.get(b"authorization", b"").decode("latin-1")
-        tenant = await tenant_of(service, authorization, ("score",))
-        body = await _body(receive)
+        # Before the body is read: who has no key learns nothing of what is wrong with it.
+        tenant = await caller_of(service, headers)
+        return await self.said(service, tenant, headers, await _body(receive))
+
+    async def said(
+        self, service: Service, tenant: str, headers: Mapping[bytes, bytes], body: bytes
+    ) -> bytes:
+        """The answer to a body; raises Problem."""
         _check(body, headers.get(b"content-type", b""))
         try:
             posted = self._parse(body)
@@ -68,6 +73,12 @@ class ScoringRoute(APIRoute):
             found = error.errors(include_url=False, include_input=False)
             raise invalid([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
         return to_json(await self.endpoint(posted, service, tenant))
+
+
+async def caller_of(service: Service, headers: Mapping[bytes, bytes]) -> str:
+    """The tenant whose key a request for scores came with; raises as `tenant_of` does."""
+    authorization = headers.get(b"authorization", b"").decode("latin-1")
+    return await tenant_of(service, authorization, ("score",))
 
 
 def lean_routes(routes: Iterable[BaseRoute]) -> dict[tuple[str, str], ScoringRoute]:

@@ -1,7 +1,7 @@
 """Every request named, timed and logged; every answer with what browsers may do with it."""
 
+import random
 import re
-import secrets
 import time
 from collections.abc import Callable
 from functools import cache
@@ -31,22 +31,36 @@ SECURITY_HEADERS = (
 )
 
 
-class Observation:
-    """ASGI middleware: gives every request an id, answers with it, times and logs it by its route.
+_lines = RequestLines()
 
-    An id that the caller sends is kept, so that a request can be followed across services.
+
+def id_of(given: bytes) -> bytes:
+    """The id of a request: the one that its caller sends, where it is harmless, or a new one.
+
+    So a request can be followed across services.
     """
+    # Nothing rests on nobody's guessing it.
+    return given if OURS.fullmatch(given) else b"%016x" % random.getrandbits(64)
+
+
+def note(name: str, method: str, route: str, status: int, seconds: float) -> None:
+    """A request has been answered: into the metrics and the log with it."""
+    _timed(method, route, status)(seconds)
+    _lines.add(name, method, route, status, seconds)
+
+
+class Observation:
+    """ASGI middleware: gives every request an id, answers with it, times it and logs its route."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._lines = RequestLines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         given = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"")
-        header = given if OURS.fullmatch(given) else secrets.token_hex(8).encode()
+        header = id_of(given)
         mine = header.decode()
         token = request_id.set(mine)
         method = scope["method"] if scope["method"] in METHODS else "other"
@@ -72,9 +86,7 @@ class Observation:
                         span.set_attribute("http.response.status_code", status)
                         span.set_attribute("quickstudy.request_id", mine)
         finally:
-            seconds = time.perf_counter() - begun
-            _timed(method, route, status)(seconds)
-            self._lines.add(mine, method, route, status, seconds)
+            note(mine, method, route, status, time.perf_counter() - begun)
         # Not after an exception: the server logs it when we are through, with the id.
         request_id.reset(token)
 

@@ -12,8 +12,8 @@ from app.rows import LabelEvent, StoredLabel, SupportRow
 from app.store.statements import (
     IsWanted,
     add,
+    alter,
     ask,
-    change,
     columns,
     of_transactions,
     read,
@@ -82,10 +82,7 @@ _MATURING = select(*columns(labels, StoredLabel)).where(
 
 _FOLDED = (
     update(labels)
-    .where(
-        labels.c.tenant == bindparam("of_tenant"),
-        labels.c.transaction_id == bindparam("of_id"),
-    )
+    .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id))
     .values(folded=True)
 )
 _DELETED = delete(labels).where(
@@ -130,20 +127,18 @@ async def save_labels(connection: AsyncConnection, rows: Iterable[StoredLabel]) 
     await save(connection, labels, ("tenant", "transaction_id"), rows)
 
 
-async def mark_folded(connection: AsyncConnection, rows: Iterable[StoredLabel]) -> None:
+async def mark_folded(
+    connection: AsyncConnection, tenant: str, rows: Iterable[StoredLabel]
+) -> None:
     """These labels of locked merchants are in the merchants' label_state now."""
-    keys = [{"of_tenant": row.tenant, "of_id": row.transaction_id} for row in rows]
-    if keys:
-        await change(connection, _FOLDED, keys)
+    await alter(connection, _FOLDED, tenant, [row.transaction_id for row in rows])
 
 
 async def delete_labels(
     connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
 ) -> None:
     """Delete labels of accounts that the transaction has locked."""
-    wanted = list(transaction_ids)
-    if wanted:
-        await connection.execute(_DELETED, {"of_tenant": tenant, "wanted": wanted})
+    await alter(connection, _DELETED, tenant, list(transaction_ids))
 
 
 async def save_label_events(connection: AsyncConnection, rows: Iterable[LabelEvent]) -> None:

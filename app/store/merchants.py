@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Merchant
-from app.store.statements import IsWanted, lock, save
+from app.store.statements import IsWanted, alter, lock, save
 from app.tables import labels, merchants
 
 _UNFOLDED = (
@@ -38,7 +38,6 @@ async def save_merchants(connection: AsyncConnection, rows: Iterable[Merchant]) 
 
 async def unfold(connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]) -> None:
     """Forget what locked merchants know of labels: the next score folds the live ones anew."""
-    given = {"of_tenant": tenant, "wanted": sorted(set(merchant_ids))}
-    if given["wanted"]:
-        await connection.execute(_UNFOLDED, given)
-        await connection.execute(_TO_FOLD, given)
+    wanted = sorted(set(merchant_ids))
+    await alter(connection, _UNFOLDED, tenant, wanted)
+    await alter(connection, _TO_FOLD, tenant, wanted)

@@ -1,7 +1,7 @@
 """What the statements of several tables share."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar, cast
@@ -9,8 +9,10 @@ from typing import Any, NamedTuple, TypeVar, cast
 from sqlalchemy import (
     JSON,
     Boolean,
+    Delete,
     Executable,
     Select,
+    String,
     Table,
     Text,
     Update,
@@ -25,7 +27,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.visitors import iterate
 
+from app.database import Raced
+from app.postgres import Straight
 from app.sqlite import InPlace
 
 Kind = TypeVar("Kind")
@@ -64,11 +69,12 @@ def _locking(table: Table, kind: Any) -> Any:
 
 
 @cache
-def _absent(table: Table, key: str) -> Any:
+def _absent(table: Table, key: str, dialect: Dialect) -> str:
     """Insert the rows that are not there, in the order of the given keys, as one statement."""
+    given = sql_cast(bindparam("of_tenant"), Text)
     wanted = func.unnest(bindparam("wanted", type_=postgresql.ARRAY(Text))).column_valued("key")
-    rows = select(sql_cast(bindparam("of_tenant"), Text), wanted)
-    return postgresql.insert(table).from_select(["tenant", key], rows).on_conflict_do_nothing()
+    insert = postgresql.insert(table).from_select(["tenant", key], select(given, wanted))
+    return str(insert.on_conflict_do_nothing().compile(dialect=dialect))
 
 
 @cache
@@ -79,12 +85,16 @@ def _chosen(table: Table, kind: Any) -> Any:
 
 
 class Question(NamedTuple):
-    """A query as the driver takes it: names in order, values of its own, columns of flags."""
+    """A statement as the driver takes it: names in order, values of its own, columns of flags.
+
+    And the tables that it is about.
+    """
 
     text: str
     names: list[str]
     constants: dict[str, Any]
     flags: list[int]
+    tables: frozenset[Table]
 
     def parameters(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
         values = {**self.constants, **given}
@@ -92,11 +102,13 @@ class Question(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _reading(query: Select[Any] | Update, dialect: Dialect) -> Question:
+def _reading(query: Select[Any] | Update | Delete, dialect: Dialect) -> Question:
     compiled = query.compile(dialect=dialect)
     columns = query.selected_columns if isinstance(query, Select) else ()
     flags = [n for n, column in enumerate(columns) if isinstance(column.type, Boolean)]
-    return Question(compiled.string, compiled.positiontup or [], compiled.params, flags)
+    tables = frozenset(part for part in iterate(query) if isinstance(part, Table))
+    names = compiled.positiontup or []
+    return Question(compiled.string, names, compiled.params, flags, tables)
 
 
 @lru_cache(maxsize=64)
@@ -106,29 +118,60 @@ def _writing(
     """An insert of rows of a kind as the driver takes it, and what orders a row's fields for it.
 
     With a `key`, rows that are there are overwritten. SQLAlchemy writes the text, once; it would
-    look at every value of every row, which takes longer than to store them.
+    look at every value of every row, which takes longer than to store them. PostgreSQL is given
+    columns, not rows, and inserts all of them at once.
     """
-    insert = (postgresql if dialect.name == "postgresql" else sqlite).insert(table)
+    is_postgres = dialect.name == "postgresql"
+    insert = (postgresql if is_postgres else sqlite).insert(table)
+    if is_postgres:
+        insert = insert.from_select(kind._fields, select(*_unnested(table, kind)))
     if key:
         overwritten = [name for name in kind._fields if name not in key + kept]
         values = {name: insert.excluded[name] for name in overwritten}
         insert = insert.on_conflict_do_update(index_elements=key, set_=values)
-    compiled = insert.compile(dialect=dialect, column_keys=list(kind._fields))
+    compiled = insert.compile(
+        dialect=dialect, column_keys=None if is_postgres else list(kind._fields)
+    )
     names = cast(SQLCompiler, compiled).positiontup or []
     return compiled.string, itemgetter(*map(kind._fields.index, names))
+
+
+def _unnested(table: Table, kind: Any) -> Iterable[Any]:
+    """Columns of a table out of an array each."""
+    for name in kind._fields:
+        column = table.c[name]
+        # As texts: what is too long for its column is refused, where a cast would cut it.
+        type_ = Text() if isinstance(column.type, String) else column.type
+        yield func.unnest(bindparam(name, type_=postgresql.ARRAY(type_)))
 
 
 async def lock(
     connection: AsyncConnection, table: Table, kind: Any, tenant: str, wanted: list[str]
 ) -> list[Any]:
-    """The rows of these keys, as `kind`, ours alone until the transaction ends."""
+    """The rows of these keys, as `kind`, ours alone until the transaction ends.
+
+    Raises Raced where one of them has just been erased.
+    """
     if not wanted:
         return []
-    if connection.dialect.name == "postgresql":
+    if isinstance(connection, Straight):
         # A row that does not exist cannot be locked. SQLite needs no row: the file is locked.
-        absent = _absent(table, kind._fields[1])
-        await connection.execute(absent, {"of_tenant": tenant, "wanted": wanted})
-    return await ask(connection, kind._make, _locking(table, kind), tenant, wanted)
+        await _make(connection, table, kind._fields[1], tenant, wanted)
+    rows = await ask(connection, kind._make, _locking(table, kind), tenant, wanted)
+    if isinstance(connection, Straight) and len(rows) < len(wanted):
+        connection.known.discard(table, tenant, wanted)
+        raise Raced
+    return rows
+
+
+async def _make(
+    connection: Straight, table: Table, key: str, tenant: str, wanted: list[str]
+) -> None:
+    """Insert the rows of these keys that are not known to be there, and perhaps are."""
+    if absent := connection.known.absent(table, tenant, wanted):
+        text = _absent(table, key, connection.dialect)
+        await connection.write(table, text, (tenant, absent))
+        connection.inserted += [(table.name, tenant, one) for one in absent]
 
 
 async def read(
@@ -148,15 +191,24 @@ async def ask(
 ) -> list[Kind]:
     """The same of a query that is always the same object, of a tenant, with what it is given."""
     values = {"of_tenant": tenant, "wanted": list(wanted), **given}
-    if not isinstance(connection, InPlace):
-        return list(map(make, (await connection.execute(query, values)).all()))
-    # SQLAlchemy writes the text, once: to execute it takes longer there than in SQLite.
     question = _reading(query, connection.dialect)
-    values["wanted"] = json.dumps(values["wanted"], ensure_ascii=False)
-    rows: Iterable[Any] = connection.fetch(question.text, question.parameters(values))
-    if question.flags:
-        rows = (_with_flags(list(row), question.flags) for row in rows)
+    rows: Iterable[Any]
+    # SQLAlchemy writes the text, once: to execute it takes longer there than in the database.
+    if isinstance(connection, Straight):
+        rows = await connection.fetch(question.text, question.parameters(values), question.tables)
+    elif isinstance(connection, InPlace):
+        values["wanted"] = _json(values["wanted"])
+        rows = connection.fetch(question.text, question.parameters(values))
+        if question.flags:
+            rows = (_with_flags(list(row), question.flags) for row in rows)
+    else:
+        rows = (await connection.execute(query, values)).all()
     return list(map(make, rows))
+
+
+def _json(wanted: Sequence[str]) -> str:
+    """Keys as SQLite takes them."""
+    return json.dumps(wanted, ensure_ascii=False)
 
 
 def _with_flags(row: list[Any], flags: Iterable[int]) -> list[Any]:
@@ -167,11 +219,27 @@ def _with_flags(row: list[Any], flags: Iterable[int]) -> list[Any]:
 
 
 async def change(
-    connection: AsyncConnection, statement: Update, rows: Iterable[Mapping[str, Any]]
+    connection: AsyncConnection, statement: Update | Delete, rows: Iterable[Mapping[str, Any]]
 ) -> None:
     """Execute an update that is always the same object, with the parameters of each row."""
     question = _reading(statement, connection.dialect)
-    await connection.exec_driver_sql(question.text, [question.parameters(row) for row in rows])
+    given = [question.parameters(row) for row in rows]
+    if isinstance(connection, Straight):
+        for parameters in given:
+            [table] = question.tables
+            await connection.write(table, question.text, parameters)
+    else:
+        await connection.exec_driver_sql(question.text, given)
+
+
+async def alter(
+    connection: AsyncConnection, statement: Update | Delete, tenant: str, wanted: Sequence[str]
+) -> None:
+    """The same of an update or a delete of the rows that are `wanted`."""
+    if not wanted:
+        return
+    keys = wanted if isinstance(connection, Straight) else _json(wanted)
+    await change(connection, statement, [{"of_tenant": tenant, "wanted": keys}])
 
 
 async def of_transactions(
@@ -208,9 +276,13 @@ async def _write(
     key: tuple[str, ...],
     kept: tuple[str, ...],
 ) -> None:
-    if rows:
-        kind: Any = type(rows[0])
-        text, ordered = _writing(table, kind, key, kept, connection.dialect)
+    if not rows:
+        return
+    kind: Any = type(rows[0])
+    text, ordered = _writing(table, kind, key, kept, connection.dialect)
+    if isinstance(connection, Straight):
+        await connection.write(table, text, ordered(list(zip(*rows, strict=True))))
+    else:
         await connection.exec_driver_sql(text, [ordered(row) for row in rows])
 
 

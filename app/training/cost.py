@@ -52,4 +52,4 @@ def costs(
 @torch.inference_mode()
 def copy_bytes(learner: Learner) -> int:
     """What the service keeps of an account's copy."""
-    return BYTES_A_NUMBER * sum(part[0].numel() for part in learner.kept(learner.unadapted()))
+    return BYTES_A_NUMBER * learner.kept(learner.unadapted()).shape[1]

@@ -1,0 +1,150 @@
+"""Requests for scores that came whole: from their headers and body to the bytes of the answer.
+
+What ASGI, its middlewares and the router do for a request takes longer than the network does
+(docs/decisions/0028-past-asgi.md). `app.protocol` hands over here what is plain; all else goes
+their way, and both end in the same `ScoringRoute`.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+import httptools
+
+from app.api.lean import ScoringRoute, caller_of
+from app.api.observation import REQUEST_ID, SECURITY_HEADERS, id_of, note
+from app.errors import InternalError, Problem, render
+from app.logs import request_id
+from app.service import Service
+
+logger = logging.getLogger("quickstudy")
+
+# Its name in the state of the server.
+DESK = "desk"
+
+END = b"\r\n\r\n"
+LENGTH = b"content-length"
+# Callers say the same again and again: of heads that are no longer, so many are known.
+LONGEST_HEAD, KNOWN_HEADS = 2048, 1024
+Headers = list[tuple[bytes, bytes]]
+# Headers of requests that end elsewhere, want another answer, or are to be refused for them.
+UNUSUAL = frozenset(
+    (b"transfer-encoding", b"content-encoding", b"connection", b"expect", b"upgrade")
+)
+
+
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they go over the wire."""
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
+
+
+SECURITY_LINES = lines_of(SECURITY_HEADERS)
+HEAD = b"content-length: %d\r\ncontent-type: application/json\r\n%b: %b\r\n%b\r\n%b"
+
+
+class Answer(NamedTuple):
+    """What goes over the wire behind the status line and the server's own headers."""
+
+    status: int
+    rest: bytes
+
+
+class Head(NamedTuple):
+    """A request whose body is still to come: `length` bytes of it."""
+
+    route: ScoringRoute
+    headers: Headers
+    length: int
+
+
+class _Reader:
+    """What httptools finds in a head."""
+
+    def __init__(self, head: bytes) -> None:
+        self.url, self.is_complete = b"", False
+        self.headers: Headers = []
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(head)
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.is_complete = True
+
+
+class Desk:
+    """Answers for the lean routes of a service; bodies of at most `most_bytes`."""
+
+    def __init__(
+        self, service: Service, routes: Mapping[tuple[str, str], ScoringRoute], most_bytes: int
+    ) -> None:
+        self._service = service
+        self._routes = {(verb.encode(), path.encode()): one for (verb, path), one in routes.items()}
+        self._most_bytes = most_bytes
+        self._known = lru_cache(KNOWN_HEADS)(self._read)
+
+    def whole(self, data: bytes) -> tuple[Head, bytes] | None:
+        """Head and body, where these bytes are one request from its first to its last."""
+        end = data.find(END, 0, LONGEST_HEAD) + len(END)
+        if end < len(END):
+            return None
+        head = self._known(data[:end])
+        return (head, data[end:]) if head and len(data) == end + head.length else None
+
+    def _read(self, head: bytes) -> Head | None:
+        try:
+            found = _Reader(head)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            return None
+        return self.head_of(found.parser, found.url, found.headers) if found.is_complete else None
+
+    def head_of(
+        self, parser: httptools.HttpRequestParser, url: bytes, headers: Headers
+    ) -> Head | None:
+        """What a parser has read, where it is for the desk and nothing about it is unusual."""
+        route = self._routes.get((parser.get_method(), url))
+        if route is None or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+            return None
+        length = b""
+        for name, value in headers:
+            if name in UNUSUAL:
+                return None
+            if name == LENGTH:
+                length = value
+        if not length.isdigit() or int(length) > self._most_bytes:
+            return None
+        return Head(route, headers, int(length))
+
+    async def answer(self, head: Head, body: bytes) -> Answer:
+        """The answer to a request, which is timed and logged as every other one."""
+        begun = time.perf_counter()
+        route, headers = head.route, dict(head.headers)
+        mine = id_of(headers.get(REQUEST_ID, b""))
+        name = mine.decode()
+        request_id.set(name)
+        try:
+            tenant = await caller_of(self._service, headers)
+            said = await route.said(self._service, tenant, headers, body)
+            answer = Answer(200, HEAD % (len(said), REQUEST_ID, mine, SECURITY_LINES, said))
+        except Problem as problem:
+            answer = _refused(problem, mine)
+        except Exception:
+            logger.exception("a request for scores failed")
+            answer = _refused(InternalError(), mine)
+        note(name, "POST", route.path, answer.status, time.perf_counter() - begun)
+        return answer
+
+
+def _refused(problem: Problem, mine: bytes) -> Answer:
+    said = render(problem)
+    headers = [*said.raw_headers, (REQUEST_ID, mine)]
+    return Answer(
+        said.status_code,
+        b"%b%b\r\n%b" % (lines_of(headers), SECURITY_LINES, bytes(said.body)),
+    )

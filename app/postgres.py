@@ -1,0 +1,147 @@
+"""PostgreSQL as the service uses it: hot statements go straight to the driver, writes together."""
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+import asyncpg
+from sqlalchemy import Connection, CursorResult, Executable, Table
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+Answer = TypeVar("Answer")
+
+WRITES = "BEGIN"
+# Else two statements could see an account's revision and the labels of the next one.
+READS = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+PARAMETER = re.compile(r"\$(\d+)")
+# Keys of which it is remembered that they have a row: some ten MB.
+MOST_KNOWN = 50_000
+
+
+class KnownRows:
+    """Which rows are there to be locked, as far as this process has seen: a hint, no more.
+
+    A row that is said to be there may have been erased meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._keys: set[tuple[str, str, str]] = set()
+
+    def absent(self, table: Table, tenant: str, keys: Iterable[str]) -> list[str]:
+        """Those of the keys that were never seen, in their order."""
+        return [key for key in keys if (table.name, tenant, key) not in self._keys]
+
+    def add(self, keys: Iterable[tuple[str, str, str]]) -> None:
+        """By table, tenant and key."""
+        if len(self._keys) > MOST_KNOWN:
+            self._keys.clear()
+        self._keys.update(keys)
+
+    def discard(self, table: Table, tenant: str, keys: Iterable[str]) -> None:
+        self._keys.difference_update((table.name, tenant, key) for key in keys)
+
+
+class Straight:
+    """A connection whose hot statements go past SQLAlchemy, which takes longer than the server.
+
+    Writes wait until a question reads their table, or for the commit: then they go together, as one
+    statement. So an error of a write may come later than it was asked for, but inside the
+    transaction.
+    """
+
+    def __init__(self, connection: AsyncConnection, known: KnownRows) -> None:
+        self._connection = connection
+        self._raw = raw_connection(connection)
+        self._waiting: dict[Table, tuple[str, Sequence[Any]]] = {}
+        self.known = known
+        # Inserted here, and nobody else sees them before the commit.
+        self.inserted: list[tuple[str, str, str]] = []
+        self.dialect = connection.dialect
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        await self.flush()
+        return await self._connection.execute(statement, parameters)
+
+    async def run_sync(self, work: Callable[[Connection], Answer]) -> Answer:
+        await self.flush()
+        return await self._connection.run_sync(work)
+
+    async def fetch(
+        self, text: str, parameters: Sequence[Any], tables: frozenset[Table]
+    ) -> list[Any]:
+        """The rows of a query that reads these tables, as the driver gives them."""
+        if not tables.isdisjoint(self._waiting):
+            await self.flush()
+        return cast(list[Any], await self._raw.fetch(text, *parameters))
+
+    async def write(self, table: Table, text: str, parameters: Sequence[Any]) -> None:
+        """Change a table, before anything reads it. Of one table, one change waits at a time."""
+        if table in self._waiting:
+            await self.flush()
+        self._waiting[table] = text, parameters
+
+    async def flush(self) -> None:
+        """Write what waits to be written."""
+        if self._waiting:
+            texts, parameters = zip(*self._waiting.values(), strict=True)
+            self._waiting = {}
+            values = [value for given in parameters for value in given]
+            await self._raw.execute(_together(texts), *values)
+
+
+@lru_cache(maxsize=256)
+def _together(texts: tuple[str, ...]) -> str:
+    """Several changes, each with parameters from $1 on, as one statement."""
+    if len(texts) == 1:
+        return texts[0]
+    parts, before = [], 0
+    for n, text in enumerate(texts):
+        places = [int(place) for place in PARAMETER.findall(text)]
+        shifted = PARAMETER.sub(lambda found, by=before: f"${int(found[1]) + by}", text)  # type: ignore[misc]
+        parts.append(f"change_{n} AS ({shifted})")
+        before += max(places)
+    return f"WITH {', '.join(parts)} SELECT"
+
+
+@asynccontextmanager
+async def transaction(
+    engine: AsyncEngine, known: KnownRows, begin: str
+) -> AsyncIterator[AsyncConnection]:
+    """A transaction that is committed when the block ends.
+
+    The engine's connections begin none themselves.
+    """
+    async with engine.connect() as connection:
+        raw, is_over = raw_connection(connection), False
+        try:
+            await raw.execute(begin)
+            straight = Straight(connection, known)
+            yield cast(AsyncConnection, straight)
+            await straight.flush()
+            await raw.execute("COMMIT")
+            is_over = True
+            known.add(straight.inserted)
+        finally:
+            if not is_over:
+                await _roll_back(raw)
+
+
+async def _roll_back(raw: asyncpg.Connection) -> None:
+    """End a transaction that failed, wherever; a connection that cannot is closed."""
+    is_over = False
+    try:
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await raw.execute("ROLLBACK")
+            is_over = True
+    finally:
+        # Also where whoever waits is cancelled: nobody else may go on in this transaction.
+        if not is_over:
+            raw.terminate()
+
+
+def raw_connection(connection: AsyncConnection) -> asyncpg.Connection:
+    sync = connection.sync_connection
+    assert sync is not None
+    return cast(asyncpg.Connection, sync.connection.driver_connection)
