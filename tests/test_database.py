@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -226,3 +227,81 @@ async def test_an_error_never_holds_what_a_statement_was_given(database: Databas
             await connection.execute(text("SELECT :secret FROM nowhere"), {"secret": "canary"})
     assert "canary" not in str(failed.value)
     assert "hidden" in str(failed.value) or "hide_parameters" in str(failed.value)
+
+
+@pytest.fixture
+def hurried(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """A SQLite file whose log is copied all the time, and is long soon."""
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL has a checkpointer")
+    monkeypatch.setattr(sqlite, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite, "LONG_PAGES", 100)
+    return database
+
+
+async def insert_pages(database: Database, name: str, commits: int) -> None:
+    """So many commits one right after the other, of twenty rows that fill a page each."""
+    for n in range(commits):
+        rows = [
+            {"tenant": name, "account_id": f"{n:04} {row:02}", "state": bytes(3000)}
+            for row in range(20)
+        ]
+        async with database.write() as connection:
+            await connection.execute(accounts.insert(), rows)
+
+
+def log_pages(database: Database) -> int:
+    return Path(f"{database.url.database}-wal").stat().st_size // 4096
+
+
+async def test_sqlites_log_begins_anew_however_fast_commits_come(hurried: Database) -> None:
+    await insert_pages(hurried, "t", 200)
+    # Of more than 4,000 that were written.
+    assert log_pages(hurried) < 1000
+
+
+async def test_sqlites_log_begins_anew_though_two_processes_write(hurried: Database) -> None:
+    other = Database(str(hurried.url))
+    await asyncio.gather(insert_pages(hurried, "t", 100), insert_pages(other, "u", 100))
+    await other.close()
+    assert log_pages(hurried) < 2000
+
+
+async def test_sqlites_log_waits_for_a_reader_and_begins_anew_after_it(hurried: Database) -> None:
+    async with hurried.read() as reader:
+        count = text("SELECT count(*) FROM accounts")
+        assert (await reader.execute(count)).scalar_one() == 0
+        await insert_pages(hurried, "t", 50)
+        assert (await reader.execute(count)).scalar_one() == 0
+    long = log_pages(hurried)
+    assert long > 1000
+    await insert_pages(hurried, "u", 50)
+    assert log_pages(hurried) < long + 500
+
+
+async def test_no_commit_copies_sqlites_log_and_a_closed_file_has_none(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL has a checkpointer")
+    monkeypatch.setattr(sqlite.Checkpoints, "_checkpoint", lambda *_: None)
+    other = Database(str(database.url))
+    await insert_pages(other, "t", 100)
+    assert log_pages(database) > 2000
+    await other.close()
+    await database.close()
+    assert not Path(f"{database.url.database}-wal").exists()
+    with closing(sqlite3.connect(str(database.url.database))) as file:
+        assert file.execute("SELECT count(*) FROM accounts").fetchone() == (2000,)
+
+
+async def test_commits_go_on_though_the_log_cannot_be_copied(
+    hurried: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(sqlite, "closing", failing)
+    await insert_pages(hurried, "t", 10)
+    assert len(await names(hurried)) == 200
+    assert "SQLite's log could not be copied" in caplog.text

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, event
 
-from app import store
+from app import sqlite, store
 from app.errors import DatabaseUnavailable
 from app.labelling import Verdict
 from app.migrating import upgrade
@@ -125,7 +125,9 @@ def test_postgresql_is_killed_and_what_was_acknowledged_stays(
 
 
 @pytest.mark.anyio
-async def test_nobody_is_answered_what_could_not_be_committed(service_settings: Settings) -> None:
+async def test_nobody_is_answered_what_could_not_be_committed(
+    service_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A kill seldom falls into the moment between an answer and a commit that comes after it."""
     payment, later = (
         PostedTransaction.model_validate(posted(name)).transaction() for name in ("t-1", "t-2")
@@ -136,14 +138,17 @@ async def test_nobody_is_answered_what_could_not_be_committed(service_settings: 
 
     async with running(service_settings) as service:
         await service.score([Posted("t", payment)])
-        event.listen(Engine, "commit", fail)
-        try:
-            with pytest.raises(DatabaseUnavailable):
-                await service.score([Posted("t", later)])
-            with pytest.raises(DatabaseUnavailable):
-                await service.labelling.store("t", "alice", [Verdict("t-1", True)])
-        finally:
-            event.remove(Engine, "commit", fail)
+        with monkeypatch.context() as patched:
+            # SQLite's writer commits past SQLAlchemy.
+            patched.setattr(sqlite, "commit", fail)
+            event.listen(Engine, "commit", fail)
+            try:
+                with pytest.raises(DatabaseUnavailable):
+                    await service.score([Posted("t", later)])
+                with pytest.raises(DatabaseUnavailable):
+                    await service.labelling.store("t", "alice", [Verdict("t-1", True)])
+            finally:
+                event.remove(Engine, "commit", fail)
         async with service.database.read() as connection:
             assert set(await store.scored(connection, "t", ["t-1", "t-2"])) == {"t-1"}
             assert await store.labels_of(connection, "t", ["t-1"]) == {}
