@@ -8,10 +8,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import httpx
 import pytest
-from sqlalchemy import Engine, event
 
 from app import sqlite, store
 from app.errors import DatabaseUnavailable
@@ -133,22 +134,23 @@ async def test_nobody_is_answered_what_could_not_be_committed(
         PostedTransaction.model_validate(posted(name)).transaction() for name in ("t-1", "t-2")
     )
 
-    def fail(connection: object) -> None:
+    def fail(*_: object) -> None:
         raise OSError("no space left on device")
+
+    execute = asyncpg.Connection.execute
+
+    async def fail_to_commit(connection: Any, text: str, *given: Any) -> Any:
+        return fail() if text == "COMMIT" else await execute(connection, text, *given)
 
     async with running(service_settings) as service:
         await service.score([Posted("t", payment)])
         with monkeypatch.context() as patched:
-            # SQLite's writer commits past SQLAlchemy.
             patched.setattr(sqlite, "commit", fail)
-            event.listen(Engine, "commit", fail)
-            try:
-                with pytest.raises(DatabaseUnavailable):
-                    await service.score([Posted("t", later)])
-                with pytest.raises(DatabaseUnavailable):
-                    await service.labelling.store("t", "alice", [Verdict("t-1", True)])
-            finally:
-                event.remove(Engine, "commit", fail)
+            patched.setattr(asyncpg.Connection, "execute", fail_to_commit)
+            with pytest.raises(DatabaseUnavailable):
+                await service.score([Posted("t", later)])
+            with pytest.raises(DatabaseUnavailable):
+                await service.labelling.store("t", "alice", [Verdict("t-1", True)])
         async with service.database.read() as connection:
             assert set(await store.scored(connection, "t", ["t-1", "t-2"])) == {"t-1"}
             assert await store.labels_of(connection, "t", ["t-1"]) == {}
