@@ -49,7 +49,8 @@ class Batcher(Generic[Item, Answer]):
         self._deadline_seconds = deadline_seconds
         self._queue: deque[_Request[Item, Answer]] = deque()
         self._waiting = 0
-        self._arrived = asyncio.Event()
+        # Set when those who came are worth a batch: to be woken by each of them would take longer.
+        self._enough = asyncio.Event()
         # How many requests would fill the next batch, and until when it is worth waiting for them.
         self._expected, self._until = 1, 0.0
 
@@ -82,12 +83,12 @@ class Batcher(Generic[Item, Answer]):
         request = _Request(items, loop.time() + self._deadline_seconds, loop.create_future())
         self._queue.append(request)
         self._waiting += len(items)
-        self._arrived.set()
+        if self._are_enough():
+            self._enough.set()
         return await request.answers
 
     async def _run(self) -> None:
         while True:
-            await self._arrived.wait()
             await self._gather()
             batch = self._take()
             if batch:
@@ -96,19 +97,25 @@ class Batcher(Generic[Item, Answer]):
                 self._until = asyncio.get_running_loop().time() + LONGEST_WAIT_SECONDS
                 # The answers go out before the next batch, which may not come to wait for anything.
                 await asyncio.sleep(0)
-            else:
-                self._arrived.clear()
 
     async def _gather(self) -> None:
         """Callers who have just been answered ask again at once: they shall share the batch."""
         # No look at the clock here: uvloop's, in whole milliseconds, can be a rounding error short
         # of the time at which its timer rings, and nothing would ring again.
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._until):
-                while len(self._queue) < self._expected and not self.is_full():
-                    self._arrived.clear()
-                    await self._arrived.wait()
-        self._arrived.set()
+        if not self._are_enough():
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._until):
+                    await self._until_enough()
+        if not self._queue:
+            self._expected = 1
+            await self._until_enough()
+
+    async def _until_enough(self) -> None:
+        self._enough.clear()
+        await self._enough.wait()
+
+    def _are_enough(self) -> bool:
+        return len(self._queue) >= self._expected or self.is_full()
 
     def _take(self) -> list[_Request[Item, Answer]]:
         """The oldest requests that fit into one batch together."""

@@ -267,6 +267,8 @@ def create_engine(
     """The engine, with durable commits and explicit transactions on both databases."""
     if url.get_backend_name() == "postgresql":
         server = {"application_name": "quickstudy", "jit": "off", **pg_limits}
+        if connections:
+            server["plan_cache_mode"] = "force_generic_plan"
         opened = {"async_creator_fn": connections.open} if connections else {}
         engine = create_async_engine(
             url,

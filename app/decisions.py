@@ -5,6 +5,8 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 DIGITS = 9
+# Of the probabilities that are answered, the nearest to 0 and 1 that have log-odds.
+LEAST, MOST = 10.0**-DIGITS, 1 - 10.0**-DIGITS
 
 RISK_AT_REVIEW, RISK_AT_DECLINE = 50.0, 75.0
 # Risk 0 is a log-odds this far below the threshold of review, risk 100 above that of decline.
@@ -80,5 +82,8 @@ def _level(risk: float, outcome: Outcome) -> Level:
 
 def log_odds(probability: float) -> float:
     """Finite for every probability that is answered, 0 and 1 included."""
-    inside = min(max(probability, 10.0**-DIGITS), 1 - 10.0**-DIGITS)
-    return math.log(inside / (1 - inside))
+    if probability < LEAST:
+        probability = LEAST
+    elif probability > MOST:
+        probability = MOST
+    return math.log(probability / (1 - probability))

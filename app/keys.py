@@ -60,7 +60,8 @@ class Caller(NamedTuple):
 
     def check(self, scopes: Iterable[str]) -> None:
         """Raises Forbidden where a scope is missing."""
-        if missing := sorted(set(scopes) - self.scopes):
+        if not self.scopes.issuperset(scopes):
+            missing = sorted(set(scopes) - self.scopes)
             raise Forbidden(f"This key has no scope {', '.join(missing)}.")
 
 

@@ -6,13 +6,14 @@ under their revision, and a revision that was rolled back must never have had on
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
-from app.adaptation import Support
+from app.adaptation import SUPPORT_LIMIT, Support
 from app.allowance import Allowance
 from app.audit import Action, Entry, entry
 from app.database import Database, Raced
@@ -112,6 +113,26 @@ class Watched(NamedTuple):
         return self.labelled, self.recent, self.alerts, self.guard
 
 
+class Draft(NamedTuple):
+    """New labels of an account without a lock on it, and what they do if nothing has changed.
+
+    `reviews` are those of the labelled transactions, `has_learned` is whether the copy is another.
+    """
+
+    was: Account
+    verdicts: Sequence[Verdict]
+    corrected: Mapping[str, bytes]
+    watched: Watched
+    reviews: Mapping[str, Review]
+    has_learned: bool
+    change: Change
+    made: Made
+
+
+class Outdated(Exception):
+    """What a draft was made of is another now."""
+
+
 class Labelling:
     """Stores and removes labels, one database transaction each; previews what they would do."""
 
@@ -134,6 +155,13 @@ class Labelling:
         TransactionNotFound or TransactionConflict for the first verdict that cannot be stored, and
         TooManyLabels.
         """
+
+        if draft := await self._drafted(tenant, account_id, verdicts, looks_around):
+            with suppress(Outdated):
+                stored = await self._database.run(
+                    lambda connection: self._stored(connection, draft)
+                )
+                return await self._kept(stored)
 
         async def work(connection: AsyncConnection) -> Labelled:
             rows, old = await self._rows(connection, tenant, account_id, verdicts)
@@ -158,6 +186,70 @@ class Labelling:
             return Labelled(account, ids, len(verdicts) - len(ids), change, copy)
 
         return await self._kept(await self._database.run(work))
+
+    async def _drafted(
+        self, tenant: str, account_id: str, verdicts: Sequence[Verdict], looks_around: bool
+    ) -> Draft | None:
+        """What the labels will do, so that nobody waits for a locked account while it is computed.
+
+        None where that takes the lock: for new transactions, labels that are there already, and
+        payments of one moment, whose order only the database tells.
+        """
+        ids = [verdict.transaction_id for verdict in verdicts]
+        if len(set(ids)) < len(ids) or any(verdict.transaction for verdict in verdicts):
+            return None
+        features = self._pipeline.features
+        async with self._database.glance() as connection:
+            # First of all: while this is its revision, what is read after it has not changed.
+            was = await store.account(connection, tenant, account_id)
+            known = await store.scored(connection, tenant, ids)
+            _check(account_id, known, verdicts)
+            if was is None or await store.labels_of(connection, tenant, ids):
+                return None
+            before = await self._support(connection, tenant, account_id)
+            await self._allowance.check(connection, tenant, account_id, len(ids))
+            rows = [known[key] for key in ids]
+            corrected = await corrections(connection, features, tenant, rows)
+            reviews = await store.reviews_of(connection, tenant, ids)
+            watched = await _watched(connection, was, rows, looks_around)
+            deciding = await self._pipeline.deciding(connection, tenant)
+        learned = [
+            row._replace(features=corrected.get(row.transaction_id, row.features)) for row in rows
+        ]
+        after = with_labels(before, learned, [verdict.is_fraud for verdict in verdicts])
+        if len({row.occurred_at_us for row in after}) < len(after):
+            return None
+        after = _newest(after)
+        old = await self._pipeline.held(deciding.scorer, was) or self._pipeline.support(before)
+        judged = await self._judge(old, after, watched, deciding)
+        return Draft(was, verdicts, corrected, watched, reviews, before != after, *judged)
+
+    async def _stored(self, connection: AsyncConnection, draft: Draft) -> Labelled:
+        """Store the labels of a draft. Raises Outdated where it would not be the same any more."""
+        was, rows = draft.was, draft.watched.labelled
+        tenant, account_id = was.tenant, was.account_id
+        now = (await store.lock_accounts(connection, tenant, [account_id]))[account_id]
+        if (now.revision, now.created_at_us) != (was.revision, was.created_at_us):
+            raise Outdated
+        await store.lock_merchants(connection, tenant, _merchants(rows))
+        if now.transactions != was.transactions:
+            queued = await store.open_of_account(connection, tenant, account_id, REVIEWED)
+            if list(map(_key, queued)) != list(map(_key, draft.watched.reviews)):
+                raise Outdated
+        features = self._pipeline.features
+        if draft.corrected != await corrections(connection, features, tenant, rows):
+            raise Outdated
+        new = {
+            row.transaction_id: self._label(row, one, draft.corrected.get(row.transaction_id))
+            for row, one in zip(rows, draft.verdicts, strict=True)
+        }
+        account = await self._replace(connection, now, {}, new)
+        queue = {review.transaction_id: review for review in draft.watched.reviews}
+        queue |= draft.reviews
+        await _save_reviews(connection, draft.change, queue, new, account.revision)
+        if draft.has_learned:
+            await _announce_copy(connection, account, draft.change.copy)
+        return Labelled(account, frozenset(new), 0, draft.change, draft.made)
 
     async def _kept(self, done: Labelled) -> Labelled:
         """Spare the account's next score the making of the copy: now its labels are committed."""
@@ -383,18 +475,25 @@ class Labelling:
         old: Mapping[str, StoredLabel],
         new: Mapping[str, StoredLabel],
         action: Action | None = None,
-    ) -> None:
+    ) -> Account:
         """Put new labels of a locked account in the place of old ones, some of either or none.
 
         Stored, counted as one revision, written down and announced. Witnesses are not corrected.
+        Returns the account as it is then.
         """
         tenant = account.tenant
         removed = {key: one for key, one in old.items() if key not in new}
         await store.delete_labels(connection, tenant, removed)
         await store.save_labels(connection, new.values())
         await store.unfold(connection, tenant, _folded(old.values()))
-        await store.count_labels(connection, tenant, counted(new.values(), old.values()))
-        now = await self._account(connection, tenant, account.account_id)
+        counts = counted(new.values(), old.values())
+        await store.count_labels(connection, tenant, counts)
+        fraud, legitimate = counts[account.account_id]
+        now = account._replace(
+            revision=account.revision + 1,
+            fraud_labels=account.fraud_labels + fraud,
+            legitimate_labels=account.legitimate_labels + legitimate,
+        )
         events = [event_of(one, now.revision) for one in new.values()]
         events += [event_of(one, now.revision, removed=True) for one in removed.values()]
         await store.save_label_events(connection, events)
@@ -404,6 +503,7 @@ class Labelling:
         told = [_told(one, _name(one)) for one in new.values()]
         told += [_told(one, None) for one in removed.values()]
         await announce(connection, tenant, "label.changed", told)
+        return now
 
     async def _changed(
         self,
@@ -424,14 +524,7 @@ class Labelling:
         change, copy = await self._judge(old, after, watched, deciding)
         await self._review(connection, account, change, watched.reviews)
         if before != after:
-            made = {
-                "account_id": account_id,
-                "revision": account.revision,
-                "used": change.copy.used,
-                "labels": change.copy.labels,
-                "adapter": change.copy.digest,
-            }
-            await announce(connection, tenant, "adaptation.done", [made])
+            await _announce_copy(connection, account, change.copy)
         return account, change, copy
 
     async def _judge(
@@ -470,18 +563,40 @@ class Labelling:
 
         What has a label is resolved already, but for the transactions whose label has changed.
         """
-        decided = {e.transaction_id: e.after for e in (*change.alerts, *change.labelled)}
         changed = [effect.transaction_id for effect in change.labelled]
         queued = {review.transaction_id: review for review in waiting}
         queued |= await store.reviews_of(connection, account.tenant, changed)
         labelled = await store.labels_of(connection, account.tenant, changed)
-        await store.save_reviews(
-            connection,
-            [
-                _reviewed(review, decided[key], key in labelled, account.revision)
-                for key, review in queued.items()
-            ],
-        )
+        await _save_reviews(connection, change, queued, labelled, account.revision)
+
+
+async def _save_reviews(
+    connection: AsyncConnection,
+    change: Change,
+    queued: Mapping[str, Review],
+    labelled: Container[str],
+    revision: int,
+) -> None:
+    """The reviews as the newest copy sees them; those that are `labelled` are resolved."""
+    decided = {e.transaction_id: e.after for e in (*change.alerts, *change.labelled)}
+    await store.save_reviews(
+        connection,
+        [
+            _reviewed(review, decided[key], key in labelled, revision)
+            for key, review in queued.items()
+        ],
+    )
+
+
+async def _announce_copy(connection: AsyncConnection, account: Account, copy: Copy) -> None:
+    made = {
+        "account_id": account.account_id,
+        "revision": account.revision,
+        "used": copy.used,
+        "labels": copy.labels,
+        "adapter": copy.digest,
+    }
+    await announce(connection, account.tenant, "adaptation.done", [made])
 
 
 def _reviewed(review: Review, decision: Decision, has_label: bool, revision: int) -> Review:
@@ -524,6 +639,17 @@ def with_labels(
     return sorted(
         by_id.values(), key=lambda row: (row.occurred_at_us, row.transaction_id), reverse=True
     )
+
+
+def _newest(support: Iterable[SupportRow]) -> list[SupportRow]:
+    """As many of each class as are served."""
+    left = {True: SUPPORT_LIMIT, False: SUPPORT_LIMIT}
+    newest = []
+    for row in support:
+        if left[row.is_fraud]:
+            left[row.is_fraud] -= 1
+            newest.append(row)
+    return newest
 
 
 def label_of(row: Scored, is_fraud: bool, labelled_at_us: int, spec: DatasetSpec) -> StoredLabel:
@@ -624,6 +750,10 @@ def counted(
 def _differs(verdict: Verdict, old: StoredLabel | None) -> bool:
     said = verdict.is_fraud, verdict.source, verdict.analyst, verdict.note
     return old is None or (old.is_fraud, old.source, old.analyst, old.note) != said
+
+
+def _key(review: Review) -> str:
+    return review.transaction_id
 
 
 def _merchants(labels: Iterable[StoredLabel | Scored | Transaction]) -> set[str]:

@@ -148,16 +148,17 @@ class Pipeline:
 
         Raises ModelUnavailable.
         """
-        scorer = await self.models.active(connection, tenant)
-        own = await store.thresholds_at(connection, tenant, now_us())
+        change, own = await store.deciding_at(connection, tenant, now_us())
+        scorer = self.models.default if change is None else await self.models.of(change)
         return Deciding(scorer, Thresholds(own.review, own.decline) if own else scorer.thresholds)
 
     async def _score_new(
         self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry], adapted: bool
     ) -> list[Scored]:
         with stage("load"):
-            loaded = await self._load(connection, tenant, entries)
+            # Before the locks: who waits for them waits for no more than has to be.
             deciding = await self.deciding(connection, tenant)
+            loaded = await self._load(connection, tenant, entries)
         keys_G = [
             adapter_key(account) if adapted else base_key(account) for account in loaded.accounts
         ]

@@ -13,8 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 Answer = TypeVar("Answer")
 
 WRITES = "BEGIN"
-# Else two statements could see an account's revision and the labels of the next one.
-READS = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# Else two statements could see an account's revision and the labels of the next one. A plan is made
+# for what is asked, as it may be for all there is; other statements find few rows by their keys,
+# and a plan for one with an array of keys would be made each time.
+READS = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = auto"
 PARAMETER = re.compile(r"\$(\d+)")
 # Keys of which it is remembered that they have a row: some ten MB.
 MOST_KNOWN = 50_000

@@ -1,20 +1,25 @@
 """Adapting accounts to 16 labels each, as `python -m benchmarks.adaptation`.
 
-From features to the copy that is kept, with the shipped checkpoint, in float64 as the service
-scores, on one thread, for one account and for 32 in one batch: encoding, inner steps, and inner
-steps with the evidence that the gate asks for (copies of both halves of the labels). Milliseconds,
-median and least of many runs; the least is what the machine can do where others are at work on it.
+From features to the copy that is kept, with its evidence, by the shipped checkpoint in float64, on
+one thread, for one account and for 32: by the compiled engine, as CPUs serve, and by the batched
+one, as GPUs do, which is `Learner` itself. Milliseconds, median and least of many runs; the least
+is what the machine can do where others are at work on it.
 """
 
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
-from app.adaptation import Support, pad_supports
+from app.adaptation import Support
 from app.checkpoint import Checkpoint
+from app.engines import Engine
+from app.engines.batched import BatchedEngine
+from app.engines.compiled import CompiledEngine
+from app.kernels import adaptation as kernels
 from app.settings import SHIPPED_MODEL
 from app.transactions import DAY_US
 
@@ -31,12 +36,14 @@ def milliseconds(work: Callable[[], object]) -> tuple[float, float]:
     return statistics.median(times), min(times)
 
 
-@torch.inference_mode()
 def main() -> None:
     torch.set_num_threads(1)
     checkpoint = Checkpoint.load(SHIPPED_MODEL)
-    learner = checkpoint.learner.double()
-    knots = learner.network.knots().float()
+    learner = checkpoint.learner.double().requires_grad_(False)
+    engines: dict[str, Engine] = {
+        "compiled": CompiledEngine(kernels.Learner(learner, learner.network.knots().float()), 1),
+        "batched": BatchedEngine(learner, 1),
+    }
     features, rng = len(checkpoint.features.names), np.random.default_rng(0)
     for accounts in (1, 32):
         supports = [
@@ -47,15 +54,9 @@ def main() -> None:
             )
             for _ in range(accounts)
         ]
-        batch = pad_supports(supports, features, np.float64)
-        rows = learner.network.encode(batch.features_BKF, batch.day_BK, knots)
         print(f"{accounts} accounts of {LABELS} labels: median (least) ms")
-        for name, work in {
-            "encode": lambda b=batch: learner.network.encode(b.features_BKF, b.day_BK, knots),
-            "inner steps": lambda b=batch, r=rows: learner.adapt(b, r),
-            "inner steps and evidence": lambda b=batch, r=rows: learner.evidence(b, r),
-        }.items():
-            median, least = milliseconds(work)
+        for name, engine in engines.items():
+            median, least = milliseconds(partial(engine.learn, supports))
             print(f"  {name}: {median:.2f} ({least:.2f})")
 
 

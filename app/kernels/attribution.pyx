@@ -24,6 +24,7 @@ from app.kernels.network cimport (
     add_rows,
     bounded,
     product,
+    within,
 )
 
 import numpy as np
@@ -133,11 +134,11 @@ cdef void read_steps(Network network, const Pair* pair, double* step_GU) noexcep
 
 
 cdef double stand(
-    Network network, int z, double value, double weight, double* at_T
+    Network network, int z, float value, double weight, double* at_T
 ) noexcept nogil:
     """Weigh the knots on both sides of a value; what it weighs by scale."""
     cdef int bin = network.bin_of(z, value)
-    cdef double share = weight * network.share_of(z, bin, value)
+    cdef double share = weight * within(network.share_of(z, bin, value), 0.0, 1.0)
     at_T[bin] += weight - share
     at_T[bin + 1] += share
     return weight * network.scaled(z, value)

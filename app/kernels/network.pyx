@@ -10,6 +10,7 @@ H hidden units of a member, U = M * H; E of an encoded row (units, log-odds by m
 base's log-odds), W of a copy (`Learner.kept`, flattened), B copies.
 """
 
+cimport cython
 from libc.math cimport exp2, log1p
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -36,7 +37,7 @@ assert (KNOWN_VALUES, COUNTS) == (definition.KNOWN_VALUES, definition.COUNTS)
 
 
 cdef double bounded(double move) noexcept nogil:
-    return min(max(move, -LARGEST_MOVE), LARGEST_MOVE)
+    return within(move, -LARGEST_MOVE, LARGEST_MOVE)
 
 
 cdef double decay(double age, int half_life) noexcept nogil:
@@ -73,8 +74,9 @@ cdef class Network:
         self.own_O = <const int*> self._kept(encoder.own, np.intc)
         self.order = <const int*> self._kept(np.arange(max(self.quantities, UNITS)), np.intc)
         self.mean_Z = <const double*> self._kept(encoder.mean_Z)
-        self.spread_Z = <const double*> self._kept(encoder.spread_Z)
-        self.edges_ZT = <const double*> self._kept(encoder.edges_ZT)
+        self.per_spread_Z = <const double*> self._kept(1 / encoder.spread_Z)
+        # As checkpoints have them, and features are: searching reads half as much.
+        self.edges_ZT = <const float*> self._kept(encoder.edges_ZT, np.single)
         self.known_CV = <const double*> self._kept(encoder.known_CV)
         self.knots_ZTU = <const float*> self._kept(knots, np.single)
         self.values_VU = <const double*> self._kept(network.values_VU)
@@ -134,6 +136,7 @@ cdef class Network:
             free(related_R)
         return logits
 
+    @cython.final
     cdef Head base(self) noexcept nogil:
         cdef Head head
         head.weight_MHH = NULL
@@ -142,6 +145,7 @@ cdef class Network:
         head.out_bias_M = self.out_bias_M
         return head
 
+    @cython.final
     cdef Head head_of(self, const double* copy_W) noexcept nogil:
         cdef Head head = self.base()
         if self.has_own_inner:
@@ -151,22 +155,18 @@ cdef class Network:
         head.out_bias_M = copy_W + self.weight_at - MEMBERS
         return head
 
-    cdef int bin_of(self, int z, double value) noexcept nogil:
+    @cython.final
+    cdef int bin_of(self, int z, float value) noexcept nogil:
         """How many of a quantity's inner edges are at or below the value."""
-        cdef const double* edges = self.edges_ZT + z * (BINS + 1) + 1
-        cdef int first = 0, length = BINS - 1, half
-        while length > 1:
-            half = length // 2
-            first += half * (edges[first + half - 1] <= value)
-            length -= half
-        return first + (edges[first] <= value)
+        return edges_below(self.edges_ZT + z * (BINS + 1) + 1, BINS - 1, value)
 
-    cdef double share_of(self, int z, int bin, double value) noexcept nogil:
-        """How far a value is from its bin's first edge to its last, from 0 to 1."""
-        cdef const double* edge = self.edges_ZT + z * (BINS + 1) + bin
-        cdef double share = (value - edge[0]) / max(edge[1] - edge[0], LEAST_WIDTH)
-        return min(max(share, 0.0), 1.0)
+    @cython.final
+    cdef double share_of(self, int z, int bin, float value) noexcept nogil:
+        """How far a value is from its bin's first edge, in widths: not 0 to 1 in the outer bins."""
+        cdef const float* edge = self.edges_ZT + z * (BINS + 1) + bin
+        return (<double> value - edge[0]) / max(<double> edge[1] - <double> edge[0], LEAST_WIDTH)
 
+    @cython.final
     cdef int value_of(self, int c, double code) noexcept nogil:
         """The place of a code among its feature's known ones; behind them, if it is not known."""
         cdef const double* known_V = self.known_CV + c * KNOWN_VALUES
@@ -176,14 +176,17 @@ cdef class Network:
                 return v
         return KNOWN_VALUES
 
+    @cython.final
     cdef double scaled(self, int z, double value) noexcept nogil:
-        return min(max((value - self.mean_Z[z]) / self.spread_Z[z], -CLIP), CLIP)
+        return within((value - self.mean_Z[z]) * self.per_spread_Z[z], -CLIP, CLIP)
 
+    @cython.final
     cdef void encode_row(
         self, const float* features_F, double day, double* encoded_E, int* place_Z, double* share_Z
     ) noexcept nogil:
         cdef int z, c, bin, place
-        cdef double value, one = 1.0
+        cdef float value
+        cdef double one = 1.0
         cdef double* own_O = encoded_E + COLUMNS
         cdef double[UNITS] units_U
         memcpy(encoded_E, self.bias_U, UNITS * sizeof(double))
@@ -194,6 +197,8 @@ cdef class Network:
             bin = self.bin_of(z, value)
             place_Z[z] = z * (BINS + 1) + bin
             share_Z[z] = self.share_of(z, bin, value)
+        for z in range(self.quantities):
+            share_Z[z] = within(share_Z[z], 0.0, 1.0)
         add_between(encoded_E, self.knots_ZTU, self.quantities, place_Z, share_Z)
         for c in range(self.codes):
             place = c * (KNOWN_VALUES + 1) + self.value_of(c, features_F[self.code_C[c]])
@@ -208,10 +213,12 @@ cdef class Network:
         self.first_units(encoded_E, self.own, own_O, units_U)
         own_O[self.own + 1] = self.logit(units_U, self.base(), encoded_E + UNITS)
 
+    @cython.final
     cdef double relative(self, int o, double own, const double* copy_W) noexcept nogil:
         """An own quantity, relative to what the labels of a copy say is usual."""
-        return min(max((own - copy_W[o]) / copy_W[self.own + o], -CLIP), CLIP)
+        return within((own - copy_W[o]) / copy_W[self.own + o], -CLIP, CLIP)
 
+    @cython.final
     cdef void relate(
         self, const double* own_O, double day, const double* copy_W, double* related_R
     ) noexcept nogil:
@@ -227,6 +234,7 @@ cdef class Network:
             for label in range(2):
                 log_J[2 * life + label] = log1p(count_J[2 * life + label] * factor)
 
+    @cython.final
     cdef void first_units(
         self, const double* static_U, int relations, const double* related_R, double* units_U
     ) noexcept nogil:
@@ -236,6 +244,7 @@ cdef class Network:
         for u in range(UNITS):
             units_U[u] = max(units_U[u], 0.0)
 
+    @cython.final
     cdef void add_inner(self, const double* units_U, Head head, double* summed_U) noexcept nogil:
         """What the units are with what the inner layer adds to them."""
         cdef int m, h, u, active
@@ -264,12 +273,14 @@ cdef class Network:
         for u in range(UNITS):
             summed_U[u] = max(summed_U[u], 0.0) + units_U[u]
 
+    @cython.final
     cdef double logit(self, const double* units_U, Head head, const double* wide_M) noexcept nogil:
         """The members' mean log-odds of a row by its units."""
         cdef double[UNITS] summed_U
         self.add_inner(units_U, head, summed_U)
         return self.logit_of(summed_U, head, wide_M)
 
+    @cython.final
     cdef double logit_of(
         self, const double* summed_U, Head head, const double* wide_M
     ) noexcept nogil:
@@ -281,6 +292,7 @@ cdef class Network:
         total += product(UNITS, head.out_weight_MH, summed_U)
         return total / MEMBERS
 
+    @cython.final
     cdef double served(
         self, const double* encoded_E, const double* copy_W, double* related_R
     ) noexcept nogil:

@@ -1,4 +1,4 @@
-/* Sums of rows of tables: where nearly all of a score's arithmetic is.
+/* Sums of rows of tables, where nearly all of a score's arithmetic is, and what leads to them.
 
    Every sum is by column, in the order of the rows, so that compilers may use vectors of any width
    and the bits stay the same. Nothing here may be contracted to fused operations (the build says
@@ -12,10 +12,30 @@
 /* The binary runs on every processor of its kind, and uses wider vectors where there are some. */
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GLIBC__) && \
     defined(__GNUC__) && !defined(__clang__)
-#define BY_VECTOR_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))
+#define BY_VECTOR_WIDTH __attribute__((target_clones("avx2", "default")))
 #else
 #define BY_VECTOR_WIDTH
 #endif
+
+/* A value, or the nearest of two bounds where it is not between them. */
+static inline double within(double value, double least, double most)
+{
+    value = value > least ? value : least;
+    return value < most ? value : most;
+}
+
+/* How many of a row of edges are at or below a value: without a jump, for nobody can guess it. */
+static inline int edges_below(const float *edge, int edges, float value)
+{
+    const float *first = edge;
+#pragma GCC unroll 8
+    while (edges > 1) {
+        const int half = edges / 2;
+        first += half & -(first[half - 1] <= value);
+        edges -= half;
+    }
+    return (int)(first - edge) + (*first <= value);
+}
 
 /* sum[c] += weight[i] * table[row[i], c], over all i, in doubles. */
 BY_VECTOR_WIDTH static inline void add_rows(

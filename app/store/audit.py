@@ -1,14 +1,14 @@
 """The audit log: added to, read by page, erased with an account."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import Entry
 from app.store.pages import page
-from app.store.statements import add, columns, read
+from app.store.statements import add, ask, columns, read
 from app.tables import audit_log
 
 
@@ -65,9 +65,9 @@ async def change_of_rank(
 
     None where there are not so many since then.
     """
-    given = {"of_tenant": tenant, "of_account": account_id, "by": by}
-    asked = await connection.execute(_CHANGES, {**given, "since_us": since_us, "rank": rank})
-    return asked.scalar_one_or_none()
+    given: dict[str, Any] = {"of_account": account_id, "by": by, "since_us": since_us, "rank": rank}
+    found = await ask(connection, tuple[int], _CHANGES, tenant, **given)
+    return found[0][0] if found else None
 
 
 async def erase_entries(connection: AsyncConnection, tenant: str, account_id: str) -> None:

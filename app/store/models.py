@@ -1,10 +1,13 @@
 """Which checkpoint has which role for a tenant: every change is kept, the newest counts."""
 
-from sqlalchemy import bindparam, select
+from typing import Any
+
+from sqlalchemy import bindparam, literal, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.rows import ModelChange
+from app.rows import ModelChange, TenantThresholds
 from app.store.statements import ask, columns
+from app.store.thresholds import IN_FORCE
 from app.tables import model_changes
 
 _HISTORY = (
@@ -16,6 +19,24 @@ _HISTORY = (
     .order_by(model_changes.c.at_us.desc())
     .limit(bindparam("most"))
 )
+_NEWEST, _THRESHOLDS = _HISTORY.subquery(), IN_FORCE.subquery()
+# A row, whether there is either or not.
+_ONE = select(literal(1).label("one")).subquery()
+_DECIDING = select(*_NEWEST.c, *_THRESHOLDS.c).select_from(
+    _ONE.outerjoin(_NEWEST, true()).outerjoin(_THRESHOLDS, true())
+)
+
+
+async def deciding_at(
+    connection: AsyncConnection, tenant: str, at_us: int
+) -> tuple[ModelChange | None, TenantThresholds | None]:
+    """The newest change of the active model, and the thresholds in force at a time."""
+    given: dict[str, Any] = {"of_role": "active", "most": 1, "at_us": at_us}
+    [row] = await ask(connection, tuple[Any, ...], _DECIDING, tenant, **given)
+    change = ModelChange._make(row[: len(ModelChange._fields)])
+    own = TenantThresholds._make(row[len(ModelChange._fields) :])
+    # Where there is none, a row of nothing stands for it.
+    return change if change.tenant else None, own if own.tenant else None
 
 
 async def model_change(connection: AsyncConnection, tenant: str, role: str) -> ModelChange | None:

@@ -8,7 +8,7 @@ from app.store.pages import page
 from app.store.statements import ask, columns, read
 from app.tables import thresholds, transactions
 
-_IN_FORCE = (
+IN_FORCE = (
     select(*columns(thresholds, TenantThresholds))
     .where(
         thresholds.c.tenant == bindparam("of_tenant"),
@@ -23,7 +23,7 @@ async def thresholds_at(
     connection: AsyncConnection, tenant: str, at_us: int
 ) -> TenantThresholds | None:
     """Those in force at a time; None before the first."""
-    found = await ask(connection, TenantThresholds._make, _IN_FORCE, tenant, at_us=at_us)
+    found = await ask(connection, TenantThresholds._make, IN_FORCE, tenant, at_us=at_us)
     return found[0] if found else None
 
 

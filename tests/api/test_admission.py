@@ -78,7 +78,7 @@ async def test_what_takes_too_long_is_ended_and_not_stored(
 ) -> None:
     whole = {"labels": [{"transaction": posted("t-2"), "label": "fraud"}]}
     async with (
-        served(service_settings, deadline_seconds=0.3) as (app, key),
+        served(service_settings, deadline_seconds=1.0) as (app, key),
         client_of(app, key) as client,
     ):
         late = [

@@ -1,0 +1,171 @@
+"""The compiled engine does what the batched one does, and that is `Learner` itself.
+
+Both read the same learner, of every algorithm, with merchants and codes and without; the batched
+one is given the knots in double, whose sums in float32 would differ in the seventh digit.
+"""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from app.adaptation import ALGORITHMS, SUPPORT_LIMIT, Algorithm, Learner, Support
+from app.attribution import attribute
+from app.engines import Engine, Rows
+from app.engines.batched import BatchedEngine
+from app.engines.compiled import CompiledEngine
+from app.features import FeatureSet
+from app.kernels import adaptation as kernels
+from app.network import KNOWN_VALUES
+from app.training import bins
+from app.transactions import DAY_US, DatasetSpec
+from tests.kernels.walks import attribute as attribute_on_arrays
+
+TODAY_US = 20_000 * DAY_US
+CLOSE = 1e-9
+# Everything there is: none, one, two (a part each), few, and as many as are learned from.
+LABELS = (0, 1, 2, 3, 5, 8, 16, 31, SUPPORT_LIMIT)
+PASTS = (0, 1, 2, 7, 32)
+SPECS = ("simulated", "handbook", "bare")
+
+
+def spec_of(name: str) -> DatasetSpec:
+    """A built-in spec, or the bare one, without codes and without merchants."""
+    if name != "bare":
+        return DatasetSpec.load(name)
+    described = DatasetSpec.load("handbook").model_dump()
+    described["columns"]["merchant"] = None
+    return DatasetSpec.model_validate(described)
+
+
+class Subject:
+    """A learner with telling weights, and both engines of it."""
+
+    def __init__(self, algorithm: Algorithm, spec: DatasetSpec) -> None:
+        torch.manual_seed(0)
+        self.features = FeatureSet(spec)
+        self.learner = Learner(self.features.kinds, algorithm)
+        fitted_NF = self.rows(300, 0).features_NF
+        bins.fit(self.learner.network.encoder, fitted_NF, fitted_NF[:, 0] > 2)
+        with torch.no_grad():
+            self.learner.network.wide_rises_ZTM.normal_(0, 0.05)
+            for log_sizes in self.learner.log_step_sizes.values():
+                log_sizes.uniform_(np.log(0.05), np.log(0.5))
+        self.learner.gate.set(-2.0, 3.0)
+        self.learner.double().requires_grad_(False)
+        self.knots = self.learner.network.knots().float()
+        self.kernel = kernels.Learner(self.learner, self.knots)
+        self.compiled: Engine = CompiledEngine(self.kernel, 64)
+        batched = BatchedEngine(self.learner, 64)
+        batched._knots = self.knots.double()
+        self.batched: Engine = batched
+
+    def rows(self, size: int, seed: int) -> Rows:
+        """Usual values and far ones; codes that are known, and others."""
+        rng = np.random.default_rng(seed)
+        features_NF = rng.normal(1, 1.5, (size, len(self.features.names))).astype(np.float32)
+        features_NF[rng.random(features_NF.shape) < 0.02] *= 100
+        codes = np.array(self.features.kinds) == "code"
+        features_NF[:, codes] = rng.integers(0, 2 * KNOWN_VALUES, (size, codes.sum()))
+        return Rows(features_NF, TODAY_US + rng.integers(-10 * DAY_US, 30 * DAY_US, size))
+
+    def supports(self) -> list[Support]:
+        """Accounts of all numbers of labels: mixed ones, and of one class alone."""
+        supports = []
+        for seed, (labels, share) in enumerate(product(LABELS, (0.0, 0.4, 1.0))):
+            rng = np.random.default_rng([3, seed])
+            time_us_K = TODAY_US - np.sort(rng.integers(0, 60 * DAY_US, labels))
+            is_fraud_K = rng.random(labels) < share
+            supports.append(Support(self.rows(labels, seed).features_NF, time_us_K, is_fraud_K))
+        return supports
+
+
+@pytest.fixture(scope="module", params=list(product(ALGORITHMS, SPECS)))
+def subject(request: pytest.FixtureRequest) -> Subject:
+    algorithm, name = request.param
+    return Subject(algorithm, spec_of(name))
+
+
+def test_both_engines_make_the_same_copies_and_tell_the_same_of_them(subject: Subject) -> None:
+    supports = subject.supports()
+    one, other = (engine.learn(supports) for engine in (subject.compiled, subject.batched))
+    for column, expected in zip(one, other, strict=True):
+        np.testing.assert_allclose(column, expected, rtol=CLOSE, atol=CLOSE)
+    # So that there is something to compare.
+    assert one.weight_B.std() > 0.05
+    assert ((one.weight_B == 0) & (one.labels_B > 0)).any()
+    assert np.abs(one.evidence_B).max() > 0.1
+    assert one.drift_B.max() > 0.01
+
+
+def test_both_engines_give_the_same_log_odds(subject: Subject) -> None:
+    copies_BW = subject.batched.learn(subject.supports()).copies_BW
+    rows, slots = subject.rows(200, 7), range(1, len(copies_BW) + 1)
+    slot_N = np.random.default_rng(8).integers(1, len(copies_BW) + 1, 200)
+    logits = []
+    for engine in (subject.compiled, subject.batched):
+        engine.put(slots, copies_BW)
+        np.testing.assert_array_equal(engine.take(slot_N), copies_BW[slot_N - 1])
+        logits.append(engine.score(rows, slot_N))
+    np.testing.assert_allclose(*logits, rtol=CLOSE, atol=CLOSE)
+    assert logits[0].std() > 0.1
+    copy_QN = np.stack([slot_N - 1, np.zeros_like(slot_N)])
+    judged = [e.judge(rows, copies_BW, copy_QN) for e in (subject.compiled, subject.batched)]
+    np.testing.assert_allclose(*judged, rtol=CLOSE, atol=CLOSE)
+    np.testing.assert_array_equal(judged[0][0], logits[0])
+    assert (judged[0][0] != judged[0][1]).any()
+
+
+def test_what_is_not_the_networks_to_know_is_served_alike(subject: Subject) -> None:
+    """The ends of bins, values beyond all of them, and codes of nothing."""
+    encoder = subject.learner.network.encoder
+    rows = subject.rows(4, 9)
+    edges_ZT = encoder.edges_ZT.numpy()
+    for row, edge in enumerate((0, 1, -1)):
+        rows.features_NF[row, encoder.quantities] = edges_ZT[:, edge]
+    rows.features_NF[3] = -1e30
+    copies_BW = subject.batched.learn(subject.supports()[-1:]).copies_BW
+    copy_QN = np.zeros((1, 4), np.int64)
+    judged = [e.judge(rows, copies_BW, copy_QN) for e in (subject.compiled, subject.batched)]
+    assert np.isfinite(judged[0]).all()
+    np.testing.assert_allclose(*judged, rtol=CLOSE, atol=CLOSE)
+
+
+def test_the_compiled_walk_is_the_one_on_arrays(subject: Subject) -> None:
+    copies_BW = subject.batched.learn(subject.supports()).copies_BW
+    rows = subject.rows(len(copies_BW), 10)
+    pasts = [
+        subject.rows(PASTS[b % len(PASTS)], 100 + b).features_NF for b in range(len(copies_BW))
+    ]
+    found = attribute(subject.kernel, *rows, pasts, copies_BW)
+    copies = subject.learner.restored(torch.from_numpy(copies_BW))
+    expected = attribute_on_arrays(subject.learner, subject.knots.double(), *rows, pasts, copies)
+    for one, other in zip(found, expected, strict=True):
+        for part, of_other in zip(one, other, strict=True):
+            np.testing.assert_allclose(part, of_other, rtol=CLOSE, atol=CLOSE)
+    assert max(np.abs(one.share_F).max() for one in found) > 0.01
+    assert max(abs(one.labels) for one in found) > 0.01
+
+
+def test_what_is_explained_is_what_is_served(subject: Subject) -> None:
+    copies_BW = subject.compiled.learn(subject.supports()).copies_BW
+    rows, own = subject.rows(len(copies_BW), 11), np.arange(len(copies_BW))[None]
+    pasts = [rows.features_NF[:5]] * len(copies_BW)
+    [served_B] = subject.compiled.judge(rows, copies_BW, own)
+    found = attribute(subject.kernel, *rows, pasts, copies_BW)
+    np.testing.assert_allclose([one.log_odds for one in found], served_B, rtol=0, atol=1e-12)
+
+
+def test_a_row_and_a_copy_are_the_same_to_the_bit_whatever_is_beside_them(
+    subject: Subject,
+) -> None:
+    supports, rows = subject.supports(), subject.rows(27, 12)
+    copies_BW = subject.compiled.learn(supports).copies_BW
+    together_QN = subject.compiled.judge(rows, copies_BW, np.arange(27)[None])
+    for b, support in enumerate(supports):
+        alone = subject.compiled.learn([support]).copies_BW
+        np.testing.assert_array_equal(alone[0], copies_BW[b])
+        row = Rows(rows.features_NF[b : b + 1], rows.time_us_N[b : b + 1])
+        judged = subject.compiled.judge(row, alone, np.zeros((1, 1), np.int64))
+        assert judged[0, 0] == together_QN[0, b]

@@ -1,0 +1,249 @@
+"""The walk of app/attribution.py on whole arrays: what the compiled one is compared with.
+
+The network reads the rows by PyTorch, and NumPy walks, evaluating both layers at both ends of all
+pieces: another way to the same sums than the compiled one's, which follows the lines.
+
+Axes: B payments, N rows (a payment, then K past ones, then padding), F features, Z quantities,
+T bins, C codes, G features again (quantities, then codes), R relations to labels (O own
+quantities, then label counts), U = M * H hidden units of M members, P = 2 * B networks walked (the
+base for each payment, then its copy), S pieces of a walk and their S + 1 ends.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.adaptation import LARGEST_MOVE, Copies, Learner
+from app.attribution import Attribution
+from app.features import Features
+from app.network import HIDDEN, MEMBERS, Context, Encoded, Head, Network, Places
+from app.states import Floats, Ints
+from app.transactions import DAY_US
+
+# The code of no value at all: not even that of the places a short vocabulary leaves empty.
+NO_CODE = -2.0
+LEAST_SIZE = 1e-300
+
+
+class Steps(NamedTuple):
+    """What each feature gives a payment beyond the baseline, whatever the labels.
+
+    To the units of the first layer, and to the members' log-odds directly (M averaged).
+    """
+
+    units_BGU: Floats
+    wide_BG: Floats
+
+
+class Walk(NamedTuple):
+    """The log-odds where a walk starts and ends, and the average gradient by first-layer unit.
+
+    By the base and by the copies. Log-odds are the members' mean, without what is wide.
+    """
+
+    first_2B: Floats
+    last_2B: Floats
+    gradient_2BU: Floats
+
+
+@torch.inference_mode()
+def attribute(
+    learner: Learner,
+    knots: Tensor,
+    features_BF: Features,
+    time_us_B: Ints,
+    pasts: Sequence[Features],
+    copies: Copies,
+) -> list[Attribution]:
+    """The shares of each of B payments' served log-odds, by feature.
+
+    `learner` is in float64, `knots` are those of its network, `pasts` the features of the past
+    payments of each one's account at their moments ([K, F], K may be 0), `copies` what serves it.
+    """
+    network = learner.network
+    encoder = network.encoder
+    read_BNF, weight_BN = _set_against(network, features_BF, pasts)
+    features_BNF = torch.from_numpy(read_BNF).to(network.bias_U)
+    day_B1 = torch.from_numpy(time_us_B / DAY_US).to(network.bias_U)[:, None]
+    scaled_BNZ = encoder.scaled(features_BNF)
+    places = encoder.places(features_BNF.flatten(0, 1))
+    steps = _steps(network, knots, places, scaled_BNZ, weight_BN)
+    # The trunk reads the payment alone; of the others only their relation to the labels counts.
+    of_payments = Places(*(part[:: weight_BN.shape[1]] for part in places))
+    payment = network.encode_at(of_payments, scaled_BNZ[:, :1], day_B1, knots)
+    related = payment._replace(
+        own_BNO=scaled_BNZ.index_select(-1, encoder.own_O),
+        day_BN=day_B1.expand(weight_BN.shape),
+    )
+
+    related_2BNR = _related(network, related, copies.context)
+    relation_UR = _array(network.relation.weight)
+    step_2BR = (weight_BN[:, None] @ related_2BNR)[:, :, 0]
+    end_2BU = _array(payment.static_BNU)[:, 0] + related_2BNR[:, :, 0] @ relation_UR.T
+    step_2BU = steps.units_BGU.sum(1) + step_2BR @ relation_UR.T
+    walk = _walked(_heads(network.base, copies.head), end_2BU, step_2BU)
+
+    share_2BG = (steps.units_BGU @ walk.gradient_2BU[..., None])[..., 0] + steps.wide_BG
+    share_2BR = step_2BR * (walk.gradient_2BU @ relation_UR)
+    share_2BG[..., encoder.own] += share_2BR[..., : len(encoder.own)]
+    share_2BF = np.empty_like(share_2BG)
+    share_2BF[..., encoder.quantities + encoder.codes] = share_2BG
+
+    wide_B = _array(payment.wide_BNM)[:, 0].mean(1)
+    first_2B = walk.first_2B + wide_B - steps.wide_BG.sum(1)
+    last_2B = walk.last_2B + wide_B
+    return _moved(first_2B, last_2B, share_2BF, _array(copies.weight_B))
+
+
+def _array(part: Tensor) -> Floats:
+    array: Floats = part.cpu().numpy()
+    return array
+
+
+def _set_against(
+    network: Network, features_BF: Features, pasts: Sequence[Features]
+) -> tuple[Floats, Floats]:
+    """The payments, each with those that its baseline is the mean of, and what each row weighs.
+
+    The weighted sum is the payment less its baseline. Accounts without a past have the
+    population's mean for one.
+    """
+    population_1F = np.full((1, features_BF.shape[1]), NO_CODE, np.float64)
+    population_1F[:, network.encoder.quantities] = _array(network.encoder.mean_Z)
+    befores = [past_KF if len(past_KF) else population_1F for past_KF in pasts]
+    rows = 1 + max(map(len, befores))
+    features_BNF = np.zeros((len(befores), rows, features_BF.shape[1]))
+    weight_BN = np.zeros((len(befores), rows))
+    features_BNF[:, 0], weight_BN[:, 0] = features_BF, 1.0
+    for b, before_KF in enumerate(befores):
+        features_BNF[b, 1 : 1 + len(before_KF)] = before_KF
+        weight_BN[b, 1 : 1 + len(before_KF)] = -1.0 / len(before_KF)
+    return features_BNF, weight_BN
+
+
+def _steps(
+    network: Network, knots: Tensor, places: Places, scaled_BNZ: Tensor, weight_BN: Floats
+) -> Steps:
+    """What each feature gives, in the weighted sum of the N rows of each payment."""
+    encoder, units = network.encoder, MEMBERS * HIDDEN
+    knot_N2Z, share_N2Z, value_NC = (part.cpu().numpy() for part in places)
+    weight_N1 = weight_BN.reshape(-1, 1)
+    read_BZU = _read(knot_N2Z, share_N2Z * weight_N1, knots, len(encoder.quantities), weight_BN)
+    step_BZ = (weight_BN[:, None] @ _array(scaled_BNZ))[:, 0]
+    units_BZU = read_BZU[..., :units] + step_BZ[..., None] * _array(network.scaled_ZU)
+    wide_BZ = read_BZU[..., units:].mean(-1)
+    if not encoder.codes:
+        return Steps(units_BZU, wide_BZ)
+    weight_NC = np.broadcast_to(weight_N1, value_NC.shape)
+    units_BCU = _read(value_NC, weight_NC, network.values_VU, len(encoder.codes), weight_BN)
+    no_wide_BC = np.zeros(units_BCU.shape[:2])
+    return Steps(
+        np.concatenate([units_BZU, units_BCU], axis=1),
+        np.concatenate([wide_BZ, no_wide_BC], axis=1),
+    )
+
+
+def _read(
+    place_NA: Ints, weight_NA: Floats, table: Tensor, features: int, weight_BN: Floats
+) -> Floats:
+    """The weighted sum of what stands at the places of a payment's rows, by feature: [B, G, U].
+
+    Rows of a feature stand at few places: their weights are summed there, and each is read once.
+    """
+    payments, rows = weight_BN.shape
+    first_N1 = np.repeat(np.arange(payments) * len(table), rows)[:, None]
+    at = np.bincount(
+        (place_NA + first_N1).ravel(), weight_NA.ravel(), minlength=payments * len(table)
+    )
+    table_GTU = _array(table).reshape(features, -1, table.shape[1])
+    at_GBT = at.reshape(payments, features, -1).swapaxes(0, 1).astype(table_GTU.dtype)
+    read_BGU: Floats = (at_GBT @ table_GTU).swapaxes(0, 1).astype(np.float64)
+    return read_BGU
+
+
+def _related(network: Network, rows: Encoded, context: Context) -> Floats:
+    """What no labels, and those of the copies, say of rows: [2, B, N, R]."""
+    of_copies_BNR = _array(network.related(rows, context))
+    related_2BNR = np.zeros((2, *of_copies_BNR.shape))
+    related_2BNR[0, ..., : len(network.encoder.own)] = _array(rows.own_BNO)
+    related_2BNR[1] = of_copies_BNR
+    return related_2BNR
+
+
+def _heads(base: Head, copies: Head) -> list[Floats]:
+    """The layers of P heads; one that is not adapted is shared by all."""
+    accounts = len(copies.out_bias_BM)
+    return [
+        _array(torch.cat([one.expand_as(other), other]) if len(other) == accounts else one)
+        for one, other in zip(base, copies, strict=True)
+    ]
+
+
+def _walked(head: Sequence[Floats], end_2BU: Floats, step_2BU: Floats) -> Walk:
+    """Walk P networks from `end - step` to `end`, in what enters the units of the first layer."""
+    weight_PMHH, bias_PMH, out_weight_PMH, out_bias_PM = head
+    start_PMH, step_PMH = (
+        part.reshape(-1, MEMBERS, HIDDEN) for part in (end_2BU - step_2BU, step_2BU)
+    )
+    # A unit that does not move has no root, and a root beyond the walk parts no pieces of it.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root_PMH = -start_PMH / step_PMH
+    is_within_PMH = (root_PMH > 0) & (root_PMH < 1)
+    root_PMH = np.sort(np.where(is_within_PMH, root_PMH, 1.0))
+    most = int(is_within_PMH.sum(-1).max())
+    at_PMS = np.zeros((*root_PMH.shape[:2], most + 2))
+    at_PMS[..., 1:-1], at_PMS[..., -1] = root_PMH[..., :most], 1.0
+    width_PM1S = np.diff(at_PMS)[:, :, None]
+
+    first_PMSH = start_PMH[:, :, None] + at_PMS[..., None] * step_PMH[:, :, None]
+    relu_PMSH = np.maximum(first_PMSH, 0.0)
+    inner_PMSH = relu_PMSH @ weight_PMHH.swapaxes(-1, -2) + bias_PMH[:, :, None]
+    # Within a piece both layers are lines: the first does not cross 0, the inner one may.
+    is_on_PMSH = (first_PMSH[:, :, :-1] > -first_PMSH[:, :, 1:]).astype(np.float64)
+    inner_on_PMHS = _positive(inner_PMSH).swapaxes(-1, -2)
+    both_on_PMHH = (inner_on_PMHS * width_PM1S) @ is_on_PMSH
+    on_PM1H = width_PM1S @ is_on_PMSH
+
+    out_weight_PM1H = out_weight_PMH[:, :, None]
+    through_PM1H = out_weight_PM1H @ (weight_PMHH * both_on_PMHH)
+    gradient_PM1H = through_PM1H + out_weight_PM1H * on_PM1H
+    ends_PM2H = relu_PMSH[:, :, :: most + 1] + np.maximum(inner_PMSH[:, :, :: most + 1], 0.0)
+    logit_PM2 = (ends_PM2H @ out_weight_PMH[..., None])[..., 0] + out_bias_PM[..., None]
+    first_2B, last_2B = logit_PM2.mean(1).T.reshape(2, *end_2BU.shape[:2])
+    return Walk(first_2B, last_2B, gradient_PM1H.reshape(end_2BU.shape) / MEMBERS)
+
+
+def _positive(along_PMSH: Floats) -> Floats:
+    """The part of each piece of a line that lies above 0: [P, M, S, H].
+
+    (relu(a) + relu(b)) / (|a| + |b|) between the ends a and b, where relu(x) = (x + |x|) / 2.
+    """
+    size_PMSH = np.abs(along_PMSH)
+    whole_PMSH = size_PMSH[:, :, :-1] + size_PMSH[:, :, 1:]
+    sum_PMSH = along_PMSH[:, :, :-1] + along_PMSH[:, :, 1:]
+    # A piece of zeros is neither above nor below; any part will do.
+    part_PMSH: Floats = 0.5 + 0.5 * sum_PMSH / np.maximum(whole_PMSH, LEAST_SIZE)
+    return part_PMSH
+
+
+def _moved(
+    first_2B: Floats, last_2B: Floats, share_2BF: Floats, weight_B: Floats
+) -> list[Attribution]:
+    """The base's shares moved towards the copy's as `Learner.served_logits` moves the score.
+
+    Where the bound acts, the whole move is shortened alike.
+    """
+    move_B = last_2B[1] - last_2B[0]
+    followed_B = weight_B * np.minimum(LARGEST_MOVE / np.maximum(np.abs(move_B), LEAST_SIZE), 1.0)
+    log_odds_B = last_2B[0] + followed_B * move_B
+    share_BF = share_2BF[0] + followed_B[:, None] * (share_2BF[1] - share_2BF[0])
+    labels_B = followed_B * (first_2B[1] - first_2B[0])
+    return [
+        Attribution(*one)
+        for one in zip(
+            first_2B[0].tolist(), log_odds_B.tolist(), share_BF, labels_B.tolist(), strict=True
+        )
+    ]

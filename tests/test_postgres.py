@@ -1,0 +1,132 @@
+"""What goes straight to PostgreSQL's driver: when it is written, and what a failure leaves."""
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import store
+from app.database import Database, Raced
+from app.postgres import raw_connection
+from app.rows import Account, Merchant
+from tests.test_store import TENANT, scored_row
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def postgres_only(database: Database) -> Database:
+    if database.is_sqlite:
+        pytest.skip("SQLite's statements run where they are asked for")
+    return database
+
+
+async def said(asked: Sequence[str]) -> list[int]:
+    """How many inserts there are in each statement of any; the driver tells a moment later."""
+    await asyncio.sleep(0.01)
+    return [one.count("INSERT INTO") for one in asked if "INSERT INTO" in one]
+
+
+async def test_writes_go_together_once_their_table_is_read(postgres_only: Database) -> None:
+    asked: list[str] = []
+    async with postgres_only.write() as connection:
+        raw = await connection.run_sync(lambda sync: sync.connection.driver_connection)
+        raw.add_query_logger(lambda record: asked.append(record.query))  # type: ignore[union-attr]
+        await store.save_accounts(connection, [Account(TENANT, "a"), Account(TENANT, "b")])
+        await store.save_merchants(connection, [Merchant(TENANT, "m", b"state")])
+        await store.save_scored(connection, [scored_row("t-1"), scored_row("t-2")])
+        assert await store.labels_of(connection, TENANT, ["t-1"]) == {}
+        assert await said(asked) == []
+        assert len(await store.scored(connection, TENANT, ["t-1", "t-2"])) == 2
+        assert await said(asked) == [3]
+        # What changes a table again waits for what was to be written before.
+        await store.count_labels(connection, TENANT, {"a": (1, 0), "b": (0, 1)})
+    async with postgres_only.read() as connection:
+        assert await store.account(connection, TENANT, "a") == Account(TENANT, "a", 1, 0, 1)
+        assert await store.account(connection, TENANT, "b") == Account(TENANT, "b", 1, 0, 0, 1)
+
+
+async def test_a_write_that_waits_for_the_commit_can_still_be_raced(
+    postgres_only: Database,
+) -> None:
+    names = ["t-1", "t-1", "t-2"]
+
+    async def work(connection: AsyncConnection) -> None:
+        await store.save_scored(connection, [scored_row(names.pop(0))])
+
+    await postgres_only.run(work)
+    await postgres_only.run(work)
+    assert names == []
+    async with postgres_only.read() as connection:
+        assert set(await store.scored(connection, TENANT, ["t-1", "t-2"])) == {"t-1", "t-2"}
+
+
+async def test_a_text_too_long_for_its_column_is_refused_not_cut(postgres_only: Database) -> None:
+    with pytest.raises(asyncpg.StringDataRightTruncationError):
+        async with postgres_only.write() as connection:
+            await store.save_accounts(connection, [Account(TENANT, "a" * 129)])
+
+
+async def test_a_row_that_was_locked_before_and_erased_since_is_made_anew(
+    postgres_only: Database,
+) -> None:
+    async def lock(connection: AsyncConnection) -> dict[str, Account]:
+        return await store.lock_accounts(connection, TENANT, ["a", "b"])
+
+    await postgres_only.run(lock)
+    async with postgres_only.engine.connect() as other:
+        await other.execute(text("DELETE FROM accounts WHERE account_id = 'a'"))
+    with pytest.raises(Raced):
+        async with postgres_only.write() as connection:
+            await lock(connection)
+    await postgres_only.run(lock)
+    async with postgres_only.read() as connection:
+        assert await store.account(connection, TENANT, "a") == Account(TENANT, "a")
+
+
+async def test_a_row_whose_insert_was_rolled_back_is_not_known(postgres_only: Database) -> None:
+    async def lock_and_fail() -> None:
+        async with postgres_only.write() as connection:
+            await store.lock_accounts(connection, TENANT, ["a"])
+            raise KeyError("a fault")
+
+    with pytest.raises(KeyError):
+        await lock_and_fail()
+    async with postgres_only.write() as connection:
+        assert await store.lock_accounts(connection, TENANT, ["a"]) == {"a": Account(TENANT, "a")}
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001, 0.05])
+async def test_a_transaction_that_is_cancelled_leaves_nothing_and_no_transaction(
+    postgres_only: Database, seconds: float
+) -> None:
+    async def write() -> None:
+        async with postgres_only.write() as connection:
+            await store.lock_accounts(connection, TENANT, ["a"])
+            await connection.execute(text("SELECT pg_sleep(10)"))
+
+    writing = asyncio.create_task(write())
+    await asyncio.sleep(seconds)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    assert writing.cancelled()
+    # On the same connection, if it is still there.
+    async with postgres_only.engine.connect() as connection:
+        assert not raw_connection(connection).is_in_transaction()
+        assert await store.account(connection, TENANT, "a") is None
+    async with asyncio.timeout(5), postgres_only.write() as connection:
+        await store.lock_accounts(connection, TENANT, ["a"])
+
+
+async def test_only_readers_have_plans_made_for_what_they_ask(postgres_only: Database) -> None:
+    mode = text("SHOW plan_cache_mode")
+    for opened, expected in (
+        (postgres_only.write, "force_generic_plan"),
+        (postgres_only.read, "auto"),
+        (postgres_only.glance, "force_generic_plan"),
+    ):
+        async with opened() as connection:
+            assert (await connection.execute(mode)).scalar_one() == expected
