@@ -80,7 +80,7 @@ cdef class Learner(Network):
         """Write the copy of an account's labels, and tell of it.
 
         Told are its evidence, the summed cross-entropies of the labels by the base and as served,
-        and its drift.
+        and its drift. Raises ValueError for labels or a copy of another size.
         """
         cdef int labels = len(day_K), k, part
         cdef double evidence = 0.0, before = 0.0, after = 0.0, base, move
@@ -92,6 +92,8 @@ cdef class Learner(Network):
         cdef double[::1] gradient_A = np.empty(self.adapted)
         cdef double[::1] related_R = np.empty(self.relations)
         cdef int base_at = self.encoded_size - 1
+        if is_fraud_K.shape[0] != labels or copy_W.shape[0] != self.copy_size:
+            raise ValueError("every row has one label, and the copy is of this network")
         if not labels:
             self.begin(NULL, 0, NULL, NO_PART, &copy_W[0])
             copy_W[self.weight_at] = 0.0

@@ -54,7 +54,8 @@ def attribute(
 ):
     """A payment's baseline, log-odds, shares [F] and labels' share, as `Attribution` has them.
 
-    The past has at least one row; the copy is the one that serves the account.
+    The copy is the one that serves the account. Raises ValueError for a past without a row, and
+    for rows or a copy of another network.
     """
     cdef int features = network.features, own = network.own, g
     cdef double[:, ::1] encoded_1E = network.encode(features_1F, day_1)
@@ -62,13 +63,21 @@ def attribute(
     cdef double[:, ::1] related_2R = np.zeros((2, network.relations))
     cdef double[:, ::1] share_2G = np.zeros((2, features))
     cdef double[:, :, ::1] from_MHH = np.empty((MEMBERS, HIDDEN, HIDDEN))
-    cdef double weight = copy_W[network.weight_at], move, followed = 0.0
+    cdef double weight, move, followed = 0.0
     cdef Walk by_base, by_copy
     cdef Pair pair
+    if (
+        features_1F.shape[0] != 1
+        or not past_KF.shape[0]
+        or past_KF.shape[1] != features
+        or copy_W.shape[0] != network.copy_size
+    ):
+        raise ValueError("a payment is set against rows of this network, by a copy of it")
     shares = np.empty(features)
     cdef double[::1] share_F = shares
     pair.now_F, pair.past_KF, pair.past = &features_1F[0, 0], &past_KF[0, 0], past_KF.shape[0]
     pair.encoded_E = &encoded_1E[0, 0]
+    weight = copy_W[network.weight_at]
     with nogil:
         read_steps(network, &pair, &step_GU[0, 0])
         relate_by_base(network, &pair, &related_2R[0, 0], &related_2R[1, 0])

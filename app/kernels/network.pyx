@@ -96,8 +96,13 @@ cdef class Network:
         return array.ctypes.data
 
     def encode(self, const float[:, ::1] features_NF, const double[::1] day_N):
-        """What rows are whatever the labels, and what the base gives them: [N, E]."""
+        """What rows are whatever the labels, and what the base gives them: [N, E].
+
+        Raises ValueError for rows of another width, or not as many days.
+        """
         cdef Py_ssize_t n, rows = features_NF.shape[0]
+        if features_NF.shape[1] != self.features or day_N.shape[0] != rows:
+            raise ValueError("these are not rows of this network")
         encoded = np.empty((rows, self.encoded_size))
         cdef double[:, ::1] encoded_NE = encoded
         cdef int* place_Z = <int*> malloc(self.quantities * sizeof(int))
@@ -121,8 +126,18 @@ cdef class Network:
         const double[:, ::1] copies_BW,
         const Py_ssize_t[::1] copy_N,
     ):
-        """The log-odds that are served: row n's by the copy at `copy_N[n]`: [N]."""
+        """The log-odds that are served: row n's by the copy at `copy_N[n]`: [N].
+
+        Raises ValueError for rows or copies of another network, and IndexError for no copy.
+        """
         cdef Py_ssize_t n, rows = encoded_NE.shape[0]
+        if (encoded_NE.shape[1], copies_BW.shape[1]) != (self.encoded_size, self.copy_size):
+            raise ValueError("these are not rows and copies of this network")
+        if copy_N.shape[0] != rows:
+            raise ValueError("every row has one copy")
+        for n in range(rows):
+            if not 0 <= copy_N[n] < copies_BW.shape[0]:
+                raise IndexError(f"there is no copy {copy_N[n]}")
         logits = np.empty(rows)
         cdef double[::1] logit_N = logits
         cdef double* related_R = <double*> malloc(self.relations * sizeof(double))

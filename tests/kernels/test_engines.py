@@ -17,6 +17,7 @@ from app.engines.batched import BatchedEngine
 from app.engines.compiled import CompiledEngine
 from app.features import FeatureSet
 from app.kernels import adaptation as kernels
+from app.kernels.attribution import attribute as walked
 from app.network import KNOWN_VALUES
 from app.training import bins
 from app.transactions import DAY_US, DatasetSpec
@@ -169,3 +170,23 @@ def test_a_row_and_a_copy_are_the_same_to_the_bit_whatever_is_beside_them(
         row = Rows(rows.features_NF[b : b + 1], rows.time_us_N[b : b + 1])
         judged = subject.compiled.judge(row, alone, np.zeros((1, 1), np.int64))
         assert judged[0, 0] == together_QN[0, b]
+
+
+def test_what_does_not_fit_is_refused_and_never_read(subject: Subject) -> None:
+    rows, kernel = subject.rows(2, 13), subject.kernel
+    copies_BW = subject.compiled.learn([subject.supports()[-1]] * 2).copies_BW
+    days_N, first_N = np.full(2, 20_000.0), np.zeros(2, np.int64)
+    narrow_NF = np.ascontiguousarray(rows.features_NF[:, 1:])
+    encoded_NE = kernel.encode(rows.features_NF, days_N)
+    with pytest.raises(ValueError, match="not rows"):
+        kernel.encode(narrow_NF, days_N)
+    with pytest.raises(ValueError, match="not rows"):
+        kernel.logits(encoded_NE, np.ascontiguousarray(copies_BW[:, 1:]), first_N)
+    for place in (-1, 2):
+        with pytest.raises(IndexError, match="no copy"):
+            kernel.logits(encoded_NE, copies_BW, first_N + place)
+    with pytest.raises(ValueError, match="one label"):
+        kernel.learn(rows.features_NF, days_N, np.zeros(1, np.uint8), copies_BW[0])
+    for past_KF in (narrow_NF, rows.features_NF[:0]):
+        with pytest.raises(ValueError, match="set against"):
+            walked(kernel, rows.features_NF[:1], days_N[:1], past_KF, copies_BW[0])
