@@ -27,11 +27,12 @@ PARTS = {
     "reasons: what the account paid before": ("past_of (",),
     "reasons: shares and sentences": ("_reasons (", "attribution.py", "(app/reasons.py"),
     "making copies that are missing": ("_adapt (", "supports (app/store"),
-    "network, with copies from the bank": ("(app/scoring.py", "(app/network.py"),
+    "network, with copies from the bank": ("(app/scoring.py", "(app/engines/"),
     "decisions": ("(app/decisions.py",),
     "features, and what accounts and merchants remember": ("(app/features.py", "(app/states.py"),
     "canonical text and its digest": ("(app/content.py",),
-    "database: begin, commit": ("begin (app/sqlite.py", "_begun (app/sqlite.py", "do_commit"),
+    "database: checkpoints, beside": ("Checkpoints.",),
+    "database: begin, commit": ("begin (app/sqlite.py", "_begun (", "commit (app/sqlite.py"),
     "database: load": (
         "scored (app/store",
         "lock_",
@@ -41,15 +42,13 @@ PARTS = {
     "database: save": ("_save (app/pipeline.py", "open_reviews (", "announce ("),
     "the rest of the pipeline": ("(app/pipeline.py", "columns_of (", "(app/store", "database.py"),
     "batching": ("(app/batching.py", "(app/service.py"),
-    "log line, metrics, request id": ("(app/logs.py", "prometheus_client", "secrets.py"),
+    "log line, metrics, request id": ("(app/logs.py", "prometheus_client", "observation.py"),
     "key": ("(app/api/authentication.py", "(app/keys.py"),
-    "body, validated": ("validate_json", "(app/schemas/", "_body (app/api/lean.py"),
-    "answer, written": ("score_of (app/api", "_answered (app/api/lean.py"),
-    "sockets and HTTP": ("(uvicorn/", "(httptools"),
-    "event loop": ("",),
+    "body, validated": ("validate_json", "(app/schemas/"),
+    "answer, written": ("score_of (app/api", "said (app/api/lean.py"),
+    "requests and answers over HTTP": ("(app/protocol.py", "(app/api/", "(uvicorn/", "(httptools"),
+    "event loop and sockets": ("",),
 }
-# Middlewares are below the parts of HTTP: what is theirs alone.
-MIDDLEWARES = ("(app/api/", "(fastapi/", "(starlette/")
 
 
 def main() -> None:
@@ -100,8 +99,6 @@ def part_of(calls: list[str]) -> str:
     """The part of a look, whose calls are told from the outermost on."""
     for part, marks in PARTS.items():
         if any(mark in call for call in calls for mark in marks):
-            if part == "sockets and HTTP" and any(mark in calls[-1] for mark in MIDDLEWARES):
-                return "middlewares and route"
             return part
     raise AssertionError("the last part takes all")
 
