@@ -4,7 +4,6 @@ What a label does is computed before the commit and by copies of its own: the ba
 under their revision, and a revision that was rolled back must never have had one.
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +26,7 @@ from app.errors import (
     WrongAccount,
 )
 from app.forgetting import correct_witnesses, corrections, event_of, lock_with_witnesses
-from app.pipeline import Deciding, Pipeline, adapter_key
+from app.pipeline import IN_PLACE, Deciding, Pipeline, adapter_key, worked
 from app.rollback import way_back
 from app.rows import Account, Review, Scored, StoredLabel, SupportRow
 from app.scoring import Copy, Held, Scorer
@@ -550,7 +549,7 @@ class Labelling:
             ]
             return Change(judged.copy, *effects), Made(deciding.scorer, learned)
 
-        return await asyncio.to_thread(work)
+        return await worked(len(rows.time_us_N) > IN_PLACE, work)
 
     async def _review(
         self,

@@ -33,9 +33,9 @@ from app.times import now_us
 from app.transactions import Transaction, TransactionColumns, columns_of
 from app.webhooks import announce
 
-# So many rows, or risky ones, are worked on in less time than other requests would notice: a hop to
-# a thread would take longer. Copies are always made aside.
-IN_PLACE, RISKY_IN_PLACE = 64, 8
+# So many rows, risky ones or copies are worked on in less time than other requests would notice,
+# and a hop to a thread would take longer.
+IN_PLACE, RISKY_IN_PLACE, COPIES_IN_PLACE = 64, 8, 4
 # Of an account before its first label: no copy, the base scores it.
 BASE_REVISION = 0
 
@@ -165,8 +165,8 @@ class Pipeline:
         async with self._bank:
             with stage("load"):
                 supports = await self._missing_supports(connection, deciding.scorer, tenant, keys_G)
-            aside = bool(supports) or len(entries) > IN_PLACE
-            result = await _worked(aside, lambda: self._process(loaded, keys_G, supports, deciding))
+            aside = len(supports) > COPIES_IN_PLACE or len(entries) > IN_PLACE
+            result = await worked(aside, lambda: self._process(loaded, keys_G, supports, deciding))
             # Nobody asks why history is risky.
             risky = result.decisions if adapted else []
             with stage("explain"):
@@ -225,7 +225,7 @@ class Pipeline:
                 )
             return found
 
-        return await _worked(len(risky) > RISKY_IN_PLACE, work)
+        return await worked(len(risky) > RISKY_IN_PLACE, work)
 
     async def _load(
         self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry]
@@ -344,7 +344,7 @@ class Pipeline:
         return rows
 
 
-async def _worked(aside: bool, work: Callable[[], Made]) -> Made:
+async def worked(aside: bool, work: Callable[[], Made]) -> Made:
     """What `work` makes: in a worker thread, or here and now."""
     # A thread cannot be stopped, and would go on with the bank that the next batch takes.
     return await in_a_thread(work) if aside else work()

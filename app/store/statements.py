@@ -206,9 +206,8 @@ async def ask(
     return list(map(make, rows))
 
 
-def _json(wanted: Sequence[str]) -> str:
-    """Keys as SQLite takes them."""
-    return json.dumps(wanted, ensure_ascii=False)
+# Keys as SQLite takes them. `json.dumps` would make an encoder for each call.
+_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _with_flags(row: list[Any], flags: Iterable[int]) -> list[Any]:
