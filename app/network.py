@@ -353,5 +353,7 @@ def _decay(age_BN: Tensor) -> Tensor:
 
 @cache
 def _half_lives(dtype: torch.dtype, device: torch.device) -> Tensor:
-    half_lives = torch.tensor(LABEL_HALF_LIVES_DAYS, dtype=dtype, device=device)
-    return half_lives.repeat_interleave(2)
+    # Whoever asks first, training shall be able to differentiate what is kept here.
+    with torch.inference_mode(False):
+        half_lives = torch.tensor(LABEL_HALF_LIVES_DAYS, dtype=dtype, device=device)
+        return half_lives.repeat_interleave(2)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from app import network as network_module
 from app.features import Kind
 from app.network import BINS, CLIP, KNOWN_VALUES, MEMBERS, Context, Head, Hidden, Network
 from app.training import bins
@@ -359,3 +360,14 @@ def test_the_context_is_of_the_legitimate_labels_drawn_to_the_population(
     # Whole, and with half-lives of 30 and of 7 days.
     counts = [2, 1, 1 + 2 ** (-14 / 30), 2 ** (-7 / 30), 1 + 2**-2, 2**-1]
     assert context.counts_BJ[0].tolist() == pytest.approx(counts)
+
+
+def test_what_serving_has_computed_does_not_keep_training_from_differentiating() -> None:
+    """Where a process does both: decays keep their half-lives for whoever comes next."""
+    network_module._half_lives.cache_clear()
+    age_BN = torch.rand(ACCOUNTS, ROWS, dtype=torch.float64, requires_grad=True)
+    with torch.inference_mode():
+        network_module._decay(age_BN.detach())
+    network_module._decay(age_BN).sum().backward()
+    assert age_BN.grad is not None
+    assert (age_BN.grad < 0).all()
