@@ -4,7 +4,6 @@ Axes: N transactions, F features, K labels of one account.
 """
 
 import asyncio
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import metrics, store, tracing
@@ -393,7 +393,7 @@ def base_key(account: Account) -> AdapterKey:
 
 def _text(reasons: Iterable[Reason]) -> str:
     """As they are stored, and answered from there on."""
-    return json.dumps([reason.rounded()._asdict() for reason in reasons])
+    return to_json([reason.rounded()._asdict() for reason in reasons]).decode()
 
 
 def _reviews(rows: Iterable[Scored]) -> list[Review]:

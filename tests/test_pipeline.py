@@ -11,7 +11,7 @@ import pytest
 
 from app.features import MerchantLabels
 from app.labelling import Verdict
-from app.pipeline import Posted, _worked
+from app.pipeline import Posted, worked
 from app.rows import Scored
 from app.service import Service, running
 from app.settings import Settings
@@ -159,7 +159,7 @@ async def test_a_thread_is_waited_for_even_when_whoever_asked_has_gone() -> None
 
     async def waiting() -> None:
         try:
-            await _worked(True, slow)
+            await worked(True, slow)
         finally:
             seen.append("left")
 
