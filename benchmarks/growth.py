@@ -79,7 +79,11 @@ async def main(most_rows: int) -> None:
         rows = await by_crowd(template, asked, [(POPULATION_OF_ROWS, n) for n in row_counts])
         labels = await by_labels(Path(name) / "labelled.db")
         durable_ms = sync_milliseconds(Path(name))
-    ratios = {"growth.accounts": ratio(accounts, 1), "growth.rows": ratio(rows, 0)}
+    ratios = {
+        "growth.accounts": ratio(accounts, 1),
+        "growth.rows": ratio(rows, 0),
+        "growth.rows.single": ratio(rows, 0, "single_ms"),
+    }
     for key, value in ratios.items():
         print(f"{key}: {value:.3f}")
     keep(
@@ -93,9 +97,9 @@ async def main(most_rows: int) -> None:
     )
 
 
-def ratio(table: Sequence[Row], n: int) -> float:
+def ratio(table: Sequence[Row], n: int, of: str = "batch_ms") -> float:
     """How many times as long a batch takes in the largest database as in the n-th."""
-    found: float = table[-1]["batch_ms"] / table[n]["batch_ms"]
+    found: float = table[-1][of] / table[n][of]
     return found
 
 

@@ -34,6 +34,7 @@ OTHERS = {
     "workers.two_over_one": ("two workers, to one, on PostgreSQL", "at least 1.6"),
     "growth.accounts": ("a batch with most accounts, to one with 1,000", "at most 1.3"),
     "growth.rows": ("a batch with most transactions stored, to one with none", "at most 1.3"),
+    "growth.rows.single": ("one payment alone, likewise", "at most 1.3"),
     "training.vs_loop": ("a meta step as a loop over 32 accounts, to one batch of them", ""),
 }
 MEASURED = {
