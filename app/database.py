@@ -227,7 +227,8 @@ class _translated:
                 raise Raced from error
             if _is_about_the_connection(error, str(driver), state):
                 raise DatabaseUnavailable from error
-        elif isinstance(error, OSError | PoolTimeout | TimeoutError):
+        # The driver's own state is off once its connection was lost in the midst of a question.
+        elif isinstance(error, OSError | PoolTimeout | TimeoutError | asyncpg.InternalClientError):
             raise DatabaseUnavailable from error
 
 

@@ -18,6 +18,8 @@ WRITES = "BEGIN"
 # and a plan for one with an array of keys would be made each time.
 READS = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = auto"
 PARAMETER = re.compile(r"\$(\d+)")
+# What a driver raises whose connection is no more.
+LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 # Keys of which it is remembered that they have a row: some ten MB.
 MOST_KNOWN = 50_000
 
@@ -134,7 +136,7 @@ async def _roll_back(raw: asyncpg.Connection) -> None:
     """End a transaction that failed, wherever; a connection that cannot is closed."""
     is_over = False
     try:
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        with suppress(*LOST):
             await raw.execute("ROLLBACK")
             is_over = True
     finally:

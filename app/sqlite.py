@@ -74,11 +74,13 @@ class Writer:
 
     def _opened(self) -> sqlite3.Connection:
         if self._raw is None:
-            # The pool has one connection, and goes on holding it.
-            pooled = self._engine.raw_connection()
-            self._raw = cast(sqlite3.Connection, pooled.dbapi_connection)
-            pooled.close()
-            self._raw.execute("PRAGMA wal_autocheckpoint=0")
+            with _as_by_sqlalchemy("PRAGMA"):
+                # The pool has one connection, and goes on holding it.
+                pooled = self._engine.raw_connection()
+                raw = cast(sqlite3.Connection, pooled.dbapi_connection)
+                pooled.close()
+                raw.execute("PRAGMA wal_autocheckpoint=0")
+            self._raw = raw
         return self._raw
 
     async def _begun(self, raw: sqlite3.Connection, until: float) -> None:

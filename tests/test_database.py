@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -99,6 +100,15 @@ async def test_work_that_is_always_raced_ends_as_unavailable(database: Database)
 
     with pytest.raises(DatabaseUnavailable):
         await database.run(work)
+
+
+async def test_a_driver_that_lost_its_connection_in_a_question_is_a_database_that_is_away(
+    database: Database,
+) -> None:
+    for transaction in (database.write, database.read, database.glance):
+        with pytest.raises(DatabaseUnavailable):
+            async with transaction():
+                raise asyncpg.InternalClientError("got result for unknown protocol state 3")
 
 
 async def test_many_writers_at_once_lose_nothing(database: Database) -> None:

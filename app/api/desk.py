@@ -30,9 +30,8 @@ LENGTH = b"content-length"
 LONGEST_HEAD, KNOWN_HEADS = 2048, 1024
 Headers = list[tuple[bytes, bytes]]
 # Headers of requests that end elsewhere, want another answer, or are to be refused for them.
-UNUSUAL = frozenset(
-    (b"transfer-encoding", b"content-encoding", b"connection", b"expect", b"upgrade")
-)
+UNUSUAL = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"))
+CONNECTION, STAYS = b"connection", b"keep-alive"
 
 
 def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -113,7 +112,7 @@ class Desk:
             return None
         length = b""
         for name, value in headers:
-            if name in UNUSUAL:
+            if name in UNUSUAL or (name == CONNECTION and value.lower() != STAYS):
                 return None
             if name == LENGTH:
                 length = value

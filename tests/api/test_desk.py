@@ -59,6 +59,7 @@ WHOLE: dict[str, Framing] = {
     "in one piece": lambda c: (c.request(payment("t-1")),),
     "head and body apart": lambda c: (c.request(payment("t-1"))[:-200], payment("t-1")[-200:]),
     "within the head": lambda c: (c.request(payment("t-1"))[:30], c.request(payment("t-1"))[30:]),
+    "says that it stays": lambda c: (c.request(payment("t-1"), "Connection: Keep-Alive"),),
     "many, in more than one piece": lambda c: (c.request(payments(700), path=BATCH),),
 }
 UNUSUAL: dict[str, Framing] = {
@@ -69,6 +70,7 @@ UNUSUAL: dict[str, Framing] = {
         ),
     ),
     "asks to close": lambda c: (c.request(payment("t-1"), "Connection: close"),),
+    "names another header": lambda c: (c.request(payment("t-1"), "Connection: keep-alive, x"),),
     "an older version": lambda c: (c.request(payment("t-1")).replace(b"HTTP/1.1", b"HTTP/1.0"),),
     "a query": lambda c: (c.request(payment("t-1"), path="/v1/transactions?x=1"),),
     "waits for leave to send": lambda c: (c.request(payment("t-1"), "Expect: 100-continue"),),

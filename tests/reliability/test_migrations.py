@@ -210,7 +210,7 @@ def test_a_migration_behind_a_long_transaction_gives_up_before_scoring_suffers(
     async def blocked() -> float:
         """A report reads the table for long while a migration wants it: how long that waited."""
         database = Database(database_url)
-        async with database.engine.begin() as report:
+        async with database.read() as report:
             await report.execute(text("SELECT count(*) FROM transactions"))
             begun = time.monotonic()
             # Scoring and the migration may also each want what the other has: then one gives
