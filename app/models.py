@@ -48,12 +48,14 @@ class Models:
 
     async def active(self, connection: AsyncConnection, tenant: str) -> Scorer:
         """What decides for a tenant now. Raises ModelUnavailable where it cannot be loaded."""
-        change = await store.model_change(connection, tenant, "active")
-        return self.default if change is None else await self.of(change)
+        return await self.of(await store.model_change(connection, tenant, "active"))
 
-    async def of(self, change: ModelChange) -> Scorer:
-        """The checkpoint of a change, the very same bits. Raises ModelUnavailable."""
-        if change.name is None or change.digest is None:
+    async def of(self, change: ModelChange | None) -> Scorer:
+        """The checkpoint of a change, the very same bits, or the deployment's before the first.
+
+        Raises ModelUnavailable.
+        """
+        if change is None or change.name is None or change.digest is None:
             return self.default
         if change.digest not in self._loaded:
             try:

@@ -149,7 +149,7 @@ class Pipeline:
         Raises ModelUnavailable.
         """
         change, own = await store.deciding_at(connection, tenant, now_us())
-        scorer = self.models.default if change is None else await self.models.of(change)
+        scorer = await self.models.of(change)
         return Deciding(scorer, Thresholds(own.review, own.decline) if own else scorer.thresholds)
 
     async def _score_new(

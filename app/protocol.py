@@ -26,8 +26,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from app.api.admission import GATE, Gate
-from app.api.desk import DESK, Desk, Head, lines_of
-from app.api.observation import SECURITY_HEADERS
+from app.api.desk import DESK, Desk, Head, lines_of, refusal
 from app.errors import (
     HeadersTooLarge,
     MalformedRequest,
@@ -35,7 +34,6 @@ from app.errors import (
     Problem,
     RequestTimeout,
     Unavailable,
-    render,
 )
 from app.settings import Settings
 
@@ -51,7 +49,8 @@ PARTING_SECONDS = 2.0
 # What a header costs beside its name and value: ": " and the end of its line.
 FRAME = 4
 
-
+# Who waits for the rest of a request waits for nothing here.
+NOBODY_WAITS = asyncio.Event()
 # In the place of what would wait for the application.
 TURNED_AWAY = cast(
     RequestResponseCycle,
@@ -59,12 +58,9 @@ TURNED_AWAY = cast(
         response_started=True,
         response_complete=True,
         disconnected=False,
-        message_event=asyncio.Event(),
+        message_event=NOBODY_WAITS,
     ),
 )
-
-
-NOBODY_WAITS = asyncio.Event()
 
 
 class Exchange:
@@ -369,10 +365,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
 def _said(problem: Problem, server_headers: Iterable[tuple[bytes, bytes]], stays: bool) -> bytes:
     """A whole answer, as it goes over the wire; the connection stays open or not."""
-    answer = render(problem)
     closing = [] if stays else [(b"connection", b"close")]
-    lines = lines_of([*server_headers, *answer.raw_headers, *SECURITY_HEADERS, *closing])
-    return b"%b%b\r\n%b" % (STATUS_LINE[answer.status_code], lines, bytes(answer.body))
+    status, rest = refusal(problem, *closing)
+    return b"%b%b%b" % (STATUS_LINE[status], lines_of(server_headers), rest)
 
 
 @lru_cache(maxsize=1)

@@ -132,18 +132,16 @@ class Desk:
             said = await route.said(self._service, tenant, headers, body)
             answer = Answer(200, HEAD % (len(said), REQUEST_ID, mine, SECURITY_LINES, said))
         except Problem as problem:
-            answer = _refused(problem, mine)
+            answer = refusal(problem, (REQUEST_ID, mine))
         except Exception:
             logger.exception("a request for scores failed")
-            answer = _refused(InternalError(), mine)
+            answer = refusal(InternalError(), (REQUEST_ID, mine))
         note(name, "POST", route.path, answer.status, time.perf_counter() - begun)
         return answer
 
 
-def _refused(problem: Problem, mine: bytes) -> Answer:
+def refusal(problem: Problem, *headers: tuple[bytes, bytes]) -> Answer:
+    """What a problem is over the wire, with headers of the request's or the connection's own."""
     said = render(problem)
-    headers = [*said.raw_headers, (REQUEST_ID, mine)]
-    return Answer(
-        said.status_code,
-        b"%b%b\r\n%b" % (lines_of(headers), SECURITY_LINES, bytes(said.body)),
-    )
+    lines = lines_of([*said.raw_headers, *headers])
+    return Answer(said.status_code, b"%b%b\r\n%b" % (lines, SECURITY_LINES, bytes(said.body)))
