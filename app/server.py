@@ -1,6 +1,11 @@
 """uvicorn, as `quickstudy serve` and everything else here starts it: `python -m app.server`."""
 
+import socket
+import sys
+from typing import Any, cast
+
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from app.logs import configuration
 from app.settings import Settings
@@ -17,23 +22,55 @@ KEEP_ALIVE_SECONDS = 75
 
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it; worker processes read the settings from the environment."""
-    uvicorn.run(
-        "app.main:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        http="app.protocol:BoundedProtocol",
+    options: dict[str, Any] = {
+        "app": "app.main:create_app",
+        "factory": True,
+        "host": settings.host,
+        "port": settings.port,
+        "workers": settings.workers,
+        "http": "app.protocol:BoundedProtocol",
         # There are no WebSockets here, and they would leave the protocol that is bounded.
-        ws="none",
-        log_config=configuration(settings.log_level),
-        access_log=False,
+        "ws": "none",
+        "log_config": configuration(settings.log_level),
+        "access_log": False,
         # Nobody needs to know what serves.
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        timeout_worker_healthcheck=START_SECONDS,
-    )
+        "server_header": False,
+        "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+        "timeout_graceful_shutdown": SHUTDOWN_SECONDS,
+        "timeout_worker_healthcheck": START_SECONDS,
+    }
+    # Elsewhere the system does not spread connections over such sockets.
+    if settings.workers > 1 and sys.platform == "linux":
+        config = uvicorn.Config(**options)
+        own = cast(socket.socket, OwnSocket(config))
+        Multiprocess(config, [own]).run()
+    else:
+        uvicorn.run(**options)
+
+
+class OwnSocket:
+    """Becomes a socket of its own in each worker process that it is sent to, on one address.
+
+    Of a socket that all of them share, whoever wakes first takes every connection that has come,
+    and callers keep them: one worker would do everything while the others look on. Between sockets
+    of their own the system spreads connections (socket(7), SO_REUSEPORT).
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        # Not to be shared: whoever has the address already makes this fail, in a sentence.
+        with config.bind_socket() as probe:
+            self._family, self._address = probe.family, probe.getsockname()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _bound, (self._family, self._address)
+
+
+def _bound(family: int, address: Any) -> socket.socket:
+    one = socket.socket(family)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind(address)
+    return one
 
 
 if __name__ == "__main__":

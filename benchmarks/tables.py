@@ -32,6 +32,7 @@ COMPARED = {
 }
 OTHERS = {
     "workers.two_over_one": ("two workers, to one, on PostgreSQL", "at least 1.6"),
+    "workers.apart_over_one": ("two services that share no database, likewise", ""),
     "growth.accounts": ("a batch with most accounts, to one with 1,000", "at most 1.3"),
     "growth.rows": ("a batch with most transactions stored, to one with none", "at most 1.3"),
     "growth.rows.single": ("one payment alone, likewise", "at most 1.3"),
@@ -51,6 +52,7 @@ MEASURED = {
     "postgresql.batch": "… in batches of 1,000",
     "workers.one": "one worker, PostgreSQL, all cores",
     "workers.two": "two workers",
+    "workers.apart": "two services, a database each",
 }
 # What the load generator saw, by the head of its column.
 SEEN = {

@@ -5,7 +5,8 @@ accounts with labels. Quickstudy has everything on: keys, validation, features, 
 reasons, a durable commit; so has PostgreSQL, which shares the service's core. The rivals store
 nothing. Batches are of 1,000 payments of 1,000 accounts, on one connection; labels are 50 posts a
 second beside the single payments. Two workers are compared with one on PostgreSQL, where nothing is
-pinned, and the shares of the processors tell what the cores did.
+pinned, and the shares of the processors tell what the cores did. Two services that share nothing
+but the database server tell what the cores could have done.
 
 Everything is measured once a round, side by side: a ratio is of one round, and the median of the
 rounds is told. A whole run is kept in results.json; with an option, figures are only printed.
@@ -101,6 +102,7 @@ def ratios(told: dict[str, Seen]) -> dict[str, float]:
         compare(f"{on}batch.vs_single", f"{on}batch", single)
         compare(f"{on}labels.p99_ratio", f"{on}labels", single, p99)
     compare("workers.two_over_one", "workers.two", "workers.one")
+    compare("workers.apart_over_one", "workers.apart", "workers.one")
     return found
 
 

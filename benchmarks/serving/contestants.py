@@ -6,16 +6,18 @@ until the end; a rival runs for its own turn only, since some are busy when nobo
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from app.client import Client
 from benchmarks.rivals.environment import RIVALS, programs, settings
-from benchmarks.serving.asking import Requests, Seen, Server, load, sync_milliseconds
+from benchmarks.serving.asking import CONNECTIONS, Requests, Seen, Server, load, sync_milliseconds
 from benchmarks.serving.material import AT_ONCE, BATCHES, SCORE, SINGLES, Material, Prepared
 from benchmarks.serving.processes import HOST, answers, free_port, process
 from benchmarks.serving.processors import SERVER_CORE
@@ -101,17 +103,52 @@ def one_core(
 
 
 def workers(material: Material, stack: ExitStack, database: PostgresServer) -> Measures:
-    """One worker and two on one database, and all of it on all cores."""
-    url, others = database.create("workers"), {"postgres": database.pid}
-    scored = Requests(material.singles.requests, SINGLES)
-    log = material.folder / "workers.log"
-    one = stack.enter_context(quickstudy(log, url, others, core=ALL_CORES))
-    prepare(one, material.singles, url)
-    log = material.folder / "two-workers.log"
-    two = stack.enter_context(quickstudy(log, url, others, 2, ALL_CORES, key=one.key))
+    """One worker, two on the same database, and two services with one each; all on all cores.
+
+    The last two have nothing in common but the database server: more than they do together, the
+    cores do not allow two workers.
+    """
+    others = {"postgres": database.pid}
+    urls = {name: database.create(name) for name in ("shared", "apart")}
+
+    def started(name: str, url: str, workers: int = 1, key: str = "") -> Server:
+        log = material.folder / f"{name}.log"
+        return stack.enter_context(quickstudy(log, url, others, workers, ALL_CORES, key))
+
+    apart = []
+    for name, url in urls.items():
+        server = started(f"{name}-one", url)
+        prepare(server, material.singles, url)
+        apart.append((server, Requests(material.singles.requests, SINGLES)))
+    one, scored = apart[0]
+    two = started("shared-two", urls["shared"], 2, one.key)
     return {
         "workers.one": partial(durably, material, one, scored, core=ALL_CORES),
         "workers.two": partial(durably, material, two, scored, core=ALL_CORES),
+        "workers.apart": partial(side_by_side, material, apart),
+    }
+
+
+def side_by_side(material: Material, services: Sequence[tuple[Server, Requests]]) -> Seen:
+    """Services asked at once, each over its share of the connections, as if they were one.
+
+    Latencies are means of theirs.
+    """
+    each = CONNECTIONS // len(services)
+    ask = partial(load, seconds=material.seconds, connections=each, core=ALL_CORES)
+    with ThreadPoolExecutor() as threads:
+        seen = list(threads.map(lambda one: ask(*one), services))
+    shares = [one["processor_shares"] for one in seen]
+    latencies = [one["milliseconds"] for one in seen]
+    return {
+        "per_second": sum(one["per_second"] for one in seen),
+        "busy_share": sum(one["busy_share"] for one in seen),
+        "milliseconds": {key: fmean(one[key] for one in latencies) for key in latencies[0]},
+        "processor_shares": {
+            "server": sum(one["server"] for one in shares),
+            # Both loads have watched the same server.
+            "postgres": fmean(one["postgres"] for one in shares),
+        },
     }
 
 
