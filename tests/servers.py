@@ -80,10 +80,12 @@ def server_process(database_url: str, checkpoint: Path, **variables: str) -> Ite
 
 
 @contextmanager
-def replicas(count: int, database_url: str, checkpoint: Path) -> Iterator[list[Server]]:
+def replicas(
+    count: int, database_url: str, checkpoint: Path, **variables: str
+) -> Iterator[list[Server]]:
     """Server processes on one database, started at the same time."""
     with ExitStack() as stack, ThreadPoolExecutor(count) as threads:
-        some = [server_process(database_url, checkpoint) for _ in range(count)]
+        some = [server_process(database_url, checkpoint, **variables) for _ in range(count)]
         yield list(threads.map(stack.enter_context, some))
 
 
