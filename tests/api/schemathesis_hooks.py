@@ -29,6 +29,7 @@ def map_body(context: schemathesis.HookContext, body: Any) -> Any:
         return body
     if path == "/v1/transactions" and body.get("transaction_id") == EXAMPLE:
         return {**body, "transaction_id": f"{EXAMPLE}-{next(_numbers)}"}
-    if path == "/v1/webhooks" and URL.fullmatch(str(body.get("url", ""))):
+    url = body.get("url")
+    if path == "/v1/webhooks" and isinstance(url, str) and URL.fullmatch(url):
         return {**body, "url": "http://127.0.0.1:9/nobody-listens"}
     return body
