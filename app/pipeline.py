@@ -252,8 +252,8 @@ class Pipeline:
     ) -> dict[AdapterKey, Support]:
         copies = [key for key in keys if key.revision != BASE_REVISION]
         missing = {key.account_id: key for key in scorer.missing(copies)}
-        metrics.bank_lookups.labels("made").inc(len(missing))
-        metrics.bank_lookups.labels("found").inc(len(copies) - len(missing))
+        _looked_up("made")(len(missing))
+        _looked_up("found")(len(copies) - len(missing))
         rows = await store.supports(connection, tenant, missing)
         return {key: self.support(rows[account_id]) for account_id, key in missing.items()}
 
@@ -366,6 +366,12 @@ def stage(name: str) -> Iterator[None]:
 def _timed(name: str) -> Callable[[float], None]:
     observe: Callable[[float], None] = metrics.stage_seconds.labels(name).observe
     return observe
+
+
+@cache
+def _looked_up(result: str) -> Callable[[float], None]:
+    increase: Callable[[float], None] = metrics.bank_lookups.labels(result).inc
+    return increase
 
 
 @cache

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, cached_property, lru_cache
+from math import atan2, expm1, fsum, tau
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from app.attribution import Attribution
 from app.content import figure
 from app.features import Features, FeatureSet
 from app.kernels.features import CODE
-from app.states import Ints
+from app.states import Floats, Ints
 from app.times import text_of
 from app.transactions import STANDARD_FIELDS, AttributeValue, Transaction
 
@@ -75,9 +76,18 @@ class Case:
 
     transaction: Transaction
     contents: Sequence[str]
-    now: Mapping[str, float]
-    usual: Mapping[str, float]
+    place: Mapping[str, int]
+    now_F: Features
+    usual_F: Floats
     labels: tuple[int, int]
+
+    def now(self, name: str) -> float:
+        """A feature of the payment."""
+        return float(self.now_F[self.place[name]])
+
+    def usual(self, name: str) -> float:
+        """Its mean over the earlier payments."""
+        return float(self.usual_F[self.place[name]])
 
     @property
     def is_first(self) -> bool:
@@ -135,6 +145,11 @@ def _codes(features: FeatureSet) -> tuple[Sequence[str], Ints]:
     return codes, np.array([codes.index(code) for code in of_each], np.int64)
 
 
+@cache
+def _places(features: FeatureSet) -> dict[str, int]:
+    return {name: f for f, name in enumerate(features.names)}
+
+
 def _figure(value: Value) -> Value:
     return figure(value) if isinstance(value, float) else value
 
@@ -158,14 +173,8 @@ def tell(
     `contents` are the texts of the payments before it, whose features are `past_KF`; `labels` the
     account's fraud and legitimate labels.
     """
-    usual_F = past_KF.astype(np.float64).mean(0) if len(past_KF) else np.full(len(features_F), 0.0)
-    case = Case(
-        transaction,
-        contents,
-        dict(zip(features.names, features_F.astype(np.float64).tolist(), strict=True)),
-        dict(zip(features.names, usual_F.tolist(), strict=True)),
-        labels,
-    )
+    usual_F = past_KF.mean(0, np.float64) if len(past_KF) else np.zeros(len(features_F))
+    case = Case(transaction, contents, _places(features), features_F, usual_F, labels)
     return [Reason(code, *_told(code, case), share) for code, share in shares]
 
 
@@ -182,7 +191,7 @@ def _amount(case: Case) -> tuple[str, Value, Value]:
     said = f"amount {_money(case.transaction.amount)}"
     if case.is_first:
         return f"{said}; this account has no earlier payments", amount, None
-    usual = float(np.expm1(case.usual["log_amount"]))
+    usual = expm1(case.usual("log_amount"))
     if usual <= 0:
         return f"{said}, this account's usual {usual:.2f}", amount, usual
     times = amount / usual
@@ -191,21 +200,21 @@ def _amount(case: Case) -> tuple[str, Value, Value]:
 
 def _spending(case: Case) -> tuple[str, Value, Value]:
     name = "account_mean_amount_30d"
-    lately = float(np.expm1(case.now[name]))
-    return _compared("{} a payment lately", lately, case, np.expm1(case.usual[name]), ".2f")
+    lately = expm1(case.now(name))
+    return _compared("{} a payment lately", lately, case, expm1(case.usual(name)), ".2f")
 
 
 def _pace(case: Case) -> tuple[str, Value, Value]:
     name = "account_count_1d"
-    lately = float(np.expm1(case.now[name]))
-    return _compared("{} payments in the last day", lately, case, np.expm1(case.usual[name]), ".1f")
+    lately = expm1(case.now(name))
+    return _compared("{} payments in the last day", lately, case, expm1(case.usual(name)), ".1f")
 
 
 def _gap(case: Case) -> tuple[str, Value, Value]:
     if case.is_first:
         return "the account's first payment", None, None
-    hours = float(np.expm1(case.now["account_gap"]))
-    usual = float(np.expm1(case.usual["account_gap"]))
+    hours = expm1(case.now("account_gap"))
+    usual = expm1(case.usual("account_gap"))
     return _compared("{} hours since the last payment", hours, case, usual, ".1f")
 
 
@@ -213,18 +222,18 @@ def _hour(case: Case) -> tuple[str, Value, Value]:
     clock = text_of(case.transaction.occurred_at_us)[11:16]
     if case.is_first:
         return f"at {clock} UTC; this account has no earlier payments", clock, None
-    angle = np.arctan2(case.usual["hour_sin"], case.usual["hour_cos"]) % (2 * np.pi)
-    minutes = round(angle / (2 * np.pi) * 24 * 60) % (24 * 60)
+    angle = atan2(case.usual("hour_sin"), case.usual("hour_cos")) % tau
+    minutes = round(angle / tau * 24 * 60) % (24 * 60)
     usual = f"{minutes // 60:02}:{minutes % 60:02}"
     return f"at {clock} UTC, usually about {usual}", clock, usual
 
 
 def _weekend(case: Case) -> tuple[str, Value, Value]:
-    is_weekend = case.now["weekend"] > 0
+    is_weekend = case.now("weekend") > 0
     observed = "weekend" if is_weekend else "weekday"
     if case.is_first:
         return f"on a {observed}; this account has no earlier payments", observed, None
-    share = case.usual["weekend"] if is_weekend else 1 - case.usual["weekend"]
+    share = case.usual("weekend") if is_weekend else 1 - case.usual("weekend")
     return f"on a {observed}, as {share:.0%} of this account's payments", observed, share
 
 
@@ -245,7 +254,7 @@ def _merchant(case: Case) -> tuple[str, Value, Value]:
 def _merchant_amount(case: Case) -> tuple[str, Value, Value]:
     if case.transaction.merchant_id is None:
         return "no merchant named", None, None
-    usual = float(np.expm1(case.now["merchant_log_amount_mean_30d"]))
+    usual = expm1(case.now("merchant_log_amount_mean_30d"))
     amount = case.transaction.amount
     return f"amount {_money(amount)}, usual at this merchant {usual:.2f}", float(amount), usual
 
@@ -253,11 +262,11 @@ def _merchant_amount(case: Case) -> tuple[str, Value, Value]:
 def _merchant_fraud(case: Case) -> tuple[str, Value, Value]:
     if case.transaction.merchant_id is None:
         return "no merchant named", None, None
-    share, frauds = case.now["merchant_fraud_share_30d"], case.now["merchant_frauds_30d"]
-    said = f"{share:.1%} of this merchant's labels of late are frauds ({np.expm1(frauds):.1f})"
+    share, frauds = case.now("merchant_fraud_share_30d"), case.now("merchant_frauds_30d")
+    said = f"{share:.1%} of this merchant's labels of late are frauds ({expm1(frauds):.1f})"
     if case.is_first:
         return said, share, None
-    usual = case.usual["merchant_fraud_share_30d"]
+    usual = case.usual("merchant_fraud_share_30d")
     return f"{said}, {usual:.1%} where this account usually pays", share, usual
 
 
@@ -265,9 +274,9 @@ def _merchant_activity(case: Case) -> tuple[str, Value, Value]:
     if case.transaction.merchant_id is None:
         return "no merchant named", None, None
     name = "merchant_count_7d"
-    lately = float(np.expm1(case.now[name]))
+    lately = expm1(case.now(name))
     said = "{} payments at this merchant in the last week"
-    return _compared(said, lately, case, np.expm1(case.usual[name]), ".1f")
+    return _compared(said, lately, case, expm1(case.usual(name)), ".1f")
 
 
 def _labels(case: Case) -> tuple[str, Value, Value]:
@@ -284,7 +293,7 @@ def _attribute(name: str, case: Case) -> tuple[str, Value, Value]:
     known = [value for value in past if isinstance(value, int | float)]
     if not known:
         return f"{name} {given:g}; this account has no earlier ones", float(given), None
-    usual = float(np.mean(np.array(known, np.float64)))
+    usual = fsum(known) / len(known)
     return f"{name} {given:g}, usually {usual:g}", float(given), usual
 
 
@@ -307,7 +316,7 @@ def _compared(
     text = said.format(format(observed, form))
     if case.is_first:
         return text, observed, None
-    return f"{text}, usually {float(usual):{form}}", observed, float(usual)
+    return f"{text}, usually {usual:{form}}", observed, usual
 
 
 def _text(value: AttributeValue | None) -> str | None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.schemas.transactions import PostedTransaction
 from app.transactions import (
     CATEGORY_CODES,
     DAY_US,
@@ -233,3 +234,17 @@ def test_rows_are_taken_by_position_or_mask() -> None:
     columns = columns_of(spec(), [transaction(number) for number in range(4)])[0]
     assert columns.take(np.array([3, 1])).time_us_N.tolist() == [3, 1]
     assert columns.take(np.array([True, False, False, True])).time_us_N.tolist() == [0, 3]
+
+
+def test_a_posted_transaction_is_told_by_the_names_that_it_was_posted_with() -> None:
+    texts = ["merchant_id", "merchant_category", "channel", "country"]
+    body = {name: name for name in reversed(["transaction_id", "account_id", *texts])}
+    body |= {"currency": "EUR", "amount": "1.5", "occurred_at": "1970-01-01T00:00:01Z"}
+    told = PostedTransaction.model_validate(body).transaction()
+    assert told._asdict() == {
+        **{name: name for name in body if name == body[name]},
+        "occurred_at_us": 1_000_000,
+        "amount": Decimal("1.5"),
+        "currency": "EUR",
+        "attributes": {},
+    }

@@ -54,7 +54,7 @@ class Head(NamedTuple):
     """A request whose body is still to come: `length` bytes of it."""
 
     route: ScoringRoute
-    headers: Headers
+    headers: dict[bytes, bytes]
     length: int
 
 
@@ -110,20 +110,19 @@ class Desk:
         route = self._routes.get((parser.get_method(), url))
         if route is None or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
             return None
-        length = b""
         for name, value in headers:
             if name in UNUSUAL or (name == CONNECTION and value.lower() != STAYS):
                 return None
-            if name == LENGTH:
-                length = value
+        last = dict(headers)
+        length = last.get(LENGTH, b"")
         if not length.isdigit() or int(length) > self._most_bytes:
             return None
-        return Head(route, headers, int(length))
+        return Head(route, last, int(length))
 
     async def answer(self, head: Head, body: bytes) -> Answer:
         """The answer to a request, which is timed and logged as every other one."""
         begun = time.perf_counter()
-        route, headers = head.route, dict(head.headers)
+        route, headers = head.route, head.headers
         mine = id_of(headers.get(REQUEST_ID, b""))
         name = mine.decode()
         request_id.set(name)

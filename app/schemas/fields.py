@@ -33,19 +33,17 @@ class Body(BaseModel):
 
 
 def _amount(value: Any) -> Decimal:
-    if isinstance(value, str):
-        amount = Decimal(value) if DECIMAL_TEXT.fullmatch(value) else None
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        # Also false for NaN.
-        amount = Decimal(repr(value)) if 0 <= value < 10**WHOLE_DIGITS else None
-    else:
-        amount = None
-    if amount is None or len(amount_text(amount).partition(".")[2]) > DECIMALS:
-        raise ValueError(
-            f"an amount is a number or a decimal text, not negative, with at most {WHOLE_DIGITS} "
-            f"digits before and {DECIMALS} after the point"
-        )
-    return amount
+    if isinstance(value, str) and DECIMAL_TEXT.fullmatch(value):
+        return Decimal(value)
+    # Also false for NaN.
+    if type(value) in (int, float) and 0 <= value < 10**WHOLE_DIGITS:
+        amount = Decimal(repr(value))
+        if len(amount_text(amount).partition(".")[2]) <= DECIMALS:
+            return amount
+    raise ValueError(
+        f"an amount is a number or a decimal text, not negative, with at most {WHOLE_DIGITS} "
+        f"digits before and {DECIMALS} after the point"
+    )
 
 
 def _bound(value: Any) -> int:
@@ -76,14 +74,17 @@ def _attribute(value: Any) -> str | float | bool:
         return value
     if isinstance(value, int | float) and -1e300 < value < 1e300:
         return float(value)
-    # A lone surrogate is the one text that cannot be encoded.
-    is_text = isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
-    if is_text and len(value) <= LONGEST_ATTRIBUTE:
-        return str(value)
+    if isinstance(value, str) and len(value) <= LONGEST_ATTRIBUTE and _is_unicode(value):
+        return value
     raise ValueError(
         f"an attribute is a text of at most {LONGEST_ATTRIBUTE} characters, a finite number, "
         "true or false"
     )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be encoded: a lone surrogate is the one text that cannot."""
+    return text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=PRINTABLE)]

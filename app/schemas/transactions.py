@@ -78,18 +78,8 @@ class PostedTransaction(Body):
     attributes: Annotated[dict[Id, Attribute], Field(max_length=64, default_factory=dict)]
 
     def transaction(self) -> Transaction:
-        return Transaction(
-            transaction_id=self.transaction_id,
-            account_id=self.account_id,
-            occurred_at_us=self.occurred_at,
-            amount=self.amount,
-            currency=self.currency,
-            merchant_id=self.merchant_id,
-            merchant_category=self.merchant_category,
-            channel=self.channel,
-            country=self.country,
-            attributes=self.attributes,
-        )
+        # Its fields have the names and the order of the transaction's, but for the unit of time.
+        return Transaction._make(self.__dict__.values())
 
 
 class PostedBatch(Body):
