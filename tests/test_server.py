@@ -41,6 +41,7 @@ def test_connections_are_spread_over_the_workers(pair: Server) -> None:
     end = time.monotonic() + START_SECONDS
     while listening(pair.port) < 2 and time.monotonic() < end:
         time.sleep(0.05)
+    assert listening(pair.port) == 2
     before, added = connections(pair), [0, 0]
     with ExitStack() as stack:
         for _ in range(64):
