@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -180,7 +179,7 @@ class Pipeline:
                 await store.open_reviews(connection, _reviews(rows))
                 await announce(connection, tenant, "transaction.flagged", _flagged(rows))
         for answered, count in Counter((row.used, row.outcome) for row in rows).items():
-            _counted(*answered)(count)
+            metrics.labelled(metrics.scored_transactions, *answered).inc(count)
         return rows
 
     async def _reasons(
@@ -252,8 +251,8 @@ class Pipeline:
     ) -> dict[AdapterKey, Support]:
         copies = [key for key in keys if key.revision != BASE_REVISION]
         missing = {key.account_id: key for key in scorer.missing(copies)}
-        _looked_up("made")(len(missing))
-        _looked_up("found")(len(copies) - len(missing))
+        metrics.labelled(metrics.bank_lookups, "made").inc(len(missing))
+        metrics.labelled(metrics.bank_lookups, "found").inc(len(copies) - len(missing))
         rows = await store.supports(connection, tenant, missing)
         return {key: self.support(rows[account_id]) for account_id, key in missing.items()}
 
@@ -358,26 +357,7 @@ def stage(name: str) -> Iterator[None]:
         with tracing.span(name):
             yield
     finally:
-        _timed(name)(time.perf_counter() - begun)
-
-
-# To look up where a figure is kept takes longer than to add to it.
-@cache
-def _timed(name: str) -> Callable[[float], None]:
-    observe: Callable[[float], None] = metrics.stage_seconds.labels(name).observe
-    return observe
-
-
-@cache
-def _looked_up(result: str) -> Callable[[float], None]:
-    increase: Callable[[float], None] = metrics.bank_lookups.labels(result).inc
-    return increase
-
-
-@cache
-def _counted(used: str, outcome: str) -> Callable[[float], None]:
-    increase: Callable[[float], None] = metrics.scored_transactions.labels(used, outcome).inc
-    return increase
+        metrics.labelled(metrics.stage_seconds, name).observe(time.perf_counter() - begun)
 
 
 def _adapt(scorer: Scorer, supports: Mapping[AdapterKey, Support]) -> None:

@@ -3,15 +3,13 @@
 import random
 import re
 import time
-from collections.abc import Callable
-from functools import cache
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import tracing
 from app.logs import RequestLines, request_id
-from app.metrics import request_seconds
+from app.metrics import labelled, request_seconds
 
 REQUEST_ID = b"x-request-id"
 # Anything else could be made to look like another line, or be somebody's name.
@@ -43,7 +41,7 @@ def id_of(given: bytes) -> bytes:
 
 def note(name: str, method: str, route: str, status: int, seconds: float) -> None:
     """A request has been answered: into the metrics and the log with it."""
-    _timed(method, route, status)(seconds)
+    labelled(request_seconds, method, route, status).observe(seconds)
     _lines.add(name, method, route, status, seconds)
 
 
@@ -87,10 +85,3 @@ class Observation:
             note(mine, method, route, status, time.perf_counter() - begun)
         # Not after an exception: the server logs it when we are through, with the id.
         request_id.reset(token)
-
-
-@cache
-def _timed(method: str, route: str, status: int) -> Callable[[float], None]:
-    """Where the metrics keep the times of such requests: to look that up takes longest."""
-    observe: Callable[[float], None] = request_seconds.labels(method, route, status).observe
-    return observe
