@@ -193,31 +193,30 @@ class Pipeline:
         decisions: Sequence[Decision],
     ) -> dict[int, list[Reason]]:
         """Why, of each row whose risk is above low: of those that somebody will ask about."""
-        risky = {n for n, one in enumerate(decisions) if one.risk_level != "low"}
+        risky = [n for n, one in enumerate(decisions) if one.risk_level != "low"]
         if not risky:
             return {}
         account_N = loaded.columns.account_N
-        pasts = {
-            n: await store.past_of(connection, tenant, one.account_id, one.occurred_at_us, PAST)
-            for n, (one, _, _) in enumerate(loaded.entries)
-            if n in risky
-        }
+        payments = [loaded.entries[n].transaction for n in risky]
+        moments = [(one.account_id, one.occurred_at_us) for one in payments]
+        pasts = await store.pasts_of(connection, tenant, moments, PAST)
 
         def work() -> dict[int, list[Reason]]:
-            chosen = list(pasts)
-            rows = Rows(result.features_NF[chosen], loaded.columns.time_us_N[chosen])
-            matrices = [self.matrix(row.features for row in past) for past in pasts.values()]
-            whys = scorer.explain(rows, matrices, [keys_G[account_N[n]] for n in chosen])
+            rows = Rows(result.features_NF[risky], loaded.columns.time_us_N[risky])
+            matrices = [self.matrix(row.features for row in past) for past in pasts]
+            whys = scorer.explain(rows, matrices, [keys_G[account_N[n]] for n in risky])
             found = {}
-            for n, why, past_KF in zip(chosen, whys, matrices, strict=True):
+            for n, payment, past, past_KF, why in zip(
+                risky, payments, pasts, matrices, whys, strict=True
+            ):
                 account = loaded.accounts[account_N[n]]
                 labels = account.fraud_labels, account.legitimate_labels
                 slope = scorer.calibration.slope
                 found[n] = tell(
                     raising(shares_of(self.features, why, slope, account.has_labels)),
                     self.features,
-                    loaded.entries[n].transaction,
-                    [one.content for one in pasts[n]],
+                    payment,
+                    [one.content for one in past],
                     result.features_NF[n],
                     past_KF,
                     labels,

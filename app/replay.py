@@ -95,7 +95,8 @@ class Replay:
         against. Raises TransactionNotFound."""
         async with self._database.read() as connection:
             row, support = await scored_with_support(connection, tenant, transaction_id)
-            past = await store.past_of(connection, tenant, row.account_id, row.occurred_at_us, PAST)
+            moment = row.account_id, row.occurred_at_us
+            [past] = await store.pasts_of(connection, tenant, [moment], PAST)
             scorer = await self._scorer(connection, row)
         explained = await asyncio.to_thread(self._explained, scorer, row, support, past)
         return row, len(past), explained

@@ -58,7 +58,6 @@ class Scored(NamedTuple):
 class Past(NamedTuple):
     """What reasons read of a transaction before the one that they are about."""
 
-    occurred_at_us: int
     content: str
     features: bytes
 

@@ -24,7 +24,7 @@ SECONDS, LOOKS_PER_SECOND = 10, 500
 WAITING = ("_worker (concurrent", "_connection_worker_thread", "wait (threading.py")
 # Functions and files, as py-spy writes them: "name (file:line)".
 PARTS = {
-    "reasons: what the account paid before": ("past_of (",),
+    "reasons: what the account paid before": ("pasts_of (",),
     "reasons: shares and sentences": ("_reasons (", "attribution.py", "(app/reasons.py"),
     "making copies that are missing": ("_adapt (", "supports (app/store"),
     "network, with copies from the bank": ("(app/scoring.py", "(app/engines/"),

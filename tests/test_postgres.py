@@ -49,6 +49,17 @@ async def test_writes_go_together_once_their_table_is_read(postgres_only: Databa
         assert await store.account(connection, TENANT, "b") == Account(TENANT, "b", 1, 0, 0, 1)
 
 
+async def test_pasts_are_one_question_however_many_there_are(postgres_only: Database) -> None:
+    asked: list[str] = []
+    async with postgres_only.write() as connection:
+        raw = await connection.run_sync(lambda sync: sync.connection.driver_connection)
+        raw.add_query_logger(lambda record: asked.append(record.query))  # type: ignore[union-attr]
+        moments = [(f"a-{n}", n) for n in range(1000)]
+        assert await store.pasts_of(connection, TENANT, moments, 32) == [[]] * 1000
+        await asyncio.sleep(0.01)
+    assert sum("LATERAL" in one for one in asked) == 1
+
+
 async def test_a_write_that_waits_for_the_commit_can_still_be_raced(
     postgres_only: Database,
 ) -> None:

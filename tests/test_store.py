@@ -91,6 +91,28 @@ async def test_more_keys_than_a_statement_may_have_parameters_are_one_statement(
         assert await store.events_of_merchants(connection, "a", keys) == []
 
 
+async def test_the_past_of_each_account_ends_at_a_time_of_its_own(database: Database) -> None:
+    paid = [
+        *(scored_row(f"a-{at_us}", at_us) for at_us in (10, 20, 30)),
+        # At one instant, in the order of their ids.
+        *(scored_row(f"b-{n}", 15, "bob") for n in range(3)),
+    ]
+    moments = [("alice", 30), ("nobody", 30), ("bob", 16), ("alice", 21), ("alice", 10)]
+    async with database.write() as connection:
+        await store.save_scored(connection, paid)
+    for opened in (database.write, database.read):
+        async with opened() as connection:
+            pasts = await store.pasts_of(connection, TENANT, moments, 2)
+            assert await store.pasts_of(connection, "another tenant", moments, 2) == [[]] * 5
+        assert [[one.features for one in past] for past in pasts] == [
+            [b"a-20", b"a-10"],
+            [],
+            [b"b-2", b"b-1"],
+            [b"a-20", b"a-10"],
+            [],
+        ]
+
+
 async def test_new_accounts_are_empty_and_saved_ones_return(database: Database) -> None:
     async with database.write() as connection:
         locked = await store.lock_accounts(connection, TENANT, ["b", "a"])

@@ -63,7 +63,7 @@ from app.store.transactions import float32_row as float32_row
 from app.store.transactions import float32_rows as float32_rows
 from app.store.transactions import listed as listed
 from app.store.transactions import merchants_of_account as merchants_of_account
-from app.store.transactions import past_of as past_of
+from app.store.transactions import pasts_of as pasts_of
 from app.store.transactions import recent as recent
 from app.store.transactions import save_scored as save_scored
 from app.store.transactions import scored as scored

@@ -4,7 +4,18 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import bindparam, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Text,
+    bindparam,
+    column,
+    func,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Past, Scored
@@ -16,24 +27,47 @@ from app.transactions import MOST_ITEMS
 # Of the index by time: so many take a few milliseconds, for which others wait.
 STEP_ENTRIES = 5 * MOST_ITEMS
 
+_KEY = transactions.c.occurred_at_us, transactions.c.transaction_id
+_NEWEST_FIRST = [one.desc() for one in _KEY]
 _RECENT = (
     select(*columns(transactions, Scored))
     .where(
         transactions.c.tenant == bindparam("of_tenant"),
         transactions.c.account_id == bindparam("of_account"),
     )
-    .order_by(transactions.c.occurred_at_us.desc(), transactions.c.transaction_id.desc())
+    .order_by(*_NEWEST_FIRST)
     .limit(bindparam("most"))
 )
-_PAST = (
-    select(*columns(transactions, Past))
-    .where(
-        transactions.c.tenant == bindparam("of_tenant"),
-        transactions.c.account_id == bindparam("of_account"),
-        transactions.c.occurred_at_us < bindparam("before_us"),
+
+
+def _past(account_id: ColumnElement[str], before_us: ColumnElement[int]) -> Select[Any]:
+    return (
+        select(*columns(transactions, Past))
+        .where(
+            transactions.c.tenant == bindparam("of_tenant"),
+            transactions.c.account_id == account_id,
+            transactions.c.occurred_at_us < before_us,
+        )
+        .order_by(*_NEWEST_FIRST)
+        .limit(bindparam("most"))
     )
-    .order_by(transactions.c.occurred_at_us.desc(), transactions.c.transaction_id.desc())
-    .limit(bindparam("most"))
+
+
+_PAST = _past(bindparam("of_account"), bindparam("before_us"))
+_ASKED = (
+    func.unnest(
+        bindparam("of_accounts", type_=ARRAY(Text)),
+        bindparam("befores_us", type_=ARRAY(BigInteger)),
+    )
+    .table_valued(column("account_id", Text), column("before_us", BigInteger), with_ordinality="n")
+    .render_derived()
+)
+_PAST_OF_EACH = _past(_ASKED.c.account_id, _ASKED.c.before_us).add_columns(*_KEY).lateral()
+# Of all of them at once: a question that PostgreSQL is asked takes longer than its answer.
+_PASTS = (
+    select(_ASKED.c.n, *(_PAST_OF_EACH.c[name] for name in Past._fields))
+    .join(_PAST_OF_EACH, true())
+    .order_by(_ASKED.c.n, *(_PAST_OF_EACH.c[one.name].desc() for one in _KEY))
 )
 
 
@@ -159,9 +193,20 @@ async def contents_of_merchants(
         after = tuple(until)
 
 
-async def past_of(
-    connection: AsyncConnection, tenant: str, account_id: str, before_us: int, most: int
-) -> list[Past]:
-    """What an account paid before a time, newest first."""
-    given: dict[str, Any] = {"of_account": account_id, "before_us": before_us, "most": most}
-    return await ask(connection, Past._make, _PAST, tenant, **given)
+async def pasts_of(
+    connection: AsyncConnection, tenant: str, moments: Sequence[tuple[str, int]], most: int
+) -> list[list[Past]]:
+    """What each of these accounts paid before a time of its own, newest first."""
+    if connection.dialect.name == "sqlite":
+        return [
+            await ask(
+                connection, Past._make, _PAST, tenant, of_account=one, before_us=at_us, most=most
+            )
+            for one, at_us in moments
+        ]
+    accounts, befores_us = (list(one) for one in zip(*moments, strict=True))
+    given: dict[str, Any] = {"of_accounts": accounts, "befores_us": befores_us, "most": most}
+    found: list[list[Past]] = [[] for _ in moments]
+    for n, *past in await ask(connection, tuple[Any, ...], _PASTS, tenant, **given):
+        found[n - 1].append(Past(*past))
+    return found
