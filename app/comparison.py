@@ -207,7 +207,7 @@ class Shadowing:
             await store.save_entries(connection, [noted])
             if action == "model.activated":
                 told = {"name": name or self._models.default_name, "digest": digest}
-                await announce(connection, tenant, action, [told])
+                await announce(connection, tenant, [(action, told)])
 
         await self._database.run(work)
 

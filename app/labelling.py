@@ -32,7 +32,7 @@ from app.rows import Account, Review, Scored, StoredLabel, SupportRow
 from app.scoring import Copy, Held, Scorer
 from app.times import now_us
 from app.transactions import DatasetSpec, Transaction
-from app.webhooks import announce
+from app.webhooks import News, announce
 
 # What is looked at before and after: the newest payments, those that wait for a review, and
 # earlier ones that were approved, which nothing should alarm.
@@ -167,6 +167,7 @@ class Labelling:
             was = await self._account(connection, tenant, account_id)
             before = await self._support(connection, tenant, account_id)
             changed = [v for v in verdicts if _differs(v, old.get(v.transaction_id))]
+            news: list[News] = []
             if changed:
                 await self._allowance.check(connection, tenant, account_id, len(changed))
                 by_id = {row.transaction_id: row for row in rows}
@@ -180,7 +181,10 @@ class Labelling:
                 new = {label.transaction_id: label for label in labels}
                 relabelled = {key: old[key] for key in new if key in old}
                 await self._replace(connection, was, relabelled, new)
-            account, change, copy = await self._changed(connection, was, before, rows, looks_around)
+                news = _news(relabelled, new)
+            account, change, copy = await self._changed(
+                connection, was, before, rows, news, looks_around
+            )
             ids = frozenset(verdict.transaction_id for verdict in changed)
             return Labelled(account, ids, len(verdicts) - len(ids), change, copy)
 
@@ -200,18 +204,26 @@ class Labelling:
         features = self._pipeline.features
         async with self._database.glance() as connection:
             # First of all: while this is its revision, what is read after it has not changed.
-            was = await store.account(connection, tenant, account_id)
-            known = await store.scored(connection, tenant, ids)
+            was, known, old = await store.together(
+                connection,
+                store.account(connection, tenant, account_id),
+                store.scored(connection, tenant, ids),
+                store.labels_of(connection, tenant, ids),
+            )
             _check(account_id, known, verdicts)
-            if was is None or await store.labels_of(connection, tenant, ids):
+            if was is None or old:
                 return None
-            before = await self._support(connection, tenant, account_id)
-            await self._allowance.check(connection, tenant, account_id, len(ids))
             rows = [known[key] for key in ids]
-            corrected = await corrections(connection, features, tenant, rows)
-            reviews = await store.reviews_of(connection, tenant, ids)
-            watched = await _watched(connection, was, rows, looks_around)
-            deciding = await self._pipeline.deciding(connection, tenant)
+            _, before, corrected, reviews, watched, decides = await store.together(
+                connection,
+                self._allowance.check(connection, tenant, account_id, len(ids)),
+                self._support(connection, tenant, account_id),
+                corrections(connection, features, tenant, rows),
+                store.reviews_of(connection, tenant, ids),
+                _watched(connection, was, rows, looks_around),
+                store.deciding_at(connection, tenant, now_us()),
+            )
+            deciding = await self._pipeline.deciding_by(*decides)
         learned = [
             row._replace(features=corrected.get(row.transaction_id, row.features)) for row in rows
         ]
@@ -219,18 +231,22 @@ class Labelling:
         if len({row.occurred_at_us for row in after}) < len(after):
             return None
         after = _newest(after)
-        old = await self._pipeline.held(deciding.scorer, was) or self._pipeline.support(before)
-        judged = await self._judge(old, after, watched, deciding)
+        held = await self._pipeline.held(deciding.scorer, was)
+        judged = await self._judge(held or self._pipeline.support(before), after, watched, deciding)
         return Draft(was, verdicts, corrected, watched, reviews, before != after, *judged)
 
     async def _stored(self, connection: AsyncConnection, draft: Draft) -> Labelled:
         """Store the labels of a draft. Raises Outdated where it would not be the same any more."""
         was, rows = draft.was, draft.watched.labelled
         tenant, account_id = was.tenant, was.account_id
-        now = (await store.lock_accounts(connection, tenant, [account_id]))[account_id]
+        locked, _ = await store.together(
+            connection,
+            store.lock_accounts(connection, tenant, [account_id]),
+            store.lock_merchants(connection, tenant, _merchants(rows)),
+        )
+        now = locked[account_id]
         if (now.revision, now.created_at_us) != (was.revision, was.created_at_us):
             raise Outdated
-        await store.lock_merchants(connection, tenant, _merchants(rows))
         if now.transactions != was.transactions:
             queued = await store.open_of_account(connection, tenant, account_id, REVIEWED)
             if list(map(_key, queued)) != list(map(_key, draft.watched.reviews)):
@@ -246,8 +262,8 @@ class Labelling:
         queue = {review.transaction_id: review for review in draft.watched.reviews}
         queue |= draft.reviews
         await _save_reviews(connection, draft.change, queue, new, account.revision)
-        if draft.has_learned:
-            await _announce_copy(connection, account, draft.change.copy)
+        made = _made(account, draft.change.copy) if draft.has_learned else []
+        await announce(connection, tenant, _news({}, new) + made)
         return Labelled(account, frozenset(new), 0, draft.change, draft.made)
 
     async def _kept(self, done: Labelled) -> Labelled:
@@ -313,7 +329,7 @@ class Labelling:
             await correct_witnesses(connection, features, tenant, list(found.values()), account_id)
             rows = await store.scored(connection, tenant, [transaction_id])
             account, change, copy = await self._changed(
-                connection, was, before, list(rows.values())
+                connection, was, before, list(rows.values()), _news(found, {})
             )
             return Labelled(account, frozenset([transaction_id]), 0, change, copy)
 
@@ -353,8 +369,9 @@ class Labelling:
                 await correct_witnesses(
                     connection, features, tenant, back.removed, account_id, others_only=True
                 )
+            news = _news(back.now, back.then)
             account, change, copy = await self._changed(
-                connection, was, before, list(back.rows.values())
+                connection, was, before, list(back.rows.values()), news
             )
             return Labelled(account, frozenset(back.rows), 0, change, copy)
 
@@ -477,8 +494,8 @@ class Labelling:
     ) -> Account:
         """Put new labels of a locked account in the place of old ones, some of either or none.
 
-        Stored, counted as one revision, written down and announced. Witnesses are not corrected.
-        Returns the account as it is then.
+        Stored, counted as one revision and written down. Witnesses are not corrected. Returns the
+        account as it is then.
         """
         tenant = account.tenant
         removed = {key: one for key, one in old.items() if key not in new}
@@ -499,9 +516,6 @@ class Labelling:
         await store.save_entries(
             connection, [_noted(old.get(key), new.get(key), action) for key in [*new, *removed]]
         )
-        told = [_told(one, _name(one)) for one in new.values()]
-        told += [_told(one, None) for one in removed.values()]
-        await announce(connection, tenant, "label.changed", told)
         return now
 
     async def _changed(
@@ -510,9 +524,13 @@ class Labelling:
         was: Account,
         before: Sequence[SupportRow],
         rows: Sequence[Scored],
+        news: Sequence[News],
         looks_around: bool = True,
     ) -> tuple[Account, Change, Made]:
-        """What the labels of an account that `was`, as they now are, do; its reviews follow."""
+        """What the labels of an account that `was`, as they now are, do; its reviews follow.
+
+        Its new copy is announced, after the other news.
+        """
         tenant, account_id = was.tenant, was.account_id
         account = await self._account(connection, tenant, account_id)
         after = await self._support(connection, tenant, account_id)
@@ -522,8 +540,8 @@ class Labelling:
         old = held or self._pipeline.support(before)
         change, copy = await self._judge(old, after, watched, deciding)
         await self._review(connection, account, change, watched.reviews)
-        if before != after:
-            await _announce_copy(connection, account, change.copy)
+        made = _made(account, change.copy) if before != after else []
+        await announce(connection, tenant, [*news, *made])
         return account, change, copy
 
     async def _judge(
@@ -587,15 +605,23 @@ async def _save_reviews(
     )
 
 
-async def _announce_copy(connection: AsyncConnection, account: Account, copy: Copy) -> None:
-    made = {
+def _news(old: Mapping[str, StoredLabel], new: Mapping[str, StoredLabel]) -> list[News]:
+    """What there is to tell of new labels in the place of old ones."""
+    removed = [one for key, one in old.items() if key not in new]
+    told = [_told(one, _name(one)) for one in new.values()] + [_told(one, None) for one in removed]
+    return [("label.changed", one) for one in told]
+
+
+def _made(account: Account, copy: Copy) -> list[News]:
+    """What there is to tell of an account's new copy."""
+    told = {
         "account_id": account.account_id,
         "revision": account.revision,
         "used": copy.used,
         "labels": copy.labels,
         "adapter": copy.digest,
     }
-    await announce(connection, account.tenant, "adaptation.done", [made])
+    return [("adaptation.done", told)]
 
 
 def _reviewed(review: Review, decision: Decision, has_label: bool, revision: int) -> Review:

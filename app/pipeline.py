@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from pydantic_core import to_json
@@ -24,13 +24,22 @@ from app.errors import Problem, TransactionConflict
 from app.features import Features, Memory, MerchantLabels
 from app.models import Models
 from app.reasons import PAST, Reason, raising, shares_of, tell
-from app.rows import Account, Merchant, Review, Scored, StoredLabel, SupportRow
+from app.rows import (
+    Account,
+    Merchant,
+    ModelChange,
+    Review,
+    Scored,
+    StoredLabel,
+    SupportRow,
+    TenantThresholds,
+)
 from app.scoring import AdapterKey, Held, Scorer
 from app.sqlite import in_a_thread
 from app.states import States
 from app.times import now_us
 from app.transactions import Transaction, TransactionColumns, columns_of
-from app.webhooks import announce
+from app.webhooks import News, announce
 
 # So many rows, risky ones or copies are worked on in less time than other requests would notice,
 # and a hop to a thread would take longer.
@@ -124,10 +133,17 @@ class Pipeline:
         """
         entries = [_entry(transaction) for transaction in transactions]
         first = {entry.transaction.transaction_id: entry for entry in reversed(entries)}
-        known = await store.scored(connection, tenant, first)
+        with stage("load"):
+            known, decides = await store.together(
+                connection,
+                store.scored(connection, tenant, first),
+                # Before the locks: who waits for them waits for no more than has to be.
+                store.deciding_at(connection, tenant, now_us()),
+            )
         new = [entry for key, entry in first.items() if key not in known]
         if new:
-            rows = await self._score_new(connection, tenant, new, adapted)
+            deciding = await self.deciding_by(*decides)
+            rows = await self._score_new(connection, tenant, new, deciding, adapted)
             known |= {row.transaction_id: row for row in rows}
         return [_answer(entry, known[entry.transaction.transaction_id]) for entry in entries]
 
@@ -147,16 +163,24 @@ class Pipeline:
 
         Raises ModelUnavailable.
         """
-        change, own = await store.deciding_at(connection, tenant, now_us())
+        return await self.deciding_by(*await store.deciding_at(connection, tenant, now_us()))
+
+    async def deciding_by(
+        self, change: ModelChange | None, own: TenantThresholds | None
+    ) -> Deciding:
+        """The same, of what the database says of it."""
         scorer = await self.models.of(change)
         return Deciding(scorer, Thresholds(own.review, own.decline) if own else scorer.thresholds)
 
     async def _score_new(
-        self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry], adapted: bool
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        entries: Sequence[Entry],
+        deciding: Deciding,
+        adapted: bool,
     ) -> list[Scored]:
         with stage("load"):
-            # Before the locks: who waits for them waits for no more than has to be.
-            deciding = await self.deciding(connection, tenant)
             loaded = await self._load(connection, tenant, entries)
         keys_G = [
             adapter_key(account) if adapted else base_key(account) for account in loaded.accounts
@@ -177,7 +201,7 @@ class Pipeline:
             await _save(connection, loaded, result.memory, rows)
             if adapted:
                 await store.open_reviews(connection, _reviews(rows))
-                await announce(connection, tenant, "transaction.flagged", _flagged(rows))
+                await announce(connection, tenant, _flagged(rows))
         for answered, count in Counter((row.used, row.outcome) for row in rows).items():
             metrics.labelled(metrics.scored_transactions, *answered).inc(count)
         return rows
@@ -399,15 +423,18 @@ def _reviews(rows: Iterable[Scored]) -> list[Review]:
     ]
 
 
-def _flagged(rows: Iterable[Scored]) -> list[dict[str, Any]]:
+def _flagged(rows: Iterable[Scored]) -> list[News]:
     return [
-        {
-            "transaction_id": row.transaction_id,
-            "account_id": row.account_id,
-            "probability": row.probability,
-            "risk_level": row.risk_level,
-            "outcome": row.outcome,
-        }
+        (
+            "transaction.flagged",
+            {
+                "transaction_id": row.transaction_id,
+                "account_id": row.account_id,
+                "probability": row.probability,
+                "risk_level": row.risk_level,
+                "outcome": row.outcome,
+            },
+        )
         for row in rows
         if row.outcome != "approve"
     ]

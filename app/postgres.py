@@ -1,10 +1,11 @@
 """PostgreSQL as the service uses it: hot statements go straight to the driver, writes together."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from types import coroutine
+from typing import Any, NamedTuple, TypeVar, cast
 
 import asyncpg
 from sqlalchemy import Connection, CursorResult, Executable, Table
@@ -47,6 +48,23 @@ class KnownRows:
         self._keys.difference_update((table.name, tenant, key) for key in keys)
 
 
+class Asked(NamedTuple):
+    """A question; to await it is to leave it to `Straight.together`, which has the rows."""
+
+    text: str
+    parameters: Sequence[Any]
+    tables: frozenset[Table]
+
+    def __await__(self) -> Generator["Asked", list[Any], list[Any]]:
+        return (yield self)
+
+
+class Returned(NamedTuple):
+    """What a coroutine returns that has no further question."""
+
+    value: Any
+
+
 class Straight:
     """A connection whose hot statements go past SQLAlchemy, which takes longer than the server.
 
@@ -59,6 +77,7 @@ class Straight:
         self._connection = connection
         self._raw = raw_connection(connection)
         self._waiting: dict[Table, tuple[str, Sequence[Any]]] = {}
+        self._is_gathering = False
         self.known = known
         # Inserted here, and nobody else sees them before the commit.
         self.inserted: list[tuple[str, str, str]] = []
@@ -76,9 +95,47 @@ class Straight:
         self, text: str, parameters: Sequence[Any], tables: frozenset[Table]
     ) -> list[Any]:
         """The rows of a query that reads these tables, as the driver gives them."""
-        if not tables.isdisjoint(self._waiting):
-            await self.flush()
-        return cast(list[Any], await self._raw.fetch(text, *parameters))
+        asked = Asked(text, parameters, tables)
+        if self._is_gathering:
+            return await asked
+        [rows] = await self._answers([asked])
+        return rows
+
+    async def together(self, questions: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+        """What coroutines return that ask by `fetch`.
+
+        Their first questions are asked as one statement, then the next ones of those that have any:
+        a question to the server takes longer than its answer. They are answered in their order,
+        which is that of their locks.
+        """
+        returned: list[Any] = [None] * len(questions)
+        rows: dict[int, Any] = dict.fromkeys(range(len(questions)))
+        self._is_gathering = True
+        try:
+            while rows:
+                asked = {}
+                for n, answer in rows.items():
+                    said = await _next_question(questions[n], answer)
+                    if isinstance(said, Asked):
+                        asked[n] = said
+                    else:
+                        returned[n] = said.value
+                rows = dict(zip(asked, await self._answers(list(asked.values())), strict=True))
+        finally:
+            self._is_gathering = False
+            for question in questions:
+                question.close()
+        return returned
+
+    async def _answers(self, asked: Sequence[Asked]) -> list[list[Any]]:
+        for one in asked:
+            if not one.tables.isdisjoint(self._waiting):
+                await self.flush()
+        if len(asked) < 2:
+            return [await self._raw.fetch(one.text, *one.parameters) for one in asked]
+        values = [value for one in asked for value in one.parameters]
+        [row] = await self._raw.fetch(_asking(tuple(one.text for one in asked)), *values)
+        return [rows or [] for rows in row]
 
     async def write(self, table: Table, text: str, parameters: Sequence[Any]) -> None:
         """Change a table, before anything reads it. Of one table, one change waits at a time."""
@@ -95,18 +152,49 @@ class Straight:
             await self._raw.execute(_together(texts), *values)
 
 
+@coroutine
+def _next_question(
+    asking: Coroutine[Any, Any, Any], rows: list[Any] | None
+) -> Generator[Any, Any, Asked | Returned]:
+    """What a coroutine asks once it has these rows. What else it waits for is waited for."""
+    go_on: Callable[[Any], Any] = asking.send
+    given: Any = rows
+    while True:
+        try:
+            waits_for = go_on(given)
+        except StopIteration as end:
+            return Returned(end.value)
+        if isinstance(waits_for, Asked):
+            return waits_for
+        try:
+            go_on, given = asking.send, (yield waits_for)
+        except BaseException as error:
+            go_on, given = asking.throw, error
+
+
 @lru_cache(maxsize=256)
 def _together(texts: tuple[str, ...]) -> str:
     """Several changes, each with parameters from $1 on, as one statement."""
     if len(texts) == 1:
         return texts[0]
+    return f"WITH {_parts(texts)} SELECT"
+
+
+@lru_cache(maxsize=256)
+def _asking(texts: tuple[str, ...]) -> str:
+    """Several questions as one, the answer to which is a row of their rows, in an array each."""
+    arrays = [f"(SELECT array_agg(part_{n}) FROM part_{n})" for n in range(len(texts))]
+    return f"WITH {_parts(texts)} SELECT {', '.join(arrays)}"
+
+
+def _parts(texts: Iterable[str]) -> str:
     parts, before = [], 0
     for n, text in enumerate(texts):
         places = [int(place) for place in PARAMETER.findall(text)]
         shifted = PARAMETER.sub(lambda found, by=before: f"${int(found[1]) + by}", text)  # type: ignore[misc]
-        parts.append(f"change_{n} AS ({shifted})")
+        parts.append(f"part_{n} AS ({shifted})")
         before += max(places)
-    return f"WITH {', '.join(parts)} SELECT"
+    return ", ".join(parts)
 
 
 @asynccontextmanager

@@ -34,6 +34,8 @@ from app.times import now_us, text_of
 
 logger = logging.getLogger("quickstudy.webhooks")
 EVENTS: tuple[Event, ...] = get_args(Event)
+# What has happened, and what there is to tell of it.
+News = tuple[Event, Mapping[str, Any]]
 
 SECOND_US = 1_000_000
 # After each failure; then it is given up, and stays to be seen. A random part of each is added.
@@ -50,22 +52,14 @@ TOGETHER = 20
 OLD_SECRET_US = 24 * 3600 * SECOND_US
 
 
-async def announce(
-    connection: AsyncConnection,
-    tenant: str,
-    event: Event,
-    told: Sequence[Mapping[str, Any]],
-) -> None:
-    """Queue a message for each of these, to every webhook that wants to know.
+async def announce(connection: AsyncConnection, tenant: str, news: Sequence[News]) -> None:
+    """Queue a message for each piece of news, to every webhook that wants to know of its event.
 
     An `account_id` in it is erased with its account.
     """
-    if not told:
+    if not news:
         return
     known = await store.webhooks(connection, tenant)
-    wanted = [one for one in known if event in one.events.split()]
-    if not wanted:
-        return
     at_us = now_us()
     messages = [
         Message(
@@ -78,8 +72,9 @@ async def announce(
             json.dumps({"type": event, "timestamp": text_of(at_us), "data": data}),
             next_at_us=at_us,
         )
-        for webhook in wanted
-        for data in told
+        for webhook in known
+        for event, data in news
+        if event in webhook.events.split()
     ]
     await store.save_messages(connection, messages)
 

@@ -1,7 +1,9 @@
 """What goes straight to PostgreSQL's driver: when it is written, and what a failure leaves."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from inspect import CORO_CLOSED, getcoroutinestate
 
 import asyncpg
 import pytest
@@ -24,6 +26,16 @@ def postgres_only(database: Database) -> Database:
     return database
 
 
+@asynccontextmanager
+async def heard(database: Database) -> AsyncIterator[tuple[AsyncConnection, list[str]]]:
+    """A transaction, and what its connection is asked: told a moment later."""
+    asked: list[str] = []
+    async with database.write() as connection:
+        raw = await connection.run_sync(lambda sync: sync.connection.driver_connection)
+        raw.add_query_logger(lambda record: asked.append(record.query))  # type: ignore[union-attr]
+        yield connection, asked
+
+
 async def said(asked: Sequence[str]) -> list[int]:
     """How many inserts there are in each statement of any; the driver tells a moment later."""
     await asyncio.sleep(0.01)
@@ -31,10 +43,7 @@ async def said(asked: Sequence[str]) -> list[int]:
 
 
 async def test_writes_go_together_once_their_table_is_read(postgres_only: Database) -> None:
-    asked: list[str] = []
-    async with postgres_only.write() as connection:
-        raw = await connection.run_sync(lambda sync: sync.connection.driver_connection)
-        raw.add_query_logger(lambda record: asked.append(record.query))  # type: ignore[union-attr]
+    async with heard(postgres_only) as (connection, asked):
         await store.save_accounts(connection, [Account(TENANT, "a"), Account(TENANT, "b")])
         await store.save_merchants(connection, [Merchant(TENANT, "m", b"state")])
         await store.save_scored(connection, [scored_row("t-1"), scored_row("t-2")])
@@ -50,14 +59,49 @@ async def test_writes_go_together_once_their_table_is_read(postgres_only: Databa
 
 
 async def test_pasts_are_one_question_however_many_there_are(postgres_only: Database) -> None:
-    asked: list[str] = []
-    async with postgres_only.write() as connection:
-        raw = await connection.run_sync(lambda sync: sync.connection.driver_connection)
-        raw.add_query_logger(lambda record: asked.append(record.query))  # type: ignore[union-attr]
+    async with heard(postgres_only) as (connection, asked):
         moments = [(f"a-{n}", n) for n in range(1000)]
         assert await store.pasts_of(connection, TENANT, moments, 32) == [[]] * 1000
         await asyncio.sleep(0.01)
     assert sum("LATERAL" in one for one in asked) == 1
+
+
+async def test_questions_go_together_and_see_what_was_written(postgres_only: Database) -> None:
+    async with heard(postgres_only) as (connection, asked):
+        await store.save_accounts(
+            connection, [Account(TENANT, "a", state=b"\x00"), Account(TENANT, "b")]
+        )
+        await store.save_scored(connection, [scored_row("t-1"), scored_row("t-2")])
+        accounts, none, found = await store.together(
+            connection,
+            store.lock_accounts(connection, TENANT, ["b", "a", "c"]),
+            store.labels_of(connection, TENANT, []),
+            store.scored(connection, TENANT, ["t-1", "t-2", "t-3"]),
+        )
+        await asyncio.sleep(0.01)
+    assert list(accounts.values()) == [
+        Account(TENANT, "a", state=b"\x00"),
+        Account(TENANT, "b"),
+        Account(TENANT, "c"),
+    ]
+    assert none == {}
+    assert found == {"t-1": scored_row("t-1"), "t-2": scored_row("t-2")}
+    assert [one.count("array_agg") for one in asked if "FOR UPDATE" in one] == [2]
+
+
+async def test_what_a_question_raises_ends_all_of_them_and_the_next_are_asked(
+    postgres_only: Database,
+) -> None:
+    async def raising(connection: AsyncConnection) -> None:
+        await store.account(connection, TENANT, "a")
+        raise KeyError("a fault")
+
+    async with postgres_only.write() as connection:
+        other = store.scored(connection, TENANT, ["t-1"])
+        with pytest.raises(KeyError):
+            await store.together(connection, other, raising(connection))
+        assert getcoroutinestate(other) == CORO_CLOSED
+        assert await store.account(connection, TENANT, "a") is None
 
 
 async def test_a_write_that_waits_for_the_commit_can_still_be_raced(

@@ -178,7 +178,7 @@ async def test_what_does_not_arrive_is_tried_later_and_later_and_at_last_given_u
         service._task.cancel()
         made = await service.register("t", url, ["model.activated"])
         async with database.write() as connection:
-            await webhooks.announce(connection, "t", "model.activated", [{"name": "m"}])
+            await webhooks.announce(connection, "t", [("model.activated", {"name": "m"})])
         waits = []
         for attempt in range(len(webhooks.DELAYS_SECONDS) + 1):
             handler.answers[:] = [500 if attempt % 2 else 302]
@@ -210,8 +210,8 @@ async def test_two_processes_never_deliver_one_message_at_once(
     ):
         await one.register("t", url, ["model.activated"])
         async with database.write() as connection:
-            told = [{"name": str(n)} for n in range(50)]
-            await webhooks.announce(connection, "t", "model.activated", told)
+            news: list[webhooks.News] = [("model.activated", {"name": str(n)}) for n in range(50)]
+            await webhooks.announce(connection, "t", news)
         end = time.monotonic() + 20
         while len(handler.received) < 50 and time.monotonic() < end:
             await asyncio.gather(one.deliver_due(), other.deliver_due())
@@ -258,7 +258,7 @@ async def test_a_name_that_has_become_private_is_not_delivered_to(
         lax._task.cancel()
         await lax.register("t", url, ["label.changed"])
     async with database.write() as connection:
-        await webhooks.announce(connection, "t", "label.changed", [{"account_id": "a"}])
+        await webhooks.announce(connection, "t", [("label.changed", {"account_id": "a"})])
     async with Webhooks(database, allow_private=False) as strict:
         strict._task.cancel()
         assert await strict.deliver_due() == 1

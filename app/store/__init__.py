@@ -50,6 +50,7 @@ from app.store.reviews import open_reviews as open_reviews
 from app.store.reviews import release as release
 from app.store.reviews import reviews_of as reviews_of
 from app.store.reviews import save_reviews as save_reviews
+from app.store.statements import together as together
 from app.store.thresholds import count_scores as count_scores
 from app.store.thresholds import listed_thresholds as listed_thresholds
 from app.store.thresholds import save_thresholds as save_thresholds
