@@ -92,14 +92,13 @@ async def test_questions_go_together_and_see_what_was_written(postgres_only: Dat
 async def test_what_a_question_raises_ends_all_of_them_and_the_next_are_asked(
     postgres_only: Database,
 ) -> None:
-    async def raising(connection: AsyncConnection) -> None:
-        await store.account(connection, TENANT, "a")
+    async def raising() -> None:
         raise KeyError("a fault")
 
     async with postgres_only.write() as connection:
         other = store.scored(connection, TENANT, ["t-1"])
         with pytest.raises(KeyError):
-            await store.together(connection, other, raising(connection))
+            await store.together(connection, other, raising())
         assert getcoroutinestate(other) == CORO_CLOSED
         assert await store.account(connection, TENANT, "a") is None
 
