@@ -37,15 +37,7 @@ class Server:
     def start(self) -> None:
         """Start and wait until it is ready; raises RuntimeError when it does not become so."""
         self.process = subprocess.Popen([sys.executable, *COMMAND], env=self.environment)
-        deadline = time.monotonic() + START_SECONDS
-        while self.process.poll() is None and time.monotonic() < deadline:
-            try:
-                if httpx.get(f"{self.url}/readyz").is_success:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.05)
-        status = self.process.poll()
-        raise RuntimeError(f"the server did not become ready (exit status {status})")
+        until_ready(self.url, self.process)
 
     def kill(self) -> None:
         """SIGKILL: nothing is finished or written any more."""
@@ -55,6 +47,18 @@ class Server:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(START_SECONDS)
+
+
+def until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
+    """Wait for a service to be ready; raises RuntimeError when it does not become so."""
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{url}/readyz").is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise RuntimeError(f"the server did not become ready (exit status {process.poll()})")
 
 
 @contextmanager

@@ -1,13 +1,10 @@
 """The commands that run the service."""
 
 import json
-import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from app.cli import app
 from app.training.simulator.simulate import simulate
+from tests.postgres import free_port
+from tests.servers import until_ready
 
 runner = CliRunner()
 KEY = re.compile(r"qs_[0-9a-f]{12}_[A-Za-z0-9_-]{43}")
@@ -120,12 +119,6 @@ def test_the_demonstration_moves_one_account_and_not_the_other() -> None:
     assert bob[3] == bob_after[3]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_first_start_makes_everything_and_prints_a_line_that_works(
     tmp_path: Path, workers: int
@@ -152,14 +145,3 @@ def test_the_first_start_makes_everything_and_prints_a_line_that_works(
         process.wait(30)
     assert "Traceback" not in output.read_text()
     assert "first" in run("keys", "list").output
-
-
-def until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/readyz").is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise RuntimeError(f"not ready: {process.poll()} {os.environ['QUICKSTUDY_DATABASE_URL']}")

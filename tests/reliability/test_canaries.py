@@ -20,7 +20,7 @@ from app.settings import Settings
 from tests.api.requests import posted, problem_of
 from tests.postgres import execute, free_port
 from tests.reliability.conftest import Note
-from tests.servers import START_SECONDS, new_key
+from tests.servers import START_SECONDS, new_key, until_ready
 
 CANARY = "canary"
 COMMAND = (sys.executable, "-c", "from app.cli import app; app()", "serve")
@@ -52,13 +52,7 @@ def served(database_url: str, checkpoint: Path, folder: Path) -> Iterator[Served
     with one.log.open("w") as log:
         process = subprocess.Popen(COMMAND, env=environment, stdout=log, stderr=log)
     try:
-        until = time.monotonic() + START_SECONDS
-        while process.poll() is None and time.monotonic() < until:
-            try:
-                httpx.get(f"{one.url}/readyz").raise_for_status()
-                break
-            except httpx.HTTPError:
-                time.sleep(0.1)
+        until_ready(one.url, process)
         yield one
     finally:
         process.terminate()
