@@ -239,14 +239,10 @@ class Labelling:
         """Store the labels of a draft. Raises Outdated where it would not be the same any more."""
         was, rows = draft.was, draft.watched.labelled
         tenant, account_id = was.tenant, was.account_id
-        locked, _ = await store.together(
-            connection,
-            store.lock_accounts(connection, tenant, [account_id]),
-            store.lock_merchants(connection, tenant, _merchants(rows)),
-        )
-        now = locked[account_id]
+        now = (await store.lock_accounts(connection, tenant, [account_id]))[account_id]
         if (now.revision, now.created_at_us) != (was.revision, was.created_at_us):
             raise Outdated
+        await store.lock_merchants(connection, tenant, _merchants(rows))
         if now.transactions != was.transactions:
             queued = await store.open_of_account(connection, tenant, account_id, REVIEWED)
             if list(map(_key, queued)) != list(map(_key, draft.watched.reviews)):
@@ -642,10 +638,11 @@ async def _watched(
     looks_around: bool = True,
 ) -> Watched:
     tenant, account_id = account.tenant, account.account_id
+    # First what finds little, as others may be asked with it.
+    queued = await store.open_of_account(connection, tenant, account_id, REVIEWED)
     newest = (
         await store.recent(connection, tenant, account_id, RECENT + GUARD) if looks_around else []
     )
-    queued = await store.open_of_account(connection, tenant, account_id, REVIEWED)
     alerts = await store.scored(connection, tenant, [review.transaction_id for review in queued])
     guard = [row for row in newest[RECENT:] if row.outcome == "approve"]
     asked = [alerts[review.transaction_id] for review in queued]

@@ -133,17 +133,10 @@ class Pipeline:
         """
         entries = [_entry(transaction) for transaction in transactions]
         first = {entry.transaction.transaction_id: entry for entry in reversed(entries)}
-        with stage("load"):
-            known, decides = await store.together(
-                connection,
-                store.scored(connection, tenant, first),
-                # Before the locks: who waits for them waits for no more than has to be.
-                store.deciding_at(connection, tenant, now_us()),
-            )
+        known = await store.scored(connection, tenant, first)
         new = [entry for key, entry in first.items() if key not in known]
         if new:
-            deciding = await self.deciding_by(*decides)
-            rows = await self._score_new(connection, tenant, new, deciding, adapted)
+            rows = await self._score_new(connection, tenant, new, adapted)
             known |= {row.transaction_id: row for row in rows}
         return [_answer(entry, known[entry.transaction.transaction_id]) for entry in entries]
 
@@ -173,14 +166,11 @@ class Pipeline:
         return Deciding(scorer, Thresholds(own.review, own.decline) if own else scorer.thresholds)
 
     async def _score_new(
-        self,
-        connection: AsyncConnection,
-        tenant: str,
-        entries: Sequence[Entry],
-        deciding: Deciding,
-        adapted: bool,
+        self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry], adapted: bool
     ) -> list[Scored]:
         with stage("load"):
+            # Before the locks: who waits for them waits for no more than has to be.
+            deciding = await self.deciding(connection, tenant)
             loaded = await self._load(connection, tenant, entries)
         keys_G = [
             adapter_key(account) if adapted else base_key(account) for account in loaded.accounts

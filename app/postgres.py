@@ -4,7 +4,6 @@ import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
-from types import coroutine
 from typing import Any, NamedTuple, TypeVar, cast
 
 import asyncpg
@@ -59,12 +58,6 @@ class Asked(NamedTuple):
         return (yield self)
 
 
-class Returned(NamedTuple):
-    """What a coroutine returns that has no further question."""
-
-    value: Any
-
-
 class Straight:
     """A connection whose hot statements go past SQLAlchemy, which takes longer than the server.
 
@@ -102,11 +95,10 @@ class Straight:
         return rows
 
     async def together(self, questions: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-        """What coroutines return that ask by `fetch`.
+        """What coroutines return that ask by `fetch`, wait for nothing else, and lock nothing.
 
         Their first questions are asked as one statement, then the next ones of those that have any:
-        a question to the server takes longer than its answer. They are answered in their order,
-        which is that of their locks.
+        a question to the server takes longer than its answer.
         """
         returned: list[Any] = [None] * len(questions)
         rows: dict[int, Any] = dict.fromkeys(range(len(questions)))
@@ -115,11 +107,10 @@ class Straight:
             while rows:
                 asked = {}
                 for n, answer in rows.items():
-                    said = await _next_question(questions[n], answer)
-                    if isinstance(said, Asked):
-                        asked[n] = said
-                    else:
-                        returned[n] = said.value
+                    try:
+                        asked[n] = questions[n].send(answer)
+                    except StopIteration as end:
+                        returned[n] = end.value
                 rows = dict(zip(asked, await self._answers(list(asked.values())), strict=True))
         finally:
             self._is_gathering = False
@@ -150,26 +141,6 @@ class Straight:
             self._waiting = {}
             values = [value for given in parameters for value in given]
             await self._raw.execute(_together(texts), *values)
-
-
-@coroutine
-def _next_question(
-    asking: Coroutine[Any, Any, Any], rows: list[Any] | None
-) -> Generator[Any, Any, Asked | Returned]:
-    """What a coroutine asks once it has these rows. What else it waits for is waited for."""
-    go_on: Callable[[Any], Any] = asking.send
-    given: Any = rows
-    while True:
-        try:
-            waits_for = go_on(given)
-        except StopIteration as end:
-            return Returned(end.value)
-        if isinstance(waits_for, Asked):
-            return waits_for
-        try:
-            go_on, given = asking.send, (yield waits_for)
-        except BaseException as error:
-            go_on, given = asking.throw, error
 
 
 @lru_cache(maxsize=256)

@@ -60,7 +60,6 @@ async def announce(connection: AsyncConnection, tenant: str, news: Sequence[News
     if not news:
         return
     known = await store.webhooks(connection, tenant)
-    at_us = now_us()
     messages = [
         Message(
             f"msg_{secrets.token_hex(12)}",
@@ -73,7 +72,8 @@ async def announce(connection: AsyncConnection, tenant: str, news: Sequence[News
             next_at_us=at_us,
         )
         for webhook in known
-        for event, data in news
+        # A time for each, by which they can be told apart and put in order.
+        for at_us, (event, data) in enumerate(news, now_us())
         if event in webhook.events.split()
     ]
     await store.save_messages(connection, messages)

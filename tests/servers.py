@@ -57,7 +57,8 @@ def until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
             if httpx.get(f"{url}/readyz").is_success:
                 return
         except httpx.TransportError:
-            time.sleep(0.05)
+            pass
+        time.sleep(0.05)
     raise RuntimeError(f"the server did not become ready (exit status {process.poll()})")
 
 

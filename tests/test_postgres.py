@@ -67,26 +67,28 @@ async def test_pasts_are_one_question_however_many_there_are(postgres_only: Data
 
 
 async def test_questions_go_together_and_see_what_was_written(postgres_only: Database) -> None:
+    async def twice(connection: AsyncConnection) -> list[Account | None]:
+        return [await store.account(connection, TENANT, key) for key in ("b", "c")]
+
+    saved = [Account(TENANT, "a", state=b"\x00"), Account(TENANT, "b")]
     async with heard(postgres_only) as (connection, asked):
-        await store.save_accounts(
-            connection, [Account(TENANT, "a", state=b"\x00"), Account(TENANT, "b")]
-        )
+        await store.save_accounts(connection, saved)
         await store.save_scored(connection, [scored_row("t-1"), scored_row("t-2")])
-        accounts, none, found = await store.together(
+        account, others, found = await store.together(
             connection,
-            store.lock_accounts(connection, TENANT, ["b", "a", "c"]),
-            store.labels_of(connection, TENANT, []),
+            store.account(connection, TENANT, "a"),
+            twice(connection),
             store.scored(connection, TENANT, ["t-1", "t-2", "t-3"]),
         )
+        assert await store.together(
+            connection,
+            store.labels_of(connection, TENANT, []),
+            store.labels_of(connection, TENANT, []),
+        ) == ({}, {})
         await asyncio.sleep(0.01)
-    assert list(accounts.values()) == [
-        Account(TENANT, "a", state=b"\x00"),
-        Account(TENANT, "b"),
-        Account(TENANT, "c"),
-    ]
-    assert none == {}
+    assert (account, others) == (saved[0], [saved[1], None])
     assert found == {"t-1": scored_row("t-1"), "t-2": scored_row("t-2")}
-    assert [one.count("array_agg") for one in asked if "FOR UPDATE" in one] == [2]
+    assert [one.count("array_agg") for one in asked if "FROM accounts" in one] == [3, 0]
 
 
 async def test_what_a_question_raises_ends_all_of_them_and_the_next_are_asked(

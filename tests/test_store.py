@@ -151,11 +151,8 @@ async def test_accounts_in_any_order_never_deadlock(database: Database) -> None:
     async def add_one(turn: int) -> None:
         shuffled = names[turn:] + names[:turn]
         async with database.write() as connection:
-            rows, _ = await store.together(
-                connection,
-                store.lock_accounts(connection, TENANT, shuffled),
-                store.lock_merchants(connection, TENANT, reversed(shuffled)),
-            )
+            rows = await store.lock_accounts(connection, TENANT, shuffled)
+            await store.lock_merchants(connection, TENANT, reversed(shuffled))
             await store.save_accounts(
                 connection,
                 [row._replace(transactions=row.transactions + 1) for row in rows.values()],

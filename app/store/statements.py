@@ -40,7 +40,7 @@ Three = TypeVar("Three")
 Four = TypeVar("Four")
 Five = TypeVar("Five")
 Six = TypeVar("Six")
-# Of a function of the store that asks and waits for nothing else.
+# What asks the store, and returns what it has made of the answer.
 Asking: TypeAlias = Coroutine[Any, Any, Kind]
 
 
@@ -251,15 +251,15 @@ async def together(
 
 
 async def together(connection: AsyncConnection, *questions: Asking[Any]) -> Any:
-    """What these functions of the store answer, none of which needs another's answer.
+    """What these answer, which ask the store, lock nothing, and need none of the others' answers.
 
     PostgreSQL is asked once for all of them, which saves time where they find few rows; SQLite in
     their order, and not at all for what comes after one that raises.
     """
     if isinstance(connection, Straight):
-        return await connection.together(questions)
+        return tuple(await connection.together(questions))
     try:
-        return [await question for question in questions]
+        return tuple([await question for question in questions])
     finally:
         for question in questions:
             question.close()

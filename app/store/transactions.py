@@ -204,8 +204,11 @@ async def pasts_of(
             )
             for one, at_us in moments
         ]
-    accounts, befores_us = (list(one) for one in zip(*moments, strict=True))
-    given: dict[str, Any] = {"of_accounts": accounts, "befores_us": befores_us, "most": most}
+    given: dict[str, Any] = {
+        "of_accounts": [account_id for account_id, _ in moments],
+        "befores_us": [before_us for _, before_us in moments],
+        "most": most,
+    }
     found: list[list[Past]] = [[] for _ in moments]
     for n, *past in await ask(connection, tuple[Any, ...], _PASTS, tenant, **given):
         found[n - 1].append(Past(*past))
