@@ -16,7 +16,7 @@ from sqlalchemy import text
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
-from app import webhooks
+from app import store, webhooks
 from app.client import Client
 from app.database import Database
 from app.errors import ValidationFailed
@@ -197,6 +197,19 @@ async def test_what_does_not_arrive_is_tried_later_and_later_and_at_last_given_u
         assert delay <= wait <= delay * (1 + webhooks.JITTER) + 5
     assert json.loads(row.body)["data"] == {"name": "m"}
     assert made.events == "model.activated"
+
+
+@pytest.mark.anyio
+async def test_news_of_one_change_wait_in_their_order(database: Database) -> None:
+    news: list[webhooks.News] = [("label.changed", {"name": str(n)}) for n in range(9)]
+    async with Webhooks(database, allow_private=True) as service:
+        service._task.cancel()
+        made = await service.register("t", "http://127.0.0.1:1/here", ["label.changed"])
+        async with database.write() as connection:
+            await webhooks.announce(connection, "t", [*news, ("adaptation.done", {"name": "9"})])
+            waiting = await store.waiting(connection, "t", made.id, 20)
+    assert [json.loads(one.body)["data"]["name"] for one in waiting] == list("012345678")
+    assert len({json.loads(one.body)["timestamp"] for one in waiting}) == len(news)
 
 
 @pytest.mark.anyio
