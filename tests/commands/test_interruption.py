@@ -1,10 +1,19 @@
 """Ctrl-C as a wish: heard once, and never twice."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from app.commands.interruption import Interruption
+
+
+@pytest.fixture(autouse=True)
+def at_a_terminal() -> Iterator[None]:
+    """What is started in the background ignores Ctrl-C, and so would these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def press_ctrl_c() -> None:
