@@ -28,31 +28,27 @@ from app.transactions import MOST_ITEMS
 STEP_ENTRIES = 5 * MOST_ITEMS
 
 _KEY = transactions.c.occurred_at_us, transactions.c.transaction_id
-_NEWEST_FIRST = [one.desc() for one in _KEY]
-_RECENT = (
-    select(*columns(transactions, Scored))
-    .where(
-        transactions.c.tenant == bindparam("of_tenant"),
-        transactions.c.account_id == bindparam("of_account"),
-    )
-    .order_by(*_NEWEST_FIRST)
-    .limit(bindparam("most"))
-)
 
 
-def _past(account_id: ColumnElement[str], before_us: ColumnElement[int]) -> Select[Any]:
+def _newest(kind: Any, account_id: ColumnElement[str], *more: ColumnElement[bool]) -> Select[Any]:
+    """Of an account's transactions, the newest first."""
     return (
-        select(*columns(transactions, Past))
+        select(*columns(transactions, kind))
         .where(
             transactions.c.tenant == bindparam("of_tenant"),
             transactions.c.account_id == account_id,
-            transactions.c.occurred_at_us < before_us,
+            *more,
         )
-        .order_by(*_NEWEST_FIRST)
+        .order_by(*(one.desc() for one in _KEY))
         .limit(bindparam("most"))
     )
 
 
+def _past(account_id: ColumnElement[str], before_us: ColumnElement[int]) -> Select[Any]:
+    return _newest(Past, account_id, transactions.c.occurred_at_us < before_us)
+
+
+_RECENT = _newest(Scored, bindparam("of_account"))
 _PAST = _past(bindparam("of_account"), bindparam("before_us"))
 _ASKED = (
     func.unnest(
