@@ -19,9 +19,9 @@ from app.client import Client
 from benchmarks.rivals.environment import RIVALS, programs, settings
 from benchmarks.serving.asking import CONNECTIONS, Requests, Seen, Server, load, sync_milliseconds
 from benchmarks.serving.material import AT_ONCE, BATCHES, SCORE, SINGLES, Material, Prepared
-from benchmarks.serving.processes import HOST, answers, free_port, process
+from benchmarks.serving.processes import HOST, answers, process
 from benchmarks.serving.processors import SERVER_CORE
-from tests.postgres import PostgresServer, execute
+from tests.postgres import PostgresServer, execute, free_port
 
 LABELS_PER_SECOND = 50.0
 ALL_CORES = None
