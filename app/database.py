@@ -47,6 +47,8 @@ CONNECT_SECONDS = 5
 # Later than `statement_timeout`, by which a server that answers has ended a statement itself.
 STATEMENT_SECONDS = 12
 PG_CONNECTIONS = 15
+# A plan made while a table was small, or its statistics were being replaced, reads all of it.
+PLAN_SECONDS = 5
 # deadlock_detected, serialization_failure, lock_not_available
 RETRYABLE = frozenset({"40P01", "40001", "55P03"})
 
@@ -269,7 +271,7 @@ def create_engine(
     if url.get_backend_name() == "postgresql":
         server = {"application_name": "quickstudy", "jit": "off", **pg_limits}
         if connections:
-            server["plan_cache_mode"] = "force_generic_plan"
+            server |= postgres.BY_KEYS
         opened = {"async_creator_fn": connections.open} if connections else {}
         engine = create_async_engine(
             url,
@@ -284,6 +286,7 @@ def create_engine(
             connect_args={
                 "timeout": CONNECT_SECONDS,
                 "command_timeout": STATEMENT_SECONDS,
+                "max_cached_statement_lifetime": PLAN_SECONDS,
                 "server_settings": server,
                 **opened,
             },

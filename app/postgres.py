@@ -13,10 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 Answer = TypeVar("Answer")
 
 WRITES = "BEGIN"
-# Else two statements could see an account's revision and the labels of the next one. A plan is made
-# for what is asked, as it may be for all there is; other statements find few rows by their keys,
-# and a plan for one with an array of keys would be made each time.
-READS = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = auto"
+# Few rows are found by their keys: a plan with an array of keys would be made each time, and no
+# table is so small that all of it should be looked at for each of the keys.
+BY_KEYS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+# What is only read may be all there is, so a plan is made for what is asked. And two statements
+# must not see an account's revision and the labels of the next one.
+READS = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+    "SET LOCAL plan_cache_mode = auto; SET LOCAL enable_seqscan = on"
+)
 PARAMETER = re.compile(r"\$(\d+)")
 # What a driver raises whose connection is no more.
 LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)

@@ -56,7 +56,7 @@ def main() -> None:
         material = Material(Path(name), rounds=1, seconds=2.0 * SECONDS)
         url = f"sqlite:///{material.folder / 'profiled.db'}"
         server = stack.enter_context(quickstudy(material.folder / "service.log", url, {}))
-        prepare(server, material.singles, url)
+        prepare(server, material.singles)
         requests = Requests(material.singles.requests, SINGLES)
         alone = load(server, requests, SECONDS)
         looks = material.folder / "looks"

@@ -14,7 +14,7 @@ from app import store
 from app.database import Database, Raced
 from app.postgres import raw_connection
 from app.rows import Account, Merchant
-from tests.test_store import TENANT, scored_row
+from tests.test_store import TENANT, label_row, scored_row
 
 pytestmark = pytest.mark.anyio
 
@@ -177,12 +177,67 @@ async def test_a_transaction_that_is_cancelled_leaves_nothing_and_no_transaction
         await store.lock_accounts(connection, TENANT, ["a"])
 
 
+async def pages_read(database: Database) -> int:
+    """Of all tables and their indexes, ever: what this connection did is counted at once."""
+    async with database.write() as connection:
+        await connection.execute(text("SELECT pg_stat_force_next_flush()"))
+    async with database.write() as connection:
+        fetched = text(
+            "SELECT sum(pg_stat_get_blocks_fetched(oid)) FROM pg_class"
+            " WHERE relnamespace = 'public'::regnamespace"
+        )
+        return int((await connection.execute(fetched)).scalar_one())
+
+
+async def pages_of_two(database: Database) -> int:
+    """That are read to find two payments, and what is known of them and of an account."""
+    before, keys = await pages_read(database), ["t-1", "t-2"]
+    async with database.write() as connection:
+        assert len(await store.scored(connection, TENANT, keys)) == 2
+        assert len(await store.labels_of(connection, TENANT, keys)) == 2
+        assert len(await store.supports(connection, TENANT, ["a-1"])) == 1
+        assert await store.pasts_of(connection, TENANT, [("a-1", 1)], 32) == [[]]
+        assert await store.reviews_of(connection, TENANT, keys) == {}
+    return await pages_read(database) - before
+
+
+async def fill(database: Database) -> None:
+    """Many payments and labels, all of which nobody but autovacuum has counted."""
+    keys = [(f"t-{n}", n, f"a-{n}") for n in range(10_000)]
+    async with database.write() as connection:
+        await store.save_scored(connection, [scored_row(*key) for key in keys])
+        labels = [label_row(key, at, account_id=account) for key, at, account in keys]
+        await store.save_labels(connection, labels)
+
+
+async def test_a_new_database_finds_a_payment_by_its_key(postgres_only: Database) -> None:
+    await fill(postgres_only)
+    assert await pages_of_two(postgres_only) < 60
+
+
+async def test_a_plan_for_an_empty_table_is_not_kept(
+    postgres_only: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.database.PLAN_SECONDS", 0.5)
+    database = Database(database_url)
+    try:
+        async with database.write() as connection:
+            await store.scored(connection, TENANT, ["t-1", "t-2"])
+        await fill(postgres_only)
+        async with asyncio.timeout(20):
+            while await pages_of_two(database) >= 60:
+                await asyncio.sleep(0.1)
+    finally:
+        await database.close()
+
+
 async def test_only_readers_have_plans_made_for_what_they_ask(postgres_only: Database) -> None:
-    mode = text("SHOW plan_cache_mode")
+    modes = text("SELECT current_setting('plan_cache_mode'), current_setting('enable_seqscan')")
+    by_keys = ("force_generic_plan", "off")
     for opened, expected in (
-        (postgres_only.write, "force_generic_plan"),
-        (postgres_only.read, "auto"),
-        (postgres_only.glance, "force_generic_plan"),
+        (postgres_only.write, by_keys),
+        (postgres_only.read, ("auto", "on")),
+        (postgres_only.glance, by_keys),
     ):
         async with opened() as connection:
-            assert (await connection.execute(mode)).scalar_one() == expected
+            assert (await connection.execute(modes)).one() == expected

@@ -21,7 +21,7 @@ from benchmarks.serving.asking import CONNECTIONS, Requests, Seen, Server, load,
 from benchmarks.serving.material import AT_ONCE, BATCHES, SCORE, SINGLES, Material, Prepared
 from benchmarks.serving.processes import HOST, answers, process
 from benchmarks.serving.processors import SERVER_CORE
-from tests.postgres import PostgresServer, execute, free_port
+from tests.postgres import PostgresServer, free_port
 
 LABELS_PER_SECOND = 50.0
 ALL_CORES = None
@@ -75,7 +75,7 @@ def one_core(
     def course(name: str, given: Prepared, most: int) -> Course:
         log, url = material.folder / f"{prefix}{name}.log", database(name)
         server = stack.enter_context(quickstudy(log, url, others))
-        prepare(server, given, url)
+        prepare(server, given)
         labelled = Requests(given.labelling, LABELS_PER_SECOND)
         return Course(server, Requests(given.requests, most), labelled)
 
@@ -118,7 +118,7 @@ def workers(material: Material, stack: ExitStack, database: PostgresServer) -> M
     apart = []
     for name, url in urls.items():
         server = started(f"{name}-one", url)
-        prepare(server, material.singles, url)
+        prepare(server, material.singles)
         apart.append((server, Requests(material.singles.requests, SINGLES)))
     one, scored = apart[0]
     two = started("shared-two", urls["shared"], 2, one.key)
@@ -174,16 +174,13 @@ def quickstudy(
         yield Server(port, {"server": pid, **others}, found)
 
 
-def prepare(server: Server, given: Prepared, database_url: str) -> None:
+def prepare(server: Server, given: Prepared) -> None:
     """Post the past and its labels."""
     with Client(f"http://{HOST}:{server.port}", server.key, timeout=120) as client:
         for first in range(0, len(given.past), AT_ONCE):
             client.score_batch(given.past[first : first + AT_ONCE])
         for first in range(0, len(given.labels), AT_ONCE):
             client.label_batch(given.labels[first : first + AT_ONCE])
-    if database_url.startswith("postgresql"):
-        # As autovacuum does within a minute: until then, a plan reads the more the more there is.
-        execute(database_url, "ANALYZE")
 
 
 def durably(material: Material, server: Server, scored: Requests, **how: Any) -> Seen:

@@ -22,7 +22,6 @@ from app.settings import SHIPPED_MODEL
 from app.tables import transactions as table
 from benchmarks.serving.processors import LOAD_CORE, SERVER_CORE, pinned
 from tests.api.requests import posted
-from tests.postgres import execute
 from tests.reliability.conftest import Note
 from tests.servers import START_SECONDS, Server, new_key, server_process
 
@@ -129,9 +128,6 @@ def test_what_is_answered_stays_as_much_and_as_quick(
     # As many connections are open then as there will be: each takes its memory once.
     run("many", per_second=10 * run("warm", in_flight=at_once)["per_second"])
     kind = database_url.partition("+")[0]
-    if kind == "postgresql":
-        # As autovacuum does within a minute: until then, a plan reads the more the more there is.
-        execute(database_url, "ANALYZE")
     for times in (2, 5, 10) if torture else (4,):
         # Side by side, as the machine drifts.
         pairs, grown = [], []
