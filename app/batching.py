@@ -13,8 +13,8 @@ from app.transactions import MOST_ITEMS
 
 # After a batch of several was answered, for as many to ask again.
 LONGEST_WAIT_SECONDS = 0.005
-# Transactions that fill the queue: those of two batches.
-FULL_ITEMS = 2 * MOST_ITEMS
+# Transactions under way at which no more requests are let in: a batch, the next, and half of one.
+FULL_ITEMS = 5 * MOST_ITEMS // 2
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -30,9 +30,10 @@ class Batcher(Generic[Item, Answer]):
     """Hands what has queued up to `process`, one batch at a time, whole requests together.
 
     `process` returns one answer per item, in order. `on_batch` is told the size of every batch.
-    A queue of `most_waiting` requests or `FULL_ITEMS` items is full. Who comes then is let in all
-    the same, or all work up to here would be in vain: to refuse is for `app.api.admission`, before
-    any of it. Nobody waits longer than `deadline_seconds`.
+    It is full with `most_waiting` requests or `FULL_ITEMS` items, those that are being answered
+    among them. Who comes then is let in all the same, or all work up to here would be in vain: to
+    refuse is for `app.api.admission`, before any of it. Nobody waits longer than
+    `deadline_seconds`.
     """
 
     def __init__(
@@ -48,7 +49,8 @@ class Batcher(Generic[Item, Answer]):
         self._most_waiting = most_waiting
         self._deadline_seconds = deadline_seconds
         self._queue: deque[_Request[Item, Answer]] = deque()
-        self._waiting = 0
+        # Requests that are being answered; items of these and of the queue.
+        self._answering, self._items = 0, 0
         # Set when those who came are worth a batch: to be woken by each of them would take longer.
         self._enough = asyncio.Event()
         # How many requests would fill the next batch, and until when it is worth waiting for them.
@@ -71,7 +73,8 @@ class Batcher(Generic[Item, Answer]):
 
     def is_full(self, coming: int = 0) -> bool:
         """Whether it would be when so many more requests, known to be coming, are there."""
-        return len(self._queue) + coming >= self._most_waiting or self._waiting >= FULL_ITEMS
+        requests = self._answering + len(self._queue) + coming
+        return requests >= self._most_waiting or self._items >= FULL_ITEMS
 
     async def submit(self, items: Sequence[Item]) -> Sequence[Answer]:
         """The answers for these items, at most 1,000 of them, in order.
@@ -82,7 +85,7 @@ class Batcher(Generic[Item, Answer]):
         loop = asyncio.get_running_loop()
         request = _Request(items, loop.time() + self._deadline_seconds, loop.create_future())
         self._queue.append(request)
-        self._waiting += len(items)
+        self._items += len(items)
         if self._are_enough():
             self._enough.set()
         return await request.answers
@@ -92,9 +95,14 @@ class Batcher(Generic[Item, Answer]):
             await self._gather()
             batch = self._take()
             if batch:
+                self._answering = len(batch)
                 await self._answer(batch)
-                self._expected = len(batch) + len(self._queue)
+                # Those who wait are enough where more were refused: nobody waits for more of them.
+                again = 0 if self._queue and self.is_full() else len(batch)
+                self._expected = again + len(self._queue)
                 self._until = asyncio.get_running_loop().time() + LONGEST_WAIT_SECONDS
+                self._answering = 0
+                self._items -= sum(len(request.items) for request in batch)
                 # The answers go out before the next batch, which may not come to wait for anything.
                 await asyncio.sleep(0)
 
@@ -123,9 +131,10 @@ class Batcher(Generic[Item, Answer]):
         room = MOST_ITEMS
         while self._queue and len(self._queue[0].items) <= room:
             request = self._queue.popleft()
-            self._waiting -= len(request.items)
             # A caller that has hung up before its turn is owed nothing.
-            if not request.answers.done():
+            if request.answers.done():
+                self._items -= len(request.items)
+            else:
                 room -= len(request.items)
                 batch.append(request)
         return batch

@@ -39,8 +39,8 @@ class Settings(BaseSettings):
     bank_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
     # Webhooks to addresses inside the network, over http:// too: for trying out.
     webhooks_private: bool = False
-    # Requests for scores that may wait for a batch: more are refused.
-    most_waiting: Annotated[int, Field(ge=1)] = 64
+    # Requests for scores at once: more are refused.
+    most_waiting: Annotated[int, Field(ge=1)] = 96
     # Requests, transactions and labels a second that each key may send to this server.
     rate_per_second: Annotated[float, Field(gt=0)] | None = None
     deadline_seconds: Annotated[float, Field(gt=0)] = 30.0

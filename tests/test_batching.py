@@ -126,7 +126,10 @@ async def test_a_caller_that_hangs_up_is_left_out_and_the_others_are_served() ->
     assert processor.batches == [[0], [2]]
 
 
-async def test_callers_that_ask_again_share_a_batch_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most_waiting", [3, 64])
+async def test_callers_that_ask_again_share_a_batch_again(
+    most_waiting: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("app.batching.LONGEST_WAIT_SECONDS", 60.0)
     processor = Processor()
     processor.open.clear()
@@ -137,7 +140,7 @@ async def test_callers_that_ask_again_share_a_batch_again(monkeypatch: pytest.Mo
         await asyncio.sleep(number / 50)
         await batcher.submit([number])
 
-    async with batcher_of(processor) as batcher:
+    async with batcher_of(processor, most_waiting=most_waiting) as batcher:
         callers = [asyncio.create_task(caller(n)) for n in (0, 1, 2)]
         await asyncio.sleep(0.01)
         processor.open.set()
@@ -161,8 +164,8 @@ async def test_a_caller_alone_never_waits_for_others(monkeypatch: pytest.MonkeyP
             await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize(("most_waiting", "size", "fills"), [(4, 1, 4), (64, 999, 3)])
-async def test_a_queue_says_when_it_is_full_and_answers_whoever_comes_all_the_same(
+@pytest.mark.parametrize(("most_waiting", "size", "fills"), [(4, 1, 3), (64, 999, 3)])
+async def test_it_says_when_it_is_full_and_answers_whoever_comes_all_the_same(
     most_waiting: int, size: int, fills: int
 ) -> None:
     processor = Processor()
@@ -204,19 +207,19 @@ async def test_answers_go_out_before_the_next_batch_is_begun() -> None:
     assert seen == [(0, 1), (1, 2)]
 
 
-async def test_nobody_waits_for_more_than_the_queue_may_hold(
+async def test_nobody_waits_for_those_who_were_not_let_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("app.batching.LONGEST_WAIT_SECONDS", 60.0)
     processor = Processor()
     processor.open.clear()
-    async with batcher_of(processor, most_waiting=2) as batcher:
+    async with batcher_of(processor, most_waiting=5) as batcher:
         asked = [asyncio.create_task(batcher.submit([n])) for n in range(3)]
         await asyncio.sleep(0.01)
         asked += [asyncio.create_task(batcher.submit([n])) for n in range(3, 5)]
         await asyncio.sleep(0.01)
         processor.open.set()
-        # The first batch was of three, and two wait: five could come, but no more are let in.
+        # The first batch was of three, and two wait: where five are all, others were refused.
         async with asyncio.timeout(10):
             await asyncio.gather(*asked)
 

@@ -118,10 +118,10 @@ async def test_other_routes_are_let_in(service_settings: Settings, full: asyncio
         assert (await caller.answer()).problem != OVERLOADED
 
 
-async def test_as_many_as_may_wait_are_let_in_even_where_all_come_at_once(
+async def test_as_many_as_may_be_are_let_in_even_where_all_come_at_once(
     service_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = service_settings.model_copy(update={"most_waiting": 3})
+    settings = service_settings.model_copy(update={"most_waiting": 4})
     async with serving(settings) as served:
         release, batches = asyncio.Event(), []
         process = served.app.state.service.batcher._process

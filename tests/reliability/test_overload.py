@@ -27,8 +27,8 @@ from tests.servers import START_SECONDS, Server, new_key, server_process
 
 ACCOUNTS = 1_000
 TOGETHER = 50
-# As many requests as may wait: with fewer, batches are smaller and the peak is lower.
-MOST_WAITING = 64
+# Requests that make the peak: with fewer, batches are smaller.
+AT_ONCE = 64
 CONNECTIONS = 2_000
 
 
@@ -118,7 +118,7 @@ def test_what_is_answered_stays_as_much_and_as_quick(
     one: Server, key: str, database_url: str, transactions: int, torture: bool, noted: Note
 ) -> None:
     seconds, rounds = (3.0, 3) if torture else (0.5, 1)
-    at_once = min(MOST_WAITING, FULL_ITEMS // transactions)
+    at_once = min(AT_ONCE, FULL_ITEMS // transactions)
     told = []
 
     def run(name: str, **options: float) -> dict[str, Any]:
