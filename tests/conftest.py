@@ -64,14 +64,17 @@ def migrated_postgres(postgres_url: str) -> str:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """SQLAlchemy URL of a fresh, migrated, empty database; the test runs on each kind."""
-    if request.param == "sqlite":
-        path = tmp_path / "quickstudy.db"
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
-        yield sqlite_url(path)
-    else:
-        template = request.getfixturevalue("migrated_postgres")
-        with postgres_database(request.getfixturevalue("postgres_url"), template) as url:
-            yield url
+    with migrated_database(request, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared_database_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The same for all tests of a file: each has a tenant of its own there."""
+    with migrated_database(request, tmp_path_factory.mktemp("shared")) as url:
+        yield url
 
 
 @pytest.fixture
@@ -122,6 +125,19 @@ def sqlite_url(path: Path) -> str:
 
 def database_of(server_url: str, name: str) -> str:
     return f"{server_url.rpartition('/')[0]}/{name}"
+
+
+@contextmanager
+def migrated_database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    """SQLAlchemy URL of a copy of the migrated database of the kind that a fixture asks for."""
+    if request.param == "sqlite":
+        path = folder / "quickstudy.db"
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+        yield sqlite_url(path)
+    else:
+        template = request.getfixturevalue("migrated_postgres")
+        with postgres_database(request.getfixturevalue("postgres_url"), template) as url:
+            yield url
 
 
 @contextmanager

@@ -75,7 +75,8 @@ class Traffic:
         self._client.close()
 
     def _run(self) -> None:
-        while not self._over.is_set():
+        # Now and then: the trainings beside it need the processor.
+        while not self._over.wait(0.05):
             body = posted(
                 f"live-{len(self.models)}", account_id=f"acc-{len(self.models) % ACCOUNTS}"
             )

@@ -16,9 +16,9 @@ from tests.servers import COMMAND, START_SECONDS, Server, server_process
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers share a socket")
 
 
-@pytest.fixture
-def pair(database_url: str, checkpoint: Path) -> Iterator[Server]:
-    with server_process(database_url, checkpoint, QUICKSTUDY_WORKERS="2") as one:
+@pytest.fixture(scope="module")
+def pair(shared_database_url: str, checkpoint: Path) -> Iterator[Server]:
+    with server_process(shared_database_url, checkpoint, QUICKSTUDY_WORKERS="2") as one:
         yield one
 
 

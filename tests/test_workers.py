@@ -9,20 +9,20 @@ import pytest
 
 from app.client import LIMITS, ApiError, Client
 from tests.api.requests import label, posted
-from tests.servers import START_SECONDS, new_key, server
+from tests.servers import START_SECONDS, new_key, replicas
 
 Pair = tuple[Client, Client]
 
 
-@pytest.fixture
-def key(database_url: str) -> str:
-    return new_key(database_url)
+@pytest.fixture(scope="module")
+def urls(shared_database_url: str, checkpoint: Path) -> Iterator[tuple[str, str]]:
+    with replicas(2, shared_database_url, checkpoint) as (one, other):
+        yield one.url, other.url
 
 
 @pytest.fixture
-def urls(database_url: str, checkpoint: Path) -> Iterator[tuple[str, str]]:
-    with server(database_url, checkpoint) as one, server(database_url, checkpoint) as other:
-        yield one, other
+def key(shared_database_url: str, request: pytest.FixtureRequest) -> str:
+    return new_key(shared_database_url, tenant=request.function.__name__)
 
 
 @pytest.fixture

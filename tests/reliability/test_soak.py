@@ -22,6 +22,7 @@ ACCOUNTS, MERCHANTS = 500, 97
 # How often each is asked, and how many windows the time has: the first is for warming up.
 SCORES, BATCHES, LABELS, READS = 60.0, 0.5, 4.0, 8.0
 TOGETHER = 100
+CONNECTIONS = 50
 WINDOWS = 6
 
 
@@ -111,7 +112,7 @@ async def paced(call: Callable[[], Awaitable[None]], per_second: float, until: f
 
 async def soak(one: Server, key: str, seconds: float) -> tuple[Traffic, list[Window]]:
     headers = {"Authorization": f"Bearer {key}"}
-    limits = httpx.Limits(max_connections=50, max_keepalive_connections=50)
+    limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
     async with httpx.AsyncClient(
         base_url=one.url, headers=headers, timeout=30, limits=limits
     ) as client:
@@ -151,7 +152,9 @@ def test_memory_handles_and_latency_are_flat(database_url: str, torture: bool, n
     assert traffic.failures == []
     assert all(window.answers for window in windows)
     first, *_, last = windows[1:]
-    assert last.handles <= first.handles + 10
+    # After a slow moment the callers have as many connections as they may; one handle left
+    # open by every sixth answer would be more, and in the full form by every two thousandth.
+    assert last.handles <= first.handles + CONNECTIONS
     if torture:
         assert sum(window.answers for window in windows) > 0.9 * seconds * (SCORES + LABELS + READS)
         assert last.resident_bytes <= 1.1 * first.resident_bytes
