@@ -31,8 +31,8 @@ serve: $(SERVICE) ## Serve on http://127.0.0.1:8000; PORT=9000 for another port
 	$(BIN)/quickstudy serve --port $(PORT)
 
 test: $(EVERYTHING) ## Run every test, on SQLite and on PostgreSQL
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --ignore tests/reliability
-	$(BIN)/python -m pytest tests/reliability
+	$(BIN)/python -m pytest -m 'not alone' --numprocesses logical --maxprocesses 4
+	$(BIN)/python -m pytest -m alone
 
 torture: $(EVERYTHING) ## Run the reliability suite in full, about an hour, and write docs/reliability.md
 	QUICKSTUDY_TORTURE=1 $(BIN)/python -m pytest tests/reliability
@@ -58,7 +58,7 @@ demo: $(SERVICE) ## Score, label three, score again: before and after in a table
 	$(BIN)/quickstudy demo
 
 bench: $(EVERYTHING) ## Run every benchmark in benchmarks/ and write docs/benchmarks.md
-	set -e; for benchmark in throughput profiling growth meta_step adaptation reasons ablation tables; do \
+	set -e; for benchmark in throughput profiling storing growth meta_step adaptation reasons ablation tables; do \
 		$(if $(TORCH_INDEX_URL),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX_URL)) $(BIN)/python -m benchmarks.$$benchmark; done
 
 # pip is the last thing that venv puts in place, so an interrupted one is redone.

@@ -25,12 +25,14 @@ COMPARED = {
     "single.vs_ray": ("… to Ray Serve's", ""),
     "single.p99_over_p50": ("their 99th percentile of latency, to the median", "at most 4"),
     "batch.vs_single": ("payments a second in batches of 1,000, to single ones", "at least 10"),
+    "batch.vs_alone": ("… to single ones over one connection, as batches come", ""),
     "labels.p99_ratio": (
         "the 99th percentile with 50 posts of labels a second beside, to that without",
         "at most 1.5",
     ),
 }
 OTHERS = {
+    "batch.at_most": ("a payment in a batch of 32, to SQLite's part alone in a batch of 1,000", ""),
     "workers.two_over_one": ("two workers, to one, on PostgreSQL", "at least 1.6"),
     "workers.apart_over_one": ("two services that share no database, likewise", ""),
     "growth.accounts": ("a batch with most accounts, to one with 1,000", "at most 1.3"),
@@ -46,9 +48,11 @@ MEASURED = {
     "ray": "Ray Serve, multiplexed",
     "single": "Quickstudy, single, SQLite",
     "labels": "… with labels beside",
+    "alone": "… one after another",
     "batch": "… in batches of 1,000",
     "postgresql.single": "Quickstudy, single, PostgreSQL",
     "postgresql.labels": "… with labels beside",
+    "postgresql.alone": "… one after another",
     "postgresql.batch": "… in batches of 1,000",
     "workers.one": "one worker, PostgreSQL, all cores",
     "workers.two": "two workers",
@@ -64,6 +68,15 @@ SEEN = {
     "PostgreSQL": ("processor_shares", "postgres"),
     "load": ("busy_share",),
     "durable write, ms": ("sync_milliseconds",),
+}
+# Microseconds of a payment, by the name in results.json.
+STORED = {
+    "together_us": "a payment of a batch of 32, µs",
+    "thousand_us": "of 1,000",
+    "sqlite_us": "SQLite's part of it",
+    "reads_us": "its reads",
+    "writes_us": "its writes",
+    "commit_us": "its commit",
 }
 
 
@@ -85,6 +98,8 @@ def rendered(told: dict[str, Any]) -> str:
         parts += [origin(run), throughput(run["rounds"])]
     if run := runs.get("profiling"):
         parts += [origin(run), profile(run)]
+    if run := runs.get("storing"):
+        parts += [origin(run), columns(STORED, [run])]
     if run := runs.get("growth"):
         parts += [origin(run), *growth(run)]
     if run := runs.get("meta_step"):

@@ -3,10 +3,11 @@
 One core for servers and one for the load generator, 32 connections, simulated payments of 256
 accounts with labels. Quickstudy has everything on: keys, validation, features, adapted copies,
 reasons, a durable commit; so has PostgreSQL, which shares the service's core. The rivals store
-nothing. Batches are of 1,000 payments of 1,000 accounts, on one connection; labels are 50 posts a
-second beside the single payments. Two workers are compared with one on PostgreSQL, where nothing is
-pinned, and the shares of the processors tell what the cores did. Two services that share nothing
-but the database server tell what the cores could have done.
+nothing. Batches are of 1,000 payments of 1,000 accounts, on one connection; so are single payments
+that come alone, one after another. Labels are 50 posts a second beside the single payments. Two
+workers are compared with one on PostgreSQL, where nothing is pinned, and the shares of the
+processors tell what the cores did. Two services that share nothing but the database server tell
+what the cores could have done.
 
 Everything is measured once a round, side by side: a ratio is of one round, and the median of the
 rounds is told. A whole run is kept in results.json; with an option, figures are only printed.
@@ -33,7 +34,11 @@ SQLITE, POSTGRESQL, WORKERS = "", "postgresql.", "workers"
 # In this order, as the machine drifts: plain FastAPI, the one to beat, is right before the service.
 FIGURES = [
     *reversed(RIVALS),
-    *(f"{on}{name}" for on in (SQLITE, POSTGRESQL) for name in ("single", "labels", "batch")),
+    *(
+        f"{on}{name}"
+        for on in (SQLITE, POSTGRESQL)
+        for name in ("single", "labels", "alone", "batch")
+    ),
     WORKERS,
 ]
 
@@ -79,9 +84,10 @@ def measured(wanted: list[str], rounds: int, seconds: float) -> list[dict[str, S
 
 
 def take(measures: Measures, rounds: list[dict[str, Seen]]) -> None:
-    for told in rounds:
-        for name, measure in measures.items():
-            told[name] = measure()
+    for n, told in enumerate(rounds):
+        # There and back, so that a drift of the machine favours nobody.
+        for name in reversed(measures) if n % 2 else measures:
+            told[name] = measures[name]()
             print(f"{name}: {json.dumps(told[name])}", flush=True)
 
 
@@ -102,6 +108,7 @@ def ratios(told: dict[str, Seen]) -> dict[str, float]:
                 p99(told[single]) / told[single]["milliseconds"]["p50"]
             )
         compare(f"{on}batch.vs_single", f"{on}batch", single)
+        compare(f"{on}batch.vs_alone", f"{on}batch", f"{on}alone")
         compare(f"{on}labels.p99_ratio", f"{on}labels", single, p99)
     compare("workers.two_over_one", "workers.two", "workers.one")
     compare("workers.apart_over_one", "workers.apart", "workers.one")

@@ -67,7 +67,7 @@ def one_core(
     database: Callable[[str], str],
     others: Mapping[str, int],
 ) -> Measures:
-    """Single payments, the same with labels beside, and batches, each kind on its own database.
+    """Single payments, also with labels beside and one after another; batches, on another database.
 
     The `others` are processes that the service needs, on the same core.
     """
@@ -95,11 +95,16 @@ def one_core(
         server, scored, labelled = singles()
         return durably(material, server, scored, paced=labelled)
 
+    def alone() -> Seen:
+        server, scored, _ = singles()
+        return durably(material, server, scored, connections=1)
+
     def batch() -> Seen:
         server, scored, _ = batches()
         return durably(material, server, scored, units=AT_ONCE, connections=1)
 
-    return {f"{prefix}single": single, f"{prefix}labels": labels, f"{prefix}batch": batch}
+    kinds = {"single": single, "labels": labels, "alone": alone, "batch": batch}
+    return {f"{prefix}{name}": measure for name, measure in kinds.items()}
 
 
 def workers(material: Material, stack: ExitStack, database: PostgresServer) -> Measures:

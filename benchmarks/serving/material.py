@@ -21,7 +21,8 @@ AT_ONCE = 1000
 BATCHED_ACCOUNTS = 1500
 # The payments left in the end are of accounts that pay more often than others.
 LEFT_OVER = 1.3
-# Loads of single payments in a round: with labels beside and without.
+# Loads of single payments in a round: with labels beside and without. One after another, they are
+# fewer than these leave.
 LOADS = 2
 REPEATED = 10_000
 

@@ -29,6 +29,8 @@ from tests.reliability.conftest import Note
 from tests.reliability.ledger import Caller, Ledger, Traffic, kind_of, reconcile
 from tests.servers import START_SECONDS, Server, new_key, server_process
 
+pytestmark = pytest.mark.alone
+
 READY_SECONDS = 2.0
 # Nobody is ready before torch is imported, which takes a second of a machine with nothing else to
 # do. Where it takes longer, the machine is slower or busy, and so is everything after it.

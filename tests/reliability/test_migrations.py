@@ -201,6 +201,7 @@ class Scoring(threading.Thread):
         self.join()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_migration_behind_a_long_transaction_gives_up_before_scoring_suffers(
     database_url: str, checkpoint: Path, noted: Note

@@ -30,7 +30,7 @@ from tests.postgres import PostgresServer
 from tests.reliability.conftest import Note
 from tests.servers import Server, new_key, server_process
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.alone, pytest.mark.anyio]
 
 # How soon requests are refused, and served again; the short form leaves a busy machine its time.
 REFUSED_SECONDS, RECOVERED_SECONDS = 1.0, 5.0

@@ -25,6 +25,8 @@ from tests.api.requests import posted
 from tests.reliability.conftest import Note
 from tests.servers import START_SECONDS, Server, new_key, server_process
 
+pytestmark = pytest.mark.alone
+
 ACCOUNTS = 1_000
 TOGETHER = 50
 # Requests that make the peak: with fewer, batches are smaller.

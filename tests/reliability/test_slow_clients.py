@@ -20,7 +20,7 @@ from tests.conftest import sqlite_url
 from tests.reliability.conftest import Note
 from tests.servers import Server, new_key, server_process
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.alone, pytest.mark.anyio]
 
 ARRIVAL_SECONDS = 1.0
 # A sweep comes once a second; the rest is for a machine that does other things too.

@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
+import pytest
 
 from app.settings import SHIPPED_MODEL
 from tests.api.requests import posted
 from tests.reliability.conftest import Note
 from tests.servers import Server, new_key, server_process
+
+pytestmark = pytest.mark.alone
 
 SECONDS, SHORT_SECONDS = 1800, 6
 ACCOUNTS, MERCHANTS = 500, 97
