@@ -68,7 +68,7 @@ def main() -> None:
     print(f"global network {found.best_loss:.5f}. Average precision by algorithm:")
     for algorithm in ALGORITHMS:
         trainer, start = from_global(rows, split, found, algorithm), time.perf_counter()
-        losses = []
+        losses: list[float] = []
 
         def watch(status: Status, losses: list[float] = losses) -> bool:
             losses += [] if status.held_out_loss is None else [status.held_out_loss]
