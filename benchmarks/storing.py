@@ -25,7 +25,7 @@ import torch
 from sqlalchemy import make_url
 
 from app.sqlite import BEGIN, CACHE_KIB, InPlace, create_in_place
-from benchmarks.growth import milliseconds, posted, prepare, started
+from benchmarks.growth import BATCH, milliseconds, posted, prepare, started
 from benchmarks.results import keep
 from benchmarks.serving.asking import sync_milliseconds
 from benchmarks.serving.material import (
@@ -36,7 +36,7 @@ from benchmarks.serving.material import (
 )
 from benchmarks.serving.traffic import batches, traffic
 
-TURNS, TOGETHER = 20, 32
+TURNS = 20
 
 
 class Statement(NamedTuple):
@@ -68,14 +68,14 @@ async def main() -> None:
                 with noted() as statements:
                     took["thousand"].append(await milliseconds(service, batch))
                 asked_of_it.append(statements)
-            for first in range(0, AT_ONCE - TOGETHER, TOGETHER):
-                together = few[first : first + TOGETHER]
+            for first in range(0, AT_ONCE - BATCH, BATCH):
+                together = few[first : first + BATCH]
                 took["together"].append(await milliseconds(service, together))
         alone = list(asked_again(before, asked_of_it))
         durable_ms = sync_milliseconds(Path(name))
     reads, writes, commits = zip(*alone, strict=True)
     figures = {
-        "together_us": microseconds(took["together"], TOGETHER),
+        "together_us": microseconds(took["together"], BATCH),
         "thousand_us": microseconds(took["thousand"], AT_ONCE),
         "sqlite_us": microseconds([sum(parts) for parts in alone], AT_ONCE),
         "reads_us": microseconds(reads, AT_ONCE),

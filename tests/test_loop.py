@@ -1,6 +1,5 @@
 """The loop closes: production's labels become the next checkpoint, with traffic running."""
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -14,24 +13,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from app import keys
 from app.client import Client
-from app.database import Database
 from app.features import FeatureSet
 from app.transactions import DatasetSpec
 from tests.api.requests import posted
-from tests.servers import START_SECONDS, server
+from tests.servers import START_SECONDS, new_key, server
 
 ACCOUNTS, DAYS = 24, 40
 TRAIN = ("--global-steps", "40", "--meta-steps", "20")
-
-
-async def new_key(url: str) -> str:
-    database = Database(url)
-    try:
-        return await keys.create(database, "tests")
-    finally:
-        await database.close()
 
 
 def payments() -> list[tuple[dict[str, Any], bool]]:
@@ -103,7 +92,7 @@ def test_labels_become_the_next_model_while_nobody_notices(
 ) -> None:
     shelf = tmp_path / "models"
     shutil.copytree(checkpoint, shelf / "first")
-    key = asyncio.run(new_key(database_url))
+    key = new_key(database_url)
     known = payments()
     with (
         server(database_url, shelf / "first") as url,
