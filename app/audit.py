@@ -20,6 +20,7 @@ Action = Literal[
     "account.rolled_back",
     "account.erased",
     "thresholds.set",
+    "thresholds.reset",
     "key.created",
     "key.rotated",
     "key.revoked",

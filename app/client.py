@@ -274,6 +274,10 @@ class _Requests:
         return Asked(ThresholdsSet, "POST", "/v1/thresholds", body, repeatable=False)
 
     @staticmethod
+    def reset_thresholds() -> Asked[ThresholdsInForce]:
+        return Asked(ThresholdsInForce, "DELETE", "/v1/thresholds")
+
+    @staticmethod
     def threshold_history(**page: str | int | None) -> Asked[Page[ThresholdsKept]]:
         return Asked(Page[ThresholdsKept], "GET", "/v1/thresholds/history", query=page)
 
@@ -499,8 +503,12 @@ class Client:
         return self._send(_Requests.thresholds())
 
     def set_thresholds(self, **stated: Any) -> ThresholdsSet:
-        """Set thresholds, or a budget."""
+        """Set thresholds, or a budget; with `dry_run=True` only say what would be."""
         return self._send(_Requests.set_thresholds(**stated))
+
+    def reset_thresholds(self) -> ThresholdsInForce:
+        """Let the model's own thresholds decide again."""
+        return self._send(_Requests.reset_thresholds())
 
     def threshold_history(self, **page: str | int | None) -> Page[ThresholdsKept]:
         """A page of all thresholds."""
@@ -723,8 +731,12 @@ class AsyncClient:
         return await self._send(_Requests.thresholds())
 
     async def set_thresholds(self, **stated: Any) -> ThresholdsSet:
-        """Set thresholds, or a budget."""
+        """Set thresholds, or a budget; with `dry_run=True` only say what would be."""
         return await self._send(_Requests.set_thresholds(**stated))
+
+    async def reset_thresholds(self) -> ThresholdsInForce:
+        """Let the model's own thresholds decide again."""
+        return await self._send(_Requests.reset_thresholds())
 
     async def threshold_history(self, **page: str | int | None) -> Page[ThresholdsKept]:
         """A page of all thresholds."""

@@ -156,7 +156,9 @@ class Shadowing:
             active = await self._pipeline.deciding(connection, tenant)
             groups = await self._groups(connection, tenant, rows)
             labels = await store.labels_of(connection, tenant, [r.transaction_id for r in rows])
-        deciding = Deciding(scorer, active.thresholds if own else scorer.thresholds)
+        deciding = Deciding(
+            scorer, active.thresholds if own and not own.is_reset else scorer.thresholds
+        )
         decisions = await asyncio.to_thread(self._decide, deciding, groups)
         answered_N = [row.probability for row in rows]
         shadowed = [decisions[row.transaction_id] for row in rows]

@@ -163,7 +163,9 @@ class Pipeline:
     ) -> Deciding:
         """The same, of what the database says of it."""
         scorer = await self.models.of(change)
-        return Deciding(scorer, Thresholds(own.review, own.decline) if own else scorer.thresholds)
+        if own is None or own.is_reset:
+            return Deciding(scorer, scorer.thresholds)
+        return Deciding(scorer, Thresholds(own.review, own.decline))
 
     async def _score_new(
         self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry], adapted: bool

@@ -121,7 +121,7 @@ class Review(NamedTuple):
 
 
 class TenantThresholds(NamedTuple):
-    """A row of `thresholds`."""
+    """A row of `thresholds`; those of a reset are the model's own at that time."""
 
     tenant: str
     effective_at_us: int
@@ -132,6 +132,8 @@ class TenantThresholds(NamedTuple):
     chosen_on: int | None = None
     chosen_on_days: float | None = None
     note: str | None = None
+    floor: float | None = None
+    is_reset: bool = False
 
 
 class ModelChange(NamedTuple):

@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 metadata = MetaData(
@@ -260,4 +261,8 @@ thresholds = Table(
     Column("chosen_on", BigInteger),
     Column("chosen_on_days", Double),
     Column("note", Text),
+    # Below which a budget could not choose.
+    Column("floor", Double),
+    # From here on the active model's own decide, whatever they then are.
+    Column("is_reset", Boolean, nullable=False, server_default=false()),
 )

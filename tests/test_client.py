@@ -81,7 +81,10 @@ async def test_every_operation_is_answered_in_its_type(
     assert (await ask("ready")).status == "ok"
     await ask("set_thresholds", review=1e-8, decline=0.999, note="Look at everything.")
     assert (await ask("thresholds")).review == 1e-8
-    assert [kept.decline for kept in (await ask("threshold_history")).data] == [0.999]
+    assert (await ask("set_thresholds", review=0.1, decline=0.2, dry_run=True)).dry_run
+    assert (await ask("reset_thresholds")).source == "model"
+    await ask("set_thresholds", review=1e-8, decline=0.999)
+    assert [kept.decline for kept in (await ask("threshold_history")).data][::2] == [0.999, 0.999]
 
     model = PostedTransaction.model_validate(posted("a/b", amount="12.30"))
     assert isinstance(await ask("score", model), Score)

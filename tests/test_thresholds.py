@@ -39,9 +39,11 @@ async def save(
         await store.save_scored(connection, rows)
 
 
-async def chosen(database: Database, reviews_per_day: float, decline: float = DECLINE) -> Chosen:
+async def chosen(
+    database: Database, reviews_per_day: float, decline: float = DECLINE, floor: float = 0
+) -> Chosen:
     async with database.read() as connection:
-        return await choose(connection, TENANT, reviews_per_day, decline)
+        return await choose(connection, TENANT, reviews_per_day, decline, floor)
 
 
 def reviews(probabilities: Sequence[float], review: float, decline: float = DECLINE) -> int:
@@ -62,11 +64,12 @@ async def test_a_budget_gives_the_lowest_threshold_that_is_reached_by_no_more_th
     candidates = sorted({one for one in probabilities if 0 < one < DECLINE} | {DECLINE})
     for budget in (0.05, 0.1, 0.7, 3.0, 12.34, 30.0, 1000.0):
         allowed = int(10 * budget)
-        review, per_day, scores, days = await chosen(database, budget)
+        review, _, (scores, days, per_day, declined) = await chosen(database, budget)
         within = [one for one in candidates if reviews(probabilities, one) <= allowed]
         assert review == within[0]
         assert per_day * days == pytest.approx(reviews(probabilities, review))
         assert per_day <= budget
+        assert declined * days == pytest.approx(reviews(probabilities, DECLINE, 2))
         assert scores == 400
         assert days == pytest.approx(10, abs=1e-3)
 
@@ -74,7 +77,7 @@ async def test_a_budget_gives_the_lowest_threshold_that_is_reached_by_no_more_th
 async def test_equal_scores_are_reviewed_together_or_not_at_all(database: Database) -> None:
     await save(database, [0.5] * 30 + [0.3] * 5 + [0.1] * 80)
     assert (await chosen(database, 2.9)).review == DECLINE
-    assert (await chosen(database, 2.9)).reviews_per_day == 0
+    assert (await chosen(database, 2.9)).expected.reviews_per_day == 0
     assert (await chosen(database, 3.4)).review == 0.5
     assert (await chosen(database, 3.5)).review == 0.3
     assert (await chosen(database, 11.4)).review == 0.3
@@ -92,17 +95,32 @@ async def test_only_the_last_weeks_and_only_the_own_scores_are_counted(database:
     await save(database, [0.1] * 150)
     await save(database, [0.7] * 300, RECENT_DAYS + 9, RECENT_DAYS + 1)
     await save(database, [0.6] * 300, tenant="other")
-    review, per_day, scores, days = await chosen(database, 100)
+    review, _, (scores, days, per_day, _) = await chosen(database, 100)
     assert (review, scores) == (0.1, 150)
     assert days == pytest.approx(10, abs=1e-3)
     assert per_day == pytest.approx(15, abs=0.01)
 
 
-async def test_traffic_of_less_than_a_day_counts_as_a_day(database: Database) -> None:
-    await save(database, made_up(200, 9), 0.2, 0.01)
-    found = await chosen(database, 50)
-    assert found.days == 1
-    assert found.reviews_per_day == 50
+async def test_a_budget_needs_scores_of_a_day(database: Database) -> None:
+    await save(database, made_up(200, 9), 0.99, 0.01)
+    with pytest.raises(TooFewScores, match=r"23\.8 hours old"):
+        await chosen(database, 50)
+    await save(database, [0.5], 1.01)
+    assert (await chosen(database, 50)).expected.days == pytest.approx(1.01, abs=1e-3)
+
+
+async def test_a_budget_never_chooses_below_its_floor(database: Database) -> None:
+    await save(database, [0.9] * 20 + [0.5] * 30 + [0.01] * 60 + [0.0001] * 90)
+    assert (await chosen(database, 1000)).review == 0.0001
+    for floor, reached in ((0.02, True), (0.6, True), (0.01, False), (0.0001, False)):
+        found = await chosen(database, 10, floor=floor)
+        assert found.review == max(floor, 0.01)
+        assert found.floor_reached is reached
+        within = [0.5] * 30 + [0.01] * 60
+        assert found.expected.reviews_per_day == pytest.approx(
+            reviews(within, found.review) / 10, abs=1e-3
+        )
+        assert found.expected.declines_per_day == pytest.approx(2, abs=1e-3)
 
 
 async def test_a_budget_needs_scores(database: Database) -> None:
@@ -110,7 +128,7 @@ async def test_a_budget_needs_scores(database: Database) -> None:
     with pytest.raises(TooFewScores, match=rf"{LEAST_SCORES - 1} scores .* needs {LEAST_SCORES}"):
         await chosen(database, 5)
     await save(database, [0.5], 1)
-    assert (await chosen(database, 5)).scores == LEAST_SCORES
+    assert (await chosen(database, 5)).expected.scores == LEAST_SCORES
 
 
 async def test_thresholds_are_in_force_from_their_time_until_the_next_ones(
@@ -135,6 +153,7 @@ async def test_thresholds_are_in_force_from_their_time_until_the_next_ones(
     async with database.read() as connection:
         for at_us, (now, following) in expected.items():
             assert await store.thresholds_at(connection, TENANT, at_us) == now
-            assert await store.thresholds_after(connection, TENANT, at_us) == following
+            planned = await store.planned_thresholds(connection, TENANT, at_us)
+            assert (planned[0] if planned else None) == following
             assert await store.thresholds_at(connection, "other", at_us) is None
-            assert await store.thresholds_after(connection, "other", at_us) is None
+            assert await store.planned_thresholds(connection, "other", at_us) == []

@@ -21,6 +21,8 @@ from app.schemas.thresholds import (
     ThresholdsKept,
     ThresholdsSet,
 )
+from app.service import Service
+from app.thresholds import Budget, Kept
 from app.times import text_of
 
 router = APIRouter(
@@ -34,6 +36,10 @@ router = APIRouter(
 @router.get("")
 async def read_thresholds(service: RunningService, tenant: MayRead) -> ThresholdsInForce:
     """What decides now, and what is planned next."""
+    return await _in_force(service, tenant)
+
+
+async def _in_force(service: Service, tenant: str) -> ThresholdsInForce:
     now, own, planned = await service.policy.in_force(tenant)
     return ThresholdsInForce(
         review=now.review,
@@ -50,18 +56,37 @@ async def set_thresholds(
 ) -> ThresholdsSet:
     """Set thresholds from a time on, or let a budget of reviews choose them.
 
-    Earlier decisions stay as they were.
+    Earlier decisions stay as they were. With `dry_run` nothing is set: the answer says what would
+    be, and what it would have done lately.
     """
-    expected = None
+    how = posted.effective_at, posted.note, posted.dry_run
     if posted.has_budget:
         decline = posted.decline if "decline" in posted.model_fields_set else None
-        row, expected = await service.policy.keep_to_budget(
-            tenant, posted.reviews_per_day, decline, posted.effective_at, posted.note
-        )
+        floor = posted.floor if "floor" in posted.model_fields_set else None
+        budget = Budget(posted.reviews_per_day, decline, floor)
+        kept = await service.policy.keep_to_budget(tenant, budget, *how)
     else:
         stated = Thresholds(posted.review, posted.decline)
-        row = await service.policy.state(tenant, stated, posted.effective_at, posted.note)
-    return ThresholdsSet(**_kept(row).model_dump(), expected_reviews_per_day=expected)
+        kept = await service.policy.state(tenant, stated, *how)
+    expected = kept.expected
+    return ThresholdsSet(
+        **_kept(kept.row).model_dump(),
+        expected_reviews_per_day=expected.reviews_per_day if expected else None,
+        expected_declines_per_day=expected.declines_per_day if expected else None,
+        floor_reached=kept.floor_reached,
+        notice=_notice(kept) if kept.floor_reached else None,
+        dry_run=posted.dry_run,
+    )
+
+
+@router.delete("")
+async def reset_thresholds(service: RunningService, tenant: MayAdminister) -> ThresholdsInForce:
+    """Let the active model's own thresholds decide again, from now on; planned ones are off.
+
+    The history stays.
+    """
+    await service.policy.reset(tenant)
+    return await _in_force(service, tenant)
 
 
 @router.get("/history")
@@ -87,4 +112,14 @@ def _kept(row: TenantThresholds) -> ThresholdsKept:
         chosen_on=row.chosen_on,
         chosen_on_days=row.chosen_on_days,
         note=row.note,
+        floor=row.floor,
+        source="model" if row.is_reset else "tenant",
+    )
+
+
+def _notice(kept: Kept) -> str:
+    assert kept.expected is not None
+    return (
+        f"The budget cannot be spent above the floor of {kept.row.floor:g}: lately "
+        f"{kept.expected.reviews_per_day:.3g} payments a day were at or above it and below decline."
     )

@@ -19,7 +19,18 @@ KEPT: JsonDict = {
     "chosen_on": 41_000,
     "chosen_on_days": 28.0,
     "note": "Two analysts.",
+    "floor": 0.012,
+    "source": "tenant",
 }
+SET: JsonDict = {
+    **KEPT,
+    "expected_reviews_per_day": 49.7,
+    "expected_declines_per_day": 3.1,
+    "floor_reached": False,
+    "notice": None,
+    "dry_run": False,
+}
+PREVIEW: JsonDict = {"reviews_per_day": 50, "floor": 0.01, "dry_run": True}
 
 
 def _may_be_left_out(schema: JsonDict) -> None:
@@ -32,7 +43,7 @@ class PostedThresholds(Body):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [BUDGET, STATED],
+            "examples": [BUDGET, STATED, PREVIEW],
             "oneOf": [{"required": ["review", "decline"]}, {"required": ["reviews_per_day"]}],
         }
     )
@@ -62,9 +73,22 @@ class PostedThresholds(Body):
             gt=0,
             le=1e6,
             strict=True,
-            description="Choose the threshold of review by the scores of the last 28 days.",
+            description="Choose the threshold of review by the scores of the last 28 days: at "
+            "least 100, of a day or more.",
         ),
     ]
+    floor: Annotated[
+        Probability,
+        Field(
+            default=None,
+            json_schema_extra=_may_be_left_out,
+            description="With a budget: never review below this probability. By default a tenth "
+            "of the model's own threshold of review.",
+        ),
+    ]
+    dry_run: Annotated[
+        bool, Field(strict=True, description="Set nothing: answer what would be.")
+    ] = False
     effective_at: Annotated[
         FutureInstant | None, Field(default=None, description="From when on; now by default.")
     ]
@@ -83,6 +107,10 @@ class PostedThresholds(Body):
             raise ValueError("with review, decline is needed too")
         if "review" in said and self.review > self.decline:
             raise ValueError("review may not be above decline")
+        if "floor" in said and not self.has_budget:
+            raise ValueError("floor is for reviews_per_day: leave it out")
+        if {"floor", "decline"} <= said and self.floor > self.decline:
+            raise ValueError("floor may not be above decline")
         return self
 
 
@@ -101,19 +129,34 @@ class ThresholdsKept(BaseModel):
     ]
     chosen_on_days: float | None
     note: str | None
+    floor: Annotated[
+        float | None, Field(description="With a budget: below which it does not choose.")
+    ]
+    source: Annotated[
+        Literal["tenant", "model"],
+        Field(description="`model` for a reset: from then on the active model's own decide."),
+    ]
 
 
 class ThresholdsSet(ThresholdsKept):
-    """Thresholds that were just kept."""
+    """Thresholds that were just kept; in a dry run those that would be."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{**KEPT, "expected_reviews_per_day": 49.7}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [SET]})
 
     expected_reviews_per_day: Annotated[
         float | None,
-        Field(description="With a budget: reviews a day it would have given lately."),
+        Field(
+            description="With a budget or a dry run: reviews a day by the last 28 days' scores; "
+            "null where there are none."
+        ),
     ]
+    expected_declines_per_day: Annotated[float | None, Field(description="The same for declines.")]
+    floor_reached: Annotated[
+        bool,
+        Field(description="The budget cannot be spent above the floor: fewer reviews will come."),
+    ]
+    notice: Annotated[str | None, Field(description="What to know about these, in a sentence.")]
+    dry_run: Annotated[bool, Field(description="True: nothing was set.")]
 
 
 class ThresholdsInForce(BaseModel):

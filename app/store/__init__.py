@@ -51,11 +51,12 @@ from app.store.reviews import release as release
 from app.store.reviews import reviews_of as reviews_of
 from app.store.reviews import save_reviews as save_reviews
 from app.store.statements import together as together
+from app.store.thresholds import count_reached as count_reached
 from app.store.thresholds import count_scores as count_scores
 from app.store.thresholds import listed_thresholds as listed_thresholds
+from app.store.thresholds import planned_thresholds as planned_thresholds
 from app.store.thresholds import save_thresholds as save_thresholds
 from app.store.thresholds import threshold_for as threshold_for
-from app.store.thresholds import thresholds_after as thresholds_after
 from app.store.thresholds import thresholds_at as thresholds_at
 from app.store.transactions import Filters as Filters
 from app.store.transactions import any_features_digest as any_features_digest

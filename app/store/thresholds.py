@@ -1,6 +1,6 @@
 """A tenant's thresholds: each from its time until the next one's."""
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import TenantThresholds
@@ -27,18 +27,19 @@ async def thresholds_at(
     return found[0] if found else None
 
 
-async def thresholds_after(
+async def planned_thresholds(
     connection: AsyncConnection, tenant: str, at_us: int
-) -> TenantThresholds | None:
-    """The next ones that are planned."""
+) -> list[TenantThresholds]:
+    """Those that will be in force after a time, in the order of theirs; without what was reset."""
     query = (
         select(*columns(thresholds, TenantThresholds))
         .where(thresholds.c.tenant == tenant, thresholds.c.effective_at_us > at_us)
-        .order_by(thresholds.c.effective_at_us, thresholds.c.recorded_at_us.desc())
-        .limit(1)
+        .order_by(thresholds.c.effective_at_us, thresholds.c.recorded_at_us)
     )
-    row = (await connection.execute(query)).one_or_none()
-    return TenantThresholds._make(row) if row else None
+    rows = await read(connection, TenantThresholds._make, query)
+    # Of the same time the one that was recorded last.
+    last = {row.effective_at_us: row for row in rows}
+    return [row for row in last.values() if not row.is_reset]
 
 
 async def save_thresholds(connection: AsyncConnection, row: TenantThresholds) -> None:
@@ -78,10 +79,10 @@ async def threshold_for(
     until_us: int,
     decline: float,
     allowed: int,
-) -> tuple[float, int]:
+) -> float:
     """The lowest probability that at most `allowed` of a time's scores reach, below `decline`.
 
-    And how many do; `decline` itself where even the highest is reached by too many.
+    `decline` itself where even the highest is reached by too many.
     """
     probability, at_us = transactions.c.probability, transactions.c.occurred_at_us
     scores = (
@@ -98,11 +99,32 @@ async def threshold_for(
     reached = func.sum(scores.c.equal).over(order_by=scores.c.probability.desc())
     ranked = select(scores.c.probability, reached.label("reached")).subquery()
     query = (
-        select(ranked.c.probability, ranked.c.reached)
+        select(ranked.c.probability)
         # A threshold of 0 would be reached by whatever comes.
         .where(ranked.c.reached <= allowed, ranked.c.probability > 0)
         .order_by(ranked.c.probability)
         .limit(1)
     )
-    row = (await connection.execute(query)).one_or_none()
-    return (row.probability, int(row.reached)) if row else (decline, 0)
+    lowest = (await connection.execute(query)).scalar_one_or_none()
+    return decline if lowest is None else lowest
+
+
+async def count_reached(
+    connection: AsyncConnection,
+    tenant: str,
+    since_us: int,
+    until_us: int,
+    review: float,
+    decline: float,
+) -> tuple[int, int]:
+    """How many of a time's scores thresholds would review, and how many decline."""
+    probability, at_us = transactions.c.probability, transactions.c.occurred_at_us
+    declines = func.count(case((probability >= decline, 1)))
+    query = select(func.count() - declines, declines).where(
+        transactions.c.tenant == tenant,
+        at_us >= since_us,
+        at_us < until_us,
+        probability >= review,
+    )
+    reviews, declined = (await connection.execute(query)).one()
+    return reviews, declined

@@ -13,7 +13,12 @@ from tests.api.requests import posted, problem_of
 pytestmark = pytest.mark.anyio
 
 PATH = "/v1/thresholds"
-MODEL = {"review": 0.12, "decline": 0.3, "source": "model", "own": None, "next": None}
+MODEL_REVIEW = 0.12
+MODEL = {"review": MODEL_REVIEW, "decline": 0.3, "source": "model", "own": None, "next": None}
+OF_ANSWERS = {
+    *("expected_reviews_per_day", "expected_declines_per_day"),
+    *("floor_reached", "notice", "dry_run"),
+}
 _numbers = count()
 
 
@@ -22,6 +27,11 @@ async def put(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     kept: dict[str, Any] = answer.json()
     return kept
+
+
+def as_kept(answer: dict[str, Any]) -> dict[str, Any]:
+    """What an answer says of thresholds that the history says too."""
+    return {name: value for name, value in answer.items() if name not in OF_ANSWERS}
 
 
 async def in_force(client: httpx.AsyncClient) -> dict[str, Any]:
@@ -74,8 +84,7 @@ async def test_stated_thresholds_are_in_force_at_once(client: httpx.AsyncClient)
     before = now_us()
     kept = await put(client, review=0.05, decline=0.25, note="Two analysts.\nUntil May.")
     assert text_of(before) <= kept["effective_at"] == kept["recorded_at"] <= text_of(now_us())
-    assert kept.pop("expected_reviews_per_day") is None
-    assert kept == {
+    assert as_kept(kept) == {
         "review": 0.05,
         "decline": 0.25,
         "effective_at": kept["effective_at"],
@@ -84,7 +93,10 @@ async def test_stated_thresholds_are_in_force_at_once(client: httpx.AsyncClient)
         "chosen_on": None,
         "chosen_on_days": None,
         "note": "Two analysts.\nUntil May.",
+        "floor": None,
+        "source": "tenant",
     }
+    assert {kept.pop(name) for name in OF_ANSWERS} == {None, False}
     found = await in_force(client)
     assert found == {"review": 0.05, "decline": 0.25, "source": "tenant", "own": kept, "next": None}
 
@@ -155,7 +167,7 @@ async def test_planned_thresholds_decide_from_their_time_on(
     planned = await put(client, review=0.0001, decline=0.0002, effective_at=text_of(from_us))
     later = await put(client, review=0.3, decline=0.9, effective_at=text_of(from_us + DAY_US))
     assert planned["effective_at"] == text_of(from_us)
-    del planned["expected_reviews_per_day"], later["expected_reviews_per_day"]
+    planned, later = as_kept(planned), as_kept(later)
     found = await in_force(client)
     assert (found["review"], found["next"]) == (0.4, planned)
 
@@ -210,6 +222,12 @@ async def test_a_time_that_has_passed_is_refused(client: httpx.AsyncClient) -> N
         {"review": 0.1, "decline": 0.2, "effective_at": 7},
         {"review": 0.1, "decline": 0.2, "note": ""},
         {"review": 0.1, "decline": 0.2, "tenant": "other"},
+        {"review": 0.1, "decline": 0.2, "floor": 0.05},
+        {"review": 0.1, "decline": 0.2, "dry_run": "true"},
+        {"reviews_per_day": 50, "floor": 0},
+        {"reviews_per_day": 50, "floor": 1},
+        {"reviews_per_day": 50, "floor": None},
+        {"reviews_per_day": 50, "floor": 0.3, "decline": 0.2},
         [],
     ],
     ids=str,
@@ -238,6 +256,7 @@ async def test_a_budget_chooses_a_threshold_that_would_have_kept_to_it(
     kept = await put(client, reviews_per_day=4, decline=top, note="One analyst.")
     reached = [one for one in probabilities if kept["review"] <= one < top]
     assert 0 < len(reached) <= 20
+    assert kept["review"] > kept["floor"] == pytest.approx(0.1 * MODEL_REVIEW)
     # One more would have been too many.
     lower = max(one for one in probabilities if one < kept["review"])
     assert sum(lower <= one < top for one in probabilities) > 20
@@ -270,6 +289,110 @@ async def test_a_budget_too_small_for_the_highest_score_reviews_nothing(
     assert kept["expected_reviews_per_day"] == 0
 
 
+async def test_a_budget_that_quiet_traffic_cannot_use_stays_above_its_floor(
+    client: httpx.AsyncClient,
+) -> None:
+    probabilities = await scores(client, 120)
+    low, high = sorted(probabilities)[60], sorted(probabilities)[115]
+    free = await put(client, reviews_per_day=1e6, floor=1e-8, decline=0.9, dry_run=True)
+    assert free["review"] == min(probabilities)
+    assert (free["floor_reached"], free["notice"]) == (False, None)
+    for floor in (low, high):
+        kept = await put(client, reviews_per_day=1e6, floor=floor, decline=0.9)
+        reached = sum(one >= floor for one in probabilities)
+        assert (kept["review"], kept["floor"], kept["floor_reached"]) == (floor, floor, True)
+        assert "cannot be spent above the floor" in kept["notice"]
+        assert kept["expected_reviews_per_day"] == pytest.approx(reached / 5, rel=1e-3)
+    assert (await in_force(client))["own"]["floor"] == high
+    refused = await client.post(PATH, json={"reviews_per_day": 5, "floor": 0.95})
+    assert problem_of(refused) == (422, "validation_failed")
+    assert refused.json()["errors"] == [
+        {"field": "floor", "message": "floor may not be above decline, which is 0.9"}
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"reviews_per_day": 4.0, "note": "Try."},
+        {"reviews_per_day": 1e6, "floor": 0.05, "decline": 0.06},
+        {"review": 0.03, "decline": 0.06, "effective_at": "2090-01-01T00:00:00Z"},
+    ],
+    ids=str,
+)
+async def test_a_dry_run_says_what_would_be_and_sets_nothing(
+    client: httpx.AsyncClient, body: dict[str, Any]
+) -> None:
+    probabilities = await scores(client, 120)
+    tried = await put(client, **body, dry_run=True)
+    assert await in_force(client) == MODEL
+    assert (await history(client))["data"] == []
+    logged = await client.get("/v1/audit-log", params={"subject": "thresholds"})
+    assert logged.json()["data"] == []
+    review, decline = tried["review"], tried["decline"]
+    assert tried["expected_reviews_per_day"] == pytest.approx(
+        sum(review <= one < decline for one in probabilities) / 5, rel=1e-3
+    )
+    assert tried["expected_declines_per_day"] == pytest.approx(
+        sum(decline <= one for one in probabilities) / 5, rel=1e-3
+    )
+    assert (tried["chosen_on"], tried["chosen_on_days"]) == (120, pytest.approx(5, rel=1e-3))
+    kept = await put(client, **body)
+    assert (tried["dry_run"], kept["dry_run"]) == (True, False)
+    same = ("review", "decline", "floor", "note", "reviews_per_day", "source")
+    assert [kept[name] for name in same] == [tried[name] for name in same]
+    if "reviews_per_day" in body:
+        same = ("floor_reached", "notice", "chosen_on")
+        assert [kept[name] for name in same] == [tried[name] for name in same]
+
+
+async def test_a_dry_run_without_scores_has_nothing_to_reckon_with(
+    client: httpx.AsyncClient,
+) -> None:
+    tried = await put(client, review=0.1, decline=0.2, dry_run=True)
+    assert tried["expected_reviews_per_day"] is tried["expected_declines_per_day"] is None
+    assert tried["chosen_on"] is None
+    refused = await client.post(PATH, json={"reviews_per_day": 5, "dry_run": True})
+    assert problem_of(refused) == (409, "too_few_scores")
+
+
+async def test_a_reset_goes_back_to_the_models_own_and_keeps_the_history(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probability = (await score(client))["probability"]
+    await put(client, review=1e-8, decline=2e-8)
+    theirs = await put(stranger, review=0.3, decline=0.4)
+    later_us = now_us() + 3 * DAY_US
+    await put(client, review=1e-8, decline=2e-8, effective_at=text_of(later_us))
+    assert (await score(client))["outcome"] == "decline"
+    answer = await client.delete(PATH)
+    assert (answer.status_code, answer.json()) == (200, MODEL)
+    assert await in_force(client) == MODEL
+    assert (await in_force(stranger))["own"] == as_kept(theirs)
+    found = await score(client)
+    assert (found["outcome"], found["probability"]) == ("approve", probability)
+    kept = (await history(client))["data"]
+    assert [one["source"] for one in kept] == ["model", "tenant", "model", "tenant"]
+    assert (kept[0]["review"], kept[0]["decline"]) == (MODEL["review"], MODEL["decline"])
+    logged = await client.get("/v1/audit-log", params={"subject": "thresholds"})
+    [reset, *_] = logged.json()["data"]
+    assert reset["action"] == "thresholds.reset"
+    assert (reset["before"]["review"], reset["after"]["review"]) == (1e-8, MODEL["review"])
+
+    # A second time there is nothing to take back.
+    assert (await client.delete(PATH)).json() == MODEL
+    assert (await history(client))["data"] == kept
+
+    # What was planned is off; what is planned after it is not.
+    planned = await put(client, review=0.2, decline=0.25, effective_at=text_of(later_us + DAY_US))
+    assert (await in_force(client))["next"] == as_kept(planned)
+    for at_us, source in ((later_us + 1, "model"), (later_us + DAY_US + 1, "tenant")):
+        monkeypatch.setattr("app.pipeline.now_us", lambda at_us=at_us: at_us)
+        monkeypatch.setattr("app.thresholds.now_us", lambda at_us=at_us: at_us)
+        assert (await in_force(client))["source"] == source
+    assert (await score(client))["risk_score"] < 50
+
+
 async def test_a_budget_without_scores_to_choose_by_is_refused(
     client: httpx.AsyncClient, stranger: httpx.AsyncClient
 ) -> None:
@@ -289,9 +412,7 @@ async def test_the_history_has_all_that_ever_were_stated_newest_first(
         client, review=0.1, decline=0.9, effective_at=text_of(now_us() + DAY_US), note="May."
     )
     rest = [await put(client, review=0.1 * n, decline=0.9) for n in range(1, 5)]
-    stated = [planned, *rest[::-1]]
-    for one in stated:
-        del one["expected_reviews_per_day"]
+    stated = [as_kept(one) for one in (planned, *rest[::-1])]
     assert (await history(client))["data"] == stated
 
     first = await history(client, limit=2)
