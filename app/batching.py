@@ -8,6 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
+from app.background import BackgroundTask, TaskHealth
 from app.errors import DeadlineExceeded, Problem
 from app.transactions import MOST_ITEMS
 
@@ -55,9 +56,17 @@ class Batcher(Generic[Item, Answer]):
         self._enough = asyncio.Event()
         # How many requests would fill the next batch, and until when it is worth waiting for them.
         self._expected, self._until = 1, 0.0
+        self.health = TaskHealth("batcher", is_needed=True)
+        self._task = BackgroundTask(
+            self.health,
+            self._gather,
+            self._answer_next,
+            # A batch ends by its deadline, but for a commit that waits for the disk.
+            longest_seconds=2 * deadline_seconds,
+        )
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        await self._task.__aenter__()
         return self
 
     async def __aexit__(
@@ -66,8 +75,7 @@ class Batcher(Generic[Item, Answer]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._task.__aexit__(kind, error, traceback)
         for request in self._queue:
             request.answers.cancel()
 
@@ -90,21 +98,26 @@ class Batcher(Generic[Item, Answer]):
             self._enough.set()
         return await request.answers
 
-    async def _run(self) -> None:
-        while True:
-            await self._gather()
-            batch = self._take()
-            if batch:
-                self._answering = len(batch)
-                await self._answer(batch)
-                # Those who wait are enough where more were refused: nobody waits for more of them.
-                again = 0 if self._queue and self.is_full() else len(batch)
-                self._expected = again + len(self._queue)
-                self._until = asyncio.get_running_loop().time() + LONGEST_WAIT_SECONDS
-                self._answering = 0
-                self._items -= sum(len(request.items) for request in batch)
-                # The answers go out before the next batch, which may not come to wait for anything.
-                await asyncio.sleep(0)
+    async def _answer_next(self) -> None:
+        batch = self._take()
+        if not batch:
+            return
+        self._answering = len(batch)
+        try:
+            await self._answer(batch)
+        except Exception as error:
+            # A fault of the batcher's own: nobody else would ever answer these.
+            self._fail(batch, error)
+            raise
+        finally:
+            # Those who wait are enough where more were refused: nobody waits for more of them.
+            again = 0 if self._queue and self.is_full() else len(batch)
+            self._expected = again + len(self._queue)
+            self._until = asyncio.get_running_loop().time() + LONGEST_WAIT_SECONDS
+            self._answering = 0
+            self._items -= sum(len(request.items) for request in batch)
+        # The answers go out before the next batch, which may not come to wait for anything.
+        await asyncio.sleep(0)
 
     async def _gather(self) -> None:
         """Callers who have just been answered ask again at once: they shall share the batch."""

@@ -13,6 +13,7 @@ import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 
+from app.background import TaskHealth
 from app.errors import DatabaseUnavailable
 
 logger = logging.getLogger("quickstudy")
@@ -36,6 +37,7 @@ class Breaker:
         self._asked = asked
         self._cut = cut
         self._asking: asyncio.Task[None] | None = None
+        self.health = TaskHealth("database breaker")
 
     def transaction(self) -> "_Watched":
         """A block that is refused while the breaker is open, and watched while it is not.
@@ -57,6 +59,16 @@ class Breaker:
             self._asking = asyncio.get_running_loop().create_task(self._ask(), context=context)
 
     async def _ask(self) -> None:
+        try:
+            await self._ask_until_answered()
+        except Exception as error:
+            # What is not known to be away is tried.
+            self.is_open = False
+            self.health.failed(error)
+        else:
+            self.health.succeeded()
+
+    async def _ask_until_answered(self) -> None:
         if not await self._is_answered():
             self.is_open = True
             logger.warning("the database does not answer: requests are refused until it does")

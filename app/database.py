@@ -28,6 +28,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app import migrating, postgres, sqlite
+from app.background import TaskHealth
 from app.breaker import Breaker
 from app.errors import DatabaseUnavailable, SetupError
 
@@ -75,6 +76,12 @@ class Database:
         self._glancing = (
             sqlite.create_in_place(self.url, SQLITE_GLANCE_MS) if self.is_sqlite else None
         )
+
+    @property
+    def background(self) -> list[TaskHealth]:
+        """How the tasks fare that this runs beside what it is asked."""
+        breaker = [self._connections.breaker.health] if self._connections else []
+        return [*breaker, *([self._writer.checkpoints.health] if self._writer else [])]
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:

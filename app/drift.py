@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import metrics, store
+from app.background import BackgroundTask, TaskHealth
 from app.database import Database
-from app.errors import DatabaseUnavailable, ModelRefused, ModelUnavailable
+from app.errors import ModelRefused, ModelUnavailable
 from app.models import Models
 from app.pipeline import Pipeline
 from app.profile import Histogram, Profile
@@ -41,6 +42,8 @@ RATE_CHANGE = 1.5
 ACCIDENT = 3.1
 # The gauges look back so far, every hour or so, first soon after the start.
 WATCHED_DAYS, FIRST_SECONDS, EVERY_SECONDS = 28, 60, 3600
+# A measurement reads a sample of each tenant's traffic.
+LONGEST_MEASUREMENT_SECONDS = 900
 
 
 class Measured(NamedTuple):
@@ -95,6 +98,11 @@ class Drifting:
     def __init__(self, database: Database, pipeline: Pipeline) -> None:
         self._database = database
         self._pipeline = pipeline
+        self.health = TaskHealth("drift", longest_pause_seconds=EVERY_SECONDS)
+        self._task = BackgroundTask(
+            self.health, self._wait, self.measure, longest_seconds=LONGEST_MEASUREMENT_SECONDS
+        )
+        self._wait_seconds = FIRST_SECONDS
 
     @property
     def _models(self) -> Models:
@@ -108,7 +116,7 @@ class Drifting:
         return await self._of(tenant, await self._models.load(name), days)
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._watch())
+        await self._task.__aenter__()
         return self
 
     async def __aexit__(
@@ -117,16 +125,12 @@ class Drifting:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._task.__aexit__(kind, error, traceback)
 
-    async def _watch(self) -> None:
-        await asyncio.sleep(FIRST_SECONDS * random.uniform(0.5, 1.5))
-        while True:
-            with contextlib.suppress(DatabaseUnavailable):
-                await self.measure()
-            # Processes that started together do not stay so.
-            await asyncio.sleep(EVERY_SECONDS * random.uniform(0.5, 1.5))
+    async def _wait(self) -> None:
+        # Processes that started together do not stay so.
+        await asyncio.sleep(self._wait_seconds * random.uniform(0.5, 1.5))
+        self._wait_seconds = EVERY_SECONDS
 
     async def measure(self) -> None:
         """Set the gauges by the tenants' active models."""

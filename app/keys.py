@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
 from app.audit import entry
+from app.background import TaskHealth
 from app.database import Database
-from app.errors import DatabaseUnavailable, Forbidden, KeyNotFound, Unauthenticated
+from app.errors import Forbidden, KeyNotFound, Unauthenticated
 from app.schemas.fields import PRINTABLE
 from app.scopes import SCOPES
 from app.tables import api_keys
@@ -145,6 +146,7 @@ class Authenticator:
         self._known: dict[str, Known] = {}
         self._asking: dict[str, asyncio.Task[Known | None]] = {}
         self._notes: set[asyncio.Task[None]] = set()
+        self.health = TaskHealth("last use of keys")
 
     async def caller_of(self, key: str) -> Caller:
         """Whom a live key speaks for; raises Unauthenticated for any other text."""
@@ -197,8 +199,10 @@ class Authenticator:
         try:
             async with self._database.write() as connection:
                 await connection.execute(change.values(last_used_at_us=now_us()))
-        except DatabaseUnavailable:
-            return  # The next use will be noted.
+        except Exception as error:
+            self.health.failed(error)  # The next use will be noted.
+        else:
+            self.health.succeeded()
 
     async def close(self) -> None:
         """Wait for what is still to be noted."""

@@ -52,6 +52,17 @@ drift_fraud_ratio = Gauge(
     "tenant where it has changed most.",
     multiprocess_mode="mostrecent",
 )
+background_up = Gauge(
+    "quickstudy_background_up",
+    "1 while a background task succeeds, 0 while it fails or hangs, in whichever process.",
+    ("task",),
+    multiprocess_mode="livemin",
+)
+background_failures = Counter(
+    "quickstudy_background_failures_total",
+    "Errors that ended a run of a background task.",
+    ("task",),
+)
 batch_size = Histogram(
     "quickstudy_batch_size",
     "Transactions scored together.",

@@ -8,6 +8,7 @@ import torch
 
 from app import metrics, store
 from app.allowance import Allowance
+from app.background import TaskHealth
 from app.batching import Batcher
 from app.comparison import Shadowing
 from app.database import Database
@@ -46,6 +47,7 @@ class Service:
     webhooks: Webhooks
     authenticator: Authenticator
     rates: Rates
+    background: Sequence[TaskHealth]
 
     async def score(self, posted: Sequence[Posted]) -> Sequence[Scored | Problem]:
         """Score in the next batch, beside whoever else is waiting."""
@@ -90,6 +92,13 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 webhooks=webhooks,
                 authenticator=authenticator,
                 rates=Rates(settings.rate_per_worker),
+                background=(
+                    batcher.health,
+                    webhooks.health,
+                    drifting.health,
+                    authenticator.health,
+                    *database.background,
+                ),
             )
             await authenticator.close()
     finally:

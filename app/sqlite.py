@@ -1,8 +1,8 @@
 """SQLite as the service uses it: one writer, whose statements run where they are asked for."""
 
 import asyncio
-import logging
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,11 +15,12 @@ import sqlalchemy
 from sqlalchemy import Connection, CursorResult, Engine, Executable, event
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import Dialect
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import StaticPool
 
-logger = logging.getLogger("quickstudy")
+from app.background import TaskHealth
+
 Answer = TypeVar("Answer")
 
 # A reader that turns writer can fail at once with "locked", whatever the timeout.
@@ -49,7 +50,7 @@ class Writer:
         # own take longer than SQLite's.
         self._engine = create_in_place(url, 0, CACHE_KIB, begins=False, poolclass=StaticPool)
         self._raw: sqlite3.Connection | None = None
-        self._checkpoints = Checkpoints(url)
+        self.checkpoints = Checkpoints(url)
         self._turn = asyncio.Lock()
         self._waited_in_vain = False
 
@@ -70,7 +71,7 @@ class Writer:
                 # When its commit has failed, SQLite may hold a transaction open, and would begin
                 # no other. After a commit this does nothing.
                 raw.rollback()
-            await self._checkpoints.after_commit()
+            await self.checkpoints.after_commit()
 
     def _opened(self) -> sqlite3.Connection:
         if self._raw is None:
@@ -101,7 +102,7 @@ class Writer:
             await asyncio.sleep(POLL_SECONDS)
 
     def close(self) -> None:
-        self._checkpoints.close()
+        self.checkpoints.close()
         self._raw = None
         self._engine.dispose()
 
@@ -119,6 +120,8 @@ class Checkpoints:
         self._running: Future[None] | None = None
         self._due = 0.0
         self._is_long = False
+        self._is_closing = threading.Event()
+        self.health = TaskHealth("log checkpoints", is_needed=True)
 
     async def after_commit(self) -> None:
         """Begin one where it is time. Nobody else of this process may write meanwhile."""
@@ -126,25 +129,37 @@ class Checkpoints:
             return
         if self._is_long:
             # The log begins anew only where nothing is written while the rest of it is copied.
+            self._is_long = False
             await in_a_thread(partial(self._checkpoint, "RESTART"))
         elif time.monotonic() >= self._due:
             self._due = time.monotonic() + CHECKPOINT_SECONDS
-            self._running = self._thread.submit(self._checkpoint, "PASSIVE")
+            self._running = self._thread.submit(self._retry)
 
-    def _checkpoint(self, how: Literal["PASSIVE", "RESTART"]) -> None:
+    def _retry(self) -> None:
+        """A checkpoint, again and again until it succeeds: there may be no other commit."""
+        pause = self._checkpoint("PASSIVE")
+        while pause and not self._is_closing.wait(pause):
+            pause = self._checkpoint("PASSIVE")
+
+    def _checkpoint(self, how: Literal["PASSIVE", "RESTART"]) -> float:
         """Another process that writes, or a reader of what was before, may keep it from its end:
-        then it goes on from there the next time."""
+        then it goes on from there the next time.
+
+        Returns for how many seconds to pause before the next try where it failed, or 0.
+        """
         try:
             with closing(self._engine.raw_connection()) as pooled:
                 asked = cast(sqlite3.Connection, pooled.dbapi_connection)
                 _, pages, _ = asked.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
-        except (sqlite3.Error, SQLAlchemyError):
-            # Commits go on without, and fail by themselves where the disk does.
-            logger.warning("SQLite's log could not be copied into its file", exc_info=True)
-            pages = 0
+        # Commits go on without, and fail by themselves where the disk does.
+        except Exception as error:
+            return self.health.failed(error)
+        self.health.succeeded()
         self._is_long = how == "PASSIVE" and pages > LONG_PAGES
+        return 0.0
 
     def close(self) -> None:
+        self._is_closing.set()
         self._thread.shutdown()
         self._engine.dispose()
 

@@ -8,7 +8,6 @@ https://www.standardwebhooks.com
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -26,8 +25,9 @@ import httpx
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
+from app.background import BackgroundTask, TaskHealth
 from app.database import Database
-from app.errors import DatabaseUnavailable, FieldError, ValidationFailed, WebhookNotFound
+from app.errors import FieldError, ValidationFailed, WebhookNotFound
 from app.rows import Message, Webhook
 from app.schemas.webhooks import Event
 from app.times import now_us, text_of
@@ -47,6 +47,7 @@ LEASE_US = 60 * SECOND_US
 POLL_SECONDS = 1.0
 # How long stopping waits for what is being delivered; what it cuts off is delivered again.
 GRACE_SECONDS = 2.0
+LONGEST_ROUND_SECONDS = 60.0
 TOGETHER = 20
 # How long a replaced secret signs too.
 OLD_SECRET_US = 24 * 3600 * SECOND_US
@@ -111,6 +112,17 @@ class Webhooks:
     def __init__(self, database: Database, allow_private: bool) -> None:
         self._database = database
         self._allow_private = allow_private
+        self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False)
+        self._delivered = 0
+        self.health = TaskHealth("webhooks", is_needed=True)
+        self._task = BackgroundTask(
+            self.health,
+            self._wait,
+            self._deliver,
+            longest_seconds=LONGEST_ROUND_SECONDS,
+            # A connection that is cut off while it opens leaves its thread behind.
+            grace_seconds=GRACE_SECONDS,
+        )
 
     async def register(self, tenant: str, url: str, events: Sequence[str]) -> Webhook:
         """Keep a webhook. Raises ValidationFailed where it could not be delivered to."""
@@ -151,9 +163,7 @@ class Webhooks:
         await self._database.run(work)
 
     async def __aenter__(self) -> Self:
-        self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False)
-        self._over = asyncio.Event()
-        self._task = asyncio.create_task(self._run())
+        await self._task.__aenter__()
         return self
 
     async def __aexit__(
@@ -162,21 +172,16 @@ class Webhooks:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Between two rounds: a connection that is cut off while it opens leaves its thread behind.
-        self._over.set()
-        await asyncio.wait([self._task], timeout=GRACE_SECONDS)
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._task.__aexit__(kind, error, traceback)
         await self._client.aclose()
 
-    async def _run(self) -> None:
-        while not self._over.is_set():
-            delivered = 0
-            with contextlib.suppress(DatabaseUnavailable):
-                delivered = await self.deliver_due()
-            if not delivered:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._over.wait(), POLL_SECONDS)
+    async def _wait(self) -> None:
+        if not self._delivered:
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _deliver(self) -> None:
+        self._delivered = 0
+        self._delivered = await self.deliver_due()
 
     async def deliver_due(self) -> int:
         """Try to deliver what is due, some of it; returns how many were tried."""
@@ -188,10 +193,10 @@ class Webhooks:
         claimed = await self._database.run(
             lambda connection: store.claim(connection, at_us, at_us + LEASE_US, TOGETHER)
         )
-        await asyncio.gather(*(self._deliver(message) for message in claimed))
+        await asyncio.gather(*(self._deliver_one(message) for message in claimed))
         return len(claimed)
 
-    async def _deliver(self, message: Message) -> None:
+    async def _deliver_one(self, message: Message) -> None:
         async with self._database.read() as connection:
             webhook = await store.webhook(connection, message.tenant, message.webhook_id)
         failure = "there is no such webhook any more" if webhook is None else ""

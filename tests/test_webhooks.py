@@ -174,24 +174,23 @@ async def test_what_does_not_arrive_is_tried_later_and_later_and_at_last_given_u
     database: Database, receiver: tuple[str, type[Receiver]]
 ) -> None:
     url, handler = receiver
-    async with Webhooks(database, allow_private=True) as service:
-        service._task.cancel()
-        made = await service.register("t", url, ["model.activated"])
+    service = Webhooks(database, allow_private=True)
+    made = await service.register("t", url, ["model.activated"])
+    async with database.write() as connection:
+        await webhooks.announce(connection, "t", [("model.activated", {"name": "m"})])
+    waits = []
+    for attempt in range(len(webhooks.DELAYS_SECONDS) + 1):
+        handler.answers[:] = [500 if attempt % 2 else 302]
+        before_us = now_us()
+        assert await service.deliver_due() == 1
+        assert await service.deliver_due() == 0
         async with database.write() as connection:
-            await webhooks.announce(connection, "t", [("model.activated", {"name": "m"})])
-        waits = []
-        for attempt in range(len(webhooks.DELAYS_SECONDS) + 1):
-            handler.answers[:] = [500 if attempt % 2 else 302]
-            before_us = now_us()
-            assert await service.deliver_due() == 1
-            assert await service.deliver_due() == 0
-            async with database.write() as connection:
-                [row] = (await connection.execute(text("SELECT * FROM outbox"))).all()
-                await connection.execute(text("UPDATE outbox SET next_at_us = 1"))
-            if row.next_at_us is not None:
-                waits.append((row.next_at_us - before_us) / 1e6)
-        assert row.next_at_us is None
-        assert row.last_error == "answered 302"
+            [row] = (await connection.execute(text("SELECT * FROM outbox"))).all()
+            await connection.execute(text("UPDATE outbox SET next_at_us = 1"))
+        if row.next_at_us is not None:
+            waits.append((row.next_at_us - before_us) / 1e6)
+    assert row.next_at_us is None
+    assert row.last_error == "answered 302"
     assert handler.received == []
     for wait, delay in zip(waits, webhooks.DELAYS_SECONDS, strict=True):
         assert delay <= wait <= delay * (1 + webhooks.JITTER) + 5
@@ -202,12 +201,11 @@ async def test_what_does_not_arrive_is_tried_later_and_later_and_at_last_given_u
 @pytest.mark.anyio
 async def test_news_of_one_change_wait_in_their_order(database: Database) -> None:
     news: list[webhooks.News] = [("label.changed", {"name": str(n)}) for n in range(9)]
-    async with Webhooks(database, allow_private=True) as service:
-        service._task.cancel()
-        made = await service.register("t", "http://127.0.0.1:1/here", ["label.changed"])
-        async with database.write() as connection:
-            await webhooks.announce(connection, "t", [*news, ("adaptation.done", {"name": "9"})])
-            waiting = await store.waiting(connection, "t", made.id, 20)
+    service = Webhooks(database, allow_private=True)
+    made = await service.register("t", "http://127.0.0.1:1/here", ["label.changed"])
+    async with database.write() as connection:
+        await webhooks.announce(connection, "t", [*news, ("adaptation.done", {"name": "9"})])
+        waiting = await store.waiting(connection, "t", made.id, 20)
     assert [json.loads(one.body)["data"]["name"] for one in waiting] == list("012345678")
     assert len({json.loads(one.body)["timestamp"] for one in waiting}) == len(news)
 
@@ -217,18 +215,15 @@ async def test_two_processes_never_deliver_one_message_at_once(
     database: Database, receiver: tuple[str, type[Receiver]]
 ) -> None:
     url, handler = receiver
-    async with (
-        Webhooks(database, allow_private=True) as one,
-        Webhooks(database, allow_private=True) as other,
-    ):
-        await one.register("t", url, ["model.activated"])
-        async with database.write() as connection:
-            news: list[webhooks.News] = [("model.activated", {"name": str(n)}) for n in range(50)]
-            await webhooks.announce(connection, "t", news)
-        end = time.monotonic() + 20
-        while len(handler.received) < 50 and time.monotonic() < end:
-            await asyncio.gather(one.deliver_due(), other.deliver_due())
-            await asyncio.sleep(0.01)
+    one, other = (Webhooks(database, allow_private=True) for _ in range(2))
+    await one.register("t", url, ["model.activated"])
+    async with database.write() as connection:
+        news: list[webhooks.News] = [("model.activated", {"name": str(n)}) for n in range(50)]
+        await webhooks.announce(connection, "t", news)
+    end = time.monotonic() + 20
+    while len(handler.received) < 50 and time.monotonic() < end:
+        await asyncio.gather(one.deliver_due(), other.deliver_due())
+        await asyncio.sleep(0.01)
     ids = [message.headers["webhook-id"] for message in handler.received]
     assert (len(ids), len(set(ids))) == (50, 50)
 
@@ -257,9 +252,9 @@ async def test_two_processes_never_deliver_one_message_at_once(
 async def test_private_addresses_and_what_is_no_address_are_refused(
     database: Database, url: str
 ) -> None:
-    async with Webhooks(database, allow_private=False) as service:
-        with pytest.raises(ValidationFailed, match=r"^url: "):
-            await service.register("t", url, ["label.changed"])
+    service = Webhooks(database, allow_private=False)
+    with pytest.raises(ValidationFailed, match=r"^url: "):
+        await service.register("t", url, ["label.changed"])
 
 
 @pytest.mark.anyio
@@ -267,14 +262,12 @@ async def test_a_name_that_has_become_private_is_not_delivered_to(
     database: Database, receiver: tuple[str, type[Receiver]]
 ) -> None:
     url, handler = receiver
-    async with Webhooks(database, allow_private=True) as lax:
-        lax._task.cancel()
-        await lax.register("t", url, ["label.changed"])
+    lax = Webhooks(database, allow_private=True)
+    await lax.register("t", url, ["label.changed"])
     async with database.write() as connection:
         await webhooks.announce(connection, "t", [("label.changed", {"account_id": "a"})])
-    async with Webhooks(database, allow_private=False) as strict:
-        strict._task.cancel()
-        assert await strict.deliver_due() == 1
+    strict = Webhooks(database, allow_private=False)
+    assert await strict.deliver_due() == 1
     async with database.read() as connection:
         [row] = (await connection.execute(text("SELECT * FROM outbox"))).all()
     assert "https://" in row.last_error

@@ -18,11 +18,15 @@ async def livez() -> Status:
 
 @router.get("/readyz", responses=documented(Unavailable, DatabaseUnavailable))
 async def readyz(service: RunningService) -> Readiness:
-    """The checkpoint is loaded and the database answers with the right schema."""
+    """The checkpoint is loaded, the database answers with the right schema, and no background task
+    that the service needs has failed for long."""
     try:
         await service.database.check_revision()
     except SetupError as error:
         raise Unavailable(str(error)) from error
+    for task in service.background:
+        if task.problem:
+            raise Unavailable(task.problem)
     return Readiness(status="ok", model=service.models.default.model)
 
 
