@@ -6,6 +6,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
+from app.api.queries import check_query
 from app.audit import actor
 from app.errors import Unauthenticated
 from app.keys import CHALLENGE
@@ -25,13 +26,19 @@ async def running_service(request: Request) -> Service:
 
 
 async def authenticated_tenant(
+    request: Request,
     service: "RunningService",
     scopes: SecurityScopes,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
 ) -> str:
-    """The tenant of the request's key; raises Unauthenticated, or Forbidden by its scopes."""
+    """The tenant of the request's key; raises Unauthenticated, or Forbidden by its scopes.
+
+    And ValidationFailed for what is wrong with the query, which only callers with a key learn.
+    """
     given = f"Bearer {credentials.credentials}" if credentials else None
-    return await tenant_of(service, given, scopes.scopes)
+    tenant = await tenant_of(service, given, scopes.scopes)
+    check_query(request.scope["route"], request.scope["query_string"])
+    return tenant
 
 
 async def tenant_of(service: Service, authorization: str | None, scopes: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.authentication import tenant_of
+from app.api.queries import check_query
 from app.errors import (
     NOT_SAID_TO_BE_JSON,
     BodyTooLarge,
@@ -60,6 +61,7 @@ class ScoringRoute(APIRoute):
         headers = dict(scope["headers"])
         # Before the body is read: who has no key learns nothing of what is wrong with it.
         tenant = await caller_of(service, headers)
+        check_query(self, scope["query_string"])
         return await self.said(service, tenant, headers, await _body(receive))
 
     async def said(

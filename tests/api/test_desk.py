@@ -72,7 +72,7 @@ UNUSUAL: dict[str, Framing] = {
     "asks to close": lambda c: (c.request(payment("t-1"), "Connection: close"),),
     "names another header": lambda c: (c.request(payment("t-1"), "Connection: keep-alive, x"),),
     "an older version": lambda c: (c.request(payment("t-1")).replace(b"HTTP/1.1", b"HTTP/1.0"),),
-    "a query": lambda c: (c.request(payment("t-1"), path="/v1/transactions?x=1"),),
+    "a query": lambda c: (c.request(payment("t-1"), path="/v1/transactions?"),),
     "waits for leave to send": lambda c: (c.request(payment("t-1"), "Expect: 100-continue"),),
 }
 

@@ -1,0 +1,99 @@
+"""Query parameters that a route does not have are refused by name, on every route with a key."""
+
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+
+from app.main import ROUTES
+from tests.api.requests import label, posted, problem_of
+
+pytestmark = pytest.mark.anyio
+
+PLACES = {
+    "transaction_id": "t-1",
+    "account_id": "alice",
+    "revision": "0",
+    "name": "default",
+    "webhook_id": "feedfacecafe",
+    "key_id": "feedfacecafe",
+}
+OPEN = {"/livez", "/readyz", "/metrics"}
+OPERATIONS = [
+    pytest.param(method, route.path.format_map(PLACES), route, id=f"{method} {route.path}")
+    for route in ROUTES
+    if isinstance(route, APIRoute) and route.path not in OPEN
+    for method in sorted(route.methods)
+]
+
+
+def parameters(document: dict[str, Any], method: str, route: APIRoute) -> set[str]:
+    """The query parameters of an operation, as the OpenAPI document has them."""
+    found = document["paths"][route.path][method.lower()].get("parameters", [])
+    return {one["name"] for one in found if one["in"] == "query"}
+
+
+@pytest.mark.parametrize(("method", "path", "route"), OPERATIONS)
+async def test_every_route_refuses_a_parameter_that_it_does_not_have_and_names_those_it_has(
+    edge: httpx.AsyncClient, method: str, path: str, route: APIRoute
+) -> None:
+    document = (await edge.get("/openapi.json")).json()
+    known = parameters(document, method, route)
+    for query, wrong in [
+        ("nonsense=1", "nonsense"),
+        ("Limit=1", "Limit"),
+        ("limit%20=1", "limit "),
+        ("flag", "flag"),
+        ("=1", ""),
+        ("%F0%9F%A6%8A=%FF", "🦊"),
+        *((f"{name}=1&{name}=1", name) for name in known),
+    ]:
+        answer = await edge.request(method, f"{path}?{query}")
+        assert problem_of(answer) == (422, "validation_failed"), query
+        errors = answer.json()["errors"]
+        assert [one["field"] for one in errors] == [wrong]
+        if wrong in known:
+            assert "more than once" in errors[0]["message"]
+        else:
+            assert "unknown query parameter" in errors[0]["message"]
+            assert all(name in errors[0]["message"] for name in known)
+            assert known or "none" in errors[0]["message"]
+        assert errors[0]["message"] in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("method", "path", "route"), OPERATIONS)
+async def test_a_caller_without_a_key_learns_nothing_of_the_query(
+    edge: httpx.AsyncClient, method: str, path: str, route: APIRoute
+) -> None:
+    answer = await edge.request(method, f"{path}?nonsense=1", headers={"Authorization": ""})
+    assert problem_of(answer) == (401, "unauthenticated")
+
+
+async def test_what_is_misplaced_in_the_query_stores_nothing(client: httpx.AsyncClient) -> None:
+    for name in ("t-1", "t-2"):
+        assert (await client.post("/v1/transactions", json=posted(name))).status_code == 200
+    before = (await client.get("/v1/accounts/alice")).json()
+    for method, path, body in (
+        ("POST", "/v1/transactions", posted("t-3")),
+        ("POST", "/v1/transactions/batch", {"transactions": [posted("t-3")]}),
+        ("POST", "/v1/labels", {"labels": [label("t-1")]}),
+        ("POST", "/v1/accounts/alice/labels", {"labels": [label("t-1")]}),
+        ("POST", "/v1/accounts/alice/adapt", {"dry_run": True, "labels": [label("t-1")]}),
+        ("PUT", "/v1/transactions/t-1/label", {"label": "fraud"}),
+        ("DELETE", "/v1/accounts/alice", None),
+    ):
+        answer = await client.request(method, f"{path}?dry_run=true", json=body)
+        assert problem_of(answer) == (422, "validation_failed")
+    assert (await client.get("/v1/accounts/alice")).json() == before
+    assert (await client.get("/v1/transactions/t-3")).status_code == 404
+
+
+@pytest.mark.parametrize("path", sorted(OPEN))
+async def test_probes_may_add_what_they_like(edge: httpx.AsyncClient, path: str) -> None:
+    assert (await edge.get(f"{path}?probe=1&probe=2")).status_code == 200
+
+
+async def test_a_query_without_parameters_is_none(edge: httpx.AsyncClient) -> None:
+    for query in ("?", "?&", "?&&"):
+        assert (await edge.get(f"/v1/accounts{query}")).status_code == 200
