@@ -61,6 +61,23 @@ class Raced(Exception):
     """Another writer came first: the transaction is to be run again from its start."""
 
 
+class Violated(Raced):
+    """A constraint was violated: by a race, unless the same happens again.
+
+    `constraint` is its name, or SQLite's words for it; `details` adds the values, where they are
+    known.
+    """
+
+    def __init__(self, error: IntegrityError | asyncpg.IntegrityConstraintViolationError) -> None:
+        driver: Any = error
+        if isinstance(error, IntegrityError):
+            # SQLAlchemy wraps the driver's error, and its adapter of asyncpg that one's.
+            driver = getattr(error.orig, "__cause__", None) or error.orig
+        self.constraint = getattr(driver, "constraint_name", None) or str(driver)
+        self.details = self.constraint, getattr(driver, "detail", None)
+        super().__init__(self.constraint)
+
+
 class Database:
     """The connections of one process. `write` and `read` each hold one transaction."""
 
@@ -124,13 +141,24 @@ class Database:
     async def run(self, work: Callable[[AsyncConnection], Awaitable[Answer]]) -> Answer:
         """`work` in a transaction, committed when this returns; run again when it was raced.
 
-        Raises DatabaseUnavailable like `write`, or when it is raced again and again.
+        Raises DatabaseUnavailable like `write`, or when it is raced again and again, and the
+        driver's own error where it violates the same constraint by the same values twice: then
+        nobody else's row explains it.
         """
+        before = None
         for _ in range(ATTEMPTS):
             try:
                 async with self.write() as connection:
                     return await work(connection)
+            except Violated as violated:
+                if violated.details == before:
+                    logger.error("constraint violated without a race: %s", violated.constraint)
+                    assert violated.__cause__ is not None
+                    raise violated.__cause__ from None
+                before = violated.details
+                logger.info("another writer came first: once more")
             except Raced:
+                before = None
                 logger.info("another writer came first: once more")
         raise DatabaseUnavailable("Too many writers at once: nothing was stored.")
 
@@ -221,13 +249,13 @@ class Connections:
 
 
 class _translated:
-    """Driver errors as the two that callers tell apart; anything else passes through."""
+    """Driver errors as those that callers tell apart; anything else passes through."""
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, IntegrityError | asyncpg.IntegrityConstraintViolationError):
-            raise Raced from error
+            raise Violated(error) from error
         if isinstance(error, DBAPIError | asyncpg.PostgresError | asyncpg.InterfaceError):
             # PostgreSQL's driver is asked past SQLAlchemy, or through it.
             driver = error.orig if isinstance(error, DBAPIError) else error

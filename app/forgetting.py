@@ -206,7 +206,10 @@ class Erasing:
                 raise Raced
             labels = now_labels
             features = self._pipeline.features
-            corrected = await correct_witnesses(connection, features, tenant, labels, account_id)
+            # Its own labels are about to go, with their history.
+            corrected = await correct_witnesses(
+                connection, features, tenant, labels, account_id, others_only=True
+            )
             counts = await store.erase_account(connection, tenant, account_id)
             await store.erase_entries(connection, tenant, account_id)
             await store.erase_messages(connection, tenant, account_id)

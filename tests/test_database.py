@@ -11,10 +11,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import sqlite
 from app.database import Database, Raced
 from app.errors import DatabaseUnavailable
+from app.rows import Account
+from app.store.statements import add
 from app.tables import accounts
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +104,40 @@ async def test_work_that_is_always_raced_ends_as_unavailable(database: Database)
 
     with pytest.raises(DatabaseUnavailable):
         await database.run(work)
+
+
+async def test_a_violation_that_no_race_explains_is_no_other_writer_and_is_logged(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts = 0
+
+    async def work(connection: AsyncConnection) -> None:
+        nonlocal attempts
+        attempts += 1
+        await add(connection, accounts, [Account(**ALICE), Account(**ALICE)])
+
+    with pytest.raises((IntegrityError, asyncpg.UniqueViolationError)):
+        await database.run(work)
+    assert attempts == 2
+    [logged] = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert "accounts" in logged.getMessage()
+    # A caller's values are in no log.
+    assert "alice" not in caplog.text
+    assert await names(database) == []
+
+
+async def test_a_violation_that_a_race_explains_is_run_again(database: Database) -> None:
+    attempts = 0
+
+    async def work(connection: AsyncConnection) -> str:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            await add(connection, accounts, [Account(**ALICE), Account(**ALICE)])
+        return "done"
+
+    assert await database.run(work) == "done"
+    assert attempts == 2
 
 
 async def test_a_driver_that_lost_its_connection_in_a_question_is_a_database_that_is_away(

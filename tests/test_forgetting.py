@@ -1,0 +1,274 @@
+"""Whatever happened before, an account can be erased, and what is left never knew it."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as some
+from sqlalchemy import select
+
+from app import store
+from app.importing import Past, import_chunk
+from app.labelling import Verdict
+from app.pipeline import Posted
+from app.rows import Scored
+from app.service import Service, running
+from app.settings import Settings
+from app.tables import accounts, label_events, labels, merchants, reviews, transactions
+from app.transactions import DAY_US, Transaction
+
+ACCOUNTS, MERCHANTS = ("a", "b", "c"), ("m", "n")
+FIRST_DAY = 20_000
+_tenants = count(1)
+
+
+class Pay(NamedTuple):
+    """A payment, so many days after the one before it."""
+
+    account: str
+    merchant: str | None
+    gap_days: float
+
+
+class Label(NamedTuple):
+    """A label of the n-th payment of an account, known so many days after now."""
+
+    account: str
+    n: int
+    is_fraud: bool
+    known_days: float
+
+
+class Remove(NamedTuple):
+    """The removal of the label of the n-th payment of an account."""
+
+    account: str
+    n: int
+
+
+class RollBack(NamedTuple):
+    """The way back of an account to where it was after its n-th change."""
+
+    account: str
+    n: int
+
+
+class Import(NamedTuple):
+    """A file of payments, each with its label and when that was known, in days after it."""
+
+    rows: list[tuple[Pay, bool | None, float]]
+
+
+Step = Pay | Label | Remove | RollBack | Import
+
+_account = some.sampled_from(ACCOUNTS)
+_place = some.integers(0, 5)
+_pay = some.builds(
+    Pay, _account, some.sampled_from((*MERCHANTS, "m", None)), some.sampled_from((0.5, 5.0, 20.0))
+)
+_known = some.sampled_from((-30.0, -1.0, 0.0, 10.0))
+_label = some.builds(Label, _account, _place, some.booleans(), _known)
+_file = some.lists(
+    some.tuples(_pay, some.sampled_from((True, False, None)), some.sampled_from((0.0, 3.0, 40.0))),
+    min_size=1,
+    max_size=4,
+)
+_steps = some.lists(
+    some.one_of(
+        _pay,
+        _label,
+        _label,
+        some.builds(Remove, _account, _place),
+        some.builds(RollBack, _account, _place),
+        some.builds(Import, _file),
+    ),
+    min_size=8,
+    max_size=24,
+)
+
+
+class World:
+    """A tenant, and what happened there."""
+
+    def __init__(self, service: Service, without: Sequence[str] = ()) -> None:
+        self.service = service
+        self.tenant = f"world-{next(_tenants)}"
+        self._without = without
+        self._now_us = FIRST_DAY * DAY_US
+        self._payments: dict[str, list[str]] = {key: [] for key in ACCOUNTS}
+        self._revisions: dict[str, list[int]] = {key: [0] for key in ACCOUNTS}
+        self._labelled: set[str] = set()
+
+    async def live(self, steps: Sequence[Step]) -> None:
+        for number, step in enumerate(steps):
+            await self._take(number, step)
+
+    async def _take(self, number: int, step: Step) -> None:
+        if isinstance(step, Pay):
+            if payment := self._payment(str(number), step):
+                await self.service.score([Posted(self.tenant, payment)])
+        elif isinstance(step, Import):
+            await self._import(number, step)
+        elif step.account not in self._without:
+            await self._change(step)
+
+    def _payment(self, name: str, pay: Pay) -> Transaction | None:
+        """The payment, and the time goes on whether it is made or not."""
+        self._now_us += round(pay.gap_days * DAY_US)
+        if pay.account in self._without:
+            return None
+        self._payments[pay.account].append(name)
+        amount = Decimal(10 + len(name))
+        return Transaction(name, pay.account, self._now_us, amount, "EUR", pay.merchant)
+
+    async def _import(self, number: int, step: Import) -> None:
+        file = []
+        for n, (pay, is_fraud, known_days) in enumerate(step.rows):
+            if payment := self._payment(f"{number}-{n}", pay):
+                known_at_us = payment.occurred_at_us + round(known_days * DAY_US)
+                file.append(Past(payment, is_fraud, known_at_us))
+                if is_fraud is not None:
+                    self._labelled.add(payment.transaction_id)
+        if file:
+            service = self.service
+            await import_chunk(service.database, service.pipeline, self.tenant, file)
+
+    async def _change(self, step: Label | Remove | RollBack) -> None:
+        labelling, payments = self.service.labelling, self._payments[step.account]
+        if isinstance(step, RollBack):
+            known = self._revisions[step.account]
+            if payments:
+                revision = known[step.n % len(known)]
+                await labelling.roll_back(self.tenant, step.account, revision)
+                await self._note(step.account)
+            return
+        if not payments:
+            return
+        key = payments[step.n % len(payments)]
+        if isinstance(step, Label):
+            known_us = self._now_us + round(step.known_days * DAY_US)
+            await labelling.put(self.tenant, Verdict(key, step.is_fraud, labelled_at_us=known_us))
+        else:
+            async with self.service.database.read() as connection:
+                found = await store.labels_of(connection, self.tenant, [key])
+            if not found:
+                return
+            await labelling.remove(self.tenant, key)
+        await self._note(step.account)
+
+    async def _note(self, account_id: str) -> None:
+        async with self.service.database.read() as connection:
+            account = await store.account(connection, self.tenant, account_id)
+        assert account is not None
+        self._revisions[account_id].append(account.revision)
+
+    async def erase(self, account_id: str) -> None:
+        async with self.service.database.read() as connection:
+            account = await store.account(connection, self.tenant, account_id)
+        if account is not None:
+            await self.service.erasing.erase(self.tenant, account_id)
+
+    async def left_of(self, account_id: str) -> int:
+        """How many rows there are of an account."""
+        rows = 0
+        async with self.service.database.read() as connection:
+            for table in (accounts, transactions, labels, label_events, reviews):
+                query = select(table.c.tenant).where(
+                    table.c.tenant == self.tenant, table.c.account_id == account_id
+                )
+                rows += len((await connection.execute(query)).all())
+        return rows
+
+    async def known(self) -> dict[str, Any]:
+        """What is known of labels and merchants, and what the next payments are told of them."""
+        found: dict[str, Any] = {}
+        async with self.service.database.read() as connection:
+            for key, support in (await store.supports(connection, self.tenant, ACCOUNTS)).items():
+                found[key] = [
+                    (row.transaction_id, row.is_fraud, self._of_labels(row.features))
+                    for row in support
+                ]
+            query = select(merchants.c.merchant_id, merchants.c.state).where(
+                merchants.c.tenant == self.tenant, merchants.c.state.is_not(None)
+            )
+            blank = self.service.pipeline.features.empty(0, 1).merchants.to_bytes()[0]
+            states = dict(tuple(row) for row in (await connection.execute(query)).all())
+            found["merchants"] = {key: one for key, one in states.items() if one != blank}
+        for merchant in MERCHANTS:
+            at_us = self._now_us + 60 * DAY_US
+            probe = Transaction(merchant, f"new-{merchant}", at_us, Decimal(7), "EUR", merchant)
+            [row] = await self.service.score([Posted(self.tenant, probe)])
+            assert isinstance(row, Scored)
+            found[merchant] = row.features
+        return found
+
+    def _of_labels(self, features: bytes) -> list[float]:
+        values_F = np.frombuffer(features, "<f4").tolist()
+        names = self.service.pipeline.features.names
+        return [
+            value
+            for name, value in zip(names, values_F, strict=True)
+            if name.startswith("merchant_fraud")
+        ]
+
+
+class Started(NamedTuple):
+    """A service, and the loop that it runs in."""
+
+    service: Service
+    runner: asyncio.Runner
+
+
+@pytest.fixture(scope="module")
+def started(shared_database_url: str, checkpoint: Path) -> Iterator[Started]:
+    with asyncio.Runner() as runner:
+        opening = running(
+            Settings(
+                database_url=shared_database_url,
+                model=checkpoint,
+                device="cpu",
+                bank_bytes=1 << 20,
+                labels_per_account=10_000,
+            )
+        )
+        service = runner.run(opening.__aenter__())
+        yield Started(service, runner)
+        runner.run(opening.__aexit__(None, None, None))
+
+
+async def lived_and_erased(
+    service: Service, steps: Sequence[Step], erased: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is known where accounts were erased, and where they never were."""
+    real, other = World(service), World(service, without=erased)
+    await real.live(steps)
+    for account_id in erased:
+        await real.erase(account_id)
+        assert await real.left_of(account_id) == 0
+    await other.live(steps)
+    return await real.known(), await other.known()
+
+
+# To make a failure smaller would take minutes.
+@settings(max_examples=15, phases=[Phase.reuse, Phase.generate])
+@given(_steps, some.permutations(ACCOUNTS), some.integers(1, 3))
+def test_whatever_happened_an_erased_account_never_was(
+    started: Started, steps: list[Step], order: list[str], how_many: int
+) -> None:
+    service, runner = started
+    mine, theirs = runner.run(lived_and_erased(service, steps, order[:how_many]))
+    assert mine == theirs
+
+
+def test_an_account_whose_own_labels_saw_each_other_can_be_erased(started: Started) -> None:
+    steps = [Pay("a", "m", 0.0), Label("a", 0, True, 5.0), Pay("a", "m", 30.0)]
+    steps += [Label("a", 1, False, 0.0), Pay("b", "m", 1.0), Label("b", 0, True, 0.0)]
+    service, runner = started
+    mine, theirs = runner.run(lived_and_erased(service, steps, ["a"]))
+    assert mine == theirs
