@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -30,6 +31,7 @@ from app.api.desk import DESK, Desk, Head, lines_of, refusal
 from app.errors import (
     HeadersTooLarge,
     MalformedRequest,
+    MethodNotAllowed,
     Overloaded,
     Problem,
     RequestTimeout,
@@ -66,14 +68,12 @@ TURNED_AWAY = cast(
 class Exchange:
     """A request that the desk answers, in the place of what would wait for the application."""
 
-    __slots__ = ("disconnected", "head", "keep_alive", "more_body", "parts", "response_complete")
+    __slots__ = ("disconnected", "keep_alive", "response_complete")
     message_event = NOBODY_WAITS
     response_started = False
 
-    def __init__(self, head: Head, *parts: bytes) -> None:
-        self.head = head
-        self.parts = list(parts)
-        self.more_body = self.keep_alive = True
+    def __init__(self) -> None:
+        self.keep_alive = True
         self.response_complete = self.disconnected = False
 
 
@@ -99,6 +99,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._desk: Desk | None = self.app_state.get(DESK)
         # Whether the request that is coming in is for a score, and bytes of its body so far.
         self._is_gated, self._body_bytes = False, 0
+        # Whether the headers of the request that is coming in are complete: what follows are
+        # trailers. Their bytes so far.
+        self._has_head, self._trailer_bytes = False, 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -121,62 +124,108 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._phase is Phase.IDLE:
             self._enter(Phase.HEADERS)
         self._framing += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self._framing > MOST_HEADER_BYTES and self._phase is not Phase.IDLE:
             self._refuse(HeadersTooLarge())
 
+    def _feed(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while True:
+                try:
+                    self.parser.feed_data(rest)
+                    break
+                except httptools.HttpParserUpgrade as offer:
+                    rest = rest[offer.args[0] :]
+                self._read_head_again()
+        except httptools.HttpParserError:
+            self._refuse(self._refusal or MalformedRequest())
+
+    def _read_head_again(self) -> None:
+        """Have the headers of a request read as if it had offered no other protocol.
+
+        HTTP/1.1 goes on (RFC 9110, 7.8); the parser would take the body for another request.
+        """
+        head = b"%b %b HTTP/%b\r\n%b\r\n" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+            lines_of(header for header in self.headers if header[0] != b"upgrade"),
+        )
+        self.parser = _new_parser(self)
+        self.parser.feed_data(head)
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._has_head, self._trailer_bytes = False, 0
         if self._phase is Phase.IDLE:
             # In one piece with the end of the request before.
             self._enter(Phase.HEADERS)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._has_head:
+            super().on_header(name, value)
+            return
+        # Trailers come after everything was decided by the headers, and may change none of it
+        # (RFC 9110, 6.5.1).
+        self._trailer_bytes += len(name) + len(value) + FRAME
+        if self._trailer_bytes > MOST_HEADER_BYTES:
+            self._refusal = HeadersTooLarge()
+        elif name.lower() == b"connection":
+            # The parser heeds it, as it does those for framing, which it refuses itself.
+            self._refusal = MalformedRequest("A trailer may not be named Connection.")
+        if self._refusal is not None:
+            raise self._refusal
+
     def on_headers_complete(self) -> None:
+        self._refusal = self._refusal_of_head()
+        if self._refusal is not None:
+            # The parser stops.
+            raise self._refusal
+        if self.parser.should_upgrade():
+            return
+        self._has_head = True
+        self._enter(Phase.BODY)
+        self._body_bytes = 0
+        gate = self._gate
+        path = self.url.partition(b"?")[0]
+        self._is_gated = gate is not None and gate.leads_to(self.parser.get_method(), path)
+        if self._is_gated and gate is not None and gate.is_shut and self._is_free():
+            self._turn_away(gate)
+            return
+        super().on_headers_complete()
+        self.cycle.transport = self._answers
+
+    def _refusal_of_head(self) -> Problem | None:
+        """Why a request is refused by its headers alone; its address is made a path."""
         size = len(self.url)
         for name, value in self.headers:
             size += len(name) + len(value) + FRAME
         if size > MOST_HEADER_BYTES:
-            self._refusal = HeadersTooLarge()
-            # The parser stops, and uvicorn answers by `send_400_response`.
-            raise self._refusal
-        self._enter(Phase.BODY)
-        self._body_bytes = 0
-        gate = self._gate
-        self._is_gated = gate is not None and gate.leads_to(self.parser.get_method(), self.url)
-        is_free = self._is_free()
-        if self._is_gated and gate is not None and gate.is_shut and is_free:
-            self._turn_away(gate)
-            return
-        head = self._head() if is_free else None
-        if head is not None:
-            self.cycle = cast(RequestResponseCycle, Exchange(head))
-        else:
-            super().on_headers_complete()
-            self.cycle.transport = self._answers
-
-    def _head(self) -> Head | None:
-        """What has been read, where the desk answers it."""
-        if self._desk is None or self.flow.write_paused:
-            return None
-        return self._desk.head_of(self.parser, self.url, self.headers)
+            return HeadersTooLarge()
+        if self.parser.get_method() == b"CONNECT":
+            return MethodNotAllowed("This service is no proxy.", headers={"Allow": ""})
+        if not self.url.startswith((b"/", b"*")):
+            # `http://host/path`: a server must take it (RFC 9112, 3.2.2).
+            address = httptools.parse_url(self.url)
+            query = b"" if address.query is None else b"?" + address.query
+            self.url = (address.path or b"/") + query
+        return None
 
     def on_body(self, body: bytes) -> None:
         self._framing -= 2 * len(body)
         self._body_bytes += len(body)
-        if isinstance(self.cycle, Exchange):
-            # No longer than was announced, and that was little enough.
-            self.cycle.parts.append(body)
-        else:
-            super().on_body(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         super().on_message_complete()
         if self._phase is not Phase.PARTING:
             self._phase = Phase.IDLE
         if self._is_gated and self._gate is not None and not self.cycle.response_complete:
             self._gate.enter(self._body_bytes)
-            if isinstance(self.cycle, Exchange):
-                self._begin(self.cycle)
 
     def _take(self, head: Head, body: bytes) -> None:
         """Have a request answered that came whole, or turn it away: without the parser, and what
@@ -192,21 +241,17 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write(_turning_away(tuple(self.server_state.default_headers), True))
             return
         gate.enter(len(body))
-        exchange = Exchange(head, body)
+        exchange = Exchange()
         self.cycle = cast(RequestResponseCycle, exchange)
-        self._begin(exchange)
-
-    def _begin(self, exchange: Exchange) -> None:
-        task = self.loop.create_task(self._answer(exchange))
+        task = self.loop.create_task(self._answer(exchange, head, body))
         # The server waits for it before it ends.
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _answer(self, exchange: Exchange) -> None:
+    async def _answer(self, exchange: Exchange, head: Head, body: bytes) -> None:
         assert self._desk is not None
         try:
-            body = b"".join(exchange.parts)
-            status, rest = await self._desk.answer(exchange.head, body)
+            status, rest = await self._desk.answer(head, body)
         except BaseException:
             # The service ends, and whoever waits shall know.
             self.transport.close()
@@ -224,12 +269,6 @@ class BoundedProtocol(HttpToolsProtocol):
             # The clock for idle connections runs already, and looks at this when it rings.
             self._since = self.loop.time()
             self.server_state.total_requests += 1
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(self._refusal or MalformedRequest())
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """HTTP/1.1 goes on, as RFC 9110 has it; a warning a request would only fill the log."""
 
     @property
     def is_slow(self) -> bool:
@@ -361,6 +400,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _enter(self, phase: Phase) -> None:
         self._phase, self._since, self._framing = phase, self.loop.time(), 0
+
+
+def _new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
+    """A parser as uvicorn makes it for each connection."""
+    parser = httptools.HttpRequestParser(protocol)
+    # What follows a request with `Connection: close` is passed over, and that one is answered.
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def _said(problem: Problem, server_headers: Iterable[tuple[bytes, bytes]], stays: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""Requests for scores that came whole: from their headers and body to the bytes of the answer.
+"""Requests for scores that came in one piece: from their bytes to those of the answer.
 
 What ASGI, its middlewares and the router do for a request takes longer than the network does
 (docs/decisions/0028-past-asgi.md). `app.protocol` hands over here what is plain; all else goes
@@ -51,7 +51,7 @@ class Answer(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A request whose body is still to come: `length` bytes of it."""
+    """What stands before a body of `length` bytes."""
 
     route: ScoringRoute
     headers: dict[bytes, bytes]
@@ -97,18 +97,16 @@ class Desk:
         return (head, data[end:]) if head and len(data) == end + head.length else None
 
     def _read(self, head: bytes) -> Head | None:
+        """What a head says, where it is for the desk and nothing about it is unusual."""
         try:
             found = _Reader(head)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             return None
-        return self.head_of(found.parser, found.url, found.headers) if found.is_complete else None
-
-    def head_of(
-        self, parser: httptools.HttpRequestParser, url: bytes, headers: Headers
-    ) -> Head | None:
-        """What a parser has read, where it is for the desk and nothing about it is unusual."""
-        route = self._routes.get((parser.get_method(), url))
-        if route is None or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+        parser, headers = found.parser, found.headers
+        route = self._routes.get((parser.get_method(), found.url))
+        if not found.is_complete or route is None:
+            return None
+        if parser.get_http_version() != "1.1" or not parser.should_keep_alive():
             return None
         for name, value in headers:
             if name in UNUSUAL or (name == CONNECTION and value.lower() != STAYS):
