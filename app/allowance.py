@@ -16,9 +16,12 @@ from app.transactions import DAY_US, SECOND_US
 
 
 class Allowance:
-    """So many changes of the labels of each account by each key, in any 24 hours."""
+    """So many changes of the labels of each account by each key, in any 24 hours.
 
-    def __init__(self, changes: int) -> None:
+    None is as many as there are.
+    """
+
+    def __init__(self, changes: int | None) -> None:
         self.changes = changes
 
     async def check(
@@ -28,6 +31,8 @@ class Allowance:
 
         The account is locked, and the changes are not written down yet.
         """
+        if self.changes is None:
+            return
         now = now_us()
         # With this one and those after it, the wanted ones would be one too many.
         rank = max(self.changes - wanted, 0)

@@ -155,6 +155,30 @@ class FeatureSet:
         }
 
 
+def check_same_features(spec: DatasetSpec, trained: DatasetSpec, model: str) -> None:
+    """Raises ValueError where a spec gives other features than the one a model was trained on.
+
+    It says in which fields. Columns and label delays may differ: they are the file's own.
+    """
+    fields = {
+        "merchant": [["merchant"] if one.columns.merchant else [] for one in (spec, trained)],
+        "categorical": [sorted(one.categorical) for one in (spec, trained)],
+        "numeric": [sorted(one.numeric) for one in (spec, trained)],
+    }
+    parts = []
+    for section, (names, wanted) in fields.items():
+        where = "[columns]" if section == "merchant" else f"[{section}]"
+        if missing := [name for name in wanted if name not in names]:
+            parts.append(f"{where} lacks {', '.join(missing)}")
+        if unknown := [name for name in names if name not in wanted]:
+            parts.append(f"{where} has {', '.join(unknown)}, which the model does not know")
+    if parts:
+        raise ValueError(
+            f"spec {spec.name} gives other features than the model {model}, which was trained on "
+            f"spec {trained.name}: {'; '.join(parts)}"
+        )
+
+
 def _kind(name: str, codes: list[str], own: list[str]) -> Kind:
     if name in codes:
         return "code"

@@ -37,6 +37,8 @@ from app.webhooks import News, announce
 # What is looked at before and after: the newest payments, those that wait for a review, and
 # earlier ones that were approved, which nothing should alarm.
 RECENT, REVIEWED, GUARD = 20, 100, 50
+# The source of labels that came with a file of `quickstudy import`.
+IMPORT = "import"
 
 
 class Verdict(NamedTuple):
@@ -472,6 +474,10 @@ class Labelling:
         recorded_at_us = now_us()
         labelled_at_us = verdict.labelled_at_us or recorded_at_us
         label = label_of(row, verdict.is_fraud, labelled_at_us, self._pipeline.spec)
+        if verdict.source == IMPORT:
+            # As with its payment: files may give a delay by row where the model's file did not.
+            matures_at_us = max(label.matures_at_us, labelled_at_us)
+            label = label._replace(matures_at_us=matures_at_us)
         return label._replace(
             source=verdict.source,
             analyst=verdict.analyst,

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 
 import httpx
+import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -89,8 +91,48 @@ def test_a_database_that_is_not_there_is_one_sentence(monkeypatch: pytest.Monkey
 def test_import_brings_a_file_into_the_database_and_again_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "history.parquet"
     simulate(accounts=3, days=20, seed=5).write_parquet(path)
-    for _ in range(2):
-        assert "are in the database" in run("import", str(path), "--spec", "simulated").output
+    first, again = (run("import", str(path), "--spec", "simulated").output for _ in range(2))
+    assert "are in the database" in first
+    assert re.search(
+        r"Labels: [1-9]\d* stored, 0 changed, 0 already there, 0 not yet known\.$", first
+    )
+    assert "0 of them new" in again
+    assert re.search(r"Labels: 0 stored, 0 changed, [1-9]\d* already there, 0 not", again)
+
+
+def test_import_says_what_it_left_as_it_was_and_ends_with_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    frame = simulate(accounts=3, days=20, seed=5)
+    frame.write_csv(path)
+    run("import", str(path), "--spec", "simulated")
+    frame.with_columns(pl.col("amount") + 1).write_csv(path)
+    result = run("import", str(path), "--spec", "simulated", status=2)
+    assert "0 transactions of" in result.stdout
+    assert f"{len(frame)} of its transactions differ" in result.stderr
+    assert "'t00000000' (amount)" in result.stderr
+
+
+def test_import_takes_other_columns_and_delays_and_refuses_other_features_by_name(
+    tmp_path: Path,
+) -> None:
+    known = (files("app") / "specs" / "simulated.toml").read_text()
+    path, spec = tmp_path / "history.csv", tmp_path / "other.toml"
+    frame = simulate(accounts=3, days=20, seed=5)
+    frame.rename({"label_delay_days": "known_after"}).write_csv(path)
+    spec.write_text(known.replace("label_delay_days", "known_after"))
+    assert "are in the database" in run("import", str(path), "--spec", str(spec)).output
+    spec.write_text(known.replace('delay_column = "label_delay_days"', "").replace("14", "30"))
+    assert "are in the database" in run("import", str(path), "--spec", str(spec)).output
+    for old, new, words in (
+        ("[numeric]", '[numeric]\nage = "amount"', "[numeric] has age, which the model does not"),
+        ("device_age_days =", "age =", "[numeric] lacks device_age_days; [numeric] has age,"),
+        ('channel = "channel"', "", "[categorical] lacks channel"),
+        ('merchant = "merchant_id"', "", "[columns] lacks merchant"),
+    ):
+        spec.write_text(known.replace(old, new))
+        refused = sentence("import", str(path), "--spec", str(spec))
+        assert words in refused
+        assert "QUICKSTUDY_MODEL" in refused
 
 
 def test_import_refuses_what_it_cannot_read(tmp_path: Path) -> None:

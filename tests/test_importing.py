@@ -1,6 +1,7 @@
 """A history file in the database: as if it had been scored live, and only once."""
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +9,22 @@ import numpy as np
 import polars as pl
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
 from app.database import Database
-from app.errors import SetupError
-from app.importing import Past, import_chunk
+from app.importing import Importer, Past, Tally
 from app.labelling import Verdict
 from app.pipeline import Posted
+from app.rows import TenantThresholds, Webhook
 from app.service import Service, running
 from app.settings import Settings
+from app.store import EntryFilters
+from app.times import now_us
 from app.training.dataset import read_transactions
 from app.training.history import History
 from app.training.simulator.simulate import simulate
-from app.transactions import DatasetSpec
+from app.transactions import DAY_US, DatasetSpec, Transaction
 
 pytestmark = pytest.mark.anyio
 
@@ -47,9 +51,11 @@ async def service(service_settings: Settings) -> AsyncIterator[Service]:
         yield service
 
 
-async def imported(service: Service, chunks: list[list[Past]], tenant: str = TENANT) -> None:
+async def imported(service: Service, chunks: list[list[Past]], tenant: str = TENANT) -> Tally:
+    importer, tally = Importer(service.database, service.pipeline), Tally()
     for chunk in chunks:
-        await import_chunk(service.database, service.pipeline, tenant, chunk)
+        tally += await importer.add(tenant, chunk)
+    return tally
 
 
 async def contents(database: Database, tenant: str = TENANT) -> dict[str, Any]:
@@ -142,14 +148,158 @@ async def test_a_label_given_live_is_not_overwritten_by_the_file(
     assert labels[name].is_fraud is (not past.is_fraud)
 
 
-async def test_a_file_that_contradicts_the_database_is_refused_by_id(
+OTHERWISE = {
+    "amount": pl.col("amount") + 1,
+    "account_id": pl.lit("another"),
+    "occurred_at": pl.col("occurred_at") - pl.duration(days=30),
+    "merchant_id": pl.lit(None, pl.String),
+    "currency": pl.lit("ZZZ"),
+    "channel": pl.lit("another"),
+    "device_age_days": pl.lit(77.25),
+}
+
+
+async def test_what_is_stored_otherwise_is_named_and_the_rest_of_the_file_comes_in(
     service: Service, file: Path, tmp_path: Path
 ) -> None:
-    await imported(service, list(History(file, SPEC).chunks(100)))
-    changed = tmp_path / "changed.parquet"
-    pl.read_parquet(file).with_columns(pl.col("amount") + 1).write_parquet(changed)
-    with pytest.raises(SetupError, match="does not agree with the database: Transaction '"):
-        await imported(service, list(History(changed, SPEC).chunks(100)))
+    frame = pl.read_parquet(file).sort("occurred_at").with_columns(is_fraud=True)
+    half, changed = tmp_path / "half.parquet", tmp_path / "changed.parquet"
+    frame.head(200).with_columns(is_fraud=False, label_delay_days=0.0).write_parquet(half)
+    await imported(service, list(History(half, SPEC).chunks(100)))
+    row_N = pl.int_range(pl.len())
+    for n, (column, other) in enumerate(OTHERWISE.items()):
+        frame = frame.with_columns(
+            pl.when(row_N == n).then(other).otherwise(pl.col(column)).alias(column)
+        )
+    frame.with_columns(label_delay_days=1.0).write_parquet(changed)
+    tally = await imported(service, list(History(changed, SPEC).chunks(100)))
+    names = frame["transaction_id"].to_list()
+    assert tally.differing == {
+        name: [column] for name, column in zip(names, OTHERWISE, strict=False)
+    }
+    assert (tally.new, tally.changed) == (len(frame) - 200, 200 - len(OTHERWISE))
+    found = await contents(service.database)
+    assert len(found["transactions"]) == len(frame)
+    # What differs keeps its label, too.
+    assert {key for key, is_fraud, _ in found["labels"] if not is_fraud} == set(tally.differing)
+
+
+NOW_US = now_us()
+
+
+def past(
+    name: str, days_ago: float, is_fraud: bool | None, known_days_ago: float, account: str = "a"
+) -> Past:
+    at_us = NOW_US - round(days_ago * DAY_US)
+    attributes = {"device_age_days": 3.0}
+    transaction = Transaction(
+        name, account, at_us, Decimal(25), "EUR", "m", "food", "online", "DE", attributes
+    )
+    return Past(transaction, is_fraud, NOW_US - round(known_days_ago * DAY_US))
+
+
+def counts(tally: Tally) -> dict[str, int]:
+    found = {**vars(tally), "differing": len(tally.differing)}
+    return {name: count for name, count in found.items() if count}
+
+
+async def test_a_label_counts_from_when_it_is_known(service: Service) -> None:
+    early = [past("p1", 60, False, 30), past("p2", 7, False, -23), past("p3", 6, True, -0.01)]
+    assert counts(await imported(service, [early])) == {"new": 3, "stored": 1, "not_yet_known": 2}
+    assert counts(await imported(service, [early])) == {"unchanged": 1, "not_yet_known": 2}
+    found = await contents(service.database)
+    assert [name for name, *_ in found["labels"]] == ["p1"]
+    assert [row[1:4] for row in found["accounts"]] == [(3, 0, 1)]
+    # Time has passed.
+    later = [one._replace(known_at_us=NOW_US - 1) for one in early[1:]]
+    assert counts(await imported(service, [later])) == {"stored": 2}
+    found = await contents(service.database)
+    assert [row[1:4] for row in found["accounts"]] == [(3, 1, 2)]
+
+
+async def test_a_newer_file_changes_labels_as_if_they_were_put(service: Service) -> None:
+    old = [past(f"p{n}", 100 - n, False, 90 - n, "ab"[n % 2]) for n in range(6)]
+    await imported(service, [old])
+    new = [one._replace(is_fraud=True, known_at_us=NOW_US - n) for n, one in enumerate(old[:2])]
+    tally = await imported(service, [[*new, *old[2:]]])
+    assert counts(tally) == {"changed": 2, "unchanged": 4}
+    async with service.database.read() as connection:
+        labels = await store.labels_of(connection, TENANT, ["p0", "p1"])
+        history = await store.label_history(connection, TENANT, "p0")
+        account = await store.account(connection, TENANT, "a")
+        logged = await store.listed_entries(connection, TENANT, EntryFilters(), None, 10)
+    assert {name: (one.is_fraud, one.source) for name, one in labels.items()} == {
+        "p0": (True, "import"),
+        "p1": (True, "import"),
+    }
+    assert [(one.is_fraud, one.source) for one in history] == [(False, "import"), (True, "import")]
+    assert labels["p0"].matures_at_us == labels["p0"].labelled_at_us == NOW_US
+    assert account is not None
+    assert (account.revision, account.fraud_labels, account.legitimate_labels) == (2, 1, 2)
+    assert {(one.action, one.subject, one.actor) for one in logged} == {
+        ("label.set", "p0", "command line"),
+        ("label.set", "p1", "command line"),
+    }
+    # The file of before is older, and changes nothing back.
+    assert counts(await imported(service, [old])) == {"superseded": 2, "unchanged": 4}
+
+
+async def test_an_older_and_a_newer_file_leave_what_the_newer_one_alone_leaves(
+    service: Service,
+) -> None:
+    old = [past(f"p{n}", 100 - n, n % 4 == 0, 90 - n) for n in range(9)]
+    new = [
+        one._replace(is_fraud=True, known_at_us=NOW_US - 5) if n % 2 else one
+        for n, one in enumerate(old)
+    ]
+    await imported(service, [old])
+    await imported(service, [new])
+    await imported(service, [new], tenant="whole")
+    found, whole = [await contents(service.database, tenant) for tenant in (TENANT, "whole")]
+    assert found == whole
+
+
+async def test_more_late_labels_than_a_key_may_set_come_in(service: Service) -> None:
+    old = [past(f"p{n}", 100 - n / 10, None, 0) for n in range(250)]
+    new = [one._replace(is_fraud=n % 2 == 0, known_at_us=NOW_US - 1) for n, one in enumerate(old)]
+    await imported(service, [old])
+    assert counts(await imported(service, [new])) == {"stored": 250}
+
+
+async def test_a_late_label_resolves_the_review_and_is_announced_like_any_other(
+    service: Service,
+) -> None:
+    one = past("p1", 3, None, 0)
+    everything = TenantThresholds(TENANT, 0, 0, 1e-9, 0.999)
+    hook = Webhook(
+        TENANT, "hook", "https://nowhere.invalid/", "label.changed", "whsec_", None, None, 0
+    )
+
+    async def watched(connection: AsyncConnection) -> None:
+        await store.save_thresholds(connection, everything)
+        await store.save_webhook(connection, hook)
+
+    await service.database.run(watched)
+    await service.score([Posted(TENANT, one.transaction)])
+    assert counts(await imported(service, [[one._replace(is_fraud=True)]])) == {"stored": 1}
+    async with service.database.read() as connection:
+        reviews = await store.reviews_of(connection, TENANT, ["p1"])
+        messages = await store.waiting(connection, TENANT, "hook", 10)
+    assert reviews["p1"].status == "resolved"
+    assert [message.event for message in messages] == ["label.changed"]
+
+
+async def test_payments_posted_with_more_than_the_file_has_are_the_same_payments(
+    service: Service,
+) -> None:
+    one = past("p1", 3, None, 0)
+    posted = one.transaction._replace(
+        amount=Decimal("25.00"), attributes={"device_age_days": "3", "colour": "red"}
+    )
+    await service.score([Posted(TENANT, posted)])
+    assert counts(await imported(service, [[one._replace(is_fraud=True)]])) == {"stored": 1}
+    other = one.transaction._replace(currency="XXX")
+    assert counts(await imported(service, [[Past(other, True, 1)]])) == {"unchanged": 1}
 
 
 def test_what_the_spec_names_arrives_as_it_is_spelled(tmp_path: Path) -> None:

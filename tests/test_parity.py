@@ -9,7 +9,7 @@ import pytest
 
 from app import store
 from app.features import FeatureSet
-from app.importing import Past, import_chunk
+from app.importing import Importer, Past
 from app.labelling import Verdict
 from app.pipeline import Posted
 from app.rows import Scored
@@ -141,6 +141,7 @@ async def test_an_imported_file_has_the_features_of_training(
     path = tmp_path / "simulated.parquet"
     simulate(accounts=40, days=60, seed=3).write_parquet(path)
     async with running(settings_of(database_url, checkpoint)) as service:
+        importer = Importer(service.database, service.pipeline)
         for chunk in History(path, spec).chunks(500):
-            await import_chunk(service.database, service.pipeline, TENANT, chunk)
+            await importer.add(TENANT, chunk)
         await assert_parity(service, path, spec)

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.checkpoint import Checkpoint
 from app.commands.keys import on_database
 from app.commands.terminal import console
 from app.errors import SetupError
-from app.features import FeatureSet
-from app.importing import CHUNK, import_chunk
+from app.features import check_same_features
+from app.importing import CHUNK, Importer, Tally
 from app.keys import DEFAULT_TENANT
 from app.migrating import upgrade
 from app.service import running
@@ -22,13 +23,19 @@ from app.transactions import DatasetSpec
 if TYPE_CHECKING:
     from app.training.history import History
 
+CONFLICTS_SHOWN = 5
+
 
 def import_history(
     file: Annotated[Path, typer.Argument(help="Transactions, CSV or Parquet.")],
     spec: Annotated[str, typer.Option(help="TOML file, or the name of a built-in spec.")],
     tenant: Annotated[str, typer.Option(help="Whose data it is.")] = DEFAULT_TENANT,
 ) -> None:
-    """Bring a history into the database; run it again to continue where it was interrupted."""
+    """Bring a history into the database; run it again to continue, or with a newer file.
+
+    Labels count from when they are known; those of payments that are there already are stored as
+    if they were put. Payments that differ from those stored are left as they are, and named.
+    """
     # Reading files takes libraries that serving does without.
     from app.training.history import History
 
@@ -36,8 +43,16 @@ def import_history(
     _check_model(chosen, Checkpoint.load(settings.model))
     history = History(file, chosen)
     upgrade(settings.database_url)
-    asyncio.run(_import(history, tenant))
-    console.print(f"{len(history):,} transactions of {file} are in the database.")
+    tally = asyncio.run(_import(history, tenant))
+    there = len(history) - len(tally.differing)
+    console.print(
+        f"{there:,} transactions of {escape(str(file))} are in the database, {tally.new:,} of them "
+        "new.",
+        soft_wrap=True,
+    )
+    console.print(_labels(tally), soft_wrap=True)
+    if tally.differing:
+        raise SetupError(_conflict(file, tally.differing))
 
 
 def export_history(
@@ -55,18 +70,44 @@ def export_history(
     console.print(f"{count:,} transactions are in {file}, their spec in {file.stem}.toml.")
 
 
+def _labels(tally: Tally) -> str:
+    """What became of the labels of a file, in one line."""
+    counts = {
+        "stored": tally.stored,
+        "changed": tally.changed,
+        "already there": tally.unchanged,
+        "not yet known": tally.not_yet_known,
+    }
+    if tally.superseded:
+        counts["left out, since the stored ones were known later"] = tally.superseded
+    line = f"Labels: {', '.join(f'{count:,} {name}' for name, count in counts.items())}."
+    if tally.not_yet_known:
+        line += " Import the file again once those not yet known are."
+    return line
+
+
+def _conflict(file: Path, differing: dict[str, list[str]]) -> str:
+    names = [f"{key!r} ({', '.join(fields)})" for key, fields in differing.items()]
+    shown = ", ".join(names[:CONFLICTS_SHOWN])
+    more = f" and {len(names) - CONFLICTS_SHOWN:,} more" if len(names) > CONFLICTS_SHOWN else ""
+    return (
+        f"{file}: {len(names):,} of its transactions differ from those in the database, which stay "
+        f"as they are, without the file's labels: {shown}{more}; correct the file and import it "
+        "again"
+    )
+
+
 def _check_model(spec: DatasetSpec, checkpoint: Checkpoint) -> None:
     """A history is remembered in the features of the model that will be served."""
-    trained = checkpoint.metadata.spec
-    if FeatureSet(spec).digest != checkpoint.features.digest or spec.label != trained.label:
-        raise SetupError(
-            f"spec {spec.name} gives other features or label delays than the model "
-            f"{checkpoint.metadata.name}, which was trained on spec {trained.name}: "
-            "QUICKSTUDY_MODEL names the model to import for"
-        )
+    metadata = checkpoint.metadata
+    try:
+        check_same_features(spec, metadata.spec, metadata.name)
+    except ValueError as error:
+        raise SetupError(f"{error}; QUICKSTUDY_MODEL names the model to import for") from None
 
 
-async def _import(history: "History", tenant: str) -> None:
+async def _import(history: "History", tenant: str) -> Tally:
+    tally = Tally()
     columns = (
         TextColumn("Importing"),
         BarColumn(),
@@ -76,6 +117,8 @@ async def _import(history: "History", tenant: str) -> None:
     async with running(Settings()) as service:
         with Progress(*columns, console=console) as progress:
             task = progress.add_task("import", total=len(history))
+            importer = Importer(service.database, service.pipeline)
             for chunk in history.chunks(CHUNK):
-                await import_chunk(service.database, service.pipeline, tenant, chunk)
+                tally += await importer.add(tenant, chunk)
                 progress.advance(task, len(chunk))
+    return tally

@@ -21,7 +21,7 @@ from app.commands.interruption import Interruption
 from app.commands.progress import TrainingProgress
 from app.commands.terminal import console
 from app.errors import SetupError
-from app.features import FeatureSet
+from app.features import FeatureSet, check_same_features
 from app.transactions import DatasetSpec
 
 # `app.training` is imported inside the functions: it takes libraries that serving does without.
@@ -146,12 +146,8 @@ def evaluate(
 
     checkpoint = Checkpoint.load(model)
     chosen = checkpoint.metadata.spec if spec is None else DatasetSpec.load(spec)
+    check_same_features(chosen, checkpoint.metadata.spec, str(model))
     features = FeatureSet(chosen)
-    if features.digest != checkpoint.metadata.features_digest:
-        raise SetupError(
-            f"spec {chosen.name} gives other features than {model} was trained on "
-            f"(spec {checkpoint.metadata.spec.name})"
-        )
     checkpoint.learner.to(choose_device(device))
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen)

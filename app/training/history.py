@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from app.importing import Past
+from app.importing import NO_CURRENCY, Past
 from app.times import is_ahead, text_of
 from app.training.dataset import UNLABELLED, read_transactions
 from app.training.table import DataError, Table, texts, times
 from app.transactions import STANDARD_FIELDS, DatasetSpec, Transaction
 
-# ISO 4217 for "no currency is involved", where the file does not say which.
-NO_CURRENCY = "XXX"
 LONGEST_ID = 128
 
 

@@ -286,7 +286,9 @@ def test_too_little_to_learn_from_is_one_sentence(folder: Path, data: Path) -> N
 def test_a_model_that_does_not_fit_is_one_sentence(folder: Path, data: Path, model: Path) -> None:
     arguments = ("evaluate", "--data", data, "--report", folder / "unused", "--model")
     assert "nowhere" in sentence(*arguments, folder / "nowhere")
-    assert "other features" in sentence(*arguments, model, "--spec", "handbook")
+    refused = sentence(*arguments, model, "--spec", "handbook")
+    assert "other features" in refused
+    assert "[numeric] lacks" in refused
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
