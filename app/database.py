@@ -153,8 +153,7 @@ class Database:
             except Violated as violated:
                 if violated.details == before:
                     logger.error("constraint violated without a race: %s", violated.constraint)
-                    assert violated.__cause__ is not None
-                    raise violated.__cause__ from None
+                    raise violated.__cause__ or violated from None
                 before = violated.details
                 logger.info("another writer came first: once more")
             except Raced:

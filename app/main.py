@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
-from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__, garbage, tracing
@@ -27,10 +25,10 @@ from app.api.admission import GATE, Bounds, Gate
 from app.api.desk import DESK, Desk
 from app.api.lean import LeanRoutes, lean_routes
 from app.api.limits import BodyLimit
-from app.api.links import link
 from app.api.observation import Observation
+from app.api.openapi import complete, operation_id
 from app.api.paths import EncodedSlashes
-from app.errors import SetupError, install, problem_schema
+from app.errors import SetupError, install
 from app.service import running
 from app.settings import Settings
 
@@ -56,7 +54,6 @@ ROUTERS = (
 ROUTES = tuple(route for router in ROUTERS for route in router.routes)
 SCORING = lean_routes(ROUTES)
 NO_DOCS: dict[str, Any] = {"openapi_url": None, "docs_url": None, "redoc_url": None}
-_SERIALIZED: JsonSchemaMode = "serialization"
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -81,6 +78,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         # `/v1/accounts/` is an account with an empty id, not the list of all of them.
         redirect_slashes=False,
+        # Short, and what generated clients name their methods by: the functions' own names.
+        generate_unique_id_function=operation_id,
         # Spans and metrics are ours; FastAPI's own would look for a provider every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         **({} if chosen.docs else NO_DOCS),
@@ -112,18 +111,7 @@ class Quickstudy(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             document = super().openapi()
-            schemas = document["components"]["schemas"]
-            schemas["Problem"] = problem_schema()
-            # FastAPI's own error bodies, which no route answers with.
-            for unused in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(unused, None)
-            # FastAPI leaves out every null, those of the examples too.
-            answers = [route.response_model for route in ROUTES if isinstance(route, APIRoute)]
-            models = [(one, _SERIALIZED) for one in answers if one is not None]
-            for name, schema in models_json_schema(models)[1]["$defs"].items():
-                if "examples" in schema:
-                    schemas[name]["examples"] = schema["examples"]
-            link(document["paths"])
+            complete(document, ROUTES)
         assert self.openapi_schema is not None
         return self.openapi_schema
 

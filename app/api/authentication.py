@@ -14,7 +14,7 @@ from app.service import Service
 
 bearer = HTTPBearer(
     auto_error=False,
-    scheme_name="API key",
+    scheme_name="api_key",
     description="A key from `quickstudy keys create NAME`.",
 )
 

@@ -60,7 +60,7 @@ async def revoke_key(key_id: KeyId, service: RunningService, tenant: MayAdminist
     return await list_keys(service, tenant)
 
 
-@router.get("/audit-log", tags=["audit"])
+@router.get("/audit-log")
 async def read_audit_log(
     service: RunningService,
     tenant: MayRead,

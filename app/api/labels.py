@@ -10,7 +10,7 @@ from app.adaptation import INNER_STEPS
 from app.api.authentication import MayLabel, MayRead, RunningService
 from app.api.bodies import JSONRoute
 from app.api.paths import AccountId, TransactionId
-from app.api.transactions import WRITES, label_name, problem_of
+from app.api.transactions import WRITES, label_name, problem_of, why_invalid
 from app.audit import actor
 from app.decisions import Decision
 from app.errors import (
@@ -30,7 +30,7 @@ from app.labelling import Effect as Judged
 from app.rows import Account
 from app.rows import LabelEvent as Event
 from app.schemas.accounts import LabelCounts, LabelledAccount
-from app.schemas.fields import LabelName
+from app.schemas.fields import InvalidItem, LabelName
 from app.schemas.labels import (
     AdaptationMade,
     DecisionMade,
@@ -41,6 +41,7 @@ from app.schemas.labels import (
     LabelGiven,
     LabelHistory,
     LabelNotStored,
+    LabelOfTransaction,
     LabelStored,
     PostedLabel,
     PostedLabels,
@@ -55,6 +56,7 @@ router = APIRouter(
     responses=documented(*EVERYWHERE),
     route_class=JSONRoute,
 )
+RELABELLED = "This transaction has another label earlier in the same request."
 Conflicting = documented(
     TransactionNotFound, TransactionConflict, ValidationFailed, WrongAccount, TooManyLabels
 )
@@ -111,18 +113,26 @@ async def label_many(
     together.
     """
     service.rates.owe(actor.get(), len(posted.labels) - 1)
-    verdicts = [_verdict(one.transaction_id, one) for one in posted.labels]
-    distinct = _distinct(verdicts)
-    answers = await service.labelling.store_each(tenant, distinct)
-    by_id = {one.transaction_id: answer for one, answer in zip(distinct, answers, strict=True)}
-    return LabelBatchResult(
-        results=[_outcome(one.transaction_id, by_id[one.transaction_id]) for one in verdicts]
-    )
+    first: dict[str, Verdict] = {}
+    for item in posted.labels:
+        if not isinstance(item, InvalidItem):
+            first.setdefault(item.transaction_id, _verdict(item.transaction_id, item))
+    answers = await service.labelling.store_each(tenant, list(first.values()))
+    by_id = dict(zip(first, answers, strict=True))
+
+    def result(item: LabelOfTransaction | InvalidItem) -> LabelStored | LabelNotStored:
+        name = item.transaction_id
+        if isinstance(item, InvalidItem):
+            return LabelNotStored(transaction_id=name, error=why_invalid(item))
+        if (item.label == "fraud") != first[item.transaction_id].is_fraud:
+            problem = ValidationFailed(f"label: {RELABELLED}")
+            return LabelNotStored(transaction_id=name, error=problem_of(problem))
+        return _outcome(item.transaction_id, by_id[item.transaction_id])
+
+    return LabelBatchResult(results=[result(item) for item in posted.labels])
 
 
-@router.post(
-    "/accounts/{account_id}/labels", tags=["accounts"], responses={**WRITES, **Conflicting}
-)
+@router.post("/accounts/{account_id}/labels", responses={**WRITES, **Conflicting})
 async def label_account(
     account_id: AccountId, posted: PostedLabels, service: RunningService, tenant: MayLabel
 ) -> LabelledAccount:
@@ -264,8 +274,8 @@ def _distinct(verdicts: list[Verdict]) -> list[Verdict]:
     for position, verdict in enumerate(verdicts):
         first = distinct.setdefault(verdict.transaction_id, verdict)
         if first.is_fraud != verdict.is_fraud:
-            message = "This transaction has another label earlier in the same request."
-            raise ValidationFailed(message, [FieldError(f"labels[{position}].label", message)])
+            field = f"labels[{position}].label"
+            raise ValidationFailed(RELABELLED, [FieldError(field, RELABELLED)])
         if first.transaction != verdict.transaction:
             message = "This transaction is told differently earlier in the same request."
             raise ValidationFailed(message, [FieldError(f"labels[{position}]", message)])

@@ -22,11 +22,13 @@ from app.errors import (
     TransactionConflict,
     TransactionNotFound,
     UnsupportedEncoding,
+    ValidationFailed,
     documented,
+    invalid,
 )
 from app.pipeline import Posted
 from app.rows import Scored, StoredLabel
-from app.schemas.fields import Id, InstantBound, LabelName
+from app.schemas.fields import Id, InstantBound, InvalidItem, LabelName
 from app.schemas.pages import Page
 from app.schemas.transactions import (
     BatchResult,
@@ -70,11 +72,20 @@ async def score_batch(
     posted: PostedBatch, service: RunningService, tenant: MayScore
 ) -> dict[str, Any]:
     """Score up to 1,000 transactions; the results come in their order."""
-    transactions = [one.transaction() for one in posted.transactions]
-    service.rates.owe(actor.get(), len(transactions) - 1)
-    answers = await service.score([Posted(tenant, one) for one in transactions])
-    pairs = zip(transactions, answers, strict=True)
-    return {"results": [_result(one, answer) for one, answer in pairs]}
+    items = posted.transactions
+    service.rates.owe(actor.get(), len(items) - 1)
+    valid = [item.transaction() for item in items if not isinstance(item, InvalidItem)]
+    scored = [Posted(tenant, transaction) for transaction in valid]
+    answers = await service.score(scored) if scored else []
+    results = map(_result, valid, answers)
+    return {
+        "results": [
+            {"transaction_id": item.transaction_id, "error": why_invalid(item)}
+            if isinstance(item, InvalidItem)
+            else next(results)
+            for item in items
+        ]
+    }
 
 
 @router.get("")
@@ -157,6 +168,13 @@ def _result(transaction: Transaction, answer: Scored | Problem) -> dict[str, Any
     if isinstance(answer, Scored):
         return score_of(answer)
     return {"transaction_id": transaction.transaction_id, "error": problem_of(answer)}
+
+
+def why_invalid(item: InvalidItem) -> ItemProblem:
+    """All that is wrong with an item of a batch."""
+    errors = invalid(item.errors).errors
+    sentences = (f"{error.field or 'item'}: {error.message}" for error in errors)
+    return problem_of(ValidationFailed("; ".join(sentences)))
 
 
 def label_name(is_fraud: bool) -> LabelName:

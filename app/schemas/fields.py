@@ -1,6 +1,8 @@
 """The field types of requests: strict, bounded, and described as strictly in OpenAPI."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -12,15 +14,22 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
 )
+from pydantic.config import JsonDict
+from pydantic_core import ErrorDetails
 
 from app.content import amount_text, figure
 from app.times import is_ahead, now_us, parse_us, text_of
 
 WHOLE_DIGITS, DECIMALS = 15, 8
+SMALLEST_AMOUNT = Decimal(1).scaleb(-DECIMALS)
 DECIMAL_TEXT = re.compile(rf"\d{{1,{WHOLE_DIGITS}}}(\.\d{{1,{DECIMALS}}})?", re.ASCII)
 LONGEST_ATTRIBUTE = 256
+LONGEST_ID = 128
 MINUTE_US = 60_000_000
 # No control characters; lone surrogates are no characters, and pydantic refuses them itself.
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
@@ -37,12 +46,11 @@ def _amount(value: Any) -> Decimal:
         return Decimal(value)
     # Also false for NaN.
     if type(value) in (int, float) and 0 <= value < 10**WHOLE_DIGITS:
-        amount = Decimal(repr(value))
-        if len(amount_text(amount).partition(".")[2]) <= DECIMALS:
-            return amount
+        # What arithmetic in binary leaves behind, as in 0.1 + 0.2, is no part of the amount.
+        return Decimal(repr(value)).quantize(SMALLEST_AMOUNT)
     raise ValueError(
-        f"an amount is a number or a decimal text, not negative, with at most {WHOLE_DIGITS} "
-        f"digits before and {DECIMALS} after the point"
+        f'an amount is a decimal text such as "12.50" or a number, not negative, with at most '
+        f"{WHOLE_DIGITS} digits before the point; in a text at most {DECIMALS} after it"
     )
 
 
@@ -69,6 +77,11 @@ def _future(value: Any) -> int:
     return max(time_us, now)
 
 
+def without_default(schema: JsonDict) -> None:
+    """Left out it has no value at all, and null is none: for a field's `json_schema_extra`."""
+    schema.pop("default", None)
+
+
 def _attribute(value: Any) -> str | float | bool:
     if isinstance(value, bool):
         return value
@@ -87,7 +100,29 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)
 
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=PRINTABLE)]
+@dataclass(frozen=True, slots=True)
+class InvalidItem:
+    """An item of a batch that is not valid: its transaction's id, where it has one, and why."""
+
+    transaction_id: str | None
+    errors: Sequence[ErrorDetails]
+
+
+def _or_invalid(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return validate(value)
+    except ValidationError as error:
+        found = value.get("transaction_id") if isinstance(value, dict) else None
+        has_id = isinstance(found, str) and 0 < len(found) <= LONGEST_ID
+        return InvalidItem(
+            found if has_id else None, error.errors(include_url=False, include_input=False)
+        )
+
+
+# For items that are each answered alone: what is wrong with one is no matter of the others.
+OrInvalid = WrapValidator(_or_invalid)
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=PRINTABLE)]
 # For people: line breaks and tabs may be in it, other control characters not.
 Note = Annotated[
     str,
@@ -98,17 +133,24 @@ Note = Annotated[
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 LabelName = Literal["fraud", "legitimate"]
 Figure = Annotated[float, AfterValidator(figure)]
+# In answers. No choice of types in either: generators make an empty type of that, and of none the
+# language's own "any".
+Value = Annotated[Figure | str | None, WithJsonSchema({"description": "A number, a text or null."})]
+AttributeValue = Annotated[
+    str | float | bool, WithJsonSchema({"description": "A text, a number, or true or false."})
+]
 
 Amount = Annotated[
     Decimal,
     BeforeValidator(_amount),
     PlainSerializer(amount_text, return_type=str, when_used="json"),
+    # One type, for generated clients: of two they make an empty one.
     WithJsonSchema(
         {
-            "anyOf": [
-                {"type": "number", "minimum": 0, "exclusiveMaximum": 10**WHOLE_DIGITS},
-                {"type": "string", "pattern": f"^{DECIMAL_TEXT.pattern}$"},
-            ]
+            "type": "string",
+            "pattern": f"^{DECIMAL_TEXT.pattern}$",
+            "description": "A decimal text, which is exact. A JSON number is accepted too, and "
+            f"rounded to {DECIMALS} decimals, half to even.",
         }
     ),
 ]
@@ -135,11 +177,8 @@ Attribute = Annotated[
     PlainValidator(_attribute),
     WithJsonSchema(
         {
-            "anyOf": [
-                {"type": "string", "maxLength": LONGEST_ATTRIBUTE},
-                {"type": "number", "exclusiveMinimum": -1e300, "exclusiveMaximum": 1e300},
-                {"type": "boolean"},
-            ]
+            "description": f"A text of at most {LONGEST_ATTRIBUTE} characters, a finite number, or "
+            "true or false."
         }
     ),
 ]

@@ -5,7 +5,16 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from app.schemas.fields import Body, Figure, Id, Instant, LabelName, Note
+from app.schemas.fields import (
+    Body,
+    Figure,
+    Id,
+    Instant,
+    LabelName,
+    Note,
+    OrInvalid,
+    without_default,
+)
 from app.schemas.transactions import AdaptationUsed, ItemProblem, PostedTransaction
 from app.transactions import MOST_ITEMS
 
@@ -77,7 +86,7 @@ class PostedLabel(LabelGiven):
         }
     )
 
-    transaction_id: Annotated[Id, Field(default="")]
+    transaction_id: Annotated[Id, Field(default="", json_schema_extra=without_default)]
     transaction: Annotated[PostedTransaction, Field(default=None)]
 
     @model_validator(mode="after")
@@ -114,7 +123,9 @@ class LabelBatch(Body):
         json_schema_extra={"examples": [{"labels": [{"transaction_id": "t-1001", **EVENT}]}]}
     )
 
-    labels: Annotated[list[LabelOfTransaction], Field(min_length=1, max_length=MOST_ITEMS)]
+    labels: Annotated[
+        list[Annotated[LabelOfTransaction, OrInvalid]], Field(min_length=1, max_length=MOST_ITEMS)
+    ]
 
 
 class DecisionMade(BaseModel):
@@ -219,9 +230,12 @@ class LabelStored(BaseModel):
 
 
 class LabelNotStored(BaseModel):
-    """A label of a batch that was not stored, while its neighbours may have been."""
+    """A label of a batch that was not stored, while its neighbours may have been.
 
-    transaction_id: str
+    Its transaction's id is null where the item has none that can be read.
+    """
+
+    transaction_id: str | None
     error: ItemProblem
 
 
@@ -253,7 +267,7 @@ class LabelBatchResult(BaseModel):
         }
     )
 
-    results: list[LabelStored | LabelNotStored]
+    results: list[Annotated[LabelStored | LabelNotStored, Field(title="LabelOrProblem")]]
 
 
 class LabelEvent(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from app.schemas.fields import Body, FutureInstant, Note
+from app.schemas.fields import Body, FutureInstant, Note, without_default
 
 Probability = Annotated[float, Field(ge=1e-8, lt=1, strict=True)]
 STATED: JsonDict = {"review": 0.01, "decline": 0.2, "effective_at": "2027-01-01T00:00:00Z"}
@@ -33,11 +33,6 @@ SET: JsonDict = {
 PREVIEW: JsonDict = {"reviews_per_day": 50, "floor": 0.01, "dry_run": True}
 
 
-def _may_be_left_out(schema: JsonDict) -> None:
-    """Left out it has no value at all, and null is none."""
-    schema.pop("default", None)
-
-
 class PostedThresholds(Body):
     """Either both thresholds, or a budget of reviews that the threshold of review keeps to."""
 
@@ -52,7 +47,7 @@ class PostedThresholds(Body):
         Probability,
         Field(
             default=None,
-            json_schema_extra=_may_be_left_out,
+            json_schema_extra=without_default,
             description="From this probability on: review.",
         ),
     ]
@@ -60,7 +55,7 @@ class PostedThresholds(Body):
         Probability,
         Field(
             default=None,
-            json_schema_extra=_may_be_left_out,
+            json_schema_extra=without_default,
             description="From this probability on: decline. With a budget by default the one in "
             "force.",
         ),
@@ -69,7 +64,7 @@ class PostedThresholds(Body):
         float,
         Field(
             default=None,
-            json_schema_extra=_may_be_left_out,
+            json_schema_extra=without_default,
             gt=0,
             le=1e6,
             strict=True,
@@ -81,7 +76,7 @@ class PostedThresholds(Body):
         Probability,
         Field(
             default=None,
-            json_schema_extra=_may_be_left_out,
+            json_schema_extra=without_default,
             description="With a budget: never review below this probability. By default a tenth "
             "of the model's own threshold of review.",
         ),

@@ -1,12 +1,24 @@
 """Transactions as they are posted, their scores, and what is read back."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from app.decisions import Level, Outcome, Used
-from app.schemas.fields import Amount, Attribute, Body, Currency, Figure, Id, Instant, LabelName
+from app.schemas.fields import (
+    Amount,
+    Attribute,
+    AttributeValue,
+    Body,
+    Currency,
+    Figure,
+    Id,
+    Instant,
+    LabelName,
+    OrInvalid,
+    Value,
+)
 from app.transactions import MOST_ITEMS, Transaction
 
 EXAMPLE: JsonDict = {
@@ -61,6 +73,12 @@ STORED: JsonDict = {
 }
 
 
+def _map_of_values(schema: dict[str, Any]) -> None:
+    """`patternProperties` as what generators know: a map of texts to values."""
+    [(pattern, values)] = schema.pop("patternProperties").items()
+    schema |= {"additionalProperties": values, "propertyNames": {"pattern": pattern}}
+
+
 class PostedTransaction(Body):
     """One payment. Its id is the caller's; posting it again returns the stored score."""
 
@@ -75,7 +93,10 @@ class PostedTransaction(Body):
     merchant_category: Id | None = None
     channel: Id | None = None
     country: Id | None = None
-    attributes: Annotated[dict[Id, Attribute], Field(max_length=64, default_factory=dict)]
+    attributes: Annotated[
+        dict[Id, Attribute],
+        Field(max_length=64, default_factory=dict, json_schema_extra=_map_of_values),
+    ]
 
     def transaction(self) -> Transaction:
         # Its fields have the names and the order of the transaction's, but for the unit of time.
@@ -87,7 +108,9 @@ class PostedBatch(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"transactions": [EXAMPLE]}]})
 
-    transactions: Annotated[list[PostedTransaction], Field(min_length=1, max_length=MOST_ITEMS)]
+    transactions: Annotated[
+        list[Annotated[PostedTransaction, OrInvalid]], Field(min_length=1, max_length=MOST_ITEMS)
+    ]
 
 
 class AdaptationUsed(BaseModel):
@@ -109,10 +132,8 @@ class Reason(BaseModel):
 
     code: str
     sentence: str
-    observed: Figure | str | None
-    usual: Annotated[
-        Figure | str | None, Field(description="Of the account's own payments before this one.")
-    ]
+    observed: Value
+    usual: Annotated[Value, Field(description="Of the account's own payments before this one.")]
     share: Annotated[
         Figure, Field(description="In log-odds, by exact integrated gradients; above 0 it raises.")
     ]
@@ -147,9 +168,12 @@ class ItemProblem(BaseModel):
 
 
 class NotScored(BaseModel):
-    """A transaction of a batch that has no score, while its neighbours have theirs."""
+    """A transaction of a batch that has no score, while its neighbours have theirs.
 
-    transaction_id: str
+    Its id is null where the item has none that can be read.
+    """
+
+    transaction_id: str | None
     error: ItemProblem
 
 
@@ -158,7 +182,7 @@ class BatchResult(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"results": [SCORE, NOT_SCORED]}]})
 
-    results: list[Score | NotScored]
+    results: list[Annotated[Score | NotScored, Field(title="ScoreOrProblem")]]
 
 
 class StoredTransaction(BaseModel):
@@ -175,7 +199,7 @@ class StoredTransaction(BaseModel):
     merchant_category: str | None
     channel: str | None
     country: str | None
-    attributes: dict[str, str | float | bool]
+    attributes: dict[str, AttributeValue]
     score: Score
     label: LabelName | None
 

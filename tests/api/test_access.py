@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 DOCUMENT = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
 # Each with the scope that it asks for.
 SCOPED = {
-    (method.upper(), path): operation["security"][0]["API key"][0]
+    (method.upper(), path): operation["security"][0]["api_key"][0]
     for path, item in DOCUMENT["paths"].items()
     for method, operation in item.items()
     if path.startswith("/v1")

@@ -118,6 +118,29 @@ async def test_each_label_of_a_batch_has_its_own_outcome(client: httpx.AsyncClie
     assert (await client.get("/v1/accounts/alice")).json()["revision"] == 2
 
 
+async def test_an_invalid_label_of_a_batch_leaves_its_neighbours_theirs(
+    client: httpx.AsyncClient,
+) -> None:
+    await score(client, posted("a"), posted("b", account_id="bob"))
+    labels = [
+        label("a"),
+        label("b", "perhaps"),
+        label("a", "legitimate"),
+        {"label": "fraud"},
+        "b",
+        label("b"),
+    ]
+    answer = await client.post("/v1/labels", json={"labels": labels})
+    assert answer.status_code == 200
+    a, *refused, b = answer.json()["results"]
+    assert (a["changed"], b["changed"]) == (True, True)
+    assert [one["transaction_id"] for one in refused] == ["b", "a", None, None]
+    assert {one["error"]["code"] for one in refused} == {"validation_failed"}
+    assert [(await history(client, key))["label"] for key in "ab"] == ["fraud", "fraud"]
+    alone = await client.post("/v1/labels", json={"labels": [7]})
+    assert [one["error"]["code"] for one in alone.json()["results"]] == ["validation_failed"]
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

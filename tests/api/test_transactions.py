@@ -133,14 +133,48 @@ async def test_an_item_of_a_batch_that_conflicts_leaves_its_neighbours_their_sco
     assert "probability" not in taken
 
 
-async def test_a_batch_with_one_invalid_item_is_refused_whole_and_says_which(
+async def test_an_invalid_item_of_a_batch_leaves_its_neighbours_their_scores(
     client: httpx.AsyncClient,
 ) -> None:
-    bodies = [posted("t-1"), posted("t-2", amount=-1)]
-    refused = await client.post("/v1/transactions/batch", json={"transactions": bodies})
+    wrong = [
+        posted("t-2", amount=-1, currency="euro"),
+        posted("x" * 129),
+        {**posted("t-3"), "colour": "red"},
+        7,
+        None,
+        {},
+    ]
+    bodies = [posted("t-1"), *wrong, posted("t-4", amount=5)]
+    answer = await client.post("/v1/transactions/batch", json={"transactions": bodies})
+    assert answer.status_code == 200
+    first, *refused, last = answer.json()["results"]
+    assert first == (await client.get("/v1/transactions/t-1")).json()["score"]
+    assert last == (await client.get("/v1/transactions/t-4")).json()["score"]
+    assert [one["transaction_id"] for one in refused] == ["t-2", None, "t-3", None, None, None]
+    assert {one["error"]["code"] for one in refused} == {"validation_failed"}
+    for one, field in zip(
+        refused, ["amount: ", "transaction_id: ", "colour: ", "item: ", "item: ", ""], strict=True
+    ):
+        assert one["error"]["detail"].startswith(field)
+    assert "currency: " in refused[0]["error"]["detail"]
+    assert problem_of(await client.get("/v1/transactions/t-2"))[0] == 404
+
+
+async def test_a_batch_of_invalid_items_alone_is_answered_item_by_item(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.post("/v1/transactions/batch", json={"transactions": [{}, []]})
+    assert [one["error"]["code"] for one in answer.json()["results"]] == ["validation_failed"] * 2
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"transactions": {}}, {"transactions": [posted()], "more": 1}, [posted()]]
+)
+async def test_a_batch_that_is_no_list_of_items_is_refused_whole(
+    client: httpx.AsyncClient, body: Any
+) -> None:
+    refused = await client.post("/v1/transactions/batch", json=body)
     assert problem_of(refused) == (422, "validation_failed")
-    assert refused.json()["errors"][0]["field"] == "transactions[1].amount"
-    assert problem_of(await client.get("/v1/transactions/t-1"))[0] == 404
 
 
 @pytest.mark.parametrize("size", [0, 1001])
@@ -175,8 +209,51 @@ async def test_a_transaction_of_another_tenant_does_not_exist(
     assert (await client.post("/v1/transactions", json=posted())).content == mine.content
 
 
+@pytest.mark.parametrize(
+    ("amount", "stored"),
+    [
+        ("0.30000000000000004", "0.3"),
+        ("33.339999999999996", "33.34"),
+        ("1e2", "100"),
+        ("1.5E+1", "15"),
+        ("-0.0", "0"),
+        ("0.000000005", "0"),
+        ("0.000000015", "0.00000002"),
+        ("1e-300", "0"),
+        ("123456789012345.67", "123456789012345.67"),
+        ('"10.00"', "10"),
+        ('"0.00000001"', "0.00000001"),
+    ],
+)
+async def test_an_amount_is_a_text_or_a_number_without_the_noise_of_binary(
+    client: httpx.AsyncClient, amount: str, stored: str
+) -> None:
+    head = {"content-type": "application/json"}
+    body = json.dumps(posted(amount="AMOUNT")).replace('"AMOUNT"', amount)
+    scored = await client.post("/v1/transactions", content=body, headers=head)
+    assert scored.status_code == 200
+    assert (await client.get("/v1/transactions/t-1")).json()["amount"] == stored
+    again = await client.post("/v1/transactions", json=posted(amount=stored))
+    assert again.json() == scored.json()
+
+
 INVALID: dict[str, Any] = {
-    "amount": [-1, True, None, "1e3", "NaN", "-0.01", "1.123456789", 10**15, 10**400, [], "٣"],
+    "amount": [
+        -1,
+        True,
+        None,
+        "1e3",
+        "NaN",
+        "-0.01",
+        "1.123456789",
+        "1,000",
+        "+1",
+        " 1",
+        10**15,
+        10**400,
+        [],
+        "٣",
+    ],
     "occurred_at": [
         0,
         "2026-01-31",
