@@ -42,7 +42,7 @@ from app.schemas.labels import (
 from app.schemas.log import LogEntry
 from app.schemas.models import ModelComparison, ModelDrift, ModelList
 from app.schemas.pages import Page
-from app.schemas.reviews import Assignment, Review, ReviewedTransaction
+from app.schemas.reviews import Assignment, Review, ReviewedTransaction, ReviewFigures
 from app.schemas.thresholds import (
     PostedThresholds,
     ThresholdsInForce,
@@ -256,13 +256,17 @@ class _Requests:
         return Asked(ReviewedTransaction, "GET", f"/v1/reviews/{_of(transaction_id)}")
 
     @staticmethod
-    def assign_review(transaction_id: str, assignee: str) -> Asked[Review]:
-        body = Assignment(assignee=assignee)
+    def assign_review(transaction_id: str, assignee: str, take_over: bool = False) -> Asked[Review]:
+        body = Assignment(assignee=assignee, take_over=take_over)
         return Asked(Review, "PUT", f"/v1/reviews/{_of(transaction_id)}/assignee", body)
 
     @staticmethod
     def release_review(transaction_id: str) -> Asked[Review]:
         return Asked(Review, "DELETE", f"/v1/reviews/{_of(transaction_id)}/assignee")
+
+    @staticmethod
+    def review_figures(days: int = 28) -> Asked[ReviewFigures]:
+        return Asked(ReviewFigures, "GET", "/v1/review-figures", query={"days": days})
 
     @staticmethod
     def thresholds() -> Asked[ThresholdsInForce]:
@@ -490,13 +494,17 @@ class Client:
         """One review with its transaction."""
         return self._send(_Requests.review(transaction_id))
 
-    def assign_review(self, transaction_id: str, assignee: str) -> Review:
-        """Take a review."""
-        return self._send(_Requests.assign_review(transaction_id, assignee))
+    def assign_review(self, transaction_id: str, assignee: str, take_over: bool = False) -> Review:
+        """Take a review; with the scope admin, from whoever has it."""
+        return self._send(_Requests.assign_review(transaction_id, assignee, take_over))
 
     def release_review(self, transaction_id: str) -> Review:
         """Give a review back."""
         return self._send(_Requests.release_review(transaction_id))
+
+    def review_figures(self, days: int = 28) -> ReviewFigures:
+        """What labels say of the reviews of each kind."""
+        return self._send(_Requests.review_figures(days))
 
     def thresholds(self) -> ThresholdsInForce:
         """What decides now, and next."""
@@ -718,13 +726,19 @@ class AsyncClient:
         """One review with its transaction."""
         return await self._send(_Requests.review(transaction_id))
 
-    async def assign_review(self, transaction_id: str, assignee: str) -> Review:
-        """Take a review."""
-        return await self._send(_Requests.assign_review(transaction_id, assignee))
+    async def assign_review(
+        self, transaction_id: str, assignee: str, take_over: bool = False
+    ) -> Review:
+        """Take a review; with the scope admin, from whoever has it."""
+        return await self._send(_Requests.assign_review(transaction_id, assignee, take_over))
 
     async def release_review(self, transaction_id: str) -> Review:
         """Give a review back."""
         return await self._send(_Requests.release_review(transaction_id))
+
+    async def review_figures(self, days: int = 28) -> ReviewFigures:
+        """What labels say of the reviews of each kind."""
+        return await self._send(_Requests.review_figures(days))
 
     async def thresholds(self) -> ThresholdsInForce:
         """What decides now, and next."""

@@ -59,6 +59,10 @@ class Caller(NamedTuple):
     key_id: str
     scopes: frozenset[str]
 
+    @property
+    def may_administer(self) -> bool:
+        return "admin" in self.scopes
+
     def check(self, scopes: Iterable[str]) -> None:
         """Raises Forbidden where a scope is missing."""
         if not self.scopes.issuperset(scopes):

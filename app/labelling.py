@@ -15,6 +15,7 @@ from app import store
 from app.adaptation import SUPPORT_LIMIT, Support
 from app.allowance import Allowance
 from app.audit import Action, Entry, entry
+from app.claims import said
 from app.database import Database, Raced
 from app.decisions import Decision
 from app.engines import Learned
@@ -598,11 +599,17 @@ async def _save_reviews(
 ) -> None:
     """The reviews as the newest copy sees them; those that are `labelled` are resolved."""
     decided = {e.transaction_id: e.after for e in (*change.alerts, *change.labelled)}
-    await store.save_reviews(
+    reviewed = {
+        key: _reviewed(review, decided[key], key in labelled, revision)
+        for key, review in queued.items()
+    }
+    await store.save_reviews(connection, reviewed.values())
+    await store.save_entries(
         connection,
         [
-            _reviewed(review, decided[key], key in labelled, revision)
-            for key, review in queued.items()
+            _resolution(queued[key], review)
+            for key, review in reviewed.items()
+            if (review.status == "resolved") != (queued[key].status == "resolved")
         ],
     )
 
@@ -627,7 +634,9 @@ def _made(account: Account, copy: Copy) -> list[News]:
 
 
 def _reviewed(review: Review, decision: Decision, has_label: bool, revision: int) -> Review:
-    status = "resolved" if has_label else "cleared" if decision.outcome == "approve" else "open"
+    # What was declined stays: the lower its risk is now, the sooner somebody should look at it.
+    is_cleared = review.kind == "review" and decision.outcome == "approve"
+    status = "resolved" if has_label else "cleared" if is_cleared else "open"
     return review._replace(
         probability=decision.probability,
         risk_score=decision.risk_score,
@@ -635,6 +644,12 @@ def _reviewed(review: Review, decision: Decision, has_label: bool, revision: int
         revision=revision,
         resolved_at_us=(review.resolved_at_us or now_us()) if has_label else None,
     )
+
+
+def _resolution(old: Review, new: Review) -> Entry:
+    """What the audit log keeps of a review that a label resolves, or whose label is removed."""
+    action: Action = "review.resolved" if new.status == "resolved" else "review.reopened"
+    return entry(old.tenant, action, old.transaction_id, said(old), said(new), old.account_id)
 
 
 async def _watched(

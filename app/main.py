@@ -35,6 +35,7 @@ from app.settings import Settings
 DESCRIPTION = "Fraud scores that learn each account from a handful of labels."
 ROUTERS = (
     transactions.scoring,
+    reviews.figures,
     *(
         resource.router
         for resource in (

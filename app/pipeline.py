@@ -4,6 +4,7 @@ Axes: N transactions, F features, K labels of one account.
 """
 
 import asyncio
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -93,9 +94,10 @@ class Deciding(NamedTuple):
 class Pipeline:
     """Scores batches, each tenant's by its model, in a worker thread."""
 
-    def __init__(self, database: Database, models: Models) -> None:
+    def __init__(self, database: Database, models: Models, sampled_share: float = 0.0) -> None:
         self._database = database
         self.models = models
+        self._sampled_share = sampled_share
         self.features = models.default.features
         self.spec = models.default.spec
         # From asking the bank what it lacks to scoring with it, nobody else may evict a copy.
@@ -192,7 +194,7 @@ class Pipeline:
             rows = self._rows(tenant, loaded, result, deciding, reasons)
             await _save(connection, loaded, result.memory, rows)
             if adapted:
-                await store.open_reviews(connection, _reviews(rows))
+                await store.open_reviews(connection, _reviews(rows, self._sampled_share))
                 await announce(connection, tenant, _flagged(rows))
         for answered, count in Counter((row.used, row.outcome) for row in rows).items():
             metrics.labelled(metrics.scored_transactions, *answered).inc(count)
@@ -397,7 +399,9 @@ def _text(reasons: Iterable[Reason]) -> str:
     return to_json([reason.rounded()._asdict() for reason in reasons]).decode()
 
 
-def _reviews(rows: Iterable[Scored]) -> list[Review]:
+def _reviews(rows: Iterable[Scored], sampled_share: float) -> list[Review]:
+    """What people are to look at: what is held up, and a sample of what is approved."""
+    kinds = [(row, _kind(row, sampled_share)) for row in rows]
     return [
         Review(
             row.tenant,
@@ -409,10 +413,25 @@ def _reviews(rows: Iterable[Scored]) -> list[Review]:
             row.risk_score,
             "open",
             row.revision,
+            kind=kind,
         )
-        for row in rows
-        if row.outcome == "review"
+        for row, kind in kinds
+        if kind is not None
     ]
+
+
+def _kind(row: Scored, sampled_share: float) -> str | None:
+    if row.outcome != "approve":
+        return row.outcome
+    return "sample" if is_sampled(row.tenant, row.transaction_id, sampled_share) else None
+
+
+def is_sampled(tenant: str, transaction_id: str, share: float) -> bool:
+    """Whether a transaction is one of a sample of this share: by chance, and always the same."""
+    if not share:
+        return False
+    digest = hashlib.blake2b(f"{tenant}\0{transaction_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) < share * 2**64
 
 
 def _flagged(rows: Iterable[Scored]) -> list[News]:

@@ -118,6 +118,17 @@ class Review(NamedTuple):
     assignee: str | None = None
     assigned_at_us: int | None = None
     resolved_at_us: int | None = None
+    kind: str = "review"
+    assigned_by: str | None = None
+
+
+class ReviewCount(NamedTuple):
+    """How many reviews of a kind were opened in a time, and how many of them have which label."""
+
+    kind: str
+    opened: int
+    frauds: int
+    legitimates: int
 
 
 class TenantThresholds(NamedTuple):

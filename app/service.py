@@ -65,7 +65,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         await database.check_schema()
         models = Models(settings)
         await check_features(database, models.default)
-        pipeline = Pipeline(database, models)
+        pipeline = Pipeline(database, models, settings.sampled_approvals)
         authenticator = Authenticator(database)
         async with (
             Webhooks(database, settings.webhooks_private) as webhooks,

@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     arrival_seconds: Annotated[float, Field(gt=0)] = 20.0
     # Changes of an account's labels by one key, in any 24 hours; copies learn from 32 labels.
     labels_per_account: Annotated[int, Field(ge=1)] = 200
+    # The share of approved payments that people are shown too, to know what is let pass.
+    sampled_approvals: Annotated[float, Field(ge=0, le=1)] = 0.001
     max_body_bytes: Annotated[int, Field(ge=1 << 10)] = 4 << 20
 
     @property

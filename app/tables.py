@@ -197,8 +197,12 @@ reviews = Table(
     Column("assignee", String(LONGEST_ID)),
     Column("assigned_at_us", BigInteger),
     Column("resolved_at_us", BigInteger),
-    Index("ix_reviews_risk", "tenant", "status", "risk_score", "transaction_id"),
-    Index("ix_reviews_age", "tenant", "status", "opened_at_us", "transaction_id"),
+    # Why it is here: held up for a review, declined, or one of the approvals drawn by chance.
+    Column("kind", String(16), nullable=False, server_default="review"),
+    # The key that the assignee came with.
+    Column("assigned_by", String(32)),
+    Index("ix_reviews_risk", "tenant", "kind", "status", "risk_score", "transaction_id"),
+    Index("ix_reviews_age", "tenant", "kind", "status", "opened_at_us", "transaction_id"),
     Index("ix_reviews_account", "tenant", "account_id", "status"),
 )
 

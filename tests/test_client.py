@@ -98,7 +98,9 @@ async def test_every_operation_is_answered_in_its_type(
     waiting = await ask("reviews", order="age")
     assert len(waiting.data) == 5
     assert (await ask("assign_review", "t-0", "mia")).assignee == "mia"
+    assert (await ask("assign_review", "t-0", "noah", take_over=True)).assignee == "noah"
     assert (await ask("release_review", "t-0")).assignee is None
+    assert [one.opened for one in (await ask("review_figures")).data] == [5, 0, 0]
     assert (await ask("review", "t-0")).transaction.amount == "50"
 
     tried = await ask("preview", "alice", [label("t-0"), label("t-1", "legitimate")])
@@ -152,7 +154,9 @@ async def test_every_operation_is_answered_in_its_type(
     ended = await ask("revoke_key", successor.id)
     assert ended.data[-1].revoked_at is not None
     logged = (await ask("audit_log", account_id="alice")).data
-    assert [one.action for one in logged] == ["label.removed", *["label.set"] * 3]
+    of_labels = [one.action for one in logged if one.action.startswith("label.")]
+    assert of_labels == ["label.removed", *["label.set"] * 3]
+    assert logged[-1].action == "review.claimed"
     assert (await ask("erase_account", "alice")).erased.transactions == 5
     with pytest.raises(ApiError) as refused:
         await ask("account", "alice")

@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 from app.api.queries import check_query
 from app.audit import actor
 from app.errors import Unauthenticated
-from app.keys import CHALLENGE
+from app.keys import CHALLENGE, Caller
 from app.service import Service
 
 bearer = HTTPBearer(
@@ -25,24 +25,38 @@ async def running_service(request: Request) -> Service:
     return cast(Service, request.app.state.service)
 
 
-async def authenticated_tenant(
+async def authenticated_caller(
     request: Request,
     service: "RunningService",
     scopes: SecurityScopes,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
-) -> str:
-    """The tenant of the request's key; raises Unauthenticated, or Forbidden by its scopes.
+) -> Caller:
+    """Whom the request's key speaks for; raises Unauthenticated, or Forbidden by its scopes.
 
     And ValidationFailed for what is wrong with the query, which only callers with a key learn.
     """
     given = f"Bearer {credentials.credentials}" if credentials else None
-    tenant = await tenant_of(service, given, scopes.scopes)
+    caller = await authenticate(service, given, scopes.scopes)
     check_query(request.scope["route"], request.scope["query_string"])
-    return tenant
+    return caller
+
+
+async def authenticated_tenant(
+    caller: Annotated[Caller, Depends(authenticated_caller)],
+) -> str:
+    """The tenant of the request's key; raises as `authenticated_caller` does."""
+    return caller.tenant
 
 
 async def tenant_of(service: Service, authorization: str | None, scopes: Sequence[str]) -> str:
-    """The tenant of the key in an Authorization header; raises as `authenticated_tenant` does.
+    """The tenant of the key in an Authorization header; raises as `authenticate` does."""
+    return (await authenticate(service, authorization, scopes)).tenant
+
+
+async def authenticate(
+    service: Service, authorization: str | None, scopes: Sequence[str]
+) -> Caller:
+    """Whom the key in an Authorization header speaks for; raises as `authenticated_caller` does.
 
     Raises RateLimited too.
     """
@@ -55,12 +69,13 @@ async def tenant_of(service: Service, authorization: str | None, scopes: Sequenc
     service.rates.spend(caller.key_id)
     caller.check(scopes)
     actor.set(caller.key_id)
-    return caller.tenant
+    return caller
 
 
 RunningService = Annotated[Service, Depends(running_service)]
 # The tenant of a key that may do this.
 MayScore = Annotated[str, Security(authenticated_tenant, scopes=["score"])]
 MayLabel = Annotated[str, Security(authenticated_tenant, scopes=["label"])]
+LabelCaller = Annotated[Caller, Security(authenticated_caller, scopes=["label"])]
 MayRead = Annotated[str, Security(authenticated_tenant, scopes=["read"])]
 MayAdminister = Annotated[str, Security(authenticated_tenant, scopes=["admin"])]

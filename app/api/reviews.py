@@ -1,13 +1,13 @@
 """Reviews: what waits for a person, who has it; a label resolves it."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import store
-from app.api.authentication import MayLabel, MayRead, RunningService
+from app import claims, store
+from app.api.authentication import LabelCaller, MayRead, RunningService
 from app.api.bodies import JSONRoute
 from app.api.pages import BY_RISK, BY_TIME, Paging
 from app.api.paths import TransactionId
@@ -19,10 +19,21 @@ from app.errors import (
     documented,
 )
 from app.rows import Review as Row
+from app.rows import ReviewCount
 from app.schemas.fields import Id
 from app.schemas.pages import Page
-from app.schemas.reviews import Assignment, Order, Review, ReviewedTransaction, Status
+from app.schemas.reviews import (
+    Assignment,
+    Kind,
+    Order,
+    Review,
+    ReviewedTransaction,
+    ReviewFigure,
+    ReviewFigures,
+    Status,
+)
 from app.times import now_us, text_of
+from app.transactions import DAY_US
 
 router = APIRouter(
     prefix="/v1/reviews",
@@ -31,26 +42,38 @@ router = APIRouter(
     route_class=JSONRoute,
 )
 
+figures = APIRouter(
+    prefix="/v1/review-figures",
+    tags=["reviews"],
+    responses=documented(*EVERYWHERE),
+)
+
 
 @router.get("")
 async def list_reviews(
     service: RunningService,
     tenant: MayRead,
     paging: Paging,
+    kind: Annotated[
+        Kind,
+        Query(description="To be reviewed, declined, or of the sample of what was approved."),
+    ] = "review",
     status: Annotated[Status, Query(description="Cleared ones their account's copy approves.")] = (
         "open"
     ),
     account_id: Annotated[Id | None, Query(description="Of this account only.")] = None,
     assignee: Annotated[Id | None, Query(description="Of this person only.")] = None,
-    order: Annotated[Order, Query(description="Highest risk or oldest first.")] = "risk",
+    order: Annotated[
+        Order, Query(description="Highest risk first, of declines the lowest; or oldest first.")
+    ] = "risk",
 ) -> Page[ReviewedTransaction]:
-    """The review queue, each with its transaction and the score it had."""
-    listed = "reviews", status, account_id, assignee, order
+    """The review queue of a kind, each with its transaction and the score it had."""
+    listed = "reviews", kind, status, account_id, assignee, order
     by_risk = order == "risk"
     after = paging.after(BY_RISK if by_risk else BY_TIME, *listed)
     async with service.database.read() as connection:
         found = await store.listed_reviews(
-            connection, tenant, status, account_id, assignee, by_risk, after, paging.limit + 1
+            connection, tenant, kind, status, account_id, assignee, by_risk, after, paging.limit + 1
         )
         reviewed_of = await _reviewed(connection, tenant, found)
     return paging.page(
@@ -67,7 +90,7 @@ async def read_review(
 ) -> ReviewedTransaction:
     """A review with its transaction, the score it had, and why."""
     async with service.database.read() as connection:
-        row = await _review(connection, tenant, transaction_id)
+        row = await claims.found(connection, tenant, transaction_id)
         reviewed_of = await _reviewed(connection, tenant, [row])
     return reviewed_of(row)
 
@@ -76,40 +99,48 @@ async def read_review(
     "/{transaction_id}/assignee", responses={**WRITES, **documented(ReviewNotFound, ReviewTaken)}
 )
 async def assign_review(
-    transaction_id: TransactionId, posted: Assignment, service: RunningService, tenant: MayLabel
+    transaction_id: TransactionId, posted: Assignment, service: RunningService, caller: LabelCaller
 ) -> Review:
-    """Take a review; of two who try at once, one gets it."""
-
-    async def work(connection: AsyncConnection) -> Row:
-        if not await store.assign(connection, tenant, transaction_id, posted.assignee, now_us()):
-            row = await _review(connection, tenant, transaction_id)
-            raise _taken(row)
-        return await _review(connection, tenant, transaction_id)
-
-    return review_of(await service.database.run(work))
+    """Take a review; of two who try at once, one gets it. After 24 hours others may take it."""
+    assignee, take_over = posted.assignee, posted.take_over
+    row = await service.database.run(
+        lambda connection: claims.take(connection, caller, transaction_id, assignee, take_over)
+    )
+    return review_of(row)
 
 
 @router.delete("/{transaction_id}/assignee", responses=documented(ReviewNotFound, ReviewTaken))
 async def release_review(
-    transaction_id: TransactionId, service: RunningService, tenant: MayLabel
+    transaction_id: TransactionId, service: RunningService, caller: LabelCaller
 ) -> Review:
-    """Give a review back to the queue."""
-
-    async def work(connection: AsyncConnection) -> Row:
-        released = await store.release(connection, tenant, transaction_id)
-        row = await _review(connection, tenant, transaction_id)
-        if not released:
-            raise _taken(row)
-        return row
-
-    return review_of(await service.database.run(work))
+    """Give a review back to the queue: by the key that took it, or one with the scope `admin`."""
+    row = await service.database.run(
+        lambda connection: claims.release(connection, caller, transaction_id)
+    )
+    return review_of(row)
 
 
-async def _review(connection: AsyncConnection, tenant: str, transaction_id: str) -> Row:
-    found = await store.reviews_of(connection, tenant, [transaction_id])
-    if transaction_id not in found:
-        raise ReviewNotFound(f"Transaction {transaction_id!r} is not up for review.")
-    return found[transaction_id]
+@figures.get("")
+async def read_review_figures(
+    service: RunningService,
+    tenant: MayRead,
+    days: Annotated[int, Query(ge=1, le=365, description="Opened in so many last days.")] = 28,
+) -> ReviewFigures:
+    """How many reviews of each kind were opened, and what the labels say that they have by now."""
+    since_us = now_us() - days * DAY_US
+    async with service.database.read() as connection:
+        counts = await store.count_reviews(connection, tenant, since_us)
+    by_kind = {one.kind: one for one in counts}
+    return ReviewFigures(
+        since=text_of(since_us),
+        data=[_figure(by_kind.get(kind, ReviewCount(kind, 0, 0, 0))) for kind in get_args(Kind)],
+    )
+
+
+def _figure(count: ReviewCount) -> ReviewFigure:
+    labelled = count.frauds + count.legitimates
+    share = count.frauds / labelled if labelled else None
+    return ReviewFigure.model_validate({**count._asdict(), "fraud_share": share})
 
 
 async def _reviewed(
@@ -127,17 +158,12 @@ async def _reviewed(
     return reviewed_of
 
 
-def _taken(row: Row) -> ReviewTaken:
-    if row.status == "resolved":
-        return ReviewTaken("This review is resolved: its transaction has a label.")
-    return ReviewTaken(f"{row.assignee!r} has this review.")
-
-
 def review_of(row: Row) -> Review:
     """The answer that a stored review stands for."""
     return Review(
         transaction_id=row.transaction_id,
         account_id=row.account_id,
+        kind=row.kind,
         status=row.status,
         risk_score=row.risk_score,
         probability=row.probability,
@@ -146,5 +172,6 @@ def review_of(row: Row) -> Review:
         opened_at=text_of(row.opened_at_us),
         assignee=row.assignee,
         assigned_at=text_of(row.assigned_at_us) if row.assigned_at_us is not None else None,
+        assigned_by=row.assigned_by,
         resolved_at=text_of(row.resolved_at_us) if row.resolved_at_us is not None else None,
     )

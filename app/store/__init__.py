@@ -43,11 +43,12 @@ from app.store.models import deciding_at as deciding_at
 from app.store.models import model_change as model_change
 from app.store.models import model_history as model_history
 from app.store.models import save_model_change as save_model_change
-from app.store.reviews import assign as assign
+from app.store.reviews import assign_review as assign_review
+from app.store.reviews import count_reviews as count_reviews
 from app.store.reviews import listed_reviews as listed_reviews
+from app.store.reviews import lock_review as lock_review
 from app.store.reviews import open_of_account as open_of_account
 from app.store.reviews import open_reviews as open_reviews
-from app.store.reviews import release as release
 from app.store.reviews import reviews_of as reviews_of
 from app.store.reviews import save_reviews as save_reviews
 from app.store.statements import together as together

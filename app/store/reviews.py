@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy import and_, bindparam, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.rows import Review
+from app.rows import Review, ReviewCount
 from app.store.pages import page
 from app.store.statements import add, ask, columns, of_transactions, read, save
-from app.tables import reviews
+from app.tables import labels, reviews
 
 _OPEN = (
     select(*columns(reviews, Review))
@@ -16,8 +16,12 @@ _OPEN = (
         reviews.c.tenant == bindparam("of_tenant"),
         reviews.c.account_id == bindparam("of_account"),
         or_(reviews.c.status == "open", reviews.c.status == "cleared"),
+        reviews.c.kind != "sample",
     )
-    .order_by(reviews.c.occurred_at_us.desc(), reviews.c.transaction_id.desc())
+    # Those held up for a review first: many declines leave none of them out.
+    .order_by(
+        reviews.c.kind.desc(), reviews.c.occurred_at_us.desc(), reviews.c.transaction_id.desc()
+    )
     .limit(bindparam("most"))
 )
 
@@ -37,7 +41,7 @@ async def reviews_of(
 async def open_of_account(
     connection: AsyncConnection, tenant: str, account_id: str, limit: int
 ) -> list[Review]:
-    """What waits for a review in an account, or was cleared by its copy, newest first."""
+    """What was held up in an account and has no label, newest first, declines after the others."""
     return await ask(connection, Review._make, _OPEN, tenant, of_account=account_id, most=limit)
 
 
@@ -47,13 +51,14 @@ async def save_reviews(connection: AsyncConnection, rows: Iterable[Review]) -> N
     But not who has them: people take and release reviews without a lock on the account, and may
     have done so since these rows were read.
     """
-    kept = ("assignee", "assigned_at_us")
+    kept = ("assignee", "assigned_at_us", "assigned_by")
     await save(connection, reviews, ("tenant", "transaction_id"), rows, kept)
 
 
 async def listed_reviews(
     connection: AsyncConnection,
     tenant: str,
+    kind: str,
     status: str,
     account_id: str | None,
     assignee: str | None,
@@ -61,9 +66,12 @@ async def listed_reviews(
     after: tuple[int | float | str, ...] | None,
     limit: int,
 ) -> list[Review]:
-    """The queue, highest risk first, or oldest first."""
+    """The queue of a kind, by risk or the oldest first.
+
+    The highest risk comes first, but of declines the lowest: the one that is most likely wrong.
+    """
     query = select(*columns(reviews, Review)).where(
-        reviews.c.tenant == tenant, reviews.c.status == status
+        reviews.c.tenant == tenant, reviews.c.kind == kind, reviews.c.status == status
     )
     if account_id is not None:
         query = query.where(reviews.c.account_id == account_id)
@@ -71,39 +79,61 @@ async def listed_reviews(
         query = query.where(reviews.c.assignee == assignee)
     first = reviews.c.risk_score if by_risk else reviews.c.opened_at_us
     order = [first, reviews.c.transaction_id]
-    chosen = page(query, order, after, limit, descending=by_risk)
+    chosen = page(query, order, after, limit, descending=by_risk and kind != "decline")
     return await read(connection, Review._make, chosen)
 
 
-async def assign(
-    connection: AsyncConnection, tenant: str, transaction_id: str, assignee: str, at_us: int
-) -> bool:
-    """Give an unresolved review to somebody; False where it is resolved or another's.
+async def lock_review(
+    connection: AsyncConnection, tenant: str, transaction_id: str
+) -> Review | None:
+    """A review, which nobody else can assign until the transaction ends."""
+    query = (
+        select(*columns(reviews, Review))
+        .where(reviews.c.tenant == tenant, reviews.c.transaction_id == transaction_id)
+        .with_for_update()
+    )
+    rows = await read(connection, Review._make, query)
+    return rows[0] if rows else None
 
-    Who has it already keeps it, from when they took it.
-    """
-    given = await connection.execute(
+
+async def assign_review(connection: AsyncConnection, row: Review) -> None:
+    """Store who has a locked review, and nothing else of it."""
+    await connection.execute(
         update(reviews)
+        .where(reviews.c.tenant == row.tenant, reviews.c.transaction_id == row.transaction_id)
+        .values(
+            assignee=row.assignee,
+            assigned_at_us=row.assigned_at_us,
+            assigned_by=row.assigned_by,
+        )
+    )
+
+
+async def count_reviews(
+    connection: AsyncConnection, tenant: str, since_us: int
+) -> list[ReviewCount]:
+    """Of each kind that was opened since then: how many, and the labels that they have by now."""
+    query = (
+        select(
+            reviews.c.kind,
+            func.count(),
+            func.count(case((labels.c.is_fraud, 1))),
+            func.count(case((~labels.c.is_fraud, 1))),
+        )
+        .outerjoin(
+            labels,
+            and_(
+                labels.c.tenant == reviews.c.tenant,
+                labels.c.transaction_id == reviews.c.transaction_id,
+            ),
+        )
         .where(
             reviews.c.tenant == tenant,
-            reviews.c.transaction_id == transaction_id,
-            reviews.c.status != "resolved",
-            or_(reviews.c.assignee.is_(None), reviews.c.assignee == assignee),
+            # All there are: so the index leads to those of this time.
+            reviews.c.kind.in_(("review", "decline", "sample")),
+            reviews.c.status.in_(("open", "cleared", "resolved")),
+            reviews.c.opened_at_us >= since_us,
         )
-        .values(assignee=assignee, assigned_at_us=func.coalesce(reviews.c.assigned_at_us, at_us))
+        .group_by(reviews.c.kind)
     )
-    return given.rowcount == 1
-
-
-async def release(connection: AsyncConnection, tenant: str, transaction_id: str) -> bool:
-    """Take an unresolved review from whoever has it; False where it is resolved."""
-    released = await connection.execute(
-        update(reviews)
-        .where(
-            reviews.c.tenant == tenant,
-            reviews.c.transaction_id == transaction_id,
-            reviews.c.status != "resolved",
-        )
-        .values(assignee=None, assigned_at_us=None)
-    )
-    return released.rowcount == 1
+    return await read(connection, ReviewCount._make, query)

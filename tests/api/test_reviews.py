@@ -7,21 +7,31 @@ import httpx
 import pytest
 
 from app import keys, store
+from app.claims import CLAIM_HOURS
 from app.database import Database
 from app.main import create_app
+from app.pipeline import is_sampled
+from app.scopes import Scope
 from app.settings import Settings
+from app.times import parse_us
+from app.transactions import HOUR_US
 from tests.api.requests import client_of, posted, problem_of
 
 pytestmark = pytest.mark.anyio
+KINDS = ("review", "decline", "sample")
 
 
 async def queued(client: httpx.AsyncClient, *bodies: dict[str, Any]) -> list[dict[str, Any]]:
     """The scores of transactions that thresholds around them send to the queue, one by one."""
-    stated = await client.post("/v1/thresholds", json={"review": 0.01, "decline": 0.9})
-    assert stated.status_code == 200, stated.text
+    await decide_by(client, 0.01, 0.9)
     scores = [(await client.post("/v1/transactions", json=body)).json() for body in bodies]
     assert {score["outcome"] for score in scores} <= {"review"}
     return scores
+
+
+async def decide_by(client: httpx.AsyncClient, review: float, decline: float) -> None:
+    stated = await client.post("/v1/thresholds", json={"review": review, "decline": decline})
+    assert stated.status_code == 200, stated.text
 
 
 async def listed(client: httpx.AsyncClient, **asked: str) -> list[str]:
@@ -60,6 +70,7 @@ async def test_a_transaction_to_review_waits_in_the_queue_with_the_score_it_had(
     assert found == {
         "transaction_id": "t-1",
         "account_id": "alice",
+        "kind": "review",
         "status": "open",
         "risk_score": score["risk_score"],
         "probability": score["probability"],
@@ -68,6 +79,7 @@ async def test_a_transaction_to_review_waits_in_the_queue_with_the_score_it_had(
         "opened_at": score["evaluated_at"],
         "assignee": None,
         "assigned_at": None,
+        "assigned_by": None,
         "resolved_at": None,
         "transaction": (await client.get("/v1/transactions/t-1")).json(),
     }
@@ -76,16 +88,223 @@ async def test_a_transaction_to_review_waits_in_the_queue_with_the_score_it_had(
     assert answer == {"data": [found], "has_more": False, "next_cursor": None}
 
 
-async def test_what_is_approved_or_declined_is_not_queued(client: httpx.AsyncClient) -> None:
-    for name, (review_from, decline_from) in {"t-1": (0.9, 0.95), "t-2": (0.001, 0.002)}.items():
-        stated = {"review": review_from, "decline": decline_from}
-        assert (await client.post("/v1/thresholds", json=stated)).status_code == 200
-        await client.post("/v1/transactions", json=posted(name))
-        refused = await client.get(f"/v1/reviews/{name}")
-        assert problem_of(refused) == (404, "review_not_found")
-    assert await listed(client) == []
+async def test_what_is_approved_is_not_queued(client: httpx.AsyncClient) -> None:
+    await decide_by(client, 0.9, 0.95)
+    await client.post("/v1/transactions", json=posted("t-1"))
+    refused = await client.get("/v1/reviews/t-1")
+    assert problem_of(refused) == (404, "review_not_found")
+    assert [await listed(client, kind=kind) for kind in KINDS] == [[], [], []]
     assert problem_of(await take(client, "mia")) == (404, "review_not_found")
     assert problem_of(await give_back(client)) == (404, "review_not_found")
+
+
+async def test_what_is_declined_waits_in_a_queue_of_its_own_the_most_doubtful_first(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    await decide_by(client, 0.001, 0.002)
+    scores = [
+        (await client.post("/v1/transactions", json=body)).json()
+        for body in (
+            posted(f"t-{n}", account_id=f"a-{n}", merchant_id=None, amount=amount)
+            for n, amount in enumerate((9000, 5, 700))
+        )
+    ]
+    assert {score["outcome"] for score in scores} == {"decline"}
+    doubtful = sorted(scores, key=lambda score: score["risk_score"])
+    assert len({score["risk_score"] for score in scores}) == 3
+    expected = [score["transaction_id"] for score in doubtful]
+    assert await listed(client, kind="decline") == expected
+    assert await listed(client, kind="decline", order="age") == ["t-0", "t-1", "t-2"]
+    assert await listed(client) == await listed(client, kind="sample") == []
+    assert await listed(stranger, kind="decline") == []
+    # In pages too.
+    first = (await client.get("/v1/reviews", params={"kind": "decline", "limit": 2})).json()
+    rest = await listed(client, kind="decline", cursor=first["next_cursor"])
+    assert [one["transaction_id"] for one in first["data"]] + rest == expected
+    other = await client.get("/v1/reviews", params={"cursor": first["next_cursor"]})
+    assert problem_of(other) == (422, "validation_failed")
+    assert (await take(client, "mia", "t-1")).json()["kind"] == "decline"
+    await label(client, "legitimate", "t-1")
+    assert await listed(client, kind="decline", status="resolved") == ["t-1"]
+
+
+async def test_a_decline_follows_the_accounts_newest_copy_and_is_never_cleared(
+    client: httpx.AsyncClient,
+) -> None:
+    [score] = await queued(client, posted("t-1"))
+    await decide_by(client, score["probability"] / 3, score["probability"] / 2)
+    await client.post("/v1/transactions", json=posted("t-2"))
+    await decide_by(client, 0.98, 0.99)
+    declined = await review(client, "t-2")
+    await label(client, "legitimate", "t-1")
+    now = await review(client, "t-2")
+    assert (now["kind"], now["status"], now["revision"]) == ("decline", "open", 1)
+    assert now["risk_score"] < min(50, declined["risk_score"])
+    assert await listed(client, kind="decline") == ["t-2"]
+
+
+async def test_a_sample_of_what_is_approved_is_shown_and_stays_as_it_was_scored(
+    service_settings: Settings, database: Database
+) -> None:
+    app = create_app(service_settings.model_copy(update={"sampled_approvals": 1.0}))
+    client = client_of(app, await keys.create(database, "tests"))
+    async with app.router.lifespan_context(app), client:
+        await decide_by(client, 0.9, 0.95)
+        for n in range(2):
+            await client.post("/v1/transactions", json=posted(f"t-{n}"))
+        assert await listed(client, kind="sample", order="age") == ["t-0", "t-1"]
+        assert await listed(client) == await listed(client, kind="decline") == []
+        before = await review(client, "t-1")
+        done = await client.put("/v1/transactions/t-0/label", json={"label": "legitimate"})
+        # They are nothing that anybody was alarmed by.
+        assert done.json()["alerts"] == []
+        assert await review(client, "t-1") == before
+        assert (await review(client, "t-0"))["status"] == "resolved"
+
+
+def test_a_sample_is_by_chance_of_its_share_and_always_the_same() -> None:
+    ids = [f"t-{n}" for n in range(40_000)]
+    chosen = {one for one in ids if is_sampled("default", one, 0.05)}
+    assert len(chosen) == pytest.approx(2000, rel=0.1)
+    assert chosen == {one for one in ids if is_sampled("default", one, 0.05)}
+    assert chosen > {one for one in ids if is_sampled("default", one, 0.01)}
+    theirs = {one for one in ids if is_sampled("other", one, 0.05)}
+    assert len(chosen & theirs) < 200
+    assert not any(is_sampled("default", one, 0.0) for one in ids)
+    assert all(is_sampled("default", one, 1.0) for one in ids)
+
+
+async def test_the_figures_tell_of_each_kind_how_many_were_right(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    await queued(client, *(posted(f"r-{n}", account_id=f"r-{n}") for n in range(4)))
+    await decide_by(client, 0.001, 0.002)
+    for n in range(3):
+        await client.post("/v1/transactions", json=posted(f"d-{n}", account_id=f"d-{n}"))
+    for name in ("r-0", "r-1", "d-0"):
+        await label(client, "legitimate", name)
+    for name in ("r-2", "d-1", "d-2"):
+        await label(client, "fraud", name)
+
+    async def told(whose: httpx.AsyncClient) -> dict[str, list[Any]]:
+        answer = await whose.get("/v1/review-figures", params={"days": 7})
+        assert answer.status_code == 200, answer.text
+        return {one.pop("kind"): [*one.values()] for one in answer.json()["data"]}
+
+    nothing = [0, 0, 0, None]
+    assert await told(client) == {
+        "review": [4, 1, 2, pytest.approx(1 / 3)],
+        "decline": [3, 2, 1, pytest.approx(2 / 3)],
+        "sample": nothing,
+    }
+    assert await told(stranger) == dict.fromkeys(KINDS, nothing)
+
+
+async def caller_with(client: httpx.AsyncClient, *scopes: Scope) -> tuple[httpx.AsyncClient, str]:
+    """A caller with a key of its own, and the key's id."""
+    app = client._transport.app  # type: ignore[attr-defined]
+    key = await keys.create(app.state.service.database, "tests", scopes=scopes)
+    return client_of(app, key), key.split("_")[1]
+
+
+async def logged(client: httpx.AsyncClient) -> list[tuple[str, str]]:
+    """What the audit log has of reviews, the newest first: actions and actors."""
+    answer = await client.get("/v1/audit-log", params={"subject": "t-1"})
+    entries = answer.json()["data"]
+    return [(e["action"], e["actor"]) for e in entries if e["action"].startswith("review.")]
+
+
+async def test_only_the_key_that_took_a_review_or_an_administrator_may_release_it(
+    client: httpx.AsyncClient,
+) -> None:
+    await queued(client, posted("t-1"))
+    owner, owner_id = await caller_with(client, "label")
+    other, _ = await caller_with(client, "label", "read", "score")
+    admin, admin_id = await caller_with(client, "label", "admin")
+    async with owner, other, admin:
+        assert (await take(owner, "mia")).json()["assigned_by"] == owner_id
+        for refused in (await give_back(other), await take(other, "mia"), await take(other, "eve")):
+            assert problem_of(refused) == (409, "review_taken")
+            assert "'mia'" in refused.json()["detail"]
+            assert "admin" in refused.json()["detail"]
+        over = {"assignee": "eve", "take_over": True}
+        for refused in (
+            await other.put("/v1/reviews/t-1/assignee", json=over),
+            await owner.put("/v1/reviews/t-1/assignee", json=over),
+        ):
+            assert problem_of(refused) == (403, "missing_scope")
+            assert "admin" in refused.json()["detail"]
+        assert (await review(client))["assigned_by"] == owner_id
+        # Taking over is said in so many words, by an administrator too.
+        assert problem_of(await take(admin, "eve")) == (409, "review_taken")
+        taken = await admin.put("/v1/reviews/t-1/assignee", json=over)
+        assert (taken.json()["assignee"], taken.json()["assigned_by"]) == ("eve", admin_id)
+        assert problem_of(await give_back(owner)) == (409, "review_taken")
+        assert (await give_back(admin)).json()["assigned_by"] is None
+        await take(owner, "mia")
+        assert (await give_back(admin)).status_code == 200
+    assert await logged(client) == [
+        ("review.released", admin_id),
+        ("review.claimed", owner_id),
+        ("review.released", admin_id),
+        ("review.claimed", admin_id),
+        ("review.claimed", owner_id),
+    ]
+
+
+async def test_a_claim_ends_after_a_day(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await queued(client, posted("t-1"))
+    other, other_id = await caller_with(client, "label")
+    begun = (await take(client, "mia")).json()["assigned_at"]
+    day_us = CLAIM_HOURS * HOUR_US
+
+    def at(later_us: int) -> None:
+        monkeypatch.setattr("app.claims.now_us", lambda: parse_us(begun) + later_us)
+
+    async with other:
+        at(day_us - 1)
+        assert problem_of(await give_back(other)) == (409, "review_taken")
+        assert problem_of(await take(other, "noah")) == (409, "review_taken")
+        at(day_us)
+        taken = (await take(other, "noah")).json()
+        assert (taken["assignee"], taken["assigned_by"]) == ("noah", other_id)
+        assert taken["assigned_at"] > begun
+        # From then on it is a day again.
+        at(2 * day_us - 1)
+        assert problem_of(await take(client, "mia")) == (409, "review_taken")
+        at(2 * day_us)
+        assert (await take(other, "noah")).json()["assigned_at"] > taken["assigned_at"]
+
+
+async def test_every_change_of_a_review_is_logged_with_key_and_analyst_and_nothing_else_is(
+    client: httpx.AsyncClient,
+) -> None:
+    await queued(client, posted("t-1"))
+    key_id = client.headers["Authorization"].split("_")[1]
+    await give_back(client)
+    await take(client, "mia")
+    await take(client, "mia")
+    await take(client, "noah")
+    await give_back(client)
+    await take(client, "noah")
+    await label(client, "fraud")
+    await label(client, "legitimate")
+    await client.delete("/v1/transactions/t-1/label")
+    actions = ["claimed", "released", "claimed", "resolved", "reopened"]
+    assert await logged(client) == [(f"review.{one}", key_id) for one in reversed(actions)]
+    answer = await client.get("/v1/audit-log", params={"account_id": "alice"})
+    entries = [e for e in answer.json()["data"] if e["action"].startswith("review.")]
+    states = [(e["before"], e["after"]) for e in reversed(entries)]
+    empty = {"kind": "review", "status": "open", "assignee": None, "assigned_by": None}
+    mia = {**empty, "assignee": "mia", "assigned_by": key_id}
+    noah = {**mia, "assignee": "noah"}
+    done = {**noah, "status": "resolved"}
+    assert states == [(empty, mia), (mia, empty), (empty, noah), (noah, done), (done, noah)]
+    # It is about the account, and is erased with it.
+    await client.delete("/v1/accounts/alice")
+    assert await logged(client) == []
 
 
 async def test_the_queue_is_by_risk_or_by_age(client: httpx.AsyncClient) -> None:
@@ -133,7 +352,9 @@ async def test_the_queue_is_told_by_account_by_assignee_and_by_status(
     assert await told(assignee="nobody") == set()
 
 
-@pytest.mark.parametrize("wrong", [{"status": "closed"}, {"order": "amount"}, {"account_id": ""}])
+@pytest.mark.parametrize(
+    "wrong", [{"kind": "all"}, {"status": "closed"}, {"order": "amount"}, {"account_id": ""}]
+)
 async def test_a_wrong_filter_of_the_queue_is_refused_by_name(
     edge: httpx.AsyncClient, wrong: dict[str, str]
 ) -> None:
@@ -227,8 +448,8 @@ async def test_a_review_is_cleared_while_the_accounts_copy_would_approve_it(
     client: httpx.AsyncClient,
 ) -> None:
     scores = await queued(client, posted("t-1"), posted("t-2"))
-    just_below = {"review": scores[1]["probability"] * 0.999, "decline": 0.9}
-    assert (await client.post("/v1/thresholds", json=just_below)).status_code == 200
+    # Just below.
+    await decide_by(client, scores[1]["probability"] * 0.999, 0.9)
     await label(client, "legitimate", "t-1")
     cleared = await review(client, "t-2")
     assert (cleared["status"], cleared["revision"]) == ("cleared", 1)
