@@ -1,11 +1,12 @@
 """A tenant's transactions and labels as a file that `quickstudy train` takes, with its spec.
 
 Names are those of the API, so that one spec serves every export. What was scored before is
-trained on as it was posted; labels are told with the delay that they really had.
+trained on as it was posted; labels have the delay that they really had.
 """
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,21 @@ from app.database import Database
 from app.errors import SetupError
 from app.rows import Scored, StoredLabel
 from app.times import text_of
-from app.transactions import DAY_US, MOST_ITEMS, STANDARD_FIELDS, Columns, DatasetSpec, LabelDelay
+from app.transactions import (
+    DAY_US,
+    LONGEST_DELAY_DAYS,
+    MOST_ITEMS,
+    STANDARD_FIELDS,
+    Columns,
+    DatasetSpec,
+    LabelDelay,
+    Transaction,
+    attribute_number,
+    category_text,
+)
 
 LABEL, DELAY = "is_fraud", "label_delay_days"
+TEXTS = ("transaction_id", "account_id", "occurred_at", "amount", "currency", "merchant_id")
 
 
 def export_spec(trained: DatasetSpec, name: str) -> DatasetSpec:
@@ -35,13 +48,16 @@ def export_spec(trained: DatasetSpec, name: str) -> DatasetSpec:
             merchant="merchant_id" if trained.columns.merchant else None,
             label=LABEL,
         ),
-        label=LabelDelay(
-            delay_days=trained.label.delay_days,
-            delay_column=DELAY if trained.label.delay_column else None,
-        ),
-        categorical={one: one for one in trained.categorical},
-        numeric={one: one for one in trained.numeric},
+        label=LabelDelay(delay_days=trained.label.delay_days, delay_column=DELAY),
+        categorical={one: _column(one) for one in trained.categorical},
+        numeric={one: _column(one) for one in trained.numeric},
     )
+
+
+def _column(name: str) -> str:
+    """The column of a field: callers may call an attribute what the file calls something else."""
+    is_taken = name in (*TEXTS, LABEL, DELAY) and name not in STANDARD_FIELDS
+    return f"attributes.{name}" if is_taken else name
 
 
 async def export(database: Database, tenant: str, spec: DatasetSpec, path: Path) -> int:
@@ -57,7 +73,7 @@ async def export(database: Database, tenant: str, spec: DatasetSpec, path: Path)
         raise SetupError(f"tenant {tenant} has no transactions to export")
     written = pl.concat(frames).sort("occurred_at", "transaction_id")
     written.write_parquet(path)
-    path.with_suffix(".toml").write_text(toml_of(spec))
+    path.with_suffix(".toml").write_text(toml_of(spec), "utf-8")
     return len(written)
 
 
@@ -79,9 +95,8 @@ async def _pages(
 
 
 def _schema(spec: DatasetSpec) -> dict[str, Any]:
-    texts = ["transaction_id", "account_id", "occurred_at", "amount", "currency", "merchant_id"]
-    kinds: dict[str, Any] = dict.fromkeys([*texts, *spec.categorical], pl.String)
-    kinds |= dict.fromkeys(spec.numeric, pl.Float64)
+    kinds: dict[str, Any] = dict.fromkeys([*TEXTS, *spec.categorical.values()], pl.String)
+    kinds |= dict.fromkeys(spec.numeric.values(), pl.Float64)
     return {**kinds, LABEL: pl.Boolean, DELAY: pl.Float64}
 
 
@@ -98,28 +113,41 @@ def _columns(
         "currency": [one.currency for one in transactions],
         "merchant_id": [one.merchant_id for one in transactions],
     }
-    for name in spec.categorical:
-        if name in STANDARD_FIELDS:
-            found[name] = [getattr(one, name) for one in transactions]
-        else:
-            values = [one.attributes.get(name) for one in transactions]
-            found[name] = [None if value is None else str(value) for value in values]
-    for name in spec.numeric:
-        values = [one.attributes.get(name) for one in transactions]
-        found[name] = [float(v) if isinstance(v, int | float) else None for v in values]
+    for name, column in spec.categorical.items():
+        found[column] = [_text(one, name) for one in transactions]
+    for name, column in spec.numeric.items():
+        numbers = [attribute_number(one.attributes.get(name)) for one in transactions]
+        found[column] = [None if isnan(number) else number for number in numbers]
     found[LABEL] = [None if one is None else one.is_fraud for one in told]
     found[DELAY] = [
-        None if one is None else max(one.labelled_at_us - one.occurred_at_us, 0) / DAY_US
-        for one in told
+        None if one is None else _days(one.labelled_at_us - one.occurred_at_us) for one in told
     ]
     return found
+
+
+def _text(transaction: Transaction, name: str) -> str | None:
+    """A category as it was spelled when it was hashed, so that it gives the same code again."""
+    if name in STANDARD_FIELDS:
+        text: str | None = getattr(transaction, name)
+        return text
+    value = transaction.attributes.get(name)
+    return None if value is None else category_text(value)
+
+
+def _days(delay_us: int) -> float:
+    return min(max(delay_us / DAY_US, 0.0), float(LONGEST_DELAY_DAYS))
 
 
 def toml_of(spec: DatasetSpec) -> str:
     """A spec as the TOML that `DatasetSpec.load` reads."""
     told = spec.model_dump(exclude_none=True, exclude_defaults=True)
-    lines = [f"name = {json.dumps(told.pop('name'))}"]
+    lines = [f"name = {_quoted(told.pop('name'))}"]
     for section, values in told.items():
         lines += ["", f"[{section}]"]
-        lines += [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in values.items()]
+        lines += [f"{_quoted(key)} = {_quoted(value)}" for key, value in values.items()]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(value: Any) -> str:
+    """As JSON, which is TOML too but for the characters beyond 16 bits and DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, cached_property
 from importlib.resources import files
+from math import isfinite, nan
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +27,7 @@ DAY_US = 24 * HOUR_US
 
 # In one request, and in one batch.
 MOST_ITEMS = 1000
+LONGEST_DELAY_DAYS = 3650
 
 MISSING = 0
 NO_MERCHANT = -1
@@ -116,7 +118,7 @@ class LabelDelay(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    delay_days: Annotated[float, Field(ge=0, le=3650)] = 0.0
+    delay_days: Annotated[float, Field(ge=0, le=LONGEST_DELAY_DAYS)] = 0.0
     delay_column: str | None = None
 
     @property
@@ -182,7 +184,7 @@ class DatasetSpec(BaseModel):
         path = Path(path_or_name)
         built_in = files("app") / "specs" / f"{path_or_name}.toml"
         try:
-            text = (path if path.suffix == ".toml" else built_in).read_text()
+            text = (path if path.suffix == ".toml" else built_in).read_text("utf-8")
             return cls.model_validate(tomllib.loads(text))
         except FileNotFoundError:
             known = ", ".join(built_in_specs())
@@ -226,7 +228,9 @@ def columns_of(
             text_N = map(_text, [attributes.get(name) for attributes in attributes_N])
         columns.categorical_NC[:, c] = [codes[text] for text in text_N]
     for m, name in enumerate(spec.numeric_names):
-        columns.numeric_NM[:, m] = [_number(attributes.get(name)) for attributes in attributes_N]
+        columns.numeric_NM[:, m] = [
+            attribute_number(attributes.get(name)) for attributes in attributes_N
+        ]
     return columns, accounts, merchants
 
 
@@ -263,9 +267,11 @@ def _text(value: AttributeValue | None) -> str | None:
     return None if value is None else category_text(value)
 
 
-def _number(value: AttributeValue | None) -> float:
+def attribute_number(value: AttributeValue | None) -> float:
+    """The number that a numeric attribute stands for, NaN where it is missing or none."""
     try:
         # Files spell numbers as text, and so may a caller; other text says nothing.
-        return float("nan") if value is None else float(value)
+        number = nan if value is None else float(value)
     except ValueError:
-        return float("nan")
+        return nan
+    return number if isfinite(number) else nan

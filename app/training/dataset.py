@@ -18,6 +18,7 @@ from app.features import MerchantLabels
 from app.training.table import Table, mapped, numbers, texts, times
 from app.transactions import (
     DAY_US,
+    LONGEST_DELAY_DAYS,
     MISSING,
     NO_MERCHANT,
     DatasetSpec,
@@ -28,7 +29,6 @@ from app.transactions import (
 UNLABELLED = -1
 NO_KIND = -1
 NEVER_US = np.iinfo(np.int64).max
-LONGEST_DELAY_DAYS = 3650
 
 # pandas writes a 0/1 column with gaps as 0.0 and 1.0.
 LABELS = {

@@ -1,0 +1,131 @@
+"""An export gives back what was scored: the same codes, numbers and features when it is read."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from app import store
+from app.content import transaction_of
+from app.exporting import export, export_spec
+from app.features import FeatureSet
+from app.labelling import Verdict
+from app.pipeline import Posted
+from app.schemas.transactions import PostedTransaction
+from app.service import Service, running
+from app.settings import Settings
+from app.times import now_us, text_of
+from app.training.dataset import Dataset, read_transactions
+from app.transactions import DAY_US, DatasetSpec, columns_of
+from tests.api.requests import posted
+from tests.checkpoints import tiny_checkpoint
+
+pytestmark = pytest.mark.anyio
+
+TENANT = "t"
+# Names that the file has of its own, and ones that TOML would take for something else.
+SPEC = DatasetSpec.model_validate(
+    {
+        "name": "attributes",
+        "columns": {
+            "transaction": "id",
+            "account": "card",
+            "time": "at",
+            "amount": "paid",
+            "merchant": "shop",
+            "label": "fraud",
+        },
+        "label": {"delay_days": 7},
+        "categorical": {
+            "currency": "cur",
+            "merchant_category": "mcc",
+            "device": "device",
+            "is_fraud": "looks_bad",
+            "pl\\an 😀": "plan",
+        },
+        "numeric": {"age": "age", "amount": "limit"},
+    }
+)
+VALUES: list[Any] = [
+    *(0, 3, -7, 2**53 + 1, 10**22, -0.0, 3.0, 0.1, 1e-9, 123456.789, 1e299),
+    *(True, False, "3", "3.0", "007", "true", "True", "false", "null", "None", "NaN", "inf"),
+    *("1e999", "-inf", "", " ", " padded ", "a,b", 'a"b', "a;b\tc", "line\nbreak", "\r\n"),
+    *("café", "cafe\u0301", "スターバックス　渋谷店", "😀", "\u00a0", "\ufeffx", "\u2028", None),
+]
+
+
+def bodies() -> list[dict[str, Any]]:
+    """A payment for each value, everywhere that it can stand."""
+    start_us = now_us() - 20 * DAY_US
+    found = []
+    for n, value in enumerate(VALUES):
+        attributes = {"device": value, "is_fraud": value, "pl\\an 😀": value, "unknown": value}
+        attributes |= {"age": value, "amount": value}
+        attributes = {name: one for name, one in attributes.items() if one is not None}
+        changes: dict[str, Any] = {"attributes": attributes}
+        if isinstance(value, str) and value.isprintable() and value:
+            changes |= {"merchant_category": value, "merchant_id": value, "account_id": value}
+        elif value is None:
+            changes |= {"merchant_category": None, "merchant_id": None}
+        occurred_at = text_of(start_us + n * 3_600_000_001)
+        found.append(posted(f"t-{n}", occurred_at=occurred_at, amount=f"{n}.25", **changes))
+    return found
+
+
+async def served(service: Service) -> None:
+    for body in bodies():
+        transaction = PostedTransaction.model_validate(body).transaction()
+        await service.score([Posted(TENANT, transaction)])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+async def test_what_is_read_back_has_the_codes_numbers_and_features_that_were_served(
+    database_url: str, tmp_path: Path, kind: str
+) -> None:
+    model = tiny_checkpoint(tmp_path / "model", SPEC)
+    path = tmp_path / "production.parquet"
+    async with running(Settings(database_url=database_url, model=model, device="cpu")) as service:
+        await served(service)
+        assert await export(service.database, TENANT, export_spec(SPEC, "é"), path) == len(VALUES)
+        async with service.database.read() as connection:
+            stored = await store.scored(
+                connection, TENANT, [one["transaction_id"] for one in bodies()]
+            )
+    spec = DatasetSpec.load(path.with_suffix(".toml"))
+    if kind == "csv":
+        frame, path = pl.read_parquet(path), tmp_path / "production.csv"
+        frame.write_csv(path)
+    data = read_transactions(path, spec)
+    rows = [stored[key] for key in data.transaction_ids]
+    columns, *_ = columns_of(SPEC, [transaction_of(row.content) for row in rows])
+    np.testing.assert_array_equal(data.columns.categorical_NC, columns.categorical_NC)
+    np.testing.assert_array_equal(data.columns.numeric_NM, columns.numeric_NM)
+    np.testing.assert_array_equal(data.columns.amount_N, columns.amount_N)
+    np.testing.assert_array_equal(data.columns.time_us_N, columns.time_us_N)
+    served_NF = np.stack([np.frombuffer(row.features, "<f4") for row in rows])
+    assert np.isfinite(served_NF).all()
+    np.testing.assert_allclose(FeatureSet(spec).compute(data.columns), served_NF, atol=1e-6)
+
+
+async def test_labels_are_read_back_with_the_delay_that_they_had(
+    service_settings: Settings, tmp_path: Path
+) -> None:
+    """Also where the model's file told no delay by row: late labels would be known too early."""
+    start_us = now_us() - 5000 * DAY_US
+    delays_days = {"t-0": 0.0, "t-1": 45.125, "t-2": 400.0, "t-3": 4999.0}
+    spec = export_spec(SPEC, "production")
+    async with running(service_settings) as service:
+        for name, days in delays_days.items():
+            body = posted(name, occurred_at=text_of(start_us))
+            transaction = PostedTransaction.model_validate(body).transaction()
+            at_us = start_us + round(days * DAY_US)
+            verdict = Verdict(name, name > "t-1", transaction, labelled_at_us=at_us)
+            await service.labelling.store(TENANT, "alice", [verdict])
+        await export(service.database, TENANT, spec, tmp_path / "production.parquet")
+    data: Dataset = read_transactions(tmp_path / "production.parquet", spec)
+    known_days_N = (data.known_at_us_N - data.columns.time_us_N) / DAY_US
+    found = dict(zip(data.transaction_ids, known_days_N, strict=True))
+    assert found == {**delays_days, "t-3": 3650.0}
+    assert data.is_fraud_N.tolist() == [0, 0, 1, 1]
