@@ -1,5 +1,6 @@
 """uvicorn, as `quickstudy serve` and everything else here starts it: `python -m app.server`."""
 
+import os
 import socket
 import sys
 from typing import Any, cast
@@ -39,6 +40,8 @@ def serve(settings: Settings) -> None:
         "timeout_graceful_shutdown": SHUTDOWN_SECONDS,
         "timeout_worker_healthcheck": START_SECONDS,
     }
+    # Worker processes would look for modules in the folder that this one runs in, first of all.
+    os.environ["PYTHONSAFEPATH"] = "1"
     # Elsewhere the system does not spread connections over such sockets.
     if settings.workers > 1 and sys.platform == "linux":
         config = uvicorn.Config(**options)

@@ -20,6 +20,8 @@ from tests.postgres import free_port
 from tests.servers import until_ready
 
 runner = CliRunner()
+# As people start it: with `python -m` the folder it runs in would be looked into on purpose.
+SCRIPT = Path(sys.executable).with_name("quickstudy")
 KEY = re.compile(r"qs_[0-9a-f]{12}_[A-Za-z0-9_-]{43}")
 
 
@@ -150,9 +152,29 @@ def test_import_refuses_a_history_from_the_future(tmp_path: Path) -> None:
     assert "lies in the future" in sentence("import", str(path), "--spec", "simulated")
 
 
-def test_the_demonstration_moves_one_account_and_not_the_other() -> None:
+# Whatever a folder holds: of its own, of libraries, and of what Python itself starts with.
+HOSTILE = ("app", "migrations", "models", "torch", "uvicorn", "socket", "signal", "sitecustomize")
+
+
+@pytest.fixture
+def hostile_folder(tmp_path: Path) -> Path:
+    """A folder with modules and packages that end whoever imports them, and settings of others."""
+    folder = tmp_path / "hostile"
+    for name in HOSTILE:
+        package = folder / name
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(f"raise SystemExit('a hostile {name}')\n")
+    for name in ("pickle.py", "struct.py", "alembic.py"):
+        (folder / name).write_text(f"raise SystemExit('a hostile {name}')\n")
+    (folder / ".env").write_text("QUICKSTUDY_PORT=not-a-port\n")
+    (folder / "alembic.ini").write_text("[alembic]\nscript_location = nowhere\n")
+    (folder / "pyproject.toml").write_text("not = toml = at all\n")
+    return folder
+
+
+def test_the_demonstration_moves_one_account_and_not_the_other(hostile_folder: Path) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "app.cli", "demo"], capture_output=True, text=True, check=True
+        [SCRIPT, "demo"], capture_output=True, text=True, check=True, cwd=hostile_folder
     )
     rows = re.findall(r"(alice|bob).*?(before|after): (\d).*?(0\.\d+)", result.stdout)
     [alice, alice_after, bob, bob_after] = rows
@@ -163,13 +185,13 @@ def test_the_demonstration_moves_one_account_and_not_the_other() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_first_start_makes_everything_and_prints_a_line_that_works(
-    tmp_path: Path, workers: int
+    tmp_path: Path, hostile_folder: Path, workers: int
 ) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
+    command = [SCRIPT, "serve", "--port", str(port), "--workers", str(workers)]
     output = tmp_path / "output"
     with output.open("wb") as log:
-        process = subprocess.Popen([*command, "--workers", str(workers)], stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=hostile_folder)
     try:
         url = f"http://127.0.0.1:{port}"
         until_ready(url, process)
@@ -187,3 +209,27 @@ def test_the_first_start_makes_everything_and_prints_a_line_that_works(
         process.wait(30)
     assert "Traceback" not in output.read_text()
     assert "first" in run("keys", "list").output
+
+
+def test_the_other_commands_work_in_any_folder_too(hostile_folder: Path) -> None:
+    simulate(accounts=3, days=10, seed=1).write_csv(hostile_folder / "payments.csv")
+    for arguments in (
+        ("import", "payments.csv", "--spec", "simulated"),
+        ("export", "payments.parquet"),
+    ):
+        done = subprocess.run(
+            [SCRIPT, *arguments], capture_output=True, text=True, cwd=hostile_folder
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_client_is_found_beside_an_app_of_its_callers(hostile_folder: Path) -> None:
+    """With -P, and without what only the service needs."""
+    script = hostile_folder / "score.py"
+    script.write_text(
+        "import sys\nfrom app.client import Client\n"
+        "print(Client.__name__, {'torch', 'fastapi', 'app.kernels'} & set(sys.modules))\n"
+    )
+    command = [sys.executable, "-P", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=hostile_folder)
+    assert done.stdout == "Client set()\n", done.stderr

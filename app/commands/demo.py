@@ -30,7 +30,8 @@ from app.times import now_us, text_of
 from app.transactions import DAY_US, HOUR_US
 
 START_SECONDS = 60
-SERVER = ("-m", "app.server")
+# -P: not from the folder that the command runs in, which may have an `app` of its own.
+SERVER = ("-P", "-m", "app.server")
 ALICE, BOB = "alice", "bob"
 
 
