@@ -70,7 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 # For the protocol, which has no other way to the application.
                 desk = Desk(service, SCORING, chosen.max_body_bytes)
                 # Spans are made by the middlewares.
-                yield {GATE: Gate(service.batcher, SCORING), DESK: None if chosen.tracing else desk}
+                yield {GATE: Gate(service, SCORING), DESK: None if chosen.tracing else desk}
 
     app = Quickstudy(
         title="Quickstudy",

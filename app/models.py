@@ -6,7 +6,10 @@ those stored are good for each of them, and copies are made anew when they are f
 """
 
 import asyncio
+import logging
+import math
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -20,6 +23,10 @@ from app.rows import ModelChange
 from app.scoring import Scorer
 from app.settings import Settings
 
+logger = logging.getLogger("quickstudy")
+
+# After a checkpoint could not be loaded, until it is tried again.
+RETRY_SECONDS = 5.0
 Role = Literal["active", "shadow"]
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -45,6 +52,8 @@ class Models:
         self.default_name = settings.model.resolve().name
         self._loaded = {self.default.digest: self.default}
         self._loading = asyncio.Lock()
+        # When a checkpoint could not be loaded, by name and digest, and why.
+        self._failed: dict[tuple[str, str], tuple[float, str]] = {}
 
     async def active(self, connection: AsyncConnection, tenant: str) -> Scorer:
         """What decides for a tenant now. Raises ModelUnavailable where it cannot be loaded."""
@@ -58,15 +67,36 @@ class Models:
         if change is None or change.name is None or change.digest is None:
             return self.default
         if change.digest not in self._loaded:
-            try:
-                scorer = await self.load(change.name)
-            except (ModelNotFound, ModelRefused) as error:
-                raise ModelUnavailable(error.detail) from error
-            if scorer.digest != change.digest:
-                raise ModelUnavailable(
-                    f"Model {change.name!r} is no longer the checkpoint that was activated."
-                )
+            await self._load_again(change.name, change.digest)
         return self._loaded[change.digest]
+
+    async def _load_again(self, name: str, digest: str) -> None:
+        """Load a checkpoint that was activated; raises ModelUnavailable.
+
+        A batch waits for this, and others share it: what fails is not tried again at once.
+        """
+        now = time.monotonic()
+        failed_at, detail = self._failed.get((name, digest), (-math.inf, ""))
+        if now - failed_at >= RETRY_SECONDS:
+            detail = await self._tried(name, digest)
+            if not detail:
+                self._failed.pop((name, digest), None)
+                return
+            self._failed[name, digest] = time.monotonic(), detail
+        raise ModelUnavailable(detail)
+
+    async def _tried(self, name: str, digest: str) -> str:
+        """Load it; what kept it from being loaded, if anything did."""
+        try:
+            scorer = await self.load(name)
+        except (ModelNotFound, ModelRefused) as error:
+            return error.detail
+        except Exception:
+            logger.exception("a model could not be loaded")
+            return f"Model {name!r} cannot be loaded."
+        if scorer.digest != digest:
+            return f"Model {name!r} is no longer the checkpoint that was activated."
+        return ""
 
     async def load(self, name: str) -> Scorer:
         """The checkpoint that has this name now. Raises ModelNotFound or ModelRefused."""

@@ -21,7 +21,7 @@ from app.content import content_of, digest_of
 from app.database import Database
 from app.decisions import Decision, Thresholds
 from app.engines import Learned, Rows
-from app.errors import Problem, TransactionConflict
+from app.errors import ModelUnavailable, Problem, TransactionConflict
 from app.features import Features, Memory, MerchantLabels
 from app.models import Models
 from app.reasons import PAST, Reason, raising, shares_of, tell
@@ -137,10 +137,19 @@ class Pipeline:
         first = {entry.transaction.transaction_id: entry for entry in reversed(entries)}
         known = await store.scored(connection, tenant, first)
         new = [entry for key, entry in first.items() if key not in known]
+        problem: Problem | None = None
         if new:
-            rows = await self._score_new(connection, tenant, new, adapted)
-            known |= {row.transaction_id: row for row in rows}
-        return [_answer(entry, known[entry.transaction.transaction_id]) for entry in entries]
+            try:
+                rows = await self._score_new(connection, tenant, new, adapted)
+            except ModelUnavailable as error:
+                # Raised before anything is locked or written: others share this transaction.
+                problem = error
+            else:
+                known |= {row.transaction_id: row for row in rows}
+        return [
+            _answer(entry, known.get(entry.transaction.transaction_id), problem)
+            for entry in entries
+        ]
 
     async def held(self, scorer: Scorer, account: Account) -> Held | None:
         """The copy of an account that the bank has, if it has it."""
@@ -456,7 +465,11 @@ def _entry(transaction: Transaction) -> Entry:
     return Entry(transaction, content, digest_of(content))
 
 
-def _answer(entry: Entry, row: Scored) -> Scored | Problem:
+def _answer(entry: Entry, row: Scored | None, problem: Problem | None) -> Scored | Problem:
+    """What is stored of an entry, or the problem that kept it from being scored."""
+    if row is None:
+        assert problem is not None
+        return problem
     if row.content_digest == entry.digest:
         return row
     return TransactionConflict(

@@ -27,7 +27,8 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from app.api.admission import GATE, Gate
-from app.api.desk import DESK, Desk, Head, lines_of, refusal
+from app.api.desk import AUTHORIZATION, DESK, Desk, Head, lines_of, refusal
+from app.batching import Place
 from app.errors import (
     HeadersTooLarge,
     MalformedRequest,
@@ -97,8 +98,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refusal: Problem | None = None
         self._gate: Gate | None = self.app_state.get(GATE)
         self._desk: Desk | None = self.app_state.get(DESK)
-        # Whether the request that is coming in is for a score, and bytes of its body so far.
-        self._is_gated, self._body_bytes = False, 0
         # Whether the headers of the request that is coming in are complete: what follows are
         # trailers. Their bytes so far.
         self._has_head, self._trailer_bytes = False, 0
@@ -187,15 +186,22 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._has_head = True
         self._enter(Phase.BODY)
-        self._body_bytes = 0
-        gate = self._gate
-        path = self.url.partition(b"?")[0]
-        self._is_gated = gate is not None and gate.leads_to(self.parser.get_method(), path)
-        if self._is_gated and gate is not None and gate.is_shut and self._is_free():
-            self._turn_away(gate)
+        if self._is_free() and self._is_overloaded():
+            self._turn_away()
             return
         super().on_headers_complete()
         self.cycle.transport = self._answers
+
+    def _is_overloaded(self) -> bool:
+        """Whether what has been read asks for a score that its tenant has no place for."""
+        gate, path = self._gate, self.url.partition(b"?")[0]
+        if gate is None or not gate.leads_to(self.parser.get_method(), path):
+            return False
+        try:
+            gate.check(dict(self.headers).get(AUTHORIZATION, b""))
+        except Overloaded:
+            return True
+        return False
 
     def _refusal_of_head(self) -> Problem | None:
         """Why a request is refused by its headers alone; its address is made a path."""
@@ -215,7 +221,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._framing -= 2 * len(body)
-        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -224,8 +229,6 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if self._phase is not Phase.PARTING:
             self._phase = Phase.IDLE
-        if self._is_gated and self._gate is not None and not self.cycle.response_complete:
-            self._gate.enter(self._body_bytes)
 
     def _take(self, head: Head, body: bytes) -> None:
         """Have a request answered that came whole, or turn it away: without the parser, and what
@@ -234,24 +237,26 @@ class BoundedProtocol(HttpToolsProtocol):
         assert gate is not None
         self._has_spoken = True
         self._phase, self._since = Phase.IDLE, self.loop.time()
-        if gate.is_shut:
-            gate.count()
+        try:
+            place = gate.enter(head.headers.get(AUTHORIZATION, b""), len(body))
+        except Overloaded:
             if self.timeout_keep_alive_task is None:
                 self._keep_alive(self.timeout_keep_alive)
             self.transport.write(_turning_away(tuple(self.server_state.default_headers), True))
             return
-        gate.enter(len(body))
         exchange = Exchange()
         self.cycle = cast(RequestResponseCycle, exchange)
-        task = self.loop.create_task(self._answer(exchange, head, body))
+        task = self.loop.create_task(self._answer(exchange, head, body, place))
         # The server waits for it before it ends.
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _answer(self, exchange: Exchange, head: Head, body: bytes) -> None:
+    async def _answer(
+        self, exchange: Exchange, head: Head, body: bytes, place: Place | None
+    ) -> None:
         assert self._desk is not None
         try:
-            status, rest = await self._desk.answer(head, body)
+            status, rest = await self._desk.answer(head, body, place)
         except BaseException:
             # The service ends, and whoever waits shall know.
             self.transport.close()
@@ -386,9 +391,8 @@ class BoundedProtocol(HttpToolsProtocol):
             seconds, self.timeout_keep_alive_handler
         )
 
-    def _turn_away(self, gate: Gate) -> None:
+    def _turn_away(self) -> None:
         """Answer that there is too much to do; the connection may ask again."""
-        gate.count()
         # Whoever waits for leave to send a body may or may not send it now.
         stays = self.parser.should_keep_alive() and not self.expect_100_continue
         self.transport.write(_turning_away(tuple(self.server_state.default_headers), stays))

@@ -1,6 +1,6 @@
 """All the parts of a running service, put together."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ import torch
 from app import metrics, store
 from app.allowance import Allowance
 from app.background import TaskHealth
-from app.batching import Batcher
+from app.batching import Batcher, Place
 from app.comparison import Shadowing
 from app.database import Database
 from app.drift import Drifting
@@ -21,12 +21,18 @@ from app.models import Models
 from app.pipeline import Pipeline, Posted
 from app.questions import Questions
 from app.rates import Rates
+from app.refusals import Refusals
 from app.replay import Replay
 from app.rows import Scored
 from app.scoring import Scorer
 from app.settings import Settings
+from app.shares import Shares
 from app.thresholds import TenantPolicy
+from app.transactions import Transaction
 from app.webhooks import Webhooks
+
+# Bytes of bodies for scores that are arriving, of those that are not whole when they come.
+MOST_BODY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class Service:
     models: Models
     pipeline: Pipeline
     batcher: Batcher[Posted, Scored | Problem]
+    bodies: Shares
     labelling: Labelling
     policy: TenantPolicy
     questions: Questions
@@ -49,9 +56,12 @@ class Service:
     rates: Rates
     background: Sequence[TaskHealth]
 
-    async def score(self, posted: Sequence[Posted]) -> Sequence[Scored | Problem]:
+    async def score(
+        self, place: Place, transactions: Iterable[Transaction]
+    ) -> Sequence[Scored | Problem]:
         """Score in the next batch, beside whoever else is waiting."""
-        return await self.batcher.submit(posted)
+        posted = [Posted(place.tenant, transaction) for transaction in transactions]
+        return await self.batcher.submit(place, posted)
 
 
 @asynccontextmanager
@@ -73,6 +83,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
             Batcher(
                 pipeline.score,
                 metrics.batch_size.observe,
+                Refusals().count,
                 most_waiting=settings.most_waiting,
                 deadline_seconds=settings.deadline_seconds,
             ) as batcher,
@@ -82,6 +93,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 models=models,
                 pipeline=pipeline,
                 batcher=batcher,
+                bodies=Shares(MOST_BODY_BYTES),
                 labelling=Labelling(database, pipeline, Allowance(settings.labels_per_account)),
                 policy=TenantPolicy(database, pipeline),
                 questions=Questions(database, pipeline),
@@ -94,6 +106,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 rates=Rates(settings.rate_per_worker),
                 background=(
                     batcher.health,
+                    batcher.health_apart,
                     webhooks.health,
                     drifting.health,
                     authenticator.health,

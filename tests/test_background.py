@@ -298,11 +298,13 @@ async def test_the_batcher_answers_the_next_request_after_a_fault_of_its_own() -
         return [item + 1 for item in items]
 
     async with Batcher(process, on_batch, most_waiting=9, deadline_seconds=60) as batcher:
+        place = batcher.enter("a", 0)
         with pytest.raises(ZeroDivisionError):
-            await batcher.submit([1])
+            await batcher.submit(place, [1])
         async with asyncio.timeout(PATIENCE_SECONDS):
-            assert await batcher.submit([2]) == [3]
-        assert not batcher.is_full()
+            assert await batcher.submit(place, [2]) == [3]
+        place.leave()
+        assert not batcher.is_full
 
 
 def test_an_error_is_logged_by_its_kind_and_never_by_its_words(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.batching import Batcher
-from app.errors import DatabaseUnavailable, DeadlineExceeded
+from app.errors import DatabaseUnavailable, DeadlineExceeded, InternalError, Overloaded
 from app.transactions import MOST_ITEMS
 
 pytestmark = pytest.mark.anyio
@@ -48,11 +48,20 @@ def batcher_of(
     return Batcher(*arguments, most_waiting=most_waiting, deadline_seconds=seconds)
 
 
+async def ask(batcher: Batcher[Any, Any], items: Sequence[int], tenant: str = "t") -> Any:
+    """The answers of a request that has a place in the queue."""
+    place = batcher.enter(tenant, 0)
+    try:
+        return await batcher.submit(place, items)
+    finally:
+        place.leave()
+
+
 async def test_a_request_alone_is_answered_at_once() -> None:
     processor = Processor()
     async with batcher_of(processor) as batcher:
-        assert await batcher.submit([1]) == [2]
-        assert await batcher.submit([2, 3]) == [4, 6]
+        assert await ask(batcher, [1]) == [2]
+        assert await ask(batcher, [2, 3]) == [4, 6]
     assert processor.batches == [[1], [2, 3]]
 
 
@@ -60,9 +69,9 @@ async def test_requests_that_come_during_a_batch_share_the_next() -> None:
     processor = Processor()
     processor.open.clear()
     async with batcher_of(processor) as batcher:
-        answers = [asyncio.create_task(batcher.submit([0]))]
+        answers = [asyncio.create_task(ask(batcher, [0]))]
         await asyncio.sleep(0.01)
-        answers += [asyncio.create_task(batcher.submit([n, n])) for n in (1, 2, 3)]
+        answers += [asyncio.create_task(ask(batcher, [n, n])) for n in (1, 2, 3)]
         await asyncio.sleep(0.01)
         processor.open.set()
         assert await asyncio.gather(*answers) == [[0], [2, 2], [4, 4], [6, 6]]
@@ -75,7 +84,7 @@ async def test_a_batch_has_a_limit_and_keeps_requests_whole_and_in_order() -> No
     sizes = [MOST_ITEMS - 1, 2, MOST_ITEMS, 1]
     reported: list[int] = []
     async with batcher_of(processor, reported.append) as batcher:
-        answers = [asyncio.create_task(batcher.submit([7] * size)) for size in sizes]
+        answers = [asyncio.create_task(ask(batcher, [7] * size)) for size in sizes]
         await asyncio.sleep(0.01)
         processor.open.set()
         assert [len(answer) for answer in await asyncio.gather(*answers)] == sizes
@@ -86,7 +95,7 @@ async def test_one_failure_does_not_fail_its_neighbours() -> None:
     processor = Processor()
     processor.open.clear()
     async with batcher_of(processor) as batcher:
-        answers = [asyncio.create_task(batcher.submit([n])) for n in (0, 1, -1, 2)]
+        answers = [asyncio.create_task(ask(batcher, [n])) for n in (0, 1, -1, 2)]
         await asyncio.sleep(0.01)
         processor.open.set()
         results = await asyncio.gather(*answers, return_exceptions=True)
@@ -104,7 +113,7 @@ async def test_a_database_that_is_away_fails_everyone_at_once() -> None:
 
     async with batcher_of(process) as batcher:
         results = await asyncio.gather(
-            *(batcher.submit([n]) for n in range(5)), return_exceptions=True
+            *(ask(batcher, [n]) for n in range(5)), return_exceptions=True
         )
     assert [type(result) for result in results] == [DatabaseUnavailable] * 5
     assert batches == 1
@@ -114,10 +123,10 @@ async def test_a_caller_that_hangs_up_is_left_out_and_the_others_are_served() ->
     processor = Processor()
     processor.open.clear()
     async with batcher_of(processor) as batcher:
-        first = asyncio.create_task(batcher.submit([0]))
+        first = asyncio.create_task(ask(batcher, [0]))
         await asyncio.sleep(0.01)
-        gone = asyncio.create_task(batcher.submit([1]))
-        stays = asyncio.create_task(batcher.submit([2]))
+        gone = asyncio.create_task(ask(batcher, [1]))
+        stays = asyncio.create_task(ask(batcher, [2]))
         await asyncio.sleep(0.01)
         gone.cancel()
         await asyncio.sleep(0.01)
@@ -135,10 +144,10 @@ async def test_callers_that_ask_again_share_a_batch_again(
     processor.open.clear()
 
     async def caller(number: int) -> None:
-        await batcher.submit([number])
+        await ask(batcher, [number])
         # Nobody is as quick as another to ask again.
         await asyncio.sleep(number / 50)
-        await batcher.submit([number])
+        await ask(batcher, [number])
 
     async with batcher_of(processor, most_waiting=most_waiting) as batcher:
         callers = [asyncio.create_task(caller(n)) for n in (0, 1, 2)]
@@ -152,55 +161,58 @@ async def test_a_caller_whose_neighbours_have_gone_waits_no_longer_than_the_boun
     async with batcher_of(Processor()) as batcher, asyncio.timeout(10):
         # Many times: two clocks that round differently agree most of the time.
         for _ in range(100):
-            await asyncio.gather(batcher.submit([1]), batcher.submit([2]))
-            assert await batcher.submit([3]) == [6]
+            await asyncio.gather(ask(batcher, [1]), ask(batcher, [2]))
+            assert await ask(batcher, [3]) == [6]
 
 
 async def test_a_caller_alone_never_waits_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.batching.LONGEST_WAIT_SECONDS", 60.0)
     async with batcher_of(Processor()) as batcher, asyncio.timeout(5):
         for number in range(20):
-            assert await batcher.submit([number]) == [2 * number]
+            assert await ask(batcher, [number]) == [2 * number]
             await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(("most_waiting", "size", "fills"), [(4, 1, 3), (64, 999, 3)])
-async def test_it_says_when_it_is_full_and_answers_whoever_comes_all_the_same(
+async def test_a_full_queue_lets_nobody_of_that_tenant_in_and_answers_who_is_in(
     most_waiting: int, size: int, fills: int
 ) -> None:
     processor = Processor()
     processor.open.clear()
     async with batcher_of(processor, most_waiting=most_waiting) as batcher:
-        first = asyncio.create_task(batcher.submit([0]))
+        first = asyncio.create_task(ask(batcher, [0]))
         await asyncio.sleep(0.01)
         waiting = []
         for _ in range(fills):
-            assert not batcher.is_full()
-            waiting.append(asyncio.create_task(batcher.submit([1] * size)))
+            assert not batcher.is_full
+            waiting.append(asyncio.create_task(ask(batcher, [1] * size)))
             await asyncio.sleep(0.01)
-        assert batcher.is_full()
-        waiting.append(asyncio.create_task(batcher.submit([1] * size)))
+        assert batcher.is_full
+        with pytest.raises(Overloaded):
+            await ask(batcher, [1] * size)
+        # Another tenant has a share of its own.
+        other = asyncio.create_task(ask(batcher, [3], "other"))
         await asyncio.sleep(0.01)
         processor.open.set()
         assert await first == [0]
-        assert await asyncio.gather(*waiting) == [[2] * size] * (fills + 1)
-        assert not batcher.is_full()
-        assert batcher.is_full(coming=most_waiting)
+        assert await asyncio.gather(*waiting) == [[2] * size] * fills
+        assert await other == [6]
+        assert not batcher.is_full
 
 
 async def test_answers_go_out_before_the_next_batch_is_begun() -> None:
     processor = Processor()
     processor.open.clear()
     seen = []
-    async with batcher_of(processor, most_waiting=1) as batcher:
+    async with batcher_of(processor, most_waiting=2) as batcher:
 
-        async def ask(n: int) -> None:
-            await batcher.submit([n])
+        async def see(n: int) -> None:
+            await ask(batcher, [n])
             seen.append((n, len(processor.batches)))
 
-        asked = [asyncio.create_task(ask(0))]
+        asked = [asyncio.create_task(see(0))]
         await asyncio.sleep(0.01)
-        asked.append(asyncio.create_task(ask(1)))
+        asked.append(asyncio.create_task(see(1)))
         await asyncio.sleep(0.01)
         processor.open.set()
         await asyncio.gather(*asked)
@@ -214,9 +226,9 @@ async def test_nobody_waits_for_those_who_were_not_let_in(
     processor = Processor()
     processor.open.clear()
     async with batcher_of(processor, most_waiting=5) as batcher:
-        asked = [asyncio.create_task(batcher.submit([n])) for n in range(3)]
+        asked = [asyncio.create_task(ask(batcher, [n])) for n in range(3)]
         await asyncio.sleep(0.01)
-        asked += [asyncio.create_task(batcher.submit([n])) for n in range(3, 5)]
+        asked += [asyncio.create_task(ask(batcher, [n])) for n in range(3, 5)]
         await asyncio.sleep(0.01)
         processor.open.set()
         # The first batch was of three, and two wait: where five are all, others were refused.
@@ -228,11 +240,129 @@ async def test_nobody_waits_longer_than_the_deadline_and_the_next_batch_is_answe
     processor = Processor()
     processor.open.clear()
     async with batcher_of(processor, seconds=0.05) as batcher:
-        waiting = [asyncio.create_task(batcher.submit([n])) for n in range(3)]
+        waiting = [asyncio.create_task(ask(batcher, [n])) for n in range(3)]
         for one in waiting:
             with pytest.raises(DeadlineExceeded):
                 await one
         processor.open.set()
-        assert await batcher.submit([4]) == [8]
+        assert await ask(batcher, [4]) == [8]
     # Together, and not one by one after that: who waits for a stuck database is not to blame.
     assert processor.batches == [[0, 1, 2], [4]]
+
+
+async def test_each_tenant_has_its_turn_in_a_batch() -> None:
+    processor = Processor()
+    processor.open.clear()
+    async with batcher_of(processor) as batcher:
+        answers = [asyncio.create_task(ask(batcher, [0]))]
+        await asyncio.sleep(0.01)
+        large = [0] * (MOST_ITEMS - 1)
+        for tenant, items in [("a", large), ("a", large), ("b", [1]), ("b", [2]), ("c", [3])]:
+            answers.append(asyncio.create_task(ask(batcher, items, tenant)))
+        await asyncio.sleep(0.01)
+        processor.open.set()
+        await asyncio.gather(*answers)
+    # Nobody waits for both of the large ones, and who found no room is in the next batch.
+    assert [(len(batch), sorted({*batch} - {0})) for batch in processor.batches] == [
+        *((1, []), (MOST_ITEMS, [1]), (MOST_ITEMS, [3]), (1, [2])),
+    ]
+
+
+async def test_a_tenant_whose_requests_fail_leaves_the_others_alone() -> None:
+    processor = Processor()
+    async with batcher_of(processor) as batcher:
+        # Together the first time, when nobody knows.
+        tried = await asyncio.gather(
+            ask(batcher, [-1], "a"),
+            ask(batcher, [1, -2, 3, 4], "a"),
+            ask(batcher, [5], "b"),
+            return_exceptions=True,
+        )
+        assert isinstance(tried[0], ZeroDivisionError)
+        assert [type(one) for one in tried[1]] == [int, InternalError, int, int]
+        assert tried[2] == [10]
+        processor.batches.clear()
+        tried = await asyncio.gather(
+            *(ask(batcher, [-n], "a") for n in range(1, 9)),
+            *(ask(batcher, [n], "b") for n in range(1, 9)),
+            return_exceptions=True,
+        )
+        assert [type(one) for one in tried[:8]] == [ZeroDivisionError] * 8
+        assert tried[8:] == [[2 * n] for n in range(1, 9)]
+    # From then on its batches are its own.
+    assert not [batch for batch in processor.batches if min(batch) < 0 < max(batch)]
+
+
+@pytest.mark.parametrize("tenants", [("a", "b"), ("a", "a")])
+async def test_what_fails_does_not_keep_others_waiting(tenants: tuple[str, str]) -> None:
+    """A request that fails, and then takes for ever when it is tried again."""
+    stuck = asyncio.Event()
+
+    async def process(items: Sequence[int]) -> list[int]:
+        if items == [-1]:
+            await stuck.wait()
+        if -1 in items:
+            raise ZeroDivisionError
+        return list(items)
+
+    async with batcher_of(process) as batcher, asyncio.timeout(20):
+        bad = asyncio.create_task(ask(batcher, [-1], tenants[0]))
+        if tenants[0] != tenants[1]:
+            for _ in range(3):
+                assert await ask(batcher, [2], tenants[1]) == [2]
+        else:
+            good = asyncio.create_task(ask(batcher, [2], tenants[1]))
+            await asyncio.sleep(0.01)
+            stuck.set()
+            assert await good == [2]
+        stuck.set()
+        with pytest.raises(ZeroDivisionError):
+            await bad
+
+
+class Fault:
+    """Ends the first batch as nothing should; the later ones are answered."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind, self.batches = kind, 0
+
+    async def __call__(self, items: Sequence[int]) -> Any:
+        self.batches += 1
+        if self.batches == 1:
+            if self.kind == "cancelled":
+                raise asyncio.CancelledError
+            return {"too few": [], "no list": None}[self.kind]
+        return [2 * item for item in items]
+
+    def note(self, size: int) -> None:
+        if self.kind == "note" and not self.batches:
+            self.batches += 1
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("kind", ["cancelled", "too few", "no list", "note"])
+async def test_a_batch_that_ends_as_nothing_should_hangs_nobody_and_the_next_is_answered(
+    kind: str,
+) -> None:
+    fault = Fault(kind)
+    async with batcher_of(fault, fault.note) as batcher, asyncio.timeout(20):
+        results = await asyncio.gather(
+            *(ask(batcher, [n]) for n in range(3)), return_exceptions=True
+        )
+        assert all(one == [2 * n] or isinstance(one, Exception) for n, one in enumerate(results))
+        assert await ask(batcher, [4]) == [8]
+        assert await ask(batcher, [4], "other") == [8]
+
+
+async def test_requests_that_wait_past_their_deadline_are_told_so_and_not_processed() -> None:
+    processor = Processor()
+    processor.open.clear()
+    async with batcher_of(processor, seconds=0.2) as batcher:
+        first = asyncio.create_task(ask(batcher, [0] * MOST_ITEMS))
+        await asyncio.sleep(0.01)
+        second = asyncio.create_task(ask(batcher, [1]))
+        for one in (first, second):
+            with pytest.raises(DeadlineExceeded):
+                await one
+        processor.open.set()
+        assert await ask(batcher, [4]) == [8]

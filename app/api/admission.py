@@ -5,25 +5,19 @@ stay as many and as quick as they were. Health and metrics are always let in.
 """
 
 import asyncio
-import logging
-import time
 from collections.abc import Collection
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.batching import Batcher
+from app.batching import Place
 from app.errors import DeadlineExceeded, Overloaded, render
+from app.keys import token_of
 from app.metrics import refused_requests
-
-logger = logging.getLogger("quickstudy")
+from app.service import Service
 
 # Of requests other than for scores, which all want the database for themselves.
 MOST_AT_ONCE = 64
-# Bodies that are let in before the queue can tell how many transactions they hold.
-MOST_COMING_BYTES = 4 << 20
 API = "/v1/"
-SAID_EVERY_SECONDS = 1.0
 # Its name in the state of the server.
 GATE = "gate"
 
@@ -32,49 +26,51 @@ Routes = Collection[tuple[str, str]]
 
 
 class Gate:
-    """Is shut to requests for scores while their queue is full: `app.protocol` asks it.
+    """Is shut to a tenant's requests for scores while it may have no more of their queue.
 
-    It is asked when no more than the headers have been read, and before there is a task for the
-    request: at ten times the load, refusing is most of the work. Who is refused is counted, but has
-    no log line and no request id.
+    `app.protocol` asks it when no more than the headers have been read, and before there is a task
+    for the request: at ten times the load, refusing is most of the work. Who is refused is counted,
+    but has no log line and no request id. What does not pass here (another spelling of the address,
+    a key that has to be looked up) asks the queue itself for a place, before its body is parsed.
 
     A batch takes all that waits, so a bound on what waits is one on how long it takes: who comes
     to a full queue is better off asking another server, or later, than waiting ever longer with
     everyone else (Google's "Site Reliability Engineering", 2016, chapter 21).
     """
 
-    def __init__(self, batcher: Batcher[Any, Any], scoring: Routes) -> None:
-        self._batcher = batcher
+    def __init__(self, service: Service, scoring: Routes) -> None:
+        self._batcher = service.batcher
+        self._authenticator = service.authenticator
         self._scoring = {(method.encode(), path.encode()) for method, path in scoring}
-        # What has come whole since tasks last had their turn: the queue does not know of it yet.
-        self._coming, self._coming_bytes = 0, 0
-        self._refused, self._said_at = 0, 0.0
-
-    @property
-    def is_shut(self) -> bool:
-        return self._batcher.is_full(self._coming) or self._coming_bytes >= MOST_COMING_BYTES
 
     def leads_to(self, method: bytes, url: bytes) -> bool:
         """Whether it is this gate that a request has to pass."""
         return (method, url) in self._scoring
 
-    def enter(self, size: int) -> None:
-        """A request with a body of that many bytes was let in and has come whole."""
-        if not self._coming:
-            asyncio.get_running_loop().call_soon(self._queued)
-        self._coming += 1
-        self._coming_bytes += size
+    def check(self, authorization: bytes) -> None:
+        """Raises Overloaded where a request with this header would have no place."""
+        if (tenant := self._tenant_of(authorization)) is not None:
+            self._batcher.check(tenant)
 
-    def _queued(self) -> None:
-        self._coming, self._coming_bytes = 0, 0
+    def enter(self, authorization: bytes, size: int) -> Place | None:
+        """A place for a request with a body of `size` bytes, which has come whole.
 
-    def count(self) -> None:
-        """A request was refused."""
-        refused_requests.inc()
-        self._refused += 1
-        if time.monotonic() - self._said_at > SAID_EVERY_SECONDS:
-            logger.warning("overloaded: refused %d requests", self._refused)
-            self._refused, self._said_at = 0, time.monotonic()
+        None where its key has to be looked up first. Raises Overloaded.
+        """
+        tenant = self._tenant_of(authorization)
+        return None if tenant is None else self._batcher.enter(tenant, size)
+
+    def _tenant_of(self, authorization: bytes) -> str | None:
+        """The tenant of a key that is known already.
+
+        Raises Overloaded where the queue is full and this is no key: to say so takes longer.
+        """
+        token = token_of(authorization.decode("latin-1"))
+        if token is None:
+            if self._batcher.is_full:
+                self._batcher.refuse()
+            return None
+        return self._authenticator.known_tenant(token)
 
 
 class Bounds:

@@ -8,8 +8,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 
 from app.api.queries import check_query
 from app.audit import actor
+from app.batching import Place
 from app.errors import Unauthenticated
-from app.keys import CHALLENGE, Caller
+from app.keys import CHALLENGE, Caller, token_of
 from app.service import Service
 
 bearer = HTTPBearer(
@@ -60,12 +61,12 @@ async def authenticate(
 
     Raises RateLimited too.
     """
-    scheme, _, token = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
+    token = token_of(authorization or "")
+    if token is None:
         raise Unauthenticated(
             "Send an API key in the header Authorization: Bearer qs_…", headers=CHALLENGE
         )
-    caller = await service.authenticator.caller_of(token.strip())
+    caller = await service.authenticator.caller_of(token)
     service.rates.spend(caller.key_id)
     caller.check(scopes)
     actor.set(caller.key_id)
@@ -73,8 +74,9 @@ async def authenticate(
 
 
 RunningService = Annotated[Service, Depends(running_service)]
+# The place in the queue that a lean route has taken for a key that may score.
+ScorePlace = Annotated[Place, Security(authenticated_tenant, scopes=["score"])]
 # The tenant of a key that may do this.
-MayScore = Annotated[str, Security(authenticated_tenant, scopes=["score"])]
 MayLabel = Annotated[str, Security(authenticated_tenant, scopes=["label"])]
 LabelCaller = Annotated[Caller, Security(authenticated_caller, scopes=["label"])]
 MayRead = Annotated[str, Security(authenticated_tenant, scopes=["read"])]

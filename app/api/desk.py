@@ -15,6 +15,7 @@ import httptools
 
 from app.api.lean import ScoringRoute, caller_of
 from app.api.observation import REQUEST_ID, SECURITY_HEADERS, id_of, note
+from app.batching import Place
 from app.errors import InternalError, Problem, render
 from app.logs import request_id
 from app.service import Service
@@ -25,7 +26,7 @@ logger = logging.getLogger("quickstudy")
 DESK = "desk"
 
 END = b"\r\n\r\n"
-LENGTH = b"content-length"
+LENGTH, AUTHORIZATION = b"content-length", b"authorization"
 # Callers say the same again and again: of heads that are no longer, so many are known.
 LONGEST_HEAD, KNOWN_HEADS = 2048, 1024
 Headers = list[tuple[bytes, bytes]]
@@ -117,8 +118,11 @@ class Desk:
             return None
         return Head(route, last, int(length))
 
-    async def answer(self, head: Head, body: bytes) -> Answer:
-        """The answer to a request, which is timed and logged as every other one."""
+    async def answer(self, head: Head, body: bytes, place: Place | None) -> Answer:
+        """The answer to a request, which is timed and logged as every other one.
+
+        It has a place in the queue already, or takes one.
+        """
         begun = time.perf_counter()
         route, headers = head.route, head.headers
         mine = id_of(headers.get(REQUEST_ID, b""))
@@ -126,13 +130,18 @@ class Desk:
         request_id.set(name)
         try:
             tenant = await caller_of(self._service, headers)
-            said = await route.said(self._service, tenant, headers, body)
+            if place is None:
+                place = self._service.batcher.enter(tenant, len(body))
+            said = await route.said(self._service, place, headers, body)
             answer = Answer(200, HEAD % (len(said), REQUEST_ID, mine, SECURITY_LINES, said))
         except Problem as problem:
             answer = refusal(problem, (REQUEST_ID, mine))
         except Exception:
             logger.exception("a request for scores failed")
             answer = refusal(InternalError(), (REQUEST_ID, mine))
+        finally:
+            if place is not None:
+                place.leave()
         note(name, "POST", route.path, answer.status, time.perf_counter() - begun)
         return answer
 

@@ -5,9 +5,10 @@ the dependencies up anew for every request, and validates the answer before it i
 start-up has done what can be done ahead. The signature still tells the OpenAPI document everything.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, get_type_hints
 
+from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.authentication import tenant_of
 from app.api.queries import check_query
+from app.batching import Place
 from app.errors import (
     NOT_SAID_TO_BE_JSON,
     BodyTooLarge,
@@ -31,7 +33,7 @@ JSON = b"application/json"
 
 
 class ScoringRoute(APIRoute):
-    """A route of `async def endpoint(posted, service, tenant)` for keys that may score.
+    """A route of `async def endpoint(posted, service, place)` for keys that may score.
 
     The endpoint returns what is to be written as JSON, in the shape of its response model.
     """
@@ -39,8 +41,16 @@ class ScoringRoute(APIRoute):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._parse = TypeAdapter[Any](get_type_hints(self.endpoint)["posted"]).validate_json
-        # In place of the application that FastAPI has made of the signature.
-        self.app = self.answer
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """In place of what FastAPI makes of the signature, for paths that `LeanRoutes` misses."""
+
+        async def handle(request: Request) -> Response:
+            return Response(
+                await self._answered(request.scope, request.receive), media_type=JSON.decode()
+            )
+
+        return handle
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application of this route."""
@@ -62,19 +72,26 @@ class ScoringRoute(APIRoute):
         # Before the body is read: who has no key learns nothing of what is wrong with it.
         tenant = await caller_of(service, headers)
         check_query(self, scope["query_string"])
-        return await self.said(service, tenant, headers, await _body(receive))
+        service.batcher.check(tenant)
+        body = await _body(receive, service, tenant)
+        # From here on nothing is awaited before the place is taken and the body is parsed.
+        place = service.batcher.enter(tenant, len(body))
+        try:
+            return await self.said(service, place, headers, body)
+        finally:
+            place.leave()
 
     async def said(
-        self, service: Service, tenant: str, headers: Mapping[bytes, bytes], body: bytes
+        self, service: Service, place: Place, headers: Mapping[bytes, bytes], body: bytes
     ) -> bytes:
-        """The answer to a body; raises Problem."""
+        """The answer to a body that has a place in the queue; raises Problem."""
         _check(body, headers.get(b"content-type", b""))
         try:
             posted = self._parse(body)
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
             raise invalid([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
-        return to_json(await self.endpoint(posted, service, tenant))
+        return to_json(await self.endpoint(posted, service, place))
 
 
 async def caller_of(service: Service, headers: Mapping[bytes, bytes]) -> str:
@@ -109,16 +126,24 @@ class LeanRoutes:
             await route.answer(scope, receive, send)
 
 
-async def _body(receive: Receive) -> bytes:
-    """All of a request's body."""
-    message = await receive()
-    parts = [message.get("body", b"")]
-    while message.get("more_body", False):
-        message = await receive()
-        parts.append(message.get("body", b""))
-    if message["type"] == "http.disconnect":
-        raise MalformedBody("The caller hung up before the body had come.")
-    return b"".join(parts)
+async def _body(receive: Receive, service: Service, tenant: str) -> bytes:
+    """All of a request's body; raises Overloaded where the tenant's bodies are too many."""
+    parts, size = [], 0
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise MalformedBody("The caller hung up before the body had come.")
+            part = message.get("body", b"")
+            if not service.bodies.has_room(tenant):
+                service.batcher.refuse()
+            service.bodies.take(tenant, len(part))
+            size += len(part)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+    finally:
+        service.bodies.give_back(tenant, size)
 
 
 def _check(body: bytes, content_type: bytes) -> None:

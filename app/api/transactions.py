@@ -7,7 +7,7 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
 from app import store
-from app.api.authentication import MayRead, MayScore, RunningService
+from app.api.authentication import MayRead, RunningService, ScorePlace
 from app.api.lean import ScoringRoute
 from app.api.pages import BY_TIME, Paging
 from app.api.paths import TransactionId
@@ -26,7 +26,6 @@ from app.errors import (
     documented,
     invalid,
 )
-from app.pipeline import Posted
 from app.rows import Scored, StoredLabel
 from app.schemas.fields import Id, InstantBound, InvalidItem, LabelName
 from app.schemas.pages import Page
@@ -58,10 +57,10 @@ WRITES = documented(MalformedBody, BodyTooLarge, UnsupportedEncoding)
 
 @scoring.post("", response_model=Score, responses={**WRITES, **documented(TransactionConflict)})
 async def score_transaction(
-    posted: PostedTransaction, service: RunningService, tenant: MayScore
+    posted: PostedTransaction, service: RunningService, place: ScorePlace
 ) -> dict[str, Any]:
     """Score one transaction and remember it."""
-    [answer] = await service.score([Posted(tenant, posted.transaction())])
+    [answer] = await service.score(place, [posted.transaction()])
     if isinstance(answer, Problem):
         raise answer
     return score_of(answer)
@@ -69,15 +68,13 @@ async def score_transaction(
 
 @scoring.post("/batch", response_model=BatchResult, responses=WRITES)
 async def score_batch(
-    posted: PostedBatch, service: RunningService, tenant: MayScore
+    posted: PostedBatch, service: RunningService, place: ScorePlace
 ) -> dict[str, Any]:
     """Score up to 1,000 transactions; the results come in their order."""
     items = posted.transactions
     service.rates.owe(actor.get(), len(items) - 1)
     valid = [item.transaction() for item in items if not isinstance(item, InvalidItem)]
-    scored = [Posted(tenant, transaction) for transaction in valid]
-    answers = await service.score(scored) if scored else []
-    results = map(_result, valid, answers)
+    results = map(_result, valid, await service.score(place, valid))
     return {
         "results": [
             {"transaction_id": item.transaction_id, "error": why_invalid(item)}

@@ -3,14 +3,16 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 
-from app.batching import Batcher
+from app.batching import Place
+from app.errors import Overloaded
 from app.settings import Settings
-from tests.api.connections import Caller, serving
+from tests.api.connections import Caller, Served, serving
 from tests.api.requests import posted
 
 # No database is asked for what is refused: one kind of them will do.
@@ -22,12 +24,19 @@ pytestmark = [
 OVERLOADED = (503, "overloaded")
 
 
-@pytest.fixture
-def full(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """While it is set, the queue is full."""
-    event = asyncio.Event()
-    monkeypatch.setattr(Batcher, "is_full", lambda self, coming=0: event.is_set())
-    return event
+@asynccontextmanager
+async def full(served: Served) -> AsyncIterator[None]:
+    """The tenant has all the places in the queue that it may have, and its key is known."""
+    caller = await served.caller()
+    await caller.say(caller.request({}))
+    assert (await caller.answer()).status == 422
+    places: list[Place] = []
+    with suppress(Overloaded):
+        while True:
+            places.append(served.app.state.service.batcher.enter("default", 0))
+    yield
+    for place in places:
+        place.leave()
 
 
 Framing = Callable[[Caller], tuple[bytes, ...]]
@@ -47,44 +56,63 @@ STAY: dict[str, tuple[Framing, int]] = {
         lambda c: (c.request(b"2\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),),
         1,
     ),
+    "a query": (lambda c: (c.request(PAYMENT, path="/v1/transactions?x=1"),), 1),
+    "an empty query": (lambda c: (c.request(PAYMENT, path="/v1/transactions?"),), 1),
+    "an absolute address": (
+        lambda c: (c.request(PAYMENT, path="http://x/v1/transactions"),),
+        1,
+    ),
+    "percent-encoded": (lambda c: (c.request(PAYMENT, path="/v1/%74ransactions"),), 1),
+    "a query, chunked": (
+        lambda c: (
+            c.request(
+                b"2\r\n{}\r\n0\r\n\r\n",
+                "Transfer-Encoding: chunked",
+                path="/v1/transactions/batch?x=1",
+            ),
+        ),
+        1,
+    ),
     "no key": (lambda c: (c.request(PAYMENT).replace(b"Bearer", b"Nothing"),), 1),
 }
 CLOSE: dict[str, Framing] = {
     "asked to close": lambda c: (c.request(PAYMENT, "Connection: close"),),
     "waits for leave to send": lambda c: (c.request(PAYMENT, "Expect: 100-continue"),),
     "an older version": lambda c: (c.request(PAYMENT).replace(b"HTTP/1.1", b"HTTP/1.0"),),
+    "an older version, a query": lambda c: (
+        c.request(PAYMENT, path="/v1/transactions?x=1").replace(b"HTTP/1.1", b"HTTP/1.0"),
+    ),
 }
 
 
 @pytest.mark.parametrize(("framing", "requests"), STAY.values(), ids=STAY)
 async def test_each_request_has_one_refusal_and_the_connection_goes_on(
-    service_settings: Settings, full: asyncio.Event, framing: Framing, requests: int
+    service_settings: Settings, framing: Framing, requests: int
 ) -> None:
     async with serving(service_settings) as served:
         caller = await served.caller()
-        full.set()
-        for _ in range(2):
-            await caller.say(*framing(caller))
-            for _ in range(requests):
-                refused = await caller.answer()
-                assert refused.problem == OVERLOADED
-                assert refused.headers["retry-after"] == "1"
-                assert refused.headers["x-content-type-options"] == "nosniff"
-        full.clear()
+        async with full(served):
+            for _ in range(2):
+                await caller.say(*framing(caller))
+                for _ in range(requests):
+                    refused = await caller.answer()
+                    assert refused.problem == OVERLOADED
+                    assert refused.headers["retry-after"] == "1"
+                    assert refused.headers["x-content-type-options"] == "nosniff"
         await caller.say(caller.request(PAYMENT))
         assert (await caller.answer()).status == 200
 
 
 @pytest.mark.parametrize("framing", CLOSE.values(), ids=CLOSE)
 async def test_where_the_caller_would_not_go_on_the_connection_is_closed(
-    service_settings: Settings, full: asyncio.Event, framing: Framing
+    service_settings: Settings, framing: Framing
 ) -> None:
     async with serving(service_settings) as served:
         caller = await served.caller()
-        full.set()
-        await caller.say(*framing(caller))
-        assert (await caller.answer()).problem == OVERLOADED
-        assert await caller.is_closed()
+        async with full(served):
+            await caller.say(*framing(caller))
+            assert (await caller.answer()).problem == OVERLOADED
+            assert await caller.is_closed()
 
 
 @pytest.mark.parametrize(
@@ -98,20 +126,19 @@ async def test_where_the_caller_would_not_go_on_the_connection_is_closed(
     ],
 )
 async def test_what_may_end_elsewhere_is_judged_by_the_parser(
-    service_settings: Settings, full: asyncio.Event, lengths: tuple[str, ...]
+    service_settings: Settings, lengths: tuple[str, ...]
 ) -> None:
     async with serving(service_settings) as served:
         caller = await served.caller()
-        full.set()
-        await caller.say(caller.request(b"12345", *lengths))
-        assert (await caller.answer()).problem == (400, "malformed_request")
-        assert await caller.is_closed()
+        async with full(served):
+            await caller.say(caller.request(b"12345", *lengths))
+            assert (await caller.answer()).problem == (400, "malformed_request")
+            assert await caller.is_closed()
 
 
-async def test_other_routes_are_let_in(service_settings: Settings, full: asyncio.Event) -> None:
-    async with serving(service_settings) as served:
+async def test_other_routes_are_let_in(service_settings: Settings) -> None:
+    async with serving(service_settings) as served, full(served):
         caller = await served.caller()
-        full.set()
         await caller.say(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await caller.answer()).status == 200
         await caller.say(caller.request({"labels": []}, path="/v1/labels"))
@@ -155,16 +182,14 @@ async def test_as_many_as_may_be_are_let_in_even_where_all_come_at_once(
         assert (await callers[refused].answer()).status == 200
 
 
-async def test_a_connection_that_is_refused_is_not_idle(
-    service_settings: Settings, full: asyncio.Event
-) -> None:
+async def test_a_connection_that_is_refused_is_not_idle(service_settings: Settings) -> None:
     async with serving(service_settings, timeout_keep_alive=1) as served:
         caller = await served.caller()
-        full.set()
-        for _ in range(5):
-            await caller.say(caller.request(PAYMENT))
-            assert (await caller.answer()).problem == OVERLOADED
-            await asyncio.sleep(0.4)
+        async with full(served):
+            for _ in range(5):
+                await caller.say(caller.request(PAYMENT))
+                assert (await caller.answer()).problem == OVERLOADED
+                await asyncio.sleep(0.4)
         begun = time.monotonic()
         assert await caller.is_closed()
         assert time.monotonic() - begun < 5

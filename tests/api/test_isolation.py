@@ -1,0 +1,165 @@
+"""What is wrong with one tenant, account or merchant reaches nobody else."""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Table, update
+
+from app import keys
+from app.checkpoint import WEIGHTS
+from app.settings import Settings
+from app.tables import accounts, merchants, transactions
+from tests.api.connections import Served, serving
+from tests.api.requests import posted, problem_of
+from tests.checkpoints import tiny_checkpoint
+
+pytestmark = pytest.mark.anyio
+
+ROUNDS = 6
+
+
+def caller(served: Served, key: str) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+    return httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{served.port}",
+        headers={"Authorization": f"Bearer {key}"},
+        timeout=60,
+        limits=limits,
+    )
+
+
+async def score(client: httpx.AsyncClient, name: str, account: str, **more: Any) -> httpx.Response:
+    body = posted(name, account_id=account, **more)
+    return await client.post("/v1/transactions", json=body)
+
+
+async def asking(count: int, ask: Callable[[str], Awaitable[Any]]) -> list[Any]:
+    """What so many callers were answered, each of whom asks again and again."""
+
+    async def one(n: int) -> list[Any]:
+        return [await ask(f"{n}-{again}") for again in range(ROUNDS)]
+
+    return [answer for some in await asyncio.gather(*map(one, range(count))) for answer in some]
+
+
+async def test_a_model_that_cannot_be_loaded_is_its_tenants_trouble_alone(
+    service_settings: Settings,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(checkpoint, tmp_path / "shelf" / "first")
+    tiny_checkpoint(tmp_path / "shelf" / "second", seed=1)
+    settings = service_settings.model_copy(update={"model": tmp_path / "shelf" / "first"})
+    async with serving(settings) as served, caller(served, served.key) as client:
+        assert (await score(client, "before", "a")).status_code == 200
+        assert (await client.post("/v1/models/second/activate")).status_code == 200
+    weights = tmp_path / "shelf" / "second" / WEIGHTS
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + b"x")
+    async with serving(settings) as served:
+        other = await keys.create(served.app.state.service.database, "tests", "other")
+        async with caller(served, served.key) as client, caller(served, other) as stranger:
+            broken, well = await asyncio.gather(
+                asking(16, lambda name: score(client, name, f"a-{name}")),
+                asking(4, lambda name: score(stranger, name, f"a-{name}")),
+            )
+            assert {problem_of(one) for one in broken} == {(503, "model_unavailable")}
+            assert [one.status_code for one in well] == [200] * len(well)
+            assert not any("second" in one.text for one in well)
+            # What is stored is answered whatever loads.
+            assert (await score(client, "before", "a")).status_code == 200
+            batch = {"transactions": [posted("before", account_id="a"), posted("t-1")]}
+            [stored, new] = (await client.post("/v1/transactions/batch", json=batch)).json()[
+                "results"
+            ]
+            assert stored["transaction_id"] == "before"
+            assert new["error"]["code"] == "model_unavailable"
+            # Once it can be loaded it is, a few seconds later.
+            weights.write_bytes(whole)
+            monkeypatch.setattr("app.models.RETRY_SECONDS", 0.0)
+            assert (await score(client, "after", "a")).status_code == 200
+
+
+async def damage(served: Served, table: Table, key: str, name: str, **values: Any) -> None:
+    async with served.app.state.service.database.write() as connection:
+        changed = await connection.execute(
+            update(table).where(table.c.tenant == "default", table.c[key] == name).values(**values)
+        )
+        assert changed.rowcount == 1
+
+
+Damage = Callable[[Served], Awaitable[None]]
+DAMAGED: dict[str, Damage] = {
+    "an account's state": lambda served: damage(
+        served, accounts, "account_id", "bad", state=b"damaged"
+    ),
+    "a merchant's state": lambda served: damage(
+        served, merchants, "merchant_id", "bad", state=b"damaged"
+    ),
+    "a merchant's labels": lambda served: damage(
+        served, merchants, "merchant_id", "bad", label_state=b"damaged"
+    ),
+    "the content of a past payment": lambda served: damage(
+        served, transactions, "transaction_id", "t-bad", content="{"
+    ),
+    "the features of a past payment": lambda served: damage(
+        served, transactions, "transaction_id", "t-bad", features=b"123"
+    ),
+}
+
+
+@pytest.mark.parametrize("harm", DAMAGED.values(), ids=DAMAGED)
+async def test_what_is_damaged_fails_by_itself(service_settings: Settings, harm: Damage) -> None:
+    async with serving(service_settings) as served:
+        other = await keys.create(served.app.state.service.database, "tests", "other")
+        async with caller(served, served.key) as client, caller(served, other) as stranger:
+            # All are risky, so that all have reasons.
+            for one in (client, stranger):
+                stated = {"review": 1e-8, "decline": 0.99}
+                assert (await one.post("/v1/thresholds", json=stated)).status_code == 200
+                first = await score(one, "t-bad", "bad", merchant_id="bad")
+                assert first.status_code == 200
+            await harm(served)
+            later = {"merchant_id": "bad", "occurred_at": "2026-02-01T12:00:00Z"}
+            bad, good, well = await asyncio.gather(
+                asking(4, lambda name: score(client, f"b-{name}", "bad", **later)),
+                asking(4, lambda name: score(client, f"g-{name}", f"good-{name}")),
+                asking(4, lambda name: score(stranger, name, "bad", **later)),
+            )
+            # What is not looked at harms nobody.
+            failed = [one for one in bad if one.status_code != 200]
+            assert {problem_of(one) for one in failed} <= {(500, "internal_error")}
+            assert failed or harm is DAMAGED["the content of a past payment"]
+            assert [one.status_code for one in good + well] == [200] * len(good + well)
+            batch = [posted(f"x-{n}", account_id=f"x-{n}") for n in range(20)]
+            batch[7] = posted("x-7", account_id="bad", **later)
+            answer = await client.post("/v1/transactions/batch", json={"transactions": batch})
+            results = answer.json()["results"]
+            amiss = {n: one["error"]["code"] for n, one in enumerate(results) if "error" in one}
+            assert amiss == ({7: "internal_error"} if failed else {})
+            for n in range(20):
+                stored = await client.get(f"/v1/transactions/x-{n}")
+                assert stored.status_code == (404 if n in amiss else 200)
+
+
+async def test_many_requests_of_a_tenant_take_no_place_from_another(
+    service_settings: Settings,
+) -> None:
+    settings = service_settings.model_copy(update={"most_waiting": 16})
+    async with serving(settings) as served:
+        other = await keys.create(served.app.state.service.database, "tests", "other")
+        async with caller(served, served.key) as client, caller(served, other) as stranger:
+            flood, few = await asyncio.gather(
+                asking(64, lambda name: score(client, name, f"a-{name}")),
+                asking(4, lambda name: score(stranger, name, f"a-{name}")),
+            )
+    assert [one.status_code for one in few] == [200] * len(few)
+    statuses = {one.status_code for one in flood}
+    assert statuses == {200, 503}
+    assert {problem_of(one) for one in flood if one.status_code == 503} == {(503, "overloaded")}
