@@ -40,7 +40,15 @@ from app.schemas.labels import (
     TransactionLabelled,
 )
 from app.schemas.log import LogEntry
-from app.schemas.models import ModelComparison, ModelDrift, ModelList
+from app.schemas.models import (
+    ComparisonJob,
+    ComparisonRequest,
+    DriftJob,
+    DriftRequest,
+    ModelComparison,
+    ModelList,
+    Promotion,
+)
 from app.schemas.pages import Page
 from app.schemas.reviews import Assignment, Review, ReviewedTransaction, ReviewFigures
 from app.schemas.thresholds import (
@@ -329,18 +337,28 @@ class _Requests:
         return Asked(ModelList, "DELETE", path, repeatable=False)
 
     @staticmethod
-    def compare_model(name: str, days: float = 28.0) -> Asked[ModelComparison]:
-        path = f"/v1/models/{_of(name)}/comparison"
-        return Asked(ModelComparison, "GET", path, query={"days": days})
+    def compare_model(name: str, days: float = 28.0) -> Asked[ComparisonJob]:
+        path, body = f"/v1/models/{_of(name)}/comparisons", ComparisonRequest(days=days)
+        return Asked(ComparisonJob, "POST", path, body, repeatable=False)
 
     @staticmethod
-    def model_drift(name: str, days: int = 28) -> Asked[ModelDrift]:
-        return Asked(ModelDrift, "GET", f"/v1/models/{_of(name)}/drift", query={"days": days})
+    def comparison(name: str, comparison_id: str) -> Asked[ComparisonJob]:
+        path = f"/v1/models/{_of(name)}/comparisons/{_of(comparison_id)}"
+        return Asked(ComparisonJob, "GET", path)
 
     @staticmethod
-    def promote_model(name: str, days: float = 28.0) -> Asked[ModelComparison]:
-        path = f"/v1/models/{_of(name)}/promote"
-        return Asked(ModelComparison, "POST", path, query={"days": days}, repeatable=False)
+    def measure_drift(name: str, days: int = 28) -> Asked[DriftJob]:
+        path, body = f"/v1/models/{_of(name)}/drift", DriftRequest(days=days)
+        return Asked(DriftJob, "POST", path, body, repeatable=False)
+
+    @staticmethod
+    def drift(name: str, drift_id: str) -> Asked[DriftJob]:
+        return Asked(DriftJob, "GET", f"/v1/models/{_of(name)}/drift/{_of(drift_id)}")
+
+    @staticmethod
+    def promote_model(name: str, comparison_id: str) -> Asked[ModelComparison]:
+        path, body = f"/v1/models/{_of(name)}/promote", Promotion(comparison=comparison_id)
+        return Asked(ModelComparison, "POST", path, body, repeatable=False)
 
     @staticmethod
     def webhooks() -> Asked[WebhookList]:
@@ -562,17 +580,25 @@ class Client:
         """Try it out no longer."""
         return self._send(_Requests.end_shadow(name))
 
-    def compare_model(self, name: str, days: float = 28.0) -> ModelComparison:
-        """What a checkpoint would have decided on the traffic of some days."""
+    def compare_model(self, name: str, days: float = 28.0) -> ComparisonJob:
+        """Begin to compute what a checkpoint would have decided on the traffic of some days."""
         return self._send(_Requests.compare_model(name, days))
 
-    def model_drift(self, name: str, days: int = 28) -> ModelDrift:
-        """How far traffic is from the data that a checkpoint was trained on."""
-        return self._send(_Requests.model_drift(name, days))
+    def comparison(self, name: str, comparison_id: str) -> ComparisonJob:
+        """How far that is, and its result."""
+        return self._send(_Requests.comparison(name, comparison_id))
 
-    def promote_model(self, name: str, days: float = 28.0) -> ModelComparison:
-        """Activate a checkpoint if it is no worse."""
-        return self._send(_Requests.promote_model(name, days))
+    def measure_drift(self, name: str, days: int = 28) -> DriftJob:
+        """Begin to compute how far traffic is from the data that a checkpoint was trained on."""
+        return self._send(_Requests.measure_drift(name, days))
+
+    def drift(self, name: str, drift_id: str) -> DriftJob:
+        """How far that is, and its result."""
+        return self._send(_Requests.drift(name, drift_id))
+
+    def promote_model(self, name: str, comparison_id: str) -> ModelComparison:
+        """Activate a checkpoint if a comparison says that it is no worse."""
+        return self._send(_Requests.promote_model(name, comparison_id))
 
     def webhooks(self) -> WebhookList:
         """The tenant's webhooks, without their secrets."""
@@ -796,17 +822,25 @@ class AsyncClient:
         """Try it out no longer."""
         return await self._send(_Requests.end_shadow(name))
 
-    async def compare_model(self, name: str, days: float = 28.0) -> ModelComparison:
-        """What a checkpoint would have decided on the traffic of some days."""
+    async def compare_model(self, name: str, days: float = 28.0) -> ComparisonJob:
+        """Begin to compute what a checkpoint would have decided on the traffic of some days."""
         return await self._send(_Requests.compare_model(name, days))
 
-    async def model_drift(self, name: str, days: int = 28) -> ModelDrift:
-        """How far traffic is from the data that a checkpoint was trained on."""
-        return await self._send(_Requests.model_drift(name, days))
+    async def comparison(self, name: str, comparison_id: str) -> ComparisonJob:
+        """How far that is, and its result."""
+        return await self._send(_Requests.comparison(name, comparison_id))
 
-    async def promote_model(self, name: str, days: float = 28.0) -> ModelComparison:
-        """Activate a checkpoint if it is no worse."""
-        return await self._send(_Requests.promote_model(name, days))
+    async def measure_drift(self, name: str, days: int = 28) -> DriftJob:
+        """Begin to compute how far traffic is from the data that a checkpoint was trained on."""
+        return await self._send(_Requests.measure_drift(name, days))
+
+    async def drift(self, name: str, drift_id: str) -> DriftJob:
+        """How far that is, and its result."""
+        return await self._send(_Requests.drift(name, drift_id))
+
+    async def promote_model(self, name: str, comparison_id: str) -> ModelComparison:
+        """Activate a checkpoint if a comparison says that it is no worse."""
+        return await self._send(_Requests.promote_model(name, comparison_id))
 
     async def webhooks(self) -> WebhookList:
         """The tenant's webhooks, without their secrets."""

@@ -23,6 +23,7 @@ from app.errors import ModelRefused
 from app.models import Models, Role, Shelved
 from app.pipeline import Deciding, Pipeline
 from app.rows import ModelChange, Scored, SupportRow
+from app.schemas.models import ModelComparison
 from app.states import Floats
 from app.store import Filters
 from app.times import now_us
@@ -63,6 +64,8 @@ class Comparison(NamedTuple):
     legitimates: int
     active: Quality
     shadow: Quality
+    digest: str
+    active_digest: str
 
     @property
     def is_better(self) -> bool | None:
@@ -126,21 +129,27 @@ class Shadowing:
         digest = None if name is None else (await self._models.load(name)).digest
         await self._change(tenant, "shadow", name, digest, "model.shadowed")
 
-    async def promote(self, tenant: str, name: str, days: float) -> Comparison:
-        """Activate a checkpoint if it is no worse on labels. Raises ModelRefused."""
-        compared = await self.compare(tenant, name, days)
-        if compared.is_better is None:
+    async def promote(self, tenant: str, name: str, compared: ModelComparison) -> None:
+        """Activate a checkpoint if it was no worse on labels than what is still active.
+
+        Raises ModelNotFound or ModelRefused.
+        """
+        scorer = await self._models.load(name)
+        if scorer.digest != compared.digest:
+            raise ModelRefused(f"Model {name!r} is another since then: compare it again.")
+        if (await self.roles(tenant)).active_digest != compared.active_digest:
+            raise ModelRefused("Another model has become active since then: compare again.")
+        if compared.better is None:
             raise ModelRefused(
                 f"{compared.frauds} labelled frauds and {compared.legitimates} legitimate ones "
                 f"tell too little: {LEAST_FRAUDS} frauds are needed."
             )
-        if not compared.is_better:
+        if not compared.better:
             raise ModelRefused(
                 f"Its average precision is {compared.shadow.average_precision:.4f}, the active "
                 f"model's {compared.active.average_precision:.4f}."
             )
         await self.activate(tenant, name)
-        return compared
 
     async def compare(self, tenant: str, name: str, days: float) -> Comparison:
         """Score the newest transactions of some days by a checkpoint too.
@@ -190,6 +199,8 @@ class Shadowing:
                 np.array([shadowed[n].outcome != "approve" for n in known], np.bool_),
                 is_fraud,
             ),
+            digest=scorer.digest,
+            active_digest=active.scorer.digest,
         )
 
     async def _change(

@@ -9,6 +9,7 @@ Axes: N sampled transactions, F features, E + 1 bins.
 
 import asyncio
 import contextlib
+import json
 import math
 import random
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import metrics, store
+from app.aside import Aside, Crashed, Task
 from app.background import BackgroundTask, TaskHealth
 from app.database import Database
 from app.errors import ModelRefused, ModelUnavailable
@@ -92,28 +94,23 @@ class Drift(NamedTuple):
     features: list[Measured]
 
 
-class Drifting:
-    """Sets stored traffic beside the profiles of checkpoints; while entered, in metrics too."""
+class Gauges(NamedTuple):
+    """What metrics tell: the highest index of each name, and a ratio of shares of frauds."""
 
-    def __init__(self, database: Database, pipeline: Pipeline) -> None:
-        self._database = database
-        self._pipeline = pipeline
+    indices: dict[str, float]
+    fraud_ratio: float | None
+
+
+class DriftGauges:
+    """Sets the gauges of drift, again and again while it is entered."""
+
+    def __init__(self, aside: Aside) -> None:
+        self._aside = aside
         self.health = TaskHealth("drift", longest_pause_seconds=EVERY_SECONDS)
         self._task = BackgroundTask(
             self.health, self._wait, self.measure, longest_seconds=LONGEST_MEASUREMENT_SECONDS
         )
         self._wait_seconds = FIRST_SECONDS
-
-    @property
-    def _models(self) -> Models:
-        return self._pipeline.models
-
-    async def of_model(self, tenant: str, name: str, days: int) -> Drift:
-        """How far traffic is from a checkpoint's profile.
-
-        Raises ModelNotFound, or ModelRefused for a checkpoint without a profile.
-        """
-        return await self._of(tenant, await self._models.load(name), days)
 
     async def __aenter__(self) -> Self:
         await self._task.__aenter__()
@@ -133,7 +130,37 @@ class Drifting:
         self._wait_seconds = EVERY_SECONDS
 
     async def measure(self) -> None:
-        """Set the gauges by the tenants' active models."""
+        """Set the gauges by the tenants' active models. Raises Crashed."""
+        computed = await self._aside.compute(Task("gauges"))
+        if not computed.is_done:
+            raise Crashed(computed.text)
+        found = Gauges(**json.loads(computed.text))
+        for name, index in found.indices.items():
+            metrics.drift_psi.labels(name).set(index)
+        if found.fraud_ratio is not None:
+            metrics.drift_fraud_ratio.set(found.fraud_ratio)
+
+
+class Drifting:
+    """Sets stored traffic beside the profiles of checkpoints."""
+
+    def __init__(self, database: Database, pipeline: Pipeline) -> None:
+        self._database = database
+        self._pipeline = pipeline
+
+    @property
+    def _models(self) -> Models:
+        return self._pipeline.models
+
+    async def of_model(self, tenant: str, name: str, days: int) -> Drift:
+        """How far traffic is from a checkpoint's profile.
+
+        Raises ModelNotFound, or ModelRefused for a checkpoint without a profile.
+        """
+        return await self._of(tenant, await self._models.load(name), days)
+
+    async def gauges(self) -> Gauges:
+        """How far the traffic of all tenants is, at most, from their active models' profiles."""
         async with self._database.read() as connection:
             tenants = await store.tenants(connection)
         indices: dict[str, float] = {}
@@ -149,18 +176,11 @@ class Drifting:
                         indices[one.name] = max(one.psi, indices.get(one.name, one.psi))
                 if found.fraud_share.now is not None and found.fraud_share.trained:
                     ratios.append(found.fraud_share.now / found.fraud_share.trained)
-        for name, index in indices.items():
-            metrics.drift_psi.labels(name).set(index)
-        if ratios:
-            metrics.drift_fraud_ratio.set(max(ratios, key=lambda one: abs(one - 1)))
+        furthest = max(ratios, key=lambda one: abs(one - 1)) if ratios else None
+        return Gauges(indices, furthest)
 
     async def _of(self, tenant: str, scorer: Scorer, days: int) -> Drift:
-        profile = scorer.profile
-        if profile is None:
-            raise ModelRefused(
-                f"Model {scorer.model!r} was trained before checkpoints had a profile to measure "
-                "drift from: train it anew."
-            )
+        profile = check_profile(scorer.profile, scorer.model)
         today = now_us() // DAY_US
         since_us = (today + 1 - days) * DAY_US
         async with self._database.read() as connection:
@@ -232,6 +252,16 @@ class _Sample:
         self, before_E: Ints, histogram: Histogram, value_N: NDArray[np.floating]
     ) -> float | None:
         return psi(before_E, histogram.count(value_N)) if len(value_N) >= LEAST_OF_A_DAY else None
+
+
+def check_profile(profile: Profile | None, model: str) -> Profile:
+    """The profile of a model; raises ModelRefused where it has none."""
+    if profile is None:
+        raise ModelRefused(
+            f"Model {model!r} was trained before checkpoints had a profile to measure drift from: "
+            "train it anew."
+        )
+    return profile
 
 
 def psi(before_E: Ints, now_E: Ints) -> float:

@@ -9,6 +9,7 @@
         ├── Forbidden                 403 missing_scope
         ├── NotFound                  404 not_found
         │   ├── AccountNotFound       404 account_not_found
+        │   ├── JobNotFound           404 job_not_found
         │   ├── KeyNotFound           404 key_not_found
         │   ├── LabelNotFound         404 label_not_found
         │   ├── ModelNotFound         404 model_not_found
@@ -27,6 +28,7 @@
         ├── ValidationFailed          422 validation_failed
         │   └── WrongAccount          422 transaction_of_another_account
         ├── RateLimited               429 rate_limited
+        ├── TooManyJobs               429 too_many_jobs
         ├── TooManyLabels             429 too_many_labels
         ├── HeadersTooLarge           431 headers_too_large
         ├── InternalError             500 internal_error
@@ -133,6 +135,10 @@ class AccountNotFound(NotFound):
     code, title = "account_not_found", "No such account."
 
 
+class JobNotFound(NotFound):
+    code, title = "job_not_found", "No such comparison, or measurement of drift."
+
+
 class KeyNotFound(NotFound):
     code, title = "key_not_found", "No such live API key."
 
@@ -213,6 +219,14 @@ class RateLimited(Problem):
 
 class HeadersTooLarge(Problem):
     status, code, title = 431, "headers_too_large", "The request line and headers are too large."
+
+
+class TooManyJobs(Problem):
+    status, code = 429, "too_many_jobs"
+    title = "Too many comparisons and measurements of drift are waiting."
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, headers={"Retry-After": "5"})
 
 
 class TooManyLabels(Problem):

@@ -101,7 +101,7 @@ class Models:
     async def load(self, name: str) -> Scorer:
         """The checkpoint that has this name now. Raises ModelNotFound or ModelRefused."""
         async with self._loading:
-            checkpoint = await self._checkpoint(name)
+            checkpoint = await self.checkpoint(name)
             if checkpoint.digest not in self._loaded:
                 self._loaded[checkpoint.digest] = await asyncio.to_thread(self._ready, checkpoint)
             return self._loaded[checkpoint.digest]
@@ -119,12 +119,13 @@ class Models:
         shelf = []
         for name in names:
             try:
-                shelf.append(Shelved(name, (await self._checkpoint(name)).digest, None))
+                shelf.append(Shelved(name, (await self.checkpoint(name)).digest, None))
             except (ModelNotFound, ModelRefused) as error:
                 shelf.append(Shelved(name, None, error.detail))
         return shelf
 
-    async def _checkpoint(self, name: str) -> Checkpoint:
+    async def checkpoint(self, name: str) -> Checkpoint:
+        """What has this name now, not loaded. Raises ModelNotFound or ModelRefused."""
         try:
             checkpoint = await asyncio.to_thread(Checkpoint.load, self._path(name))
         except CheckpointError as error:

@@ -1,6 +1,6 @@
 """The rows of the tables, as the code hands them around: plain tuples, no ORM."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Account(NamedTuple):
@@ -183,6 +183,25 @@ class Message(NamedTuple):
     attempts: int = 0
     next_at_us: int | None = None
     last_error: str | None = None
+
+
+class Job(NamedTuple):
+    """A row of `jobs`."""
+
+    tenant: str
+    id: str
+    kind: Literal["comparison", "drift"]
+    model: str
+    days: float
+    status: Literal["queued", "running", "done", "failed"] = "queued"
+    slot: int | None = None
+    attempts: int = 0
+    created_at_us: int = 0
+    started_at_us: int | None = None
+    finished_at_us: int | None = None
+    lease_until_us: int | None = None
+    result: str | None = None
+    error: str | None = None
 
 
 class SupportRow(NamedTuple):

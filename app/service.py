@@ -8,13 +8,15 @@ import torch
 
 from app import metrics, store
 from app.allowance import Allowance
+from app.aside import Aside
 from app.background import TaskHealth
 from app.batching import Batcher, Place
 from app.comparison import Shadowing
 from app.database import Database
-from app.drift import Drifting
+from app.drift import DriftGauges
 from app.errors import Problem, SetupError
 from app.forgetting import Erasing
+from app.jobs import Jobs
 from app.keys import Authenticator
 from app.labelling import Labelling
 from app.models import Models
@@ -50,7 +52,8 @@ class Service:
     replay: Replay
     erasing: Erasing
     shadowing: Shadowing
-    drifting: Drifting
+    drifting: DriftGauges
+    jobs: Jobs
     webhooks: Webhooks
     authenticator: Authenticator
     rates: Rates
@@ -77,9 +80,11 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         await check_features(database, models.default)
         pipeline = Pipeline(database, models, settings.sampled_approvals)
         authenticator = Authenticator(database)
+        aside = Aside(settings)
         async with (
             Webhooks(database, settings.webhooks_private) as webhooks,
-            Drifting(database, pipeline) as drifting,
+            DriftGauges(aside) as drifting,
+            Jobs(database, aside) as jobs,
             Batcher(
                 pipeline.score,
                 metrics.batch_size.observe,
@@ -101,6 +106,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 erasing=Erasing(database, pipeline),
                 shadowing=Shadowing(database, pipeline),
                 drifting=drifting,
+                jobs=jobs,
                 webhooks=webhooks,
                 authenticator=authenticator,
                 rates=Rates(settings.rate_per_worker),
@@ -109,6 +115,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     batcher.health_apart,
                     webhooks.health,
                     drifting.health,
+                    jobs.health,
                     authenticator.health,
                     *database.background,
                 ),

@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     false,
 )
 
@@ -249,6 +250,31 @@ outbox = Table(
     Column("last_error", Text),
     Index("ix_outbox_due", "next_at_us"),
     Index("ix_outbox_webhook", "tenant", "webhook_id", "created_at_us"),
+)
+
+# What is computed beside requests, and what came of it.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("id", String(32), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("model", String(LONGEST_ID), nullable=False),
+    Column("days", Double, nullable=False),
+    Column("status", String(16), nullable=False),
+    # Until it has ended: one of the few that its tenant has.
+    Column("slot", Integer),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("started_at_us", BigInteger),
+    Column("finished_at_us", BigInteger),
+    # While it runs: from then on another process may take it over.
+    Column("lease_until_us", BigInteger),
+    # JSON: what is answered, or the problem that kept it from being computed.
+    Column("result", Text),
+    Column("error", Text),
+    UniqueConstraint("tenant", "slot", name="uq_jobs_tenant"),
+    Index("ix_jobs_status", "status", "created_at_us"),
 )
 
 # A tenant's thresholds of probability, each from its time until the next one's.

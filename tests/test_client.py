@@ -74,6 +74,13 @@ async def call(
             yield ask, sent
 
 
+async def until_ended(ask: Call, method: str, model: str, job: Any) -> Any:
+    while job.status in {"queued", "running"}:
+        await asyncio.sleep(0.1)
+        job = await ask(method, model, job.id)
+    return job
+
+
 async def test_every_operation_is_answered_in_its_type(
     call: tuple[Call, list[httpx.Request]],
 ) -> None:
@@ -141,11 +148,13 @@ async def test_every_operation_is_answered_in_its_type(
             await ask(method, "0" * 12)
     [model] = [one.name for one in (await ask("models")).data if one.active]
     await ask("shadow_model", model)
-    assert (await ask("compare_model", model, days=365)).agreement == 1.0
-    assert (await ask("model_drift", model, days=365)).name == model
+    job = await until_ended(ask, "comparison", model, await ask("compare_model", model, days=365.0))
+    assert job.result.agreement == 1.0
+    measured = await until_ended(ask, "drift", model, await ask("measure_drift", model, days=365))
+    assert (measured.status, measured.result.name) == ("done", model)
     await ask("end_shadow", model)
     with pytest.raises(ApiError, match="model_refused"):
-        await ask("promote_model", model)
+        await ask("promote_model", model, job.id)
     await ask("activate_model", model)
     await ask("roll_back_model")
     key = await ask("create_key", "till", ["score"])

@@ -1,30 +1,36 @@
 """Models: listed, activated, rolled back, tried out in shadow, promoted. No restart."""
 
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Response
 
 from app.api.authentication import MayAdminister, MayRead, RunningService
-from app.comparison import Comparison, Quality
-from app.drift import Drift
+from app.api.bodies import JSONRoute
+from app.api.transactions import WRITES
+from app.drift import check_profile
 from app.errors import (
     EVERYWHERE,
+    JobNotFound,
     ModelNotFound,
     ModelRefused,
     ModelUnavailable,
+    RateLimited,
+    TooManyJobs,
     documented,
 )
+from app.rows import Job
 from app.schemas.models import (
-    DriftDay,
-    Drifted,
-    DriftProfile,
-    FraudShareDrift,
+    ComparisonJob,
+    ComparisonRequest,
+    DriftJob,
+    DriftRequest,
+    JobError,
     ModelComparison,
     ModelDrift,
     ModelList,
-    ModelQuality,
     ModelState,
-    OutcomeChange,
+    Promotion,
 )
 from app.service import Service
 from app.times import text_of
@@ -33,10 +39,15 @@ router = APIRouter(
     prefix="/v1/models",
     tags=["models"],
     responses=documented(*EVERYWHERE),
+    route_class=JSONRoute,
 )
 CHANGES = documented(ModelNotFound, ModelRefused)
 Name = Annotated[str, Path(min_length=1, max_length=128, examples=["default"])]
-Days = Annotated[float, Query(gt=0, le=365, description="How far back.")]
+JobId = Annotated[str, Path(min_length=1, max_length=32, examples=["5f3c9a0b12d4e678"])]
+STARTS = {**WRITES, **documented(TooManyJobs, RateLimited)}
+STARTED: dict[str, Any] = {
+    "headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
+}
 
 
 @router.get("")
@@ -76,31 +87,72 @@ async def end_shadow(name: Name, service: RunningService, tenant: MayAdminister)
     return await _models(service, tenant)
 
 
-@router.get("/{name}/comparison", responses=CHANGES)
+@router.post("/{name}/comparisons", status_code=202, responses={202: STARTED, **CHANGES, **STARTS})
 async def compare_model(
-    name: Name, service: RunningService, tenant: MayRead, days: Days = 28.0
-) -> ModelComparison:
-    """What this checkpoint would have decided on the newest transactions, up to 5,000."""
-    return _comparison(name, await service.shadowing.compare(tenant, name, days))
-
-
-@router.get("/{name}/drift", responses=CHANGES)
-async def model_drift(
     name: Name,
     service: RunningService,
-    tenant: MayRead,
-    days: Annotated[int, Query(ge=1, le=365, description="Of these, with today.")] = 28,
-) -> ModelDrift:
-    """How far this tenant's traffic is from the data that a checkpoint was trained on."""
-    return _drift(name, await service.drifting.of_model(tenant, name, days))
+    tenant: MayAdminister,
+    response: Response,
+    posted: ComparisonRequest | None = None,
+) -> ComparisonJob:
+    """Compute, beside requests, what this checkpoint would have decided on the newest
+    transactions, up to 5,000; the answer says where the result will be."""
+    await service.models.checkpoint(name)
+    days = (posted or ComparisonRequest()).days
+    job = await service.jobs.submit(tenant, "comparison", name, days)
+    response.headers["Location"] = f"/v1/models/{quote(name, safe='')}/comparisons/{job.id}"
+    return _comparison(job)
 
 
-@router.post("/{name}/promote", responses=CHANGES)
+@router.get("/{name}/comparisons/{comparison_id}", responses=documented(JobNotFound))
+async def read_comparison(
+    name: Name, comparison_id: JobId, service: RunningService, tenant: MayRead
+) -> ComparisonJob:
+    """How far a comparison is, and what came of it."""
+    return _comparison(await service.jobs.find(tenant, "comparison", name, comparison_id))
+
+
+@router.post("/{name}/drift", status_code=202, responses={202: STARTED, **CHANGES, **STARTS})
+async def measure_drift(
+    name: Name,
+    service: RunningService,
+    tenant: MayAdminister,
+    response: Response,
+    posted: DriftRequest | None = None,
+) -> DriftJob:
+    """Compute, beside requests, how far this tenant's traffic is from the data that a checkpoint
+    was trained on; the answer says where the result will be."""
+    checkpoint = await service.models.checkpoint(name)
+    check_profile(checkpoint.metadata.profile, name)
+    days = (posted or DriftRequest()).days
+    job = await service.jobs.submit(tenant, "drift", name, days)
+    response.headers["Location"] = f"/v1/models/{quote(name, safe='')}/drift/{job.id}"
+    return _drift(job)
+
+
+@router.get("/{name}/drift/{drift_id}", responses=documented(JobNotFound))
+async def read_drift(
+    name: Name, drift_id: JobId, service: RunningService, tenant: MayRead
+) -> DriftJob:
+    """How far a measurement of drift is, and what came of it."""
+    return _drift(await service.jobs.find(tenant, "drift", name, drift_id))
+
+
+@router.post(
+    "/{name}/promote", responses={**WRITES, **CHANGES, **documented(JobNotFound, ModelNotFound)}
+)
 async def promote_model(
-    name: Name, service: RunningService, tenant: MayAdminister, days: Days = 28.0
+    name: Name, posted: Promotion, service: RunningService, tenant: MayAdminister
 ) -> ModelComparison:
-    """Activate it, if it ranks the labelled frauds at least as high as the active one."""
-    return _comparison(name, await service.shadowing.promote(tenant, name, days))
+    """Activate it, if a comparison says that it ranks the labelled frauds at least as high as the
+    active one."""
+    await service.models.checkpoint(name)
+    job = await service.jobs.find(tenant, "comparison", name, posted.comparison)
+    if job.result is None:
+        raise ModelRefused(f"The comparison {job.id!r} is {job.status}: it has no result.")
+    compared = ModelComparison.model_validate_json(job.result)
+    await service.shadowing.promote(tenant, name, compared)
+    return compared
 
 
 async def _models(service: Service, tenant: str) -> ModelList:
@@ -119,55 +171,24 @@ async def _models(service: Service, tenant: str) -> ModelList:
     )
 
 
-def _comparison(name: str, found: Comparison) -> ModelComparison:
-    return ModelComparison(
-        name=name,
-        since=text_of(found.since_us),
-        transactions=found.transactions,
-        agreement=found.agreement,
-        changes=[
-            OutcomeChange.model_validate(
-                {"active": active, "shadow": shadow, "transactions": count}
-            )
-            for (active, shadow), count in sorted(found.outcomes.items())
-            if active != shadow
-        ],
-        shift=found.shift,
-        frauds=found.frauds,
-        legitimates=found.legitimates,
-        active=_quality(found.active),
-        shadow=_quality(found.shadow),
-        better=found.is_better,
-    )
+def _comparison(job: Job) -> ComparisonJob:
+    result = ModelComparison.model_validate_json(job.result) if job.result else None
+    return ComparisonJob(**_state(job), days=job.days, result=result)
 
 
-def _drift(name: str, found: Drift) -> ModelDrift:
-    furthest = sorted(found.features, key=lambda one: -(one.psi or 0.0))
-    return ModelDrift(
-        name=name,
-        days=[
-            DriftDay(
-                start=text_of(day.start_us),
-                transactions=day.transactions,
-                labelled=day.labelled,
-                frauds=day.frauds,
-            )
-            for day in found.days
-        ],
-        transactions=found.transactions,
-        sampled=found.sampled,
-        profile=DriftProfile(
-            first=found.profile.first,
-            last=found.profile.last,
-            transactions=found.profile.transactions,
-            frauds=found.profile.frauds,
-        ),
-        drifted=[one.name for one in [found.score, *furthest] if one.drifted],
-        fraud_share=FraudShareDrift.model_validate(found.fraud_share._asdict()),
-        score=Drifted.model_validate(found.score._asdict()),
-        features=[Drifted.model_validate(one._asdict()) for one in furthest],
-    )
+def _drift(job: Job) -> DriftJob:
+    result = ModelDrift.model_validate_json(job.result) if job.result else None
+    return DriftJob(**_state(job), days=int(job.days), result=result)
 
 
-def _quality(found: Quality) -> ModelQuality:
-    return ModelQuality.model_validate(found._asdict())
+def _state(job: Job) -> dict[str, Any]:
+    """What jobs of both kinds say of themselves."""
+    return {
+        "id": job.id,
+        "name": job.model,
+        "status": job.status,
+        "created_at": text_of(job.created_at_us),
+        "started_at": text_of(job.started_at_us) if job.started_at_us is not None else None,
+        "finished_at": text_of(job.finished_at_us) if job.finished_at_us is not None else None,
+        "error": JobError.model_validate_json(job.error) if job.error else None,
+    }

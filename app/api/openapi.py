@@ -24,6 +24,8 @@ GIVEN = {
         "account_id": "/account_id",
     },
     ("get", "/v1/models"): {"name": "/data/0/name"},
+    ("post", "/v1/models/{name}/comparisons"): {"name": "/name", "comparison_id": "/id"},
+    ("post", "/v1/models/{name}/drift"): {"name": "/name", "drift_id": "/id"},
     ("post", "/v1/keys"): {"key_id": "/id"},
     ("post", "/v1/webhooks"): {"webhook_id": "/id"},
 }
@@ -99,7 +101,8 @@ def link(paths: dict[str, Any]) -> None:
             if any(one["name"] == CURSOR for one in operation.get("parameters", ())):
                 links["next_page"] = _to(operation, {CURSOR: "/next_cursor"})
             if links:
-                operation["responses"]["200"]["links"] = links
+                answers = operation["responses"]
+                answers["200" if "200" in answers else "202"]["links"] = links
 
 
 def _to(operation: dict[str, Any], given: dict[str, str]) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Models: what there is, which decides, how two compare, and how far traffic is from one's data."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from app.decisions import Outcome
-from app.schemas.fields import Figure
+from app.schemas.fields import Body, Figure
 
 MODEL: JsonDict = {
     "name": "default",
@@ -23,6 +23,8 @@ QUALITY: JsonDict = {
 }
 COMPARISON: JsonDict = {
     "name": "spring",
+    "digest": "a1" * 32,
+    "active_digest": "76" * 32,
     "since": "2026-02-01T00:00:00.000000Z",
     "transactions": 5000,
     "agreement": 0.994,
@@ -76,6 +78,16 @@ DRIFT: JsonDict = {
     ],
 }
 
+DONE: JsonDict = {
+    "id": "5f3c9a0b12d4e678",
+    "status": "done",
+    "days": 28,
+    "created_at": "2026-02-28T09:00:00.000000Z",
+    "started_at": "2026-02-28T09:00:00.120000Z",
+    "finished_at": "2026-02-28T09:00:05.400000Z",
+    "error": None,
+}
+
 
 class ModelState(BaseModel):
     """A checkpoint, and what it does for this tenant."""
@@ -120,6 +132,8 @@ class ModelComparison(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [COMPARISON]})
 
     name: str
+    digest: Annotated[str, Field(description="Of the checkpoint that was compared.")]
+    active_digest: Annotated[str, Field(description="Of the one that was active then.")]
     since: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     transactions: int
     agreement: Annotated[Figure | None, Field(description="Share with the same outcome.")]
@@ -192,3 +206,72 @@ class ModelDrift(BaseModel):
     fraud_share: FraudShareDrift
     score: Annotated[Drifted, Field(description="Of transactions that this model scored.")]
     features: Annotated[list[Drifted], Field(description="The furthest first.")]
+
+
+class ComparisonRequest(Body):
+    """On which transactions two models are compared."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"days": 28}]})
+
+    days: Annotated[
+        float, Field(gt=0, le=365, strict=True, description="How far back, at most 5,000.")
+    ] = 28.0
+
+
+class DriftRequest(Body):
+    """On which transactions drift is measured."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"days": 28}]})
+
+    days: Annotated[int, Field(ge=1, le=365, strict=True, description="With today, in UTC.")] = 28
+
+
+class Promotion(Body):
+    """By which comparison a model is activated."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"comparison": "5f3c9a0b12d4e678"}]})
+
+    comparison: Annotated[
+        str, Field(min_length=1, max_length=32, description="The id of one that is done.")
+    ]
+
+
+class JobError(BaseModel):
+    """Why nothing came of it, as the `code` and `detail` of a problem."""
+
+    code: str
+    detail: str
+
+
+class Job(BaseModel):
+    """Something that is computed beside requests; its result is kept for a week."""
+
+    id: str
+    name: Annotated[str, Field(description="Of the model.")]
+    status: Literal["queued", "running", "done", "failed"]
+    created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    started_at: str | None
+    finished_at: str | None
+    error: Annotated[JobError | None, Field(description="Where it failed.")]
+
+
+class ComparisonJob(Job):
+    """A comparison of a model with the active one."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**DONE, "name": "spring", "result": COMPARISON}]}
+    )
+
+    days: float
+    result: Annotated[ModelComparison | None, Field(description="Once it is done.")]
+
+
+class DriftJob(Job):
+    """A measurement of how far traffic is from a model's training data."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**DONE, "name": "default", "result": DRIFT}]}
+    )
+
+    days: int
+    result: Annotated[ModelDrift | None, Field(description="Once it is done.")]

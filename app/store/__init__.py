@@ -21,6 +21,14 @@ from app.store.drift import labels_by_day as labels_by_day
 from app.store.drift import sampled as sampled
 from app.store.drift import tenants as tenants
 from app.store.drift import transactions_by_day as transactions_by_day
+from app.store.jobs import any_job_due as any_job_due
+from app.store.jobs import change_job as change_job
+from app.store.jobs import claim_job as claim_job
+from app.store.jobs import delete_jobs as delete_jobs
+from app.store.jobs import delete_oldest_jobs as delete_oldest_jobs
+from app.store.jobs import job as job
+from app.store.jobs import save_job as save_job
+from app.store.jobs import taken_slots as taken_slots
 from app.store.labels import any_forgotten as any_forgotten
 from app.store.labels import delete_labels as delete_labels
 from app.store.labels import events_of_account as events_of_account

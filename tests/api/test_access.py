@@ -49,6 +49,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/webhooks": {"url": "https://192.0.2.1/", "events": ["label.changed"]},
     "POST /v1/keys": {"name": "eve", "scopes": ["score"]},
     "POST /v1/thresholds": {"review": 0.5, "decline": 0.6},
+    "POST /v1/models/{name}/promote": {"comparison": "0" * 16},
 }
 
 
@@ -99,6 +100,8 @@ def address(owner: httpx.AsyncClient, path: str) -> str:
         key_id=key_id,
         name="x",
         webhook_id=WEBHOOK,
+        comparison_id="0" * 16,
+        drift_id="0" * 16,
     )
 
 

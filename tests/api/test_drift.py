@@ -15,10 +15,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import drift, keys, store
+from app.aside import Task
 from app.checkpoint import Checkpoint, save_checkpoint
 from app.decisions import Decision
 from app.features import FeatureSet
 from app.main import create_app
+from app.measuring import measured
 from app.profile import Histogram
 from app.rows import Scored, StoredLabel
 from app.schemas.models import ModelDrift
@@ -133,24 +135,28 @@ async def client(service_settings: Settings, world: World) -> AsyncIterator[http
             yield client
 
 
-async def drift_of(client: httpx.AsyncClient, stored: Stream) -> ModelDrift:
-    """Store a stream, and ask over HTTP."""
+async def drift_of(client: httpx.AsyncClient, stored: Stream, world: World) -> ModelDrift:
+    """Store a stream, and measure as the process beside the service does."""
 
     async def work(connection: AsyncConnection) -> None:
         await store.save_scored(connection, stored.rows)
         await store.save_labels(connection, stored.labels)
 
     await service_of(client).database.run(work)
-    answer = await client.get("/v1/models/profiled/drift")
-    assert answer.status_code == 200, answer.text
-    return ModelDrift.model_validate_json(answer.content)
+    settings = Settings(
+        database_url=service_of(client).database.url.render_as_string(hide_password=False),
+        model=world.model,
+        device="cpu",
+    )
+    text = await measured(settings, Task("drift", "default", "profiled", 28))
+    return ModelDrift.model_validate_json(text)
 
 
 async def test_on_a_stream_that_does_not_shift_nothing_is_named(
     client: httpx.AsyncClient, world: World
 ) -> None:
     stored = stream(world, "same")
-    found = await drift_of(client, stored)
+    found = await drift_of(client, stored, world)
     assert [(o.name, o.psi, o.fraud_psi) for o in (found.score, *found.features) if o.drifted] == []
     assert not found.fraud_share.drifted
     assert (found.transactions, found.sampled) == (len(stored.rows), len(stored.rows))
@@ -167,7 +173,7 @@ async def test_on_a_stream_that_does_not_shift_nothing_is_named(
 async def test_the_features_that_shift_are_named_and_no_other(
     client: httpx.AsyncClient, world: World
 ) -> None:
-    found = await drift_of(client, stream(world, "devices", pl.col("device_age_days") / 10))
+    found = await drift_of(client, stream(world, "devices", pl.col("device_age_days") / 10), world)
     assert set(found.drifted) == {"attribute_device_age_days", "account_device_age_days_z"}
     # Every day of the four weeks shows it, as every day was changed.
     shifted = found.features[0].by_day
@@ -181,7 +187,7 @@ async def test_a_share_of_frauds_that_rises_is_seen(
     more = pl.when(every_fiftieth).then(True).otherwise(pl.col("is_fraud")).alias("is_fraud")
     delay = pl.when(every_fiftieth).then(0.0).otherwise(pl.col("label_delay_days"))
     stored = stream(world, "frauds", more, delay.alias("label_delay_days"))
-    found = await drift_of(client, stored)
+    found = await drift_of(client, stored, world)
     assert found.fraud_share.drifted
     assert found.fraud_share.now is not None
     assert found.fraud_share.now > 2 * found.fraud_share.trained
@@ -189,8 +195,8 @@ async def test_a_share_of_frauds_that_rises_is_seen(
     assert any(one.frauds_drifted for one in found.features)
 
 
-async def test_without_traffic_nothing_is_known(client: httpx.AsyncClient) -> None:
-    found = await drift_of(client, Stream([], []))
+async def test_without_traffic_nothing_is_known(client: httpx.AsyncClient, world: World) -> None:
+    found = await drift_of(client, Stream([], []), world)
     assert (found.days, found.sampled, found.drifted) == ([], 0, [])
     assert found.score.psi is None
     assert found.fraud_share.now is None
@@ -200,7 +206,7 @@ async def test_the_gauges_tell_the_highest_of_all_tenants(
     client: httpx.AsyncClient, world: World
 ) -> None:
     stored = stream(world, "devices", pl.col("device_age_days") / 10)
-    found = await drift_of(client, stored)
+    found = await drift_of(client, stored, world)
     await keys.create(service_of(client).database, "tests", tenant="without traffic")
     await service_of(client).drifting.measure()
     values = {
@@ -223,7 +229,7 @@ async def test_a_checkpoint_without_a_profile_is_refused(
     async with app.router.lifespan_context(app):
         key = await keys.create(app.state.service.database, "tests")
         async with client_of(app, key) as client:
-            refused = problem_of(await client.get("/v1/models/old/drift"))
+            refused = problem_of(await client.post("/v1/models/old/drift"))
             await app.state.service.drifting.measure()
     assert refused == (409, "model_refused")
 
@@ -233,8 +239,8 @@ async def test_a_sample_is_always_the_same_and_no_larger_than_asked(
 ) -> None:
     stored = stream(world, "same")
     theirs = [row._replace(tenant="other", account_id="theirs") for row in stored.rows]
-    await drift_of(client, Stream(theirs, []))
-    await drift_of(client, stored)
+    await drift_of(client, Stream(theirs, []), world)
+    await drift_of(client, stored, world)
     async with service_of(client).database.read() as connection:
         first, again = [await store.sampled(connection, "default", 0, 7) for _ in range(2)]
         other = await store.sampled(connection, "other", 0, 7)

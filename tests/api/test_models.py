@@ -1,5 +1,7 @@
 """Models over HTTP: which there are, activated and rolled back without a restart, in shadow."""
 
+import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,9 +13,11 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from app import keys
+from app.aside import Task
 from app.checkpoint import METADATA, WEIGHTS
 from app.comparison import LEAST_FRAUDS, average_precision
 from app.main import create_app
+from app.measuring import measured
 from app.settings import Settings
 from tests.api.requests import client_of, posted, problem_of
 from tests.checkpoints import tiny_checkpoint
@@ -133,14 +137,15 @@ NOT_THERE = [
 ]
 
 
-@pytest.mark.parametrize("action", ["activate", "shadow", "promote"])
+@pytest.mark.parametrize("action", ["activate", "shadow", "promote", "comparisons", "drift"])
 async def test_what_is_no_model_is_refused_and_the_active_one_goes_on(
     client: httpx.AsyncClient, shelf: Path, action: str
 ) -> None:
     expected = dict.fromkeys(NOT_THERE, (404, "model_not_found"))
     for name, answer in {**expected, "damaged": (409, "model_refused")}.items():
         encoded = "".join(f"%{byte:02x}" for byte in name.encode())
-        refused = await client.post(f"/v1/models/{encoded}/{action}")
+        body = {"comparison": "0" * 16} if action == "promote" else None
+        refused = await client.post(f"/v1/models/{encoded}/{action}", json=body)
         assert problem_of(refused) == answer, name
         # Where the checkpoints are is the operator's business.
         assert str(shelf.parent) not in refused.text
@@ -198,36 +203,73 @@ async def some_labels(client: httpx.AsyncClient, frauds: int) -> None:
         await score(client, f"b-{n}", account_id=f"acc-{n % 5}", amount=30 + 100 * n)
 
 
+async def compared(client: httpx.AsyncClient, name: str) -> dict[str, Any]:
+    """A comparison that has been computed in a process of its own."""
+    started = await client.post(f"/v1/models/{name}/comparisons", json={"days": 365})
+    assert started.status_code == 202, started.text
+    while True:
+        answer = await client.get(started.headers["Location"])
+        assert answer.status_code == 200, answer.text
+        job: dict[str, Any] = answer.json()
+        if job["status"] in {"done", "failed"}:
+            return job
+        await asyncio.sleep(0.1)
+
+
 async def test_the_comparison_tells_what_the_other_model_would_have_answered(
-    client: httpx.AsyncClient,
+    client: httpx.AsyncClient, settings: Settings
 ) -> None:
-    recent = {"days": 365}
+    async def told(name: str) -> dict[str, Any]:
+        text = await measured(settings, Task("comparison", "default", name, 365))
+        found: dict[str, Any] = json.loads(text)
+        return found
+
     await some_labels(client, 3)
-    same = (await client.get("/v1/models/first/comparison", params=recent)).json()
+    same = await told("first")
     assert (same["agreement"], same["changes"], same["transactions"]) == (1.0, [], 12)
     assert same["shift"] < 1e-6
     assert same["active"] == same["shadow"]
-    other = (await client.get("/v1/models/second/comparison", params=recent)).json()
+    other = await told("second")
     assert other["shift"] > 0.001
     assert (other["frauds"], other["legitimates"], other["better"]) == (3, 3, None)
 
 
-async def test_a_model_is_promoted_only_if_it_is_no_worse(client: httpx.AsyncClient) -> None:
-    path = "/v1/models/second/promote?days=365"
+async def test_a_model_is_promoted_only_by_a_comparison_that_says_it_is_no_worse(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient, shelf: Path
+) -> None:
+    path = "/v1/models/second/promote"
     await some_labels(client, 3)
-    assert "too little" in (await client.post(path)).json()["detail"]
+    few = {"comparison": (await compared(client, "second"))["id"]}
+    assert "too little" in (await client.post(path, json=few)).json()["detail"]
     await some_labels_more(client)
-    compared = (await client.get("/v1/models/second/comparison?days=365")).json()
-    assert compared["better"] is not None
-    promoted = await client.post(path)
-    if compared["better"]:
-        assert promoted.status_code == 200
+    job = await compared(client, "second")
+    found = job["result"]
+    assert found["better"] is not None
+    body = {"comparison": job["id"]}
+    for refused in (
+        await stranger.post(path, json=body),
+        await client.post("/v1/models/first/promote", json=body),
+        await client.post(path, json={"comparison": "0" * 16}),
+    ):
+        assert problem_of(refused) == (404, "job_not_found")
+    promoted = await client.post(path, json=body)
+    if found["better"]:
+        assert (promoted.status_code, promoted.json()) == (200, found)
     else:
         assert problem_of(promoted) == (409, "model_refused")
-    assert (await models(client))["second"]["active"] is compared["better"]
+    assert (await models(client))["second"]["active"] is found["better"]
     # Of the two, the other way round must come out the other way, unless they are level.
-    ours, theirs = (compared[name]["average_precision"] for name in ("active", "shadow"))
-    assert compared["better"] is (theirs >= ours)
+    ours, theirs = (found[name]["average_precision"] for name in ("active", "shadow"))
+    assert found["better"] is (theirs >= ours)
+    # What it was compared with is not active any more, and then it is not what was compared.
+    await do(client, "alias/activate" if not found["better"] else "first/activate")
+    if not found["better"]:
+        again = await client.post(path, json=body)
+        assert "Another model has become active" in again.json()["detail"]
+    await do(client, "rollback")
+    for file in (METADATA, WEIGHTS):
+        shutil.copy(shelf / "first" / file, shelf / "second" / file)
+    assert "is another since then" in (await client.post(path, json=body)).json()["detail"]
 
 
 async def some_labels_more(client: httpx.AsyncClient) -> None:
@@ -247,9 +289,12 @@ async def test_shadow_begins_and_ends(client: httpx.AsyncClient) -> None:
     assert problem_of(refused) == (404, "model_not_found")
 
 
-@pytest.mark.parametrize("days", ["0", "-1", "366", "x"])
-async def test_a_span_out_of_bounds_is_refused(edge: httpx.AsyncClient, days: str) -> None:
-    refused = await edge.get(f"/v1/models/default/comparison?days={days}")
+@pytest.mark.parametrize("days", [0, -1, 366, "x", "28", None, True])
+@pytest.mark.parametrize("kind", ["comparisons", "drift"])
+async def test_a_span_out_of_bounds_is_refused(
+    edge: httpx.AsyncClient, kind: str, days: Any
+) -> None:
+    refused = await edge.post(f"/v1/models/default/{kind}", json={"days": days})
     assert problem_of(refused) == (422, "validation_failed")
 
 

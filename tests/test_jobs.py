@@ -1,0 +1,242 @@
+"""Jobs: computed beside requests, by turns, whatever dies."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app import keys, store
+from app.aside import NICENESS, Aside
+from app.database import Database
+from app.errors import JobNotFound, TooManyJobs
+from app.jobs import KEPT_DAYS, KEPT_RESULTS, MOST_UNFINISHED, Jobs
+from app.main import create_app
+from app.rows import Job
+from app.settings import Settings
+from app.times import now_us
+from app.transactions import DAY_US, SECOND_US
+from tests.api.requests import client_of, posted, problem_of
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def jobs(database: Database, service_settings: Settings) -> Jobs:
+    """Takes jobs and runs none by itself."""
+    return Jobs(database, Aside(service_settings))
+
+
+@pytest.fixture
+async def client(service_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(service_settings)
+    async with app.router.lifespan_context(app):
+        key = await keys.create(app.state.service.database, "tests")
+        async with client_of(app, key) as client:
+            yield client
+
+
+async def claimed(database: Database, at_us: int, until_us: int) -> Job | None:
+    return await database.run(lambda connection: store.claim_job(connection, at_us, until_us))
+
+
+async def all_of(database: Database, tenant: str, ids: list[str]) -> list[Job | None]:
+    async with database.read() as connection:
+        return [await store.job(connection, tenant, one) for one in ids]
+
+
+async def once(client: httpx.AsyncClient, location: str, *statuses: str) -> dict[str, object]:
+    """The job, once it has one of these statuses."""
+    while True:
+        answer = await client.get(location)
+        assert answer.status_code == 200, answer.text
+        job: dict[str, object] = answer.json()
+        if job["status"] in statuses:
+            return job
+        await asyncio.sleep(0.02)
+
+
+async def computing() -> int:
+    """The process that computes a job of this one, once there is one."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    while True:
+        for pid in map(int, children.read_text().split()):
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                if b"app.aside" in words and os.getpriority(os.PRIO_PROCESS, pid) == NICENESS:
+                    return pid
+            except OSError:
+                continue
+        await asyncio.sleep(0.01)
+
+
+async def test_a_comparison_is_computed_by_a_process_that_may_be_killed(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.RETRY_US", SECOND_US // 10)
+    await client.post("/v1/transactions", json=posted("t-1"))
+    started = await client.post("/v1/models/tiny/comparisons", json={"days": 365})
+    assert started.status_code == 202
+    job = started.json()
+    assert started.headers["Location"] == f"/v1/models/tiny/comparisons/{job['id']}"
+    assert (job["status"], job["result"], job["error"]) == ("queued", None, None)
+    os.kill(await computing(), signal.SIGKILL)
+    done = await once(client, started.headers["Location"], "done", "failed")
+    assert done["status"] == "done"
+    assert isinstance(done["result"], dict)
+    assert (done["result"]["transactions"], done["result"]["agreement"]) == (1, 1.0)
+    # Nobody else's, of no other model, and of no other kind.
+    app = client._transport.app  # type: ignore[attr-defined]
+    other = await keys.create(app.state.service.database, "tests", tenant="other")
+    async with client_of(app, other) as stranger:
+        for who, path in (
+            (stranger, started.headers["Location"]),
+            (client, f"/v1/models/other/comparisons/{job['id']}"),
+            (client, f"/v1/models/tiny/drift/{job['id']}"),
+        ):
+            assert problem_of(await who.get(path)) == (404, "job_not_found")
+
+
+async def test_a_service_that_stops_leaves_its_job_to_the_next(
+    service_settings: Settings, database: Database
+) -> None:
+    key = await keys.create(database, "tests")
+    app = create_app(service_settings)
+    async with app.router.lifespan_context(app), client_of(app, key) as client:
+        started = await client.post("/v1/models/tiny/comparisons")
+        pid = await computing()
+    assert not Path(f"/proc/{pid}").exists()
+    [job] = await all_of(database, "default", [started.json()["id"]])
+    assert job is not None
+    assert (job.status, job.attempts) == ("queued", 0)
+    next_one = create_app(service_settings)
+    async with next_one.router.lifespan_context(next_one), client_of(next_one, key) as client:
+        await once(client, started.headers["Location"], "done")
+
+
+async def test_what_cannot_be_computed_says_why(
+    service_settings: Settings, database: Database, jobs: Jobs
+) -> None:
+    gone = await jobs.submit("default", "comparison", "gone", 28.0)
+    await jobs.run_next()
+    found = await jobs.find("default", "comparison", "gone", gone.id)
+    assert (found.status, found.slot, found.result) == ("failed", None, None)
+    app = create_app(service_settings)
+    key = await keys.create(database, "tests")
+    async with app.router.lifespan_context(app), client_of(app, key) as client:
+        told = (await client.get(f"/v1/models/gone/comparisons/{gone.id}")).json()
+    assert told["error"] == {"code": "model_not_found", "detail": "There is no model 'gone'."}
+
+
+async def test_what_crashes_again_and_again_is_given_up(
+    service_settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.RETRY_US", 0)
+    # A process that cannot even start.
+    monkeypatch.setattr("app.aside.sys.executable", "/bin/false")
+    jobs = Jobs(database, Aside(service_settings))
+    job = await jobs.submit("default", "drift", "tiny", 28.0)
+    for _ in range(3):
+        assert (await jobs.find("default", "drift", "tiny", job.id)).status != "failed"
+        await jobs.run_next()
+    found = await jobs.find("default", "drift", "tiny", job.id)
+    assert (found.status, found.attempts) == ("failed", 3)
+    assert "internal_error" in (found.error or "")
+
+
+async def test_a_tenant_has_only_so_many_jobs_that_have_not_ended(
+    database: Database, jobs: Jobs
+) -> None:
+    tries = (jobs.submit("a", "drift", "m", 28.0) for _ in range(3 * MOST_UNFINISHED))
+    answers = await asyncio.gather(*tries, return_exceptions=True)
+    refused = [one for one in answers if not isinstance(one, Job)]
+    assert len(answers) - len(refused) == MOST_UNFINISHED
+    assert {type(one) for one in refused} == {TooManyJobs}
+    assert (await jobs.submit("b", "drift", "m", 28.0)).status == "queued"
+    # Once one has ended there is room again.
+    at_us = now_us()
+    job = await claimed(database, at_us, at_us + SECOND_US)
+    assert job is not None
+    ended = job._replace(status="done", slot=None, finished_at_us=at_us, result="{}")
+    assert await database.run(lambda connection: store.change_job(connection, job, ended))
+    await jobs.submit("a", "drift", "m", 28.0)
+    with pytest.raises(TooManyJobs):
+        await jobs.submit("a", "drift", "m", 28.0)
+
+
+async def test_too_many_jobs_are_refused_over_http_with_when_to_come_again(
+    client: httpx.AsyncClient,
+) -> None:
+    path = "/v1/models/tiny/comparisons"
+    answers = [await client.post(path) for _ in range(MOST_UNFINISHED + 2)]
+    assert [one.status_code for one in answers[:MOST_UNFINISHED]] == [202] * MOST_UNFINISHED
+    assert problem_of(answers[-1]) == (429, "too_many_jobs")
+    assert int(answers[-1].headers["Retry-After"]) > 0
+
+
+async def test_tenants_take_turns(database: Database, jobs: Jobs) -> None:
+    for tenant, count in (("a", 3), ("b", 2), ("c", 1)):
+        for _ in range(count):
+            await jobs.submit(tenant, "drift", "m", 28.0)
+    at_us = now_us()
+    turns = [await claimed(database, at_us + n, at_us + DAY_US) for n in range(7)]
+    assert [one.tenant if one else None for one in turns] == [*"abcaba", None]
+
+
+async def test_a_job_whose_process_is_gone_is_anothers_after_its_lease(
+    database: Database, jobs: Jobs
+) -> None:
+    await jobs.submit("a", "drift", "m", 28.0)
+    at_us = now_us()
+    first = await claimed(database, at_us, at_us + SECOND_US)
+    assert first is not None
+    assert await claimed(database, at_us + SECOND_US - 1, at_us + DAY_US) is None
+    second = await claimed(database, at_us + SECOND_US, at_us + DAY_US)
+    assert second is not None
+    assert (second.id, second.attempts) == (first.id, 2)
+    # The first comes back, and has nothing to say any more.
+    for row, whose in ((first, False), (second, True)):
+        ended = row._replace(status="done", slot=None, finished_at_us=at_us, result=f'"{whose}"')
+        changed = await database.run(
+            lambda connection, row=row, ended=ended: store.change_job(connection, row, ended)
+        )
+        assert changed is whose
+    assert (await jobs.find("a", "drift", "m", first.id)).result == '"True"'
+
+
+async def test_of_two_who_claim_at_once_one_has_the_job(database: Database, jobs: Jobs) -> None:
+    await jobs.submit("a", "drift", "m", 28.0)
+    at_us = now_us()
+    found = await asyncio.gather(*(claimed(database, at_us, at_us + DAY_US) for _ in range(8)))
+    assert len([one for one in found if one]) == 1
+
+
+async def test_results_are_kept_for_a_while_and_not_without_end(
+    database: Database, jobs: Jobs
+) -> None:
+    now = now_us()
+    ended = [
+        Job("a", f"j-{n:03}", "drift", "m", 28.0, "done", finished_at_us=now - n, result="{}")
+        for n in range(KEPT_RESULTS + 3)
+    ]
+    old = ended[0]._replace(tenant="b", id="old", finished_at_us=now - (KEPT_DAYS + 1) * DAY_US)
+    young = old._replace(id="young", finished_at_us=now - (KEPT_DAYS - 1) * DAY_US)
+    waiting = await jobs.submit("a", "drift", "m", 28.0)
+    async with database.write() as connection:
+        for row in (*ended, old, young):
+            await store.save_job(connection, row)
+        await store.delete_oldest_jobs(connection, "a", KEPT_RESULTS)
+    ids = [one.id for one in ended]
+    kept = [one.id for one in await all_of(database, "a", ids) if one]
+    assert kept == ids[:KEPT_RESULTS]
+    assert (await jobs.find("a", "drift", "m", waiting.id)).status == "queued"
+    at_us = now_us()
+    await claimed(database, at_us, at_us + DAY_US)
+    # Nothing is left to run, but something to forget.
+    await jobs.run_next()
+    with pytest.raises(JobNotFound):
+        await jobs.find("b", "drift", "m", "old")
+    assert (await jobs.find("b", "drift", "m", "young")).status == "done"
