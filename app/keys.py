@@ -51,6 +51,11 @@ class Known(NamedTuple):
     row: Row[Any]
     caller: "Caller"
 
+    @property
+    def has_expired(self) -> bool:
+        until_us = self.row.expires_at_us
+        return until_us is not None and until_us <= now_us()
+
 
 class Caller(NamedTuple):
     """Whom a live key speaks for."""
@@ -164,10 +169,9 @@ class Authenticator:
         expected = known.row.digest if known is not None else bytes(32)
         if not hmac.compare_digest(_digest(secret), expected) or known is None or prefix != "qs":
             raise Unauthenticated("The API key is not known.", headers=CHALLENGE)
-        row = known.row
-        if row.revoked_at_us is not None:
+        if known.row.revoked_at_us is not None:
             raise Unauthenticated("The API key has been revoked.", headers=CHALLENGE)
-        if row.expires_at_us is not None and row.expires_at_us <= now_us():
+        if known.has_expired:
             raise Unauthenticated("The API key has been replaced.", headers=CHALLENGE)
         return known.caller
 
@@ -179,7 +183,9 @@ class Authenticator:
         known = self._known.get(token[3:15])
         if known is None or not hmac.compare_digest(_digest(token[16:]), known.row.digest):
             return None
-        return known.caller.tenant
+        # Whoever stole a key takes no more places of its tenant once it is revoked.
+        is_live = known.row.revoked_at_us is None and not known.has_expired
+        return known.caller.tenant if is_live else None
 
     async def _asked_once(self, key_id: str) -> Known | None:
         """The key as the database has it; requests that want to know at once share the question."""

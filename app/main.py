@@ -21,7 +21,7 @@ from app.api import (
     transactions,
     webhooks,
 )
-from app.api.admission import GATE, Bounds, Gate
+from app.api.admission import GATE, Gate
 from app.api.desk import DESK, Desk
 from app.api.lean import LeanRoutes, lean_routes
 from app.api.limits import BodyLimit
@@ -89,7 +89,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(EncodedSlashes)
     app.add_middleware(LeanRoutes, routes=SCORING)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
-    app.add_middleware(Bounds, scoring=SCORING, seconds=chosen.deadline_seconds)
     for router in ROUTERS:
         app.include_router(router)
     return app

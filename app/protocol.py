@@ -36,6 +36,7 @@ from app.errors import (
     Overloaded,
     Problem,
     RequestTimeout,
+    Unauthenticated,
     Unavailable,
 )
 from app.settings import Settings
@@ -101,6 +102,8 @@ class BoundedProtocol(HttpToolsProtocol):
         # Whether the headers of the request that is coming in are complete: what follows are
         # trailers. Their bytes so far.
         self._has_head, self._trailer_bytes = False, 0
+        # Whether a request before this one came with a key.
+        self._had_key = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -156,6 +159,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.parser.feed_data(head)
 
     def on_message_begin(self) -> None:
+        self._had_key = self.has_key
         super().on_message_begin()
         self._has_head, self._trailer_bytes = False, 0
         if self._phase is Phase.IDLE:
@@ -262,6 +266,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
             raise
         exchange.response_complete = True
+        self._had_key |= status < 500 and status != Unauthenticated.status
         if not self.transport.is_closing():
             lines = _lines(tuple(self.server_state.default_headers))
             closing = b"" if exchange.keep_alive else b"connection: close\r\n"
@@ -284,6 +289,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def is_idle(self) -> bool:
         """Whether it is kept for the caller's next request."""
         return self._phase is Phase.IDLE and self._is_free()
+
+    @property
+    def has_key(self) -> bool:
+        """Whether its caller has shown a key that is known."""
+        # Routes leave there whom they found.
+        return self._had_key or (self.scope is not None and "caller" in self.scope)
 
     @property
     def since(self) -> float:
@@ -468,10 +479,12 @@ class Sweep:
     def make_room(self) -> None:
         """Close the connection that has been idle, or kept the service waiting, for longest.
 
-        A new one keeps it waiting too: it is the one, where all others are being answered.
+        Those of callers without a key go first, or with enough of them anybody could close those
+        of everyone else. A new one keeps the service waiting too: it is the one, where all others
+        are being answered.
         """
         unused = [one for one in self._connections if one.is_idle or one.is_slow]
-        min(unused, key=lambda one: one.since).make_way()
+        min(unused, key=lambda one: (one.has_key, one.since)).make_way()
 
 
 _sweeps: WeakKeyDictionary[ServerState, Sweep] = WeakKeyDictionary()

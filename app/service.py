@@ -33,7 +33,9 @@ from app.thresholds import TenantPolicy
 from app.transactions import Transaction
 from app.webhooks import Webhooks
 
-# Bytes of bodies for scores that are arriving, of those that are not whole when they come.
+# Requests other than for scores, which all want the database for themselves, at once.
+MOST_AT_ONCE = 64
+# Bytes of bodies that are arriving or being answered, of those that do not come in one piece.
 MOST_BODY_BYTES = 64 << 20
 
 
@@ -46,6 +48,8 @@ class Service:
     pipeline: Pipeline
     batcher: Batcher[Posted, Scored | Problem]
     bodies: Shares
+    places: Shares
+    deadline_seconds: float
     labelling: Labelling
     policy: TenantPolicy
     questions: Questions
@@ -99,6 +103,8 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 pipeline=pipeline,
                 batcher=batcher,
                 bodies=Shares(MOST_BODY_BYTES),
+                places=Shares(MOST_AT_ONCE),
+                deadline_seconds=settings.deadline_seconds,
                 labelling=Labelling(database, pipeline, Allowance(settings.labels_per_account)),
                 policy=TenantPolicy(database, pipeline),
                 questions=Questions(database, pipeline),

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 
 from app import store
 from app.api.authentication import MayLabel, MayRead, RunningService
-from app.api.bodies import JSONRoute
+from app.api.keyed import KeyedRoute
 from app.api.labels import changed_of, state_of
 from app.api.pages import BY_ID, Paging
 from app.api.paths import AccountId
@@ -36,7 +36,7 @@ router = APIRouter(
     prefix="/v1/accounts",
     tags=["accounts"],
     responses=documented(*EVERYWHERE),
-    route_class=JSONRoute,
+    route_class=KeyedRoute,
 )
 
 

@@ -1,23 +1,15 @@
-"""Under overload: refuse at once what could not be answered in time, and end what takes too long.
+"""Under overload: refuse at once what could not be answered in time.
 
 A request that is refused costs a fraction of one that is answered, so the answers that are given
 stay as many and as quick as they were. Health and metrics are always let in.
 """
 
-import asyncio
 from collections.abc import Collection
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from app.batching import Place
-from app.errors import DeadlineExceeded, Overloaded, render
 from app.keys import token_of
-from app.metrics import refused_requests
 from app.service import Service
 
-# Of requests other than for scores, which all want the database for themselves.
-MOST_AT_ONCE = 64
-API = "/v1/"
 # Its name in the state of the server.
 GATE = "gate"
 
@@ -71,46 +63,3 @@ class Gate:
                 self._batcher.refuse()
             return None
         return self._authenticator.known_tenant(token)
-
-
-class Bounds:
-    """ASGI middleware: requests other than for scores are few at once, and end in time.
-
-    What is not committed by then is not stored. For scores, the batcher sees to both.
-    """
-
-    def __init__(self, app: ASGIApp, scoring: Routes, seconds: float) -> None:
-        self.app = app
-        self._scoring = scoring
-        self._seconds = seconds
-        self._running = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope.get("path", "")
-        if not path.startswith(API) or (scope["method"], path) in self._scoring:
-            await self.app(scope, receive, send)
-        elif self._running >= MOST_AT_ONCE:
-            refused_requests.inc()
-            await render(Overloaded())(scope, receive, send)
-        else:
-            self._running += 1
-            try:
-                await self._bounded(scope, receive, send)
-            finally:
-                self._running -= 1
-
-    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_begun = False
-
-        async def sending(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            async with asyncio.timeout(self._seconds) as limit:
-                await self.app(scope, receive, sending)
-        except TimeoutError:
-            if has_begun or not limit.expired():
-                raise
-            await render(DeadlineExceeded())(scope, receive, send)

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from app.api.authentication import MayAdminister, MayRead, RunningService
+from app.api.keyed import KeyedRoute
 from app.api.labels import adaptation_of, decision_of, state_of
 from app.api.paths import AccountId, TransactionId
 from app.api.transactions import label_name, stored_of
@@ -37,6 +38,7 @@ router = APIRouter(
     prefix="/v1",
     tags=["audit"],
     responses=documented(*EVERYWHERE),
+    route_class=KeyedRoute,
 )
 NOT_COVERED = (
     "The model's own weights: they were meta-trained on the data whose digest stands here. "

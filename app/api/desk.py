@@ -129,9 +129,9 @@ class Desk:
         name = mine.decode()
         request_id.set(name)
         try:
-            tenant = await caller_of(self._service, headers)
+            caller = await caller_of(self._service, headers)
             if place is None:
-                place = self._service.batcher.enter(tenant, len(body))
+                place = self._service.batcher.enter(caller.tenant, len(body))
             said = await route.said(self._service, place, headers, body)
             answer = Answer(200, HEAD % (len(said), REQUEST_ID, mine, SECURITY_LINES, said))
         except Problem as problem:

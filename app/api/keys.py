@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 
 from app import keys, store
 from app.api.authentication import MayAdminister, MayRead, RunningService
-from app.api.bodies import JSONRoute
+from app.api.keyed import KeyedRoute
 from app.api.pages import BY_TIME, Paging
 from app.api.transactions import WRITES
 from app.audit import Action, Entry
@@ -24,7 +24,7 @@ router = APIRouter(
     prefix="/v1",
     tags=["keys"],
     responses=documented(*EVERYWHERE),
-    route_class=JSONRoute,
+    route_class=KeyedRoute,
 )
 KeyId = Annotated[str, Path(pattern="^[0-9a-f]{12}$", examples=["3c81463f5052"])]
 

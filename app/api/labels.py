@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from app import store
 from app.adaptation import INNER_STEPS
 from app.api.authentication import MayLabel, MayRead, RunningService
-from app.api.bodies import JSONRoute
+from app.api.keyed import KeyedRoute
 from app.api.paths import AccountId, TransactionId
 from app.api.transactions import WRITES, label_name, problem_of, why_invalid
 from app.audit import actor
@@ -54,7 +54,7 @@ router = APIRouter(
     prefix="/v1",
     tags=["labels"],
     responses=documented(*EVERYWHERE),
-    route_class=JSONRoute,
+    route_class=KeyedRoute,
 )
 RELABELLED = "This transaction has another label earlier in the same request."
 Conflicting = documented(

@@ -16,17 +16,18 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.authentication import tenant_of
+from app.api.authentication import authenticate
+from app.api.keyed import Held, whole_body
 from app.api.queries import check_query
 from app.batching import Place
 from app.errors import (
     NOT_SAID_TO_BE_JSON,
     BodyTooLarge,
-    MalformedBody,
     Problem,
     invalid,
     render,
 )
+from app.keys import Caller
 from app.service import Service
 
 JSON = b"application/json"
@@ -70,12 +71,13 @@ class ScoringRoute(APIRoute):
         service: Service = scope["app"].state.service
         headers = dict(scope["headers"])
         # Before the body is read: who has no key learns nothing of what is wrong with it.
-        tenant = await caller_of(service, headers)
+        scope["caller"] = caller = await caller_of(service, headers)
         check_query(self, scope["query_string"])
-        service.batcher.check(tenant)
-        body = await _body(receive, service, tenant)
+        service.batcher.check(caller.tenant)
+        with Held(service, service.bodies, caller.tenant) as memory:
+            body = await whole_body(receive, memory)
         # From here on nothing is awaited before the place is taken and the body is parsed.
-        place = service.batcher.enter(tenant, len(body))
+        place = service.batcher.enter(caller.tenant, len(body))
         try:
             return await self.said(service, place, headers, body)
         finally:
@@ -94,10 +96,10 @@ class ScoringRoute(APIRoute):
         return to_json(await self.endpoint(posted, service, place))
 
 
-async def caller_of(service: Service, headers: Mapping[bytes, bytes]) -> str:
-    """The tenant whose key a request for scores came with; raises as `tenant_of` does."""
+async def caller_of(service: Service, headers: Mapping[bytes, bytes]) -> Caller:
+    """Whom the key of a request for scores speaks for; raises as `authenticate` does."""
     authorization = headers.get(b"authorization", b"").decode("latin-1")
-    return await tenant_of(service, authorization, ("score",))
+    return await authenticate(service, authorization, ("score",))
 
 
 def lean_routes(routes: Iterable[BaseRoute]) -> dict[tuple[str, str], ScoringRoute]:
@@ -124,26 +126,6 @@ class LeanRoutes:
         else:
             scope["route"] = route
             await route.answer(scope, receive, send)
-
-
-async def _body(receive: Receive, service: Service, tenant: str) -> bytes:
-    """All of a request's body; raises Overloaded where the tenant's bodies are too many."""
-    parts, size = [], 0
-    try:
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise MalformedBody("The caller hung up before the body had come.")
-            part = message.get("body", b"")
-            if not service.bodies.has_room(tenant):
-                service.batcher.refuse()
-            service.bodies.take(tenant, len(part))
-            size += len(part)
-            parts.append(part)
-            if not message.get("more_body", False):
-                return b"".join(parts)
-    finally:
-        service.bodies.give_back(tenant, size)
 
 
 def _check(body: bytes, content_type: bytes) -> None:

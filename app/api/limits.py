@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import BodyTooLarge, UnsupportedEncoding, render
 
-LENGTH = b"content-length"
+LENGTH, EXPECT = b"content-length", b"expect"
 # What says of a body that it is compressed, and the values that do not.
 PLAIN = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
 # This connection can say nothing more: the rest of the body is not read.
@@ -27,6 +27,8 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
+        if EXPECT in headers:
+            receive, send = _last_unless_read(receive, send)
         announced = headers.get(LENGTH, b"")
         fits = announced.isdigit() and int(announced) <= self.most_bytes
         if any(headers.get(name, plain).lower() != plain for name, plain in PLAIN.items()):
@@ -54,3 +56,23 @@ class BodyLimit:
             return message
 
         await self.app(scope, counting, send)
+
+
+def _last_unless_read(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """For a caller who waits for leave to send a body: without it the answer ends the connection.
+
+    Nobody could tell whether what comes next is that body or another request (RFC 9110, 10.1.1).
+    """
+    is_read = False
+
+    async def receiving() -> Message:
+        nonlocal is_read
+        is_read = True
+        return await receive()
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start" and not is_read:
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return receiving, sending

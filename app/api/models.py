@@ -6,7 +6,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Response
 
 from app.api.authentication import MayAdminister, MayRead, RunningService
-from app.api.bodies import JSONRoute
+from app.api.keyed import KeyedRoute
 from app.api.transactions import WRITES
 from app.drift import check_profile
 from app.errors import (
@@ -39,7 +39,7 @@ router = APIRouter(
     prefix="/v1/models",
     tags=["models"],
     responses=documented(*EVERYWHERE),
-    route_class=JSONRoute,
+    route_class=KeyedRoute,
 )
 CHANGES = documented(ModelNotFound, ModelRefused)
 Name = Annotated[str, Path(min_length=1, max_length=128, examples=["default"])]

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import claims, store
 from app.api.authentication import LabelCaller, MayRead, RunningService
-from app.api.bodies import JSONRoute
+from app.api.keyed import KeyedRoute
 from app.api.pages import BY_RISK, BY_TIME, Paging
 from app.api.paths import TransactionId
 from app.api.transactions import WRITES, stored_of
@@ -39,13 +39,14 @@ router = APIRouter(
     prefix="/v1/reviews",
     tags=["reviews"],
     responses=documented(*EVERYWHERE),
-    route_class=JSONRoute,
+    route_class=KeyedRoute,
 )
 
 figures = APIRouter(
     prefix="/v1/review-figures",
     tags=["reviews"],
     responses=documented(*EVERYWHERE),
+    route_class=KeyedRoute,
 )
 
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from app import store
 from app.api.authentication import MayAdminister, MayRead, RunningService
-from app.api.bodies import JSONRoute
+from app.api.keyed import KeyedRoute
 from app.api.pages import BY_TIMES, Paging
 from app.api.transactions import WRITES
 from app.decisions import Thresholds
@@ -29,7 +29,7 @@ router = APIRouter(
     prefix="/v1/thresholds",
     tags=["thresholds"],
     responses=documented(*EVERYWHERE),
-    route_class=JSONRoute,
+    route_class=KeyedRoute,
 )
 
 

@@ -3,11 +3,11 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
 from app import store
 from app.api.authentication import MayRead, RunningService, ScorePlace
+from app.api.keyed import KeyedRoute
 from app.api.lean import ScoringRoute
 from app.api.pages import BY_TIME, Paging
 from app.api.paths import TransactionId
@@ -50,7 +50,7 @@ router, scoring = (
         responses=documented(*EVERYWHERE),
         route_class=kind,
     )
-    for kind in (APIRoute, ScoringRoute)
+    for kind in (KeyedRoute, ScoringRoute)
 )
 WRITES = documented(MalformedBody, BodyTooLarge, UnsupportedEncoding)
 

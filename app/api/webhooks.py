@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 
 from app import store
 from app.api.authentication import MayAdminister, RunningService
-from app.api.bodies import JSONRoute
+from app.api.keyed import KeyedRoute
 from app.api.transactions import WRITES
 from app.errors import EVERYWHERE, WebhookNotFound, documented
 from app.rows import Message, Webhook
@@ -27,7 +27,7 @@ router = APIRouter(
     prefix="/v1/webhooks",
     tags=["webhooks"],
     responses=documented(*EVERYWHERE),
-    route_class=JSONRoute,
+    route_class=KeyedRoute,
 )
 WebhookId = Annotated[str, Path(pattern="^[0-9a-f]{12}$", examples=["5f0c9d2e1a7b"])]
 SHOWN = 100

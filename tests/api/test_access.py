@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import select
 
 from app import keys, store
+from app.api.keyed import KeyedRoute
+from app.api.lean import ScoringRoute
 from app.database import Database
 from app.main import ROUTES, create_app
 from app.rows import Webhook
@@ -281,3 +283,8 @@ def test_no_route_is_left_out_of_the_document_and_three_ask_for_no_key() -> None
     assert set(DOCUMENT["paths"]) - {path for _, path in OPERATIONS} == {
         *("/livez", "/readyz", "/metrics")
     }
+
+
+def test_every_route_of_the_api_checks_the_key_before_the_body() -> None:
+    routes = {type(route) for route in ROUTES if getattr(route, "path", "").startswith("/v1")}
+    assert routes == {KeyedRoute, ScoringRoute}

@@ -9,9 +9,9 @@ import pytest
 from fastapi import FastAPI
 
 from app import keys
-from app.api.admission import MOST_AT_ONCE
 from app.main import create_app
 from app.pipeline import Pipeline
+from app.service import MOST_AT_ONCE
 from app.settings import Settings
 from tests.api.requests import client_of, label, posted, problem_of
 
@@ -61,9 +61,13 @@ async def test_other_requests_have_a_bound_of_their_own(
             asyncio.create_task(client.delete(f"/v1/transactions/t-{n}/label"))
             for n in range(MOST_AT_ONCE)
         ]
-        await asyncio.sleep(0.1)
+        await until(lambda: app.state.service.places.total == MOST_AT_ONCE)
         refused = await client.get("/v1/accounts")
         assert problem_of(refused) == (503, "overloaded")
+        # Other tenants find places all the same.
+        other = await keys.create(app.state.service.database, "tests", "other")
+        async with client_of(app, other) as stranger:
+            assert (await stranger.get("/v1/accounts")).status_code == 200
         # Scores have theirs.
         assert (await client.post("/v1/transactions", json=posted())).status_code == 200
         assert "quickstudy_refused_requests_total" in (await client.get("/metrics")).text
