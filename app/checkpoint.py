@@ -14,7 +14,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -127,6 +127,13 @@ class Metadata(_Part):
     profile: Profile | None = None
 
 
+class Files(NamedTuple):
+    """The bytes of a checkpoint's two files, METADATA and WEIGHTS."""
+
+    description: bytes
+    weights: bytes
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A model that is known to be whole, and to fit this version of the features."""
@@ -135,18 +142,28 @@ class Checkpoint:
     learner: Learner
     features: FeatureSet
     digest: str
+    files: Files
+
+    @property
+    def model(self) -> str:
+        """What scores call it."""
+        return f"{self.metadata.name}@{self.digest[:12]}"
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read a checkpoint; raises CheckpointError with one sentence when it cannot be trusted."""
         folder = Path(folder)
         try:
-            text = (folder / METADATA).read_bytes()
-            weights = (folder / WEIGHTS).read_bytes()
+            files = Files((folder / METADATA).read_bytes(), (folder / WEIGHTS).read_bytes())
         except OSError as error:
             name = Path(error.filename).name
             raise CheckpointError(folder, f"{name}: {error.strerror}") from None
-        metadata, digest = _checked(folder, text, weights)
+        return cls.of(files, folder)
+
+    @classmethod
+    def of(cls, files: Files, folder: Path) -> Self:
+        """The same of files as read; the folder is where they are said to be from."""
+        metadata, digest = _checked(folder, *files)
         features = FeatureSet(metadata.spec)
         if features.digest != metadata.features_digest:
             raise CheckpointError(
@@ -156,12 +173,12 @@ class Checkpoint:
             )
         learner = Learner(features.kinds, metadata.algorithm)
         try:
-            learner.load_state_dict(load_tensors(weights))
+            learner.load_state_dict(load_tensors(files.weights))
         except (SafetensorError, RuntimeError):
             raise CheckpointError(
                 folder, "the weights do not fit the network of this version"
             ) from None
-        return cls(metadata, learner.eval(), features, digest)
+        return cls(metadata, learner.eval(), features, digest, files)
 
 
 def save_checkpoint(folder: Path, learner: Learner, metadata: Metadata) -> str:

@@ -24,6 +24,7 @@ from app.models import Models, Role, Shelved
 from app.pipeline import Deciding, Pipeline
 from app.rows import ModelChange, Scored, SupportRow
 from app.schemas.models import ModelComparison
+from app.scoring import Scorer
 from app.states import Floats
 from app.store import Filters
 from app.times import now_us
@@ -109,7 +110,7 @@ class Shadowing:
     async def activate(self, tenant: str, name: str) -> None:
         """Let a checkpoint decide from the next batch on. Raises ModelNotFound or ModelRefused."""
         scorer = await self._models.load(name)
-        await self._change(tenant, "active", name, scorer.digest, "model.activated")
+        await self._change(tenant, "active", name, scorer, "model.activated")
 
     async def roll_back(self, tenant: str) -> None:
         """Let the checkpoint decide that did before. Raises ModelRefused where none did."""
@@ -121,13 +122,13 @@ class Shadowing:
         if before is None or before.name is None:
             await self._change(tenant, "active", None, None, "model.activated")
             return
-        await self._models.of(before)
-        await self._change(tenant, "active", before.name, before.digest, "model.activated")
+        scorer = await self._models.of(before)
+        await self._change(tenant, "active", before.name, scorer, "model.activated")
 
     async def shadow(self, tenant: str, name: str | None) -> None:
         """Try a checkpoint out beside the active one, or none. Raises as `activate`."""
-        digest = None if name is None else (await self._models.load(name)).digest
-        await self._change(tenant, "shadow", name, digest, "model.shadowed")
+        scorer = None if name is None else await self._models.load(name)
+        await self._change(tenant, "shadow", name, scorer, "model.shadowed")
 
     async def promote(self, tenant: str, name: str, compared: ModelComparison) -> None:
         """Activate a checkpoint if it was no worse on labels than what is still active.
@@ -204,9 +205,13 @@ class Shadowing:
         )
 
     async def _change(
-        self, tenant: str, role: Role, name: str | None, digest: str | None, action: Action
+        self, tenant: str, role: Role, name: str | None, scorer: Scorer | None, action: Action
     ) -> None:
+        digest = scorer.digest if scorer else None
+
         async def work(connection: AsyncConnection) -> None:
+            if scorer and role == "active":
+                await self._models.keep(connection, scorer)
             before = await store.model_change(connection, tenant, role)
             row = ModelChange(tenant, role, now_us(), name, digest)
             await store.save_model_change(connection, row)

@@ -6,6 +6,7 @@ those stored are good for each of them, and copies are made anew when they are f
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import re
@@ -17,11 +18,13 @@ from typing import Literal, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
-from app.checkpoint import METADATA, WEIGHTS, Checkpoint, CheckpointError
-from app.errors import ModelNotFound, ModelRefused, ModelUnavailable
-from app.rows import ModelChange
+from app.checkpoint import METADATA, WEIGHTS, Checkpoint, CheckpointError, Files
+from app.database import Database
+from app.errors import DatabaseUnavailable, ModelNotFound, ModelRefused, ModelUnavailable
+from app.rows import KeptCheckpoint, ModelChange
 from app.scoring import Scorer
 from app.settings import Settings
+from app.times import now_us
 
 logger = logging.getLogger("quickstudy")
 
@@ -51,6 +54,8 @@ class Models:
         self.default = self._ready(Checkpoint.load(settings.model))
         self.default_name = settings.model.resolve().name
         self._loaded = {self.default.digest: self.default}
+        # By what scores call them: what decides is only ever what lies in the folder.
+        self._past: dict[str, Scorer] = {}
         self._loading = asyncio.Lock()
         # When a checkpoint could not be loaded, by name and digest, and why.
         self._failed: dict[tuple[str, str], tuple[float, str]] = {}
@@ -106,9 +111,62 @@ class Models:
                 self._loaded[checkpoint.digest] = await asyncio.to_thread(self._ready, checkpoint)
             return self._loaded[checkpoint.digest]
 
-    def loaded(self, model: str) -> Scorer | None:
-        """A loaded checkpoint by what scores call it, `name@digest`."""
-        return next((one for one in self._loaded.values() if one.model == model), None)
+    async def that_scored(self, connection: AsyncConnection, model: str) -> Scorer | None:
+        """A checkpoint by what scores call it, `name@digest`: a loaded one, or one that was kept.
+
+        None where it is neither, or where this version cannot compute with it any more.
+        """
+        for one in (*self._loaded.values(), *self._past.values()):
+            if one.model == model:
+                return one
+        row = await store.kept_checkpoint(connection, model)
+        if row is None:
+            return None
+        try:
+            checkpoint = Checkpoint.of(Files(row.description, row.weights), Path(row.model))
+        except CheckpointError as error:
+            logger.warning("a checkpoint that was kept cannot be used: %s", error)
+            return None
+        if checkpoint.features.digest != self.default.features.digest:
+            return None
+        self._past[model] = await asyncio.to_thread(
+            Scorer, checkpoint, self._settings.device, bank_bytes=0
+        )
+        return self._past[model]
+
+    async def keep(self, connection: AsyncConnection, one: Scorer | Checkpoint) -> None:
+        """Keep a checkpoint that is to score, so that its scores can be replayed for ever."""
+        row = KeptCheckpoint(one.digest, one.model, *one.files, now_us())
+        await store.keep_checkpoint(connection, row)
+
+    async def keep_all(self, database: Database) -> None:
+        """Keep the default and what any tenant has activated, as far as they are not kept yet.
+
+        What is activated later is kept with its activation.
+        """
+        async with database.read() as connection:
+            kept = await store.kept_digests(connection)
+            activated = await store.activated(connection)
+        missing: list[Scorer | Checkpoint] = []
+        if self.default.digest not in kept:
+            missing.append(self.default)
+        for digest, name in activated.items():
+            if digest not in kept and digest != self.default.digest:
+                # One that is not there any more, or cannot be read, is lost; no other is for that.
+                with contextlib.suppress(Exception):
+                    checkpoint = await self.checkpoint(name)
+                    missing += [checkpoint] if checkpoint.digest == digest else []
+
+        async def work(connection: AsyncConnection) -> None:
+            for one in missing:
+                await self.keep(connection, one)
+
+        if missing:
+            try:
+                await database.run(work)
+            except DatabaseUnavailable as error:
+                names = ", ".join(one.model for one in missing)
+                logger.warning("scores by %s may not replay after an upgrade: %s", names, error)
 
     async def shelved(self) -> Sequence[Shelved]:
         """What is in the folder, by name."""

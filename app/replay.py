@@ -5,7 +5,6 @@ is written down with the revision it made: so the copy of any past revision can 
 """
 
 import asyncio
-import contextlib
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,7 +13,7 @@ from app import store
 from app.content import digest_of, transaction_of
 from app.database import Database
 from app.decisions import Decision, Thresholds
-from app.errors import AccountNotFound, ModelUnavailable, RevisionNotFound, TransactionNotFound
+from app.errors import AccountNotFound, RevisionNotFound, TransactionNotFound
 from app.pipeline import Pipeline
 from app.reasons import PAST, Reason, shares_of, tell
 from app.rows import Account, LabelEvent, Past, Scored, SupportRow
@@ -24,8 +23,6 @@ from app.scoring import Copy, Scorer, calibrated
 TOLERANCE = 1e-6
 # Risk is answered with two decimals.
 RISK_TOLERANCE = 0.011
-# Changes of the active model that are looked through for the one that scored.
-MODELS = 100
 
 
 class Replayed(NamedTuple):
@@ -102,14 +99,10 @@ class Replay:
         return row, len(past), explained
 
     async def _scorer(self, connection: AsyncConnection, row: Scored) -> Scorer:
-        """The model that scored it, where it is at hand: else the tenant's active one."""
-        history = await store.model_history(connection, row.tenant, "active", MODELS)
-        for change in history:
-            if change.digest and row.model.endswith(f"@{change.digest[:12]}"):
-                with contextlib.suppress(ModelUnavailable):
-                    return await self._pipeline.models.of(change)
-        known = self._pipeline.models.loaded(row.model)
-        return known or await self._pipeline.models.active(connection, row.tenant)
+        """The model that scored it, where it was kept: else the tenant's active one."""
+        models = self._pipeline.models
+        known = await models.that_scored(connection, row.model)
+        return known or await models.active(connection, row.tenant)
 
     def _explained(
         self, scorer: Scorer, row: Scored, support: list[SupportRow], past: list[Past]

@@ -157,6 +157,16 @@ class ModelChange(NamedTuple):
     digest: str | None
 
 
+class KeptCheckpoint(NamedTuple):
+    """A row of `checkpoints`: the bytes of a checkpoint's two files."""
+
+    digest: str
+    model: str
+    description: bytes
+    weights: bytes
+    kept_at_us: int
+
+
 class Webhook(NamedTuple):
     """A row of `webhooks`."""
 

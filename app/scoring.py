@@ -90,7 +90,8 @@ class Scorer:
         self.spec = checkpoint.metadata.spec
         self.features = checkpoint.features
         self.digest = checkpoint.digest
-        self.model = f"{checkpoint.metadata.name}@{checkpoint.digest[:12]}"
+        self.model = checkpoint.model
+        self.files = checkpoint.files
         self.thresholds = Thresholds(
             checkpoint.metadata.decisions.review, checkpoint.metadata.decisions.decline
         )

@@ -82,6 +82,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         await database.check_schema()
         models = Models(settings)
         await check_features(database, models.default)
+        await models.keep_all(database)
         pipeline = Pipeline(database, models, settings.sampled_approvals)
         authenticator = Authenticator(database)
         aside = Aside(settings)

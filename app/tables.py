@@ -219,6 +219,19 @@ model_changes = Table(
     Column("digest", String(64)),
 )
 
+# The files of every checkpoint that may have scored, of no tenant: scores are replayed by it after
+# its folder holds another one.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    # As scores name it.
+    Column("model", Text, nullable=False),
+    Column("description", LargeBinary, nullable=False),
+    Column("weights", LargeBinary, nullable=False),
+    Column("kept_at_us", BigInteger, nullable=False),
+)
+
 # Where a tenant is told of events, and with which secret messages are signed.
 webhooks = Table(
     "webhooks",

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Response
 from app.api.authentication import MayAdminister, MayRead, RunningService
 from app.api.keyed import KeyedRoute
 from app.api.transactions import WRITES
+from app.comparison import Roles
 from app.drift import check_profile
 from app.errors import (
     EVERYWHERE,
@@ -19,6 +20,7 @@ from app.errors import (
     TooManyJobs,
     documented,
 )
+from app.models import Shelved
 from app.rows import Job
 from app.schemas.models import (
     ComparisonJob,
@@ -164,11 +166,17 @@ async def _models(service: Service, tenant: str) -> ModelList:
                 digest=one.digest,
                 active=one.name == roles.active,
                 shadow=roles.shadow is not None and one.name == roles.shadow.name,
-                refused=one.refused,
+                refused=one.refused or _replaced(one, roles),
             )
             for one in roles.shelf
         ]
     )
+
+
+def _replaced(one: Shelved, roles: Roles) -> str | None:
+    if one.name != roles.active or one.digest == roles.active_digest:
+        return None
+    return f"Model {one.name!r} is no longer the checkpoint that decides: activate it to use it."
 
 
 def _comparison(job: Job) -> ComparisonJob:

@@ -47,7 +47,11 @@ from app.store.labels import witnesses as witnesses
 from app.store.merchants import lock_merchants as lock_merchants
 from app.store.merchants import save_merchants as save_merchants
 from app.store.merchants import unfold as unfold
+from app.store.models import activated as activated
 from app.store.models import deciding_at as deciding_at
+from app.store.models import keep_checkpoint as keep_checkpoint
+from app.store.models import kept_checkpoint as kept_checkpoint
+from app.store.models import kept_digests as kept_digests
 from app.store.models import model_change as model_change
 from app.store.models import model_history as model_history
 from app.store.models import save_model_change as save_model_change

@@ -1,14 +1,15 @@
-"""Which checkpoint has which role for a tenant: every change is kept, the newest counts."""
+"""Which checkpoint has which role for a tenant, and checkpoints that may have scored."""
 
 from typing import Any
 
 from sqlalchemy import bindparam, literal, select, true
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.rows import ModelChange, TenantThresholds
-from app.store.statements import ask, columns
+from app.rows import KeptCheckpoint, ModelChange, TenantThresholds
+from app.store.statements import ask, columns, read
 from app.store.thresholds import IN_FORCE
-from app.tables import model_changes
+from app.tables import checkpoints, model_changes
 
 _HISTORY = (
     select(*columns(model_changes, ModelChange))
@@ -55,3 +56,31 @@ async def model_history(
 async def save_model_change(connection: AsyncConnection, row: ModelChange) -> None:
     """Add a change; those of before stay as history."""
     await connection.execute(model_changes.insert(), row._asdict())
+
+
+async def activated(connection: AsyncConnection) -> dict[str, str]:
+    """The names of the checkpoints that any tenant has ever activated, by digest."""
+    query = (
+        select(model_changes.c.digest, model_changes.c.name)
+        .where(model_changes.c.role == "active", model_changes.c.digest.is_not(None))
+        .distinct()
+    )
+    return {row.digest: row.name for row in await connection.execute(query)}
+
+
+async def kept_digests(connection: AsyncConnection) -> set[str]:
+    """The digests of the checkpoints that are kept."""
+    return set((await connection.execute(select(checkpoints.c.digest))).scalars())
+
+
+async def keep_checkpoint(connection: AsyncConnection, row: KeptCheckpoint) -> None:
+    """Keep a checkpoint's files, if nobody has yet."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    await connection.execute(insert(checkpoints).values(row._asdict()).on_conflict_do_nothing())
+
+
+async def kept_checkpoint(connection: AsyncConnection, model: str) -> KeptCheckpoint | None:
+    """The checkpoint that scores name so; None where it is not kept."""
+    query = select(*columns(checkpoints, KeptCheckpoint)).where(checkpoints.c.model == model)
+    found = await read(connection, KeptCheckpoint._make, query.limit(1))
+    return found[0] if found else None

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from app import keys
 from app.aside import Task
 from app.checkpoint import METADATA, WEIGHTS
 from app.comparison import LEAST_FRAUDS, average_precision
+from app.database import Database
 from app.main import create_app
 from app.measuring import measured
 from app.settings import Settings
+from app.tables import checkpoints
 from tests.api.requests import client_of, posted, problem_of
 from tests.checkpoints import tiny_checkpoint
 
@@ -307,3 +310,78 @@ def test_average_precision_is_that_of_the_field() -> None:
             expected = average_precision_score(is_fraud_N, probability_N)
             assert average_precision(probability_N, is_fraud_N) == pytest.approx(expected)
     assert average_precision(np.zeros(3), np.zeros(3, bool)) is None
+
+
+@asynccontextmanager
+async def served(settings: Settings, key: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A service that starts now, as after an upgrade."""
+    app = create_app(settings)
+    async with app.router.lifespan_context(app), client_of(app, key) as client:
+        yield client
+
+
+async def replays(client: httpx.AsyncClient, keys: Iterable[str]) -> list[dict[str, Any]]:
+    answers = [await client.post(f"/v1/transactions/{key}/replay") for key in keys]
+    assert {answer.status_code for answer in answers} == {200}
+    return [answer.json() for answer in answers]
+
+
+async def test_scores_are_replayed_after_their_checkpoint_was_replaced(
+    settings: Settings, shelf: Path
+) -> None:
+    """The deployment's, one that was activated, and one of a tenant of its own; then all go."""
+    database = Database(settings.database_url)
+    key = await keys.create(database, "tests")
+    other_key = await keys.create(database, "tests", tenant="other")
+    await database.close()
+    async with served(settings, key) as client, served(settings, other_key) as other:
+        await score(client, "t-1")
+        await client.put("/v1/transactions/t-1/label", json={"label": "fraud"})
+        await score(client, "t-2")
+        await do(client, "second/activate")
+        await score(client, "t-3")
+        await do(client, "rollback")
+        await do(other, "second/activate")
+        await score(other, "t-1")
+        before = await replays(client, ("t-1", "t-2", "t-3"))
+        before += await replays(other, ("t-1",))
+        why = (await client.get("/v1/transactions/t-2/reasons")).json()
+    assert {one["match"] for one in before} == {True}
+    assert len({one["stored_model"] for one in before}) == 2
+    for name, seed in (("first", 7), ("second", 8)):
+        shutil.rmtree(shelf / name)
+        tiny_checkpoint(shelf / name, seed=seed)
+    async with served(settings, key) as client, served(settings, other_key) as other:
+        after = await replays(client, ("t-1", "t-2", "t-3"))
+        after += await replays(other, ("t-1",))
+        assert (await client.get("/v1/transactions/t-2/reasons")).json() == why
+        # What decides is what lies in the folder, or nothing: nobody chose these.
+        assert (await score(client, "t-4"))["model"] not in {one["stored_model"] for one in before}
+        refused = await other.post("/v1/transactions", json=posted("t-4"))
+        assert problem_of(refused) == (503, "model_unavailable")
+        told = (await models(other))["second"]
+        assert told["active"]
+        assert "no longer the checkpoint that decides" in told["refused"]
+        assert (await models(client))["first"]["refused"] is None
+    # To the bit: the digests of the copies, too.
+    assert after == before
+
+
+async def test_what_was_activated_before_checkpoints_were_kept_is_kept_from_the_next_start_on(
+    settings: Settings, shelf: Path
+) -> None:
+    database = Database(settings.database_url)
+    key = await keys.create(database, "tests")
+    async with served(settings, key) as client:
+        await do(client, "second/activate")
+        await score(client, "t-1")
+        await do(client, "rollback")
+    async with database.write() as connection:
+        await connection.execute(checkpoints.delete())
+    await database.close()
+    async with served(settings, key):
+        pass
+    shutil.rmtree(shelf / "second")
+    async with served(settings, key) as client:
+        [replayed] = await replays(client, ["t-1"])
+    assert replayed["match"]
