@@ -6,6 +6,7 @@ Axes: N transactions, F features, K labels of one account.
 import asyncio
 import hashlib
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from app.rows import (
     Account,
     Merchant,
     ModelChange,
+    Past,
     Review,
     Scored,
     StoredLabel,
@@ -226,23 +228,26 @@ class Pipeline:
         account_N = loaded.columns.account_N
         payments = [loaded.entries[n].transaction for n in risky]
         moments = [(one.account_id, one.occurred_at_us) for one in payments]
-        pasts = await store.pasts_of(connection, tenant, moments, PAST)
+        stored = await store.pasts_of(connection, tenant, moments, PAST)
+        together = _by_account(loaded.entries, store.float32_rows(result.features_NF))
+        pasts = [
+            _newest_before(at_us, past, together[account_id])
+            for past, (account_id, at_us) in zip(stored, moments, strict=True)
+        ]
 
         def work() -> dict[int, list[Reason]]:
             rows = Rows(result.features_NF[risky], loaded.columns.time_us_N[risky])
             matrices = [self.matrix(row.features for row in past) for past in pasts]
             whys = scorer.explain(rows, matrices, [keys_G[account_N[n]] for n in risky])
             found = {}
-            for n, payment, past, past_KF, why in zip(
-                risky, payments, pasts, matrices, whys, strict=True
-            ):
+            for n, past, past_KF, why in zip(risky, pasts, matrices, whys, strict=True):
                 account = loaded.accounts[account_N[n]]
                 labels = account.fraud_labels, account.legitimate_labels
                 slope = scorer.calibration.slope
                 found[n] = tell(
                     raising(shares_of(self.features, why, slope, account.has_labels)),
                     self.features,
-                    payment,
+                    loaded.entries[n].content,
                     [one.content for one in past],
                     result.features_NF[n],
                     past_KF,
@@ -476,6 +481,25 @@ def _answer(entry: Entry, row: Scored | None, problem: Problem | None) -> Scored
         f"Transaction {row.transaction_id!r} is stored with other content; "
         "a change needs a transaction id of its own."
     )
+
+
+def _by_account(entries: Iterable[Entry], features_N: Iterable[bytes]) -> dict[str, list[Past]]:
+    """The payments of a batch as those after them see them, the oldest first."""
+    found: dict[str, list[Past]] = {}
+    for (transaction, content, _), features in zip(entries, features_N, strict=True):
+        past = Past(transaction.occurred_at_us, transaction.transaction_id, content, features)
+        found.setdefault(transaction.account_id, []).append(past)
+    for pasts in found.values():
+        pasts.sort()
+    return found
+
+
+def _newest_before(at_us: int, stored: list[Past], together: list[Past]) -> list[Past]:
+    """What an account paid before a time, newest first: stored, or in the same batch."""
+    # Those of that very instant are not before it.
+    before = bisect_left(together, (at_us,))
+    earlier = together[max(before - PAST, 0) : before]
+    return sorted([*stored, *earlier], reverse=True)[:PAST]
 
 
 def _newest_us(transactions: Iterable[Transaction]) -> dict[str, int]:

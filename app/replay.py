@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
-from app.content import digest_of, transaction_of
+from app.content import digest_of
 from app.database import Database
 from app.decisions import Decision, Thresholds
 from app.errors import AccountNotFound, RevisionNotFound, TransactionNotFound
@@ -93,7 +93,7 @@ class Replay:
         async with self._database.read() as connection:
             row, support = await scored_with_support(connection, tenant, transaction_id)
             moment = row.account_id, row.occurred_at_us
-            [past] = await store.pasts_of(connection, tenant, [moment], PAST)
+            [past] = await store.pasts_of(connection, tenant, [moment], PAST, row.evaluated_at_us)
             scorer = await self._scorer(connection, row)
         explained = await asyncio.to_thread(self._explained, scorer, row, support, past)
         return row, len(past), explained
@@ -115,7 +115,7 @@ class Replay:
         reasons = tell(
             shares_of(self._pipeline.features, why, slope, bool(support)),
             self._pipeline.features,
-            transaction_of(row.content),
+            row.content,
             [one.content for one in past],
             rows.features_NF[0],
             past_KF,

@@ -58,6 +58,8 @@ class Scored(NamedTuple):
 class Past(NamedTuple):
     """What reasons read of a transaction before the one that they are about."""
 
+    occurred_at_us: int
+    transaction_id: str
     content: str
     features: bytes
 

@@ -77,7 +77,7 @@ def bodies() -> list[dict[str, Any]]:
 async def served(service: Service) -> None:
     for body in bodies():
         transaction = PostedTransaction.model_validate(body).transaction()
-        await service.score([Posted(TENANT, transaction)])
+        await service.pipeline.score([Posted(TENANT, transaction)])
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])

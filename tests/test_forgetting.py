@@ -112,7 +112,7 @@ class World:
     async def _take(self, number: int, step: Step) -> None:
         if isinstance(step, Pay):
             if payment := self._payment(str(number), step):
-                await self.service.score([Posted(self.tenant, payment)])
+                await self.service.pipeline.score([Posted(self.tenant, payment)])
         elif isinstance(step, Import):
             await self._import(number, step)
         elif step.account not in self._without:
@@ -203,7 +203,7 @@ class World:
         for merchant in MERCHANTS:
             at_us = self._now_us + 60 * DAY_US
             probe = Transaction(merchant, f"new-{merchant}", at_us, Decimal(7), "EUR", merchant)
-            [row] = await self.service.score([Posted(self.tenant, probe)])
+            [row] = await self.service.pipeline.score([Posted(self.tenant, probe)])
             assert isinstance(row, Scored)
             found[merchant] = row.features
         return found

@@ -115,7 +115,7 @@ async def test_states_are_those_of_scoring_live(service: Service, file: Path) ->
     chunks = list(History(file, SPEC).chunks(100))
     await imported(service, chunks)
     for chunk in chunks:
-        await service.score([Posted("live", past.transaction) for past in chunk])
+        await service.pipeline.score([Posted("live", past.transaction) for past in chunk])
     found, live = [await contents(service.database, tenant) for tenant in (TENANT, "live")]
     assert [row[-1] for row in found["accounts"]] == [row[-1] for row in live["accounts"]]
     assert found["merchants"] == live["merchants"]
@@ -280,7 +280,7 @@ async def test_a_late_label_resolves_the_review_and_is_announced_like_any_other(
         await store.save_webhook(connection, hook)
 
     await service.database.run(watched)
-    await service.score([Posted(TENANT, one.transaction)])
+    await service.pipeline.score([Posted(TENANT, one.transaction)])
     assert counts(await imported(service, [[one._replace(is_fraud=True)]])) == {"stored": 1}
     async with service.database.read() as connection:
         reviews = await store.reviews_of(connection, TENANT, ["p1"])
@@ -296,7 +296,7 @@ async def test_payments_posted_with_more_than_the_file_has_are_the_same_payments
     posted = one.transaction._replace(
         amount=Decimal("25.00"), attributes={"device_age_days": "3", "colour": "red"}
     )
-    await service.score([Posted(TENANT, posted)])
+    await service.pipeline.score([Posted(TENANT, posted)])
     assert counts(await imported(service, [[one._replace(is_fraud=True)]])) == {"stored": 1}
     other = one.transaction._replace(currency="XXX")
     assert counts(await imported(service, [[Past(other, True, 1)]])) == {"unchanged": 1}

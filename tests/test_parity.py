@@ -81,7 +81,7 @@ def batches(history: Sequence[Past]) -> Iterator[list[Past]]:
 async def replay(service: Service, history: Sequence[Past]) -> None:
     """Score a file as it came, and label what it labels right after."""
     for batch in batches(history):
-        answers = await service.score([Posted(TENANT, past.transaction) for past in batch])
+        answers = await service.pipeline.score([Posted(TENANT, past.transaction) for past in batch])
         assert all(isinstance(answer, Scored) for answer in answers)
         verdicts: dict[str, list[Verdict]] = {}
         for past in batch:

@@ -45,7 +45,7 @@ def paid(name: str, day: float, account: str = "a", merchant: str | None = "m") 
 
 
 async def scored(service: Service, *transactions: Transaction) -> list[Scored]:
-    answers = await service.score([Posted(TENANT, one) for one in transactions])
+    answers = await service.pipeline.score([Posted(TENANT, one) for one in transactions])
     return [answer for answer in answers if isinstance(answer, Scored)]
 
 
@@ -142,7 +142,7 @@ async def test_serving_one_by_one_in_batches_and_training_see_the_same_vectors(
 async def test_a_tenants_batch_mates_do_not_move_its_scores(service: Service) -> None:
     [alone] = await scored(service, paid("t", 0))
     mates = [Posted(f"tenant-{n}", paid("t", 0, account=f"a-{n}")) for n in range(30)]
-    answers = await service.score([*mates, Posted("another", paid("t", 0))])
+    answers = await service.pipeline.score([*mates, Posted("another", paid("t", 0))])
     last = answers[-1]
     assert isinstance(last, Scored)
     assert (last.probability, last.features) == (alone.probability, alone.features)

@@ -36,7 +36,9 @@ EXAMPLE: JsonDict = {
 
 REASON: JsonDict = {
     "code": "amount",
-    "sentence": "amount 412.00, 5.1 times this account's usual 81.00",
+    "sentence": (
+        "amount 412.00 EUR, 5.09 times the median 81 EUR of this account's last 8 payments"
+    ),
     "observed": 412.0,
     "usual": 81.0,
     "share": 1.83,

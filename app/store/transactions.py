@@ -27,6 +27,9 @@ from app.transactions import MOST_ITEMS
 # Of the index by time: so many take a few milliseconds, for which others wait.
 STEP_ENTRIES = 5 * MOST_ITEMS
 
+# Later than any time.
+NEWEST_US = 2**63 - 1
+
 _KEY = transactions.c.occurred_at_us, transactions.c.transaction_id
 
 
@@ -45,7 +48,12 @@ def _newest(kind: Any, account_id: ColumnElement[str], *more: ColumnElement[bool
 
 
 def _past(account_id: ColumnElement[str], before_us: ColumnElement[int]) -> Select[Any]:
-    return _newest(Past, account_id, transactions.c.occurred_at_us < before_us)
+    return _newest(
+        Past,
+        account_id,
+        transactions.c.occurred_at_us < before_us,
+        transactions.c.evaluated_at_us <= bindparam("known_us"),
+    )
 
 
 _RECENT = _newest(Scored, bindparam("of_account"))
@@ -58,7 +66,7 @@ _ASKED = (
     .table_valued(column("account_id", Text), column("before_us", BigInteger), with_ordinality="n")
     .render_derived()
 )
-_PAST_OF_EACH = _past(_ASKED.c.account_id, _ASKED.c.before_us).add_columns(*_KEY).lateral()
+_PAST_OF_EACH = _past(_ASKED.c.account_id, _ASKED.c.before_us).lateral()
 # Of all of them at once: a question that PostgreSQL is asked takes longer than its answer.
 _PASTS = (
     select(_ASKED.c.n, *(_PAST_OF_EACH.c[name] for name in Past._fields))
@@ -190,19 +198,34 @@ async def contents_of_merchants(
 
 
 async def pasts_of(
-    connection: AsyncConnection, tenant: str, moments: Sequence[tuple[str, int]], most: int
+    connection: AsyncConnection,
+    tenant: str,
+    moments: Sequence[tuple[str, int]],
+    most: int,
+    known_us: int = NEWEST_US,
 ) -> list[list[Past]]:
-    """What each of these accounts paid before a time of its own, newest first."""
+    """What each of these accounts paid before a time of its own, newest first.
+
+    Of what had been scored by `known_us`: payments may come late.
+    """
     if connection.dialect.name == "sqlite":
         return [
             await ask(
-                connection, Past._make, _PAST, tenant, of_account=one, before_us=at_us, most=most
+                connection,
+                Past._make,
+                _PAST,
+                tenant,
+                of_account=account_id,
+                before_us=before_us,
+                known_us=known_us,
+                most=most,
             )
-            for one, at_us in moments
+            for account_id, before_us in moments
         ]
     given: dict[str, Any] = {
         "of_accounts": [account_id for account_id, _ in moments],
         "befores_us": [before_us for _, before_us in moments],
+        "known_us": known_us,
         "most": most,
     }
     found: list[list[Past]] = [[] for _ in moments]

@@ -1,5 +1,6 @@
 """Why a score is what it is: in words, with values, and in shares that add up."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -49,12 +50,16 @@ async def test_reasons_set_what_was_seen_beside_what_is_usual(client: httpx.Asyn
     night = posted("x", amount="412.5", country="BR", occurred_at="2026-01-09T03:12:00Z")
     await score(client, night)
     told = {one["code"]: one for one in (await reasons(client, "x"))["reasons"]}
-    assert told["amount"]["sentence"] == "amount 412.50, 5.2 times this account's usual 80.00"
+    assert told["amount"]["sentence"] == (
+        "amount 412.50 EUR, 5.16 times the median 80 EUR of this account's last 8 payments"
+    )
     assert told["amount"]["observed"] == 412.5
     assert told["amount"]["usual"] == pytest.approx(80, abs=0.01)
     assert told["country"]["sentence"] == "country BR, in 0 of this account's last 8 payments"
     assert (told["country"]["observed"], told["country"]["usual"]) == ("BR", "DE")
-    assert told["hour"]["sentence"] == "at 03:12 UTC, usually about 14:00"
+    assert told["hour"]["sentence"] == (
+        "at 03:12 UTC; 0 of this account's last 8 payments came within 2 hours of that time of day"
+    )
     assert told["labels"]["sentence"] == (
         "1 fraud label and 1 legitimate label move all of this account's scores"
     )
@@ -87,7 +92,9 @@ async def test_the_first_payment_of_an_account_is_set_against_the_population(
     told = await reasons(client, "first")
     assert told["past"] == 0
     by_code = {one["code"]: one for one in told["reasons"]}
-    assert by_code["amount"]["sentence"] == "amount 412.00; this account has no earlier payments"
+    assert by_code["amount"]["sentence"] == (
+        "amount 412.00 EUR; this account has no earlier payments"
+    )
     assert all(
         one["usual"] is None for one in by_code.values() if one["code"] in ("hour", "country")
     )
@@ -100,3 +107,43 @@ async def test_reasons_of_what_is_not_there_or_anothers_are_not_found(
     for caller, key in ((client, "b"), (stranger, "a")):
         refused = await caller.get(f"/v1/transactions/{key}/reasons")
         assert problem_of(refused) == (404, "transaction_not_found")
+
+
+async def must_be_the_same(client: httpx.AsyncClient, answers: list[dict[str, Any]]) -> None:
+    """Reasons given with a score are the first of those that are told of it afterwards."""
+    for answer in answers:
+        whole = (await reasons(client, answer["transaction_id"]))["reasons"]
+        raising = [one for one in whole if one["share"] >= 0.01][:5]
+        assert answer["reasons"] == raising
+
+
+async def test_reasons_are_the_same_whatever_shares_the_batch(client: httpx.AsyncClient) -> None:
+    stated = await client.post("/v1/thresholds", json={"review": 1e-8, "decline": 0.99})
+    assert stated.status_code == 200
+    payments = [
+        posted(
+            f"t-{n}",
+            account_id=f"a-{n % 2}",
+            # Some of one instant, and not in their order; more than what reasons look back to.
+            occurred_at=f"2026-01-31T{n * 7 % 24:02}:{n % 3:02}:00Z",
+            amount=f"{20 + 37 * n % 400}.{n:02}",
+            merchant_id=f"m-{n % 5}",
+            country=("DE", "BR", "FR")[n % 3],
+            attributes={"device_age_days": n % 4},
+        )
+        for n in range(90)
+    ]
+    answers = await score(client, *payments[:80])
+    assert sum(bool(one["reasons"]) for one in answers) > 40
+    await must_be_the_same(client, answers)
+    # As many requests at once, whichever of them share a batch.
+    alone = await asyncio.gather(
+        *(client.post("/v1/transactions", json=one) for one in payments[80:])
+    )
+    answers += [one.json() for one in alone]
+    await must_be_the_same(client, answers)
+    # What comes late changes nothing of what was known.
+    for account in ("a-0", "a-1"):
+        late = posted(f"late-{account}", account_id=account, occurred_at="2026-01-31T00:00:30Z")
+        await score(client, late)
+    await must_be_the_same(client, answers)

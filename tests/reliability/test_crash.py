@@ -145,12 +145,12 @@ async def test_nobody_is_answered_what_could_not_be_committed(
         return fail() if text == "COMMIT" else await execute(connection, text, *given)
 
     async with running(service_settings) as service:
-        await service.score([Posted("t", payment)])
+        await service.pipeline.score([Posted("t", payment)])
         with monkeypatch.context() as patched:
             patched.setattr(sqlite, "commit", fail)
             patched.setattr(asyncpg.Connection, "execute", fail_to_commit)
             with pytest.raises(DatabaseUnavailable):
-                await service.score([Posted("t", later)])
+                await service.pipeline.score([Posted("t", later)])
             with pytest.raises(DatabaseUnavailable):
                 await service.labelling.store("t", "alice", [Verdict("t-1", True)])
         async with service.database.read() as connection:
