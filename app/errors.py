@@ -25,6 +25,7 @@
         ├── TooFewScores              409 too_few_scores
         ├── BodyTooLarge              413 body_too_large
         ├── UnsupportedEncoding       415 unsupported_encoding
+        ├── ExpectationFailed         417 expectation_failed
         ├── ValidationFailed          422 validation_failed
         │   └── WrongAccount          422 transaction_of_another_account
         ├── RateLimited               429 rate_limited
@@ -205,6 +206,10 @@ class UnsupportedEncoding(Problem):
     status, code, title = 415, "unsupported_encoding", "The body is compressed."
 
 
+class ExpectationFailed(Problem):
+    status, code, title = 417, "expectation_failed", "The Expect header cannot be met."
+
+
 class ValidationFailed(Problem):
     status, code, title = 422, "validation_failed", "The request is not valid."
 
@@ -339,7 +344,9 @@ def invalid(found: Sequence[Mapping[str, Any]]) -> Problem:
 def _allowed(routes: Sequence[BaseRoute], request: Request) -> str:
     """The methods that the address of a request knows."""
     here = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return ", ".join(sorted({method for one in here for method in getattr(one, "methods", ())}))
+    methods = {method for route in here for method in getattr(route, "methods", ())}
+    # Where GET is answered, so is HEAD.
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 async def _on_unexpected(_: Request, error: Exception) -> Response:

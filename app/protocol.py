@@ -27,7 +27,8 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from app.api.admission import GATE, Gate
-from app.api.desk import AUTHORIZATION, DESK, Desk, Head, lines_of, refusal
+from app.api.desk import AUTHORIZATION, DESK, END, Desk, Head, lines_of, refusal
+from app.api.heads import problem_of_head
 from app.batching import Place
 from app.errors import (
     HeadersTooLarge,
@@ -141,8 +142,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 except httptools.HttpParserUpgrade as offer:
                     rest = rest[offer.args[0] :]
                 self._read_head_again()
-        except httptools.HttpParserError:
-            self._refuse(self._refusal or MalformedRequest())
+        except httptools.HttpParserError as error:
+            self._refuse(self._refusal or MalformedRequest(f"Malformed HTTP request: {error}."))
 
     def _read_head_again(self) -> None:
         """Have the headers of a request read as if it had offered no other protocol.
@@ -214,8 +215,14 @@ class BoundedProtocol(HttpToolsProtocol):
             size += len(name) + len(value) + FRAME
         if size > MOST_HEADER_BYTES:
             return HeadersTooLarge()
+        if self.parser.get_http_version() == "1.0":
+            # It knows no expectations (RFC 9110, 10.1.1).
+            self.expect_100_continue = False
         if self.parser.get_method() == b"CONNECT":
             return MethodNotAllowed("This service is no proxy.", headers={"Allow": ""})
+        problem = problem_of_head(self.parser.get_http_version(), self.headers)
+        if problem is not None:
+            return problem
         if not self.url.startswith((b"/", b"*")):
             # `http://host/path`: a server must take it (RFC 9112, 3.2.2).
             address = httptools.parse_url(self.url)
@@ -361,7 +368,9 @@ class BoundedProtocol(HttpToolsProtocol):
         # is under way would be taken for a part of it.
         may = self._has_spoken and not self.transport.is_closing() and self._may_answer()
         if may:
-            self.transport.write(_said(problem, self.server_state.default_headers, stays=False))
+            said = _said(problem, self.server_state.default_headers, stays=False)
+            is_head = self.parser.get_method() == b"HEAD"
+            self.transport.write(said[: said.index(END) + len(END)] if is_head else said)
         return may
 
     def _may_answer(self) -> bool:

@@ -8,7 +8,9 @@ from functools import lru_cache
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 RFC_3339 = re.compile(
-    r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+    r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:(?P<second>\d{2})(?P<fraction>\.\d{1,9})?"
+    r"([Zz]|[+-](?P<hours>\d{2}):(?P<minutes>\d{2}))",
+    re.ASCII,
 )
 # Nobody pays outside these years.
 FIRST_YEAR, LAST_YEAR = 1970, 2100
@@ -32,9 +34,16 @@ def parse_us(text: str) -> int:
     match = RFC_3339.fullmatch(text)
     if match is None:
         raise ValueError("a time must look like 2026-01-31T12:00:00+01:00, with its offset")
-    fraction = match[1] or ""
-    # Beyond microseconds the digits are cut off, in every version of Python alike.
-    moment = datetime.fromisoformat(text.upper().replace(fraction, fraction[:7]))
+    if match["second"] == "60":
+        raise ValueError("leap seconds are not supported; send second 60 as 59")
+    if match["hours"] is not None and (match["hours"] > "23" or match["minutes"] > "59"):
+        raise ValueError("an offset must lie between -23:59 and +23:59")
+    fraction = match["fraction"] or ""
+    try:
+        # Beyond microseconds the digits are cut off, in every version of Python alike.
+        moment = datetime.fromisoformat(text.upper().replace(fraction, fraction[:7]))
+    except ValueError:
+        raise ValueError("there is no such date or time of day") from None
     since_us = (moment - EPOCH) // MICROSECOND
     if not FIRST_US <= since_us < LAST_US:
         raise ValueError(f"a time must lie in the years {FIRST_YEAR} to {LAST_YEAR}")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import httptools
 
+from app.api.heads import problem_of_head
 from app.api.lean import ScoringRoute, caller_of
 from app.api.observation import REQUEST_ID, SECURITY_HEADERS, id_of, note
 from app.batching import Place
@@ -107,7 +108,8 @@ class Desk:
         route = self._routes.get((parser.get_method(), found.url))
         if not found.is_complete or route is None:
             return None
-        if parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+        version = parser.get_http_version()
+        if version != "1.1" or not parser.should_keep_alive() or problem_of_head(version, headers):
             return None
         for name, value in headers:
             if name in UNUSUAL or (name == CONNECTION and value.lower() != STAYS):

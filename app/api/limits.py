@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import BodyTooLarge, UnsupportedEncoding, render
 
-LENGTH, EXPECT = b"content-length", b"expect"
+LENGTH, EXPECT, CONNECTION = b"content-length", b"expect", b"connection"
 # What says of a body that it is compressed, and the values that do not.
 PLAIN = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
 # This connection can say nothing more: the rest of the body is not read.
@@ -72,7 +72,8 @@ def _last_unless_read(receive: Receive, send: Send) -> tuple[Receive, Send]:
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start" and not is_read:
-            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            others = [header for header in message["headers"] if header[0].lower() != CONNECTION]
+            message = {**message, "headers": [*others, (CONNECTION, b"close")]}
         await send(message)
 
     return receiving, sending

@@ -60,6 +60,9 @@ class Observation:
         mine = header.decode()
         token = request_id.set(mine)
         method = scope["method"] if scope["method"] in METHODS else "other"
+        if method == "HEAD":
+            # Answered as GET is; the server leaves out the body (RFC 9110, 9.3.2).
+            scope = {**scope, "method": "GET"}
         begun, status = time.perf_counter(), 500
 
         async def named(message: Message) -> None:

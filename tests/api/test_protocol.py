@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from fastapi.routing import APIRoute
 
+from app.main import ROUTES
 from app.protocol import MOST_HEADER_BYTES
 from app.settings import Settings
 from tests.api.connections import Caller, Served, serving
@@ -164,6 +167,143 @@ async def printed(*command: str) -> list[str]:
     return out.decode().splitlines()
 
 
+REFUSED_HEADS = {
+    "no Host": (b"GET /livez HTTP/1.1\r\n\r\n", 400, "malformed_request"),
+    "two": (b"GET /livez HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400, "malformed_request"),
+    "two in 1.0": (b"GET / HTTP/1.0\r\nHost: x\r\nhost: y\r\n\r\n", 400, "malformed_request"),
+    **{
+        f"Host {host!r}": (
+            b"GET /livez HTTP/1.1\r\nHost: %b\r\n\r\n" % host,
+            400,
+            "malformed_request",
+        )
+        for host in (b"a b", b"a, b", b"user@a", b"a/b", b"a:b", b"[::1", b"\xc3\xa9", b"a%2")
+    },
+    "0.9": (b"GET /livez\r\n\r\n", 400, "malformed_request"),
+    "2.0": (b"GET /livez HTTP/2.0\r\nHost: x\r\n\r\n", 400, "malformed_request"),
+    "a folded line": (b"GET / HTTP/1.1\r\nHost: x\r\na: b\r\n c\r\n\r\n", 400, "malformed_request"),
+    "LF alone": (b"GET /livez HTTP/1.1\nHost: x\n\n", 400, "malformed_request"),
+    "space before colon": (b"GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400, "malformed_request"),
+    "lower case": (b"get /livez HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed_request"),
+    "an address in pieces": (
+        b"GET http:///x HTTP/1.1\r\nHost: x\r\n\r\n",
+        400,
+        "malformed_request",
+    ),
+    "another coding": (
+        b"POST /v1/labels HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+        400,
+        "malformed_request",
+    ),
+    **{
+        f"Expect {value!r}": (
+            b"GET /livez HTTP/1.1\r\nHost: x\r\nExpect: %b\r\n\r\n" % value,
+            417,
+            "expectation_failed",
+        )
+        for value in (b"200-ok", b"100-continue, x", b"")
+    },
+}
+
+
+async def test_a_head_that_is_not_as_it_must_be_is_refused(served: Served) -> None:
+    for name, (request, status, code) in REFUSED_HEADS.items():
+        caller = await served.caller()
+        await caller.say(request + LIVEZ)
+        assert (await caller.answer()).problem == (status, code), name
+        assert await caller.is_closed(), name
+
+
+@pytest.mark.parametrize("host", [None, "Host: x\r\nHost: x", "Host: a b"])
+async def test_a_score_needs_a_host_too(served: Served, host: str | None) -> None:
+    caller = await served.caller()
+    request = caller.request(payment("t-1"))
+    line = f"{host}\r\n".encode() if host else b""
+    await caller.say(request.replace(b"Host: x\r\n", line))
+    assert (await caller.answer()).problem == (400, "malformed_request")
+
+
+async def test_a_head_that_is_as_it_may_be_is_answered(served: Served) -> None:
+    for head in (
+        "GET /livez HTTP/1.1\r\nHost:",
+        "GET /livez HTTP/1.1\r\nHost: [::1]:80",
+        "GET /livez HTTP/1.1\r\nHost: a_b.example.:8000",
+        "GET http://elsewhere/livez HTTP/1.1\r\nHost: x",
+        "GET /livez HTTP/1.0\r\nConnection: keep-alive",
+        "GET /livez HTTP/1.0\r\nHost: x\r\nExpect: 200-ok",
+    ):
+        caller = await served.caller()
+        await caller.say(head.encode() + b"\r\n\r\n")
+        assert (await caller.answer()).document == {"status": "ok"}, head
+
+
+async def test_http_1_0_gets_no_leave_to_send_a_body(served: Served) -> None:
+    caller = await served.caller()
+    request = caller.request(payment("t-1"), "Expect: 100-continue")
+    await caller.say(request.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert (await caller.answer()).document["transaction_id"] == "t-1"
+
+
+GETS = sorted(
+    re.sub(r"\{\w+\}", "3c81463f5052", route.path)
+    for route in ROUTES
+    if isinstance(route, APIRoute) and "GET" in route.methods
+)
+
+
+async def test_head_is_answered_as_get_is_and_without_a_body(served: Served) -> None:
+    caller = await served.caller()
+    for path in [*GETS, "/openapi.json", "/nowhere", "/v1/transactions/batch"]:
+        answers = {}
+        for method in ("HEAD", "GET"):
+            request = caller.request(b"", path=path).replace(b"POST", method.encode(), 1)
+            caller.writer.write(request)
+            text = (await caller.reader.readuntil(b"\r\n\r\n")).decode().lower()
+            status, *lines = text.split("\r\n")[:-2]
+            headers = dict(line.split(": ", 1) for line in lines)
+            answers[method] = status, headers
+            if method == "GET":
+                await caller.reader.readexactly(int(headers["content-length"]))
+        assert comparable(answers["HEAD"], path) == comparable(answers["GET"], path)
+    # What follows is the next answer, and no body of one before.
+    caller.writer.write(LIVEZ.replace(b"GET", b"HEAD") + LIVEZ)
+    assert b"200 OK" in await caller.reader.readuntil(b"\r\n\r\n")
+    assert (await caller.answer()).document == {"status": "ok"}
+
+
+def comparable(answer: tuple[str, dict[str, str]], path: str) -> tuple[str, dict[str, str]]:
+    """Without what changes from one request to the next."""
+    status, headers = answer
+    changing = {"x-request-id", "date", *(("content-length",) if path == "/metrics" else ())}
+    return status, {name: value for name, value in headers.items() if name not in changing}
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/livez", "GET, HEAD"),
+        ("/v1/transactions", "GET, HEAD, POST"),
+        ("/v1/labels", "POST"),
+    ],
+)
+async def test_another_method_is_told_which_there_are(
+    served: Served, path: str, allowed: str
+) -> None:
+    caller = await served.caller()
+    for method in (b"OPTIONS", b"TRACE", b"PATCH"):
+        await caller.say(caller.request(b"", path=path).replace(b"POST", method, 1))
+        answer = await caller.answer()
+        assert answer.problem == (405, "method_not_allowed")
+        assert answer.headers["allow"].upper() == allowed
+
+
+async def test_a_refusal_of_head_has_no_body(served: Served) -> None:
+    caller = await served.caller()
+    await caller.say(b"HEAD /livez HTTP/1.1\r\n\r\n")
+    assert b" 400 " in await caller.reader.readuntil(b"\r\n\r\n")
+    assert await caller.is_closed()
+
+
 TRAILERS = {
     "Authorization": "Bearer qs_x_y",
     "Content-Type": "text/plain",
@@ -175,19 +315,18 @@ TRAILERS = {
 }
 
 
-@pytest.mark.parametrize("name", TRAILERS)
-async def test_a_trailer_changes_nothing(served: Served, name: str) -> None:
+async def test_a_trailer_changes_nothing(served: Served) -> None:
     caller = await served.caller()
-    trailer = f"{name}: {TRAILERS[name]}\r\n".encode()
-    body = chunked(payment("t-1"), trailer)
-    request = caller.request(body, "Transfer-Encoding: chunked", "X-Request-Id: of-the-header")
-    for pieces in segments_of(request).values():
-        await send(caller, pieces)
-        answer = await caller.answer()
-        assert (answer.status, answer.headers["x-request-id"]) == (200, "of-the-header")
-    # Nor the next request.
-    await caller.say(LIVEZ)
-    assert (await caller.answer()).document == {"status": "ok"}
+    for name, value in TRAILERS.items():
+        body = chunked(payment("t-1"), f"{name}: {value}\r\n".encode())
+        headers = "Transfer-Encoding: chunked", "X-Request-Id: of-the-header"
+        for pieces in segments_of(caller.request(body, *headers)).values():
+            await send(caller, pieces)
+            answer = await caller.answer()
+            assert (answer.status, answer.headers["x-request-id"]) == (200, "of-the-header"), name
+        # Nor the next request.
+        await caller.say(LIVEZ)
+        assert (await caller.answer()).document == {"status": "ok"}, name
 
 
 @pytest.mark.parametrize(
