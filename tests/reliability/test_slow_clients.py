@@ -6,6 +6,7 @@ import json
 import resource
 import statistics
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ ARRIVAL_SECONDS = 1.0
 # A sweep comes once a second; the rest is for a machine that does other things too.
 LATE_SECONDS = ARRIVAL_SECONDS + 1.0 + 5.0
 DRIPPING = 500
+SILENT = 1000
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 MOST_BODY_BYTES = 4 << 20
 
@@ -316,6 +318,52 @@ async def test_500_dripping_sockets_do_not_move_the_99th_percentile(
         assert cut > DRIPPING
 
 
+@asynccontextmanager
+async def sockets_without_a_key(target: Target, count: int) -> AsyncIterator[None]:
+    """So many that announce a body and send none of it, to every kind of route."""
+    announcements = [
+        target.post(path, framing, "").replace(target.key.encode(), key)
+        for path in ("/v1/labels", "/v1/transactions", "/v1/transactions/batch?", "/v1/keys")
+        for framing in ("Content-Length: 5000", "Transfer-Encoding: chunked")
+        for key in (b"", b"qs_0123456789ab_x", target.key.encode()[:-1])
+    ]
+    writers = []
+    try:
+        for n in range(count):
+            _, writer = await target.connect()
+            writers.append(writer)
+            writer.write(announcements[n % len(announcements)])
+        yield
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+
+
+async def test_a_thousand_sockets_without_a_key_stop_nobody_with_one(
+    as_shipped: Target, noted: Note
+) -> None:
+    headers = {"Authorization": f"Bearer {as_shipped.key}"}
+    statuses: Counter[int] = Counter()
+    async with (
+        sockets_without_a_key(as_shipped, SILENT),
+        httpx.AsyncClient(base_url=as_shipped.server.url, headers=headers, timeout=20) as client,
+    ):
+        for n in range(20):
+            labels = {"labels": [{"transaction_id": f"t-{n}", "label": "fraud"}]}
+            answers = [
+                await client.post("/v1/transactions", json=posted(f"t-{n}")),
+                await client.post("/v1/labels", json=labels),
+                await client.get("/v1/accounts"),
+            ]
+            statuses.update(answer.status_code for answer in answers)
+    assert statuses == {200: 60}
+    noted(
+        "sockets without a key, which announce a body and send none, stop nobody",
+        "SQLite",
+        f"{SILENT} of them; {statuses[200]} of 60 scores, labels and lists answered",
+    )
+
+
 @contextmanager
 def few_descriptors(target: Target) -> Iterator[None]:
     """The service may have 128 descriptors, and so 96 connections."""
@@ -347,6 +395,32 @@ async def test_a_new_connection_finds_room_at_the_cost_of_the_slowest(target: Ta
     finally:
         for _, writer in opened:
             writer.transport.abort()
+
+
+@needs_prlimit
+async def test_a_new_connection_finds_room_at_the_cost_of_those_without_a_key(
+    target: Target,
+) -> None:
+    reader, writer = await target.connect()
+    listing = target.post("/v1/accounts", "").replace(b"POST", b"GET", 1)
+    scoring = json.dumps(posted("t-idle")).encode()
+    requests = [
+        listing,
+        # Answered past the application.
+        target.post("/v1/transactions", f"Content-Length: {len(scoring)}", "") + scoring,
+    ]
+    with few_descriptors(target):
+        for request in [*requests, *requests]:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"200 OK" in head
+            length = next(
+                line for line in head.split(b"\r\n") if line.startswith(b"content-length")
+            )
+            await reader.readexactly(int(length.split()[1]))
+            async with sockets_without_a_key(target, 200):
+                pass
+    writer.transport.abort()
 
 
 @needs_prlimit
