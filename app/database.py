@@ -53,6 +53,8 @@ PLAN_SECONDS = 5
 # deadlock_detected, serialization_failure, lock_not_available
 RETRYABLE = frozenset({"40P01", "40001", "55P03"})
 
+# Of a process: neither connections nor processors are left to lists alone.
+LISTS_AT_ONCE = 4
 # Each time another replica's batch has got through, so that this one's turn comes.
 ATTEMPTS = 10
 
@@ -88,6 +90,7 @@ class Database:
         self.engine = create_engine(
             self.url, connections=self._connections, sqlite_busy_ms=SQLITE_READ_MS
         )
+        self._listings = asyncio.Semaphore(LISTS_AT_ONCE)
         self._known = postgres.KnownRows()
         self._writer = sqlite.Writer(self.url) if self.is_sqlite else None
         self._glancing = (
@@ -123,6 +126,12 @@ class Database:
             async with self.engine.connect() as connection:
                 await connection.execution_options(reads_only=True)
                 yield connection
+
+    @asynccontextmanager
+    async def listing(self) -> AsyncIterator[AsyncConnection]:
+        """`read`, for a page of a list, of which there are few at once: others wait their turn."""
+        async with self._listings, self.read() as connection:
+            yield connection
 
     @asynccontextmanager
     async def glance(self) -> AsyncIterator[AsyncConnection]:
@@ -300,6 +309,7 @@ def create_engine(
     pg_limits: dict[str, str] = PG_LIMITS,
     connections: Connections | None = None,
     sqlite_busy_ms: int | None = None,
+    statement_seconds: float | None = STATEMENT_SECONDS,
 ) -> AsyncEngine:
     """The engine, with durable commits and explicit transactions on both databases."""
     if url.get_backend_name() == "postgresql":
@@ -319,7 +329,7 @@ def create_engine(
             pool_timeout=CONNECT_SECONDS,
             connect_args={
                 "timeout": CONNECT_SECONDS,
-                "command_timeout": STATEMENT_SECONDS,
+                "command_timeout": statement_seconds,
                 "max_cached_statement_lifetime": PLAN_SECONDS,
                 "server_settings": server,
                 **opened,

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from app.errors import SetupError
 from app.tables import metadata
@@ -71,3 +71,7 @@ def _migrate(url: str, direction: Any, revision: str) -> None:
         # A timeout says nothing of itself.
         said = str(reason) or "no answer in time"
         raise SetupError(f"the database cannot be migrated: {said}") from error
+    except PendingRollbackError as error:
+        raise SetupError(
+            "the connection to the database was lost while it was migrated: run it again"
+        ) from error

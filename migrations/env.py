@@ -1,9 +1,12 @@
 """Runs the migrations on the URL that app.migrating hands over (or that the settings name)."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from alembic import context
 from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database import create_engine, with_driver
 from app.migrating import PG_MIGRATION_LIMITS
@@ -12,33 +15,54 @@ from app.tables import metadata
 
 # Any fixed number: the advisory lock that lets replicas migrate one after another.
 PG_LOCK = 7_261_530_011
+PG_LOCK_POLL_SECONDS = 0.1
 
 
 def migrate(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        # Another replica's whole migration may have to end first.
-        connection.execute(text("SET LOCAL lock_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": PG_LOCK})
-        limit = PG_MIGRATION_LIMITS["lock_timeout"]
-        connection.execute(text(f"SET LOCAL lock_timeout = {limit}"))
     context.configure(
         connection=connection,
         target_metadata=metadata,
         compare_server_default=True,
         render_as_batch=connection.dialect.name == "sqlite",
-        # Both databases can undo DDL: a migration that fails leaves nothing behind.
+        # Both databases can undo DDL: a migration that fails leaves nothing behind, but for indexes
+        # that PostgreSQL builds concurrently, before which what came before is committed.
         transactional_ddl=True,
     )
     with context.begin_transaction():
         context.run_migrations()
 
 
+@asynccontextmanager
+async def alone(engine: AsyncEngine) -> AsyncIterator[None]:
+    """No other process migrates meanwhile; SQLite sees to that itself, by its one writer.
+
+    The lock is a transaction's on a connection of its own: migrations commit in between. Whoever
+    waits for it asks again and again, each time in another transaction: a build of an index waits
+    for every one that was there before it, also for one that waits for the lock.
+    """
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    async with engine.connect() as holder:
+        while not await holder.scalar(
+            text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": PG_LOCK}
+        ):
+            await holder.rollback()
+            await asyncio.sleep(PG_LOCK_POLL_SECONDS)
+        # The answer is kept, and with it a snapshot that builds wait for, until something else is
+        # asked; this needs none.
+        await holder.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        yield
+
+
 async def migrate_online() -> None:
     url = context.config.attributes.get("url") or Settings().database_url
-    engine = create_engine(with_driver(url), PG_MIGRATION_LIMITS)
+    # An index of many rows takes minutes: its end is the server's own limits.
+    engine = create_engine(with_driver(url), PG_MIGRATION_LIMITS, statement_seconds=None)
     try:
-        async with engine.begin() as connection:
+        async with alone(engine), engine.connect() as connection:
             await connection.run_sync(migrate)
+            await connection.commit()
     finally:
         await engine.dispose()
 

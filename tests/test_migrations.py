@@ -1,17 +1,21 @@
 """The schema's revisions: up, down, in step with the tables, and refused when they differ."""
 
 import asyncio
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, Table, insert, inspect, select, text
+from sqlalchemy import Connection, Engine, MetaData, Table, event, insert, inspect, select, text
 
 from app.database import PG_LIMITS, Database
 from app.errors import SetupError
+from app.indexing import PG_BUILD_LIMITS
 from app.migrating import MIGRATIONS, PG_MIGRATION_LIMITS, downgrade, migration_config, upgrade
 from app.tables import label_events, labels, metadata, transactions
 
@@ -129,6 +133,41 @@ def test_every_revision_goes_up_and_down_and_up_again(unmigrated_database_url: s
     downgrade(unmigrated_database_url, "base")
     upgrade(unmigrated_database_url)
     command.check(migration_config(unmigrated_database_url))
+
+
+@contextmanager
+def noted() -> Iterator[list[str]]:
+    """The statements that are executed meanwhile, on whichever connection."""
+    statements: list[str] = []
+
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+BUILT = re.compile(r"CREATE (?:UNIQUE )?INDEX (CONCURRENTLY )?\S+ ON (\w+)")
+DROPPED = re.compile(r"DROP INDEX (CONCURRENTLY )?")
+
+
+@pytest.mark.parametrize("unmigrated_database_url", ["postgresql"], indirect=True)
+def test_no_migration_holds_up_a_table_in_use_for_an_index(unmigrated_database_url: str) -> None:
+    url, built = unmigrated_database_url, 0
+    for revision in reversed(list(ScriptDirectory(str(MIGRATIONS)).walk_revisions())):
+        with noted() as statements:
+            upgrade(url, revision.revision)
+        made = {one for text_ in statements for one in re.findall(r"CREATE TABLE (\w+)", text_)}
+        for statement in statements:
+            if found := BUILT.search(statement):
+                built += 1
+                assert found[1] or found[2] in made, (revision.revision, statement)
+            if found := DROPPED.search(statement):
+                assert found[1], (revision.revision, statement)
+    assert built > 10
 
 
 def test_0002_makes_room_for_insufficient_labels_and_keeps_what_is_stored(
@@ -294,8 +333,9 @@ async def test_a_migration_behind_a_long_transaction_gives_up_and_has_changed_no
     database = Database(url)
     if database.is_sqlite and limit != "lock_timeout":
         pytest.skip("SQLite knows no timeout of statements")
-    for name in PG_MIGRATION_LIMITS:
-        monkeypatch.setitem(PG_MIGRATION_LIMITS, name, "200" if name == limit else "0")
+    for limits in (PG_MIGRATION_LIMITS, PG_BUILD_LIMITS):
+        for name in limits:
+            monkeypatch.setitem(limits, name, "200" if name == limit else "0")
     async with database.write() as connection:
         await connection.execute(insert(transactions), [scored("t-1", "base")])
         monkeypatch.setattr("app.sqlite.BUSY_MS", 200)

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from app.indexing import build_index
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -10,20 +12,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("accounts") as accounts:
-        accounts.add_column(
-            sa.Column("created_at_us", sa.BigInteger, nullable=False, server_default="0")
-        )
-    with op.batch_alter_table("transactions") as transactions:
-        transactions.add_column(sa.Column("review_from", sa.Double))
-        transactions.add_column(sa.Column("decline_from", sa.Double))
-        transactions.add_column(sa.Column("reasons", sa.Text))
     for name, columns in (
         ("time", ["tenant", "occurred_at_us", "transaction_id"]),
         ("account", ["tenant", "account_id", "occurred_at_us", "transaction_id"]),
         ("merchant", ["tenant", "merchant_id", "occurred_at_us"]),
     ):
-        op.create_index(f"ix_transactions_{name}", "transactions", columns)
+        build_index(f"ix_transactions_{name}", "transactions", columns)
     with op.batch_alter_table("labels") as labels:
         labels.add_column(
             sa.Column("source", sa.String(32), nullable=False, server_default="analyst")
@@ -52,6 +46,15 @@ def upgrade() -> None:
             "tenant", "effective_at_us", "recorded_at_us", name="pk_thresholds"
         ),
     )
+    # Last: whoever wants these tables waits from here on.
+    with op.batch_alter_table("accounts") as accounts:
+        accounts.add_column(
+            sa.Column("created_at_us", sa.BigInteger, nullable=False, server_default="0")
+        )
+    with op.batch_alter_table("transactions") as transactions:
+        transactions.add_column(sa.Column("review_from", sa.Double))
+        transactions.add_column(sa.Column("decline_from", sa.Double))
+        transactions.add_column(sa.Column("reasons", sa.Text))
 
 
 def _create_label_events() -> None:

@@ -1,6 +1,6 @@
 """The changes that a key made to an account, newest first, from the index alone: the allowance."""
 
-from alembic import op
+from app.indexing import build_index
 
 revision = "0007"
 down_revision = "0006"
@@ -11,10 +11,8 @@ NAME, TABLE = "ix_audit_log_account", "audit_log"
 
 
 def upgrade() -> None:
-    op.drop_index(NAME, TABLE)
-    op.create_index(NAME, TABLE, ["tenant", "account_id", "actor", "at_us", "action"])
+    build_index(NAME, TABLE, ["tenant", "account_id", "actor", "at_us", "action"])
 
 
 def downgrade() -> None:
-    op.drop_index(NAME, TABLE)
-    op.create_index(NAME, TABLE, ["tenant", "account_id"])
+    build_index(NAME, TABLE, ["tenant", "account_id"])

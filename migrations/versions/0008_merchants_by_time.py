@@ -1,6 +1,6 @@
 """Whose merchants transactions are from the index by time: one of its own is a page a payment."""
 
-from alembic import op
+from app.indexing import build_index, drop_index
 
 revision = "0008"
 down_revision = "0007"
@@ -11,12 +11,10 @@ TABLE, TIME, MERCHANT = "transactions", "ix_transactions_time", "ix_transactions
 
 
 def upgrade() -> None:
-    op.drop_index(MERCHANT, TABLE)
-    op.drop_index(TIME, TABLE)
-    op.create_index(TIME, TABLE, ["tenant", "occurred_at_us", "transaction_id", "merchant_id"])
+    build_index(TIME, TABLE, ["tenant", "occurred_at_us", "transaction_id", "merchant_id"])
+    drop_index(MERCHANT, TABLE)
 
 
 def downgrade() -> None:
-    op.drop_index(TIME, TABLE)
-    op.create_index(TIME, TABLE, ["tenant", "occurred_at_us", "transaction_id"])
-    op.create_index(MERCHANT, TABLE, ["tenant", "merchant_id", "occurred_at_us"])
+    build_index(TIME, TABLE, ["tenant", "occurred_at_us", "transaction_id"])
+    build_index(MERCHANT, TABLE, ["tenant", "merchant_id", "occurred_at_us"])

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from alembic import command
@@ -172,6 +173,110 @@ def test_a_migration_that_is_killed_leaves_all_of_the_schema_or_nothing(
         "A migration that is killed leaves the whole schema or nothing, and the next one makes it",
         url.partition("+")[0],
         f"{rounds} killed: {seen['nothing']} left nothing, {seen['all']} all",
+    )
+
+
+# By the revision that builds them, the indexes of a table in use.
+BUILDING, BEFORE_IT = "0008", "0007"
+INVALID = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+# As a score stores it at that revision.
+STORED = """
+INSERT INTO transactions (tenant, transaction_id, account_id, occurred_at_us, content,
+    content_digest, features, features_digest, probability, risk_score, risk_level, outcome, used,
+    labels, revision, model, evaluated_at_us)
+SELECT 't', '{name}-' || n, 'a', n, '{{}}', '', '', '', 0, 0, 'low', 'approve', 'base', 0, 0, '', 0
+FROM generate_series(1, {rows}) AS n"""
+
+
+def connected(url: str) -> Awaitable[asyncpg.Connection]:
+    return asyncpg.connect(url.replace("+asyncpg", ""))
+
+
+@pytest.mark.parametrize("unmigrated_database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("is_orphaned", [False, True], ids=["ended", "orphaned"])
+def test_payments_are_stored_while_an_index_is_built_and_an_interrupted_build_is_done_again(
+    unmigrated_database_url: str, is_orphaned: bool, noted: Note
+) -> None:
+    url = unmigrated_database_url
+    upgrade(url, BEFORE_IT)
+
+    async def interrupted() -> int:
+        """Kill a migration that waits for a writer, and store payments meanwhile."""
+        writer, other = await connected(url), await connected(url)
+        await other.execute("SET lock_timeout = '10s'")
+        await writer.execute(f"BEGIN; {STORED.format(name='open', rows=1)}")
+        process, stored = migrating(url), 0
+        begin(process)
+        try:
+            while not await other.fetchval(INVALID):
+                assert process.poll() is None
+                await asyncio.sleep(0.01)
+            for stored in range(1, 11):
+                await other.execute(STORED.format(name=stored, rows=100))
+        finally:
+            process.kill()
+            process.communicate()
+        if not is_orphaned:
+            await other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_progress_create_index"
+            )
+            while await other.fetchval("SELECT count(*) FROM pg_stat_progress_create_index"):
+                await asyncio.sleep(0.01)
+            assert await other.fetchval(INVALID) == 1
+            await writer.execute("COMMIT")
+            await asyncio.to_thread(upgrade, url)
+        else:
+            # What the killed one has begun goes on in the server when the next one comes.
+            again = asyncio.create_task(asyncio.to_thread(upgrade, url))
+            await asyncio.sleep(0.5)
+            await writer.execute("COMMIT")
+            await again
+        assert await other.fetchval(INVALID) == 0
+        assert await other.fetchval("SELECT count(*) FROM transactions") == 1 + 100 * stored
+        await writer.close()
+        await other.close()
+        return 100 * stored
+
+    stored = asyncio.run(asyncio.wait_for(interrupted(), START_SECONDS))
+    command.check(migration_config(url))
+    noted(
+        "A build of an index holds up no payment; killed, it is done again",
+        "postgresql",
+        f"{stored:,} payments stored while it waited",
+    )
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("unmigrated_database_url", ["postgresql"], indirect=True)
+def test_payments_do_not_feel_how_long_an_index_takes_to_build(
+    unmigrated_database_url: str, torture: bool, noted: Note
+) -> None:
+    if not torture:
+        pytest.skip("of the full form")
+    url, rows = unmigrated_database_url, 600_000
+    upgrade(url, BEFORE_IT)
+
+    async def measured() -> tuple[float, float]:
+        """How long the migration takes, and the slowest payment beside it."""
+        connection = await connected(url)
+        await connection.execute(STORED.format(name="old", rows=rows))
+        begun, slowest, n = time.monotonic(), 0.0, 0
+        migration = asyncio.create_task(asyncio.to_thread(upgrade, url, BUILDING))
+        while not migration.done():
+            n, one = n + 1, time.monotonic()
+            await connection.execute(STORED.format(name=f"new-{n}", rows=1))
+            slowest = max(slowest, time.monotonic() - one)
+            await asyncio.sleep(0.005)
+        await migration
+        await connection.close()
+        return time.monotonic() - begun, slowest
+
+    took, slowest = asyncio.run(measured())
+    assert slowest < took / 4
+    noted(
+        f"Payments beside a build of an index over {rows:,} rows",
+        "postgresql",
+        f"{took:.1f} s of building, the slowest payment {slowest:.2f} s",
     )
 
 
