@@ -161,7 +161,7 @@ class Shadowing:
         since_us = now_us() - int(days * DAY_US)
         filters = Filters(None, since_us, None, None, None)
         async with self._database.read() as connection:
-            rows = await store.listed(connection, tenant, filters, None, COMPARED)
+            rows = (await store.listed(connection, tenant, filters, None, COMPARED)).rows
             own = await store.thresholds_at(connection, tenant, now_us())
             active = await self._pipeline.deciding(connection, tenant)
             groups = await self._groups(connection, tenant, rows)

@@ -54,7 +54,7 @@ PLAN_SECONDS = 5
 RETRYABLE = frozenset({"40P01", "40001", "55P03"})
 
 # Of a process: neither connections nor processors are left to lists alone.
-LISTS_AT_ONCE = 4
+LISTS_AT_ONCE = 2
 # Each time another replica's batch has got through, so that this one's turn comes.
 ATTEMPTS = 10
 

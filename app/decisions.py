@@ -14,6 +14,12 @@ RISK_REACH = 6.0
 
 Level = Literal["low", "medium", "high", "critical"]
 Outcome = Literal["approve", "review", "decline"]
+# The levels that a transaction of each outcome may have.
+LEVELS: dict[Outcome, tuple[Level, ...]] = {
+    "approve": ("low", "medium"),
+    "review": ("high",),
+    "decline": ("critical",),
+}
 # By the account's copy; by the base, since its labels do not bear the copy out; or by the base,
 # since it has no labels to learn from.
 Used = Literal["adapted", "base", "insufficient_labels"]

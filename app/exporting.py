@@ -85,7 +85,7 @@ async def _pages(
     after = None
     while True:
         async with database.read() as connection:
-            rows = await store.listed(connection, tenant, nothing, after, MOST_ITEMS)
+            rows = (await store.listed(connection, tenant, nothing, after, MOST_ITEMS)).rows
             ids = [row.transaction_id for row in rows]
             labels = await store.labels_of(connection, tenant, ids) if ids else {}
         if not rows:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 metadata = MetaData(
@@ -30,6 +31,14 @@ metadata = MetaData(
 )
 
 LONGEST_ID = 128
+# The conditions of partial indexes, which serve queries with just these words alone.
+HAS_LABELS, ABOVE_LOW = "fraud_labels + legitimate_labels > 0", "risk_level <> 'low'"
+ASSIGNED = "assignee IS NOT NULL"
+
+
+def _partial(name: str, *columns: str, where: str) -> Index:
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
+
 
 api_keys = Table(
     "api_keys",
@@ -45,6 +54,7 @@ api_keys = Table(
     Column("expires_at_us", BigInteger),
     Column("last_used_at_us", BigInteger),
     Column("revoked_at_us", BigInteger),
+    Index("ix_api_keys_tenant", "tenant", "created_at_us", "id"),
 )
 
 # Only ever added to, until an account is erased, whose entries go with it.
@@ -61,9 +71,13 @@ audit_log = Table(
     Column("account_id", String(LONGEST_ID)),
     Column("before", Text),
     Column("after", Text),
-    Index("ix_audit_log_subject", "tenant", "subject", "at_us"),
+    Index("ix_audit_log_subject", "tenant", "subject", "at_us", "id"),
     # Whole in the index: how many changes a key has made to an account of late (app.allowance).
     Index("ix_audit_log_account", "tenant", "account_id", "actor", "at_us", "action"),
+    # The log is only ever written for a change: it can afford an index a filter.
+    Index("ix_audit_log_account_time", "tenant", "account_id", "at_us", "id"),
+    Index("ix_audit_log_actor", "tenant", "actor", "at_us", "id"),
+    Index("ix_audit_log_action", "tenant", "action", "at_us", "id"),
 )
 
 accounts = Table(
@@ -79,6 +93,7 @@ accounts = Table(
     Column("state", LargeBinary),
     # Tells an account from an erased one of the same name, whose copies banks may still hold.
     Column("created_at_us", BigInteger, nullable=False, server_default="0"),
+    _partial("ix_accounts_labelled", "tenant", "account_id", where=HAS_LABELS),
 )
 
 merchants = Table(
@@ -123,6 +138,17 @@ transactions = Table(
     # merchants they are: an index by merchant would be a page to write for every payment.
     Index("ix_transactions_time", "tenant", "occurred_at_us", "transaction_id", "merchant_id"),
     Index("ix_transactions_account", "tenant", "account_id", "occurred_at_us", "transaction_id"),
+    # Of the few that are above low risk, so that lists find them however far back they lie.
+    _partial(
+        "ix_transactions_level",
+        *("tenant", "risk_level", "occurred_at_us", "transaction_id"),
+        where=ABOVE_LOW,
+    ),
+    _partial(
+        "ix_transactions_account_level",
+        *("tenant", "account_id", "risk_level", "occurred_at_us", "transaction_id"),
+        where=ABOVE_LOW,
+    ),
 )
 
 labels = Table(
@@ -182,6 +208,7 @@ label_events = Table(
 )
 
 # Transactions that a person is to look at. Risk is as the account's newest copy sees it.
+REVIEW_ORDERS = ("risk", "risk_score"), ("age", "opened_at_us")
 reviews = Table(
     "reviews",
     metadata,
@@ -204,7 +231,21 @@ reviews = Table(
     Column("assigned_by", String(32)),
     Index("ix_reviews_risk", "tenant", "kind", "status", "risk_score", "transaction_id"),
     Index("ix_reviews_age", "tenant", "kind", "status", "opened_at_us", "transaction_id"),
-    Index("ix_reviews_account", "tenant", "account_id", "status"),
+    *(
+        Index(
+            f"ix_reviews_account_{name}",
+            *("tenant", "account_id", "status", "kind", order, "transaction_id"),
+        )
+        for name, order in REVIEW_ORDERS
+    ),
+    *(
+        _partial(
+            f"ix_reviews_assignee_{name}",
+            *("tenant", "assignee", "status", "kind", order, "transaction_id"),
+            where=ASSIGNED,
+        )
+        for name, order in REVIEW_ORDERS
+    ),
 )
 
 # Which checkpoint decides for a tenant, or is in shadow: the newest row of a role counts. Without a

@@ -227,7 +227,7 @@ async def test_a_newer_file_changes_labels_as_if_they_were_put(service: Service)
         labels = await store.labels_of(connection, TENANT, ["p0", "p1"])
         history = await store.label_history(connection, TENANT, "p0")
         account = await store.account(connection, TENANT, "a")
-        logged = await store.listed_entries(connection, TENANT, EntryFilters(), None, 10)
+        logged = (await store.listed_entries(connection, TENANT, EntryFilters(), None, 10)).rows
     assert {name: (one.is_fraud, one.source) for name, one in labels.items()} == {
         "p0": (True, "import"),
         "p1": (True, "import"),

@@ -49,15 +49,15 @@ async def list_accounts(
 ) -> Page[AccountState]:
     """Accounts in the order of their ids."""
     after = paging.after(BY_ID, "accounts", labelled)
-    async with service.database.read() as connection:
+    async with service.database.listing() as connection:
         found = await store.listed_accounts(connection, tenant, labelled, after, paging.limit + 1)
-    return paging.page(
-        found,
-        lambda row: AccountState(**state_of(row)),
-        lambda row: (row.account_id,),
-        "accounts",
-        labelled,
-    )
+        return await paging.page(
+            found,
+            lambda row: AccountState(**state_of(row)),
+            lambda row: (row.account_id,),
+            "accounts",
+            labelled,
+        )
 
 
 @router.get("/{account_id}", responses=documented(AccountNotFound))

@@ -71,11 +71,13 @@ async def read_audit_log(
     actor: Annotated[Id | None, Query(description="By this key only.")] = None,
 ) -> Page[LogEntry]:
     """Every change of a label, a threshold, a key or a model, the newest first."""
-    filters = EntryFilters(action, subject, account_id, actor)
+    filters = EntryFilters(subject, account_id, actor, action)
     after = paging.after(BY_TIME, "audit-log", *filters)
-    async with service.database.read() as connection:
+    async with service.database.listing() as connection:
         found = await store.listed_entries(connection, tenant, filters, after, paging.limit + 1)
-    return paging.page(found, _entry, lambda row: (row.at_us, row.id), "audit-log", *filters)
+        return await paging.page(
+            found, _entry, lambda row: (row.at_us, row.id), "audit-log", *filters
+        )
 
 
 def _new(text: str) -> NewKey:

@@ -72,17 +72,17 @@ async def list_reviews(
     listed = "reviews", kind, status, account_id, assignee, order
     by_risk = order == "risk"
     after = paging.after(BY_RISK if by_risk else BY_TIME, *listed)
-    async with service.database.read() as connection:
+    async with service.database.listing() as connection:
         found = await store.listed_reviews(
             connection, tenant, kind, status, account_id, assignee, by_risk, after, paging.limit + 1
         )
-        reviewed_of = await _reviewed(connection, tenant, found)
-    return paging.page(
-        found,
-        reviewed_of,
-        lambda row: (row.risk_score if by_risk else row.opened_at_us, row.transaction_id),
-        *listed,
-    )
+        reviewed_of = await _reviewed(connection, tenant, found.rows)
+        return await paging.page(
+            found,
+            reviewed_of,
+            lambda row: (row.risk_score if by_risk else row.opened_at_us, row.transaction_id),
+            *listed,
+        )
 
 
 @router.get("/{transaction_id}", responses=documented(ReviewNotFound))

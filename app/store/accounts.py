@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Account
-from app.store.pages import page
-from app.store.statements import ask, change, columns, lock, read, save
-from app.tables import accounts, label_events, labels, reviews, transactions
+from app.store.pages import Part, read_page
+from app.store.statements import ask, change, columns, lock, save
+from app.tables import HAS_LABELS, accounts, label_events, labels, reviews, transactions
 
 _IS_ONE = (
     accounts.c.tenant == bindparam("of_tenant"),
@@ -65,14 +65,17 @@ async def listed_accounts(
     labelled: bool | None,
     after: tuple[int | float | str, ...] | None,
     limit: int,
-) -> list[Account]:
-    """Accounts in the order of their ids, with labels or without where that is asked."""
+) -> Part[Account]:
+    """Accounts in the order of their ids: all, those with labels, or those without."""
+    order = [accounts.c.account_id]
     query = select(*columns(accounts, Account)).where(accounts.c.tenant == tenant)
-    if labelled is not None:
-        has_labels = accounts.c.fraud_labels + accounts.c.legitimate_labels > 0
-        query = query.where(has_labels if labelled else ~has_labels)
-    chosen = page(query, [accounts.c.account_id], after, limit)
-    return await read(connection, Account._make, chosen)
+    walked = None
+    if labelled:
+        query = query.where(text(HAS_LABELS))
+    elif labelled is not None:
+        query = query.where(text(f"NOT ({HAS_LABELS})"))
+        walked = select(*order).where(accounts.c.tenant == tenant)
+    return await read_page(connection, Account._make, query, order, after, limit, walked=walked)
 
 
 async def erase_account(

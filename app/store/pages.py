@@ -1,9 +1,62 @@
-"""Pages of a list: rows strictly after a key, in an order that an index has."""
+"""Pages of a list: rows strictly after a key, in an order that an index has.
 
-from collections.abc import Sequence
-from typing import Any
+What a page costs does not grow with the table. Either an index serves all of its filters, or it
+looks at `MOST_READ` rows at most and says how far it came.
+"""
 
-from sqlalchemy import Select, Tuple, literal, tuple_
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from sqlalchemy import ColumnElement, Select, Tuple, func, literal, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.store.statements import read
+
+Row = TypeVar("Row")
+# Rows that a page looks at for those that its filters let through: 0.1 s where none is in memory.
+MOST_READ = 2000
+
+
+class Part(NamedTuple, Generic[Row]):
+    """Rows of a list, and the key of the last row looked at where more may follow it."""
+
+    rows: list[Row]
+    until: tuple[Any, ...] | None
+
+
+def unserved(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
+    """`column = value` in words that no index serves, so that a page is read in its own order.
+
+    By an index of this column, all rows of that value might be looked at instead.
+    """
+    equal: ColumnElement[bool] = func.coalesce(column, "") == value
+    return equal
+
+
+async def read_page(
+    connection: AsyncConnection,
+    make: Callable[[Any], Row],
+    query: Select[Any],
+    order: Sequence[Any],
+    after: tuple[Any, ...] | None,
+    limit: int,
+    descending: bool = False,
+    walked: Select[Any] | None = None,
+) -> Part[Row]:
+    """The query's next rows, at most `limit`, after the row with the key `after`.
+
+    `walked` is for a query with filters that no index serves, or `unserved`: the keys of all rows
+    among which its own are, by conditions that an index does serve.
+    """
+    until: tuple[Any, ...] | None = None
+    if walked is not None:
+        last = page(walked, order, after, 1, descending).offset(MOST_READ - 1)
+        found = (await connection.execute(last)).one_or_none()
+        if found is not None:
+            until = tuple(found)
+            key, place = _key(order, until), tuple_(*order)
+            query = query.where(place >= key if descending else place <= key)
+    return Part(await read(connection, make, page(query, order, after, limit, descending)), until)
 
 
 def page(

@@ -1,14 +1,15 @@
 """The review queue."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import and_, bindparam, case, func, or_, select, update
+from sqlalchemy import and_, bindparam, case, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Review, ReviewCount
-from app.store.pages import page
+from app.store.pages import Part, read_page, unserved
 from app.store.statements import add, ask, columns, of_transactions, read, save
-from app.tables import labels, reviews
+from app.tables import ASSIGNED, labels, reviews
 
 _OPEN = (
     select(*columns(reviews, Review))
@@ -65,22 +66,34 @@ async def listed_reviews(
     by_risk: bool,
     after: tuple[int | float | str, ...] | None,
     limit: int,
-) -> list[Review]:
+) -> Part[Review]:
     """The queue of a kind, by risk or the oldest first.
 
     The highest risk comes first, but of declines the lowest: the one that is most likely wrong.
     """
-    query = select(*columns(reviews, Review)).where(
-        reviews.c.tenant == tenant, reviews.c.kind == kind, reviews.c.status == status
-    )
+    table = reviews.c
+    # For each of these, with or without an account or an assignee, an index has both orders.
+    served: list[Any] = [table.tenant == tenant, table.kind == kind, table.status == status]
     if account_id is not None:
-        query = query.where(reviews.c.account_id == account_id)
-    if assignee is not None:
-        query = query.where(reviews.c.assignee == assignee)
-    first = reviews.c.risk_score if by_risk else reviews.c.opened_at_us
-    order = [first, reviews.c.transaction_id]
-    chosen = page(query, order, after, limit, descending=by_risk and kind != "decline")
-    return await read(connection, Review._make, chosen)
+        served.append(table.account_id == account_id)
+    elif assignee is not None:
+        served += [text(ASSIGNED), table.assignee == assignee]
+    query = select(*columns(reviews, Review)).where(*served)
+    order = [table.risk_score if by_risk else table.opened_at_us, table.transaction_id]
+    walked = None
+    if account_id is not None and assignee is not None:
+        query = query.where(unserved(table.assignee, assignee))
+        walked = select(*order).where(*served)
+    return await read_page(
+        connection,
+        Review._make,
+        query,
+        order,
+        after,
+        limit,
+        descending=by_risk and kind != "decline",
+        walked=walked,
+    )
 
 
 async def lock_review(

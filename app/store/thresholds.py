@@ -4,7 +4,7 @@ from sqlalchemy import bindparam, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import TenantThresholds
-from app.store.pages import page
+from app.store.pages import Part, read_page
 from app.store.statements import ask, columns, read
 from app.tables import thresholds, transactions
 
@@ -52,12 +52,13 @@ async def listed_thresholds(
     tenant: str,
     after: tuple[int | float | str, ...] | None,
     limit: int,
-) -> list[TenantThresholds]:
+) -> Part[TenantThresholds]:
     """All of a tenant's, the newest to take effect first."""
     query = select(*columns(thresholds, TenantThresholds)).where(thresholds.c.tenant == tenant)
     order = [thresholds.c.effective_at_us, thresholds.c.recorded_at_us]
-    chosen = page(query, order, after, limit, descending=True)
-    return await read(connection, TenantThresholds._make, chosen)
+    return await read_page(
+        connection, TenantThresholds._make, query, order, after, limit, descending=True
+    )
 
 
 async def count_scores(

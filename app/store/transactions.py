@@ -1,6 +1,7 @@
 """Scored transactions."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,15 +14,17 @@ from sqlalchemy import (
     column,
     func,
     select,
+    text,
     true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.decisions import LEVELS, Level, Outcome
 from app.rows import Past, Scored
-from app.store.pages import between, page
-from app.store.statements import IsWanted, add, ask, columns, of_transactions, read
-from app.tables import transactions
+from app.store.pages import Part, between, page, read_page
+from app.store.statements import IsWanted, add, ask, columns, of_transactions
+from app.tables import ABOVE_LOW, transactions
 from app.transactions import MOST_ITEMS
 
 # Of the index by time: so many take a few milliseconds, for which others wait.
@@ -111,8 +114,8 @@ class Filters(NamedTuple):
     account_id: str | None = None
     occurred_from_us: int | None = None
     occurred_to_us: int | None = None
-    outcome: str | None = None
-    risk_level: str | None = None
+    outcome: Outcome | None = None
+    risk_level: Level | None = None
 
 
 async def listed(
@@ -121,23 +124,36 @@ async def listed(
     filters: Filters,
     after: tuple[int | float | str, ...] | None,
     limit: int,
-) -> list[Scored]:
+) -> Part[Scored]:
     """Transactions, the newest first."""
+    table, outcome, level = transactions.c, filters.outcome, filters.risk_level
+    query = select(*columns(transactions, Scored)).where(*_within(tenant, filters))
+    walked = None
+    if outcome is not None or level is not None:
+        possible = LEVELS[outcome] if outcome is not None else chain(*LEVELS.values())
+        levels = [one for one in possible if level in (None, one)]
+        if not levels:
+            return Part([], None)
+        query = query.where(table.risk_level.in_(levels))
+        if "low" in levels:
+            walked = select(*_KEY).where(*_within(tenant, filters))
+        else:
+            query = query.where(text(ABOVE_LOW))
+    return await read_page(
+        connection, Scored._make, query, _KEY, after, limit, descending=True, walked=walked
+    )
+
+
+def _within(tenant: str, filters: Filters) -> Iterator[ColumnElement[bool]]:
+    """The conditions that the indexes by time serve."""
     table = transactions.c
-    query = select(*columns(transactions, Scored)).where(table.tenant == tenant)
+    yield table.tenant == tenant
     if filters.account_id is not None:
-        query = query.where(table.account_id == filters.account_id)
+        yield table.account_id == filters.account_id
     if filters.occurred_from_us is not None:
-        query = query.where(table.occurred_at_us >= filters.occurred_from_us)
+        yield table.occurred_at_us >= filters.occurred_from_us
     if filters.occurred_to_us is not None:
-        query = query.where(table.occurred_at_us < filters.occurred_to_us)
-    if filters.outcome is not None:
-        query = query.where(table.outcome == filters.outcome)
-    if filters.risk_level is not None:
-        query = query.where(table.risk_level == filters.risk_level)
-    order = [table.occurred_at_us, table.transaction_id]
-    chosen = page(query, order, after, limit, descending=True)
-    return await read(connection, Scored._make, chosen)
+        yield table.occurred_at_us < filters.occurred_to_us
 
 
 async def recent(

@@ -8,24 +8,15 @@ down_revision = "0014"
 branch_labels = None
 depends_on = None
 
-ORDERS = {"ix_reviews_risk": "risk_score", "ix_reviews_age": "opened_at_us"}
-
 
 def upgrade() -> None:
     op.add_column(
         "reviews", sa.Column("kind", sa.String(16), nullable=False, server_default="review")
     )
     op.add_column("reviews", sa.Column("assigned_by", sa.String(32)))
-    for name, order in ORDERS.items():
-        op.drop_index(name, "reviews")
-        op.create_index(name, "reviews", ["tenant", "kind", "status", order, "transaction_id"])
 
 
 def downgrade() -> None:
-    for name in ORDERS:
-        op.drop_index(name, "reviews")
     with op.batch_alter_table("reviews") as reviews:
         reviews.drop_column("assigned_by")
         reviews.drop_column("kind")
-    for name, order in ORDERS.items():
-        op.create_index(name, "reviews", ["tenant", "status", order, "transaction_id"])

@@ -4,6 +4,7 @@ import base64
 import json
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from app.api.pages import BY_ID, BY_RISK, BY_TIME, BY_TIMES, Asked, Cursor
 from app.errors import ValidationFailed
+from app.store.pages import Part
 from tests.api.requests import posted, problem_of
 
 KEYS: list[tuple[Cursor, tuple[Any, ...]]] = [
@@ -35,7 +37,7 @@ def cursor_of(*parts: Any) -> str:
 
 def digest_of(*listed: Any) -> str:
     """What the cursors of a list begin with, taken from one of them."""
-    cursor = Asked(1, None).page([1, 2], str, lambda _: ("x",), *listed).next_cursor
+    cursor = Asked(1, None).next_cursor(Part([1, 2], None), lambda _: ("x",), *listed)
     assert cursor is not None
     digest: str = json.loads(base64.urlsafe_b64decode(cursor))[0]
     return digest
@@ -45,7 +47,7 @@ def digest_of(*listed: Any) -> str:
 def test_a_cursor_brings_back_the_very_key_that_it_was_made_of(
     kind: Cursor, key: tuple[Any, ...]
 ) -> None:
-    cursor = Asked(1, None).page([1, 2], str, lambda _: key, "list", "filter").next_cursor
+    cursor = Asked(1, None).next_cursor(Part([1, 2], None), lambda _: key, "list", "filter")
     assert cursor is not None
     assert len(cursor) <= 1000
     assert Asked(1, cursor).after(kind, "list", "filter") == key
@@ -131,11 +133,16 @@ async def test_the_furthest_keys_page_to_nothing_or_to_all_on_both_databases(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.integers(), max_size=5), st.integers(1, 4))
-def test_a_page_says_more_follows_just_where_a_row_too_many_was_found(
-    rows: list[int], limit: int
+@given(st.lists(st.integers(), max_size=5), st.integers(1, 4), st.none() | st.just((7, "z")))
+def test_a_page_says_more_follows_just_where_a_row_too_many_was_read_or_not_all_looked_at(
+    rows: list[int], limit: int, until: tuple[int, str] | None
 ) -> None:
-    page = Asked(limit, None).page(rows, str, lambda row: (row, "a"), "list")
+    part = Part(rows, until)
+    page = anyio.run(lambda: Asked(limit, None).page(part, str, lambda row: (row, "a"), "list"))
     assert page.data == [str(row) for row in rows[:limit]]
-    assert page.has_more is (len(rows) > limit)
+    has_too_many = len(rows) > limit
+    assert page.has_more is (has_too_many or until is not None)
     assert (page.next_cursor is not None) is page.has_more
+    if page.next_cursor is not None:
+        after = Asked(limit, page.next_cursor).after(BY_TIME, "list")
+        assert after == ((rows[limit - 1], "a") if has_too_many else until)

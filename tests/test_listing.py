@@ -1,0 +1,227 @@
+"""What a page of a list reads does not grow with the table, whatever its filters are."""
+
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import product
+from typing import Any, get_args
+
+import pytest
+from sqlalchemy import event, insert, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import store
+from app.audit import entry
+from app.database import Database
+from app.decisions import Level, Outcome
+from app.rows import Account, Review
+from app.store import EntryFilters, Filters
+from app.store.pages import Part
+from app.tables import accounts, audit_log, metadata, reviews, transactions
+from tests.test_migrations import scored
+
+pytestmark = pytest.mark.anyio
+
+TENANT, ROWS, MOST_READ, LIMIT = "t", 20_000, 500, 50
+# The keys, and then the rows; of SQLite's instructions, hundreds: it takes some 15 for a row.
+MOST, MOST_STEPS = 2 * MOST_READ + 2 * LIMIT, 300
+LOW = {"risk_level": "low", "outcome": "approve"}
+Statement = tuple[str, Any]
+Listing = Callable[[AsyncConnection, Any], Awaitable[Part[Any]]]
+
+
+def copies(table: str, **changed: str) -> str:
+    """The statement that fills a table with copies of its only row."""
+    names = [column.name for column in metadata.tables[table].columns]
+    values = ", ".join(changed.get(name, name) for name in names)
+    return f"""WITH RECURSIVE numbers(n) AS (
+            SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {ROWS})
+        INSERT INTO {table} ({", ".join(names)}) SELECT {values} FROM {table} CROSS JOIN numbers"""
+
+
+@pytest.fixture
+async def filled(database: Database) -> Database:
+    """Payments of one account out of two, of low risk, approved; all accounts have labels."""
+    one_of_two = "CASE WHEN n % 2 = 0 THEN 'big' ELSE 'a' END"
+    number = "CAST(n AS varchar)"
+    async with database.engine.begin() as connection:
+        for table, row in (
+            (transactions, scored("t", "base") | LOW),
+            (accounts, Account(TENANT, "a", legitimate_labels=1)._asdict()),
+            (reviews, Review(TENANT, "t", "a", 1, 1, 0.5, 60.0, "resolved", 1)._asdict()),
+            (audit_log, entry(TENANT, "label.set", "s", account_id="a")._asdict()),
+        ):
+            await connection.execute(insert(table), row | {"tenant": TENANT})
+        for statement in (
+            copies(
+                "transactions",
+                transaction_id=f"'t-' || {number}",
+                account_id=one_of_two,
+                occurred_at_us="n * 1000",
+            ),
+            copies("accounts", account_id=f"'a-' || {number}"),
+            copies(
+                "reviews",
+                transaction_id=f"'t-' || {number}",
+                account_id=one_of_two,
+                opened_at_us="n",
+                risk_score="n / 1000.0",
+                assignee="'ann'",
+            ),
+            copies("audit_log", at_us="n", id=f"'e' || {number}", account_id=one_of_two),
+        ):
+            await connection.execute(text(statement))
+    if not database.is_sqlite:
+        async with database.engine.connect() as connection:
+            await connection.exec_driver_sql("ANALYZE")
+    return database
+
+
+def listings() -> Iterator[tuple[str, Listing]]:
+    """Every list by every combination of its filters: where both match nothing, and most rows."""
+    outcomes, levels = ((None, *get_args(one)) for one in (Outcome, Level))
+    for combined in product(
+        (None, "big", "nobody"), (None, 5_000_000), (None, 9_000_000), outcomes, levels
+    ):
+        filters = Filters(*combined)
+        yield (
+            f"transactions by {combined}",
+            lambda c, after, f=filters: store.listed(c, TENANT, f, after, LIMIT),
+        )
+    for labelled in (None, True, False):
+        yield (
+            f"accounts by {labelled}",
+            lambda c, after, by=labelled: store.listed_accounts(c, TENANT, by, after, LIMIT),
+        )
+    for who in product((None, "big", "nobody"), (None, "ann", "nobody"), (True, False)):
+        yield (
+            f"reviews by {who}",
+            lambda c, after, w=who: store.listed_reviews(
+                c, TENANT, "review", "resolved", *w, after, LIMIT
+            ),
+        )
+    for logged in product(
+        (None, "s", "nothing"),
+        (None, "big", "nobody"),
+        (None, "command line", "nobody"),
+        (None, "label.set", "key.created"),
+    ):
+        yield (
+            f"entries by {logged}",
+            lambda c, after, by=logged: store.listed_entries(
+                c, TENANT, EntryFilters(*by), after, LIMIT
+            ),
+        )
+
+
+@contextmanager
+def noted(connection: AsyncConnection) -> Iterator[list[Statement]]:
+    """What is executed meanwhile."""
+    statements: list[Statement] = []
+
+    def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+        statements.append((statement, parameters))
+
+    engine = connection.sync_connection.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+async def rows_read(connection: AsyncConnection, statement: str, parameters: Any) -> int:
+    """How many rows PostgreSQL takes from tables and indexes for a statement."""
+    explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+    found = (await connection.exec_driver_sql(explain, parameters)).scalar_one()
+    [plan] = found if isinstance(found, list) else json.loads(found)
+
+    def of(node: dict[str, Any]) -> int:
+        own = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+        below = sum(of(one) for one in node.get("Plans", ()))
+        return max(int(own), below) if "Plans" in node else int(own)
+
+    return of(plan["Plan"])
+
+
+def steps(path: str, statement: str, parameters: Any) -> int:
+    """How many hundreds of its instructions SQLite executes for a statement."""
+    taken = 0
+
+    def count() -> int:
+        nonlocal taken
+        taken += 1
+        return 0
+
+    with closing(sqlite3.connect(path)) as connection:
+        connection.set_progress_handler(count, 100)
+        connection.execute(statement, parameters).fetchall()
+    return taken
+
+
+async def test_a_page_reads_few_rows_whatever_its_filters_are_and_wherever_it_begins(
+    filled: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.pages.MOST_READ", MOST_READ)
+    async with filled.engine.connect() as connection:
+        await connection.execution_options(reads_only=True)
+        for name, listing in listings():
+            after: Any = None
+            for _ in range(3):
+                with noted(connection) as statements:
+                    part = await listing(connection, after)
+                for statement, parameters in statements:
+                    if filled.is_sqlite:
+                        path = str(filled.url.database)
+                        assert steps(path, statement, parameters) <= MOST_STEPS, name
+                    else:
+                        assert await rows_read(connection, statement, parameters) <= MOST, name
+                after = part.until
+                if after is None:
+                    break
+
+
+@pytest.mark.parametrize("most_read", [1, 3, 7])
+async def test_pages_that_read_a_part_each_tell_the_same_rows_as_one_that_reads_all(
+    database: Database, monkeypatch: pytest.MonkeyPatch, most_read: int
+) -> None:
+    levels = [
+        ("approve", "low"),
+        ("approve", "medium"),
+        ("review", "high"),
+        ("decline", "critical"),
+    ]
+    rows = []
+    for n in range(40):
+        outcome, level = levels[n * n % 4 if n % 3 else n % 4]
+        row = scored(f"t-{n:02}", "base") | {"outcome": outcome, "risk_level": level}
+        rows.append(row | {"occurred_at_us": n // 2, "account_id": f"a-{n % 2}"})
+    async with database.engine.begin() as connection:
+        await connection.execute(insert(transactions), rows)
+    monkeypatch.setattr("app.store.pages.MOST_READ", most_read)
+    async with database.read() as connection:
+        for account, outcome, level in product(
+            (None, "a-0", "a-1"), (None, *get_args(Outcome)), (None, *get_args(Level))
+        ):
+            filters = Filters(account, None, 18, outcome, level)
+            expected = [
+                row["transaction_id"]
+                for row in sorted(rows, key=lambda row: row["transaction_id"], reverse=True)
+                if account in (None, row["account_id"])
+                and outcome in (None, row["outcome"])
+                and level in (None, row["risk_level"])
+                and row["occurred_at_us"] < 18
+            ]
+            found, after, limit = [], None, 2
+            while True:
+                part = await store.listed(connection, TENANT, filters, after, limit)
+                found += [row.transaction_id for row in part.rows]
+                if len(part.rows) == limit:
+                    last = part.rows[-1]
+                    after = (last.occurred_at_us, last.transaction_id)
+                elif part.until is None:
+                    break
+                else:
+                    after = part.until
+            assert found == expected, filters
