@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, select, update
@@ -26,6 +27,8 @@ DEFAULT_TENANT = "default"
 # A revoked key may live on this long in a process that has just seen it.
 CACHE_SECONDS = 1.0
 CACHED_KEYS = 10_000
+# Keys that were not seen before, looked up at once.
+MOST_STRANGERS = 2
 # How exactly a key's last use is known: one write a minute, not one a request.
 USE_NOTED_US = 60_000_000
 HOUR_US = 3_600_000_000
@@ -155,6 +158,9 @@ class Authenticator:
         self._known: dict[str, Known] = {}
         self._asking: dict[str, asyncio.Task[Known | None]] = {}
         self._notes: set[asyncio.Task[None]] = set()
+        # Anybody can send any number of wrong keys: these wait for each other, and hold few of the
+        # connections that scores need.
+        self._strangers = asyncio.Semaphore(MOST_STRANGERS)
         self.health = TaskHealth("last use of keys")
 
     async def caller_of(self, key: str) -> Caller:
@@ -197,7 +203,8 @@ class Authenticator:
 
     async def _look_up(self, key_id: str) -> Known | None:
         now = self._clock()
-        async with self._database.glance() as connection:
+        waiting = nullcontext() if key_id in self._known else self._strangers
+        async with waiting, self._database.glance() as connection:
             found = await connection.execute(select(api_keys).where(api_keys.c.id == key_id))
             row = found.one_or_none()
         if row is None:

@@ -235,3 +235,16 @@ async def test_the_last_use_of_a_key_is_noted_once_a_minute(
         await authenticator.close()
         noted.append((await keys.listed(database))[0].last_used_at_us)
     assert now_us() - 10_000_000 < noted[0] == noted[1]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_wrong_keys_hold_few_of_the_connections(database: Database) -> None:
+    authenticator = keys.Authenticator(database)
+    guesses = [f"qs_{n:012x}_guess" for n in range(200)]
+    asking = asyncio.gather(*map(authenticator.caller_of, guesses), return_exceptions=True)
+    pool, most = database.engine.pool, 0
+    while not asking.done():
+        most = max(most, pool.checkedout())  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+    assert {type(refused) for refused in await asking} == {Unauthenticated}
+    assert 0 < most <= keys.MOST_STRANGERS
