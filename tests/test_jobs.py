@@ -83,7 +83,7 @@ async def test_a_comparison_is_computed_by_a_process_that_may_be_killed(
     job = started.json()
     assert started.headers["Location"] == f"/v1/models/tiny/comparisons/{job['id']}"
     assert (job["status"], job["result"], job["error"]) == ("queued", None, None)
-    os.kill(await computing(), signal.SIGKILL)
+    os.kill(await asyncio.wait_for(computing(), 60), signal.SIGKILL)
     done = await once(client, started.headers["Location"], "done", "failed")
     assert done["status"] == "done"
     assert isinstance(done["result"], dict)
@@ -107,7 +107,7 @@ async def test_a_service_that_stops_leaves_its_job_to_the_next(
     app = create_app(service_settings)
     async with app.router.lifespan_context(app), client_of(app, key) as client:
         started = await client.post("/v1/models/tiny/comparisons")
-        pid = await computing()
+        pid = await asyncio.wait_for(computing(), 60)
     assert not Path(f"/proc/{pid}").exists()
     [job] = await all_of(database, "default", [started.json()["id"]])
     assert job is not None

@@ -70,14 +70,17 @@ def test_a_job_outlives_the_service_that_ran_it(
     if not torture:
         pytest.skip("waits half a minute for a lease: QUICKSTUDY_TORTURE=1")
     headers = {"Authorization": f"Bearer {new_key(database_url)}"}
-    with replicas(2, database_url, checkpoint) as services:
-        clients = [httpx.Client(base_url=one.url, headers=headers) for one in services]
-        started = clients[0].post("/v1/models/tiny/comparisons")
+    with (
+        replicas(2, database_url, checkpoint) as (first, second),
+        httpx.Client(base_url=first.url, headers=headers) as one,
+        httpx.Client(base_url=second.url, headers=headers) as other,
+    ):
+        started = one.post("/v1/models/tiny/comparisons")
         location = started.headers["Location"]
-        while clients[0].get(location).json()["status"] == "queued":
+        while one.get(location).json()["status"] == "queued":
             time.sleep(0.01)
-        # Whichever has it: the other one goes on.
-        services[0].kill()
-        status = once_ended(clients[1], location, lambda: time.sleep(0.2))
-        services[0].start()
+        # Whichever has it: the other goes on.
+        first.kill()
+        status = once_ended(other, location, lambda: time.sleep(0.2))
+        first.start()
         assert status == "done"
