@@ -65,7 +65,13 @@ from app.schemas.transactions import (
     Score,
     StoredTransaction,
 )
-from app.schemas.webhooks import NewWebhook, PostedWebhook, WaitingMessages, WebhookList
+from app.schemas.webhooks import (
+    NewWebhook,
+    PostedWebhook,
+    WaitingMessages,
+    WebhookList,
+    WebhookState,
+)
 from app.scopes import GRACE_HOURS
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -375,6 +381,11 @@ class _Requests:
         return Asked(NewWebhook, "POST", path, repeatable=False)
 
     @staticmethod
+    def enable_webhook(webhook_id: str) -> Asked[WebhookState]:
+        path = f"/v1/webhooks/{_of(webhook_id)}/enable"
+        return Asked(WebhookState, "POST", path)
+
+    @staticmethod
     def remove_webhook(webhook_id: str) -> Asked[WebhookList]:
         path = f"/v1/webhooks/{_of(webhook_id)}"
         return Asked(WebhookList, "DELETE", path, repeatable=False)
@@ -611,6 +622,10 @@ class Client:
     def rotate_webhook(self, webhook_id: str) -> NewWebhook:
         """Give a webhook a new secret."""
         return self._send(_Requests.rotate_webhook(webhook_id))
+
+    def enable_webhook(self, webhook_id: str) -> WebhookState:
+        """Deliver to a webhook again that its receiver disabled or paused."""
+        return self._send(_Requests.enable_webhook(webhook_id))
 
     def remove_webhook(self, webhook_id: str) -> WebhookList:
         """Forget a webhook."""
@@ -853,6 +868,10 @@ class AsyncClient:
     async def rotate_webhook(self, webhook_id: str) -> NewWebhook:
         """Give a webhook a new secret."""
         return await self._send(_Requests.rotate_webhook(webhook_id))
+
+    async def enable_webhook(self, webhook_id: str) -> WebhookState:
+        """Deliver to a webhook again that its receiver disabled or paused."""
+        return await self._send(_Requests.enable_webhook(webhook_id))
 
     async def remove_webhook(self, webhook_id: str) -> WebhookList:
         """Forget a webhook."""

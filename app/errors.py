@@ -190,6 +190,10 @@ class ReviewTaken(Problem):
     title = "Somebody else has this review, or it is resolved."
 
 
+class TooManyWebhooks(Problem):
+    status, code, title = 409, "too_many_webhooks", "The tenant has as many webhooks as it may."
+
+
 class TooFewScores(Problem):
     status, code, title = 409, "too_few_scores", "There are too few recent scores to choose by."
 

@@ -180,6 +180,10 @@ class Webhook(NamedTuple):
     old_secret: str | None
     old_until_us: int | None
     created_at_us: int
+    # Nothing is delivered to it from then on, and why; or not before then.
+    disabled_at_us: int | None = None
+    disabled_reason: str | None = None
+    paused_until_us: int | None = None
 
 
 class Message(NamedTuple):

@@ -286,6 +286,11 @@ webhooks = Table(
     Column("old_secret", String(64)),
     Column("old_until_us", BigInteger),
     Column("created_at_us", BigInteger, nullable=False),
+    # Nothing is delivered to it from then on, and why.
+    Column("disabled_at_us", BigInteger),
+    Column("disabled_reason", Text),
+    # Its receiver wants to be left alone until then.
+    Column("paused_until_us", BigInteger),
 )
 
 # Messages that have not arrived yet; those without a next time were given up.
@@ -302,7 +307,13 @@ outbox = Table(
     Column("attempts", Integer, nullable=False),
     Column("next_at_us", BigInteger),
     Column("last_error", Text),
-    Index("ix_outbox_due", "next_at_us"),
+    Index(
+        "ix_outbox_due",
+        "webhook_id",
+        "next_at_us",
+        sqlite_where=text("next_at_us IS NOT NULL"),
+        postgresql_where=text("next_at_us IS NOT NULL"),
+    ),
     Index("ix_outbox_webhook", "tenant", "webhook_id", "created_at_us"),
 )
 

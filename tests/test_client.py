@@ -143,7 +143,7 @@ async def test_every_operation_is_answered_in_its_type(
     with pytest.raises(ApiError, match="validation_failed"):
         await ask("create_webhook", "https://nowhere.invalid/", ["label.changed"])
     assert (await ask("webhooks")).data == []
-    for method in ("rotate_webhook", "remove_webhook", "waiting_messages"):
+    for method in ("rotate_webhook", "enable_webhook", "remove_webhook", "waiting_messages"):
         with pytest.raises(ApiError, match="webhook_not_found"):
             await ask(method, "0" * 12)
     [model] = [one.name for one in (await ask("models")).data if one.active]

@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+import os
+import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 from sqlalchemy import text
 from standardwebhooks import Webhook as Verifier
@@ -19,11 +24,15 @@ from standardwebhooks import WebhookVerificationError
 from app import store, webhooks
 from app.client import Client
 from app.database import Database
-from app.errors import ValidationFailed
+from app.errors import TooManyWebhooks, ValidationFailed
+from app.rows import Message, Webhook
 from app.times import now_us
 from app.webhooks import EVENTS, Webhooks
 from tests.api.requests import posted
-from tests.servers import START_SECONDS, new_key, server
+from tests.receivers import HOSTILE, Receivers, receivers
+from tests.servers import START_SECONDS, new_key, server, server_process
+
+TORTURE = pytest.mark.skipif(not os.environ.get("QUICKSTUDY_TORTURE"), reason="make torture")
 
 
 class Received(NamedTuple):
@@ -241,6 +250,13 @@ async def test_two_processes_never_deliver_one_message_at_once(
         "https://[fd00::1]/",
         "https://[::ffff:127.0.0.1]/",
         "https://0.0.0.0/",
+        "https://[64:ff9b::a9fe:a9fe]/",
+        "https://[fe80::1%25lo]/",
+        "https://[::ffff:a00:1]:8443/",
+        "https://0x7f.1/",
+        "https://2130706433/",
+        "https://127.1/",
+        "https://localhost./",
         "http://8.8.8.8/",
         "ftp://8.8.8.8/",
         "https://",
@@ -272,3 +288,303 @@ async def test_a_name_that_has_become_private_is_not_delivered_to(
         [row] = (await connection.execute(text("SELECT * FROM outbox"))).all()
     assert "https://" in row.last_error
     assert handler.received == []
+
+
+@pytest.fixture(scope="module")
+def receiving() -> Iterator[Receivers]:
+    with receivers() as some:
+        yield some
+
+
+async def announced(database: Database, tenant: str, number: int, account_id: str = "a") -> None:
+    """So many messages for each of a tenant's webhooks."""
+    news: list[webhooks.News] = [
+        ("label.changed", {"name": str(n), "account_id": account_id}) for n in range(number)
+    ]
+    async with database.write() as connection:
+        await webhooks.announce(connection, tenant, news)
+
+
+async def outbox_of(database: Database, webhook_id: str) -> list[Message]:
+    async with database.read() as connection:
+        return await store.waiting(connection, "t", webhook_id, 1000)
+
+
+async def state_of(database: Database, webhook_id: str) -> Webhook:
+    async with database.read() as connection:
+        found = await store.webhook(connection, "t", webhook_id)
+    assert found is not None
+    return found
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("tenants", [1, pytest.param(8, marks=TORTURE)])
+def test_no_receiver_keeps_another_waiting_nor_takes_the_services_memory(
+    database_url: str, checkpoint: Path, allowed: None, receiving: Receivers, tenants: int
+) -> None:
+    hostile = [new_key(database_url, f"hostile-{n}") for n in range(tenants)]
+    receiving.arrived.clear()
+    with (
+        server_process(database_url, checkpoint) as service,
+        Client(service.url, new_key(database_url, "other"), timeout=START_SECONDS) as other,
+    ):
+        other.create_webhook(receiving.url("good-other"), ["label.changed"])
+        other.score_batch([posted(f"t-{n}") for n in range(6)])
+        other.label("t-5", "fraud")
+        wait_for(lambda: len(receiving.arrived) == 1)
+        process = psutil.Process(service.process.pid)
+        before = process.memory_info().rss
+        for key in hostile:
+            with Client(service.url, key, timeout=START_SECONDS) as client:
+                for path in HOSTILE:
+                    client.create_webhook(receiving.url(path), ["label.changed"])
+                client.create_webhook(receiving.url("good-own"), ["label.changed"])
+                client.score_batch([posted(f"t-{n}", account_id=f"a-{n}") for n in range(200)])
+                labels = [{"transaction_id": f"t-{n}", "label": "fraud"} for n in range(200)]
+                client.label_batch(labels)
+        wait_for(lambda: all(receiving.requests[path] for path in HOSTILE))
+        most = before
+        for n in range(5):
+            begun = time.monotonic()
+            number = len(of_path(receiving, "good-other"))
+            other.label(f"t-{n}", "fraud")
+            while len(of_path(receiving, "good-other")) == number:
+                most = max(most, process.memory_info().rss)
+                assert time.monotonic() - begun < 5
+                time.sleep(0.02)
+        wait_for(lambda: len(of_path(receiving, "good-own")) == 200 * tenants)
+        most = max(most, process.memory_info().rss)
+    assert most - before < 50 << 20
+
+
+def of_path(receiving: Receivers, path: str) -> list[bytes]:
+    return [body for found, _, body in list(receiving.arrived) if found == path]
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("path", "failure"),
+    [
+        ("endless", "answered 500"),
+        ("compressed", "answered 500"),
+        ("dripping", "no answer within 1 s"),
+        ("silent", "no answer within 1 s"),
+        ("headers", "its headers are too long"),
+        ("continuing", "its headers are too long"),
+    ],
+)
+async def test_a_receiver_that_does_not_end_has_one_deadline_and_its_status_is_enough(
+    database: Database,
+    receiving: Receivers,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    failure: str,
+) -> None:
+    # The one that continues takes a moment to say more than may be read.
+    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 20.0 if "headers" in failure else 1.0)
+    service = Webhooks(database, allow_private=True)
+    made = await service.register("t", receiving.url(path), ["label.changed"])
+    await announced(database, "t", 9)
+    receiving.most_open.clear()
+    async with asyncio.timeout(60):
+        assert await service.deliver_due() == 1
+    tried = [one for one in await outbox_of(database, made.id) if one.attempts]
+    assert len(tried) == webhooks.MESSAGES_OF_A_LANE
+    assert all(failure in (one.last_error or "") for one in tried)
+    assert receiving.most_open[path] <= webhooks.MESSAGES_OF_A_LANE
+
+
+@pytest.mark.anyio
+async def test_tenants_and_receivers_take_turns_where_lanes_are_few(
+    database: Database, receiving: Receivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "LANES", 8)
+    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 10.0)
+    receiving.arrived.clear()
+    service = Webhooks(database, allow_private=True)
+    for tenant, path, number in (("t", "silent", 9), ("u", "silent", 9), ("v", "good", 1)):
+        for _ in range(number):
+            await service.register(tenant, receiving.url(path), ["label.changed"])
+    for tenant in "tu":
+        await announced(database, tenant, 20)
+    async with service:
+        wait_until = asyncio.get_running_loop().time() + 30
+        while receiving.open["silent"] < 8 and asyncio.get_running_loop().time() < wait_until:
+            await asyncio.sleep(0.05)
+        # Another tenant, which comes last, finds room.
+        await announced(database, "v", 1)
+        async with asyncio.timeout(5):
+            while not of_path(receiving, "good"):
+                await asyncio.sleep(0.02)
+    assert receiving.most_open["silent"] <= 8 * webhooks.MESSAGES_OF_A_LANE
+
+
+@pytest.mark.anyio
+async def test_a_receiver_that_is_gone_disables_its_webhook_until_it_is_enabled(
+    database: Database, receiving: Receivers
+) -> None:
+    service = Webhooks(database, allow_private=True)
+    made = await service.register("t", receiving.url("gone"), ["label.changed"])
+    await announced(database, "t", 1)
+    receiving.answers["gone"] = "410 Gone"
+    await service.deliver_due()
+    disabled = await state_of(database, made.id)
+    assert disabled.disabled_at_us is not None
+    assert disabled.disabled_reason == "answered 410"
+    # What comes meanwhile is for nobody; what has waited is kept.
+    await announced(database, "t", 3)
+    await make_due_of(database)
+    assert await service.deliver_due() == 0
+    assert len(await outbox_of(database, made.id)) == 1
+    receiving.answers.clear()
+    receiving.arrived.clear()
+    await service.enable("t", made.id)
+    assert await service.deliver_due() == 1
+    assert len(of_path(receiving, "gone")) == 1
+    assert await outbox_of(database, made.id) == []
+
+
+async def make_due_of(database: Database) -> None:
+    async with database.write() as connection:
+        await connection.execute(text("UPDATE outbox SET next_at_us = 1"))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("answer", "least", "most", "pauses"),
+    [
+        ("503 No\r\nRetry-After: 90", 90, 95, True),
+        ("429 No\r\nRetry-After: {soon}", 70, 95, True),
+        ("429 No\r\nRetry-After: 999999999", 3600, 3605, True),
+        ("429 No\r\nRetry-After: 99999999999999999999", 5, 12, False),
+        ("503 No\r\nRetry-After: 1", 5, 12, True),
+        ("503 No\r\nRetry-After: Sun, 06 Nov 1994 08:49:37 GMT", 5, 12, False),
+        ("503 No\r\nRetry-After: soon", 5, 12, False),
+        ("500 No\r\nRetry-After: 90", 5, 12, False),
+    ],
+)
+async def test_retry_after_is_heeded_within_bounds(
+    database: Database, receiving: Receivers, answer: str, least: float, most: float, pauses: bool
+) -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    receiving.answers["busy"] = answer.format(soon=soon)
+    service = Webhooks(database, allow_private=True)
+    made = await service.register("t", receiving.url("busy"), ["label.changed"])
+    await announced(database, "t", 9)
+    begun_us = now_us()
+    assert await service.deliver_due() == 1
+    ended_us = now_us()
+    rows = [one for one in await outbox_of(database, made.id) if one.attempts]
+    assert rows
+    for row in rows:
+        assert row.next_at_us is not None
+        assert row.next_at_us - ended_us <= most * 1e6
+        assert row.next_at_us - begun_us >= least * 1e6
+    # The messages that have not been tried wait as well.
+    assert await service.deliver_due() == (not pauses)
+
+
+@pytest.mark.anyio
+async def test_what_is_erased_while_it_is_being_delivered_is_not_stored_again(
+    database: Database, receiving: Receivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 2.0)
+    service = Webhooks(database, allow_private=True)
+    made = await service.register("t", receiving.url("silent"), ["label.changed"])
+    await announced(database, "t", 1, account_id="erased")
+    receiving.requests.clear()
+    delivering = asyncio.create_task(service.deliver_due())
+    while not receiving.requests["silent"]:
+        await asyncio.sleep(0.02)
+    async with database.write() as connection:
+        await store.erase_messages(connection, "t", "erased")
+    await delivering
+    assert await outbox_of(database, made.id) == []
+
+
+@pytest.mark.anyio
+async def test_messages_of_a_webhook_that_was_removed_meanwhile_are_deleted(
+    database: Database, receiving: Receivers
+) -> None:
+    service = Webhooks(database, allow_private=True)
+    made = await service.register("t", receiving.url("good"), ["label.changed"])
+    await announced(database, "t", 3)
+    async with database.write() as connection:
+        await connection.execute(text("DELETE FROM webhooks"))
+    assert await service.deliver_due() == 0
+    assert await outbox_of(database, made.id) == []
+
+
+@pytest.mark.anyio
+async def test_a_tenant_has_so_many_webhooks_and_no_more(
+    database: Database, receiving: Receivers
+) -> None:
+    service = Webhooks(database, allow_private=True)
+    url = receiving.url("good")
+    made = [
+        await service.register("t", url, ["label.changed"]) for _ in range(webhooks.MOST_WEBHOOKS)
+    ]
+    with pytest.raises(TooManyWebhooks, match="remove one first"):
+        await service.register("t", url, ["label.changed"])
+    await service.register("u", url, ["label.changed"])
+    await service.remove("t", made[0].id)
+    await service.register("t", url, ["label.changed"])
+
+
+@pytest.mark.anyio
+async def test_certificates_are_verified_for_the_hosts_name(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    seen: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
+    port = listening.sockets[0].getsockname()[1]
+    strangers = Webhooks(database, allow_private=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    service = Webhooks(database, allow_private=True)
+    made = await service.register("t", f"https://user:word@localhost:{port}/in?a=b", EVENTS)
+    await announced(database, "t", 1)
+    await strangers.deliver_due()
+    [row] = await outbox_of(database, made.id)
+    assert row.last_error == "TLS: self-signed certificate"
+    await make_due_of(database)
+    await service.deliver_due()
+    assert await outbox_of(database, made.id) == []
+    [head] = seen
+    assert head.startswith(b"POST /in?a=b HTTP/1.1\r\n")
+    assert f"host: localhost:{port}\r\n".encode() in head.lower()
+    assert b"authorization: Basic dXNlcjp3b3Jk\r\n" in head
+    # Not for any other name.
+    await service.remove("t", made.id)
+    made = await service.register("t", f"https://127.0.0.1:{port}/", EVENTS)
+    await announced(database, "t", 1)
+    await service.deliver_due()
+    [row] = await outbox_of(database, made.id)
+    assert (row.last_error or "").startswith("TLS: IP address mismatch")
+    listening.close()
+    await listening.wait_closed()

@@ -9,7 +9,7 @@ from app import store
 from app.api.authentication import MayAdminister, RunningService
 from app.api.keyed import KeyedRoute
 from app.api.transactions import WRITES
-from app.errors import EVERYWHERE, WebhookNotFound, documented
+from app.errors import EVERYWHERE, TooManyWebhooks, WebhookNotFound, documented
 from app.rows import Message, Webhook
 from app.schemas.webhooks import (
     NewWebhook,
@@ -39,7 +39,7 @@ async def list_webhooks(service: RunningService, tenant: MayAdminister) -> Webho
     return await _webhooks(service, tenant)
 
 
-@router.post("", responses=WRITES)
+@router.post("", responses=WRITES | documented(TooManyWebhooks))
 async def create_webhook(
     posted: PostedWebhook, service: RunningService, tenant: MayAdminister
 ) -> NewWebhook:
@@ -53,6 +53,14 @@ async def rotate_webhook(
 ) -> NewWebhook:
     """Give it a new secret; for a day the old one signs beside it."""
     return _new(await service.webhooks.rotate(tenant, webhook_id))
+
+
+@router.post("/{webhook_id}/enable", responses=documented(WebhookNotFound))
+async def enable_webhook(
+    webhook_id: WebhookId, service: RunningService, tenant: MayAdminister
+) -> WebhookState:
+    """Deliver to it again after its receiver disabled or paused it: first what has waited."""
+    return _state(await service.webhooks.enable(tenant, webhook_id))
 
 
 @router.delete("/{webhook_id}", responses=documented(WebhookNotFound))
@@ -70,10 +78,11 @@ async def list_messages(
 ) -> WaitingMessages:
     """What has not arrived yet, or was given up, and why."""
     async with service.database.read() as connection:
-        if await store.webhook(connection, tenant, webhook_id) is None:
+        webhook = await store.webhook(connection, tenant, webhook_id)
+        if webhook is None:
             raise WebhookNotFound(f"There is no webhook {webhook_id!r}.")
         found = await store.waiting(connection, tenant, webhook_id, SHOWN)
-    return WaitingMessages(data=[_message(one) for one in found])
+    return WaitingMessages(data=[_message(webhook, message) for message in found])
 
 
 async def _webhooks(service: Service, tenant: str) -> WebhookList:
@@ -88,6 +97,8 @@ def _state(row: Webhook) -> WebhookState:
         url=row.url,
         events=[event for event in EVENTS if event in row.events.split()],
         created_at=text_of(row.created_at_us),
+        disabled_at=None if row.disabled_at_us is None else text_of(row.disabled_at_us),
+        disabled_reason=row.disabled_reason,
     )
 
 
@@ -95,14 +106,17 @@ def _new(row: Webhook) -> NewWebhook:
     return NewWebhook(**_state(row).model_dump(), secret=row.secret)
 
 
-def _message(row: Message) -> WaitingMessage:
+def _message(webhook: Webhook, row: Message) -> WaitingMessage:
+    next_at = None
+    if row.next_at_us is not None and webhook.disabled_at_us is None:
+        next_at = text_of(max(row.next_at_us, webhook.paused_until_us or 0))
     return WaitingMessage.model_validate(
         {
             "id": row.id,
             "event": row.event,
             "created_at": text_of(row.created_at_us),
             "attempts": row.attempts,
-            "next_attempt_at": None if row.next_at_us is None else text_of(row.next_at_us),
+            "next_attempt_at": next_at,
             "last_error": row.last_error,
             "body": json.loads(row.body),
         }

@@ -13,6 +13,8 @@ WEBHOOK: JsonDict = {
     "url": "https://example.com/quickstudy",
     "events": ["transaction.flagged"],
     "created_at": "2026-02-01T00:00:00.000000Z",
+    "disabled_at": None,
+    "disabled_reason": None,
 }
 
 
@@ -32,7 +34,7 @@ class PostedWebhook(Body):
 
 
 class WebhookState(BaseModel):
-    """A webhook without its secret."""
+    """A webhook without its secret. Nothing is delivered to it while it is disabled."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [WEBHOOK]})
 
@@ -40,6 +42,8 @@ class WebhookState(BaseModel):
     url: str
     events: list[Event]
     created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    disabled_at: str | None
+    disabled_reason: str | None
 
 
 class NewWebhook(WebhookState):
@@ -63,7 +67,10 @@ class WebhookList(BaseModel):
 
 
 class WaitingMessage(BaseModel):
-    """A message that has not arrived; without a next attempt it was given up."""
+    """A message that has not arrived.
+
+    Without a next attempt it was given up, or waits for its webhook to be enabled.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
