@@ -418,8 +418,12 @@ async def test_a_new_connection_finds_room_at_the_cost_of_those_without_a_key(
                 line for line in head.split(b"\r\n") if line.startswith(b"content-length")
             )
             await reader.readexactly(int(length.split()[1]))
-            async with sockets_without_a_key(target, 200):
-                pass
+            async with (
+                sockets_without_a_key(target, 200),
+                httpx.AsyncClient(base_url=target.server.url) as client,
+            ):
+                # By then they are all there.
+                assert (await client.get("/livez")).status_code == 200
     writer.transport.abort()
 
 
