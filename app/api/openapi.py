@@ -51,6 +51,7 @@ def complete(document: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
         if "examples" in schema:
             schemas[name]["examples"] = schema["examples"]
     for schema in _schemas_in(document):
+        _merge_choice(schema, schemas)
         _add_formats(schema)
     link(document["paths"])
 
@@ -67,16 +68,30 @@ def _schemas_in(part: Any) -> Iterator[dict[str, Any]]:
             yield from _schemas_in(inner)
 
 
+def _merge_choice(schema: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Describe a choice between objects as one object that has the fields of either.
+
+    Of a choice, generators make a mixture whose fields are all required (TypeScript), or a union
+    that takes any object for each of its members (Java).
+    """
+    branches = schema.get("anyOf", ())
+    if branches and all("$ref" in branch for branch in branches):
+        members = [schemas[branch["$ref"].rpartition("/")[2]] for branch in branches]
+        del schema["anyOf"]
+        schema |= {
+            "type": "object",
+            "description": " Or: ".join(member["description"] for member in members),
+            "properties": {k: v for member in members for k, v in member["properties"].items()},
+            "required": sorted(set.intersection(*(set(one["required"]) for one in members))),
+        }
+
+
 def _add_formats(schema: dict[str, Any]) -> None:
     """Without a `format` generators choose for themselves: Go takes float32, Java takes int32."""
     if schema.get("type") == "number":
         schema.setdefault("format", "double")
     elif schema.get("type") == "integer":
         schema.setdefault("format", "int64")
-    branches = schema.get("anyOf", ())
-    if branches and all("$ref" in branch for branch in branches):
-        # An answer is one of them: generators make a union of it, and of anyOf a mixture.
-        schema["oneOf"] = schema.pop("anyOf")
     properties = schema.get("properties")
     if isinstance(properties, dict):
         for name, field in properties.items():

@@ -81,7 +81,6 @@ class PostedLabel(LabelGiven):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "oneOf": [{"required": ["transaction_id"]}, {"required": ["transaction"]}],
             "examples": [{"transaction_id": "t-1001", **EVENT}],
         }
     )

@@ -39,7 +39,6 @@ class PostedThresholds(Body):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [BUDGET, STATED, PREVIEW],
-            "oneOf": [{"required": ["review", "decline"]}, {"required": ["reviews_per_day"]}],
         }
     )
 

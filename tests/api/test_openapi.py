@@ -110,6 +110,8 @@ def test_generators_need_not_guess_a_type() -> None:
         # Of a choice between types of JSON they make an empty type.
         if "anyOf" in part:
             assert len([one for one in part["anyOf"] if one.get("type") != "null"]) == 1, place
+        # Beside properties it makes them a class of nothing, which does not compile.
+        assert not ({"oneOf", "anyOf", "allOf"} & part.keys() and "properties" in part), place
         assert not isinstance(part.get("type"), list), place
         assert "patternProperties" not in part, place
 
