@@ -1,5 +1,6 @@
 """Query parameters that a route does not have are refused by name, on every route with a key."""
 
+import re
 from typing import Any
 
 import httpx
@@ -11,17 +12,9 @@ from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
 
-PLACES = {
-    "transaction_id": "t-1",
-    "account_id": "alice",
-    "revision": "0",
-    "name": "default",
-    "webhook_id": "feedfacecafe",
-    "key_id": "feedfacecafe",
-}
 OPEN = {"/livez", "/readyz", "/metrics"}
 OPERATIONS = [
-    pytest.param(method, route.path.format_map(PLACES), route, id=f"{method} {route.path}")
+    pytest.param(method, re.sub(r"\{\w+\}", "1", route.path), route, id=f"{method} {route.path}")
     for route in ROUTES
     if isinstance(route, APIRoute) and route.path not in OPEN
     for method in sorted(route.methods)
