@@ -42,21 +42,31 @@ async def read_page(
     limit: int,
     descending: bool = False,
     walked: Select[Any] | None = None,
+    last: tuple[Any, ...] | None = None,
 ) -> Part[Row]:
-    """The query's next rows, at most `limit`, after the row with the key `after`.
+    """The query's next rows, at most `limit`, after the row with the key `after`, up to `last`.
 
     `walked` is for a query with filters that no index serves, or `unserved`: the keys of all rows
-    among which its own are, by conditions that an index does serve.
+    among which its own are, by conditions that an index does serve. Neither may bound the order by
+    conditions of their own: of two bounds SQLite takes one to find its rows, and passes through
+    what the other leaves out.
     """
     until: tuple[Any, ...] | None = None
     if walked is not None:
-        last = page(walked, order, after, 1, descending).offset(MOST_READ - 1)
-        found = (await connection.execute(last)).one_or_none()
-        if found is not None:
-            until = tuple(found)
-            key, place = _key(order, until), tuple_(*order)
-            query = query.where(place >= key if descending else place <= key)
+        walk = page(_up_to(walked, order, last, descending), order, after, 1, descending)
+        found = (await connection.execute(walk.offset(MOST_READ - 1))).one_or_none()
+        until = tuple(found) if found is not None else None
+    query = _up_to(query, order, until or last, descending)
     return Part(await read(connection, make, page(query, order, after, limit, descending)), until)
+
+
+def _up_to(
+    query: Select[Any], order: Sequence[Any], last: tuple[Any, ...] | None, descending: bool
+) -> Select[Any]:
+    if last is None:
+        return query
+    key, place = _key(order, last), tuple_(*order)
+    return query.where(place >= key if descending else place <= key)
 
 
 def page(

@@ -1,6 +1,6 @@
 """Scored transactions."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -122,12 +122,15 @@ async def listed(
     connection: AsyncConnection,
     tenant: str,
     filters: Filters,
-    after: tuple[int | float | str, ...] | None,
+    after: tuple[Any, ...] | None,
     limit: int,
 ) -> Part[Scored]:
     """Transactions, the newest first."""
     table, outcome, level = transactions.c, filters.outcome, filters.risk_level
-    query = select(*columns(transactions, Scored)).where(*_within(tenant, filters))
+    served = [table.tenant == tenant]
+    if filters.account_id is not None:
+        served.append(table.account_id == filters.account_id)
+    query = select(*columns(transactions, Scored)).where(*served)
     walked = None
     if outcome is not None or level is not None:
         possible = LEVELS[outcome] if outcome is not None else chain(*LEVELS.values())
@@ -136,24 +139,29 @@ async def listed(
             return Part([], None)
         query = query.where(table.risk_level.in_(levels))
         if "low" in levels:
-            walked = select(*_KEY).where(*_within(tenant, filters))
+            walked = select(*_KEY).where(*served)
         else:
             query = query.where(text(ABOVE_LOW))
+    # As keys: no id is before the empty one.
+    first = _first_of(filters.occurred_to_us)
+    if first is not None:
+        after = first if after is None else min(after, first)
     return await read_page(
-        connection, Scored._make, query, _KEY, after, limit, descending=True, walked=walked
+        connection,
+        Scored._make,
+        query,
+        _KEY,
+        after,
+        limit,
+        descending=True,
+        walked=walked,
+        last=_first_of(filters.occurred_from_us),
     )
 
 
-def _within(tenant: str, filters: Filters) -> Iterator[ColumnElement[bool]]:
-    """The conditions that the indexes by time serve."""
-    table = transactions.c
-    yield table.tenant == tenant
-    if filters.account_id is not None:
-        yield table.account_id == filters.account_id
-    if filters.occurred_from_us is not None:
-        yield table.occurred_at_us >= filters.occurred_from_us
-    if filters.occurred_to_us is not None:
-        yield table.occurred_at_us < filters.occurred_to_us
+def _first_of(time_us: int | None) -> tuple[int, str] | None:
+    """The key before those of all transactions of a time."""
+    return None if time_us is None else (time_us, "")
 
 
 async def recent(
