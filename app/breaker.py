@@ -13,6 +13,8 @@ import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 
+from asyncpg import ReadOnlySQLTransactionError
+
 from app.background import TaskHealth
 from app.errors import DatabaseUnavailable
 
@@ -27,13 +29,14 @@ PAUSE_SECONDS = 0.25
 
 
 class Breaker:
-    """Open while the database does not answer. `asked` asks it, and raises where it is not there.
+    """Open while the database does not answer, or only reads.
 
-    `cut` ends what waits on it.
+    `asked` asks it, and raises where it is not there; `cut` ends what waits on it.
     """
 
     def __init__(self, asked: Callable[[], Awaitable[None]], cut: Callable[[], None]) -> None:
         self.is_open = False
+        self._trouble = ""
         self._asked = asked
         self._cut = cut
         self._asking: asyncio.Task[None] | None = None
@@ -47,9 +50,9 @@ class Breaker:
         return _Watched(self)
 
     def check(self) -> None:
-        """Raises DatabaseUnavailable while the database is known not to answer."""
+        """Raises DatabaseUnavailable while the database is known not to answer, or only to read."""
         if self.is_open:
-            raise DatabaseUnavailable("The database does not answer: it is being asked again.")
+            raise DatabaseUnavailable(f"The database {self._trouble}: it is being asked again.")
 
     def doubt(self) -> None:
         """Ask the database whether it is there, unless it has just been asked."""
@@ -71,7 +74,7 @@ class Breaker:
     async def _ask_until_answered(self) -> None:
         if not await self._is_answered():
             self.is_open = True
-            logger.warning("the database does not answer: requests are refused until it does")
+            logger.warning("the database %s: requests are refused meanwhile", self._trouble)
             self._cut()
             await asyncio.sleep(PAUSE_SECONDS)
             while not await self._is_answered():
@@ -90,6 +93,8 @@ class Breaker:
         finally:
             asking.cancel()
         [failure] = await asyncio.gather(asking, return_exceptions=True)
+        is_read_only = isinstance(failure, ReadOnlySQLTransactionError)
+        self._trouble = "is read-only" if is_read_only else "does not answer"
         return failure is None
 
     async def close(self) -> None:

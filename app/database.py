@@ -4,8 +4,12 @@ Statements live in `app.store` and `app.keys`; here is only what differs between
 """
 
 import asyncio
+import contextvars
 import logging
+import math
+import secrets
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import (
     AbstractAsyncContextManager,
@@ -16,7 +20,7 @@ from contextlib import (
 from typing import Any, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import event, make_url
+from sqlalchemy import delete, event, insert, make_url, or_
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import (
     ArgumentError,
@@ -26,30 +30,49 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from app import migrating, postgres, sqlite
 from app.background import TaskHealth
-from app.breaker import Breaker
+from app.connections import CONNECT_SECONDS, Address, Connections, Session
 from app.errors import DatabaseUnavailable, SetupError
+from app.tables import write_probes
+from app.times import now_us
 
 logger = logging.getLogger("quickstudy")
 Answer = TypeVar("Answer")
 
-DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 # Milliseconds. A statement of a batch takes a few; a lock is held for one batch.
-PG_LIMITS = {"lock_timeout": "5000", "statement_timeout": "10000"}
+PG_SETTINGS = {
+    "lock_timeout": "5000",
+    "statement_timeout": "10000",
+    "jit": "off",
+    **postgres.BY_KEYS,
+}
 # Readers wait for no writer, only for a process that has the file to itself or repairs it; and a
 # glance keeps the whole loop waiting.
 SQLITE_READ_MS, SQLITE_GLANCE_MS = 2_000, 20
-# In what SQLite says of a file that is locked or closed, or whose disk is full or failing; and what
-# asyncpg says of a connection that is closed.
-SAID_AWAY = ("locked", "clos", "disk", "unable to open")
-CONNECT_SECONDS = 5
-# Later than `statement_timeout`, by which a server that answers has ended a statement itself.
-STATEMENT_SECONDS = 12
+# SQLite's codes for a file that is locked, that cannot be written, read or opened, or is damaged;
+# and what either driver says of a connection that is closed.
+SQLITE_AWAY = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+CLOSED = "clos"
 PG_CONNECTIONS = 15
-# A plan made while a table was small, or its statistics were being replaced, reads all of it.
-PLAN_SECONDS = 5
+READ_ONLY, DISK_FULL, TOO_MANY_CONNECTIONS = "25006", "53100", "53300"
+# Readiness: how long a commit speaks for the next, how long one may take, how much is written (a
+# score is about as much), and when rows of processes that are gone are deleted.
+FRESH_SECONDS, READY_SECONDS, PROBE_BYTES, STALE_US = 1.0, 2.0, 64 << 10, 24 * 3_600_000_000
 # deadlock_detected, serialization_failure, lock_not_available
 RETRYABLE = frozenset({"40P01", "40001", "55P03"})
 
@@ -83,19 +106,23 @@ class Violated(Raced):
 class Database:
     """The connections of one process. `write` and `read` each hold one transaction."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pg_connections: int = PG_CONNECTIONS) -> None:
         self.url = with_driver(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._connections = None if self.is_sqlite else Connections()
+        self._connections = None if self.is_sqlite else Connections(Address(url), PG_SETTINGS)
         self.engine = create_engine(
-            self.url, connections=self._connections, sqlite_busy_ms=SQLITE_READ_MS
+            self.url, self._connections, pg_connections, sqlite_busy_ms=SQLITE_READ_MS
         )
         self._listings = asyncio.Semaphore(LISTS_AT_ONCE)
+        if self._connections:
+            # The service's transactions are begun by `app.postgres`.
+            event.listen(self.engine.sync_engine, "connect", _begin_nothing)
         self._known = postgres.KnownRows()
         self._writer = sqlite.Writer(self.url) if self.is_sqlite else None
         self._glancing = (
             sqlite.create_in_place(self.url, SQLITE_GLANCE_MS) if self.is_sqlite else None
         )
+        self._readiness = Readiness(self)
 
     @property
     def background(self) -> list[TaskHealth]:
@@ -110,7 +137,7 @@ class Database:
         Raises Raced when it lost against another writer, DatabaseUnavailable when the
         database cannot be reached or does not answer in time.
         """
-        with self._watched(), _translated():
+        with self._readiness.watched(), self._watched(), self._translated():
             begun = self._writer.begin() if self._writer else self._begun(postgres.WRITES)
             async with begun as connection:
                 yield connection
@@ -118,7 +145,7 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that sees one state of the database, and waits for no writer."""
-        with self._watched(), _translated():
+        with self._watched(), self._translated():
             if not self.is_sqlite:
                 async with self._begun(postgres.READS) as connection:
                     yield connection
@@ -137,15 +164,26 @@ class Database:
     async def glance(self) -> AsyncIterator[AsyncConnection]:
         """`read`, for one question: without a hop to SQLite's driver, or a transaction."""
         if self._glancing is None:
-            with self._watched(), _translated():
-                async with self.engine.connect() as connection:
-                    yield self._straight(connection)
+            async with self._glanced() as connection:
+                yield connection
             return
-        with _translated(), self._glancing.connect() as glancing:
+        with self._translated(), self._glancing.connect() as glancing:
             glancing.execution_options(reads_only=True)
             raw = cast(sqlite3.Connection, glancing.connection.dbapi_connection)
             in_place = sqlite.InPlace(raw, glancing.dialect, lambda: glancing)
             yield cast(AsyncConnection, in_place)
+
+    @asynccontextmanager
+    async def _glanced(self) -> AsyncIterator[AsyncConnection]:
+        assert self._connections
+        if self._connections.is_pooled is not False:
+            # Outside of a transaction a pooler may lead each message to another server process.
+            async with self.read() as connection:
+                yield connection
+            return
+        with self._watched(), self._translated():
+            async with self.engine.connect() as connection:
+                yield self._straight(connection)
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[Answer]]) -> Answer:
         """`work` in a transaction, committed when this returns; run again when it was raced.
@@ -170,6 +208,11 @@ class Database:
                 logger.info("another writer came first: once more")
         raise DatabaseUnavailable("Too many writers at once: nothing was stored.")
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether the last transaction changed anything: of SQLite an empty one says nothing."""
+        return self._writer is None or self._writer.has_changed
+
     async def check_revision(self) -> None:
         """Raises SetupError where the schema is not the one this version was written for."""
         async with self.read() as connection:
@@ -192,16 +235,27 @@ class Database:
                 f"has no {missing[0]}: restore it whole from a backup"
             )
 
-    def _begun(self, begin: str) -> AbstractAsyncContextManager[AsyncConnection]:
+    async def check_ready(self) -> None:
+        """Raises SetupError like `check_revision`, DatabaseUnavailable where nothing can be stored.
+
+        However many ask, one check runs at a time, and writes at most once a second.
+        """
+        await self._readiness.check()
+
+    def _begun(self, begin: postgres.Begin) -> AbstractAsyncContextManager[AsyncConnection]:
         return postgres.transaction(self.engine, self._known, begin)
 
     def _straight(self, connection: AsyncConnection) -> AsyncConnection:
         return cast(AsyncConnection, postgres.Straight(connection, self._known))
 
+    def _translated(self) -> "_translated":
+        return _translated(self._connections)
+
     def _watched(self) -> AbstractContextManager[None]:
         return self._connections.breaker.transaction() if self._connections else nullcontext()
 
     async def close(self) -> None:
+        await self._readiness.close()
         if self._connections:
             await self._connections.breaker.close()
         if self._writer:
@@ -211,53 +265,89 @@ class Database:
         await self.engine.dispose()
 
 
-class Connections:
-    """The PostgreSQL connections of this process, so that those that hang can be cut."""
+class Readiness:
+    """Whether a score could be stored now, by the last commit or one of its own."""
 
-    def __init__(self) -> None:
-        self.breaker = Breaker(self._ask, self._cut)
-        self._options: dict[str, Any] = {}
-        self._open: set[asyncpg.Connection] = set()
-        self._opening: set[asyncio.Timeout] = set()
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        # Rows of their own: processes do not wait for each other.
+        self._id = secrets.randbits(62)
+        # The clock's time of the last commit that changed anything.
+        self._stored_at = -math.inf
+        self._checking: asyncio.Task[None] | None = None
 
-    async def open(self, **options: Any) -> asyncpg.Connection:
-        """A connection for the pool; raises TimeoutError when it is cut before it is there."""
-        self.breaker.check()
-        self._options = options
-        async with asyncio.timeout(None) as opening:
-            self._opening.add(opening)
-            try:
-                connection = await asyncpg.connect(**options)
-            finally:
-                self._opening.discard(opening)
-        self._open.add(connection)
-        connection.add_termination_listener(self._open.discard)
-        return connection
+    def watched(self) -> "_Stored":
+        """A block that writes: what becomes of it tells whether others could."""
+        return _Stored(self)
 
-    async def _ask(self) -> None:
-        """Raises what a new connection meets while the database is not there."""
+    def note(self, error: BaseException | None) -> None:
+        """A transaction has been committed, or has failed."""
+        if error is None and self._database.has_changed:
+            self._stored_at = time.monotonic()
+        elif isinstance(error, DatabaseUnavailable):
+            self._stored_at = -math.inf
+
+    async def check(self) -> None:
+        if self._checking is None or self._checking.done():
+            # Not in the name of the request that happens to be the first to ask.
+            self._checking = asyncio.get_running_loop().create_task(
+                self._check(), context=contextvars.Context()
+            )
         try:
-            connection = await asyncpg.connect(**self._options)
-        except (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError):
-            raise  # It starts, or stops.
-        except asyncpg.PostgresError:
-            return  # It answers, if only that it has no connection to spare.
-        try:
-            await connection.execute("SELECT 1")
-        finally:
-            connection.terminate()
+            async with asyncio.timeout(READY_SECONDS):
+                await asyncio.shield(self._checking)
+        except TimeoutError:
+            # Others write all the time where this one has to wait.
+            if not self._is_fresh():
+                raise DatabaseUnavailable(
+                    f"The database has stored nothing for {READY_SECONDS:g} s."
+                ) from None
 
-    def _cut(self) -> None:
-        """Whoever waits for an answer is told now that the connection is lost."""
-        for connection in list(self._open):
-            connection.terminate()
-        for opening in self._opening:
-            if not opening.expired():
-                opening.reschedule(0)
+    async def _check(self) -> None:
+        await self._database.check_revision()
+        if not self._is_fresh():
+            await self._write()
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._stored_at < FRESH_SECONDS
+
+    async def _write(self) -> None:
+        """Store about as much as a score does: of a full disk, a little may be left."""
+        now = now_us()
+        stale = or_(write_probes.c.id == self._id, write_probes.c.written_at_us < now - STALE_US)
+        row = {"id": self._id, "written_at_us": now, "content": secrets.token_bytes(PROBE_BYTES)}
+        async with self._database.write() as connection:
+            await connection.execute(delete(write_probes).where(stale))
+            await connection.execute(insert(write_probes), row)
+
+    async def close(self) -> None:
+        """Ask no more."""
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.gather(self._checking, return_exceptions=True)
+
+
+class _Stored:
+    """A transaction that writes, and what it says about those to come."""
+
+    __slots__ = ("_readiness",)
+
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._readiness.note(error)
 
 
 class _translated:
     """Driver errors as those that callers tell apart; anything else passes through."""
+
+    __slots__ = ("_connections",)
+
+    def __init__(self, connections: Connections | None) -> None:
+        self._connections = connections
 
     def __enter__(self) -> None: ...
 
@@ -270,76 +360,107 @@ class _translated:
             state = getattr(driver, "sqlstate", None)
             if state in RETRYABLE:
                 raise Raced from error
-            if _is_about_the_connection(error, str(driver), state):
-                raise DatabaseUnavailable from error
+            if state == READ_ONLY and self._connections:
+                # All connections lead to what was the primary: the next ones find the new one.
+                self._connections.cut()
+            if _is_about_the_connection(error, driver, state):
+                raise DatabaseUnavailable(_reason(driver, state)) from error
         # The driver's own state is off once its connection was lost in the midst of a question.
         elif isinstance(error, OSError | PoolTimeout | TimeoutError | asyncpg.InternalClientError):
             raise DatabaseUnavailable from error
 
 
-def _is_about_the_connection(error: Exception, said: str, state: str | None) -> bool:
+def _is_about_the_connection(
+    error: Exception, driver: BaseException | None, state: str | None
+) -> bool:
     # Classes 08 connection, 53 resources, 57 operator intervention (also statement_timeout);
-    # asyncpg's own interface errors have no state, and SQLite says it in words.
+    # asyncpg's own interface errors have no state, and SQLite has codes of its own.
     if state is not None:
-        return state[:2] in {"08", "53", "57"}
+        return state[:2] in {"08", "53", "57"} or state == READ_ONLY
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    return lost or any(word in said for word in SAID_AWAY)
+    return lost or _sqlite_code(driver) in SQLITE_AWAY or CLOSED in str(driver)
+
+
+def _sqlite_code(driver: BaseException | None) -> int | None:
+    """The primary one, without what it says more exactly."""
+    code: int | None = getattr(driver, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _reason(driver: BaseException | None, state: str | None) -> str:
+    """What callers may know of it, and operators should; nothing where the title says enough."""
+    code = _sqlite_code(driver)
+    if state == READ_ONLY or code == sqlite3.SQLITE_READONLY:
+        return "The database is read-only: nothing can be stored."
+    if state == DISK_FULL or code == sqlite3.SQLITE_FULL:
+        return "The database's disk is full: nothing can be stored."
+    if state == TOO_MANY_CONNECTIONS:
+        return "The database has no connection left for this service."
+    return ""
 
 
 def with_driver(url: str) -> URL:
     """`sqlite:///file` or `postgresql://…` with the asynchronous driver that is installed.
 
-    Raises SetupError for anything else.
+    Where PostgreSQL is, is read by `Address` alone. Raises SetupError for anything else.
     """
+    backend = url.partition(":")[0].partition("+")[0]
+    if backend in ("postgresql", "postgres"):
+        return URL.create("postgresql+asyncpg")
     try:
         parsed = make_url(url)
-        driver = DRIVERS[parsed.get_backend_name()]
-    except (ArgumentError, KeyError, ValueError):
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or backend != "sqlite":
         raise SetupError(
             "the database URL must begin with sqlite:/// or postgresql://, as in "
             "sqlite:///quickstudy.db or postgresql://user@host/quickstudy"
-        ) from None
-    if driver == DRIVERS["sqlite"] and parsed.database in (None, "", ":memory:"):
+        )
+    if parsed.database in (None, "", ":memory:"):
         raise SetupError("a SQLite database needs a file, as in sqlite:///quickstudy.db")
-    return parsed.set(drivername=driver)
+    return parsed.set(drivername="sqlite+aiosqlite")
 
 
 def create_engine(
     url: URL,
-    pg_limits: dict[str, str] = PG_LIMITS,
     connections: Connections | None = None,
-    sqlite_busy_ms: int | None = None,
-    statement_seconds: float | None = STATEMENT_SECONDS,
+    pg_connections: int = 1,
+    sqlite_busy_ms: int = sqlite.BUSY_MS,
 ) -> AsyncEngine:
     """The engine, with durable commits and explicit transactions on both databases."""
-    if url.get_backend_name() == "postgresql":
-        server = {"application_name": "quickstudy", "jit": "off", **pg_limits}
-        if connections:
-            server |= postgres.BY_KEYS
-        opened = {"async_creator_fn": connections.open} if connections else {}
-        engine = create_async_engine(
-            url,
-            # The service's transactions are begun by `app.postgres`.
-            isolation_level="AUTOCOMMIT" if connections else None,
-            # Errors are logged, and statements hold what callers sent.
-            hide_parameters=True,
-            # A connection more is closed again, and costs more than what it was opened for.
-            pool_size=PG_CONNECTIONS,
-            max_overflow=0,
-            pool_timeout=CONNECT_SECONDS,
-            connect_args={
-                "timeout": CONNECT_SECONDS,
-                "command_timeout": statement_seconds,
-                "max_cached_statement_lifetime": PLAN_SECONDS,
-                "server_settings": server,
-                **opened,
-            },
-        )
-        event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    if connections is None:
+        engine = create_async_engine(url, hide_parameters=True)
+        sqlite.listen(engine.sync_engine, sqlite_busy_ms)
         return engine
-    engine = create_async_engine(url, hide_parameters=True)
-    sqlite.listen(engine.sync_engine, sqlite.BUSY_MS if sqlite_busy_ms is None else sqlite_busy_ms)
+    engine = create_async_engine(
+        url,
+        creator=lambda: _opened(engine, connections),
+        # Errors are logged, and statements hold what callers sent.
+        hide_parameters=True,
+        # A connection more is closed again, and costs more than what it was opened for.
+        pool_size=pg_connections,
+        max_overflow=0,
+        pool_timeout=CONNECT_SECONDS,
+    )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
+
+
+def _opened(engine: AsyncEngine, connections: Connections) -> Any:
+    """A connection with the face that SQLAlchemy gives it."""
+    session = await_only(connections.open())
+
+    async def opened() -> Session:
+        return session
+
+    # Statements with names would be another's who comes to the same process by a pooler.
+    unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
+    driver: Any = engine.sync_engine.dialect.dbapi
+    return driver.connect(async_creator_fn=opened, **(unnamed if session.is_pooled else {}))
+
+
+def _begin_nothing(dbapi_connection: Any, *_: object) -> None:
+    dbapi_connection.autocommit = True
 
 
 def _refuse_closed(dbapi_connection: Any, *_: object) -> None:

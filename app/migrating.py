@@ -14,11 +14,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from app.errors import SetupError
+from app.postgres import LOST
 from app.tables import metadata
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 # Of a migration. It waits briefly for locks: all that asks for a table queues behind it meanwhile.
-PG_MIGRATION_LIMITS = {"lock_timeout": "2000", "statement_timeout": "600000"}
+PG_MIGRATION_LIMITS = {"lock_timeout": "2000", "statement_timeout": "600000", "jit": "off"}
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -66,7 +67,7 @@ def _migrate(url: str, direction: Any, revision: str) -> None:
         raise SetupError(
             f"the database's schema revision is unknown to this version, which is older: {error}"
         ) from error
-    except (DBAPIError, OSError) as error:
+    except (DBAPIError, *LOST) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
         # A timeout says nothing of itself.
         said = str(reason) or "no answer in time"

@@ -1,7 +1,15 @@
 """PostgreSQL as the service uses it: hot statements go straight to the driver, writes together."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar, cast
@@ -10,23 +18,34 @@ import asyncpg
 from sqlalchemy import Connection, CursorResult, Executable, Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.connections import Session
+
 Answer = TypeVar("Answer")
 
-WRITES = "BEGIN"
 # Few rows are found by their keys: a plan with an array of keys would be made each time, and no
 # table is so small that all of it should be looked at for each of the keys.
 BY_KEYS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
-# What is only read may be all there is, so a plan is made for what is asked. And two statements
-# must not see an account's revision and the labels of the next one.
-READS = (
-    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-    "SET LOCAL plan_cache_mode = auto; SET LOCAL enable_seqscan = on"
-)
 PARAMETER = re.compile(r"\$(\d+)")
 # What a driver raises whose connection is no more.
 LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 # Keys of which it is remembered that they have a row: some ten MB.
 MOST_KNOWN = 50_000
+
+
+class Begin(NamedTuple):
+    """How a transaction begins, and settings that hold in it alone."""
+
+    text: str
+    settings: Mapping[str, str]
+
+
+WRITES = Begin("BEGIN", {})
+# What is only read may be all there is, so a plan is made for what is asked. And two statements
+# must not see an account's revision and the labels of the next one.
+READS = Begin(
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    {"plan_cache_mode": "auto", "enable_seqscan": "on"},
+)
 
 
 class KnownRows:
@@ -175,7 +194,7 @@ def _parts(texts: Iterable[str]) -> str:
 
 @asynccontextmanager
 async def transaction(
-    engine: AsyncEngine, known: KnownRows, begin: str
+    engine: AsyncEngine, known: KnownRows, begin: Begin
 ) -> AsyncIterator[AsyncConnection]:
     """A transaction that is committed when the block ends.
 
@@ -184,7 +203,7 @@ async def transaction(
     async with engine.connect() as connection:
         raw, is_over = raw_connection(connection), False
         try:
-            await raw.execute(begin)
+            await raw.execute(_beginning(begin, raw))
             straight = Straight(connection, known)
             yield cast(AsyncConnection, straight)
             await straight.flush()
@@ -194,6 +213,12 @@ async def transaction(
         finally:
             if not is_over:
                 await _roll_back(raw)
+
+
+def _beginning(begin: Begin, raw: Session) -> str:
+    """One message: where a pooler stands between, all settings hold for a transaction alone."""
+    settings = {**raw.settings, **begin.settings} if raw.is_pooled else begin.settings
+    return "; ".join([begin.text, *(f"SET LOCAL {name} = {settings[name]}" for name in settings)])
 
 
 async def _roll_back(raw: asyncpg.Connection) -> None:
@@ -209,7 +234,7 @@ async def _roll_back(raw: asyncpg.Connection) -> None:
             raw.terminate()
 
 
-def raw_connection(connection: AsyncConnection) -> asyncpg.Connection:
+def raw_connection(connection: AsyncConnection) -> Session:
     sync = connection.sync_connection
     assert sync is not None
-    return cast(asyncpg.Connection, sync.connection.driver_connection)
+    return cast(Session, sync.connection.driver_connection)

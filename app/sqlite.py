@@ -53,6 +53,8 @@ class Writer:
         self.checkpoints = Checkpoints(url)
         self._turn = asyncio.Lock()
         self._waited_in_vain = False
+        # Whether the last commit wrote anything.
+        self.has_changed = False
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -63,9 +65,11 @@ class Writer:
             raw = self._opened()
             await self._begun(raw, until)
             in_place = InPlace(raw, self._engine.dialect, self._engine.connect)
+            changes = raw.total_changes
             try:
                 yield cast(AsyncConnection, in_place)
                 await in_a_thread(partial(commit, raw))
+                self.has_changed = raw.total_changes > changes
             finally:
                 in_place.close()
                 # When its commit has failed, SQLite may hold a transaction open, and would begin

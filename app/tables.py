@@ -361,3 +361,12 @@ thresholds = Table(
     # From here on the active model's own decide, whatever they then are.
     Column("is_reset", Boolean, nullable=False, server_default=false()),
 )
+
+# What readiness stores to see whether anything can be stored: a row for each process.
+write_probes = Table(
+    "write_probes",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("written_at_us", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)

@@ -21,6 +21,7 @@ from typing import Any
 
 import asyncpg
 import psutil
+import pytest
 
 START_SECONDS = 60
 STOP_SECONDS = 20
@@ -150,6 +151,78 @@ def postgres_server(options: Sequence[str] = OPTIONS) -> Iterator[PostgresServer
         if server is not None:
             server.stop()
         shutil.rmtree(home)
+
+
+@contextmanager
+def standby_of(primary: PostgresServer) -> Iterator[PostgresServer]:
+    """A server that follows `primary`, running and read-only until it is promoted."""
+    home = Path(tempfile.mkdtemp(prefix="quickstudy-postgres-"))
+    server = None
+    try:
+        if _is_root():
+            os.chown(home, NOBODY, NOBODY)
+        command = [primary.binaries / "pg_basebackup", "-D", home / "data", "-U", "postgres"]
+        command += ["-h", "127.0.0.1", "-p", str(primary.port), "-R", "--checkpoint=fast"]
+        command += ["--no-sync"]
+        subprocess.run(command, cwd=home, check=True, capture_output=True, **_account())
+        server = PostgresServer(home, primary.binaries, free_port(), primary.options)
+        server.start()
+        yield server
+    finally:
+        if server is not None:
+            server.stop()
+        shutil.rmtree(home)
+
+
+@contextmanager
+def pooler(port: int, mode: str, connections: int) -> Iterator[int]:
+    """The port of a pgbouncer with so many connections to the server at `port`.
+
+    Skips the test where it is not installed.
+    """
+    program = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
+    if program is None:
+        pytest.skip("pgbouncer is not installed (on Debian: apt-get install pgbouncer)")
+    own = free_port()
+    with tempfile.TemporaryDirectory(prefix="quickstudy-pgbouncer-") as home:
+        users, settings = Path(home, "users.txt"), Path(home, "pgbouncer.ini")
+        users.write_text('"postgres" ""\n')
+        settings.write_text(f"""[databases]
+* = host=127.0.0.1 port={port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {own}
+unix_socket_dir =
+auth_type = trust
+auth_file = {users}
+pool_mode = {mode}
+default_pool_size = {connections}
+max_client_conn = 200
+""")
+        for path in (Path(home), users, settings):
+            path.chmod(0o755)
+        process = subprocess.Popen(
+            [program, "-q", settings], stderr=subprocess.DEVNULL, **_account()
+        )
+        try:
+            url = f"postgresql://postgres@127.0.0.1:{own}/postgres"
+            until = time.monotonic() + START_SECONDS
+            while not _answers(url):
+                assert process.poll() is None, "pgbouncer has ended"
+                assert time.monotonic() < until, "pgbouncer does not answer"
+                time.sleep(0.05)
+            yield own
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        execute(url, "SELECT 1")
+    except OSError:
+        return False
+    return True
 
 
 def execute(url: str, statement: str) -> None:

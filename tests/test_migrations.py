@@ -13,7 +13,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, MetaData, Table, event, insert, inspect, select, text
 
-from app.database import PG_LIMITS, Database
+from app.database import PG_SETTINGS, Database
 from app.errors import SetupError
 from app.indexing import PG_BUILD_LIMITS
 from app.migrating import MIGRATIONS, PG_MIGRATION_LIMITS, downgrade, migration_config, upgrade
@@ -351,7 +351,7 @@ async def test_a_migration_behind_a_long_transaction_gives_up_and_has_changed_no
 
 
 def test_a_migration_waits_for_locks_for_less_long_than_the_service_behind_it_would() -> None:
-    migration, service = PG_MIGRATION_LIMITS, PG_LIMITS
+    migration, service = PG_MIGRATION_LIMITS, PG_SETTINGS
     assert 0 < int(migration["lock_timeout"]) < int(service["lock_timeout"])
     assert int(migration["statement_timeout"]) > 0
 

@@ -222,7 +222,7 @@ async def test_a_new_database_finds_a_payment_by_its_key(postgres_only: Database
 async def test_a_plan_for_an_empty_table_is_not_kept(
     postgres_only: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.database.PLAN_SECONDS", 0.5)
+    monkeypatch.setattr("app.connections.PLAN_SECONDS", 0.5)
     database = Database(database_url)
     try:
         async with database.write() as connection:

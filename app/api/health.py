@@ -18,10 +18,10 @@ async def livez() -> Status:
 
 @router.get("/readyz", responses=documented(Unavailable, DatabaseUnavailable))
 async def readyz(service: RunningService) -> Readiness:
-    """The checkpoint is loaded, the database answers with the right schema, and no background task
-    that the service needs has failed for long."""
+    """A score could be stored now: a checkpoint is loaded, the schema right, commits succeed, and
+    no background task that the service needs has failed for long."""
     try:
-        await service.database.check_revision()
+        await service.database.check_ready()
     except SetupError as error:
         raise Unavailable(str(error)) from error
     for task in service.background:

@@ -19,7 +19,8 @@ from sqlalchemy import text
 from app import breaker as breaking
 from app import keys
 from app.breaker import ANSWER_SECONDS, LONG_SECONDS, PAUSE_SECONDS, Breaker
-from app.database import CONNECT_SECONDS, PG_CONNECTIONS, Database
+from app.connections import CONNECT_SECONDS
+from app.database import PG_CONNECTIONS, Database
 from app.errors import DatabaseUnavailable
 from app.main import create_app
 from app.migrating import upgrade
@@ -314,7 +315,7 @@ class Relay:
 async def test_a_connection_that_hangs_alone_is_given_up(
     own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.database.STATEMENT_SECONDS", 1.0)
+    monkeypatch.setattr("app.connections.STATEMENT_SECONDS", 1.0)
     relay = Relay(own_postgres.port)
     database = Database(f"postgresql://postgres@127.0.0.1:{await relay.start()}/postgres")
 
@@ -421,9 +422,10 @@ async def test_a_sqlite_file_locked_for_long_is_refused_to_all_who_wait_for_it(
         assert time.monotonic() - begun < 10
         assert_refused(first)
         assert_refused([await caller.score(), await caller.label()])
-        # Readers wait for no writer.
+        # Nothing can be stored; readers wait for no writer.
+        assert_refused([await caller.get("/readyz")])
         assert (await caller.get("/livez")).answer.status_code == 200
-        assert (await caller.get("/readyz")).answer.status_code == 200
+        assert (await caller.get("/v1/transactions/known-0")).answer.status_code == 200
         other.execute("COMMIT")
     assert (await caller.score()).answer.status_code == 200
     assert (await caller.label()).answer.status_code == 200
