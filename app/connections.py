@@ -1,7 +1,10 @@
 """PostgreSQL's connections: where they lead, how they are opened and checked, how all are cut."""
 
 import asyncio
+import logging
+import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -17,6 +20,10 @@ CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 12
 # A plan made while a table was small, or its statistics were being replaced, reads all of it.
 PLAN_SECONDS = 5
+# Between warnings that no connection is left, which every request would have.
+WARN_SECONDS = 10
+NONE_LEFT = "lower QUICKSTUDY_DATABASE_CONNECTIONS, or raise max_connections of the server"
+logger = logging.getLogger("quickstudy")
 APPLICATION = "quickstudy"
 URL = re.compile(
     r"[^:/]+://(?:(?P<user>[^:/@]*)(?::(?P<password>[^@]*))?@)?(?P<rest>.*)", re.DOTALL
@@ -128,6 +135,7 @@ class Connections:
         # Whether there is a pooler; None before the first connection.
         self.is_pooled: bool | None = None
         self._address = address
+        self._warned_at = -math.inf
         self._bounds_statements = bounds_statements
         self._open: set[Session] = set()
         self._opening: set[asyncio.Timeout] = set()
@@ -139,6 +147,9 @@ class Connections:
             self._opening.add(opening)
             try:
                 connection = await self._connected()
+            except asyncpg.TooManyConnectionsError:
+                self._warn_of_none_left()
+                raise
             finally:
                 self._opening.discard(opening)
         self._open.add(connection)
@@ -152,6 +163,11 @@ class Connections:
         for opening in self._opening:
             if not opening.expired():
                 opening.reschedule(0)
+
+    def _warn_of_none_left(self) -> None:
+        if time.monotonic() - self._warned_at > WARN_SECONDS:
+            self._warned_at = time.monotonic()
+            logger.warning("PostgreSQL has no connection left: %s", NONE_LEFT)
 
     async def _ask(self) -> None:
         """Raises what a new connection meets while the database is not there, or only reads."""

@@ -36,6 +36,7 @@ from app import migrating, postgres, sqlite
 from app.background import TaskHealth
 from app.connections import CONNECT_SECONDS, Address, Connections, Session
 from app.errors import DatabaseUnavailable, SetupError
+from app.settings import MOST_CONNECTIONS
 from app.tables import write_probes
 from app.times import now_us
 
@@ -68,7 +69,6 @@ SQLITE_AWAY = frozenset(
     }
 )
 CLOSED = "clos"
-PG_CONNECTIONS = 15
 READ_ONLY, DISK_FULL, TOO_MANY_CONNECTIONS = "25006", "53100", "53300"
 # Readiness: how long a commit speaks for the next, how long one may take, how much is written (a
 # score is about as much), and when rows of processes that are gone are deleted.
@@ -106,7 +106,7 @@ class Violated(Raced):
 class Database:
     """The connections of one process. `write` and `read` each hold one transaction."""
 
-    def __init__(self, url: str, pg_connections: int = PG_CONNECTIONS) -> None:
+    def __init__(self, url: str, pg_connections: int = MOST_CONNECTIONS) -> None:
         self.url = with_driver(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._connections = None if self.is_sqlite else Connections(Address(url), PG_SETTINGS)

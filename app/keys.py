@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
@@ -97,14 +97,24 @@ async def create(
         raise ValueError(f"the key's scopes must be some of {', '.join(SCOPES)}")
     ordered = " ".join(scope for scope in SCOPES if scope in scopes)
 
-    async def work(connection: AsyncConnection) -> str:
-        row, text = await _insert(connection, tenant, name, ordered)
-        await store.save_entries(
-            connection, [entry(tenant, "key.created", row["id"], after=_said(row))]
-        )
-        return text
+    return await database.run(lambda connection: _create(connection, tenant, name, ordered))
 
-    return await database.run(work)
+
+async def create_first(database: Database, name: str) -> str | None:
+    """A key's text where there is no key yet, else None.
+
+    Of processes that start together on an empty database, the first to lock the keys makes it.
+    """
+
+    async def create_unless_any(connection: AsyncConnection) -> str | None:
+        if connection.dialect.name == "postgresql":
+            # SQLite has one writer anyway.
+            await connection.execute(text("LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE"))
+        if (await connection.execute(select(api_keys.c.id).limit(1))).first() is not None:
+            return None
+        return await _create(connection, DEFAULT_TENANT, name, " ".join(SCOPES))
+
+    return await database.run(create_unless_any)
 
 
 async def listed(database: Database, tenant: str | None = None) -> Sequence[ApiKey]:
@@ -243,6 +253,14 @@ def token_of(authorization: str) -> str | None:
     """The key in an Authorization header, if it is in the form of one."""
     scheme, _, token = authorization.partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+async def _create(connection: AsyncConnection, tenant: str, name: str, scopes: str) -> str:
+    row, key = await _insert(connection, tenant, name, scopes)
+    await store.save_entries(
+        connection, [entry(tenant, "key.created", row["id"], after=_said(row))]
+    )
+    return key
 
 
 async def _insert(

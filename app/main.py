@@ -28,7 +28,7 @@ from app.api.limits import BodyLimit
 from app.api.observation import Observation
 from app.api.openapi import complete, operation_id
 from app.api.paths import EncodedSlashes
-from app.errors import SetupError, install
+from app.errors import QuickstudyError, install
 from app.service import running
 from app.settings import Settings
 
@@ -119,7 +119,7 @@ class Quickstudy(FastAPI):
 def _telling_why(send: Send) -> Send:
     async def told(message: Message) -> None:
         error = sys.exc_info()[1]
-        if message["type"] == "lifespan.startup.failed" and isinstance(error, SetupError):
+        if message["type"] == "lifespan.startup.failed" and isinstance(error, QuickstudyError):
             message = {**message, "message": str(error)}
         await send(message)
 

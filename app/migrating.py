@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
@@ -13,6 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
+from app.connections import NONE_LEFT
 from app.errors import SetupError
 from app.postgres import LOST
 from app.tables import metadata
@@ -71,6 +73,8 @@ def _migrate(url: str, direction: Any, revision: str) -> None:
         reason = error.orig if isinstance(error, DBAPIError) else error
         # A timeout says nothing of itself.
         said = str(reason) or "no answer in time"
+        if isinstance(reason, asyncpg.TooManyConnectionsError):
+            said += f"; {NONE_LEFT}"
         raise SetupError(f"the database cannot be migrated: {said}") from error
     except PendingRollbackError as error:
         raise SetupError(

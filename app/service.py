@@ -77,7 +77,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
     # Matrices are small: threads would wait for each other longer than they compute, and in the
     # way of other workers.
     torch.set_num_threads(1)
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, settings.connections_per_worker)
     try:
         await database.check_schema()
         models = Models(settings)

@@ -7,9 +7,12 @@ is where container engines and orchestrators put secrets.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# Of a worker's connections to PostgreSQL: more do not make it faster, with fewer lists and scores
+# wait for each other.
+MOST_CONNECTIONS, LEAST_CONNECTIONS = 15, 4
 SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "default"
 SECRETS = Path("/run/secrets")
 
@@ -18,6 +21,7 @@ class Settings(BaseSettings):
     """Everything an operator can set. Wrong values are refused at start (ValidationError)."""
 
     model_config = SettingsConfigDict(
+        validate_default=True,
         env_prefix="QUICKSTUDY_",
         extra="ignore",
         secrets_dir=SECRETS if SECRETS.is_dir() else None,
@@ -31,6 +35,8 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     workers: Annotated[int, Field(ge=1, le=64)] = 1
+    # To PostgreSQL, of all workers of this server together.
+    database_connections: Annotated[int, Field(ge=1)] = 48
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
     # /docs, /redoc and /openapi.json.
     docs: bool = True
@@ -41,7 +47,8 @@ class Settings(BaseSettings):
     webhooks_private: bool = False
     # Requests for scores at once: more are refused.
     most_waiting: Annotated[int, Field(ge=1)] = 96
-    # Requests, transactions and labels a second that each key may send to this server.
+    # Requests, transactions and labels a second that each key may send to this server, spread
+    # evenly over its workers. Other servers count for themselves.
     rate_per_second: Annotated[float, Field(gt=0)] | None = None
     deadline_seconds: Annotated[float, Field(gt=0)] = 30.0
     # From slow clients: so long for the headers of a request, and again for its body.
@@ -51,6 +58,22 @@ class Settings(BaseSettings):
     # The share of approved payments that people are shown too, to know what is let pass.
     sampled_approvals: Annotated[float, Field(ge=0, le=1)] = 0.001
     max_body_bytes: Annotated[int, Field(ge=1 << 10)] = 4 << 20
+
+    @field_validator("database_connections")
+    @classmethod
+    def _enough(cls, connections: int, info: ValidationInfo) -> int:
+        least = LEAST_CONNECTIONS * info.data.get("workers", 1)
+        if connections < least and not info.data.get("database_url", "").startswith("sqlite"):
+            raise ValueError(
+                f"{info.data['workers']} workers need {least} or more connections to PostgreSQL: "
+                "set QUICKSTUDY_DATABASE_CONNECTIONS, within the server's max_connections"
+            )
+        return connections
+
+    @property
+    def connections_per_worker(self) -> int:
+        """Of each worker's pool: one more is kept free for asking whether the database answers."""
+        return min(MOST_CONNECTIONS, self.database_connections // self.workers - 1)
 
     @property
     def rate_per_worker(self) -> float | None:

@@ -248,3 +248,16 @@ async def test_wrong_keys_hold_few_of_the_connections(database: Database) -> Non
         await asyncio.sleep(0)
     assert {type(refused) for refused in await asking} == {Unauthenticated}
     assert 0 < most <= keys.MOST_STRANGERS
+
+
+async def test_of_all_who_start_at_once_one_makes_the_first_key(database_url: str) -> None:
+    databases = [Database(database_url) for _ in range(6)]
+    try:
+        made = await asyncio.gather(*(keys.create_first(one, "first") for one in databases))
+        [key] = [text for text in made if text is not None]
+        [row] = await keys.listed(databases[0])
+        assert key.startswith(f"qs_{row.id}_")
+        assert await keys.create_first(databases[1], "first") is None
+    finally:
+        for one in databases:
+            await one.close()

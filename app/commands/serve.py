@@ -8,7 +8,6 @@ import typer
 
 from app import keys, metrics, server
 from app.commands.keys import on_database
-from app.database import Database
 from app.migrating import upgrade
 from app.models import Models
 from app.settings import Settings
@@ -31,18 +30,12 @@ def serve(
     # What is refused should be refused here, in a sentence, rather than in a worker's trace.
     Models(settings)
     upgrade(settings.database_url)
-    key = on_database(_first_key)
+    key = on_database(lambda database: keys.create_first(database, FIRST_KEY))
     typer.echo(_welcome(settings, key), err=False)
     with tempfile.TemporaryDirectory(prefix="quickstudy-metrics-") as pool:
         if settings.workers > 1:
             os.environ[metrics.POOL_DIRECTORY] = pool
         server.serve(settings)
-
-
-async def _first_key(database: Database) -> str | None:
-    if await keys.listed(database):
-        return None
-    return await keys.create(database, FIRST_KEY)
 
 
 def _welcome(settings: Settings, key: str | None) -> str:

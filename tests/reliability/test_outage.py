@@ -20,11 +20,11 @@ from app import breaker as breaking
 from app import keys
 from app.breaker import ANSWER_SECONDS, LONG_SECONDS, PAUSE_SECONDS, Breaker
 from app.connections import CONNECT_SECONDS
-from app.database import PG_CONNECTIONS, Database
+from app.database import Database
 from app.errors import DatabaseUnavailable
 from app.main import create_app
 from app.migrating import upgrade
-from app.settings import Settings
+from app.settings import MOST_CONNECTIONS, Settings
 from tests.api.requests import client_of, posted, problem_of
 from tests.conftest import sqlite_url
 from tests.postgres import PostgresServer
@@ -39,7 +39,7 @@ PATIENCE = 30.0
 NUMBERS = count()
 ACCOUNTS = 20
 # Twice as many requests at once as there are connections.
-MANY = 2 * PG_CONNECTIONS
+MANY = 2 * MOST_CONNECTIONS
 
 
 class Outage(NamedTuple):
@@ -219,11 +219,11 @@ async def test_a_restart_between_two_requests_is_no_callers_trouble(
         async with postgres_database.read() as connection:
             await connection.execute(text("SELECT pg_sleep(0.05)"))
 
-    await asyncio.gather(*(read() for _ in range(PG_CONNECTIONS)))
+    await asyncio.gather(*(read() for _ in range(MOST_CONNECTIONS)))
     await asyncio.to_thread(own_postgres.stop)
     await asyncio.to_thread(own_postgres.start)
     # All of the pool's connections are closed by now.
-    await asyncio.gather(*(read() for _ in range(PG_CONNECTIONS)))
+    await asyncio.gather(*(read() for _ in range(MOST_CONNECTIONS)))
 
 
 async def test_a_slow_statement_of_a_healthy_database_is_but_slow(
@@ -235,7 +235,7 @@ async def test_a_slow_statement_of_a_healthy_database_is_but_slow(
             return int((await connection.execute(text("SELECT 7"))).scalar_one())
 
     # More than there are connections: some wait for one all the time.
-    assert await asyncio.gather(*(slow() for _ in range(PG_CONNECTIONS + 3))) == [7] * 18
+    assert await asyncio.gather(*(slow() for _ in range(MOST_CONNECTIONS + 3))) == [7] * 18
     assert caplog.messages == []
 
 
@@ -252,7 +252,7 @@ async def test_a_connection_that_hangs_is_cut_with_its_database(
             await asyncio.sleep(0.2)
             await connection.execute(text("SELECT 2"))
 
-    running = [asyncio.create_task(transaction()) for _ in range(3 * PG_CONNECTIONS)]
+    running = [asyncio.create_task(transaction()) for _ in range(3 * MOST_CONNECTIONS)]
     await inside.wait()
     own_postgres.pause()
     try:
@@ -266,7 +266,7 @@ async def test_a_connection_that_hangs_is_cut_with_its_database(
     finally:
         own_postgres.resume()
     await asyncio.sleep(ANSWER_SECONDS + 2 * PAUSE_SECONDS)
-    await asyncio.gather(*(transaction() for _ in range(PG_CONNECTIONS)))
+    await asyncio.gather(*(transaction() for _ in range(MOST_CONNECTIONS)))
     pool = postgres_database.engine.pool
     assert pool.checkedout() == 0  # type: ignore[attr-defined]
 
