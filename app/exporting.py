@@ -16,6 +16,7 @@ from app import store
 from app.content import transaction_of
 from app.database import Database
 from app.errors import SetupError
+from app.patience import Patience
 from app.rows import Scored, StoredLabel
 from app.times import text_of
 from app.transactions import (
@@ -60,14 +61,16 @@ def _column(name: str) -> str:
     return f"attributes.{name}" if is_taken else name
 
 
-async def export(database: Database, tenant: str, spec: DatasetSpec, path: Path) -> int:
+async def export(
+    database: Database, tenant: str, spec: DatasetSpec, path: Path, patience: Patience
+) -> int:
     """Write the transactions of a tenant as Parquet, and the spec beside them; returns how many.
 
-    In the order of time. Raises SetupError where there are none.
+    In the order of time. Raises SetupError where there are none, or the database stays away.
     """
     frames = [
         pl.DataFrame(_columns(rows, labels, spec), schema=_schema(spec))
-        async for rows, labels in _pages(database, tenant)
+        async for rows, labels in _pages(database, tenant, patience)
     ]
     if not frames:
         raise SetupError(f"tenant {tenant} has no transactions to export")
@@ -78,16 +81,20 @@ async def export(database: Database, tenant: str, spec: DatasetSpec, path: Path)
 
 
 async def _pages(
-    database: Database, tenant: str
+    database: Database, tenant: str, patience: Patience
 ) -> AsyncIterator[tuple[Sequence[Scored], dict[str, StoredLabel]]]:
     """All transactions with their labels; a page a read, so that no writer waits for the end."""
     nothing = store.Filters(None, None, None, None, None)
     after = None
-    while True:
+
+    async def read() -> tuple[Sequence[Scored], dict[str, StoredLabel]]:
         async with database.read() as connection:
             rows = (await store.listed(connection, tenant, nothing, after, MOST_ITEMS)).rows
             ids = [row.transaction_id for row in rows]
-            labels = await store.labels_of(connection, tenant, ids) if ids else {}
+            return rows, (await store.labels_of(connection, tenant, ids) if ids else {})
+
+    while True:
+        rows, labels = await patience.run(read)
         if not rows:
             return
         yield rows, labels

@@ -15,6 +15,7 @@ from app.database import Database
 from app.errors import Problem
 from app.forgetting import event_of
 from app.labelling import IMPORT, Labelling, Verdict, counted
+from app.patience import Patience
 from app.pipeline import Pipeline
 from app.rows import Scored, StoredLabel
 from app.times import now_us
@@ -68,9 +69,10 @@ class Tally:
 class Importer:
     """Brings the chunks of a history into the database."""
 
-    def __init__(self, database: Database, pipeline: Pipeline) -> None:
+    def __init__(self, database: Database, pipeline: Pipeline, patience: Patience) -> None:
         self._database = database
         self._pipeline = pipeline
+        self._patience = patience
         self._labelling = Labelling(database, pipeline, Allowance(None))
 
     async def add(self, tenant: str, chunk: Sequence[Past]) -> Tally:
@@ -81,7 +83,8 @@ class Importer:
         merchant once the spec's delay is over too, as in training. Labels of transactions that
         are there already are stored as if they were put, an account a commit, unless the stored
         one was known later. So an import that was interrupted continues by starting again, and a
-        newer file brings what has become known. Raises Problem.
+        newer file brings what has become known. While the database is away this waits. Raises
+        Problem, and SetupError where it stays away.
         """
 
         async def work(connection: AsyncConnection) -> tuple[dict[str, Scored], Tally]:
@@ -92,9 +95,9 @@ class Importer:
             new = [past for past in chunk if past.transaction_id not in known]
             return known, await self._store_new(connection, tenant, new)
 
-        known, tally = await self._database.run(work)
+        known, tally = await self._patience.run(lambda: self._database.run(work))
         again = [past for past in chunk if past.transaction_id in known]
-        tally += await self._store_late(tenant, again, known)
+        tally += await self._patience.run(lambda: self._store_late(tenant, again, known))
         return tally
 
     async def _store_new(

@@ -12,6 +12,7 @@ from app.content import transaction_of
 from app.exporting import export, export_spec
 from app.features import FeatureSet
 from app.labelling import Verdict
+from app.patience import Patience
 from app.pipeline import Posted
 from app.schemas.transactions import PostedTransaction
 from app.service import Service, running
@@ -88,7 +89,9 @@ async def test_what_is_read_back_has_the_codes_numbers_and_features_that_were_se
     path = tmp_path / "production.parquet"
     async with running(Settings(database_url=database_url, model=model, device="cpu")) as service:
         await served(service)
-        assert await export(service.database, TENANT, export_spec(SPEC, "é"), path) == len(VALUES)
+        assert await export(
+            service.database, TENANT, export_spec(SPEC, "é"), path, Patience(print)
+        ) == len(VALUES)
         async with service.database.read() as connection:
             stored = await store.scored(
                 connection, TENANT, [one["transaction_id"] for one in bodies()]
@@ -123,7 +126,9 @@ async def test_labels_are_read_back_with_the_delay_that_they_had(
             at_us = start_us + round(days * DAY_US)
             verdict = Verdict(name, name > "t-1", transaction, labelled_at_us=at_us)
             await service.labelling.store(TENANT, "alice", [verdict])
-        await export(service.database, TENANT, spec, tmp_path / "production.parquet")
+        await export(
+            service.database, TENANT, spec, tmp_path / "production.parquet", Patience(print)
+        )
     data: Dataset = read_transactions(tmp_path / "production.parquet", spec)
     known_days_N = (data.known_at_us_N - data.columns.time_us_N) / DAY_US
     found = dict(zip(data.transaction_ids, known_days_N, strict=True))

@@ -15,6 +15,7 @@ from app import store
 from app.database import Database
 from app.importing import Importer, Past, Tally
 from app.labelling import Verdict
+from app.patience import Patience
 from app.pipeline import Posted
 from app.rows import TenantThresholds, Webhook
 from app.service import Service, running
@@ -52,7 +53,7 @@ async def service(service_settings: Settings) -> AsyncIterator[Service]:
 
 
 async def imported(service: Service, chunks: list[list[Past]], tenant: str = TENANT) -> Tally:
-    importer, tally = Importer(service.database, service.pipeline), Tally()
+    importer, tally = Importer(service.database, service.pipeline, Patience(print)), Tally()
     for chunk in chunks:
         tally += await importer.add(tenant, chunk)
     return tally

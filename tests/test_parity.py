@@ -11,6 +11,7 @@ from app import store
 from app.features import FeatureSet
 from app.importing import Importer, Past
 from app.labelling import Verdict
+from app.patience import Patience
 from app.pipeline import Posted
 from app.rows import Scored
 from app.service import Service, running
@@ -141,7 +142,7 @@ async def test_an_imported_file_has_the_features_of_training(
     path = tmp_path / "simulated.parquet"
     simulate(accounts=40, days=60, seed=3).write_parquet(path)
     async with running(settings_of(database_url, checkpoint)) as service:
-        importer = Importer(service.database, service.pipeline)
+        importer = Importer(service.database, service.pipeline, Patience(print))
         for chunk in History(path, spec).chunks(500):
             await importer.add(TENANT, chunk)
         await assert_parity(service, path, spec)

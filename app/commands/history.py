@@ -16,6 +16,7 @@ from app.features import check_same_features
 from app.importing import CHUNK, Importer, Tally
 from app.keys import DEFAULT_TENANT
 from app.migrating import upgrade
+from app.patience import Patience
 from app.service import running
 from app.settings import Settings
 from app.transactions import DatasetSpec
@@ -66,8 +67,13 @@ def export_history(
     from app.exporting import export, export_spec
 
     spec = export_spec(Checkpoint.load(Settings().model).metadata.spec, file.stem)
-    count = on_database(lambda database: export(database, tenant, spec, file))
+    count = on_database(lambda database: export(database, tenant, spec, file, Patience(_say)))
     console.print(f"{count:,} transactions are in {file}, their spec in {file.stem}.toml.")
+
+
+def _say(waiting: str) -> None:
+    """Why a command waits; where the sentence is empty, that it goes on."""
+    console.print(waiting or "The database is back.", soft_wrap=True)
 
 
 def _labels(tally: Tally) -> str:
@@ -109,15 +115,20 @@ def _check_model(spec: DatasetSpec, checkpoint: Checkpoint) -> None:
 async def _import(history: "History", tenant: str) -> Tally:
     tally = Tally()
     columns = (
-        TextColumn("Importing"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
     async with running(Settings()) as service:
         with Progress(*columns, console=console) as progress:
-            task = progress.add_task("import", total=len(history))
-            importer = Importer(service.database, service.pipeline)
+            task = progress.add_task("Importing", total=len(history))
+
+            def show(waiting: str) -> None:
+                progress.update(task, description="Waiting" if waiting else "Importing")
+                _say(waiting)
+
+            importer = Importer(service.database, service.pipeline, Patience(show))
             for chunk in history.chunks(CHUNK):
                 tally += await importer.add(tenant, chunk)
                 progress.advance(task, len(chunk))

@@ -1,0 +1,78 @@
+"""An import and an export outlast a database that goes away under them, and say that they wait."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from app.errors import DatabaseUnavailable, SetupError
+from app.migrating import upgrade
+from app.patience import Patience
+from app.training.simulator.simulate import simulate
+from tests.postgres import PostgresServer
+
+PATIENCE = 120
+
+
+def rows_of(url: str) -> int:
+    async def count() -> int:
+        connection = await asyncpg.connect(url)
+        try:
+            return int(await connection.fetchval("SELECT count(*) FROM transactions"))
+        finally:
+            await connection.close()
+
+    return asyncio.run(count())
+
+
+def test_an_import_goes_on_after_its_database_was_killed(
+    own_postgres: PostgresServer, checkpoint: Path, tmp_path: Path
+) -> None:
+    url = own_postgres.create("patience")
+    upgrade(url)
+    history = tmp_path / "history.parquet"
+    simulated = simulate(accounts=120, days=60, seed=5)
+    simulated.write_parquet(history)
+    variables = {
+        "QUICKSTUDY_DATABASE_URL": url,
+        "QUICKSTUDY_MODEL": str(checkpoint),
+        "QUICKSTUDY_DEVICE": "cpu",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "app.cli", "import", str(history), "--spec", "simulated"]
+    with subprocess.Popen(
+        command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True
+    ) as importing:
+        until = time.monotonic() + PATIENCE
+        while rows_of(url) == 0:
+            assert time.monotonic() < until
+            assert importing.poll() is None
+        own_postgres.kill()
+        # Longer than any request would wait.
+        time.sleep(3)
+        assert importing.poll() is None
+        own_postgres.start()
+        said, _ = importing.communicate(timeout=PATIENCE)
+    assert importing.returncode == 0, said
+    assert "Waiting for the database: " in said
+    assert "The database is back." in said
+    assert rows_of(url) == len(simulated)
+
+
+@pytest.mark.anyio
+async def test_what_stays_away_is_given_up_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.patience.GIVE_UP_SECONDS", 0)
+    monkeypatch.setattr("app.patience.PAUSE_SECONDS", 0.01)
+    notices: list[str] = []
+
+    async def step() -> None:
+        raise DatabaseUnavailable("Nobody answers.")
+
+    with pytest.raises(SetupError, match="run the command again once it is back"):
+        await Patience(notices.append).run(step)
+    assert notices == ["Waiting for the database: Nobody answers."]
