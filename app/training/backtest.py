@@ -95,7 +95,7 @@ class Backtest:
         counts = {
             "test_start": fold.name,
             "train_transactions": int(trained_N.sum()),
-            "train_frauds": self._frauds(trained_N),
+            "train_frauds": self._frauds(trained_N & (self._rows.known_at_us_N <= fold.test_us)),
             "test_transactions": len(tested.row_A),
             "test_frauds": self._frauds(tested.row_A),
         }
@@ -114,7 +114,10 @@ class Backtest:
 
     def _fitted(self, name: str, asked_N: NDArray[np.bool_], fold: Fold) -> Methods:
         known = self._rows.known_by(fold.test_us)
-        split = Split.of(known, asked_N, fold.test_us, self._options.seed)
+        try:
+            split = Split.of(known, asked_N, fold.test_us, self._options.seed)
+        except ValueError as error:
+            raise ValueError(f"the fold tested from {fold.name}: {error}") from None
         trainer = Trainer(known, split, self._options, self._device)
         trainer.run(lambda status: self._watch(name, status))
         methods = Methods(self._dataset, trainer.learner, self._rivals)
@@ -153,15 +156,15 @@ class Backtest:
     def _tested_in_a(self, fold: Fold) -> NDArray[np.bool_]:
         """The test days without the accounts known to be defrauded, as these become known.
 
-        They are the accounts defrauded in the training days, and on each test day those whose
-        fraud of the label delay before it has been reported meanwhile.
+        They are the accounts defrauded in the training days and since, on each test day those
+        whose fraud has become known by then.
         """
-        rows, delay_us = self._rows, self._spec.label.delay_us
+        rows = self._rows
         t = rows.time_us_N
         tested_N = (t >= fold.test_us) & (t < fold.test_end_us)
         fraud_N = (rows.is_fraud_N == 1) & (t >= fold.train_us)
         reported_us = np.full(int(rows.account_N.max()) + 1, np.iinfo(np.int64).max)
-        np.minimum.at(reported_us, rows.account_N[fraud_N], t[fraud_N] + delay_us)
+        np.minimum.at(reported_us, rows.account_N[fraud_N], rows.known_at_us_N[fraud_N])
         day_us = t - (t - fold.test_us) % DAY_US
         return tested_N & (reported_us[rows.account_N] >= day_us)
 

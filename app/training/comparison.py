@@ -75,11 +75,14 @@ def compared(
     figures: Sequence[Figure],
     differences: Mapping[str, Metrics] | None = None,
 ) -> Iterator[Comparison]:
-    """Every one of the figures that is known of both, by group.
+    """Every one of the figures that is known of both, by group that has both classes.
 
+    Of one class a Brier score only says who gives higher probabilities, and no method is better.
     `differences` are those in average precision by group and method, as far as there are any.
     """
     for name, group in groups.items():
+        if not has_both_classes(group):
+            continue
         for figure in figures:
             values = [group[method].get(figure.key, math.nan) for method in (ADAPTED, BASE)]
             known = (differences or {}).get(name, {}).get(BASE)
@@ -88,6 +91,12 @@ def compared(
                 bounds = ()
             if not any(map(math.isnan, values)):
                 yield Comparison(section, name, figure, *values, *bounds)
+
+
+def has_both_classes(group: Metrics) -> bool:
+    """Whether there are frauds and legitimate transactions among the tested ones."""
+    tested = group[ADAPTED]
+    return bool(0 < tested["frauds"] < tested["transactions"])
 
 
 def losses(comparisons: Iterable[Comparison]) -> list[Comparison]:

@@ -185,8 +185,10 @@ def card_precision(
 
     An account counts by its highest score and its highest label of a day; one found this way
     leaves the later days; the mean over the days (Fraud Detection Handbook, chapter 4), NaN where
-    there is none.
+    there is no fraud to find.
     """
+    if not is_fraud_A.any():
+        return float("nan")
     found: set[int] = set()
     precisions = []
     for day in np.unique(time_us_A // DAY_US):
@@ -199,7 +201,7 @@ def card_precision(
         hits = accounts[top[defrauded[top]]]
         found.update(hits.tolist())
         precisions.append(len(hits) / CARDS_A_DAY)
-    return float(np.mean(precisions)) if precisions else float("nan")
+    return float(np.mean(precisions))
 
 
 def calibrate(is_fraud_A: NDArray[np.bool_], logit_A: Floats) -> Calibration:

@@ -71,7 +71,8 @@ class Report:
     @property
     def verdict(self) -> tuple[str, ...]:
         """Who is ahead of whom, a paragraph a question."""
-        return (*self.standings, against_base(self.comparisons), *self.remarks)
+        one_class = [group for section in self.sections for group in section.one_class]
+        return (*self.standings, against_base(self.comparisons, one_class), *self.remarks)
 
     def write(self, folder: Path) -> None:
         """Write metrics.json, report.md, report.html and labels.svg into a folder that exists."""

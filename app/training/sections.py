@@ -16,6 +16,7 @@ from app.training.comparison import (
     Groups,
     compared,
     difference,
+    has_both_classes,
     legend,
     number,
     sizes,
@@ -37,7 +38,8 @@ class Section:
     """A table and what is said about it.
 
     `best` are the cells, by row and column, that no method shown is better than;
-    `comparisons` is what the table says of the adapted network and its base.
+    `comparisons` is what the table says of the adapted network and its base, `one_class` names
+    the groups of which it says nothing, since they have frauds alone or none.
     """
 
     title: str
@@ -47,6 +49,7 @@ class Section:
     legend: str = ""
     best: Cells = frozenset()
     comparisons: tuple[Comparison, ...] = ()
+    one_class: tuple[str, ...] = ()
 
 
 def of_figures(
@@ -74,6 +77,7 @@ def of_figures(
         f"{legend(figures)}.",
         _best(columns, figures),
         tuple(compared(title, {"all": methods}, figures, {"all": differences or {}})),
+        () if has_both_classes(methods) else (title,),
     )
 
 
@@ -104,6 +108,7 @@ def of_groups(
         f"{figure.short}: {figure.name}." if figure.short != figure.name else "",
         _best(columns, [figure] * len(columns), len(above)),
         tuple(compared(title, groups, [figure], differences)),
+        tuple(f"{title}, {name}" for name, one in groups.items() if not has_both_classes(one)),
     )
 
 

@@ -86,6 +86,8 @@ class Split(NamedTuple):
     def of(cls, rows: Rows, asked: NDArray[np.bool_], end_us: int, seed: int) -> Self:
         """Split the asked rows by account; raises ValueError where there is nothing to learn."""
         labelled = np.flatnonzero(asked & (rows.is_fraud_N != UNLABELLED))
+        if not len(labelled):
+            raise ValueError("there is nothing to learn: no label is known by then")
         if len(np.unique(rows.is_fraud_N[labelled])) < 2:
             raise ValueError("there is nothing to learn: the labels known are all of one class")
         accounts = np.unique(rows.account_N[labelled])

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 
 from app.training.comparison import AVERAGE_PRECISION, Comparison, losses, signed
+from app.training.differences import LEAST_DEFRAUDED
 from app.training.results import BASE, Metrics
 from app.training.sections import Titles
 
@@ -13,6 +14,11 @@ def against_rivals(where: str, differences: Mapping[str, Metrics], titles: Title
     rivals = {name: one for name, one in differences.items() if name != BASE}
     if not rivals:
         return f"{where}: no rival was asked."
+    if all(isnan(one["low"]) for one in rivals.values()):
+        return (
+            f"{where}: no rival could be compared, for fewer than {LEAST_DEFRAUDED} defrauded "
+            "accounts were tested."
+        )
     ahead = [name for name, one in rivals.items() if one["high"] < 0]
     behind = [name for name, one in rivals.items() if one["low"] > 0]
     unknown = [name for name, one in rivals.items() if isnan(one["low"])]
@@ -30,10 +36,25 @@ def against_rivals(where: str, differences: Mapping[str, Metrics], titles: Title
     return f"{where}, average precision of adapted less the rival's: {'; '.join(parts)}."
 
 
-def against_base(comparisons: Sequence[Comparison]) -> str:
-    """Where adaptation loses against its own base, and where it wins beyond chance."""
+def against_base(comparisons: Sequence[Comparison], one_class: Sequence[str]) -> str:
+    """Where adaptation loses against its own base, and where it wins beyond chance.
+
+    `one_class` are the groups that cannot be compared.
+    """
     if not comparisons:
-        return "There is nothing to compare: no tested group holds both classes."
+        return (
+            "Nothing could be compared: no tested group has both frauds and legitimate "
+            "transactions, so this report does not say whether adaptation helps. Give it a file "
+            "with labelled transactions of both classes in the tested time."
+        )
+    return _standing(comparisons) + (
+        f" Not compared, since they have frauds alone or none: {'; '.join(one_class)}."
+        if one_class
+        else ""
+    )
+
+
+def _standing(comparisons: Sequence[Comparison]) -> str:
     lost = losses(comparisons)
     said = "Adaptation is behind the base in none of the figures of this report."
     if lost:

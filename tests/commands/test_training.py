@@ -281,6 +281,21 @@ def test_too_little_to_learn_from_is_one_sentence(folder: Path, data: Path) -> N
     pl.read_parquet(data).filter(~pl.col("is_fraud")).write_parquet(few)
     arguments = ("--data", few, "--spec", "simulated", "--out", folder / "unused")
     assert "all of one class" in sentence("train", *arguments)
+    arguments = (*arguments[:-2], "--report", folder / "unused", "--rivals", "none")
+    refused = sentence("backtest", *arguments)
+    assert "the fold tested from 2" in refused
+    assert "all of one class" in refused
+
+
+def test_an_evaluation_without_a_fraud_says_that_nothing_could_be_compared(
+    folder: Path, data: Path, model: Path
+) -> None:
+    few, report = folder / "legitimate.parquet", folder / "legitimate"
+    pl.read_parquet(data).filter(~pl.col("is_fraud")).head(300).write_parquet(few)
+    said = run("evaluate", "--data", few, "--model", model, "--report", report).output
+    assert "Nothing could be compared" in said
+    assert "none of the figures" not in said
+    assert "Nothing could be compared" in (report / "report.md").read_text()
 
 
 def test_a_model_that_does_not_fit_is_one_sentence(folder: Path, data: Path, model: Path) -> None:

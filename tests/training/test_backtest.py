@@ -78,6 +78,25 @@ def test_protocol_a_leaves_out_accounts_from_when_their_fraud_is_known(source: S
     assert days == {0: everyday, 1: [], 2: [23, 24], 3: [23, 23, 24, 25, 26], 4: everyday}
 
 
+def test_a_fraud_that_becomes_known_late_is_neither_trained_on_nor_leaves_its_account_out(
+    source: Source,
+) -> None:
+    """The rule of a delay is not enough where the file tells when each label was known."""
+    history = [(12.0, 1, 1), (12.5, 2, 1), (40.0, 4, 0)]
+    tests = [(d + 0.1, a, 0) for d in (23, 24, 25) for a in (1, 2, 4)]
+    rows = plain_rows(*map(list, zip(*history, *tests, strict=True)))
+    is_late_N = (rows.account_N == 2) & (rows.is_fraud_N == 1)
+    known_N = np.where(is_late_N, round(24.05 * DAY_US), rows.known_at_us_N)
+    rows = replace(rows, known_at_us_N=known_N)
+    spec = spec_with(test_starts=["1970-01-24"], test_days=5, train_days=10)
+    dataset = replace(source.dataset, fraud_kind_N=np.zeros(len(rows.account_N), np.int64))
+    backtest = Backtest(dataset, rows, spec, FEW, CPU, unwatched)
+    tested = days_tested(backtest, rows)
+    days = {a: [int(day) for account, day in tested if account == a] for a in (1, 2, 4)}
+    # Out from the day after it was known.
+    assert days == {1: [], 2: [23, 24], 4: [23, 24, 25]}
+
+
 def test_protocol_a_on_the_handbook_has_the_books_splits(requires_shared_data: Path) -> None:
     spec = DatasetSpec.load("handbook")
     dataset = read_transactions(requires_shared_data, spec)

@@ -50,6 +50,10 @@ def test_card_precision_counts_defrauded_accounts_among_the_100_first_of_each_da
     assert card_precision_of(both) == pytest.approx((20 / 100 + 4 / 100) / 2)
 
 
+def test_card_precision_is_unknown_where_there_is_no_fraud_to_find() -> None:
+    assert math.isnan(card_precision_of([(0, n, 0.5, False) for n in range(5)]))
+
+
 def test_card_precision_takes_an_accounts_highest_score_and_any_fraud_of_the_day() -> None:
     others = [(0, account, 0.5, False) for account in range(1, 120)]
     # Its fraud scores low, but another of its transactions scores high.

@@ -149,6 +149,31 @@ def test_it_says_so_when_adaptation_loses_nowhere(tmp_path: Path) -> None:
     assert said in page
 
 
+@pytest.mark.parametrize("frauds", [0, 1000])
+def test_of_one_class_nothing_is_compared_and_it_says_so(
+    tmp_path: Path, checkpoint: Path, frauds: int
+) -> None:
+    """Whatever the Brier scores of the two are."""
+    better, worse = ({**quality(0.5), "brier": value, "frauds": frauds} for value in (0.01, 0.02))
+    loaded = Checkpoint.load(checkpoint)
+    for pair in ((better, worse), (worse, better)):
+        report = evaluation_report(evaluation_metrics(*pair), ORIGIN, loaded)
+        _, text, page = written(report, tmp_path)
+        for form in (text, page, report.verdict[-1]):
+            assert "Nothing could be compared" in form
+            assert "none of the figures" not in form
+
+
+def test_groups_of_one_class_are_named_beside_the_verdict_on_the_others() -> None:
+    figures = metrics()
+    for method in figures["protocol_b"]["by_support"]["no labels"].values():
+        method["frauds"] = 0
+    verdict = backtest_report(figures, ORIGIN).verdict[-2]
+    assert "in none of the figures of this report" in verdict
+    named = "Not compared, since they have frauds alone or none: "
+    assert f"{named}Protocol B, by support mix, no labels." in verdict
+
+
 def test_ahead_beyond_chance_is_what_the_interval_says_and_not_the_difference_alone() -> None:
     verdict = backtest_report(metrics(), ORIGIN).verdict[-2]
     ahead = verdict.partition("ahead beyond chance in: ")[2]
@@ -202,6 +227,11 @@ def test_the_verdict_says_when_no_rival_is_ahead_and_when_none_was_asked() -> No
     figures["protocol_b"]["differences"]["trees"] |= {"low": math.nan, "high": math.nan}
     said = backtest_report(figures, ORIGIN).verdict[0]
     assert "with too few defrauded accounts to tell: gradient boosting (-0.0100)." in said
+    for one in figures["protocol_b"]["differences"].values():
+        one |= {"low": math.nan, "high": math.nan}
+    said = backtest_report(figures, ORIGIN).verdict[0]
+    assert "no rival could be compared, for fewer than 10 defrauded accounts" in said
+    assert "ahead" not in said
     assert backtest_report(metrics(), ORIGIN).verdict[:2] == (
         "Protocol B, accounts not in training: no rival was asked.",
         "Protocol A: no rival was asked.",
