@@ -69,6 +69,8 @@ SQLITE_AWAY = frozenset(
     }
 )
 CLOSED = "clos"
+# So many of many rows at once; the connections of glances are left to others.
+SURVEYS = 4
 READ_ONLY, DISK_FULL, TOO_MANY_CONNECTIONS = "25006", "53100", "53300"
 # Readiness: how long a commit speaks for the next, how long one may take, how much is written (a
 # score is about as much), and when rows of processes that are gone are deleted.
@@ -119,6 +121,7 @@ class Database:
             event.listen(self.engine.sync_engine, "connect", _begin_nothing)
         self._known = postgres.KnownRows()
         self._writer = sqlite.Writer(self.url) if self.is_sqlite else None
+        self._surveys = asyncio.Semaphore(SURVEYS)
         self._glancing = (
             sqlite.create_in_place(self.url, SQLITE_GLANCE_MS) if self.is_sqlite else None
         )
@@ -131,14 +134,15 @@ class Database:
         return [*breaker, *([self._writer.checkpoints.health] if self._writer else [])]
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, aside: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction that is committed when the block ends.
 
+        One about many rows is to be `aside`: SQLite's statements then leave the event loop alone.
         Raises Raced when it lost against another writer, DatabaseUnavailable when the
         database cannot be reached or does not answer in time.
         """
         with self._readiness.watched(), self._watched(), self._translated():
-            begun = self._writer.begin() if self._writer else self._begun(postgres.WRITES)
+            begun = self._writer.begin(aside) if self._writer else self._begun(postgres.WRITES)
             async with begun as connection:
                 yield connection
 
@@ -185,7 +189,24 @@ class Database:
             async with self.engine.connect() as connection:
                 yield self._straight(connection)
 
-    async def run(self, work: Callable[[AsyncConnection], Awaitable[Answer]]) -> Answer:
+    @asynccontextmanager
+    async def survey(self) -> AsyncIterator[AsyncConnection]:
+        """`read`, for many rows: they are made into what is asked for beside the event loop."""
+        if self._glancing is None:
+            async with self.read() as connection:
+                yield connection
+            return
+        async with self._surveys:
+            with self._translated(), self._glancing.connect() as surveying:
+                raw = cast(sqlite3.Connection, surveying.connection.dbapi_connection)
+                surveying.execution_options(reads_only=True)
+                surveying.exec_driver_sql("SELECT 1")  # Begins the transaction.
+                in_place = sqlite.InPlace(raw, surveying.dialect, lambda: surveying, aside=True)
+                yield cast(AsyncConnection, in_place)
+
+    async def run(
+        self, work: Callable[[AsyncConnection], Awaitable[Answer]], aside: bool = False
+    ) -> Answer:
         """`work` in a transaction, committed when this returns; run again when it was raced.
 
         Raises DatabaseUnavailable like `write`, or when it is raced again and again, and the
@@ -195,7 +216,7 @@ class Database:
         before = None
         for _ in range(ATTEMPTS):
             try:
-                async with self.write() as connection:
+                async with self.write(aside) as connection:
                     return await work(connection)
             except Violated as violated:
                 if violated.details == before:

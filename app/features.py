@@ -35,6 +35,7 @@ from app.transactions import DatasetSpec, TransactionColumns
 DEFINITION = 2
 
 Features = NDArray[np.float32]
+OF_EVIDENCE = ("merchant_fraud_share_", "merchant_frauds_")
 Kind = Literal["own", "code", "history"]
 
 
@@ -81,6 +82,12 @@ class FeatureSet:
         self.names = (*own, *account_names(categorical, numeric), *of_merchant)
         if twice := [name for name in self.names if self.names.count(name) > 1]:
             raise ValueError(f"spec {spec.name}: two attributes both give a feature {twice[0]}")
+        # The positions of what matured labels of the merchant say.
+        self.evidence = [
+            f
+            for f, name in enumerate(self.names)
+            if self.has_merchant and name.startswith(OF_EVIDENCE)
+        ]
         codes = [f"{name}{CODE}" for name in categorical]
         self.kinds = tuple(_kind(name, codes, own) for name in self.names)
         self.account_sums, self.merchant_sums, self.confirmed_sums = sums_of(
@@ -145,14 +152,22 @@ class FeatureSet:
         self.serve(columns, after, labels)
         return after
 
-    def confirmed(self, columns: TransactionColumns, labels: MerchantLabels) -> dict[str, Features]:
-        """By name, the features that matured labels of merchants give: from these alone."""
-        features_NF = self.compute(columns, None, labels)
-        return {
-            name: features_NF[:, f]
-            for f, name in enumerate(self.names)
-            if name.startswith(("merchant_fraud_share_", "merchant_frauds_"))
-        }
+    def confirmed(self, time_us_N: Ints, labels: MerchantLabels) -> Features:
+        """Of transactions at one merchant, the features at `evidence`: [N, V].
+
+        The merchant's labels are at position 0, and all there are.
+        """
+        rows = len(time_us_N)
+        nothing_N = np.zeros(rows, np.int64)
+        columns = TransactionColumns(
+            nothing_N,
+            nothing_N,
+            time_us_N,
+            np.zeros(rows),
+            np.zeros((rows, len(self.spec.categorical_names)), np.int64),
+            np.full((rows, len(self.spec.numeric_names)), np.nan),
+        )
+        return self.serve(columns, self.empty(1, 1), labels)[:, self.evidence]
 
 
 def check_same_features(spec: DatasetSpec, trained: DatasetSpec, model: str) -> None:

@@ -6,10 +6,9 @@ features of their moment, for replays; where they are labelled, the copies that 
 are given features as they would have been without the label (`labels.features`).
 """
 
-import asyncio
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +19,11 @@ from app.audit import entry
 from app.content import transaction_of
 from app.database import Database, Raced
 from app.errors import AccountNotFound
+from app.evidence import corrected_features
 from app.features import FeatureSet, MerchantLabels
 from app.pipeline import Pipeline
-from app.rows import LabelEvent, Merchant, Scored, StoredLabel
+from app.rows import Account, LabelChange, LabelEvent, Merchant, Scored, StoredLabel, Witness
+from app.sqlite import in_a_thread
 from app.states import States
 from app.times import now_us
 from app.transactions import columns_of
@@ -45,7 +46,7 @@ class Undone(NamedTuple):
     account_id: str
     revision: int
 
-    def rest(self, events: Sequence[LabelEvent]) -> list[LabelEvent]:
+    def rest(self, events: Sequence[LabelChange]) -> list[LabelChange]:
         """What there is without it of a transaction's history: of others all, of its own what a
         rollback would leave, with no removal before a label that stood."""
         if events[0].account_id != self.account_id:
@@ -55,69 +56,127 @@ class Undone(NamedTuple):
         return [event for event in left if event.is_fraud is not None] if stood else left
 
 
-async def lock_with_witnesses(
-    connection: AsyncConnection,
-    tenant: str,
-    account_id: str,
-    labels: Iterable[StoredLabel],
-    visited: Iterable[str] = (),
-) -> None:
-    """Lock an account, those whose labelled transactions may have seen these labels, and merchants.
+class Corrections(NamedTuple):
+    """What labelled transactions of others are to learn from once labels are removed.
 
-    In the one order of all locks; the merchants are those of the labels and the `visited`. Raises
-    Raced where another witness came meanwhile.
+    `features` are those of the transactions for which they change, `accounts` whose these are. It
+    is so while the labels of the `merchants` have this `checksum`.
     """
-    labels = list(labels)
-    merchants = {one.merchant_id for one in labels if one.merchant_id is not None}.union(visited)
-    seen = await store.witnesses(connection, tenant, labels)
-    accounts = {account_id, *(one.account_id for one in seen)}
-    await store.lock_accounts(connection, tenant, accounts)
-    await store.lock_merchants(connection, tenant, merchants)
-    now_seen = await store.witnesses(connection, tenant, labels)
-    if not {one.account_id for one in now_seen} <= accounts:
-        raise Raced
+
+    merchants: frozenset[str]
+    checksum: tuple[int, int]
+    accounts: frozenset[str]
+    features: dict[str, bytes]
 
 
-async def correct_witnesses(
+async def plan_corrections(
     connection: AsyncConnection,
     features: FeatureSet,
     tenant: str,
     removed: Sequence[StoredLabel],
     account_id: str,
     others_only: bool = False,
-) -> int:
-    """Give labelled transactions of any account features that never saw the `removed` labels.
+) -> Corrections:
+    """What labelled transactions are to learn from without the `removed` labels.
 
-    Their removal is written down already, and their accounts are locked. Other accounts than
-    `account_id`, whose revision has changed anyway, are a revision further. Returns how many. Its
-    own labels are left alone where it is `others_only`.
+    The account's own ones stay as they are where it is `others_only`.
     """
-    witnesses = {
-        one.transaction_id: one
-        for one in await store.witnesses(connection, tenant, removed)
-        if not (others_only and one.account_id == account_id)
-    }
-    rows = await store.scored(connection, tenant, witnesses)
+    merchants = frozenset(one.merchant_id for one in removed if one.merchant_id is not None)
+    # Before what it vouches for.
+    checksum = await store.checksum_of_changes(connection, tenant, merchants)
     gone = {one.transaction_id for one in removed}
-    corrected = await corrections(connection, features, tenant, list(rows.values()), gone)
-    changed = [
-        witnesses[key]._replace(features=found)
-        for key, found in corrected.items()
-        if found != (witnesses[key].features or rows[key].features)
+    matured_us = await store.first_maturities(connection, tenant, gone)
+    found = [
+        one
+        for one in await store.witnesses(connection, tenant, matured_us)
+        if one.transaction_id not in gone and not (others_only and one.account_id == account_id)
     ]
-    others = {one.account_id for one in changed} - {account_id}
-    await store.save_labels(connection, changed)
-    await store.count_labels(connection, tenant, dict.fromkeys(others, (0, 0)))
-    by_id = await store.lock_accounts(connection, tenant, {one.account_id for one in changed})
-    at_us = now_us()
-    await store.save_label_events(
-        connection,
-        [
-            event_of(one, by_id[one.account_id].revision)._replace(recorded_at_us=at_us)
-            for one in changed
-        ],
+    changes = await store.label_changes(connection, tenant, matured_us) if found else []
+
+    def compute() -> dict[str, tuple[str, bytes]]:
+        corrected = corrected_features(features, found, changes, gone)
+        return {
+            one.transaction_id: (one.account_id, corrected[one.transaction_id])
+            for one in found
+            if corrected.get(one.transaction_id) not in (None, one.corrected or one.features)
+        }
+
+    changed = await in_a_thread(compute)
+    return Corrections(
+        merchants,
+        checksum,
+        frozenset(account for account, _ in changed.values()),
+        {key: value for key, (_, value) in changed.items()},
     )
-    return len(changed)
+
+
+async def correct(
+    connection: AsyncConnection, tenant: str, account_id: str, corrections: Corrections
+) -> None:
+    """Give labelled transactions of locked accounts the features that they are to learn from.
+
+    Other accounts than `account_id`, whose revision has changed anyway, are a revision further.
+    """
+    await store.revise_accounts(connection, tenant, corrections.accounts - {account_id})
+    await store.correct_labels(connection, tenant, corrections.features, now_us())
+
+
+async def are_settled(connection: AsyncConnection, tenant: str, corrections: Corrections) -> bool:
+    """Whether the labels of the merchants, which are locked, are as they were."""
+    now = await store.checksum_of_changes(connection, tenant, corrections.merchants)
+    return now == corrections.checksum
+
+
+async def refold(
+    connection: AsyncConnection, features: FeatureSet, tenant: str, merchant_ids: Iterable[str]
+) -> dict[str, bytes | None]:
+    """The records of locked merchants, of the labels that are still folded into them."""
+    wanted = sorted(set(merchant_ids))
+    if not wanted:
+        return {}
+    left = await store.labels_of_record(connection, tenant, wanted)
+
+    def fold() -> dict[str, bytes | None]:
+        position = {key: g for g, key in enumerate(wanted)}
+        labels = MerchantLabels(
+            np.array([position[one.merchant_id] for one in left], np.int64),
+            np.array([one.matures_at_us for one in left], np.int64),
+            np.array([one.is_fraud for one in left], np.float64),
+        )
+        nothing, _, _ = columns_of(features.spec, [])
+        after = features.remember(nothing, features.empty(1, len(wanted)), labels).confirmed
+        known = {one.merchant_id for one in left}
+        return {
+            key: state if key in known else None
+            for key, state in zip(wanted, after.to_bytes(), strict=True)
+        }
+
+    return await in_a_thread(fold)
+
+
+async def forget_in_record(
+    connection: AsyncConnection, features: FeatureSet, tenant: str, removed: Iterable[StoredLabel]
+) -> None:
+    """Make locked merchants' records what they are without labels that are there no more."""
+    merchant_ids = {one.merchant_id for one in removed if one.folded and one.merchant_id}
+    states = await refold(connection, features, tenant, merchant_ids)
+    rows = await store.lock_merchants(connection, tenant, merchant_ids)
+    await store.save_merchants(
+        connection, [row._replace(label_state=states[key]) for key, row in rows.items()]
+    )
+
+
+async def need_correction(connection: AsyncConnection, tenant: str, rows: Sequence[Scored]) -> bool:
+    """Whether any of these rows may have seen a label since removed."""
+    at_merchants = [row for row in rows if row.merchant_id is not None]
+    if not at_merchants:
+        return False
+    merchant_ids = {row.merchant_id for row in at_merchants if row.merchant_id is not None}
+    since_us = min(row.evaluated_at_us for row in at_merchants)
+    ids = [row.transaction_id for row in at_merchants]
+    return await store.any_removed(
+        connection, tenant, merchant_ids, since_us
+    ) or await store.any_corrected(connection, tenant, ids)
 
 
 async def corrections(
@@ -125,38 +184,30 @@ async def corrections(
     features: FeatureSet,
     tenant: str,
     rows: Sequence[Scored],
-    gone: Iterable[str] = (),
     undone: Undone | None = None,
 ) -> dict[str, bytes]:
     """The features of those rows that saw a label since removed, had it never been there.
 
-    `gone` are transactions whose label is being removed and whose history goes with it. Rows that
-    were corrected before are corrected again: what an erased account had told of their merchant
-    stands in no history any more. What is `undone` removes nothing.
+    What is `undone` removes nothing.
     """
-    by_merchant: dict[str, list[Scored]] = defaultdict(list)
-    for row in rows:
-        if row.merchant_id is not None:
-            by_merchant[row.merchant_id].append(row)
-    gone = set(gone)
-    if not gone and not await store.any_forgotten(connection, tenant, by_merchant):
+    if not await need_correction(connection, tenant, rows):
         return {}
-    events = await store.events_of_merchants(connection, tenant, by_merchant)
-    history: dict[str, dict[str, list[LabelEvent]]] = defaultdict(lambda: defaultdict(list))
-    were_corrected = {event.transaction_id for event in events if event.features is not None}
-    for event in events:
-        history[event.merchant_id or ""][event.transaction_id].append(event)
-    if undone:
-        for of_transactions in history.values():
-            for key, told in of_transactions.items():
-                of_transactions[key] = undone.rest(told)
-    found = {}
-    for merchant_id, asked in by_merchant.items():
-        for row in asked:
-            seen, lost = _seen(row, history[merchant_id], gone)
-            if lost or row.transaction_id in were_corrected:
-                found[row.transaction_id] = _without(features, row, seen)
-    return found
+    found = [
+        Witness(
+            row.transaction_id,
+            row.account_id,
+            row.merchant_id,
+            row.occurred_at_us,
+            row.evaluated_at_us,
+            row.features,
+        )
+        for row in rows
+        if row.merchant_id is not None
+    ]
+    merchant_ids = {one.merchant_id for one in found if one.merchant_id is not None}
+    changes = await store.label_changes(connection, tenant, merchant_ids)
+    rest = undone.rest if undone else None
+    return await in_a_thread(lambda: corrected_features(features, found, changes, rest=rest))
 
 
 def event_of(label: StoredLabel, revision: int, removed: bool = False) -> LabelEvent:
@@ -179,6 +230,19 @@ def event_of(label: StoredLabel, revision: int, removed: bool = False) -> LabelE
     )
 
 
+class Erasure(NamedTuple):
+    """What erasing an account does, while it and its merchants are as they were.
+
+    `merchants` are those that it has paid, as they are, `states` theirs without its payments.
+    """
+
+    account: Account
+    labels: list[StoredLabel]
+    merchants: dict[str, Merchant]
+    states: dict[str, bytes | None]
+    corrections: Corrections
+
+
 class Erasing:
     """Erases accounts."""
 
@@ -192,85 +256,94 @@ class Erasing:
         What is left is as if its transactions and labels had never come, but for the counts and
         amounts of its merchants in features already stored. Raises AccountNotFound.
         """
+        # What takes long, before anything is locked.
+        async with self._database.survey() as connection:
+            planned: Erasure | None = await self._plan(connection, tenant, account_id)
 
         async def work(connection: AsyncConnection) -> Erased:
-            if await store.account(connection, tenant, account_id) is None:
-                raise AccountNotFound(f"There is no account {account_id!r}.")
-            labels = await store.labels_of_account(connection, tenant, account_id)
-            visited = await store.merchants_of_account(connection, tenant, account_id)
-            await lock_with_witnesses(connection, tenant, account_id, labels, visited)
-            # Now nobody else can change either; perhaps somebody just did.
-            now_labels = await store.labels_of_account(connection, tenant, account_id)
-            now_visited = await store.merchants_of_account(connection, tenant, account_id)
-            if _ids(now_labels) != _ids(labels) or now_visited != visited:
-                raise Raced
-            labels = now_labels
-            features = self._pipeline.features
-            # Its own labels are about to go, with their history.
-            corrected = await correct_witnesses(
-                connection, features, tenant, labels, account_id, others_only=True
-            )
+            nonlocal planned
+            plan = planned or await self._plan(connection, tenant, account_id)
+            # It is tried again only where it was outdated.
+            planned = None
+            plan = await self._locked(connection, plan)
+            visited, labels, corrections = plan.merchants, plan.labels, plan.corrections
+            await correct(connection, tenant, account_id, corrections)
             counts = await store.erase_account(connection, tenant, account_id)
             await store.erase_entries(connection, tenant, account_id)
             await store.erase_messages(connection, tenant, account_id)
             # That it was, and not whose.
             await store.save_entries(connection, [entry(tenant, "account.erased", "account")])
-            await self._rebuild(connection, tenant, sorted(visited))
-            await store.unfold(connection, tenant, visited)
-            return Erased(*counts, len(visited), corrected)
+            now = await store.lock_merchants(connection, tenant, visited)
+            await store.save_merchants(
+                connection,
+                [row._replace(state=plan.states[key]) for key, row in now.items()],
+            )
+            await forget_in_record(connection, self._pipeline.features, tenant, labels)
+            return Erased(*counts, len(visited), len(corrections.features))
 
-        return await self._database.run(work)
+        return await self._database.run(work, aside=True)
 
-    async def _rebuild(
-        self, connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
-    ) -> None:
-        """The merchants' states from the transactions that are left of them."""
+    async def _plan(self, connection: AsyncConnection, tenant: str, account_id: str) -> Erasure:
+        account = await store.account(connection, tenant, account_id)
+        if account is None:
+            raise AccountNotFound(f"There is no account {account_id!r}.")
+        labels = await store.labels_of_account(connection, tenant, account_id)
+        visited = await store.merchants_of_account(connection, tenant, account_id)
+        merchants = await store.merchants_of(connection, tenant, visited)
+        states = await self._rebuilt(connection, account, visited)
+        # Its own labels are about to go, with their history.
+        corrections = await plan_corrections(
+            connection, self._pipeline.features, tenant, labels, account_id, others_only=True
+        )
+        return Erasure(account, labels, merchants, states, corrections)
+
+    async def _locked(self, connection: AsyncConnection, plan: Erasure) -> Erasure:
+        """The plan as it is once nobody else can change anything that it is made of.
+
+        Raises Raced where the account has changed meanwhile, or others are to be locked.
+        """
+        tenant, account_id = plan.account.tenant, plan.account.account_id
+        corrections = plan.corrections
+        await store.lock_only(connection, tenant, {account_id, *corrections.accounts})
+        merchants = await store.lock_merchants(connection, tenant, plan.merchants)
+        account = await store.account(connection, tenant, account_id)
+        if account != plan.account:
+            raise Raced
+        labels = await store.labels_of_account(connection, tenant, account_id)
+        plan = plan._replace(labels=labels)
+        changed = [key for key, row in merchants.items() if row != plan.merchants.get(key)]
+        if changed:
+            states = await self._rebuilt(connection, account, changed)
+            plan = plan._replace(states={**plan.states, **states})
+        if await are_settled(connection, tenant, corrections):
+            return plan
+        now = await plan_corrections(
+            connection, self._pipeline.features, tenant, labels, account_id, others_only=True
+        )
+        if not now.accounts <= corrections.accounts:
+            raise Raced
+        return plan._replace(corrections=now)
+
+    async def _rebuilt(
+        self, connection: AsyncConnection, account: Account, merchant_ids: Iterable[str]
+    ) -> dict[str, bytes | None]:
+        """The merchants' states from the transactions of all other accounts."""
         features = self._pipeline.features
         states: dict[str, bytes | None] = dict.fromkeys(merchant_ids)
-        async for contents in store.contents_of_merchants(connection, tenant, states):
+        if not states:
+            return {}
+
+        def add(contents: Sequence[str]) -> None:
             transactions = [transaction_of(content) for content in contents]
             columns, accounts, merchants = columns_of(features.spec, transactions)
             known = States.from_bytes([states[key] for key in merchants], features.merchant_sums)
             memory = replace(features.empty(len(accounts), len(merchants)), merchants=known)
             after = features.remember(columns, memory, MerchantLabels.none()).merchants
             states.update(zip(merchants, after.to_bytes(), strict=True))
-            # There may be millions of them, and others are to be answered meanwhile.
-            await asyncio.sleep(0)
-        await store.save_merchants(
-            connection, [Merchant(tenant, key, state, None) for key, state in states.items()]
-        )
 
-
-def _ids(labels: Iterable[StoredLabel]) -> set[str]:
-    return {one.transaction_id for one in labels}
-
-
-def _seen(
-    row: Scored, history: Mapping[str, Sequence[LabelEvent]], gone: set[str]
-) -> tuple[list[LabelEvent], bool]:
-    """The labels that a row's features saw and that still stand, and whether others are lost."""
-    seen, lost = [], False
-    for transaction_id, events in history.items():
-        known = [event for event in events if event.recorded_at_us < row.evaluated_at_us]
-        then = known[-1] if known else None
-        if then is None or then.is_fraud is None or then.matures_at_us >= row.occurred_at_us:
-            continue
-        later = events[len(known) :]
-        if transaction_id in gone or any(event.is_fraud is None for event in later):
-            lost = True
-        else:
-            seen.append(then)
-    return seen, lost
-
-
-def _without(features: FeatureSet, row: Scored, seen: Sequence[LabelEvent]) -> bytes:
-    columns, _, _ = columns_of(features.spec, [transaction_of(row.content)])
-    labels = MerchantLabels(
-        np.zeros(len(seen), np.int64),
-        np.array([event.matures_at_us for event in seen], np.int64),
-        np.array([bool(event.is_fraud) for event in seen], np.float64),
-    )
-    features_F = np.frombuffer(row.features, "<f4").copy()
-    for name, value_N in features.confirmed(columns, labels).items():
-        features_F[features.names.index(name)] = value_N[0]
-    return store.float32_row(features_F)
+        async for contents in store.contents_of_merchants(
+            connection, account.tenant, states, account.account_id
+        ):
+            if contents:
+                await in_a_thread(partial(add, contents))
+        return states

@@ -26,9 +26,18 @@ from app.errors import (
     TransactionNotFound,
     WrongAccount,
 )
-from app.forgetting import correct_witnesses, corrections, event_of, lock_with_witnesses
+from app.forgetting import (
+    Corrections,
+    are_settled,
+    correct,
+    corrections,
+    event_of,
+    forget_in_record,
+    need_correction,
+    plan_corrections,
+)
 from app.pipeline import IN_PLACE, Deciding, Pipeline, adapter_key, worked
-from app.rollback import way_back
+from app.rollback import WayBack, way_back
 from app.rows import Account, Review, Scored, StoredLabel, SupportRow
 from app.scoring import Copy, Held, Scorer
 from app.times import now_us
@@ -131,6 +140,33 @@ class Draft(NamedTuple):
     made: Made
 
 
+class Removal(NamedTuple):
+    """A label that is to be removed, and what others are to learn from then."""
+
+    label: StoredLabel
+    corrections: Corrections
+
+
+class Return(NamedTuple):
+    """The way of an account back to a revision, and what others are to learn from then.
+
+    It is so while the account is, and the labels of the merchants have this `checksum`.
+    """
+
+    account: Account
+    back: WayBack
+    checksum: tuple[int, int]
+    corrections: Corrections
+
+    async def holds(self, connection: AsyncConnection, now: Account) -> bool:
+        """Whether that is still so, now that nobody else can change it."""
+        was = self.account
+        if (now.revision, now.created_at_us) != (was.revision, was.created_at_us):
+            return False
+        checksum = await store.checksum_of_changes(connection, was.tenant, self.back.merchants)
+        return checksum == self.checksum
+
+
 class Outdated(Exception):
     """What a draft was made of is another now."""
 
@@ -217,16 +253,19 @@ class Labelling:
             if was is None or old:
                 return None
             rows = [known[key] for key in ids]
-            _, before, corrected, reviews, watched, decides = await store.together(
+            _, before, needs_correction, reviews, watched, decides = await store.together(
                 connection,
                 self._allowance.check(connection, tenant, account_id, len(ids)),
                 self._support(connection, tenant, account_id),
-                corrections(connection, features, tenant, rows),
+                need_correction(connection, tenant, rows),
                 store.reviews_of(connection, tenant, ids),
                 _watched(connection, was, rows, looks_around),
                 store.deciding_at(connection, tenant, now_us()),
             )
             deciding = await self._pipeline.deciding_by(*decides)
+            corrected: Mapping[str, bytes] = {}
+            if needs_correction:
+                corrected = await corrections(connection, features, tenant, rows)
         learned = [
             row._replace(features=corrected.get(row.transaction_id, row.features)) for row in rows
         ]
@@ -310,13 +349,24 @@ class Labelling:
     async def remove(self, tenant: str, transaction_id: str) -> Labelled:
         """Unlearn one label exactly. Raises LabelNotFound or TooManyLabels."""
 
+        # What takes long, before anything is locked.
+        async with self._database.survey() as connection:
+            planned: Removal | None = await self._removal(connection, tenant, transaction_id)
+
         async def work(connection: AsyncConnection) -> Labelled:
-            found = await store.labels_of(connection, tenant, [transaction_id])
-            if transaction_id not in found:
-                raise LabelNotFound(f"Transaction {transaction_id!r} has no label.")
-            account_id = found[transaction_id].account_id
-            await lock_with_witnesses(connection, tenant, account_id, found.values())
-            # Now nobody else can change it; perhaps somebody just did.
+            nonlocal planned
+            plan = planned or await self._removal(connection, tenant, transaction_id)
+            # It is tried again only where it was outdated.
+            planned = None
+            account_id = plan.label.account_id
+            await store.lock_only(connection, tenant, {account_id, *plan.corrections.accounts})
+            await store.lock_merchants(connection, tenant, _merchants([plan.label]))
+            if not await are_settled(connection, tenant, plan.corrections):
+                now = await self._removal(connection, tenant, transaction_id)
+                if not now.corrections.accounts <= {account_id, *plan.corrections.accounts}:
+                    raise Raced
+                plan = now
+            # As it is now that nobody else can remove it, or fold it into its merchant's record.
             found = await store.labels_of(connection, tenant, [transaction_id])
             if not found:
                 raise LabelNotFound(f"Transaction {transaction_id!r} has no label any more.")
@@ -324,15 +374,24 @@ class Labelling:
             was = await self._account(connection, tenant, account_id)
             before = await self._support(connection, tenant, account_id)
             await self._replace(connection, was, found, {})
-            features = self._pipeline.features
-            await correct_witnesses(connection, features, tenant, list(found.values()), account_id)
+            await correct(connection, tenant, account_id, plan.corrections)
             rows = await store.scored(connection, tenant, [transaction_id])
             account, change, copy = await self._changed(
                 connection, was, before, list(rows.values()), _news(found, {})
             )
             return Labelled(account, frozenset([transaction_id]), 0, change, copy)
 
-        return await self._kept(await self._database.run(work))
+        return await self._kept(await self._database.run(work, aside=True))
+
+    async def _removal(
+        self, connection: AsyncConnection, tenant: str, transaction_id: str
+    ) -> Removal:
+        found = await store.labels_of(connection, tenant, [transaction_id])
+        if transaction_id not in found:
+            raise LabelNotFound(f"Transaction {transaction_id!r} has no label.")
+        label, features = found[transaction_id], self._pipeline.features
+        planned = await plan_corrections(connection, features, tenant, [label], label.account_id)
+        return Removal(label, planned)
 
     async def roll_back(self, tenant: str, account_id: str, revision: int) -> Labelled:
         """Make an account's labels what they were at a revision, as one new revision.
@@ -341,22 +400,31 @@ class Labelling:
         changed since then, nothing does. Raises AccountNotFound, RevisionNotFound or
         TooManyLabels: it counts as one change, however many labels come back.
         """
+        # What takes long, before anything is locked.
+        async with self._database.survey() as connection:
+            planned: Return | None = await self._return(connection, tenant, account_id, revision)
 
         async def work(connection: AsyncConnection) -> Labelled:
+            nonlocal planned
+            plan = planned or await self._return(connection, tenant, account_id, revision)
+            # It is tried again only where it was outdated.
+            planned = None
+            await store.lock_only(connection, tenant, {account_id, *plan.corrections.accounts})
+            await store.lock_merchants(connection, tenant, plan.back.merchants)
             was = await self._account(connection, tenant, account_id)
-            features = self._pipeline.features
-            back = await way_back(connection, features, was, revision)
-            await lock_with_witnesses(connection, tenant, account_id, back.removed, back.merchants)
-            # Now nobody else can change them; perhaps somebody just did.
-            was = await self._account(connection, tenant, account_id)
-            found = await way_back(connection, features, was, revision)
-            if found.rows.keys() != back.rows.keys():
-                raise Raced
-            back = found
+            if not await plan.holds(connection, was):
+                now = await self._return(connection, tenant, account_id, revision)
+                is_locked = now.corrections.accounts <= {account_id, *plan.corrections.accounts}
+                if not (is_locked and now.back.merchants <= plan.back.merchants):
+                    raise Raced
+                plan = now
+            back = plan.back
             before = await self._support(connection, tenant, account_id)
             if back.rows:
                 await self._allowance.check(connection, tenant, account_id, 1)
-                await self._replace(connection, was, back.now, back.then, "label.rolled_back")
+                # Nobody else folds them into their merchants' records any more.
+                folded = await store.labels_of(connection, tenant, back.now)
+                await self._replace(connection, was, folded, back.then, "label.rolled_back")
                 noted = (
                     {"revision": was.revision},
                     {"revision": was.revision + 1, "as_of": revision},
@@ -365,21 +433,31 @@ class Labelling:
                 await store.save_entries(
                     connection, [entry(tenant, action, account_id, *noted, account_id)]
                 )
-                await correct_witnesses(
-                    connection, features, tenant, back.removed, account_id, others_only=True
-                )
+                await correct(connection, tenant, account_id, plan.corrections)
             news = _news(back.now, back.then)
             account, change, copy = await self._changed(
                 connection, was, before, list(back.rows.values()), news
             )
             return Labelled(account, frozenset(back.rows), 0, change, copy)
 
-        return await self._kept(await self._database.run(work))
+        return await self._kept(await self._database.run(work, aside=True))
+
+    async def _return(
+        self, connection: AsyncConnection, tenant: str, account_id: str, revision: int
+    ) -> Return:
+        features = self._pipeline.features
+        account = await self._account(connection, tenant, account_id)
+        back = await way_back(connection, features, account, revision)
+        checksum = await store.checksum_of_changes(connection, tenant, back.merchants)
+        planned = await plan_corrections(
+            connection, features, tenant, back.removed, account_id, others_only=True
+        )
+        return Return(account, back, checksum, planned)
 
     async def preview_roll_back(self, tenant: str, account_id: str, revision: int) -> Labelled:
         """What `roll_back` would do, with nothing stored. Raises AccountNotFound or
         RevisionNotFound."""
-        async with self._database.read() as connection:
+        async with self._database.survey() as connection:
             account = await self._account(connection, tenant, account_id)
             back = await way_back(connection, self._pipeline.features, account, revision)
             before = await self._support(connection, tenant, account_id)
@@ -412,7 +490,7 @@ class Labelling:
 
         Raises AccountNotFound, TransactionNotFound or WrongAccount.
         """
-        async with self._database.read() as connection:
+        async with self._database.survey() as connection:
             account = await self._account(connection, tenant, account_id)
             known = await store.scored(connection, tenant, [v.transaction_id for v in verdicts])
             _check(account_id, known, verdicts)
@@ -502,9 +580,11 @@ class Labelling:
         """
         tenant = account.tenant
         removed = {key: one for key, one in old.items() if key not in new}
+        # What the record of its merchant holds it goes on holding, as it is now.
+        new = {key: _as_folded(one, old.get(key)) for key, one in new.items()}
         await store.delete_labels(connection, tenant, removed)
         await store.save_labels(connection, new.values())
-        await store.unfold(connection, tenant, _folded(old.values()))
+        await forget_in_record(connection, self._pipeline.features, tenant, old.values())
         counts = counted(new.values(), old.values())
         await store.count_labels(connection, tenant, counts)
         fraud, legitimate = counts[account.account_id]
@@ -752,9 +832,10 @@ def _said(label: StoredLabel | None) -> dict[str, object] | None:
     }
 
 
-def _folded(labels: Iterable[StoredLabel]) -> set[str]:
-    """The merchants whose record holds one of these labels."""
-    return _merchants(label for label in labels if label.folded)
+def _as_folded(new: StoredLabel, old: StoredLabel | None) -> StoredLabel:
+    """A label in the place of another; one that matures later has yet to be folded."""
+    is_folded = old is not None and old.folded and new.matures_at_us <= old.matures_at_us
+    return new._replace(folded=is_folded)
 
 
 def _check(account_id: str, known: Mapping[str, Scored], verdicts: Sequence[Verdict]) -> None:

@@ -29,11 +29,11 @@ from app.reasons import PAST, Reason, raising, shares_of, tell
 from app.rows import (
     Account,
     Merchant,
+    MerchantLabel,
     ModelChange,
     Past,
     Review,
     Scored,
-    StoredLabel,
     SupportRow,
     TenantThresholds,
 )
@@ -75,7 +75,7 @@ class Loaded(NamedTuple):
     columns: TransactionColumns
     accounts: list[Account]
     merchants: list[Merchant]
-    labels: list[StoredLabel]
+    labels: list[MerchantLabel]
 
 
 class Result(NamedTuple):
@@ -514,12 +514,12 @@ def _newest_us(transactions: Iterable[Transaction]) -> dict[str, int]:
 
 
 def _merchant_labels(
-    merchants: Sequence[Merchant], labels: Sequence[StoredLabel]
+    merchants: Sequence[Merchant], labels: Sequence[MerchantLabel]
 ) -> MerchantLabels:
     position = {merchant.merchant_id: g for g, merchant in enumerate(merchants)}
     size = len(labels)
     return MerchantLabels(
-        np.fromiter((position[one.merchant_id or ""] for one in labels), np.int64, size),
+        np.fromiter((position[one.merchant_id] for one in labels), np.int64, size),
         np.fromiter((one.matures_at_us for one in labels), np.int64, size),
         np.fromiter((one.is_fraud for one in labels), np.float64, size),
     )

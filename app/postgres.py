@@ -94,7 +94,7 @@ class Straight:
         self._connection = connection
         self._raw = raw_connection(connection)
         self._waiting: dict[Table, tuple[str, Sequence[Any]]] = {}
-        self._is_gathering = False
+        self.is_gathering = False
         self.known = known
         # Inserted here, and nobody else sees them before the commit.
         self.inserted: list[tuple[str, str, str]] = []
@@ -113,7 +113,7 @@ class Straight:
     ) -> list[Any]:
         """The rows of a query that reads these tables, as the driver gives them."""
         asked = Asked(text, parameters, tables)
-        if self._is_gathering:
+        if self.is_gathering:
             return await asked
         [rows] = await self._answers([asked])
         return rows
@@ -126,7 +126,7 @@ class Straight:
         """
         returned: list[Any] = [None] * len(questions)
         rows: dict[int, Any] = dict.fromkeys(range(len(questions)))
-        self._is_gathering = True
+        self.is_gathering = True
         try:
             while rows:
                 asked = {}
@@ -137,7 +137,7 @@ class Straight:
                         returned[n] = end.value
                 rows = dict(zip(asked, await self._answers(list(asked.values())), strict=True))
         finally:
-            self._is_gathering = False
+            self.is_gathering = False
             for question in questions:
                 question.close()
         return returned

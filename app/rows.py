@@ -83,6 +83,15 @@ class StoredLabel(NamedTuple):
     features: bytes | None = None
 
 
+class MerchantLabel(NamedTuple):
+    """What a merchant's record keeps of a row of `labels`."""
+
+    transaction_id: str
+    merchant_id: str
+    matures_at_us: int
+    is_fraud: bool
+
+
 class LabelEvent(NamedTuple):
     """A row of `label_events`: a label set, changed or removed, by which revision of its account.
 
@@ -103,6 +112,34 @@ class LabelEvent(NamedTuple):
     note: str | None
     recorded_at_us: int
     features: bytes | None = None
+
+
+class LabelChange(NamedTuple):
+    """What features may have seen of a row of `label_events`.
+
+    `is_corrected` is whether it has features of its own.
+    """
+
+    merchant_id: str
+    transaction_id: str
+    account_id: str
+    revision: int
+    is_fraud: bool | None
+    matures_at_us: int
+    recorded_at_us: int
+    is_corrected: bool
+
+
+class Witness(NamedTuple):
+    """A labelled transaction that may have seen other labels: as scored, and as corrected."""
+
+    transaction_id: str
+    account_id: str
+    merchant_id: str | None
+    occurred_at_us: int
+    evaluated_at_us: int
+    features: bytes
+    corrected: bytes | None = None
 
 
 class Review(NamedTuple):

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from contextvars import copy_context
@@ -57,14 +57,17 @@ class Writer:
         self.has_changed = False
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that is committed when the block ends."""
+    async def begin(self, aside: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction that is committed when the block ends.
+
+        Where it is about many rows, its statements are executed `aside`, in a thread.
+        """
         patience = STILL_BUSY_MS if self._waited_in_vain else BUSY_MS
         until = asyncio.get_running_loop().time() + patience / 1000
         async with self._turn:
             raw = self._opened()
             await self._begun(raw, until)
-            in_place = InPlace(raw, self._engine.dialect, self._engine.connect)
+            in_place = InPlace(raw, self._engine.dialect, self._engine.connect, aside)
             changes = raw.total_changes
             try:
                 yield cast(AsyncConnection, in_place)
@@ -177,28 +180,64 @@ class InPlace:
     """A connection of the driver's with the face of an asynchronous one; nothing ever waits.
 
     `connect` gives one of SQLAlchemy's on the same connection, for what is not worth doing past it.
+    Statements about many rows are executed `aside`, in a thread: all of them, or one by one.
     """
 
     def __init__(
-        self, raw: sqlite3.Connection, dialect: Dialect, connect: Callable[[], Connection]
+        self,
+        raw: sqlite3.Connection,
+        dialect: Dialect,
+        connect: Callable[[], Connection],
+        aside: bool = False,
     ) -> None:
         self._raw, self.dialect, self._connect = raw, dialect, connect
+        self._aside = aside
         self._connection: Connection | None = None
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        return await self._done(lambda: self._execute(statement, parameters))
+
+    async def read(
+        self,
+        make: Callable[[Iterable[Any]], Answer],
+        statement: Executable,
+        parameters: Any = None,
+    ) -> list[Answer]:
+        """What is made of the rows that a query finds."""
+        return await self._done(lambda: list(map(make, self._execute(statement, parameters).all())))
+
+    # Past SQLAlchemy, which takes longer to execute a statement than SQLite does.
+    async def exec_driver_sql(
+        self, text: str, rows: Sequence[tuple[Any, ...]], aside: bool = False
+    ) -> None:
+        def execute() -> None:
+            with _as_by_sqlalchemy(text):
+                self._raw.executemany(text, rows)
+
+        await self._done(execute, aside)
+
+    async def fetch(
+        self,
+        text: str,
+        parameters: tuple[Any, ...],
+        make: Callable[[tuple[Any, ...]], Answer],
+        aside: bool = False,
+    ) -> list[Answer]:
+        """What is made of the rows of a query, as the driver gives them."""
+
+        def fetch() -> list[Answer]:
+            with _as_by_sqlalchemy(text):
+                return list(map(make, self._raw.execute(text, parameters)))
+
+        return await self._done(fetch, aside)
+
+    def _execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         if self._connection is None:
             self._connection = self._connect()
         return self._connection.execute(statement, parameters)
 
-    # Past SQLAlchemy, which takes longer to execute a statement than SQLite does.
-    async def exec_driver_sql(self, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        with _as_by_sqlalchemy(text):
-            self._raw.executemany(text, rows)
-
-    def fetch(self, text: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        """The rows of a query, as the driver gives them."""
-        with _as_by_sqlalchemy(text):
-            return self._raw.execute(text, parameters).fetchall()
+    async def _done(self, work: Callable[[], Answer], aside: bool = False) -> Answer:
+        return await in_a_thread(work) if aside or self._aside else work()
 
     def close(self) -> None:
         """Rolls back what was not committed where SQLAlchemy had a part in it."""

@@ -100,13 +100,15 @@ def noted() -> Iterator[list[Statement]]:
     statements: list[Statement] = []
     fetch, write = InPlace.fetch, InPlace.exec_driver_sql
 
-    def fetched(self: InPlace, text: str, given: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    async def fetched(
+        self: InPlace, text: str, given: tuple[Any, ...], *how: Any
+    ) -> list[tuple[Any, ...]]:
         statements.append(Statement(text, given, False))
-        return fetch(self, text, given)
+        return await fetch(self, text, given, *how)
 
-    async def written(self: InPlace, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    async def written(self: InPlace, text: str, rows: Sequence[tuple[Any, ...]], *how: Any) -> None:
         statements.append(Statement(text, rows, True))
-        await write(self, text, rows)
+        await write(self, text, rows, *how)
 
     with patch.object(InPlace, "fetch", fetched), patch.object(InPlace, "exec_driver_sql", written):
         yield statements

@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 from sqlalchemy import select
 
 from app import store
-from app.importing import Past, import_chunk
+from app.importing import Importer, Past
 from app.labelling import Verdict
 from app.pipeline import Posted
 from app.rows import Scored
@@ -137,7 +137,7 @@ class World:
                     self._labelled.add(payment.transaction_id)
         if file:
             service = self.service
-            await import_chunk(service.database, service.pipeline, self.tenant, file)
+            await Importer(service.database, service.pipeline).add(self.tenant, file)
 
     async def _change(self, step: Label | Remove | RollBack) -> None:
         labelling, payments = self.service.labelling, self._payments[step.account]
@@ -271,4 +271,12 @@ def test_an_account_whose_own_labels_saw_each_other_can_be_erased(started: Start
     steps += [Label("a", 1, False, 0.0), Pay("b", "m", 1.0), Label("b", 0, True, 0.0)]
     service, runner = started
     mine, theirs = runner.run(lived_and_erased(service, steps, ["a"]))
+    assert mine == theirs
+
+
+def test_who_saw_a_label_before_it_came_to_mature_later_forgets_it_too(started: Started) -> None:
+    steps = [Pay("b", "m", 0.0), Label("b", 0, True, -1.0), Pay("a", "m", 20.0)]
+    steps += [Label("a", 0, True, 0.0), Label("b", 0, False, 10.0)]
+    service, runner = started
+    mine, theirs = runner.run(lived_and_erased(service, steps, ["b"]))
     assert mine == theirs

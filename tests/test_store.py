@@ -9,8 +9,9 @@ from sqlalchemy import Table
 from app import store
 from app.adaptation import SUPPORT_LIMIT
 from app.database import Database
-from app.rows import Account, Merchant, Scored, StoredLabel
+from app.rows import Account, Merchant, MerchantLabel, Scored, StoredLabel
 from app.tables import accounts, labels, merchants, transactions
+from app.transactions import MOST_ITEMS
 
 pytestmark = pytest.mark.anyio
 
@@ -87,8 +88,8 @@ async def test_more_keys_than_a_statement_may_have_parameters_are_one_statement(
     keys = [f"k-{n}" for n in range(40_000)]
     async with database.write() as connection:
         await store.delete_labels(connection, "a", keys)
-        await store.unfold(connection, "a", keys)
-        assert await store.events_of_merchants(connection, "a", keys) == []
+        assert await store.label_changes(connection, "a", keys) == []
+        assert await store.labels_of_record(connection, "a", keys) == []
 
 
 async def test_the_past_of_each_account_ends_at_a_time_of_its_own(database: Database) -> None:
@@ -164,6 +165,11 @@ async def test_accounts_in_any_order_never_deadlock(database: Database) -> None:
     assert {row.transactions for row in counts if row} == {12}
 
 
+def known_of(row: StoredLabel) -> MerchantLabel:
+    assert row.merchant_id is not None
+    return MerchantLabel(row.transaction_id, row.merchant_id, row.matures_at_us, row.is_fraud)
+
+
 async def test_labels_mature_strictly_before_the_time_their_merchant_is_asked_about(
     database: Database,
 ) -> None:
@@ -177,21 +183,22 @@ async def test_labels_mature_strictly_before_the_time_their_merchant_is_asked_ab
     async with database.write() as connection:
         await store.save_labels(connection, rows)
         asked = {"m": 20, "n": 5}
-        assert await store.maturing_labels(connection, TENANT, asked) == [rows[0]]
-        await store.mark_folded(connection, TENANT, [rows[0]])
+        found = await store.maturing_labels(connection, TENANT, asked)
+        assert found == [known_of(rows[0])]
+        await store.mark_folded(connection, TENANT, found)
         assert await store.maturing_labels(connection, TENANT, asked) == []
 
 
-async def test_unfolding_a_merchant_makes_its_labels_mature_again(database: Database) -> None:
-    row = label_row("t", matures_at_us=10)
+async def test_of_any_number_of_labels_all_mature_and_are_folded(database: Database) -> None:
+    rows = [label_row(f"t-{n:04}", matures_at_us=n) for n in range(2 * MOST_ITEMS + 1)]
     async with database.write() as connection:
-        await store.save_labels(connection, [row])
-        await store.save_merchants(connection, [Merchant(TENANT, "m", b"kept", b"labels")])
-        await store.mark_folded(connection, TENANT, [row])
-        await store.unfold(connection, TENANT, ["m"])
-        assert await store.maturing_labels(connection, TENANT, {"m": 20}) == [row]
-        merchant = (await store.lock_merchants(connection, TENANT, ["m"]))["m"]
-    assert merchant == Merchant(TENANT, "m", b"kept", None)
+        await store.save_labels(connection, rows)
+        found = await store.maturing_labels(connection, TENANT, {"m": 2 * MOST_ITEMS})
+        assert [one.transaction_id for one in found] == [one.transaction_id for one in rows[:-1]]
+        await store.mark_folded(connection, TENANT, found)
+        assert await store.labels_of_record(connection, TENANT, ["m"]) == found
+        left = await store.maturing_labels(connection, TENANT, {"m": 2**60})
+    assert left == [known_of(rows[-1])]
 
 
 async def test_a_support_has_the_newest_of_each_class_newest_first(database: Database) -> None:
@@ -241,7 +248,9 @@ async def test_what_merchants_were_paid_is_told_once_in_the_order_of_time(
     async with database.read() as connection:
         told = [
             content
-            async for contents in store.contents_of_merchants(connection, TENANT, ["n", "m"])
+            async for contents in store.contents_of_merchants(
+                connection, TENANT, ["n", "m"], without="b"
+            )
             for content in contents
         ]
     assert told == ["5 0", "5 1", "9 6", "9 7"]

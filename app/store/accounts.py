@@ -1,13 +1,14 @@
 """Accounts: locked, read, saved, and their labels counted."""
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Account
 from app.store.pages import Part, read_page
-from app.store.statements import ask, change, columns, lock, save
+from app.store.statements import IsWanted, alter, ask, change, columns, lock, save
 from app.tables import HAS_LABELS, accounts, label_events, labels, reviews, transactions
 
 _IS_ONE = (
@@ -26,6 +27,20 @@ _COUNT = (
 )
 
 
+_REVISE = (
+    update(accounts)
+    .where(accounts.c.tenant == bindparam("of_tenant"), IsWanted(accounts.c.account_id))
+    .values(revision=accounts.c.revision + 1)
+)
+
+
+class AccountKey(NamedTuple):
+    """The key of a row of `accounts`."""
+
+    tenant: str
+    account_id: str
+
+
 async def account(connection: AsyncConnection, tenant: str, account_id: str) -> Account | None:
     """An account as it stands, without locking it."""
     found = await ask(connection, Account._make, _ACCOUNT, tenant, of_id=account_id)
@@ -40,6 +55,19 @@ async def lock_accounts(
     rows = await lock(connection, accounts, Account, tenant, wanted)
     found = {row.account_id: row for row in rows}
     return {key: found.get(key) or Account(tenant, key) for key in wanted}
+
+
+async def lock_only(connection: AsyncConnection, tenant: str, account_ids: Iterable[str]) -> None:
+    """These accounts, ours alone until the transaction ends; what is known of them is not read."""
+    if connection.dialect.name != "sqlite":
+        await lock(connection, accounts, AccountKey, tenant, sorted(set(account_ids)))
+
+
+async def revise_accounts(
+    connection: AsyncConnection, tenant: str, account_ids: Iterable[str]
+) -> None:
+    """One revision later: locked accounts have as many labels, of which some are corrected."""
+    await alter(connection, _REVISE, tenant, sorted(account_ids))
 
 
 async def save_accounts(connection: AsyncConnection, rows: Iterable[Account]) -> None:

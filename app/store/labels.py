@@ -1,25 +1,29 @@
 """Labels: of a transaction, of an account as its support, of a merchant as they mature."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import bindparam, delete, false, func, select, update
+from sqlalchemy import BigInteger, bindparam, delete, false, func, select, true, update
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.adaptation import SUPPORT_LIMIT
-from app.rows import LabelEvent, StoredLabel, SupportRow
+from app.postgres import Straight
+from app.rows import LabelChange, LabelEvent, MerchantLabel, StoredLabel, SupportRow, Witness
 from app.store.statements import (
     IsWanted,
     add,
     alter,
     ask,
+    change,
     columns,
     of_transactions,
     read,
     save,
 )
-from app.tables import label_events, labels, transactions
+from app.tables import accounts, label_events, labels, transactions
+from app.transactions import MOST_ITEMS
 
 
 async def labels_of(
@@ -72,14 +76,22 @@ def _supports() -> Any:
     )
 
 
-_MATURING = select(*columns(labels, StoredLabel)).where(
+# In a score, whose statements are to take microseconds: of more labels, rarely, elsewhere.
+_MATURING = (
+    select(*columns(labels, MerchantLabel))
+    .where(
+        labels.c.tenant == bindparam("of_tenant"),
+        IsWanted(labels.c.merchant_id),
+        labels.c.folded == false(),
+        labels.c.matures_at_us < bindparam("before_us"),
+    )
+    .limit(bindparam("most"))
+)
+_OF_RECORD = select(*columns(labels, MerchantLabel)).where(
     labels.c.tenant == bindparam("of_tenant"),
     IsWanted(labels.c.merchant_id),
-    labels.c.folded == false(),
-    labels.c.matures_at_us < bindparam("before_us"),
+    labels.c.folded == true(),
 )
-
-
 _FOLDED = (
     update(labels)
     .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id))
@@ -88,38 +100,128 @@ _FOLDED = (
 _DELETED = delete(labels).where(
     labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id)
 )
-_WITNESSING = select(*columns(labels, StoredLabel)).where(
-    labels.c.tenant == bindparam("of_tenant"),
-    IsWanted(labels.c.merchant_id),
-    labels.c.occurred_at_us > bindparam("after_us"),
+_WITNESSING = (
+    select(
+        *(labels.c[name] for name in Witness._fields[:4]),
+        transactions.c.evaluated_at_us,
+        transactions.c.features,
+        labels.c.features.label("corrected"),
+    )
+    .join_from(
+        labels,
+        transactions,
+        (transactions.c.tenant == labels.c.tenant)
+        & (transactions.c.transaction_id == labels.c.transaction_id),
+    )
+    .where(
+        labels.c.tenant == bindparam("of_tenant"),
+        IsWanted(labels.c.merchant_id),
+        labels.c.occurred_at_us > bindparam("after_us"),
+    )
 )
-_CHANGED = (
-    select(*columns(label_events, LabelEvent))
-    .where(label_events.c.tenant == bindparam("of_tenant"), IsWanted(label_events.c.merchant_id))
+_OF_MERCHANTS = (
+    label_events.c.tenant == bindparam("of_tenant"),
+    IsWanted(label_events.c.merchant_id),
+)
+_CHANGES = (
+    select(
+        *(label_events.c[name] for name in LabelChange._fields[:-1]),
+        label_events.c.features.is_not(None),
+    )
+    .where(*_OF_MERCHANTS)
     .order_by(label_events.c.recorded_at_us, label_events.c.revision)
 )
-_FORGOTTEN = (
-    select(label_events.c.revision)
+# Not their sum, which is too large for 64 bits.
+_COUNTED: tuple[Any, ...] = (
+    func.count(),
+    func.sum(label_events.c.recorded_at_us % bindparam("modulus")),
+)
+_CHECKED = select(*_COUNTED).where(*_OF_MERCHANTS)
+_MATURED = (
+    select(label_events.c.merchant_id, func.min(label_events.c.matures_at_us))
     .where(
         label_events.c.tenant == bindparam("of_tenant"),
-        IsWanted(label_events.c.merchant_id),
-        label_events.c.is_fraud.is_(None) | label_events.c.features.is_not(None),
+        IsWanted(label_events.c.transaction_id),
+        label_events.c.merchant_id.is_not(None),
+        label_events.c.is_fraud.is_not(None),
+    )
+    .group_by(label_events.c.merchant_id)
+)
+_REMOVED = (
+    select(label_events.c.revision)
+    .where(
+        *_OF_MERCHANTS,
+        label_events.c.is_fraud.is_(None),
+        label_events.c.recorded_at_us >= bindparam("since_us"),
     )
     .limit(1)
 )
+_CORRECTED = (
+    select(label_events.c.revision)
+    .where(
+        label_events.c.tenant == bindparam("of_tenant"),
+        IsWanted(label_events.c.transaction_id),
+        label_events.c.features.is_not(None),
+    )
+    .limit(1)
+)
+_CORRECT = (
+    update(labels)
+    .where(
+        labels.c.tenant == bindparam("of_tenant"),
+        labels.c.transaction_id == bindparam("of_id"),
+    )
+    .values(features=bindparam("new_features"))
+)
+# The same of many: PostgreSQL takes longer to be asked than to answer.
+_CORRECT_EACH = """
+UPDATE labels SET features = new.features
+FROM unnest($2::text[], $3::bytea[]) AS new(transaction_id, features)
+WHERE labels.tenant = $1 AND labels.transaction_id = new.transaction_id
+"""
+_OF_EVENT: dict[str, Any] = {
+    "revision": accounts.c.revision,
+    "recorded_at_us": sql_cast(bindparam("at_us"), BigInteger),
+}
+_NOTE = label_events.insert().from_select(
+    LabelEvent._fields,
+    select(
+        *[_OF_EVENT[name] if name in _OF_EVENT else labels.c[name] for name in LabelEvent._fields]
+    )
+    .join_from(
+        labels,
+        accounts,
+        (accounts.c.tenant == labels.c.tenant) & (accounts.c.account_id == labels.c.account_id),
+    )
+    .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id)),
+)
+# Of the sum that tells one state of a merchant's label events from another.
+MODULUS = 1_000_000_007
 
 
 async def maturing_labels(
     connection: AsyncConnection, tenant: str, before_us: Mapping[str, int]
-) -> list[StoredLabel]:
+) -> list[MerchantLabel]:
     """The labels of each merchant that mature before its time and are not folded yet."""
     if not before_us:
         return []
-    latest_us = max(before_us.values())
-    rows = await ask(
-        connection, StoredLabel._make, _MATURING, tenant, before_us, before_us=latest_us
+    given: dict[str, Any] = {"before_us": max(before_us.values())}
+    make, query = MerchantLabel._make, _MATURING
+    rows = await ask(connection, make, query, tenant, before_us, most=MOST_ITEMS + 1, **given)
+    if len(rows) > MOST_ITEMS:
+        rows = await ask(
+            connection, make, query, tenant, before_us, are_many=True, most=2**62, **given
+        )
+    return [row for row in rows if row.matures_at_us < before_us[row.merchant_id]]
+
+
+async def labels_of_record(
+    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
+) -> list[MerchantLabel]:
+    """The labels that are folded into these merchants' label_state."""
+    return await ask(
+        connection, MerchantLabel._make, _OF_RECORD, tenant, merchant_ids, are_many=True
     )
-    return [row for row in rows if row.matures_at_us < before_us[cast(str, row.merchant_id)]]
 
 
 async def save_labels(connection: AsyncConnection, rows: Iterable[StoredLabel]) -> None:
@@ -128,7 +230,7 @@ async def save_labels(connection: AsyncConnection, rows: Iterable[StoredLabel]) 
 
 
 async def mark_folded(
-    connection: AsyncConnection, tenant: str, rows: Iterable[StoredLabel]
+    connection: AsyncConnection, tenant: str, rows: Iterable[MerchantLabel]
 ) -> None:
     """These labels of locked merchants are in the merchants' label_state now."""
     await alter(connection, _FOLDED, tenant, [row.transaction_id for row in rows])
@@ -169,38 +271,101 @@ async def labels_of_account(
 
 
 async def witnesses(
-    connection: AsyncConnection, tenant: str, removed: Sequence[StoredLabel]
-) -> list[StoredLabel]:
-    """The labels of transactions whose features may hold these: same merchant, after maturity."""
-    matured_us: dict[str, int] = {}
-    for one in removed:
-        if one.merchant_id is not None:
-            first_us = matured_us.get(one.merchant_id, one.matures_at_us)
-            matured_us[one.merchant_id] = min(first_us, one.matures_at_us)
-    if not matured_us:
+    connection: AsyncConnection, tenant: str, after_us: Mapping[str, int]
+) -> list[Witness]:
+    """The labelled transactions at each of these merchants that occurred after its time."""
+    if not after_us:
         return []
-    first_us = min(matured_us.values())
+    first_us = min(after_us.values())
     rows = await ask(
-        connection, StoredLabel._make, _WITNESSING, tenant, matured_us, after_us=first_us
+        connection,
+        Witness._make,
+        _WITNESSING,
+        tenant,
+        after_us,
+        are_many=True,
+        after_us=first_us,
     )
-    return [row for row in rows if row.occurred_at_us > matured_us[cast(str, row.merchant_id)]]
+    return [row for row in rows if row.occurred_at_us > after_us[row.merchant_id or ""]]
 
 
-async def any_forgotten(
+async def first_maturities(
+    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+) -> dict[str, int]:
+    """When the first label that these transactions ever had matured, by merchant."""
+    return dict(
+        await ask(connection, tuple[Any, ...], _MATURED, tenant, transaction_ids, are_many=True)
+    )
+
+
+async def label_changes(
     connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
-) -> bool:
-    """Whether any label of these merchants was ever removed, or corrected for one that was."""
-    wanted = list(merchant_ids)
-    if not wanted:
-        return False
-    return bool(await ask(connection, tuple[Any, ...], _FORGOTTEN, tenant, wanted))
-
-
-async def events_of_merchants(
-    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
-) -> list[LabelEvent]:
+) -> list[LabelChange]:
     """Every change of a label of these merchants, the oldest first."""
-    return await ask(connection, LabelEvent._make, _CHANGED, tenant, merchant_ids)
+    return await ask(connection, LabelChange._make, _CHANGES, tenant, merchant_ids, are_many=True)
+
+
+async def checksum_of_changes(
+    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
+) -> tuple[int, int]:
+    """What differs once anything has changed in the labels of these merchants."""
+    [(rows, total)] = await ask(
+        connection,
+        tuple[Any, ...],
+        _CHECKED,
+        tenant,
+        merchant_ids,
+        are_many=True,
+        modulus=MODULUS,
+    )
+    return rows, int(total or 0)
+
+
+async def any_removed(
+    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str], since_us: int
+) -> bool:
+    """Whether any label of these merchants was removed since then."""
+    found = await ask(
+        connection,
+        tuple[Any, ...],
+        _REMOVED,
+        tenant,
+        merchant_ids,
+        are_many=True,
+        since_us=since_us,
+    )
+    return bool(found)
+
+
+async def any_corrected(
+    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+) -> bool:
+    """Whether any of these transactions was ever given other features to be learned from."""
+    return bool(await ask(connection, tuple[Any, ...], _CORRECTED, tenant, transaction_ids))
+
+
+async def correct_labels(
+    connection: AsyncConnection, tenant: str, features: Mapping[str, bytes], at_us: int
+) -> None:
+    """Give labels of locked accounts, whose revision has changed, other features: by transaction.
+
+    Each is a change that is written down.
+    """
+    keys = list(features)
+    for first in range(0, len(keys), MOST_ITEMS):
+        some = keys[first : first + MOST_ITEMS]
+        values = [features[key] for key in some]
+        if isinstance(connection, Straight):
+            await connection.write(labels, _CORRECT_EACH, (tenant, some, values))
+            # The next statement reads what this and others wrote.
+            await connection.flush()
+        else:
+            rows = [
+                {"of_tenant": tenant, "of_id": key, "new_features": value}
+                for key, value in zip(some, values, strict=True)
+            ]
+            await change(connection, _CORRECT, rows)
+        await alter(connection, _NOTE, tenant, some, at_us=at_us)
 
 
 async def support_at(

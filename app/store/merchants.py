@@ -1,23 +1,16 @@
-"""Merchants: locked, saved, and made to forget their labels."""
+"""Merchants: locked and saved."""
 
 from collections.abc import Iterable
 
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rows import Merchant
-from app.store.statements import IsWanted, alter, lock, save
-from app.tables import labels, merchants
+from app.store.statements import IsWanted, ask, columns, lock, save
+from app.tables import merchants
 
-_UNFOLDED = (
-    update(merchants)
-    .where(merchants.c.tenant == bindparam("of_tenant"), IsWanted(merchants.c.merchant_id))
-    .values(label_state=None)
-)
-_TO_FOLD = (
-    update(labels)
-    .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.merchant_id))
-    .values(folded=False)
+_MERCHANTS = select(*columns(merchants, Merchant)).where(
+    merchants.c.tenant == bindparam("of_tenant"), IsWanted(merchants.c.merchant_id)
 )
 
 
@@ -31,13 +24,15 @@ async def lock_merchants(
     return {key: found.get(key) or Merchant(tenant, key) for key in wanted}
 
 
+async def merchants_of(
+    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
+) -> dict[str, Merchant]:
+    """These merchants as they stand, without locking them."""
+    wanted = sorted(set(merchant_ids))
+    rows = await ask(connection, Merchant._make, _MERCHANTS, tenant, wanted) if wanted else []
+    return {row.merchant_id: row for row in rows}
+
+
 async def save_merchants(connection: AsyncConnection, rows: Iterable[Merchant]) -> None:
     """Insert or overwrite merchants that the transaction has locked."""
     await save(connection, merchants, ("tenant", "merchant_id"), rows)
-
-
-async def unfold(connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]) -> None:
-    """Forget what locked merchants know of labels: the next score folds the live ones anew."""
-    wanted = sorted(set(merchant_ids))
-    await alter(connection, _UNFOLDED, tenant, wanted)
-    await alter(connection, _TO_FOLD, tenant, wanted)

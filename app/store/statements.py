@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     Delete,
     Executable,
+    Insert,
     Select,
     String,
     Table,
@@ -31,7 +32,8 @@ from sqlalchemy.sql.visitors import iterate
 
 from app.database import Raced
 from app.postgres import Straight
-from app.sqlite import InPlace
+from app.sqlite import InPlace, in_a_thread
+from app.transactions import MOST_ITEMS
 
 Kind = TypeVar("Kind")
 One = TypeVar("One")
@@ -110,7 +112,7 @@ class Question(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _reading(query: Select[Any] | Update | Delete, dialect: Dialect) -> Question:
+def _reading(query: Select[Any] | Insert | Update | Delete, dialect: Dialect) -> Question:
     compiled = query.compile(dialect=dialect)
     columns = query.selected_columns if isinstance(query, Select) else ()
     flags = [n for n, column in enumerate(columns) if isinstance(column.type, Boolean)]
@@ -183,10 +185,15 @@ async def _make(
 
 
 async def read(
-    connection: AsyncConnection, make: Callable[[Iterable[Any]], Kind], query: Executable
+    connection: AsyncConnection,
+    make: Callable[[Iterable[Any]], Kind],
+    query: Executable,
+    parameters: Mapping[str, Any] | None = None,
 ) -> list[Kind]:
     """The rows that a query finds, fetched at once: one by one takes longer."""
-    return list(map(make, (await connection.execute(query)).all()))
+    if isinstance(connection, InPlace):
+        return await connection.read(make, query, parameters)
+    return list(map(make, (await connection.execute(query, parameters)).all()))
 
 
 async def ask(
@@ -195,20 +202,27 @@ async def ask(
     query: Select[Any],
     tenant: str,
     wanted: Iterable[str] = (),
+    are_many: bool = False,
     **given: Any,
 ) -> list[Kind]:
-    """The same of a query that is always the same object, of a tenant, with what it is given."""
+    """The same of a query that is always the same object, of a tenant, with what it is given.
+
+    Where the rows may be many, to find and to make them is left to a thread.
+    """
     values = {"of_tenant": tenant, "wanted": list(wanted), **given}
     question = _reading(query, connection.dialect)
     rows: Iterable[Any]
     # SQLAlchemy writes the text, once: to execute it takes longer there than in the database.
     if isinstance(connection, Straight):
         rows = await connection.fetch(question.text, question.parameters(values), question.tables)
+        if are_many and not connection.is_gathering:
+            return await in_a_thread(lambda: list(map(make, rows)))
     elif isinstance(connection, InPlace):
         values["wanted"] = _json(values["wanted"])
-        rows = connection.fetch(question.text, question.parameters(values))
-        if question.flags:
-            rows = (_with_flags(list(row), question.flags) for row in rows)
+        flags = question.flags
+        making = (lambda row: make(_with_flags(list(row), flags))) if flags else make
+        parameters = question.parameters(values)
+        return await connection.fetch(question.text, parameters, making, are_many)
     else:
         rows = (await connection.execute(query, values)).all()
     return list(map(make, rows))
@@ -266,27 +280,36 @@ async def together(connection: AsyncConnection, *questions: Asking[Any]) -> Any:
 
 
 async def change(
-    connection: AsyncConnection, statement: Update | Delete, rows: Iterable[Mapping[str, Any]]
+    connection: AsyncConnection,
+    statement: Insert | Update | Delete,
+    rows: Iterable[Mapping[str, Any]],
+    are_many: bool = False,
 ) -> None:
     """Execute an update that is always the same object, with the parameters of each row."""
     question = _reading(statement, connection.dialect)
     given = [question.parameters(row) for row in rows]
     if isinstance(connection, Straight):
         for parameters in given:
-            [table] = question.tables
-            await connection.write(table, question.text, parameters)
+            await connection.write(cast(Table, statement.table), question.text, parameters)
+    elif isinstance(connection, InPlace):
+        await connection.exec_driver_sql(question.text, given, are_many)
     else:
         await connection.exec_driver_sql(question.text, given)
 
 
 async def alter(
-    connection: AsyncConnection, statement: Update | Delete, tenant: str, wanted: Sequence[str]
+    connection: AsyncConnection,
+    statement: Insert | Update | Delete,
+    tenant: str,
+    wanted: Sequence[str],
+    **given: Any,
 ) -> None:
-    """The same of an update or a delete of the rows that are `wanted`."""
+    """The same of the rows that are `wanted`."""
     if not wanted:
         return
     keys = wanted if isinstance(connection, Straight) else _json(wanted)
-    await change(connection, statement, [{"of_tenant": tenant, "wanted": keys}])
+    row = {"of_tenant": tenant, "wanted": keys, **given}
+    await change(connection, statement, [row], len(wanted) > MOST_ITEMS)
 
 
 async def of_transactions(
@@ -327,10 +350,12 @@ async def _write(
         return
     kind: Any = type(rows[0])
     text, ordered = _writing(table, kind, key, kept, connection.dialect)
-    if isinstance(connection, Straight):
-        await connection.write(table, text, ordered(list(zip(*rows, strict=True))))
-    else:
-        await connection.exec_driver_sql(text, [ordered(row) for row in rows])
+    for first in range(0, len(rows), MOST_ITEMS):
+        some = rows[first : first + MOST_ITEMS]
+        if isinstance(connection, Straight):
+            await connection.write(table, text, ordered(list(zip(*some, strict=True))))
+        else:
+            await connection.exec_driver_sql(text, [ordered(row) for row in some])
 
 
 def columns(table: Table, kind: Any) -> list[Any]:

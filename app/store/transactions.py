@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.decisions import LEVELS, Level, Outcome
 from app.rows import Past, Scored
 from app.store.pages import Part, between, page, read_page
-from app.store.statements import IsWanted, add, ask, columns, of_transactions
+from app.store.statements import IsWanted, add, ask, columns, of_transactions, read
 from app.tables import ABOVE_LOW, transactions
 from app.transactions import MOST_ITEMS
 
@@ -185,16 +185,16 @@ async def merchants_of_account(
         )
         .distinct()
     )
-    return set((await connection.execute(query)).scalars())
+    return {row[0] for row in await read(connection, tuple[Any, ...], query)}
 
 
 async def contents_of_merchants(
-    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
+    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str], without: str
 ) -> AsyncIterator[list[str]]:
-    """The texts of what these merchants were paid, in the order of time, a thousand at most.
+    """The texts of what these merchants were paid, `without` an account's, a thousand at most.
 
-    The whole index of the tenant's times is read, 2 s for ten million, in steps. A step may find
-    nothing.
+    In the order of time. The whole index of the tenant's times is read, 2 s for ten million, in
+    steps. A step may find nothing.
     """
     wanted = sorted(set(merchant_ids))
     order = [transactions.c.occurred_at_us, transactions.c.transaction_id]
@@ -206,14 +206,16 @@ async def contents_of_merchants(
     after: tuple[Any, ...] | None = None
     while True:
         last = page(step, order, after, 1).offset(STEP_ENTRIES - 1)
-        until = (await connection.execute(last)).one_or_none()
+        until = next(iter(await read(connection, tuple[Any, ...], last)), None)
         among = between(ids, order, after, until)
         # The index tells the ids, so that only rows of these merchants are read.
         chosen = select(transactions.c.content).where(
-            of_tenant, transactions.c.transaction_id.in_(among)
+            of_tenant,
+            transactions.c.transaction_id.in_(among),
+            transactions.c.account_id != without,
         )
-        asked = await connection.execute(chosen.order_by(*order), {"wanted": wanted})
-        contents = list(asked.scalars())
+        found = await read(connection, tuple[str], chosen.order_by(*order), {"wanted": wanted})
+        contents = [content for (content,) in found]
         for first in range(0, max(len(contents), 1), MOST_ITEMS):
             yield contents[first : first + MOST_ITEMS]
         if until is None:

@@ -1,0 +1,104 @@
+"""What labels since removed were to stored features: as if each row were worked out by itself."""
+
+import time
+
+import numpy as np
+import pytest
+
+from app.evidence import corrected_features
+from app.features import FeatureSet, MerchantLabels
+from app.rows import LabelChange, Witness
+from app.transactions import DAY_US, DatasetSpec
+
+FEATURES = FeatureSet(DatasetSpec.load("simulated"))
+
+
+def history(
+    random: np.random.Generator, size: int, days: float
+) -> tuple[list[Witness], list[LabelChange]]:
+    """Payments at two merchants, and changes of their labels in any order, some of one instant."""
+    features = np.zeros(len(FEATURES.names), "<f4").tobytes()
+    at_us = np.sort(random.uniform(0, days, size).round(1)) * DAY_US
+    witnesses = [
+        Witness(f"t-{n}", "a", f"m-{n % 2}", int(at_us[n]), int(at_us[n]), features)
+        for n in range(size)
+    ]
+    changes = []
+    for n in range(size):
+        recorded_us = at_us[n]
+        for _ in range(1 + int(random.integers(3))):
+            recorded_us += int(random.exponential(20) * DAY_US)
+            is_removal = bool(changes) and changes[-1].transaction_id == f"t-{n}"
+            fraud = None if is_removal and random.random() < 0.3 else bool(random.random() < 0.4)
+            matures_us = int(at_us[n] + random.choice([1, 14, 30]) * DAY_US)
+            changes.append(
+                LabelChange(
+                    f"m-{n % 2}", f"t-{n}", "a", 0, fraud, matures_us, int(recorded_us), False
+                )
+            )
+    return witnesses, sorted(changes, key=lambda one: one.recorded_at_us)
+
+
+def one_by_one(
+    witnesses: list[Witness], changes: list[LabelChange], gone: set[str]
+) -> dict[str, bytes]:
+    """The same by the definition: for each row, all there is."""
+    found = {}
+    for row in witnesses:
+        seen, has_lost = [], False
+        own = [one for one in changes if one.merchant_id == row.merchant_id]
+        for key in dict.fromkeys(one.transaction_id for one in own):
+            of_it = [one for one in own if one.transaction_id == key]
+            known = [one for one in of_it if one.recorded_at_us < row.evaluated_at_us]
+            if not known or known[-1].is_fraud is None:
+                continue
+            if known[-1].matures_at_us >= row.occurred_at_us:
+                continue
+            is_lost = key in gone or any(one.is_fraud is None for one in of_it[len(known) :])
+            has_lost |= is_lost
+            seen += [] if is_lost else [known[-1]]
+        if has_lost:
+            labels = MerchantLabels(
+                np.zeros(len(seen), np.int64),
+                np.array([one.matures_at_us for one in seen], np.int64),
+                np.array([bool(one.is_fraud) for one in seen], np.float64),
+            )
+            features_F = np.frombuffer(row.features, "<f4").copy()
+            at_us = np.array([row.occurred_at_us], np.int64)
+            features_F[FEATURES.evidence] = FEATURES.confirmed(at_us, labels)[0]
+            found[row.transaction_id] = features_F.tobytes()
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_all_rows_together_are_each_row_by_itself(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    witnesses, changes = history(random, int(random.integers(1, 120)), 200)
+    gone = {one.transaction_id for one in witnesses if random.random() < 0.1}
+    expected = one_by_one(witnesses, changes, gone)
+    assert corrected_features(FEATURES, witnesses, changes, gone) == expected
+    assert len(expected) > 0 or len(witnesses) < 20
+
+
+def test_rows_that_were_corrected_are_corrected_again() -> None:
+    witnesses, changes = history(np.random.default_rng(5), 40, 100)
+    changes = [one for one in changes if one.is_fraud is not None]
+    corrected = [one._replace(is_corrected=one.transaction_id == "t-39") for one in changes]
+    assert corrected_features(FEATURES, witnesses, changes) == {}
+    assert list(corrected_features(FEATURES, witnesses, corrected)) == ["t-39"]
+
+
+@pytest.mark.alone
+def test_four_times_the_labels_take_about_four_times_as_long() -> None:
+    seconds = []
+    for size in (4_000, 16_000):
+        witnesses, changes = history(np.random.default_rng(0), size, 300)
+        gone = {"t-0", "t-1"}
+        took = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            corrected_features(FEATURES, witnesses, changes, gone)
+            took.append(time.perf_counter() - begun)
+        seconds.append(min(took))
+    # Twice as many rows that each look at all labels would take sixteen times as long.
+    assert seconds[1] < 8 * seconds[0]
