@@ -58,7 +58,7 @@ demo: $(SERVICE) ## Score, label three, score again: before and after in a table
 	$(BIN)/quickstudy demo
 
 bench: $(EVERYTHING) ## Run every benchmark in benchmarks/ and write docs/benchmarks.md
-	set -e; for benchmark in throughput profiling storing growth meta_step adaptation reasons ablation tables; do \
+	set -e; for benchmark in throughput profiling storing growth lists meta_step adaptation reasons ablation tables; do \
 		$(if $(TORCH_INDEX_URL),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX_URL)) $(BIN)/python -m benchmarks.$$benchmark; done
 
 # pip is the last thing that venv puts in place, so an interrupted one is redone.

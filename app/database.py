@@ -78,8 +78,6 @@ FRESH_SECONDS, READY_SECONDS, PROBE_BYTES, STALE_US = 1.0, 2.0, 64 << 10, 24 * 3
 # deadlock_detected, serialization_failure, lock_not_available
 RETRYABLE = frozenset({"40P01", "40001", "55P03"})
 
-# Of a process: neither connections nor processors are left to lists alone.
-LISTS_AT_ONCE = 2
 # Each time another replica's batch has got through, so that this one's turn comes.
 ATTEMPTS = 10
 
@@ -115,7 +113,6 @@ class Database:
         self.engine = create_engine(
             self.url, self._connections, pg_connections, sqlite_busy_ms=SQLITE_READ_MS
         )
-        self._listings = asyncio.Semaphore(LISTS_AT_ONCE)
         if self._connections:
             # The service's transactions are begun by `app.postgres`.
             event.listen(self.engine.sync_engine, "connect", _begin_nothing)
@@ -157,12 +154,6 @@ class Database:
             async with self.engine.connect() as connection:
                 await connection.execution_options(reads_only=True)
                 yield connection
-
-    @asynccontextmanager
-    async def listing(self) -> AsyncIterator[AsyncConnection]:
-        """`read`, for a page of a list, of which there are few at once: others wait their turn."""
-        async with self._listings, self.read() as connection:
-            yield connection
 
     @asynccontextmanager
     async def glance(self) -> AsyncIterator[AsyncConnection]:

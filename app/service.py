@@ -1,5 +1,6 @@
 """All the parts of a running service, put together."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from app.webhooks import Webhooks
 
 # Requests other than for scores, which all want the database for themselves, at once.
 MOST_AT_ONCE = 64
+# Pages of lists that are read and made at once.
+LISTS_AT_ONCE = 2
 # Bytes of bodies that are arriving or being answered, of those that do not come in one piece.
 MOST_BODY_BYTES = 64 << 20
 
@@ -49,6 +52,8 @@ class Service:
     batcher: Batcher[Posted, Scored | Problem]
     bodies: Shares
     places: Shares
+    # A list that waits for its turn keeps no connection, and does not make a score wait.
+    lists: asyncio.Semaphore
     deadline_seconds: float
     labelling: Labelling
     policy: TenantPolicy
@@ -105,6 +110,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 batcher=batcher,
                 bodies=Shares(MOST_BODY_BYTES),
                 places=Shares(MOST_AT_ONCE),
+                lists=asyncio.Semaphore(LISTS_AT_ONCE),
                 deadline_seconds=settings.deadline_seconds,
                 labelling=Labelling(database, pipeline, Allowance(settings.labels_per_account)),
                 policy=TenantPolicy(database, pipeline),

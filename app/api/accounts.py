@@ -49,7 +49,7 @@ async def list_accounts(
 ) -> Page[AccountState]:
     """Accounts in the order of their ids."""
     after = paging.after(BY_ID, "accounts", labelled)
-    async with service.database.listing() as connection:
+    async with service.database.read() as connection:
         found = await store.listed_accounts(connection, tenant, labelled, after, paging.limit + 1)
         return await paging.page(
             found,

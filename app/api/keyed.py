@@ -20,7 +20,7 @@ from pydantic_core import from_json
 from starlette.types import Message, Receive
 
 from app.api.authentication import authenticate
-from app.api.queries import check_query
+from app.api.queries import check_query, parameters_of
 from app.errors import (
     NOT_SAID_TO_BE_JSON,
     DeadlineExceeded,
@@ -42,6 +42,7 @@ class KeyedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         scopes = _scopes_of(self.endpoint)
+        is_list = "cursor" in parameters_of(self)
 
         async def handled(request: Request) -> Response:
             service: Service = request.app.state.service
@@ -54,7 +55,10 @@ class KeyedRoute(APIRoute):
                     receive = _again(await whole_body(receive, memory))
                 with Held(service, service.places, caller.tenant) as place:
                     place.take(1)
-                    return await _in_time(service, handle(_JSONRequest(scope, receive)))
+                    answering = handle(_JSONRequest(scope, receive))
+                    if is_list:
+                        answering = _in_turn(service.lists, answering)
+                    return await _in_time(service, answering)
 
         async def handled_in_our_words(request: Request) -> Response:
             try:
@@ -120,6 +124,15 @@ async def _in_time(service: Service, answering: Coroutine[Any, Any, Response]) -
         if limit.expired():
             raise DeadlineExceeded from None
         raise
+
+
+async def _in_turn(turns: asyncio.Semaphore, answering: Coroutine[Any, Any, Response]) -> Response:
+    try:
+        async with turns:
+            return await answering
+    finally:
+        # Where its turn never came.
+        answering.close()
 
 
 def _scopes_of(endpoint: Callable[..., Any]) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ async def read_audit_log(
     """Every change of a label, a threshold, a key or a model, the newest first."""
     filters = EntryFilters(subject, account_id, actor, action)
     after = paging.after(BY_TIME, "audit-log", *filters)
-    async with service.database.listing() as connection:
+    async with service.database.read() as connection:
         found = await store.listed_entries(connection, tenant, filters, after, paging.limit + 1)
         return await paging.page(
             found, _entry, lambda row: (row.at_us, row.id), "audit-log", *filters

@@ -72,7 +72,7 @@ async def list_reviews(
     listed = "reviews", kind, status, account_id, assignee, order
     by_risk = order == "risk"
     after = paging.after(BY_RISK if by_risk else BY_TIME, *listed)
-    async with service.database.listing() as connection:
+    async with service.database.read() as connection:
         found = await store.listed_reviews(
             connection, tenant, kind, status, account_id, assignee, by_risk, after, paging.limit + 1
         )

@@ -95,7 +95,7 @@ async def list_thresholds(
 ) -> Page[ThresholdsKept]:
     """All that ever were in force or are planned, the newest first."""
     after = paging.after(BY_TIMES, "thresholds")
-    async with service.database.listing() as connection:
+    async with service.database.read() as connection:
         found = await store.listed_thresholds(connection, tenant, after, paging.limit + 1)
         return await paging.page(
             found, _kept, lambda row: (row.effective_at_us, row.recorded_at_us), "thresholds"

@@ -101,7 +101,7 @@ async def list_transactions(
     """Transactions with their scores, the newest first."""
     filters = Filters(account_id, occurred_from, occurred_to, outcome, risk_level)
     after = paging.after(BY_TIME, "transactions", *filters)
-    async with service.database.listing() as connection:
+    async with service.database.read() as connection:
         found = await store.listed(connection, tenant, filters, after, paging.limit + 1)
         ids = [row.transaction_id for row in found.rows]
         labels = await store.labels_of(connection, tenant, ids)

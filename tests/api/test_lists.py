@@ -1,10 +1,14 @@
 """Lists over HTTP: in order, filtered, and in pages that rows coming in meanwhile do not move."""
 
+import asyncio
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
+from app.database import CONNECT_SECONDS
+from app.service import LISTS_AT_ONCE
 from tests.api.requests import posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -258,3 +262,31 @@ async def test_another_tenant_sees_nothing_even_with_a_cursor(
         nothing = {"data": [], "has_more": False, "next_cursor": None}
         assert await page(stranger, path) == nothing
         assert await page(stranger, path, cursor=mine["next_cursor"]) == nothing
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_lists_that_take_long_leave_connections_to_scores(
+    client: httpx.AsyncClient, database_url: str
+) -> None:
+    await decide_by(client, {"review": 0.9999, "decline": 0.99999})
+    await score(client, at(9, "a"))
+    holder = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    await holder.execute("BEGIN; LOCK TABLE reviews IN ACCESS EXCLUSIVE MODE")
+    lists = [asyncio.create_task(client.get("/v1/reviews")) for _ in range(40)]
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    try:
+        async with asyncio.timeout(30):
+            while not await holder.fetchval(waiting):
+                await asyncio.sleep(0.01)
+        # Sooner than one that waits for a connection gives up.
+        async with asyncio.timeout(CONNECT_SECONDS * 0.8):
+            for n in range(3):
+                answer = await client.post("/v1/transactions", json=at(10, f"b-{n}"))
+                assert answer.status_code == 200, answer.text
+        assert await holder.fetchval(waiting) <= LISTS_AT_ONCE
+    finally:
+        await holder.execute("ROLLBACK")
+        answers = await asyncio.gather(*lists)
+        await holder.close()
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert (await client.get("/v1/reviews")).status_code == 200
