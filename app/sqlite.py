@@ -1,6 +1,7 @@
 """SQLite as the service uses it: one writer, whose statements run where they are asked for."""
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -9,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from contextvars import copy_context
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import sqlalchemy
@@ -20,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import StaticPool
 
 from app.background import TaskHealth
+from app.errors import SetupError
 
 Answer = TypeVar("Answer")
 
@@ -318,3 +321,29 @@ def _configure(dbapi_connection: Any, busy_ms: int, cache_kib: int) -> None:
 def _begin(connection: Connection) -> None:
     reads = connection.get_execution_options().get("reads_only", False)
     connection.exec_driver_sql("BEGIN" if reads else BEGIN)
+
+
+def back_up(source: Path, target: Path) -> None:
+    """Copy a database that others may be writing to, as of one moment.
+
+    The copy is there whole or not at all, and for nobody else to read. Raises SetupError where it
+    cannot be made.
+    """
+    if not source.is_file():
+        raise SetupError(f"there is no database {source}: QUICKSTUDY_DATABASE_URL says which")
+    if target.exists():
+        raise SetupError(f"{target} is there already: choose another name, or move it away")
+    part = target.with_name(f"{target.name}.part")
+    try:
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        reading = f"{source.absolute().as_uri()}?mode=ro"
+        with (
+            closing(sqlite3.connect(reading, uri=True)) as live,
+            closing(sqlite3.connect(part)) as copy,
+        ):
+            live.backup(copy)
+        part.rename(target)
+    except sqlite3.Error as error:
+        raise SetupError(f"{source} cannot be copied to {target}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
