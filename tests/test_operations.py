@@ -2,10 +2,12 @@
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -157,3 +159,24 @@ def test_a_backup_is_for_its_owner_alone(
     target = tmp_path / "backup.db"
     assert CliRunner().invoke(app, ["db", "backup", str(target)]).exit_code == 0
     assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_backup_has_what_stands_in_the_log_alone_and_no_half_of_a_commit(
+    migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "quickstudy.db", tmp_path / "backup.db"
+    source.write_bytes(migrated_sqlite.read_bytes())
+    monkeypatch.setenv("QUICKSTUDY_DATABASE_URL", f"sqlite:///{source}")
+    with closing(sqlite3.connect(source, isolation_level=None)) as writer:
+        for pragma in ("journal_mode=WAL", "wal_autocheckpoint=0"):
+            writer.execute(f"PRAGMA {pragma}")
+        rows = [("t", f"a-{n}", bytes(3000)) for n in range(500)]
+        insert = "INSERT INTO accounts (tenant, account_id, state) VALUES (?, ?, ?)"
+        writer.executemany(insert, rows)
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute(insert, ("t", "not committed", b""))
+        assert CliRunner().invoke(app, ["db", "backup", str(target)]).exit_code == 0
+    with closing(sqlite3.connect(target)) as copy:
+        found = copy.execute("SELECT account_id FROM accounts").fetchall()
+        assert {name for (name,) in found} == {name for _, name, _ in rows}
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
