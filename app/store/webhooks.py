@@ -101,14 +101,15 @@ async def due(connection: AsyncConnection, at_us: int) -> list[Due]:
     )
     found = select(tenant.label("tenant"), walk.c.id.label("id")).subquery()
     is_its = and_(table.c.tenant == found.c.tenant, table.c.id == found.c.id)
-    is_open = and_(
-        table.c.disabled_at_us.is_(None),
-        or_(table.c.paused_until_us.is_(None), table.c.paused_until_us <= at_us),
-    )
     query = (
         select(found.c.tenant, found.c.id)
         .outerjoin_from(found, table, is_its)
-        .where(found.c.tenant.is_not(None), or_(table.c.id.is_(None), is_open))
+        # Of a webhook that was removed all of these are null, too.
+        .where(
+            found.c.tenant.is_not(None),
+            table.c.disabled_at_us.is_(None),
+            or_(table.c.paused_until_us.is_(None), table.c.paused_until_us <= at_us),
+        )
     )
     return await read(connection, Due._make, query)
 
