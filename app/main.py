@@ -12,6 +12,7 @@ from app import __version__, garbage, tracing
 from app.api import (
     accounts,
     audit,
+    docs,
     health,
     keys,
     labels,
@@ -54,7 +55,6 @@ ROUTERS = (
 )
 ROUTES = tuple(route for router in ROUTERS for route in router.routes)
 SCORING = lean_routes(ROUTES)
-NO_DOCS: dict[str, Any] = {"openapi_url": None, "docs_url": None, "redoc_url": None}
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -83,7 +83,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=operation_id,
         # Spans and metrics are ours; FastAPI's own would look for a provider every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        **({} if chosen.docs else NO_DOCS),
+        # FastAPI's own pages load their scripts from a CDN.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if chosen.docs else None,
+        # Not FastAPI's `root_path`, which would take a path for the prefix that begins like it.
+        servers=[{"url": chosen.root_path}],
     )
     install(app, ROUTES)
     app.add_middleware(EncodedSlashes)
@@ -91,6 +96,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
     for router in ROUTERS:
         app.include_router(router)
+    if chosen.docs:
+        app.include_router(docs.router)
     return app
 
 

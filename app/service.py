@@ -44,8 +44,9 @@ MOST_BODY_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the routes need."""
+    """What the routes need. `prefix` stands before every path that an answer holds."""
 
+    prefix: str
     database: Database
     models: Models
     pipeline: Pipeline
@@ -104,6 +105,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
             ) as batcher,
         ):
             yield Service(
+                prefix=settings.prefix,
                 database=database,
                 models=models,
                 pipeline=pipeline,

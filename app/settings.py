@@ -4,6 +4,7 @@ QUICKSTUDY_DATABASE_URL is a variable, or else the file /run/secrets/quickstudy_
 is where container engines and orchestrators put secrets.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 MOST_CONNECTIONS, LEAST_CONNECTIONS = 15, 4
 SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "default"
 SECRETS = Path("/run/secrets")
+PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
 
 class Settings(BaseSettings):
@@ -38,8 +40,10 @@ class Settings(BaseSettings):
     # To PostgreSQL, of all workers of this server together.
     database_connections: Annotated[int, Field(ge=1)] = 48
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
-    # /docs, /redoc and /openapi.json.
+    # /docs and /openapi.json.
     docs: bool = True
+    # What a proxy takes off the paths of requests, and callers see in front of ours.
+    root_path: str = "/"
     # Spans to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the extra `tracing`.
     tracing: bool = False
     bank_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
@@ -69,6 +73,21 @@ class Settings(BaseSettings):
                 "set QUICKSTUDY_DATABASE_CONNECTIONS, within the server's max_connections"
             )
         return connections
+
+    @field_validator("root_path")
+    @classmethod
+    def _plain_path(cls, path: str) -> str:
+        if not PREFIX.fullmatch(path):
+            raise ValueError(
+                f"{path!r} is not a path: set QUICKSTUDY_ROOT_PATH to the prefix that the proxy "
+                "takes off, such as /fraud"
+            )
+        return path.rstrip("/") or "/"
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the path of an address that a caller is to use; empty without one."""
+        return self.root_path.rstrip("/")
 
     @property
     def connections_per_worker(self) -> int:

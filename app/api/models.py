@@ -102,7 +102,7 @@ async def compare_model(
     await service.models.checkpoint(name)
     days = (posted or ComparisonRequest()).days
     job = await service.jobs.submit(tenant, "comparison", name, days)
-    response.headers["Location"] = f"/v1/models/{quote(name, safe='')}/comparisons/{job.id}"
+    response.headers["Location"] = _address(service, name, "comparisons", job.id)
     return _comparison(job)
 
 
@@ -128,7 +128,7 @@ async def measure_drift(
     check_profile(checkpoint.metadata.profile, name)
     days = (posted or DriftRequest()).days
     job = await service.jobs.submit(tenant, "drift", name, days)
-    response.headers["Location"] = f"/v1/models/{quote(name, safe='')}/drift/{job.id}"
+    response.headers["Location"] = _address(service, name, "drift", job.id)
     return _drift(job)
 
 
@@ -177,6 +177,11 @@ def _replaced(one: Shelved, roles: Roles) -> str | None:
     if one.name != roles.active or one.digest == roles.active_digest:
         return None
     return f"Model {one.name!r} is no longer the checkpoint that decides: activate it to use it."
+
+
+def _address(service: Service, name: str, kind: str, job_id: str) -> str:
+    """The path of a job, as callers see it."""
+    return f"{service.prefix}/v1/models/{quote(name, safe='')}/{kind}/{job_id}"
 
 
 def _comparison(job: Job) -> ComparisonJob:

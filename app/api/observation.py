@@ -19,10 +19,10 @@ METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 )
 # As OWASP's REST Security Cheat Sheet has it. Strict-Transport-Security is for the proxy that ends
-# TLS; a stricter policy would keep /docs from loading its scripts.
+# TLS; /docs has a policy of its own, which lets it load its scripts.
 SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -69,7 +69,10 @@ class Observation:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message.setdefault("headers", []).extend(((REQUEST_ID, header), *SECURITY_HEADERS))
+                headers = message.setdefault("headers", [])
+                own = {name for name, _ in headers}
+                security = (line for line in SECURITY_HEADERS if line[0] not in own)
+                headers.extend(((REQUEST_ID, header), *security))
             await send(message)
 
         try:
