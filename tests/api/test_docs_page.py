@@ -25,7 +25,7 @@ from tests.servers import new_key, server
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 # It begins as our own paths do.
-PREFIX = "/v1/fraud"
+PREFIX = "/v1"
 # Of a machine that is busy with other things, too.
 MOST_MILLISECONDS = 60_000
 expect.set_options(timeout=MOST_MILLISECONDS)
