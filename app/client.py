@@ -28,7 +28,14 @@ from app.schemas.accounts import (
     RollbackRequest,
     RolledBack,
 )
-from app.schemas.audit import AccountRevision, AskNext, Certificate, Influence, Replayed
+from app.schemas.audit import (
+    AccountRevision,
+    AskNext,
+    Certificate,
+    Erasure,
+    Influence,
+    Replayed,
+)
 from app.schemas.health import Readiness
 from app.schemas.keys import ApiKeys, NewKey, PostedKey, Rotation
 from app.schemas.labels import (
@@ -260,6 +267,14 @@ class _Requests:
     def erase_account(account_id: str) -> Asked[Certificate]:
         path = f"/v1/accounts/{_of(account_id)}"
         return Asked(Certificate, "DELETE", path, repeatable=False)
+
+    @staticmethod
+    def erasures(**filters: str | int | None) -> Asked[Page[Erasure]]:
+        return Asked(Page[Erasure], "GET", "/v1/erasures", query=filters)
+
+    @staticmethod
+    def erasure(erasure_id: str) -> Asked[Erasure]:
+        return Asked(Erasure, "GET", f"/v1/erasures/{_of(erasure_id)}")
 
     @staticmethod
     def reviews(**filters: str | int | None) -> Asked[Page[Review]]:
@@ -515,6 +530,14 @@ class Client:
         """Erase an account for good."""
         return self._send(_Requests.erase_account(account_id))
 
+    def erasures(self, **filters: str | int | None) -> Page[Erasure]:
+        """A page of the certificates of erasures."""
+        return self._send(_Requests.erasures(**filters))
+
+    def erasure(self, erasure_id: str) -> Erasure:
+        """One certificate of an erasure."""
+        return self._send(_Requests.erasure(erasure_id))
+
     def reviews(self, **filters: str | int | None) -> Page[Review]:
         """A page of the review queue."""
         return self._send(_Requests.reviews(**filters))
@@ -758,6 +781,14 @@ class AsyncClient:
     async def erase_account(self, account_id: str) -> Certificate:
         """Erase an account for good."""
         return await self._send(_Requests.erase_account(account_id))
+
+    async def erasures(self, **filters: str | int | None) -> Page[Erasure]:
+        """A page of the certificates of erasures."""
+        return await self._send(_Requests.erasures(**filters))
+
+    async def erasure(self, erasure_id: str) -> Erasure:
+        """One certificate of an erasure."""
+        return await self._send(_Requests.erasure(erasure_id))
 
     async def reviews(self, **filters: str | int | None) -> Page[Review]:
         """A page of the review queue."""

@@ -9,6 +9,7 @@
         ├── Forbidden                 403 missing_scope
         ├── NotFound                  404 not_found
         │   ├── AccountNotFound       404 account_not_found
+        │   ├── ErasureNotFound       404 erasure_not_found
         │   ├── JobNotFound           404 job_not_found
         │   ├── KeyNotFound           404 key_not_found
         │   ├── LabelNotFound         404 label_not_found
@@ -134,6 +135,10 @@ class NotFound(Problem):
 
 class AccountNotFound(NotFound):
     code, title = "account_not_found", "No such account."
+
+
+class ErasureNotFound(NotFound):
+    code, title = "erasure_not_found", "No such erasure."
 
 
 class JobNotFound(NotFound):

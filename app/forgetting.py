@@ -16,28 +16,30 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
 from app.audit import entry
+from app.certificates import certified
 from app.content import transaction_of
 from app.database import Database, Raced
-from app.errors import AccountNotFound
+from app.errors import AccountNotFound, ModelUnavailable
 from app.evidence import corrected_features
 from app.features import FeatureSet, MerchantLabels
 from app.pipeline import Pipeline
-from app.rows import Account, LabelChange, LabelEvent, Merchant, Scored, StoredLabel, Witness
+from app.rows import (
+    Account,
+    Erasure,
+    LabelChange,
+    LabelEvent,
+    Merchant,
+    Scored,
+    StoredLabel,
+    Witness,
+)
 from app.sqlite import in_a_thread
 from app.states import States
 from app.times import now_us
 from app.transactions import columns_of
 
-
-class Erased(NamedTuple):
-    """How many rows of an account are gone, and what was made as if they had never been."""
-
-    transactions: int
-    labels: int
-    label_events: int
-    reviews: int
-    merchants_rebuilt: int
-    labels_corrected: int
+# What `store.erase_account` counts.
+ERASED = ("transactions", "labels", "label_events", "reviews")
 
 
 class Undone(NamedTuple):
@@ -230,7 +232,7 @@ def event_of(label: StoredLabel, revision: int, removed: bool = False) -> LabelE
     )
 
 
-class Erasure(NamedTuple):
+class ErasurePlan(NamedTuple):
     """What erasing an account does, while it and its merchants are as they were.
 
     `merchants` are those that it has paid, as they are, `states` theirs without its payments.
@@ -250,17 +252,19 @@ class Erasing:
         self._database = database
         self._pipeline = pipeline
 
-    async def erase(self, tenant: str, account_id: str) -> Erased:
+    async def erase(self, tenant: str, account_id: str) -> Erasure:
         """Delete all rows of an account; its merchants and their witnesses forget it.
 
+        Returns the certificate, which is kept without the account's id.
         What is left is as if its transactions and labels had never come, but for the counts and
         amounts of its merchants in features already stored. Raises AccountNotFound.
         """
         # What takes long, before anything is locked.
         async with self._database.survey() as connection:
-            planned: Erasure | None = await self._plan(connection, tenant, account_id)
+            planned: ErasurePlan | None = await self._plan(connection, tenant, account_id)
+            model = await self._model(connection, tenant)
 
-        async def work(connection: AsyncConnection) -> Erased:
+        async def work(connection: AsyncConnection) -> Erasure:
             nonlocal planned
             plan = planned or await self._plan(connection, tenant, account_id)
             # It is tried again only where it was outdated.
@@ -271,19 +275,37 @@ class Erasing:
             counts = await store.erase_account(connection, tenant, account_id)
             await store.erase_entries(connection, tenant, account_id)
             await store.erase_messages(connection, tenant, account_id)
-            # That it was, and not whose.
-            await store.save_entries(connection, [entry(tenant, "account.erased", "account")])
             now = await store.lock_merchants(connection, tenant, visited)
             await store.save_merchants(
                 connection,
                 [row._replace(state=plan.states[key]) for key, row in now.items()],
             )
             await forget_in_record(connection, self._pipeline.features, tenant, labels)
-            return Erased(*counts, len(visited), len(corrections.features))
+            facts = {
+                "erased": dict(zip(ERASED, counts, strict=True)),
+                "merchants_rebuilt": len(visited),
+                "labels_corrected": len(corrections.features),
+                "features": self._pipeline.features.digest,
+                **model,
+            }
+            erasure = await in_a_thread(lambda: certified(tenant, account_id, facts))
+            await store.save_erasure(connection, erasure)
+            # That it was, and not whose: that is in the certificate.
+            noted = entry(tenant, "account.erased", erasure.id, after={"digest": erasure.digest})
+            await store.save_entries(connection, [noted])
+            return erasure
 
         return await self._database.run(work, aside=True)
 
-    async def _plan(self, connection: AsyncConnection, tenant: str, account_id: str) -> Erasure:
+    async def _model(self, connection: AsyncConnection, tenant: str) -> dict[str, str | None]:
+        """The tenant's model, as certificates have it; nothing where it cannot be loaded."""
+        try:
+            scorer = await self._pipeline.models.active(connection, tenant)
+        except ModelUnavailable:
+            return {"model": None, "training_data_sha256": None}
+        return {"model": scorer.model, "training_data_sha256": scorer.training_data_sha256}
+
+    async def _plan(self, connection: AsyncConnection, tenant: str, account_id: str) -> ErasurePlan:
         account = await store.account(connection, tenant, account_id)
         if account is None:
             raise AccountNotFound(f"There is no account {account_id!r}.")
@@ -295,9 +317,9 @@ class Erasing:
         corrections = await plan_corrections(
             connection, self._pipeline.features, tenant, labels, account_id, others_only=True
         )
-        return Erasure(account, labels, merchants, states, corrections)
+        return ErasurePlan(account, labels, merchants, states, corrections)
 
-    async def _locked(self, connection: AsyncConnection, plan: Erasure) -> Erasure:
+    async def _locked(self, connection: AsyncConnection, plan: ErasurePlan) -> ErasurePlan:
         """The plan as it is once nobody else can change anything that it is made of.
 
         Raises Raced where the account has changed meanwhile, or others are to be locked.

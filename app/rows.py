@@ -142,6 +142,17 @@ class Witness(NamedTuple):
     corrected: bytes | None = None
 
 
+class Erasure(NamedTuple):
+    """A row of `erasures`: a certificate, as JSON without the account's id, and its digest."""
+
+    tenant: str
+    at_us: int
+    id: str
+    actor: str
+    content: str
+    digest: str
+
+
 class Review(NamedTuple):
     """A row of `reviews`."""
 

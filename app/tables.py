@@ -32,6 +32,7 @@ metadata = MetaData(
 
 LONGEST_ID = 128
 # The conditions of partial indexes, which serve queries with just these words alone.
+REMOVED = "is_fraud IS NULL"
 HAS_LABELS, ABOVE_LOW = "fraud_labels + legitimate_labels > 0", "risk_level <> 'low'"
 ASSIGNED = "assignee IS NOT NULL"
 
@@ -78,6 +79,21 @@ audit_log = Table(
     Index("ix_audit_log_account_time", "tenant", "account_id", "at_us", "id"),
     Index("ix_audit_log_actor", "tenant", "actor", "at_us", "id"),
     Index("ix_audit_log_action", "tenant", "action", "at_us", "id"),
+)
+
+# Certificates, without what was erased: by `content` and the account's id the digest is made.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("at_us", BigInteger, primary_key=True),
+    Column("id", String(32), primary_key=True),
+    # As in the audit log.
+    Column("actor", String(LONGEST_ID), nullable=False),
+    # JSON.
+    Column("content", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Index("ix_erasures_id", "tenant", "id"),
 )
 
 accounts = Table(
@@ -205,6 +221,8 @@ label_events = Table(
     Column("features", LargeBinary),
     Index("ix_label_events_transaction", "tenant", "transaction_id", "revision"),
     Index("ix_label_events_merchant", "tenant", "merchant_id", "recorded_at_us"),
+    # Few: whoever labels a payment asks whether any came since the payment was evaluated.
+    _partial("ix_label_events_removals", "tenant", "merchant_id", "recorded_at_us", where=REMOVED),
 )
 
 # Transactions that a person is to look at. Risk is as the account's newest copy sees it.

@@ -166,7 +166,10 @@ async def test_every_operation_is_answered_in_its_type(
     of_labels = [one.action for one in logged if one.action.startswith("label.")]
     assert of_labels == ["label.removed", *["label.set"] * 3]
     assert logged[-1].action == "review.claimed"
-    assert (await ask("erase_account", "alice")).erased.transactions == 5
+    certificate = await ask("erase_account", "alice")
+    assert certificate.erased.transactions == 5
+    assert [one.id for one in (await ask("erasures")).data] == [certificate.id]
+    assert (await ask("erasure", certificate.id)).digest == certificate.digest
     with pytest.raises(ApiError) as refused:
         await ask("account", "alice")
     assert (refused.value.status, refused.value.code) == (404, "account_not_found")

@@ -1,30 +1,33 @@
 """For auditors: scores replayed, copies of the past, what each label does, and erasure."""
 
-import hashlib
 import json
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from app import store
 from app.api.authentication import MayAdminister, MayRead, RunningService
 from app.api.keyed import KeyedRoute
 from app.api.labels import adaptation_of, decision_of, state_of
-from app.api.paths import AccountId, TransactionId
+from app.api.pages import BY_TIME, Paging
+from app.api.paths import AccountId, ErasureId, TransactionId
 from app.api.transactions import label_name, stored_of
 from app.decisions import Decision
 from app.errors import (
     EVERYWHERE,
     AccountNotFound,
+    ErasureNotFound,
     RevisionNotFound,
     TransactionNotFound,
     documented,
 )
 from app.questions import Influence as Influential
+from app.rows import Erasure as Kept
 from app.schemas.audit import (
     AccountRevision,
     AskNext,
     Certificate,
-    ErasedRows,
+    Erasure,
     Influence,
     LabelInfluence,
     LabelledTransaction,
@@ -32,22 +35,13 @@ from app.schemas.audit import (
     Suggestion,
 )
 from app.schemas.labels import DecisionMade
-from app.times import now_us, text_of
+from app.schemas.pages import Page
 
 router = APIRouter(
     prefix="/v1",
     tags=["audit"],
     responses=documented(*EVERYWHERE),
     route_class=KeyedRoute,
-)
-NOT_COVERED = (
-    "The model's own weights: they were meta-trained on the data whose digest stands here. "
-    "Whether this account was among them is known to whoever trained the model; only a training "
-    "without it forgets it.",
-    "Transactions of other accounts keep the features they were scored with, which may count "
-    "this account's payments and matured labels among those of a merchant. Labelled ones learn "
-    "from features without its labels; unlabelled ones keep them.",
-    "Copies of the data outside this database: backups, exports, logs of the caller.",
 )
 
 
@@ -148,26 +142,31 @@ async def erase_account(
 ) -> Certificate:
     """Erase an account: its transactions, labels, their history and reviews. There is no way
     back."""
-    erased = await service.erasing.erase(tenant, account_id)
+    row = await service.erasing.erase(tenant, account_id)
+    return Certificate(account_id=account_id, digest=row.digest, **json.loads(row.content))
+
+
+@router.get("/erasures")
+async def list_erasures(service: RunningService, tenant: MayRead, paging: Paging) -> Page[Erasure]:
+    """The certificates of erasures, without the accounts' ids, the newest first."""
+    after = paging.after(BY_TIME, "erasures")
     async with service.database.read() as connection:
-        scorer = await service.models.active(connection, tenant)
-    said = {
-        "account_id": account_id,
-        "erased_at": text_of(now_us()),
-        "erased": ErasedRows(
-            transactions=erased.transactions,
-            labels=erased.labels,
-            label_events=erased.label_events,
-            reviews=erased.reviews,
-        ).model_dump(),
-        "merchants_rebuilt": erased.merchants_rebuilt,
-        "labels_corrected": erased.labels_corrected,
-        "model": scorer.model,
-        "training_data_sha256": scorer.training_data_sha256,
-        "not_covered": list(NOT_COVERED),
-    }
-    text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return Certificate.model_validate({**said, "digest": hashlib.sha256(text.encode()).hexdigest()})
+        found = await store.listed_erasures(connection, tenant, after, paging.limit + 1)
+        return await paging.page(found, _erasure, lambda row: (row.at_us, row.id), "erasures")
+
+
+@router.get("/erasures/{erasure_id}", responses=documented(ErasureNotFound))
+async def read_erasure(erasure_id: ErasureId, service: RunningService, tenant: MayRead) -> Erasure:
+    """One certificate, without the account's id."""
+    async with service.database.read() as connection:
+        row = await store.erasure(connection, tenant, erasure_id)
+    if row is None:
+        raise ErasureNotFound(f"There is no erasure {erasure_id!r}.")
+    return _erasure(row)
+
+
+def _erasure(row: Kept) -> Erasure:
+    return Erasure(actor=row.actor, digest=row.digest, **json.loads(row.content))
 
 
 def _influence(one: Influential) -> LabelInfluence:

@@ -44,6 +44,11 @@ AccountId = Annotated[
     BeforeValidator(_decoded),
     Path(description="Percent-encoded: an id may hold a slash.", examples=["a-17"]),
 ]
+ErasureId = Annotated[
+    Id,
+    BeforeValidator(_decoded),
+    Path(description="Of a certificate.", examples=["5f0c8a9d1b2e3f4a5b6c7d8e"]),
+]
 TransactionId = Annotated[
     Id,
     BeforeValidator(_decoded),

@@ -34,7 +34,9 @@ class LogEntry(BaseModel):
     at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     actor: Annotated[str, Field(description="The id of a key, or `command line`.")]
     action: Action
-    subject: Annotated[str, Field(description="A transaction, a key, a model, or `thresholds`.")]
+    subject: Annotated[
+        str, Field(description="A transaction, a key, a model, an erasure, or `thresholds`.")
+    ]
     account_id: str | None
     before: dict[str, Any] | None
     after: dict[str, Any] | None

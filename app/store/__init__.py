@@ -23,6 +23,9 @@ from app.store.drift import labels_by_day as labels_by_day
 from app.store.drift import sampled as sampled
 from app.store.drift import tenants as tenants
 from app.store.drift import transactions_by_day as transactions_by_day
+from app.store.erasures import erasure as erasure
+from app.store.erasures import listed_erasures as listed_erasures
+from app.store.erasures import save_erasure as save_erasure
 from app.store.jobs import any_job_due as any_job_due
 from app.store.jobs import change_job as change_job
 from app.store.jobs import claim_job as claim_job

@@ -104,6 +104,7 @@ def address(owner: httpx.AsyncClient, path: str) -> str:
         webhook_id=WEBHOOK,
         comparison_id="0" * 16,
         drift_id="0" * 16,
+        erasure_id="0" * 24,
     )
 
 

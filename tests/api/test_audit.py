@@ -13,7 +13,7 @@ from app import keys
 from app.database import Database
 from app.main import create_app
 from app.settings import Settings
-from app.tables import merchants
+from app.tables import merchants, metadata
 from tests.api.requests import client_of, label, posted, problem_of
 from tests.api.test_labels import history, put, score
 from tests.checkpoints import tiny_checkpoint
@@ -263,6 +263,51 @@ async def test_an_erased_account_leaves_nothing_and_comes_back_as_a_new_one(
     assert probabilities[0] == probabilities[1]
 
 
+async def test_a_certificate_is_kept_without_the_account_that_it_is_of(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient, service_settings: Settings
+) -> None:
+    await some_history(client)
+    certificate = (await client.delete("/v1/accounts/alice")).json()
+    kept = (await client.get(f"/v1/erasures/{certificate['id']}")).json()
+    assert (await client.get("/v1/erasures")).json()["data"] == [kept]
+    # Whoever has the id can match it, and make the whole certificate out of what is kept.
+    salt = bytes.fromhex(kept["salt"])
+    matched = hashlib.scrypt(b"alice", salt=salt, n=2**15, r=8, p=1, maxmem=2**27, dklen=32)
+    assert kept["account_digest"] == matched.hex()
+    assert {**kept, "account_id": "alice"} == {**certificate, "actor": kept["actor"]}
+    # The audit log names it, and by which key it was made.
+    logged = (await client.get("/v1/audit-log", params={"subject": kept["id"]})).json()["data"]
+    assert [(one["action"], one["actor"], one["after"]) for one in logged] == [
+        ("account.erased", kept["actor"], {"digest": kept["digest"]})
+    ]
+    # Nothing in the database has the account's id any more.
+    database = Database(service_settings.database_url)
+    async with database.read() as connection:
+        for table in metadata.sorted_tables:
+            rows = (await connection.execute(select(table))).all()
+            assert "alice" not in str([tuple(row) for row in rows])
+    await database.close()
+    for path in ("erasures", f"erasures/{kept['id']}"):
+        answer = await stranger.get(f"/v1/{path}")
+        assert kept["id"] not in answer.text or answer.status_code == 404
+    assert problem_of(answer) == (404, "erasure_not_found")
+
+
+async def test_an_account_that_came_back_has_a_certificate_of_its_own(
+    client: httpx.AsyncClient,
+) -> None:
+    certificates = []
+    for n in range(3):
+        await score(client, posted(f"t-{n}"))
+        certificates.append((await client.delete("/v1/accounts/alice")).json())
+    ids = [one["id"] for one in certificates]
+    digests = {one["account_digest"] for one in certificates}
+    assert (len(set(ids)), len(digests)) == (3, 3)
+    first = (await client.get("/v1/erasures", params={"limit": 2})).json()
+    rest = await client.get("/v1/erasures", params={"limit": 2, "cursor": first["next_cursor"]})
+    assert [one["id"] for one in first["data"] + rest.json()["data"]] == ids[::-1]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "code"),
     [
@@ -271,6 +316,7 @@ async def test_an_erased_account_leaves_nothing_and_comes_back_as_a_new_one(
         ("GET", "accounts/alice/ask-next", "account_not_found"),
         ("GET", "accounts/alice/revisions/0", "account_not_found"),
         ("DELETE", "accounts/alice", "account_not_found"),
+        ("GET", "erasures/none", "erasure_not_found"),
     ],
 )
 async def test_another_tenants_past_does_not_exist(
