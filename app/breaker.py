@@ -11,6 +11,8 @@ own questions, one at a time, is answered.
 import asyncio
 import contextvars
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
 
 from asyncpg import ReadOnlySQLTransactionError
@@ -37,6 +39,7 @@ class Breaker:
     def __init__(self, asked: Callable[[], Awaitable[None]], cut: Callable[[], None]) -> None:
         self.is_open = False
         self._trouble = ""
+        self._closed_at = -math.inf
         self._asked = asked
         self._cut = cut
         self._asking: asyncio.Task[None] | None = None
@@ -53,6 +56,10 @@ class Breaker:
         """Raises DatabaseUnavailable while the database is known not to answer, or only to read."""
         if self.is_open:
             raise DatabaseUnavailable(f"The database {self._trouble}: it is being asked again.")
+
+    def was_open_within(self, seconds: float) -> bool:
+        """Whether the database was away so short a time ago."""
+        return self.is_open or time.monotonic() - self._closed_at < seconds
 
     def doubt(self) -> None:
         """Ask the database whether it is there, unless it has just been asked."""
@@ -80,6 +87,7 @@ class Breaker:
             while not await self._is_answered():
                 await asyncio.sleep(PAUSE_SECONDS)
             self.is_open = False
+            self._closed_at = time.monotonic()
             logger.warning("the database answers again")
         await asyncio.sleep(PAUSE_SECONDS)
 

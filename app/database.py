@@ -33,7 +33,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.util import await_only
 
 from app import migrating, postgres, sqlite
-from app.background import TaskHealth
+from app.background import LONGEST_PAUSE_SECONDS, TaskHealth
 from app.connections import CONNECT_SECONDS, Address, Connections, Session
 from app.errors import DatabaseUnavailable, SetupError
 from app.settings import MOST_CONNECTIONS
@@ -120,7 +120,11 @@ class Database:
         self._writer = sqlite.Writer(self.url) if self.is_sqlite else None
         self._surveys = asyncio.Semaphore(SURVEYS)
         self._glancing = (
-            sqlite.create_in_place(self.url, SQLITE_GLANCE_MS) if self.is_sqlite else None
+            # One more is opened in place; to wait for one would be to keep the loop from whoever
+            # has it.
+            sqlite.create_in_place(self.url, SQLITE_GLANCE_MS, max_overflow=-1)
+            if self.is_sqlite
+            else None
         )
         self._readiness = Readiness(self)
 
@@ -129,6 +133,12 @@ class Database:
         """How the tasks fare that this runs beside what it is asked."""
         breaker = [self._connections.breaker.health] if self._connections else []
         return [*breaker, *([self._writer.checkpoints.health] if self._writer else [])]
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether tasks that failed for want of PostgreSQL have not had the time to run again."""
+        recovery = 2 * LONGEST_PAUSE_SECONDS
+        return bool(self._connections and self._connections.breaker.was_open_within(recovery))
 
     @asynccontextmanager
     async def write(self, aside: bool = False) -> AsyncIterator[AsyncConnection]:

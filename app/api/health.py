@@ -25,7 +25,7 @@ async def readyz(service: RunningService) -> Readiness:
     except SetupError as error:
         raise Unavailable(str(error)) from error
     for task in service.background:
-        if task.problem:
+        if task.problem and not service.database.is_recovering:
             raise Unavailable(task.problem)
     return Readiness(status="ok", model=service.models.default.model)
 
