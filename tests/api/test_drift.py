@@ -130,6 +130,7 @@ def stream(world: World, name: str, *changes: pl.Expr) -> Stream:
 async def client(service_settings: Settings, world: World) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(service_settings.model_copy(update={"model": world.model}))
     async with app.router.lifespan_context(app):
+        app.state.database_url = service_settings.database_url
         key = await keys.create(app.state.service.database, "tests")
         async with client_of(app, key) as client:
             yield client
@@ -144,7 +145,7 @@ async def drift_of(client: httpx.AsyncClient, stored: Stream, world: World) -> M
 
     await service_of(client).database.run(work)
     settings = Settings(
-        database_url=service_of(client).database.url.render_as_string(hide_password=False),
+        database_url=client._transport.app.state.database_url,  # type: ignore[attr-defined]
         model=world.model,
         device="cpu",
     )

@@ -133,7 +133,11 @@ async def test_the_furthest_keys_page_to_nothing_or_to_all_on_both_databases(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.integers(), max_size=5), st.integers(1, 4), st.none() | st.just((7, "z")))
+@given(
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=5),
+    st.integers(1, 4),
+    st.none() | st.just((7, "z")),
+)
 def test_a_page_says_more_follows_just_where_a_row_too_many_was_read_or_not_all_looked_at(
     rows: list[int], limit: int, until: tuple[int, str] | None
 ) -> None:

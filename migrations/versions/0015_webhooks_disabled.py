@@ -5,8 +5,8 @@ from alembic import op
 
 from app.indexing import build_index
 
-revision = "0012"
-down_revision = "0010"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 

@@ -4,8 +4,8 @@ from alembic import op
 
 from app.indexing import build_index, drop_index
 
-revision = "0010"
-down_revision = "0017"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
