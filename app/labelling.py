@@ -38,7 +38,7 @@ from app.forgetting import (
 )
 from app.pipeline import IN_PLACE, Deciding, Pipeline, adapter_key, worked
 from app.rollback import WayBack, way_back
-from app.rows import Account, Review, Scored, StoredLabel, SupportRow
+from app.rows import Account, LabelEvent, Review, Scored, StoredLabel, SupportRow
 from app.scoring import Copy, Held, Scorer
 from app.times import now_us
 from app.transactions import DatasetSpec, Transaction
@@ -127,12 +127,14 @@ class Watched(NamedTuple):
 class Draft(NamedTuple):
     """New labels of an account without a lock on it, and what they do if nothing has changed.
 
+    Where labels that were removed had to be looked for, the `checksum` is of the merchants' labels.
     `reviews` are those of the labelled transactions, `has_learned` is whether the copy is another.
     """
 
     was: Account
     verdicts: Sequence[Verdict]
     corrected: Mapping[str, bytes]
+    checksum: tuple[int, int] | None
     watched: Watched
     reviews: Mapping[str, Review]
     has_learned: bool
@@ -264,7 +266,9 @@ class Labelling:
             )
             deciding = await self._pipeline.deciding_by(*decides)
             corrected: Mapping[str, bytes] = {}
+            checksum = None
             if needs_correction:
+                checksum = await store.checksum_of_changes(connection, tenant, _merchants(rows))
                 corrected = await corrections(connection, features, tenant, rows)
         learned = [
             row._replace(features=corrected.get(row.transaction_id, row.features)) for row in rows
@@ -275,7 +279,8 @@ class Labelling:
         after = _newest(after)
         held = await self._pipeline.held(deciding.scorer, was)
         judged = await self._judge(held or self._pipeline.support(before), after, watched, deciding)
-        return Draft(was, verdicts, corrected, watched, reviews, before != after, *judged)
+        has_learned = before != after
+        return Draft(was, verdicts, corrected, checksum, watched, reviews, has_learned, *judged)
 
     async def _stored(self, connection: AsyncConnection, draft: Draft) -> Labelled:
         """Store the labels of a draft. Raises Outdated where it would not be the same any more."""
@@ -289,8 +294,12 @@ class Labelling:
             queued = await store.open_of_account(connection, tenant, account_id, REVIEWED)
             if list(map(_key, queued)) != list(map(_key, draft.watched.reviews)):
                 raise Outdated
-        features = self._pipeline.features
-        if draft.corrected != await corrections(connection, features, tenant, rows):
+        if draft.checksum is None:
+            is_outdated = await need_correction(connection, tenant, rows)
+        else:
+            now_known = await store.checksum_of_changes(connection, tenant, _merchants(rows))
+            is_outdated = now_known != draft.checksum
+        if is_outdated:
             raise Outdated
         new = {
             row.transaction_id: self._label(row, one, draft.corrected.get(row.transaction_id))
@@ -593,12 +602,16 @@ class Labelling:
             fraud_labels=account.fraud_labels + fraud,
             legitimate_labels=account.legitimate_labels + legitimate,
         )
-        events = [event_of(one, now.revision) for one in new.values()]
-        events += [event_of(one, now.revision, removed=True) for one in removed.values()]
+
+        def changes() -> tuple[list[LabelEvent], list[Entry]]:
+            events = [event_of(one, now.revision) for one in new.values()]
+            events += [event_of(one, now.revision, removed=True) for one in removed.values()]
+            keys = [*new, *removed]
+            return events, [_noted(old.get(key), new.get(key), action) for key in keys]
+
+        events, entries = await worked(len(new) + len(removed) > IN_PLACE, changes)
         await store.save_label_events(connection, events)
-        await store.save_entries(
-            connection, [_noted(old.get(key), new.get(key), action) for key in [*new, *removed]]
-        )
+        await store.save_entries(connection, entries)
         return now
 
     async def _changed(

@@ -1,7 +1,8 @@
 """Whatever happened before, an account can be erased, and what is left never knew it."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Awaitable, Iterator, Sequence
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -14,14 +15,17 @@ from hypothesis import strategies as some
 from sqlalchemy import select
 
 from app import store
+from app.garbage import spare_requests
 from app.importing import Importer, Past
 from app.labelling import Verdict
+from app.patience import Patience
 from app.pipeline import Posted
 from app.rows import Scored
 from app.service import Service, running
 from app.settings import Settings
 from app.tables import accounts, label_events, labels, merchants, reviews, transactions
 from app.transactions import DAY_US, Transaction
+from benchmarks.routes import Filler
 
 ACCOUNTS, MERCHANTS = ("a", "b", "c"), ("m", "n")
 FIRST_DAY = 20_000
@@ -137,7 +141,8 @@ class World:
                     self._labelled.add(payment.transaction_id)
         if file:
             service = self.service
-            await Importer(service.database, service.pipeline).add(self.tenant, file)
+            importer = Importer(service.database, service.pipeline, Patience(print))
+            await importer.add(self.tenant, file)
 
     async def _change(self, step: Label | Remove | RollBack) -> None:
         labelling, payments = self.service.labelling, self._payments[step.account]
@@ -234,7 +239,7 @@ def started(shared_database_url: str, checkpoint: Path) -> Iterator[Started]:
                 model=checkpoint,
                 device="cpu",
                 bank_bytes=1 << 20,
-                labels_per_account=10_000,
+                labels_per_account=100_000,
             )
         )
         service = runner.run(opening.__aenter__())
@@ -280,3 +285,41 @@ def test_who_saw_a_label_before_it_came_to_mature_later_forgets_it_too(started: 
     service, runner = started
     mine, theirs = runner.run(lived_and_erased(service, steps, ["b"]))
     assert mine == theirs
+
+
+async def longest_pause(work: Awaitable[object]) -> tuple[float, float]:
+    """How many seconds it takes, and for how many of them the event loop stood still at most."""
+    task, begun, longest = asyncio.ensure_future(work), time.perf_counter(), 0.0
+    while not task.done():
+        before = time.perf_counter()
+        await asyncio.sleep(0.001)
+        longest = max(longest, time.perf_counter() - before)
+    await task
+    return time.perf_counter() - begun, longest
+
+
+@pytest.mark.alone
+def test_four_times_the_labels_are_forgotten_in_about_four_times_as_long(
+    started: Started,
+) -> None:
+    # As a server does: to search all that the tests have imported for garbage takes .2 s.
+    spare_requests()
+    service, runner = started
+    seconds: dict[int, float] = {}
+    for size in (2_000, 8_000):
+        tenant = f"world-{next(_tenants)}"
+        filler = Filler(service.database, service.pipeline.features, "tiny", tenant)
+        runner.run(filler.fill(size))
+        labelling, took = service.labelling, 0.0
+        for forgetting in (
+            labelling.remove(tenant, "p-7"),
+            labelling.roll_back(tenant, "a-3", 1),
+            labelling.roll_back(tenant, "heavy", 1),
+            service.erasing.erase(tenant, "a-4"),
+        ):
+            its_seconds, pause = runner.run(longest_pause(forgetting))
+            took += its_seconds
+            assert pause < 0.1
+        seconds[size] = took
+    # Each label by each other would take sixteen times as long.
+    assert seconds[8_000] < 8 * seconds[2_000]

@@ -31,6 +31,7 @@ from app.schemas.accounts import (
     RolledBack,
 )
 from app.schemas.pages import Page
+from app.sqlite import in_a_thread
 
 router = APIRouter(
     prefix="/v1/accounts",
@@ -108,17 +109,21 @@ async def roll_back_account(
     labelling = service.labelling
     roll_back = labelling.preview_roll_back if asked.dry_run else labelling.roll_back
     done = await roll_back(tenant, account_id, asked.revision)
-    return RolledBack(
-        **state_of(done.account),
-        **changed_of(done.account, done.change),
-        as_of=asked.revision,
-        dry_run=asked.dry_run,
+    # It may tell of thousands of labels.
+    return await in_a_thread(
+        lambda: RolledBack(
+            **state_of(done.account),
+            **changed_of(done.account, done.change),
+            as_of=asked.revision,
+            dry_run=asked.dry_run,
+        )
     )
 
 
 def _check_distinct(verdicts: list[Verdict]) -> None:
-    ids = [verdict.transaction_id for verdict in verdicts]
-    for position, key in enumerate(ids):
-        if key in ids[:position]:
+    earlier: set[str] = set()
+    for position, verdict in enumerate(verdicts):
+        if verdict.transaction_id in earlier:
             message = "This transaction has a label earlier in the same request."
             raise ValidationFailed(message, [FieldError(f"labels[{position}]", message)])
+        earlier.add(verdict.transaction_id)

@@ -119,6 +119,8 @@ async def label_many(
             first.setdefault(item.transaction_id, _verdict(item.transaction_id, item))
     answers = await service.labelling.store_each(tenant, list(first.values()))
     by_id = dict(zip(first, answers, strict=True))
+    stored = [answer for answer in answers if isinstance(answer, Labelled)]
+    effects = {one.transaction_id: one for answer in stored for one in answer.change.labelled}
 
     def result(item: LabelOfTransaction | InvalidItem) -> LabelStored | LabelNotStored:
         name = item.transaction_id
@@ -127,7 +129,8 @@ async def label_many(
         if (item.label == "fraud") != first[item.transaction_id].is_fraud:
             problem = ValidationFailed(f"label: {RELABELLED}")
             return LabelNotStored(transaction_id=name, error=problem_of(problem))
-        return _outcome(item.transaction_id, by_id[item.transaction_id])
+        key = item.transaction_id
+        return _outcome(key, by_id[key], effects.get(key))
 
     return LabelBatchResult(results=[result(item) for item in posted.labels])
 
@@ -219,10 +222,12 @@ def _labelled(transaction_id: str, done: Labelled, label: LabelName | None) -> T
     )
 
 
-def _outcome(transaction_id: str, answer: Labelled | Problem) -> LabelStored | LabelNotStored:
+def _outcome(
+    transaction_id: str, answer: Labelled | Problem, own: Judged | None
+) -> LabelStored | LabelNotStored:
     if isinstance(answer, Problem):
         return LabelNotStored(transaction_id=transaction_id, error=problem_of(answer))
-    [own] = [one for one in answer.change.labelled if one.transaction_id == transaction_id]
+    assert own is not None
     return LabelStored(
         transaction_id=transaction_id,
         account_id=answer.account.account_id,

@@ -1,0 +1,297 @@
+"""What each route costs where much is stored: `python -m benchmarks.routes [--labels 15000]`.
+
+A merchant with so many labels, seen by one another, and an account with as many payments and a
+tenth as many labels. Each route is asked in turn, while others ask for `/livez` and for scores
+without a pause. Told are a route's seconds, the longest that `/livez` was silent meanwhile, and
+the 99th percentile and the slowest of the scores; the first line is of a time when nothing is
+asked beside them. On SQLite, and on PostgreSQL with `--postgresql`.
+"""
+
+import argparse
+import asyncio
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import numpy as np
+
+from app import store
+from app.checkpoint import Checkpoint
+from app.content import content_of, digest_of
+from app.database import Database
+from app.features import FeatureSet
+from app.forgetting import event_of
+from app.migrating import upgrade
+from app.rows import Account, Merchant, Scored, StoredLabel
+from app.settings import SHIPPED_MODEL
+from app.times import now_us
+from app.transactions import DAY_US, Transaction
+from tests.postgres import DURABLE, postgres_server
+from tests.servers import new_key, server
+
+TENANT = "default"
+DAYS, KNOWN_AFTER_DAYS = 300, 20
+CHUNK, ALONE_SECONDS, SCORERS = 1000, 8.0, 4
+# Payments at the merchant, and accounts, without a label.
+NEW = 1100
+
+
+class Filler:
+    """Rows as the service would have stored them, by the thousand."""
+
+    def __init__(
+        self, database: Database, features: FeatureSet, model: str, tenant: str = TENANT
+    ) -> None:
+        self._database, self._features, self._model = database, features, model
+        self._tenant = tenant
+        self._random = np.random.default_rng(0)
+        self._first_us = now_us() - DAYS * DAY_US
+        self._state = features.empty(1, 1)
+
+    async def fill(self, labels: int) -> None:
+        """The merchant `big`, the account `heavy`, and new payments at the merchant."""
+        accounts = max(labels // 10, 1)
+        await self._store("p", labels, 1, lambda n: f"a-{n % accounts}", lambda n: "big")
+        await self._store("h", labels, 10, lambda n: "heavy", lambda n: f"m-{n % 50}")
+        await self._store("n", NEW, 0, lambda n: f"new-{n}", lambda n: "big")
+
+    async def _store(
+        self,
+        name: str,
+        size: int,
+        one_in: int,
+        account_of: Callable[[int], str],
+        merchant_of: Callable[[int], str],
+    ) -> None:
+        accounts: dict[str, Account] = {}
+        for first in range(0, size, CHUNK):
+            rows, labels, events = [], [], []
+            for n in range(first, min(first + CHUNK, size)):
+                row = self._row(f"{name}-{n}", account_of(n), merchant_of(n), n / size)
+                account = accounts.get(row.account_id) or self._account(row)
+                account = account._replace(transactions=account.transactions + 1)
+                if one_in and n % one_in == 0:
+                    is_fraud = bool(self._random.random() < 0.2)
+                    label = self._label(row, is_fraud)
+                    account = account._replace(
+                        revision=account.revision + 1,
+                        fraud_labels=account.fraud_labels + is_fraud,
+                        legitimate_labels=account.legitimate_labels + (not is_fraud),
+                    )
+                    labels.append(label)
+                    events.append(event_of(label, account.revision))
+                accounts[row.account_id] = account
+                rows.append(row)
+            async with self._database.write() as connection:
+                await store.save_scored(connection, rows)
+                await store.save_labels(connection, labels)
+                await store.save_label_events(connection, events)
+        merchants = {merchant_of(n) for n in range(min(size, 1000))}
+        state = self._state.merchants.to_bytes()[0]
+        async with self._database.write() as connection:
+            await store.save_accounts(connection, accounts.values())
+            await store.save_merchants(
+                connection, [Merchant(self._tenant, key, state, None) for key in sorted(merchants)]
+            )
+
+    def _account(self, row: Scored) -> Account:
+        state = self._state.accounts.to_bytes()[0]
+        return Account(self._tenant, row.account_id, state=state, created_at_us=row.evaluated_at_us)
+
+    def _row(self, name: str, account_id: str, merchant_id: str, share: float) -> Scored:
+        at_us = self._first_us + int(share * DAYS * DAY_US)
+        amount = Decimal(int(self._random.integers(1, 500)))
+        payment = Transaction(name, account_id, at_us, amount, "EUR", merchant_id)
+        content = content_of(payment)
+        values_F = self._random.normal(0, 1, len(self._features.names)).astype(np.float32)
+        return Scored(
+            *(self._tenant, name, account_id, merchant_id, at_us, content, digest_of(content)),
+            *(values_F.tobytes(), self._features.digest, 0.01, 1.0, "low", "approve", "base"),
+            *(0, 0, self._model, at_us, 0.5, 0.9),
+        )
+
+    def _label(self, row: Scored, is_fraud: bool) -> StoredLabel:
+        known_us = row.occurred_at_us + KNOWN_AFTER_DAYS * DAY_US
+        return StoredLabel(
+            *(self._tenant, row.transaction_id, row.account_id, row.merchant_id, is_fraud),
+            *(row.occurred_at_us, known_us, known_us),
+            folded=True,
+            recorded_at_us=known_us,
+        )
+
+
+class Meanwhile:
+    """Others, who ask for `/livez` and for scores all the time."""
+
+    def __init__(self, url: str, headers: dict[str, str]) -> None:
+        self._url, self._headers = url, headers
+        self._over = threading.Event()
+        self.silences: list[tuple[float, float]] = []
+        self.scores: list[tuple[float, float]] = []
+        self._threads = [threading.Thread(target=self._live)]
+        self._threads += [threading.Thread(target=self._score, args=(n,)) for n in range(SCORERS)]
+
+    def __enter__(self) -> "Meanwhile":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _live(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=300) as client:
+            while not self._over.wait(0.003):
+                begun = time.perf_counter()
+                client.get("/livez")
+                self.silences.append((begun, time.perf_counter() - begun))
+
+    def _score(self, number: int) -> None:
+        count = 0
+        with httpx.Client(base_url=self._url, headers=self._headers, timeout=300) as client:
+            while not self._over.wait(0.02):
+                body = payment(f"s-{number}-{count}", f"s-{number}-{count % 50}", f"s-{count % 9}")
+                begun = time.perf_counter()
+                answer = client.post("/v1/transactions", json=body)
+                assert answer.status_code in (200, 503), answer.text
+                self.scores.append((begun, time.perf_counter() - begun))
+                count += 1
+
+
+def payment(transaction_id: str, account_id: str, merchant_id: str) -> dict[str, Any]:
+    return {
+        "transaction_id": transaction_id,
+        "account_id": account_id,
+        "merchant_id": merchant_id,
+        "occurred_at": datetime.now(UTC).isoformat(),
+        "amount": 20,
+        "currency": "EUR",
+    }
+
+
+class Route(NamedTuple):
+    """A request, by what it is."""
+
+    name: str
+    method: str
+    path: str
+    body: Any = None
+
+
+def routes(labels: int) -> list[Route]:
+    known, revisions = labels // 2, max(labels // 10, 1)
+    label = {"label": "fraud"}
+    some = [{"transaction_id": f"n-{n}", "label": "fraud"} for n in range(1000)]
+    dry_run = {"dry_run": True, "labels": [{"transaction_id": "n-1001", "label": "fraud"}]}
+    at_big = "/v1/transactions"
+    return [
+        Route("score at the merchant", "POST", at_big, payment("x-1", "x", "big")),
+        Route("score of the account", "POST", at_big, payment("x-2", "heavy", "m-1")),
+        Route("account", "GET", "/v1/accounts/heavy"),
+        Route("its transactions", "GET", "/v1/transactions?account_id=heavy&limit=1000"),
+        Route("label history", "GET", f"/v1/transactions/p-{known}/label"),
+        Route("replay", "POST", f"/v1/transactions/h-{known // 10 * 10}/replay"),
+        Route("reasons", "GET", f"/v1/transactions/h-{known}/reasons"),
+        Route("influence", "GET", "/v1/accounts/heavy/influence"),
+        Route("ask next", "GET", "/v1/accounts/heavy/ask-next"),
+        Route("revision", "GET", f"/v1/accounts/heavy/revisions/{revisions}"),
+        Route("thresholds of a budget", "POST", "/v1/thresholds", {"reviews_per_day": 50}),
+        Route("drift", "POST", "/v1/models/default/drift", {"days": 28}),
+        Route("preview of a label", "POST", "/v1/accounts/new-1001/adapt", dry_run),
+        Route("label", "PUT", "/v1/transactions/n-1002/label", label),
+        Route("1,000 labels", "POST", "/v1/labels", {"labels": some}),
+        Route("label changed", "PUT", f"/v1/transactions/p-{known}/label", label),
+        Route("label removed", "DELETE", f"/v1/transactions/p-{known + 1}/label"),
+        Route("label after that", "PUT", "/v1/transactions/n-1003/label", label),
+        Route("score after that", "POST", at_big, payment("x-3", "x", "big")),
+        Route("roll back at merchant", "POST", "/v1/accounts/a-3/rollback", {"revision": 1}),
+        Route(
+            "roll back, dry run",
+            "POST",
+            "/v1/accounts/heavy/rollback",
+            {"revision": 1, "dry_run": True},
+        ),
+        Route("roll back of all", "POST", "/v1/accounts/heavy/rollback", {"revision": 1}),
+        Route("erase at merchant", "DELETE", "/v1/accounts/a-4"),
+        Route("erase the account", "DELETE", "/v1/accounts/heavy"),
+    ]
+
+
+def measure(url: str, key: str, labels: int) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    print("| route | status | seconds | longest /livez ms | p99 of scores ms | slowest ms |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    with (
+        httpx.Client(base_url=url, headers=headers, timeout=300) as client,
+        Meanwhile(url, headers) as others,
+    ):
+        time.sleep(2)
+        begun = time.perf_counter()
+        time.sleep(ALONE_SECONDS)
+        tell("nothing", "", begun, others)
+        for route in routes(labels):
+            begun = time.perf_counter()
+            answer = client.request(route.method, route.path, json=route.body)
+            time.sleep(0.2)
+            tell(route.name, str(answer.status_code), begun, others)
+            if answer.is_error:
+                print(f"  {answer.text[:200]}")
+
+
+def tell(name: str, status: str, begun: float, others: Meanwhile) -> None:
+    ended = time.perf_counter()
+    # A silence that has not ended yet is told once it has.
+    while others.silences[-1][0] < ended or others.scores[-1][0] < ended:
+        time.sleep(0.01)
+    silences = [took for at, took in others.silences if begun - took <= at <= ended]
+    scores = [took for at, took in others.scores if begun - took <= at <= ended]
+    figures = max(silences), np.quantile(scores, 0.99), max(scores)
+    told = " | ".join(f"{1000 * one:.0f}" for one in figures)
+    print(f"| {name} | {status} | {ended - begun - 0.2:.2f} | {told} |", flush=True)
+
+
+@contextmanager
+def database_url(is_postgresql: bool) -> Iterator[str]:
+    if is_postgresql:
+        with postgres_server(DURABLE) as postgres:
+            yield postgres.create("routes")
+    else:
+        with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as folder:
+            yield f"sqlite:///{Path(folder) / 'routes.db'}"
+
+
+async def fill(url: str, labels: int) -> None:
+    checkpoint = Checkpoint.load(SHIPPED_MODEL)
+    database = Database(url)
+    try:
+        await Filler(database, checkpoint.features, checkpoint.model).fill(labels)
+    finally:
+        await database.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--labels", type=int, default=15_000)
+    parser.add_argument("--postgresql", action="store_true")
+    asked = parser.parse_args()
+    with database_url(asked.postgresql) as url:
+        upgrade(url)
+        begun = time.perf_counter()
+        asyncio.run(fill(url, asked.labels))
+        print(f"filled in {time.perf_counter() - begun:.0f} s")
+        key = new_key(url)
+        with server(url, SHIPPED_MODEL, QUICKSTUDY_LABELS_PER_ACCOUNT="10000000") as service:
+            measure(service, key, asked.labels)
+
+
+if __name__ == "__main__":
+    main()
