@@ -148,6 +148,7 @@ async def test_what_is_damaged_fails_by_itself(service_settings: Settings, harm:
                 assert stored.status_code == (404 if n in amiss else 200)
 
 
+@pytest.mark.alone
 async def test_many_requests_of_a_tenant_take_no_place_from_another(
     service_settings: Settings,
 ) -> None:

@@ -105,7 +105,7 @@ async def test_a_body_that_comes_in_chunks_is_read_whole_and_limited(
 async def test_another_method_is_told_which_there_are(client: httpx.AsyncClient) -> None:
     answer = await client.request("PUT", "/v1/transactions")
     assert problem_of(answer) == (405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
 def dependencies_of(dependant: Any) -> Iterator[Any]:

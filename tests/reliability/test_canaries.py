@@ -93,10 +93,11 @@ def read_by(client: httpx.Client) -> str:
     """All that can be read through the addresses of the OpenAPI document."""
     document = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
     told = []
+    ids = {"account_id": "a", "transaction_id": "t", "revision": "0", "name": "tiny"}
     for path, item in document["paths"].items():
         if "get" in item:
-            ids = {"account_id": "a", "transaction_id": "t", "revision": 0, "name": "tiny"}
-            told.append(client.get(path.format(**ids, webhook_id="0" * 12)).text)
+            address = re.sub(r"\{(\w+)\}", lambda found: ids.get(found[1], "0" * 12), path)
+            told.append(client.get(address).text)
     assert len(told) > 20
     return "".join(told)
 

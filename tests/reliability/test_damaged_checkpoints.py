@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from app.checkpoint import METADATA, WEIGHTS, Checkpoint
+from app.models import RETRY_SECONDS
 from app.settings import SHIPPED_MODEL
 from tests.api.requests import posted, problem_of
 from tests.checkpoints import tiny_checkpoint
@@ -195,8 +197,12 @@ def test_a_checkpoint_damaged_under_a_process_is_missed_at_the_next_start_alone(
     other = client.post("/v1/transactions", json=posted("t-3"), headers=stranger)
     assert other.status_code == 200
     assert client.get("/readyz").status_code == 200
-    # Put back, it serves at once; and without it, whichever was before.
+    # Put back, it serves when it is tried again; and without it, whichever was before.
     (shelf / "second" / WEIGHTS).write_bytes(whole)
+    until = time.monotonic() + 2 * RETRY_SECONDS
+    while client.post("/v1/transactions", json=posted("t-3")).status_code == 503:
+        assert time.monotonic() < until
+        time.sleep(0.2)
     assert model_of(client, "t-3") == serving
     (shelf / "second" / WEIGHTS).unlink()
     client.post("/v1/models/rollback")
