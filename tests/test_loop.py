@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -132,12 +133,18 @@ def test_labels_become_the_next_model_while_nobody_notices(
                 *TRAIN,
             )
             client.shadow_model("next")
-            compared = client.compare_model("next", days=60)
+            job = client.compare_model("next", days=60)
+            until = time.monotonic() + 180
+            while job.status in ("queued", "running") and time.monotonic() < until:
+                time.sleep(0.2)
+                job = client.comparison("next", job.id)
+            compared = job.result
+            assert compared is not None, job
             assert (compared.frauds, compared.better) == (sum(one for _, one in known), True)
             assert compared.active.average_precision is not None
             assert compared.shadow.average_precision is not None
             assert compared.shadow.average_precision > compared.active.average_precision
-            client.promote_model("next", days=60)
+            client.promote_model("next", job.id)
             promoted = client.score(posted("after-promotion", account_id="acc-1"))
             client.roll_back_model()
             back = client.score(posted("after-rollback", account_id="acc-1"))
