@@ -171,10 +171,11 @@ def addresses() -> Iterator[tuple[str, str, str]]:
     """Method and address of every operation with a mark in each part and each parameter."""
     document = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
     usual = {"account_id": "alice", "transaction_id": "t-0", "revision": "1", "name": "tiny"}
-    usual |= {"webhook_id": "5f0c9d2e1a7b", "key_id": "3c81463f5052"}
+    made = ("webhook_id", "key_id", "erasure_id", "comparison_id", "drift_id")
+    usual |= dict.fromkeys(made, "5f0c9d2e1a7b")
     for path, item in document["paths"].items():
         for method, operation in item.items():
-            plain = re.sub(r"\{(\w+)\}", lambda part: usual.get(part[1], "5f0c9d2e1a7b"), path)
+            plain = re.sub(r"\{(\w+)\}", lambda part: usual[part[1]], path)
             for part in re.findall(r"\{(\w+)\}", path):
                 others = usual | {part: MARK}
                 yield method, re.sub(r"\{(\w+)\}", lambda p, o=others: o[p[1]], path), part
