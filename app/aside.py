@@ -54,7 +54,7 @@ class Aside:
 
     async def compute(self, task: Task) -> Computed:
         """What comes of a task; raises Crashed."""
-        said = json.dumps(
+        request = json.dumps(
             {"settings": self._settings.model_dump(mode="json"), "task": task._asdict()}
         )
         package = str(Path(__file__).parents[1])
@@ -73,7 +73,7 @@ class Aside:
                 },
             )
             try:
-                output, _ = await process.communicate(said.encode())
+                output, _ = await process.communicate(request.encode())
             finally:
                 if process.returncode is None:
                     with suppress(ProcessLookupError):
@@ -105,8 +105,8 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text(OUT_OF_MEMORY_FIRST)
     # Whoever started it may be gone.
     signal.alarm(LONGEST_SECONDS)
-    said: dict[str, Any] = json.load(sys.stdin)
-    print(asyncio.run(_computed(Settings(**said["settings"]), Task(**said["task"]))))
+    request: dict[str, Any] = json.load(sys.stdin)
+    print(asyncio.run(_computed(Settings(**request["settings"]), Task(**request["task"]))))
 
 
 if __name__ == "__main__":

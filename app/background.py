@@ -158,3 +158,21 @@ class BackgroundTask:
         finally:
             self._is_running = False
             alarm.cancel()
+
+
+class InBackground:
+    """What has one background task, which runs while this is entered."""
+
+    _task: BackgroundTask
+
+    async def __aenter__(self) -> Self:
+        await self._task.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._task.__aexit__(kind, error, traceback)

@@ -88,12 +88,14 @@ async def _assign(
         assigned_by=caller.key_id if assignee is not None else None,
     )
     await store.assign_review(connection, now)
-    noted = entry(row.tenant, action, row.transaction_id, said(row), said(now), row.account_id)
+    noted = entry(
+        row.tenant, action, row.transaction_id, facts_of(row), facts_of(now), row.account_id
+    )
     await store.save_entries(connection, [noted])
     return now
 
 
-def said(row: Review) -> dict[str, str | None]:
+def facts_of(row: Review) -> dict[str, str | None]:
     """What the audit log keeps of a review."""
     return {
         "kind": row.kind,

@@ -13,15 +13,14 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app import metrics, store
 from app.aside import Aside, Crashed, Task
-from app.background import BackgroundTask, TaskHealth
+from app.background import BackgroundTask, InBackground, TaskHealth
 from app.database import Database
 from app.errors import ModelRefused, ModelUnavailable
 from app.models import Models
@@ -101,7 +100,7 @@ class Gauges(NamedTuple):
     fraud_ratio: float | None
 
 
-class DriftGauges:
+class DriftGauges(InBackground):
     """Sets the gauges of drift, again and again while it is entered."""
 
     def __init__(self, aside: Aside) -> None:
@@ -111,18 +110,6 @@ class DriftGauges:
             self.health, self._wait, self.measure, longest_seconds=LONGEST_MEASUREMENT_SECONDS
         )
         self._wait_seconds = FIRST_SECONDS
-
-    async def __aenter__(self) -> Self:
-        await self._task.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._task.__aexit__(kind, error, traceback)
 
     async def _wait(self) -> None:
         # Processes that started together do not stay so.

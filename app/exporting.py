@@ -111,7 +111,7 @@ def _columns(
     rows: Sequence[Scored], labels: dict[str, StoredLabel], spec: DatasetSpec
 ) -> dict[str, list[Any]]:
     transactions = [transaction_of(row.content) for row in rows]
-    told = [labels.get(row.transaction_id) for row in rows]
+    label_of_row = [labels.get(row.transaction_id) for row in rows]
     found: dict[str, list[Any]] = {
         "transaction_id": [one.transaction_id for one in transactions],
         "account_id": [one.account_id for one in transactions],
@@ -125,9 +125,10 @@ def _columns(
     for name, column in spec.numeric.items():
         numbers = [attribute_number(one.attributes.get(name)) for one in transactions]
         found[column] = [None if isnan(number) else number for number in numbers]
-    found[LABEL] = [None if one is None else one.is_fraud for one in told]
+    found[LABEL] = [None if one is None else one.is_fraud for one in label_of_row]
     found[DELAY] = [
-        None if one is None else _days(one.labelled_at_us - one.occurred_at_us) for one in told
+        None if one is None else _days(one.labelled_at_us - one.occurred_at_us)
+        for one in label_of_row
     ]
     return found
 
@@ -147,9 +148,9 @@ def _days(delay_us: int) -> float:
 
 def toml_of(spec: DatasetSpec) -> str:
     """A spec as the TOML that `DatasetSpec.load` reads."""
-    told = spec.model_dump(exclude_none=True, exclude_defaults=True)
-    lines = [f"name = {_quoted(told.pop('name'))}"]
-    for section, values in told.items():
+    sections = spec.model_dump(exclude_none=True, exclude_defaults=True)
+    lines = [f"name = {_quoted(sections.pop('name'))}"]
+    for section, values in sections.items():
         lines += ["", f"[{section}]"]
         lines += [f"{_quoted(key)} = {_quoted(value)}" for key, value in values.items()]
     return "\n".join(lines) + "\n"

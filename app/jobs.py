@@ -10,14 +10,13 @@ import json
 import logging
 import secrets
 import time
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import store
 from app.aside import LONGEST_SECONDS, Aside, Computed, Crashed, Task
-from app.background import BackgroundTask, TaskHealth
+from app.background import BackgroundTask, InBackground, TaskHealth
 from app.database import Database
 from app.errors import DatabaseUnavailable, InternalError, JobNotFound, TooManyJobs
 from app.rows import Job
@@ -39,7 +38,7 @@ RETRY_US, ATTEMPTS = 5 * SECOND_US, 3
 CLEAN_UP_SECONDS = 3600.0
 
 
-class Jobs:
+class Jobs(InBackground):
     """Takes jobs of tenants, and runs them while it is entered."""
 
     def __init__(self, database: Database, aside: Aside) -> None:
@@ -78,18 +77,6 @@ class Jobs:
         if found is None or (found.kind, found.model) != (kind, model):
             raise JobNotFound(f"There is no {kind} {job_id!r} of model {model!r}.")
         return found
-
-    async def __aenter__(self) -> Self:
-        await self._task.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._task.__aexit__(kind, error, traceback)
 
     async def _wait(self) -> None:
         if self._is_idle:

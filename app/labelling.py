@@ -15,7 +15,7 @@ from app import store
 from app.adaptation import SUPPORT_LIMIT, Support
 from app.allowance import Allowance
 from app.audit import Action, Entry, entry
-from app.claims import said
+from app.claims import facts_of
 from app.database import Database, Raced
 from app.decisions import Decision
 from app.engines import Learned
@@ -742,7 +742,9 @@ def _reviewed(review: Review, decision: Decision, has_label: bool, revision: int
 def _resolution(old: Review, new: Review) -> Entry:
     """What the audit log keeps of a review that a label resolves, or whose label is removed."""
     action: Action = "review.resolved" if new.status == "resolved" else "review.reopened"
-    return entry(old.tenant, action, old.transaction_id, said(old), said(new), old.account_id)
+    return entry(
+        old.tenant, action, old.transaction_id, facts_of(old), facts_of(new), old.account_id
+    )
 
 
 async def _watched(
