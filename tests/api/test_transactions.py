@@ -359,6 +359,6 @@ async def test_a_wrong_address_or_method_is_a_problem_too(edge: httpx.AsyncClien
     assert problem_of(await edge.get("/v1/nothing")) == (404, "not_found")
     refused = await edge.put("/v1/transactions", json={})
     assert problem_of(refused) == (405, "method_not_allowed")
-    assert refused.headers["allow"] == "GET, POST"
+    assert refused.headers["allow"] == "GET, HEAD, POST"
     refused = await edge.post("/v1/transactions/t-1/label", json={})
-    assert refused.headers["allow"] == "DELETE, GET, PUT"
+    assert refused.headers["allow"] == "DELETE, GET, HEAD, PUT"
