@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import brier_score_loss
 
 from app.states import Floats, Ints
 
@@ -35,7 +36,7 @@ def brier(is_fraud_A: NDArray[np.bool_], probability_A: Floats) -> float:
     """The mean squared distance of the probability from what came true; NaN for no row."""
     if not len(is_fraud_A):
         return float("nan")
-    return float(np.mean((probability_A - is_fraud_A) ** 2))
+    return float(brier_score_loss(is_fraud_A, probability_A, pos_label=True))
 
 
 def reliability(is_fraud_A: NDArray[np.bool_], probability_A: Floats) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Axes: A rows, B rows of a batch, E columns.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.ensemble import IsolationForest as Forest
 from sklearn.linear_model import LogisticRegression as Logistic
-from torch import Tensor
+from torch import Tensor, nn
 
 from app.adaptation import SUPPORT_LIMIT
 from app.features import Features
@@ -23,6 +24,10 @@ from app.training.rivals.tuning import Lesson, Population, Sample, Score, Settin
 
 ISOLATED = 50_000
 BATCH = 256
+# Of deviation networks, by their layers: the units between input and score; then how many standard
+# deviations a fraud should lie above the mean of so many draws.
+HIDDEN_UNITS: dict[int, tuple[int, ...]] = {1: (), 2: (1000,), 4: (1000, 250, 20)}
+MARGIN, REFERENCES = 5.0, 5000
 
 
 class _Encoded(Tuned[Setting, Features]):
@@ -97,15 +102,13 @@ class Deviation(NamedTuple):
 
 
 class DevNet(_Encoded[Deviation]):
-    """Deviation networks (Pang, Shen, van den Hengel, KDD 2019) with PyOD's network and loss.
+    """Deviation networks (Pang, Shen, van den Hengel, KDD 2019), sized as the authors' program.
 
-    The loop is our own: `DevNet.fit` of PyOD 3.6.7 hands labels and outputs to the loss the wrong
-    way round, so what it learns ranks no better than chance; and it takes rows as they come,
-    where the paper draws as many frauds as legitimate rows. What a legitimate row stands for is
-    left out of the loss.
+    As in the paper a batch has a fixed share of frauds; the loss does not weigh a legitimate row
+    by how many it stands for.
     """
 
-    name, title, reads_labels, library = "pyod_devnet", "DevNet (PyOD)", False, "pyod"
+    name, title, reads_labels = "devnet", "DevNet", False
     settings = (
         Deviation(1, 1000, 0.5),
         Deviation(2, 500, 0.5),
@@ -118,15 +121,14 @@ class DevNet(_Encoded[Deviation]):
     )
 
     def build(self, setting: Deviation, lesson: Lesson, held_out: Features) -> Score[Features]:
-        # PyOD's module seeds torch when it is imported.
         with torch.random.fork_rng():
-            from pyod.models.devnet import deviation_loss, deviation_network
-
             torch.manual_seed(lesson.seed)
-            network, optimizer = deviation_network(self._train_AE.shape[1], setting.layers)
+            network = _network(self._train_AE.shape[1], setting.layers)
+            optimizer = torch.optim.RMSprop(network.parameters(), lr=1e-3, weight_decay=1e-6)
             for column_BE, fraud_B in self._batches(setting, lesson.train, lesson.seed):
                 optimizer.zero_grad()
-                deviation_loss(fraud_B, network(column_BE)[:, 0]).backward()
+                loss = _deviation_loss(fraud_B, network(column_BE)[:, 0])
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
 
         @torch.inference_mode()
@@ -147,3 +149,19 @@ class DevNet(_Encoded[Deviation]):
         for _ in range(setting.steps):
             drawn = [rng.choice(frauds, count), rng.choice(legitimate, BATCH - count)]
             yield column_AE[np.concatenate(drawn)], fraud_B
+
+
+def _network(columns: int, layers: int) -> nn.Sequential:
+    sizes = columns, *HIDDEN_UNITS[layers], 1
+    modules: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        modules += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*modules[:-1])
+
+
+def _deviation_loss(fraud_B: Tensor, score_B: Tensor) -> Tensor:
+    """How far legitimate scores lie from a standard normal's mean, and frauds within the margin."""
+    reference = torch.randn(REFERENCES)
+    deviation_B = (score_B - reference.mean()) / reference.std()
+    short_B = torch.clamp(MARGIN - deviation_B, min=0)
+    return ((1 - fraud_B) * deviation_B.abs() + fraud_B * short_B).mean()
