@@ -20,7 +20,7 @@ SERVICE := .venv/.installed-service
 EVERYTHING := .venv/.installed-everything
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test torture lint audit train demo bench
+.PHONY: help setup serve test torture lint client audit train demo bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ lint: $(EVERYTHING) ## Check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+client: $(EVERYTHING) ## Write the Python client's models and its synchronous half
+	$(BIN)/python -m clients.python.generate
 
 audit: $(BIN)/pip ## Look every locked dependency up among the known vulnerabilities (needs the internet)
 	python=$$(mktemp -d) && trap 'rm -rf "$$python"' EXIT && $(BIN)/python -m venv "$$python" \
@@ -77,7 +80,7 @@ $(SERVICE): pyproject.toml requirements.lock $(wildcard app/kernels/*.pyx app/ke
 	$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
-$(EVERYTHING): $(SERVICE)
+$(EVERYTHING): $(SERVICE) clients/python/pyproject.toml
 	@echo "Installing what training, rivals and tests need beside it ..."
-	$(INSTALL) --no-build-isolation --editable '.[dev]'
+	$(INSTALL) --no-build-isolation --editable '.[dev]' --editable clients/python
 	@touch $@

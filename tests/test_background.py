@@ -24,11 +24,11 @@ from sqlalchemy import text
 from app import background
 from app.background import BackgroundTask, TaskHealth
 from app.batching import Batcher
-from app.client import Client
 from app.database import Database
 from app.logs import JsonFormatter
 from app.main import create_app
 from app.settings import Settings
+from quickstudy_client import Client
 from tests.api.requests import client_of, posted, problem_of
 from tests.postgres import execute, postgres_server
 from tests.servers import START_SECONDS, Server, new_key, server_process

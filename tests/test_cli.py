@@ -223,13 +223,18 @@ def test_the_other_commands_work_in_any_folder_too(hostile_folder: Path) -> None
         assert done.returncode == 0, done.stderr
 
 
-def test_the_client_is_found_beside_an_app_of_its_callers(hostile_folder: Path) -> None:
-    """With -P, and without what only the service needs."""
-    script = hostile_folder / "score.py"
+@pytest.mark.parametrize("name", ["app.py", "app/__init__.py"])
+def test_the_client_serves_callers_who_have_an_app_of_their_own(tmp_path: Path, name: str) -> None:
+    """Without any of the service."""
+    theirs = tmp_path / name
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("NAME = 'theirs'\n")
+    script = tmp_path / "score.py"
     script.write_text(
-        "import sys\nfrom app.client import Client\n"
-        "print(Client.__name__, {'torch', 'fastapi', 'app.kernels'} & set(sys.modules))\n"
+        "import sys\nimport app\nfrom quickstudy_client import Client\n"
+        "print(app.NAME, Client.__name__, {'numpy', 'torch', 'fastapi'} & set(sys.modules))\n"
     )
-    command = [sys.executable, "-P", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=hostile_folder)
-    assert done.stdout == "Client set()\n", done.stderr
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout == "theirs Client set()\n", done.stderr

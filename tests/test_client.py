@@ -3,13 +3,14 @@
 import asyncio
 import email.utils
 import inspect
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,59 +20,57 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-from app import client as clients
-from app import keys
-from app.client import ATTEMPTS, ApiError, AsyncClient, Client
-from app.database import Database
 from app.main import create_app
-from app.schemas.transactions import PostedTransaction, Score
 from app.settings import Settings
+from clients.python import generate
+from quickstudy_client import ApiError, AsyncClient, Client, transport
+from quickstudy_client.models import PostedTransaction, Score
+from quickstudy_client.transport import ATTEMPTS
 from tests.api.requests import NOON, label, posted
-from tests.servers import START_SECONDS, server
+from tests.servers import START_SECONDS, made_key, server
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+DISTRIBUTION = REPOSITORY / "clients" / "python"
 Call = Callable[..., Awaitable[Any]]
+# A method's name, and a request that it has sent.
+Sent = list[tuple[str, httpx.Request]]
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["sync", "async"])
+@pytest.fixture
 async def call(
     request: pytest.FixtureRequest, database_url: str, checkpoint: Path
-) -> AsyncIterator[tuple[Call, list[httpx.Request]]]:
+) -> AsyncIterator[tuple[Call, Sent]]:
     """Calls a client's method by its name, and the requests that have gone out."""
-    database = Database(database_url)
-    key = await keys.create(database, "tests")
-    await database.close()
-    sent: list[httpx.Request] = []
-    if request.param == "sync":
-        with ExitStack() as stack:
-            url = stack.enter_context(server(database_url, checkpoint))
-            hooks: dict[str, Any] = {"request": [sent.append]}
-            client = stack.enter_context(Client(url, key, timeout=START_SECONDS, event_hooks=hooks))
+    sent: Sent = []
+    called: list[str] = []
+    key = await made_key(database_url)
 
-            async def ask(name: str, *arguments: Any, **named: Any) -> Any:
-                return getattr(client, name)(*arguments, **named)
+    def note(request: httpx.Request) -> None:
+        sent.append((called[-1], request))
 
-            yield ask, sent
-    else:
+    async def note_async(request: httpx.Request) -> None:
+        note(request)
 
-        async def note(request: httpx.Request) -> None:
-            sent.append(request)
+    with server(database_url, checkpoint) as url:
+        if request.param is Client:
+            hooks: dict[str, Any] = {"request": [note]}
+            with Client(url, key, timeout=START_SECONDS, event_hooks=hooks) as client:
 
-        settings = Settings(
-            database_url=database_url, model=checkpoint, device="cpu", bank_bytes=1 << 20
-        )
-        app = create_app(settings)
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(app.router.lifespan_context(app))
-            transport, hooks = httpx.ASGITransport(app), {"request": [note]}
-            asynchronous = await stack.enter_async_context(
-                AsyncClient("http://service", key, transport=transport, event_hooks=hooks)
-            )
+                async def ask(name: str, *arguments: Any, **named: Any) -> Any:
+                    called.append(name)
+                    return getattr(client, name)(*arguments, **named)
 
-            async def ask(name: str, *arguments: Any, **named: Any) -> Any:
-                return await getattr(asynchronous, name)(*arguments, **named)
+                yield ask, sent
+        else:
+            hooks = {"request": [note_async]}
+            async with AsyncClient(url, key, timeout=START_SECONDS, event_hooks=hooks) as waiting:
 
-            yield ask, sent
+                async def ask(name: str, *arguments: Any, **named: Any) -> Any:
+                    called.append(name)
+                    return await getattr(waiting, name)(*arguments, **named)
+
+                yield ask, sent
 
 
 async def until_ended(ask: Call, method: str, model: str, job: Any) -> Any:
@@ -81,8 +80,12 @@ async def until_ended(ask: Call, method: str, model: str, job: Any) -> Any:
     return job
 
 
+# Each client and each database once: no client can tell by which database it is answered.
+@pytest.mark.parametrize(
+    ("call", "database_url"), [(Client, "sqlite"), (AsyncClient, "postgresql")], indirect=True
+)
 async def test_every_operation_is_answered_in_its_type(
-    call: tuple[Call, list[httpx.Request]],
+    call: tuple[Call, Sent],
 ) -> None:
     ask, sent = call
     assert (await ask("ready")).status == "ok"
@@ -175,26 +178,46 @@ async def test_every_operation_is_answered_in_its_type(
     assert (refused.value.status, refused.value.code) == (404, "account_not_found")
     assert "alice" in refused.value.detail
 
-    # Nothing that the service offers is out of the client's reach, but what orchestrators ask.
-    offered = create_app(Settings(database_url="sqlite:///unused.db")).openapi()["paths"]
+    # Nothing that the service offers is out of the client's reach, but what orchestrators ask;
+    # and the client has nothing else. Every answer has the type that the document states.
+    document = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
     operations = {
-        (method.upper(), path)
-        for path, item in offered.items()
-        for method in item
+        (method.upper(), path): _answer_of(operation, document)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
         if path not in ("/livez", "/metrics")
     }
     reached = {
-        (request.method, path)
-        for request in sent
-        for method, path in operations
-        if method == request.method and _is_of(path, request.url.raw_path.decode())
+        (name, operation)
+        for name, request in sent
+        for operation in operations
+        if operation[0] == request.method
+        and _is_of(operation[1], request.url.raw_path.decode().partition("?")[0])
     }
-    assert reached == operations
+    assert {operation for _, operation in reached} == operations.keys()
+    assert {name for name, _ in reached} == methods(Client).keys()
+    answers = {name: signature.return_annotation for name, signature in methods(Client).items()}
+    assert [
+        (name, operation)
+        for name, operation in reached
+        if answers[name].__name__ != operations[operation]
+    ] == []
+
+
+def _answer_of(operation: dict[str, Any], document: dict[str, Any]) -> str:
+    """The name of the type that an operation answers with."""
+    [schema] = (
+        response["content"]["application/json"]["schema"]
+        for status, response in operation["responses"].items()
+        if status.startswith("2")
+    )
+    title: str = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["title"]
+    return title
 
 
 def _is_of(path: str, raw: str) -> bool:
     """Whether this address is one of the path with its parameters filled in."""
-    parts, found = path.split("/"), raw.partition("?")[0].split("/")
+    parts, found = path.split("/"), raw.split("/")
     names = {"batch", "history", "rollback"}
     return len(parts) == len(found) and all(
         part == one or (part.startswith("{") and one not in names)
@@ -202,17 +225,23 @@ def _is_of(path: str, raw: str) -> bool:
     )
 
 
-def test_both_clients_have_the_same_methods_with_the_same_arguments_and_answers() -> None:
-    def methods(kind: type) -> dict[str, inspect.Signature]:
-        found = inspect.getmembers(kind, inspect.isfunction)
-        return {
-            name: inspect.signature(one)
-            for name, one in found
-            if name[0] != "_" and "close" not in name
-        }
+def methods(client: type) -> dict[str, inspect.Signature]:
+    """The operations of a client: its public methods, but for the one that closes it."""
+    return {
+        name: inspect.signature(method)
+        for name, method in inspect.getmembers(client, inspect.isfunction)
+        if name[0] != "_" and "close" not in name
+    }
 
+
+def test_both_clients_have_the_same_methods_with_the_same_arguments_and_answers() -> None:
     assert methods(Client) == methods(AsyncClient)
     assert len(methods(Client)) > 20
+
+
+def test_what_is_generated_is_up_to_date() -> None:
+    for path, text in generate.files().items():
+        assert path.read_text() == text, f"{path.name} is out of date: run make client"
 
 
 Script = list[tuple[int, dict[str, str], str]]
@@ -372,7 +401,7 @@ async def test_a_wait_of_minutes_is_left_to_the_caller(
 async def test_after_four_attempts_the_last_answer_is_raised(
     kind: str, scripted: tuple[str, type[Scripted]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clients, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(transport, "FIRST_WAIT_SECONDS", 0.001)
     url, handler = scripted
     handler.script[:] = [busy(), busy(), busy(), (503, {}, '{"code": "unavailable"}'), OK]
     with pytest.raises(ApiError) as refused:
@@ -384,7 +413,7 @@ async def test_after_four_attempts_the_last_answer_is_raised(
 async def test_a_connection_that_breaks_is_made_again_and_at_last_reported(
     kind: str, scripted: tuple[str, type[Scripted]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clients, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(transport, "FIRST_WAIT_SECONDS", 0.001)
     url, handler = scripted
     broken = (0, {}, "")
     handler.script[:] = [broken, broken, OK]
@@ -460,19 +489,37 @@ def test_a_body_says_what_was_said_and_nothing_else(
     assert b"merchant_id" not in sent
 
 
-def test_the_client_brings_neither_the_network_nor_the_server_with_it() -> None:
+def test_every_answer_is_a_model() -> None:
+    for name, signature in methods(Client).items():
+        assert issubclass(signature.return_annotation, BaseModel), name
+
+
+def test_the_wheel_needs_httpx_and_pydantic_alone(
+    tmp_path: Path, scripted: tuple[str, type[Scripted]]
+) -> None:
+    url, handler = scripted
+    handler.script[:] = [OK]
+    # A copy: building leaves files beside the sources, and packs those of earlier builds.
+    source, packages = tmp_path / "source", tmp_path / "packages"
+    shutil.copytree(DISTRIBUTION, source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", str(source)]
+    subprocess.run([*build, "--wheel-dir", str(tmp_path)], check=True)
+    [wheel] = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    lock = REPOSITORY / "requirements.lock"
+    install = [*pip, "install", "--constraint", str(lock), "--target", str(packages), str(wheel)]
+    subprocess.run(install, check=True)
+    [licence] = packages.glob("quickstudy_client-*.dist-info/licenses/LICENSE")
+    assert licence.read_bytes() == (REPOSITORY / "LICENSE").read_bytes()
+    assert (packages / "quickstudy_client" / "py.typed").exists()
+    # Without the packages of the interpreter itself: -I and -S.
     script = (
-        "import sys, app.client; "
-        "print(sorted({'torch', 'fastapi', 'sqlalchemy'} & sys.modules.keys()))"
+        f"import sys; sys.path.append({str(packages)!r})\n"
+        "from quickstudy_client import Client\n"
+        f"with Client({url!r}, 'key') as client: print(client.ready().model)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
-
-
-def test_every_answer_is_a_model() -> None:
-    for name, method in inspect.getmembers(Client, inspect.isfunction):
-        if name[0] != "_" and name != "close":
-            kind = inspect.signature(method).return_annotation
-            assert issubclass(kind, BaseModel), name
+    assert done.stdout == "m\n"

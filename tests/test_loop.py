@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from app.client import Client
 from app.features import FeatureSet
 from app.transactions import DatasetSpec
+from quickstudy_client import Client
 from tests.api.requests import posted
 from tests.servers import START_SECONDS, new_key, server
 

@@ -22,12 +22,12 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 from app import store, webhooks
-from app.client import Client
 from app.database import Database
 from app.errors import TooManyWebhooks, ValidationFailed
 from app.rows import Message, Webhook
 from app.times import now_us
 from app.webhooks import EVENTS, Webhooks
+from quickstudy_client import Client
 from tests.api.requests import posted
 from tests.receivers import HOSTILE, Receivers, receivers
 from tests.servers import START_SECONDS, new_key, server, server_process
@@ -145,8 +145,8 @@ def test_a_crash_between_commit_and_delivery_loses_no_message(
     # While it fails nothing arrives; then the process is killed with all of it undelivered.
     handler.answers[:] = [500] * 10_000
     script = (
-        "import sys, os, signal; from tests.servers import server; from app.client import Client; "
-        "from tests.api.requests import posted; from pathlib import Path\n"
+        "import sys, os, signal; from pathlib import Path; from quickstudy_client import Client; "
+        "from tests.api.requests import posted; from tests.servers import server\n"
         f"with server({database_url!r}, Path({str(checkpoint)!r})) as address:\n"
         f"    client = Client(address, {key!r}, timeout=60)\n"
         f"    print(client.create_webhook({url!r}, ['label.changed']).secret, flush=True)\n"

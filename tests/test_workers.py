@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.client import LIMITS, ApiError, Client
+from quickstudy_client import LIMITS, ApiError, Client
 from tests.api.requests import label, posted
 from tests.servers import START_SECONDS, new_key, replicas
 

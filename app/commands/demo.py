@@ -16,18 +16,17 @@ import httpx
 from rich.table import Table
 
 from app import keys
-from app.client import ApiError, Client
 from app.commands.terminal import console
 from app.database import Database
 from app.errors import SetupError
 from app.migrating import upgrade
 from app.models import Models
 from app.reasons import LEAST_SHARE
-from app.schemas.labels import TransactionLabelled
-from app.schemas.transactions import NotScored, Score
 from app.settings import Settings
 from app.times import now_us, text_of
 from app.transactions import DAY_US, HOUR_US
+
+Json = dict[str, Any]
 
 START_SECONDS = 60
 # -P: not from the folder that the command runs in, which may have an `app` of its own.
@@ -44,28 +43,50 @@ def demo() -> None:
     ):
         noon_us = now_us() - DAY_US
         for account in (ALICE, BOB):
-            client.score_batch(_everyday(account, noon_us))
+            _scores(client, _everyday(account, noon_us))
         suspicious = [_online(ALICE, noon_us - hours * HOUR_US) for hours in (3, 2, 1)]
-        client.score_batch(suspicious)
+        _scores(client, suspicious)
         questions = [_online(ALICE, noon_us), _online(BOB, noon_us)]
-        before = client.score_batch(questions).results
-        labelled = [client.label(one["transaction_id"], "fraud") for one in suspicious]
-        again = [{**one, "transaction_id": f"{one['transaction_id']}-again"} for one in questions]
-        after = client.score_batch(again).results
+        before = _scores(client, questions)
+        labelled = [
+            _answer(client.put(f"{_address(payment)}/label", json={"label": "fraud"}))
+            for payment in suspicious
+        ]
+        again = [
+            {**payment, "transaction_id": f"{payment['transaction_id']}-again"}
+            for payment in questions
+        ]
+        after = _scores(client, again)
         console.print(_labels(labelled))
         console.print(_table(questions, before, after))
         console.print(
             "The same two payments, posted again: three labels moved the account they belong to, "
             "and no other."
         )
-        why = client.reasons(again[0]["transaction_id"])
-        console.print(f"Why {ALICE}'s payment is at {why.probability:.6f} now:")
-        for reason in why.reasons:
-            if abs(reason.share) >= LEAST_SHARE:
-                console.print(f"  {reason.share:+.2f}  {reason.sentence}", soft_wrap=True)
+        why = _answer(client.get(f"{_address(again[0])}/reasons"))
+        console.print(f"Why {ALICE}'s payment is at {why['probability']:.6f} now:")
+        for reason in why["reasons"]:
+            if abs(reason["share"]) >= LEAST_SHARE:
+                console.print(f"  {reason['share']:+.2f}  {reason['sentence']}", soft_wrap=True)
 
 
-def _everyday(account: str, until_us: int) -> list[dict[str, Any]]:
+def _scores(client: httpx.Client, payments: list[Json]) -> list[Json]:
+    answer = _answer(client.post("/v1/transactions/batch", json={"transactions": payments}))
+    scores: list[Json] = answer["results"]
+    return scores
+
+
+def _address(payment: Json) -> str:
+    return f"/v1/transactions/{payment['transaction_id']}"
+
+
+def _answer(response: httpx.Response) -> Json:
+    """The body of an answer; raises httpx.HTTPStatusError where it is no success."""
+    answer: Json = response.raise_for_status().json()
+    return answer
+
+
+def _everyday(account: str, until_us: int) -> list[Json]:
     """Four weeks of groceries."""
     return [
         _transaction(
@@ -75,7 +96,7 @@ def _everyday(account: str, until_us: int) -> list[dict[str, Any]]:
     ]
 
 
-def _online(account: str, at_us: int) -> dict[str, Any]:
+def _online(account: str, at_us: int) -> Json:
     return _transaction(account, at_us, 289, "gadgets", "electronics", "online", 2)
 
 
@@ -87,7 +108,7 @@ def _transaction(
     category: str,
     channel: str,
     device_age_days: int,
-) -> dict[str, Any]:
+) -> Json:
     return {
         "transaction_id": f"{account}-{at_us}",
         "account_id": account,
@@ -102,42 +123,41 @@ def _transaction(
     }
 
 
-def _labels(labelled: list[TransactionLabelled]) -> Table:
+def _labels(labelled: list[Json]) -> Table:
     table = Table("label", "copy", "its own payment", "held up now", title="What each label did")
     for number, done in enumerate(labelled, 1):
-        [own] = done.labelled
+        [own] = done["labelled"]
         table.add_row(
-            f"{number}: {done.label}",
-            f"{done.adaptation.used}, weight {done.adaptation.weight:.2f}",
-            f"{own.before.probability:.6f} -> {own.after.probability:.6f}",
-            f"{len(done.raised)}",
+            f"{number}: {done['label']}",
+            f"{done['adaptation']['used']}, weight {done['adaptation']['weight']:.2f}",
+            f"{own['before']['probability']:.6f} -> {own['after']['probability']:.6f}",
+            f"{len(done['raised'])}",
         )
     return table
 
 
 def _table(
-    questions: list[dict[str, Any]],
-    before: list[Score | NotScored],
-    after: list[Score | NotScored],
+    questions: list[Json],
+    before: list[Json],
+    after: list[Json],
 ) -> Table:
     table = Table("account", "payment", "labels", "probability", "outcome", title="Three labels")
     for question, *scores in zip(questions, before, after, strict=True):
         payment = f"{question['amount']} {question['currency']} at {question['merchant_id']}"
         for score, when in zip(scores, ("before", "after"), strict=True):
-            assert isinstance(score, Score)
             table.add_row(
                 question["account_id"],
                 payment,
-                f"{when}: {score.adaptation.labels} ({score.adaptation.used})",
-                f"{score.probability:.6f}",
-                score.outcome,
+                f"{when}: {score['adaptation']['labels']} ({score['adaptation']['used']})",
+                f"{score['probability']:.6f}",
+                score["outcome"],
             )
         table.add_section()
     return table
 
 
 @contextmanager
-def _server(folder: str) -> Iterator[Client]:
+def _server(folder: str) -> Iterator[httpx.Client]:
     """A server of its own process on a new database, and a client with a key to it."""
     url = f"sqlite:///{Path(folder) / 'demo.db'}"
     upgrade(url)
@@ -157,7 +177,11 @@ def _server(folder: str) -> Iterator[Client]:
         },
     )
     try:
-        with Client(f"http://127.0.0.1:{port}", key, timeout=START_SECONDS) as client:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=START_SECONDS,
+        ) as client:
             _wait(client, process)
             yield client
     finally:
@@ -173,12 +197,13 @@ async def _key(url: str) -> str:
         await database.close()
 
 
-def _wait(client: Client, process: "subprocess.Popen[bytes]") -> None:
+def _wait(client: httpx.Client, process: "subprocess.Popen[bytes]") -> None:
     until = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < until:
         try:
-            client.ready()
-            return
-        except (httpx.TransportError, ApiError):
-            time.sleep(0.1)
+            if client.get("/readyz").is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
     raise SetupError("the demonstration's server did not start")

@@ -15,12 +15,12 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from app.client import Client
 from benchmarks.rivals.environment import RIVALS, programs, settings
 from benchmarks.serving.asking import CONNECTIONS, Requests, Seen, Server, load, sync_milliseconds
 from benchmarks.serving.material import AT_ONCE, BATCHES, SCORE, SINGLES, Material, Prepared
 from benchmarks.serving.processes import HOST, answers, process
 from benchmarks.serving.processors import SERVER_CORE
+from quickstudy_client import Client
 from tests.postgres import PostgresServer, free_port
 
 LABELS_PER_SECOND = 50.0

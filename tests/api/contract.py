@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.client import Client
+from quickstudy_client import Client
 from tests.api import schemathesis_hooks
 from tests.api.requests import posted
 from tests.servers import new_key, server

@@ -16,9 +16,9 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from pydantic import ValidationError
 
-from app.client import Client
 from app.main import create_app
 from app.settings import Settings
+from quickstudy_client import Client
 from tests.api.requests import posted
 from tests.servers import new_key, server
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 
-from app.client import LIMITS
+from quickstudy_client import LIMITS
 from tests.api.requests import posted, problem_of
 from tests.reliability.conftest import Note
 from tests.reliability.ledger import Ledger, kind_of, reconcile

@@ -17,10 +17,10 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
-from app.client import Client
 from app.database import Database
 from app.errors import SetupError
 from app.migrating import PG_MIGRATION_LIMITS, downgrade, migration_config, upgrade
+from quickstudy_client import Client
 from tests.api.requests import posted
 from tests.reliability.conftest import Note
 from tests.servers import new_key, server_process

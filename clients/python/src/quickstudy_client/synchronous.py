@@ -1,0 +1,358 @@
+"""The client of programs without asyncio."""
+
+# Written by `make client`; do not edit.
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from pydantic import BaseModel
+
+from quickstudy_client.models import (
+    AccountRevision,
+    AccountState,
+    Adapted,
+    AdaptRequest,
+    ApiKeys,
+    AskNext,
+    Assignment,
+    BatchResult,
+    Certificate,
+    ComparisonJob,
+    ComparisonRequest,
+    DriftJob,
+    DriftRequest,
+    Erasure,
+    Explanation,
+    Influence,
+    LabelBatch,
+    LabelBatchResult,
+    LabelGiven,
+    LabelHistory,
+    LabelledAccount,
+    LogEntry,
+    ModelComparison,
+    ModelList,
+    NewKey,
+    NewWebhook,
+    PostedBatch,
+    PostedKey,
+    PostedLabels,
+    PostedThresholds,
+    PostedTransaction,
+    PostedWebhook,
+    Promotion,
+    Readiness,
+    Replayed,
+    Review,
+    ReviewedTransaction,
+    ReviewFigures,
+    RollbackRequest,
+    RolledBack,
+    Rotation,
+    Score,
+    StoredTransaction,
+    ThresholdsInForce,
+    ThresholdsKept,
+    ThresholdsSet,
+    TransactionLabelled,
+    WaitingMessages,
+    WebhookList,
+    WebhookState,
+)
+from quickstudy_client.transport import ATTEMPTS, LIMITS, Answer, Json, Request, segment
+from quickstudy_client.types import Page
+
+
+class Client:
+    """A client of the service at `url` with an API key, to be shared by all threads of a program.
+
+    `options` are those of httpx.Client, such as `timeout` in seconds. Every method raises
+    ApiError where the service refuses, httpx.TransportError where it cannot be reached, and
+    pydantic.ValidationError where a body is wrong, before it is sent.
+    """
+
+    def __init__(self, url: str, key: str, **options: Any) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=url, headers=headers, **{"limits": LIMITS, **options})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def _send(
+        self,
+        answer_type: type[Answer],
+        method: str,
+        path: str,
+        body: BaseModel | None = None,
+        query: Json | None = None,
+        repeatable: bool = True,
+    ) -> Answer:
+        request = Request(answer_type, method, path, body, query or {}, repeatable)
+        for attempt in range(1, ATTEMPTS + 1):
+            response = None
+            try:
+                response = self._http.request(**request.arguments())
+            except httpx.TransportError:
+                if request.wait_seconds(None, attempt) is None:
+                    raise
+            seconds = request.wait_seconds(response, attempt)
+            if response is not None and seconds is None:
+                return request.answer(response)
+            time.sleep(seconds or 0.0)
+        raise AssertionError("the last attempt returns or raises")
+
+    def ready(self) -> Readiness:
+        """Whether the service is ready, and with which model."""
+        return self._send(Readiness, "GET", "/readyz")
+
+    def score(self, transaction: PostedTransaction | Json) -> Score:
+        """Score a transaction and store it."""
+        body = PostedTransaction.model_validate(transaction)
+        return self._send(Score, "POST", "/v1/transactions", body)
+
+    def score_batch(self, transactions: Sequence[PostedTransaction | Json]) -> BatchResult:
+        """Score up to 1,000 transactions; the results have their order."""
+        body = PostedBatch.model_validate({"transactions": transactions})
+        return self._send(BatchResult, "POST", "/v1/transactions/batch", body)
+
+    def transaction(self, transaction_id: str) -> StoredTransaction:
+        """A transaction as it was posted and scored."""
+        return self._send(StoredTransaction, "GET", f"/v1/transactions/{segment(transaction_id)}")
+
+    def transactions(self, **filters: str | int | None) -> Page[StoredTransaction]:
+        """A page of transactions; the filters are those of the API."""
+        return self._send(Page[StoredTransaction], "GET", "/v1/transactions", query=filters)
+
+    def reasons(self, transaction_id: str) -> Explanation:
+        """Why a transaction has its score."""
+        return self._send(Explanation, "GET", f"/v1/transactions/{segment(transaction_id)}/reasons")
+
+    def replay(self, transaction_id: str) -> Replayed:
+        """Compute a stored score again and compare the two."""
+        return self._send(Replayed, "POST", f"/v1/transactions/{segment(transaction_id)}/replay")
+
+    def label(self, transaction_id: str, label: str, **details: str | None) -> TransactionLabelled:
+        """Label a transaction; `details` are labelled_at, source, analyst and note."""
+        body = LabelGiven.model_validate({"label": label, **details})
+        path = f"/v1/transactions/{segment(transaction_id)}/label"
+        return self._send(TransactionLabelled, "PUT", path, body)
+
+    def remove_label(self, transaction_id: str) -> TransactionLabelled:
+        """Remove a label and unlearn it."""
+        path = f"/v1/transactions/{segment(transaction_id)}/label"
+        # A second attempt would find no label any more.
+        return self._send(TransactionLabelled, "DELETE", path, repeatable=False)
+
+    def label_history(self, transaction_id: str) -> LabelHistory:
+        """A label and every change of it."""
+        return self._send(LabelHistory, "GET", f"/v1/transactions/{segment(transaction_id)}/label")
+
+    def label_batch(self, labels: Sequence[Json]) -> LabelBatchResult:
+        """Set labels of any accounts; each has its own outcome."""
+        body = LabelBatch.model_validate({"labels": labels})
+        return self._send(LabelBatchResult, "POST", "/v1/labels", body)
+
+    def account(self, account_id: str) -> AccountState:
+        """The state of an account."""
+        return self._send(AccountState, "GET", f"/v1/accounts/{segment(account_id)}")
+
+    def accounts(self, **filters: str | int | bool | None) -> Page[AccountState]:
+        """A page of accounts."""
+        return self._send(Page[AccountState], "GET", "/v1/accounts", query=filters)
+
+    def label_account(self, account_id: str, labels: Sequence[Json]) -> LabelledAccount:
+        """Set labels of one account, all or none."""
+        body = PostedLabels.model_validate({"labels": labels})
+        return self._send(
+            LabelledAccount, "POST", f"/v1/accounts/{segment(account_id)}/labels", body
+        )
+
+    def adapt(self, account_id: str) -> Adapted:
+        """Adapt the model to an account now."""
+        return self._send(Adapted, "POST", f"/v1/accounts/{segment(account_id)}/adapt")
+
+    def preview(self, account_id: str, labels: Sequence[Json]) -> Adapted:
+        """What labels would change; nothing is stored."""
+        body = AdaptRequest.model_validate({"dry_run": True, "labels": labels})
+        return self._send(Adapted, "POST", f"/v1/accounts/{segment(account_id)}/adapt", body)
+
+    def roll_back(self, account_id: str, revision: int, dry_run: bool = False) -> RolledBack:
+        """Restore the labels of a revision; with `dry_run` only show what that would change."""
+        body = RollbackRequest(revision=revision, dry_run=dry_run)
+        return self._send(RolledBack, "POST", f"/v1/accounts/{segment(account_id)}/rollback", body)
+
+    def influence(self, account_id: str) -> Influence:
+        """How far each label moves the scores of its account."""
+        return self._send(Influence, "GET", f"/v1/accounts/{segment(account_id)}/influence")
+
+    def ask_next(self, account_id: str, limit: int = 5) -> AskNext:
+        """Which transactions to label next."""
+        path = f"/v1/accounts/{segment(account_id)}/ask-next"
+        return self._send(AskNext, "GET", path, query={"limit": limit})
+
+    def revision(self, account_id: str, revision: int) -> AccountRevision:
+        """The adapted copy of an account at a past revision."""
+        path = f"/v1/accounts/{segment(account_id)}/revisions/{revision}"
+        return self._send(AccountRevision, "GET", path)
+
+    def erase_account(self, account_id: str) -> Certificate:
+        """Erase an account for good."""
+        path = f"/v1/accounts/{segment(account_id)}"
+        return self._send(Certificate, "DELETE", path, repeatable=False)
+
+    def erasures(self, **filters: str | int | None) -> Page[Erasure]:
+        """A page of the certificates of erased accounts."""
+        return self._send(Page[Erasure], "GET", "/v1/erasures", query=filters)
+
+    def erasure(self, erasure_id: str) -> Erasure:
+        """The certificate of an erased account."""
+        return self._send(Erasure, "GET", f"/v1/erasures/{segment(erasure_id)}")
+
+    def reviews(self, **filters: str | int | None) -> Page[ReviewedTransaction]:
+        """A page of the review queue."""
+        return self._send(Page[ReviewedTransaction], "GET", "/v1/reviews", query=filters)
+
+    def review(self, transaction_id: str) -> ReviewedTransaction:
+        """A review with its transaction."""
+        return self._send(ReviewedTransaction, "GET", f"/v1/reviews/{segment(transaction_id)}")
+
+    def assign_review(self, transaction_id: str, assignee: str, take_over: bool = False) -> Review:
+        """Assign a review; `take_over` (scope admin) takes it from its assignee."""
+        body = Assignment(assignee=assignee, take_over=take_over)
+        return self._send(Review, "PUT", f"/v1/reviews/{segment(transaction_id)}/assignee", body)
+
+    def release_review(self, transaction_id: str) -> Review:
+        """Return a review to the queue."""
+        return self._send(Review, "DELETE", f"/v1/reviews/{segment(transaction_id)}/assignee")
+
+    def review_figures(self, days: int = 28) -> ReviewFigures:
+        """How many reviews of each kind were frauds, by their labels of the last `days`."""
+        return self._send(ReviewFigures, "GET", "/v1/review-figures", query={"days": days})
+
+    def thresholds(self) -> ThresholdsInForce:
+        """The thresholds in force, and those that come next."""
+        return self._send(ThresholdsInForce, "GET", "/v1/thresholds")
+
+    def set_thresholds(self, **thresholds: Any) -> ThresholdsSet:
+        """Set thresholds or a budget; with `dry_run=True` only show what that would change."""
+        body = PostedThresholds.model_validate(thresholds)
+        return self._send(ThresholdsSet, "POST", "/v1/thresholds", body, repeatable=False)
+
+    def reset_thresholds(self) -> ThresholdsInForce:
+        """Return to the thresholds of the model."""
+        return self._send(ThresholdsInForce, "DELETE", "/v1/thresholds")
+
+    def threshold_history(self, **page: str | int | None) -> Page[ThresholdsKept]:
+        """A page of all thresholds so far."""
+        return self._send(Page[ThresholdsKept], "GET", "/v1/thresholds/history", query=page)
+
+    def keys(self) -> ApiKeys:
+        """The tenant's keys, without their secrets."""
+        return self._send(ApiKeys, "GET", "/v1/keys")
+
+    def create_key(self, name: str, scopes: Sequence[str]) -> NewKey:
+        """Create a key; its text is shown only in this answer."""
+        body = PostedKey.model_validate({"name": name, "scopes": scopes})
+        return self._send(NewKey, "POST", "/v1/keys", body, repeatable=False)
+
+    def rotate_key(self, key_id: str, hours: float = 24.0) -> NewKey:
+        """Replace a key; the old one stays valid for `hours`."""
+        path = f"/v1/keys/{segment(key_id)}/rotate"
+        return self._send(NewKey, "POST", path, Rotation(hours=hours), repeatable=False)
+
+    def revoke_key(self, key_id: str) -> ApiKeys:
+        """Revoke a key."""
+        return self._send(ApiKeys, "DELETE", f"/v1/keys/{segment(key_id)}", repeatable=False)
+
+    def audit_log(self, **filters: str | int | None) -> Page[LogEntry]:
+        """A page of the audit log: who changed what."""
+        return self._send(Page[LogEntry], "GET", "/v1/audit-log", query=filters)
+
+    def models(self) -> ModelList:
+        """The models, and which is active or a shadow."""
+        return self._send(ModelList, "GET", "/v1/models")
+
+    def activate_model(self, name: str) -> ModelList:
+        """Activate a model."""
+        return self._send(ModelList, "POST", f"/v1/models/{segment(name)}/activate")
+
+    def roll_back_model(self) -> ModelList:
+        """Activate the previous model again."""
+        return self._send(ModelList, "POST", "/v1/models/rollback", repeatable=False)
+
+    def shadow_model(self, name: str) -> ModelList:
+        """Run a model as a shadow beside the active one."""
+        return self._send(ModelList, "POST", f"/v1/models/{segment(name)}/shadow")
+
+    def end_shadow(self, name: str) -> ModelList:
+        """Stop running a model as a shadow."""
+        path = f"/v1/models/{segment(name)}/shadow"
+        return self._send(ModelList, "DELETE", path, repeatable=False)
+
+    def compare_model(self, name: str, days: float = 28.0) -> ComparisonJob:
+        """Start a job that compares a model with the active one on the traffic of `days`."""
+        path, body = f"/v1/models/{segment(name)}/comparisons", ComparisonRequest(days=days)
+        return self._send(ComparisonJob, "POST", path, body, repeatable=False)
+
+    def comparison(self, name: str, comparison_id: str) -> ComparisonJob:
+        """The state of a comparison, and its result once it is done."""
+        path = f"/v1/models/{segment(name)}/comparisons/{segment(comparison_id)}"
+        return self._send(ComparisonJob, "GET", path)
+
+    def measure_drift(self, name: str, days: int = 28) -> DriftJob:
+        """Start a job that measures how far the traffic of `days` is from the training data."""
+        path, body = f"/v1/models/{segment(name)}/drift", DriftRequest(days=days)
+        return self._send(DriftJob, "POST", path, body, repeatable=False)
+
+    def drift(self, name: str, drift_id: str) -> DriftJob:
+        """The state of a drift measurement, and its result once it is done."""
+        return self._send(DriftJob, "GET", f"/v1/models/{segment(name)}/drift/{segment(drift_id)}")
+
+    def promote_model(self, name: str, comparison_id: str) -> ModelComparison:
+        """Activate a model if a comparison shows that it is no worse."""
+        path, body = f"/v1/models/{segment(name)}/promote", Promotion(comparison=comparison_id)
+        return self._send(ModelComparison, "POST", path, body, repeatable=False)
+
+    def webhooks(self) -> WebhookList:
+        """The tenant's webhooks, without their secrets."""
+        return self._send(WebhookList, "GET", "/v1/webhooks")
+
+    def create_webhook(self, url: str, events: Sequence[str]) -> NewWebhook:
+        """Register a webhook; its secret is shown only in this answer."""
+        body = PostedWebhook.model_validate({"url": url, "events": events})
+        return self._send(NewWebhook, "POST", "/v1/webhooks", body, repeatable=False)
+
+    def rotate_webhook(self, webhook_id: str) -> NewWebhook:
+        """Give a webhook a new secret."""
+        path = f"/v1/webhooks/{segment(webhook_id)}/rotate"
+        return self._send(NewWebhook, "POST", path, repeatable=False)
+
+    def enable_webhook(self, webhook_id: str) -> WebhookState:
+        """Deliver to a disabled or paused webhook again."""
+        path = f"/v1/webhooks/{segment(webhook_id)}/enable"
+        return self._send(WebhookState, "POST", path)
+
+    def remove_webhook(self, webhook_id: str) -> WebhookList:
+        """Remove a webhook."""
+        path = f"/v1/webhooks/{segment(webhook_id)}"
+        return self._send(WebhookList, "DELETE", path, repeatable=False)
+
+    def waiting_messages(self, webhook_id: str) -> WaitingMessages:
+        """The messages that a webhook has not received yet."""
+        path = f"/v1/webhooks/{segment(webhook_id)}/messages"
+        return self._send(WaitingMessages, "GET", path)
