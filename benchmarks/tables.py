@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.training.markdown import code, table
+from app.training.report.rendering import code, markdown_table
 from benchmarks.results import read
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -116,12 +116,12 @@ def compared(told: dict[str, Any]) -> str:
         (what, number(told.get(key)), number(told.get(f"postgresql.{key}")), wanted)
         for key, (what, wanted) in COMPARED.items()
     ]
-    return table(("ratio", "SQLite", "PostgreSQL", "wanted"), rows)
+    return markdown_table(("ratio", "SQLite", "PostgreSQL", "wanted"), rows)
 
 
 def others(told: dict[str, Any]) -> str:
     rows = [(what, number(told.get(key)), wanted) for key, (what, wanted) in OTHERS.items()]
-    return table(("ratio", "", "wanted"), rows)
+    return markdown_table(("ratio", "", "wanted"), rows)
 
 
 def throughput(rounds: Sequence[dict[str, Any]]) -> str:
@@ -130,7 +130,7 @@ def throughput(rounds: Sequence[dict[str, Any]]) -> str:
     for name, what in MEASURED.items():
         if seen := [one[name] for one in rounds if name in one]:
             rows.append([what, *(median(seen, path) for path in SEEN.values())])
-    return table(("", *SEEN), rows)
+    return markdown_table(("", *SEEN), rows)
 
 
 def median(seen: Iterable[Any], path: Sequence[str]) -> str:
@@ -144,7 +144,7 @@ def median(seen: Iterable[Any], path: Sequence[str]) -> str:
 def profile(run: dict[str, Any]) -> str:
     """The parts of a request, the dearest first."""
     rows = [(part, number(took)) for part, took in run["parts"].items()]
-    return table(("of a request", "µs"), [*rows, ("all of it", number(run["request_us"]))])
+    return markdown_table(("of a request", "µs"), [*rows, ("all of it", number(run["request_us"]))])
 
 
 def growth(run: dict[str, Any]) -> list[str]:
@@ -188,7 +188,9 @@ def training(algorithms: Sequence[dict[str, Any]]) -> str:
 
 def columns(named: dict[str, str], rows: Iterable[dict[str, Any]]) -> str:
     """A table of some of the figures, by the heads that they get."""
-    return table(tuple(named.values()), [[number(row[name]) for name in named] for row in rows])
+    return markdown_table(
+        tuple(named.values()), [[number(row[name]) for name in named] for row in rows]
+    )
 
 
 def number(value: float | str | None) -> str:

@@ -27,14 +27,19 @@ from app.transactions import DatasetSpec
 # `app.training` is imported inside the functions: it takes libraries that serving does without.
 if TYPE_CHECKING:
     from app.checkpoint import Metadata
-    from app.training.report import Origin, Report
+    from app.training.report.report import Origin, Report
+    from app.training.report.sections import Section
     from app.training.rivals import Rival
     from app.training.run import Source
-    from app.training.sections import Section
     from app.training.train import Options, Status
 
 INTERRUPTED = 130
-EXTRA = {"matplotlib": "matplotlib", "sklearn": "scikit-learn", "scipy": "scikit-learn"}
+EXTRA = {
+    "jinja2": "Jinja2",
+    "matplotlib": "matplotlib",
+    "sklearn": "scikit-learn",
+    "scipy": "scikit-learn",
+}
 
 Data = Annotated[Path, typer.Option(help="Transactions, CSV or Parquet.")]
 Spec = Annotated[str, typer.Option(help="TOML file, or the name of a built-in spec.")]
@@ -139,9 +144,9 @@ def evaluate(
 ) -> None:
     """Score a file as it would have been served, and report how good the scores are."""
     with _with_its_extra():
-        from app.training.contents import evaluation_report
         from app.training.episodes import Rows
         from app.training.figures import evaluation
+        from app.training.report.contents import evaluation_report
         from app.training.run import Source
 
     checkpoint = Checkpoint.load(model)
@@ -174,8 +179,8 @@ def backtest(
     """Train anew for each of several test periods, and report how the days after were scored."""
     with _with_its_extra():
         from app.training.backtest import Backtest
-        from app.training.contents import backtest_report
         from app.training.episodes import Rows
+        from app.training.report.contents import backtest_report
         from app.training.run import Source
 
         against = _rivals(rivals)
@@ -246,7 +251,7 @@ def _with_its_extra() -> Iterator[None]:
 
 
 def _origin(context: typer.Context, data: Path, source: "Source") -> "Origin":
-    from app.training.report import Origin
+    from app.training.report.report import Origin
 
     return Origin(
         command=_command(context),

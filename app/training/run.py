@@ -24,7 +24,6 @@ from app.checkpoint import (
     save_checkpoint,
 )
 from app.features import FeatureSet
-from app.training.card import model_card
 from app.training.dataset import UNLABELLED, Dataset, read_transactions
 from app.training.decisions import thresholds
 from app.training.episodes import Rows
@@ -35,6 +34,7 @@ from app.training.evaluate import (
     fit_gate,
 )
 from app.training.profile import profile_of
+from app.training.report.card import model_card
 from app.training.train import Options, Split, Status, Trainer
 from app.transactions import SECOND_US, DatasetSpec
 

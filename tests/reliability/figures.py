@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.training.markdown import table
+from app.training.report.rendering import markdown_table
 
 FIGURES = Path(__file__).with_name("figures.json")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -28,7 +28,7 @@ def main() -> None:
     _, ended, after = rest.partition(END)
     if not found or not ended:
         raise SystemExit(f"{DOCUMENT} lacks {BEGINNING} or {END}")
-    said = table(HEAD, sorted(_read().values(), key=lambda row: row[0].lower()))
+    said = markdown_table(HEAD, sorted(_read().values(), key=lambda row: row[0].lower()))
     DOCUMENT.write_text(f"{before}{BEGINNING}\n\n{said}\n\n{END}{after}")
 
 

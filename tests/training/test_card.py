@@ -7,7 +7,7 @@ import pytest
 
 from app.checkpoint import Calibration, Checkpoint, Metadata
 from app.settings import SHIPPED_MODEL
-from app.training.card import model_card
+from app.training.report.card import model_card
 from app.transactions import DatasetSpec
 
 SECTIONS = [

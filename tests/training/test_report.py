@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 import pytest
 
 from app.checkpoint import Checkpoint
-from app.training.contents import backtest_report, evaluation_report
-from app.training.report import Origin, Report
+from app.training.report.contents import backtest_report, evaluation_report
+from app.training.report.report import Origin, Report
 from app.training.results import TITLES
 from tests.training.made_up import RIVALS, evaluation_metrics, lead, quality
 from tests.training.made_up import backtest_metrics as metrics
 
 HOSTILE = '<script src="https://evil.example/x.js">alert(1)</script>|`*"\n# owned'
+MANY = {f"rival_{n}": f"Rival number {n}" for n in range(42)}
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 ORIGIN = Origin(
     command="quickstudy backtest --data 'a & b.csv' --spec s --report r",
@@ -82,7 +84,7 @@ def test_a_figure_that_is_not_known_is_null_for_programs_and_said_to_people(tmp_
     assert unknown is None
     assert document["protocol_b"]["differences_by_support"]["no labels"]["base"]["low"] is None
     assert "| Network without labels | n/a | 0.7000 |" in text
-    assert "<td>Network without labels</td><td>n/a</td><td>0.7000</td>" in page
+    assert '<th scope="row">Network without labels</th><td>n/a</td><td>0.7000</td>' in page
     assert "nan" not in Page(page).text
 
 
@@ -97,21 +99,85 @@ def test_every_form_says_where_the_figures_come_from(tmp_path: Path) -> None:
 def test_the_page_is_well_formed_and_needs_nothing_beside_itself(tmp_path: Path) -> None:
     _, _, source = written(backtest_report(metrics(), ORIGIN), tmp_path)
     page = Page(source)
-    assert page.tags.count("svg") == 3
-    assert page.tags.count("table") == 9
+    assert page.tags.count("figure") == page.attributes.count(("role", "img")) == 3
+    # A summary, the calibration and nine sections.
+    assert page.tags.count("table") == 11
     assert not {"script", "link", "img", "iframe", "object", "image"} & set(page.tags)
     references = [value for name, value in page.attributes if name in ("src", "href")]
     assert [one for one in references if not (one or "").startswith("#")] == []
     assert re.findall(r"https?:|//\w|@import|url\((?!#)", source) == []
 
 
-def test_the_drawing_takes_its_colours_from_the_page_in_light_and_dark(tmp_path: Path) -> None:
-    _, _, source = written(backtest_report(metrics(), ORIGIN), tmp_path)
-    drawings = "".join(re.findall(r"<svg.*?</svg>", source, re.DOTALL))
-    assert set(re.findall(r"#[0-9a-f]{6}\b", drawings)) == set()
-    for used in ("currentColor", "var(--series-1)", "var(--series-2)"):
-        assert used in drawings
-    assert "prefers-color-scheme: dark" in source
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of 44 methods."""
+    report = backtest_report(metrics(rivals=MANY), ORIGIN)
+    return written(report, tmp_path_factory.mktemp("many"))[2]
+
+
+def test_charts_are_read_in_light_and_in_dark(many: str) -> None:
+    drawings = "".join(re.findall(r"<svg.*?</svg>", many, re.DOTALL))
+    assert "currentColor" in drawings
+    colours = set(re.findall(r"#[0-9a-f]{6}\b", drawings))
+    assert len(colours) == 7
+    style = many.partition("</style>")[0]
+    grounds = re.findall(r"--ground: (#[0-9a-f]{6})", style)
+    assert "prefers-color-scheme: dark" in style
+    for ground in grounds:
+        for colour in colours:
+            low, high = sorted((luminance(colour), luminance(ground)))
+            assert (high + 0.05) / (low + 0.05) >= 3, (colour, ground)
+
+
+def luminance(colour: str) -> float:
+    """As WCAG 2 defines it."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_methods_differ_in_black_and_white_however_many_there_are(many: str) -> None:
+    swatches = re.findall(r"<li>(.*?)</li>", many, re.DOTALL)
+    curve = many.partition("<figure>")[2].partition("</figure>")[0]
+    names = [re.sub("<svg.*</svg>", "", swatch, flags=re.DOTALL).strip() for swatch in swatches]
+    assert [name.removesuffix(" (reads no labels)") for name in names] == [
+        *TITLES.values(),
+        *MANY.values(),
+    ]
+    # Without the colours: the shape of the mark and the dashes of the line.
+    shapes = [re.findall(r'stroke-dasharray: [^;]*|<path id=[^>]* d="[^"]*"', s) for s in swatches]
+    looks = {re.sub(r' id="[^"]*"', "", " ".join(shape)) for shape in shapes}
+    assert len(looks) == len(names) == 44
+    # The same in the chart, which has no legend of its own.
+    assert not any(title in Page(curve).text for title in MANY.values())
+    for shape in shapes:
+        assert shape[-1].partition(" d=")[2] in curve
+
+
+def test_cells_have_their_headers_and_charts_their_titles(tmp_path: Path) -> None:
+    _, _, source = written(backtest_report(metrics(rivals=RIVALS), ORIGIN), tmp_path)
+    page = Page(source)
+    scopes = [value for name, value in page.attributes if name == "scope"]
+    assert scopes.count("col") + scopes.count("row") == page.tags.count("th")
+    assert scopes.count("row") == page.tags.count("tr") - page.tags.count("table")
+    titles = re.findall(r'role="img"[^>]*>\s*<title>(.*?)</title>', source)
+    assert titles == [
+        "average precision by number of labels",
+        "recall at 1 % false positives by number of labels",
+        "share of frauds by probability of fraud",
+    ]
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+
+
+def test_tables_come_before_the_prose_about_them(tmp_path: Path) -> None:
+    _, text, source = written(backtest_report(metrics(adapted=0.55), ORIGIN), tmp_path)
+    assert re.search(r"<h1>.*?</h1>\s*<div[^>]*>\s*<table>", source)
+    for heading in ("Where adaptation loses", "Calibration", "Protocol A", "Protocol B, by"):
+        part = source.partition(f"<h2>{heading}")[2].partition("<h2>")[0]
+        assert 0 < part.index("<table>") < part.index("<p")
+        part = text.partition(f"## {heading}")[2].partition("##")[0]
+        assert part.split("\n\n")[1].startswith("| ")
 
 
 def test_names_from_a_file_or_a_spec_are_text_and_never_markup(tmp_path: Path) -> None:
@@ -120,7 +186,7 @@ def test_names_from_a_file_or_a_spec_are_text_and_never_markup(tmp_path: Path) -
     page = Page(source)
     assert "script" not in page.tags
     assert page.text.count(HOSTILE) >= 4
-    assert page.tags.count("b") > 10
+    assert page.tags.count("b") == sum(len(section.best) for section in report.sections) > 8
     assert HOSTILE in document["protocol_b"]["by_kind"]
     outside_code = re.sub(r"(`+).*?\1", "", text)
     assert re.findall(r"(?<!\\)<\w", outside_code) == []
@@ -128,6 +194,18 @@ def test_names_from_a_file_or_a_spec_are_text_and_never_markup(tmp_path: Path) -
     rows = [line for line in text.splitlines() if "evil" in line and line.startswith("|")]
     # The table of losses, and the heading of the kinds.
     assert [len(re.split(r"(?<!\\)\|", row)) for row in rows] == [8, 4]
+
+
+def test_names_of_a_method_and_of_a_file_are_text_too(tmp_path: Path) -> None:
+    origin = replace(ORIGIN, data=HOSTILE, command=HOSTILE)
+    report = backtest_report(metrics(rivals={"hostile": HOSTILE}), origin)
+    _, text, source = written(report, tmp_path)
+    page = Page(source)
+    assert "script" not in page.tags
+    assert "src" not in dict(page.attributes)
+    assert page.text.count(HOSTILE) > 10
+    assert "\n# owned" not in text
+    assert "<script" not in (tmp_path / "labels.svg").read_text()
 
 
 def test_it_says_where_adaptation_loses(tmp_path: Path) -> None:
@@ -139,7 +217,9 @@ def test_it_says_where_adaptation_loses(tmp_path: Path) -> None:
     assert f"| {row} |" in text
     assert "behind the base in 1 of the 25 comparisons" in text
     assert "behind beyond chance in: Protocol B, by kind of fraud, takeover -0.1000" in text
-    assert "".join(f"<td>{cell}</td>" for cell in row.split(" | ")) in page
+    first, *cells = row.split(" | ")
+    shown = f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in cells)
+    assert shown in page
 
 
 def test_it_says_so_when_adaptation_loses_nowhere(tmp_path: Path) -> None:
@@ -170,7 +250,7 @@ def test_groups_of_one_class_are_named_beside_the_verdict_on_the_others() -> Non
         method["frauds"] = 0
     verdict = backtest_report(figures, ORIGIN).verdict[-2]
     assert "in none of the figures of this report" in verdict
-    named = "Not compared, since they have frauds alone or none: "
+    named = "Not compared, because they have only frauds or none: "
     assert f"{named}Protocol B, by support mix, no labels." in verdict
 
 
@@ -209,32 +289,33 @@ def test_the_verdict_names_the_rivals_ahead_behind_and_neither(tmp_path: Path) -
     figures = metrics(rivals=RIVALS)
     _, text, page = written(backtest_report(figures, ORIGIN), tmp_path)
     said = (
-        "Protocol B, accounts not in training, average precision of adapted less the rival's: "
+        "Protocol B, accounts not in training, average precision of the adapted network less a "
+        "rival's: "
         "ahead of the adapted network beyond chance: gradient boosting (-0.0300); "
         "behind it beyond chance: neighbours (+0.0300); "
-        "not to be told apart from it: logistic regression (+0.0000)."
+        "no difference beyond chance: logistic regression (+0.0000)."
     )
     assert said in text
-    assert said in Page(page).text.replace("&#x27;", "'")
+    assert said in Page(page).text
 
 
-def test_the_verdict_says_when_no_rival_is_ahead_and_when_none_was_asked() -> None:
+def test_the_verdict_says_when_no_rival_is_ahead_and_when_none_was_compared() -> None:
     figures = metrics(rivals=RIVALS)
     figures["protocol_b"]["differences"]["trees"] = lead(-0.01)
     said = backtest_report(figures, ORIGIN).verdict[0]
     assert "no rival is ahead of the adapted network beyond chance" in said
-    assert "not to be told apart from it: gradient boosting (-0.0100)" in said
+    assert "no difference beyond chance: gradient boosting (-0.0100)" in said
     figures["protocol_b"]["differences"]["trees"] |= {"low": math.nan, "high": math.nan}
     said = backtest_report(figures, ORIGIN).verdict[0]
-    assert "with too few defrauded accounts to tell: gradient boosting (-0.0100)." in said
+    assert "too few defrauded accounts to compare: gradient boosting (-0.0100)." in said
     for one in figures["protocol_b"]["differences"].values():
         one |= {"low": math.nan, "high": math.nan}
     said = backtest_report(figures, ORIGIN).verdict[0]
-    assert "no rival could be compared, for fewer than 10 defrauded accounts" in said
+    assert "no rival could be compared, because fewer than 10 defrauded accounts" in said
     assert "ahead" not in said
     assert backtest_report(metrics(), ORIGIN).verdict[:2] == (
-        "Protocol B, accounts not in training: no rival was asked.",
-        "Protocol A: no rival was asked.",
+        "Protocol B, accounts not in training: no rivals were compared.",
+        "Protocol A: no rivals were compared.",
     )
 
 
@@ -259,7 +340,7 @@ def test_every_method_has_its_row_in_every_table(tmp_path: Path) -> None:
     assert "| trained on (frauds) | 5,000 (40) | 5,000 (40) |" in text
     assert "| Network without labels | 1.500 | 0 |" in text
     assert "| gradient boosting | 1.500 | n/a |" in text
-    assert source.count("<td>gradient boosting</td>") == 9
+    assert source.count('<th scope="row">gradient boosting</th>') == 9
 
 
 def test_the_best_of_a_column_is_bold_and_equals_are_bold_together(tmp_path: Path) -> None:
@@ -273,28 +354,27 @@ def test_the_best_of_a_column_is_bold_and_equals_are_bold_together(tmp_path: Pat
     assert {row for row, column in section.best if column == 4} == {2}
 
 
-def test_the_curve_has_a_band_for_the_network_and_broken_lines_without_labels(
-    tmp_path: Path,
-) -> None:
-    _, _, source = written(backtest_report(metrics(rivals=RIVALS), ORIGIN), tmp_path)
-    drawings = re.findall(r"<svg.*?</svg>", source, re.DOTALL)
-    curve = drawings[0]
-    assert curve.count("fill-opacity: 0.15") == 2
-    # One line each, and each again in the legend.
-    assert len(re.findall(r"stroke-dasharray[^\"]*stroke: var\(--series-\d", curve)) == 4
-    for n in range(1, 6):
-        assert f"var(--series-{n})" in curve
-    assert all(title in Page(curve).text for title in (*TITLES.values(), *RIVALS.values()))
+def test_the_curve_has_a_band_for_the_network_and_a_line_for_every_method(tmp_path: Path) -> None:
+    written(backtest_report(metrics(rivals=RIVALS), ORIGIN), tmp_path)
+    for curve in (
+        re.findall(r"<svg.*?</svg>", (tmp_path / "report.html").read_text(), re.DOTALL)[5],
+        (tmp_path / "labels.svg").read_text(),
+    ):
+        assert curve.count("fill-opacity: 0.15") == 2
+        colours = set(re.findall(r"stroke: (#[0-9a-f]{6})", curve))
+        assert len(colours - {"#767676"}) == 5
+    # A file of its own has the legend.
+    assert all(title in curve for title in (*TITLES.values(), *RIVALS.values()))
+    assert "currentColor" not in curve
 
 
 def test_the_reliability_diagram_states_the_scores_and_shows_bins_without_fraud(
     tmp_path: Path,
 ) -> None:
     _, _, source = written(backtest_report(metrics(), ORIGIN), tmp_path)
-    said = "Adapted network: Brier score 0.0123, expected calibration error 0.0045"
-    assert said in Page(source).text
-    diagram = re.findall(r"<svg.*?</svg>", source, re.DOTALL)[2]
-    assert 'aria-label="share of frauds by probability of fraud"' in diagram
+    row = '<th scope="row">Adapted network</th><td>0.0123</td><td>0.0045</td>'
+    assert row in source.partition("<h2>Calibration</h2>")[2]
+    diagram = re.findall(r"<svg.*?</svg>", source, re.DOTALL)[-1]
     # The bin without fraud, of either method.
     assert diagram.count("fill-opacity: 0;") == 2
 

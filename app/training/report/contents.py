@@ -1,0 +1,129 @@
+"""What the report of a back-test contains, and that of an evaluation."""
+
+from collections.abc import Iterable
+
+from app.checkpoint import Checkpoint
+from app.training.bootstrap import RESAMPLES
+from app.training.differences import LEAST_DEFRAUDED
+from app.training.report.comparison import AVERAGE_PRECISION, RECALL, Titles, against_rivals
+from app.training.report.report import Origin, Report, titles_of
+from app.training.report.sections import (
+    Section,
+    of_costs,
+    of_figures,
+    of_groups,
+    of_reliability,
+    summary,
+)
+from app.training.results import Metrics
+
+A, UNSEEN_B = "Protocol A", "Protocol B, accounts not in training"
+UNSEEN = "Accounts that were not in training; means over the folds."
+PROTOCOL_A = (
+    "A model is trained for each fold on the days before the label delay, and tested without the "
+    "accounts already known to be defrauded, so copies learn from legitimate labels alone. Means "
+    "over the folds."
+)
+PROTOCOL_B = "The same test days, no account left out, labels as they arrive."
+INTERVALS = (
+    f"Intervals are 95 % bootstrap intervals over accounts ({RESAMPLES:,} draws with replacement, "
+    "the same for every method and fold). They do not cover other seeds and other weeks, and there "
+    f"is none for fewer than {LEAST_DEFRAUDED} defrauded accounts. Probabilities of every method "
+    "are calibrated alike, by Platt scaling on the fold's held-out accounts."
+)
+COST = (
+    "The time to learn an account's labels and score its transactions of a day, measured on the "
+    "machine and in the run of this report. Bytes are what must be kept of each account beside "
+    "its transactions and labels."
+)
+BY_KIND = "Frauds of one kind against all legitimate transactions."
+BY_LABELS = "At most so many labels of an account are used."
+BY_WRONG_LABELS = (
+    "A random share of the labels that accounts learn from is inverted; or, as a thief would have "
+    "it, the label of every fraud and no other. The same accounts as by number of labels."
+)
+CALIBRATION = (
+    "On the straight line, the share of frauds is the probability. Each mark is of half as many "
+    "transactions as the mark before it; an open mark is of transactions without fraud."
+)
+ON_TRAINING_DATA = (
+    "The model was trained on this very file, so these figures flatter it. A back-test does not."
+)
+
+
+def backtest_report(metrics: Metrics, origin: Origin) -> Report:
+    """The report of `app.training.backtest.Backtest.run`."""
+    a, b, titles = metrics["protocol_a"], metrics["protocol_b"], titles_of(metrics)
+    return Report(
+        title=f"Back-test on {metrics['spec']}",
+        origin=origin,
+        metrics=metrics,
+        summary=summary({A: a["methods"], UNSEEN_B: b["unseen"]}, titles),
+        sections=_with_columns([*_sections_a(a, titles), *_sections_b(b, titles)]),
+        calibration=of_reliability("Calibration", CALIBRATION, b["reliability"], titles),
+        reliability=b["reliability"],
+        by_labels=b["by_labels"],
+        bands=b["bands_by_labels"],
+        standings=(
+            against_rivals(UNSEEN_B, b["differences"], titles),
+            against_rivals(A, a["differences"], titles),
+        ),
+        remarks=(INTERVALS,),
+    )
+
+
+def _sections_a(a: Metrics, titles: Titles) -> Iterable[Section]:
+    folds = {fold["test_start"]: fold for fold in a["folds"]}
+    yield of_figures(A, PROTOCOL_A, a["methods"], titles, a["differences"])
+    note = "By the day from which a fold is tested."
+    yield of_groups(f"{A}, fold by fold", note, folds, titles, AVERAGE_PRECISION)
+
+
+def _sections_b(b: Metrics, titles: Titles) -> Iterable[Section]:
+    note = f"{PROTOCOL_B} {UNSEEN}"
+    yield of_figures(UNSEEN_B, note, b["unseen"], titles, b["differences"])
+    note = "Accounts trained on and accounts that were not; means over the folds."
+    yield of_figures("Protocol B, all accounts", note, b["all"], titles, b["differences_all"])
+    by_kind, by_support = b.get("by_kind", {}), b["by_support"]
+    for title, note, groups, differences in (
+        ("by kind of fraud", BY_KIND, by_kind, b["differences_by_kind"]),
+        ("by support mix", "By the labels of an account.", by_support, b["differences_by_support"]),
+    ):
+        title, note = f"Protocol B, {title}", f"{UNSEEN} {note}"
+        yield of_groups(title, note, groups, titles, AVERAGE_PRECISION, differences)
+    for figure in (AVERAGE_PRECISION, RECALL):
+        title = f"Protocol B, {figure.short} by number of labels"
+        yield of_groups(title, f"{UNSEEN} {BY_LABELS}", b["by_labels"], titles, figure)
+    yield of_costs("Protocol B, what an account costs", COST, b["cost"], titles)
+
+
+def evaluation_report(metrics: Metrics, origin: Origin, checkpoint: Checkpoint) -> Report:
+    """The report of `app.training.figures.evaluation`."""
+    metadata, titles = checkpoint.metadata, titles_of(metrics)
+    whole = "All labelled transactions"
+    note = "Each scored with the labels its account had by then."
+    groups = (
+        ("By kind of fraud", BY_KIND, "by_kind", AVERAGE_PRECISION),
+        ("AP by number of labels", BY_LABELS, "by_labels", AVERAGE_PRECISION),
+        ("recall by number of labels", BY_LABELS, "by_labels", RECALL),
+        ("By wrong labels", BY_WRONG_LABELS, "by_wrong_labels", AVERAGE_PRECISION),
+    )
+    sections = [of_figures(whole, note, metrics["all"], titles)]
+    for title, note, key, figure in groups:
+        sections.append(of_groups(title, note, metrics[key], titles, figure))
+    return Report(
+        title=f"Evaluation of {metadata.name} on {metrics['spec']}",
+        origin=origin,
+        metrics={"model": {"name": metadata.name, "digest": checkpoint.digest}, **metrics},
+        summary=summary({whole: metrics["all"]}, titles),
+        sections=_with_columns(sections),
+        calibration=of_reliability("Calibration", CALIBRATION, metrics["reliability"], titles),
+        reliability=metrics["reliability"],
+        by_labels=metrics["by_labels"],
+        notes=(ON_TRAINING_DATA,) if metadata.data.sha256 == origin.data_sha256 else (),
+    )
+
+
+def _with_columns(sections: Iterable[Section]) -> list[Section]:
+    """Those that have a column to show: a file without kinds of fraud has none by kind."""
+    return [section for section in sections if len(section.header) > 1]

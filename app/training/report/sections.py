@@ -1,0 +1,182 @@
+"""The sections of a report: a table in which every method has its row, and a note.
+
+Where several figures of one group are shown, the columns are the figures; where one figure of
+several groups is, they are the groups.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.training.report.comparison import (
+    AVERAGE_PRECISION,
+    BRIER,
+    CALIBRATION_ERROR,
+    FIGURES,
+    UNKNOWN,
+    Comparison,
+    Figure,
+    Groups,
+    Titles,
+    compared,
+    difference,
+    has_both_classes,
+    losses,
+    number,
+    signed,
+    sizes,
+)
+from app.training.report.rendering import Table
+from app.training.results import ADAPTED, BASE, NETWORK, Metrics
+
+METHOD = "method"
+LEAD = "adapted leads in AP by (95 %)"
+GAIN = "adapted less base (95 %)"
+TRAINED, TESTED = "trained on (frauds)", "tested (frauds)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section(Table):
+    """A table with its title and a note.
+
+    `best` are the cells that no method shown is better than; `comparisons` are those of the
+    adapted network and its base, `one_class` the groups without any, which have frauds alone or
+    none.
+    """
+
+    title: str
+    note: str = ""
+    comparisons: Sequence[Comparison] = ()
+    one_class: Sequence[str] = ()
+
+
+def of_figures(
+    title: str,
+    note: str,
+    methods: Metrics,
+    titles: Titles,
+    differences: Metrics | None = None,
+) -> Section:
+    """All figures of one group, and the lead of the adapted network over each other method."""
+    figures = [figure for figure in FIGURES if figure.key in methods[ADAPTED]]
+    names = [name for name in titles if name in methods]
+    columns = [[methods[name].get(figure.key) for name in names] for figure in figures]
+    rows = [[titles[name], *map(number, row)] for name, *row in zip(names, *columns, strict=True)]
+    if differences:
+        for name, row in zip(names, rows, strict=True):
+            row.append(difference(differences[name]) if name in differences else "")
+    return Section(
+        title=title,
+        note=f"{note} {TESTED.capitalize()}: {_tested(methods)}.",
+        header=[METHOD, *(figure.short for figure in figures), *([LEAD] if differences else [])],
+        rows=rows,
+        best=_best(columns, figures),
+        comparisons=list(compared(title, {"all": methods}, figures, {"all": differences or {}})),
+        one_class=() if has_both_classes(methods) else (title,),
+    )
+
+
+def of_groups(
+    title: str,
+    note: str,
+    groups: Groups,
+    titles: Titles,
+    figure: Figure,
+    differences: Mapping[str, Metrics] | None = None,
+) -> Section:
+    """One figure of several groups, and the gain over the base in each."""
+    names = [name for name in titles if any(name in group for group in groups.values())]
+    columns = [[group.get(name, {}).get(figure.key) for name in names] for group in groups.values()]
+    above = [[TESTED, *map(_tested, groups.values())]]
+    if all("train_transactions" in group for group in groups.values()):
+        above.insert(0, [TRAINED, *map(_trained, groups.values())])
+    rows = [[titles[name], *map(number, row)] for name, *row in zip(names, *columns, strict=True)]
+    gains = []
+    if differences:
+        leads = [differences.get(name, {}).get(BASE) for name in groups]
+        gains.append([GAIN, *(difference(lead) if lead else UNKNOWN for lead in leads)])
+    return Section(
+        title=title,
+        note=f"{figure.name.capitalize()}. {note}",
+        header=[METHOD, *groups],
+        rows=[*above, *rows, *gains],
+        best=_best(columns, [figure] * len(columns), len(above)),
+        comparisons=list(compared(title, groups, [figure], differences)),
+        one_class=[f"{title}, {n}" for n, group in groups.items() if not has_both_classes(group)],
+    )
+
+
+def of_costs(title: str, note: str, costs: Metrics, titles: Titles) -> Section:
+    """What an account costs each method, in time and in memory."""
+    rows = [
+        (
+            titles[name],
+            _rounded(costs[name]["milliseconds_an_account"], 3),
+            _rounded(costs[name]["bytes_an_account"], 0),
+        )
+        for name in titles
+        if name in costs
+    ]
+    header = METHOD, "ms an account", "bytes an account"
+    return Section(title=title, note=note, header=header, rows=rows)
+
+
+def summary(groups: Groups, titles: Titles) -> Section:
+    """The average precision in each group, adapted, without labels and of the best rival."""
+    rows = []
+    for group, methods in groups.items():
+        values = {name: figures[AVERAGE_PRECISION.key] for name, figures in methods.items()}
+        adapted, base = values[ADAPTED], values[BASE]
+        rivals = [name for name in values if name not in NETWORK and not math.isnan(values[name])]
+        best = max(rivals, key=values.__getitem__, default=None)
+        rival = f"{number(values[best])} ({titles[best]})" if best else UNKNOWN
+        rows.append((group, number(adapted), number(base), signed(adapted - base), rival))
+    header = AVERAGE_PRECISION.name, "adapted", "without labels", "difference", "best rival"
+    return Section(title="Summary", header=header, rows=rows)
+
+
+def of_losses(comparisons: Sequence[Comparison]) -> Section:
+    """The comparisons that adaptation loses, a row each."""
+    rows = [
+        (c.section, c.group, c.figure.name, number(c.adapted), number(c.base), c.interval)
+        for c in losses(comparisons)
+    ]
+    header = "where", "group", "figure", ADAPTED, BASE, "difference (95 % interval)"
+    return Section(title="Where adaptation loses", header=header, rows=rows)
+
+
+def of_reliability(title: str, note: str, reliability: Metrics, titles: Titles) -> Section:
+    """How well each method's probabilities are calibrated, over all that were tested."""
+    figures = BRIER, CALIBRATION_ERROR
+    rows = [
+        (titles[name], *(number(values[figure.key]) for figure in figures))
+        for name, values in reliability.items()
+    ]
+    header = METHOD, *(figure.short for figure in figures)
+    return Section(title=title, note=note, header=header, rows=rows)
+
+
+def _best(
+    columns: Sequence[Sequence[float | None]], figures: Sequence[Figure], first_row: int = 0
+) -> frozenset[tuple[int, int]]:
+    """The cells with the best figure of their column; none where all are equal."""
+    cells = set()
+    for place, (column, figure) in enumerate(zip(columns, figures, strict=True), start=1):
+        values = [value for value in column if value is not None and not math.isnan(value)]
+        if values:
+            best = number(max(values) if figure.is_better_higher else min(values))
+            found = {(first_row + n, place) for n, v in enumerate(column) if number(v) == best}
+            cells |= found if len(found) < len(column) else set()
+    return frozenset(cells)
+
+
+def _tested(group: Metrics) -> str:
+    return sizes(group[ADAPTED]["transactions"], group[ADAPTED]["frauds"])
+
+
+def _trained(group: Metrics) -> str:
+    return sizes(group["train_transactions"], group["train_frauds"])
+
+
+def _rounded(value: float, digits: int) -> str:
+    return UNKNOWN if math.isnan(value) else f"{value:,.{digits}f}"
