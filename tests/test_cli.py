@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli import app
 from app.training.simulator.simulate import simulate
+from quickstudy_client import Client
 from tests.postgres import free_port
 from tests.servers import until_ready
 
@@ -204,6 +206,14 @@ def test_the_first_start_makes_everything_and_prints_a_line_that_works(
         assert answer.status_code == 200, answer.text
         assert json.loads(body)["transaction_id"] == answer.json()["transaction_id"]
         assert "quickstudy_scored_transactions_total" in httpx.get(f"{url}/metrics").text
+        # A job is computed in a process of its own, which has the same folder.
+        with Client(url, key[0]) as client:
+            [model] = [model.name for model in client.models().data if model.active]
+            job = client.measure_drift(model)
+            while job.status in ("queued", "running"):
+                time.sleep(0.1)
+                job = client.drift(model, job.id)
+        assert job.status == "done", job.error
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
