@@ -12,7 +12,6 @@ from app.training.report.sections import (
     of_costs,
     of_figures,
     of_groups,
-    of_reliability,
     summary,
 )
 from app.training.results import Metrics
@@ -42,10 +41,6 @@ BY_WRONG_LABELS = (
     "A random share of the labels that accounts learn from is inverted; or, as a thief would have "
     "it, the label of every fraud and no other. The same accounts as by number of labels."
 )
-CALIBRATION = (
-    "On the straight line, the share of frauds is the probability. Each mark is of half as many "
-    "transactions as the mark before it; an open mark is of transactions without fraud."
-)
 ON_TRAINING_DATA = (
     "The model was trained on this very file, so these figures flatter it. A back-test does not."
 )
@@ -60,10 +55,7 @@ def backtest_report(metrics: Metrics, origin: Origin) -> Report:
         metrics=metrics,
         summary=summary({A: a["methods"], UNSEEN_B: b["unseen"]}, titles),
         sections=_with_columns([*_sections_a(a, titles), *_sections_b(b, titles)]),
-        calibration=of_reliability("Calibration", CALIBRATION, b["reliability"], titles),
-        reliability=b["reliability"],
-        by_labels=b["by_labels"],
-        bands=b["bands_by_labels"],
+        charted=b,
         standings=(
             against_rivals(UNSEEN_B, b["differences"], titles),
             against_rivals(A, a["differences"], titles),
@@ -117,9 +109,7 @@ def evaluation_report(metrics: Metrics, origin: Origin, checkpoint: Checkpoint) 
         metrics={"model": {"name": metadata.name, "digest": checkpoint.digest}, **metrics},
         summary=summary({whole: metrics["all"]}, titles),
         sections=_with_columns(sections),
-        calibration=of_reliability("Calibration", CALIBRATION, metrics["reliability"], titles),
-        reliability=metrics["reliability"],
-        by_labels=metrics["by_labels"],
+        charted=metrics,
         notes=(ON_TRAINING_DATA,) if metadata.data.sha256 == origin.data_sha256 else (),
     )
 

@@ -6,23 +6,22 @@ All three have the same figures, from one nested dictionary (see `app.training.b
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.training.report.charts import Curve, diagram, legend
+from app.training.report.charts import curve, diagram, inline, legend, standalone
 from app.training.report.comparison import (
     AVERAGE_PRECISION,
     FIGURES,
     RECALL,
     Comparison,
     Figure,
-    Groups,
     Titles,
     against_base,
 )
 from app.training.report.rendering import render
-from app.training.report.sections import Section, of_losses
+from app.training.report.sections import Section, of_losses, of_reliability
 from app.training.results import Metrics
 
 
@@ -42,7 +41,7 @@ class Report:
     """Figures and their tables, charts and conclusions.
 
     `notes` are warnings, `standings` compare the rivals and `remarks` say how certain that is.
-    The chart of labels is of `by_labels`, with `bands` around some of its lines.
+    The charts are of `charted`, the part of the metrics with figures by the number of labels.
     """
 
     title: str
@@ -50,10 +49,7 @@ class Report:
     metrics: Metrics
     summary: Section
     sections: Sequence[Section]
-    calibration: Section
-    reliability: Metrics
-    by_labels: Groups
-    bands: Mapping[str, Metrics] = field(default_factory=dict)
+    charted: Metrics
     notes: tuple[str, ...] = ()
     standings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -82,6 +78,16 @@ class Report:
         return [comparison for section in self.sections for comparison in section.comparisons]
 
     @property
+    def bands(self) -> Mapping[str, Metrics]:
+        """Intervals around some lines of the chart of labels."""
+        bands: Mapping[str, Metrics] = self.charted.get("bands_by_labels", {})
+        return bands
+
+    @property
+    def calibration(self) -> Section:
+        return of_reliability(self.charted["reliability"], titles_of(self.metrics))
+
+    @property
     def losses(self) -> Section:
         return of_losses(self.comparisons)
 
@@ -99,20 +105,21 @@ class Report:
     def write(self, folder: Path) -> None:
         """Write metrics.json, report.md, report.html and labels.svg into a folder that exists."""
         methods = self.metrics["methods"]
-        curve = Curve(self.by_labels, methods, self.bands)
+        curves = self.charted["by_labels"], self.bands, methods
         page = render(
             "page.html",
             report=self,
+            methods=methods,
             legend=legend(methods),
-            curves=[curve.inline(figure) for figure in (AVERAGE_PRECISION, RECALL)],
-            diagram=diagram(self.reliability, methods),
+            curves=[inline(curve(*curves, figure)) for figure in (AVERAGE_PRECISION, RECALL)],
+            diagram=inline(diagram(self.charted["reliability"], methods)),
         )
         document = json.dumps(finite(self.document), indent=2, ensure_ascii=False, allow_nan=False)
         for name, content in {
             "metrics.json": f"{document}\n",
             "report.md": render("report.md", report=self),
             "report.html": page,
-            "labels.svg": curve.picture(RECALL),
+            "labels.svg": standalone(curve(*curves, RECALL, with_legend=True)),
         }.items():
             (folder / name).write_text(content, encoding="utf-8")
 

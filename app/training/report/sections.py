@@ -33,6 +33,10 @@ METHOD = "method"
 LEAD = "adapted leads in AP by (95 %)"
 GAIN = "adapted less base (95 %)"
 TRAINED, TESTED = "trained on (frauds)", "tested (frauds)"
+CALIBRATION = (
+    "On the straight line, the share of frauds is the probability. Each mark is of half as many "
+    "transactions as the mark before it; an open mark is of transactions without fraud."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +149,7 @@ def of_losses(comparisons: Sequence[Comparison]) -> Section:
     return Section(title="Where adaptation loses", header=header, rows=rows)
 
 
-def of_reliability(title: str, note: str, reliability: Metrics, titles: Titles) -> Section:
+def of_reliability(reliability: Metrics, titles: Titles) -> Section:
     """How well each method's probabilities are calibrated, over all that were tested."""
     figures = BRIER, CALIBRATION_ERROR
     rows = [
@@ -153,7 +157,7 @@ def of_reliability(title: str, note: str, reliability: Metrics, titles: Titles) 
         for name, values in reliability.items()
     ]
     header = METHOD, *(figure.short for figure in figures)
-    return Section(title=title, note=note, header=header, rows=rows)
+    return Section(title="Calibration", note=CALIBRATION, header=header, rows=rows)
 
 
 def _best(
