@@ -3,12 +3,11 @@
 All three have the same figures, from one nested dictionary (see `app.training.backtest`).
 """
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic_core import to_json
 
 from app.training.report.charts import curve, diagram, inline, legend, standalone
 from app.training.report.comparison import (
@@ -68,20 +67,12 @@ class Report:
     @property
     def figures(self) -> list[Figure]:
         """Those that the tables show by their short names."""
-        headers = {
-            name for section in (*self.sections, self.calibration) for name in section.header
-        }
+        headers = {name for section in self.sections for name in section.header}
         return [figure for figure in FIGURES if figure.short in headers]
 
     @property
     def comparisons(self) -> list[Comparison]:
         return [comparison for section in self.sections for comparison in section.comparisons]
-
-    @property
-    def bands(self) -> Mapping[str, Metrics]:
-        """Intervals around some lines of the chart of labels."""
-        bands: Mapping[str, Metrics] = self.charted.get("bands_by_labels", {})
-        return bands
 
     @property
     def calibration(self) -> Section:
@@ -104,17 +95,17 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Write metrics.json, report.md, report.html and labels.svg into a folder that exists."""
-        methods = self.metrics["methods"]
-        curves = self.charted["by_labels"], self.bands, methods
+        methods, bands = self.metrics["methods"], self.charted.get("bands_by_labels", {})
+        curves = self.charted["by_labels"], bands, methods
         page = render(
             "page.html",
             report=self,
-            methods=methods,
+            has_bands=bool(bands),
             legend=legend(methods),
             curves=[inline(curve(*curves, figure)) for figure in (AVERAGE_PRECISION, RECALL)],
             diagram=inline(diagram(self.charted["reliability"], methods)),
         )
-        document = json.dumps(finite(self.document), indent=2, ensure_ascii=False, allow_nan=False)
+        document = to_json(self.document, indent=2, inf_nan_mode="null").decode()
         for name, content in {
             "metrics.json": f"{document}\n",
             "report.md": render("report.md", report=self),
@@ -127,12 +118,3 @@ class Report:
 def titles_of(metrics: Metrics) -> Titles:
     """The name of each method for people, in the order of the tables."""
     return {name: method["title"] for name, method in metrics["methods"].items()}
-
-
-def finite(value: Any) -> Any:
-    """The same with None for every number that JSON cannot express."""
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

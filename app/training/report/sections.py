@@ -5,7 +5,7 @@ several groups is, they are the groups.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.training.report.comparison import (
@@ -39,6 +39,9 @@ CALIBRATION = (
 )
 
 
+Column = tuple[Metrics, Figure]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Section(Table):
     """A table with its title and a note.
@@ -63,18 +66,19 @@ def of_figures(
 ) -> Section:
     """All figures of one group, and the lead of the adapted network over each other method."""
     figures = [figure for figure in FIGURES if figure.key in methods[ADAPTED]]
-    names = [name for name in titles if name in methods]
-    columns = [[methods[name].get(figure.key) for name in names] for figure in figures]
-    rows = [[titles[name], *map(number, row)] for name, *row in zip(names, *columns, strict=True)]
+    header = [METHOD, *(figure.short for figure in figures)]
+    columns = [(methods, figure) for figure in figures]
+    rows = _rows(columns, titles)
     if differences:
-        for name, row in zip(names, rows, strict=True):
+        header.append(LEAD)
+        for name, row in rows.items():
             row.append(difference(differences[name]) if name in differences else "")
     return Section(
         title=title,
         note=f"{note} {TESTED.capitalize()}: {_tested(methods)}.",
-        header=[METHOD, *(figure.short for figure in figures), *([LEAD] if differences else [])],
-        rows=rows,
-        best=_best(columns, figures),
+        header=header,
+        rows=list(rows.values()),
+        best=_best(columns, rows),
         comparisons=list(compared(title, {"all": methods}, figures, {"all": differences or {}})),
         one_class=() if has_both_classes(methods) else (title,),
     )
@@ -89,12 +93,11 @@ def of_groups(
     differences: Mapping[str, Metrics] | None = None,
 ) -> Section:
     """One figure of several groups, and the gain over the base in each."""
-    names = [name for name in titles if any(name in group for group in groups.values())]
-    columns = [[group.get(name, {}).get(figure.key) for name in names] for group in groups.values()]
+    columns = [(group, figure) for group in groups.values()]
+    rows = _rows(columns, titles)
     above = [[TESTED, *map(_tested, groups.values())]]
     if all("train_transactions" in group for group in groups.values()):
         above.insert(0, [TRAINED, *map(_trained, groups.values())])
-    rows = [[titles[name], *map(number, row)] for name, *row in zip(names, *columns, strict=True)]
     gains = []
     if differences:
         leads = [differences.get(name, {}).get(BASE) for name in groups]
@@ -103,8 +106,8 @@ def of_groups(
         title=title,
         note=f"{figure.name.capitalize()}. {note}",
         header=[METHOD, *groups],
-        rows=[*above, *rows, *gains],
-        best=_best(columns, [figure] * len(columns), len(above)),
+        rows=[*above, *rows.values(), *gains],
+        best=_best(columns, rows, len(above)),
         comparisons=list(compared(title, groups, [figure], differences)),
         one_class=[f"{title}, {n}" for n, group in groups.items() if not has_both_classes(group)],
     )
@@ -160,18 +163,27 @@ def of_reliability(reliability: Metrics, titles: Titles) -> Section:
     return Section(title="Calibration", note=CALIBRATION, header=header, rows=rows)
 
 
+def _rows(columns: Sequence[Column], titles: Titles) -> dict[str, list[str]]:
+    """The row of each method that any column has."""
+    return {
+        name: [title, *(number(group.get(name, {}).get(figure.key)) for group, figure in columns)]
+        for name, title in titles.items()
+        if any(name in group for group, _ in columns)
+    }
+
+
 def _best(
-    columns: Sequence[Sequence[float | None]], figures: Sequence[Figure], first_row: int = 0
-) -> frozenset[tuple[int, int]]:
+    columns: Sequence[Column], names: Iterable[str], first_row: int = 0
+) -> set[tuple[int, int]]:
     """The cells with the best figure of their column; none where all are equal."""
     cells = set()
-    for place, (column, figure) in enumerate(zip(columns, figures, strict=True), start=1):
-        values = [value for value in column if value is not None and not math.isnan(value)]
-        if values:
-            best = number(max(values) if figure.is_better_higher else min(values))
-            found = {(first_row + n, place) for n, v in enumerate(column) if number(v) == best}
-            cells |= found if len(found) < len(column) else set()
-    return frozenset(cells)
+    for place, (group, figure) in enumerate(columns, start=1):
+        values = [group.get(name, {}).get(figure.key, math.nan) for name in names]
+        finite = [value for value in values if not math.isnan(value)]
+        best = number((max if figure.is_better_higher else min)(finite, default=math.nan))
+        found = {(first_row + n, place) for n, value in enumerate(values) if number(value) == best}
+        cells |= found if len(found) < len(values) else set()
+    return cells
 
 
 def _tested(group: Metrics) -> str:
