@@ -173,7 +173,7 @@ def backtest(
     meta_steps: MetaSteps = None,
     algorithm: WhichAlgorithm = "anil",
     rivals: Annotated[
-        str, typer.Option(metavar="all|none|NAME,NAME", help="Other methods to stand beside.")
+        str, typer.Option(metavar="all|none|NAME,NAME", help="Baselines to compare with.")
     ] = "all",
 ) -> None:
     """Train anew for each of several test periods, and report how the days after were scored."""

@@ -69,7 +69,7 @@ def rivals(names: Sequence[str] | None = None) -> list[Rival]:
     by_name = {rival.name: rival for rival in RIVALS}
     for name in names:
         if name not in by_name:
-            raise ValueError(f"there is no rival {name!r}; there are {', '.join(by_name)}")
+            raise ValueError(f"unknown rival {name!r}; choose from {', '.join(by_name)}")
         if not _installed(by_name[name]):
             library = by_name[name].library
             raise ValueError(f"{name} needs {library}: pip install 'quickstudy[rivals]'")
