@@ -257,7 +257,7 @@ def test_all_rivals_are_listed_once_and_in_the_order_asked_for() -> None:
 
 
 def test_an_unknown_rival_is_refused_by_the_names_there_are() -> None:
-    with pytest.raises(ValueError, match=r"no rival 'xgbost'; there are .*xgboost"):
+    with pytest.raises(ValueError, match=r"unknown rival 'xgbost'; choose from .*xgboost"):
         rivals(["robust_z", "xgbost"])
 
 
