@@ -38,10 +38,11 @@ torture: $(EVERYTHING) ## Run the reliability suite in full, about an hour, and 
 	QUICKSTUDY_TORTURE=1 $(BIN)/python -m pytest tests/reliability
 	$(BIN)/python -m tests.reliability.figures
 
-lint: $(EVERYTHING) ## Check style, formatting and types
+lint: $(EVERYTHING) ## Check style, formatting, types and the directions of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 client: $(EVERYTHING) ## Write the Python client's models and its synchronous half
 	$(BIN)/python -m clients.python.generate
@@ -72,7 +73,7 @@ $(BIN)/pip:
 
 # setuptools and Cython first: the project itself is built by the locked ones, without the
 # download of unpinned ones into a build environment of its own.
-$(SERVICE): pyproject.toml requirements.lock $(wildcard app/kernels/*.pyx app/kernels/*.pxd) | $(BIN)/pip
+$(SERVICE): pyproject.toml requirements.lock $(wildcard app/learner/kernels/*.pyx app/learner/kernels/*.pxd) | $(BIN)/pip
 	@$(CC) --version >/dev/null 2>&1 || { echo "A C compiler is needed" \
 		"(on Debian and Ubuntu: apt-get install gcc libc6-dev python3-dev)." >&2; exit 1; }
 	@echo "Installing the service into .venv (PyTorch is most of it) ..."

@@ -8,30 +8,32 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import __version__, garbage, tracing
-from app.api import (
-    accounts,
-    audit,
-    docs,
-    health,
-    keys,
-    labels,
-    models,
-    reviews,
-    thresholds,
-    transactions,
-    webhooks,
-)
-from app.api.admission import GATE, Gate
-from app.api.desk import DESK, Desk
-from app.api.lean import LeanRoutes, lean_routes
-from app.api.limits import BodyLimit
-from app.api.observation import Observation
-from app.api.openapi import complete, operation_id
-from app.api.paths import EncodedSlashes
-from app.errors import QuickstudyError, install
-from app.service import running
+from app import __version__
+from app.accounts import routes as accounts
+from app.audit import routes as audit
+from app.erasures import routes as erasures
+from app.errors import QuickstudyError
+from app.explanations import routes as explanations
+from app.http.admission import Admission
+from app.http.lean import LeanRoutes, lean_routes
+from app.http.openapi import complete, operation_id
+from app.http.paths import EncodedSlashes
+from app.http.problems import install
+from app.keys import routes as keys
+from app.labels import routes as labels
+from app.models import routes as models
+from app.ops import garbage, tracing
+from app.reviews import routes as reviews
+from app.scoring import routes as transactions
 from app.settings import Settings
+from app.thresholds import routes as thresholds
+from app.web import docs, health
+from app.web.desk import DESK, Desk
+from app.web.gate import GATE, Gate
+from app.web.limits import BodyLimit
+from app.web.observation import Observation
+from app.web.service import running
+from app.webhooks import routes as webhooks
 
 DESCRIPTION = "Fraud scores that learn each account from a handful of labels."
 ROUTERS = (
@@ -45,9 +47,11 @@ ROUTERS = (
             accounts,
             reviews,
             thresholds,
-            audit,
+            explanations,
+            erasures,
             models,
             keys,
+            audit,
             webhooks,
             health,
         )
@@ -70,7 +74,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 # For the protocol, which has no other way to the application.
                 desk = Desk(service, SCORING, chosen.max_body_bytes)
                 # Spans are made by the middlewares.
-                yield {GATE: Gate(service, SCORING), DESK: None if chosen.tracing else desk}
+                yield {
+                    GATE: Gate(service.part(Admission), SCORING),
+                    DESK: None if chosen.tracing else desk,
+                }
 
     app = Quickstudy(
         title="Quickstudy",

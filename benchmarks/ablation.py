@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.adaptation import ALGORITHMS, FIRST_STEP_SIZE, Algorithm
-from app.features import FeatureSet
+from app.learner.differentiable.adaptation import ALGORITHMS, FIRST_STEP_SIZE, Algorithm
+from app.learner.features import FeatureSet
+from app.learner.spec import DatasetSpec
+from app.simulator.simulate import simulate
 from app.training.dataset import UNLABELLED, read_transactions
 from app.training.episodes import Rows
 from app.training.evaluate import answers, average_precision
-from app.training.simulator.simulate import simulate
 from app.training.train import META, Options, Split, Status, Trainer
-from app.transactions import DatasetSpec
 
 ASKED_ACCOUNTS = 400
 CPU = torch.device("cpu")

@@ -14,14 +14,14 @@ from functools import partial
 import numpy as np
 import torch
 
-from app.adaptation import Support
-from app.checkpoint import Checkpoint
-from app.engines import Engine
-from app.engines.batched import BatchedEngine
-from app.engines.compiled import CompiledEngine
-from app.kernels import adaptation as kernels
+from app.learner.checkpoint import Checkpoint
+from app.learner.compiled import CompiledEngine
+from app.learner.differentiable.adaptation import Support
+from app.learner.differentiable.gpu import BatchedEngine
+from app.learner.engine import Engine
+from app.learner.kernels import adaptation as kernels
+from app.learner.transaction import DAY_US
 from app.settings import SHIPPED_MODEL
-from app.transactions import DAY_US
 
 LABELS, RUNS = 16, 200
 

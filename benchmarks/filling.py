@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Table
 
-from app.tables import accounts, transactions
-from app.transactions import DAY_US
+from app.db.schema import accounts, transactions
+from app.learner.transaction import DAY_US
 
 # Of each account, how many of its transactions are copied, and how far before.
 NEWEST, APART_US = 10, 30 * DAY_US

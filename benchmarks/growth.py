@@ -24,12 +24,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from app.labelling import Verdict
-from app.migrating import upgrade
-from app.pipeline import Posted
-from app.schemas.transactions import PostedTransaction
-from app.service import Service, running
+from app.db.migrating import upgrade
+from app.labels.service import Labelling, Verdict
+from app.models.service import Models
+from app.scoring.pipeline import Pipeline, Posted
+from app.scoring.schemas import PostedTransaction
 from app.settings import Settings
+from app.web.service import Service, running
 from benchmarks.filling import NEWEST, Filled, copy_of, fill
 from benchmarks.results import keep
 from benchmarks.serving.asking import sync_milliseconds
@@ -71,7 +72,7 @@ async def main(most_rows: int) -> None:
     with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name:
         template = Path(name) / "template.db"
         async with started(template) as service:
-            copy_bytes = service.models.default.copy_bytes
+            copy_bytes = service.part(Models).default.copy_bytes
             await prepare(service, simulated)
             widths = await by_width(service, simulated.asked)
         accounts = await by_crowd(template, asked, [(size, 0) for size in POPULATIONS])
@@ -114,13 +115,13 @@ async def prepare(service: Service, simulated: Traffic) -> None:
     """Score the past and store its labels."""
     await score_past(service, simulated)
     verdicts = [Verdict(one["transaction_id"], one["label"] == "fraud") for one in simulated.labels]
-    await service.labelling.store_each(TENANT, verdicts)
+    await service.part(Labelling).store_each(TENANT, verdicts)
 
 
 async def score_past(service: Service, simulated: Traffic) -> None:
     past = [posted(json.dumps(one)) for one in simulated.past]
     for first in range(0, len(past), AT_ONCE):
-        await service.pipeline.score(past[first : first + AT_ONCE])
+        await service.part(Pipeline).score(past[first : first + AT_ONCE])
 
 
 async def by_width(service: Service, asked: Sequence[Asked]) -> list[Row]:
@@ -192,7 +193,7 @@ async def by_labels(path: Path) -> list[Row]:
     ]
     async with started(path) as service:
         await score_past(service, simulated)
-        await service.labelling.store_each(TENANT, given)
+        await service.part(Labelling).store_each(TENANT, given)
     missing, there = defaultdict[int, list[float]](list), defaultdict[int, list[float]](list)
     # A service that has just begun has made no copies.
     async with started(path) as service:
@@ -213,7 +214,7 @@ async def by_labels(path: Path) -> list[Row]:
 async def milliseconds(service: Service, batch: Sequence[Posted]) -> float:
     """How long a batch takes, from its parsed payments to its commit."""
     begun = time.perf_counter()
-    await service.pipeline.score(batch)
+    await service.part(Pipeline).score(batch)
     return 1e3 * (time.perf_counter() - begun)
 
 

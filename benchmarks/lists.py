@@ -26,13 +26,13 @@ import httpx
 import torch
 from sqlalchemy import Table, make_url
 
-from app.migrating import upgrade
-from app.pipeline import Posted
-from app.schemas.transactions import PostedTransaction
-from app.service import running
+from app.db.migrating import upgrade
+from app.db.schema import accounts, audit_log, reviews, transactions
+from app.learner.transaction import DAY_US
+from app.scoring.pipeline import Pipeline, Posted
+from app.scoring.schemas import PostedTransaction
 from app.settings import Settings
-from app.tables import accounts, audit_log, reviews, transactions
-from app.transactions import DAY_US
+from app.web.service import running
 from benchmarks.filling import filling
 from benchmarks.results import keep
 from benchmarks.serving.postgres import postgres
@@ -112,7 +112,7 @@ async def fill(url: str, rows: int) -> None:
         for one in traffic(SEEDS // 10, 11, SEEDS).past[:SEEDS]
     ]
     async with running(Settings(database_url=url, model=MODEL)) as service:
-        await service.pipeline.score(seeds)
+        await service.part(Pipeline).score(seeds)
     database = make_url(url)
     copies = rows // len(seeds)
     if database.get_backend_name() == "sqlite":

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from app.adaptation import (
+from app.learner.differentiable.adaptation import (
     INNER_STEPS,
     Adapted,
     Algorithm,
@@ -29,10 +29,11 @@ from app.adaptation import (
     SupportBatch,
     pad_supports,
 )
-from app.features import FeatureSet
-from app.network import MEMBERS, Context, Head, Hidden
+from app.learner.differentiable.network import MEMBERS, Context, Head, Hidden
+from app.learner.features import FeatureSet
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US
 from app.training import bins
-from app.transactions import DAY_US, DatasetSpec
 from benchmarks.results import keep
 
 VALUES = ("features_BKF", "legitimate_BK", "fraud_BK")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.adaptation import Support
-from app.checkpoint import Checkpoint
-from app.engines import Rows
-from app.scoring import AdapterKey, Scorer
+from app.learner.checkpoint import Checkpoint
+from app.learner.differentiable.adaptation import Support
+from app.learner.engine import Rows
+from app.learner.scorer import AdapterKey, Scorer
 
 MODEL = Path(__file__).parents[1] / "models" / "default"
 REPEATS = 200

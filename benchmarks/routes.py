@@ -22,17 +22,22 @@ from typing import Any, NamedTuple
 import httpx
 import numpy as np
 
-from app import store
-from app.checkpoint import Checkpoint
-from app.content import content_of, digest_of
-from app.database import Database
-from app.features import FeatureSet
-from app.forgetting import event_of
-from app.migrating import upgrade
-from app.rows import Account, Merchant, Scored, StoredLabel
+from app.accounts import merchants as merchant_store
+from app.accounts import store as account_store
+from app.accounts.records import Account, Merchant
+from app.db.database import Database
+from app.db.migrating import upgrade
+from app.labels import store as label_store
+from app.labels.forgetting import event_of
+from app.labels.records import StoredLabel
+from app.learner.checkpoint import Checkpoint
+from app.learner.content import content_of, digest_of
+from app.learner.features import FeatureSet
+from app.learner.transaction import DAY_US, Transaction
+from app.scoring import store as transaction_store
+from app.scoring.records import Scored
 from app.settings import SHIPPED_MODEL
 from app.times import now_us
-from app.transactions import DAY_US, Transaction
 from tests.postgres import DURABLE, postgres_server
 from tests.servers import new_key, server
 
@@ -90,14 +95,14 @@ class Filler:
                 accounts[row.account_id] = account
                 rows.append(row)
             async with self._database.write() as connection:
-                await store.save_scored(connection, rows)
-                await store.save_labels(connection, labels)
-                await store.save_label_events(connection, events)
+                await transaction_store.save_scored(connection, rows)
+                await label_store.save_labels(connection, labels)
+                await label_store.save_label_events(connection, events)
         merchants = {merchant_of(n) for n in range(min(size, 1000))}
         state = self._state.merchants.to_bytes()[0]
         async with self._database.write() as connection:
-            await store.save_accounts(connection, accounts.values())
-            await store.save_merchants(
+            await account_store.save_accounts(connection, accounts.values())
+            await merchant_store.save_merchants(
                 connection, [Merchant(self._tenant, key, state, None) for key in sorted(merchants)]
             )
 

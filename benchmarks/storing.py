@@ -24,7 +24,7 @@ from unittest.mock import patch
 import torch
 from sqlalchemy import make_url
 
-from app.sqlite import BEGIN, CACHE_KIB, InPlace, create_in_place
+from app.db.sqlite import BEGIN, CACHE_KIB, InPlace, create_in_place
 from benchmarks.growth import BATCH, milliseconds, posted, prepare, started
 from benchmarks.results import keep
 from benchmarks.serving.asking import sync_milliseconds

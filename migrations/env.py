@@ -1,4 +1,4 @@
-"""Runs the migrations on the URL that app.migrating hands over (or that the settings name)."""
+"""Runs the migrations on the URL that app.db.migrating hands over (or that the settings name)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,11 +8,11 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.connections import Address, Connections
-from app.database import create_engine, with_driver
-from app.migrating import PG_MIGRATION_LIMITS
+from app.db.connections import Address, Connections
+from app.db.database import create_engine, with_driver
+from app.db.migrating import PG_MIGRATION_LIMITS
+from app.db.schema import metadata
 from app.settings import Settings
-from app.tables import metadata
 
 # Any fixed number: the advisory lock that lets replicas migrate one after another.
 PG_LOCK = 7_261_530_011

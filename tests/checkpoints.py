@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.adaptation import Algorithm, Learner
-from app.checkpoint import Calibration, Data, Decisions, Metadata, save_checkpoint
-from app.features import FeatureSet
-from app.profile import Histogram, Profile
-from app.states import Floats
+from app.learner.checkpoint import Calibration, Data, Decisions, Metadata, save_checkpoint
+from app.learner.differentiable.adaptation import Algorithm, Learner
+from app.learner.features import FeatureSet
+from app.learner.profile import Histogram, Profile
+from app.learner.spec import DatasetSpec
+from app.learner.states import Floats
 from app.training import bins
-from app.transactions import DatasetSpec
 
 
 def tiny_checkpoint(

@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import settings
 
-from app.migrating import upgrade
+from app.db.migrating import upgrade
 from tests.checkpoints import tiny_checkpoint
 from tests.postgres import execute, postgres_server
 
 if TYPE_CHECKING:
-    from app.database import Database
+    from app.db.database import Database
     from app.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -80,7 +80,7 @@ def shared_database_url(
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator["Database"]:
     """The connections to `database_url`."""
-    from app.database import Database
+    from app.db.database import Database
 
     database = Database(database_url)
     yield database

@@ -10,10 +10,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from app.features import MerchantLabels
-from app.kernels.features import BUCKETS, HALF_LIVES_DAYS, LABEL_HALF_LIVES_DAYS, LEAST_SPREAD
-from app.states import Floats, Ints
-from app.transactions import DAY_US, HOUR_US, DatasetSpec, TransactionColumns
+from app.learner.features import MerchantLabels
+from app.learner.kernels.features import (
+    BUCKETS,
+    HALF_LIVES_DAYS,
+    LABEL_HALF_LIVES_DAYS,
+    LEAST_SPREAD,
+)
+from app.learner.spec import DatasetSpec
+from app.learner.states import Floats, Ints
+from app.learner.transaction import DAY_US, HOUR_US, TransactionColumns
 
 LONGEST_DAYS = HALF_LIVES_DAYS[-1]
 YEAR_HOURS = 365 * 24

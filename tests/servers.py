@@ -13,13 +13,13 @@ from pathlib import Path
 
 import httpx
 
-from app import keys
-from app.database import Database
+from app.db.database import Database
+from app.keys import service as keys
 from tests.postgres import free_port
 
 # Of a machine that is busy with other things, too.
 START_SECONDS = 180
-COMMAND = ("-m", "app.server")
+COMMAND = ("-m", "app.web.server")
 
 
 @dataclass

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
-from app.adaptation import (
+from app.learner.differentiable.adaptation import (
     ALGORITHMS,
     INNER_STEPS,
     LARGEST_MOVE,
@@ -28,10 +28,11 @@ from app.adaptation import (
     pad_supports,
     select_support,
 )
-from app.features import FeatureSet
-from app.network import Head
+from app.learner.differentiable.network import Head
+from app.learner.features import FeatureSet
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US
 from app.training import bins
-from app.transactions import DAY_US, DatasetSpec
 
 FEATURES = FeatureSet(DatasetSpec.load("simulated"))
 WIDTH = len(FEATURES.names)

@@ -4,8 +4,8 @@ import ipaddress
 
 import pytest
 
-from app import addresses
-from app.addresses import chosen, is_public, look_up
+from app.webhooks import addresses
+from app.webhooks.addresses import chosen, is_public, look_up
 
 SPECIAL = [
     # https://www.iana.org/assignments/iana-ipv4-special-registry, first and last of each range

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.adaptation import Adapted, Algorithm, Copies, Learner, pad_supports
-from app.attribution import Attribution, attribute
-from app.checkpoint import Checkpoint
-from app.kernels import adaptation as kernels
-from app.network import HIDDEN, MEMBERS, Hidden
-from app.transactions import DAY_US
+from app.learner.attribution import Attribution, attribute
+from app.learner.checkpoint import Checkpoint
+from app.learner.differentiable.adaptation import Adapted, Algorithm, Copies, Learner, pad_supports
+from app.learner.differentiable.network import HIDDEN, MEMBERS, Hidden
+from app.learner.kernels import adaptation as kernels
+from app.learner.transaction import DAY_US
 from tests.checkpoints import tiny_checkpoint
 from tests.test_scoring import rows, scorer_of, support
 

@@ -21,12 +21,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from app import background
-from app.background import BackgroundTask, TaskHealth
-from app.batching import Batcher
-from app.database import Database
-from app.logs import JsonFormatter
+from app.db.database import Database
+from app.http.batching import Batcher
 from app.main import create_app
+from app.ops import background
+from app.ops.background import BackgroundTask, TaskHealth
+from app.ops.logs import JsonFormatter
 from app.settings import Settings
 from quickstudy_client import Client
 from tests.api.requests import client_of, posted, problem_of
@@ -114,7 +114,7 @@ def test_webhooks_go_on_within_seconds_after_postgresql_was_read_only(
     with postgres_server() as postgres:
         database_url = postgres.create("quickstudy")
         subprocess.run(
-            [sys.executable, "-m", "app.cli", "db", "upgrade"],
+            [sys.executable, "-m", "app.cli.main", "db", "upgrade"],
             env={**os.environ, "QUICKSTUDY_DATABASE_URL": database_url},
             check=True,
         )

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.batching import Batcher
-from app.errors import DatabaseUnavailable, DeadlineExceeded, InternalError, Overloaded
-from app.transactions import MOST_ITEMS
+from app.db.errors import DatabaseUnavailable
+from app.http.batching import Batcher
+from app.http.problems import DeadlineExceeded, InternalError, Overloaded
+from app.learner.transaction import MOST_ITEMS
 
 pytestmark = pytest.mark.anyio
 
@@ -139,7 +140,7 @@ async def test_a_caller_that_hangs_up_is_left_out_and_the_others_are_served() ->
 async def test_callers_that_ask_again_share_a_batch_again(
     most_waiting: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.batching.LONGEST_WAIT_SECONDS", 60.0)
+    monkeypatch.setattr("app.http.batching.LONGEST_WAIT_SECONDS", 60.0)
     processor = Processor()
     processor.open.clear()
 
@@ -166,7 +167,7 @@ async def test_a_caller_whose_neighbours_have_gone_waits_no_longer_than_the_boun
 
 
 async def test_a_caller_alone_never_waits_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.batching.LONGEST_WAIT_SECONDS", 60.0)
+    monkeypatch.setattr("app.http.batching.LONGEST_WAIT_SECONDS", 60.0)
     async with batcher_of(Processor()) as batcher, asyncio.timeout(5):
         for number in range(20):
             assert await ask(batcher, [number]) == [2 * number]
@@ -222,7 +223,7 @@ async def test_answers_go_out_before_the_next_batch_is_begun() -> None:
 async def test_nobody_waits_for_those_who_were_not_let_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.batching.LONGEST_WAIT_SECONDS", 60.0)
+    monkeypatch.setattr("app.http.batching.LONGEST_WAIT_SECONDS", 60.0)
     processor = Processor()
     processor.open.clear()
     async with batcher_of(processor, most_waiting=5) as batcher:

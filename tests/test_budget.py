@@ -10,9 +10,10 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import text
 
-from app.database import Database
-from app.errors import DatabaseUnavailable, SetupError
-from app.migrating import upgrade
+from app.db.database import Database
+from app.db.errors import DatabaseUnavailable
+from app.db.migrating import upgrade
+from app.errors import SetupError
 from app.settings import Settings
 from tests.postgres import postgres_server
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from app.adaptation import ALGORITHMS, Algorithm, Learner
-from app.checkpoint import (
+from app.errors import SetupError
+from app.learner.checkpoint import (
     METADATA,
     WEIGHTS,
     Checkpoint,
@@ -22,9 +22,9 @@ from app.checkpoint import (
     choose_device,
     save_checkpoint,
 )
-from app.errors import SetupError
-from app.scoring import AdapterKey, Scorer
-from app.transactions import DatasetSpec
+from app.learner.differentiable.adaptation import ALGORITHMS, Algorithm, Learner
+from app.learner.scorer import AdapterKey, Scorer
+from app.learner.spec import DatasetSpec
 from tests.checkpoints import tiny_checkpoint
 
 

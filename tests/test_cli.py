@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
-from app.cli import app
-from app.training.simulator.simulate import simulate
+from app.cli.main import app
+from app.simulator.simulate import simulate
 from quickstudy_client import Client
 from tests.postgres import free_port
 from tests.servers import until_ready
@@ -119,7 +119,7 @@ def test_import_says_what_it_left_as_it_was_and_ends_with_an_error(tmp_path: Pat
 def test_import_takes_other_columns_and_delays_and_refuses_other_features_by_name(
     tmp_path: Path,
 ) -> None:
-    known = (files("app") / "specs" / "simulated.toml").read_text()
+    known = (files("app.learner") / "specs" / "simulated.toml").read_text()
     path, spec = tmp_path / "history.csv", tmp_path / "other.toml"
     frame = simulate(accounts=3, days=20, seed=5)
     frame.rename({"label_delay_days": "known_after"}).write_csv(path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.connections import Address
+from app.db.connections import Address
 from app.errors import SetupError
 
 PLAIN = "postgresql://mia@db/quickstudy"

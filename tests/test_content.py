@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.content import amount_text, content_of, digest_of, transaction_of
-from app.transactions import Transaction
+from app.learner.content import amount_text, content_of, digest_of, transaction_of
+from app.learner.transaction import Transaction
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 TRANSACTIONS = st.builds(

@@ -14,12 +14,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import sqlite
-from app.database import Database, Raced
-from app.errors import DatabaseUnavailable
-from app.rows import Account
-from app.store.statements import add
-from app.tables import accounts
+from app.accounts.records import Account
+from app.db import sqlite
+from app.db.database import Database, Raced
+from app.db.errors import DatabaseUnavailable
+from app.db.schema import accounts
+from app.db.statements import add
 
 pytestmark = pytest.mark.anyio
 
@@ -223,7 +223,7 @@ async def test_a_writer_waits_for_another_process_and_keeps_nobody_else(
 async def test_a_writer_that_waits_too_long_is_told_that_the_database_is_unavailable(
     database: Database, other_process: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.sqlite.BUSY_MS", 20)
+    monkeypatch.setattr("app.db.sqlite.BUSY_MS", 20)
     with pytest.raises(DatabaseUnavailable):
         async with database.write():
             pass

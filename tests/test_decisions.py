@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from app.decisions import RISK_AT_DECLINE, RISK_AT_REVIEW, Thresholds, risk_score
+from app.learner.decisions import RISK_AT_DECLINE, RISK_AT_REVIEW, Thresholds, risk_score
 
 THRESHOLDS = Thresholds(review=0.02, decline=0.4)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import kinds
+from app.http.problems import kinds
 from app.main import create_app
 from app.settings import Settings
 

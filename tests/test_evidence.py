@@ -5,10 +5,11 @@ import time
 import numpy as np
 import pytest
 
-from app.evidence import corrected_features
-from app.features import FeatureSet, MerchantLabels
-from app.rows import LabelChange, Witness
-from app.transactions import DAY_US, DatasetSpec
+from app.labels.evidence import corrected_features
+from app.labels.records import LabelChange, Witness
+from app.learner.features import FeatureSet, MerchantLabels
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US
 
 FEATURES = FeatureSet(DatasetSpec.load("simulated"))
 

@@ -7,19 +7,22 @@ import numpy as np
 import polars as pl
 import pytest
 
-from app import store
-from app.content import transaction_of
-from app.exporting import export, export_spec
-from app.features import FeatureSet
-from app.labelling import Verdict
-from app.patience import Patience
-from app.pipeline import Posted
-from app.schemas.transactions import PostedTransaction
-from app.service import Service, running
+from app.db.database import Database
+from app.db.patience import Patience
+from app.history.exporting import export, export_spec
+from app.labels.service import Labelling, Verdict
+from app.learner.columns import columns_of
+from app.learner.content import transaction_of
+from app.learner.features import FeatureSet
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US
+from app.scoring import store as transaction_store
+from app.scoring.pipeline import Pipeline, Posted
+from app.scoring.schemas import PostedTransaction
 from app.settings import Settings
 from app.times import now_us, text_of
 from app.training.dataset import Dataset, read_transactions
-from app.transactions import DAY_US, DatasetSpec, columns_of
+from app.web.service import Service, running
 from tests.api.requests import posted
 from tests.checkpoints import tiny_checkpoint
 
@@ -78,7 +81,7 @@ def bodies() -> list[dict[str, Any]]:
 async def served(service: Service) -> None:
     for body in bodies():
         transaction = PostedTransaction.model_validate(body).transaction()
-        await service.pipeline.score([Posted(TENANT, transaction)])
+        await service.part(Pipeline).score([Posted(TENANT, transaction)])
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
@@ -90,10 +93,10 @@ async def test_what_is_read_back_has_the_codes_numbers_and_features_that_were_se
     async with running(Settings(database_url=database_url, model=model, device="cpu")) as service:
         await served(service)
         assert await export(
-            service.database, TENANT, export_spec(SPEC, "é"), path, Patience(print)
+            service.part(Database), TENANT, export_spec(SPEC, "é"), path, Patience(print)
         ) == len(VALUES)
-        async with service.database.read() as connection:
-            stored = await store.scored(
+        async with service.part(Database).read() as connection:
+            stored = await transaction_store.scored(
                 connection, TENANT, [one["transaction_id"] for one in bodies()]
             )
     spec = DatasetSpec.load(path.with_suffix(".toml"))
@@ -125,9 +128,9 @@ async def test_labels_are_read_back_with_the_delay_that_they_had(
             transaction = PostedTransaction.model_validate(body).transaction()
             at_us = start_us + round(days * DAY_US)
             verdict = Verdict(name, name > "t-1", transaction, labelled_at_us=at_us)
-            await service.labelling.store(TENANT, "alice", [verdict])
+            await service.part(Labelling).store(TENANT, "alice", [verdict])
         await export(
-            service.database, TENANT, spec, tmp_path / "production.parquet", Patience(print)
+            service.part(Database), TENANT, spec, tmp_path / "production.parquet", Patience(print)
         )
     data: Dataset = read_transactions(tmp_path / "production.parquet", spec)
     known_days_N = (data.known_at_us_N - data.columns.time_us_N) / DAY_US

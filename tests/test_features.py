@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app import features as definition
-from app.features import Features, FeatureSet, Memory, MerchantLabels
-from app.states import States
+from app.learner import features as definition
+from app.learner.features import Features, FeatureSet, Memory, MerchantLabels
+from app.learner.spec import DatasetSpec
+from app.learner.states import States
+from app.learner.transaction import DAY_US, HOUR_US, TransactionColumns
 from app.training.dataset import read_transactions
-from app.transactions import DAY_US, HOUR_US, DatasetSpec, TransactionColumns
 from tests.definition import written_out
 
 ALL = DatasetSpec.model_validate(

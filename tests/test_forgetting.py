@@ -14,17 +14,20 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as some
 from sqlalchemy import select
 
-from app import store
-from app.garbage import spare_requests
-from app.importing import Importer, Past
-from app.labelling import Verdict
-from app.patience import Patience
-from app.pipeline import Posted
-from app.rows import Scored
-from app.service import Service, running
+from app.accounts import store as account_store
+from app.db.database import Database
+from app.db.patience import Patience
+from app.db.schema import accounts, label_events, labels, merchants, reviews, transactions
+from app.erasures.service import Erasing
+from app.history.importing import Importer, Past
+from app.labels import store as label_store
+from app.labels.service import Labelling, Verdict
+from app.learner.transaction import DAY_US, Transaction
+from app.ops.garbage import spare_requests
+from app.scoring.pipeline import Pipeline, Posted
+from app.scoring.records import Scored
 from app.settings import Settings
-from app.tables import accounts, label_events, labels, merchants, reviews, transactions
-from app.transactions import DAY_US, Transaction
+from app.web.service import Service, running
 from benchmarks.routes import Filler
 
 ACCOUNTS, MERCHANTS = ("a", "b", "c"), ("m", "n")
@@ -141,7 +144,7 @@ class World:
                     self._labelled.add(payment.transaction_id)
         if file:
             service = self.service
-            importer = Importer(service.database, service.pipeline, Patience(print))
+            importer = Importer(service.part(Database), service.part(Pipeline), Patience(print))
             await importer.add(self.tenant, file)
 
     async def _change(self, step: Label | Remove | RollBack) -> None:
@@ -161,7 +164,7 @@ class World:
             await labelling.put(self.tenant, Verdict(key, step.is_fraud, labelled_at_us=known_us))
         else:
             async with self.service.database.read() as connection:
-                found = await store.labels_of(connection, self.tenant, [key])
+                found = await label_store.labels_of(connection, self.tenant, [key])
             if not found:
                 return
             await labelling.remove(self.tenant, key)
@@ -169,13 +172,13 @@ class World:
 
     async def _note(self, account_id: str) -> None:
         async with self.service.database.read() as connection:
-            account = await store.account(connection, self.tenant, account_id)
+            account = await account_store.account(connection, self.tenant, account_id)
         assert account is not None
         self._revisions[account_id].append(account.revision)
 
     async def erase(self, account_id: str) -> None:
         async with self.service.database.read() as connection:
-            account = await store.account(connection, self.tenant, account_id)
+            account = await account_store.account(connection, self.tenant, account_id)
         if account is not None:
             await self.service.erasing.erase(self.tenant, account_id)
 
@@ -194,7 +197,9 @@ class World:
         """What is known of labels and merchants, and what the next payments are told of them."""
         found: dict[str, Any] = {}
         async with self.service.database.read() as connection:
-            for key, support in (await store.supports(connection, self.tenant, ACCOUNTS)).items():
+            for key, support in (
+                await label_store.supports(connection, self.tenant, ACCOUNTS)
+            ).items():
                 found[key] = [
                     (row.transaction_id, row.is_fraud, self._of_labels(row.features))
                     for row in support
@@ -308,14 +313,14 @@ def test_four_times_the_labels_are_forgotten_in_about_four_times_as_long(
     seconds: dict[int, float] = {}
     for size in (2_000, 8_000):
         tenant = f"world-{next(_tenants)}"
-        filler = Filler(service.database, service.pipeline.features, "tiny", tenant)
+        filler = Filler(service.part(Database), service.part(Pipeline).features, "tiny", tenant)
         runner.run(filler.fill(size))
-        labelling, took = service.labelling, 0.0
+        labelling, took = service.part(Labelling), 0.0
         for forgetting in (
             labelling.remove(tenant, "p-7"),
             labelling.roll_back(tenant, "a-3", 1),
             labelling.roll_back(tenant, "heavy", 1),
-            service.erasing.erase(tenant, "a-4"),
+            service.part(Erasing).erase(tenant, "a-4"),
         ):
             its_seconds, pause = runner.run(longest_pause(forgetting))
             took += its_seconds

@@ -11,21 +11,30 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import store
-from app.database import Database
-from app.importing import Importer, Past, Tally
-from app.labelling import Verdict
-from app.patience import Patience
-from app.pipeline import Posted
-from app.rows import TenantThresholds, Webhook
-from app.service import Service, running
+from app.accounts import store as account_store
+from app.audit import store as audit_store
+from app.audit.store import EntryFilters
+from app.db.database import Database
+from app.db.patience import Patience
+from app.history.importing import Importer, Past, Tally
+from app.history.reading import History
+from app.labels import store as label_store
+from app.labels.service import Labelling, Verdict
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US, Transaction
+from app.models.service import Models
+from app.reviews import store as review_store
+from app.scoring import store as transaction_store
+from app.scoring.pipeline import Pipeline, Posted
 from app.settings import Settings
-from app.store import EntryFilters
+from app.simulator.simulate import simulate
+from app.thresholds import store as threshold_store
+from app.thresholds.records import TenantThresholds
 from app.times import now_us
 from app.training.dataset import read_transactions
-from app.training.history import History
-from app.training.simulator.simulate import simulate
-from app.transactions import DAY_US, DatasetSpec, Transaction
+from app.web.service import Service, running
+from app.webhooks import store as webhook_store
+from app.webhooks.records import Webhook
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +62,10 @@ async def service(service_settings: Settings) -> AsyncIterator[Service]:
 
 
 async def imported(service: Service, chunks: list[list[Past]], tenant: str = TENANT) -> Tally:
-    importer, tally = Importer(service.database, service.pipeline, Patience(print)), Tally()
+    importer, tally = (
+        Importer(service.part(Database), service.part(Pipeline), Patience(print)),
+        Tally(),
+    )
     for chunk in chunks:
         tally += await importer.add(tenant, chunk)
     return tally
@@ -75,7 +87,7 @@ async def contents(database: Database, tenant: str = TENANT) -> dict[str, Any]:
 
 async def test_every_row_of_a_file_is_stored_with_its_label(service: Service, file: Path) -> None:
     await imported(service, list(History(file, SPEC).chunks(100)))
-    found = await contents(service.database)
+    found = await contents(service.part(Database))
     frame = pl.read_parquet(file)
     assert len(found["transactions"]) == len(frame)
     assert len(found["accounts"]) == frame["account_id"].n_unique()
@@ -95,7 +107,7 @@ async def test_an_interrupted_import_continues_to_the_same_end(
     await imported(service, chunks[:2])
     await imported(service, chunks)
     await imported(service, chunks)
-    assert await contents(service.database) == await contents(service.database, "whole")
+    assert await contents(service.part(Database)) == await contents(service.part(Database), "whole")
 
 
 @pytest.mark.parametrize("size", [1, 30, 400])
@@ -105,9 +117,9 @@ async def test_features_are_those_of_training_whatever_the_size_of_a_chunk(
     await imported(service, list(History(file, SPEC).chunks(size)))
     data = read_transactions(file, SPEC)
     labels = data.merchant_labels(SPEC.label.delay_us)
-    expected_NF = service.models.default.features.compute(data.columns, None, labels)
-    async with service.database.read() as connection:
-        rows = await store.scored(connection, TENANT, data.transaction_ids)
+    expected_NF = service.part(Models).default.features.compute(data.columns, None, labels)
+    async with service.part(Database).read() as connection:
+        rows = await transaction_store.scored(connection, TENANT, data.transaction_ids)
     imported_NF = np.stack([np.frombuffer(rows[t].features, "<f4") for t in data.transaction_ids])
     np.testing.assert_allclose(imported_NF, expected_NF, atol=1e-6)
 
@@ -116,8 +128,8 @@ async def test_states_are_those_of_scoring_live(service: Service, file: Path) ->
     chunks = list(History(file, SPEC).chunks(100))
     await imported(service, chunks)
     for chunk in chunks:
-        await service.pipeline.score([Posted("live", past.transaction) for past in chunk])
-    found, live = [await contents(service.database, tenant) for tenant in (TENANT, "live")]
+        await service.part(Pipeline).score([Posted("live", past.transaction) for past in chunk])
+    found, live = [await contents(service.part(Database), tenant) for tenant in (TENANT, "live")]
     assert [row[-1] for row in found["accounts"]] == [row[-1] for row in live["accounts"]]
     assert found["merchants"] == live["merchants"]
 
@@ -128,10 +140,12 @@ async def test_an_imported_account_is_adapted_from_its_next_score_on(
     history = [past for chunk in History(file, SPEC).chunks(100) for past in chunk]
     await imported(service, [history])
     last = next(past for past in history if past.is_fraud)
-    async with service.database.read() as connection:
-        found = await store.scored(connection, TENANT, [last.transaction.transaction_id])
+    async with service.part(Database).read() as connection:
+        found = await transaction_store.scored(
+            connection, TENANT, [last.transaction.transaction_id]
+        )
     assert {row.used for row in found.values()} == {"insufficient_labels"}
-    done = await service.labelling.adapt(TENANT, last.transaction.account_id)
+    done = await service.part(Labelling).adapt(TENANT, last.transaction.account_id)
     assert (done.change.copy.used, done.change.copy.labels > 0) == ("adapted", True)
 
 
@@ -142,10 +156,10 @@ async def test_a_label_given_live_is_not_overwritten_by_the_file(
     past = next(past for past in chunk if past.is_fraud is not None)
     name, account_id = past.transaction.transaction_id, past.transaction.account_id
     verdict = Verdict(name, not past.is_fraud, past.transaction)
-    await service.labelling.store(TENANT, account_id, [verdict])
+    await service.part(Labelling).store(TENANT, account_id, [verdict])
     await imported(service, [chunk])
-    async with service.database.read() as connection:
-        labels = await store.labels_of(connection, TENANT, [name])
+    async with service.part(Database).read() as connection:
+        labels = await label_store.labels_of(connection, TENANT, [name])
     assert labels[name].is_fraud is (not past.is_fraud)
 
 
@@ -179,7 +193,7 @@ async def test_what_is_stored_otherwise_is_named_and_the_rest_of_the_file_comes_
         name: [column] for name, column in zip(names, OTHERWISE, strict=False)
     }
     assert (tally.new, tally.changed) == (len(frame) - 200, 200 - len(OTHERWISE))
-    found = await contents(service.database)
+    found = await contents(service.part(Database))
     assert len(found["transactions"]) == len(frame)
     # What differs keeps its label, too.
     assert {key for key, is_fraud, _ in found["labels"] if not is_fraud} == set(tally.differing)
@@ -208,13 +222,13 @@ async def test_a_label_counts_from_when_it_is_known(service: Service) -> None:
     early = [past("p1", 60, False, 30), past("p2", 7, False, -23), past("p3", 6, True, -0.01)]
     assert counts(await imported(service, [early])) == {"new": 3, "stored": 1, "not_yet_known": 2}
     assert counts(await imported(service, [early])) == {"unchanged": 1, "not_yet_known": 2}
-    found = await contents(service.database)
+    found = await contents(service.part(Database))
     assert [name for name, *_ in found["labels"]] == ["p1"]
     assert [row[1:4] for row in found["accounts"]] == [(3, 0, 1)]
     # Time has passed.
     later = [one._replace(known_at_us=NOW_US - 1) for one in early[1:]]
     assert counts(await imported(service, [later])) == {"stored": 2}
-    found = await contents(service.database)
+    found = await contents(service.part(Database))
     assert [row[1:4] for row in found["accounts"]] == [(3, 1, 2)]
 
 
@@ -224,11 +238,13 @@ async def test_a_newer_file_changes_labels_as_if_they_were_put(service: Service)
     new = [one._replace(is_fraud=True, known_at_us=NOW_US - n) for n, one in enumerate(old[:2])]
     tally = await imported(service, [[*new, *old[2:]]])
     assert counts(tally) == {"changed": 2, "unchanged": 4}
-    async with service.database.read() as connection:
-        labels = await store.labels_of(connection, TENANT, ["p0", "p1"])
-        history = await store.label_history(connection, TENANT, "p0")
-        account = await store.account(connection, TENANT, "a")
-        logged = (await store.listed_entries(connection, TENANT, EntryFilters(), None, 10)).rows
+    async with service.part(Database).read() as connection:
+        labels = await label_store.labels_of(connection, TENANT, ["p0", "p1"])
+        history = await label_store.label_history(connection, TENANT, "p0")
+        account = await account_store.account(connection, TENANT, "a")
+        logged = (
+            await audit_store.listed_entries(connection, TENANT, EntryFilters(), None, 10)
+        ).rows
     assert {name: (one.is_fraud, one.source) for name, one in labels.items()} == {
         "p0": (True, "import"),
         "p1": (True, "import"),
@@ -256,7 +272,7 @@ async def test_an_older_and_a_newer_file_leave_what_the_newer_one_alone_leaves(
     await imported(service, [old])
     await imported(service, [new])
     await imported(service, [new], tenant="whole")
-    found, whole = [await contents(service.database, tenant) for tenant in (TENANT, "whole")]
+    found, whole = [await contents(service.part(Database), tenant) for tenant in (TENANT, "whole")]
     assert found == whole
 
 
@@ -277,15 +293,15 @@ async def test_a_late_label_resolves_the_review_and_is_announced_like_any_other(
     )
 
     async def watched(connection: AsyncConnection) -> None:
-        await store.save_thresholds(connection, everything)
-        await store.save_webhook(connection, hook)
+        await threshold_store.save_thresholds(connection, everything)
+        await webhook_store.save_webhook(connection, hook)
 
-    await service.database.run(watched)
-    await service.pipeline.score([Posted(TENANT, one.transaction)])
+    await service.part(Database).run(watched)
+    await service.part(Pipeline).score([Posted(TENANT, one.transaction)])
     assert counts(await imported(service, [[one._replace(is_fraud=True)]])) == {"stored": 1}
-    async with service.database.read() as connection:
-        reviews = await store.reviews_of(connection, TENANT, ["p1"])
-        messages = await store.waiting(connection, TENANT, "hook", 10)
+    async with service.part(Database).read() as connection:
+        reviews = await review_store.reviews_of(connection, TENANT, ["p1"])
+        messages = await webhook_store.waiting(connection, TENANT, "hook", 10)
     assert reviews["p1"].status == "resolved"
     assert [message.event for message in messages] == ["label.changed"]
 
@@ -297,7 +313,7 @@ async def test_payments_posted_with_more_than_the_file_has_are_the_same_payments
     posted = one.transaction._replace(
         amount=Decimal("25.00"), attributes={"device_age_days": "3", "colour": "red"}
     )
-    await service.pipeline.score([Posted(TENANT, posted)])
+    await service.part(Pipeline).score([Posted(TENANT, posted)])
     assert counts(await imported(service, [[one._replace(is_fraud=True)]])) == {"stored": 1}
     other = one.transaction._replace(currency="XXX")
     assert counts(await imported(service, [[Past(other, True, 1)]])) == {"unchanged": 1}

@@ -9,16 +9,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app import keys, store
-from app.aside import NICENESS, Aside
-from app.database import Database
-from app.errors import JobNotFound, TooManyJobs
-from app.jobs import KEPT_DAYS, KEPT_RESULTS, MOST_UNFINISHED, Jobs
+from app.db.database import Database
+from app.jobs import store as job_store
+from app.jobs.aside import NICENESS, Aside
+from app.jobs.errors import JobNotFound, TooManyJobs
+from app.jobs.records import Job
+from app.jobs.service import KEPT_DAYS, KEPT_RESULTS, MOST_UNFINISHED, Jobs
+from app.keys import service as keys
+from app.learner.transaction import DAY_US, SECOND_US
 from app.main import create_app
-from app.rows import Job
 from app.settings import Settings
 from app.times import now_us
-from app.transactions import DAY_US, SECOND_US
 from tests.api.requests import client_of, posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -34,18 +35,18 @@ def jobs(database: Database, service_settings: Settings) -> Jobs:
 async def client(service_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(service_settings)
     async with app.router.lifespan_context(app):
-        key = await keys.create(app.state.service.database, "tests")
+        key = await keys.create(app.state.service.part(Database), "tests")
         async with client_of(app, key) as client:
             yield client
 
 
 async def claimed(database: Database, at_us: int, until_us: int) -> Job | None:
-    return await database.run(lambda connection: store.claim_job(connection, at_us, until_us))
+    return await database.run(lambda connection: job_store.claim_job(connection, at_us, until_us))
 
 
 async def all_of(database: Database, tenant: str, ids: list[str]) -> list[Job | None]:
     async with database.read() as connection:
-        return [await store.job(connection, tenant, one) for one in ids]
+        return [await job_store.job(connection, tenant, one) for one in ids]
 
 
 async def once(client: httpx.AsyncClient, location: str, *statuses: str) -> dict[str, object]:
@@ -66,7 +67,10 @@ async def computing() -> int:
         for pid in map(int, children.read_text().split()):
             try:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                if b"app.aside" in words and os.getpriority(os.PRIO_PROCESS, pid) == NICENESS:
+                if (
+                    b"app.jobs.measuring" in words
+                    and os.getpriority(os.PRIO_PROCESS, pid) == NICENESS
+                ):
                     return pid
             except OSError:
                 continue
@@ -76,7 +80,7 @@ async def computing() -> int:
 async def test_a_comparison_is_computed_by_a_process_that_may_be_killed(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.jobs.RETRY_US", SECOND_US // 10)
+    monkeypatch.setattr("app.jobs.service.RETRY_US", SECOND_US // 10)
     await client.post("/v1/transactions", json=posted("t-1"))
     started = await client.post("/v1/models/tiny/comparisons", json={"days": 365})
     assert started.status_code == 202
@@ -90,7 +94,7 @@ async def test_a_comparison_is_computed_by_a_process_that_may_be_killed(
     assert (done["result"]["transactions"], done["result"]["agreement"]) == (1, 1.0)
     # Nobody else's, of no other model, and of no other kind.
     app = client._transport.app  # type: ignore[attr-defined]
-    other = await keys.create(app.state.service.database, "tests", tenant="other")
+    other = await keys.create(app.state.service.part(Database), "tests", tenant="other")
     async with client_of(app, other) as stranger:
         for who, path in (
             (stranger, started.headers["Location"]),
@@ -134,9 +138,9 @@ async def test_what_cannot_be_computed_says_why(
 async def test_what_crashes_again_and_again_is_given_up(
     service_settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.jobs.RETRY_US", 0)
+    monkeypatch.setattr("app.jobs.service.RETRY_US", 0)
     # A process that cannot even start.
-    monkeypatch.setattr("app.aside.sys.executable", "/bin/false")
+    monkeypatch.setattr("app.jobs.aside.sys.executable", "/bin/false")
     jobs = Jobs(database, Aside(service_settings))
     job = await jobs.submit("default", "drift", "tiny", 28.0)
     for _ in range(3):
@@ -161,7 +165,7 @@ async def test_a_tenant_has_only_so_many_jobs_that_have_not_ended(
     job = await claimed(database, at_us, at_us + SECOND_US)
     assert job is not None
     ended = job._replace(status="done", slot=None, finished_at_us=at_us, result="{}")
-    assert await database.run(lambda connection: store.change_job(connection, job, ended))
+    assert await database.run(lambda connection: job_store.change_job(connection, job, ended))
     await jobs.submit("a", "drift", "m", 28.0)
     with pytest.raises(TooManyJobs):
         await jobs.submit("a", "drift", "m", 28.0)
@@ -201,7 +205,7 @@ async def test_a_job_whose_process_is_gone_is_anothers_after_its_lease(
     for row, whose in ((first, False), (second, True)):
         ended = row._replace(status="done", slot=None, finished_at_us=at_us, result=f'"{whose}"')
         changed = await database.run(
-            lambda connection, row=row, ended=ended: store.change_job(connection, row, ended)
+            lambda connection, row=row, ended=ended: job_store.change_job(connection, row, ended)
         )
         assert changed is whose
     assert (await jobs.find("a", "drift", "m", first.id)).result == '"True"'
@@ -227,8 +231,8 @@ async def test_results_are_kept_for_a_while_and_not_without_end(
     waiting = await jobs.submit("a", "drift", "m", 28.0)
     async with database.write() as connection:
         for row in (*ended, old, young):
-            await store.save_job(connection, row)
-        await store.delete_oldest_jobs(connection, "a", KEPT_RESULTS)
+            await job_store.save_job(connection, row)
+        await job_store.delete_oldest_jobs(connection, "a", KEPT_RESULTS)
     ids = [one.id for one in ended]
     kept = [one.id for one in await all_of(database, "a", ids) if one]
     assert kept == ids[:KEPT_RESULTS]

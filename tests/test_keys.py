@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import text
 
-from app import keys
-from app.database import Database
-from app.errors import Forbidden, KeyNotFound, Unauthenticated
+from app.db.database import Database
+from app.http.problems import Forbidden, Unauthenticated
+from app.keys import service as keys
+from app.keys.errors import KeyNotFound
 from app.times import now_us
 
 pytestmark = pytest.mark.anyio

@@ -6,12 +6,17 @@ from typing import Any
 
 import pytest
 
-from app import store
-from app.errors import TransactionNotFound
-from app.forgetting import Erasing
-from app.labelling import Labelled, Labelling, Verdict
-from app.rows import Review, Scored
-from app.service import Service
+from app.accounts import store as account_store
+from app.db.database import Database
+from app.erasures.service import Erasing
+from app.labels import store as label_store
+from app.labels.service import Labelled, Labelling, Verdict
+from app.reviews import store as review_store
+from app.reviews.records import Review
+from app.scoring.errors import TransactionNotFound
+from app.scoring.pipeline import Pipeline
+from app.scoring.records import Scored
+from app.web.service import Service
 from tests.test_pipeline import TENANT, handbook_checkpoint, label, paid, scored, service
 
 __all__ = ["handbook_checkpoint", "service"]
@@ -38,7 +43,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> list[Meanwhile]:
 
 
 async def give(service: Service, name: str) -> Labelled:
-    return await service.labelling.store(TENANT, "a", [Verdict(name, True)])
+    return await service.part(Labelling).store(TENANT, "a", [Verdict(name, True)])
 
 
 def review_of(row: Scored) -> Review:
@@ -63,7 +68,7 @@ async def test_labels_that_came_meanwhile_are_learned_from_too(
     done = await give(service, "t")
     assert (done.account.revision, done.account.fraud_labels) == (2, 2)
     assert done.change.copy.labels == 2
-    now = await service.labelling.adapt(TENANT, "a")
+    now = await service.part(Labelling).adapt(TENANT, "a")
     assert now.change.copy == done.change.copy
 
 
@@ -75,15 +80,15 @@ async def test_a_review_that_was_opened_meanwhile_is_judged_by_the_new_copy(
     async def flagged() -> None:
         [row] = await scored(service, paid("u", 1))
 
-        await service.database.run(
-            lambda connection: store.open_reviews(connection, [review_of(row)])
+        await service.part(Database).run(
+            lambda connection: review_store.open_reviews(connection, [review_of(row)])
         )
 
     meanwhile.append(flagged)
     done = await give(service, "t")
     assert [effect.transaction_id for effect in done.change.alerts] == ["u"]
-    async with service.database.read() as connection:
-        queued = await store.reviews_of(connection, TENANT, ["u"])
+    async with service.part(Database).read() as connection:
+        queued = await review_store.reviews_of(connection, TENANT, ["u"])
     assert queued["u"].revision == done.account.revision == 1
 
 
@@ -94,10 +99,10 @@ async def test_a_label_removed_from_its_merchant_meanwhile_is_not_learned_from(
     await label(service, "other", account="b")
     # Its features know of the other's label by then.
     [row] = await scored(service, paid("t", 20))
-    meanwhile.append(lambda: service.labelling.remove(TENANT, "other"))
+    meanwhile.append(lambda: service.part(Labelling).remove(TENANT, "other"))
     await give(service, "t")
-    async with service.database.read() as connection:
-        [learned] = (await store.supports(connection, TENANT, ["a"]))["a"]
+    async with service.part(Database).read() as connection:
+        [learned] = (await label_store.supports(connection, TENANT, ["a"]))["a"]
     assert learned.features != row.features
 
 
@@ -105,8 +110,10 @@ async def test_an_account_erased_meanwhile_stays_erased(
     service: Service, meanwhile: list[Meanwhile]
 ) -> None:
     await scored(service, paid("t", 0))
-    meanwhile.append(lambda: Erasing(service.database, service.pipeline).erase(TENANT, "a"))
+    meanwhile.append(
+        lambda: Erasing(service.part(Database), service.part(Pipeline)).erase(TENANT, "a")
+    )
     with pytest.raises(TransactionNotFound):
         await give(service, "t")
-    async with service.database.read() as connection:
-        assert await store.account(connection, TENANT, "a") is None
+    async with service.part(Database).read() as connection:
+        assert await account_store.account(connection, TENANT, "a") is None

@@ -11,14 +11,19 @@ import pytest
 from sqlalchemy import event, insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import store
-from app.audit import entry
-from app.database import Database
-from app.decisions import Level, Outcome
-from app.rows import Account, Review
-from app.store import EntryFilters, Filters
-from app.store.pages import Part
-from app.tables import accounts, audit_log, metadata, reviews, transactions
+from app.accounts import store as account_store
+from app.accounts.records import Account
+from app.audit import store as audit_store
+from app.audit.entries import entry
+from app.audit.store import EntryFilters
+from app.db.database import Database
+from app.db.pages import Part
+from app.db.schema import accounts, audit_log, metadata, reviews, transactions
+from app.learner.decisions import Level, Outcome
+from app.reviews import store as review_store
+from app.reviews.records import Review
+from app.scoring import store as transaction_store
+from app.scoring.store import Filters
 from tests.test_migrations import scored
 
 pytestmark = pytest.mark.anyio
@@ -89,17 +94,19 @@ def listings() -> Iterator[tuple[str, Listing]]:
         filters = Filters(*combined)
         yield (
             f"transactions by {combined}",
-            lambda c, after, f=filters: store.listed(c, TENANT, f, after, LIMIT),
+            lambda c, after, f=filters: transaction_store.listed(c, TENANT, f, after, LIMIT),
         )
     for labelled in (None, True, False):
         yield (
             f"accounts by {labelled}",
-            lambda c, after, by=labelled: store.listed_accounts(c, TENANT, by, after, LIMIT),
+            lambda c, after, by=labelled: account_store.listed_accounts(
+                c, TENANT, by, after, LIMIT
+            ),
         )
     for who in product((None, "big", "nobody"), (None, "ann", "nobody"), (True, False)):
         yield (
             f"reviews by {who}",
-            lambda c, after, w=who: store.listed_reviews(
+            lambda c, after, w=who: review_store.listed_reviews(
                 c, TENANT, "review", "resolved", *w, after, LIMIT
             ),
         )
@@ -111,7 +118,7 @@ def listings() -> Iterator[tuple[str, Listing]]:
     ):
         yield (
             f"entries by {logged}",
-            lambda c, after, by=logged: store.listed_entries(
+            lambda c, after, by=logged: audit_store.listed_entries(
                 c, TENANT, EntryFilters(*by), after, LIMIT
             ),
         )
@@ -165,7 +172,7 @@ def steps(path: str, statement: str, parameters: Any) -> int:
 async def test_a_page_reads_few_rows_whatever_its_filters_are_and_wherever_it_begins(
     filled: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.store.pages.MOST_READ", MOST_READ)
+    monkeypatch.setattr("app.db.pages.MOST_READ", MOST_READ)
     async with filled.engine.connect() as connection:
         await connection.execution_options(reads_only=True)
         for name, listing in listings():
@@ -201,7 +208,7 @@ async def test_pages_that_read_a_part_each_tell_the_same_rows_as_one_that_reads_
         rows.append(row | {"occurred_at_us": n // 2, "account_id": f"a-{n % 2}"})
     async with database.engine.begin() as connection:
         await connection.execute(insert(transactions), rows)
-    monkeypatch.setattr("app.store.pages.MOST_READ", most_read)
+    monkeypatch.setattr("app.db.pages.MOST_READ", most_read)
     async with database.read() as connection:
         for account, outcome, level in product(
             (None, "a-0", "a-1"), (None, *get_args(Outcome)), (None, *get_args(Level))
@@ -217,7 +224,7 @@ async def test_pages_that_read_a_part_each_tell_the_same_rows_as_one_that_reads_
             ]
             found, after, limit = [], None, 2
             while True:
-                part = await store.listed(connection, TENANT, filters, after, limit)
+                part = await transaction_store.listed(connection, TENANT, filters, after, limit)
                 found += [row.transaction_id for row in part.rows]
                 if len(part.rows) == limit:
                     last = part.rows[-1]

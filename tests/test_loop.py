@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from app.features import FeatureSet
-from app.transactions import DatasetSpec
+from app.learner.features import FeatureSet
+from app.learner.spec import DatasetSpec
 from quickstudy_client import Client
 from tests.api.requests import posted
 from tests.servers import START_SECONDS, new_key, server
@@ -83,7 +83,7 @@ def quickstudy(url: str, model: Path, *arguments: str) -> None:
         "QUICKSTUDY_MODEL": str(model),
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "app.cli", *arguments]
+    command = [sys.executable, "-m", "app.cli.main", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -159,7 +159,7 @@ def test_labels_become_the_next_model_while_nobody_notices(
 
 @pytest.mark.parametrize("name", ["production.csv", "production"])
 def test_an_export_is_parquet(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "app.cli", "export", str(tmp_path / name)]
+    command = [sys.executable, "-m", "app.cli.main", "export", str(tmp_path / name)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode != 0
     assert "an export is a .parquet file" in done.stderr

@@ -13,11 +13,11 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, MetaData, Table, event, insert, inspect, select, text
 
-from app.database import PG_SETTINGS, Database
+from app.db.database import PG_SETTINGS, Database
+from app.db.indexing import PG_BUILD_LIMITS
+from app.db.migrating import MIGRATIONS, PG_MIGRATION_LIMITS, downgrade, migration_config, upgrade
+from app.db.schema import label_events, labels, metadata, transactions
 from app.errors import SetupError
-from app.indexing import PG_BUILD_LIMITS
-from app.migrating import MIGRATIONS, PG_MIGRATION_LIMITS, downgrade, migration_config, upgrade
-from app.tables import label_events, labels, metadata, transactions
 
 
 async def tables_of(url: str) -> set[str]:
@@ -338,7 +338,7 @@ async def test_a_migration_behind_a_long_transaction_gives_up_and_has_changed_no
             monkeypatch.setitem(limits, name, "200" if name == limit else "0")
     async with database.write() as connection:
         await connection.execute(insert(transactions), [scored("t-1", "base")])
-        monkeypatch.setattr("app.sqlite.BUSY_MS", 200)
+        monkeypatch.setattr("app.db.sqlite.BUSY_MS", 200)
         begun = time.monotonic()
         with pytest.raises(SetupError, match=f"cannot be migrated: .*({words}|is locked)"):
             await asyncio.wait_for(asyncio.to_thread(upgrade, url), GIVES_UP_SECONDS)

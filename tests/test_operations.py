@@ -16,8 +16,8 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import app
-from app.migrating import upgrade
+from app.cli.main import app
+from app.db.migrating import upgrade
 from tests.api.requests import posted
 from tests.conftest import REPOSITORY
 from tests.postgres import DURABLE, postgres_server

@@ -7,20 +7,22 @@ import numpy as np
 import polars as pl
 import pytest
 
-from app import store
-from app.features import FeatureSet
-from app.importing import Importer, Past
-from app.labelling import Verdict
-from app.patience import Patience
-from app.pipeline import Posted
-from app.rows import Scored
-from app.service import Service, running
+from app.db.database import Database
+from app.db.patience import Patience
+from app.history.importing import Importer, Past
+from app.history.reading import History
+from app.labels.service import Labelling, Verdict
+from app.learner.features import FeatureSet
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US
+from app.scoring import store as transaction_store
+from app.scoring.pipeline import Pipeline, Posted
+from app.scoring.records import Scored
 from app.settings import Settings
+from app.simulator.simulate import simulate
 from app.training.dataset import read_transactions
 from app.training.episodes import Rows
-from app.training.history import History
-from app.training.simulator.simulate import simulate
-from app.transactions import DAY_US, DatasetSpec
+from app.web.service import Service, running
 from tests.checkpoints import tiny_checkpoint
 
 pytestmark = pytest.mark.anyio
@@ -82,7 +84,9 @@ def batches(history: Sequence[Past]) -> Iterator[list[Past]]:
 async def replay(service: Service, history: Sequence[Past]) -> None:
     """Score a file as it came, and label what it labels right after."""
     for batch in batches(history):
-        answers = await service.pipeline.score([Posted(TENANT, past.transaction) for past in batch])
+        answers = await service.part(Pipeline).score(
+            [Posted(TENANT, past.transaction) for past in batch]
+        )
         assert all(isinstance(answer, Scored) for answer in answers)
         verdicts: dict[str, list[Verdict]] = {}
         for past in batch:
@@ -91,15 +95,15 @@ async def replay(service: Service, history: Sequence[Past]) -> None:
                 verdict = Verdict(one.transaction_id, past.is_fraud)
                 verdicts.setdefault(one.account_id, []).append(verdict)
         for account_id, of_account in verdicts.items():
-            await service.labelling.store(TENANT, account_id, of_account)
+            await service.part(Labelling).store(TENANT, account_id, of_account)
 
 
 async def stored_features(service: Service, ids: list[str]) -> np.ndarray:
     """The vectors that the database keeps, in the order of the ids: [N, F]."""
     found: dict[str, Scored] = {}
-    async with service.database.read() as connection:
+    async with service.part(Database).read() as connection:
         for first in range(0, len(ids), 1000):
-            found |= await store.scored(connection, TENANT, ids[first : first + 1000])
+            found |= await transaction_store.scored(connection, TENANT, ids[first : first + 1000])
     return np.stack([np.frombuffer(found[key].features, "<f4") for key in ids])
 
 
@@ -142,7 +146,7 @@ async def test_an_imported_file_has_the_features_of_training(
     path = tmp_path / "simulated.parquet"
     simulate(accounts=40, days=60, seed=3).write_parquet(path)
     async with running(settings_of(database_url, checkpoint)) as service:
-        importer = Importer(service.database, service.pipeline, Patience(print))
+        importer = Importer(service.part(Database), service.part(Pipeline), Patience(print))
         for chunk in History(path, spec).chunks(500):
             await importer.add(TENANT, chunk)
         await assert_parity(service, path, spec)

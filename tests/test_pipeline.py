@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.features import MerchantLabels
-from app.labelling import Verdict
-from app.pipeline import Posted, worked
-from app.rows import Scored
-from app.service import Service, running
+from app.labels.service import Labelling, Verdict
+from app.learner.columns import columns_of
+from app.learner.features import MerchantLabels
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US, Transaction
+from app.models.service import Models
+from app.scoring.pipeline import Pipeline, Posted, worked
+from app.scoring.records import Scored
 from app.settings import Settings
-from app.transactions import DAY_US, DatasetSpec, Transaction, columns_of
+from app.web.service import Service, running
 from tests.checkpoints import tiny_checkpoint
 
 pytestmark = pytest.mark.anyio
@@ -45,12 +48,12 @@ def paid(name: str, day: float, account: str = "a", merchant: str | None = "m") 
 
 
 async def scored(service: Service, *transactions: Transaction) -> list[Scored]:
-    answers = await service.pipeline.score([Posted(TENANT, one) for one in transactions])
+    answers = await service.part(Pipeline).score([Posted(TENANT, one) for one in transactions])
     return [answer for answer in answers if isinstance(answer, Scored)]
 
 
 def feature(service: Service, row: Scored, name: str) -> float:
-    position = service.models.default.features.names.index(name)
+    position = service.part(Models).default.features.names.index(name)
     return float(np.frombuffer(row.features, "<f4")[position])
 
 
@@ -60,7 +63,7 @@ async def frauds_seen(service: Service, name: str, day: float) -> float:
 
 
 async def label(service: Service, name: str, is_fraud: bool = True, account: str = "a") -> None:
-    await service.labelling.store(TENANT, account, [Verdict(name, is_fraud)])
+    await service.part(Labelling).store(TENANT, account, [Verdict(name, is_fraud)])
 
 
 async def test_a_label_is_evidence_about_its_merchant_after_the_delay_and_not_before(
@@ -90,7 +93,7 @@ async def test_a_removed_label_is_unlearned_by_its_merchant(service: Service) ->
     alone = await frauds_seen(service, "one", 8)
     await label(service, "t")
     assert await frauds_seen(service, "two", 8) > alone
-    await service.labelling.remove(TENANT, "t")
+    await service.part(Labelling).remove(TENANT, "t")
     assert await frauds_seen(service, "three", 8) == alone
 
 
@@ -108,7 +111,7 @@ async def test_transactions_without_a_merchant_are_scored_and_labelled(service: 
     rows = await scored(service, paid("t", 0, merchant=None), paid("u", 9, merchant=None))
     assert len(rows) == 2
     await label(service, "t")
-    await service.labelling.remove(TENANT, "t")
+    await service.part(Labelling).remove(TENANT, "t")
 
 
 async def test_serving_one_by_one_in_batches_and_training_see_the_same_vectors(
@@ -131,10 +134,10 @@ async def test_serving_one_by_one_in_batches_and_training_see_the_same_vectors(
         first += size
     assert first == len(transactions)
 
-    columns, _, _ = columns_of(service.models.default.spec, transactions)
-    matures_us = columns.time_us_N + service.models.default.spec.label.delay_us
+    columns, _, _ = columns_of(service.part(Models).default.spec, transactions)
+    matures_us = columns.time_us_N + service.part(Models).default.spec.label.delay_us
     labels = MerchantLabels(columns.merchant_N, matures_us, is_fraud.astype(np.float64))
-    expected_NF = service.models.default.features.compute(columns, None, labels)
+    expected_NF = service.part(Models).default.features.compute(columns, None, labels)
     served_NF = np.stack([np.frombuffer(row.features, "<f4") for row in rows])
     np.testing.assert_allclose(served_NF, expected_NF, atol=1e-6)
 
@@ -142,7 +145,7 @@ async def test_serving_one_by_one_in_batches_and_training_see_the_same_vectors(
 async def test_a_tenants_batch_mates_do_not_move_its_scores(service: Service) -> None:
     [alone] = await scored(service, paid("t", 0))
     mates = [Posted(f"tenant-{n}", paid("t", 0, account=f"a-{n}")) for n in range(30)]
-    answers = await service.pipeline.score([*mates, Posted("another", paid("t", 0))])
+    answers = await service.part(Pipeline).score([*mates, Posted("another", paid("t", 0))])
     last = answers[-1]
     assert isinstance(last, Scored)
     assert (last.probability, last.features) == (alone.probability, alone.features)

@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from app.database import PG_SETTINGS, Database, Raced
-from app.errors import DatabaseUnavailable
+from app.db.database import PG_SETTINGS, Database, Raced
+from app.db.errors import DatabaseUnavailable
+from app.db.migrating import upgrade
 from app.main import create_app
-from app.migrating import upgrade
 from app.settings import Settings
 from tests.api.requests import client_of, posted
 from tests.conftest import postgres_database

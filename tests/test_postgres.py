@@ -10,10 +10,15 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import store
-from app.database import Database, Raced
-from app.postgres import raw_connection
-from app.rows import Account, Merchant
+from app.accounts import merchants as merchant_store
+from app.accounts import store as account_store
+from app.accounts.records import Account, Merchant
+from app.db.database import Database, Raced
+from app.db.postgres import raw_connection
+from app.db.statements import together
+from app.labels import store as label_store
+from app.reviews import store as review_store
+from app.scoring import store as transaction_store
 from tests.test_store import TENANT, label_row, scored_row
 
 pytestmark = pytest.mark.anyio
@@ -44,46 +49,48 @@ async def said(asked: Sequence[str]) -> list[int]:
 
 async def test_writes_go_together_once_their_table_is_read(postgres_only: Database) -> None:
     async with heard(postgres_only) as (connection, asked):
-        await store.save_accounts(connection, [Account(TENANT, "a"), Account(TENANT, "b")])
-        await store.save_merchants(connection, [Merchant(TENANT, "m", b"state")])
-        await store.save_scored(connection, [scored_row("t-1"), scored_row("t-2")])
-        assert await store.labels_of(connection, TENANT, ["t-1"]) == {}
+        await account_store.save_accounts(connection, [Account(TENANT, "a"), Account(TENANT, "b")])
+        await merchant_store.save_merchants(connection, [Merchant(TENANT, "m", b"state")])
+        await transaction_store.save_scored(connection, [scored_row("t-1"), scored_row("t-2")])
+        assert await label_store.labels_of(connection, TENANT, ["t-1"]) == {}
         assert await said(asked) == []
-        assert len(await store.scored(connection, TENANT, ["t-1", "t-2"])) == 2
+        assert len(await transaction_store.scored(connection, TENANT, ["t-1", "t-2"])) == 2
         assert await said(asked) == [3]
         # What changes a table again waits for what was to be written before.
-        await store.count_labels(connection, TENANT, {"a": (1, 0), "b": (0, 1)})
+        await account_store.count_labels(connection, TENANT, {"a": (1, 0), "b": (0, 1)})
     async with postgres_only.read() as connection:
-        assert await store.account(connection, TENANT, "a") == Account(TENANT, "a", 1, 0, 1)
-        assert await store.account(connection, TENANT, "b") == Account(TENANT, "b", 1, 0, 0, 1)
+        assert await account_store.account(connection, TENANT, "a") == Account(TENANT, "a", 1, 0, 1)
+        assert await account_store.account(connection, TENANT, "b") == Account(
+            TENANT, "b", 1, 0, 0, 1
+        )
 
 
 async def test_pasts_are_one_question_however_many_there_are(postgres_only: Database) -> None:
     async with heard(postgres_only) as (connection, asked):
         moments = [(f"a-{n}", n) for n in range(1000)]
-        assert await store.pasts_of(connection, TENANT, moments, 32) == [[]] * 1000
+        assert await transaction_store.pasts_of(connection, TENANT, moments, 32) == [[]] * 1000
         await asyncio.sleep(0.01)
     assert sum("LATERAL" in one for one in asked) == 1
 
 
 async def test_questions_go_together_and_see_what_was_written(postgres_only: Database) -> None:
     async def twice(connection: AsyncConnection) -> list[Account | None]:
-        return [await store.account(connection, TENANT, key) for key in ("b", "c")]
+        return [await account_store.account(connection, TENANT, key) for key in ("b", "c")]
 
     saved = [Account(TENANT, "a", state=b"\x00"), Account(TENANT, "b")]
     async with heard(postgres_only) as (connection, asked):
-        await store.save_accounts(connection, saved)
-        await store.save_scored(connection, [scored_row("t-1"), scored_row("t-2")])
-        account, others, found = await store.together(
+        await account_store.save_accounts(connection, saved)
+        await transaction_store.save_scored(connection, [scored_row("t-1"), scored_row("t-2")])
+        account, others, found = await together(
             connection,
-            store.account(connection, TENANT, "a"),
+            account_store.account(connection, TENANT, "a"),
             twice(connection),
-            store.scored(connection, TENANT, ["t-1", "t-2", "t-3"]),
+            transaction_store.scored(connection, TENANT, ["t-1", "t-2", "t-3"]),
         )
-        assert await store.together(
+        assert await together(
             connection,
-            store.labels_of(connection, TENANT, []),
-            store.labels_of(connection, TENANT, []),
+            label_store.labels_of(connection, TENANT, []),
+            label_store.labels_of(connection, TENANT, []),
         ) == ({}, {})
         await asyncio.sleep(0.01)
     assert (account, others) == (saved[0], [saved[1], None])
@@ -98,11 +105,11 @@ async def test_what_a_question_raises_ends_all_of_them_and_the_next_are_asked(
         raise KeyError("a fault")
 
     async with postgres_only.write() as connection:
-        other = store.scored(connection, TENANT, ["t-1"])
+        other = transaction_store.scored(connection, TENANT, ["t-1"])
         with pytest.raises(KeyError):
-            await store.together(connection, other, raising())
+            await together(connection, other, raising())
         assert getcoroutinestate(other) == CORO_CLOSED
-        assert await store.account(connection, TENANT, "a") is None
+        assert await account_store.account(connection, TENANT, "a") is None
 
 
 async def test_a_write_that_waits_for_the_commit_can_still_be_raced(
@@ -111,26 +118,29 @@ async def test_a_write_that_waits_for_the_commit_can_still_be_raced(
     names = ["t-1", "t-1", "t-2"]
 
     async def work(connection: AsyncConnection) -> None:
-        await store.save_scored(connection, [scored_row(names.pop(0))])
+        await transaction_store.save_scored(connection, [scored_row(names.pop(0))])
 
     await postgres_only.run(work)
     await postgres_only.run(work)
     assert names == []
     async with postgres_only.read() as connection:
-        assert set(await store.scored(connection, TENANT, ["t-1", "t-2"])) == {"t-1", "t-2"}
+        assert set(await transaction_store.scored(connection, TENANT, ["t-1", "t-2"])) == {
+            "t-1",
+            "t-2",
+        }
 
 
 async def test_a_text_too_long_for_its_column_is_refused_not_cut(postgres_only: Database) -> None:
     with pytest.raises(asyncpg.StringDataRightTruncationError):
         async with postgres_only.write() as connection:
-            await store.save_accounts(connection, [Account(TENANT, "a" * 129)])
+            await account_store.save_accounts(connection, [Account(TENANT, "a" * 129)])
 
 
 async def test_a_row_that_was_locked_before_and_erased_since_is_made_anew(
     postgres_only: Database,
 ) -> None:
     async def lock(connection: AsyncConnection) -> dict[str, Account]:
-        return await store.lock_accounts(connection, TENANT, ["a", "b"])
+        return await account_store.lock_accounts(connection, TENANT, ["a", "b"])
 
     await postgres_only.run(lock)
     async with postgres_only.engine.connect() as other:
@@ -140,19 +150,21 @@ async def test_a_row_that_was_locked_before_and_erased_since_is_made_anew(
             await lock(connection)
     await postgres_only.run(lock)
     async with postgres_only.read() as connection:
-        assert await store.account(connection, TENANT, "a") == Account(TENANT, "a")
+        assert await account_store.account(connection, TENANT, "a") == Account(TENANT, "a")
 
 
 async def test_a_row_whose_insert_was_rolled_back_is_not_known(postgres_only: Database) -> None:
     async def lock_and_fail() -> None:
         async with postgres_only.write() as connection:
-            await store.lock_accounts(connection, TENANT, ["a"])
+            await account_store.lock_accounts(connection, TENANT, ["a"])
             raise KeyError("a fault")
 
     with pytest.raises(KeyError):
         await lock_and_fail()
     async with postgres_only.write() as connection:
-        assert await store.lock_accounts(connection, TENANT, ["a"]) == {"a": Account(TENANT, "a")}
+        assert await account_store.lock_accounts(connection, TENANT, ["a"]) == {
+            "a": Account(TENANT, "a")
+        }
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.001, 0.05])
@@ -161,7 +173,7 @@ async def test_a_transaction_that_is_cancelled_leaves_nothing_and_no_transaction
 ) -> None:
     async def write() -> None:
         async with postgres_only.write() as connection:
-            await store.lock_accounts(connection, TENANT, ["a"])
+            await account_store.lock_accounts(connection, TENANT, ["a"])
             await connection.execute(text("SELECT pg_sleep(10)"))
 
     writing = asyncio.create_task(write())
@@ -172,9 +184,9 @@ async def test_a_transaction_that_is_cancelled_leaves_nothing_and_no_transaction
     # On the same connection, if it is still there.
     async with postgres_only.engine.connect() as connection:
         assert not raw_connection(connection).is_in_transaction()
-        assert await store.account(connection, TENANT, "a") is None
+        assert await account_store.account(connection, TENANT, "a") is None
     async with asyncio.timeout(5), postgres_only.write() as connection:
-        await store.lock_accounts(connection, TENANT, ["a"])
+        await account_store.lock_accounts(connection, TENANT, ["a"])
 
 
 # All that an index has of a tenant, read for its keys, comes to some 350.
@@ -197,11 +209,11 @@ async def pages_of_two(database: Database) -> int:
     """That are read to find two payments, and what is known of them and of an account."""
     before, keys = await pages_read(database), ["t-1", "t-2"]
     async with database.write() as connection:
-        assert len(await store.scored(connection, TENANT, keys)) == 2
-        assert len(await store.labels_of(connection, TENANT, keys)) == 2
-        assert len(await store.supports(connection, TENANT, ["a-1"])) == 1
-        assert await store.pasts_of(connection, TENANT, [("a-1", 1)], 32) == [[]]
-        assert await store.reviews_of(connection, TENANT, keys) == {}
+        assert len(await transaction_store.scored(connection, TENANT, keys)) == 2
+        assert len(await label_store.labels_of(connection, TENANT, keys)) == 2
+        assert len(await label_store.supports(connection, TENANT, ["a-1"])) == 1
+        assert await transaction_store.pasts_of(connection, TENANT, [("a-1", 1)], 32) == [[]]
+        assert await review_store.reviews_of(connection, TENANT, keys) == {}
     return await pages_read(database) - before
 
 
@@ -209,9 +221,9 @@ async def fill(database: Database) -> None:
     """Many payments and labels, all of which nobody but autovacuum has counted."""
     keys = [(f"t-{n}", n, f"a-{n}") for n in range(10_000)]
     async with database.write() as connection:
-        await store.save_scored(connection, [scored_row(*key) for key in keys])
+        await transaction_store.save_scored(connection, [scored_row(*key) for key in keys])
         labels = [label_row(key, at, account_id=account) for key, at, account in keys]
-        await store.save_labels(connection, labels)
+        await label_store.save_labels(connection, labels)
 
 
 async def test_a_new_database_finds_a_payment_by_its_key(postgres_only: Database) -> None:
@@ -222,11 +234,11 @@ async def test_a_new_database_finds_a_payment_by_its_key(postgres_only: Database
 async def test_a_plan_for_an_empty_table_is_not_kept(
     postgres_only: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.connections.PLAN_SECONDS", 0.5)
+    monkeypatch.setattr("app.db.connections.PLAN_SECONDS", 0.5)
     database = Database(database_url)
     try:
         async with database.write() as connection:
-            await store.scored(connection, TENANT, ["t-1", "t-2"])
+            await transaction_store.scored(connection, TENANT, ["t-1", "t-2"])
         await fill(postgres_only)
         async with asyncio.timeout(20):
             while await pages_of_two(database) >= FEW_PAGES:

@@ -1,6 +1,5 @@
 """The project's own files: what is installed, how it is started, what imports what."""
 
-import ast
 import re
 import subprocess
 import tomllib
@@ -213,46 +212,3 @@ def copied_into_the_image() -> list[str]:
 @pytest.mark.parametrize("path", copied_into_the_image())
 def test_what_the_image_copies_is_not_left_out_of_its_build(path: str) -> None:
     assert f"!{path}" in (REPOSITORY / ".dockerignore").read_text().splitlines()
-
-
-def service_modules() -> list[Path]:
-    app = REPOSITORY / "app"
-    # The command line is where training and service meet; it is not part of either.
-    return [path for path in [*app.glob("*.py"), *app.glob("api/*.py")] if path.name != "cli.py"]
-
-
-def imported_modules(source: str, package: str) -> set[str]:
-    """Absolute names of all that `source`, a module of `package`, imports, at any depth."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*(parents if node.level else []), *filter(None, [node.module])])
-            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-    return names
-
-
-def is_training(module: str) -> bool:
-    return module == "app.training" or module.startswith("app.training.")
-
-
-@pytest.mark.parametrize("path", service_modules(), ids=lambda path: path.name)
-def test_the_service_never_imports_training(path: Path) -> None:
-    package = ".".join(path.relative_to(REPOSITORY).parent.parts)
-    assert [name for name in imported_modules(path.read_text(), package) if is_training(name)] == []
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import app.training.train",
-        "from app import training",
-        "from . import training",
-        "from .training.train import fit",
-        "def late():\n    from app.training import train",
-    ],
-)
-def test_every_way_to_import_training_would_be_seen(source: str) -> None:
-    assert any(is_training(name) for name in imported_modules(source, "app"))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.errors import RateLimited
-from app.rates import Rates
+from app.http.problems import RateLimited
+from app.http.rates import Rates
 
 
 class Clock:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.migrating import upgrade
+from app.db.migrating import upgrade
 from app.settings import SHIPPED_MODEL
 from tests.servers import new_key, server
 

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.attribution import Attribution
-from app.content import content_of
-from app.features import FeatureSet
-from app.reasons import (
+from app.learner.attribution import Attribution
+from app.learner.columns import columns_of
+from app.learner.content import content_of
+from app.learner.features import FeatureSet
+from app.learner.reasons import (
     CODES,
     LABELS,
     MOST_REASONS,
@@ -28,11 +29,12 @@ from app.reasons import (
     shares_of,
     tell,
 )
-from app.transactions import DatasetSpec, Transaction, columns_of
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import Transaction
 
 SPECS = [
     one.name.removesuffix(".toml")
-    for one in files("app.specs").iterdir()
+    for one in files("app.learner.specs").iterdir()
     if one.name.endswith(".toml")
 ]
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "reasons.md").read_text()

@@ -6,18 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.adaptation import LARGEST_MOVE, SUPPORT_LIMIT, Algorithm, Support
-from app.checkpoint import Calibration, Checkpoint
-from app.decisions import Decision, Thresholds, risk_score
-from app.engines import Rows
-from app.engines.compiled import CompiledEngine
-from app.scoring import (
-    LEAST_COPIES,
-    AdapterKey,
-    Scorer,
-    calibrated,
-)
-from app.transactions import DAY_US
+from app.learner.checkpoint import Calibration, Checkpoint
+from app.learner.compiled import CompiledEngine
+from app.learner.decisions import Decision, Thresholds, risk_score
+from app.learner.differentiable.adaptation import LARGEST_MOVE, SUPPORT_LIMIT, Algorithm, Support
+from app.learner.engine import Rows
+from app.learner.scorer import LEAST_COPIES, AdapterKey, Scorer, calibrated
+from app.learner.transaction import DAY_US
 from tests.checkpoints import tiny_checkpoint
 
 ACCOUNTS = 64

@@ -1,4 +1,4 @@
-"""Worker processes as `app.server` starts them, over real connections."""
+"""Worker processes as `app.web.server` starts them, over real connections."""
 
 import socket
 import subprocess

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.shares import Shares
+from app.http.shares import Shares
 
 MOST, LEAST = 96, 1
 

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.features import FeatureSet, Memory, MerchantLabels
-from app.kernels.features import LABEL_HALF_LIVES_DAYS
-from app.states import NEVER_US, Floats, Ints, States
+from app.learner.columns import columns_of
+from app.learner.features import FeatureSet, Memory, MerchantLabels
+from app.learner.kernels.features import LABEL_HALF_LIVES_DAYS
+from app.learner.spec import DatasetSpec
+from app.learner.states import NEVER_US, Floats, Ints, States
+from app.learner.transaction import DAY_US, HOUR_US
 from app.times import FIRST_US, LAST_US
-from app.transactions import DAY_US, HOUR_US, DatasetSpec, columns_of
 
 FEATURES = FeatureSet(DatasetSpec.load("handbook"))
 NO_PAYMENTS, _, _ = columns_of(FEATURES.spec, [])

@@ -6,12 +6,17 @@ from typing import Any
 import pytest
 from sqlalchemy import Table
 
-from app import store
-from app.adaptation import SUPPORT_LIMIT
-from app.database import Database
-from app.rows import Account, Merchant, MerchantLabel, Scored, StoredLabel
-from app.tables import accounts, labels, merchants, transactions
-from app.transactions import MOST_ITEMS
+from app.accounts import merchants as merchant_store
+from app.accounts import store as account_store
+from app.accounts.records import Account, Merchant
+from app.db.database import Database
+from app.db.schema import accounts, labels, merchants, transactions
+from app.labels import store as label_store
+from app.labels.records import MerchantLabel, StoredLabel
+from app.learner.differentiable.adaptation import SUPPORT_LIMIT
+from app.learner.transaction import MOST_ITEMS
+from app.scoring import store as transaction_store
+from app.scoring.records import Scored
 
 pytestmark = pytest.mark.anyio
 
@@ -67,18 +72,20 @@ async def test_rows_have_the_columns_of_their_tables(table: Table, row: Any) -> 
 async def test_a_scored_transaction_comes_back_to_the_bit(database: Database) -> None:
     rows = [scored_row("b"), scored_row("a")]
     async with database.write() as connection:
-        await store.save_scored(connection, rows)
+        await transaction_store.save_scored(connection, rows)
     async with database.read() as connection:
-        found = await store.scored(connection, TENANT, ["a", "b", "c"])
-        assert await store.scored(connection, "another tenant", ["a"]) == {}
+        found = await transaction_store.scored(connection, TENANT, ["a", "b", "c"])
+        assert await transaction_store.scored(connection, "another tenant", ["a"]) == {}
     assert found == {"a": rows[1], "b": rows[0]}
 
 
 async def test_a_thousand_keys_are_one_question(database: Database) -> None:
     rows = [scored_row(f"t-{n}") for n in range(1000)]
     async with database.write() as connection:
-        await store.save_scored(connection, rows)
-        found = await store.scored(connection, TENANT, [row.transaction_id for row in rows])
+        await transaction_store.save_scored(connection, rows)
+        found = await transaction_store.scored(
+            connection, TENANT, [row.transaction_id for row in rows]
+        )
     assert len(found) == 1000
 
 
@@ -87,9 +94,9 @@ async def test_more_keys_than_a_statement_may_have_parameters_are_one_statement(
 ) -> None:
     keys = [f"k-{n}" for n in range(40_000)]
     async with database.write() as connection:
-        await store.delete_labels(connection, "a", keys)
-        assert await store.label_changes(connection, "a", keys) == []
-        assert await store.labels_of_record(connection, "a", keys) == []
+        await label_store.delete_labels(connection, "a", keys)
+        assert await label_store.label_changes(connection, "a", keys) == []
+        assert await label_store.labels_of_record(connection, "a", keys) == []
 
 
 async def test_the_past_of_each_account_ends_at_a_time_of_its_own(database: Database) -> None:
@@ -100,11 +107,14 @@ async def test_the_past_of_each_account_ends_at_a_time_of_its_own(database: Data
     ]
     moments = [("alice", 30), ("nobody", 30), ("bob", 16), ("alice", 21), ("alice", 10)]
     async with database.write() as connection:
-        await store.save_scored(connection, paid)
+        await transaction_store.save_scored(connection, paid)
     for opened in (database.write, database.read):
         async with opened() as connection:
-            pasts = await store.pasts_of(connection, TENANT, moments, 2)
-            assert await store.pasts_of(connection, "another tenant", moments, 2) == [[]] * 5
+            pasts = await transaction_store.pasts_of(connection, TENANT, moments, 2)
+            assert (
+                await transaction_store.pasts_of(connection, "another tenant", moments, 2)
+                == [[]] * 5
+            )
         assert [[one.features for one in past] for past in pasts] == [
             [b"a-20", b"a-10"],
             [],
@@ -116,13 +126,13 @@ async def test_the_past_of_each_account_ends_at_a_time_of_its_own(database: Data
 
 async def test_new_accounts_are_empty_and_saved_ones_return(database: Database) -> None:
     async with database.write() as connection:
-        locked = await store.lock_accounts(connection, TENANT, ["b", "a"])
+        locked = await account_store.lock_accounts(connection, TENANT, ["b", "a"])
         assert locked == {"a": Account(TENANT, "a"), "b": Account(TENANT, "b")}
         changed = locked["a"]._replace(transactions=3, state=b"\x00state")
-        await store.save_accounts(connection, [changed])
+        await account_store.save_accounts(connection, [changed])
     async with database.read() as connection:
-        assert await store.account(connection, TENANT, "a") == changed
-        assert await store.account(connection, "another tenant", "a") is None
+        assert await account_store.account(connection, TENANT, "a") == changed
+        assert await account_store.account(connection, "another tenant", "a") is None
 
 
 async def test_a_locked_account_is_waited_for(database: Database) -> None:
@@ -131,7 +141,7 @@ async def test_a_locked_account_is_waited_for(database: Database) -> None:
 
     async def first() -> None:
         async with database.write() as connection:
-            await store.lock_accounts(connection, TENANT, ["a"])
+            await account_store.lock_accounts(connection, TENANT, ["a"])
             locked.set()
             await asyncio.sleep(0.1)
             order.append("first")
@@ -139,7 +149,7 @@ async def test_a_locked_account_is_waited_for(database: Database) -> None:
     async def second() -> None:
         await locked.wait()
         async with database.write() as connection:
-            await store.lock_accounts(connection, TENANT, ["a"])
+            await account_store.lock_accounts(connection, TENANT, ["a"])
             order.append("second")
 
     await asyncio.gather(second(), first())
@@ -152,16 +162,16 @@ async def test_accounts_in_any_order_never_deadlock(database: Database) -> None:
     async def add_one(turn: int) -> None:
         shuffled = names[turn:] + names[:turn]
         async with database.write() as connection:
-            rows = await store.lock_accounts(connection, TENANT, shuffled)
-            await store.lock_merchants(connection, TENANT, reversed(shuffled))
-            await store.save_accounts(
+            rows = await account_store.lock_accounts(connection, TENANT, shuffled)
+            await merchant_store.lock_merchants(connection, TENANT, reversed(shuffled))
+            await account_store.save_accounts(
                 connection,
                 [row._replace(transactions=row.transactions + 1) for row in rows.values()],
             )
 
     await asyncio.gather(*(add_one(turn) for turn in range(12)))
     async with database.read() as connection:
-        counts = [(await store.account(connection, TENANT, name)) for name in names]
+        counts = [(await account_store.account(connection, TENANT, name)) for name in names]
     assert {row.transactions for row in counts if row} == {12}
 
 
@@ -181,23 +191,23 @@ async def test_labels_mature_strictly_before_the_time_their_merchant_is_asked_ab
         label_row("nowhere", matures_at_us=10, merchant_id=None),
     ]
     async with database.write() as connection:
-        await store.save_labels(connection, rows)
+        await label_store.save_labels(connection, rows)
         asked = {"m": 20, "n": 5}
-        found = await store.maturing_labels(connection, TENANT, asked)
+        found = await label_store.maturing_labels(connection, TENANT, asked)
         assert found == [known_of(rows[0])]
-        await store.mark_folded(connection, TENANT, found)
-        assert await store.maturing_labels(connection, TENANT, asked) == []
+        await label_store.mark_folded(connection, TENANT, found)
+        assert await label_store.maturing_labels(connection, TENANT, asked) == []
 
 
 async def test_of_any_number_of_labels_all_mature_and_are_folded(database: Database) -> None:
     rows = [label_row(f"t-{n:04}", matures_at_us=n) for n in range(2 * MOST_ITEMS + 1)]
     async with database.write() as connection:
-        await store.save_labels(connection, rows)
-        found = await store.maturing_labels(connection, TENANT, {"m": 2 * MOST_ITEMS})
+        await label_store.save_labels(connection, rows)
+        found = await label_store.maturing_labels(connection, TENANT, {"m": 2 * MOST_ITEMS})
         assert [one.transaction_id for one in found] == [one.transaction_id for one in rows[:-1]]
-        await store.mark_folded(connection, TENANT, found)
-        assert await store.labels_of_record(connection, TENANT, ["m"]) == found
-        left = await store.maturing_labels(connection, TENANT, {"m": 2**60})
+        await label_store.mark_folded(connection, TENANT, found)
+        assert await label_store.labels_of_record(connection, TENANT, ["m"]) == found
+        left = await label_store.maturing_labels(connection, TENANT, {"m": 2**60})
     assert left == [known_of(rows[-1])]
 
 
@@ -206,12 +216,12 @@ async def test_a_support_has_the_newest_of_each_class_newest_first(database: Dat
     legitimate = [(f"l-{n:02}", 1000, False) for n in range(3)]
     async with database.write() as connection:
         for name, at_us, is_fraud in frauds + legitimate:
-            await store.save_scored(connection, [scored_row(name, at_us)])
-            await store.save_labels(connection, [label_row(name, at_us, is_fraud=is_fraud)])
+            await transaction_store.save_scored(connection, [scored_row(name, at_us)])
+            await label_store.save_labels(connection, [label_row(name, at_us, is_fraud=is_fraud)])
         other = label_row("x", account_id="bob")
-        await store.save_scored(connection, [scored_row("x", account_id="bob")])
-        await store.save_labels(connection, [other])
-        found = await store.supports(connection, TENANT, ["alice", "carol"])
+        await transaction_store.save_scored(connection, [scored_row("x", account_id="bob")])
+        await label_store.save_labels(connection, [other])
+        found = await label_store.supports(connection, TENANT, ["alice", "carol"])
     assert found["carol"] == []
     names = [row.features.decode() for row in found["alice"]]
     # Equal times are ordered by id, so that every replica learns from the same rows.
@@ -222,13 +232,13 @@ async def test_a_support_has_the_newest_of_each_class_newest_first(database: Dat
 
 async def test_counting_labels_is_a_revision(database: Database) -> None:
     async with database.write() as connection:
-        await store.save_accounts(connection, [Account(TENANT, "a"), Account(TENANT, "b")])
-        await store.count_labels(connection, TENANT, {"a": (2, 1)})
-        await store.count_labels(connection, TENANT, {"a": (-1, 1)})
-        assert await store.account(connection, TENANT, "a") == Account(
+        await account_store.save_accounts(connection, [Account(TENANT, "a"), Account(TENANT, "b")])
+        await account_store.count_labels(connection, TENANT, {"a": (2, 1)})
+        await account_store.count_labels(connection, TENANT, {"a": (-1, 1)})
+        assert await account_store.account(connection, TENANT, "a") == Account(
             TENANT, "a", revision=2, fraud_labels=1, legitimate_labels=2
         )
-        assert await store.account(connection, TENANT, "b") == Account(TENANT, "b")
+        assert await account_store.account(connection, TENANT, "b") == Account(TENANT, "b")
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 100])
@@ -236,19 +246,19 @@ async def test_what_merchants_were_paid_is_told_once_in_the_order_of_time(
     database: Database, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """However its steps fall: some find nothing, and times are shared."""
-    monkeypatch.setattr("app.store.transactions.STEP_ENTRIES", step)
+    monkeypatch.setattr("app.scoring.store.STEP_ENTRIES", step)
     paid = [("m", 5), ("n", 5), ("o", 1), ("o", 2), ("o", 3), (None, 4), ("m", 9), ("n", 9)]
     rows = [
         scored_row(f"t-{n}", at_us)._replace(merchant_id=merchant_id, content=f"{at_us} {n}")
         for n, (merchant_id, at_us) in enumerate(paid)
     ]
     async with database.write() as connection:
-        await store.save_scored(connection, rows)
-        await store.save_scored(connection, [rows[0]._replace(tenant="another")])
+        await transaction_store.save_scored(connection, rows)
+        await transaction_store.save_scored(connection, [rows[0]._replace(tenant="another")])
     async with database.read() as connection:
         told = [
             content
-            async for contents in store.contents_of_merchants(
+            async for contents in transaction_store.contents_of_merchants(
                 connection, TENANT, ["n", "m"], without="b"
             )
             for content in contents

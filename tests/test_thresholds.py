@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app import store
-from app.database import Database
-from app.errors import TooFewScores
-from app.rows import TenantThresholds
-from app.thresholds import LEAST_SCORES, RECENT_DAYS, Chosen, choose
+from app.db.database import Database
+from app.learner.transaction import DAY_US, SECOND_US
+from app.scoring import store as transaction_store
+from app.thresholds import store as threshold_store
+from app.thresholds.errors import TooFewScores
+from app.thresholds.records import TenantThresholds
+from app.thresholds.service import LEAST_SCORES, RECENT_DAYS, Chosen, choose
 from app.times import now_us
-from app.transactions import DAY_US, SECOND_US
 from tests.test_store import TENANT, scored_row
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +37,7 @@ async def save(
         for n, probability in enumerate(probabilities)
     ]
     async with database.write() as connection:
-        await store.save_scored(connection, rows)
+        await transaction_store.save_scored(connection, rows)
 
 
 async def chosen(
@@ -141,7 +142,7 @@ async def test_thresholds_are_in_force_from_their_time_until_the_next_ones(
     corrected = rows[0]._replace(recorded_at_us=4, review=0.55)
     async with database.write() as connection:
         for row in (*rows, corrected):
-            await store.save_thresholds(connection, row)
+            await threshold_store.save_thresholds(connection, row)
     first, last = rows[1], rows[2]
     expected = {
         2 * SECOND_US - 1: (None, first),
@@ -152,8 +153,8 @@ async def test_thresholds_are_in_force_from_their_time_until_the_next_ones(
     }
     async with database.read() as connection:
         for at_us, (now, following) in expected.items():
-            assert await store.thresholds_at(connection, TENANT, at_us) == now
-            planned = await store.planned_thresholds(connection, TENANT, at_us)
+            assert await threshold_store.thresholds_at(connection, TENANT, at_us) == now
+            planned = await threshold_store.planned_thresholds(connection, TENANT, at_us)
             assert (planned[0] if planned else None) == following
-            assert await store.thresholds_at(connection, "other", at_us) is None
-            assert await store.planned_thresholds(connection, "other", at_us) == []
+            assert await threshold_store.thresholds_at(connection, "other", at_us) is None
+            assert await threshold_store.planned_thresholds(connection, "other", at_us) == []

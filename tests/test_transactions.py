@@ -9,19 +9,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.schemas.transactions import PostedTransaction
-from app.transactions import (
+from app.learner.columns import columns_of
+from app.learner.spec import DatasetSpec, built_in_specs
+from app.learner.transaction import (
     CATEGORY_CODES,
     DAY_US,
     MISSING,
     NO_MERCHANT,
-    DatasetSpec,
     Transaction,
-    built_in_specs,
     category_code,
     category_text,
-    columns_of,
 )
+from app.scoring.schemas import PostedTransaction
 
 TOML = """
 name = "shop"
@@ -192,7 +191,7 @@ def test_transactions_become_columns_in_their_own_order() -> None:
 def test_more_values_than_are_kept_have_the_codes_they_always_had(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.transactions.MOST_CODES", 3)
+    monkeypatch.setattr("app.learner.transaction.MOST_CODES", 3)
     channels = [None, *"abcdeabc"]
     columns, _, _ = columns_of(spec(), [transaction(1, channel=channel) for channel in channels])
     expected = [MISSING, *(category_code("channel", channel) for channel in "abcdeabc")]

@@ -21,12 +21,14 @@ from sqlalchemy import text
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
-from app import store, webhooks
-from app.database import Database
-from app.errors import TooManyWebhooks, ValidationFailed
-from app.rows import Message, Webhook
+from app.db.database import Database
+from app.errors import ValidationFailed
 from app.times import now_us
-from app.webhooks import EVENTS, Webhooks
+from app.webhooks import service as webhooks
+from app.webhooks import store as webhook_store
+from app.webhooks.errors import TooManyWebhooks
+from app.webhooks.records import Message, Webhook
+from app.webhooks.service import EVENTS, Webhooks
 from quickstudy_client import Client
 from tests.api.requests import posted
 from tests.receivers import HOSTILE, Receivers, receivers
@@ -214,7 +216,7 @@ async def test_news_of_one_change_wait_in_their_order(database: Database) -> Non
     made = await service.register("t", "http://127.0.0.1:1/here", ["label.changed"])
     async with database.write() as connection:
         await webhooks.announce(connection, "t", [*news, ("adaptation.done", {"name": "9"})])
-        waiting = await store.waiting(connection, "t", made.id, 20)
+        waiting = await webhook_store.waiting(connection, "t", made.id, 20)
     assert [json.loads(one.body)["data"]["name"] for one in waiting] == list("012345678")
     assert len({json.loads(one.body)["timestamp"] for one in waiting}) == len(news)
 
@@ -307,12 +309,12 @@ async def announced(database: Database, tenant: str, number: int, account_id: st
 
 async def outbox_of(database: Database, webhook_id: str) -> list[Message]:
     async with database.read() as connection:
-        return await store.waiting(connection, "t", webhook_id, 1000)
+        return await webhook_store.waiting(connection, "t", webhook_id, 1000)
 
 
 async def state_of(database: Database, webhook_id: str) -> Webhook:
     async with database.read() as connection:
-        found = await store.webhook(connection, "t", webhook_id)
+        found = await webhook_store.webhook(connection, "t", webhook_id)
     assert found is not None
     return found
 
@@ -504,7 +506,7 @@ async def test_what_is_erased_while_it_is_being_delivered_is_not_stored_again(
     while not receiving.requests["silent"]:
         await asyncio.sleep(0.02)
     async with database.write() as connection:
-        await store.erase_messages(connection, "t", "erased")
+        await webhook_store.erase_messages(connection, "t", "erased")
     await delivering
     assert await outbox_of(database, made.id) == []
 

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US
 from app.training.dataset import UNLABELLED, Dataset
 from app.training.differences import (
     bands,
@@ -32,7 +34,6 @@ from app.training.folds import Fold, folds_of, mean_of
 from app.training.methods import Methods, Tell, described
 from app.training.results import ADAPTED, Metrics, Results, pooled_reliability
 from app.training.train import Options, Split, Status, Trainer
-from app.transactions import DAY_US, DatasetSpec
 
 if TYPE_CHECKING:
     from app.training.rivals import Rival

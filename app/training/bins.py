@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier
 
-from app.features import Features
-from app.network import BINS, KNOWN_VALUES, Encoder
-from app.states import Floats
-from app.transactions import MISSING
+from app.learner.differentiable.network import BINS, KNOWN_VALUES, Encoder
+from app.learner.features import Features
+from app.learner.states import Floats
+from app.learner.transaction import MISSING
 
 TAIL = (0.0005, 0.002, 0.01, 0.03)
 INSIDE = np.linspace(0, 1, 17)[1:-1]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
-from app.states import Floats, Ints
+from app.learner.states import Floats, Ints
 
 RESAMPLES = 1000
 LEVEL = 0.95

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss
 
-from app.states import Floats, Ints
+from app.learner.states import Floats, Ints
 
 ERROR_BINS = 15
 # The least rows whose share of frauds is worth a point in the diagram.

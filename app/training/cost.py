@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.adaptation import Learner
+from app.learner.differentiable.adaptation import Learner
+from app.learner.transaction import DAY_US
 from app.training.episodes import Rows
 from app.training.results import Metrics
-from app.transactions import DAY_US
 
-# Copies are kept in float64 (see `app.scoring`).
+# Copies are kept in float64 (see `app.learner.scorer`).
 BYTES_A_NUMBER = 8
 
 

@@ -1,8 +1,8 @@
 """A transactions file as the columns that training and back-tests work on.
 
-The columns are those of `app.transactions.columns_of`, so that a file and the API agree exactly
-on every value. Columns are handled whole and only distinct values are hashed, so that millions of
-rows take seconds.
+The columns are those of `app.learner.columns.columns_of`, so that a file and the API agree
+exactly on every value. Columns are handled whole and only distinct values are hashed, so that
+millions of rows take seconds.
 
 Axes: N transactions, C categorical fields, M numeric attributes.
 """
@@ -14,17 +14,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from app.features import MerchantLabels
-from app.training.table import Table, mapped, numbers, texts, times
-from app.transactions import (
+from app.learner.features import MerchantLabels
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import (
     DAY_US,
     LONGEST_DELAY_DAYS,
     MISSING,
     NO_MERCHANT,
-    DatasetSpec,
     TransactionColumns,
     category_code,
 )
+from app.training.table import Table, mapped, numbers, texts, times
 
 UNLABELLED = -1
 NO_KIND = -1

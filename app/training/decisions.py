@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from app.checkpoint import AlertBudget, Costs, Decisions
-from app.states import Floats
+from app.learner.checkpoint import AlertBudget, Costs, Decisions
+from app.learner.states import Floats
 
 # Until somebody states one.
 USUAL_BUDGET = AlertBudget(reviewed=0.01, declined=0.002)

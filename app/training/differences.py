@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from app.states import Floats
+from app.learner.states import Floats
 from app.training.bootstrap import Draws, Interval, Measured
 from app.training.results import ADAPTED, BASE, NETWORK, Metrics, Results
 

@@ -16,11 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.adaptation import SUPPORT_LIMIT, Support, SupportBatch, pad_supports, select_support
-from app.features import Features, FeatureSet, Kind
-from app.states import Ints
+from app.learner.differentiable.adaptation import (
+    SUPPORT_LIMIT,
+    Support,
+    SupportBatch,
+    pad_supports,
+    select_support,
+)
+from app.learner.features import Features, FeatureSet, Kind
+from app.learner.states import Ints
+from app.learner.transaction import DAY_US
 from app.training.dataset import UNLABELLED, Dataset
-from app.transactions import DAY_US
 
 QUERY_LIMIT = 16
 # How many labels an episode of the training may see; what is served lies in between.

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_curve
 
-from app.adaptation import SUPPORT_LIMIT, Learner, bounded, pad_supports
-from app.checkpoint import Calibration
-from app.network import Encoded
-from app.states import Floats, Ints
+from app.learner.checkpoint import Calibration
+from app.learner.differentiable.adaptation import SUPPORT_LIMIT, Learner, bounded, pad_supports
+from app.learner.differentiable.network import Encoded
+from app.learner.states import Floats, Ints
+from app.learner.transaction import DAY_US
 from app.training.episodes import Rows, served
-from app.transactions import DAY_US
 
 EPISODES_AT_ONCE = 512
 ROWS_AT_ONCE = 8192

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from app.adaptation import SUPPORT_LIMIT
-from app.checkpoint import Checkpoint
+from app.learner.checkpoint import Checkpoint
+from app.learner.differentiable.adaptation import SUPPORT_LIMIT
 from app.training.dataset import UNLABELLED, Dataset
 from app.training.episodes import Rows
 from app.training.evaluate import predict

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US, SECOND_US
 from app.training.dataset import UNLABELLED
 from app.training.episodes import Rows
 from app.training.results import Metrics
-from app.transactions import DAY_US, SECOND_US, DatasetSpec
 
 DEFAULT_FOLDS = 4
 # Where a spec names no fold: so much of a file's time span is tested, a week at most.

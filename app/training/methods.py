@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from app.adaptation import Learner
-from app.checkpoint import Calibration
+from app.learner.checkpoint import Calibration
+from app.learner.differentiable.adaptation import Learner
 from app.training.cost import Stopwatch, copy_bytes, costs
 from app.training.dataset import Dataset
 from app.training.episodes import Rows

@@ -1,14 +1,14 @@
-"""The profile that a checkpoint takes along, for its drift to be seen. See `app.profile`."""
+"""The profile that a checkpoint takes along, for its drift to be seen."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.features import FeatureSet
-from app.profile import Histogram, Profile
-from app.states import Floats
+from app.learner.features import FeatureSet
+from app.learner.profile import Histogram, Profile
+from app.learner.states import Floats
+from app.learner.transaction import DAY_US
 from app.times import text_of
 from app.training.episodes import Rows
-from app.transactions import DAY_US
 
 # Whole weeks: the days of a week differ.
 DAYS = 28

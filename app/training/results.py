@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.checkpoint import Calibration
-from app.states import Floats, Ints
+from app.learner.checkpoint import Calibration
+from app.learner.states import Floats, Ints
 from app.training.calibration import brier, calibration_error, reliability
 from app.training.dataset import Dataset
 from app.training.episodes import Rows

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 
 from app import __version__
-from app.checkpoint import (
+from app.learner.checkpoint import (
     AlertBudget,
     Costs,
     Data,
@@ -23,7 +23,9 @@ from app.checkpoint import (
     replace_file,
     save_checkpoint,
 )
-from app.features import FeatureSet
+from app.learner.features import FeatureSet
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import SECOND_US
 from app.training.dataset import UNLABELLED, Dataset, read_transactions
 from app.training.decisions import thresholds
 from app.training.episodes import Rows
@@ -36,7 +38,6 @@ from app.training.evaluate import (
 from app.training.profile import profile_of
 from app.training.report.card import model_card
 from app.training.train import Options, Split, Status, Trainer
-from app.transactions import SECOND_US, DatasetSpec
 
 # Beside the checkpoint while training goes on: one file, so that it is whole or absent.
 UNFINISHED = "training.safetensors"

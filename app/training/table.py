@@ -13,7 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from app.errors import SetupError
-from app.transactions import SECOND_US, DatasetSpec, category_text
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import SECOND_US, category_text
 
 LAST_SECOND = 253_402_300_799  # The end of the year 9999, the last that Python's datetime knows.
 COLUMNS_SHOWN = 40

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from app.training.simulator.simulate import simulate
+from app.simulator.simulate import simulate
 
 # So long ago that no payment lies in the future.
 START = datetime(2016, 1, 1, tzinfo=UTC)

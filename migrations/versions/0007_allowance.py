@@ -1,6 +1,6 @@
 """The changes that a key made to an account, newest first, from the index alone: the allowance."""
 
-from app.indexing import build_index
+from app.db.indexing import build_index
 
 revision = "0007"
 down_revision = "0006"

@@ -1,6 +1,6 @@
 """Whose merchants transactions are from the index by time: one of its own is a page a payment."""
 
-from app.indexing import build_index, drop_index
+from app.db.indexing import build_index, drop_index
 
 revision = "0008"
 down_revision = "0007"

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from app.indexing import build_index, drop_index
+from app.db.indexing import build_index, drop_index
 
 revision = "0014"
 down_revision = "0013"

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from app.indexing import build_index
+from app.db.indexing import build_index
 
 revision = "0017"
 down_revision = "0016"

@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app import keys
+from app.db.database import Database
+from app.keys import service as keys
 from app.main import create_app
 from app.settings import Settings
 from tests.api.requests import client_of
@@ -18,7 +19,7 @@ async def client(service_settings: Settings) -> AsyncIterator[httpx.AsyncClient]
     """A caller with a key of the tenant `default`."""
     app = create_app(service_settings)
     async with app.router.lifespan_context(app):
-        database = app.state.service.database
+        database = app.state.service.part(Database)
         async with client_of(app, await keys.create(database, "tests")) as client:
             yield client
 
@@ -27,7 +28,7 @@ async def client(service_settings: Settings) -> AsyncIterator[httpx.AsyncClient]
 async def stranger(client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
     """A caller of the same service with a key of another tenant."""
     app = client._transport.app  # type: ignore[attr-defined]
-    key = await keys.create(app.state.service.database, "tests", tenant="other")
+    key = await keys.create(app.state.service.part(Database), "tests", tenant="other")
     async with client_of(app, key) as stranger:
         yield stranger
 
@@ -43,6 +44,6 @@ async def edge(
     )
     app = create_app(settings)
     async with app.router.lifespan_context(app):
-        key = await keys.create(app.state.service.database, "tests")
+        key = await keys.create(app.state.service.part(Database), "tests")
         async with client_of(app, key) as client:
             yield client

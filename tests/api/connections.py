@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import uvicorn
 
-from app import keys
+from app.db.database import Database
+from app.keys import service as keys
 from app.main import create_app
-from app.protocol import BoundedProtocol
 from app.settings import Settings
+from app.web.protocol import BoundedProtocol
 
 
 class Answer(NamedTuple):
@@ -96,7 +97,9 @@ async def serving(settings: Settings, **options: Any) -> AsyncIterator[Served]:
         while not server.started:
             await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    served = Served(app, server, port, await keys.create(app.state.service.database, "tests"), [])
+    served = Served(
+        app, server, port, await keys.create(app.state.service.part(Database), "tests"), []
+    )
     try:
         yield served
     finally:

@@ -9,17 +9,18 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from app import keys, store
-from app.api.keyed import KeyedRoute
-from app.api.lean import ScoringRoute
-from app.database import Database
+from app.db.database import Database
+from app.db.schema import metadata
+from app.http.keyed import KeyedRoute
+from app.http.lean import ScoringRoute
+from app.keys import service as keys
+from app.keys.scopes import SCOPES
 from app.main import ROUTES, create_app
-from app.rows import Webhook
-from app.scopes import SCOPES
 from app.settings import Settings
-from app.tables import metadata
 from app.times import now_us
-from app.webhooks import new_secret
+from app.webhooks import store as webhook_store
+from app.webhooks.records import Webhook
+from app.webhooks.service import new_secret
 from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -67,11 +68,13 @@ async def furnish(client: httpx.AsyncClient) -> None:
         *("default", WEBHOOK, "https://service.example/", "model.activated", new_secret()),
         *(None, None, now_us()),
     )
-    await database_of(client).run(lambda connection: store.save_webhook(connection, webhook))
+    await database_of(client).run(
+        lambda connection: webhook_store.save_webhook(connection, webhook)
+    )
 
 
 def database_of(client: httpx.AsyncClient) -> Database:
-    return client._transport.app.state.service.database  # type: ignore[attr-defined,no-any-return]
+    return client._transport.app.state.service.part(Database)  # type: ignore[attr-defined,no-any-return]
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app import keys
+from app.db.database import Database
+from app.keys import service as keys
 from app.main import create_app
 from app.settings import Settings
 from tests.api.requests import client_of, label, posted, problem_of
@@ -221,7 +222,7 @@ async def test_an_account_whose_labels_do_not_bear_its_copy_out_is_scored_by_the
     model = tiny_checkpoint(tmp_path, trust=-6.0, heed=0.0)
     app = create_app(service_settings.model_copy(update={"model": model}))
     async with app.router.lifespan_context(app):
-        key = await keys.create(app.state.service.database, "tests")
+        key = await keys.create(app.state.service.part(Database), "tests")
         async with client_of(app, key) as client:
             before = await probability(client, posted("t-1"))
             done = await labelled(client, label("t-1"))

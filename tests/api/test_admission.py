@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from app import keys
+from app.db.database import Database
+from app.http.admission import Admission
+from app.keys import service as keys
+from app.labels.service import Labelling
 from app.main import create_app
-from app.pipeline import Pipeline
-from app.service import MOST_AT_ONCE
+from app.scoring.pipeline import Pipeline
 from app.settings import Settings
+from app.web.service import MOST_AT_ONCE
 from tests.api.requests import client_of, label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +26,7 @@ async def served(settings: Settings, **changes: Any) -> AsyncIterator[tuple[Fast
     """An application with these changes of the settings, and a key to it."""
     app = create_app(settings.model_copy(update=changes))
     async with app.router.lifespan_context(app):
-        yield app, await keys.create(app.state.service.database, "tests")
+        yield app, await keys.create(app.state.service.part(Database), "tests")
 
 
 @pytest.fixture
@@ -56,16 +59,16 @@ async def test_other_requests_have_a_bound_of_their_own(
         async def waiting(*_: object) -> None:
             await event.wait()
 
-        monkeypatch.setattr(type(app.state.service.labelling), "remove", waiting)
+        monkeypatch.setattr(type(app.state.service.part(Labelling)), "remove", waiting)
         asked = [
             asyncio.create_task(client.delete(f"/v1/transactions/t-{n}/label"))
             for n in range(MOST_AT_ONCE)
         ]
-        await until(lambda: app.state.service.places.total == MOST_AT_ONCE)
+        await until(lambda: app.state.service.part(Admission).places.total == MOST_AT_ONCE)
         refused = await client.get("/v1/accounts")
         assert problem_of(refused) == (503, "overloaded")
         # Other tenants find places all the same.
-        other = await keys.create(app.state.service.database, "tests", "other")
+        other = await keys.create(app.state.service.part(Database), "tests", "other")
         async with client_of(app, other) as stranger:
             assert (await stranger.get("/v1/accounts")).status_code == 200
         # Scores have theirs.
@@ -103,7 +106,7 @@ async def test_a_key_that_sends_more_than_its_share_waits_and_the_others_do_not(
     service_settings: Settings,
 ) -> None:
     async with served(service_settings, rate_per_second=5.0) as (app, key):
-        other = await keys.create(app.state.service.database, "other")
+        other = await keys.create(app.state.service.part(Database), "other")
         async with client_of(app, key) as hasty, client_of(app, other) as patient:
             batch = {"transactions": [posted(f"t-{n}") for n in range(25)]}
             assert (await hasty.post("/v1/transactions/batch", json=batch)).status_code == 200
@@ -120,7 +123,7 @@ async def test_a_key_that_sends_more_than_its_share_waits_and_the_others_do_not(
 
 async def test_labels_count_one_by_one_too(service_settings: Settings) -> None:
     async with served(service_settings, rate_per_second=5.0) as (app, key):
-        scorer = await keys.create(app.state.service.database, "scorer")
+        scorer = await keys.create(app.state.service.part(Database), "scorer")
         async with client_of(app, scorer) as one, client_of(app, key) as hasty:
             batch = {"transactions": [posted(f"t-{n}") for n in range(25)]}
             await one.post("/v1/transactions/batch", json=batch)

@@ -9,11 +9,12 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from app import keys
+from app.db.database import Database
+from app.db.schema import audit_log
+from app.keys import service as keys
+from app.learner.transaction import DAY_US, HOUR_US
 from app.main import create_app
 from app.settings import Settings
-from app.tables import audit_log
-from app.transactions import DAY_US, HOUR_US
 from tests.api.requests import client_of, label, posted, problem_of
 from tests.api.test_labels import history, score
 
@@ -32,7 +33,7 @@ async def replicas(service_settings: Settings) -> AsyncIterator[list[httpx.Async
         key = ""
         for app in (create_app(settings), create_app(settings)):
             await stack.enter_async_context(app.router.lifespan_context(app))
-            key = key or await keys.create(app.state.service.database, "tests")
+            key = key or await keys.create(app.state.service.part(Database), "tests")
             callers.append(await stack.enter_async_context(client_of(app, key)))
         await score(callers[0], *(posted(f"t-{n}", amount=50 + 10 * n) for n in range(6)))
         yield callers
@@ -48,7 +49,7 @@ async def state(client: httpx.AsyncClient) -> Any:
 
 async def wait(client: httpx.AsyncClient, us: int) -> None:
     """As if all that was done until now had been done so much earlier."""
-    database = client._transport.app.state.service.database  # type: ignore[attr-defined]
+    database = client._transport.app.state.service.part(Database)  # type: ignore[attr-defined]
     async with database.write() as connection:
         await connection.execute(update(audit_log).values(at_us=audit_log.c.at_us - us))
 

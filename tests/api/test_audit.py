@@ -9,11 +9,11 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from app import keys
-from app.database import Database
+from app.db.database import Database
+from app.db.schema import merchants, metadata
+from app.keys import service as keys
 from app.main import create_app
 from app.settings import Settings
-from app.tables import merchants, metadata
 from tests.api.requests import client_of, label, posted, problem_of
 from tests.api.test_labels import history, put, score
 from tests.checkpoints import tiny_checkpoint
@@ -62,7 +62,7 @@ async def test_a_replay_is_by_the_model_that_scored_also_after_another_took_its_
     for settings in (service_settings, other):
         app = create_app(settings)
         async with app.router.lifespan_context(app):
-            key = key or await keys.create(app.state.service.database, "tests")
+            key = key or await keys.create(app.state.service.part(Database), "tests")
             async with client_of(app, key) as client:
                 if settings is service_settings:
                     await score(client, posted("a"))
@@ -75,10 +75,10 @@ async def test_a_replay_is_by_the_model_that_scored_also_after_another_took_its_
 
 async def test_a_score_that_was_tampered_with_does_not_match(client: httpx.AsyncClient) -> None:
     await score(client, posted("a"))
-    database = client._transport.app.state.service.database  # type: ignore[attr-defined]
+    database = client._transport.app.state.service.part(Database)  # type: ignore[attr-defined]
     from sqlalchemy import update
 
-    from app.tables import transactions
+    from app.db.schema import transactions
 
     async with database.write() as connection:
         await connection.execute(update(transactions).values(probability=0.5, content="{}"))
@@ -203,7 +203,7 @@ async def test_a_merchant_is_made_anew_from_what_others_paid(
     step: int,
 ) -> None:
     """The stranger's tenant never had the account that is erased."""
-    monkeypatch.setattr("app.store.transactions.STEP_ENTRIES", step)
+    monkeypatch.setattr("app.scoring.store.STEP_ENTRIES", step)
     others = [
         posted(f"b-{n}", account_id="bob", merchant_id=f"m-{n % 2}", amount=30 + n)
         for n in range(5)

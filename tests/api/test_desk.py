@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from app.api import desk
-from app.api.desk import Desk
-from app.api.lean import ScoringRoute
-from app.pipeline import Pipeline
+from app.http.lean import ScoringRoute
+from app.scoring.pipeline import Pipeline
 from app.settings import Settings
+from app.web import desk
+from app.web.desk import Desk
 from tests.api.connections import Answer, Caller, serving
 from tests.api.requests import posted
 

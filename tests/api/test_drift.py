@@ -14,26 +14,33 @@ import scipy.stats
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import drift, keys, store
-from app.aside import Task
-from app.checkpoint import Checkpoint, save_checkpoint
-from app.decisions import Decision
-from app.features import FeatureSet
+from app.db.database import Database
+from app.jobs.aside import Task
+from app.jobs.measuring import measured
+from app.keys import service as keys
+from app.labels import store as label_store
+from app.labels.records import StoredLabel
+from app.learner.checkpoint import Checkpoint, save_checkpoint
+from app.learner.decisions import Decision
+from app.learner.features import FeatureSet
+from app.learner.profile import Histogram
+from app.learner.scorer import AdapterKey, Scorer
+from app.learner.spec import DatasetSpec
+from app.learner.states import Floats
+from app.learner.transaction import SECOND_US
 from app.main import create_app
-from app.measuring import measured
-from app.profile import Histogram
-from app.rows import Scored, StoredLabel
-from app.schemas.models import ModelDrift
-from app.scoring import AdapterKey, Scorer
-from app.service import Service
+from app.models import drift, drift_store
+from app.models.drift import DriftGauges
+from app.models.schemas import ModelDrift
+from app.scoring import store as transaction_store
+from app.scoring.records import Scored
 from app.settings import Settings
-from app.states import Floats
+from app.simulator.simulate import simulate
 from app.times import now_us
 from app.training.dataset import UNLABELLED, read_transactions
 from app.training.episodes import Rows
 from app.training.profile import profile_of
-from app.training.simulator.simulate import simulate
-from app.transactions import SECOND_US, DatasetSpec
+from app.web.service import Service
 from tests.api.requests import client_of, problem_of
 from tests.checkpoints import tiny_checkpoint
 
@@ -109,7 +116,7 @@ def stream(world: World, name: str, *changes: pl.Expr) -> Stream:
             occurred_at_us=int(rows.time_us_N[n]),
             content="{}",
             content_digest=b"",
-            features=store.float32_row(rows.features_NF[n]),
+            features=transaction_store.float32_row(rows.features_NF[n]),
             features_digest="",
             revision=0,
             model=model,
@@ -131,7 +138,7 @@ async def client(service_settings: Settings, world: World) -> AsyncIterator[http
     app = create_app(service_settings.model_copy(update={"model": world.model}))
     async with app.router.lifespan_context(app):
         app.state.database_url = service_settings.database_url
-        key = await keys.create(app.state.service.database, "tests")
+        key = await keys.create(app.state.service.part(Database), "tests")
         async with client_of(app, key) as client:
             yield client
 
@@ -140,8 +147,8 @@ async def drift_of(client: httpx.AsyncClient, stored: Stream, world: World) -> M
     """Store a stream, and measure as the process beside the service does."""
 
     async def work(connection: AsyncConnection) -> None:
-        await store.save_scored(connection, stored.rows)
-        await store.save_labels(connection, stored.labels)
+        await transaction_store.save_scored(connection, stored.rows)
+        await label_store.save_labels(connection, stored.labels)
 
     await service_of(client).database.run(work)
     settings = Settings(
@@ -228,10 +235,10 @@ async def test_a_checkpoint_without_a_profile_is_refused(
     save_checkpoint(folder, old.learner, old.metadata.model_copy(update={"profile": None}))
     app = create_app(service_settings.model_copy(update={"model": folder}))
     async with app.router.lifespan_context(app):
-        key = await keys.create(app.state.service.database, "tests")
+        key = await keys.create(app.state.service.part(Database), "tests")
         async with client_of(app, key) as client:
             refused = problem_of(await client.post("/v1/models/old/drift"))
-            await app.state.service.drifting.measure()
+            await app.state.service.part(DriftGauges).measure()
     assert refused == (409, "model_refused")
 
 
@@ -243,8 +250,8 @@ async def test_a_sample_is_always_the_same_and_no_larger_than_asked(
     await drift_of(client, Stream(theirs, []), world)
     await drift_of(client, stored, world)
     async with service_of(client).database.read() as connection:
-        first, again = [await store.sampled(connection, "default", 0, 7) for _ in range(2)]
-        other = await store.sampled(connection, "other", 0, 7)
+        first, again = [await drift_store.sampled(connection, "default", 0, 7) for _ in range(2)]
+        other = await drift_store.sampled(connection, "other", 0, 7)
     assert first == again
     assert {row.account_id for row in other} == {"theirs"} != {row.account_id for row in first}
     assert len(other) == len(first)

@@ -6,10 +6,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.api.docs import POLICY
-from app.api.observation import SECURITY_HEADERS
 from app.main import create_app
 from app.settings import Settings
+from app.web.docs import POLICY
+from app.web.observation import SECURITY_HEADERS
 from tests.api.requests import client_of, posted, problem_of
 
 pytestmark = pytest.mark.anyio

@@ -5,7 +5,8 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
 
-from app.database import Database
+from app.db.database import Database
+from app.labels.service import Labelling
 from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -63,7 +64,7 @@ async def test_metrics_count_requests_by_route_and_never_name_an_id(
 
 
 async def test_an_unexpected_error_tells_the_caller_nothing(client: httpx.AsyncClient) -> None:
-    app_of(client).state.service.labelling._pipeline = None  # a fault that nobody foresaw
+    app_of(client).state.service.part(Labelling)._pipeline = None  # a fault that nobody foresaw
     refused = await client.post("/v1/accounts/alice/adapt")
     assert problem_of(refused)[0] == 404
     await client.post("/v1/transactions", json=posted())

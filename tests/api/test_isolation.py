@@ -10,10 +10,11 @@ import httpx
 import pytest
 from sqlalchemy import Table, update
 
-from app import keys
-from app.checkpoint import WEIGHTS
+from app.db.database import Database
+from app.db.schema import accounts, merchants, transactions
+from app.keys import service as keys
+from app.learner.checkpoint import WEIGHTS
 from app.settings import Settings
-from app.tables import accounts, merchants, transactions
 from tests.api.connections import Served, serving
 from tests.api.requests import posted, problem_of
 from tests.checkpoints import tiny_checkpoint
@@ -63,7 +64,7 @@ async def test_a_model_that_cannot_be_loaded_is_its_tenants_trouble_alone(
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + b"x")
     async with serving(settings) as served:
-        other = await keys.create(served.app.state.service.database, "tests", "other")
+        other = await keys.create(served.app.state.service.part(Database), "tests", "other")
         async with caller(served, served.key) as client, caller(served, other) as stranger:
             broken, well = await asyncio.gather(
                 asking(16, lambda name: score(client, name, f"a-{name}")),
@@ -82,12 +83,12 @@ async def test_a_model_that_cannot_be_loaded_is_its_tenants_trouble_alone(
             assert new["error"]["code"] == "model_unavailable"
             # Once it can be loaded it is, a few seconds later.
             weights.write_bytes(whole)
-            monkeypatch.setattr("app.models.RETRY_SECONDS", 0.0)
+            monkeypatch.setattr("app.models.service.RETRY_SECONDS", 0.0)
             assert (await score(client, "after", "a")).status_code == 200
 
 
 async def damage(served: Served, table: Table, key: str, name: str, **values: Any) -> None:
-    async with served.app.state.service.database.write() as connection:
+    async with served.app.state.service.part(Database).write() as connection:
         changed = await connection.execute(
             update(table).where(table.c.tenant == "default", table.c[key] == name).values(**values)
         )
@@ -117,7 +118,7 @@ DAMAGED: dict[str, Damage] = {
 @pytest.mark.parametrize("harm", DAMAGED.values(), ids=DAMAGED)
 async def test_what_is_damaged_fails_by_itself(service_settings: Settings, harm: Damage) -> None:
     async with serving(service_settings) as served:
-        other = await keys.create(served.app.state.service.database, "tests", "other")
+        other = await keys.create(served.app.state.service.part(Database), "tests", "other")
         async with caller(served, served.key) as client, caller(served, other) as stranger:
             # All are risky, so that all have reasons.
             for one in (client, stranger):
@@ -154,7 +155,7 @@ async def test_many_requests_of_a_tenant_take_no_place_from_another(
 ) -> None:
     settings = service_settings.model_copy(update={"most_waiting": 16})
     async with serving(settings) as served:
-        other = await keys.create(served.app.state.service.database, "tests", "other")
+        other = await keys.create(served.app.state.service.part(Database), "tests", "other")
         async with caller(served, served.key) as client, caller(served, other) as stranger:
             flood, few = await asyncio.gather(
                 asking(64, lambda name: score(client, name, f"a-{name}")),

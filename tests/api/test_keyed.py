@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 import pytest
 from fastapi.routing import APIRoute
 
-from app import keys, service
+from app.db.database import Database
+from app.http.admission import Admission
+from app.keys import service as keys
 from app.main import ROUTES
-from app.service import MOST_AT_ONCE
 from app.settings import Settings
+from app.web import service
+from app.web.service import MOST_AT_ONCE
 from tests.api.connections import Caller, Served, serving
 from tests.api.requests import label, posted
 
@@ -62,7 +65,7 @@ async def test_a_key_that_will_not_do_is_refused_before_the_body_comes(
     service_settings: Settings, headers: tuple[str, ...]
 ) -> None:
     async with serving(service_settings) as served:
-        database = served.app.state.service.database
+        database = served.app.state.service.part(Database)
         revoked, powerless = [await keys.create(database, "tests") for _ in range(2)]
         powerless = await keys.create(database, "tests", scopes=["read"])
         await keys.revoke(database, revoked.split("_")[1])
@@ -118,7 +121,10 @@ async def test_bodies_that_do_not_come_take_no_place(service_settings: Settings)
         for n, caller in enumerate(slow):
             caller.writer.write(head(caller, *WITH_BODY[n % len(WITH_BODY)]))
         await asyncio.sleep(0.2)
-        for key in (served.key, await keys.create(served.app.state.service.database, "o", "other")):
+        for key in (
+            served.key,
+            await keys.create(served.app.state.service.part(Database), "o", "other"),
+        ):
             async with calling(served, key) as caller:
                 await caller.say(caller.request(posted("t-1")))
                 assert (await caller.answer()).status == 200
@@ -132,7 +138,7 @@ async def test_a_tenant_has_its_share_of_memory_for_bodies_that_arrive(
 ) -> None:
     monkeypatch.setattr(service, "MOST_BODY_BYTES", MOST_BYTES)
     async with serving(service_settings) as served:
-        bodies = served.app.state.service.bodies
+        bodies = served.app.state.service.part(Admission).bodies
         slow = [await served.caller() for _ in range(8)]
         for caller in slow:
             caller.writer.write(head(caller, "POST", path, f"Content-Length: {MOST_BYTES // 2}"))
@@ -145,7 +151,7 @@ async def test_a_tenant_has_its_share_of_memory_for_bodies_that_arrive(
         assert bodies.total < MOST_BYTES + (64 << 10) * len(slow)
         for answer in answers:
             answer.cancel()
-        other = await keys.create(served.app.state.service.database, "tests", "other")
+        other = await keys.create(served.app.state.service.part(Database), "tests", "other")
         async with calling(served, other) as caller:
             await caller.say(caller.request(posted("t-1")))
             assert (await caller.answer()).status == 200

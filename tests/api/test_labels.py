@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.models.service import Models
 from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +53,7 @@ async def test_the_copy_that_a_label_made_scores_next_without_being_made_again(
 ) -> None:
     await score(client, posted("a"), posted("b"))
     app = client._transport.app  # type: ignore[attr-defined]
-    scorer, made = app.state.service.models.default, []
+    scorer, made = app.state.service.part(Models).default, []
     scorer.adapt = made.append
     done = await put(client, "a")
     recent = {one["transaction_id"]: one["after"] for one in done["recent"]}

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from app.api.authentication import running_service
+from app.http.authentication import authenticated_caller
 from app.main import ROUTES
 from tests.api.requests import posted, problem_of
 
@@ -121,7 +121,7 @@ def test_no_request_waits_for_a_thread_to_look_up_what_it_depends_on() -> None:
         if isinstance(route, APIRoute)
         for call in dependencies_of(route.dependant)
     }
-    assert running_service in found
+    assert authenticated_caller in found
     # FastAPI calls in a thread what is not asynchronous itself, or by its `__call__`.
     assert [one for one in found if not asynchronous(one)] == []
 

@@ -7,8 +7,8 @@ import asyncpg
 import httpx
 import pytest
 
-from app.database import CONNECT_SECONDS
-from app.service import LISTS_AT_ONCE
+from app.db.database import CONNECT_SECONDS
+from app.web.service import LISTS_AT_ONCE
 from tests.api.requests import posted, problem_of
 
 pytestmark = pytest.mark.anyio

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from app import keys
-from app.aside import Task
-from app.checkpoint import METADATA, WEIGHTS
-from app.comparison import LEAST_FRAUDS, average_precision
-from app.database import Database
+from app.db.database import Database
+from app.db.schema import checkpoints
+from app.jobs.aside import Task
+from app.jobs.measuring import measured
+from app.keys import service as keys
+from app.learner.checkpoint import METADATA, WEIGHTS
 from app.main import create_app
-from app.measuring import measured
+from app.models.comparison import LEAST_FRAUDS, average_precision
 from app.settings import Settings
-from app.tables import checkpoints
 from tests.api.requests import client_of, posted, problem_of
 from tests.checkpoints import tiny_checkpoint
 
@@ -57,7 +57,7 @@ def settings(service_settings: Settings, shelf: Path) -> Settings:
 async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
-        key = await keys.create(app.state.service.database, "tests")
+        key = await keys.create(app.state.service.part(Database), "tests")
         async with client_of(app, key) as client:
             yield client
 
@@ -179,7 +179,7 @@ async def test_each_tenant_has_a_model_of_its_own(
     client: httpx.AsyncClient,
 ) -> None:
     app = client._transport.app  # type: ignore[attr-defined]
-    other_key = await keys.create(app.state.service.database, "tests", tenant="other")
+    other_key = await keys.create(app.state.service.part(Database), "tests", tenant="other")
     await do(client, "second/activate")
     async with client_of(app, other_key) as stranger:
         mine, theirs = await score(client, "t-1"), await score(stranger, "t-1")

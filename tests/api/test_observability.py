@@ -13,9 +13,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.logs import JsonFormatter, RequestLines, configuration
+from app.learner.transaction import DAY_US
+from app.models.drift import DriftGauges
+from app.ops.logs import JsonFormatter, RequestLines, configuration
 from app.times import now_us, text_of
-from app.transactions import DAY_US
 from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -173,7 +174,7 @@ async def test_the_dashboard_asks_for_metrics_that_there_are(edge: httpx.AsyncCl
     batch = [posted(f"drift-{n}", occurred_at=long_ago) for n in range(100)]
     await edge.post("/v1/transactions/batch", json={"transactions": batch})
     await edge.put("/v1/transactions/drift-1/label", json={"label": "fraud"})
-    await edge._transport.app.state.service.drifting.measure()  # type: ignore[attr-defined]
+    await edge._transport.app.state.service.part(DriftGauges).measure()  # type: ignore[attr-defined]
     exposed = {
         (sample.name, label)
         for family in (await metrics_of(edge)).values()

@@ -10,9 +10,9 @@ import jsonschema_rs
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from app.errors import BY_STATUS, kinds
+from app.http.problems import BY_STATUS, kinds
+from app.keys.scopes import SCOPES
 from app.main import create_app
-from app.scopes import SCOPES
 from app.settings import Settings
 from tests.api.contract import RUNS, tried
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.api.pages import BY_ID, BY_RISK, BY_TIME, BY_TIMES, Asked, Cursor
+from app.db.pages import Part
 from app.errors import ValidationFailed
-from app.store.pages import Part
+from app.http.paging import BY_ID, BY_RISK, BY_TIME, BY_TIMES, Asked, Cursor
 from tests.api.requests import posted, problem_of
 
 KEYS: list[tuple[Cursor, tuple[Any, ...]]] = [

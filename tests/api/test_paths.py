@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.paths import _decoded, _segment
+from app.http.paths import _decoded, _segment
 from tests.api.requests import posted, problem_of
 
 # What Id allows: no control characters, no lone surrogates.

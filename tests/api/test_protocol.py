@@ -11,8 +11,8 @@ import pytest
 from fastapi.routing import APIRoute
 
 from app.main import ROUTES
-from app.protocol import MOST_HEADER_BYTES
 from app.settings import Settings
+from app.web.protocol import MOST_HEADER_BYTES
 from tests.api.connections import Caller, Served, serving
 from tests.api.requests import posted
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from app.batching import Place
-from app.errors import Overloaded
+from app.http.admission import Admission
+from app.http.batching import Place
+from app.http.problems import Overloaded
 from app.settings import Settings
 from tests.api.connections import Caller, Served, serving
 from tests.api.requests import posted
@@ -33,7 +34,7 @@ async def full(served: Served) -> AsyncIterator[None]:
     places: list[Place] = []
     with suppress(Overloaded):
         while len(places) < 1000:
-            places.append(served.app.state.service.batcher.enter("default", 0))
+            places.append(served.app.state.service.part(Admission).queue.enter("default", 0))
     yield
     for place in places:
         place.leave()
@@ -151,14 +152,14 @@ async def test_as_many_as_may_be_are_let_in_even_where_all_come_at_once(
     settings = service_settings.model_copy(update={"most_waiting": 4})
     async with serving(settings) as served:
         release, batches = asyncio.Event(), []
-        process = served.app.state.service.batcher._process
+        process = served.app.state.service.part(Admission).queue._process
 
         async def waiting(items: Any) -> Any:
             batches.append(len(items))
             await release.wait()
             return await process(items)
 
-        monkeypatch.setattr(served.app.state.service.batcher, "_process", waiting)
+        monkeypatch.setattr(served.app.state.service.part(Admission).queue, "_process", waiting)
         callers = [await served.caller() for _ in range(11)]
         # The key of all of them is known from then on.
         release.set()

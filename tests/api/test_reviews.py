@@ -6,15 +6,16 @@ from typing import Any
 import httpx
 import pytest
 
-from app import keys, store
-from app.claims import CLAIM_HOURS
-from app.database import Database
+from app.db.database import Database
+from app.keys import service as keys
+from app.keys.scopes import Scope
+from app.learner.transaction import HOUR_US
 from app.main import create_app
-from app.pipeline import is_sampled
-from app.scopes import Scope
+from app.reviews import store as review_store
+from app.reviews.service import CLAIM_HOURS
+from app.scoring.pipeline import is_sampled
 from app.settings import Settings
 from app.times import parse_us
-from app.transactions import HOUR_US
 from tests.api.requests import client_of, posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -203,7 +204,7 @@ async def test_the_figures_tell_of_each_kind_how_many_were_right(
 async def caller_with(client: httpx.AsyncClient, *scopes: Scope) -> tuple[httpx.AsyncClient, str]:
     """A caller with a key of its own, and the key's id."""
     app = client._transport.app  # type: ignore[attr-defined]
-    key = await keys.create(app.state.service.database, "tests", scopes=scopes)
+    key = await keys.create(app.state.service.part(Database), "tests", scopes=scopes)
     return client_of(app, key), key.split("_")[1]
 
 
@@ -261,7 +262,7 @@ async def test_a_claim_ends_after_a_day(
     day_us = CLAIM_HOURS * HOUR_US
 
     def at(later_us: int) -> None:
-        monkeypatch.setattr("app.claims.now_us", lambda: parse_us(begun) + later_us)
+        monkeypatch.setattr("app.reviews.service.now_us", lambda: parse_us(begun) + later_us)
 
     async with other:
         at(day_us - 1)
@@ -469,10 +470,10 @@ async def test_what_a_label_makes_of_a_review_does_not_undo_who_took_it_meanwhil
 ) -> None:
     await queued(client, posted("t-1"))
     async with database.read() as connection:
-        before = await store.reviews_of(connection, "default", ["t-1"])
+        before = await review_store.reviews_of(connection, "default", ["t-1"])
     await take(client, "mia")
     async with database.write() as connection:
-        await store.save_reviews(connection, [before["t-1"]._replace(risk_score=61.5)])
+        await review_store.save_reviews(connection, [before["t-1"]._replace(risk_score=61.5)])
     found = await review(client)
     assert (found["risk_score"], found["assignee"]) == (61.5, "mia")
     assert found["assigned_at"] is not None

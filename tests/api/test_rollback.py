@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from app.tables import outbox
+from app.db.database import Database
+from app.db.schema import outbox
+from app.labels.service import Labelling
+from app.webhooks.service import Webhooks
 from tests.api.requests import label, posted, problem_of
 from tests.api.test_labels import history, put, score
 
@@ -160,13 +163,13 @@ async def test_webhooks_are_told_of_each_label_and_of_the_copy(client: httpx.Asy
     await poisoned(client)
     # Nothing is delivered to a port that nobody listens on.
     app = client._transport.app  # type: ignore[attr-defined]
-    app.state.service.webhooks._allow_private = True
+    app.state.service.part(Webhooks)._allow_private = True
     url = "http://127.0.0.1:9/"
     events = ["label.changed", "adaptation.done"]
     made = await client.post("/v1/webhooks", json={"url": url, "events": events})
     assert made.status_code == 200, made.text
     await back(client, 2)
-    async with app.state.service.database.read() as connection:
+    async with app.state.service.part(Database).read() as connection:
         found = (await connection.execute(select(outbox.c.event))).scalars().all()
     assert sorted(found) == ["adaptation.done", *["label.changed"] * 3]
 
@@ -314,7 +317,7 @@ async def test_any_life_can_be_rolled_back(client: httpx.AsyncClient, seed: int)
 async def test_a_rollback_is_one_change_of_a_keys_allowance(client: httpx.AsyncClient) -> None:
     await poisoned(client)
     service = client._transport.app.state.service  # type: ignore[attr-defined]
-    service.labelling._allowance.changes = 7
+    service.part(Labelling)._allowance.changes = 7
     for revision in (2, 5):
         await back(client, revision)
         # Again is no change, and free.

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+from app.learner.transaction import DAY_US, HOUR_US
 from app.times import now_us, text_of
-from app.transactions import DAY_US, HOUR_US
 from tests.api.requests import posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -173,8 +173,8 @@ async def test_planned_thresholds_decide_from_their_time_on(
 
     outcomes = []
     for at_us in (from_us - 1, from_us, from_us + DAY_US - 1, from_us + DAY_US):
-        monkeypatch.setattr("app.pipeline.now_us", lambda at_us=at_us: at_us)
-        monkeypatch.setattr("app.thresholds.now_us", lambda at_us=at_us: at_us)
+        monkeypatch.setattr("app.scoring.pipeline.now_us", lambda at_us=at_us: at_us)
+        monkeypatch.setattr("app.thresholds.service.now_us", lambda at_us=at_us: at_us)
         outcomes.append((await score(client))["outcome"])
         found = await in_force(client)
     assert outcomes == ["approve", "decline", "decline", "approve"]
@@ -387,8 +387,8 @@ async def test_a_reset_goes_back_to_the_models_own_and_keeps_the_history(
     planned = await put(client, review=0.2, decline=0.25, effective_at=text_of(later_us + DAY_US))
     assert (await in_force(client))["next"] == as_kept(planned)
     for at_us, source in ((later_us + 1, "model"), (later_us + DAY_US + 1, "tenant")):
-        monkeypatch.setattr("app.pipeline.now_us", lambda at_us=at_us: at_us)
-        monkeypatch.setattr("app.thresholds.now_us", lambda at_us=at_us: at_us)
+        monkeypatch.setattr("app.scoring.pipeline.now_us", lambda at_us=at_us: at_us)
+        monkeypatch.setattr("app.thresholds.service.now_us", lambda at_us=at_us: at_us)
         assert (await in_force(client))["source"] == source
     assert (await score(client))["risk_score"] < 50
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app.database import Database
+from app.db.database import Database
 from app.times import now_us, text_of
 from tests.api.requests import posted, problem_of
 

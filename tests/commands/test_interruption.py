@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.commands.interruption import Interruption
+from app.cli.interruption import Interruption
 
 
 @pytest.fixture(autouse=True)

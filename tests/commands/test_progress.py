@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from app.commands import progress
-from app.commands.progress import TrainingProgress
+from app.cli import progress
+from app.cli.progress import TrainingProgress
 from app.training.train import Status
 
 STEPS = (

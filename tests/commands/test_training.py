@@ -11,12 +11,12 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from app.checkpoint import Checkpoint
-from app.cli import app
-from app.transactions import DatasetSpec
+from app.cli.main import app
+from app.learner.checkpoint import Checkpoint
+from app.learner.spec import DatasetSpec
 
 FEW = ("--global-steps", "2", "--meta-steps", "1")
-BUILT_IN = Path("app/specs/simulated.toml")
+BUILT_IN = Path("app/learner/specs/simulated.toml")
 
 runner = CliRunner()
 
@@ -230,7 +230,7 @@ def test_ctrl_c_leaves_a_checkpoint_that_loads_and_resume_finishes_it(
     command = ["train", "--data", str(data), "--spec", "simulated", "--out", str(out)]
     command += ["--global-steps", "30", "--meta-steps", "1", "--device", "cpu"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", *command],
+        [sys.executable, "-m", "app.cli.main", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -10,17 +10,24 @@ import numpy as np
 import pytest
 import torch
 
-from app.adaptation import ALGORITHMS, SUPPORT_LIMIT, Algorithm, Learner, Support
-from app.attribution import attribute
-from app.engines import Engine, Rows
-from app.engines.batched import BatchedEngine
-from app.engines.compiled import CompiledEngine
-from app.features import FeatureSet
-from app.kernels import adaptation as kernels
-from app.kernels.attribution import attribute as walked
-from app.network import KNOWN_VALUES
+from app.learner.attribution import attribute
+from app.learner.compiled import CompiledEngine
+from app.learner.differentiable.adaptation import (
+    ALGORITHMS,
+    SUPPORT_LIMIT,
+    Algorithm,
+    Learner,
+    Support,
+)
+from app.learner.differentiable.gpu import BatchedEngine
+from app.learner.differentiable.network import KNOWN_VALUES
+from app.learner.engine import Engine, Rows
+from app.learner.features import FeatureSet
+from app.learner.kernels import adaptation as kernels
+from app.learner.kernels.attribution import attribute as walked
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US
 from app.training import bins
-from app.transactions import DAY_US, DatasetSpec
 from tests.kernels.walks import attribute as attribute_on_arrays
 
 TODAY_US = 20_000 * DAY_US

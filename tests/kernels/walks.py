@@ -1,4 +1,4 @@
-"""The walk of app/attribution.py on whole arrays: what the compiled one is compared with.
+"""The walk of app/learner/attribution.py on whole arrays: what the compiled one is compared with.
 
 The network reads the rows by PyTorch, and NumPy walks, evaluating both layers at both ends of all
 pieces: another way to the same sums than the compiled one's, which follows the lines.
@@ -16,12 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.adaptation import LARGEST_MOVE, Copies, Learner
-from app.attribution import Attribution
-from app.features import Features
-from app.network import HIDDEN, MEMBERS, Context, Encoded, Head, Network, Places
-from app.states import Floats, Ints
-from app.transactions import DAY_US
+from app.learner.attribution import Attribution
+from app.learner.differentiable.adaptation import LARGEST_MOVE, Copies, Learner
+from app.learner.differentiable.network import (
+    HIDDEN,
+    MEMBERS,
+    Context,
+    Encoded,
+    Head,
+    Network,
+    Places,
+)
+from app.learner.features import Features
+from app.learner.states import Floats, Ints
+from app.learner.transaction import DAY_US
 
 # The code of no value at all: not even that of the places a short vocabulary leaves empty.
 NO_CODE = -2.0

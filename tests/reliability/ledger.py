@@ -17,16 +17,20 @@ from pydantic_core import to_json
 from sqlalchemy import Table, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import tables
-from app.api.transactions import label_name, score_of
-from app.audit import Entry
-from app.content import transaction_of
-from app.database import Database
-from app.features import FeatureSet, MerchantLabels
-from app.rows import Account, LabelEvent, Merchant, Review, Scored, StoredLabel
-from app.states import States
-from app.store.statements import columns, read
-from app.transactions import DatasetSpec, columns_of
+from app.accounts.records import Account, Merchant
+from app.audit.entries import Entry
+from app.db import schema as tables
+from app.db.database import Database
+from app.db.statements import columns, read
+from app.labels.records import LabelEvent, StoredLabel
+from app.learner.columns import columns_of
+from app.learner.content import transaction_of
+from app.learner.features import FeatureSet, MerchantLabels
+from app.learner.spec import DatasetSpec
+from app.learner.states import States
+from app.reviews.records import Review
+from app.scoring.records import Scored
+from app.scoring.routes import label_name, score_of
 from tests.api.requests import posted
 from tests.servers import START_SECONDS
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from sqlalchemy import Table, text
 
-from app.database import Database
-from app.tables import metadata
+from app.db.database import Database
+from app.db.schema import metadata
 
 # What changes without anybody having asked for it: when a key was last seen, what was delivered.
 RESTLESS = {

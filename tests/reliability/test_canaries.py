@@ -23,7 +23,7 @@ from tests.reliability.conftest import Note
 from tests.servers import START_SECONDS, new_key, until_ready
 
 CANARY = "canary"
-COMMAND = (sys.executable, "-c", "from app.cli import app; app()", "serve")
+COMMAND = (sys.executable, "-c", "from app.cli.main import app; app()", "serve")
 
 
 @dataclass

@@ -14,14 +14,17 @@ import asyncpg
 import httpx
 import pytest
 
-from app import sqlite, store
-from app.errors import DatabaseUnavailable
-from app.labelling import Verdict
-from app.migrating import upgrade
-from app.pipeline import Posted
-from app.schemas.transactions import PostedTransaction
-from app.service import running
+from app.db import sqlite
+from app.db.database import Database
+from app.db.errors import DatabaseUnavailable
+from app.db.migrating import upgrade
+from app.labels import store as label_store
+from app.labels.service import Labelling, Verdict
+from app.scoring import store as transaction_store
+from app.scoring.pipeline import Pipeline, Posted
+from app.scoring.schemas import PostedTransaction
 from app.settings import Settings
+from app.web.service import running
 from tests.api.requests import posted
 from tests.conftest import sqlite_url
 from tests.postgres import PostgresServer
@@ -145,18 +148,18 @@ async def test_nobody_is_answered_what_could_not_be_committed(
         return fail() if text == "COMMIT" else await execute(connection, text, *given)
 
     async with running(service_settings) as service:
-        await service.pipeline.score([Posted("t", payment)])
+        await service.part(Pipeline).score([Posted("t", payment)])
         with monkeypatch.context() as patched:
             patched.setattr(sqlite, "commit", fail)
             patched.setattr(asyncpg.Connection, "execute", fail_to_commit)
             with pytest.raises(DatabaseUnavailable):
-                await service.pipeline.score([Posted("t", later)])
+                await service.part(Pipeline).score([Posted("t", later)])
             with pytest.raises(DatabaseUnavailable):
-                await service.labelling.store("t", "alice", [Verdict("t-1", True)])
-        async with service.database.read() as connection:
-            assert set(await store.scored(connection, "t", ["t-1", "t-2"])) == {"t-1"}
-            assert await store.labels_of(connection, "t", ["t-1"]) == {}
-        done = await service.labelling.store("t", "alice", [Verdict("t-1", True)])
+                await service.part(Labelling).store("t", "alice", [Verdict("t-1", True)])
+        async with service.part(Database).read() as connection:
+            assert set(await transaction_store.scored(connection, "t", ["t-1", "t-2"])) == {"t-1"}
+            assert await label_store.labels_of(connection, "t", ["t-1"]) == {}
+        done = await service.part(Labelling).store("t", "alice", [Verdict("t-1", True)])
         assert done.account.revision == 1
 
 

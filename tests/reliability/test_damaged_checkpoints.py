@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.checkpoint import METADATA, WEIGHTS, Checkpoint
-from app.models import RETRY_SECONDS
+from app.learner.checkpoint import METADATA, WEIGHTS, Checkpoint
+from app.models.service import RETRY_SECONDS
 from app.settings import SHIPPED_MODEL
 from tests.api.requests import posted, problem_of
 from tests.checkpoints import tiny_checkpoint
@@ -217,7 +217,7 @@ def test_a_damaged_default_keeps_a_service_from_starting_with_a_sentence(
     (damaged / WEIGHTS).write_bytes((damaged / WEIGHTS).read_bytes()[:-1])
     environment = {"QUICKSTUDY_DATABASE_URL": "sqlite:///x.db", "QUICKSTUDY_MODEL": str(damaged)}
     done = subprocess.run(
-        [sys.executable, "-c", "from app.cli import app; app()", "serve", "--port", "0"],
+        [sys.executable, "-c", "from app.cli.main import app; app()", "serve", "--port", "0"],
         env=environment,
         capture_output=True,
         text=True,

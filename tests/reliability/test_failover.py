@@ -9,7 +9,7 @@ from typing import Self
 
 import httpx
 
-from app.migrating import upgrade
+from app.db.migrating import upgrade
 from tests.api.requests import posted, problem_of
 from tests.postgres import PostgresServer, execute, standby_of
 from tests.servers import new_key, server_process

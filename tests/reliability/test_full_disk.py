@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.migrating import upgrade
+from app.db.migrating import upgrade
 from tests.api.requests import posted, problem_of
 from tests.postgres import DURABLE, NOBODY, execute, postgres_server
 from tests.servers import new_key, server_process

@@ -24,14 +24,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from app import keys, store
-from app.api.keyed import KeyedRoute
-from app.api.lean import ScoringRoute
-from app.database import Database
+from app.db.database import Database
+from app.db.schema import accounts, merchants, transactions
+from app.http.keyed import KeyedRoute
+from app.http.lean import ScoringRoute
+from app.keys import service as keys
+from app.learner.states import States
 from app.main import ROUTES, create_app
+from app.scoring import store as transaction_store
+from app.scoring.pipeline import Pipeline
 from app.settings import Settings
-from app.states import States
-from app.tables import accounts, merchants, transactions
 from tests.api.contract import RUNS, tried
 from tests.api.requests import client_of, posted, problem_of
 from tests.reliability.conftest import Note, is_torture
@@ -59,7 +61,7 @@ async def client(service_settings: Settings) -> AsyncIterator[httpx.AsyncClient]
     """A caller of the real application, who may do everything, with three transactions."""
     app = create_app(service_settings.model_copy(update={"webhooks_private": True}))
     async with app.router.lifespan_context(app):
-        key = await keys.create(app.state.service.database, "tests")
+        key = await keys.create(app.state.service.part(Database), "tests")
         async with client_of(app, key) as client:
             await score(client, *(posted(f"t-{n}") for n in range(3)))
             yield client
@@ -305,7 +307,7 @@ async def test_every_history_that_is_accepted_gives_finite_features_and_probabil
         assert 0 <= one["risk_score"] <= 100
     names = [body["transaction_id"] for body in bodies]
     async with database.read() as connection:
-        rows = await store.scored(connection, "default", names)
+        rows = await transaction_store.scored(connection, "default", names)
         states = await connection.execute(select(accounts.c.state))
         kept = [row.state for row in states] + [
             row.state for row in await connection.execute(select(merchants.c.state))
@@ -399,12 +401,12 @@ def journey(size: int, seed: int) -> list[dict[str, Any]]:
 
 async def of_tenant(client: httpx.AsyncClient, tenant: str) -> httpx.AsyncClient:
     app = client._transport.app  # type: ignore[attr-defined]
-    return client_of(app, await keys.create(app.state.service.database, "tests", tenant))
+    return client_of(app, await keys.create(app.state.service.part(Database), "tests", tenant))
 
 
 async def states_of(client: httpx.AsyncClient, database: Database, tenant: str) -> list[States]:
     """What is remembered of a tenant's accounts and merchants."""
-    features = client._transport.app.state.service.pipeline.features  # type: ignore[attr-defined]
+    features = client._transport.app.state.service.part(Pipeline).features  # type: ignore[attr-defined]
     found = []
     async with database.read() as connection:
         for table, key, sums in (

@@ -17,9 +17,9 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
-from app.database import Database
+from app.db.database import Database
+from app.db.migrating import PG_MIGRATION_LIMITS, downgrade, migration_config, upgrade
 from app.errors import SetupError
-from app.migrating import PG_MIGRATION_LIMITS, downgrade, migration_config, upgrade
 from quickstudy_client import Client
 from tests.api.requests import posted
 from tests.reliability.conftest import Note
@@ -60,7 +60,7 @@ STATES: dict[str, tuple[Callable[[str], None], str, str | None]] = {
 }
 STARTS = {
     "uvicorn": ("-m", "uvicorn", "--factory", "app.main:create_app", "--port", "0"),
-    "serve": ("-m", "app.cli", "serve", "--port", "0"),
+    "serve": ("-m", "app.cli.main", "serve", "--port", "0"),
 }
 # Of the short form, on each database some: a start takes seconds.
 FEW = {

@@ -16,14 +16,14 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app import breaker as breaking
-from app import keys
-from app.breaker import ANSWER_SECONDS, LONG_SECONDS, PAUSE_SECONDS, Breaker
-from app.connections import CONNECT_SECONDS
-from app.database import Database
-from app.errors import DatabaseUnavailable
+from app.db import breaker as breaking
+from app.db.breaker import ANSWER_SECONDS, LONG_SECONDS, PAUSE_SECONDS, Breaker
+from app.db.connections import CONNECT_SECONDS
+from app.db.database import Database
+from app.db.errors import DatabaseUnavailable
+from app.db.migrating import upgrade
+from app.keys import service as keys
 from app.main import create_app
-from app.migrating import upgrade
 from app.settings import MOST_CONNECTIONS, Settings
 from tests.api.requests import client_of, posted, problem_of
 from tests.conftest import sqlite_url
@@ -315,7 +315,7 @@ class Relay:
 async def test_a_connection_that_hangs_alone_is_given_up(
     own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.connections.STATEMENT_SECONDS", 1.0)
+    monkeypatch.setattr("app.db.connections.STATEMENT_SECONDS", 1.0)
     relay = Relay(own_postgres.port)
     database = Database(f"postgresql://postgres@127.0.0.1:{await relay.start()}/postgres")
 
@@ -394,15 +394,15 @@ async def on_sqlite(
     migrated_sqlite: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Caller, Path]]:
     """A service on a SQLite file, which soon loses its patience."""
-    monkeypatch.setattr("app.sqlite.BUSY_MS", 600)
-    monkeypatch.setattr("app.sqlite.STILL_BUSY_MS", 30)
+    monkeypatch.setattr("app.db.sqlite.BUSY_MS", 600)
+    monkeypatch.setattr("app.db.sqlite.STILL_BUSY_MS", 30)
     path = tmp_path / "quickstudy.db"
     path.write_bytes(migrated_sqlite.read_bytes())
     app = create_app(
         Settings(database_url=sqlite_url(path), model=checkpoint, device="cpu", bank_bytes=1 << 20)
     )
     async with app.router.lifespan_context(app):
-        key = await keys.create(app.state.service.database, "tests")
+        key = await keys.create(app.state.service.part(Database), "tests")
         async with client_of(app, key) as client:
             caller = Caller(client)
             await caller.prepare()
@@ -435,7 +435,7 @@ async def test_a_sqlite_file_that_another_has_to_itself_keeps_nobody_waiting(
     migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readers too: as with another program that opens the file that way."""
-    monkeypatch.setattr("app.sqlite.BUSY_MS", 600)
+    monkeypatch.setattr("app.db.sqlite.BUSY_MS", 600)
     path = tmp_path / "own.db"
     path.write_bytes(migrated_sqlite.read_bytes())
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

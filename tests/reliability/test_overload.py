@@ -16,10 +16,10 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from app.batching import FULL_ITEMS
-from app.database import Database
+from app.db.database import Database
+from app.db.schema import transactions as table
+from app.http.batching import FULL_ITEMS
 from app.settings import SHIPPED_MODEL
-from app.tables import transactions as table
 from benchmarks.serving.processors import LOAD_CORE, SERVER_CORE, pinned
 from tests.api.requests import posted
 from tests.reliability.conftest import Note

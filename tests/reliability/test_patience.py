@@ -10,10 +10,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.errors import DatabaseUnavailable, SetupError
-from app.migrating import upgrade
-from app.patience import Patience
-from app.training.simulator.simulate import simulate
+from app.db.errors import DatabaseUnavailable
+from app.db.migrating import upgrade
+from app.db.patience import Patience
+from app.errors import SetupError
+from app.simulator.simulate import simulate
 from tests.postgres import PostgresServer
 
 PATIENCE = 120
@@ -44,7 +45,7 @@ def test_an_import_goes_on_after_its_database_was_killed(
         "QUICKSTUDY_DEVICE": "cpu",
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "app.cli", "import", str(history), "--spec", "simulated"]
+    command = [sys.executable, "-m", "app.cli.main", "import", str(history), "--spec", "simulated"]
     with subprocess.Popen(
         command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True
     ) as importing:
@@ -66,8 +67,8 @@ def test_an_import_goes_on_after_its_database_was_killed(
 
 @pytest.mark.anyio
 async def test_what_stays_away_is_given_up_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.patience.GIVE_UP_SECONDS", 0)
-    monkeypatch.setattr("app.patience.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("app.db.patience.GIVE_UP_SECONDS", 0)
+    monkeypatch.setattr("app.db.patience.PAUSE_SECONDS", 0.01)
     notices: list[str] = []
 
     async def step() -> None:

@@ -18,17 +18,23 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from app import keys
-from app.adaptation import LARGEST_MOVE, SUPPORT_LIMIT, Learner, pad_supports
-from app.checkpoint import Checkpoint
+from app.db.database import Database
+from app.keys import service as keys
+from app.learner.checkpoint import Checkpoint
+from app.learner.differentiable.adaptation import (
+    LARGEST_MOVE,
+    SUPPORT_LIMIT,
+    Learner,
+    pad_supports,
+)
+from app.learner.differentiable.network import Encoded
+from app.learner.states import Floats
+from app.learner.transaction import DAY_US
 from app.main import create_app
-from app.network import Encoded
 from app.settings import SHIPPED_MODEL, Settings
-from app.states import Floats
 from app.training.dataset import UNLABELLED
 from app.training.episodes import Episode, Rows, collate
 from app.training.evaluate import average_precision
-from app.transactions import DAY_US
 from tests.api.requests import client_of, label, posted
 from tests.reliability.conftest import Note
 from tests.training.files import rows_of, simulated_source
@@ -339,7 +345,7 @@ async def tenants(database_url: str) -> AsyncIterator[list[httpx.AsyncClient]]:
     app = create_app(Settings(database_url=database_url, device="cpu"))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
-        database = app.state.service.database
+        database = app.state.service.part(Database)
         made = [await keys.create(database, "tests", tenant=name) for name in ("calm", "hit")]
         yield [await stack.enter_async_context(client_of(app, key)) for key in made]
 

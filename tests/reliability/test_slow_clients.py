@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.protocol import FRAME, MOST_HEADER_BYTES
+from app.web.protocol import FRAME, MOST_HEADER_BYTES
 from tests.api.requests import posted, problem_of
 from tests.conftest import sqlite_url
 from tests.reliability.conftest import Note

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from app.adaptation import SUPPORT_LIMIT, Learner
+from app.learner.differentiable.adaptation import SUPPORT_LIMIT, Learner
 from app.training.episodes import Rows, served
 from app.training.train import Split
 

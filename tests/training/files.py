@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from app.features import FeatureSet
+from app.learner.features import FeatureSet
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US
+from app.simulator.simulate import simulate
 from app.training.dataset import NEVER_US, UNLABELLED, Dataset, read_transactions
 from app.training.episodes import Rows
 from app.training.run import Source
-from app.training.simulator.simulate import simulate
 from app.training.train import Options
-from app.transactions import DAY_US, DatasetSpec
 
 SIMULATED = DatasetSpec.load("simulated")
 TINY = Options(global_steps=8, meta_steps=8, episodes=8, check_every=4)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from app.adaptation import SUPPORT_LIMIT
+from app.learner.differentiable.adaptation import SUPPORT_LIMIT
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US, SECOND_US
 from app.training import backtest as backtest_module
 from app.training import differences as differences_module
 from app.training import train
@@ -22,7 +24,6 @@ from app.training.folds import DEFAULT_FOLDS
 from app.training.results import LABEL_COUNTS
 from app.training.run import Source
 from app.training.train import Options, Status
-from app.transactions import DAY_US, SECOND_US, DatasetSpec
 from tests.training.contenders import Amounts, contenders
 from tests.training.files import OTHER, SIMULATED, other_dataset, plain_rows, rows_of, spec_with
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.features import Kind
-from app.network import BINS, Network
+from app.learner.differentiable.network import BINS, Network
+from app.learner.features import Kind
 from app.training import bins
 
 ROWS = 20_000

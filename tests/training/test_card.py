@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from app.checkpoint import Calibration, Checkpoint, Metadata
+from app.learner.checkpoint import Calibration, Checkpoint, Metadata
+from app.learner.spec import DatasetSpec
 from app.settings import SHIPPED_MODEL
 from app.training.report.card import model_card
-from app.transactions import DatasetSpec
 
 SECTIONS = [
     "Data",

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import SetupError
+from app.learner.columns import columns_of
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US, Transaction
+from app.simulator.simulate import simulate
 from app.training.dataset import NEVER_US, NO_KIND, UNLABELLED, read_transactions
-from app.training.simulator.simulate import simulate
 from app.training.table import DataError
-from app.transactions import DAY_US, DatasetSpec, Transaction, columns_of
 from tests.conftest import HANDBOOK
 
 SPEC = DatasetSpec.model_validate(

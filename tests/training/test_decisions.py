@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from app.checkpoint import AlertBudget, Costs
+from app.learner.checkpoint import AlertBudget, Costs
 from app.training.decisions import thresholds
 
 PROBABILITIES = np.random.default_rng(0).random(100_000) ** 3 * 0.4

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.adaptation import SUPPORT_LIMIT, select_support
+from app.learner.differentiable.adaptation import SUPPORT_LIMIT, select_support
+from app.learner.transaction import DAY_US, HOUR_US
 from app.training.dataset import NEVER_US, UNLABELLED
 from app.training.episodes import (
     FRAUD_EPISODES,
@@ -19,7 +20,6 @@ from app.training.episodes import (
     served,
 )
 from app.training.run import Source
-from app.transactions import DAY_US, HOUR_US
 
 one_row = st.tuples(
     st.integers(0, 3),  # account

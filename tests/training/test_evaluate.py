@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from app.adaptation import LARGEST_MOVE, Learner, pad_supports
-from app.checkpoint import Calibration
-from app.scoring import calibrated
+from app.learner.checkpoint import Calibration
+from app.learner.differentiable.adaptation import LARGEST_MOVE, Learner, pad_supports
+from app.learner.scorer import calibrated
+from app.learner.transaction import DAY_US
 from app.training import bins, evaluate
 from app.training.dataset import UNLABELLED
 from app.training.episodes import Rows, served
@@ -29,7 +30,6 @@ from app.training.evaluate import (
     predict,
     recall_at_false_positives,
 )
-from app.transactions import DAY_US
 
 
 def card_precision_of(table: list[tuple[int, int, float, bool]]) -> float:

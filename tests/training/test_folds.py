@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
+from app.learner.transaction import DAY_US, SECOND_US
 from app.training.dataset import UNLABELLED
 from app.training.folds import DEFAULT_FOLDS, Fold, folds_of, mean_of
-from app.transactions import DAY_US, SECOND_US
 from tests.training.files import plain_rows, spec_with
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from app.checkpoint import Checkpoint
-from app.scoring import Scorer
+from app.learner.checkpoint import Checkpoint
+from app.learner.scorer import Scorer
 from app.training.cost import copy_bytes, costs
 from app.training.dataset import UNLABELLED
 from app.training.episodes import Rows, served

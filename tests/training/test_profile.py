@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from app.features import FeatureSet
-from app.profile import Profile
+from app.learner.features import FeatureSet
+from app.learner.profile import Profile
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import DAY_US
 from app.training.episodes import Rows
 from app.training.profile import profile_of
-from app.transactions import DAY_US, DatasetSpec
 
 SPEC = DatasetSpec.load("simulated")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.checkpoint import Checkpoint
+from app.learner.checkpoint import Checkpoint
 from app.training.report.contents import backtest_report, evaluation_report
 from app.training.report.report import Origin, Report
 from app.training.results import TITLES

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from app.adaptation import SUPPORT_LIMIT, Learner
+from app.learner.differentiable.adaptation import SUPPORT_LIMIT, Learner
+from app.learner.transaction import DAY_US, HOUR_US
 from app.training import rivals as package
 from app.training.dataset import UNLABELLED
 from app.training.episodes import SUPPORT_SIZES, Rows, served
@@ -30,7 +31,6 @@ from app.training.rivals.tuning import (
     weighted_precision,
 )
 from app.training.train import Options, Split, Trainer
-from app.transactions import DAY_US, HOUR_US
 
 NAMES = [rival.name for rival in RIVALS]
 READERS = [rival.name for rival in RIVALS if rival.reads_labels]

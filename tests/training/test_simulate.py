@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from app.training.simulator.frauds import IMPOSSIBLE_KMH, KINDS
-from app.training.simulator.merchants import COUNTRIES, distances_km_LL
-from app.training.simulator.simulate import CLEARING_DAYS, START, simulate
-from app.transactions import DatasetSpec
+from app.learner.spec import DatasetSpec
+from app.simulator.frauds import IMPOSSIBLE_KMH, KINDS
+from app.simulator.merchants import COUNTRIES, distances_km_LL
+from app.simulator.simulate import CLEARING_DAYS, START, simulate
 
 DAYS = 90
 RESALE = ["electronics", "gift_card", "jewellery", "travel", "marketplace"]

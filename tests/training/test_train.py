@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.adaptation import (
+from app.learner.checkpoint import WEIGHTS, Checkpoint, Metadata
+from app.learner.differentiable.adaptation import (
     ALGORITHMS,
     FIRST_STEP_SIZE,
     INNER_STEPS,
@@ -17,9 +18,8 @@ from app.adaptation import (
     Learner,
     SupportBatch,
 )
-from app.checkpoint import WEIGHTS, Checkpoint, Metadata
-from app.network import Head
-from app.scoring import AdapterKey, Scorer
+from app.learner.differentiable.network import Head
+from app.learner.scorer import AdapterKey, Scorer
 from app.training import train
 from app.training.dataset import UNLABELLED
 from app.training.episodes import Batch, Rows

@@ -1,6 +1,6 @@
 """The model card (Mitchell et al., FAT* 2019) of a checkpoint: `models/NAME/README.md`."""
 
-from app.checkpoint import AlertBudget, Costs, Metadata
+from app.learner.checkpoint import AlertBudget, Costs, Metadata
 from app.training.report.rendering import render
 
 SIMULATED = "simulated"

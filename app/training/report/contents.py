@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from app.checkpoint import Checkpoint
+from app.learner.checkpoint import Checkpoint
 from app.training.bootstrap import RESAMPLES
 from app.training.differences import LEAST_DEFRAUDED
 from app.training.report.comparison import AVERAGE_PRECISION, RECALL, Titles, against_rivals

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.adaptation import SUPPORT_LIMIT, Learner
-from app.states import Floats
+from app.learner.differentiable.adaptation import SUPPORT_LIMIT, Learner
+from app.learner.states import Floats
 from app.training.episodes import Rows
 from app.training.rivals.boosting import XGBoost, XGBoostSupport
 from app.training.rivals.comparing import NearestNeighbours, Prototypes

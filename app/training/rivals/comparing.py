@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.adaptation import Learner
-from app.features import Features
-from app.states import Floats
+from app.learner.differentiable.adaptation import Learner
+from app.learner.features import Features
+from app.learner.states import Floats
 from app.training.episodes import Rows
 from app.training.evaluate import EncodedRows
 from app.training.rivals.supports import Labels, distances

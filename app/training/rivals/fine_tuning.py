@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.adaptation import Adapted, Learner, SupportBatch, pad_supports
-from app.network import Head, Hidden
-from app.states import Floats
+from app.learner.differentiable.adaptation import Adapted, Learner, SupportBatch, pad_supports
+from app.learner.differentiable.network import Head, Hidden
+from app.learner.states import Floats
 from app.training.episodes import Episode, Rows, served
 from app.training.evaluate import EPISODES_AT_ONCE, EncodedRows
 from app.training.rivals.tuning import Lesson, Score, Tuned

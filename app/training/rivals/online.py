@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from app.features import Features
-from app.states import Floats, Ints
+from app.learner.features import Features
+from app.learner.states import Floats, Ints
+from app.learner.transaction import HOUR_US
 from app.training.dataset import UNLABELLED
 from app.training.episodes import Rows
 from app.training.rivals.tuning import Lesson, Population, Sample, Score, Tuned
-from app.transactions import HOUR_US
 
 if TYPE_CHECKING:
     from river.linear_model import LogisticRegression

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.adaptation import SUPPORT_LIMIT
-from app.features import Features
-from app.states import Floats
+from app.learner.differentiable.adaptation import SUPPORT_LIMIT
+from app.learner.features import Features
+from app.learner.states import Floats
 from app.training.episodes import Rows
 from app.training.rivals.supports import Labels
 from app.training.rivals.tuning import (

@@ -10,12 +10,12 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from app.adaptation import select_support
-from app.features import Features
-from app.states import Ints
+from app.learner.differentiable.adaptation import select_support
+from app.learner.features import Features
+from app.learner.states import Ints
+from app.learner.transaction import DAY_US
 from app.training.episodes import SUPPORT_SIZES, Rows, served
 from app.training.rivals.tuning import Population
-from app.transactions import DAY_US
 
 HALF_LIVES_DAYS = (np.inf, 30.0, 7.0)
 # What the population weighs beside an account's own labels, in labels.

@@ -16,9 +16,9 @@ from sklearn.ensemble import IsolationForest as Forest
 from sklearn.linear_model import LogisticRegression as Logistic
 from torch import Tensor, nn
 
-from app.adaptation import SUPPORT_LIMIT
-from app.features import Features
-from app.states import Floats
+from app.learner.differentiable.adaptation import SUPPORT_LIMIT
+from app.learner.features import Features
+from app.learner.states import Floats
 from app.training.episodes import Rows
 from app.training.rivals.tuning import Lesson, Population, Sample, Score, Setting, Tuned
 

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from app.adaptation import SUPPORT_LIMIT, Learner
-from app.features import Features, Kind
-from app.states import Floats
+from app.learner.differentiable.adaptation import SUPPORT_LIMIT, Learner
+from app.learner.features import Features, Kind
+from app.learner.states import Floats
+from app.learner.transaction import DAY_US
 from app.training.episodes import Rows
 from app.training.train import Split
-from app.transactions import DAY_US
 
 TRIALS = 8
 # All frauds, and about so many legitimate rows, which stand for all of them by their weights.

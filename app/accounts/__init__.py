@@ -1,0 +1,1 @@
+"""Accounts: their state, their labels counted, and lists of them."""

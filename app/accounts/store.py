@@ -1,0 +1,119 @@
+"""Accounts: locked, read, saved, and their labels counted."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from sqlalchemy import bindparam, delete, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.accounts.records import Account
+from app.db.pages import Part, read_page
+from app.db.schema import HAS_LABELS, accounts, label_events, labels, reviews, transactions
+from app.db.statements import IsWanted, alter, ask, change, columns, lock, save
+
+_IS_ONE = (
+    accounts.c.tenant == bindparam("of_tenant"),
+    accounts.c.account_id == bindparam("of_id"),
+)
+_ACCOUNT = select(*columns(accounts, Account)).where(*_IS_ONE)
+_COUNT = (
+    update(accounts)
+    .where(*_IS_ONE)
+    .values(
+        revision=accounts.c.revision + 1,
+        fraud_labels=accounts.c.fraud_labels + bindparam("fraud"),
+        legitimate_labels=accounts.c.legitimate_labels + bindparam("legitimate"),
+    )
+)
+
+
+_REVISE = (
+    update(accounts)
+    .where(accounts.c.tenant == bindparam("of_tenant"), IsWanted(accounts.c.account_id))
+    .values(revision=accounts.c.revision + 1)
+)
+
+
+class AccountKey(NamedTuple):
+    """The key of a row of `accounts`."""
+
+    tenant: str
+    account_id: str
+
+
+async def account(connection: AsyncConnection, tenant: str, account_id: str) -> Account | None:
+    """An account as it stands, without locking it."""
+    found = await ask(connection, Account._make, _ACCOUNT, tenant, of_id=account_id)
+    return found[0] if found else None
+
+
+async def lock_accounts(
+    connection: AsyncConnection, tenant: str, account_ids: Iterable[str]
+) -> dict[str, Account]:
+    """These accounts, ours alone until the transaction ends; new ones are empty."""
+    wanted = sorted(set(account_ids))
+    rows = await lock(connection, accounts, Account, tenant, wanted)
+    found = {row.account_id: row for row in rows}
+    return {key: found.get(key) or Account(tenant, key) for key in wanted}
+
+
+async def lock_only(connection: AsyncConnection, tenant: str, account_ids: Iterable[str]) -> None:
+    """These accounts, ours alone until the transaction ends; what is known of them is not read."""
+    if connection.dialect.name != "sqlite":
+        await lock(connection, accounts, AccountKey, tenant, sorted(set(account_ids)))
+
+
+async def revise_accounts(
+    connection: AsyncConnection, tenant: str, account_ids: Iterable[str]
+) -> None:
+    """One revision later: locked accounts have as many labels, of which some are corrected."""
+    await alter(connection, _REVISE, tenant, sorted(account_ids))
+
+
+async def save_accounts(connection: AsyncConnection, rows: Iterable[Account]) -> None:
+    """Insert or overwrite accounts that the transaction has locked."""
+    await save(connection, accounts, ("tenant", "account_id"), rows)
+
+
+async def count_labels(
+    connection: AsyncConnection, tenant: str, changes: Mapping[str, tuple[int, int]]
+) -> None:
+    """One revision later: locked accounts have so many more labels (fraud, legitimate)."""
+    rows = [
+        {"of_tenant": tenant, "of_id": key, "fraud": fraud, "legitimate": legitimate}
+        for key, (fraud, legitimate) in changes.items()
+    ]
+    if rows:
+        await change(connection, _COUNT, rows)
+
+
+async def listed_accounts(
+    connection: AsyncConnection,
+    tenant: str,
+    labelled: bool | None,
+    after: tuple[int | float | str, ...] | None,
+    limit: int,
+) -> Part[Account]:
+    """Accounts in the order of their ids: all, those with labels, or those without."""
+    order = [accounts.c.account_id]
+    query = select(*columns(accounts, Account)).where(accounts.c.tenant == tenant)
+    walked = None
+    if labelled:
+        query = query.where(text(HAS_LABELS))
+    elif labelled is not None:
+        query = query.where(text(f"NOT ({HAS_LABELS})"))
+        walked = select(*order).where(accounts.c.tenant == tenant)
+    return await read_page(connection, Account._make, query, order, after, limit, walked=walked)
+
+
+async def erase_account(
+    connection: AsyncConnection, tenant: str, account_id: str
+) -> tuple[int, int, int, int]:
+    """Delete every row of a locked account: transactions, labels, label events, reviews."""
+    counts = []
+    for table in (transactions, labels, label_events, reviews, accounts):
+        deleted = await connection.execute(
+            delete(table).where(table.c.tenant == tenant, table.c.account_id == account_id)
+        )
+        counts.append(deleted.rowcount)
+    return counts[0], counts[1], counts[2], counts[3]

@@ -1,1 +1,0 @@
-"""HTTP: routes with their request and response schemas, one file a resource."""

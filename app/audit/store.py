@@ -1,0 +1,83 @@
+"""The audit log: added to, read by page, erased with an account."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit.entries import Entry
+from app.db.pages import Part, read_page, unserved
+from app.db.schema import audit_log
+from app.db.statements import add, ask, columns
+
+
+class EntryFilters(NamedTuple):
+    """Of which entries a list consists; None does not filter. The fewest have the first."""
+
+    subject: str | None = None
+    account_id: str | None = None
+    actor: str | None = None
+    action: str | None = None
+
+
+# What rolling back does to each label is one change together, which has an entry of its own.
+_CHANGES = (
+    select(audit_log.c.at_us)
+    .where(
+        audit_log.c.tenant == bindparam("of_tenant"),
+        audit_log.c.account_id == bindparam("of_account"),
+        audit_log.c.actor == bindparam("by"),
+        audit_log.c.at_us > bindparam("since_us"),
+        audit_log.c.action != "label.rolled_back",
+    )
+    .order_by(audit_log.c.at_us.desc())
+    .limit(1)
+    .offset(bindparam("rank"))
+)
+
+
+async def save_entries(connection: AsyncConnection, entries: Iterable[Entry]) -> None:
+    """Add to the log."""
+    await add(connection, audit_log, entries)
+
+
+async def listed_entries(
+    connection: AsyncConnection,
+    tenant: str,
+    filters: EntryFilters,
+    after: tuple[int | float | str, ...] | None,
+    limit: int,
+) -> Part[Entry]:
+    """A tenant's entries, the newest first."""
+    order = [audit_log.c.at_us, audit_log.c.id]
+    wanted = [
+        (audit_log.c[name], value) for name, value in filters._asdict().items() if value is not None
+    ]
+    # There is an index for each filter; of several, that of the first leaves the fewest.
+    served = [audit_log.c.tenant == tenant, *(column == value for column, value in wanted[:1])]
+    others = [unserved(*one) for one in wanted[1:]]
+    query = select(*columns(audit_log, Entry)).where(*served, *others)
+    walked = select(*order).where(*served) if others else None
+    return await read_page(
+        connection, Entry._make, query, order, after, limit, descending=True, walked=walked
+    )
+
+
+async def change_of_rank(
+    connection: AsyncConnection, tenant: str, account_id: str, by: str, since_us: int, rank: int
+) -> int | None:
+    """When this actor made its newest change (rank 0) of an account's labels, or one before it.
+
+    None where there are not so many since then.
+    """
+    given: dict[str, Any] = {"of_account": account_id, "by": by, "since_us": since_us, "rank": rank}
+    found = await ask(connection, tuple[int], _CHANGES, tenant, **given)
+    return found[0][0] if found else None
+
+
+async def erase_entries(connection: AsyncConnection, tenant: str, account_id: str) -> None:
+    """Delete what the log says of an account."""
+    await connection.execute(
+        delete(audit_log).where(audit_log.c.tenant == tenant, audit_log.c.account_id == account_id)
+    )

@@ -1,0 +1,1 @@
+"""What the commands of `quickstudy` do, one file a subject; `app.cli.main` names them."""

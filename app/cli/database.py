@@ -1,0 +1,37 @@
+"""`quickstudy db …`"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.terminal import console
+from app.db import sqlite
+from app.db.database import with_driver
+from app.db.migrating import upgrade
+from app.errors import SetupError
+from app.settings import Settings
+
+commands = typer.Typer(help="The database: its schema, a backup.", no_args_is_help=True)
+
+
+@commands.command("upgrade")
+def upgrade_schema() -> None:
+    """Bring the schema up to this version, making the SQLite file where there is none."""
+    upgrade(Settings().database_url)
+    console.print("The database has the schema of this version.")
+
+
+@commands.command("backup")
+def back_up(
+    file: Annotated[Path, typer.Argument(help="File to write, which must not exist yet.")],
+) -> None:
+    """Copy a SQLite database as of one moment; the service may run meanwhile."""
+    url = with_driver(Settings().database_url)
+    if url.get_backend_name() != "sqlite":
+        raise SetupError(
+            "PostgreSQL is backed up by its own tools: "
+            'pg_dump --format=custom --file=FILE "$QUICKSTUDY_DATABASE_URL"'
+        )
+    sqlite.back_up(Path(str(url.database)), file)
+    console.print(f"{file} has all that was committed.")

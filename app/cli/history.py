@@ -1,0 +1,137 @@
+"""`quickstudy import` and `quickstudy export`"""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from app.cli.keys import on_database
+from app.cli.terminal import console
+from app.db.database import Database
+from app.db.migrating import upgrade
+from app.db.patience import Patience
+from app.errors import SetupError
+from app.history.importing import CHUNK, Importer, Tally
+from app.keys.service import DEFAULT_TENANT
+from app.learner.checkpoint import Checkpoint
+from app.learner.features import check_same_features
+from app.learner.spec import DatasetSpec
+from app.scoring.pipeline import Pipeline
+from app.settings import Settings
+from app.web.service import running
+
+if TYPE_CHECKING:
+    from app.history.reading import History
+
+CONFLICTS_SHOWN = 5
+
+
+def import_history(
+    file: Annotated[Path, typer.Argument(help="Transactions, CSV or Parquet.")],
+    spec: Annotated[str, typer.Option(help="TOML file, or the name of a built-in spec.")],
+    tenant: Annotated[str, typer.Option(help="Whose data it is.")] = DEFAULT_TENANT,
+) -> None:
+    """Bring a history into the database; run it again to continue, or with a newer file.
+
+    Labels count from when they are known; those of payments that are there already are stored as
+    if they were put. Payments that differ from those stored are left as they are, and named.
+    """
+    # Reading files takes libraries that serving does without.
+    from app.history.reading import History
+
+    chosen, settings = DatasetSpec.load(spec), Settings()
+    _check_model(chosen, Checkpoint.load(settings.model))
+    history = History(file, chosen)
+    upgrade(settings.database_url)
+    tally = asyncio.run(_import(history, tenant))
+    there = len(history) - len(tally.differing)
+    console.print(
+        f"{there:,} transactions of {escape(str(file))} are in the database, {tally.new:,} of them "
+        "new.",
+        soft_wrap=True,
+    )
+    console.print(_labels(tally), soft_wrap=True)
+    if tally.differing:
+        raise SetupError(_conflict(file, tally.differing))
+
+
+def export_history(
+    file: Annotated[Path, typer.Argument(help="Parquet file to write; its spec goes beside it.")],
+    tenant: Annotated[str, typer.Option(help="Whose data it is.")] = DEFAULT_TENANT,
+) -> None:
+    """Write transactions and labels as a file and a spec that `train` takes."""
+    if file.suffix != ".parquet":
+        raise SetupError(f"{file}: an export is a .parquet file")
+    # Here, because polars alone would be a tenth of the start-up of `quickstudy serve`.
+    from app.history.exporting import export, export_spec
+
+    spec = export_spec(Checkpoint.load(Settings().model).metadata.spec, file.stem)
+    count = on_database(lambda database: export(database, tenant, spec, file, Patience(_say)))
+    console.print(f"{count:,} transactions are in {file}, their spec in {file.stem}.toml.")
+
+
+def _say(waiting: str) -> None:
+    """Why a command waits; where the sentence is empty, that it goes on."""
+    console.print(waiting or "The database is back.", soft_wrap=True)
+
+
+def _labels(tally: Tally) -> str:
+    """What became of the labels of a file, in one line."""
+    counts = {
+        "stored": tally.stored,
+        "changed": tally.changed,
+        "already there": tally.unchanged,
+        "not yet known": tally.not_yet_known,
+    }
+    if tally.superseded:
+        counts["left out, since the stored ones were known later"] = tally.superseded
+    line = f"Labels: {', '.join(f'{count:,} {name}' for name, count in counts.items())}."
+    if tally.not_yet_known:
+        line += " Import the file again once those not yet known are."
+    return line
+
+
+def _conflict(file: Path, differing: dict[str, list[str]]) -> str:
+    names = [f"{key!r} ({', '.join(fields)})" for key, fields in differing.items()]
+    shown = ", ".join(names[:CONFLICTS_SHOWN])
+    more = f" and {len(names) - CONFLICTS_SHOWN:,} more" if len(names) > CONFLICTS_SHOWN else ""
+    return (
+        f"{file}: {len(names):,} of its transactions differ from those in the database, which stay "
+        f"as they are, without the file's labels: {shown}{more}; correct the file and import it "
+        "again"
+    )
+
+
+def _check_model(spec: DatasetSpec, checkpoint: Checkpoint) -> None:
+    """A history is remembered in the features of the model that will be served."""
+    metadata = checkpoint.metadata
+    try:
+        check_same_features(spec, metadata.spec, metadata.name)
+    except ValueError as error:
+        raise SetupError(f"{error}; QUICKSTUDY_MODEL names the model to import for") from None
+
+
+async def _import(history: "History", tenant: str) -> Tally:
+    tally = Tally()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    async with running(Settings()) as service:
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task("Importing", total=len(history))
+
+            def show(waiting: str) -> None:
+                progress.update(task, description="Waiting" if waiting else "Importing")
+                _say(waiting)
+
+            importer = Importer(service.part(Database), service.part(Pipeline), Patience(show))
+            for chunk in history.chunks(CHUNK):
+                tally += await importer.add(tenant, chunk)
+                progress.advance(task, len(chunk))
+    return tally

@@ -1,0 +1,30 @@
+"""The command `quickstudy`: every command's name, and where it is defined."""
+
+import typer
+
+from app.cli import database, demo, history, keys, serve, training
+from app.cli.terminal import OneSentence
+from app.ops import garbage
+
+app = typer.Typer(
+    cls=OneSentence,
+    help="Fraud scores that learn each account from a handful of labels.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.command("import")(history.import_history)
+app.command("export")(history.export_history)
+app.command("simulate")(training.simulate)
+app.command("train")(training.train)
+app.command("evaluate")(training.evaluate)
+app.command("backtest")(training.backtest)
+app.add_typer(keys.commands, name="keys")
+app.add_typer(database.commands, name="db")
+
+garbage.spare_what_is_imported()
+
+if __name__ == "__main__":
+    app()

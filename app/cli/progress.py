@@ -1,0 +1,78 @@
+"""What is shown of training while it goes on."""
+
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from app.cli.terminal import console
+
+if TYPE_CHECKING:
+    from app.training.train import Status
+
+COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(bar_width=12),
+    MofNCompleteColumn(),
+    TextColumn("{task.fields[said]}"),
+    TimeRemainingColumn(compact=True),
+)
+
+
+class TrainingProgress:
+    """A bar for each stage of each training; where there is no terminal, a line for each check.
+
+    Trainings come one after the other; the bars of one that is done stay above the next.
+    """
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._bars: Progress | None = None
+        self._stages: dict[str, TaskID] = {}
+        self._held_out = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finish()
+
+    def show(self, name: str, status: "Status") -> None:
+        """Tell of one step of the training `name` (empty where there is only one)."""
+        if name != self._name:
+            self._finish()
+            self._name = name
+        if status.held_out_loss is not None:
+            self._held_out = f", held out {status.held_out_loss:.4f}"
+        said = f"loss {status.loss:.4f}{self._held_out}, step size {status.step_size:.2g}"
+        stage = f"{name} {status.stage}".strip()
+        is_new = status.stage not in self._stages
+        if is_new:
+            self._stages[status.stage] = self._begun(stage, status.steps)
+        if self._bars:
+            task = self._stages[status.stage]
+            self._bars.update(task, completed=status.step, said=said)
+        elif is_new or status.held_out_loss is not None:
+            line = f"{stage}: step {status.step:,} of {status.steps:,}, {said}"
+            console.print(line, highlight=False, soft_wrap=True)
+
+    def _begun(self, stage: str, steps: int) -> TaskID:
+        if not console.is_terminal:
+            return TaskID(0)
+        if self._bars is None:
+            self._bars = Progress(*COLUMNS, console=console)
+            self._bars.start()
+        for task in self._stages.values():
+            self._bars.stop_task(task)
+        return self._bars.add_task(stage, total=steps, said="")
+
+    def _finish(self) -> None:
+        if self._bars:
+            self._bars.stop()
+        self._bars, self._stages, self._held_out = None, {}, ""

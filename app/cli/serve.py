@@ -1,0 +1,62 @@
+"""`quickstudy serve`"""
+
+import os
+import tempfile
+from typing import Annotated
+
+import typer
+
+from app.cli.keys import on_database
+from app.db.migrating import upgrade
+from app.keys import service as keys
+from app.models.service import Models
+from app.ops import metrics
+from app.settings import Settings
+from app.times import now_us, text_of
+from app.web import server
+
+FIRST_KEY = "first"
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+) -> None:
+    """Serve the API; on the first start, make the database and an API key."""
+    # Through the environment, where the worker processes look too.
+    for name, value in (("HOST", host), ("PORT", port), ("WORKERS", workers)):
+        if value is not None:
+            os.environ[f"QUICKSTUDY_{name}"] = str(value)
+    settings = Settings()
+    # What is refused should be refused here, in a sentence, rather than in a worker's trace.
+    Models(settings)
+    upgrade(settings.database_url)
+    key = on_database(lambda database: keys.create_first(database, FIRST_KEY))
+    typer.echo(_welcome(settings, key), err=False)
+    with tempfile.TemporaryDirectory(prefix="quickstudy-metrics-") as pool:
+        if settings.workers > 1:
+            os.environ[metrics.POOL_DIRECTORY] = pool
+        server.serve(settings)
+
+
+def _welcome(settings: Settings, key: str | None) -> str:
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    url = f"http://{host}:{settings.port}"
+    page = f"{url}/docs" if settings.docs else url
+    if key is None:
+        return f"Serving {page} with the API keys of `quickstudy keys list`."
+    return f"""The first API key, shown only now:
+
+  {key}
+
+Try it:
+
+  curl -s {url}/v1/transactions \\
+    -H 'Authorization: Bearer {key}' \\
+    -H 'Content-Type: application/json' \\
+    -d '{{"transaction_id": "t-1", "account_id": "a-1", "occurred_at": "{text_of(now_us())}",
+         "amount": 412.00, "currency": "EUR", "merchant_id": "m-1", "channel": "online"}}'
+
+{f"Documentation: {page}" if settings.docs else ""}
+"""

@@ -1,0 +1,328 @@
+"""`quickstudy simulate`, `train`, `evaluate` and `backtest`."""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from pydantic import ValidationError
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from app import __version__
+from app.cli.interruption import Interruption
+from app.cli.progress import TrainingProgress
+from app.cli.terminal import console
+from app.errors import SetupError
+from app.learner.checkpoint import AlertBudget, Checkpoint, Costs, choose_device
+from app.learner.differentiable.adaptation import Algorithm
+from app.learner.features import FeatureSet, check_same_features
+from app.learner.spec import DatasetSpec
+
+# `app.training` is imported inside the functions: it takes libraries that serving does without.
+if TYPE_CHECKING:
+    from app.learner.checkpoint import Metadata
+    from app.training.report.report import Origin, Report
+    from app.training.report.sections import Section
+    from app.training.rivals import Rival
+    from app.training.run import Source
+    from app.training.train import Options, Status
+
+INTERRUPTED = 130
+EXTRA = {
+    "jinja2": "Jinja2",
+    "matplotlib": "matplotlib",
+    "sklearn": "scikit-learn",
+    "scipy": "scikit-learn",
+}
+
+Data = Annotated[Path, typer.Option(help="Transactions, CSV or Parquet.")]
+Spec = Annotated[str, typer.Option(help="TOML file, or the name of a built-in spec.")]
+ReportFolder = Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where the report goes.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+GlobalSteps = Annotated[
+    int | None, typer.Option(min=1, help="At most so many steps for accounts without labels.")
+]
+MetaSteps = Annotated[
+    int | None, typer.Option(min=1, help="At most so many steps in learning to adapt.")
+]
+ReviewedShare = Annotated[
+    float | None, typer.Option(help="Alert budget: at most this share of transactions held up.")
+]
+DeclinedShare = Annotated[
+    float | None, typer.Option(help="Alert budget: at most this share of transactions declined.")
+]
+ReviewCost = Annotated[float | None, typer.Option(help="What a review costs.")]
+FraudCost = Annotated[float | None, typer.Option(help="What a fraud costs that is let pass.")]
+WrongDeclineCost = Annotated[
+    float | None, typer.Option(help="What it costs to decline a legitimate payment.")
+]
+WhichAlgorithm = Annotated[
+    Algorithm, typer.Option("--algorithm", help="How an account's labels are learned.")
+]
+
+
+def simulate(
+    out: Annotated[Path, typer.Option(help="File to write, .csv or .parquet.")],
+    accounts: Annotated[int, typer.Option(min=2, help="Accounts that pay.")] = 2000,
+    days: Annotated[int, typer.Option(min=1, help="Days they pay over.")] = 180,
+    seed: Seed = 0,
+) -> None:
+    """Write card payments with fraud, from a simulator: a file to train on without one's own."""
+    from app.simulator.simulate import simulate as simulated
+
+    if out.suffix.lower() not in (".csv", ".parquet"):
+        raise SetupError(f"{out}: {out.suffix or 'no suffix'} is neither .csv nor .parquet")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    frame = simulated(accounts, days, seed)
+    write = frame.write_csv if out.suffix.lower() == ".csv" else frame.write_parquet
+    write(out)
+    console.print(f"{len(frame):,} transactions are in {escape(str(out))}; spec: simulated.")
+
+
+def train(
+    data: Data,
+    spec: Spec,
+    out: Annotated[Path, typer.Option(metavar="models/NAME", help="Where the model goes.")],
+    device: Device = "auto",
+    seed: Seed = 0,
+    global_steps: GlobalSteps = None,
+    meta_steps: MetaSteps = None,
+    algorithm: WhichAlgorithm = "anil",
+    reviewed_share: ReviewedShare = None,
+    declined_share: DeclinedShare = None,
+    review_cost: ReviewCost = None,
+    fraud_cost: FraudCost = None,
+    wrong_decline_cost: WrongDeclineCost = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the training in --out was stopped.")
+    ] = False,
+) -> None:
+    """Train a model on a file; Ctrl-C keeps what was learned so far."""
+    with _with_its_extra():
+        from app.training.run import UNFINISHED, Source, train_checkpoint
+
+    chosen = DatasetSpec.load(spec)
+    on = choose_device(device)
+    options = _options(seed, algorithm, global_steps, meta_steps)
+    budget = {"reviewed": reviewed_share, "declined": declined_share}
+    costs = {"review": review_cost, "fraud": fraud_cost, "wrong_decline": wrong_decline_cost}
+    stated = _stated(budget, costs)
+    source = Source.read(data, chosen)
+    with Interruption() as interruption, TrainingProgress() as progress:
+
+        def watch(status: "Status") -> bool:
+            interruption.listen()
+            progress.show("", status)
+            return not interruption.is_wished
+
+        metadata = train_checkpoint(source, chosen, out, options, on, watch, resume, stated)
+    console.print(_summary(metadata, out))
+    if (out / UNFINISHED).exists():
+        console.print(
+            f"Training was interrupted. {escape(str(out))} holds a usable checkpoint of the "
+            "best so far; the same command with --resume goes on from here."
+        )
+        raise typer.Exit(INTERRUPTED)
+
+
+def evaluate(
+    context: typer.Context,
+    data: Data,
+    model: Annotated[Path, typer.Option(metavar="models/NAME", help="The model's folder.")],
+    report: ReportFolder,
+    spec: Annotated[
+        str | None, typer.Option(help="Where the file has other column names than the model's.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Score a file as it would have been served, and report how good the scores are."""
+    with _with_its_extra():
+        from app.training.episodes import Rows
+        from app.training.figures import evaluation
+        from app.training.report.contents import evaluation_report
+        from app.training.run import Source
+
+    checkpoint = Checkpoint.load(model)
+    chosen = checkpoint.metadata.spec if spec is None else DatasetSpec.load(spec)
+    check_same_features(chosen, checkpoint.metadata.spec, str(model))
+    features = FeatureSet(chosen)
+    checkpoint.learner.to(choose_device(device))
+    report.mkdir(parents=True, exist_ok=True)
+    source = Source.read(data, chosen)
+    with console.status("Scoring …"):
+        rows = Rows.of(source.dataset, features)
+        metrics = evaluation(checkpoint, source.dataset, rows)
+    _finish(evaluation_report(metrics, _origin(context, data, source), checkpoint), report)
+
+
+def backtest(
+    context: typer.Context,
+    data: Data,
+    spec: Spec,
+    report: ReportFolder,
+    device: Device = "auto",
+    seed: Seed = 0,
+    global_steps: GlobalSteps = None,
+    meta_steps: MetaSteps = None,
+    algorithm: WhichAlgorithm = "anil",
+    rivals: Annotated[
+        str, typer.Option(metavar="all|none|NAME,NAME", help="Baselines to compare with.")
+    ] = "all",
+) -> None:
+    """Train anew for each of several test periods, and report how the days after were scored."""
+    with _with_its_extra():
+        from app.training.backtest import Backtest
+        from app.training.episodes import Rows
+        from app.training.report.contents import backtest_report
+        from app.training.run import Source
+
+        against = _rivals(rivals)
+    chosen = DatasetSpec.load(spec)
+    on = choose_device(device)
+    options = _options(seed, algorithm, global_steps, meta_steps)
+    report.mkdir(parents=True, exist_ok=True)
+    source = Source.read(data, chosen)
+    rows = Rows.of(source.dataset, FeatureSet(chosen))
+    with TrainingProgress() as progress:
+
+        def watch(name: str, status: "Status") -> bool:
+            progress.show(name, status)
+            return True
+
+        backtest = Backtest(source.dataset, rows, chosen, options, on, watch, against, _say)
+        metrics = backtest.run()
+    _finish(backtest_report(metrics, _origin(context, data, source)), report)
+
+
+def _stated(
+    budget: dict[str, float | None], costs: dict[str, float | None]
+) -> AlertBudget | Costs | None:
+    """What was stated of the thresholds: a whole budget, all costs, or nothing."""
+    given = [set(part.values()) != {None} for part in (budget, costs)]
+    if all(given):
+        raise SetupError("thresholds follow an alert budget or costs, not both")
+    if not any(given):
+        return None
+    kind, values = (AlertBudget, budget) if given[0] else (Costs, costs)
+    try:
+        return kind.model_validate(values)
+    except ValidationError:
+        raise SetupError(
+            "an alert budget is --reviewed-share and --declined-share, each between 0 and 1"
+            if given[0]
+            else "costs are --review-cost, --fraud-cost and --wrong-decline-cost, each above 0"
+        ) from None
+
+
+def _rivals(asked: str) -> "list[Rival]":
+    """`all` that are installed, `none`, or those named between commas."""
+    if asked == "none":
+        return []
+    from app.training.rivals import rivals
+
+    names = [name.strip() for name in asked.split(",")]
+    return rivals(None if asked == "all" else names)
+
+
+def _say(line: str) -> None:
+    console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _with_its_extra() -> Iterator[None]:
+    """Says which libraries are missing: training needs more of them than serving does."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in EXTRA:
+            raise
+        raise SetupError(
+            f"training needs {EXTRA[library]}, which serving does without: "
+            "pip install 'quickstudy[train]'"
+        ) from None
+
+
+def _origin(context: typer.Context, data: Path, source: "Source") -> "Origin":
+    from app.training.report.report import Origin
+
+    return Origin(
+        command=_command(context),
+        data=data.name,
+        data_sha256=source.sha256,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=__version__,
+    )
+
+
+def _command(context: typer.Context) -> str:
+    """The command as it was given, to give it again."""
+    words = ["quickstudy", context.info_name or ""]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source and source.name == "COMMANDLINE":
+            words += [parameter.opts[0], str(context.params[name])]
+    return shlex.join(words)
+
+
+def _summary(metadata: "Metadata", out: Path) -> Table:
+    data, metrics = metadata.data, metadata.metrics
+    table = Table("model", escape(metadata.name), box=SIMPLE_HEAD)
+    table.add_row("transactions", f"{data.transactions:,}")
+    table.add_row("accounts", f"{data.accounts:,}")
+    table.add_row("labelled fraud", f"{data.frauds:,}")
+    for method in ("base", "adapted"):
+        value = metrics.get(f"held_out_average_precision_{method}")
+        said = "no fraud held out" if value is None else f"{value:.4f}"
+        table.add_row(f"held-out average precision, {method}", said)
+    table.add_row("checkpoint", escape(str(out)))
+    return table
+
+
+def _options(
+    seed: int, algorithm: Algorithm, global_steps: int | None, meta_steps: int | None
+) -> "Options":
+    from app.training.train import Options
+
+    options = Options(seed=seed, algorithm=algorithm)
+    return replace(
+        options,
+        global_steps=global_steps or options.global_steps,
+        meta_steps=meta_steps or options.meta_steps,
+    )
+
+
+def _finish(report: "Report", folder: Path) -> None:
+    report.write(folder)
+    for section in report.sections:
+        console.print(_table(section))
+    for sentence in (*report.notes, *report.verdict):
+        console.print(escape(sentence), soft_wrap=True)
+    console.print(f"The report is {escape(str(folder / 'report.html'))}.", soft_wrap=True)
+
+
+def _table(section: "Section") -> Table:
+    table = Table(
+        title=f"\n{escape(section.title)}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in section.header:
+        table.add_column(escape(name), justify="right")
+    table.columns[0].justify = "left"
+    for r, row in enumerate(section.rows):
+        cells = enumerate(map(escape, row))
+        table.add_row(
+            *(f"[bold]{cell}[/bold]" if (r, c) in section.best else cell for c, cell in cells)
+        )
+    return table

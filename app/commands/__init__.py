@@ -1,1 +1,0 @@
-"""What the commands of `quickstudy` do, one file a subject; `app.cli` names them."""

@@ -1,0 +1,1 @@
+"""The database: connections, two drivers, the schema and its migrations."""

@@ -1,0 +1,135 @@
+"""A circuit breaker (Nygard, 2007) between the service and a PostgreSQL that may be gone or hang.
+
+One that is gone refuses connections at once. One that hangs, paused or behind a network that drops
+its packets, says nothing: whoever asks waits, and holds a connection meanwhile. So a transaction
+that takes long, or has lost its connection, makes the breaker ask on a connection of its own. As
+long as that is answered, a slow statement is but slow. Else the breaker opens: it cuts every
+connection, so that whoever waits on one fails now, and refuses new transactions until one of its
+own questions, one at a time, is answered.
+"""
+
+import asyncio
+import contextvars
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+
+from asyncpg import ReadOnlySQLTransactionError
+
+from app.db.errors import DatabaseUnavailable
+from app.ops.background import TaskHealth
+
+logger = logging.getLogger("quickstudy")
+
+# A batch or a label takes a tenth of it. Together with the next less than a second, within which a
+# request is told that the database has just gone.
+LONG_SECONDS = 0.2
+ANSWER_SECONDS = 0.6
+# Between two questions: a database that is merely slow is not to be asked to death.
+PAUSE_SECONDS = 0.25
+
+
+class Breaker:
+    """Open while the database does not answer, or only reads.
+
+    `asked` asks it, and raises where it is not there; `cut` ends what waits on it.
+    """
+
+    def __init__(self, asked: Callable[[], Awaitable[None]], cut: Callable[[], None]) -> None:
+        self.is_open = False
+        self._trouble = ""
+        self._closed_at = -math.inf
+        self._asked = asked
+        self._cut = cut
+        self._asking: asyncio.Task[None] | None = None
+        self.health = TaskHealth("database breaker")
+
+    def transaction(self) -> "_Watched":
+        """A block that is refused while the breaker is open, and watched while it is not.
+
+        Raises DatabaseUnavailable.
+        """
+        return _Watched(self)
+
+    def check(self) -> None:
+        """Raises DatabaseUnavailable while the database is known not to answer, or only to read."""
+        if self.is_open:
+            raise DatabaseUnavailable(f"The database {self._trouble}: it is being asked again.")
+
+    def was_open_within(self, seconds: float) -> bool:
+        """Whether the database was away so short a time ago."""
+        return self.is_open or time.monotonic() - self._closed_at < seconds
+
+    def doubt(self) -> None:
+        """Ask the database whether it is there, unless it has just been asked."""
+        if self._asking is None or self._asking.done():
+            # Not in the name of the request that happens to be the first to wait.
+            context = contextvars.Context()
+            self._asking = asyncio.get_running_loop().create_task(self._ask(), context=context)
+
+    async def _ask(self) -> None:
+        try:
+            await self._ask_until_answered()
+        except Exception as error:
+            # What is not known to be away is tried.
+            self.is_open = False
+            self.health.failed(error)
+        else:
+            self.health.succeeded()
+
+    async def _ask_until_answered(self) -> None:
+        if not await self._is_answered():
+            self.is_open = True
+            logger.warning("the database %s: requests are refused meanwhile", self._trouble)
+            self._cut()
+            await asyncio.sleep(PAUSE_SECONDS)
+            while not await self._is_answered():
+                await asyncio.sleep(PAUSE_SECONDS)
+            self.is_open = False
+            self._closed_at = time.monotonic()
+            logger.warning("the database answers again")
+        await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _is_answered(self) -> bool:
+        asking = asyncio.ensure_future(self._asked())
+        try:
+            # Twice half of the time: were this process what was held up, for so long that a timer
+            # rings before the answer is looked at, then the other half is there for looking.
+            for _ in range(2):
+                await asyncio.wait([asking], timeout=ANSWER_SECONDS / 2)
+        finally:
+            asking.cancel()
+        [failure] = await asyncio.gather(asking, return_exceptions=True)
+        is_read_only = isinstance(failure, ReadOnlySQLTransactionError)
+        self._trouble = "is read-only" if is_read_only else "does not answer"
+        return failure is None
+
+    async def close(self) -> None:
+        """Ask no more."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+
+
+class _Watched:
+    """A transaction under way; as long as it takes, the breaker is made to doubt."""
+
+    __slots__ = ("_breaker", "_loop", "_timer")
+
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+
+    def __enter__(self) -> None:
+        self._breaker.check()
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(LONG_SECONDS, self._ring)
+
+    def _ring(self) -> None:
+        self._breaker.doubt()
+        self._timer = self._loop.call_later(LONG_SECONDS, self._ring)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._timer.cancel()
+        if isinstance(error, DatabaseUnavailable):
+            self._breaker.doubt()

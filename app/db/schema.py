@@ -1,0 +1,390 @@
+"""The tables, as SQLAlchemy Core knows them. Every row belongs to a tenant.
+
+Times are int64 microseconds since the epoch, UTC. Ids are the caller's own texts.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+LONGEST_ID = 128
+# The conditions of partial indexes, which serve queries with just these words alone.
+REMOVED = "is_fraud IS NULL"
+HAS_LABELS, ABOVE_LOW = "fraud_labels + legitimate_labels > 0", "risk_level <> 'low'"
+ASSIGNED = "assignee IS NOT NULL"
+
+
+def _partial(name: str, *columns: str, where: str) -> Index:
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
+
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(LONGEST_ID), nullable=False),
+    Column("name", String(LONGEST_ID), nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    # What it may do, separated by spaces.
+    Column("scopes", String(64), nullable=False, server_default="score label read admin"),
+    Column("created_at_us", BigInteger, nullable=False),
+    # Where it has been replaced: until when it is still good.
+    Column("expires_at_us", BigInteger),
+    Column("last_used_at_us", BigInteger),
+    Column("revoked_at_us", BigInteger),
+    Index("ix_api_keys_tenant", "tenant", "created_at_us", "id"),
+)
+
+# Only ever added to, until an account is erased, whose entries go with it.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("at_us", BigInteger, primary_key=True),
+    Column("id", String(32), primary_key=True),
+    # The id of a key, or that it was the command line.
+    Column("actor", String(LONGEST_ID), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("subject", String(LONGEST_ID), nullable=False),
+    Column("account_id", String(LONGEST_ID)),
+    Column("before", Text),
+    Column("after", Text),
+    Index("ix_audit_log_subject", "tenant", "subject", "at_us", "id"),
+    # Whole in the index: how many changes a key has made to an account of late.
+    Index("ix_audit_log_account", "tenant", "account_id", "actor", "at_us", "action"),
+    # The log is only ever written for a change: it can afford an index a filter.
+    Index("ix_audit_log_account_time", "tenant", "account_id", "at_us", "id"),
+    Index("ix_audit_log_actor", "tenant", "actor", "at_us", "id"),
+    Index("ix_audit_log_action", "tenant", "action", "at_us", "id"),
+)
+
+# Certificates, without what was erased: by `content` and the account's id the digest is made.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("at_us", BigInteger, primary_key=True),
+    Column("id", String(32), primary_key=True),
+    # As in the audit log.
+    Column("actor", String(LONGEST_ID), nullable=False),
+    # JSON.
+    Column("content", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Index("ix_erasures_id", "tenant", "id"),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("account_id", String(LONGEST_ID), primary_key=True),
+    # Counts every change of the account's labels: the key of its adapter.
+    Column("revision", BigInteger, nullable=False, server_default="0"),
+    Column("transactions", BigInteger, nullable=False, server_default="0"),
+    Column("fraud_labels", BigInteger, nullable=False, server_default="0"),
+    Column("legitimate_labels", BigInteger, nullable=False, server_default="0"),
+    Column("state", LargeBinary),
+    # Tells an account from an erased one of the same name, whose copies banks may still hold.
+    Column("created_at_us", BigInteger, nullable=False, server_default="0"),
+    _partial("ix_accounts_labelled", "tenant", "account_id", where=HAS_LABELS),
+)
+
+merchants = Table(
+    "merchants",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("merchant_id", String(LONGEST_ID), primary_key=True),
+    Column("state", LargeBinary),
+    # Its matured labels; null again when one of them changes, then folded anew.
+    Column("label_state", LargeBinary),
+)
+
+# No foreign keys to accounts: every writer holds the account's row already,
+# and the check would be paid on every score.
+transactions = Table(
+    "transactions",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("transaction_id", String(LONGEST_ID), primary_key=True),
+    Column("account_id", String(LONGEST_ID), nullable=False),
+    Column("merchant_id", String(LONGEST_ID)),
+    Column("occurred_at_us", BigInteger, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("content_digest", LargeBinary, nullable=False),
+    Column("features", LargeBinary, nullable=False),
+    Column("features_digest", String(16), nullable=False),
+    Column("probability", Double, nullable=False),
+    Column("risk_score", Double, nullable=False),
+    Column("risk_level", String(16), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("used", String(32), nullable=False),
+    Column("labels", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("evaluated_at_us", BigInteger, nullable=False),
+    # The thresholds that decided; null in rows of before they were kept.
+    Column("review_from", Double),
+    Column("decline_from", Double),
+    # JSON, where something raised the risk above low.
+    Column("reasons", Text),
+    # What comes now goes to the end of it, one page for a whole batch. So it also tells whose
+    # merchants they are: an index by merchant would be a page to write for every payment.
+    Index("ix_transactions_time", "tenant", "occurred_at_us", "transaction_id", "merchant_id"),
+    Index("ix_transactions_account", "tenant", "account_id", "occurred_at_us", "transaction_id"),
+    # Of the few that are above low risk, so that lists find them however far back they lie.
+    _partial(
+        "ix_transactions_level",
+        *("tenant", "risk_level", "occurred_at_us", "transaction_id"),
+        where=ABOVE_LOW,
+    ),
+    _partial(
+        "ix_transactions_account_level",
+        *("tenant", "account_id", "risk_level", "occurred_at_us", "transaction_id"),
+        where=ABOVE_LOW,
+    ),
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("transaction_id", String(LONGEST_ID), primary_key=True),
+    Column("account_id", String(LONGEST_ID), nullable=False),
+    Column("merchant_id", String(LONGEST_ID)),
+    Column("is_fraud", Boolean, nullable=False),
+    Column("occurred_at_us", BigInteger, nullable=False),
+    Column("labelled_at_us", BigInteger, nullable=False),
+    # From here on it is evidence about its merchant, in whose label_state it then is folded.
+    Column("matures_at_us", BigInteger, nullable=False),
+    Column("folded", Boolean, nullable=False),
+    Column("source", String(32), nullable=False, server_default="analyst"),
+    Column("analyst", String(LONGEST_ID)),
+    Column("note", Text),
+    # By our clock; labelled_at_us is by the caller's.
+    Column("recorded_at_us", BigInteger, nullable=False, server_default="0"),
+    # Null, or the features that the transaction would have had without a label since forgotten.
+    Column("features", LargeBinary),
+    # The newest labels of an account, by class: its support set.
+    Index(
+        "ix_labels_support",
+        "tenant",
+        "account_id",
+        "is_fraud",
+        "occurred_at_us",
+        "transaction_id",
+    ),
+    # The labels of a merchant that are still to fold, or, after one changed, to fold again.
+    Index("ix_labels_maturity", "tenant", "merchant_id", "folded", "matures_at_us"),
+)
+
+# Every change of a label, for ever: what an account had learned at any revision. A change of
+# `features` is one, too. `is_fraud` is null where the label was removed.
+label_events = Table(
+    "label_events",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("account_id", String(LONGEST_ID), primary_key=True),
+    Column("revision", BigInteger, primary_key=True),
+    Column("transaction_id", String(LONGEST_ID), primary_key=True),
+    Column("merchant_id", String(LONGEST_ID)),
+    Column("is_fraud", Boolean),
+    Column("occurred_at_us", BigInteger, nullable=False),
+    Column("labelled_at_us", BigInteger, nullable=False),
+    Column("matures_at_us", BigInteger, nullable=False),
+    Column("source", String(32), nullable=False),
+    Column("analyst", String(LONGEST_ID)),
+    Column("note", Text),
+    Column("recorded_at_us", BigInteger, nullable=False),
+    Column("features", LargeBinary),
+    Index("ix_label_events_transaction", "tenant", "transaction_id", "revision"),
+    Index("ix_label_events_merchant", "tenant", "merchant_id", "recorded_at_us"),
+    # Few: whoever labels a payment asks whether any came since the payment was evaluated.
+    _partial("ix_label_events_removals", "tenant", "merchant_id", "recorded_at_us", where=REMOVED),
+)
+
+# Transactions that a person is to look at. Risk is as the account's newest copy sees it.
+REVIEW_ORDERS = ("risk", "risk_score"), ("age", "opened_at_us")
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("transaction_id", String(LONGEST_ID), primary_key=True),
+    Column("account_id", String(LONGEST_ID), nullable=False),
+    Column("occurred_at_us", BigInteger, nullable=False),
+    Column("opened_at_us", BigInteger, nullable=False),
+    Column("probability", Double, nullable=False),
+    Column("risk_score", Double, nullable=False),
+    Column("status", String(16), nullable=False),
+    # Of the account's labels when its risk was last looked at.
+    Column("revision", BigInteger, nullable=False),
+    Column("assignee", String(LONGEST_ID)),
+    Column("assigned_at_us", BigInteger),
+    Column("resolved_at_us", BigInteger),
+    # Why it is here: held up for a review, declined, or one of the approvals drawn by chance.
+    Column("kind", String(16), nullable=False, server_default="review"),
+    # The key that the assignee came with.
+    Column("assigned_by", String(32)),
+    Index("ix_reviews_risk", "tenant", "kind", "status", "risk_score", "transaction_id"),
+    Index("ix_reviews_age", "tenant", "kind", "status", "opened_at_us", "transaction_id"),
+    *(
+        Index(
+            f"ix_reviews_account_{name}",
+            *("tenant", "account_id", "status", "kind", order, "transaction_id"),
+        )
+        for name, order in REVIEW_ORDERS
+    ),
+    *(
+        _partial(
+            f"ix_reviews_assignee_{name}",
+            *("tenant", "assignee", "status", "kind", order, "transaction_id"),
+            where=ASSIGNED,
+        )
+        for name, order in REVIEW_ORDERS
+    ),
+)
+
+# Which checkpoint decides for a tenant, or is in shadow: the newest row of a role counts. Without a
+# name it is the deployment's, or none in shadow.
+model_changes = Table(
+    "model_changes",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("role", String(16), primary_key=True),
+    Column("at_us", BigInteger, primary_key=True),
+    Column("name", String(LONGEST_ID)),
+    Column("digest", String(64)),
+)
+
+# The files of every checkpoint that may have scored, of no tenant: scores are replayed by it after
+# its folder holds another one.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    # As scores name it.
+    Column("model", Text, nullable=False),
+    Column("description", LargeBinary, nullable=False),
+    Column("weights", LargeBinary, nullable=False),
+    Column("kept_at_us", BigInteger, nullable=False),
+)
+
+# Where a tenant is told of events, and with which secret messages are signed.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("id", String(32), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False),
+    Column("secret", String(64), nullable=False),
+    # The one before, which signs too for a while.
+    Column("old_secret", String(64)),
+    Column("old_until_us", BigInteger),
+    Column("created_at_us", BigInteger, nullable=False),
+    # Nothing is delivered to it from then on, and why.
+    Column("disabled_at_us", BigInteger),
+    Column("disabled_reason", Text),
+    # Its receiver wants to be left alone until then.
+    Column("paused_until_us", BigInteger),
+)
+
+# Messages that have not arrived yet; those without a next time were given up.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(LONGEST_ID), nullable=False),
+    Column("webhook_id", String(32), nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("account_id", String(LONGEST_ID)),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at_us", BigInteger),
+    Column("last_error", Text),
+    Index(
+        "ix_outbox_due",
+        "webhook_id",
+        "next_at_us",
+        sqlite_where=text("next_at_us IS NOT NULL"),
+        postgresql_where=text("next_at_us IS NOT NULL"),
+    ),
+    Index("ix_outbox_webhook", "tenant", "webhook_id", "created_at_us"),
+)
+
+# What is computed beside requests, and what came of it.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("id", String(32), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("model", String(LONGEST_ID), nullable=False),
+    Column("days", Double, nullable=False),
+    Column("status", String(16), nullable=False),
+    # Until it has ended: one of the few that its tenant has.
+    Column("slot", Integer),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("started_at_us", BigInteger),
+    Column("finished_at_us", BigInteger),
+    # While it runs: from then on another process may take it over.
+    Column("lease_until_us", BigInteger),
+    # JSON: what is answered, or the problem that kept it from being computed.
+    Column("result", Text),
+    Column("error", Text),
+    UniqueConstraint("tenant", "slot", name="uq_jobs_tenant"),
+    Index("ix_jobs_status", "status", "created_at_us"),
+)
+
+# A tenant's thresholds of probability, each from its time until the next one's.
+thresholds = Table(
+    "thresholds",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("effective_at_us", BigInteger, primary_key=True),
+    Column("recorded_at_us", BigInteger, primary_key=True),
+    Column("review", Double, nullable=False),
+    Column("decline", Double, nullable=False),
+    # What they were chosen for, and how many transactions of how many days they were chosen on.
+    Column("reviews_per_day", Double),
+    Column("chosen_on", BigInteger),
+    Column("chosen_on_days", Double),
+    Column("note", Text),
+    # Below which a budget could not choose.
+    Column("floor", Double),
+    # From here on the active model's own decide, whatever they then are.
+    Column("is_reset", Boolean, nullable=False, server_default=false()),
+)
+
+# What readiness stores to see whether anything can be stored: a row for each process.
+write_probes = Table(
+    "write_probes",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("written_at_us", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)

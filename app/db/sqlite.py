@@ -1,0 +1,349 @@
+"""SQLite as the service uses it: one writer, whose statements run where they are asked for."""
+
+import asyncio
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
+from contextvars import copy_context
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import sqlalchemy
+from sqlalchemy import Connection, CursorResult, Engine, Executable, event
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import StaticPool
+
+from app.errors import SetupError
+from app.ops.background import TaskHealth
+
+Answer = TypeVar("Answer")
+
+# A reader that turns writer can fail at once with "locked", whatever the timeout.
+BEGIN = "BEGIN IMMEDIATE"
+BUSY_MS = 10_000
+# Once somebody has waited in vain, others wait no longer than this, until one has got through.
+STILL_BUSY_MS = 500
+POLL_SECONDS = 0.001
+# Of the writer: the upper pages of every index, so that a look-up in millions of rows reads one
+# page or two. Of readers there are up to 15, and nobody waits for them as much.
+CACHE_KIB, READER_CACHE_KIB = 64 << 10, 8 << 10
+# Of the log: how often its pages are copied into the file, each in its newest state alone, and how
+# many there may be until a commit waits so that it begins anew. 32 MiB.
+CHECKPOINT_SECONDS, LONG_PAGES = 0.25, 8000
+
+
+class Writer:
+    """The one connection of this process that writes to a SQLite file.
+
+    SQLite has one writer at a time and makes the others poll; here they queue fairly instead. A
+    statement takes microseconds, less than a hop to a thread and back, so it runs where it is
+    asked for. Only a commit goes to a thread: it waits for the disk.
+    """
+
+    def __init__(self, url: URL) -> None:
+        # The driver would wait in place. Transactions are begun and committed here: SQLAlchemy's
+        # own take longer than SQLite's.
+        self._engine = create_in_place(url, 0, CACHE_KIB, begins=False, poolclass=StaticPool)
+        self._raw: sqlite3.Connection | None = None
+        self.checkpoints = Checkpoints(url)
+        self._turn = asyncio.Lock()
+        self._waited_in_vain = False
+        # Whether the last commit wrote anything.
+        self.has_changed = False
+
+    @asynccontextmanager
+    async def begin(self, aside: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction that is committed when the block ends.
+
+        Where it is about many rows, its statements are executed `aside`, in a thread.
+        """
+        patience = STILL_BUSY_MS if self._waited_in_vain else BUSY_MS
+        until = asyncio.get_running_loop().time() + patience / 1000
+        async with self._turn:
+            raw = self._opened()
+            await self._begun(raw, until)
+            in_place = InPlace(raw, self._engine.dialect, self._engine.connect, aside)
+            changes = raw.total_changes
+            try:
+                yield cast(AsyncConnection, in_place)
+                await in_a_thread(partial(commit, raw))
+                self.has_changed = raw.total_changes > changes
+            finally:
+                in_place.close()
+                # When its commit has failed, SQLite may hold a transaction open, and would begin
+                # no other. After a commit this does nothing.
+                raw.rollback()
+            await self.checkpoints.after_commit()
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._raw is None:
+            with _as_by_sqlalchemy("PRAGMA"):
+                # The pool has one connection, and goes on holding it.
+                pooled = self._engine.raw_connection()
+                raw = cast(sqlite3.Connection, pooled.dbapi_connection)
+                pooled.close()
+                raw.execute("PRAGMA wal_autocheckpoint=0")
+            self._raw = raw
+        return self._raw
+
+    async def _begun(self, raw: sqlite3.Connection, until: float) -> None:
+        """Wait for other processes without keeping this one from its other work."""
+        while True:
+            try:
+                with _as_by_sqlalchemy(BEGIN):
+                    raw.execute(BEGIN)
+            except OperationalError as error:
+                if "locked" not in str(error.orig):
+                    raise
+                if asyncio.get_running_loop().time() > until:
+                    self._waited_in_vain = True
+                    raise
+            else:
+                self._waited_in_vain = False
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    def close(self) -> None:
+        self.checkpoints.close()
+        self._raw = None
+        self._engine.dispose()
+
+
+class Checkpoints:
+    """Copies the log's pages into the file, on a connection and a thread of their own.
+
+    SQLite would do it inside every commit that makes the log longer than a thousand pages, and
+    whoever waits for that commit would wait for ten times as much of the disk.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._engine = create_in_place(url, 0, begins=False, poolclass=StaticPool)
+        self._thread = ThreadPoolExecutor(1, "quickstudy-checkpoint")
+        self._running: Future[None] | None = None
+        self._due = 0.0
+        self._is_long = False
+        self._is_closing = threading.Event()
+        self.health = TaskHealth("log checkpoints", is_needed=True)
+
+    async def after_commit(self) -> None:
+        """Begin one where it is time. Nobody else of this process may write meanwhile."""
+        if self._running is not None and not self._running.done():
+            return
+        if self._is_long:
+            # The log begins anew only where nothing is written while the rest of it is copied.
+            self._is_long = False
+            await in_a_thread(partial(self._checkpoint, "RESTART"))
+        elif time.monotonic() >= self._due:
+            self._due = time.monotonic() + CHECKPOINT_SECONDS
+            self._running = self._thread.submit(self._retry)
+
+    def _retry(self) -> None:
+        """A checkpoint, again and again until it succeeds: there may be no other commit."""
+        pause = self._checkpoint("PASSIVE")
+        while pause and not self._is_closing.wait(pause):
+            pause = self._checkpoint("PASSIVE")
+
+    def _checkpoint(self, how: Literal["PASSIVE", "RESTART"]) -> float:
+        """Another process that writes, or a reader of what was before, may keep it from its end:
+        then it goes on from there the next time.
+
+        Returns for how many seconds to pause before the next try where it failed, or 0.
+        """
+        try:
+            with closing(self._engine.raw_connection()) as pooled:
+                asked = cast(sqlite3.Connection, pooled.dbapi_connection)
+                _, pages, _ = asked.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
+        # Commits go on without, and fail by themselves where the disk does.
+        except Exception as error:
+            return self.health.failed(error)
+        self.health.succeeded()
+        self._is_long = how == "PASSIVE" and pages > LONG_PAGES
+        return 0.0
+
+    def close(self) -> None:
+        self._is_closing.set()
+        self._thread.shutdown()
+        self._engine.dispose()
+
+
+def commit(raw: sqlite3.Connection) -> None:
+    with _as_by_sqlalchemy("COMMIT"):
+        raw.commit()
+
+
+class InPlace:
+    """A connection of the driver's with the face of an asynchronous one; nothing ever waits.
+
+    `connect` gives one of SQLAlchemy's on the same connection, for what is not worth doing past it.
+    Statements about many rows are executed `aside`, in a thread: all of them, or one by one.
+    """
+
+    def __init__(
+        self,
+        raw: sqlite3.Connection,
+        dialect: Dialect,
+        connect: Callable[[], Connection],
+        aside: bool = False,
+    ) -> None:
+        self._raw, self.dialect, self._connect = raw, dialect, connect
+        self._aside = aside
+        self._connection: Connection | None = None
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        return await self._done(lambda: self._execute(statement, parameters))
+
+    async def read(
+        self,
+        make: Callable[[Iterable[Any]], Answer],
+        statement: Executable,
+        parameters: Any = None,
+    ) -> list[Answer]:
+        """What is made of the rows that a query finds."""
+        return await self._done(lambda: list(map(make, self._execute(statement, parameters).all())))
+
+    # Past SQLAlchemy, which takes longer to execute a statement than SQLite does.
+    async def exec_driver_sql(
+        self, text: str, rows: Sequence[tuple[Any, ...]], aside: bool = False
+    ) -> None:
+        def execute() -> None:
+            with _as_by_sqlalchemy(text):
+                self._raw.executemany(text, rows)
+
+        await self._done(execute, aside)
+
+    async def fetch(
+        self,
+        text: str,
+        parameters: tuple[Any, ...],
+        make: Callable[[tuple[Any, ...]], Answer],
+        aside: bool = False,
+    ) -> list[Answer]:
+        """What is made of the rows of a query, as the driver gives them."""
+
+        def fetch() -> list[Answer]:
+            with _as_by_sqlalchemy(text):
+                return list(map(make, self._raw.execute(text, parameters)))
+
+        return await self._done(fetch, aside)
+
+    def _execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection.execute(statement, parameters)
+
+    async def _done(self, work: Callable[[], Answer], aside: bool = False) -> Answer:
+        return await in_a_thread(work) if aside or self._aside else work()
+
+    def close(self) -> None:
+        """Rolls back what was not committed where SQLAlchemy had a part in it."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+class _as_by_sqlalchemy:
+    """The driver's errors as SQLAlchemy's."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise DBAPIError.instance(
+                self._text, None, error, sqlite3.Error, hide_parameters=True
+            ) from error
+
+
+async def in_a_thread(work: Callable[[], Answer]) -> Answer:
+    """Wait for work that cannot be taken back, even when whoever waits for it is cancelled."""
+    done = asyncio.get_running_loop().run_in_executor(None, copy_context().run, work)
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await asyncio.wait([done])
+        raise
+
+
+def create_in_place(
+    url: URL,
+    busy_ms: int,
+    cache_kib: int = READER_CACHE_KIB,
+    begins: bool = True,
+    **options: Any,
+) -> Engine:
+    """A synchronous engine on a SQLite file, whose connections any thread may use.
+
+    One that does not begin transactions leaves that, and their end, to whoever has the connection.
+    """
+    engine = sqlalchemy.create_engine(
+        url.set(drivername="sqlite"),
+        hide_parameters=True,
+        connect_args={"check_same_thread": False},
+        **options,
+    )
+    listen(engine, busy_ms, cache_kib, begins)
+    return engine
+
+
+def listen(
+    engine: Engine, busy_ms: int, cache_kib: int = READER_CACHE_KIB, begins: bool = True
+) -> None:
+    event.listen(engine, "connect", lambda raw, _: _configure(raw, busy_ms, cache_kib))
+    if begins:
+        event.listen(engine, "begin", _begin)
+
+
+def _configure(dbapi_connection: Any, busy_ms: int, cache_kib: int) -> None:
+    # The driver would begin transactions late and as readers; _begin does it instead.
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    for pragma in (
+        f"busy_timeout={busy_ms}",
+        "journal_mode=WAL",
+        # NORMAL may lose the last commits when the power goes.
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"cache_size=-{cache_kib}",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    reads = connection.get_execution_options().get("reads_only", False)
+    connection.exec_driver_sql("BEGIN" if reads else BEGIN)
+
+
+def back_up(source: Path, target: Path) -> None:
+    """Copy a database that others may be writing to, as of one moment.
+
+    The copy is there whole or not at all, and for nobody else to read. Raises SetupError where it
+    cannot be made.
+    """
+    if not source.is_file():
+        raise SetupError(f"there is no database {source}: QUICKSTUDY_DATABASE_URL says which")
+    if target.exists():
+        raise SetupError(f"{target} is there already: choose another name, or move it away")
+    part = target.with_name(f"{target.name}.part")
+    try:
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        reading = f"{source.absolute().as_uri()}?mode=ro"
+        with (
+            closing(sqlite3.connect(reading, uri=True)) as live,
+            closing(sqlite3.connect(part)) as copy,
+        ):
+            live.backup(copy)
+        part.rename(target)
+    except sqlite3.Error as error:
+        raise SetupError(f"{source} cannot be copied to {target}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)

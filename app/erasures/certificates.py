@@ -1,0 +1,62 @@
+"""Certificates of erasures: what was done, provable by whoever has the account's id.
+
+What is kept has no id of the account, only a salted digest of it, made slow on purpose: who has
+the id can match it, and to guess ids takes a tenth of a second each. The certificate's own digest
+is of all of it, the id included.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from app.erasures.records import Erasure
+from app.ops.actor import actor
+from app.times import now_us, text_of
+
+NOT_COVERED = (
+    "The model's own weights: they were meta-trained on the data whose digest stands here. "
+    "Whether this account was among them is known to whoever trained the model; only a training "
+    "without it forgets it.",
+    "Transactions of other accounts keep the features they were scored with, which may count "
+    "this account's payments and matured labels among those of a merchant. Labelled ones learn "
+    "from features without its labels; unlabelled ones keep them.",
+    "Copies of the data outside this database: backups, exports, logs of the caller.",
+)
+# Of scrypt (RFC 7914): 32 MiB and a tenth of a second.
+COST, BLOCK, PARALLEL = 1 << 15, 8, 1
+MEMORY = 128 * COST * BLOCK * 2
+
+
+def certified(tenant: str, account_id: str, facts: Mapping[str, Any]) -> Erasure:
+    """The certificate of an erasure of now, by whoever is acting, as it is kept."""
+    at_us, salt = now_us(), secrets.token_hex(16)
+    content = {
+        "id": secrets.token_hex(12),
+        "erased_at": text_of(at_us),
+        "account_digest": digest_of_account(account_id, salt),
+        "salt": salt,
+        **facts,
+        "not_covered": list(NOT_COVERED),
+    }
+    digest = hashlib.sha256(canonical({**content, "account_id": account_id}).encode()).hexdigest()
+    return Erasure(tenant, at_us, str(content["id"]), actor.get(), canonical(content), digest)
+
+
+def digest_of_account(account_id: str, salt: str) -> str:
+    """The digest of an account's id: scrypt, n = 2**15, r = 8, p = 1, 32 bytes, in hexadecimal."""
+    return hashlib.scrypt(
+        account_id.encode(),
+        salt=bytes.fromhex(salt),
+        n=COST,
+        r=BLOCK,
+        p=PARALLEL,
+        maxmem=MEMORY,
+        dklen=32,
+    ).hex()
+
+
+def canonical(content: Mapping[str, Any]) -> str:
+    """The one text of a certificate: JSON in ASCII, sorted, without spaces."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -1,0 +1,33 @@
+"""Certificates of erasures: added to and read, by page or one by one."""
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.pages import Part, read_page
+from app.db.schema import erasures
+from app.db.statements import add, columns, read
+from app.erasures.records import Erasure
+
+
+async def save_erasure(connection: AsyncConnection, row: Erasure) -> None:
+    """Keep a certificate."""
+    await add(connection, erasures, [row])
+
+
+async def erasure(connection: AsyncConnection, tenant: str, erasure_id: str) -> Erasure | None:
+    """The certificate with this id."""
+    query = select(*columns(erasures, Erasure)).where(
+        erasures.c.tenant == tenant, erasures.c.id == erasure_id
+    )
+    return next(iter(await read(connection, Erasure._make, query)), None)
+
+
+async def listed_erasures(
+    connection: AsyncConnection, tenant: str, after: tuple[Any, ...] | None, limit: int
+) -> Part[Erasure]:
+    """A tenant's certificates, the newest first."""
+    query = select(*columns(erasures, Erasure)).where(erasures.c.tenant == tenant)
+    order = [erasures.c.at_us, erasures.c.id]
+    return await read_page(connection, Erasure._make, query, order, after, limit, descending=True)

@@ -1,0 +1,179 @@
+"""Questions about an account's labels: which of them moves it how far, and which to ask for next.
+
+Both are answered by copies made for the question, all in one batch.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from app.accounts import store as account_store
+from app.accounts.errors import AccountNotFound
+from app.accounts.records import Account
+from app.db.database import Database
+from app.labels import store as label_store
+from app.labels.records import SupportRow
+from app.labels.service import RECENT, with_labels
+from app.learner.decisions import Decision, log_odds
+from app.learner.differentiable.adaptation import select_support
+from app.learner.scorer import Copy
+from app.learner.states import Floats
+from app.scoring import store as transaction_store
+from app.scoring.pipeline import Deciding, Pipeline
+from app.scoring.records import Scored
+
+# Unlabelled transactions that are considered, the newest.
+CANDIDATES = 50
+
+
+class Influence(NamedTuple):
+    """What one label does: the copy without it, and how far it moves the account.
+
+    `shift` is the mean absolute change of the recent transactions' log-odds when it is left out;
+    `before` and `after` are the decisions on the transaction that it moves furthest, without and
+    with it.
+    """
+
+    label: SupportRow
+    is_learned: bool
+    shift: float
+    furthest: str | None
+    before: Decision | None
+    after: Decision | None
+
+
+class Suggestion(NamedTuple):
+    """An unlabelled transaction, and how far its label can be expected to move the account.
+
+    `shift` is the expected mean absolute change of the recent transactions' log-odds, fraud
+    being as likely as the account's copy says; `if_fraud` and `if_legitimate` are the changes.
+    """
+
+    transaction: Scored
+    decision: Decision
+    shift: float
+    if_fraud: float
+    if_legitimate: float
+
+
+class Questions:
+    """Reads an account and asks its copies; stores nothing."""
+
+    def __init__(self, database: Database, pipeline: Pipeline) -> None:
+        self._database = database
+        self._pipeline = pipeline
+
+    async def influence(
+        self, tenant: str, account_id: str
+    ) -> tuple[Account, Copy, list[Influence]]:
+        """How far each label moves the account, the furthest first. Raises AccountNotFound."""
+        account, support, recent, deciding = await self._read(tenant, account_id, RECENT)
+        learned = self._learned(support)
+
+        def work() -> tuple[Copy, list[Influence]]:
+            left_out = [[row for row in support if row is not label] for label in learned]
+            all_of_them, *without = self._judge([support, *left_out], recent, deciding)
+            # In a batch the last bits differ; the copy is told as labels and replays tell it.
+            [(copy, _)] = self._judge([support], recent, deciding)
+            found = [
+                _influence(label, recent, one[1], all_of_them[1])
+                for label, one in zip(learned, without, strict=True)
+            ]
+            ignored = [row for row in support if row not in learned]
+            found += [Influence(row, False, 0.0, None, None, None) for row in ignored]
+            return copy, sorted(found, key=lambda one: -one.shift)
+
+        copy, found = await asyncio.to_thread(work)
+        return account, copy, found
+
+    async def ask_next(
+        self, tenant: str, account_id: str, limit: int
+    ) -> tuple[Account, list[Suggestion]]:
+        """The unlabelled transactions whose label would move the account furthest.
+
+        Raises AccountNotFound.
+        """
+        account, support, newest, deciding = await self._read(tenant, account_id, CANDIDATES)
+        recent = newest[:RECENT]
+        labelled = {row.transaction_id for row in support}
+        candidates = [row for row in newest if row.transaction_id not in labelled]
+
+        def work() -> list[Suggestion]:
+            tried = [
+                with_labels(support, [row], [is_fraud])
+                for row in candidates
+                for is_fraud in (True, False)
+            ]
+            now, *then = self._judge([support, *tried], newest, deciding)
+            decided = {row.transaction_id: one for row, one in zip(newest, now[1], strict=True)}
+            found = []
+            for n, row in enumerate(candidates):
+                own = decided[row.transaction_id]
+                if_fraud, if_legitimate = (
+                    shift(one[1][: len(recent)], now[1][: len(recent)])
+                    for one in then[2 * n : 2 * n + 2]
+                )
+                expected = own.probability * if_fraud + (1 - own.probability) * if_legitimate
+                found.append(Suggestion(row, own, expected, if_fraud, if_legitimate))
+            return sorted(found, key=lambda one: -one.shift)[:limit]
+
+        return account, await asyncio.to_thread(work)
+
+    async def _read(
+        self, tenant: str, account_id: str, newest: int
+    ) -> tuple[Account, list[SupportRow], list[Scored], Deciding]:
+        async with self._database.read() as connection:
+            account = await account_store.account(connection, tenant, account_id)
+            if account is None:
+                raise AccountNotFound(f"There is no account {account_id!r}.")
+            support = await label_store.supports(connection, tenant, [account_id])
+            recent = await transaction_store.recent(connection, tenant, account_id, newest)
+            deciding = await self._pipeline.deciding(connection, tenant)
+        return account, support[account_id], recent, deciding
+
+    def _learned(self, support: Sequence[SupportRow]) -> list[SupportRow]:
+        """The labels that are learned from: of many, the newest of both kinds."""
+        chosen = select_support(np.array([row.is_fraud for row in support], np.bool_))
+        return [support[k] for k in chosen]
+
+    def _judge(
+        self,
+        supports: Sequence[Sequence[SupportRow]],
+        rows: Sequence[Scored],
+        deciding: Deciding,
+    ) -> list[tuple[Copy, list[Decision]]]:
+        asked = self._pipeline.rows(rows)
+        judged = deciding.scorer.judge(
+            [self._pipeline.support(one) for one in supports],
+            [asked] * len(supports),
+            deciding.thresholds,
+        )
+        return [(one.copy, one.decisions) for one in judged]
+
+
+def shift(one: Sequence[Decision], other: Sequence[Decision]) -> float:
+    """The mean absolute difference of log-odds between decisions on the same transactions."""
+    return float(np.abs(_odds(one) - _odds(other)).mean()) if one else 0.0
+
+
+def _odds(decisions: Sequence[Decision]) -> Floats:
+    return np.array([log_odds(one.probability) for one in decisions])
+
+
+def _influence(
+    label: SupportRow,
+    recent: Sequence[Scored],
+    without: Sequence[Decision],
+    with_it: Sequence[Decision],
+) -> Influence:
+    furthest = int(np.abs(_odds(with_it) - _odds(without)).argmax())
+    return Influence(
+        label,
+        True,
+        shift(with_it, without),
+        recent[furthest].transaction_id,
+        without[furthest],
+        with_it[furthest],
+    )

@@ -1,0 +1,174 @@
+"""Replay: a stored score computed again from the checkpoint, the labels of then and its features.
+
+A copy is a pure function of the checkpoint and the account's labels, and every change of a label
+is written down with the revision it made: so the copy of any past revision can be made again.
+"""
+
+import asyncio
+from typing import NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.accounts import store as account_store
+from app.accounts.errors import AccountNotFound
+from app.accounts.records import Account
+from app.db.database import Database
+from app.labels import store as label_store
+from app.labels.errors import RevisionNotFound
+from app.labels.records import LabelEvent, SupportRow
+from app.learner.content import digest_of
+from app.learner.decisions import Decision, Thresholds
+from app.learner.reasons import PAST, Reason, shares_of, tell
+from app.learner.scorer import Copy, Scorer, calibrated
+from app.scoring import store as transaction_store
+from app.scoring.errors import TransactionNotFound
+from app.scoring.pipeline import Pipeline
+from app.scoring.records import Past, Scored
+
+# What a probability may differ by and still be the same: another machine sums in another order.
+TOLERANCE = 1e-6
+# Risk is answered with two decimals.
+RISK_TOLERANCE = 0.011
+
+
+class Replayed(NamedTuple):
+    """A stored score, what it comes to now, and in what the two differ: nothing, if all is well."""
+
+    row: Scored
+    decision: Decision
+    copy: Copy
+    model: str
+    differs: list[str]
+
+
+class Revision(NamedTuple):
+    """An account as it was at a revision: the labels of then, their copy, and what had changed."""
+
+    account: Account
+    support: list[SupportRow]
+    copy: Copy
+    changes: list[LabelEvent]
+
+
+class Explained(NamedTuple):
+    """A score taken apart, in calibrated log-odds."""
+
+    probability: float
+    log_odds: float
+    baseline: float
+    reasons: list[Reason]
+    model: str
+
+
+class Replay:
+    """Makes copies of the past; stores nothing."""
+
+    def __init__(self, database: Database, pipeline: Pipeline) -> None:
+        self._database = database
+        self._pipeline = pipeline
+
+    async def replay(self, tenant: str, transaction_id: str) -> Replayed:
+        """Score a stored transaction again as it was scored. Raises TransactionNotFound."""
+        async with self._database.read() as connection:
+            row, support = await scored_with_support(connection, tenant, transaction_id)
+            scorer = await self._scorer(connection, row)
+        return await asyncio.to_thread(self._again, scorer, row, support)
+
+    async def revision(self, tenant: str, account_id: str, revision: int) -> Revision:
+        """The copy of any past revision. Raises AccountNotFound or RevisionNotFound."""
+        async with self._database.read() as connection:
+            account = await account_store.account(connection, tenant, account_id)
+            if account is None:
+                raise AccountNotFound(f"There is no account {account_id!r}.")
+            if revision > account.revision:
+                raise RevisionNotFound(f"Account {account_id!r} is at revision {account.revision}.")
+            support = await label_store.support_at(connection, tenant, account_id, revision)
+            changes = await label_store.events_of_revision(connection, tenant, account_id, revision)
+            deciding = await self._pipeline.deciding(connection, tenant)
+        [judged] = await asyncio.to_thread(
+            deciding.scorer.judge,
+            [self._pipeline.support(support)],
+            [self._pipeline.rows([])],
+            deciding.thresholds,
+        )
+        return Revision(account, support, judged.copy, changes)
+
+    async def explain(self, tenant: str, transaction_id: str) -> tuple[Scored, int, Explained]:
+        """Why a stored transaction has its score, and how many payments before it that is set
+        against. Raises TransactionNotFound."""
+        async with self._database.read() as connection:
+            row, support = await scored_with_support(connection, tenant, transaction_id)
+            moment = row.account_id, row.occurred_at_us
+            [past] = await transaction_store.pasts_of(
+                connection, tenant, [moment], PAST, row.evaluated_at_us
+            )
+            scorer = await self._scorer(connection, row)
+        explained = await asyncio.to_thread(self._explained, scorer, row, support, past)
+        return row, len(past), explained
+
+    async def _scorer(self, connection: AsyncConnection, row: Scored) -> Scorer:
+        """The model that scored it, where it was kept: else the tenant's active one."""
+        models = self._pipeline.models
+        known = await models.that_scored(connection, row.model)
+        return known or await models.active(connection, row.tenant)
+
+    def _explained(
+        self, scorer: Scorer, row: Scored, support: list[SupportRow], past: list[Past]
+    ) -> Explained:
+        rows = self._pipeline.rows([row])
+        past_KF = self._pipeline.matrix(one.features for one in past)
+        why = scorer.explain_with(self._pipeline.support(support), rows, past_KF)
+        frauds = sum(one.is_fraud for one in support)
+        slope, shift = scorer.calibration.slope, scorer.calibration.shift
+        reasons = tell(
+            shares_of(self._pipeline.features, why, slope, bool(support)),
+            self._pipeline.features,
+            row.content,
+            [one.content for one in past],
+            rows.features_NF[0],
+            past_KF,
+            (frauds, len(support) - frauds),
+        )
+        return Explained(
+            calibrated(why.log_odds, scorer.calibration),
+            slope * why.log_odds + shift,
+            slope * why.baseline + shift,
+            reasons,
+            scorer.model,
+        )
+
+    def _again(self, scorer: Scorer, row: Scored, support: list[SupportRow]) -> Replayed:
+        thresholds = scorer.thresholds
+        if row.review_from is not None and row.decline_from is not None:
+            thresholds = Thresholds(row.review_from, row.decline_from)
+        [judged] = scorer.judge(
+            [self._pipeline.support(support)], [self._pipeline.rows([row])], thresholds
+        )
+        [decision] = judged.decisions
+        same = {
+            "model": row.model == scorer.model,
+            "features": row.features_digest == scorer.features.digest,
+            "content": row.content_digest == digest_of(row.content),
+            "probability": abs(row.probability - decision.probability) <= TOLERANCE,
+            "risk_score": abs(row.risk_score - decision.risk_score) <= RISK_TOLERANCE,
+            "risk_level": row.risk_level == decision.risk_level,
+            "outcome": row.outcome == decision.outcome,
+            "used": row.used == decision.used,
+            "labels": row.labels == decision.labels,
+        }
+        differs = [name for name, is_same in same.items() if not is_same]
+        return Replayed(row, decision, judged.copy, scorer.model, differs)
+
+
+async def scored_with_support(
+    connection: AsyncConnection, tenant: str, transaction_id: str
+) -> tuple[Scored, list[SupportRow]]:
+    """A stored score, and the labels that its copy had learned. Raises TransactionNotFound."""
+    found = await transaction_store.scored(connection, tenant, [transaction_id])
+    if transaction_id not in found:
+        raise TransactionNotFound(f"There is no transaction {transaction_id!r}.")
+    row = found[transaction_id]
+    if row.labels == 0:
+        # By the base, whatever labels there were: imported history is scored so.
+        return row, []
+    return row, await label_store.support_at(connection, tenant, row.account_id, row.revision)

@@ -1,0 +1,227 @@
+"""A history brought into the database: transactions, states and labels as if scored live."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.accounts import store as account_store
+from app.db.database import Database
+from app.db.patience import Patience
+from app.errors import Problem
+from app.labels import store as label_store
+from app.labels.allowance import Allowance
+from app.labels.forgetting import event_of
+from app.labels.records import StoredLabel
+from app.labels.service import IMPORT, Labelling, Verdict, counted
+from app.learner.columns import columns_of
+from app.learner.content import transaction_of
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import Transaction
+from app.scoring import store as transaction_store
+from app.scoring.pipeline import Pipeline
+from app.scoring.records import Scored
+from app.times import now_us
+
+# As many as a batch of the API: one commit for each.
+CHUNK = 1000
+# ISO 4217 for "no currency is involved", where the file does not say which.
+NO_CURRENCY = "XXX"
+
+
+class Past(NamedTuple):
+    """A transaction of a file, its label if it has one, and when that became known."""
+
+    transaction: Transaction
+    is_fraud: bool | None
+    known_at_us: int
+
+    @property
+    def transaction_id(self) -> str:
+        return self.transaction.transaction_id
+
+
+@dataclass
+class Tally:
+    """How many transactions of a file were new, and what became of its labels.
+
+    `superseded` are labels that differ from those stored, which were known later. `differing`
+    names the fields in which a transaction is stored otherwise.
+    """
+
+    new: int = 0
+    stored: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    not_yet_known: int = 0
+    superseded: int = 0
+    differing: dict[str, list[str]] = field(default_factory=dict)
+
+    def __iadd__(self, other: "Tally") -> "Tally":
+        self.new += other.new
+        self.stored += other.stored
+        self.changed += other.changed
+        self.unchanged += other.unchanged
+        self.not_yet_known += other.not_yet_known
+        self.superseded += other.superseded
+        self.differing |= other.differing
+        return self
+
+
+class Importer:
+    """Brings the chunks of a history into the database."""
+
+    def __init__(self, database: Database, pipeline: Pipeline, patience: Patience) -> None:
+        self._database = database
+        self._pipeline = pipeline
+        self._patience = patience
+        self._labelling = Labelling(database, pipeline, Allowance(None))
+
+    async def add(self, tenant: str, chunk: Sequence[Past]) -> Tally:
+        """Store what is not stored yet of the next transactions in time order.
+
+        New transactions with their labels come in one commit. The base scores them: nobody asked
+        for a decision then. A label is there from when it was known, and is evidence about its
+        merchant once the spec's delay is over too, as in training. Labels of transactions that
+        are there already are stored as if they were put, an account a commit, unless the stored
+        one was known later. So an import that was interrupted continues by starting again, and a
+        newer file brings what has become known. While the database is away this waits. Raises
+        Problem, and SetupError where it stays away.
+        """
+
+        async def work(connection: AsyncConnection) -> tuple[dict[str, Scored], Tally]:
+            ids = [past.transaction_id for past in chunk]
+            accounts = {past.transaction.account_id for past in chunk}
+            await account_store.lock_accounts(connection, tenant, accounts)
+            known = await transaction_store.scored(connection, tenant, ids)
+            new = [past for past in chunk if past.transaction_id not in known]
+            return known, await self._store_new(connection, tenant, new)
+
+        known, tally = await self._patience.run(lambda: self._database.run(work))
+        again = [past for past in chunk if past.transaction_id in known]
+        tally += await self._patience.run(lambda: self._store_late(tenant, again, known))
+        return tally
+
+    async def _store_new(
+        self, connection: AsyncConnection, tenant: str, new: Sequence[Past]
+    ) -> Tally:
+        now = now_us()
+        labelled = [past for past in new if past.is_fraud is not None]
+        delay_us = self._pipeline.spec.label.delay_us
+        labels = [_label(tenant, past, delay_us) for past in labelled if past.known_at_us <= now]
+        # Before the scores: a label may have become known within the chunk.
+        await label_store.save_labels(connection, labels)
+        transactions = [past.transaction for past in new]
+        for answer in await self._pipeline.score_of(
+            connection, tenant, transactions, adapted=False
+        ):
+            if isinstance(answer, Problem):
+                raise answer
+        await account_store.count_labels(connection, tenant, counted(labels, []))
+        accounts = await account_store.lock_accounts(
+            connection, tenant, {one.account_id for one in labels}
+        )
+        events = [event_of(label, accounts[label.account_id].revision) for label in labels]
+        await label_store.save_label_events(connection, events)
+        return Tally(len(new), stored=len(labels), not_yet_known=len(labelled) - len(labels))
+
+    async def _store_late(
+        self, tenant: str, again: Sequence[Past], known: dict[str, Scored]
+    ) -> Tally:
+        """Store what the file knows by now of the labels of transactions that were there."""
+        tally, now = Tally(), now_us()
+        tally.differing = _differing(self._pipeline.spec, again, known)
+        labelled = [
+            past
+            for past in again
+            if past.is_fraud is not None and past.transaction_id not in tally.differing
+        ]
+        verdicts: list[Verdict] = []
+        async with self._database.read() as connection:
+            ids = [past.transaction_id for past in labelled]
+            stored = await label_store.labels_of(connection, tenant, ids)
+        for past in labelled:
+            old = stored.get(past.transaction_id)
+            if old is not None and old.is_fraud == past.is_fraud:
+                tally.unchanged += 1
+            elif past.known_at_us > now:
+                tally.not_yet_known += 1
+            elif old is not None and old.labelled_at_us > past.known_at_us:
+                tally.superseded += 1
+            else:
+                verdicts.append(_verdict(past))
+        for verdict, answer in zip(
+            verdicts, await self._labelling.store_each(tenant, verdicts), strict=True
+        ):
+            if isinstance(answer, Problem):
+                raise answer
+            if verdict.transaction_id in stored:
+                tally.changed += 1
+            else:
+                tally.stored += 1
+        return tally
+
+
+def _differing(
+    spec: DatasetSpec, again: Sequence[Past], known: dict[str, Scored]
+) -> dict[str, list[str]]:
+    """The fields in which transactions are stored otherwise than the file has them, by id.
+
+    Of fields that the file does not have it says nothing: what was posted may have more.
+    """
+    of_file = [past.transaction for past in again]
+    of_database = [transaction_of(known[one.transaction_id].content) for one in of_file]
+    columns, *_ = columns_of(spec, [*of_database, *of_file])
+    fields = {
+        "account_id": columns.account_N,
+        "occurred_at": columns.time_us_N,
+        "amount": columns.amount_N,
+        **dict(zip(spec.categorical_names, columns.categorical_NC.T, strict=True)),
+        **dict(zip(spec.numeric_names, columns.numeric_NM.T, strict=True)),
+    }
+    differs = {name: _unequal(*np.split(value_N, 2)) for name, value_N in fields.items()}
+    differs["currency"] = np.array(
+        [
+            one.currency not in (NO_CURRENCY, stored.currency)
+            for one, stored in zip(of_file, of_database, strict=True)
+        ],
+        bool,
+    )
+    found = {
+        one.transaction_id: [name for name, differs_N in differs.items() if differs_N[n]]
+        for n, one in enumerate(of_file)
+    }
+    return {key: names for key, names in found.items() if names}
+
+
+def _unequal(stored_N: NDArray[Any], of_file_N: NDArray[Any]) -> NDArray[np.bool_]:
+    both_missing_N = np.isnan(stored_N) & np.isnan(of_file_N)
+    unequal_N: NDArray[np.bool_] = (stored_N != of_file_N) & ~both_missing_N
+    return unequal_N
+
+
+def _verdict(past: Past) -> Verdict:
+    return Verdict(
+        past.transaction_id,
+        bool(past.is_fraud),
+        labelled_at_us=past.known_at_us,
+        source=IMPORT,
+    )
+
+
+def _label(tenant: str, past: Past, delay_us: int) -> StoredLabel:
+    return StoredLabel(
+        tenant=tenant,
+        transaction_id=past.transaction.transaction_id,
+        account_id=past.transaction.account_id,
+        merchant_id=past.transaction.merchant_id,
+        is_fraud=bool(past.is_fraud),
+        occurred_at_us=past.transaction.occurred_at_us,
+        labelled_at_us=past.known_at_us,
+        matures_at_us=max(past.known_at_us, past.transaction.occurred_at_us + delay_us),
+        source=IMPORT,
+        recorded_at_us=now_us(),
+    )

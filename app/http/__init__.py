@@ -1,0 +1,1 @@
+"""What routes are made of: keys, bodies, places, deadlines, pages and problems."""

@@ -1,0 +1,69 @@
+"""Who asks: the API key in `Authorization: Bearer …`, and the tenant it speaks for."""
+
+from collections.abc import Iterable
+from typing import Annotated, NamedTuple, cast
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from app.http.batching import Place
+from app.http.problems import Forbidden
+
+
+class Caller(NamedTuple):
+    """Whom a live key speaks for."""
+
+    tenant: str
+    key_id: str
+    scopes: frozenset[str]
+
+    @property
+    def may_administer(self) -> bool:
+        return "admin" in self.scopes
+
+    def check(self, scopes: Iterable[str]) -> None:
+        """Raises Forbidden where a scope is missing."""
+        if not self.scopes.issuperset(scopes):
+            missing = sorted(set(scopes) - self.scopes)
+            raise Forbidden(f"This key has no scope {', '.join(missing)}.")
+
+
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="quickstudy"'}
+
+
+def token_of(authorization: str) -> str | None:
+    """The key in an Authorization header, if it is in the form of one."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="api_key",
+    description="A key from `quickstudy keys create NAME`.",
+)
+
+
+async def authenticated_caller(
+    request: Request,
+    # What the OpenAPI document says of the route.
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
+) -> Caller:
+    """Whom the request's key speaks for: `KeyedRoute` checked it before it read the body."""
+    return cast(Caller, request.scope["caller"])
+
+
+async def authenticated_tenant(
+    caller: Annotated[Caller, Depends(authenticated_caller)],
+) -> str:
+    """The tenant of the request's key."""
+    return caller.tenant
+
+
+# The place in the queue that a lean route has taken for a key that may score.
+ScorePlace = Annotated[Place, Security(authenticated_tenant, scopes=["score"])]
+# The tenant of a key that may do this.
+MayLabel = Annotated[str, Security(authenticated_tenant, scopes=["label"])]
+LabelCaller = Annotated[Caller, Security(authenticated_caller, scopes=["label"])]
+MayRead = Annotated[str, Security(authenticated_tenant, scopes=["read"])]
+MayAdminister = Annotated[str, Security(authenticated_tenant, scopes=["admin"])]

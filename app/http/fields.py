@@ -1,0 +1,184 @@
+"""The field types of requests: strict, bounded, and described as strictly in OpenAPI."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
+from pydantic.config import JsonDict
+from pydantic_core import ErrorDetails
+
+from app.learner.content import amount_text, figure
+from app.times import is_ahead, now_us, parse_us, text_of
+
+WHOLE_DIGITS, DECIMALS = 15, 8
+SMALLEST_AMOUNT = Decimal(1).scaleb(-DECIMALS)
+DECIMAL_TEXT = re.compile(rf"\d{{1,{WHOLE_DIGITS}}}(\.\d{{1,{DECIMALS}}})?", re.ASCII)
+LONGEST_ATTRIBUTE = 256
+LONGEST_ID = 128
+MINUTE_US = 60_000_000
+# No control characters; lone surrogates are no characters, and pydantic refuses them itself.
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
+
+
+class Body(BaseModel):
+    """A request body: what it does not know, it refuses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _amount(value: Any) -> Decimal:
+    if isinstance(value, str) and DECIMAL_TEXT.fullmatch(value):
+        return Decimal(value)
+    # Also false for NaN.
+    if type(value) in (int, float) and 0 <= value < 10**WHOLE_DIGITS:
+        # What arithmetic in binary leaves behind, as in 0.1 + 0.2, is no part of the amount.
+        return Decimal(repr(value)).quantize(SMALLEST_AMOUNT)
+    raise ValueError(
+        f'an amount is a decimal text such as "12.50" or a number, not negative, with at most '
+        f"{WHOLE_DIGITS} digits before the point; in a text at most {DECIMALS} after it"
+    )
+
+
+def _bound(value: Any) -> int:
+    if not isinstance(value, str):
+        raise ValueError("a time is a text such as 2026-01-31T12:00:00+01:00")
+    return parse_us(value)
+
+
+def _instant(value: Any) -> int:
+    time_us = _bound(value)
+    if is_ahead(time_us):
+        raise ValueError("a time may not lie more than a day ahead of now")
+    return time_us
+
+
+def _future(value: Any) -> int:
+    if not isinstance(value, str):
+        raise ValueError("a time is a text such as 2027-01-01T00:00:00Z")
+    time_us = parse_us(value)
+    now = now_us()
+    if time_us < now - MINUTE_US:
+        raise ValueError("this time has passed: what was decided stays decided")
+    return max(time_us, now)
+
+
+def without_default(schema: JsonDict) -> None:
+    """Left out it has no value at all, and null is none: for a field's `json_schema_extra`."""
+    schema.pop("default", None)
+
+
+def _attribute(value: Any) -> str | float | bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and -1e300 < value < 1e300:
+        return float(value)
+    if isinstance(value, str) and len(value) <= LONGEST_ATTRIBUTE and _is_unicode(value):
+        return value
+    raise ValueError(
+        f"an attribute is a text of at most {LONGEST_ATTRIBUTE} characters, a finite number, "
+        "true or false"
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be encoded: a lone surrogate is the one text that cannot."""
+    return text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidItem:
+    """An item of a batch that is not valid: its transaction's id, where it has one, and why."""
+
+    transaction_id: str | None
+    errors: Sequence[ErrorDetails]
+
+
+def _or_invalid(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return validate(value)
+    except ValidationError as error:
+        found = value.get("transaction_id") if isinstance(value, dict) else None
+        has_id = isinstance(found, str) and 0 < len(found) <= LONGEST_ID
+        return InvalidItem(
+            found if has_id else None, error.errors(include_url=False, include_input=False)
+        )
+
+
+# For items that are each answered alone: what is wrong with one is no matter of the others.
+OrInvalid = WrapValidator(_or_invalid)
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=PRINTABLE)]
+# For people: line breaks and tabs may be in it, other control characters not.
+Note = Annotated[
+    str,
+    StringConstraints(
+        min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+$"
+    ),
+]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+LabelName = Literal["fraud", "legitimate"]
+Figure = Annotated[float, AfterValidator(figure)]
+# In answers. No choice of types in either: generators make an empty type of that, and of none the
+# language's own "any".
+Value = Annotated[Figure | str | None, WithJsonSchema({"description": "A number, a text or null."})]
+AttributeValue = Annotated[
+    str | float | bool, WithJsonSchema({"description": "A text, a number, or true or false."})
+]
+
+Amount = Annotated[
+    Decimal,
+    BeforeValidator(_amount),
+    PlainSerializer(amount_text, return_type=str, when_used="json"),
+    # One type, for generated clients: of two they make an empty one.
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"^{DECIMAL_TEXT.pattern}$",
+            "description": "A decimal text, which is exact. A JSON number is accepted too, and "
+            f"rounded to {DECIMALS} decimals, half to even.",
+        }
+    ),
+]
+Instant = Annotated[
+    int,
+    BeforeValidator(_instant),
+    PlainSerializer(text_of, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+# Of a span of time, which may end in the future.
+InstantBound = Annotated[
+    int,
+    BeforeValidator(_bound),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+FutureInstant = Annotated[
+    int,
+    BeforeValidator(_future),
+    PlainSerializer(text_of, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+Attribute = Annotated[
+    str | float | bool,
+    PlainValidator(_attribute),
+    WithJsonSchema(
+        {
+            "description": f"A text of at most {LONGEST_ATTRIBUTE} characters, a finite number, or "
+            "true or false."
+        }
+    ),
+]

@@ -1,0 +1,147 @@
+"""Routes for callers with a key: what a request costs others is bounded before it costs anything.
+
+The key comes first, by the headers alone, and before a byte of the body is read. The body is read
+within the tenant's share of memory. Only a request that has come whole takes one of its tenant's
+places, so that whoever sends slowly, or nothing, is in nobody's way. FastAPI would read the body
+first and look at the key afterwards.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
+from json import JSONDecodeError
+from typing import Any, Self, get_type_hints
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.params import Security
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+from starlette.types import Message, Receive
+
+from app.http.admission import Admission, authenticate
+from app.http.parts import part_of
+from app.http.problems import NOT_SAID_TO_BE_JSON, DeadlineExceeded, MalformedBody, invalid
+from app.http.queries import check_query, parameters_of
+from app.http.shares import Shares
+
+
+class KeyedRoute(APIRoute):
+    """A route whose endpoint has a parameter of one of the types in `app.http.authentication`.
+
+    What is not committed at the deadline is not stored. A body is read as strictly as by the lean
+    routes, in the same words: Python's own parser also takes UTF-16, a mark before the text and
+    halves of characters.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        scopes = _scopes_of(self.endpoint)
+        is_list = "cursor" in parameters_of(self)
+
+        async def handled(request: Request) -> Response:
+            scope, receive = request.scope, request.receive
+            admission = part_of(scope, Admission)
+            caller = await authenticate(admission, request.headers.get("authorization"), scopes)
+            scope["caller"] = caller
+            check_query(self, scope["query_string"])
+            with Held(admission, admission.bodies, caller.tenant) as memory:
+                if self.body_field is not None:
+                    receive = _again(await whole_body(receive, memory))
+                with Held(admission, admission.places, caller.tenant) as place:
+                    place.take(1)
+                    answering = handle(_JSONRequest(scope, receive))
+                    if is_list:
+                        answering = _in_turn(admission.lists, answering)
+                    return await _in_time(admission.deadline_seconds, answering)
+
+        async def handled_in_our_words(request: Request) -> Response:
+            try:
+                return await handled(request)
+            except RequestValidationError as error:
+                # Only what is not said to be JSON comes this far unparsed.
+                if isinstance(error.body, bytes):
+                    raise invalid([NOT_SAID_TO_BE_JSON]) from None
+                raise
+
+        return handled_in_our_words
+
+
+class Held(AbstractContextManager["Held"]):
+    """What a request holds of its tenant's share, until it has been answered."""
+
+    def __init__(self, admission: Admission, shares: Shares, tenant: str) -> None:
+        self._admission, self._shares = admission, shares
+        self._tenant, self._amount = tenant, 0
+
+    def take(self, amount: int) -> None:
+        """Hold more; raises Overloaded where the tenant holds its share."""
+        if not self._shares.has_room(self._tenant):
+            self._admission.queue.refuse()
+        self._shares.take(self._tenant, amount)
+        self._amount += amount
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shares.give_back(self._tenant, self._amount)
+
+
+async def whole_body(receive: Receive, memory: Held) -> bytes:
+    """All of a request's body; raises Overloaded, or MalformedBody for one that breaks off."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise MalformedBody("The caller hung up before the body had come.")
+        if part := message.get("body", b""):
+            memory.take(len(part))
+            parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _again(body: bytes) -> Receive:
+    """What gives a body that has been read to whoever reads it next."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+async def _in_time(seconds: float, answering: Coroutine[Any, Any, Response]) -> Response:
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await answering
+    except TimeoutError:
+        if limit.expired():
+            raise DeadlineExceeded from None
+        raise
+
+
+async def _in_turn(turns: asyncio.Semaphore, answering: Coroutine[Any, Any, Response]) -> Response:
+    try:
+        async with turns:
+            return await answering
+    finally:
+        # Where its turn never came.
+        answering.close()
+
+
+def _scopes_of(endpoint: Callable[..., Any]) -> tuple[str, ...]:
+    """The scopes that a key needs, by the types of the endpoint's parameters."""
+    hints = get_type_hints(endpoint, include_extras=True).values()
+    marks = [mark for hint in hints for mark in getattr(hint, "__metadata__", ())]
+    [security] = [mark for mark in marks if isinstance(mark, Security)]
+    return tuple(security.scopes or ())
+
+
+class _JSONRequest(Request):
+    async def json(self) -> Any:
+        try:
+            return from_json(await self.body())
+        except ValueError as error:
+            # The only exception that FastAPI takes for a body that is not JSON.
+            raise JSONDecodeError(str(error), "", 0) from None

@@ -1,0 +1,56 @@
+"""Ids in paths: percent-encoded, so that an id may hold a slash and still be one segment."""
+
+from typing import Annotated
+from urllib.parse import unquote
+
+from fastapi import Path
+from pydantic import BeforeValidator
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.http.fields import Id
+
+
+class EncodedSlashes:
+    """ASGI middleware: decodes each segment of the path, but leaves `/` and `%` in it encoded.
+
+    Servers decode the whole path, and then nobody can tell `a%2Flabel` from `a/label`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and b"%" in scope.get("raw_path", b""):
+            raw = scope["raw_path"].partition(b"?")[0].decode("latin-1")
+            # In place: what is around it reads the route from the same scope afterwards.
+            scope["path"] = "/".join(map(_segment, raw.split("/")))
+        await self.app(scope, receive, send)
+
+
+def _segment(raw: str) -> str:
+    # What is no UTF-8 becomes U+FFFD, which no id of ours has been stored under by accident.
+    return unquote(raw).replace("%", "%25").replace("/", "%2F")
+
+
+def _decoded(segment: object) -> object:
+    """Undo what the middleware left; other texts have neither."""
+    if isinstance(segment, str):
+        return segment.replace("%2F", "/").replace("%25", "%")
+    return segment
+
+
+AccountId = Annotated[
+    Id,
+    BeforeValidator(_decoded),
+    Path(description="Percent-encoded: an id may hold a slash.", examples=["a-17"]),
+]
+ErasureId = Annotated[
+    Id,
+    BeforeValidator(_decoded),
+    Path(description="Of a certificate.", examples=["5f0c8a9d1b2e3f4a5b6c7d8e"]),
+]
+TransactionId = Annotated[
+    Id,
+    BeforeValidator(_decoded),
+    Path(description="Percent-encoded: an id may hold a slash.", examples=["t-1001"]),
+]

@@ -1,0 +1,224 @@
+"""What HTTP itself can fail with, and the one place where an error becomes an answer."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
+
+from app.db.errors import DatabaseUnavailable
+from app.errors import FieldError, NotFound, Problem, Unavailable, ValidationFailed
+
+PROBLEM_JSON = "application/problem+json"
+# A body of a thousand bad transactions need not be answered with all their errors.
+MOST_FIELD_ERRORS = 100
+LONGEST_FIELD_NAME = 200
+NOT_SAID_TO_BE_JSON = {
+    "type": "content_type",
+    "loc": ("body",),
+    "msg": "a body is JSON, and its Content-Type application/json",
+}
+
+
+class MalformedBody(Problem):
+    status, code, title = 400, "malformed_body", "The body cannot be read."
+
+
+class MalformedRequest(Problem):
+    status, code, title = 400, "malformed_request", "This is not HTTP."
+
+
+class Unauthenticated(Problem):
+    status, code, title = 401, "unauthenticated", "A valid API key is needed."
+
+
+class Forbidden(Problem):
+    status, code, title = 403, "missing_scope", "The API key may not do this."
+
+
+class MethodNotAllowed(Problem):
+    status, code, title = 405, "method_not_allowed", "This address does not know that method."
+
+
+class RequestTimeout(Problem):
+    status, code, title = 408, "request_timeout", "The request took too long to arrive."
+
+
+class BodyTooLarge(Problem):
+    status, code, title = 413, "body_too_large", "The body is too large."
+
+    def __init__(self, detail: str = "") -> None:
+        # The rest of the body is not read: this connection can say nothing more.
+        super().__init__(detail, headers={"Connection": "close"})
+
+
+class UnsupportedEncoding(Problem):
+    status, code, title = 415, "unsupported_encoding", "The body is compressed."
+
+
+class ExpectationFailed(Problem):
+    status, code, title = 417, "expectation_failed", "The Expect header cannot be met."
+
+
+class RateLimited(Problem):
+    status, code, title = 429, "rate_limited", "This API key asks for more than its share."
+
+
+class HeadersTooLarge(Problem):
+    status, code, title = 431, "headers_too_large", "The request line and headers are too large."
+
+
+class InternalError(Problem):
+    status, code, title = 500, "internal_error", "Something went wrong on our side."
+
+
+class DeadlineExceeded(Unavailable):
+    code, title = "deadline_exceeded", "The answer would have come too late."
+
+
+class Overloaded(Unavailable):
+    code, title = "overloaded", "More is asked than can be answered in time."
+
+
+# What every route of /v1 may answer.
+EVERYWHERE = (
+    Unauthenticated,
+    Forbidden,
+    ValidationFailed,
+    RateLimited,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    Overloaded,
+)
+BY_STATUS: dict[int, type[Problem]] = {
+    400: MalformedBody,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    405: MethodNotAllowed,
+    413: BodyTooLarge,
+    415: UnsupportedEncoding,
+    422: ValidationFailed,
+    429: RateLimited,
+    503: Unavailable,
+}
+
+
+def render(problem: Problem) -> Response:
+    """The one place where an error becomes an answer."""
+    text = json.dumps(problem.document(), ensure_ascii=False, allow_nan=False)
+    # What the caller sent may hold lone surrogates, which UTF-8 cannot say.
+    return Response(
+        text.encode("utf-8", "replace"),
+        problem.status,
+        headers=problem.headers,
+        media_type=PROBLEM_JSON,
+    )
+
+
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Make `app`, which answers on these routes, answer every error through `render`."""
+
+    async def on_http_exception(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kind = BY_STATUS.get(error.status_code, InternalError)
+        if kind is MethodNotAllowed:
+            # Starlette names the methods of one route, and an address may have several.
+            return render(MethodNotAllowed(headers={"Allow": _allowed(routes, request)}))
+        return render(kind())
+
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+async def _on_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return render(error)
+
+
+async def _on_invalid_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return render(invalid(error.errors()))
+
+
+def invalid(found: Sequence[Mapping[str, Any]]) -> Problem:
+    """What Pydantic found wrong with a request, as an answer; bodies are at the place `body`."""
+    if any(one["type"] == "json_invalid" for one in found):
+        return MalformedBody(f"The body is not JSON: {found[0]['ctx']['error']}.")
+    errors = [
+        FieldError(field_name(one["loc"]), str(one["msg"]).removeprefix("Value error, "))
+        for one in found[:MOST_FIELD_ERRORS]
+    ]
+    return ValidationFailed(f"{errors[0].field}: {errors[0].message}", errors)
+
+
+def _allowed(routes: Sequence[BaseRoute], request: Request) -> str:
+    """The methods that the address of a request knows."""
+    here = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    methods = {method for route in here for method in getattr(route, "methods", ())}
+    # Where GET is answered, so is HEAD.
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
+
+
+async def _on_unexpected(_: Request, error: Exception) -> Response:
+    # Starlette raises the error again after this answer, and the server logs it.
+    return render(InternalError())
+
+
+def field_name(location: Sequence[str | int]) -> str:
+    """`("body", "transactions", 3, "amount")` as `transactions[3].amount`."""
+    parts = location[1:] if location[:1] == ("body",) and len(location) > 1 else location
+    name = ""
+    for part in parts:
+        name += f"[{part}]" if isinstance(part, int) else f"{'.' if name else ''}{part}"
+    return name[:LONGEST_FIELD_NAME]
+
+
+def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an operation for OpenAPI: these problems, by their status."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for status in sorted({problem.status for problem in problems}):
+        mine = [problem for problem in problems if problem.status == status]
+        content = {
+            "schema": {"$ref": "#/components/schemas/Problem"},
+            "examples": {problem.code: {"value": problem().document()} for problem in mine},
+        }
+        responses[status] = {
+            "description": " ".join(f"`{problem.code}`: {problem.title}" for problem in mine),
+            "content": {PROBLEM_JSON: content},
+        }
+    return responses
+
+
+def kinds(root: type[Problem] = Problem) -> list[type[Problem]]:
+    """Every error that has an answer."""
+    below = [one for kind in root.__subclasses__() for one in kinds(kind)]
+    return below if root is Problem else [root, *below]
+
+
+def problem_schema() -> dict[str, Any]:
+    """The JSON schema of what `render` says."""
+    text = {"type": "string"}
+    error = {"type": "object", "required": ["field", "message"]}
+    return {
+        "type": "object",
+        "title": "Problem",
+        "description": "An error as RFC 9457 describes it; `code` is stable.",
+        "required": ["type", "title", "status", "code", "detail"],
+        "properties": {
+            "type": text,
+            "title": text,
+            "status": {"type": "integer"},
+            "code": {"type": "string", "enum": sorted(kind.code for kind in kinds())},
+            "detail": text,
+            "errors": {
+                "type": "array",
+                "items": {**error, "properties": {"field": text, "message": text}},
+            },
+        },
+    }

@@ -1,0 +1,1 @@
+"""Jobs: what takes seconds to compute, in a process of its own."""

@@ -1,0 +1,15 @@
+"""What requests about jobs can fail with."""
+
+from app.errors import NotFound, Problem
+
+
+class JobNotFound(NotFound):
+    code, title = "job_not_found", "No such comparison, or measurement of drift."
+
+
+class TooManyJobs(Problem):
+    status, code = 429, "too_many_jobs"
+    title = "Too many comparisons and measurements of drift are waiting."
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, headers={"Retry-After": "5"})

@@ -1,0 +1,132 @@
+"""What the process of a job computes, as the JSON that is stored and answered."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.db.database import Database
+from app.errors import Problem
+from app.jobs.aside import LONGEST_SECONDS, NICENESS, OUT_OF_MEMORY_FIRST, Task
+from app.models.comparison import Comparison, Quality, Shadowing
+from app.models.drift import Drift, Drifting
+from app.models.schemas import (
+    DriftDay,
+    Drifted,
+    DriftProfile,
+    FraudShareDrift,
+    ModelComparison,
+    ModelDrift,
+    ModelQuality,
+    OutcomeChange,
+)
+from app.models.service import Models
+from app.scoring.pipeline import Pipeline
+from app.settings import Settings
+from app.times import text_of
+
+
+async def measured(settings: Settings, task: Task) -> str:
+    """The result of a task; raises ModelNotFound, ModelRefused or ModelUnavailable."""
+    database = Database(settings.database_url)
+    try:
+        pipeline = Pipeline(database, Models(settings))
+        if task.kind == "comparison":
+            compared = await Shadowing(database, pipeline).compare(
+                task.tenant, task.model, task.days
+            )
+            return comparison_of(task.model, compared).model_dump_json()
+        drifting = Drifting(database, pipeline)
+        if task.kind == "drift":
+            found = await drifting.of_model(task.tenant, task.model, int(task.days))
+            return drift_of(task.model, found).model_dump_json()
+        return json.dumps((await drifting.gauges())._asdict())
+    finally:
+        await database.close()
+
+
+def comparison_of(name: str, found: Comparison) -> ModelComparison:
+    """A comparison as it is answered."""
+    return ModelComparison(
+        name=name,
+        digest=found.digest,
+        active_digest=found.active_digest,
+        since=text_of(found.since_us),
+        transactions=found.transactions,
+        agreement=found.agreement,
+        changes=[
+            OutcomeChange.model_validate(
+                {"active": active, "shadow": shadow, "transactions": count}
+            )
+            for (active, shadow), count in sorted(found.outcomes.items())
+            if active != shadow
+        ],
+        shift=found.shift,
+        frauds=found.frauds,
+        legitimates=found.legitimates,
+        active=_quality(found.active),
+        shadow=_quality(found.shadow),
+        better=found.is_better,
+    )
+
+
+def drift_of(name: str, found: Drift) -> ModelDrift:
+    """Drift as it is answered."""
+    furthest = sorted(found.features, key=lambda one: -(one.psi or 0.0))
+    return ModelDrift(
+        name=name,
+        days=[
+            DriftDay(
+                start=text_of(day.start_us),
+                transactions=day.transactions,
+                labelled=day.labelled,
+                frauds=day.frauds,
+            )
+            for day in found.days
+        ],
+        transactions=found.transactions,
+        sampled=found.sampled,
+        profile=DriftProfile(
+            first=found.profile.first,
+            last=found.profile.last,
+            transactions=found.profile.transactions,
+            frauds=found.profile.frauds,
+        ),
+        drifted=[one.name for one in [found.score, *furthest] if one.drifted],
+        fraud_share=FraudShareDrift.model_validate(found.fraud_share._asdict()),
+        score=Drifted.model_validate(found.score._asdict()),
+        features=[Drifted.model_validate(one._asdict()) for one in furthest],
+    )
+
+
+def _quality(found: Quality) -> ModelQuality:
+    return ModelQuality.model_validate(found._asdict())
+
+
+async def _computed(settings: Settings, task: Task) -> str:
+    torch.set_num_threads(1)
+    try:
+        return f"done\n{await measured(settings, task)}"
+    except Problem as problem:
+        return f"failed\n{json.dumps(problem.document())}"
+
+
+def main() -> None:
+    """Compute what the standard input asks for."""
+    os.nice(NICENESS)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OUT_OF_MEMORY_FIRST)
+    # Whoever started it may be gone.
+    signal.alarm(LONGEST_SECONDS)
+    request: dict[str, Any] = json.load(sys.stdin)
+    print(asyncio.run(_computed(Settings(**request["settings"]), Task(**request["task"]))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""API keys: `qs_<id>_<secret>`, shown once, kept as a digest, good for one tenant."""
+
+import asyncio
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import store as audit_store
+from app.audit.entries import entry
+from app.db.database import Database
+from app.db.schema import api_keys
+from app.http.authentication import CHALLENGE, Caller
+from app.http.fields import PRINTABLE
+from app.http.problems import Unauthenticated
+from app.keys.errors import KeyNotFound
+from app.keys.scopes import SCOPES
+from app.ops.background import TaskHealth
+from app.times import now_us
+
+DEFAULT_TENANT = "default"
+# A revoked key may live on this long in a process that has just seen it.
+CACHE_SECONDS = 1.0
+CACHED_KEYS = 10_000
+# Keys that were not seen before, looked up at once.
+MOST_STRANGERS = 2
+# How exactly a key's last use is known: one write a minute, not one a request.
+USE_NOTED_US = 60_000_000
+HOUR_US = 3_600_000_000
+
+
+class ApiKey(NamedTuple):
+    """A row of `api_keys`, without what could be used to log in."""
+
+    id: str
+    tenant: str
+    name: str
+    scopes: str
+    created_at_us: int
+    expires_at_us: int | None
+    last_used_at_us: int | None
+    revoked_at_us: int | None
+
+
+class Known(NamedTuple):
+    """A key that was asked for: when, its row, and whom it speaks for."""
+
+    seen_at: float
+    row: Row[Any]
+    caller: "Caller"
+
+    @property
+    def has_expired(self) -> bool:
+        until_us = self.row.expires_at_us
+        return until_us is not None and until_us <= now_us()
+
+
+async def create(
+    database: Database,
+    name: str,
+    tenant: str = DEFAULT_TENANT,
+    scopes: Sequence[str] = SCOPES,
+) -> str:
+    """Make a key and return its text, which is nowhere else: only a digest is stored.
+
+    Raises ValueError for a name or tenant that is empty or longer than 128 characters, and for
+    scopes that there are not.
+    """
+    for what, said in (("name", name), ("tenant", tenant)):
+        # As the ids of the API are.
+        if not 1 <= len(said) <= 128 or not re.fullmatch(PRINTABLE, said):
+            raise ValueError(f"the key's {what} must have 1 to 128 printable characters")
+    if not scopes or not set(scopes) <= set(SCOPES):
+        raise ValueError(f"the key's scopes must be some of {', '.join(SCOPES)}")
+    ordered = " ".join(scope for scope in SCOPES if scope in scopes)
+
+    return await database.run(lambda connection: _create(connection, tenant, name, ordered))
+
+
+async def create_first(database: Database, name: str) -> str | None:
+    """A key's text where there is no key yet, else None.
+
+    Of processes that start together on an empty database, the first to lock the keys makes it.
+    """
+
+    async def create_unless_any(connection: AsyncConnection) -> str | None:
+        if connection.dialect.name == "postgresql":
+            # SQLite has one writer anyway.
+            await connection.execute(text("LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE"))
+        if (await connection.execute(select(api_keys.c.id).limit(1))).first() is not None:
+            return None
+        return await _create(connection, DEFAULT_TENANT, name, " ".join(SCOPES))
+
+    return await database.run(create_unless_any)
+
+
+async def listed(database: Database, tenant: str | None = None) -> Sequence[ApiKey]:
+    """Every key, or a tenant's, the oldest first."""
+    columns = [api_keys.c[name] for name in ApiKey._fields]
+    query = select(*columns).order_by(api_keys.c.created_at_us, api_keys.c.id)
+    if tenant is not None:
+        query = query.where(api_keys.c.tenant == tenant)
+    async with database.read() as connection:
+        return [ApiKey(*row) for row in await connection.execute(query)]
+
+
+async def rotate(database: Database, key_id: str, hours: float, tenant: str | None = None) -> str:
+    """Replace a key by one of the same name and scopes; the old one is good for `hours` more.
+
+    Returns the new key's text. Raises KeyNotFound where there is no such live key.
+    """
+
+    async def work(connection: AsyncConnection) -> str:
+        old = await _live(connection, key_id, tenant)
+        row, text = await _insert(connection, old.tenant, old.name, old.scopes)
+        until_us = min(now_us() + int(hours * HOUR_US), old.expires_at_us or 2**63 - 1)
+        change = update(api_keys).where(api_keys.c.id == key_id)
+        await connection.execute(change.values(expires_at_us=until_us))
+        noted = entry(old.tenant, "key.rotated", key_id, _said(old._mapping), _said(row))
+        await audit_store.save_entries(connection, [noted])
+        return text
+
+    return await database.run(work)
+
+
+async def revoke(database: Database, key_id: str, tenant: str | None = None) -> None:
+    """Raises KeyNotFound where there is no such key, or it is revoked already."""
+
+    async def work(connection: AsyncConnection) -> None:
+        old = await _live(connection, key_id, tenant)
+        change = update(api_keys).where(api_keys.c.id == key_id)
+        await connection.execute(change.values(revoked_at_us=now_us()))
+        noted = entry(old.tenant, "key.revoked", key_id, _said(old._mapping))
+        await audit_store.save_entries(connection, [noted])
+
+    await database.run(work)
+
+
+class Authenticator:
+    """Tells whom a key speaks for, asking the database at most once a second a key."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._clock = clock
+        self._known: dict[str, Known] = {}
+        self._asking: dict[str, asyncio.Task[Known | None]] = {}
+        self._notes: set[asyncio.Task[None]] = set()
+        # Anybody can send any number of wrong keys: these wait for each other, and hold few of the
+        # connections that scores need.
+        self._strangers = asyncio.Semaphore(MOST_STRANGERS)
+        self.health = TaskHealth("last use of keys")
+
+    async def caller_of(self, key: str) -> Caller:
+        """Whom a live key speaks for; raises Unauthenticated for any other text."""
+        prefix, _, rest = key.partition("_")
+        key_id, _, secret = rest.partition("_")
+        known = self._known.get(key_id)
+        if known is None or self._clock() - known.seen_at >= CACHE_SECONDS:
+            is_one = prefix == "qs" and _could_be_an_id(key_id)
+            known = await self._asked_once(key_id) if is_one else None
+        # Hashed and compared even where there is no such key, to take equally long.
+        expected = known.row.digest if known is not None else bytes(32)
+        if not hmac.compare_digest(_digest(secret), expected) or known is None or prefix != "qs":
+            raise Unauthenticated("The API key is not known.", headers=CHALLENGE)
+        if known.row.revoked_at_us is not None:
+            raise Unauthenticated("The API key has been revoked.", headers=CHALLENGE)
+        if known.has_expired:
+            raise Unauthenticated("The API key has been replaced.", headers=CHALLENGE)
+        return known.caller
+
+    def known_tenant(self, token: str) -> str | None:
+        """The tenant of a key that was asked for before, without asking: to count its requests.
+
+        It may have been revoked since.
+        """
+        known = self._known.get(token[3:15])
+        if known is None or not hmac.compare_digest(_digest(token[16:]), known.row.digest):
+            return None
+        # Whoever stole a key takes no more places of its tenant once it is revoked.
+        is_live = known.row.revoked_at_us is None and not known.has_expired
+        return known.caller.tenant if is_live else None
+
+    async def _asked_once(self, key_id: str) -> Known | None:
+        """The key as the database has it; requests that want to know at once share the question."""
+        if key_id not in self._asking:
+            self._asking[key_id] = asyncio.create_task(self._look_up(key_id))
+            self._asking[key_id].add_done_callback(lambda _: self._asking.pop(key_id))
+        # Whoever asked first may hang up; the others still want to know.
+        return await asyncio.shield(self._asking[key_id])
+
+    async def _look_up(self, key_id: str) -> Known | None:
+        now = self._clock()
+        waiting = nullcontext() if key_id in self._known else self._strangers
+        async with waiting, self._database.glance() as connection:
+            found = await connection.execute(select(api_keys).where(api_keys.c.id == key_id))
+            row = found.one_or_none()
+        if row is None:
+            self._known.pop(key_id, None)
+            return None
+        if len(self._known) >= CACHED_KEYS:
+            self._known.clear()
+        caller = Caller(row.tenant, key_id, frozenset(row.scopes.split()))
+        self._known[key_id] = Known(now, row, caller)
+        if (row.last_used_at_us or 0) < now_us() - USE_NOTED_US:
+            # Nobody waits for it.
+            task = asyncio.create_task(self._note_use(key_id))
+            self._notes.add(task)
+            task.add_done_callback(self._notes.discard)
+        return self._known[key_id]
+
+    async def _note_use(self, key_id: str) -> None:
+        change = update(api_keys).where(api_keys.c.id == key_id)
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(change.values(last_used_at_us=now_us()))
+        except Exception as error:
+            self.health.failed(error)  # The next use will be noted.
+        else:
+            self.health.succeeded()
+
+    async def close(self) -> None:
+        """Wait for what is still to be noted."""
+        await asyncio.gather(*self._notes, return_exceptions=True)
+
+
+async def _create(connection: AsyncConnection, tenant: str, name: str, scopes: str) -> str:
+    row, key = await _insert(connection, tenant, name, scopes)
+    await audit_store.save_entries(
+        connection, [entry(tenant, "key.created", row["id"], after=_said(row))]
+    )
+    return key
+
+
+async def _insert(
+    connection: AsyncConnection, tenant: str, name: str, scopes: str
+) -> tuple[dict[str, Any], str]:
+    # Hexadecimal, so that the id never holds the underscore that separates it.
+    key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    row = {
+        "id": key_id,
+        "tenant": tenant,
+        "name": name,
+        "scopes": scopes,
+        "digest": _digest(secret),
+        "created_at_us": now_us(),
+    }
+    await connection.execute(api_keys.insert(), row)
+    return row, f"qs_{key_id}_{secret}"
+
+
+async def _live(connection: AsyncConnection, key_id: str, tenant: str | None) -> Row[Any]:
+    query = select(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at_us.is_(None))
+    if tenant is not None:
+        query = query.where(api_keys.c.tenant == tenant)
+    row = (await connection.execute(query.with_for_update())).one_or_none()
+    if row is None:
+        raise KeyNotFound(f"There is no live key {key_id!r}.")
+    return row
+
+
+def _said(row: Any) -> dict[str, Any]:
+    """What the audit log may hold of a key."""
+    return {name: row[name] for name in ("id", "name", "scopes")}
+
+
+def _could_be_an_id(key_id: str) -> bool:
+    return len(key_id) == 12 and all(character in "0123456789abcdef" for character in key_id)
+
+
+def _digest(secret: str) -> bytes:
+    # 256 random bits cannot be guessed, so a slow password hash would only slow us down.
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

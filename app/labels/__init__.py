@@ -1,0 +1,1 @@
+"""Labels: what each does, and how it is forgotten."""

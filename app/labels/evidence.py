@@ -1,0 +1,251 @@
+"""What matured labels were to the features of stored transactions, had some never been there.
+
+A transaction saw the labels of its merchant that were recorded before it was evaluated, as they
+were then, and that had matured before it occurred. Both are orders of their own, so that a label
+is seen from a time on, and by later payments alone. All transactions of a merchant are answered
+together, at a cost of about n log n.
+
+Axes: N transactions, E entries (a label as it was from one event to the next), P pairs of an entry
+and a node of a tree. Times are int64 microseconds.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.labels.records import LabelChange, Witness
+from app.learner.features import Features, FeatureSet, MerchantLabels
+from app.learner.kernels.features import LABEL_HALF_LIVES_DAYS
+from app.learner.states import Floats, Ints
+from app.learner.transaction import DAY_US
+
+Flags = NDArray[np.bool_]
+
+# As in `app/learner/kernels/features.pyx`.
+LEAST_LABELS = 1e-200
+# Later than any time.
+FOREVER_US = 2**62
+# What a label's history is taken for, where part of it is undone.
+Rest = Callable[[Sequence[LabelChange]], Sequence[LabelChange]]
+
+
+class Entries(NamedTuple):
+    """E labels of a merchant, each as it was from one event to the next.
+
+    `stands_E` tells those that were not removed since then.
+    """
+
+    from_us_E: Ints
+    until_us_E: Ints
+    matures_us_E: Ints
+    is_fraud_E: Floats
+    stands_E: Flags
+
+    def those(self, chosen_E: NDArray[np.bool_] | Ints) -> "Entries":
+        return Entries(
+            self.from_us_E[chosen_E],
+            self.until_us_E[chosen_E],
+            self.matures_us_E[chosen_E],
+            self.is_fraud_E[chosen_E],
+            self.stands_E[chosen_E],
+        )
+
+
+def corrected_features(
+    features: FeatureSet,
+    witnesses: Sequence[Witness],
+    changes: Iterable[LabelChange],
+    gone: Iterable[str] = (),
+    rest: Rest | None = None,
+) -> dict[str, bytes]:
+    """The features of those witnesses that saw a label since removed, had it never been there.
+
+    By transaction. `changes` are all those of the merchants' labels, the oldest first; `gone` are
+    transactions whose label is being removed. Witnesses that were corrected before are corrected
+    again: what an erased account had told of their merchant stands in no history any more.
+    """
+    gone = set(gone)
+    history: dict[str, dict[str, list[LabelChange]]] = defaultdict(lambda: defaultdict(list))
+    were_corrected = set()
+    for change in changes:
+        history[change.merchant_id][change.transaction_id].append(change)
+        if change.is_corrected:
+            were_corrected.add(change.transaction_id)
+    by_merchant: dict[str, list[Witness]] = defaultdict(list)
+    for witness in witnesses:
+        if witness.merchant_id is not None:
+            by_merchant[witness.merchant_id].append(witness)
+    found: dict[str, bytes] = {}
+    for merchant_id, own in by_merchant.items():
+        entries = _entries(history[merchant_id], gone, rest)
+        evaluated_us_N = np.array([one.evaluated_at_us for one in own], np.int64)
+        occurred_us_N = np.array([one.occurred_at_us for one in own], np.int64)
+        wanted_N = _saw_any(entries.those(~entries.stands_E), evaluated_us_N, occurred_us_N)
+        wanted_N |= np.array([one.transaction_id in were_corrected for one in own], bool)
+        chosen_N = np.flatnonzero(wanted_N)
+        values_NV = _evidence(
+            features,
+            entries.those(entries.stands_E),
+            evaluated_us_N[chosen_N],
+            occurred_us_N[chosen_N],
+        )
+        for n, value_V in zip(chosen_N.tolist(), values_NV, strict=True):
+            features_F = np.frombuffer(own[n].features, "<f4").copy()
+            features_F[features.evidence] = value_V
+            found[own[n].transaction_id] = features_F.tobytes()
+    return found
+
+
+def _entries(
+    history: Mapping[str, Sequence[LabelChange]], gone: set[str], rest: Rest | None
+) -> Entries:
+    rows = []
+    for transaction_id, all_of_it in history.items():
+        changes = rest(all_of_it) if rest else all_of_it
+        removed = [n for n, one in enumerate(changes) if one.is_fraud is None]
+        last = len(changes) if transaction_id in gone else max(removed, default=-1)
+        ends = [*(one.recorded_at_us for one in changes[1:]), FOREVER_US]
+        rows += [
+            (one.recorded_at_us, end_us, one.matures_at_us, bool(one.is_fraud), n > last)
+            for n, (one, end_us) in enumerate(zip(changes, ends, strict=False))
+            if one.is_fraud is not None
+        ]
+    from_us, until_us, matures_us, is_fraud, stands = zip(*rows, strict=True) if rows else [()] * 5
+    return Entries(
+        np.array(from_us, np.int64),
+        np.array(until_us, np.int64),
+        np.array(matures_us, np.int64),
+        np.array(is_fraud, np.float64),
+        np.array(stands, np.bool_),
+    )
+
+
+def _evidence(
+    features: FeatureSet, entries: Entries, evaluated_us_N: Ints, occurred_us_N: Ints
+) -> Features:
+    """The features that these entries give to N transactions: [N, V]."""
+    entries = entries.those(np.argsort(entries.matures_us_E, kind="stable"))
+    matured_N = np.searchsorted(entries.matures_us_E, occurred_us_N, "left")
+    # Who was evaluated after the last change of all that had matured saw what stands now, and the
+    # walk that serves gives the same bits as ever.
+    is_last_E = entries.until_us_E == FOREVER_US
+    changed_us_E = np.where(is_last_E, entries.from_us_E, entries.until_us_E)
+    settled_us = np.maximum.accumulate(np.append(-FOREVER_US, changed_us_E))
+    is_settled_N = evaluated_us_N > settled_us[matured_N]
+    values_NV = np.empty((len(occurred_us_N), len(features.evidence)), np.float32)
+    last = entries.those(is_last_E)
+    labels = MerchantLabels(np.zeros_like(last.matures_us_E), last.matures_us_E, last.is_fraud_E)
+    values_NV[is_settled_N] = features.confirmed(occurred_us_N[is_settled_N], labels)
+    values_NV[~is_settled_N] = _of_tree(
+        entries, evaluated_us_N[~is_settled_N], occurred_us_N[~is_settled_N]
+    )[:, : values_NV.shape[1]]
+    return values_NV
+
+
+class Tree:
+    """Entries by who could see them: nodes over the transactions in the order of evaluation.
+
+    An entry is seen by a stretch of them, which a few nodes cover; a transaction sees the entries
+    of the nodes above it.
+    """
+
+    def __init__(self, entries: Entries, evaluated_us_N: Ints) -> None:
+        times_us = np.unique(evaluated_us_N)
+        self._leaves = 1 << max(len(times_us) - 1, 0).bit_length()
+        self._leaf_N = np.searchsorted(times_us, evaluated_us_N) + self._leaves
+        entry_E = np.arange(len(entries.from_us_E))
+        first_E = np.searchsorted(times_us, entries.from_us_E, "right") + self._leaves
+        after_E = np.searchsorted(times_us, entries.until_us_E, "right") + self._leaves
+        nodes, members = [], []
+        while len(entry_E):
+            for chosen_E, node_E in (
+                (first_E & 1 == 1, first_E),
+                (after_E & 1 == 1, after_E - 1),
+            ):
+                chosen_E &= first_E < after_E
+                nodes.append(node_E[chosen_E])
+                members.append(entry_E[chosen_E])
+            first_E, after_E = (first_E + 1) >> 1, after_E >> 1
+            is_open_E = first_E < after_E
+            entry_E, first_E, after_E = entry_E[is_open_E], first_E[is_open_E], after_E[is_open_E]
+        self.node_P = np.concatenate(nodes) if nodes else np.zeros(0, np.int64)
+        self.entry_P = np.concatenate(members) if members else np.zeros(0, np.int64)
+
+    def above(self) -> Iterable[Ints]:
+        """The nodes above each transaction, level by level."""
+        node_N = self._leaf_N
+        for _ in range(self._leaves.bit_length()):
+            yield node_N
+            node_N = node_N >> 1
+
+    @property
+    def nodes(self) -> int:
+        return 2 * self._leaves
+
+
+def _saw_any(entries: Entries, evaluated_us_N: Ints, occurred_us_N: Ints) -> Flags:
+    """Which transactions saw any of the entries."""
+    saw_N = np.zeros(len(occurred_us_N), bool)
+    tree = Tree(entries, evaluated_us_N)
+    first_us = np.full(tree.nodes, FOREVER_US)
+    np.minimum.at(first_us, tree.node_P, entries.matures_us_E[tree.entry_P])
+    for node_N in tree.above():
+        saw_N |= first_us[node_N] < occurred_us_N
+    return saw_N
+
+
+def _of_tree(entries: Entries, evaluated_us_N: Ints, occurred_us_N: Ints) -> Features:
+    """The same of entries in the order of their maturity, of which each transaction saw others."""
+    half_lives_us = [days * DAY_US for days in LABEL_HALF_LIVES_DAYS.values()]
+    values_NV = np.zeros((len(occurred_us_N), 2 * len(half_lives_us)), np.float32)
+    tree = Tree(entries, evaluated_us_N)
+    if not len(tree.entry_P):
+        return values_NV
+    size = len(entries.from_us_E)
+    key_P = np.sort(tree.node_P * size + tree.entry_P)
+    node_P, entry_P = np.divmod(key_P, size)
+    matures_us_P = entries.matures_us_E[entry_P]
+    first_P = np.searchsorted(node_P, node_P, "left")
+    matured_N = np.searchsorted(entries.matures_us_E, occurred_us_N, "left")
+    # Of each node above a transaction, the newest entry that had matured, if there is any.
+    newest, asker = [], []
+    for node_N in tree.above():
+        place_N = np.searchsorted(key_P, node_N * size + matured_N, "left") - 1
+        n = np.flatnonzero((place_N >= 0) & (node_P[place_N] == node_N))
+        newest.append(place_N[n])
+        asker.append(n)
+    place_Q, asker_Q = np.concatenate(newest), np.concatenate(asker)
+    age_us_Q = occurred_us_N[asker_Q] - matures_us_P[place_Q]
+    ones_P, is_fraud_P = np.ones(len(key_P)), entries.is_fraud_E[entry_P]
+    for h, half_life_us in enumerate(half_lives_us):
+        weight_Q = np.exp2(-age_us_Q / half_life_us)
+        labels_N, frauds_N = (
+            np.bincount(
+                asker_Q,
+                _decayed(value_P, matures_us_P, first_P, half_life_us)[place_Q] * weight_Q,
+                len(occurred_us_N),
+            )
+            for value_P in (ones_P, is_fraud_P)
+        )
+        values_NV[:, 2 * h] = frauds_N / np.maximum(labels_N, LEAST_LABELS)
+        values_NV[:, 2 * h + 1] = np.log1p(frauds_N)
+    return values_NV
+
+
+def _decayed(value_P: Floats, time_us_P: Ints, first_P: Ints, half_life_us: float) -> Floats:
+    """The decayed sums of each node's values up to each of them, at its time.
+
+    By doubling: after each step a sum holds twice as many values.
+    """
+    sums_P, place_P = value_P.copy(), np.arange(len(value_P))
+    step, longest = 1, int((place_P - first_P).max(initial=0))
+    while step <= longest:
+        later_P = np.flatnonzero(place_P - step >= first_P)
+        earlier_P = later_P - step
+        weight_P = np.exp2((time_us_P[earlier_P] - time_us_P[later_P]) / half_life_us)
+        sums_P[later_P] += sums_P[earlier_P] * weight_P
+        step *= 2
+    return sums_P

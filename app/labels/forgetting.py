@@ -1,0 +1,217 @@
+"""Forgetting: what stored features still know of labels that were removed, and account erasure.
+
+A label moves its own account's copy, and that is gone with it. Once matured it is also evidence
+about its merchant, and features of transactions scored meanwhile hold it. Those rows keep the
+features of their moment, for replays; where they are labelled, the copies that learn from them
+are given features as they would have been without the label (`labels.features`).
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.accounts import merchants as merchant_store
+from app.accounts import store as account_store
+from app.db.sqlite import in_a_thread
+from app.labels import store as label_store
+from app.labels.evidence import corrected_features
+from app.labels.records import LabelChange, LabelEvent, StoredLabel, Witness
+from app.learner.columns import columns_of
+from app.learner.features import FeatureSet, MerchantLabels
+from app.scoring.records import Scored
+from app.times import now_us
+
+# What `account_store.erase_account` counts.
+ERASED = ("transactions", "labels", "label_events", "reviews")
+
+
+class Undone(NamedTuple):
+    """What an account has said of its labels after a revision, as if it never had."""
+
+    account_id: str
+    revision: int
+
+    def rest(self, events: Sequence[LabelChange]) -> list[LabelChange]:
+        """What there is without it of a transaction's history: of others all, of its own what a
+        rollback would leave, with no removal before a label that stood."""
+        if events[0].account_id != self.account_id:
+            return list(events)
+        left = [event for event in events if event.revision <= self.revision]
+        stood = left and left[-1].is_fraud is not None
+        return [event for event in left if event.is_fraud is not None] if stood else left
+
+
+class Corrections(NamedTuple):
+    """What labelled transactions of others are to learn from once labels are removed.
+
+    `features` are those of the transactions for which they change, `accounts` whose these are. It
+    is so while the labels of the `merchants` have this `checksum`.
+    """
+
+    merchants: frozenset[str]
+    checksum: tuple[int, int]
+    accounts: frozenset[str]
+    features: dict[str, bytes]
+
+
+async def plan_corrections(
+    connection: AsyncConnection,
+    features: FeatureSet,
+    tenant: str,
+    removed: Sequence[StoredLabel],
+    account_id: str,
+    others_only: bool = False,
+) -> Corrections:
+    """What labelled transactions are to learn from without the `removed` labels.
+
+    The account's own ones stay as they are where it is `others_only`.
+    """
+    merchants = frozenset(one.merchant_id for one in removed if one.merchant_id is not None)
+    # Before what it vouches for.
+    checksum = await label_store.checksum_of_changes(connection, tenant, merchants)
+    gone = {one.transaction_id for one in removed}
+    matured_us = await label_store.first_maturities(connection, tenant, gone)
+    found = [
+        one
+        for one in await label_store.witnesses(connection, tenant, matured_us)
+        if one.transaction_id not in gone and not (others_only and one.account_id == account_id)
+    ]
+    changes = await label_store.label_changes(connection, tenant, matured_us) if found else []
+
+    def compute() -> dict[str, tuple[str, bytes]]:
+        corrected = corrected_features(features, found, changes, gone)
+        return {
+            one.transaction_id: (one.account_id, corrected[one.transaction_id])
+            for one in found
+            if corrected.get(one.transaction_id) not in (None, one.corrected or one.features)
+        }
+
+    changed = await in_a_thread(compute)
+    return Corrections(
+        merchants,
+        checksum,
+        frozenset(account for account, _ in changed.values()),
+        {key: value for key, (_, value) in changed.items()},
+    )
+
+
+async def correct(
+    connection: AsyncConnection, tenant: str, account_id: str, corrections: Corrections
+) -> None:
+    """Give labelled transactions of locked accounts the features that they are to learn from.
+
+    Other accounts than `account_id`, whose revision has changed anyway, are a revision further.
+    """
+    await account_store.revise_accounts(connection, tenant, corrections.accounts - {account_id})
+    await label_store.correct_labels(connection, tenant, corrections.features, now_us())
+
+
+async def are_settled(connection: AsyncConnection, tenant: str, corrections: Corrections) -> bool:
+    """Whether the labels of the merchants, which are locked, are as they were."""
+    now = await label_store.checksum_of_changes(connection, tenant, corrections.merchants)
+    return now == corrections.checksum
+
+
+async def refold(
+    connection: AsyncConnection, features: FeatureSet, tenant: str, merchant_ids: Iterable[str]
+) -> dict[str, bytes | None]:
+    """The records of locked merchants, of the labels that are still folded into them."""
+    wanted = sorted(set(merchant_ids))
+    if not wanted:
+        return {}
+    left = await label_store.labels_of_record(connection, tenant, wanted)
+
+    def fold() -> dict[str, bytes | None]:
+        position = {key: g for g, key in enumerate(wanted)}
+        labels = MerchantLabels(
+            np.array([position[one.merchant_id] for one in left], np.int64),
+            np.array([one.matures_at_us for one in left], np.int64),
+            np.array([one.is_fraud for one in left], np.float64),
+        )
+        nothing, _, _ = columns_of(features.spec, [])
+        after = features.remember(nothing, features.empty(1, len(wanted)), labels).confirmed
+        known = {one.merchant_id for one in left}
+        return {
+            key: state if key in known else None
+            for key, state in zip(wanted, after.to_bytes(), strict=True)
+        }
+
+    return await in_a_thread(fold)
+
+
+async def forget_in_record(
+    connection: AsyncConnection, features: FeatureSet, tenant: str, removed: Iterable[StoredLabel]
+) -> None:
+    """Make locked merchants' records what they are without labels that are there no more."""
+    merchant_ids = {one.merchant_id for one in removed if one.folded and one.merchant_id}
+    states = await refold(connection, features, tenant, merchant_ids)
+    rows = await merchant_store.lock_merchants(connection, tenant, merchant_ids)
+    await merchant_store.save_merchants(
+        connection, [row._replace(label_state=states[key]) for key, row in rows.items()]
+    )
+
+
+async def need_correction(connection: AsyncConnection, tenant: str, rows: Sequence[Scored]) -> bool:
+    """Whether any of these rows may have seen a label since removed."""
+    at_merchants = [row for row in rows if row.merchant_id is not None]
+    if not at_merchants:
+        return False
+    merchant_ids = {row.merchant_id for row in at_merchants if row.merchant_id is not None}
+    since_us = min(row.evaluated_at_us for row in at_merchants)
+    ids = [row.transaction_id for row in at_merchants]
+    return await label_store.any_removed(
+        connection, tenant, merchant_ids, since_us
+    ) or await label_store.any_corrected(connection, tenant, ids)
+
+
+async def corrections(
+    connection: AsyncConnection,
+    features: FeatureSet,
+    tenant: str,
+    rows: Sequence[Scored],
+    undone: Undone | None = None,
+) -> dict[str, bytes]:
+    """The features of those rows that saw a label since removed, had it never been there.
+
+    What is `undone` removes nothing.
+    """
+    if not await need_correction(connection, tenant, rows):
+        return {}
+    found = [
+        Witness(
+            row.transaction_id,
+            row.account_id,
+            row.merchant_id,
+            row.occurred_at_us,
+            row.evaluated_at_us,
+            row.features,
+        )
+        for row in rows
+        if row.merchant_id is not None
+    ]
+    merchant_ids = {one.merchant_id for one in found if one.merchant_id is not None}
+    changes = await label_store.label_changes(connection, tenant, merchant_ids)
+    rest = undone.rest if undone else None
+    return await in_a_thread(lambda: corrected_features(features, found, changes, rest=rest))
+
+
+def event_of(label: StoredLabel, revision: int, removed: bool = False) -> LabelEvent:
+    """The event of a label that was set, or removed, by this revision of its account."""
+    return LabelEvent(
+        tenant=label.tenant,
+        account_id=label.account_id,
+        revision=revision,
+        transaction_id=label.transaction_id,
+        merchant_id=label.merchant_id,
+        is_fraud=None if removed else label.is_fraud,
+        occurred_at_us=label.occurred_at_us,
+        labelled_at_us=label.labelled_at_us,
+        matures_at_us=label.matures_at_us,
+        source=label.source,
+        analyst=label.analyst,
+        note=label.note,
+        recorded_at_us=now_us() if removed else label.recorded_at_us,
+        features=label.features,
+    )

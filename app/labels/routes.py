@@ -1,0 +1,288 @@
+"""Labels: of one transaction, of one account, of many at once; what each did, and its history."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+
+from app.accounts.records import Account
+from app.accounts.schemas import LabelCounts, LabelledAccount
+from app.errors import FieldError, Problem, ValidationFailed
+from app.http.authentication import MayLabel, MayRead
+from app.http.fields import InvalidItem, LabelName
+from app.http.keyed import KeyedRoute
+from app.http.parts import RunningDatabase, part
+from app.http.paths import AccountId, TransactionId
+from app.http.problems import EVERYWHERE, documented
+from app.labels import store as label_store
+from app.labels.errors import LabelNotFound, TooManyLabels, WrongAccount
+from app.labels.records import LabelEvent as Event
+from app.labels.schemas import (
+    AdaptationMade,
+    DecisionMade,
+    Effect,
+    LabelBatch,
+    LabelBatchResult,
+    LabelEvent,
+    LabelGiven,
+    LabelHistory,
+    LabelNotStored,
+    LabelOfTransaction,
+    LabelStored,
+    PostedLabel,
+    PostedLabels,
+    TransactionLabelled,
+)
+from app.labels.service import Change, Labelled, Labelling, Verdict
+from app.labels.service import Effect as Judged
+from app.learner.decisions import Decision
+from app.learner.differentiable.adaptation import INNER_STEPS
+from app.learner.scorer import Copy
+from app.ops.actor import actor
+from app.scoring import store as transaction_store
+from app.scoring.errors import TransactionConflict, TransactionNotFound
+from app.scoring.routes import WRITES, label_name, problem_of, why_invalid
+from app.scoring.service import Scoring
+from app.times import text_of
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["labels"],
+    responses=documented(*EVERYWHERE),
+    route_class=KeyedRoute,
+)
+RunningLabelling = Annotated[Labelling, part(Labelling)]
+RunningScoring = Annotated[Scoring, part(Scoring)]
+RELABELLED = "This transaction has another label earlier in the same request."
+Conflicting = documented(
+    TransactionNotFound, TransactionConflict, ValidationFailed, WrongAccount, TooManyLabels
+)
+
+
+@router.put(
+    "/transactions/{transaction_id}/label",
+    responses={**WRITES, **documented(TransactionNotFound, TooManyLabels)},
+)
+async def label_transaction(
+    transaction_id: TransactionId, given: LabelGiven, labelling: RunningLabelling, tenant: MayLabel
+) -> TransactionLabelled:
+    """Label a transaction, or change its label; its account's very next score uses it."""
+    done = await labelling.put(tenant, _verdict(transaction_id, given))
+    return _labelled(transaction_id, done, given.label)
+
+
+@router.delete(
+    "/transactions/{transaction_id}/label", responses=documented(LabelNotFound, TooManyLabels)
+)
+async def remove_label(
+    transaction_id: TransactionId, labelling: RunningLabelling, tenant: MayLabel
+) -> TransactionLabelled:
+    """Unlearn a label: the account's copy becomes what it would be had it never been there."""
+    done = await labelling.remove(tenant, transaction_id)
+    return _labelled(transaction_id, done, None)
+
+
+@router.get("/transactions/{transaction_id}/label", responses=documented(TransactionNotFound))
+async def read_label(
+    transaction_id: TransactionId, database: RunningDatabase, tenant: MayRead
+) -> LabelHistory:
+    """The label of a transaction, and all that was ever said of it."""
+    async with database.read() as connection:
+        found = await transaction_store.scored(connection, tenant, [transaction_id])
+        history = await label_store.label_history(connection, tenant, transaction_id)
+    if transaction_id not in found:
+        raise TransactionNotFound(f"There is no transaction {transaction_id!r}.")
+    return LabelHistory(
+        transaction_id=transaction_id,
+        account_id=found[transaction_id].account_id,
+        label=_label(history[-1]) if history else None,
+        history=[_event(event) for event in history],
+    )
+
+
+@router.post("/labels", responses=WRITES)
+async def label_many(
+    posted: LabelBatch, scoring: RunningScoring, labelling: RunningLabelling, tenant: MayLabel
+) -> LabelBatchResult:
+    """Store up to 1,000 labels of any accounts, such as a file of chargebacks.
+
+    The results come in their order, each with its own outcome; labels of one account are stored
+    together.
+    """
+    scoring.rates.owe(actor.get(), len(posted.labels) - 1)
+    first: dict[str, Verdict] = {}
+    for item in posted.labels:
+        if not isinstance(item, InvalidItem):
+            first.setdefault(item.transaction_id, _verdict(item.transaction_id, item))
+    answers = await labelling.store_each(tenant, list(first.values()))
+    by_id = dict(zip(first, answers, strict=True))
+    stored = [answer for answer in answers if isinstance(answer, Labelled)]
+    effects = {one.transaction_id: one for answer in stored for one in answer.change.labelled}
+
+    def result(item: LabelOfTransaction | InvalidItem) -> LabelStored | LabelNotStored:
+        name = item.transaction_id
+        if isinstance(item, InvalidItem):
+            return LabelNotStored(transaction_id=name, error=why_invalid(item))
+        if (item.label == "fraud") != first[item.transaction_id].is_fraud:
+            problem = ValidationFailed(f"label: {RELABELLED}")
+            return LabelNotStored(transaction_id=name, error=problem_of(problem))
+        key = item.transaction_id
+        return _outcome(key, by_id[key], effects.get(key))
+
+    return LabelBatchResult(results=[result(item) for item in posted.labels])
+
+
+@router.post("/accounts/{account_id}/labels", responses={**WRITES, **Conflicting})
+async def label_account(
+    account_id: AccountId,
+    posted: PostedLabels,
+    scoring: RunningScoring,
+    labelling: RunningLabelling,
+    tenant: MayLabel,
+) -> LabelledAccount:
+    """Store labels of one account, all or none; its very next score uses them."""
+    scoring.rates.owe(actor.get(), len(posted.labels) - 1)
+    verdicts = _distinct([_posted(label) for label in posted.labels])
+    done = await labelling.store(tenant, account_id, verdicts)
+    return LabelledAccount(
+        **state_of(done.account),
+        **changed_of(done.account, done.change),
+        stored=done.stored,
+        unchanged=done.unchanged,
+    )
+
+
+def state_of(account: Account) -> dict[str, Any]:
+    """What is known of an account, as fields of an answer."""
+    return {
+        "account_id": account.account_id,
+        "revision": account.revision,
+        "transactions": account.transactions,
+        "labels": LabelCounts(fraud=account.fraud_labels, legitimate=account.legitimate_labels),
+    }
+
+
+def changed_of(account: Account, change: Change) -> dict[str, Any]:
+    """What labels did, as fields of an answer."""
+    judged = {one.transaction_id: one for group in change[1:] for one in group}
+    raised = [key for key, one in judged.items() if _held(one.after) and not _held(one.before)]
+    return {
+        "adaptation": adaptation_of(account.revision, change.copy),
+        "labelled": _effects(change.labelled),
+        "recent": _effects(change.recent),
+        "alerts": _effects(change.alerts),
+        "guard": _effects(change.guard),
+        "cleared": [one.transaction_id for one in change.alerts if not _held(one.after)],
+        "raised": raised,
+    }
+
+
+def adaptation_of(revision: int, made: Copy) -> AdaptationMade:
+    """The answer that a copy of this revision stands for."""
+    return AdaptationMade(
+        used=made.used,
+        labels=made.labels,
+        revision=revision,
+        weight=made.weight,
+        evidence=made.evidence,
+        steps=INNER_STEPS if made.labels else 0,
+        loss_before=made.loss_before,
+        loss_after=made.loss_after,
+        drift=made.drift,
+        adapter=made.digest,
+    )
+
+
+def _held(decision: Decision) -> bool:
+    return decision.outcome != "approve"
+
+
+def _effects(effects: Iterable[Judged]) -> list[Effect]:
+    return [
+        Effect(
+            transaction_id=one.transaction_id,
+            before=decision_of(one.before),
+            after=decision_of(one.after),
+        )
+        for one in effects
+    ]
+
+
+def decision_of(decision: Decision) -> DecisionMade:
+    """The answer that a decision stands for."""
+    return DecisionMade.model_validate(decision._asdict())
+
+
+def _labelled(transaction_id: str, done: Labelled, label: LabelName | None) -> TransactionLabelled:
+    return TransactionLabelled(
+        **changed_of(done.account, done.change),
+        transaction_id=transaction_id,
+        account_id=done.account.account_id,
+        label=label,
+        changed=done.unchanged == 0,
+    )
+
+
+def _outcome(
+    transaction_id: str, answer: Labelled | Problem, own: Judged | None
+) -> LabelStored | LabelNotStored:
+    if isinstance(answer, Problem):
+        return LabelNotStored(transaction_id=transaction_id, error=problem_of(answer))
+    assert own is not None
+    return LabelStored(
+        transaction_id=transaction_id,
+        account_id=answer.account.account_id,
+        changed=transaction_id in answer.changed,
+        adaptation=adaptation_of(answer.account.revision, answer.change.copy),
+        before=decision_of(own.before),
+        after=decision_of(own.after),
+    )
+
+
+def _label(event: Event) -> LabelName | None:
+    return None if event.is_fraud is None else label_name(event.is_fraud)
+
+
+def _event(event: Event) -> LabelEvent:
+    return LabelEvent(
+        label=_label(event),
+        revision=event.revision,
+        labelled_at=text_of(event.labelled_at_us),
+        recorded_at=text_of(event.recorded_at_us),
+        source=event.source,
+        analyst=event.analyst,
+        note=event.note,
+        corrected=event.features is not None,
+    )
+
+
+def _posted(label: PostedLabel) -> Verdict:
+    if "transaction_id" in label.model_fields_set:
+        return _verdict(label.transaction_id, label)
+    transaction = label.transaction.transaction()
+    return _verdict(transaction.transaction_id, label)._replace(transaction=transaction)
+
+
+def _verdict(transaction_id: str, given: LabelGiven) -> Verdict:
+    return Verdict(
+        transaction_id,
+        given.label == "fraud",
+        labelled_at_us=given.labelled_at,
+        source=given.source,
+        analyst=given.analyst,
+        note=given.note,
+    )
+
+
+def _distinct(verdicts: list[Verdict]) -> list[Verdict]:
+    """Each transaction once; raises ValidationFailed where one is given two labels."""
+    distinct: dict[str, Verdict] = {}
+    for position, verdict in enumerate(verdicts):
+        first = distinct.setdefault(verdict.transaction_id, verdict)
+        if first.is_fraud != verdict.is_fraud:
+            field = f"labels[{position}].label"
+            raise ValidationFailed(RELABELLED, [FieldError(field, RELABELLED)])
+        if first.transaction != verdict.transaction:
+            message = "This transaction is told differently earlier in the same request."
+            raise ValidationFailed(message, [FieldError(f"labels[{position}]", message)])
+    return list(distinct.values())

@@ -1,0 +1,1 @@
+"""What a score is: transaction, features, network, adaptation. No HTTP, no SQL."""

@@ -1,0 +1,257 @@
+"""A checkpoint: weights as safetensors, all else as readable JSON, refused where anything is off.
+
+    models/NAME/
+      model.safetensors   the learner's state: encoder, trunk, base head, step sizes
+      checkpoint.json     the metadata below, the weights' digest, and a digest of itself
+      README.md           the model card
+
+The digest of the JSON covers the digest of the weights, so it names the model. No byte of either
+file may differ from what was written, white space included.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from app.errors import SetupError
+from app.learner.differentiable.adaptation import Algorithm, Learner
+from app.learner.features import FeatureSet
+from app.learner.profile import Profile
+from app.learner.spec import DatasetSpec
+from app.learner.states import Floats
+
+FORMAT = 2
+WEIGHTS = "model.safetensors"
+METADATA = "checkpoint.json"
+
+Probability = Annotated[float, Field(gt=0, lt=1)]
+
+
+class CheckpointError(SetupError, ValueError):
+    """The checkpoint is absent, damaged or of another kind; the message is for the operator.
+
+    `reason` is the message without the folder, which callers of the API need not know.
+    """
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"checkpoint {folder}: {reason}")
+        self.reason = reason
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Calibration(_Part):
+    """Platt scaling of log-odds (Platt, 1999): probability = sigmoid(slope * log-odds + shift)."""
+
+    slope: Annotated[float, Field(gt=0)]
+    shift: float
+
+    def probabilities(self, logit_A: Floats) -> Floats:
+        """The probabilities of fraud that log-odds stand for."""
+        log_odds_A = np.clip(self.slope * logit_A + self.shift, -40.0, 40.0)
+        probability_A: Floats = 1.0 / (1.0 + np.exp(-log_odds_A))
+        return probability_A
+
+
+class AlertBudget(_Part):
+    """The share of all transactions that may be held up, declined ones among them."""
+
+    reviewed: Probability
+    declined: Probability
+
+
+class Costs(_Part):
+    """What a review, a fraud that is let pass and a declined legitimate payment cost.
+
+    In one currency, each for a transaction on average.
+    """
+
+    review: Annotated[float, Field(gt=0)]
+    fraud: Annotated[float, Field(gt=0)]
+    wrong_decline: Annotated[float, Field(gt=0)]
+
+
+class Decisions(_Part):
+    """The probabilities from which a transaction is reviewed and from which it is declined.
+
+    `stated` is what they follow; nothing was stated of a model that keeps to the usual budget.
+    """
+
+    review: Probability
+    decline: Probability
+    stated: AlertBudget | Costs | None = None
+
+
+class Data(_Part):
+    """What the model was trained on."""
+
+    sha256: str
+    transactions: int
+    accounts: int
+    frauds: int
+    first: str
+    last: str
+
+
+class Metadata(_Part):
+    """Everything about a model that is not its weights."""
+
+    format: Literal[2] = 2
+    name: str
+    created_at: str
+    spec: DatasetSpec
+    features: tuple[str, ...]
+    features_digest: str
+    algorithm: Algorithm
+    step_sizes: dict[str, tuple[float, ...]]
+    calibration: Calibration
+    decisions: Decisions
+    data: Data
+    seed: int
+    options: dict[str, float | int | str | None]
+    metrics: dict[str, float]
+    versions: dict[str, str]
+    # None of a checkpoint from before there were profiles.
+    profile: Profile | None = None
+
+
+class Files(NamedTuple):
+    """The bytes of a checkpoint's two files, METADATA and WEIGHTS."""
+
+    description: bytes
+    weights: bytes
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that is known to be whole, and to fit this version of the features."""
+
+    metadata: Metadata
+    learner: Learner
+    features: FeatureSet
+    digest: str
+    files: Files
+
+    @property
+    def model(self) -> str:
+        """What scores call it."""
+        return f"{self.metadata.name}@{self.digest[:12]}"
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a checkpoint; raises CheckpointError with one sentence when it cannot be trusted."""
+        folder = Path(folder)
+        try:
+            files = Files((folder / METADATA).read_bytes(), (folder / WEIGHTS).read_bytes())
+        except OSError as error:
+            name = Path(error.filename).name
+            raise CheckpointError(folder, f"{name}: {error.strerror}") from None
+        return cls.of(files, folder)
+
+    @classmethod
+    def of(cls, files: Files, folder: Path) -> Self:
+        """The same of files as read; the folder is where they are said to be from."""
+        metadata, digest = _checked(folder, *files)
+        features = FeatureSet(metadata.spec)
+        if features.digest != metadata.features_digest:
+            raise CheckpointError(
+                folder,
+                f"trained on features {metadata.features_digest}, but this version computes "
+                f"{features.digest}: train it anew",
+            )
+        learner = Learner(features.kinds, metadata.algorithm)
+        try:
+            learner.load_state_dict(load_tensors(files.weights))
+        except (SafetensorError, RuntimeError):
+            raise CheckpointError(
+                folder, "the weights do not fit the network of this version"
+            ) from None
+        return cls(metadata, learner.eval(), features, digest, files)
+
+
+def save_checkpoint(folder: Path, learner: Learner, metadata: Metadata) -> str:
+    """Write a checkpoint and give its digest.
+
+    Each file is replaced in one step, the metadata last, so that an interrupted save leaves
+    either the old model, the new one, or a pair that `Checkpoint.load` refuses.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save_tensors({name: t.contiguous() for name, t in learner.state_dict().items()})
+    described = metadata.model_dump(mode="json") | {"weights_sha256": _sha256(weights)}
+    digest = _sha256(_canonical(described))
+    replace_file(folder / WEIGHTS, weights)
+    replace_file(folder / METADATA, _written(described | {"digest": digest}))
+    return digest
+
+
+def _checked(folder: Path, text: bytes, weights: bytes) -> tuple[Metadata, str]:
+    try:
+        described = json.loads(text)
+    except (ValueError, RecursionError):
+        raise CheckpointError(folder, f"{METADATA} is damaged") from None
+    if not isinstance(described, dict):
+        raise CheckpointError(folder, f"{METADATA} is damaged")
+    if described.get("format") != FORMAT:
+        raise CheckpointError(
+            folder, f"format {described.get('format')}, but this version reads format {FORMAT}"
+        )
+    # The digest is of what the JSON says. What says the same in other bytes, with a key twice or
+    # other white space, has been in other hands too.
+    as_written = text == _written(described)
+    digest = described.pop("digest", None)
+    if not as_written or digest != _sha256(_canonical(described)):
+        raise CheckpointError(folder, f"{METADATA} was altered or damaged")
+    if described.pop("weights_sha256", None) != _sha256(weights):
+        raise CheckpointError(folder, f"{WEIGHTS} was altered or damaged")
+    try:
+        return Metadata.model_validate(described), digest
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(folder, f"{where}: {first['msg']}") from None
+
+
+def _written(described: dict[str, Any]) -> bytes:
+    """The metadata as its file holds it."""
+    return (json.dumps(described, indent=2) + "\n").encode()
+
+
+def _canonical(described: dict[str, Any]) -> bytes:
+    return json.dumps(described, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that it is the old one or the new one, whole, whatever happens."""
+    beside = path.with_suffix(path.suffix + ".new")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one; raises SetupError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise SetupError(f"device {name}: there is auto, cpu and cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SetupError("device cuda was asked for, but there is no GPU that torch can use")
+    return torch.device(name)

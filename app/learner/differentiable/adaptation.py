@@ -1,0 +1,350 @@
+"""Adaptation: from an account's labels to its own head, by learned gradient steps.
+
+The inner loop of MAML (Finn, Abbeel, Levine, ICML 2017) with learned step sizes (MAML++, Antoniou,
+Edwards, Storkey, ICLR 2019), on all accounts of a batch at once: heads have a leading account
+axis, and the gradient of the SUM of the accounts' losses is every account's own gradient.
+Training differentiates through it; evaluation and serving call the same function.
+
+Whether a copy is followed is the account's own labels' say: copies that learned from a part of
+them are asked for the rest. A move away from the base is bounded whatever the labels are.
+
+Axes: B accounts, K support rows, N rows, F features, S inner steps, P parts of a support.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from app.learner.differentiable.network import Context, Encoded, Head, Hidden, Network
+from app.learner.features import Features, Kind
+from app.learner.states import Ints
+from app.learner.transaction import DAY_US
+
+SUPPORT_LIMIT = 32
+INNER_STEPS = 5
+FIRST_STEP_SIZE = 0.01
+# A copy that saw one half of the labels is asked for the other. Leaving one out at a time would
+# cost as many copies as there are labels, and more time than all the rest (docs/experiments.md).
+PARTS = 2
+# Log-odds further from the base than this are not followed: odds 150 times higher or lower.
+LARGEST_MOVE = 5.0
+# Less than this of a copy is none of it.
+LEAST_WEIGHT = 0.02
+
+Algorithm = Literal["maml", "fomaml", "anil", "meta-sgd", "reptile"]
+ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
+# ANIL (Raghu et al., ICLR 2020) adapts the last layer alone, the others the inner one as well.
+LAST_LAYER = ("out_weight_BMH", "out_bias_BM")
+FIRST_ORDER = ("fomaml", "reptile")
+
+
+class Support(NamedTuple):
+    """The labelled transactions of one account, newest first."""
+
+    features_KF: Features
+    time_us_K: Ints
+    is_fraud_K: NDArray[np.bool_]
+
+
+class SupportBatch(NamedTuple):
+    """The supports of B accounts, padded to K rows.
+
+    `day_BK` is when a transaction occurred, in days since the epoch (float64);
+    `legitimate_BK` and `fraud_BK` are 1.0 where a row has that label and 0.0 elsewhere, so a
+    row with neither is padding.
+    """
+
+    features_BKF: Tensor
+    day_BK: Tensor
+    legitimate_BK: Tensor
+    fraud_BK: Tensor
+
+    def to(self, device: torch.device) -> "SupportBatch":
+        return SupportBatch(*(part.to(device) for part in self))
+
+
+class Adapted(NamedTuple):
+    """What B accounts' labels make of the network; `head` is shared where no step was taken."""
+
+    context: Context
+    head: Head
+
+
+class Copies(NamedTuple):
+    """All that scoring needs to know of B accounts: `weight_B` says how far each is followed."""
+
+    context: Context
+    head: Head
+    weight_B: Tensor
+
+
+class Gate(nn.Module):
+    """How far a copy is followed, from 0, the base, to 1.
+
+    weight = sigmoid(trust + heed * evidence), where the evidence is how much better copies that
+    did not see a label predicted it than the base did, in log-likelihood, summed over the
+    account's labels: the weights of Bayesian model averaging with cross-validated evidence
+    (pseudo-BMA; Yao, Vehtari, Simpson and Gelman, Bayesian Analysis, 2018). `trust` and `heed` are
+    fitted on held-out accounts.
+    """
+
+    trust: Tensor
+    heed: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("trust", torch.tensor(6.0))
+        self.register_buffer("heed", torch.zeros(()))
+
+    def set(self, trust: float, heed: float) -> None:
+        self.trust.fill_(trust)
+        self.heed.fill_(heed)
+
+    def forward(self, evidence_B: Tensor) -> Tensor:
+        weight_B = (self.trust + self.heed * evidence_B).sigmoid()
+        return weight_B * (weight_B >= LEAST_WEIGHT)
+
+
+class Learner(nn.Module):
+    """The network and how it learns an account: what meta-training produces."""
+
+    def __init__(self, kinds: Sequence[Kind], algorithm: Algorithm = "anil") -> None:
+        super().__init__()
+        self.algorithm = algorithm
+        self.network = Network(kinds)
+        self.gate = Gate()
+        # Steps live in log space: they stay positive, and they shrink towards zero in a few
+        # outer steps where adaptation does not pay (learned directly they hardly moved).
+        self.log_step_sizes = nn.ParameterDict(
+            {name: nn.Parameter(torch.zeros(self._sizes(name))) for name in self.adapted_layers}
+        )
+        self.set_step_sizes(FIRST_STEP_SIZE)
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.bias_U.device
+
+    @property
+    def adapted_layers(self) -> tuple[str, ...]:
+        """The layers of the head that each account has its own of."""
+        return LAST_LAYER if self.algorithm == "anil" else Head._fields
+
+    def _sizes(self, layer: str) -> tuple[int, ...]:
+        """One size a step and layer; Meta-SGD (Li et al., 2017) has one for every parameter."""
+        shape = getattr(self.network.base, layer).shape[1:]
+        return (INNER_STEPS, *(shape if self.algorithm == "meta-sgd" else [1] * len(shape)))
+
+    @torch.no_grad()
+    def set_step_sizes(self, size: float) -> None:
+        for log_sizes in self.log_step_sizes.values():
+            log_sizes.fill_(np.log(size))
+
+    @property
+    def step_sizes(self) -> dict[str, list[float]]:
+        """The learned sizes of the S steps of each adapted layer, averaged within it."""
+        return {
+            layer: log_sizes.detach().exp().flatten(1).mean(1).tolist()
+            for layer, log_sizes in self.log_step_sizes.items()
+        }
+
+    def adapt(self, support: SupportBatch, encoded: Encoded | None = None) -> Adapted:
+        """Each account's context and head after all inner steps on its own labels.
+
+        The inner loss is the mean cross-entropy over an account's labels. Where autograd
+        records, the result is differentiable through all steps (second order), or with the steps
+        taken as given (FOMAML, Reptile). An account without labels gets the base, exactly: its
+        gradient is zero. `encoded` spares encoding the support where that is done already.
+        """
+        *_, last = self.steps(support, encoded)
+        return last
+
+    def steps(self, support: SupportBatch, encoded: Encoded | None = None) -> Iterator[Adapted]:
+        """What `adapt` gives after each inner step, from none to all."""
+        rows = encoded or self.network.encode(support.features_BKF, support.day_BK)
+        labels = support.legitimate_BK, support.fraud_BK
+        context = self.network.context(rows, *labels)
+        for head in self._heads(self.network.hidden(rows, context), *labels):
+            yield Adapted(context, head)
+
+    def _heads(self, hidden: Hidden, legitimate_BK: Tensor, fraud_BK: Tensor) -> Iterator[Head]:
+        head = self.network.base
+        summed = head.summed(hidden) if self.algorithm == "anil" else None
+        labelled_BK = legitimate_BK + fraud_BK
+        weight_BK = labelled_BK / labelled_BK.sum(1, keepdim=True).clamp_min(1.0)
+        sizes = {layer: logs.exp().unbind() for layer, logs in self.log_step_sizes.items()}
+        yield head
+        for step in range(INNER_STEPS):
+            if summed is None:
+                gradient = head.gradient(hidden, fraud_BK, weight_BK)
+            else:
+                gradient = head.last_gradient(summed, fraud_BK, weight_BK)
+            moved = {
+                layer: getattr(head, layer) - sizes[layer][step] * self._followed(slope)
+                for layer, slope in gradient.items()
+            }
+            head = head._replace(**moved)
+            yield head
+
+    def _followed(self, slope: Tensor) -> Tensor:
+        """A gradient, as far as the outer one is taken through it."""
+        return slope.detach() if self.algorithm in FIRST_ORDER else slope
+
+    def learn(self, support: SupportBatch, encoded: Encoded | None = None) -> Copies:
+        """What is served of B accounts: their copies, and how far each is followed."""
+        if self.gate.heed > 0:
+            evidence_B, adapted = self.evidence(support, encoded)
+        else:
+            adapted = self.adapt(support, encoded)
+            evidence_B = adapted.context.mean_BO.new_zeros(len(support.fraud_BK))
+        return self.followed(adapted, evidence_B, support)
+
+    def followed(self, adapted: Adapted, evidence_B: Tensor, support: SupportBatch) -> Copies:
+        """Copies with how far the gate follows each; those without labels are not followed."""
+        has_labels_B = (support.legitimate_BK + support.fraud_BK).sum(1) > 0
+        return Copies(*adapted, self.gate(evidence_B) * has_labels_B)
+
+    def drift(self, copies: Copies) -> Tensor:
+        """How far the adapted layers of each account are from the base's, by their size: [B]."""
+        moved_B = size_B = copies.weight_B * 0
+        for layer in self.adapted_layers:
+            own, base = getattr(copies.head, layer), getattr(self.network.base, layer)
+            moved_B = moved_B + (own - base).square().flatten(1).sum(1)
+            size_B = size_B + base.square().sum()
+        return (moved_B / size_B).sqrt()
+
+    def evidence(
+        self,
+        support: SupportBatch,
+        encoded: Encoded | None = None,
+        base_BK: Tensor | None = None,
+    ) -> tuple[Tensor, Adapted]:
+        """How much better than the base copies predict labels they did not see [B], and the copies.
+
+        In nats, summed over an account's labels. All copies, those of the whole support and
+        those that leave a part of it out, are made in one batch. `encoded` and `base_BK` spare
+        encoding the support, and scoring it by the base, where that is done already.
+        """
+        rows = encoded or self.network.encode(support.features_BKF, support.day_BK)
+        accounts, labels = support.fraud_BK.shape
+        position_K = torch.arange(labels, device=rows.day_BN.device)
+        # The first copy leaves nothing out, the others a part each.
+        part_P = torch.arange(-1, PARTS, device=rows.day_BN.device)
+        out_PK = (position_K % PARTS == part_P[:, None]).to(support.fraud_BK.dtype)
+        seen_P1K = (1 - out_PK)[:, None]
+        legitimate, fraud = (
+            (seen_P1K * of_all_BK).flatten(0, 1)
+            for of_all_BK in (support.legitimate_BK, support.fraud_BK)
+        )
+        repeated = Encoded(*(part.repeat(PARTS + 1, *[1] * (part.dim() - 1)) for part in rows))
+        context = self.network.context(repeated, legitimate, fraud)
+        hidden = self.network.hidden(repeated, context)
+        *_, head = self._heads(hidden, legitimate, fraud)
+        if base_BK is None:
+            base_BK = self.base_logits(rows)
+        copy_PBK = head.logits(hidden).mean(0).reshape(PARTS + 1, accounts, labels)
+        unseen_BK = base_BK + (bounded(copy_PBK - base_BK) * out_PK[:, None]).sum(0)
+        gain_BK = cross_entropy(base_BK, support) - cross_entropy(unseen_BK, support)
+        whole = Adapted(
+            Context(*(part[:accounts] for part in context)),
+            Head(*(part[:accounts] for part in head)),
+        )
+        return gain_BK.sum(1), whole
+
+    def unadapted(self) -> Copies:
+        """What one account without labels is served with."""
+        base = self.base(1)
+        return Copies(*base, base.context.mean_BO.new_zeros(1))
+
+    def kept(self, copies: Copies) -> Tensor:
+        """What must be kept of each of B accounts, side by side: [B, W].
+
+        That is all but the layers that they share.
+        """
+        return torch.cat([part[:, None].flatten(1) for part in self._parts(copies)], 1)
+
+    def restored(self, kept_BW: Tensor) -> Copies:
+        """The copies of which `kept` is kept."""
+        shapes = [part.shape[1:] for part in self._parts(self.unadapted())]
+        ends = np.cumsum([shape.numel() for shape in shapes])[:-1].tolist()
+        *parts, weight_B = [
+            part.reshape(len(kept_BW), *shape)
+            for part, shape in zip(kept_BW.tensor_split(ends, 1), shapes, strict=True)
+        ]
+        own = len(Context._fields)
+        layers = dict(zip(self.adapted_layers, parts[own:], strict=True))
+        return Copies(Context(*parts[:own]), self.network.base._replace(**layers), weight_B)
+
+    def _parts(self, copies: Copies) -> list[Tensor]:
+        own = [getattr(copies.head, layer) for layer in self.adapted_layers]
+        return [*copies.context, *own, copies.weight_B]
+
+    def logits(self, rows: Encoded, adapted: Adapted) -> Tensor:
+        """The members' mean log-odds of fraud of N encoded rows of each of B accounts: [B, N]."""
+        return self.member_logits(rows, adapted).mean(0)
+
+    def member_logits(self, rows: Encoded, adapted: Adapted) -> Tensor:
+        """The log-odds of fraud by member: [M, B, N]."""
+        return adapted.head.logits(self.network.hidden(rows, adapted.context))
+
+    def served_logits(self, rows: Encoded, copies: Copies, base_BN: Tensor | None = None) -> Tensor:
+        """What is served: the base's log-odds, moved towards the copy's within bounds: [B, N].
+
+        `base_BN` is what `base_logits` gives, where that is at hand.
+        """
+        if base_BN is None:
+            base_BN = self.base_logits(rows)
+        copy_BN = self.logits(rows, Adapted(copies.context, copies.head))
+        return base_BN + copies.weight_B[:, None] * bounded(copy_BN - base_BN)
+
+    def base_logits(self, rows: Encoded) -> Tensor:
+        """The log-odds that accounts without labels are given: [B, N]."""
+        return self.network.base.logits(self.network.unlabelled(rows)).mean(0)
+
+    def base(self, accounts: int) -> Adapted:
+        """What B accounts without labels are scored with."""
+        return Adapted(self.network.no_context(accounts), self.network.base)
+
+
+def bounded(move: Tensor) -> Tensor:
+    """A move away from the base's log-odds, no larger than whatever labels may cause."""
+    return move.clamp(-LARGEST_MOVE, LARGEST_MOVE)
+
+
+def cross_entropy(logit_BK: Tensor, support: SupportBatch) -> Tensor:
+    """The loss of each label, 0 where there is padding: [B, K]."""
+    loss_BK = binary_cross_entropy_with_logits(logit_BK, support.fraud_BK, reduction="none")
+    return loss_BK * (support.legitimate_BK + support.fraud_BK)
+
+
+def select_support(is_fraud_K: NDArray[np.bool_], limit: int = SUPPORT_LIMIT) -> NDArray[np.intp]:
+    """Which of an account's labels to learn from, given newest first: at most `limit` positions.
+
+    The newest of both classes, with room kept for frauds: up to half the places, rounded up, are
+    theirs, so that a few frauds are not pushed out by many legitimate labels; places that one
+    class leaves empty go to the other.
+    """
+    fraud, legitimate = np.flatnonzero(is_fraud_K), np.flatnonzero(~is_fraud_K)
+    frauds = min(len(fraud), max((limit + 1) // 2, limit - len(legitimate)))
+    chosen = np.concatenate([fraud[:frauds], legitimate[: limit - frauds]])
+    return np.sort(chosen)
+
+
+def pad_supports(
+    supports: Sequence[Support], features: int, dtype: type[np.floating[Any]] = np.float32
+) -> SupportBatch:
+    """The supports of B accounts as one batch."""
+    longest = max((len(support.is_fraud_K) for support in supports), default=0)
+    features_BKF = np.zeros((len(supports), longest, features), dtype)
+    day_BK = np.zeros((len(supports), longest))
+    labels_2BK = np.zeros((2, len(supports), longest), dtype)
+    for b, (features_KF, time_us_K, is_fraud_K) in enumerate(supports):
+        rows = slice(len(is_fraud_K))
+        features_BKF[b, rows] = features_KF
+        day_BK[b, rows] = time_us_K / DAY_US
+        labels_2BK[:, b, rows] = ~is_fraud_K, is_fraud_K
+    return SupportBatch(*map(torch.from_numpy, (features_BKF, day_BK, *labels_2BK)))

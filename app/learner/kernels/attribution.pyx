@@ -1,0 +1,309 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Integrated gradients of one payment; app/learner/attribution.py says of what, and why they are exact.
+
+A unit of the first layer turns once on the way: it is on before its root or after it. So between
+two roots what enters the inner layer is a line, which the next root bends by that unit's own
+weights; and how long inner units were on, up to each root, is all that the gradient asks for.
+
+Axes: K past payments, G features by kind (quantities, then codes); the others as in network.pyx.
+"""
+
+from libc.math cimport fabs
+from libc.string cimport memcpy, memset
+
+from app.learner.kernels.network cimport (
+    BINS,
+    COLUMNS,
+    HIDDEN,
+    KNOWN_VALUES,
+    MEMBERS,
+    UNITS,
+    Head,
+    Network,
+    add_knots,
+    add_rows,
+    bounded,
+    product,
+    within,
+)
+
+import numpy as np
+
+# Less than any size that is divided by, and not 0.
+cdef double LEAST_SIZE = 1e-300
+
+cdef struct Walk:
+    # The log-odds where it starts and ends, and the average gradient by unit of the first layer.
+    double first, last
+    double[UNITS] gradient_U
+
+# A payment beside those that its baseline is the mean of.
+cdef struct Pair:
+    const float* now_F
+    const float* past_KF
+    int past
+    const double* encoded_E
+
+
+def attribute(
+    Network network not None,
+    const float[:, ::1] features_1F,
+    const double[::1] day_1,
+    const float[:, ::1] past_KF,
+    const double[::1] copy_W,
+):
+    """A payment's baseline, log-odds, shares [F] and labels' share, as `Attribution` has them.
+
+    The copy is the one that serves the account. Raises ValueError for a past without a row, and
+    for rows or a copy of another network.
+    """
+    cdef int features = network.features, own = network.own, g
+    cdef double[:, ::1] encoded_1E = network.encode(features_1F, day_1)
+    cdef double[:, ::1] step_GU = np.zeros((features, COLUMNS))
+    cdef double[:, ::1] related_2R = np.zeros((2, network.relations))
+    cdef double[:, ::1] share_2G = np.zeros((2, features))
+    cdef double[:, :, ::1] from_MHH = np.empty((MEMBERS, HIDDEN, HIDDEN))
+    cdef double weight, move, followed = 0.0
+    cdef Walk by_base, by_copy
+    cdef Pair pair
+    if (
+        features_1F.shape[0] != 1
+        or not past_KF.shape[0]
+        or past_KF.shape[1] != features
+        or copy_W.shape[0] != network.copy_size
+    ):
+        raise ValueError("a payment is set against rows of this network, by a copy of it")
+    shares = np.empty(features)
+    cdef double[::1] share_F = shares
+    pair.now_F, pair.past_KF, pair.past = &features_1F[0, 0], &past_KF[0, 0], past_KF.shape[0]
+    pair.encoded_E = &encoded_1E[0, 0]
+    weight = copy_W[network.weight_at]
+    with nogil:
+        read_steps(network, &pair, &step_GU[0, 0])
+        relate_by_base(network, &pair, &related_2R[0, 0], &related_2R[1, 0])
+        walk_by(
+            network, &pair, &step_GU[0, 0], own, &related_2R[0, 0], &related_2R[1, 0],
+            network.base(), network.from_MHH, &by_base, &share_2G[0, 0],
+        )
+        if weight > 0.0:
+            relate_by_copy(network, &pair, &copy_W[0], &related_2R[0, 0], &related_2R[1, 0])
+            walk_by(
+                network, &pair, &step_GU[0, 0], network.relations, &related_2R[0, 0],
+                &related_2R[1, 0], network.head_of(&copy_W[0]),
+                inner_of(network, &copy_W[0], &from_MHH[0, 0, 0]), &by_copy, &share_2G[1, 0],
+            )
+            # As `served` moves the score; where the bound acts, all is shortened alike.
+            move = by_copy.last - by_base.last
+            followed = weight * (bounded(move) / move if fabs(move) > LEAST_SIZE else 1.0)
+        else:
+            by_copy = by_base
+        for g in range(features):
+            share_2G[0, g] += followed * (share_2G[1, g] - share_2G[0, g])
+        for g in range(network.quantities):
+            share_F[network.quantity_Z[g]] = share_2G[0, g]
+        for g in range(network.codes):
+            share_F[network.code_C[g]] = share_2G[0, network.quantities + g]
+    return (
+        by_base.first,
+        by_base.last + followed * (by_copy.last - by_base.last),
+        shares,
+        followed * (by_copy.first - by_base.first),
+    )
+
+
+cdef void read_steps(Network network, const Pair* pair, double* step_GU) noexcept nogil:
+    """What each feature gives beyond the baseline, to the units and, behind them, the log-odds.
+
+    The rows of a feature stand at few places: their weights are summed there, each read once.
+    """
+    cdef double[BINS + 1] at_T
+    cdef double[KNOWN_VALUES + 1] at_V
+    cdef double each = -1.0 / pair.past, scaled
+    cdef int z, c, k, feature
+    for z in range(network.quantities):
+        feature = network.quantity_Z[z]
+        memset(at_T, 0, sizeof(at_T))
+        scaled = stand(network, z, pair.now_F[feature], 1.0, at_T)
+        for k in range(pair.past):
+            scaled += stand(network, z, pair.past_KF[k * network.features + feature], each, at_T)
+        add_knots(step_GU, network.knots_ZTU + z * (BINS + 1) * COLUMNS, BINS + 1, at_T)
+        add_rows(step_GU, UNITS, network.scaled_ZU, 1, &z, &scaled)
+        step_GU += COLUMNS
+    for c in range(network.codes):
+        feature = network.code_C[c]
+        memset(at_V, 0, sizeof(at_V))
+        at_V[network.value_of(c, pair.now_F[feature])] = 1.0
+        for k in range(pair.past):
+            at_V[network.value_of(c, pair.past_KF[k * network.features + feature])] += each
+        add_rows(
+            step_GU, UNITS, network.values_VU + c * (KNOWN_VALUES + 1) * UNITS,
+            KNOWN_VALUES + 1, network.order, at_V,
+        )
+        step_GU += COLUMNS
+
+
+cdef double stand(
+    Network network, int z, float value, double weight, double* at_T
+) noexcept nogil:
+    """Weigh the knots on both sides of a value; what it weighs by scale."""
+    cdef int bin = network.bin_of(z, value)
+    cdef double share = weight * within(network.share_of(z, bin, value), 0.0, 1.0)
+    at_T[bin] += weight - share
+    at_T[bin + 1] += share
+    return weight * network.scaled(z, value)
+
+
+cdef void relate_by_base(
+    Network network, const Pair* pair, double* end_R, double* step_R
+) noexcept nogil:
+    """What no labels say of the payment, and how much more than of what is usual."""
+    cdef int o, k
+    cdef double usual
+    for o in range(network.own):
+        usual = 0.0
+        for k in range(pair.past):
+            usual += own_of(network, pair, k, o)
+        end_R[o] = pair.encoded_E[COLUMNS + o]
+        step_R[o] = end_R[o] - usual / pair.past
+
+
+cdef void relate_by_copy(
+    Network network, const Pair* pair, const double* copy_W, double* end_R, double* step_R
+) noexcept nogil:
+    """The same of a copy's labels. Their counts are those of now, and the same of what is usual."""
+    cdef const double* own_O = pair.encoded_E + COLUMNS
+    cdef int o, k
+    cdef double usual
+    network.relate(own_O, own_O[network.own], copy_W, end_R)
+    for o in range(network.own):
+        usual = 0.0
+        for k in range(pair.past):
+            usual += network.relative(o, own_of(network, pair, k, o), copy_W)
+        step_R[o] = end_R[o] - usual / pair.past
+
+
+cdef double own_of(Network network, const Pair* pair, int k, int o) noexcept nogil:
+    cdef int z = network.own_O[o]
+    return network.scaled(z, pair.past_KF[k * network.features + network.quantity_Z[z]])
+
+
+cdef const double* inner_of(
+    Network network, const double* copy_W, double* from_MHH
+) noexcept nogil:
+    """The inner layer of a copy by input, written where it is the copy's own."""
+    cdef const double* weight_MHH = network.head_of(copy_W).weight_MHH
+    cdef int m, g, h
+    if weight_MHH == NULL:
+        return network.from_MHH
+    for m in range(MEMBERS):
+        for g in range(HIDDEN):
+            for h in range(HIDDEN):
+                from_MHH[(m * HIDDEN + h) * HIDDEN + g] = weight_MHH[(m * HIDDEN + g) * HIDDEN + h]
+    return from_MHH
+
+
+cdef void walk_by(
+    Network network, const Pair* pair, const double* step_GU, int relations, const double* end_R,
+    const double* step_R, Head head, const double* from_MHH, Walk* walk, double* share_G,
+) noexcept nogil:
+    """Walk one network from what is usual to the payment, and share out what it gains."""
+    cdef double[COLUMNS] step_U
+    cdef double[COLUMNS] end_U
+    cdef double[UNITS] units_U
+    cdef double[MEMBERS] wide_M
+    cdef int g, u, m, o
+    memset(step_U, 0, sizeof(step_U))
+    for g in range(network.features):
+        for u in range(COLUMNS):
+            step_U[u] += step_GU[g * COLUMNS + u]
+    memcpy(end_U, pair.encoded_E, sizeof(end_U))
+    add_rows(end_U, UNITS, network.relation_RU, relations, network.order, end_R)
+    add_rows(step_U, UNITS, network.relation_RU, network.own, network.order, step_R)
+
+    for u in range(UNITS):
+        units_U[u] = max(end_U[u], 0.0)
+    walk.last = network.logit(units_U, head, end_U + UNITS)
+    for u in range(UNITS):
+        units_U[u] = max(end_U[u] - step_U[u], 0.0)
+    for m in range(MEMBERS):
+        wide_M[m] = end_U[UNITS + m] - step_U[UNITS + m]
+    walk.first = network.logit(units_U, head, wide_M)
+    for m in range(MEMBERS):
+        u = m * HIDDEN
+        walk_member(
+            end_U + u, step_U + u, head.bias_MH + u, head.out_weight_MH + u,
+            from_MHH + u * HIDDEN, network.order, walk.gradient_U + u,
+        )
+
+    for g in range(network.features):
+        share_G[g] = product(UNITS, step_GU + g * COLUMNS, walk.gradient_U)
+        for m in range(MEMBERS):
+            share_G[g] += step_GU[g * COLUMNS + UNITS + m] / MEMBERS
+    for o in range(network.own):
+        share_G[network.own_O[o]] += step_R[o] * product(
+            UNITS, network.relation_RU + o * UNITS, walk.gradient_U
+        )
+
+
+cdef void walk_member(
+    const double* end_H, const double* step_H, const double* bias_H, const double* out_weight_H,
+    const double* from_HH, const int* order, double* gradient_H,
+) noexcept nogil:
+    """The average gradient of one member's log-odds, shared by all members, along the walk."""
+    # What enters the inner layer, and how it changes; for how long each inner unit was on, times
+    # what it says: up to each root in turn, and in all.
+    cdef double[HIDDEN] inner_H
+    cdef double[HIDDEN] slope_H
+    cdef double[HIDDEN] on_H
+    cdef double[HIDDEN + 1][HIDDEN] on_SH
+    cdef double[HIDDEN] start_H
+    cdef double[HIDDEN] moving_H
+    cdef double[HIDDEN] root_H
+    cdef int[HIDDEN] turning
+    cdef int[HIDDEN] place_H
+    cdef int h, s, turns = 0
+    cdef double at = 0.0, width, end, size
+    for h in range(HIDDEN):
+        inner_H[h], slope_H[h], on_H[h] = bias_H[h], 0.0, 0.0
+        start_H[h] = end_H[h] - step_H[h]
+        moving_H[h] = step_H[h] if start_H[h] > 0.0 or start_H[h] == 0.0 < step_H[h] else 0.0
+        root_H[h] = -start_H[h] / step_H[h] if step_H[h] != 0.0 else 0.0
+        place_H[h] = -1
+        if 0.0 < root_H[h] < 1.0:
+            s = turns
+            while s and root_H[turning[s - 1]] > root_H[h]:
+                turning[s] = turning[s - 1]
+                s -= 1
+            turning[s] = h
+            turns += 1
+        start_H[h] = max(start_H[h], 0.0)
+    add_rows(inner_H, HIDDEN, from_HH, HIDDEN, order, start_H)
+    add_rows(slope_H, HIDDEN, from_HH, HIDDEN, order, moving_H)
+
+    for s in range(turns + 1):
+        width = (root_H[turning[s]] if s < turns else 1.0) - at
+        for h in range(HIDDEN):
+            # The part of a line that lies above 0, between its two ends.
+            end = inner_H[h] + width * slope_H[h]
+            size = max(fabs(inner_H[h]) + fabs(end), LEAST_SIZE)
+            on_H[h] += width * (0.5 + 0.5 * (inner_H[h] + end) / size)
+            inner_H[h] = end
+            on_SH[s][h] = out_weight_H[h] * on_H[h]
+        if s < turns:
+            h = turning[s]
+            place_H[h] = s
+            at = root_H[h]
+            # One that turns on begins to move, one that turns off falls no further.
+            size = fabs(step_H[h])
+            add_rows(slope_H, HIDDEN, from_HH, 1, &h, &size)
+
+    for h in range(HIDDEN):
+        gradient_H[h] = 0.0
+        # On at the end: it has its say of the whole way, less what is before its root.
+        if step_H[h] > 0.0 if place_H[h] >= 0 else start_H[h] > 0.0 or end_H[h] > 0.0:
+            gradient_H[h] = out_weight_H[h] + product(HIDDEN, from_HH + h * HIDDEN, on_SH[turns])
+        if place_H[h] >= 0:
+            size = root_H[h] * out_weight_H[h]
+            size += product(HIDDEN, from_HH + h * HIDDEN, on_SH[place_H[h]])
+            gradient_H[h] += -size if step_H[h] > 0.0 else size
+        gradient_H[h] /= MEMBERS

@@ -1,0 +1,103 @@
+# cython: language_level=3
+"""The network's declarations, for the kernels that walk or adapt it."""
+
+cimport cython
+
+cdef extern from "vectors.h" nogil:
+    # Of the table of knots: units, and the log-odds that are added without their consent.
+    enum:
+        COLUMNS
+    double within(double, double, double)
+    int edges_below(const float*, int, float)
+    void add_rows(double*, int, const double*, int, const int*, const double*)
+    void add_between(double*, const float*, int, const int*, const double*)
+    void add_knots(double*, const float*, int, const double*)
+    double product(int, const double*, const double*)
+
+# Those of app/learner/differentiable/network.py, known where loops are compiled; the module checks that they agree.
+cdef enum:
+    MEMBERS = 4
+    HIDDEN = 32
+    UNITS = 128
+    BINS = 40
+    KNOWN_VALUES = 32
+    HALF_LIVES = 3
+    COUNTS = 6
+
+cdef struct Head:
+    # NULL where the inner layer is the base's: [M, H, H] by output, as checkpoints have it.
+    const double* weight_MHH
+    const double* bias_MH
+    const double* out_weight_MH
+    const double* out_bias_M
+
+cdef class Network:
+    cdef readonly int features, quantities, codes, own, relations
+    cdef readonly int encoded_size, copy_size
+    cdef readonly object population_1F
+    # Where a copy's parts begin; those of the context begin at 0.
+    cdef int newest_at, counts_at, head_at, weight_at
+    cdef bint has_own_inner
+    cdef list _arrays
+    cdef const int* quantity_Z
+    cdef const int* code_C
+    cdef const int* own_O
+    cdef const int* order
+    cdef const double* mean_Z
+    cdef const double* per_spread_Z
+    cdef const float* edges_ZT
+    cdef const double* known_CV
+    cdef const float* knots_ZTU
+    cdef const double* values_VU
+    cdef const double* scaled_ZU
+    cdef const double* bias_U
+    cdef const double* relation_RU
+    # The base's inner layer by input: what one unit of the first layer gives to all of the next.
+    cdef const double* from_MHH
+    cdef const double* inner_MHH
+    cdef const double* inner_bias_MH
+    cdef const double* out_weight_MH
+    cdef const double* out_bias_M
+
+    cdef size_t _kept(self, values, dtype=*) except? 0
+    @cython.final
+    cdef Head base(self) noexcept nogil
+    @cython.final
+    cdef Head head_of(self, const double* copy_W) noexcept nogil
+    @cython.final
+    cdef int bin_of(self, int z, float value) noexcept nogil
+    @cython.final
+    cdef double share_of(self, int z, int bin, float value) noexcept nogil
+    @cython.final
+    cdef int value_of(self, int c, double code) noexcept nogil
+    @cython.final
+    cdef double scaled(self, int z, double value) noexcept nogil
+    @cython.final
+    cdef void encode_row(
+        self, const float* features_F, double day, double* encoded_E, int* place_Z, double* share_Z
+    ) noexcept nogil
+    @cython.final
+    cdef double relative(self, int o, double own, const double* copy_W) noexcept nogil
+    @cython.final
+    cdef void relate(
+        self, const double* own_O, double day, const double* copy_W, double* related_R
+    ) noexcept nogil
+    @cython.final
+    cdef void first_units(
+        self, const double* static_U, int relations, const double* related_R, double* units_U
+    ) noexcept nogil
+    @cython.final
+    cdef void add_inner(self, const double* units_U, Head head, double* summed_U) noexcept nogil
+    @cython.final
+    cdef double logit(self, const double* units_U, Head head, const double* wide_M) noexcept nogil
+    @cython.final
+    cdef double logit_of(
+        self, const double* summed_U, Head head, const double* wide_M
+    ) noexcept nogil
+    @cython.final
+    cdef double served(
+        self, const double* encoded_E, const double* copy_W, double* related_R
+    ) noexcept nogil
+
+cdef double bounded(double move) noexcept nogil
+cdef double decay(double age, int half_life) noexcept nogil

@@ -1,0 +1,118 @@
+"""The spec of a transactions file: which column holds what, and how its labels come."""
+
+import tomllib
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from app.learner.transaction import DAY_US, LONGEST_DELAY_DAYS, STANDARD_FIELDS
+
+
+class Columns(BaseModel):
+    """Which column of the file holds what; only these four are required."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    transaction: str
+    account: str
+    time: str
+    amount: str
+    currency: str | None = None
+    merchant: str | None = None
+    label: str | None = None
+    fraud_kind: str | None = None
+
+
+class LabelDelay(BaseModel):
+    """How long after a transaction its label is known: the same for all, or by row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    delay_days: Annotated[float, Field(ge=0, le=LONGEST_DELAY_DAYS)] = 0.0
+    delay_column: str | None = None
+
+    @property
+    def delay_us(self) -> int:
+        return round(self.delay_days * DAY_US)
+
+
+class Backtest(BaseModel):
+    """Time-ordered folds; without `test_starts` they are derived from the file's time span.
+
+    Protocol A trains on the last `train_days` whose labels are known, protocol B (with feedback)
+    on the `feedback_train_days` before the test; without them, on all that came before.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    test_starts: tuple[str, ...] = ()
+    train_days: Annotated[float, Field(gt=0)] | None = None
+    feedback_train_days: Annotated[float, Field(gt=0)] | None = None
+    test_days: Annotated[float, Field(gt=0)] | None = None
+    unseen_share: Annotated[float, Field(gt=0, lt=1)] = 0.35
+
+
+class DatasetSpec(BaseModel):
+    """What a transactions file means: read from TOML, carried by the checkpoint."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    columns: Columns
+    label: LabelDelay = LabelDelay()
+    categorical: dict[str, str] = {}
+    numeric: dict[str, str] = {}
+    backtest: Backtest = Backtest()
+
+    @model_validator(mode="after")
+    def _one_meaning_per_name(self) -> Self:
+        if both := sorted(set(self.categorical) & set(self.numeric)):
+            raise ValueError(f"{both[0]!r} is both categorical and numeric")
+        if reserved := sorted({"merchant_id", *STANDARD_FIELDS} & set(self.numeric)):
+            raise ValueError(f"{reserved[0]!r} is a categorical field and cannot be numeric")
+        if "merchant_id" in self.categorical:
+            raise ValueError("merchant_id is named under [columns] as merchant")
+        return self
+
+    @cached_property
+    def categorical_names(self) -> tuple[str, ...]:
+        """The categorical fields in the order of `categorical_NC`."""
+        merchant = ("merchant_id",) if self.columns.merchant else ()
+        return (*merchant, *sorted(self.categorical))
+
+    @cached_property
+    def numeric_names(self) -> tuple[str, ...]:
+        """The numeric attributes in the order of `numeric_NM`."""
+        return tuple(sorted(self.numeric))
+
+    @classmethod
+    def load(cls, path_or_name: str | Path) -> Self:
+        """Read a spec from a TOML file, or one of the built-in specs by its name.
+
+        Raises ValueError with one sentence when it is absent or says something unknown.
+        """
+        path = Path(path_or_name)
+        built_in = files("app.learner") / "specs" / f"{path_or_name}.toml"
+        try:
+            text = (path if path.suffix == ".toml" else built_in).read_text("utf-8")
+            return cls.model_validate(tomllib.loads(text))
+        except FileNotFoundError:
+            known = ", ".join(built_in_specs())
+            raise ValueError(
+                f"spec {path_or_name}: no such file, and the built-in specs are: {known}"
+            ) from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ValueError(f"spec {path_or_name}: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ValueError(f"spec {path_or_name}: {where or 'spec'}: {first['msg']}") from None
+
+
+def built_in_specs() -> list[str]:
+    """The names that `DatasetSpec.load` knows without a file."""
+    specs = (files("app.learner") / "specs").iterdir()
+    return sorted(spec.name[:-5] for spec in specs if spec.name.endswith(".toml"))

@@ -1,0 +1,1 @@
+"""Checkpoints that serve, their comparison and their drift."""

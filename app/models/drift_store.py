@@ -1,0 +1,95 @@
+"""What a tenant's traffic looked like, by day and in a sample."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Integer, and_, cast, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.schema import api_keys, labels, transactions
+from app.db.statements import read
+from app.learner.transaction import DAY_US, SECOND_US
+
+# Lehmer's generator as Park and Miller (1988) have it, here to scatter the seconds of a day.
+MULTIPLIER, MODULUS = 48271, 2**31 - 1
+
+
+class Sampled(NamedTuple):
+    """A transaction of the sample; `is_fraud` is None without a label."""
+
+    account_id: str
+    occurred_at_us: int
+    features: bytes
+    probability: float
+    model: str
+    is_fraud: bool | None
+
+
+async def tenants(connection: AsyncConnection) -> list[str]:
+    """Everybody who ever had a key."""
+    query = select(api_keys.c.tenant).distinct().order_by(api_keys.c.tenant)
+    return list((await connection.execute(query)).scalars())
+
+
+async def transactions_by_day(
+    connection: AsyncConnection, tenant: str, since_us: int
+) -> Mapping[int, int]:
+    """How many transactions each day has, by the number of the day since 1970."""
+    table = transactions.c
+    day = (table.occurred_at_us // DAY_US).label("day")
+    query = (
+        select(day, func.count())
+        .where(table.tenant == tenant, table.occurred_at_us >= since_us)
+        .group_by(text("day"))
+    )
+    return {row[0]: row[1] for row in await connection.execute(query)}
+
+
+async def labels_by_day(
+    connection: AsyncConnection, tenant: str, since_us: int
+) -> Mapping[int, tuple[int, int]]:
+    """How many labels, and labels of fraud, the transactions of each day have."""
+    table = labels.c
+    day = (table.occurred_at_us // DAY_US).label("day")
+    query = (
+        select(day, func.count(), func.sum(cast(table.is_fraud, Integer)))
+        .where(table.tenant == tenant, table.occurred_at_us >= since_us)
+        .group_by(text("day"))
+    )
+    return {row[0]: (row[1], row[2]) for row in await connection.execute(query)}
+
+
+async def sampled(
+    connection: AsyncConnection, tenant: str, since_us: int, one_in: int
+) -> list[Sampled]:
+    """The transactions of about one second in `one_in`: always the same seconds."""
+    ids = select(transactions.c.transaction_id).where(
+        transactions.c.tenant == tenant, transactions.c.occurred_at_us >= since_us
+    )
+    if one_in > 1:
+        ids = ids.where(_is_chosen(transactions.c.occurred_at_us // SECOND_US, one_in))
+    query = (
+        select(
+            transactions.c.account_id,
+            transactions.c.occurred_at_us,
+            transactions.c.features,
+            transactions.c.probability,
+            transactions.c.model,
+            labels.c.is_fraud,
+        )
+        .select_from(transactions)
+        .outerjoin(
+            labels,
+            and_(
+                labels.c.tenant == transactions.c.tenant,
+                labels.c.transaction_id == transactions.c.transaction_id,
+            ),
+        )
+        # The index tells the ids, so that only the rows of the sample are read.
+        .where(transactions.c.tenant == tenant, transactions.c.transaction_id.in_(ids))
+    )
+    return await read(connection, Sampled._make, query)
+
+
+def _is_chosen(second: ColumnElement[int], one_in: int) -> ColumnElement[bool]:
+    return second * MULTIPLIER % MODULUS % one_in == 0

@@ -1,0 +1,215 @@
+"""Models: listed, activated, rolled back, tried out in shadow, promoted. No restart."""
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Response
+
+from app.http.authentication import MayAdminister, MayRead
+from app.http.keyed import KeyedRoute
+from app.http.parts import part
+from app.http.problems import EVERYWHERE, RateLimited, documented
+from app.jobs.errors import JobNotFound, TooManyJobs
+from app.jobs.records import Job
+from app.jobs.service import Jobs
+from app.models.comparison import Roles, Shadowing
+from app.models.drift import check_profile
+from app.models.errors import ModelNotFound, ModelRefused, ModelUnavailable
+from app.models.schemas import (
+    ComparisonJob,
+    ComparisonRequest,
+    DriftJob,
+    DriftRequest,
+    JobError,
+    ModelComparison,
+    ModelDrift,
+    ModelList,
+    ModelState,
+    Promotion,
+)
+from app.models.service import Models, Shelved
+from app.scoring.routes import WRITES
+from app.settings import Settings
+from app.times import text_of
+
+router = APIRouter(
+    prefix="/v1/models",
+    tags=["models"],
+    responses=documented(*EVERYWHERE),
+    route_class=KeyedRoute,
+)
+RunningJobs = Annotated[Jobs, part(Jobs)]
+RunningModels = Annotated[Models, part(Models)]
+RunningSettings = Annotated[Settings, part(Settings)]
+RunningShadowing = Annotated[Shadowing, part(Shadowing)]
+CHANGES = documented(ModelNotFound, ModelRefused)
+Name = Annotated[str, Path(min_length=1, max_length=128, examples=["default"])]
+JobId = Annotated[str, Path(min_length=1, max_length=32, examples=["5f3c9a0b12d4e678"])]
+STARTS = {**WRITES, **documented(TooManyJobs, RateLimited)}
+STARTED: dict[str, Any] = {
+    "headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
+}
+
+
+@router.get("")
+async def list_models(shadowing: RunningShadowing, tenant: MayRead) -> ModelList:
+    """The checkpoints that there are, and what each does for this tenant."""
+    return await _models(shadowing, tenant)
+
+
+@router.post("/rollback", responses=documented(ModelRefused, ModelUnavailable, *EVERYWHERE))
+async def roll_back(shadowing: RunningShadowing, tenant: MayAdminister) -> ModelList:
+    """Let the checkpoint decide that did before the active one."""
+    await shadowing.roll_back(tenant)
+    return await _models(shadowing, tenant)
+
+
+@router.post("/{name}/activate", responses=CHANGES)
+async def activate_model(
+    name: Name, shadowing: RunningShadowing, tenant: MayAdminister
+) -> ModelList:
+    """Let a checkpoint decide from the next transaction on; accounts adapt to it lazily."""
+    await shadowing.activate(tenant, name)
+    return await _models(shadowing, tenant)
+
+
+@router.post("/{name}/shadow", responses=CHANGES)
+async def shadow_model(name: Name, shadowing: RunningShadowing, tenant: MayAdminister) -> ModelList:
+    """Try a checkpoint out beside the active one."""
+    await shadowing.shadow(tenant, name)
+    return await _models(shadowing, tenant)
+
+
+@router.delete("/{name}/shadow", responses=documented(ModelNotFound))
+async def end_shadow(name: Name, shadowing: RunningShadowing, tenant: MayAdminister) -> ModelList:
+    """Try it out no longer."""
+    roles = await shadowing.roles(tenant)
+    if roles.shadow is None or roles.shadow.name != name:
+        raise ModelNotFound(f"Model {name!r} is not in shadow.")
+    await shadowing.shadow(tenant, None)
+    return await _models(shadowing, tenant)
+
+
+@router.post("/{name}/comparisons", status_code=202, responses={202: STARTED, **CHANGES, **STARTS})
+async def compare_model(
+    name: Name,
+    models: RunningModels,
+    jobs: RunningJobs,
+    settings: RunningSettings,
+    tenant: MayAdminister,
+    response: Response,
+    posted: ComparisonRequest | None = None,
+) -> ComparisonJob:
+    """Compute, beside requests, what this checkpoint would have decided on the newest
+    transactions, up to 5,000; the answer says where the result will be."""
+    await models.checkpoint(name)
+    days = (posted or ComparisonRequest()).days
+    job = await jobs.submit(tenant, "comparison", name, days)
+    response.headers["Location"] = _address(settings.prefix, name, "comparisons", job.id)
+    return _comparison(job)
+
+
+@router.get("/{name}/comparisons/{comparison_id}", responses=documented(JobNotFound))
+async def read_comparison(
+    name: Name, comparison_id: JobId, jobs: RunningJobs, tenant: MayRead
+) -> ComparisonJob:
+    """How far a comparison is, and what came of it."""
+    return _comparison(await jobs.find(tenant, "comparison", name, comparison_id))
+
+
+@router.post("/{name}/drift", status_code=202, responses={202: STARTED, **CHANGES, **STARTS})
+async def measure_drift(
+    name: Name,
+    models: RunningModels,
+    jobs: RunningJobs,
+    settings: RunningSettings,
+    tenant: MayAdminister,
+    response: Response,
+    posted: DriftRequest | None = None,
+) -> DriftJob:
+    """Compute, beside requests, how far this tenant's traffic is from the data that a checkpoint
+    was trained on; the answer says where the result will be."""
+    checkpoint = await models.checkpoint(name)
+    check_profile(checkpoint.metadata.profile, name)
+    days = (posted or DriftRequest()).days
+    job = await jobs.submit(tenant, "drift", name, days)
+    response.headers["Location"] = _address(settings.prefix, name, "drift", job.id)
+    return _drift(job)
+
+
+@router.get("/{name}/drift/{drift_id}", responses=documented(JobNotFound))
+async def read_drift(name: Name, drift_id: JobId, jobs: RunningJobs, tenant: MayRead) -> DriftJob:
+    """How far a measurement of drift is, and what came of it."""
+    return _drift(await jobs.find(tenant, "drift", name, drift_id))
+
+
+@router.post(
+    "/{name}/promote", responses={**WRITES, **CHANGES, **documented(JobNotFound, ModelNotFound)}
+)
+async def promote_model(
+    name: Name,
+    posted: Promotion,
+    models: RunningModels,
+    jobs: RunningJobs,
+    shadowing: RunningShadowing,
+    tenant: MayAdminister,
+) -> ModelComparison:
+    """Activate it, if a comparison says that it ranks the labelled frauds at least as high as the
+    active one."""
+    await models.checkpoint(name)
+    job = await jobs.find(tenant, "comparison", name, posted.comparison)
+    if job.result is None:
+        raise ModelRefused(f"The comparison {job.id!r} is {job.status}: it has no result.")
+    compared = ModelComparison.model_validate_json(job.result)
+    await shadowing.promote(tenant, name, compared)
+    return compared
+
+
+async def _models(shadowing: Shadowing, tenant: str) -> ModelList:
+    roles = await shadowing.roles(tenant)
+    return ModelList(
+        data=[
+            ModelState(
+                name=one.name,
+                digest=one.digest,
+                active=one.name == roles.active,
+                shadow=roles.shadow is not None and one.name == roles.shadow.name,
+                refused=one.refused or _replaced(one, roles),
+            )
+            for one in roles.shelf
+        ]
+    )
+
+
+def _replaced(one: Shelved, roles: Roles) -> str | None:
+    if one.name != roles.active or one.digest == roles.active_digest:
+        return None
+    return f"Model {one.name!r} is no longer the checkpoint that decides: activate it to use it."
+
+
+def _address(prefix: str, name: str, kind: str, job_id: str) -> str:
+    """The path of a job, as callers see it."""
+    return f"{prefix}/v1/models/{quote(name, safe='')}/{kind}/{job_id}"
+
+
+def _comparison(job: Job) -> ComparisonJob:
+    result = ModelComparison.model_validate_json(job.result) if job.result else None
+    return ComparisonJob(**_state(job), days=job.days, result=result)
+
+
+def _drift(job: Job) -> DriftJob:
+    result = ModelDrift.model_validate_json(job.result) if job.result else None
+    return DriftJob(**_state(job), days=int(job.days), result=result)
+
+
+def _state(job: Job) -> dict[str, Any]:
+    """What jobs of both kinds say of themselves."""
+    return {
+        "id": job.id,
+        "name": job.model,
+        "status": job.status,
+        "created_at": text_of(job.created_at_us),
+        "started_at": text_of(job.started_at_us) if job.started_at_us is not None else None,
+        "finished_at": text_of(job.finished_at_us) if job.finished_at_us is not None else None,
+        "error": JobError.model_validate_json(job.error) if job.error else None,
+    }

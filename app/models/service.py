@@ -1,0 +1,214 @@
+"""Checkpoints by name, each loaded once a process, and the one that decides for a tenant.
+
+A tenant's active checkpoint is read in the database transaction of every batch, so all processes
+change over with their next one. All checkpoints that can be served compute the same features:
+those stored are good for each of them, and copies are made anew when they are first needed.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.database import Database
+from app.db.errors import DatabaseUnavailable
+from app.learner.checkpoint import METADATA, WEIGHTS, Checkpoint, CheckpointError, Files
+from app.learner.scorer import Scorer
+from app.models import store as model_store
+from app.models.errors import ModelNotFound, ModelRefused, ModelUnavailable
+from app.models.records import KeptCheckpoint, ModelChange
+from app.settings import Settings
+from app.times import now_us
+
+logger = logging.getLogger("quickstudy")
+
+# After a checkpoint could not be loaded, until it is tried again.
+RETRY_SECONDS = 5.0
+Role = Literal["active", "shadow"]
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class Shelved(NamedTuple):
+    """A checkpoint in the folder of checkpoints; `refused` says why it cannot be served."""
+
+    name: str
+    digest: str | None
+    refused: str | None
+
+
+class Models:
+    """The folder of checkpoints, and those of them that are loaded.
+
+    `default` serves every tenant that has not chosen another.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder = settings.models or settings.model.resolve().parent
+        self.default = self._ready(Checkpoint.load(settings.model))
+        self.default_name = settings.model.resolve().name
+        self._loaded = {self.default.digest: self.default}
+        # By what scores call them: what decides is only ever what lies in the folder.
+        self._past: dict[str, Scorer] = {}
+        self._loading = asyncio.Lock()
+        # When a checkpoint could not be loaded, by name and digest, and why.
+        self._failed: dict[tuple[str, str], tuple[float, str]] = {}
+
+    async def active(self, connection: AsyncConnection, tenant: str) -> Scorer:
+        """What decides for a tenant now. Raises ModelUnavailable where it cannot be loaded."""
+        return await self.of(await model_store.model_change(connection, tenant, "active"))
+
+    async def of(self, change: ModelChange | None) -> Scorer:
+        """The checkpoint of a change, the very same bits, or the deployment's before the first.
+
+        Raises ModelUnavailable.
+        """
+        if change is None or change.name is None or change.digest is None:
+            return self.default
+        if change.digest not in self._loaded:
+            await self._load_again(change.name, change.digest)
+        return self._loaded[change.digest]
+
+    async def _load_again(self, name: str, digest: str) -> None:
+        """Load a checkpoint that was activated; raises ModelUnavailable.
+
+        A batch waits for this, and others share it: what fails is not tried again at once.
+        """
+        now = time.monotonic()
+        failed_at, detail = self._failed.get((name, digest), (-math.inf, ""))
+        if now - failed_at >= RETRY_SECONDS:
+            detail = await self._tried(name, digest)
+            if not detail:
+                self._failed.pop((name, digest), None)
+                return
+            self._failed[name, digest] = time.monotonic(), detail
+        raise ModelUnavailable(detail)
+
+    async def _tried(self, name: str, digest: str) -> str:
+        """Load it; what kept it from being loaded, if anything did."""
+        try:
+            scorer = await self.load(name)
+        except (ModelNotFound, ModelRefused) as error:
+            return error.detail
+        except Exception:
+            logger.exception("a model could not be loaded")
+            return f"Model {name!r} cannot be loaded."
+        if scorer.digest != digest:
+            return f"Model {name!r} is no longer the checkpoint that was activated."
+        return ""
+
+    async def load(self, name: str) -> Scorer:
+        """The checkpoint that has this name now. Raises ModelNotFound or ModelRefused."""
+        async with self._loading:
+            checkpoint = await self.checkpoint(name)
+            if checkpoint.digest not in self._loaded:
+                self._loaded[checkpoint.digest] = await asyncio.to_thread(self._ready, checkpoint)
+            return self._loaded[checkpoint.digest]
+
+    async def that_scored(self, connection: AsyncConnection, model: str) -> Scorer | None:
+        """A checkpoint by what scores call it, `name@digest`: a loaded one, or one that was kept.
+
+        None where it is neither, or where this version cannot compute with it any more.
+        """
+        for one in (*self._loaded.values(), *self._past.values()):
+            if one.model == model:
+                return one
+        row = await model_store.kept_checkpoint(connection, model)
+        if row is None:
+            return None
+        try:
+            checkpoint = Checkpoint.of(Files(row.description, row.weights), Path(row.model))
+        except CheckpointError as error:
+            logger.warning("a checkpoint that was kept cannot be used: %s", error)
+            return None
+        if checkpoint.features.digest != self.default.features.digest:
+            return None
+        self._past[model] = await asyncio.to_thread(
+            Scorer, checkpoint, self._settings.device, bank_bytes=0
+        )
+        return self._past[model]
+
+    async def keep(self, connection: AsyncConnection, one: Scorer | Checkpoint) -> None:
+        """Keep a checkpoint that is to score, so that its scores can be replayed for ever."""
+        row = KeptCheckpoint(one.digest, one.model, *one.files, now_us())
+        await model_store.keep_checkpoint(connection, row)
+
+    async def keep_all(self, database: Database) -> None:
+        """Keep the default and what any tenant has activated, as far as they are not kept yet.
+
+        What is activated later is kept with its activation.
+        """
+        async with database.read() as connection:
+            kept = await model_store.kept_digests(connection)
+            activated = await model_store.activated(connection)
+        missing: list[Scorer | Checkpoint] = []
+        if self.default.digest not in kept:
+            missing.append(self.default)
+        for digest, name in activated.items():
+            if digest not in kept and digest != self.default.digest:
+                # One that is not there any more, or cannot be read, is lost; no other is for that.
+                with contextlib.suppress(Exception):
+                    checkpoint = await self.checkpoint(name)
+                    missing += [checkpoint] if checkpoint.digest == digest else []
+
+        async def work(connection: AsyncConnection) -> None:
+            for one in missing:
+                await self.keep(connection, one)
+
+        if missing:
+            try:
+                await database.run(work)
+            except DatabaseUnavailable as error:
+                names = ", ".join(one.model for one in missing)
+                logger.warning("scores by %s may not replay after an upgrade: %s", names, error)
+
+    async def shelved(self) -> Sequence[Shelved]:
+        """What is in the folder, by name."""
+        names = [self.default_name]
+        if self._folder.is_dir():
+            found = [path.parent.name for path in self._folder.glob(f"*/{METADATA}")]
+            names = sorted({*names, *(name for name in found if NAME.fullmatch(name))})
+        shelf = []
+        for name in names:
+            try:
+                shelf.append(Shelved(name, (await self.checkpoint(name)).digest, None))
+            except (ModelNotFound, ModelRefused) as error:
+                shelf.append(Shelved(name, None, error.detail))
+        return shelf
+
+    async def checkpoint(self, name: str) -> Checkpoint:
+        """What has this name now, not loaded. Raises ModelNotFound or ModelRefused."""
+        try:
+            checkpoint = await asyncio.to_thread(Checkpoint.load, self._path(name))
+        except CheckpointError as error:
+            raise ModelRefused(f"Model {name!r} cannot be served: {error.reason}.") from error
+        if checkpoint.features.digest != self.default.features.digest:
+            raise ModelRefused(
+                f"Model {name!r} reads features {checkpoint.features.digest}, and the database "
+                f"holds {self.default.features.digest}: it needs a database of its own."
+            )
+        return checkpoint
+
+    def _path(self, name: str) -> Path:
+        if name == self.default_name:
+            return self._settings.model
+        # Only names of this shape become part of a path.
+        if not NAME.fullmatch(name) or not self._has(self._folder / name):
+            raise ModelNotFound(f"There is no model {name!r}.")
+        return self._folder / name
+
+    def _has(self, folder: Path) -> bool:
+        """Whether there is a checkpoint that no link leads out of the folder of checkpoints."""
+        top = self._folder.resolve()
+        files = ((folder / file).resolve() for file in (METADATA, WEIGHTS))
+        return (folder / METADATA).is_file() and all(one.is_relative_to(top) for one in files)
+
+    def _ready(self, checkpoint: Checkpoint) -> Scorer:
+        return Scorer(checkpoint, self._settings.device, self._settings.bank_bytes)

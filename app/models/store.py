@@ -1,0 +1,87 @@
+"""Which checkpoint has which role for a tenant, and checkpoints that may have scored."""
+
+from typing import Any
+
+from sqlalchemy import bindparam, literal, select, true
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.schema import checkpoints, model_changes
+from app.db.statements import ask, columns, read
+from app.models.records import KeptCheckpoint, ModelChange
+from app.thresholds.records import TenantThresholds
+from app.thresholds.store import IN_FORCE
+
+_HISTORY = (
+    select(*columns(model_changes, ModelChange))
+    .where(
+        model_changes.c.tenant == bindparam("of_tenant"),
+        model_changes.c.role == bindparam("of_role"),
+    )
+    .order_by(model_changes.c.at_us.desc())
+    .limit(bindparam("most"))
+)
+_NEWEST, _THRESHOLDS = _HISTORY.subquery(), IN_FORCE.subquery()
+# A row, whether there is either or not.
+_ONE = select(literal(1).label("one")).subquery()
+_DECIDING = select(*_NEWEST.c, *_THRESHOLDS.c).select_from(
+    _ONE.outerjoin(_NEWEST, true()).outerjoin(_THRESHOLDS, true())
+)
+
+
+async def deciding_at(
+    connection: AsyncConnection, tenant: str, at_us: int
+) -> tuple[ModelChange | None, TenantThresholds | None]:
+    """The newest change of the active model, and the thresholds in force at a time."""
+    given: dict[str, Any] = {"of_role": "active", "most": 1, "at_us": at_us}
+    [row] = await ask(connection, tuple[Any, ...], _DECIDING, tenant, **given)
+    change = ModelChange._make(row[: len(ModelChange._fields)])
+    own = TenantThresholds._make(row[len(ModelChange._fields) :])
+    # Where there is none, a row of nothing stands for it.
+    return change if change.tenant else None, own if own.tenant else None
+
+
+async def model_change(connection: AsyncConnection, tenant: str, role: str) -> ModelChange | None:
+    """The newest change of a role; None before the first."""
+    found = await model_history(connection, tenant, role, 1)
+    return found[0] if found else None
+
+
+async def model_history(
+    connection: AsyncConnection, tenant: str, role: str, limit: int
+) -> list[ModelChange]:
+    """The changes of a role, the newest first."""
+    return await ask(connection, ModelChange._make, _HISTORY, tenant, of_role=role, most=limit)
+
+
+async def save_model_change(connection: AsyncConnection, row: ModelChange) -> None:
+    """Add a change; those of before stay as history."""
+    await connection.execute(model_changes.insert(), row._asdict())
+
+
+async def activated(connection: AsyncConnection) -> dict[str, str]:
+    """The names of the checkpoints that any tenant has ever activated, by digest."""
+    query = (
+        select(model_changes.c.digest, model_changes.c.name)
+        .where(model_changes.c.role == "active", model_changes.c.digest.is_not(None))
+        .distinct()
+    )
+    return {row.digest: row.name for row in await connection.execute(query)}
+
+
+async def kept_digests(connection: AsyncConnection) -> set[str]:
+    """The digests of the checkpoints that are kept."""
+    return set((await connection.execute(select(checkpoints.c.digest))).scalars())
+
+
+async def keep_checkpoint(connection: AsyncConnection, row: KeptCheckpoint) -> None:
+    """Keep a checkpoint's files, if nobody has yet."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    await connection.execute(insert(checkpoints).values(row._asdict()).on_conflict_do_nothing())
+
+
+async def kept_checkpoint(connection: AsyncConnection, model: str) -> KeptCheckpoint | None:
+    """The checkpoint that scores name so; None where it is not kept."""
+    query = select(*columns(checkpoints, KeptCheckpoint)).where(checkpoints.c.model == model)
+    found = await read(connection, KeptCheckpoint._make, query.limit(1))
+    return found[0] if found else None

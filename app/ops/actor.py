@@ -1,0 +1,7 @@
+"""Whose key acts: the actor of what the audit log keeps."""
+
+from contextvars import ContextVar
+
+COMMAND_LINE = "command line"
+# The id of the key that a request came with.
+actor: ContextVar[str] = ContextVar("actor", default=COMMAND_LINE)

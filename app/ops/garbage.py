@@ -1,0 +1,27 @@
+"""Python's garbage collector, out of the way of start-up and of requests.
+
+`app.main` and `app.cli.main` import this before the rest: what imports make stays, and to search it
+for garbage again and again while it grows would take a seventh of start-up.
+"""
+
+import gc
+
+YOUNG_OBJECTS = 50_000
+
+gc.disable()
+
+
+def spare_what_is_imported() -> None:
+    """Collect again from here on, but never look at what there is."""
+    gc.freeze()
+    gc.enable()
+
+
+def spare_requests() -> None:
+    """What start-up has made stays, too: to search it would halt requests for .1 s."""
+    # Once a process: what a second application made, in tests, need not stay.
+    if gc.get_threshold()[0] != YOUNG_OBJECTS:
+        gc.collect()
+        gc.freeze()
+        # Batches make many objects that live as long as they do; cycles are few.
+        gc.set_threshold(YOUNG_OBJECTS, 10, 10)

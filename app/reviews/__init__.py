@@ -1,0 +1,1 @@
+"""Reviews: what waits for people."""

@@ -1,0 +1,31 @@
+"""The rows of reviews, as the code passes them on: plain tuples, no ORM."""
+
+from typing import NamedTuple
+
+
+class Review(NamedTuple):
+    """A row of `reviews`."""
+
+    tenant: str
+    transaction_id: str
+    account_id: str
+    occurred_at_us: int
+    opened_at_us: int
+    probability: float
+    risk_score: float
+    status: str
+    revision: int
+    assignee: str | None = None
+    assigned_at_us: int | None = None
+    resolved_at_us: int | None = None
+    kind: str = "review"
+    assigned_by: str | None = None
+
+
+class ReviewCount(NamedTuple):
+    """How many reviews of a kind were opened in a time, and how many of them have which label."""
+
+    kind: str
+    opened: int
+    frauds: int
+    legitimates: int

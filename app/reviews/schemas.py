@@ -1,0 +1,111 @@
+"""The review queue."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+from app.http.fields import Body, Figure, Id
+from app.scoring.schemas import STORED, StoredTransaction
+
+Kind = Literal["review", "decline", "sample"]
+Status = Literal["open", "cleared", "resolved"]
+Order = Literal["risk", "age"]
+REVIEW: JsonDict = {
+    "transaction_id": "t-1001",
+    "account_id": "a-17",
+    "kind": "review",
+    "status": "open",
+    "risk_score": 61.2,
+    "probability": 0.034,
+    "revision": 2,
+    "occurred_at": "2026-01-31T11:00:00.000000Z",
+    "opened_at": "2026-01-31T11:00:00.120000Z",
+    "assignee": "mia",
+    "assigned_at": "2026-01-31T11:20:00.000000Z",
+    "assigned_by": "3c81463f5052",
+    "resolved_at": None,
+}
+FIGURES: JsonDict = {
+    "since": "2026-01-03T11:00:00.000000Z",
+    "data": [
+        {"kind": "review", "opened": 700, "frauds": 61, "legitimates": 439, "fraud_share": 0.122},
+        {"kind": "decline", "opened": 90, "frauds": 70, "legitimates": 5, "fraud_share": 0.933333},
+        {"kind": "sample", "opened": 210, "frauds": 0, "legitimates": 0, "fraud_share": None},
+    ],
+}
+WAITING: JsonDict = {**STORED, "label": None}
+
+
+class Review(BaseModel):
+    """A transaction that somebody is to look at; risk is as its account's newest copy sees it.
+
+    It was decided to be reviewed, was declined, or is one of a sample of approvals, whose risk
+    stays as it was. It is `cleared` while that copy would approve what was to be reviewed, and
+    `resolved` while it has a label.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [REVIEW]})
+
+    transaction_id: str
+    account_id: str
+    kind: Kind
+    status: Status
+    risk_score: float
+    probability: float
+    revision: Annotated[int, Field(description="Of the account, when its risk was looked at.")]
+    occurred_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    opened_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    assignee: Annotated[
+        str | None, Field(description="Who has it, as the caller named them; for 24 hours.")
+    ]
+    assigned_at: str | None
+    assigned_by: Annotated[
+        str | None, Field(description="The id of the key that they took it with: this is proven.")
+    ]
+    resolved_at: str | None
+
+
+class ReviewedTransaction(Review):
+    """A review with the transaction as it was posted and scored."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{**REVIEW, "transaction": WAITING}]})
+
+    transaction: StoredTransaction
+
+
+class Assignment(Body):
+    """Who takes a review; a key with the scope `admin` may `take_over` what somebody has."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"assignee": "mia"}]})
+
+    assignee: Id
+    take_over: Annotated[bool, Field(strict=True)] = False
+
+
+class ReviewFigure(BaseModel):
+    """What labels say of the reviews of a kind."""
+
+    kind: Kind
+    opened: int
+    frauds: Annotated[int, Field(description="Of those opened, labelled fraud by now.")]
+    legitimates: Annotated[int, Field(description="Of those opened, labelled legitimate by now.")]
+    fraud_share: Annotated[
+        Figure | None,
+        Field(
+            description="Of those with a label: the precision of reviews and of declines, and the "
+            "share of fraud among what was approved. null: none has a label."
+        ),
+    ]
+
+
+class ReviewFigures(BaseModel):
+    """How right reviews, declines and approvals were, by the labels of those opened lately.
+
+    Of reviews and declines somebody chose what to label; of the sample chance chose.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [FIGURES]})
+
+    since: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    data: list[ReviewFigure]

@@ -1,0 +1,152 @@
+"""The review queue."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import and_, bindparam, case, func, or_, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.pages import Part, read_page, unserved
+from app.db.schema import ASSIGNED, labels, reviews
+from app.db.statements import add, ask, columns, of_transactions, read, save
+from app.reviews.records import Review, ReviewCount
+
+_OPEN = (
+    select(*columns(reviews, Review))
+    .where(
+        reviews.c.tenant == bindparam("of_tenant"),
+        reviews.c.account_id == bindparam("of_account"),
+        or_(reviews.c.status == "open", reviews.c.status == "cleared"),
+        reviews.c.kind != "sample",
+    )
+    # Those held up for a review first: many declines leave none of them out.
+    .order_by(
+        reviews.c.kind.desc(), reviews.c.occurred_at_us.desc(), reviews.c.transaction_id.desc()
+    )
+    .limit(bindparam("most"))
+)
+
+
+async def open_reviews(connection: AsyncConnection, rows: Sequence[Review]) -> None:
+    """Queue transactions that have just been scored."""
+    await add(connection, reviews, rows)
+
+
+async def reviews_of(
+    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+) -> dict[str, Review]:
+    """The reviews of these transactions, of those that were ever queued."""
+    return await of_transactions(connection, reviews, Review, tenant, transaction_ids)
+
+
+async def open_of_account(
+    connection: AsyncConnection, tenant: str, account_id: str, limit: int
+) -> list[Review]:
+    """What was held up in an account and has no label, newest first, declines after the others."""
+    return await ask(connection, Review._make, _OPEN, tenant, of_account=account_id, most=limit)
+
+
+async def save_reviews(connection: AsyncConnection, rows: Iterable[Review]) -> None:
+    """Overwrite reviews of accounts that the transaction has locked.
+
+    But not who has them: people take and release reviews without a lock on the account, and may
+    have done so since these rows were read.
+    """
+    kept = ("assignee", "assigned_at_us", "assigned_by")
+    await save(connection, reviews, ("tenant", "transaction_id"), rows, kept)
+
+
+async def listed_reviews(
+    connection: AsyncConnection,
+    tenant: str,
+    kind: str,
+    status: str,
+    account_id: str | None,
+    assignee: str | None,
+    by_risk: bool,
+    after: tuple[int | float | str, ...] | None,
+    limit: int,
+) -> Part[Review]:
+    """The queue of a kind, by risk or the oldest first.
+
+    The highest risk comes first, but of declines the lowest: the one that is most likely wrong.
+    """
+    table = reviews.c
+    # For each of these, with or without an account or an assignee, an index has both orders.
+    served: list[Any] = [table.tenant == tenant, table.kind == kind, table.status == status]
+    if account_id is not None:
+        served.append(table.account_id == account_id)
+    elif assignee is not None:
+        served += [text(ASSIGNED), table.assignee == assignee]
+    query = select(*columns(reviews, Review)).where(*served)
+    order = [table.risk_score if by_risk else table.opened_at_us, table.transaction_id]
+    walked = None
+    if account_id is not None and assignee is not None:
+        query = query.where(unserved(table.assignee, assignee))
+        walked = select(*order).where(*served)
+    return await read_page(
+        connection,
+        Review._make,
+        query,
+        order,
+        after,
+        limit,
+        descending=by_risk and kind != "decline",
+        walked=walked,
+    )
+
+
+async def lock_review(
+    connection: AsyncConnection, tenant: str, transaction_id: str
+) -> Review | None:
+    """A review, which nobody else can assign until the transaction ends."""
+    query = (
+        select(*columns(reviews, Review))
+        .where(reviews.c.tenant == tenant, reviews.c.transaction_id == transaction_id)
+        .with_for_update()
+    )
+    rows = await read(connection, Review._make, query)
+    return rows[0] if rows else None
+
+
+async def assign_review(connection: AsyncConnection, row: Review) -> None:
+    """Store who has a locked review, and nothing else of it."""
+    await connection.execute(
+        update(reviews)
+        .where(reviews.c.tenant == row.tenant, reviews.c.transaction_id == row.transaction_id)
+        .values(
+            assignee=row.assignee,
+            assigned_at_us=row.assigned_at_us,
+            assigned_by=row.assigned_by,
+        )
+    )
+
+
+async def count_reviews(
+    connection: AsyncConnection, tenant: str, since_us: int
+) -> list[ReviewCount]:
+    """Of each kind that was opened since then: how many, and the labels that they have by now."""
+    query = (
+        select(
+            reviews.c.kind,
+            func.count(),
+            func.count(case((labels.c.is_fraud, 1))),
+            func.count(case((~labels.c.is_fraud, 1))),
+        )
+        .outerjoin(
+            labels,
+            and_(
+                labels.c.tenant == reviews.c.tenant,
+                labels.c.transaction_id == reviews.c.transaction_id,
+            ),
+        )
+        .where(
+            reviews.c.tenant == tenant,
+            # All there are: so the index leads to those of this time.
+            reviews.c.kind.in_(("review", "decline", "sample")),
+            reviews.c.status.in_(("open", "cleared", "resolved")),
+            reviews.c.opened_at_us >= since_us,
+        )
+        .group_by(reviews.c.kind)
+    )
+    return await read(connection, ReviewCount._make, query)

@@ -1,0 +1,1 @@
+"""Scoring: one batch, from the posted transactions to the committed answers."""

@@ -1,0 +1,563 @@
+"""The way of a batch: load → features → adapters → network → save, in one database transaction.
+
+Axes: N transactions, F features, K labels of one account.
+"""
+
+import asyncio
+import hashlib
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from pydantic_core import to_json
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.accounts import merchants as merchant_store
+from app.accounts import store as account_store
+from app.accounts.records import Account, Merchant
+from app.db.database import Database
+from app.db.sqlite import in_a_thread
+from app.errors import Problem
+from app.labels import store as label_store
+from app.labels.records import MerchantLabel, SupportRow
+from app.learner.columns import columns_of
+from app.learner.content import content_of, digest_of
+from app.learner.decisions import Decision, Thresholds
+from app.learner.differentiable.adaptation import Support
+from app.learner.engine import Learned, Rows
+from app.learner.features import Features, Memory, MerchantLabels
+from app.learner.reasons import PAST, Reason, raising, shares_of, tell
+from app.learner.scorer import AdapterKey, Held, Scorer
+from app.learner.states import States
+from app.learner.transaction import Transaction, TransactionColumns
+from app.models import store as model_store
+from app.models.errors import ModelUnavailable
+from app.models.records import ModelChange
+from app.models.service import Models
+from app.ops import metrics, tracing
+from app.reviews import store as review_store
+from app.reviews.records import Review
+from app.scoring import store as transaction_store
+from app.scoring.errors import TransactionConflict
+from app.scoring.records import Past, Scored
+from app.thresholds.records import TenantThresholds
+from app.times import now_us
+from app.webhooks.service import News, announce
+
+# So many rows, risky ones or copies are worked on in less time than other requests would notice,
+# and a hop to a thread would take longer.
+IN_PLACE, RISKY_IN_PLACE, COPIES_IN_PLACE = 64, 8, 4
+# Of an account before its first label: no copy, the base scores it.
+BASE_REVISION = 0
+
+Made = TypeVar("Made")
+
+
+class Posted(NamedTuple):
+    """A transaction, and whose it is."""
+
+    tenant: str
+    transaction: Transaction
+
+
+class Entry(NamedTuple):
+    """A transaction with its canonical text."""
+
+    transaction: Transaction
+    content: str
+    digest: bytes
+
+
+class Loaded(NamedTuple):
+    """New transactions of one tenant, and what is remembered of their accounts and merchants."""
+
+    entries: Sequence[Entry]
+    columns: TransactionColumns
+    accounts: list[Account]
+    merchants: list[Merchant]
+    labels: list[MerchantLabel]
+
+
+class Result(NamedTuple):
+    """What scoring made of them."""
+
+    features_NF: Features
+    decisions: list[Decision]
+    memory: Memory
+
+
+class Deciding(NamedTuple):
+    """What decides for a tenant."""
+
+    scorer: Scorer
+    thresholds: Thresholds
+
+
+class Pipeline:
+    """Scores batches, each tenant's by its model, in a worker thread."""
+
+    def __init__(self, database: Database, models: Models, sampled_share: float = 0.0) -> None:
+        self._database = database
+        self.models = models
+        self._sampled_share = sampled_share
+        self.features = models.default.features
+        self.spec = models.default.spec
+        # From asking the bank what it lacks to scoring with it, nobody else may evict a copy.
+        self._bank = asyncio.Lock()
+
+    async def score(self, batch: Sequence[Posted]) -> list[Scored | Problem]:
+        """An answer for each, committed: its score, or why there is none.
+
+        A transaction that is stored already, with the same content, has its stored score.
+        Raises DatabaseUnavailable when nothing could be stored.
+        """
+
+        async def work(connection: AsyncConnection) -> list[Scored | Problem]:
+            answers: dict[int, Scored | Problem] = {}
+            for tenant in sorted({posted.tenant for posted in batch}):
+                rows = [row for row, posted in enumerate(batch) if posted.tenant == tenant]
+                mine = [batch[row].transaction for row in rows]
+                scored = await self.score_of(connection, tenant, mine)
+                answers.update(zip(rows, scored, strict=True))
+            return [answers[row] for row in range(len(batch))]
+
+        with tracing.span("batch"):
+            return await self._database.run(work)
+
+    async def score_of(
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        transactions: Sequence[Transaction],
+        adapted: bool = True,
+    ) -> list[Scored | Problem]:
+        """The same for one tenant, inside the caller's database transaction.
+
+        History is not `adapted`: nobody asks for its scores, and the base gives them.
+        """
+        entries = [_entry(transaction) for transaction in transactions]
+        first = {entry.transaction.transaction_id: entry for entry in reversed(entries)}
+        known = await transaction_store.scored(connection, tenant, first)
+        new = [entry for key, entry in first.items() if key not in known]
+        problem: Problem | None = None
+        if new:
+            try:
+                rows = await self._score_new(connection, tenant, new, adapted)
+            except ModelUnavailable as error:
+                # Raised before anything is locked or written: others share this transaction.
+                problem = error
+            else:
+                known |= {row.transaction_id: row for row in rows}
+        return [
+            _answer(entry, known.get(entry.transaction.transaction_id), problem)
+            for entry in entries
+        ]
+
+    async def held(self, scorer: Scorer, account: Account) -> Held | None:
+        """The copy of an account that the bank has, if it has it."""
+        async with self._bank:
+            return scorer.held(adapter_key(account))
+
+    async def keep(self, scorer: Scorer, key: AdapterKey, learned: Learned) -> None:
+        """Put a copy that was made already into the bank, once its labels are committed."""
+        async with self._bank:
+            if scorer.missing([key]):
+                scorer.keep(key, learned)
+
+    async def deciding(self, connection: AsyncConnection, tenant: str) -> Deciding:
+        """What decides for a tenant now: its active model, and its own thresholds or the model's.
+
+        Raises ModelUnavailable.
+        """
+        return await self.deciding_by(*await model_store.deciding_at(connection, tenant, now_us()))
+
+    async def deciding_by(
+        self, change: ModelChange | None, own: TenantThresholds | None
+    ) -> Deciding:
+        """The same, of what the database says of it."""
+        scorer = await self.models.of(change)
+        if own is None or own.is_reset:
+            return Deciding(scorer, scorer.thresholds)
+        return Deciding(scorer, Thresholds(own.review, own.decline))
+
+    async def _score_new(
+        self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry], adapted: bool
+    ) -> list[Scored]:
+        with stage("load"):
+            # Before the locks: who waits for them waits for no more than has to be.
+            deciding = await self.deciding(connection, tenant)
+            loaded = await self._load(connection, tenant, entries)
+        keys_G = [
+            adapter_key(account) if adapted else base_key(account) for account in loaded.accounts
+        ]
+        async with self._bank:
+            with stage("load"):
+                supports = await self._missing_supports(connection, deciding.scorer, tenant, keys_G)
+            aside = len(supports) > COPIES_IN_PLACE or len(entries) > IN_PLACE
+            result = await worked(aside, lambda: self._process(loaded, keys_G, supports, deciding))
+            # Nobody asks why history is risky.
+            risky = result.decisions if adapted else []
+            with stage("explain"):
+                reasons = await self._reasons(
+                    connection, deciding.scorer, tenant, loaded, keys_G, result, risky
+                )
+        with stage("save"):
+            rows = self._rows(tenant, loaded, result, deciding, reasons)
+            await _save(connection, loaded, result.memory, rows)
+            if adapted:
+                await review_store.open_reviews(connection, _reviews(rows, self._sampled_share))
+                await announce(connection, tenant, _flagged(rows))
+        for answered, count in Counter((row.used, row.outcome) for row in rows).items():
+            metrics.labelled(metrics.scored_transactions, *answered).inc(count)
+        return rows
+
+    async def _reasons(
+        self,
+        connection: AsyncConnection,
+        scorer: Scorer,
+        tenant: str,
+        loaded: Loaded,
+        keys_G: Sequence[AdapterKey],
+        result: Result,
+        decisions: Sequence[Decision],
+    ) -> dict[int, list[Reason]]:
+        """Why, of each row whose risk is above low: of those that somebody will ask about."""
+        risky = [n for n, one in enumerate(decisions) if one.risk_level != "low"]
+        if not risky:
+            return {}
+        account_N = loaded.columns.account_N
+        payments = [loaded.entries[n].transaction for n in risky]
+        moments = [(one.account_id, one.occurred_at_us) for one in payments]
+        stored = await transaction_store.pasts_of(connection, tenant, moments, PAST)
+        together = _by_account(loaded.entries, transaction_store.float32_rows(result.features_NF))
+        pasts = [
+            _newest_before(at_us, past, together[account_id])
+            for past, (account_id, at_us) in zip(stored, moments, strict=True)
+        ]
+
+        def work() -> dict[int, list[Reason]]:
+            rows = Rows(result.features_NF[risky], loaded.columns.time_us_N[risky])
+            matrices = [self.matrix(row.features for row in past) for past in pasts]
+            whys = scorer.explain(rows, matrices, [keys_G[account_N[n]] for n in risky])
+            found = {}
+            for n, past, past_KF, why in zip(risky, pasts, matrices, whys, strict=True):
+                account = loaded.accounts[account_N[n]]
+                labels = account.fraud_labels, account.legitimate_labels
+                slope = scorer.calibration.slope
+                found[n] = tell(
+                    raising(shares_of(self.features, why, slope, account.has_labels)),
+                    self.features,
+                    loaded.entries[n].content,
+                    [one.content for one in past],
+                    result.features_NF[n],
+                    past_KF,
+                    labels,
+                )
+            return found
+
+        return await worked(len(risky) > RISKY_IN_PLACE, work)
+
+    async def _load(
+        self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry]
+    ) -> Loaded:
+        transactions = [entry.transaction for entry in entries]
+        columns, account_ids, merchant_ids = columns_of(self.spec, transactions)
+        accounts = await account_store.lock_accounts(connection, tenant, account_ids)
+        merchants = await merchant_store.lock_merchants(connection, tenant, merchant_ids)
+        labels = await label_store.maturing_labels(connection, tenant, _newest_us(transactions))
+        return Loaded(
+            entries,
+            columns,
+            [accounts[key] for key in account_ids],
+            [merchants[key] for key in merchant_ids],
+            labels,
+        )
+
+    async def _missing_supports(
+        self,
+        connection: AsyncConnection,
+        scorer: Scorer,
+        tenant: str,
+        keys: Iterable[AdapterKey],
+    ) -> dict[AdapterKey, Support]:
+        copies = [key for key in keys if key.revision != BASE_REVISION]
+        missing = {key.account_id: key for key in scorer.missing(copies)}
+        metrics.labelled(metrics.bank_lookups, "made").inc(len(missing))
+        metrics.labelled(metrics.bank_lookups, "found").inc(len(copies) - len(missing))
+        rows = await label_store.supports(connection, tenant, missing)
+        return {key: self.support(rows[account_id]) for account_id, key in missing.items()}
+
+    def _process(
+        self,
+        loaded: Loaded,
+        keys_G: Sequence[AdapterKey],
+        supports: Mapping[AdapterKey, Support],
+        deciding: Deciding,
+    ) -> Result:
+        features = self.features
+        accounts, merchants = loaded.accounts, loaded.merchants
+        memory = Memory(
+            States.from_bytes([row.state for row in accounts], features.account_sums),
+            States.from_bytes([row.state for row in merchants], features.merchant_sums),
+            States.from_bytes([row.label_state for row in merchants], features.confirmed_sums),
+        )
+        with stage("features"):
+            labels = _merchant_labels(merchants, loaded.labels)
+            features_NF = features.serve(loaded.columns, memory, labels)
+        with stage("adapt"):
+            _adapt(deciding.scorer, supports)
+        with stage("score"):
+            keys = [keys_G[account] for account in loaded.columns.account_N]
+            decisions = deciding.scorer.score(
+                features_NF, loaded.columns.time_us_N, keys, deciding.thresholds
+            )
+        return Result(features_NF, decisions, memory)
+
+    def support(self, rows: Sequence[SupportRow]) -> Support:
+        """The labels of an account, newest first, as the scorer takes them."""
+        return Support(
+            self.matrix(row.features for row in rows),
+            np.array([row.occurred_at_us for row in rows], np.int64),
+            np.array([row.is_fraud for row in rows], np.bool_),
+        )
+
+    def rows(self, rows: Sequence[Scored]) -> Rows:
+        """Stored transactions as the scorer judges them, with the features of their moment."""
+        return Rows(
+            self.matrix(row.features for row in rows),
+            np.array([row.occurred_at_us for row in rows], np.int64),
+        )
+
+    def matrix(self, features: Iterable[bytes]) -> Features:
+        """Stored feature vectors as rows: [N, F]."""
+        rows_NF = np.frombuffer(b"".join(features), "<f4").astype(np.float32)
+        return rows_NF.reshape(-1, len(self.features.names))
+
+    def _rows(
+        self,
+        tenant: str,
+        loaded: Loaded,
+        result: Result,
+        deciding: Deciding,
+        reasons: Mapping[int, Sequence[Reason]],
+    ) -> list[Scored]:
+        evaluated_at_us = now_us()
+        features_N = transaction_store.float32_rows(result.features_NF)
+        rows = []
+        for n, (transaction, content, digest) in enumerate(loaded.entries):
+            decision = result.decisions[n]
+            rows.append(
+                Scored(
+                    tenant=tenant,
+                    transaction_id=transaction.transaction_id,
+                    account_id=transaction.account_id,
+                    merchant_id=transaction.merchant_id,
+                    occurred_at_us=transaction.occurred_at_us,
+                    content=content,
+                    content_digest=digest,
+                    features=features_N[n],
+                    features_digest=self.features.digest,
+                    probability=decision.probability,
+                    risk_score=decision.risk_score,
+                    risk_level=decision.risk_level,
+                    outcome=decision.outcome,
+                    used=decision.used,
+                    labels=decision.labels,
+                    revision=loaded.accounts[loaded.columns.account_N[n]].revision,
+                    model=deciding.scorer.model,
+                    evaluated_at_us=evaluated_at_us,
+                    review_from=deciding.thresholds.review,
+                    decline_from=deciding.thresholds.decline,
+                    reasons=_text(reasons[n]) if n in reasons else None,
+                )
+            )
+        return rows
+
+
+async def worked(aside: bool, work: Callable[[], Made]) -> Made:
+    """What `work` makes: in a worker thread, or here and now."""
+    # A thread cannot be stopped, and would go on with the bank that the next batch takes.
+    return await in_a_thread(work) if aside else work()
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Times a stage of the pipeline."""
+    begun = time.perf_counter()
+    try:
+        with tracing.span(name):
+            yield
+    finally:
+        metrics.labelled(metrics.stage_seconds, name).observe(time.perf_counter() - begun)
+
+
+def _adapt(scorer: Scorer, supports: Mapping[AdapterKey, Support]) -> None:
+    if supports:
+        scorer.adapt(supports)
+        metrics.adaptations.inc(len(supports))
+
+
+def adapter_key(account: Account) -> AdapterKey:
+    """The copy that scores this account: the base where no label is left."""
+    if not account.has_labels:
+        return base_key(account)
+    return AdapterKey(account.tenant, account.account_id, account.revision, account.created_at_us)
+
+
+def base_key(account: Account) -> AdapterKey:
+    return AdapterKey(account.tenant, account.account_id, BASE_REVISION)
+
+
+def _text(reasons: Iterable[Reason]) -> str:
+    """As they are stored, and answered from there on."""
+    return to_json([reason.rounded()._asdict() for reason in reasons]).decode()
+
+
+def _reviews(rows: Iterable[Scored], sampled_share: float) -> list[Review]:
+    """What people are to look at: what is held up, and a sample of what is approved."""
+    kinds = [(row, _kind(row, sampled_share)) for row in rows]
+    return [
+        Review(
+            row.tenant,
+            row.transaction_id,
+            row.account_id,
+            row.occurred_at_us,
+            row.evaluated_at_us,
+            row.probability,
+            row.risk_score,
+            "open",
+            row.revision,
+            kind=kind,
+        )
+        for row, kind in kinds
+        if kind is not None
+    ]
+
+
+def _kind(row: Scored, sampled_share: float) -> str | None:
+    if row.outcome != "approve":
+        return row.outcome
+    return "sample" if is_sampled(row.tenant, row.transaction_id, sampled_share) else None
+
+
+def is_sampled(tenant: str, transaction_id: str, share: float) -> bool:
+    """Whether a transaction is one of a sample of this share: by chance, and always the same."""
+    if not share:
+        return False
+    digest = hashlib.blake2b(f"{tenant}\0{transaction_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) < share * 2**64
+
+
+def _flagged(rows: Iterable[Scored]) -> list[News]:
+    return [
+        (
+            "transaction.flagged",
+            {
+                "transaction_id": row.transaction_id,
+                "account_id": row.account_id,
+                "probability": row.probability,
+                "risk_level": row.risk_level,
+                "outcome": row.outcome,
+            },
+        )
+        for row in rows
+        if row.outcome != "approve"
+    ]
+
+
+def _entry(transaction: Transaction) -> Entry:
+    content = content_of(transaction)
+    return Entry(transaction, content, digest_of(content))
+
+
+def _answer(entry: Entry, row: Scored | None, problem: Problem | None) -> Scored | Problem:
+    """What is stored of an entry, or the problem that kept it from being scored."""
+    if row is None:
+        assert problem is not None
+        return problem
+    if row.content_digest == entry.digest:
+        return row
+    return TransactionConflict(
+        f"Transaction {row.transaction_id!r} is stored with other content; "
+        "a change needs a transaction id of its own."
+    )
+
+
+def _by_account(entries: Iterable[Entry], features_N: Iterable[bytes]) -> dict[str, list[Past]]:
+    """The payments of a batch as those after them see them, the oldest first."""
+    found: dict[str, list[Past]] = {}
+    for (transaction, content, _), features in zip(entries, features_N, strict=True):
+        past = Past(transaction.occurred_at_us, transaction.transaction_id, content, features)
+        found.setdefault(transaction.account_id, []).append(past)
+    for pasts in found.values():
+        pasts.sort()
+    return found
+
+
+def _newest_before(at_us: int, stored: list[Past], together: list[Past]) -> list[Past]:
+    """What an account paid before a time, newest first: stored, or in the same batch."""
+    # Those of that very instant are not before it.
+    before = bisect_left(together, (at_us,))
+    earlier = together[max(before - PAST, 0) : before]
+    return sorted([*stored, *earlier], reverse=True)[:PAST]
+
+
+def _newest_us(transactions: Iterable[Transaction]) -> dict[str, int]:
+    """The newest time at which each merchant is asked about."""
+    newest: dict[str, int] = {}
+    for one in transactions:
+        if one.merchant_id is not None:
+            newest[one.merchant_id] = max(
+                one.occurred_at_us, newest.get(one.merchant_id, one.occurred_at_us)
+            )
+    return newest
+
+
+def _merchant_labels(
+    merchants: Sequence[Merchant], labels: Sequence[MerchantLabel]
+) -> MerchantLabels:
+    position = {merchant.merchant_id: g for g, merchant in enumerate(merchants)}
+    size = len(labels)
+    return MerchantLabels(
+        np.fromiter((position[one.merchant_id] for one in labels), np.int64, size),
+        np.fromiter((one.matures_at_us for one in labels), np.int64, size),
+        np.fromiter((one.is_fraud for one in labels), np.float64, size),
+    )
+
+
+async def _save(
+    connection: AsyncConnection, loaded: Loaded, memory: Memory, rows: Sequence[Scored]
+) -> None:
+    counts_G = np.bincount(loaded.columns.account_N, minlength=len(loaded.accounts)).tolist()
+    now = now_us()
+    await account_store.save_accounts(
+        connection,
+        [
+            row._replace(
+                transactions=row.transactions + count,
+                state=state,
+                created_at_us=row.created_at_us or now,
+            )
+            for row, count, state in zip(
+                loaded.accounts, counts_G, memory.accounts.to_bytes(), strict=True
+            )
+        ],
+    )
+    await merchant_store.save_merchants(
+        connection,
+        [
+            row._replace(state=state, label_state=label_state)
+            for row, state, label_state in zip(
+                loaded.merchants,
+                memory.merchants.to_bytes(),
+                memory.confirmed.to_bytes(),
+                strict=True,
+            )
+        ],
+    )
+    await label_store.mark_folded(connection, rows[0].tenant, loaded.labels)
+    await transaction_store.save_scored(connection, rows)

@@ -1,0 +1,208 @@
+"""Transactions: scored one by one or up to 1,000 at once, and read back."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic_core import from_json
+
+from app.errors import Problem, ValidationFailed
+from app.explanations.replay import Replay
+from app.http.authentication import MayRead, ScorePlace
+from app.http.fields import Id, InstantBound, InvalidItem, LabelName
+from app.http.keyed import KeyedRoute
+from app.http.lean import ScoringRoute
+from app.http.pages import Page
+from app.http.paging import BY_TIME, Paging
+from app.http.parts import RunningDatabase, part
+from app.http.paths import TransactionId
+from app.http.problems import (
+    EVERYWHERE,
+    BodyTooLarge,
+    MalformedBody,
+    UnsupportedEncoding,
+    documented,
+    invalid,
+)
+from app.labels import store as label_store
+from app.labels.records import StoredLabel
+from app.learner.content import amount_text, transaction_of
+from app.learner.decisions import Level, Outcome
+from app.learner.transaction import Transaction
+from app.ops.actor import actor
+from app.scoring import store as transaction_store
+from app.scoring.errors import TransactionConflict, TransactionNotFound
+from app.scoring.records import Scored
+from app.scoring.schemas import (
+    BatchResult,
+    Explanation,
+    ItemProblem,
+    PostedBatch,
+    PostedTransaction,
+    Reason,
+    Score,
+    StoredTransaction,
+)
+from app.scoring.service import Scoring
+from app.scoring.store import Filters
+from app.times import text_of
+
+router, scoring = (
+    APIRouter(
+        prefix="/v1/transactions",
+        tags=["transactions"],
+        responses=documented(*EVERYWHERE),
+        route_class=kind,
+    )
+    for kind in (KeyedRoute, ScoringRoute)
+)
+RunningReplay = Annotated[Replay, part(Replay)]
+RunningScoring = Annotated[Scoring, part(Scoring)]
+WRITES = documented(MalformedBody, BodyTooLarge, UnsupportedEncoding)
+
+
+@scoring.post("", response_model=Score, responses={**WRITES, **documented(TransactionConflict)})
+async def score_transaction(
+    posted: PostedTransaction, scoring: RunningScoring, place: ScorePlace
+) -> dict[str, Any]:
+    """Score one transaction and remember it."""
+    [answer] = await scoring.score(place, [posted.transaction()])
+    if isinstance(answer, Problem):
+        raise answer
+    return score_of(answer)
+
+
+@scoring.post("/batch", response_model=BatchResult, responses=WRITES)
+async def score_batch(
+    posted: PostedBatch, scoring: RunningScoring, place: ScorePlace
+) -> dict[str, Any]:
+    """Score up to 1,000 transactions; the results come in their order."""
+    items = posted.transactions
+    scoring.rates.owe(actor.get(), len(items) - 1)
+    valid = [item.transaction() for item in items if not isinstance(item, InvalidItem)]
+    results = map(_result, valid, await scoring.score(place, valid))
+    return {
+        "results": [
+            {"transaction_id": item.transaction_id, "error": why_invalid(item)}
+            if isinstance(item, InvalidItem)
+            else next(results)
+            for item in items
+        ]
+    }
+
+
+@router.get("")
+async def list_transactions(
+    database: RunningDatabase,
+    tenant: MayRead,
+    paging: Paging,
+    account_id: Annotated[Id | None, Query(description="Of this account only.")] = None,
+    occurred_from: Annotated[
+        InstantBound | None, Query(description="At this time or later.")
+    ] = None,
+    occurred_to: Annotated[InstantBound | None, Query(description="Before this time.")] = None,
+    outcome: Annotated[Outcome | None, Query(description="With this outcome.")] = None,
+    risk_level: Annotated[Level | None, Query(description="Of this level.")] = None,
+) -> Page[StoredTransaction]:
+    """Transactions with their scores, the newest first."""
+    filters = Filters(account_id, occurred_from, occurred_to, outcome, risk_level)
+    after = paging.after(BY_TIME, "transactions", *filters)
+    async with database.read() as connection:
+        found = await transaction_store.listed(connection, tenant, filters, after, paging.limit + 1)
+        ids = [row.transaction_id for row in found.rows]
+        labels = await label_store.labels_of(connection, tenant, ids)
+        return await paging.page(
+            found,
+            lambda row: stored_of(row, labels.get(row.transaction_id)),
+            lambda row: (row.occurred_at_us, row.transaction_id),
+            "transactions",
+            *filters,
+        )
+
+
+@router.get("/{transaction_id}", responses=documented(TransactionNotFound))
+async def read_transaction(
+    transaction_id: TransactionId, database: RunningDatabase, tenant: MayRead
+) -> StoredTransaction:
+    """A transaction as it was posted and scored."""
+    async with database.read() as connection:
+        found = await transaction_store.scored(connection, tenant, [transaction_id])
+        labels = await label_store.labels_of(connection, tenant, [transaction_id])
+    if transaction_id not in found:
+        raise TransactionNotFound(f"There is no transaction {transaction_id!r}.")
+    return stored_of(found[transaction_id], labels.get(transaction_id))
+
+
+@router.get("/{transaction_id}/reasons", responses=documented(TransactionNotFound))
+async def explain_transaction(
+    transaction_id: TransactionId, replay: RunningReplay, tenant: MayRead
+) -> Explanation:
+    """Why a transaction has its score: all shares, by the copy that scored it."""
+    row, past, explained = await replay.explain(tenant, transaction_id)
+    return Explanation(
+        transaction_id=row.transaction_id,
+        account_id=row.account_id,
+        probability=explained.probability,
+        log_odds=explained.log_odds,
+        baseline=explained.baseline,
+        past=past,
+        reasons=[Reason.model_validate(one._asdict()) for one in explained.reasons],
+        model=explained.model,
+    )
+
+
+def score_of(row: Scored) -> dict[str, Any]:
+    """The answer that a stored row stands for, in the shape of `Score`: equal rows, equal bytes."""
+    return {
+        "transaction_id": row.transaction_id,
+        "account_id": row.account_id,
+        "probability": row.probability,
+        "risk_score": row.risk_score,
+        "risk_level": row.risk_level,
+        "outcome": row.outcome,
+        "adaptation": {"used": row.used, "labels": row.labels, "revision": row.revision},
+        "reasons": from_json(row.reasons) if row.reasons else [],
+        "model": row.model,
+        "evaluated_at": text_of(row.evaluated_at_us),
+    }
+
+
+def _result(transaction: Transaction, answer: Scored | Problem) -> dict[str, Any]:
+    if isinstance(answer, Scored):
+        return score_of(answer)
+    return {"transaction_id": transaction.transaction_id, "error": problem_of(answer)}
+
+
+def why_invalid(item: InvalidItem) -> ItemProblem:
+    """All that is wrong with an item of a batch."""
+    errors = invalid(item.errors).errors
+    sentences = (f"{error.field or 'item'}: {error.message}" for error in errors)
+    return problem_of(ValidationFailed("; ".join(sentences)))
+
+
+def label_name(is_fraud: bool) -> LabelName:
+    """The name that a label has for people."""
+    return "fraud" if is_fraud else "legitimate"
+
+
+def problem_of(problem: Problem) -> ItemProblem:
+    """Why one item of a batch failed."""
+    return ItemProblem(code=problem.code, title=problem.title, detail=problem.detail)
+
+
+def stored_of(row: Scored, label: StoredLabel | None) -> StoredTransaction:
+    """The answer that a stored transaction and its label stand for."""
+    transaction = transaction_of(row.content)
+    return StoredTransaction(
+        transaction_id=transaction.transaction_id,
+        account_id=transaction.account_id,
+        occurred_at=text_of(transaction.occurred_at_us),
+        amount=amount_text(transaction.amount),
+        currency=transaction.currency,
+        merchant_id=transaction.merchant_id,
+        merchant_category=transaction.merchant_category,
+        channel=transaction.channel,
+        country=transaction.country,
+        attributes=dict(transaction.attributes),
+        score=Score.model_validate(score_of(row)),
+        label=label_name(label.is_fraud) if label else None,
+    )

@@ -1,0 +1,244 @@
+"""Transactions as they are posted, their scores, and what is read back."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+from app.http.fields import (
+    Amount,
+    Attribute,
+    AttributeValue,
+    Body,
+    Currency,
+    Figure,
+    Id,
+    Instant,
+    LabelName,
+    OrInvalid,
+    Value,
+)
+from app.learner.decisions import Level, Outcome, Used
+from app.learner.transaction import MOST_ITEMS, Transaction
+
+EXAMPLE: JsonDict = {
+    "transaction_id": "t-1001",
+    "account_id": "a-17",
+    "occurred_at": "2026-01-31T12:00:00+01:00",
+    "amount": "412.00",
+    "currency": "EUR",
+    "merchant_id": "m-5",
+    "merchant_category": "electronics",
+    "channel": "online",
+    "country": "DE",
+    "attributes": {"device_age_days": 3},
+}
+
+REASON: JsonDict = {
+    "code": "amount",
+    "sentence": (
+        "amount 412.00 EUR, 5.09 times the median 81 EUR of this account's last 8 payments"
+    ),
+    "observed": 412.0,
+    "usual": 81.0,
+    "share": 1.83,
+}
+ADAPTATION_USED: JsonDict = {"used": "adapted", "labels": 3, "revision": 1}
+SCORE: JsonDict = {
+    "transaction_id": "t-1001",
+    "account_id": "a-17",
+    "probability": 0.0118,
+    "risk_score": 29.06,
+    "risk_level": "medium",
+    "outcome": "approve",
+    "adaptation": ADAPTATION_USED,
+    "reasons": [REASON],
+    "model": "default@ee2277d1f564",
+    "evaluated_at": "2026-01-31T11:00:00.120000Z",
+}
+
+
+NOT_SCORED: JsonDict = {
+    "transaction_id": "t-1002",
+    "error": {
+        "code": "transaction_conflict",
+        "title": "This transaction id is taken by a transaction with other content.",
+        "detail": "Transaction 't-1002' is stored with another amount.",
+    },
+}
+STORED: JsonDict = {
+    **EXAMPLE,
+    "occurred_at": "2026-01-31T11:00:00.000000Z",
+    "amount": "412",
+    "score": SCORE,
+    "label": "fraud",
+}
+
+
+def _map_of_values(schema: dict[str, Any]) -> None:
+    """`patternProperties` as what generators know: a map of texts to values."""
+    [(pattern, values)] = schema.pop("patternProperties").items()
+    schema |= {"additionalProperties": values, "propertyNames": {"pattern": pattern}}
+
+
+class PostedTransaction(Body):
+    """One payment. Its id is the caller's; posting it again returns the stored score."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    transaction_id: Id
+    account_id: Id
+    occurred_at: Instant
+    amount: Amount
+    currency: Currency
+    merchant_id: Id | None = None
+    merchant_category: Id | None = None
+    channel: Id | None = None
+    country: Id | None = None
+    attributes: Annotated[
+        dict[Id, Attribute],
+        Field(max_length=64, default_factory=dict, json_schema_extra=_map_of_values),
+    ]
+
+    def transaction(self) -> Transaction:
+        # Its fields have the names and the order of the transaction's, but for the unit of time.
+        return Transaction._make(self.__dict__.values())
+
+
+class PostedBatch(Body):
+    """Payments of any accounts, each scored as if it had been posted alone."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"transactions": [EXAMPLE]}]})
+
+    transactions: Annotated[
+        list[Annotated[PostedTransaction, OrInvalid]], Field(min_length=1, max_length=MOST_ITEMS)
+    ]
+
+
+class AdaptationUsed(BaseModel):
+    """Which network scored: the account's own copy, from how many labels, or the base.
+
+    `base` where the account's labels do not bear its copy out, `insufficient_labels` where it
+    has none to learn from.
+    """
+
+    used: Used
+    labels: int
+    revision: int
+
+
+class Reason(BaseModel):
+    """One thing that a score rests on; docs/reasons.md explains every code."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [REASON]})
+
+    code: str
+    sentence: str
+    observed: Value
+    usual: Annotated[Value, Field(description="Of the account's own payments before this one.")]
+    share: Annotated[
+        Figure, Field(description="In log-odds, by exact integrated gradients; above 0 it raises.")
+    ]
+
+
+class Score(BaseModel):
+    """A score as it was decided. Only risks above low are told with reasons; all have some at
+    `/v1/transactions/{id}/reasons`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [SCORE]})
+
+    transaction_id: str
+    account_id: str
+    probability: Annotated[float, Field(ge=0, le=1, description="Calibrated.")]
+    risk_score: Annotated[float, Field(ge=0, le=100)]
+    risk_level: Level
+    outcome: Outcome
+    adaptation: AdaptationUsed
+    reasons: Annotated[
+        list[Reason], Field(description="Up to five that raise it, the largest first.")
+    ]
+    model: str
+    evaluated_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+class ItemProblem(BaseModel):
+    """Why one item of a batch failed; the code is one that a whole request could fail with."""
+
+    code: str
+    title: str
+    detail: str
+
+
+class NotScored(BaseModel):
+    """A transaction of a batch that has no score, while its neighbours have theirs.
+
+    Its id is null where the item has none that can be read.
+    """
+
+    transaction_id: str | None
+    error: ItemProblem
+
+
+class BatchResult(BaseModel):
+    """In the order of the request."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"results": [SCORE, NOT_SCORED]}]})
+
+    results: list[Annotated[Score | NotScored, Field(title="ScoreOrProblem")]]
+
+
+class StoredTransaction(BaseModel):
+    """What was posted, the score it had, and its label, if any."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [STORED]})
+
+    transaction_id: str
+    account_id: str
+    occurred_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    amount: str
+    currency: str
+    merchant_id: str | None
+    merchant_category: str | None
+    channel: str | None
+    country: str | None
+    attributes: dict[str, AttributeValue]
+    score: Score
+    label: LabelName | None
+
+
+class Explanation(BaseModel):
+    """A score taken apart: `baseline` and all shares add up to `log_odds`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "transaction_id": "t-1001",
+                    "account_id": "a-17",
+                    "probability": 0.0118,
+                    "log_odds": -4.428,
+                    "baseline": -6.258,
+                    "past": 12,
+                    "reasons": [REASON],
+                    "model": "default@ee2277d1f564",
+                }
+            ]
+        }
+    )
+
+    transaction_id: str
+    account_id: str
+    probability: float
+    log_odds: Annotated[Figure, Field(description="Of the probability, calibrated.")]
+    baseline: Annotated[
+        Figure,
+        Field(description="What the account's usual payment gets from a network without labels."),
+    ]
+    past: Annotated[
+        int,
+        Field(description="Payments that the usual one was taken from; at 0, the population's."),
+    ]
+    reasons: Annotated[
+        list[Reason], Field(description="All of them, those that lower the risk included.")
+    ]
+    model: str

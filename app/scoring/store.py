@@ -1,0 +1,260 @@
+"""Scored transactions."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Text,
+    bindparam,
+    column,
+    func,
+    select,
+    text,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.pages import Part, between, page, read_page
+from app.db.schema import ABOVE_LOW, transactions
+from app.db.statements import IsWanted, add, ask, columns, of_transactions, read
+from app.learner.decisions import LEVELS, Level, Outcome
+from app.learner.transaction import MOST_ITEMS
+from app.scoring.records import Past, Scored
+
+# Of the index by time: so many take a few milliseconds, for which others wait.
+STEP_ENTRIES = 5 * MOST_ITEMS
+
+# Later than any time.
+NEWEST_US = 2**63 - 1
+
+_KEY = transactions.c.occurred_at_us, transactions.c.transaction_id
+
+
+def _newest(kind: Any, account_id: ColumnElement[str], *more: ColumnElement[bool]) -> Select[Any]:
+    """Of an account's transactions, the newest first."""
+    return (
+        select(*columns(transactions, kind))
+        .where(
+            transactions.c.tenant == bindparam("of_tenant"),
+            transactions.c.account_id == account_id,
+            *more,
+        )
+        .order_by(*(one.desc() for one in _KEY))
+        .limit(bindparam("most"))
+    )
+
+
+def _past(account_id: ColumnElement[str], before_us: ColumnElement[int]) -> Select[Any]:
+    return _newest(
+        Past,
+        account_id,
+        transactions.c.occurred_at_us < before_us,
+        transactions.c.evaluated_at_us <= bindparam("known_us"),
+    )
+
+
+_RECENT = _newest(Scored, bindparam("of_account"))
+_PAST = _past(bindparam("of_account"), bindparam("before_us"))
+_ASKED = (
+    func.unnest(
+        bindparam("of_accounts", type_=ARRAY(Text)),
+        bindparam("befores_us", type_=ARRAY(BigInteger)),
+    )
+    .table_valued(column("account_id", Text), column("before_us", BigInteger), with_ordinality="n")
+    .render_derived()
+)
+_PAST_OF_EACH = _past(_ASKED.c.account_id, _ASKED.c.before_us).lateral()
+# Of all of them at once: a question that PostgreSQL is asked takes longer than its answer.
+_PASTS = (
+    select(_ASKED.c.n, *(_PAST_OF_EACH.c[name] for name in Past._fields))
+    .join(_PAST_OF_EACH, true())
+    .order_by(_ASKED.c.n, *(_PAST_OF_EACH.c[one.name].desc() for one in _KEY))
+)
+
+
+async def scored(
+    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+) -> dict[str, Scored]:
+    """The stored ones among these transactions."""
+    return await of_transactions(connection, transactions, Scored, tenant, transaction_ids)
+
+
+async def any_features_digest(connection: AsyncConnection) -> str | None:
+    """The definition of the stored features, of which a database holds one; None when empty."""
+    query = select(transactions.c.features_digest).limit(1)
+    return (await connection.execute(query)).scalar_one_or_none()
+
+
+async def save_scored(connection: AsyncConnection, rows: Sequence[Scored]) -> None:
+    """Insert new transactions; the driver raises IntegrityError where another came first."""
+    # In key order, for the same reason as locks.
+    await add(connection, transactions, sorted(rows, key=lambda row: row.transaction_id))
+
+
+def float32_row(features_F: np.ndarray[Any, Any]) -> bytes:
+    """A feature vector as it is stored: float32, little endian."""
+    return features_F.astype("<f4", copy=False).tobytes()
+
+
+def float32_rows(features_NF: np.ndarray[Any, Any]) -> list[bytes]:
+    """The same of each row."""
+    stored, size = float32_row(features_NF), 4 * features_NF.shape[1]
+    return [stored[first : first + size] for first in range(0, len(stored), size)]
+
+
+class Filters(NamedTuple):
+    """Which transactions of a tenant a list tells; None is any."""
+
+    account_id: str | None = None
+    occurred_from_us: int | None = None
+    occurred_to_us: int | None = None
+    outcome: Outcome | None = None
+    risk_level: Level | None = None
+
+
+async def listed(
+    connection: AsyncConnection,
+    tenant: str,
+    filters: Filters,
+    after: tuple[Any, ...] | None,
+    limit: int,
+) -> Part[Scored]:
+    """Transactions, the newest first."""
+    table, outcome, level = transactions.c, filters.outcome, filters.risk_level
+    served = [table.tenant == tenant]
+    if filters.account_id is not None:
+        served.append(table.account_id == filters.account_id)
+    query = select(*columns(transactions, Scored)).where(*served)
+    walked = None
+    if outcome is not None or level is not None:
+        possible = LEVELS[outcome] if outcome is not None else chain(*LEVELS.values())
+        levels = [one for one in possible if level in (None, one)]
+        if not levels:
+            return Part([], None)
+        query = query.where(table.risk_level.in_(levels))
+        if "low" in levels:
+            walked = select(*_KEY).where(*served)
+        else:
+            query = query.where(text(ABOVE_LOW))
+    # As keys: no id is before the empty one.
+    first = _first_of(filters.occurred_to_us)
+    if first is not None:
+        after = first if after is None else min(after, first)
+    return await read_page(
+        connection,
+        Scored._make,
+        query,
+        _KEY,
+        after,
+        limit,
+        descending=True,
+        walked=walked,
+        last=_first_of(filters.occurred_from_us),
+    )
+
+
+def _first_of(time_us: int | None) -> tuple[int, str] | None:
+    """The key before those of all transactions of a time."""
+    return None if time_us is None else (time_us, "")
+
+
+async def recent(
+    connection: AsyncConnection, tenant: str, account_id: str, limit: int
+) -> list[Scored]:
+    """An account's newest transactions, newest first."""
+    return await ask(connection, Scored._make, _RECENT, tenant, of_account=account_id, most=limit)
+
+
+async def merchants_of_account(
+    connection: AsyncConnection, tenant: str, account_id: str
+) -> set[str]:
+    """The merchants that an account has paid."""
+    merchant_id = transactions.c.merchant_id
+    query = (
+        select(merchant_id)
+        .where(
+            transactions.c.tenant == tenant,
+            transactions.c.account_id == account_id,
+            merchant_id.is_not(None),
+        )
+        .distinct()
+    )
+    return {row[0] for row in await read(connection, tuple[Any, ...], query)}
+
+
+async def contents_of_merchants(
+    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str], without: str
+) -> AsyncIterator[list[str]]:
+    """The texts of what these merchants were paid, `without` an account's, a thousand at most.
+
+    In the order of time. The whole index of the tenant's times is read, 2 s for ten million, in
+    steps. A step may find nothing.
+    """
+    wanted = sorted(set(merchant_ids))
+    order = [transactions.c.occurred_at_us, transactions.c.transaction_id]
+    of_tenant = transactions.c.tenant == tenant
+    step = select(*order).where(of_tenant)
+    ids = select(transactions.c.transaction_id).where(
+        of_tenant, IsWanted(transactions.c.merchant_id)
+    )
+    after: tuple[Any, ...] | None = None
+    while True:
+        last = page(step, order, after, 1).offset(STEP_ENTRIES - 1)
+        until = next(iter(await read(connection, tuple[Any, ...], last)), None)
+        among = between(ids, order, after, until)
+        # The index tells the ids, so that only rows of these merchants are read.
+        chosen = select(transactions.c.content).where(
+            of_tenant,
+            transactions.c.transaction_id.in_(among),
+            transactions.c.account_id != without,
+        )
+        found = await read(connection, tuple[str], chosen.order_by(*order), {"wanted": wanted})
+        contents = [content for (content,) in found]
+        for first in range(0, max(len(contents), 1), MOST_ITEMS):
+            yield contents[first : first + MOST_ITEMS]
+        if until is None:
+            return
+        after = tuple(until)
+
+
+async def pasts_of(
+    connection: AsyncConnection,
+    tenant: str,
+    moments: Sequence[tuple[str, int]],
+    most: int,
+    known_us: int = NEWEST_US,
+) -> list[list[Past]]:
+    """What each of these accounts paid before a time of its own, newest first.
+
+    Of what had been scored by `known_us`: payments may come late.
+    """
+    if connection.dialect.name == "sqlite":
+        return [
+            await ask(
+                connection,
+                Past._make,
+                _PAST,
+                tenant,
+                of_account=account_id,
+                before_us=before_us,
+                known_us=known_us,
+                most=most,
+            )
+            for account_id, before_us in moments
+        ]
+    given: dict[str, Any] = {
+        "of_accounts": [account_id for account_id, _ in moments],
+        "befores_us": [before_us for _, before_us in moments],
+        "known_us": known_us,
+        "most": most,
+    }
+    found: list[list[Past]] = [[] for _ in moments]
+    for n, *past in await ask(connection, tuple[Any, ...], _PASTS, tenant, **given):
+        found[n - 1].append(Past(*past))
+    return found

@@ -1,0 +1,7 @@
+"""What requests about thresholds can fail with."""
+
+from app.errors import Problem
+
+
+class TooFewScores(Problem):
+    status, code, title = 409, "too_few_scores", "There are too few recent scores to choose by."

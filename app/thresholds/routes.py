@@ -1,0 +1,125 @@
+"""Thresholds: from which probability a tenant's transactions are reviewed and declined."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+
+from app.http.authentication import MayAdminister, MayRead
+from app.http.keyed import KeyedRoute
+from app.http.pages import Page
+from app.http.paging import BY_TIMES, Paging
+from app.http.parts import RunningDatabase, part
+from app.http.problems import EVERYWHERE, documented
+from app.learner.decisions import Thresholds
+from app.scoring.routes import WRITES
+from app.thresholds import store as threshold_store
+from app.thresholds.errors import TooFewScores
+from app.thresholds.records import TenantThresholds
+from app.thresholds.schemas import (
+    PostedThresholds,
+    ThresholdsInForce,
+    ThresholdsKept,
+    ThresholdsSet,
+)
+from app.thresholds.service import Budget, Kept, TenantPolicy
+from app.times import text_of
+
+router = APIRouter(
+    prefix="/v1/thresholds",
+    tags=["thresholds"],
+    responses=documented(*EVERYWHERE),
+    route_class=KeyedRoute,
+)
+RunningPolicy = Annotated[TenantPolicy, part(TenantPolicy)]
+
+
+@router.get("")
+async def read_thresholds(policy: RunningPolicy, tenant: MayRead) -> ThresholdsInForce:
+    """What decides now, and what is planned next."""
+    return await _in_force(policy, tenant)
+
+
+async def _in_force(policy: TenantPolicy, tenant: str) -> ThresholdsInForce:
+    now, own, planned = await policy.in_force(tenant)
+    return ThresholdsInForce(
+        review=now.review,
+        decline=now.decline,
+        source="tenant" if own else "model",
+        own=_kept(own) if own else None,
+        next=_kept(planned) if planned else None,
+    )
+
+
+@router.post("", responses={**WRITES, **documented(TooFewScores)})
+async def set_thresholds(
+    posted: PostedThresholds, policy: RunningPolicy, tenant: MayAdminister
+) -> ThresholdsSet:
+    """Set thresholds from a time on, or let a budget of reviews choose them.
+
+    Earlier decisions stay as they were. With `dry_run` nothing is set: the answer says what would
+    be, and what it would have done lately.
+    """
+    how = posted.effective_at, posted.note, posted.dry_run
+    if posted.has_budget:
+        decline = posted.decline if "decline" in posted.model_fields_set else None
+        floor = posted.floor if "floor" in posted.model_fields_set else None
+        budget = Budget(posted.reviews_per_day, decline, floor)
+        kept = await policy.keep_to_budget(tenant, budget, *how)
+    else:
+        stated = Thresholds(posted.review, posted.decline)
+        kept = await policy.state(tenant, stated, *how)
+    expected = kept.expected
+    return ThresholdsSet(
+        **_kept(kept.row).model_dump(),
+        expected_reviews_per_day=expected.reviews_per_day if expected else None,
+        expected_declines_per_day=expected.declines_per_day if expected else None,
+        floor_reached=kept.floor_reached,
+        notice=_notice(kept) if kept.floor_reached else None,
+        dry_run=posted.dry_run,
+    )
+
+
+@router.delete("")
+async def reset_thresholds(policy: RunningPolicy, tenant: MayAdminister) -> ThresholdsInForce:
+    """Let the active model's own thresholds decide again, from now on; planned ones are off.
+
+    The history stays.
+    """
+    await policy.reset(tenant)
+    return await _in_force(policy, tenant)
+
+
+@router.get("/history")
+async def list_thresholds(
+    database: RunningDatabase, tenant: MayRead, paging: Paging
+) -> Page[ThresholdsKept]:
+    """All that ever were in force or are planned, the newest first."""
+    after = paging.after(BY_TIMES, "thresholds")
+    async with database.read() as connection:
+        found = await threshold_store.listed_thresholds(connection, tenant, after, paging.limit + 1)
+        return await paging.page(
+            found, _kept, lambda row: (row.effective_at_us, row.recorded_at_us), "thresholds"
+        )
+
+
+def _kept(row: TenantThresholds) -> ThresholdsKept:
+    return ThresholdsKept(
+        review=row.review,
+        decline=row.decline,
+        effective_at=text_of(row.effective_at_us),
+        recorded_at=text_of(row.recorded_at_us),
+        reviews_per_day=row.reviews_per_day,
+        chosen_on=row.chosen_on,
+        chosen_on_days=row.chosen_on_days,
+        note=row.note,
+        floor=row.floor,
+        source="model" if row.is_reset else "tenant",
+    )
+
+
+def _notice(kept: Kept) -> str:
+    assert kept.expected is not None
+    return (
+        f"The budget cannot be spent above the floor of {kept.row.floor:g}: lately "
+        f"{kept.expected.reviews_per_day:.3g} payments a day were at or above it and below decline."
+    )

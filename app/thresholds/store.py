@@ -1,0 +1,131 @@
+"""A tenant's thresholds: each from its time until the next one's."""
+
+from sqlalchemy import bindparam, case, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.pages import Part, read_page
+from app.db.schema import thresholds, transactions
+from app.db.statements import ask, columns, read
+from app.thresholds.records import TenantThresholds
+
+IN_FORCE = (
+    select(*columns(thresholds, TenantThresholds))
+    .where(
+        thresholds.c.tenant == bindparam("of_tenant"),
+        thresholds.c.effective_at_us <= bindparam("at_us"),
+    )
+    .order_by(thresholds.c.effective_at_us.desc(), thresholds.c.recorded_at_us.desc())
+    .limit(1)
+)
+
+
+async def thresholds_at(
+    connection: AsyncConnection, tenant: str, at_us: int
+) -> TenantThresholds | None:
+    """Those in force at a time; None before the first."""
+    found = await ask(connection, TenantThresholds._make, IN_FORCE, tenant, at_us=at_us)
+    return found[0] if found else None
+
+
+async def planned_thresholds(
+    connection: AsyncConnection, tenant: str, at_us: int
+) -> list[TenantThresholds]:
+    """Those that will be in force after a time, in the order of theirs; without what was reset."""
+    query = (
+        select(*columns(thresholds, TenantThresholds))
+        .where(thresholds.c.tenant == tenant, thresholds.c.effective_at_us > at_us)
+        .order_by(thresholds.c.effective_at_us, thresholds.c.recorded_at_us)
+    )
+    rows = await read(connection, TenantThresholds._make, query)
+    # Of the same time the one that was recorded last.
+    last = {row.effective_at_us: row for row in rows}
+    return [row for row in last.values() if not row.is_reset]
+
+
+async def save_thresholds(connection: AsyncConnection, row: TenantThresholds) -> None:
+    """Add thresholds; those of before stay as history."""
+    await connection.execute(thresholds.insert(), row._asdict())
+
+
+async def listed_thresholds(
+    connection: AsyncConnection,
+    tenant: str,
+    after: tuple[int | float | str, ...] | None,
+    limit: int,
+) -> Part[TenantThresholds]:
+    """All of a tenant's, the newest to take effect first."""
+    query = select(*columns(thresholds, TenantThresholds)).where(thresholds.c.tenant == tenant)
+    order = [thresholds.c.effective_at_us, thresholds.c.recorded_at_us]
+    return await read_page(
+        connection, TenantThresholds._make, query, order, after, limit, descending=True
+    )
+
+
+async def count_scores(
+    connection: AsyncConnection, tenant: str, since_us: int, until_us: int
+) -> tuple[int, int]:
+    """How many transactions occurred in a time, and when the first of them did."""
+    at_us = transactions.c.occurred_at_us
+    query = select(func.count(), func.coalesce(func.min(at_us), until_us)).where(
+        transactions.c.tenant == tenant, at_us >= since_us, at_us < until_us
+    )
+    scores, oldest_us = (await connection.execute(query)).one()
+    return scores, oldest_us
+
+
+async def threshold_for(
+    connection: AsyncConnection,
+    tenant: str,
+    since_us: int,
+    until_us: int,
+    decline: float,
+    allowed: int,
+) -> float:
+    """The lowest probability that at most `allowed` of a time's scores reach, below `decline`.
+
+    `decline` itself where even the highest is reached by too many.
+    """
+    probability, at_us = transactions.c.probability, transactions.c.occurred_at_us
+    scores = (
+        select(probability, func.count().label("equal"))
+        .where(
+            transactions.c.tenant == tenant,
+            at_us >= since_us,
+            at_us < until_us,
+            probability < decline,
+        )
+        .group_by(probability)
+        .subquery()
+    )
+    reached = func.sum(scores.c.equal).over(order_by=scores.c.probability.desc())
+    ranked = select(scores.c.probability, reached.label("reached")).subquery()
+    query = (
+        select(ranked.c.probability)
+        # A threshold of 0 would be reached by whatever comes.
+        .where(ranked.c.reached <= allowed, ranked.c.probability > 0)
+        .order_by(ranked.c.probability)
+        .limit(1)
+    )
+    lowest = (await connection.execute(query)).scalar_one_or_none()
+    return decline if lowest is None else lowest
+
+
+async def count_reached(
+    connection: AsyncConnection,
+    tenant: str,
+    since_us: int,
+    until_us: int,
+    review: float,
+    decline: float,
+) -> tuple[int, int]:
+    """How many of a time's scores thresholds would review, and how many decline."""
+    probability, at_us = transactions.c.probability, transactions.c.occurred_at_us
+    declines = func.count(case((probability >= decline, 1)))
+    query = select(func.count() - declines, declines).where(
+        transactions.c.tenant == tenant,
+        at_us >= since_us,
+        at_us < until_us,
+        probability >= review,
+    )
+    reviews, declined = (await connection.execute(query)).one()
+    return reviews, declined

@@ -1,0 +1,139 @@
+"""All the parts of a running service, put together."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+import torch
+
+from app.db.database import Database
+from app.erasures.service import Erasing
+from app.errors import SetupError
+from app.explanations.questions import Questions
+from app.explanations.replay import Replay
+from app.http.admission import Admission
+from app.http.batching import Batcher
+from app.http.parts import Part
+from app.http.rates import Rates
+from app.http.refusals import Refusals
+from app.http.shares import Shares
+from app.jobs.aside import Aside
+from app.jobs.service import Jobs
+from app.keys.service import Authenticator
+from app.labels.allowance import Allowance
+from app.labels.service import Labelling
+from app.learner.scorer import Scorer
+from app.models.comparison import Shadowing
+from app.models.drift import DriftGauges
+from app.models.service import Models
+from app.ops import metrics
+from app.ops.background import TaskHealth
+from app.scoring import store as transaction_store
+from app.scoring.pipeline import Pipeline
+from app.scoring.service import Scoring
+from app.settings import Settings
+from app.thresholds.service import TenantPolicy
+from app.webhooks.service import Webhooks
+
+# Requests other than for scores, which all want the database for themselves, at once.
+MOST_AT_ONCE = 64
+# Pages of lists that are read and made at once.
+LISTS_AT_ONCE = 2
+# Bytes of bodies that are arriving or being answered, of those that do not come in one piece.
+MOST_BODY_BYTES = 64 << 20
+
+
+class Service:
+    """A running service: its parts, each found by its type, and its tasks in the background."""
+
+    def __init__(self, parts: Iterable[object], background: Sequence[TaskHealth]) -> None:
+        self._parts = {type(part): part for part in parts}
+        self.background = background
+
+    def part(self, kind: type[Part]) -> Part:
+        """The one part of a type; raises KeyError where there is none."""
+        found = self._parts[kind]
+        assert isinstance(found, kind)
+        return found
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Service]:
+    """A service on the settings' database and checkpoint; raises SetupError or ValueError."""
+    # Matrices are small: threads would wait for each other longer than they compute, and in the
+    # way of other workers.
+    torch.set_num_threads(1)
+    database = Database(settings.database_url, settings.connections_per_worker)
+    try:
+        await database.check_schema()
+        models = Models(settings)
+        await check_features(database, models.default)
+        await models.keep_all(database)
+        pipeline = Pipeline(database, models, settings.sampled_approvals)
+        authenticator = Authenticator(database)
+        aside = Aside(settings)
+        async with (
+            Webhooks(database, settings.webhooks_private) as webhooks,
+            DriftGauges(aside) as drifting,
+            Jobs(database, aside) as jobs,
+            Batcher(
+                pipeline.score,
+                metrics.batch_size.observe,
+                Refusals().count,
+                most_waiting=settings.most_waiting,
+                deadline_seconds=settings.deadline_seconds,
+            ) as batcher,
+        ):
+            rates = Rates(settings.rate_per_worker)
+            admission = Admission(
+                authenticator=authenticator,
+                rates=rates,
+                queue=batcher,
+                bodies=Shares(MOST_BODY_BYTES),
+                places=Shares(MOST_AT_ONCE),
+                lists=asyncio.Semaphore(LISTS_AT_ONCE),
+                deadline_seconds=settings.deadline_seconds,
+            )
+            yield Service(
+                parts=(
+                    settings,
+                    database,
+                    models,
+                    pipeline,
+                    admission,
+                    Scoring(batcher, rates),
+                    Labelling(database, pipeline, Allowance(settings.labels_per_account)),
+                    TenantPolicy(database, pipeline),
+                    Questions(database, pipeline),
+                    Replay(database, pipeline),
+                    Erasing(database, pipeline),
+                    Shadowing(database, pipeline),
+                    drifting,
+                    jobs,
+                    webhooks,
+                ),
+                background=(
+                    batcher.health,
+                    batcher.health_apart,
+                    webhooks.health,
+                    drifting.health,
+                    jobs.health,
+                    authenticator.health,
+                    *database.background,
+                ),
+            )
+            await authenticator.close()
+    finally:
+        await database.close()
+
+
+async def check_features(database: Database, scorer: Scorer) -> None:
+    """Raises SetupError where the stored states belong to other features than the checkpoint's."""
+    async with database.read() as connection:
+        stored = await transaction_store.any_features_digest(connection)
+    if stored not in (None, scorer.features.digest):
+        raise SetupError(
+            f"the database holds features of definition {stored}, the checkpoint has "
+            f"{scorer.features.digest}: serve it with a checkpoint of those features, or import "
+            "the history into a new database"
+        )

@@ -1,0 +1,1 @@
+"""Webhooks: who is to hear of what, and that it arrives."""

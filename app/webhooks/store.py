@@ -1,0 +1,174 @@
+"""Webhooks and their outbox."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sqlalchemy import and_, bindparam, delete, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.schema import outbox
+from app.db.schema import webhooks as table
+from app.db.statements import add, ask, columns, read, save
+from app.webhooks.records import Message, Webhook
+
+_WEBHOOKS = (
+    select(*columns(table, Webhook))
+    .where(table.c.tenant == bindparam("of_tenant"))
+    .order_by(table.c.created_at_us, table.c.id)
+)
+_IS_WAITING = outbox.c.next_at_us.is_not(None)
+
+
+class Due(NamedTuple):
+    """A webhook that has messages to be delivered now."""
+
+    tenant: str
+    webhook_id: str
+
+
+class Claim(NamedTuple):
+    """Messages that nobody else delivers meanwhile; their webhook is None where it was removed."""
+
+    webhook: Webhook | None
+    messages: list[Message]
+
+
+async def webhooks(connection: AsyncConnection, tenant: str) -> list[Webhook]:
+    """A tenant's, the oldest first."""
+    return await ask(connection, Webhook._make, _WEBHOOKS, tenant)
+
+
+async def webhook(
+    connection: AsyncConnection, tenant: str, webhook_id: str, locked: bool = False
+) -> Webhook | None:
+    """One of them; `locked` keeps others from changing it until the transaction ends."""
+    query = select(*columns(table, Webhook)).where(
+        table.c.tenant == tenant, table.c.id == webhook_id
+    )
+    if locked:
+        query = query.with_for_update()
+    row = (await connection.execute(query)).one_or_none()
+    return Webhook._make(row) if row else None
+
+
+async def save_webhook(connection: AsyncConnection, row: Webhook) -> None:
+    """Insert or overwrite."""
+    await save(connection, table, ("tenant", "id"), [row])
+
+
+async def change_webhook(
+    connection: AsyncConnection, tenant: str, webhook_id: str, **values: Any
+) -> None:
+    """Set these columns of it, where it is there."""
+    change = update(table).where(table.c.tenant == tenant, table.c.id == webhook_id)
+    await connection.execute(change.values(**values))
+
+
+async def delete_webhook(connection: AsyncConnection, tenant: str, webhook_id: str) -> bool:
+    """Delete it with its messages; whether it was there."""
+    await connection.execute(
+        delete(outbox).where(outbox.c.tenant == tenant, outbox.c.webhook_id == webhook_id)
+    )
+    done = await connection.execute(
+        delete(table).where(table.c.tenant == tenant, table.c.id == webhook_id)
+    )
+    return done.rowcount > 0
+
+
+async def add_messages(connection: AsyncConnection, rows: Iterable[Message]) -> None:
+    """Insert new messages."""
+    await add(connection, outbox, rows)
+
+
+async def due(connection: AsyncConnection, at_us: int) -> list[Due]:
+    """The webhooks that have messages to be delivered now, the disabled and paused left out.
+
+    A webhook that was removed is among them where it still has messages.
+    """
+    # From one webhook to the next in the index, however many messages wait for each.
+    first = select(func.min(outbox.c.webhook_id).label("id")).where(_IS_WAITING)
+    walk = first.cte("walk", recursive=True)
+    following = select(func.min(outbox.c.webhook_id)).where(
+        outbox.c.webhook_id > walk.c.id, _IS_WAITING
+    )
+    walk = walk.union_all(select(following.scalar_subquery()).where(walk.c.id.is_not(None)))
+    tenant = (
+        select(outbox.c.tenant)
+        .where(outbox.c.webhook_id == walk.c.id, outbox.c.next_at_us <= at_us)
+        .order_by(outbox.c.next_at_us)
+        .limit(1)
+        .scalar_subquery()
+    )
+    found = select(tenant.label("tenant"), walk.c.id.label("id")).subquery()
+    is_its = and_(table.c.tenant == found.c.tenant, table.c.id == found.c.id)
+    query = (
+        select(found.c.tenant, found.c.id)
+        .outerjoin_from(found, table, is_its)
+        # Of a webhook that was removed all of these are null, too.
+        .where(
+            found.c.tenant.is_not(None),
+            table.c.disabled_at_us.is_(None),
+            or_(table.c.paused_until_us.is_(None), table.c.paused_until_us <= at_us),
+        )
+    )
+    return await read(connection, Due._make, query)
+
+
+async def claim(
+    connection: AsyncConnection, chosen: Iterable[Due], at_us: int, until_us: int, limit: int
+) -> list[Claim]:
+    """Up to `limit` messages of each of these webhooks that are due, the oldest first.
+
+    Nobody else gets them before `until_us`.
+    """
+    claims = []
+    for one in chosen:
+        query = (
+            select(*columns(outbox, Message))
+            .where(outbox.c.webhook_id == one.webhook_id, outbox.c.next_at_us <= at_us)
+            .order_by(outbox.c.next_at_us)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        messages = await read(connection, Message._make, query)
+        if messages:
+            found = await webhook(connection, one.tenant, one.webhook_id)
+            claims.append(Claim(found, messages))
+    ids = [message.id for claim in claims for message in claim.messages]
+    if ids:
+        leased = update(outbox).where(outbox.c.id.in_(ids))
+        await connection.execute(leased.values(next_at_us=until_us))
+    return claims
+
+
+async def delete_messages(connection: AsyncConnection, ids: Iterable[str]) -> None:
+    """They have arrived, or nobody wants them any more."""
+    await connection.execute(delete(outbox).where(outbox.c.id.in_(list(ids))))
+
+
+async def change_message(connection: AsyncConnection, row: Message) -> None:
+    """Note an attempt, unless the message has been erased meanwhile."""
+    change = update(outbox).where(outbox.c.id == row.id)
+    await connection.execute(
+        change.values(attempts=row.attempts, next_at_us=row.next_at_us, last_error=row.last_error)
+    )
+
+
+async def waiting(
+    connection: AsyncConnection, tenant: str, webhook_id: str, limit: int
+) -> list[Message]:
+    """What has not arrived yet, or was given up, the oldest first."""
+    query = (
+        select(*columns(outbox, Message))
+        .where(outbox.c.tenant == tenant, outbox.c.webhook_id == webhook_id)
+        .order_by(outbox.c.created_at_us, outbox.c.id)
+        .limit(limit)
+    )
+    return await read(connection, Message._make, query)
+
+
+async def erase_messages(connection: AsyncConnection, tenant: str, account_id: str) -> None:
+    """Delete what would still be told of an account."""
+    await connection.execute(
+        delete(outbox).where(outbox.c.tenant == tenant, outbox.c.account_id == account_id)
+    )
