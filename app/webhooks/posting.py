@@ -40,9 +40,13 @@ def create_tls() -> ssl.SSLContext:
 
 
 async def post(
-    url: httpx.URL, address: str, headers: Mapping[str, str], body: bytes, tls: ssl.SSLContext
+    url: httpx.URL,
+    address: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    tls: ssl.SSLContext | None,
 ) -> Answer:
-    """Send a body to a URL whose host has this address. Raises NoAnswer."""
+    """Send a body to a URL whose host has this address; https needs `tls`. Raises NoAnswer."""
     try:
         return await _exchange(url, address, headers, body, tls)
     except ssl.SSLCertVerificationError as error:
@@ -58,7 +62,11 @@ async def post(
 
 
 async def _exchange(
-    url: httpx.URL, address: str, headers: Mapping[str, str], body: bytes, tls: ssl.SSLContext
+    url: httpx.URL,
+    address: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    tls: ssl.SSLContext | None,
 ) -> Answer:
     is_https = url.scheme == "https"
     reader, writer = await asyncio.open_connection(

@@ -15,6 +15,7 @@ import json
 import random
 import re
 import secrets
+import ssl
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -152,7 +153,7 @@ class Webhooks:
     def __init__(self, database: Database, allow_private: bool) -> None:
         self._database = database
         self._allow_private = allow_private
-        self._tls = posting.create_tls()
+        self._tls: ssl.SSLContext | None = None
         # By webhook.
         self._lanes: dict[str, Lane] = {}
         # Set when there may be something to deliver at once: a lane is free, or more is due.
@@ -344,6 +345,9 @@ class Webhooks:
         headers = signed(webhook, message.id, int(time.time()), message.body)
         try:
             async with asyncio.timeout_at(until):
+                # To read the authorities takes 50 ms: not at the start, nor in the event loop.
+                if self._tls is None and url.scheme == "https":
+                    self._tls = await asyncio.to_thread(posting.create_tls)
                 answer = await posting.post(url, address, headers, message.body.encode(), self._tls)
         except posting.NoAnswer as error:
             return Attempt(message, str(error))
