@@ -119,7 +119,7 @@ class World:
     async def _take(self, number: int, step: Step) -> None:
         if isinstance(step, Pay):
             if payment := self._payment(str(number), step):
-                await self.service.pipeline.score([Posted(self.tenant, payment)])
+                await self.service.part(Pipeline).score([Posted(self.tenant, payment)])
         elif isinstance(step, Import):
             await self._import(number, step)
         elif step.account not in self._without:
@@ -148,7 +148,7 @@ class World:
             await importer.add(self.tenant, file)
 
     async def _change(self, step: Label | Remove | RollBack) -> None:
-        labelling, payments = self.service.labelling, self._payments[step.account]
+        labelling, payments = self.service.part(Labelling), self._payments[step.account]
         if isinstance(step, RollBack):
             known = self._revisions[step.account]
             if payments:
@@ -163,7 +163,7 @@ class World:
             known_us = self._now_us + round(step.known_days * DAY_US)
             await labelling.put(self.tenant, Verdict(key, step.is_fraud, labelled_at_us=known_us))
         else:
-            async with self.service.database.read() as connection:
+            async with self.service.part(Database).read() as connection:
                 found = await label_store.labels_of(connection, self.tenant, [key])
             if not found:
                 return
@@ -171,21 +171,21 @@ class World:
         await self._note(step.account)
 
     async def _note(self, account_id: str) -> None:
-        async with self.service.database.read() as connection:
+        async with self.service.part(Database).read() as connection:
             account = await account_store.account(connection, self.tenant, account_id)
         assert account is not None
         self._revisions[account_id].append(account.revision)
 
     async def erase(self, account_id: str) -> None:
-        async with self.service.database.read() as connection:
+        async with self.service.part(Database).read() as connection:
             account = await account_store.account(connection, self.tenant, account_id)
         if account is not None:
-            await self.service.erasing.erase(self.tenant, account_id)
+            await self.service.part(Erasing).erase(self.tenant, account_id)
 
     async def left_of(self, account_id: str) -> int:
         """How many rows there are of an account."""
         rows = 0
-        async with self.service.database.read() as connection:
+        async with self.service.part(Database).read() as connection:
             for table in (accounts, transactions, labels, label_events, reviews):
                 query = select(table.c.tenant).where(
                     table.c.tenant == self.tenant, table.c.account_id == account_id
@@ -196,7 +196,7 @@ class World:
     async def known(self) -> dict[str, Any]:
         """What is known of labels and merchants, and what the next payments are told of them."""
         found: dict[str, Any] = {}
-        async with self.service.database.read() as connection:
+        async with self.service.part(Database).read() as connection:
             for key, support in (
                 await label_store.supports(connection, self.tenant, ACCOUNTS)
             ).items():
@@ -207,20 +207,20 @@ class World:
             query = select(merchants.c.merchant_id, merchants.c.state).where(
                 merchants.c.tenant == self.tenant, merchants.c.state.is_not(None)
             )
-            blank = self.service.pipeline.features.empty(0, 1).merchants.to_bytes()[0]
+            blank = self.service.part(Pipeline).features.empty(0, 1).merchants.to_bytes()[0]
             states = dict(tuple(row) for row in (await connection.execute(query)).all())
             found["merchants"] = {key: one for key, one in states.items() if one != blank}
         for merchant in MERCHANTS:
             at_us = self._now_us + 60 * DAY_US
             probe = Transaction(merchant, f"new-{merchant}", at_us, Decimal(7), "EUR", merchant)
-            [row] = await self.service.pipeline.score([Posted(self.tenant, probe)])
+            [row] = await self.service.part(Pipeline).score([Posted(self.tenant, probe)])
             assert isinstance(row, Scored)
             found[merchant] = row.features
         return found
 
     def _of_labels(self, features: bytes) -> list[float]:
         values_F = np.frombuffer(features, "<f4").tolist()
-        names = self.service.pipeline.features.names
+        names = self.service.part(Pipeline).features.names
         return [
             value
             for name, value in zip(names, values_F, strict=True)

@@ -150,7 +150,7 @@ async def drift_of(client: httpx.AsyncClient, stored: Stream, world: World) -> M
         await transaction_store.save_scored(connection, stored.rows)
         await label_store.save_labels(connection, stored.labels)
 
-    await service_of(client).database.run(work)
+    await service_of(client).part(Database).run(work)
     settings = Settings(
         database_url=client._transport.app.state.database_url,  # type: ignore[attr-defined]
         model=world.model,
@@ -215,8 +215,8 @@ async def test_the_gauges_tell_the_highest_of_all_tenants(
 ) -> None:
     stored = stream(world, "devices", pl.col("device_age_days") / 10)
     found = await drift_of(client, stored, world)
-    await keys.create(service_of(client).database, "tests", tenant="without traffic")
-    await service_of(client).drifting.measure()
+    await keys.create(service_of(client).part(Database), "tests", tenant="without traffic")
+    await service_of(client).part(DriftGauges).measure()
     values = {
         sample.labels["feature"]: sample.value
         for family in text_string_to_metric_families((await client.get("/metrics")).text)
@@ -249,7 +249,7 @@ async def test_a_sample_is_always_the_same_and_no_larger_than_asked(
     theirs = [row._replace(tenant="other", account_id="theirs") for row in stored.rows]
     await drift_of(client, Stream(theirs, []), world)
     await drift_of(client, stored, world)
-    async with service_of(client).database.read() as connection:
+    async with service_of(client).part(Database).read() as connection:
         first, again = [await drift_store.sampled(connection, "default", 0, 7) for _ in range(2)]
         other = await drift_store.sampled(connection, "other", 0, 7)
     assert first == again
