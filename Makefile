@@ -20,7 +20,7 @@ SERVICE := .venv/.installed-service
 EVERYTHING := .venv/.installed-everything
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test torture lint client audit train demo bench
+.PHONY: help setup serve test torture lint client docs audit train demo bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ lint: $(EVERYTHING) ## Check style, formatting, types and the directions of impo
 
 client: $(EVERYTHING) ## Write the Python client's models and its synchronous half
 	$(BIN)/python -m clients.python.generate
+
+docs: $(EVERYTHING) ## Write the pages that the code knows: settings, routes, errors
+	$(BIN)/python -m docs.generate
 
 audit: $(BIN)/pip ## Look every locked dependency up among the known vulnerabilities (needs the internet)
 	python=$$(mktemp -d) && trap 'rm -rf "$$python"' EXIT && $(BIN)/python -m venv "$$python" \

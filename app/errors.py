@@ -5,7 +5,8 @@
     └── Problem           an answer, as RFC 9457 application/problem+json
 
 `code` is stable and for programs; `title` says what the code means; `detail` is about this case.
-`app.http.problems` makes answers of them, and docs/api.md lists them all.
+An error's docstring says what its receiver is to do: docs/errors.md is written from them.
+`app.http.problems` makes answers of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,14 +61,20 @@ class Problem(QuickstudyError):
 
 
 class NotFound(Problem):
+    """Check the address; ids must be percent-encoded."""
+
     status, code, title = 404, "not_found", "There is nothing at this address."
 
 
 class ValidationFailed(Problem):
+    """Correct the fields that `errors` names."""
+
     status, code, title = 422, "validation_failed", "The request is not valid."
 
 
 class Unavailable(Problem):
+    """Retry after `Retry-After` seconds."""
+
     status, code, title = 503, "unavailable", "The service cannot answer right now."
 
     def __init__(self, detail: str = "") -> None:

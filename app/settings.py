@@ -20,7 +20,10 @@ PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set. Wrong values are refused at start (ValidationError)."""
+    """Everything an operator can set. Wrong values are refused at start (ValidationError).
+
+    The text below a setting is its description in docs/settings.md.
+    """
 
     model_config = SettingsConfigDict(
         validate_default=True,
@@ -30,38 +33,55 @@ class Settings(BaseSettings):
     )
 
     database_url: str = "sqlite:///quickstudy.db"
+    """Or `postgresql://user:password@host/name`, also with several hosts (`h1,h2`: the one that can
+    be written to is used) or through a pooler."""
     model: Path = SHIPPED_MODEL
-    # Where the other checkpoints are; None is the folder that `model` is in.
+    """Folder of the checkpoint."""
     models: Path | None = None
+    """Folder of the other checkpoints, which `GET /v1/models` lists; unless set, the one that
+    `QUICKSTUDY_MODEL` is in."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What computes scores; `auto` is the GPU where there is one."""
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """Port to listen on."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    # To PostgreSQL, of all workers of this server together.
+    """Worker processes."""
     database_connections: Annotated[int, Field(ge=1)] = 48
+    """Connections to PostgreSQL that this server may open, all workers together
+    ([how many](operations.md#connections))."""
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
-    # /docs and /openapi.json.
+    """The lowest level that is logged."""
     docs: bool = True
-    # What a proxy takes off the paths of requests, and callers see in front of ours.
+    """Whether `/docs` and `/openapi.json` are served."""
     root_path: str = "/"
-    # Spans to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the extra `tracing`.
+    """The prefix that a proxy takes off the paths of requests, such as `/fraud`
+    ([behind a prefix](operations.md#behind-a-prefix))."""
     tracing: bool = False
+    """OpenTelemetry spans of requests, batches and stages, sent to where
+    `OTEL_EXPORTER_OTLP_ENDPOINT` says; needs `pip install '.[tracing]'`."""
     bank_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
-    # Webhooks to addresses inside the network, over http:// too: for trying out.
+    """Memory for adapted copies, 1.2 kB each; never fewer than 1,024 copies."""
     webhooks_private: bool = False
-    # Requests for scores at once: more are refused.
+    """Whether webhooks may go to private addresses, over `http://` too: for trying out."""
     most_waiting: Annotated[int, Field(ge=1)] = 96
-    # Requests, transactions and labels a second that each key may send to this server, spread
-    # evenly over its workers. Other servers count for themselves.
+    """Requests for scores that a worker answers at once; more are refused, 503."""
     rate_per_second: Annotated[float, Field(gt=0)] | None = None
+    """Requests, transactions and labels a second that each key may send to this server, in equal
+    parts to its workers; above it 429. Other replicas count for themselves."""
     deadline_seconds: Annotated[float, Field(gt=0)] = 30.0
-    # From slow clients: so long for the headers of a request, and again for its body.
+    """A request that takes longer is 503 and, unless it is being committed, not stored."""
     arrival_seconds: Annotated[float, Field(gt=0)] = 20.0
-    # Changes of an account's labels by one key, in any 24 hours; copies learn from 32 labels.
+    """How long the headers of a request may take to arrive, and its body once more; then 408."""
     labels_per_account: Annotated[int, Field(ge=1)] = 200
-    # The share of approved payments that people are shown too, to know what is let pass.
+    """Changes of one account's labels that a key may make in any 24 hours; above it 429. A copy
+    learns from 32 labels."""
     sampled_approvals: Annotated[float, Field(ge=0, le=1)] = 0.001
+    """The share of approved payments that become reviews of the kind `sample`, so that it can be
+    measured what is missed."""
     max_body_bytes: Annotated[int, Field(ge=1 << 10)] = 4 << 20
+    """Largest request body; above it 413."""
 
     @field_validator("database_connections")
     @classmethod

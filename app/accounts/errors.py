@@ -4,4 +4,6 @@ from app.errors import NotFound
 
 
 class AccountNotFound(NotFound):
+    """Score a transaction of the account, or import its history."""
+
     code, title = "account_not_found", "No such account."

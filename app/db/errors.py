@@ -4,4 +4,6 @@ from app.errors import Unavailable
 
 
 class DatabaseUnavailable(Unavailable):
+    """Retry after `Retry-After` seconds."""
+
     code, title = "database_unavailable", "The database cannot be reached right now."

@@ -4,4 +4,6 @@ from app.errors import NotFound
 
 
 class ErasureNotFound(NotFound):
+    """Look for it in `GET /v1/erasures`."""
+
     code, title = "erasure_not_found", "No such erasure."

@@ -24,30 +24,44 @@ NOT_SAID_TO_BE_JSON = {
 
 
 class MalformedBody(Problem):
+    """Correct the JSON of the body."""
+
     status, code, title = 400, "malformed_body", "The body cannot be read."
 
 
 class MalformedRequest(Problem):
+    """Send HTTP/1.1."""
+
     status, code, title = 400, "malformed_request", "This is not HTTP."
 
 
 class Unauthenticated(Problem):
+    """Send a key that has not been revoked."""
+
     status, code, title = 401, "unauthenticated", "A valid API key is needed."
 
 
 class Forbidden(Problem):
+    """Use a key that has the scope of the route."""
+
     status, code, title = 403, "missing_scope", "The API key may not do this."
 
 
 class MethodNotAllowed(Problem):
+    """Use a method that `Allow` names."""
+
     status, code, title = 405, "method_not_allowed", "This address does not know that method."
 
 
 class RequestTimeout(Problem):
+    """Send it again, faster; or raise `QUICKSTUDY_ARRIVAL_SECONDS`."""
+
     status, code, title = 408, "request_timeout", "The request took too long to arrive."
 
 
 class BodyTooLarge(Problem):
+    """Send less at once, or raise `QUICKSTUDY_MAX_BODY_BYTES`."""
+
     status, code, title = 413, "body_too_large", "The body is too large."
 
     def __init__(self, detail: str = "") -> None:
@@ -56,30 +70,46 @@ class BodyTooLarge(Problem):
 
 
 class UnsupportedEncoding(Problem):
+    """Send the body without `Content-Encoding`."""
+
     status, code, title = 415, "unsupported_encoding", "The body is compressed."
 
 
 class ExpectationFailed(Problem):
+    """Send no `Expect` header but `100-continue`."""
+
     status, code, title = 417, "expectation_failed", "The Expect header cannot be met."
 
 
 class RateLimited(Problem):
+    """Retry after `Retry-After` seconds, or raise `QUICKSTUDY_RATE_PER_SECOND`; each worker of a
+    server counts for itself.
+    """
+
     status, code, title = 429, "rate_limited", "This API key asks for more than its share."
 
 
 class HeadersTooLarge(Problem):
+    """Send at most 32 KiB of request line and headers."""
+
     status, code, title = 431, "headers_too_large", "The request line and headers are too large."
 
 
 class InternalError(Problem):
+    """Tell the operator of the service; its log has the cause."""
+
     status, code, title = 500, "internal_error", "Something went wrong on our side."
 
 
 class DeadlineExceeded(Unavailable):
+    """Send it again: what was committed in time is stored, the rest is not."""
+
     code, title = "deadline_exceeded", "The answer would have come too late."
 
 
 class Overloaded(Unavailable):
+    """Retry after `Retry-After` seconds; nothing was stored."""
+
     code, title = "overloaded", "More is asked than can be answered in time."
 
 

@@ -4,10 +4,14 @@ from app.errors import NotFound, Problem
 
 
 class JobNotFound(NotFound):
+    """Start it again: results are kept for a week."""
+
     code, title = "job_not_found", "No such comparison, or measurement of drift."
 
 
 class TooManyJobs(Problem):
+    """Wait for one of the tenant's four jobs to end."""
+
     status, code = 429, "too_many_jobs"
     title = "Too many comparisons and measurements of drift are waiting."
 

@@ -4,4 +4,6 @@ from app.errors import NotFound
 
 
 class KeyNotFound(NotFound):
+    """List the keys: none has this id, or it is revoked already."""
+
     code, title = "key_not_found", "No such live API key."

@@ -4,17 +4,27 @@ from app.errors import NotFound, Problem, ValidationFailed
 
 
 class LabelNotFound(NotFound):
+    """Nothing: the transaction has no label."""
+
     code, title = "label_not_found", "No such label."
 
 
 class RevisionNotFound(NotFound):
+    """Choose a revision from 0 to the account's `revision`."""
+
     code, title = "revision_not_found", "The account never had this revision."
 
 
 class WrongAccount(ValidationFailed):
+    """Label it in its own account."""
+
     code, title = "transaction_of_another_account", "The transaction belongs to another account."
 
 
 class TooManyLabels(Problem):
+    """Retry after `Retry-After` seconds, or find out why one key changes so many labels of one
+    account.
+    """
+
     status, code = 429, "too_many_labels"
     title = "This key has changed too many labels of this account."

@@ -4,9 +4,13 @@ from app.errors import NotFound, Problem
 
 
 class ReviewNotFound(NotFound):
+    """Nothing: the transaction was approved, and is not in the sample."""
+
     code, title = "review_not_found", "This transaction is not up for review."
 
 
 class ReviewTaken(Problem):
+    """Read `detail`: it says who has it and until when, or that it is resolved."""
+
     status, code = 409, "review_taken"
     title = "Somebody else has this review, or it is resolved."
