@@ -36,6 +36,7 @@ test: $(EVERYTHING) ## Run every test, on SQLite and on PostgreSQL
 
 torture: $(EVERYTHING) ## Run the reliability suite in full, about an hour, and write docs/reliability.md
 	QUICKSTUDY_TORTURE=1 $(BIN)/python -m pytest tests/reliability
+	QUICKSTUDY_TORTURE=1 $(BIN)/python -m pytest -m torture --ignore tests/reliability
 	$(BIN)/python -m tests.reliability.figures
 
 lint: $(EVERYTHING) ## Check style, formatting, types and the directions of imports

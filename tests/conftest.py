@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[1]
 HANDBOOK = REPOSITORY.parent / "shared" / "data" / "handbook" / "transactions.parquet"
 
+# The full form is asked for: `make torture`.
+IS_TORTURE = os.environ.get("QUICKSTUDY_TORTURE") == "1"
+
 # The default form keeps its files in memory where there is room, and waits for no disk; a user's
 # own choice goes before.
 MEMORY, MEMORY_BYTES = Path("/dev/shm"), 4 << 30
 if (
-    os.environ.get("QUICKSTUDY_TORTURE") != "1"
+    not IS_TORTURE
     and MEMORY.is_dir()
     and shutil.disk_usage(MEMORY).free > MEMORY_BYTES
     and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
@@ -43,6 +46,13 @@ settings.register_profile("quickstudy", deadline=None)
 settings.load_profile("quickstudy")
 
 _numbers = count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what the full form alone runs."""
+    for item in items:
+        if not IS_TORTURE and item.get_closest_marker("torture"):
+            item.add_marker(pytest.mark.skip(reason="runs in `make torture` only"))
 
 
 @pytest.fixture(scope="session")

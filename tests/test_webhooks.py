@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import ssl
 import subprocess
 import sys
@@ -33,8 +32,6 @@ from quickstudy_client import Client
 from tests.api.requests import posted
 from tests.receivers import HOSTILE, Receivers, receivers
 from tests.servers import START_SECONDS, new_key, server, server_process
-
-TORTURE = pytest.mark.skipif(not os.environ.get("QUICKSTUDY_TORTURE"), reason="make torture")
 
 
 class Received(NamedTuple):
@@ -320,7 +317,7 @@ async def state_of(database: Database, webhook_id: str) -> Webhook:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("tenants", [1, pytest.param(8, marks=TORTURE)])
+@pytest.mark.parametrize("tenants", [1, pytest.param(8, marks=pytest.mark.torture)])
 def test_no_receiver_keeps_another_waiting_nor_takes_the_services_memory(
     database_url: str, checkpoint: Path, allowed: None, receiving: Receivers, tenants: int
 ) -> None:

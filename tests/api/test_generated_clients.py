@@ -15,9 +15,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.servers import new_key, server
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("QUICKSTUDY_TORTURE") != "1", reason="generated clients: in `make torture`"
-)
+pytestmark = pytest.mark.torture
 PROGRAMS = Path(__file__).with_name("clients")
 JAR = str(files("openapi_generator_cli") / "openapi-generator.jar")
 # Debian's golang-gopkg-validator.v2-dev: what the generated Go client needs beyond Go itself.

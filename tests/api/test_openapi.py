@@ -24,6 +24,7 @@ OPERATIONS = [
 ]
 operations = pytest.mark.parametrize(("path", "operation"), OPERATIONS)
 Content = dict[str, Any]
+ANY, EXISTING = RUNS
 EXAMPLES = int(os.environ.get("QUICKSTUDY_EXAMPLES", "10"))
 
 
@@ -126,7 +127,17 @@ def test_the_document_is_openapi_3_1_and_lists_every_error_code() -> None:
     assert all(kind.status == status for status, kind in BY_STATUS.items())
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize(
+    ("database_url", "run"),
+    [
+        ("sqlite", ANY),
+        ("postgresql", EXISTING),
+        # Each database and each kind of ids has been tried by then.
+        pytest.param("sqlite", EXISTING, marks=pytest.mark.torture),
+        pytest.param("postgresql", ANY, marks=pytest.mark.torture),
+    ],
+    indirect=["database_url"],
+)
 def test_schemathesis_finds_no_server_error_and_no_answer_against_its_schema(
     database_url: str, checkpoint: Path, tmp_path: Path, run: str
 ) -> None:

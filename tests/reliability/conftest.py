@@ -1,25 +1,20 @@
 """Fixtures of the reliability suite: how much of it to run, and where to keep what it saw."""
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.conftest import IS_TORTURE
 from tests.postgres import DURABLE, PostgresServer, postgres_server
 from tests.reliability.figures import note
 
 Note = Callable[[str, str, str], None]
 
 
-def is_torture() -> bool:
-    """Whether the full form is asked for: `make torture`."""
-    return os.environ.get("QUICKSTUDY_TORTURE") == "1"
-
-
 @pytest.fixture(scope="session")
 def torture() -> bool:
-    """`is_torture`, for tests that ask while they run."""
-    return is_torture()
+    """Whether the full form is asked for."""
+    return IS_TORTURE
 
 
 @pytest.fixture

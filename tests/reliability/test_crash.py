@@ -26,13 +26,14 @@ from app.scoring.schemas import PostedTransaction
 from app.settings import Settings
 from app.web.service import running
 from tests.api.requests import posted
-from tests.conftest import sqlite_url
+from tests.conftest import IS_TORTURE, sqlite_url
 from tests.postgres import PostgresServer
 from tests.reliability.conftest import Note
 from tests.reliability.ledger import Caller, Ledger, Traffic, kind_of, reconcile
 from tests.servers import START_SECONDS, Server, new_key, server_process
 
-pytestmark = pytest.mark.alone
+# The default form measures nothing.
+pytestmark = [pytest.mark.alone] if IS_TORTURE else []
 
 READY_SECONDS = 2.0
 # Nobody is ready before torch is imported, which takes a second of a machine with nothing else to
@@ -64,7 +65,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, migrated_sqlite: Pa
 def test_the_service_is_killed_and_what_it_acknowledged_stays(
     database: str, checkpoint: Path, torture: bool, noted: Note
 ) -> None:
-    kills = 100 if torture else 3
+    # One in the midst of things, one just as somebody is answered.
+    kills = 100 if torture else 2
     draw, ledger = random.Random(), Ledger()
     ready: list[float] = []
     torch: list[float] = []
@@ -102,7 +104,7 @@ def test_the_service_is_killed_and_what_it_acknowledged_stays(
 def test_postgresql_is_killed_and_what_was_acknowledged_stays(
     durable: str, own_postgres: PostgresServer, checkpoint: Path, torture: bool, noted: Note
 ) -> None:
-    kills = 50 if torture else 3
+    kills = 50 if torture else 2
     draw, ledger = random.Random(), Ledger()
     ready: list[float] = []
     key = new_key(durable)

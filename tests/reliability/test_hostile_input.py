@@ -36,7 +36,8 @@ from app.scoring.pipeline import Pipeline
 from app.settings import Settings
 from tests.api.contract import RUNS, tried
 from tests.api.requests import client_of, posted, problem_of
-from tests.reliability.conftest import Note, is_torture
+from tests.conftest import IS_TORTURE
+from tests.reliability.conftest import Note
 from tests.reliability.hostile import (
     ADDRESSED,
     BODIES,
@@ -239,7 +240,7 @@ ANY = st.recursive(
 
 @pytest.mark.anyio
 @settings(
-    max_examples=2000 if is_torture() else 30,
+    max_examples=2000 if IS_TORTURE else 30,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
@@ -294,7 +295,7 @@ EXTREME = {
 
 @pytest.mark.anyio
 @settings(
-    max_examples=400 if is_torture() else 10,
+    max_examples=400 if IS_TORTURE else 10,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(st.fixed_dictionaries(EXTREME), min_size=1, max_size=30))
@@ -640,16 +641,15 @@ async def test_bytes_that_are_no_good_request_are_refused_and_disturb_no_other(
     )
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize(
     ("database_url", "run"),
     [*zip(["sqlite", "postgresql"], RUNS, strict=True)],
     indirect=["database_url"],
 )
 def test_a_thousand_examples_of_every_operation_find_nothing(
-    database_url: str, checkpoint: Path, tmp_path: Path, run: str, torture: bool, noted: Note
+    database_url: str, checkpoint: Path, tmp_path: Path, run: str, noted: Note
 ) -> None:
-    if not torture:
-        pytest.skip("of the full form: ten examples of each are in tests/api/test_openapi.py")
     said, failed = tried(database_url, checkpoint, tmp_path, run, 1000)
     assert not failed, said
     [counted] = re.findall(r"Test cases:\n\s*(.*)", said)

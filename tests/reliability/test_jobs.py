@@ -12,9 +12,10 @@ from app.settings import SHIPPED_MODEL
 from tests.api.requests import posted
 from tests.servers import new_key, replicas, server
 
-pytestmark = pytest.mark.alone
+# Beside them in the default form is tests/test_jobs.py: a process of its own, which gives way.
+pytestmark = [pytest.mark.torture, pytest.mark.alone]
 
-PAYMENTS, LABELLED, SHORT_PAYMENTS = 5000, 400, 1000
+PAYMENTS, LABELLED = 5000, 400
 # A score is some milliseconds: what the machine's other work adds is allowed for.
 MOST_SLOWER, ALLOWED_MS = 1.25, 2.0
 END_SECONDS = 180
@@ -31,17 +32,16 @@ def once_ended(client: httpx.Client, location: str, meanwhile: Callable[[], None
     return "still not ended"
 
 
-def test_scores_hardly_wait_for_a_comparison(database_url: str, torture: bool) -> None:
-    payments = PAYMENTS if torture else SHORT_PAYMENTS
+def test_scores_hardly_wait_for_a_comparison(database_url: str) -> None:
     key = new_key(database_url)
     headers = {"Authorization": f"Bearer {key}"}
     with (
         server(database_url, SHIPPED_MODEL) as url,
         httpx.Client(base_url=url, headers=headers, timeout=60) as client,
     ):
-        rows = [posted(f"t-{n}", account_id=f"a-{n % LABELLED}") for n in range(payments)]
+        rows = [posted(f"t-{n}", account_id=f"a-{n % LABELLED}") for n in range(PAYMENTS)]
         labels = [{"transaction_id": f"t-{n}", "label": "legitimate"} for n in range(LABELLED)]
-        for first in range(0, payments, 500):
+        for first in range(0, PAYMENTS, 500):
             body = {"transactions": rows[first : first + 500]}
             assert client.post("/v1/transactions/batch", json=body).status_code == 200
             if not first:
@@ -64,11 +64,7 @@ def test_scores_hardly_wait_for_a_comparison(database_url: str, torture: bool) -
         assert median(took_ms) <= MOST_SLOWER * quiet_ms + ALLOWED_MS
 
 
-def test_a_job_outlives_the_service_that_ran_it(
-    database_url: str, checkpoint: Path, torture: bool
-) -> None:
-    if not torture:
-        pytest.skip("waits half a minute for a lease: QUICKSTUDY_TORTURE=1")
+def test_a_job_outlives_the_service_that_ran_it(database_url: str, checkpoint: Path) -> None:
     headers = {"Authorization": f"Bearer {new_key(database_url)}"}
     with (
         replicas(2, database_url, checkpoint) as (first, second),

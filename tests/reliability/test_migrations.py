@@ -246,13 +246,12 @@ def test_payments_are_stored_while_an_index_is_built_and_an_interrupted_build_is
     )
 
 
+@pytest.mark.torture
 @pytest.mark.alone
 @pytest.mark.parametrize("unmigrated_database_url", ["postgresql"], indirect=True)
 def test_payments_do_not_feel_how_long_an_index_takes_to_build(
-    unmigrated_database_url: str, torture: bool, noted: Note
+    unmigrated_database_url: str, noted: Note
 ) -> None:
-    if not torture:
-        pytest.skip("of the full form")
     url, rows = unmigrated_database_url, 600_000
     upgrade(url, BEFORE_IT)
 
