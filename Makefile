@@ -48,7 +48,7 @@ lint: $(EVERYTHING) ## Check style, formatting, types and the directions of impo
 client: $(EVERYTHING) ## Write the Python client's models and its synchronous half
 	$(BIN)/python -m clients.python.generate
 
-docs: $(EVERYTHING) ## Write the pages that the code knows: settings, routes, errors
+docs: $(EVERYTHING) ## Write the pages that the code knows: settings, routes, errors, commands
 	$(BIN)/python -m docs.generate
 
 audit: $(BIN)/pip ## Look every locked dependency up among the known vulnerabilities (needs the internet)

@@ -1,4 +1,4 @@
-"""Write the pages whose content the code knows: docs/settings.md, docs/routes.md, docs/errors.md.
+"""Write the pages of docs/ whose content the code knows: settings, routes, errors and commands.
 
 Run by `make docs`; tests/test_docs.py fails where a page is not what the code says.
 """
@@ -11,6 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from app.cli.main import app as commands
 from app.errors import Problem
 from app.http.problems import EVERYWHERE, kinds
 from app.main import create_app
@@ -29,6 +32,7 @@ def pages() -> dict[str, str]:
         "settings.md": _settings_page(),
         "routes.md": _routes_page(),
         "errors.md": _errors_page(),
+        "commands.md": _commands_page(),
     }
 
 
@@ -164,6 +168,26 @@ A route that takes a body may also answer {of_bodies}.
 def _remedy(kind: type[Problem]) -> str:
     """What a caller is to do: the docstring of the error, which each has of its own."""
     return " ".join(inspect.cleandoc(vars(kind)["__doc__"]).split())
+
+
+def _commands_page() -> str:
+    root = typer.main.get_command(commands)
+    assert isinstance(root, typer.core.TyperGroup)
+    rows = []
+    for name, command in root.commands.items():
+        if isinstance(command, typer.core.TyperGroup):
+            rows += [(f"{name} {below}", _help_of(it)) for below, it in command.commands.items()]
+        else:
+            rows.append((name, _help_of(command)))
+    return f"""# Commands
+
+{NOTICE}`quickstudy COMMAND --help` has the options of each.
+
+{_table(("command", "what it does"), [(f"`quickstudy {name}`", text) for name, text in rows])}"""
+
+
+def _help_of(command: Any) -> str:
+    return " ".join((command.help or "").split())
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -10,7 +10,7 @@ from docs.generate import pages
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("name", ["settings.md", "routes.md", "errors.md"])
+@pytest.mark.parametrize("name", ["settings.md", "routes.md", "errors.md", "commands.md"])
 def test_a_generated_page_is_what_the_code_says(name: str) -> None:
     written = (REPOSITORY / "docs" / name).read_text()
     assert written == pages()[name], "run make docs"

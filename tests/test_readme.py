@@ -1,8 +1,10 @@
-"""The README's session, typed in as it stands, answers what it says there."""
+"""The sessions of the README and of the tour, typed in as they stand, answer as they say."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,19 +12,17 @@ from app.db.migrating import upgrade
 from app.settings import SHIPPED_MODEL
 from tests.servers import new_key, server
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-NUMBER = r"-?\d+\.\d+(?:e-?\d+)?"
-DIGEST = r"[0-9a-f]{16}"
-# What is another every time, or on every machine: times, the digests of a copy's bits, and the
-# last digits of a number.
-VARYING = re.compile(rf'"\d{{4}}-[\dT:.-]+Z"|"{DIGEST}"|{NUMBER}…?|…|.', re.DOTALL)
+REPOSITORY = Path(__file__).resolve().parents[1]
+README = REPOSITORY / "README.md"
+DIGEST = r'"[0-9a-f]{16}"'
+# What differs at every run, or on every machine: times and the digests of a copy's bits.
+VARYING = re.compile(rf'"\d{{4}}-[\dT:.-]+Z"|{DIGEST}|…|.', re.DOTALL)
 MARK = "=== answer ==="
 
 
-def session() -> list[tuple[str, str]]:
-    """The commands, each with its answer, which is empty for definitions."""
-    text = README.partition("\n## A session\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+def session_of(page: Path) -> list[tuple[str, str]]:
+    """The commands of a page, each with its answer, which is empty for definitions."""
+    blocks = re.findall(r"^```\n(\$ .*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     steps = re.split(r"^\$ ", "".join(blocks), flags=re.MULTILINE)[1:]
     return [_cut(step) for step in steps]
 
@@ -33,53 +33,76 @@ def _cut(step: str) -> tuple[str, str]:
     return command.strip(), brace.strip() + answer
 
 
-def pattern_of(answer: str) -> tuple[str, list[float]]:
-    """A pattern that answers like this one match, and the numbers in it, in their order."""
-    pattern, numbers, digests = "", [], {}
+def pattern_of(answer: str) -> str:
+    """A pattern for answers of this shape; where a digest is repeated here, it must be there."""
+    pattern, digests = "", set()
     for token in VARYING.findall(answer):
-        if re.fullmatch(r'"\d{4}-.*Z"', token):
-            pattern += r'"[^"]*"'
-        elif re.fullmatch(f'"{DIGEST}"', token):
+        if token == "…":
+            pattern += ".*?"
+        elif re.fullmatch(DIGEST, token):
             name = f"d{token.strip(chr(34))}"
-            pattern += f"(?P={name})" if name in digests else f'(?P<{name}>"{DIGEST}")'
-            digests[name] = True
-        elif re.fullmatch(f"{NUMBER}…", token):
-            pattern += re.escape(token[:-1]) + r"\d*.*?"
-        elif re.fullmatch(NUMBER, token):
-            pattern += f"({NUMBER})"
-            numbers.append(float(token))
+            pattern += f"(?P={name})" if name in digests else f"(?P<{name}>{DIGEST})"
+            digests.add(name)
         else:
-            pattern += ".*?" if token == "…" else re.escape(token)
-    return pattern, numbers
+            pattern += r'"[^"]*"' if len(token) > 1 else re.escape(token)
+    return pattern
 
 
 def without_spaces(text: str) -> str:
     return re.sub(r"\s", "", text)
 
 
-def test_the_session_answers_what_the_readme_says(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'quickstudy.db'}"
+def type_in(page: Path, folder: Path) -> list[str]:
+    """What the session's commands print, typed in beside a new service."""
+    url = f"sqlite:///{folder / 'quickstudy.db'}"
     upgrade(url)
-
     key = new_key(url)
-    steps = session()
     with server(url, SHIPPED_MODEL) as address:
         script = "".join(
-            f"{command}\necho '{MARK}'\n" for command, _ in steps if not command.startswith("KEY=")
+            f"{command}\necho '{MARK}'\n"
+            for command, _ in session_of(page)
+            if not command.startswith("KEY=")
         ).replace("http://127.0.0.1:8000", address)
-        done = subprocess.run(
+        typed = subprocess.run(
             ["bash", "-eu", "-c", script],
             capture_output=True,
             text=True,
             check=True,
             env={"KEY": key, "PATH": "/usr/local/bin:/usr/bin:/bin"},
         )
-    said = without_spaces("".join(answer for _, answer in steps))
-    answered = without_spaces(done.stdout.replace(MARK, ""))
-    pattern, numbers = pattern_of(said)
-    match = re.fullmatch(pattern, answered, re.DOTALL)
-    assert match, f"the README says\n{said}\n\nand the service\n{answered}"
-    told = [float(one) for one in match.groups() if re.fullmatch(NUMBER, one)]
-    assert told == pytest.approx(numbers, rel=1e-6)
-    assert len(numbers) > 20
-    assert done.stdout.count(MARK) == len(steps) - 1
+    return [output for output in typed.stdout.split(MARK) if output.strip()]
+
+
+@pytest.mark.parametrize(
+    "page", [README, REPOSITORY / "docs" / "tour.md"], ids=lambda page: page.name
+)
+def test_a_session_has_answers_of_the_shape_on_its_page(page: Path, tmp_path: Path) -> None:
+    stated = without_spaces("".join(answer for _, answer in session_of(page)))
+    printed = type_in(page, tmp_path)
+    answers = without_spaces("".join(printed))
+    assert re.fullmatch(pattern_of(stated), answers, re.DOTALL), f"{stated}\n\nis not\n{answers}"
+    assert len(printed) == sum(1 for _, answer in session_of(page) if answer) >= 3
+    if page == README:
+        check_claims(*map(json.loads, printed))
+
+
+def check_claims(first: Any, label: Any, second: Any) -> None:
+    """The label raised the probability, and the next payment is scored by the adapted copy."""
+    [labelled] = label["labelled"]
+    assert labelled["before"]["probability"] == first["probability"]
+    assert labelled["after"]["probability"] > labelled["before"]["probability"]
+    assert second["adaptation"] == {"used": "adapted", "labels": 1, "revision": 1}
+    assert second["probability"] > first["probability"]
+
+
+def test_the_readme_is_short_and_in_the_order_of_a_newcomer() -> None:
+    text = README.read_text()
+    assert len(text.splitlines()) <= 120
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert headings == [
+        "Try it",
+        "What labels buy",
+        "Train on yours",
+        "Run it",
+        "Links",
+    ]
