@@ -63,7 +63,7 @@ class Problem(QuickstudyError):
 class NotFound(Problem):
     """Check the address; ids must be percent-encoded."""
 
-    status, code, title = 404, "not_found", "There is nothing at this address."
+    status, code, title = 404, "not_found", "No such address."
 
 
 class ValidationFailed(Problem):
@@ -75,7 +75,7 @@ class ValidationFailed(Problem):
 class Unavailable(Problem):
     """Retry after `Retry-After` seconds."""
 
-    status, code, title = 503, "unavailable", "The service cannot answer right now."
+    status, code, title = 503, "unavailable", "The service is temporarily unavailable."
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail, headers={"Retry-After": "1"})

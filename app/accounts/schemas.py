@@ -95,8 +95,7 @@ class AdaptRequest(Body):
     def _stores_nothing(self) -> Self:
         if self.labels and not self.dry_run:
             raise ValueError(
-                "labels are only tried out here, with dry_run: true; "
-                "POST them to the account's labels to store them"
+                "set dry_run: true to preview labels; to store them, POST /v1/accounts/{id}/labels"
             )
         return self
 

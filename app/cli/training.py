@@ -59,7 +59,7 @@ DeclinedShare = Annotated[
     float | None, typer.Option(help="Alert budget: at most this share of transactions declined.")
 ]
 ReviewCost = Annotated[float | None, typer.Option(help="What a review costs.")]
-FraudCost = Annotated[float | None, typer.Option(help="What a fraud costs that is let pass.")]
+FraudCost = Annotated[float | None, typer.Option(help="Cost of a missed fraud.")]
 WrongDeclineCost = Annotated[
     float | None, typer.Option(help="What it costs to decline a legitimate payment.")
 ]

@@ -6,4 +6,4 @@ from app.errors import Unavailable
 class DatabaseUnavailable(Unavailable):
     """Retry after `Retry-After` seconds."""
 
-    code, title = "database_unavailable", "The database cannot be reached right now."
+    code, title = "database_unavailable", "The database is temporarily unavailable."

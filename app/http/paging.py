@@ -54,7 +54,7 @@ class Asked(NamedTuple):
             text = base64.b64decode(self.cursor, "-_", validate=True)
             digest, *key = kind.validate_json(text)
         except ValueError:
-            raise _refused("This is not a cursor of this list.") from None
+            raise _refused("Not a cursor of this list.") from None
         if digest != _digest(listed):
             raise _refused("This cursor belongs to a list with other filters.")
         return tuple(key)

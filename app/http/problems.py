@@ -32,7 +32,7 @@ class MalformedBody(Problem):
 class MalformedRequest(Problem):
     """Send HTTP/1.1."""
 
-    status, code, title = 400, "malformed_request", "This is not HTTP."
+    status, code, title = 400, "malformed_request", "Malformed HTTP request."
 
 
 class Unauthenticated(Problem):
@@ -44,13 +44,13 @@ class Unauthenticated(Problem):
 class Forbidden(Problem):
     """Use a key that has the scope of the route."""
 
-    status, code, title = 403, "missing_scope", "The API key may not do this."
+    status, code, title = 403, "missing_scope", "The API key lacks a scope for this request."
 
 
 class MethodNotAllowed(Problem):
     """Use a method that `Allow` names."""
 
-    status, code, title = 405, "method_not_allowed", "This address does not know that method."
+    status, code, title = 405, "method_not_allowed", "The method is not allowed at this address."
 
 
 class RequestTimeout(Problem):
@@ -78,7 +78,7 @@ class UnsupportedEncoding(Problem):
 class ExpectationFailed(Problem):
     """Send no `Expect` header but `100-continue`."""
 
-    status, code, title = 417, "expectation_failed", "The Expect header cannot be met."
+    status, code, title = 417, "expectation_failed", "The Expect header is not supported."
 
 
 class RateLimited(Problem):
@@ -86,7 +86,7 @@ class RateLimited(Problem):
     server counts for itself.
     """
 
-    status, code, title = 429, "rate_limited", "This API key asks for more than its share."
+    status, code, title = 429, "rate_limited", "The rate limit of this API key is exceeded."
 
 
 class HeadersTooLarge(Problem):
@@ -98,19 +98,19 @@ class HeadersTooLarge(Problem):
 class InternalError(Problem):
     """Tell the operator of the service; its log has the cause."""
 
-    status, code, title = 500, "internal_error", "Something went wrong on our side."
+    status, code, title = 500, "internal_error", "Internal server error."
 
 
 class DeadlineExceeded(Unavailable):
     """Send it again: what was committed in time is stored, the rest is not."""
 
-    code, title = "deadline_exceeded", "The answer would have come too late."
+    code, title = "deadline_exceeded", "The request was not finished before its deadline."
 
 
 class Overloaded(Unavailable):
     """Retry after `Retry-After` seconds; nothing was stored."""
 
-    code, title = "overloaded", "More is asked than can be answered in time."
+    code, title = "overloaded", "The service is overloaded; retry later."
 
 
 # What every route of /v1 may answer.

@@ -12,7 +12,7 @@ class LabelNotFound(NotFound):
 class RevisionNotFound(NotFound):
     """Choose a revision from 0 to the account's `revision`."""
 
-    code, title = "revision_not_found", "The account never had this revision."
+    code, title = "revision_not_found", "No such revision of the account."
 
 
 class WrongAccount(ValidationFailed):

@@ -51,7 +51,7 @@ async def way_back(
     events = await label_store.events_of_account(connection, tenant, account_id)
     # Every revision has events, but those of before events were kept.
     if events and 0 < revision < events[0].revision:
-        raise RevisionNotFound(f"Of revisions before {events[0].revision} nothing is kept.")
+        raise RevisionNotFound(f"Revisions before {events[0].revision} are not available.")
     known: dict[str, LabelEvent] = {}
     since: dict[str, list[LabelEvent]] = defaultdict(list)
     for event in events:

@@ -12,7 +12,7 @@ class ModelNotFound(NotFound):
 class ModelRefused(Problem):
     """Read `detail`: other features, damaged, or not better."""
 
-    status, code, title = 409, "model_refused", "This model cannot take that place."
+    status, code, title = 409, "model_refused", "This model cannot be activated."
 
 
 class ModelUnavailable(Unavailable):

@@ -6,11 +6,11 @@ from app.errors import NotFound, Problem
 class ReviewNotFound(NotFound):
     """Nothing: the transaction was approved, and is not in the sample."""
 
-    code, title = "review_not_found", "This transaction is not up for review."
+    code, title = "review_not_found", "No review of this transaction."
 
 
 class ReviewTaken(Problem):
     """Read `detail`: it says who has it and until when, or that it is resolved."""
 
     status, code = 409, "review_taken"
-    title = "Somebody else has this review, or it is resolved."
+    title = "The review is assigned to another key, or resolved."

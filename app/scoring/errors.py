@@ -13,4 +13,4 @@ class TransactionConflict(Problem):
     """Use another id: a transaction with other content has this one."""
 
     status, code = 409, "transaction_conflict"
-    title = "This transaction id is taken by a transaction with other content."
+    title = "A transaction with this id and other content is stored."

@@ -62,7 +62,7 @@ NOT_SCORED: JsonDict = {
     "transaction_id": "t-1002",
     "error": {
         "code": "transaction_conflict",
-        "title": "This transaction id is taken by a transaction with other content.",
+        "title": "A transaction with this id and other content is stored.",
         "detail": "Transaction 't-1002' is stored with another amount.",
     },
 }

@@ -12,4 +12,4 @@ class WebhookNotFound(NotFound):
 class TooManyWebhooks(Problem):
     """Remove a webhook first: a tenant has at most 10."""
 
-    status, code, title = 409, "too_many_webhooks", "The tenant has as many webhooks as it may."
+    status, code, title = 409, "too_many_webhooks", "The limit of webhooks is reached."
