@@ -48,8 +48,9 @@ lint: $(EVERYTHING) ## Check style, formatting, types and the directions of impo
 client: $(EVERYTHING) ## Write the Python client's models and its synchronous half
 	$(BIN)/python -m clients.python.generate
 
-docs: $(EVERYTHING) ## Write the pages that the code knows: settings, routes, errors, commands
+docs: $(EVERYTHING) ## Write the pages that the code knows, and build the site of docs/ into build/site
 	$(BIN)/python -m docs.generate
+	$(BIN)/zensical build --clean --strict
 
 audit: $(BIN)/pip ## Look every locked dependency up among the known vulnerabilities (needs the internet)
 	python=$$(mktemp -d) && trap 'rm -rf "$$python"' EXIT && $(BIN)/python -m venv "$$python" \

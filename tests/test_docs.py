@@ -16,6 +16,20 @@ def test_a_generated_page_is_what_the_code_says(name: str) -> None:
     assert written == pages()[name], "run make docs"
 
 
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_a_page_about_the_code_names_files_that_are_there(name: str) -> None:
+    folders = "app|benchmarks|clients|docs|migrations|models|monitoring|tests"
+    paths = re.findall(rf"\b((?:{folders})/[\w/.-]*[\w/])", (REPOSITORY / name).read_text())
+    assert len(paths) > 30
+    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+
+
+def test_contributing_names_every_folder_of_the_code() -> None:
+    listed = re.findall(r"^\| `app/(\w+)/` \|", (REPOSITORY / "CONTRIBUTING.md").read_text(), re.M)
+    packages = {path.parent.name for path in (REPOSITORY / "app").glob("*/__init__.py")}
+    assert set(listed) == packages
+
+
 @pytest.mark.parametrize(
     "page", sorted(REPOSITORY.glob("*.md")) + sorted((REPOSITORY / "docs").rglob("*.md")), ids=str
 )
