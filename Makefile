@@ -11,6 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 TORCH_INDEX_URL ?=
 
 PIP_AUDIT := 2.10.1
+UV := 0.13.9
 # Known vulnerabilities that do not touch us, each with its reason in SECURITY.md.
 NOT_AFFECTED :=
 
@@ -20,7 +21,7 @@ SERVICE := .venv/.installed-service
 EVERYTHING := .venv/.installed-everything
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test torture lint client docs audit train demo bench
+.PHONY: help setup serve test torture lint client docs lock audit train demo bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +52,15 @@ client: $(EVERYTHING) ## Write the Python client's models and its synchronous ha
 docs: $(EVERYTHING) ## Write the pages that the code knows, and build the site of docs/ into build/site
 	$(BIN)/python -m docs.generate
 	$(BIN)/zensical build --clean --strict
+
+# The CUDA packages of one build of PyTorch are in uv.lock alone: another build needs others.
+lock: $(BIN)/pip ## Lock pyproject.toml: uv.lock with hashes, and requirements.lock of it (needs the internet)
+	mkdir -p build && $(BIN)/python -m venv build/uv
+	build/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV)
+	build/uv/bin/uv lock
+	{ grep '^#' requirements.lock; build/uv/bin/uv export --quiet --frozen --no-hashes --no-header --no-annotate \
+		--no-emit-project --all-extras --all-groups | grep -vE '^(cuda|nvidia|triton)-?'; } > build/requirements.lock
+	mv build/requirements.lock requirements.lock
 
 audit: $(BIN)/pip ## Look every locked dependency up among the known vulnerabilities (needs the internet)
 	python=$$(mktemp -d) && trap 'rm -rf "$$python"' EXIT && $(BIN)/python -m venv "$$python" \

@@ -1,8 +1,13 @@
 """The project's own files: what is installed, how it is started, what imports what."""
 
+import os
 import re
+import shutil
 import subprocess
+import sys
+import sysconfig
 import tomllib
+import zipfile
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
@@ -10,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from app.settings import SECRETS, Settings
@@ -17,7 +23,24 @@ from app.settings import SECRETS, Settings
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOCK = REPOSITORY / "requirements.lock"
 MAKEFILE = REPOSITORY / "Makefile"
-TARGETS = {"setup", "serve", "test", "torture", "lint", "audit", "train", "demo", "bench"}
+TARGETS = {
+    "setup",
+    "serve",
+    "test",
+    "torture",
+    "lint",
+    "docs",
+    "lock",
+    "audit",
+    "train",
+    "demo",
+    "bench",
+}
+
+
+# What the wheel has to hold of the repository, but for what is compiled.
+PACKAGED = ("app/", "migrations/", "models/default/")
+COMPILED = (".pyx", ".pxd", ".pyi", ".h")
 
 
 def project() -> dict[str, Any]:
@@ -49,10 +72,31 @@ def test_the_lock_holds_every_dependency_at_a_version_within_its_range(
 
 def test_the_lock_is_exact_pins_alone_without_a_path_host_or_option() -> None:
     pins = [line for line in LOCK.read_text().splitlines() if not line.startswith("#")]
-    exact = re.compile(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*(; sys_platform [!=]= '[a-z0-9]+')?")
+    marker = r"(sys_platform|platform_python_implementation) [!=]= '[A-Za-z0-9]+'"
+    exact = re.compile(rf"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*( ; {marker})?")
     assert [pin for pin in pins if not exact.fullmatch(pin)] == []
     assert len(locked()) == len(pins)
     assert re.search(r"://|/|@|--|\.env", LOCK.read_text()) is None
+
+
+def test_uv_lock_has_the_versions_of_the_lock_with_hashes_and_what_the_project_declares() -> None:
+    packages = tomllib.loads((REPOSITORY / "uv.lock").read_text())["package"]
+    [own] = [package for package in packages if package["name"] == project()["name"]]
+    packages = {package["name"]: package for package in packages if package is not own}
+    versions = {name: f"=={package['version']}" for name, package in packages.items()}
+    # The CUDA packages of PyPI's build of PyTorch are in uv.lock alone.
+    assert {name: str(pin.specifier) for name, pin in locked().items()}.items() <= versions.items()
+    for package in packages.values():
+        files = [*package.get("wheels", []), *filter(None, [package.get("sdist")])]
+        assert files
+        assert all(file["hash"].startswith("sha256:") for file in files)
+    stated = {
+        (line["name"], SpecifierSet(line.get("specifier", "")))
+        for line in own["metadata"]["requires-dist"]
+        if line["name"] != project()["name"]
+    }
+    stated_here = {(canonicalize_name(line.name), line.specifier) for line in declared()}
+    assert stated == stated_here, "run make lock"
 
 
 def test_the_lock_names_the_release_of_pytorch_and_not_one_build_of_it() -> None:
@@ -212,3 +256,44 @@ def copied_into_the_image() -> list[str]:
 @pytest.mark.parametrize("path", copied_into_the_image())
 def test_what_the_image_copies_is_not_left_out_of_its_build(path: str) -> None:
     assert f"!{path}" in (REPOSITORY / ".dockerignore").read_text().splitlines()
+
+
+def test_the_wheel_has_all_of_the_service_and_runs_in_an_empty_folder(tmp_path: Path) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    tracked = [path for path in listed.stdout.split("\0") if (REPOSITORY / path).is_file()]
+    compiled = [
+        f"{path.removesuffix('.pyx')}{ending}"
+        for path in tracked
+        if path.endswith(".pyx")
+        for ending in (".c", sysconfig.get_config_var("EXT_SUFFIX"))
+    ]
+    source = tmp_path / "source"
+    # As built by the set-up: compiling the kernels again would take a minute.
+    libraries = f"build/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+    for path in [*tracked, *compiled]:
+        copy = source / libraries / path if path.endswith(".so") else source / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY / path, copy)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
+    subprocess.run([*build, str(source)], check=True)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    needed = [path for path in tracked if path.startswith(PACKAGED)]
+    assert [path for path in needed if path not in names and not path.endswith(COMPILED)] == []
+
+    installed, empty = tmp_path / "installed", tmp_path / "empty"
+    empty.mkdir()
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(installed), wheel], check=True)
+    shown = subprocess.run(
+        [sys.executable, installed / "bin" / "quickstudy", "--help"],
+        cwd=empty,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "learn each account" in shown.stdout
