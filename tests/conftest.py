@@ -55,6 +55,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="runs in `make torture` only"))
 
 
+def mainly(database: str, fixture: str = "database_url") -> pytest.MarkDecorator:
+    """Run a test on this database, and on the other in `make torture`.
+
+    For tests that start processes, and whose statements others try on both.
+    """
+    other = {"sqlite": "postgresql", "postgresql": "sqlite"}[database]
+    databases = [database, pytest.param(other, marks=pytest.mark.torture)]
+    return pytest.mark.parametrize(fixture, databases, indirect=True)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """The event loop of tests marked `anyio`: the one that the service runs on."""

@@ -21,6 +21,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.times import now_us
 from tests.api.requests import client_of, posted, problem_of
+from tests.conftest import mainly
 
 pytestmark = pytest.mark.anyio
 
@@ -77,6 +78,7 @@ async def computing() -> int:
         await asyncio.sleep(0.01)
 
 
+@mainly("sqlite")
 async def test_a_comparison_is_computed_by_a_process_that_may_be_killed(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +106,7 @@ async def test_a_comparison_is_computed_by_a_process_that_may_be_killed(
             assert problem_of(await who.get(path)) == (404, "job_not_found")
 
 
+@mainly("sqlite")
 async def test_a_service_that_stops_leaves_its_job_to_the_next(
     service_settings: Settings, database: Database
 ) -> None:
@@ -121,6 +124,7 @@ async def test_a_service_that_stops_leaves_its_job_to_the_next(
         await once(client, started.headers["Location"], "done")
 
 
+@mainly("sqlite")
 async def test_what_cannot_be_computed_says_why(
     service_settings: Settings, database: Database, jobs: Jobs
 ) -> None:

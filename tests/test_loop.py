@@ -18,6 +18,7 @@ from app.learner.features import FeatureSet
 from app.learner.spec import DatasetSpec
 from quickstudy_client import Client
 from tests.api.requests import posted
+from tests.conftest import mainly
 from tests.servers import START_SECONDS, new_key, server
 
 ACCOUNTS, DAYS = 24, 40
@@ -66,7 +67,7 @@ class Traffic:
 
     def _run(self) -> None:
         # Now and then: the trainings beside it need the processor.
-        while not self._over.wait(0.05):
+        while not self._over.wait(0.2):
             body = posted(
                 f"live-{len(self.models)}", account_id=f"acc-{len(self.models) % ACCOUNTS}"
             )
@@ -88,6 +89,7 @@ def quickstudy(url: str, model: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@mainly("postgresql")
 def test_labels_become_the_next_model_while_nobody_notices(
     database_url: str, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -11,9 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import mainly
 from tests.servers import COMMAND, START_SECONDS, Server, server_process
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers share a socket")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers share a socket"),
+    mainly("sqlite", "shared_database_url"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import asyncio
 import json
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from app.webhooks.records import Message, Webhook
 from app.webhooks.service import EVENTS, Webhooks
 from quickstudy_client import Client
 from tests.api.requests import posted
+from tests.conftest import mainly
 from tests.receivers import HOSTILE, Receivers, receivers
 from tests.servers import START_SECONDS, new_key, server, server_process
 
@@ -89,6 +89,7 @@ def until(number: int, received: list[Received], seconds: float = 20.0) -> list[
     return received
 
 
+@mainly("sqlite")
 def test_events_arrive_signed_as_an_independent_library_verifies_them(
     database_url: str, checkpoint: Path, receiver: tuple[str, type[Receiver]], allowed: None
 ) -> None:
@@ -136,6 +137,7 @@ def test_events_arrive_signed_as_an_independent_library_verifies_them(
         assert len(handler.received) == 6
 
 
+@mainly("postgresql")
 def test_a_crash_between_commit_and_delivery_loses_no_message(
     database_url: str, checkpoint: Path, receiver: tuple[str, type[Receiver]], allowed: None
 ) -> None:
@@ -143,25 +145,17 @@ def test_a_crash_between_commit_and_delivery_loses_no_message(
     key = new_key(database_url)
     # While it fails nothing arrives; then the process is killed with all of it undelivered.
     handler.answers[:] = [500] * 10_000
-    script = (
-        "import sys, os, signal; from pathlib import Path; from quickstudy_client import Client; "
-        "from tests.api.requests import posted; from tests.servers import server\n"
-        f"with server({database_url!r}, Path({str(checkpoint)!r})) as address:\n"
-        f"    client = Client(address, {key!r}, timeout=60)\n"
-        f"    print(client.create_webhook({url!r}, ['label.changed']).secret, flush=True)\n"
-        "    client.score_batch([posted(f't-{n}') for n in range(20)])\n"
-        "    for n in range(20): client.label(f't-{n}', 'fraud')\n"
-        "    os.killpg(0, signal.SIGKILL)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, start_new_session=True
-    )
-    secret = done.stdout.strip()
-    assert secret.startswith("whsec_"), done.stderr
-    assert handler.received == []
-    handler.answers.clear()
-    asyncio.run(make_due(database_url))
-    with server(database_url, checkpoint):
+    with server_process(database_url, checkpoint) as service:
+        with Client(service.url, key, timeout=START_SECONDS) as client:
+            secret = client.create_webhook(url, ["label.changed"]).secret
+            client.score_batch([posted(f"t-{n}") for n in range(20)])
+            for n in range(20):
+                client.label(f"t-{n}", "fraud")
+        service.kill()
+        assert handler.received == []
+        handler.answers.clear()
+        asyncio.run(make_due(database_url))
+        service.start()
         received = until(20, handler.received, seconds=30)
     told = {one.verified(secret)["data"]["transaction_id"] for one in received}
     assert told == {f"t-{n}" for n in range(20)}
@@ -317,6 +311,7 @@ async def state_of(database: Database, webhook_id: str) -> Webhook:
 
 
 @pytest.mark.alone
+@mainly("sqlite")
 @pytest.mark.parametrize("tenants", [1, pytest.param(8, marks=pytest.mark.torture)])
 def test_no_receiver_keeps_another_waiting_nor_takes_the_services_memory(
     database_url: str, checkpoint: Path, allowed: None, receiving: Receivers, tenants: int

@@ -43,6 +43,7 @@ from app.training.profile import profile_of
 from app.web.service import Service
 from tests.api.requests import client_of, problem_of
 from tests.checkpoints import tiny_checkpoint
+from tests.conftest import mainly
 
 pytestmark = pytest.mark.anyio
 # With today, on which nobody paid yet, they are the 28 that are looked at.
@@ -210,6 +211,7 @@ async def test_without_traffic_nothing_is_known(client: httpx.AsyncClient, world
     assert found.fraud_share.now is None
 
 
+@mainly("sqlite")
 async def test_the_gauges_tell_the_highest_of_all_tenants(
     client: httpx.AsyncClient, world: World
 ) -> None:
@@ -227,6 +229,7 @@ async def test_the_gauges_tell_the_highest_of_all_tenants(
     assert values == pytest.approx(told)
 
 
+@mainly("sqlite")
 async def test_a_checkpoint_without_a_profile_is_refused(
     service_settings: Settings, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from app.settings import Settings
 from tests.api.connections import Served, serving
 from tests.api.requests import posted, problem_of
 from tests.checkpoints import tiny_checkpoint
+from tests.conftest import mainly
 
 pytestmark = pytest.mark.anyio
 
@@ -150,6 +151,7 @@ async def test_what_is_damaged_fails_by_itself(service_settings: Settings, harm:
 
 
 @pytest.mark.alone
+@mainly("sqlite")
 async def test_many_requests_of_a_tenant_take_no_place_from_another(
     service_settings: Settings,
 ) -> None:

@@ -24,6 +24,7 @@ from app.models.comparison import LEAST_FRAUDS, average_precision
 from app.settings import Settings
 from tests.api.requests import client_of, posted, problem_of
 from tests.checkpoints import tiny_checkpoint
+from tests.conftest import mainly
 
 pytestmark = pytest.mark.anyio
 
@@ -237,6 +238,7 @@ async def test_the_comparison_tells_what_the_other_model_would_have_answered(
     assert (other["frauds"], other["legitimates"], other["better"]) == (3, 3, None)
 
 
+@mainly("sqlite")
 async def test_a_model_is_promoted_only_by_a_comparison_that_says_it_is_no_worse(
     client: httpx.AsyncClient, stranger: httpx.AsyncClient, shelf: Path
 ) -> None:

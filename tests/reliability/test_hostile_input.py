@@ -36,7 +36,7 @@ from app.scoring.pipeline import Pipeline
 from app.settings import Settings
 from tests.api.contract import RUNS, tried
 from tests.api.requests import client_of, posted, problem_of
-from tests.conftest import IS_TORTURE
+from tests.conftest import IS_TORTURE, mainly
 from tests.reliability.conftest import Note
 from tests.reliability.hostile import (
     ADDRESSED,
@@ -605,6 +605,7 @@ async def contents_of(url: str) -> dict[str, tuple[Any, ...]]:
 
 
 @pytest.mark.anyio
+@mainly("sqlite")
 async def test_bytes_that_are_no_good_request_are_refused_and_disturb_no_other(
     database_url: str, checkpoint: Path, noted: Note
 ) -> None:
