@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.learner.differentiable.adaptation import ALGORITHMS, FIRST_STEP_SIZE, Algorithm
+from app.learner.differentiable.adaptation import FIRST_STEP_SIZE
 from app.learner.features import FeatureSet
+from app.learner.network import ALGORITHMS, Algorithm
 from app.learner.spec import DatasetSpec
 from app.simulator.simulate import simulate
 from app.training.dataset import UNLABELLED, read_transactions
@@ -25,7 +26,7 @@ from app.training.evaluate import answers, average_precision
 from app.training.train import META, Options, Split, Status, Trainer
 
 ASKED_ACCOUNTS = 400
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 def rows_of(path: Path, spec: DatasetSpec) -> Rows:

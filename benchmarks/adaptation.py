@@ -14,10 +14,11 @@ from functools import partial
 import numpy as np
 import torch
 
+from app.learner.adaptation import Support
 from app.learner.checkpoint import Checkpoint
 from app.learner.compiled import CompiledEngine
-from app.learner.differentiable.adaptation import Support
 from app.learner.differentiable.gpu import BatchedEngine
+from app.learner.differentiable.saving import learner_of
 from app.learner.engine import Engine
 from app.learner.kernels import adaptation as kernels
 from app.learner.transaction import DAY_US
@@ -39,9 +40,12 @@ def milliseconds(work: Callable[[], object]) -> tuple[float, float]:
 def main() -> None:
     torch.set_num_threads(1)
     checkpoint = Checkpoint.load(SHIPPED_MODEL)
-    learner = checkpoint.learner.double().requires_grad_(False)
+    kernel = kernels.Learner(
+        checkpoint.features.kinds, checkpoint.metadata.algorithm, checkpoint.weights
+    )
+    learner = learner_of(checkpoint).double().requires_grad_(False)
     engines: dict[str, Engine] = {
-        "compiled": CompiledEngine(kernels.Learner(learner, learner.network.knots().float()), 1),
+        "compiled": CompiledEngine(kernel, 1),
         "batched": BatchedEngine(learner, 1),
     }
     features, rng = len(checkpoint.features.names), np.random.default_rng(0)

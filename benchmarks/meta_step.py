@@ -20,17 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from app.learner.differentiable.adaptation import (
-    INNER_STEPS,
-    Adapted,
-    Algorithm,
-    Learner,
-    Support,
-    SupportBatch,
-    pad_supports,
-)
-from app.learner.differentiable.network import MEMBERS, Context, Head, Hidden
+from app.learner.adaptation import Support
+from app.learner.differentiable.adaptation import Adapted, Learner, SupportBatch, pad_supports
+from app.learner.differentiable.network import Context, Head, Hidden
 from app.learner.features import FeatureSet
+from app.learner.network import INNER_STEPS, MEMBERS, Algorithm
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 from app.training import bins

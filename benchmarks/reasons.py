@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from app.learner.adaptation import Support
 from app.learner.checkpoint import Checkpoint
-from app.learner.differentiable.adaptation import Support
 from app.learner.engine import Rows
 from app.learner.scorer import AdapterKey, Scorer
 

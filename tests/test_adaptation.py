@@ -11,25 +11,24 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
-from app.learner.differentiable.adaptation import (
-    ALGORITHMS,
-    INNER_STEPS,
+from app.learner.adaptation import (
     LARGEST_MOVE,
-    LAST_LAYER,
     LEAST_WEIGHT,
     PARTS,
     SUPPORT_LIMIT,
-    Algorithm,
+    Support,
+    select_support,
+)
+from app.learner.differentiable.adaptation import (
     Gate,
     Learner,
-    Support,
     SupportBatch,
     bounded,
     pad_supports,
-    select_support,
 )
 from app.learner.differentiable.network import Head
 from app.learner.features import FeatureSet
+from app.learner.network import ALGORITHMS, INNER_STEPS, LAST_LAYER, Algorithm
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 from app.training import bins

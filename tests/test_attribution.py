@@ -9,21 +9,26 @@ from torch import Tensor
 
 from app.learner.attribution import Attribution, attribute
 from app.learner.checkpoint import Checkpoint
-from app.learner.differentiable.adaptation import Adapted, Algorithm, Copies, Learner, pad_supports
-from app.learner.differentiable.network import HIDDEN, MEMBERS, Hidden
+from app.learner.differentiable.adaptation import Adapted, Copies, Learner, pad_supports
+from app.learner.differentiable.network import Hidden
+from app.learner.differentiable.saving import learner_of, weights_of
+from app.learner.features import FeatureSet
 from app.learner.kernels import adaptation as kernels
+from app.learner.network import HIDDEN, MEMBERS, Algorithm
+from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 from tests.checkpoints import tiny_checkpoint
 from tests.test_scoring import rows, scorer_of, support
 
 DAY = torch.tensor(20_000.0, dtype=torch.float64)
+KINDS = FeatureSet(DatasetSpec.load("simulated")).kinds
 
 
 @pytest.fixture(params=["anil", "maml"])
 def learner(request: pytest.FixtureRequest, tmp_path: Path) -> Learner:
     algorithm: Algorithm = request.param
     folder = tiny_checkpoint(tmp_path, algorithm=algorithm)
-    learner = Checkpoint.load(folder).learner.double().requires_grad_(False)
+    learner = learner_of(Checkpoint.load(folder)).double().requires_grad_(False)
     learner.set_step_sizes(0.3)
     return learner
 
@@ -49,7 +54,7 @@ def attributed(
 ) -> Attribution:
     features_NF = rows_NF.float().numpy()
     [found] = attribute(
-        kernels.Learner(learner, learner.network.knots().float()),
+        kernels.Learner(KINDS, learner.algorithm, weights_of(learner)),
         features_NF[:1],
         np.array([20_000 * DAY_US]),
         [features_NF[1 : 1 + past]],

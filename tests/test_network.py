@@ -7,17 +7,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from app.learner.differentiable import network as network_module
-from app.learner.differentiable.network import (
-    BINS,
-    CLIP,
-    KNOWN_VALUES,
-    MEMBERS,
-    Context,
-    Head,
-    Hidden,
-    Network,
-)
+from app.learner.differentiable.network import Context, Head, Hidden, Network
 from app.learner.features import Kind
+from app.learner.network import BINS, CLIP, KNOWN_VALUES, MEMBERS
 from app.training import bins
 
 ACCOUNTS, ROWS, MANY, UNITS = 5, 7, 3, 9

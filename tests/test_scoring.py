@@ -1,16 +1,19 @@
 """Decisions do not depend on who shares a batch, and copies are a cache and never the truth."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from app.learner.adaptation import LARGEST_MOVE, SUPPORT_LIMIT, Support
 from app.learner.checkpoint import Calibration, Checkpoint
 from app.learner.compiled import CompiledEngine
 from app.learner.decisions import Decision, Thresholds, risk_score
-from app.learner.differentiable.adaptation import LARGEST_MOVE, SUPPORT_LIMIT, Algorithm, Support
+from app.learner.differentiable.saving import learner_of, weights_of
 from app.learner.engine import Rows
+from app.learner.network import Algorithm
 from app.learner.scorer import LEAST_COPIES, AdapterKey, Scorer, calibrated
 from app.learner.transaction import DAY_US
 from tests.checkpoints import tiny_checkpoint
@@ -188,8 +191,9 @@ def test_labels_that_contradict_each_other_are_answered_by_the_base(tmp_path: Pa
 def test_no_label_moves_a_probability_further_than_the_largest_move(tmp_path: Path) -> None:
     """Steps so large that the copies are sure of anything."""
     checkpoint = Checkpoint.load(tiny_checkpoint(tmp_path, trust=6.0, heed=0.0))
-    checkpoint.learner.set_step_sizes(1e4)
-    scorer = Scorer(checkpoint, "cpu", bank_bytes=1)
+    learner = learner_of(checkpoint)
+    learner.set_step_sizes(1e4)
+    scorer = Scorer(replace(checkpoint, weights=weights_of(learner)), "cpu", bank_bytes=1)
     adapt(scorer, keys())
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
     adapted, base = (

@@ -13,7 +13,7 @@ from app.db.database import Database
 from app.db.schema import accounts, labels, merchants, transactions
 from app.labels import store as label_store
 from app.labels.records import MerchantLabel, StoredLabel
-from app.learner.differentiable.adaptation import SUPPORT_LIMIT
+from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.transaction import MOST_ITEMS
 from app.scoring import store as transaction_store
 from app.scoring.records import Scored

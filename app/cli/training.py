@@ -19,9 +19,10 @@ from app.cli.interruption import Interruption
 from app.cli.progress import TrainingProgress
 from app.cli.terminal import console
 from app.errors import SetupError
-from app.learner.checkpoint import AlertBudget, Checkpoint, Costs, choose_device
-from app.learner.differentiable.adaptation import Algorithm
+from app.learner.checkpoint import AlertBudget, Checkpoint, Costs
+from app.learner.devices import choose_device
 from app.learner.features import FeatureSet, check_same_features
+from app.learner.network import Algorithm
 from app.learner.spec import DatasetSpec
 
 # `app.training` is imported inside the functions: it takes libraries that serving does without.
@@ -153,12 +154,12 @@ def evaluate(
     chosen = checkpoint.metadata.spec if spec is None else DatasetSpec.load(spec)
     check_same_features(chosen, checkpoint.metadata.spec, str(model))
     features = FeatureSet(chosen)
-    checkpoint.learner.to(choose_device(device))
+    on = choose_device(device)
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen)
     with console.status("Scoring …"):
         rows = Rows.of(source.dataset, features)
-        metrics = evaluation(checkpoint, source.dataset, rows)
+        metrics = evaluation(checkpoint, source.dataset, rows, on)
     _finish(evaluation_report(metrics, _origin(context, data, source), checkpoint), report)
 
 

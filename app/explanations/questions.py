@@ -16,8 +16,8 @@ from app.db.database import Database
 from app.labels import store as label_store
 from app.labels.records import SupportRow
 from app.labels.service import RECENT, with_labels
+from app.learner.adaptation import select_support
 from app.learner.decisions import Decision, log_odds
-from app.learner.differentiable.adaptation import select_support
 from app.learner.scorer import Copy
 from app.learner.states import Floats
 from app.scoring import store as transaction_store

@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from app.db.database import Database
 from app.errors import Problem
 from app.jobs.aside import LONGEST_SECONDS, NICENESS, OUT_OF_MEMORY_FIRST, Task
@@ -110,7 +108,6 @@ def _quality(found: Quality) -> ModelQuality:
 
 
 async def _computed(settings: Settings, task: Task) -> str:
-    torch.set_num_threads(1)
     try:
         return f"done\n{await measured(settings, task)}"
     except Problem as problem:

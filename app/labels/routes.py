@@ -36,7 +36,7 @@ from app.labels.schemas import (
 from app.labels.service import Change, Labelled, Labelling, Verdict
 from app.labels.service import Effect as Judged
 from app.learner.decisions import Decision
-from app.learner.differentiable.adaptation import INNER_STEPS
+from app.learner.network import INNER_STEPS
 from app.learner.scorer import Copy
 from app.ops.actor import actor
 from app.scoring import store as transaction_store

@@ -35,8 +35,8 @@ from app.labels.forgetting import (
 )
 from app.labels.records import LabelEvent, StoredLabel, SupportRow
 from app.labels.rollback import WayBack, way_back
+from app.learner.adaptation import SUPPORT_LIMIT, Support
 from app.learner.decisions import Decision
-from app.learner.differentiable.adaptation import SUPPORT_LIMIT, Support
 from app.learner.engine import Learned
 from app.learner.scorer import Copy, Held, Scorer
 from app.learner.spec import DatasetSpec

@@ -29,7 +29,7 @@ from app.labels.records import (
     SupportRow,
     Witness,
 )
-from app.learner.differentiable.adaptation import SUPPORT_LIMIT
+from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.transaction import MOST_ITEMS
 
 

@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from safetensors.numpy import load as load_arrays
 
 from app.errors import SetupError
-from app.learner.differentiable.adaptation import Algorithm, Learner
 from app.learner.features import FeatureSet
+from app.learner.network import Algorithm, Weights, shapes
 from app.learner.profile import Profile
 from app.learner.spec import DatasetSpec
 from app.learner.states import Floats
@@ -139,7 +137,7 @@ class Checkpoint:
     """A model that is known to be whole, and to fit this version of the features."""
 
     metadata: Metadata
-    learner: Learner
+    weights: Weights
     features: FeatureSet
     digest: str
     files: Files
@@ -171,24 +169,29 @@ class Checkpoint:
                 f"trained on features {metadata.features_digest}, but this version computes "
                 f"{features.digest}: train it anew",
             )
-        learner = Learner(features.kinds, metadata.algorithm)
-        try:
-            learner.load_state_dict(load_tensors(files.weights))
-        except (SafetensorError, RuntimeError):
-            raise CheckpointError(
-                folder, "the weights do not fit the network of this version"
-            ) from None
-        return cls(metadata, learner.eval(), features, digest, files)
+        weights = _weights(files.weights)
+        fitting = shapes(features.kinds, metadata.algorithm)
+        if {name: array.shape for name, array in weights.items()} != fitting:
+            raise CheckpointError(folder, "the weights do not fit the network of this version")
+        return cls(metadata, weights, features, digest, files)
 
 
-def save_checkpoint(folder: Path, learner: Learner, metadata: Metadata) -> str:
-    """Write a checkpoint and give its digest.
+def _weights(content: bytes) -> Weights:
+    """The arrays of a weights file; none of one that holds anything else than float32."""
+    try:
+        arrays = load_arrays(content)
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        return {}
+    return arrays if all(array.dtype == np.float32 for array in arrays.values()) else {}
+
+
+def write_checkpoint(folder: Path, weights: bytes, metadata: Metadata) -> str:
+    """Write a checkpoint, its weights as safetensors, and give its digest.
 
     Each file is replaced in one step, the metadata last, so that an interrupted save leaves
     either the old model, the new one, or a pair that `Checkpoint.load` refuses.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = save_tensors({name: t.contiguous() for name, t in learner.state_dict().items()})
     described = metadata.model_dump(mode="json") | {"weights_sha256": _sha256(weights)}
     digest = _sha256(_canonical(described))
     replace_file(folder / WEIGHTS, weights)
@@ -244,14 +247,3 @@ def replace_file(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one; raises SetupError for a device that is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise SetupError(f"device {name}: there is auto, cpu and cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SetupError("device cuda was asked for, but there is no GPU that torch can use")
-    return torch.device(name)

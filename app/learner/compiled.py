@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.learner.differentiable.adaptation import Support
+from app.learner.adaptation import Support
 from app.learner.engine import Learned, Rows
 from app.learner.features import Features
 from app.learner.kernels.adaptation import Learner

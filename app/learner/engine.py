@@ -9,7 +9,7 @@ Axes: N rows, F features, B copies, W numbers of a copy (`Learner.kept`), Q copi
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from app.learner.differentiable.adaptation import Support
+from app.learner.adaptation import Support
 from app.learner.features import Features
 from app.learner.states import Floats, Ints
 

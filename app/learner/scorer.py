@@ -18,14 +18,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
+from app.learner.adaptation import Support, select_support
 from app.learner.attribution import Attribution, attribute
-from app.learner.checkpoint import Calibration, Checkpoint, choose_device
+from app.learner.checkpoint import Calibration, Checkpoint
 from app.learner.compiled import CompiledEngine
 from app.learner.decisions import DIGITS, Decision, Thresholds, Used, decide
-from app.learner.differentiable.adaptation import Support, select_support
-from app.learner.differentiable.gpu import BatchedEngine
+from app.learner.devices import choose_device
 from app.learner.engine import Engine, Learned, Rows
 from app.learner.features import Features
 from app.learner.kernels.adaptation import Learner
@@ -98,18 +97,21 @@ class Scorer:
         self.training_data_sha256 = checkpoint.metadata.data.sha256
         self.calibration = checkpoint.metadata.calibration
         self.profile = checkpoint.metadata.profile
-        learner = checkpoint.learner.to(torch.float64).requires_grad_(False)
-        with torch.inference_mode():
-            self._learner = Learner(learner, learner.network.knots().float())
-            base_1W = learner.kept(learner.unadapted()).numpy()
+        self._learner = Learner(
+            self.features.kinds, checkpoint.metadata.algorithm, checkpoint.weights
+        )
+        base_1W = self._learner.unadapted()
         self.copy_bytes = base_1W.nbytes
         self.capacity = max(bank_bytes // self.copy_bytes, LEAST_COPIES)
-        slots, on = self.capacity + 1, choose_device(device)
-        self._engine: Engine = (
-            CompiledEngine(self._learner, slots)
-            if on.type == "cpu"
-            else BatchedEngine(learner.to(on), slots)
-        )
+        slots = self.capacity + 1
+        self._engine: Engine
+        if choose_device(device) == "cpu":
+            self._engine = CompiledEngine(self._learner, slots)
+        else:
+            # Here, because PyTorch takes a second to import and is not everywhere installed.
+            from app.learner.differentiable.gpu import engine_of
+
+            self._engine = engine_of(checkpoint, slots)
         self._engine.put([BASE_SLOT], base_1W)
         # An account's newest copy takes the place of the one before, which nobody asks for again.
         self._slots: OrderedDict[tuple[str, str], tuple[AdapterKey, int]] = OrderedDict()

@@ -24,10 +24,10 @@ from app.db.sqlite import in_a_thread
 from app.errors import Problem
 from app.labels import store as label_store
 from app.labels.records import MerchantLabel, SupportRow
+from app.learner.adaptation import Support
 from app.learner.columns import columns_of
 from app.learner.content import content_of, digest_of
 from app.learner.decisions import Decision, Thresholds
-from app.learner.differentiable.adaptation import Support
 from app.learner.engine import Learned, Rows
 from app.learner.features import Features, Memory, MerchantLabels
 from app.learner.reasons import PAST, Reason, raising, shares_of, tell

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from app.learner.spec import DatasetSpec
@@ -64,7 +63,7 @@ class Backtest:
         rows: Rows,
         spec: DatasetSpec,
         options: Options,
-        device: torch.device,
+        device: str,
         watch: Watch,
         rivals: Sequence["Rival"] = (),
         tell: Tell = lambda _: None,

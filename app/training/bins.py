@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier
 
-from app.learner.differentiable.network import BINS, KNOWN_VALUES, Encoder
+from app.learner.differentiable.network import Encoder
 from app.learner.features import Features
+from app.learner.network import BINS, KNOWN_VALUES
 from app.learner.states import Floats
 from app.learner.transaction import MISSING
 

@@ -16,13 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.learner.differentiable.adaptation import (
-    SUPPORT_LIMIT,
-    Support,
-    SupportBatch,
-    pad_supports,
-    select_support,
-)
+from app.learner.adaptation import SUPPORT_LIMIT, Support, select_support
+from app.learner.differentiable.adaptation import SupportBatch, pad_supports
 from app.learner.features import Features, FeatureSet, Kind
 from app.learner.states import Ints
 from app.learner.transaction import DAY_US

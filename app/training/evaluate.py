@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_curve
 
+from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.checkpoint import Calibration
-from app.learner.differentiable.adaptation import SUPPORT_LIMIT, Learner, bounded, pad_supports
+from app.learner.differentiable.adaptation import Learner, bounded, pad_supports
 from app.learner.differentiable.network import Encoded
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.checkpoint import Checkpoint
-from app.learner.differentiable.adaptation import SUPPORT_LIMIT
+from app.learner.differentiable.saving import learner_of
 from app.training.dataset import UNLABELLED, Dataset
 from app.training.episodes import Rows
 from app.training.evaluate import predict
@@ -19,7 +20,9 @@ FRAUDS_WRONG = "all frauds"
 CURVE_ROWS = 50_000
 
 
-def evaluation(checkpoint: Checkpoint, dataset: Dataset, rows: Rows) -> Metrics:
+def evaluation(
+    checkpoint: Checkpoint, dataset: Dataset, rows: Rows, device: str = "cpu"
+) -> Metrics:
     """Ranking and calibration over all labelled rows, by method (`adapted`, `base`).
 
     For all of them, by kind of fraud (frauds of one kind against all legitimate rows) and, over
@@ -27,12 +30,13 @@ def evaluation(checkpoint: Checkpoint, dataset: Dataset, rows: Rows) -> Metrics:
     wrong. Where an account has no label, `adapted` is the base. Raises ValueError for a file
     without a label.
     """
+    learner = learner_of(checkpoint).to(device)
     labelled = np.flatnonzero(rows.is_fraud_N != UNLABELLED)
     if not len(labelled):
         raise ValueError("the file has no labels to evaluate on")
 
     def tested(asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT, shown: Rows = rows) -> Results:
-        predictions = predict(checkpoint.learner, shown, asked, limit)
+        predictions = predict(learner, shown, asked, limit)
         calibrations = dict.fromkeys(NETWORK, checkpoint.metadata.calibration)
         return Results.of(dataset, rows, predictions, calibrations)
 

@@ -21,8 +21,8 @@ from app.learner.checkpoint import (
     Data,
     Metadata,
     replace_file,
-    save_checkpoint,
 )
+from app.learner.differentiable.saving import save_checkpoint
 from app.learner.features import FeatureSet
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import SECOND_US
@@ -63,7 +63,7 @@ def train_checkpoint(
     spec: DatasetSpec,
     folder: Path,
     options: Options,
-    device: torch.device,
+    device: str,
     watch: Watch,
     resume: bool = False,
     stated: AlertBudget | Costs | None = None,

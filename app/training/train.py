@@ -29,8 +29,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from app.learner.differentiable.adaptation import FIRST_STEP_SIZE, INNER_STEPS, Algorithm, Learner
+from app.learner.differentiable.adaptation import FIRST_STEP_SIZE, Learner
 from app.learner.differentiable.network import Encoded
+from app.learner.network import INNER_STEPS, Algorithm
 from app.training import bins
 from app.training.dataset import UNLABELLED
 from app.training.episodes import Batch, Rows, Starts
@@ -119,8 +120,8 @@ class Trainer:
     those do better than none.
     """
 
-    def __init__(self, rows: Rows, split: Split, options: Options, device: torch.device) -> None:
-        self._options, self._device = options, device
+    def __init__(self, rows: Rows, split: Split, options: Options, device: str) -> None:
+        self._options, self._device = options, torch.device(device)
         self._train = Starts(rows, split.train, split.end_us)
         self._held_out = Starts(rows, split.held_out, split.end_us)
         torch.manual_seed(options.seed)

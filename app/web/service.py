@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-import torch
-
 from app.db.database import Database
 from app.erasures.service import Erasing
 from app.errors import SetupError
@@ -60,9 +58,6 @@ class Service:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Service]:
     """A service on the settings' database and checkpoint; raises SetupError or ValueError."""
-    # Matrices are small: threads would wait for each other longer than they compute, and in the
-    # way of other workers.
-    torch.set_num_threads(1)
     database = Database(settings.database_url, settings.connections_per_worker)
     try:
         await database.check_schema()

@@ -20,8 +20,9 @@ from app.jobs.measuring import measured
 from app.keys import service as keys
 from app.labels import store as label_store
 from app.labels.records import StoredLabel
-from app.learner.checkpoint import Checkpoint, save_checkpoint
+from app.learner.checkpoint import Checkpoint
 from app.learner.decisions import Decision
+from app.learner.differentiable.saving import learner_of, save_checkpoint
 from app.learner.features import FeatureSet
 from app.learner.profile import Histogram
 from app.learner.scorer import AdapterKey, Scorer
@@ -235,7 +236,7 @@ async def test_a_checkpoint_without_a_profile_is_refused(
 ) -> None:
     old = Checkpoint.load(checkpoint)
     folder = tmp_path / "old"
-    save_checkpoint(folder, old.learner, old.metadata.model_copy(update={"profile": None}))
+    save_checkpoint(folder, learner_of(old), old.metadata.model_copy(update={"profile": None}))
     app = create_app(service_settings.model_copy(update={"model": folder}))
     async with app.router.lifespan_context(app):
         key = await keys.create(app.state.service.part(Database), "tests")

@@ -10,21 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from app.learner.adaptation import SUPPORT_LIMIT, Support
 from app.learner.attribution import attribute
 from app.learner.compiled import CompiledEngine
-from app.learner.differentiable.adaptation import (
-    ALGORITHMS,
-    SUPPORT_LIMIT,
-    Algorithm,
-    Learner,
-    Support,
-)
+from app.learner.differentiable.adaptation import Learner
 from app.learner.differentiable.gpu import BatchedEngine
-from app.learner.differentiable.network import KNOWN_VALUES
+from app.learner.differentiable.saving import weights_of
 from app.learner.engine import Engine, Rows
 from app.learner.features import FeatureSet
 from app.learner.kernels import adaptation as kernels
 from app.learner.kernels.attribution import attribute as walked
+from app.learner.network import ALGORITHMS, KNOWN_VALUES, Algorithm
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 from app.training import bins
@@ -63,7 +59,7 @@ class Subject:
         self.learner.gate.set(-2.0, 3.0)
         self.learner.double().requires_grad_(False)
         self.knots = self.learner.network.knots().float()
-        self.kernel = kernels.Learner(self.learner, self.knots)
+        self.kernel = kernels.Learner(self.features.kinds, algorithm, weights_of(self.learner))
         self.compiled: Engine = CompiledEngine(self.kernel, 64)
         batched = BatchedEngine(self.learner, 64)
         batched._knots = self.knots.double()

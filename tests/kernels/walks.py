@@ -16,18 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from app.learner.adaptation import LARGEST_MOVE
 from app.learner.attribution import Attribution
-from app.learner.differentiable.adaptation import LARGEST_MOVE, Copies, Learner
-from app.learner.differentiable.network import (
-    HIDDEN,
-    MEMBERS,
-    Context,
-    Encoded,
-    Head,
-    Network,
-    Places,
-)
+from app.learner.differentiable.adaptation import Copies, Learner
+from app.learner.differentiable.network import Context, Encoded, Head, Network, Places
 from app.learner.features import Features
+from app.learner.network import HIDDEN, MEMBERS
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
 

@@ -20,14 +20,11 @@ from numpy.typing import NDArray
 
 from app.db.database import Database
 from app.keys import service as keys
+from app.learner.adaptation import LARGEST_MOVE, SUPPORT_LIMIT
 from app.learner.checkpoint import Checkpoint
-from app.learner.differentiable.adaptation import (
-    LARGEST_MOVE,
-    SUPPORT_LIMIT,
-    Learner,
-    pad_supports,
-)
+from app.learner.differentiable.adaptation import Learner, pad_supports
 from app.learner.differentiable.network import Encoded
+from app.learner.differentiable.saving import learner_of
 from app.learner.states import Floats
 from app.learner.transaction import DAY_US
 from app.main import create_app
@@ -189,7 +186,7 @@ def first(episode: Episode, order: NDArray[np.intp], share: float) -> NDArray[np
 def accounts(torture: bool, tmp_path_factory: pytest.TempPathFactory) -> list[Accounts]:
     """Simulated accounts that the shipped checkpoint has never seen, at one cut or at several."""
     simulated, cuts = (1000, (60, 90, 120)) if torture else (300, (90,))
-    learner = Checkpoint.load(SHIPPED_MODEL).learner
+    learner = learner_of(Checkpoint.load(SHIPPED_MODEL))
     source = simulated_source(tmp_path_factory.mktemp("data"), simulated, 180, seed=7)
     rows = rows_of(source.dataset)
     return [Accounts.of(learner, rows, cut) for cut in cuts]

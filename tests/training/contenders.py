@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from app.learner.differentiable.adaptation import SUPPORT_LIMIT, Learner
+from app.learner.adaptation import SUPPORT_LIMIT
+from app.learner.differentiable.adaptation import Learner
 from app.training.episodes import Rows, served
 from app.training.train import Split
 

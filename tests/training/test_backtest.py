@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 
-from app.learner.differentiable.adaptation import SUPPORT_LIMIT
+from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US, SECOND_US
 from app.training import backtest as backtest_module
@@ -27,7 +26,7 @@ from app.training.train import Options, Status
 from tests.training.contenders import Amounts, contenders
 from tests.training.files import OTHER, SIMULATED, other_dataset, plain_rows, rows_of, spec_with
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 FEW = Options(global_steps=2, meta_steps=2, episodes=8, check_every=2)
 COUNTS = {"transactions", "frauds"}
 MEASURES = COUNTS | {

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.learner.differentiable.network import BINS, Network
+from app.learner.differentiable.network import Network
 from app.learner.features import Kind
+from app.learner.network import BINS
 from app.training import bins
 
 ROWS = 20_000

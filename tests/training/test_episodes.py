@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.learner.differentiable.adaptation import SUPPORT_LIMIT, select_support
+from app.learner.adaptation import SUPPORT_LIMIT, select_support
 from app.learner.transaction import DAY_US, HOUR_US
 from app.training.dataset import NEVER_US, UNLABELLED
 from app.training.episodes import (

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from app.learner.adaptation import LARGEST_MOVE
 from app.learner.checkpoint import Calibration
-from app.learner.differentiable.adaptation import LARGEST_MOVE, Learner, pad_supports
+from app.learner.differentiable.adaptation import Learner, pad_supports
 from app.learner.scorer import calibrated
 from app.learner.transaction import DAY_US
 from app.training import bins, evaluate

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from app.learner.checkpoint import Checkpoint
+from app.learner.differentiable.saving import learner_of
 from app.learner.scorer import Scorer
 from app.training.cost import copy_bytes, costs
 from app.training.dataset import UNLABELLED
@@ -23,7 +23,7 @@ def fitted(source: Source, rows: Rows) -> tuple[Methods, Split]:
     asked_N = rows.is_fraud_N != UNLABELLED
     split = Split.of(rows, asked_N, int(rows.time_us_N.max()) + 1, seed=0)
     # Not a step trained, but ready to score.
-    learner = Trainer(rows, split, TINY, torch.device("cpu")).learner
+    learner = Trainer(rows, split, TINY, "cpu").learner
     methods = Methods(source.dataset, learner, contenders())
     methods.fit(rows, split, seed=0, tell=lambda _: None)
     return methods, split
@@ -58,7 +58,7 @@ def test_a_cost_is_by_account_and_day(source: Source, rows: Rows) -> None:
 
 def test_a_copys_bytes_are_those_that_the_service_counts(checkpoint: Path) -> None:
     model = Checkpoint.load(checkpoint)
-    assert copy_bytes(model.learner) == Scorer(model, "cpu", bank_bytes=0).copy_bytes
+    assert copy_bytes(learner_of(model)) == Scorer(model, "cpu", bank_bytes=0).copy_bytes
 
 
 def test_methods_are_described_in_the_order_of_the_tables() -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from app.learner.differentiable.adaptation import SUPPORT_LIMIT, Learner
+from app.learner.adaptation import SUPPORT_LIMIT
+from app.learner.differentiable.adaptation import Learner
 from app.learner.transaction import DAY_US, HOUR_US
 from app.training import rivals as package
 from app.training.dataset import UNLABELLED
@@ -82,7 +83,7 @@ ASKED = np.flatnonzero(ROWS.time_us_N >= END_US)
 @pytest.fixture(scope="module")
 def learner() -> Learner:
     options = Options(global_steps=60, meta_steps=5, episodes=32, check_every=60)
-    trainer = Trainer(KNOWN, SPLIT, options, torch.device("cpu"))
+    trainer = Trainer(KNOWN, SPLIT, options, "cpu")
     trainer.run(lambda status: True)
     return trainer.learner
 

@@ -10,15 +10,10 @@ import torch
 from torch import Tensor
 
 from app.learner.checkpoint import WEIGHTS, Checkpoint, Metadata
-from app.learner.differentiable.adaptation import (
-    ALGORITHMS,
-    FIRST_STEP_SIZE,
-    INNER_STEPS,
-    Algorithm,
-    Learner,
-    SupportBatch,
-)
+from app.learner.differentiable.adaptation import FIRST_STEP_SIZE, Learner, SupportBatch
 from app.learner.differentiable.network import Head
+from app.learner.differentiable.saving import learner_of
+from app.learner.network import ALGORITHMS, INNER_STEPS, Algorithm
 from app.learner.scorer import AdapterKey, Scorer
 from app.training import train
 from app.training.dataset import UNLABELLED
@@ -27,7 +22,7 @@ from app.training.run import UNFINISHED, Source, train_checkpoint
 from app.training.train import DONE, GLOBAL, META, Options, Split, Status, Trainer
 from tests.training.files import OTHER, SIMULATED, TINY, other_dataset, rows_of
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -155,7 +150,7 @@ def test_every_algorithm_trains_a_checkpoint_that_resumes_bit_for_bit(
     assert all(np.isfinite(one.loss) for one in statuses)
     assert len({one.loss for one in statuses}) == 9
     weights = (tmp_path / "model" / WEIGHTS).read_bytes()
-    assert Checkpoint.load(tmp_path / "model").learner.algorithm == algorithm
+    assert Checkpoint.load(tmp_path / "model").metadata.algorithm == algorithm
     (tmp_path / "model").rename(tmp_path / "whole")
     trained(source, tmp_path / "model", until(META, 4), options)
     assert (tmp_path / "model" / UNFINISHED).exists()
@@ -408,7 +403,7 @@ def test_a_checkpoint_says_what_it_was_trained_on(source: Source, whole: Path) -
         "algorithm": "anil",
     }
     assert (whole / "README.md").exists()
-    learner = Checkpoint.load(whole).learner
+    learner = learner_of(Checkpoint.load(whole))
     assert metadata.algorithm == learner.algorithm == "anil"
     for layer, log_sizes in learner.log_step_sizes.items():
         sizes = log_sizes.detach().exp().flatten(1).mean(1)

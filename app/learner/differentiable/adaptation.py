@@ -12,43 +12,21 @@ Axes: B accounts, K support rows, N rows, F features, S inner steps, P parts of 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from app.learner.adaptation import LARGEST_MOVE, LEAST_WEIGHT, PARTS, Support
 from app.learner.differentiable.network import Context, Encoded, Head, Hidden, Network
-from app.learner.features import Features, Kind
-from app.learner.states import Ints
+from app.learner.features import Kind
+from app.learner.network import INNER_STEPS, Algorithm, adapted_layers
 from app.learner.transaction import DAY_US
 
-SUPPORT_LIMIT = 32
-INNER_STEPS = 5
 FIRST_STEP_SIZE = 0.01
-# A copy that saw one half of the labels is asked for the other. Leaving one out at a time would
-# cost as many copies as there are labels, and more time than all the rest (docs/experiments.md).
-PARTS = 2
-# Log-odds further from the base than this are not followed: odds 150 times higher or lower.
-LARGEST_MOVE = 5.0
-# Less than this of a copy is none of it.
-LEAST_WEIGHT = 0.02
-
-Algorithm = Literal["maml", "fomaml", "anil", "meta-sgd", "reptile"]
-ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
-# ANIL (Raghu et al., ICLR 2020) adapts the last layer alone, the others the inner one as well.
-LAST_LAYER = ("out_weight_BMH", "out_bias_BM")
 FIRST_ORDER = ("fomaml", "reptile")
-
-
-class Support(NamedTuple):
-    """The labelled transactions of one account, newest first."""
-
-    features_KF: Features
-    time_us_K: Ints
-    is_fraud_K: NDArray[np.bool_]
 
 
 class SupportBatch(NamedTuple):
@@ -132,7 +110,7 @@ class Learner(nn.Module):
     @property
     def adapted_layers(self) -> tuple[str, ...]:
         """The layers of the head that each account has its own of."""
-        return LAST_LAYER if self.algorithm == "anil" else Head._fields
+        return adapted_layers(self.algorithm)
 
     def _sizes(self, layer: str) -> tuple[int, ...]:
         """One size a step and layer; Meta-SGD (Li et al., 2017) has one for every parameter."""
@@ -319,19 +297,6 @@ def cross_entropy(logit_BK: Tensor, support: SupportBatch) -> Tensor:
     """The loss of each label, 0 where there is padding: [B, K]."""
     loss_BK = binary_cross_entropy_with_logits(logit_BK, support.fraud_BK, reduction="none")
     return loss_BK * (support.legitimate_BK + support.fraud_BK)
-
-
-def select_support(is_fraud_K: NDArray[np.bool_], limit: int = SUPPORT_LIMIT) -> NDArray[np.intp]:
-    """Which of an account's labels to learn from, given newest first: at most `limit` positions.
-
-    The newest of both classes, with room kept for frauds: up to half the places, rounded up, are
-    theirs, so that a few frauds are not pushed out by many legitimate labels; places that one
-    class leaves empty go to the other.
-    """
-    fraud, legitimate = np.flatnonzero(is_fraud_K), np.flatnonzero(~is_fraud_K)
-    frauds = min(len(fraud), max((limit + 1) // 2, limit - len(legitimate)))
-    chosen = np.concatenate([fraud[:frauds], legitimate[: limit - frauds]])
-    return np.sort(chosen)
 
 
 def pad_supports(

@@ -9,12 +9,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.learner.differentiable.adaptation import Learner, Support, cross_entropy, pad_supports
+from app.learner.adaptation import Support
+from app.learner.checkpoint import Checkpoint
+from app.learner.differentiable.adaptation import Learner, cross_entropy, pad_supports
 from app.learner.differentiable.network import Encoded
+from app.learner.differentiable.saving import learner_of
 from app.learner.engine import Learned, Rows
 from app.learner.features import Features
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
+
+
+def is_available() -> bool:
+    """Whether there is a GPU that PyTorch can use."""
+    return torch.cuda.is_available()
+
+
+def engine_of(checkpoint: Checkpoint, slots: int) -> "BatchedEngine":
+    """The engine of a process that serves a checkpoint from a GPU."""
+    # What is left to the CPU is small: threads would wait for each other longer than they compute.
+    torch.set_num_threads(1)
+    learner = learner_of(checkpoint).to("cuda", torch.float64).requires_grad_(False)
+    return BatchedEngine(learner, slots)
 
 
 class BatchedEngine:

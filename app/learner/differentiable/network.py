@@ -21,19 +21,18 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, linear, pad
 
 from app.learner.features import Kind
-
-BINS = 40
-MEMBERS = 4
-HIDDEN = 32
-KNOWN_VALUES = 32
-# A label is worth half as much after so many days; the first is a plain count.
-LABEL_HALF_LIVES_DAYS = (float("inf"), 30.0, 7.0)
-# Scaled values further out than this say nothing more, and could only break the network.
-CLIP = 8.0
-# What the population weighs beside an account's own legitimate labels, in labels.
-PRIOR_LABELS = 2.0
-COUNTS = 2 * len(LABEL_HALF_LIVES_DAYS)
-LEAST_WIDTH = 1e-6
+from app.learner.network import (
+    BINS,
+    CLIP,
+    COUNTS,
+    HIDDEN,
+    KNOWN_VALUES,
+    LABEL_HALF_LIVES_DAYS,
+    LEAST_WIDTH,
+    MEMBERS,
+    PRIOR_LABELS,
+    Columns,
+)
 
 
 class Hidden(NamedTuple):
@@ -172,11 +171,7 @@ class Encoder(nn.Module):
     def __init__(self, kinds: Sequence[Kind]) -> None:
         super().__init__()
         self.features = len(kinds)
-        self.quantities = [f for f, kind in enumerate(kinds) if kind != "code"]
-        self.codes = [f for f, kind in enumerate(kinds) if kind == "code"]
-        # Only the transaction's own quantities are set against the account's labels: what is
-        # history is relative already, and a merchant's risk is none of the account's habits.
-        self.own = [z for z, f in enumerate(self.quantities) if kinds[f] == "own"]
+        self.quantities, self.codes, self.own = Columns.of(kinds)
         quantities, codes = len(self.quantities), len(self.codes)
         # The same positions where tensors are indexed: a list would be made a tensor each time.
         for name, positions in (

@@ -6,6 +6,7 @@ from app.learner.kernels.network import Network
 from app.learner.states import Floats
 
 class Learner(Network):
+    def unadapted(self) -> Floats: ...
     def learn(
         self,
         features_KF: Features,

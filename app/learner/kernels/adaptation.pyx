@@ -24,10 +24,11 @@ from app.learner.kernels.network cimport (
 
 import numpy as np
 
-from app.learner.differentiable.adaptation import INNER_STEPS as INNER_STEPS_
-from app.learner.differentiable.adaptation import LEAST_WEIGHT as LEAST_WEIGHT_
-from app.learner.differentiable.adaptation import PARTS as PARTS_
-from app.learner.differentiable.network import PRIOR_LABELS as PRIOR_LABELS_
+from app.learner import network as definition
+from app.learner.network import INNER_STEPS as INNER_STEPS_
+from app.learner.adaptation import LEAST_WEIGHT as LEAST_WEIGHT_
+from app.learner.adaptation import PARTS as PARTS_
+from app.learner.network import PRIOR_LABELS as PRIOR_LABELS_
 
 cdef double LEAST_WEIGHT = LEAST_WEIGHT_
 cdef double PRIOR_LABELS = PRIOR_LABELS_
@@ -57,18 +58,28 @@ cdef class Learner(Network):
     cdef double[:, ::1] sizes_SA
     cdef double[::1] base_A
 
-    def __init__(self, learner, knots):
-        Network.__init__(self, learner, knots)
-        self.trust, self.heed = float(learner.gate.trust), float(learner.gate.heed)
-        base = [getattr(learner.network.base, layer)[0] for layer in learner.adapted_layers]
+    def __init__(self, kinds, algorithm, weights):
+        Network.__init__(self, kinds, algorithm, weights)
+        self.trust, self.heed = float(weights["gate.trust"]), float(weights["gate.heed"])
+        arrays = {name: np.asarray(array, np.double) for name, array in weights.items()}
+        layers = definition.adapted_layers(algorithm)
+        base = [arrays[f"network.{definition.HEAD[layer]}"] for layer in layers]
         sizes = [
-            np.broadcast_to(learner.log_step_sizes[layer].exp().numpy(), (INNER_STEPS, *one.shape))
-            for layer, one in zip(learner.adapted_layers, base, strict=True)
+            np.broadcast_to(np.exp(arrays[f"log_step_sizes.{layer}"]), (INNER_STEPS, *one.shape))
+            for layer, one in zip(layers, base, strict=True)
         ]
         self.sizes_SA = np.concatenate([one.reshape(INNER_STEPS, -1) for one in sizes], axis=1)
-        self.base_A = np.concatenate([one.numpy().ravel() for one in base])
+        self.base_A = np.concatenate([one.ravel() for one in base])
         self.adapted = len(self.base_A)
-        self.base_size = float(sum(one.square().sum() for one in base))
+        self.base_size = float(sum(np.square(one).sum() for one in base))
+
+    def unadapted(self):
+        """What an account without labels is served with: [1, W]."""
+        copy_1W = np.empty((1, self.copy_size))
+        cdef double[:, ::1] copy = copy_1W
+        self.begin(NULL, 0, NULL, NO_PART, &copy[0, 0])
+        copy[0, self.weight_at] = 0.0
+        return copy_1W
 
     def learn(
         self,

@@ -1,7 +1,7 @@
-from torch import Tensor
+from collections.abc import Sequence
 
-from app.learner.differentiable.adaptation import Learner
-from app.learner.features import Features
+from app.learner.features import Features, Kind
+from app.learner.network import Algorithm, Weights
 from app.learner.states import Floats, Ints
 
 class Network:
@@ -9,6 +9,6 @@ class Network:
     copy_size: int
     population_1F: Features
 
-    def __init__(self, learner: Learner, knots: Tensor) -> None: ...
+    def __init__(self, kinds: Sequence[Kind], algorithm: Algorithm, weights: Weights) -> None: ...
     def encode(self, features_NF: Features, day_N: Floats) -> Floats: ...
     def logits(self, encoded_NE: Floats, copies_BW: Floats, copy_N: Ints) -> Floats: ...

@@ -16,13 +16,12 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 import numpy as np
-import torch
 
-from app.learner.differentiable import network as definition
-from app.learner.differentiable.adaptation import LARGEST_MOVE as LARGEST_MOVE_
-from app.learner.differentiable.network import CLIP as CLIP_
-from app.learner.differentiable.network import LABEL_HALF_LIVES_DAYS
-from app.learner.differentiable.network import LEAST_WIDTH as LEAST_WIDTH_
+from app.learner import network as definition
+from app.learner.adaptation import LARGEST_MOVE as LARGEST_MOVE_
+from app.learner.network import CLIP as CLIP_
+from app.learner.network import LABEL_HALF_LIVES_DAYS
+from app.learner.network import LEAST_WIDTH as LEAST_WIDTH_
 
 NO_CODE = -2.0
 cdef double CLIP = CLIP_
@@ -44,19 +43,32 @@ cdef double decay(double age, int half_life) noexcept nogil:
     return exp2(-max(age, 0.0) / half_lives[half_life])
 
 
-cdef class Network:
-    """A learner's network, its weights side by side as the loops below read them."""
+def knots_of(network):
+    """What each quantity gives to units and log-odds at each edge: [Z, T + 1, U + M]."""
+    rises = np.concatenate([network["rises_ZTU"], network["wide_rises_ZTM"]], axis=-1)
+    return np.pad(rises.cumsum(1), ((0, 0), (1, 0), (0, 0)))
 
-    def __init__(self, learner, knots):
-        network = learner.network
-        encoder = network.encoder
+
+cdef class Network:
+    """A learner's network, its weights side by side as the loops below read them.
+
+    Made of the features' kinds, the algorithm, and arrays by their names in a checkpoint.
+    """
+
+    def __init__(self, kinds, algorithm, weights):
+        columns = definition.Columns.of(kinds)
+        network = {
+            name.removeprefix("network."): np.asarray(array, np.double)
+            for name, array in weights.items()
+            if name.startswith("network.")
+        }
+        spread_Z, inner_MHH = network["encoder.spread_Z"], network["inner_weight_MHH"]
         self._arrays = []
-        self.features = encoder.features
-        self.quantities, self.codes = len(encoder.quantities), len(encoder.codes)
-        self.own = len(encoder.own)
+        self.features = len(kinds)
+        self.quantities, self.codes, self.own = map(len, columns)
         self.relations = self.own + COUNTS
         self.encoded_size = COLUMNS + self.own + 2
-        self.has_own_inner = learner.algorithm != "anil"
+        self.has_own_inner = algorithm != "anil"
         self.newest_at = 2 * self.own
         self.counts_at = self.newest_at + 1
         self.head_at = self.counts_at + COUNTS
@@ -68,30 +80,30 @@ cdef class Network:
         # A payment as usual as any: the population's means, and the codes of no value at all, not
         # even of the places that a short vocabulary leaves empty.
         self.population_1F = np.full((1, self.features), NO_CODE, np.single)
-        self.population_1F[0, encoder.quantities] = encoder.mean_Z.numpy()
-        self.quantity_Z = <const int*> self._kept(encoder.quantities, np.intc)
-        self.code_C = <const int*> self._kept(encoder.codes, np.intc)
-        self.own_O = <const int*> self._kept(encoder.own, np.intc)
+        self.population_1F[0, columns.quantities] = network["encoder.mean_Z"]
+        self.quantity_Z = <const int*> self._kept(columns.quantities, np.intc)
+        self.code_C = <const int*> self._kept(columns.codes, np.intc)
+        self.own_O = <const int*> self._kept(columns.own, np.intc)
         self.order = <const int*> self._kept(np.arange(max(self.quantities, UNITS)), np.intc)
-        self.mean_Z = <const double*> self._kept(encoder.mean_Z)
-        self.per_spread_Z = <const double*> self._kept(1 / encoder.spread_Z)
+        self.mean_Z = <const double*> self._kept(network["encoder.mean_Z"])
+        self.per_spread_Z = <const double*> self._kept(1 / spread_Z)
         # As checkpoints have them, and features are: searching reads half as much.
-        self.edges_ZT = <const float*> self._kept(encoder.edges_ZT, np.single)
-        self.known_CV = <const double*> self._kept(encoder.known_CV)
-        self.knots_ZTU = <const float*> self._kept(knots, np.single)
-        self.values_VU = <const double*> self._kept(network.values_VU)
-        self.scaled_ZU = <const double*> self._kept(network.scaled_ZU)
-        self.bias_U = <const double*> self._kept(network.bias_U)
-        self.relation_RU = <const double*> self._kept(network.relation.weight.T)
-        self.from_MHH = <const double*> self._kept(network.inner_weight_MHH.mT)
-        self.inner_MHH = <const double*> self._kept(network.inner_weight_MHH)
-        self.inner_bias_MH = <const double*> self._kept(network.inner_bias_MH)
-        self.out_weight_MH = <const double*> self._kept(network.out_weight_MH)
-        self.out_bias_M = <const double*> self._kept(network.out_bias_M)
+        self.edges_ZT = <const float*> self._kept(network["encoder.edges_ZT"], np.single)
+        self.known_CV = <const double*> self._kept(network["encoder.known_CV"])
+        self.knots_ZTU = <const float*> self._kept(knots_of(network), np.single)
+        self.values_VU = <const double*> self._kept(network["values_VU"])
+        self.scaled_ZU = <const double*> self._kept(network["scaled_ZU"])
+        self.bias_U = <const double*> self._kept(network["bias_U"])
+        self.relation_RU = <const double*> self._kept(network["relation.weight"].T)
+        self.from_MHH = <const double*> self._kept(inner_MHH.swapaxes(1, 2))
+        self.inner_MHH = <const double*> self._kept(inner_MHH)
+        self.inner_bias_MH = <const double*> self._kept(network["inner_bias_MH"])
+        self.out_weight_MH = <const double*> self._kept(network["out_weight_MH"])
+        self.out_bias_M = <const double*> self._kept(network["out_bias_M"])
 
     cdef size_t _kept(self, values, dtype=np.double) except? 0:
         """Where the values stand, for as long as this object does."""
-        array = np.array(torch.as_tensor(values).numpy(), dtype, order="C")
+        array = np.array(values, dtype, order="C")
         self._arrays.append(array)
         return array.ctypes.data
 

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.learner.differentiable.adaptation import SUPPORT_LIMIT, Learner
+from app.learner.adaptation import SUPPORT_LIMIT
+from app.learner.differentiable.adaptation import Learner
 from app.learner.states import Floats
 from app.training.episodes import Rows
 from app.training.rivals.boosting import XGBoost, XGBoostSupport

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.learner.differentiable.adaptation import SUPPORT_LIMIT
+from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.features import Features
 from app.learner.states import Floats
 from app.training.episodes import Rows

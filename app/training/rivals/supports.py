@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from app.learner.differentiable.adaptation import select_support
+from app.learner.adaptation import select_support
 from app.learner.features import Features
 from app.learner.states import Ints
 from app.learner.transaction import DAY_US

@@ -16,7 +16,7 @@ from sklearn.ensemble import IsolationForest as Forest
 from sklearn.linear_model import LogisticRegression as Logistic
 from torch import Tensor, nn
 
-from app.learner.differentiable.adaptation import SUPPORT_LIMIT
+from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.features import Features
 from app.learner.states import Floats
 from app.training.episodes import Rows

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from app.learner.differentiable.adaptation import SUPPORT_LIMIT, Learner
+from app.learner.adaptation import SUPPORT_LIMIT
+from app.learner.differentiable.adaptation import Learner
 from app.learner.features import Features, Kind
 from app.learner.states import Floats
 from app.learner.transaction import DAY_US

@@ -1,0 +1,99 @@
+"""The network's numbers: its size, its constants, and the arrays that a checkpoint keeps of it.
+
+What it computes with them is defined in `differentiable/network.py`, in PyTorch, and compiled in
+`kernels/network.pyx`. Axes are named there.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.learner.features import Kind
+
+# A learner's arrays by their names in a checkpoint.
+Weights = Mapping[str, NDArray[np.floating[Any]]]
+
+BINS = 40
+MEMBERS = 4
+HIDDEN = 32
+KNOWN_VALUES = 32
+# A label is worth half as much after so many days; the first is a plain count.
+LABEL_HALF_LIVES_DAYS = (float("inf"), 30.0, 7.0)
+# Scaled values further out than this say nothing more, and could only break the network.
+CLIP = 8.0
+# What the population weighs beside an account's own legitimate labels, in labels.
+PRIOR_LABELS = 2.0
+COUNTS = 2 * len(LABEL_HALF_LIVES_DAYS)
+LEAST_WIDTH = 1e-6
+INNER_STEPS = 5
+
+Algorithm = Literal["maml", "fomaml", "anil", "meta-sgd", "reptile"]
+ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
+# The layers of a head, and the network's parameters that are the base's.
+HEAD = {
+    "weight_BMHH": "inner_weight_MHH",
+    "bias_BMH": "inner_bias_MH",
+    "out_weight_BMH": "out_weight_MH",
+    "out_bias_BM": "out_bias_M",
+}
+# ANIL (Raghu et al., ICLR 2020) adapts the last layer alone, the others the inner one as well.
+LAST_LAYER = ("out_weight_BMH", "out_bias_BM")
+
+
+class Columns(NamedTuple):
+    """Which features are quantities, which are codes, and which quantities are the payment's own.
+
+    `own` are positions among the quantities. Only these are set against the account's labels: what
+    is history is relative already, and a merchant's risk is none of the account's habits.
+    """
+
+    quantities: list[int]
+    codes: list[int]
+    own: list[int]
+
+    @classmethod
+    def of(cls, kinds: Sequence[Kind]) -> "Columns":
+        quantities = [f for f, kind in enumerate(kinds) if kind != "code"]
+        codes = [f for f, kind in enumerate(kinds) if kind == "code"]
+        return cls(quantities, codes, [z for z, f in enumerate(quantities) if kinds[f] == "own"])
+
+
+def adapted_layers(algorithm: Algorithm) -> tuple[str, ...]:
+    """The layers of the head that each account has its own of."""
+    return LAST_LAYER if algorithm == "anil" else tuple(HEAD)
+
+
+def shapes(kinds: Sequence[Kind], algorithm: Algorithm) -> dict[str, tuple[int, ...]]:
+    """The shape of each array of a learner, by its name in a checkpoint."""
+    quantities, codes, own = map(len, Columns.of(kinds))
+    units = MEMBERS * HIDDEN
+    network = {
+        "encoder.mean_Z": (quantities,),
+        "encoder.spread_Z": (quantities,),
+        "encoder.edges_ZT": (quantities, BINS + 1),
+        "encoder.known_CV": (codes, KNOWN_VALUES),
+        "rises_ZTU": (quantities, BINS, units),
+        "wide_rises_ZTM": (quantities, BINS, MEMBERS),
+        "values_VU": (codes * (KNOWN_VALUES + 1), units),
+        "scaled_ZU": (quantities, units),
+        "bias_U": (units,),
+        "relation.weight": (units, own + COUNTS),
+        "inner_weight_MHH": (MEMBERS, HIDDEN, HIDDEN),
+        "inner_bias_MH": (MEMBERS, HIDDEN),
+        "out_weight_MH": (MEMBERS, HIDDEN),
+        "out_bias_M": (MEMBERS,),
+    }
+    steps = {}
+    for layer in adapted_layers(algorithm):
+        shape = network[HEAD[layer]]
+        # One size a step and layer; Meta-SGD (Li et al., 2017) has one for every parameter.
+        sizes = shape if algorithm == "meta-sgd" else tuple(1 for _ in shape)
+        steps[layer] = (INNER_STEPS, *sizes)
+    return {
+        "gate.trust": (),
+        "gate.heed": (),
+        **{f"network.{name}": shape for name, shape in network.items()},
+        **{f"log_step_sizes.{layer}": shape for layer, shape in steps.items()},
+    }
