@@ -258,6 +258,8 @@ async def test_two_processes_never_deliver_one_message_at_once(
         "https://8.8.8.8:99999/",
     ],
 )
+# Before the database is asked.
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_private_addresses_and_what_is_no_address_are_refused(
     database: Database, url: str
 ) -> None:

@@ -83,6 +83,12 @@ async def owner(client: httpx.AsyncClient) -> httpx.AsyncClient:
     return client
 
 
+@pytest.fixture(scope="module")
+async def shared_owner(shared: httpx.AsyncClient) -> httpx.AsyncClient:
+    await furnish(shared)
+    return shared
+
+
 async def everything(client: httpx.AsyncClient) -> list[Any]:
     """All that a tenant can read of its rows."""
     paths = [
@@ -113,16 +119,16 @@ def address(owner: httpx.AsyncClient, path: str) -> str:
 
 @pytest.mark.parametrize(("method", "path"), NAMED, ids=map(" ".join, NAMED))
 async def test_what_another_tenant_has_is_not_found(
-    owner: httpx.AsyncClient, stranger: httpx.AsyncClient, method: str, path: str
+    shared_owner: httpx.AsyncClient, shared_stranger: httpx.AsyncClient, method: str, path: str
 ) -> None:
-    before = await everything(owner)
+    before = await everything(shared_owner)
     body = BODIES.get(f"{method} {path}")
-    own = await owner.request("GET", "/v1/transactions/t-1")
+    own = await shared_owner.request("GET", "/v1/transactions/t-1")
     assert own.status_code == 200
-    refused = await stranger.request(method, address(owner, path), json=body)
+    refused = await shared_stranger.request(method, address(shared_owner, path), json=body)
     status, code = problem_of(refused)
     assert (status, code.endswith("_not_found")) == (404, True)
-    assert await everything(owner) == before
+    assert await everything(shared_owner) == before
 
 
 async def test_lists_hold_the_rows_of_the_caller_alone(

@@ -320,11 +320,11 @@ async def test_an_account_that_came_back_has_a_certificate_of_its_own(
     ],
 )
 async def test_another_tenants_past_does_not_exist(
-    client: httpx.AsyncClient, stranger: httpx.AsyncClient, method: str, path: str, code: str
+    shared: httpx.AsyncClient, shared_stranger: httpx.AsyncClient, method: str, path: str, code: str
 ) -> None:
-    await score(client, posted("a"))
-    assert problem_of(await stranger.request(method, f"/v1/{path}")) == (404, code)
-    assert (await client.get("/v1/transactions/a")).status_code == 200
+    await score(shared, posted("a"))
+    assert problem_of(await shared_stranger.request(method, f"/v1/{path}")) == (404, code)
+    assert (await shared.get("/v1/transactions/a")).status_code == 200
 
 
 @pytest.mark.parametrize("limit", ["0", "51", "many"])

@@ -22,9 +22,9 @@ JSON = {"Content-Type": "application/json"}
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
 async def test_what_is_not_said_to_be_json_is_refused(
-    client: httpx.AsyncClient, path: str, kind: str
+    edge: httpx.AsyncClient, path: str, kind: str
 ) -> None:
-    answer = await client.post(
+    answer = await edge.post(
         path, content=json.dumps(posted()), headers={"Content-Type": kind} if kind else {}
     )
     assert problem_of(answer) == (422, "validation_failed")
@@ -32,15 +32,15 @@ async def test_what_is_not_said_to_be_json_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/ld+JSON"])
-async def test_json_has_several_names(client: httpx.AsyncClient, kind: str) -> None:
+async def test_json_has_several_names(edge: httpx.AsyncClient, kind: str) -> None:
     content = json.dumps(posted())
-    answer = await client.post("/v1/transactions", content=content, headers={"Content-Type": kind})
+    answer = await edge.post("/v1/transactions", content=content, headers={"Content-Type": kind})
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_an_empty_body_is_missing(client: httpx.AsyncClient, path: str) -> None:
-    answer = await client.post(path, headers=JSON)
+async def test_an_empty_body_is_missing(edge: httpx.AsyncClient, path: str) -> None:
+    answer = await edge.post(path, headers=JSON)
     assert problem_of(answer) == (422, "validation_failed")
     assert answer.json()["errors"] == [{"field": "body", "message": "Field required"}]
 
@@ -48,19 +48,19 @@ async def test_an_empty_body_is_missing(client: httpx.AsyncClient, path: str) ->
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("body", [b"{", b"\xff", b'{"a": 1} x', b"[" * 10_000])
 async def test_what_is_not_json_is_malformed(
-    client: httpx.AsyncClient, path: str, body: bytes
+    edge: httpx.AsyncClient, path: str, body: bytes
 ) -> None:
-    answer = await client.post(path, content=body, headers=JSON)
+    answer = await edge.post(path, content=body, headers=JSON)
     assert problem_of(answer) == (400, "malformed_body")
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("given", ["", "Bearer", "Bearer ", "Basic cXM6", "Token qs_1_2"])
 async def test_a_caller_without_a_key_is_told_nothing_of_the_body(
-    client: httpx.AsyncClient, path: str, given: str
+    edge: httpx.AsyncClient, path: str, given: str
 ) -> None:
     headers = {**JSON, "Authorization": given}
-    answer = await client.post(path, content=b"{", headers=headers)
+    answer = await edge.post(path, content=b"{", headers=headers)
     assert problem_of(answer) == (401, "unauthenticated")
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
@@ -102,8 +102,8 @@ async def test_a_body_that_comes_in_chunks_is_read_whole_and_limited(
     assert problem_of(large) == (413, "body_too_large")
 
 
-async def test_another_method_is_told_which_there_are(client: httpx.AsyncClient) -> None:
-    answer = await client.request("PUT", "/v1/transactions")
+async def test_another_method_is_told_which_there_are(edge: httpx.AsyncClient) -> None:
+    answer = await edge.request("PUT", "/v1/transactions")
     assert problem_of(answer) == (405, "method_not_allowed")
     assert answer.headers["allow"] == "GET, HEAD, POST"
 

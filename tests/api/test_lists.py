@@ -166,13 +166,13 @@ async def test_what_is_wrong_with_a_list_is_refused_by_name(
     ],
 )
 async def test_a_cursor_serves_the_list_and_the_filters_it_came_from_only(
-    client: httpx.AsyncClient, path: str, other: str
+    shared: httpx.AsyncClient, path: str, other: str
 ) -> None:
-    await decide_by(client, REVIEW)
-    await score(client, at(9, "a"), at(10, "b", account_id="bob"))
-    cursor = (await page(client, path, limit=1))["next_cursor"]
-    assert len((await page(client, path, limit=5, cursor=cursor))["data"]) == 1
-    refused = await client.get(httpx.URL(other).copy_merge_params({"cursor": cursor}))
+    await decide_by(shared, REVIEW)
+    await score(shared, at(9, "a"), at(10, "b", account_id="bob"))
+    cursor = (await page(shared, path, limit=1))["next_cursor"]
+    assert len((await page(shared, path, limit=5, cursor=cursor))["data"]) == 1
+    refused = await shared.get(httpx.URL(other).copy_merge_params({"cursor": cursor}))
     assert problem_of(refused) == (422, "validation_failed")
     assert refused.json()["errors"][0]["field"] == "cursor"
 

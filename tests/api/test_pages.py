@@ -114,9 +114,9 @@ async def test_a_cursor_with_the_right_digest_and_a_forged_key_is_refused_or_pag
 @pytest.mark.anyio
 @pytest.mark.parametrize("path", LISTS)
 async def test_the_furthest_keys_page_to_nothing_or_to_all_on_both_databases(
-    client: httpx.AsyncClient, path: str
+    shared: httpx.AsyncClient, path: str
 ) -> None:
-    await client.post("/v1/transactions", json=posted())
+    await shared.post("/v1/transactions", json=posted())
     furthest = {
         "/v1/accounts": [("\u00a0",), ("\U0010ffff",)],
         "/v1/thresholds/history": [(-(2**63), 0), (2**63 - 1, 2**63 - 1)],
@@ -128,7 +128,7 @@ async def test_the_furthest_keys_page_to_nothing_or_to_all_on_both_databases(
         furthest = [(-(2**63), "a"), (2**63 - 1, "a")]
     for key in furthest:
         cursor = cursor_of(digest_of(*LISTS[path]), *key)
-        answer = await client.get(httpx.URL(path).copy_merge_params({"cursor": cursor}))
+        answer = await shared.get(httpx.URL(path).copy_merge_params({"cursor": cursor}))
         assert answer.status_code == 200, answer.text
 
 

@@ -68,10 +68,10 @@ async def test_a_score_depends_on_the_transaction_and_on_the_accounts_history(
     ids=str,
 )
 async def test_the_same_content_again_has_the_stored_score_byte_for_byte(
-    client: httpx.AsyncClient, spelling: dict[str, Any]
+    shared: httpx.AsyncClient, spelling: dict[str, Any]
 ) -> None:
-    first = await client.post("/v1/transactions", json=posted())
-    again = await client.post("/v1/transactions", json=posted(**spelling))
+    first = await shared.post("/v1/transactions", json=posted())
+    again = await shared.post("/v1/transactions", json=posted(**spelling))
     assert again.status_code == 200
     assert again.content == first.content
 
@@ -89,13 +89,13 @@ async def test_the_same_content_again_has_the_stored_score_byte_for_byte(
     ids=str,
 )
 async def test_other_content_under_the_same_id_is_a_conflict_and_changes_nothing(
-    client: httpx.AsyncClient, change: dict[str, Any]
+    shared: httpx.AsyncClient, change: dict[str, Any]
 ) -> None:
-    first = await client.post("/v1/transactions", json=posted())
-    refused = await client.post("/v1/transactions", json=posted(**change))
+    first = await shared.post("/v1/transactions", json=posted())
+    refused = await shared.post("/v1/transactions", json=posted(**change))
     assert problem_of(refused) == (409, "transaction_conflict")
-    assert (await client.post("/v1/transactions", json=posted())).content == first.content
-    assert problem_of(await client.get("/v1/accounts/bob")) == (404, "account_not_found")
+    assert (await shared.post("/v1/transactions", json=posted())).content == first.content
+    assert problem_of(await shared.get("/v1/accounts/bob")) == (404, "account_not_found")
 
 
 async def test_the_same_transaction_from_many_at_once_is_stored_once(
@@ -171,16 +171,16 @@ async def test_a_batch_of_invalid_items_alone_is_answered_item_by_item(
     "body", [{}, {"transactions": {}}, {"transactions": [posted()], "more": 1}, [posted()]]
 )
 async def test_a_batch_that_is_no_list_of_items_is_refused_whole(
-    client: httpx.AsyncClient, body: Any
+    edge: httpx.AsyncClient, body: Any
 ) -> None:
-    refused = await client.post("/v1/transactions/batch", json=body)
+    refused = await edge.post("/v1/transactions/batch", json=body)
     assert problem_of(refused) == (422, "validation_failed")
 
 
 @pytest.mark.parametrize("size", [0, 1001])
-async def test_a_batch_has_one_to_a_thousand_items(client: httpx.AsyncClient, size: int) -> None:
+async def test_a_batch_has_one_to_a_thousand_items(edge: httpx.AsyncClient, size: int) -> None:
     bodies = [posted(f"t-{n}") for n in range(size)]
-    refused = await client.post("/v1/transactions/batch", json={"transactions": bodies})
+    refused = await edge.post("/v1/transactions/batch", json={"transactions": bodies})
     assert problem_of(refused) == (422, "validation_failed")
 
 
@@ -226,14 +226,15 @@ async def test_a_transaction_of_another_tenant_does_not_exist(
     ],
 )
 async def test_an_amount_is_a_text_or_a_number_without_the_noise_of_binary(
-    client: httpx.AsyncClient, amount: str, stored: str
+    shared: httpx.AsyncClient, amount: str, stored: str
 ) -> None:
     head = {"content-type": "application/json"}
-    body = json.dumps(posted(amount="AMOUNT")).replace('"AMOUNT"', amount)
-    scored = await client.post("/v1/transactions", content=body, headers=head)
+    name = amount.strip('"')
+    body = json.dumps(posted(name, amount="AMOUNT")).replace('"AMOUNT"', amount)
+    scored = await shared.post("/v1/transactions", content=body, headers=head)
     assert scored.status_code == 200
-    assert (await client.get("/v1/transactions/t-1")).json()["amount"] == stored
-    again = await client.post("/v1/transactions", json=posted(amount=stored))
+    assert (await shared.get(f"/v1/transactions/{name}")).json()["amount"] == stored
+    again = await shared.post("/v1/transactions", json=posted(name, amount=stored))
     assert again.json() == scored.json()
 
 
