@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import torch
 
 from app.db.migrating import upgrade
-from app.labels.service import Labelling, Verdict
+from app.labels.changes import Verdict
+from app.labels.service import Labelling
 from app.models.service import Models
 from app.scoring.pipeline import Pipeline, Posted
 from app.scoring.schemas import PostedTransaction

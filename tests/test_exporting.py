@@ -10,7 +10,8 @@ import pytest
 from app.db.database import Database
 from app.db.patience import Patience
 from app.history.exporting import export, export_spec
-from app.labels.service import Labelling, Verdict
+from app.labels.changes import Verdict
+from app.labels.service import Labelling
 from app.learner.columns import columns_of
 from app.learner.content import transaction_of
 from app.learner.features import FeatureSet

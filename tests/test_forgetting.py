@@ -21,7 +21,8 @@ from app.db.schema import accounts, label_events, labels, merchants, reviews, tr
 from app.erasures.service import Erasing
 from app.history.importing import Importer, Past
 from app.labels import store as label_store
-from app.labels.service import Labelling, Verdict
+from app.labels.changes import Verdict
+from app.labels.service import Labelling
 from app.learner.transaction import DAY_US, Transaction
 from app.ops.garbage import spare_requests
 from app.scoring.pipeline import Pipeline, Posted

@@ -19,7 +19,8 @@ from app.db.patience import Patience
 from app.history.importing import Importer, Past, Tally
 from app.history.reading import History
 from app.labels import store as label_store
-from app.labels.service import Labelling, Verdict
+from app.labels.changes import Verdict
+from app.labels.service import Labelling
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US, Transaction
 from app.models.service import Models

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,11 @@ from app.accounts import store as account_store
 from app.db.database import Database
 from app.erasures.service import Erasing
 from app.labels import store as label_store
-from app.labels.service import Labelled, Labelling, Verdict
+from app.labels.allowance import Allowance
+from app.labels.changes import LabelChange, RemoveLabel, RollBack, SetLabels, Verdict
+from app.labels.plans import Planner
+from app.labels.service import Labelled, Labelling
+from app.learner.adaptation import SUPPORT_LIMIT
 from app.reviews import store as review_store
 from app.reviews.records import Review
 from app.scoring.errors import TransactionNotFound
@@ -30,15 +35,15 @@ Meanwhile = Callable[[], Awaitable[object]]
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> list[Meanwhile]:
     """What is done, once each, while the next labels are computed."""
     waiting: list[Meanwhile] = []
-    judge = Labelling._judge
+    judge = Planner.judge
 
-    async def judged(*args: Any) -> Any:
+    async def judged(*args: Any, **named: Any) -> Any:
         while waiting:
             async with asyncio.timeout(5):
                 await waiting.pop()()
-        return await judge(*args)
+        return await judge(*args, **named)
 
-    monkeypatch.setattr(Labelling, "_judge", judged)
+    monkeypatch.setattr(Planner, "judge", judged)
     return waiting
 
 
@@ -117,3 +122,33 @@ async def test_an_account_erased_meanwhile_stays_erased(
         await give(service, "t")
     async with service.part(Database).read() as connection:
         assert await account_store.account(connection, TENANT, "a") is None
+
+
+async def test_a_plan_that_is_not_committed_says_what_its_change_does(service: Service) -> None:
+    # Of either label more than a copy learns from, and pairs of one moment.
+    names = [f"t-{n}" for n in range(3 * SUPPORT_LIMIT)]
+    await scored(service, *(paid(name, n // 2) for n, name in enumerate(names)))
+    labelling = service.part(Labelling)
+    planner = Planner(service.part(Pipeline), Allowance(None))
+    few = [Verdict(name, n % 3 == 0) for n, name in enumerate(names[-5:])]
+    many = [Verdict(name, n % 2 == 0) for n, name in enumerate(names[:-5])]
+    changed = [few[0]._replace(is_fraud=False), few[1], few[2]._replace(is_fraud=True)]
+    changes: list[tuple[LabelChange, Callable[[], Awaitable[Labelled]]]] = [
+        (SetLabels("a", verdicts), partial(labelling.store, TENANT, "a", verdicts))
+        for verdicts in (few, many, changed)
+    ]
+    # The latest of its label: an older one comes into the copy in its place.
+    changes += [(RemoveLabel(key), partial(labelling.remove, TENANT, key)) for key in names[-3:-1]]
+    changes += [(RollBack("a", n), partial(labelling.roll_back, TENANT, "a", n)) for n in (2, 1, 4)]
+    for change, apply in changes:
+        async with service.part(Database).survey() as connection:
+            draft = await planner.draft(connection, TENANT, change)
+        plan = await planner.judge(draft)
+        if isinstance(change, SetLabels):
+            preview = await labelling.preview(TENANT, "a", change.verdicts)
+            assert preview.change == plan.change
+        done = await apply()
+        assert done.change == plan.change
+        assert done.account.revision == draft.alteration.account.revision + 1
+        # And that is the copy of the labels that are stored.
+        assert (await labelling.adapt(TENANT, "a")).change.copy == done.change.copy

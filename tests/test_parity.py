@@ -11,7 +11,8 @@ from app.db.database import Database
 from app.db.patience import Patience
 from app.history.importing import Importer, Past
 from app.history.reading import History
-from app.labels.service import Labelling, Verdict
+from app.labels.changes import Verdict
+from app.labels.service import Labelling
 from app.learner.features import FeatureSet
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US

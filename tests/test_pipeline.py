@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.labels.service import Labelling, Verdict
+from app.labels.changes import Verdict
+from app.labels.service import Labelling
 from app.learner.columns import columns_of
 from app.learner.features import MerchantLabels
 from app.learner.spec import DatasetSpec

@@ -16,9 +16,10 @@ from app.http.paging import BY_ID, Paging
 from app.http.parts import RunningDatabase, part
 from app.http.paths import AccountId
 from app.http.problems import EVERYWHERE, documented
+from app.labels.changes import Verdict
 from app.labels.errors import RevisionNotFound, TooManyLabels, WrongAccount
 from app.labels.routes import changed_of, state_of
-from app.labels.service import Labelling, Verdict
+from app.labels.service import Labelling
 from app.scoring.errors import TransactionNotFound
 from app.scoring.routes import WRITES
 

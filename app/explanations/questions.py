@@ -14,8 +14,8 @@ from app.accounts.errors import AccountNotFound
 from app.accounts.records import Account
 from app.db.database import Database
 from app.labels import store as label_store
+from app.labels.plans import RECENT, with_label
 from app.labels.records import SupportRow
-from app.labels.service import RECENT, with_labels
 from app.learner.adaptation import select_support
 from app.learner.decisions import Decision, log_odds
 from app.learner.scorer import Copy
@@ -102,7 +102,7 @@ class Questions:
 
         def work() -> list[Suggestion]:
             tried = [
-                with_labels(support, [row], [is_fraud])
+                with_label(support, row, is_fraud)
                 for row in candidates
                 for is_fraud in (True, False)
             ]

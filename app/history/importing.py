@@ -14,9 +14,11 @@ from app.db.patience import Patience
 from app.errors import Problem
 from app.labels import store as label_store
 from app.labels.allowance import Allowance
+from app.labels.changes import IMPORT, Verdict
+from app.labels.committing import counted
 from app.labels.forgetting import event_of
 from app.labels.records import StoredLabel
-from app.labels.service import IMPORT, Labelling, Verdict, counted
+from app.labels.service import Labelling
 from app.learner.columns import columns_of
 from app.learner.content import transaction_of
 from app.learner.spec import DatasetSpec

@@ -15,7 +15,10 @@ from app.http.parts import RunningDatabase, part
 from app.http.paths import AccountId, TransactionId
 from app.http.problems import EVERYWHERE, documented
 from app.labels import store as label_store
+from app.labels.changes import Verdict
 from app.labels.errors import LabelNotFound, TooManyLabels, WrongAccount
+from app.labels.plans import Change
+from app.labels.plans import Effect as Judged
 from app.labels.records import LabelEvent as Event
 from app.labels.schemas import (
     AdaptationMade,
@@ -33,8 +36,7 @@ from app.labels.schemas import (
     PostedLabels,
     TransactionLabelled,
 )
-from app.labels.service import Change, Labelled, Labelling, Verdict
-from app.labels.service import Effect as Judged
+from app.labels.service import Labelled, Labelling
 from app.learner.decisions import Decision
 from app.learner.network import INNER_STEPS
 from app.learner.scorer import Copy

@@ -41,14 +41,25 @@ async def labels_of(
 
 
 async def supports(
-    connection: AsyncConnection, tenant: str, account_ids: Iterable[str]
+    connection: AsyncConnection,
+    tenant: str,
+    account_ids: Iterable[str],
+    most: int = SUPPORT_LIMIT,
 ) -> dict[str, list[SupportRow]]:
-    """The newest labelled transactions of these accounts, newest first, of each class enough."""
+    """The newest labelled transactions of these accounts, newest first, so many of each class."""
     wanted = list(account_ids)
     if not wanted:
         return {}
     found: dict[str, list[SupportRow]] = {key: [] for key in wanted}
-    for account_id, *row in await ask(connection, tuple[Any, ...], _supports(), tenant, wanted):
+    for account_id, *row in await ask(
+        connection,
+        tuple[Any, ...],
+        _supports(),
+        tenant,
+        wanted,
+        most > 10 * SUPPORT_LIMIT,
+        most=most,
+    ):
         found[account_id].append(SupportRow(*row))
     return found
 
@@ -78,7 +89,7 @@ def _supports() -> Any:
             (transactions.c.tenant == ranked.c.tenant)
             & (transactions.c.transaction_id == ranked.c.transaction_id),
         )
-        .where(ranked.c.rank <= SUPPORT_LIMIT)
+        .where(ranked.c.rank <= bindparam("most"))
         .order_by(ranked.c.occurred_at_us.desc(), ranked.c.transaction_id.desc())
     )
 

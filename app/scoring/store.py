@@ -61,6 +61,11 @@ def _past(account_id: ColumnElement[str], before_us: ColumnElement[int]) -> Sele
 
 _RECENT = _newest(Scored, bindparam("of_account"))
 _PAST = _past(bindparam("of_account"), bindparam("before_us"))
+_NEWEST_FIRST = (
+    select(transactions.c.transaction_id)
+    .where(transactions.c.tenant == bindparam("of_tenant"), IsWanted(transactions.c.transaction_id))
+    .order_by(*(column.desc() for column in _KEY))
+)
 _ASKED = (
     func.unnest(
         bindparam("of_accounts", type_=ARRAY(Text)),
@@ -169,6 +174,15 @@ async def recent(
 ) -> list[Scored]:
     """An account's newest transactions, newest first."""
     return await ask(connection, Scored._make, _RECENT, tenant, of_account=account_id, most=limit)
+
+
+async def newest_first(
+    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+) -> list[str]:
+    """These transactions' ids in the order in which an account's are served."""
+    query = _NEWEST_FIRST
+    rows = await ask(connection, tuple[Any, ...], query, tenant, transaction_ids, are_many=True)
+    return [key for (key,) in rows]
 
 
 async def merchants_of_account(

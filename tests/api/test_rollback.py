@@ -323,7 +323,7 @@ async def test_any_life_can_be_rolled_back(client: httpx.AsyncClient, seed: int)
 async def test_a_rollback_is_one_change_of_a_keys_allowance(client: httpx.AsyncClient) -> None:
     await poisoned(client)
     service = client._transport.app.state.service  # type: ignore[attr-defined]
-    service.part(Labelling)._allowance.changes = 7
+    service.part(Labelling).allowance.changes = 7
     for revision in (2, 5):
         await back(client, revision)
         # Again is no change, and free.

@@ -19,7 +19,8 @@ from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
 from app.db.migrating import upgrade
 from app.labels import store as label_store
-from app.labels.service import Labelling, Verdict
+from app.labels.changes import Verdict
+from app.labels.service import Labelling
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline, Posted
 from app.scoring.schemas import PostedTransaction

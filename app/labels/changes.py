@@ -1,0 +1,284 @@
+"""Changes of an account's labels, and the alteration that each stands for: what is set and removed.
+
+All are read in the same way: from a snapshot, or again once the account is locked.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.accounts import store as account_store
+from app.accounts.errors import AccountNotFound
+from app.accounts.records import Account
+from app.audit.entries import Action
+from app.db.statements import together
+from app.labels import store as label_store
+from app.labels.errors import LabelNotFound, WrongAccount
+from app.labels.forgetting import Corrections, plan_corrections
+from app.labels.records import StoredLabel
+from app.labels.rollback import way_back
+from app.learner.features import FeatureSet
+from app.learner.spec import DatasetSpec
+from app.learner.transaction import Transaction
+from app.scoring import store as transaction_store
+from app.scoring.errors import TransactionNotFound
+from app.scoring.records import Scored
+
+# The source of labels that came with a file of `quickstudy import`.
+IMPORT = "import"
+
+Corrected = Mapping[str, bytes]
+
+
+class Verdict(NamedTuple):
+    """A label for a transaction: a stored one, or one that is to be stored first.
+
+    Without `labelled_at_us`, that is when the label is stored.
+    """
+
+    transaction_id: str
+    is_fraud: bool
+    transaction: Transaction | None = None
+    labelled_at_us: int | None = None
+    source: str = "analyst"
+    analyst: str | None = None
+    note: str | None = None
+
+
+class Alteration(NamedTuple):
+    """What a change does to the labels of an account, as the account is.
+
+    `rows` are the transactions that it is about, `changed` those whose label becomes another, and
+    `old` the labels that these have. `labels` makes those that they get, recorded at a time (in
+    microseconds), with the features that `unseen` rows get had they not seen labels since removed.
+    While the merchants' labels have the `checksum`, others are to learn from what `corrections`
+    says. `allowance` is how many changes count for the key.
+    """
+
+    account: Account
+    rows: Sequence[Scored]
+    old: Mapping[str, StoredLabel]
+    changed: frozenset[str]
+    labels: Callable[[int, Corrected], dict[str, StoredLabel]] = lambda at_us, corrected: {}
+    unseen: Sequence[Scored] = ()
+    unchanged: int = 0
+    allowance: int = 0
+    checksum: tuple[int, int] | None = None
+    corrections: Corrections | None = None
+    as_of: int | None = None
+
+    @property
+    def merchants(self) -> set[str]:
+        """The merchants of the rows and of their old labels."""
+        return merchants_of([*self.rows, *self.old.values()])
+
+    @property
+    def accounts(self) -> set[str]:
+        """All whose revision changes."""
+        others = self.corrections.accounts if self.corrections else frozenset()
+        return {self.account.account_id, *others}
+
+    @property
+    def action(self) -> Action | None:
+        """What the audit log calls the change of each label, if not set or removed."""
+        return None if self.as_of is None else "label.rolled_back"
+
+
+class LabelChange(Protocol):
+    """A change of the labels of an account, before anything is read."""
+
+    async def alteration(
+        self, connection: AsyncConnection, features: FeatureSet, tenant: str
+    ) -> Alteration:
+        """What it does as the database is now. Raises what forbids it."""
+        ...
+
+
+class SetLabels(NamedTuple):
+    """Label stored transactions of an account; the same labels again change nothing."""
+
+    account_id: str
+    verdicts: Sequence[Verdict]
+
+    async def alteration(
+        self, connection: AsyncConnection, features: FeatureSet, tenant: str
+    ) -> Alteration:
+        ids = [verdict.transaction_id for verdict in self.verdicts]
+        # First of all: while this is its revision, what is read after it has not changed.
+        account, known, old = await together(
+            connection,
+            account_store.account(connection, tenant, self.account_id),
+            transaction_store.scored(connection, tenant, ids),
+            label_store.labels_of(connection, tenant, ids),
+        )
+        self.check(known)
+        account = _existing(account, self.account_id)
+        changed = {
+            verdict.transaction_id: verdict
+            for verdict in self.verdicts
+            if _differs(verdict, old.get(verdict.transaction_id))
+        }
+
+        def labels(at_us: int, corrected: Corrected) -> dict[str, StoredLabel]:
+            return {
+                key: _label(known[key], verdict, at_us, features.spec, corrected.get(key))
+                for key, verdict in changed.items()
+            }
+
+        return Alteration(
+            account,
+            [known[key] for key in ids],
+            {key: label for key, label in old.items() if key in changed},
+            frozenset(changed),
+            labels,
+            unseen=[known[key] for key in changed],
+            unchanged=len(self.verdicts) - len(changed),
+            allowance=len(changed),
+        )
+
+    def check(self, known: Mapping[str, Scored]) -> None:
+        """Raises TransactionNotFound or WrongAccount for the first verdict that is refused."""
+        for verdict in self.verdicts:
+            owner = verdict.transaction or known.get(verdict.transaction_id)
+            if owner is None:
+                raise unknown(verdict)
+            if owner.account_id != self.account_id:
+                raise WrongAccount(
+                    f"Transaction {verdict.transaction_id!r} is not of account {self.account_id!r}."
+                )
+
+
+class RemoveLabel(NamedTuple):
+    """Unlearn the label of a transaction exactly."""
+
+    transaction_id: str
+
+    async def alteration(
+        self, connection: AsyncConnection, features: FeatureSet, tenant: str
+    ) -> Alteration:
+        """Raises LabelNotFound."""
+        wanted = [self.transaction_id]
+        old = await label_store.labels_of(connection, tenant, wanted)
+        if not old:
+            raise LabelNotFound(f"Transaction {self.transaction_id!r} has no label.")
+        label = old[self.transaction_id]
+        account = await account_of(connection, tenant, label.account_id)
+        rows = await transaction_store.scored(connection, tenant, wanted)
+        corrections = await plan_corrections(
+            connection, features, tenant, [label], label.account_id
+        )
+        return Alteration(
+            account,
+            list(rows.values()),
+            old,
+            frozenset(wanted),
+            allowance=1,
+            checksum=corrections.checksum,
+            corrections=corrections,
+        )
+
+
+class RollBack(NamedTuple):
+    """Make an account's labels what they were at a revision."""
+
+    account_id: str
+    revision: int
+
+    async def alteration(
+        self, connection: AsyncConnection, features: FeatureSet, tenant: str
+    ) -> Alteration:
+        """Raises AccountNotFound or RevisionNotFound."""
+        account = await account_of(connection, tenant, self.account_id)
+        back = await way_back(connection, features, account, self.revision)
+        checksum = await label_store.checksum_of_changes(connection, tenant, back.merchants)
+        corrections = await plan_corrections(
+            connection, features, tenant, back.removed, self.account_id, others_only=True
+        )
+
+        def labels(at_us: int, _: Corrected) -> dict[str, StoredLabel]:
+            return {key: label._replace(recorded_at_us=at_us) for key, label in back.then.items()}
+
+        return Alteration(
+            account,
+            list(back.rows.values()),
+            back.now,
+            frozenset(back.rows),
+            labels,
+            allowance=min(len(back.rows), 1),
+            checksum=checksum,
+            corrections=corrections,
+            as_of=self.revision,
+        )
+
+
+class KeepLabels(NamedTuple):
+    """Change nothing: the copy of the labels as they are."""
+
+    account_id: str
+
+    async def alteration(
+        self, connection: AsyncConnection, features: FeatureSet, tenant: str
+    ) -> Alteration:
+        """Raises AccountNotFound."""
+        account = await account_of(connection, tenant, self.account_id)
+        return Alteration(account, [], {}, frozenset())
+
+
+async def account_of(connection: AsyncConnection, tenant: str, account_id: str) -> Account:
+    """An account as it stands. Raises AccountNotFound."""
+    return _existing(await account_store.account(connection, tenant, account_id), account_id)
+
+
+def merchants_of(labels: Iterable[StoredLabel | Scored | Transaction]) -> set[str]:
+    """The merchants of these, where they have one."""
+    return {label.merchant_id for label in labels if label.merchant_id is not None}
+
+
+def unknown(verdict: Verdict) -> TransactionNotFound:
+    """The refusal of a label for a transaction that is not stored."""
+    return TransactionNotFound(f"There is no transaction {verdict.transaction_id!r}.")
+
+
+def _existing(account: Account | None, account_id: str) -> Account:
+    if account is None:
+        raise AccountNotFound(f"There is no account {account_id!r}.")
+    return account
+
+
+def _label(
+    row: Scored, verdict: Verdict, at_us: int, spec: DatasetSpec, corrected: bytes | None
+) -> StoredLabel:
+    """The label as it is stored. It becomes evidence about its merchant after the spec's delay.
+
+    Where files give a delay by row, a label posted live is known from when it was posted, and one
+    that came with a file from when the file says.
+    """
+    labelled_at_us = verdict.labelled_at_us or at_us
+    matures_at_us = row.occurred_at_us + spec.label.delay_us
+    if spec.label.delay_column is not None or verdict.source == IMPORT:
+        matures_at_us = max(matures_at_us, labelled_at_us)
+    return StoredLabel(
+        tenant=row.tenant,
+        transaction_id=row.transaction_id,
+        account_id=row.account_id,
+        merchant_id=row.merchant_id,
+        is_fraud=verdict.is_fraud,
+        occurred_at_us=row.occurred_at_us,
+        labelled_at_us=labelled_at_us,
+        matures_at_us=matures_at_us,
+        source=verdict.source,
+        analyst=verdict.analyst,
+        note=verdict.note,
+        recorded_at_us=at_us,
+        features=corrected,
+    )
+
+
+def _differs(verdict: Verdict, old: StoredLabel | None) -> bool:
+    return old is None or (old.is_fraud, old.source, old.analyst, old.note) != (
+        verdict.is_fraud,
+        verdict.source,
+        verdict.analyst,
+        verdict.note,
+    )
