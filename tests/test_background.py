@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import resource
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from app.db.database import Database
+from app.db.migrating import upgrade
 from app.http.batching import Batcher
 from app.main import create_app
 from app.ops import background
@@ -113,11 +112,7 @@ def test_webhooks_go_on_within_seconds_after_postgresql_was_read_only(
     log = tmp_path / "log"
     with postgres_server() as postgres:
         database_url = postgres.create("quickstudy")
-        subprocess.run(
-            [sys.executable, "-m", "app.cli.main", "db", "upgrade"],
-            env={**os.environ, "QUICKSTUDY_DATABASE_URL": database_url},
-            check=True,
-        )
+        upgrade(database_url)
         key = new_key(database_url)
         with (
             logging_server(

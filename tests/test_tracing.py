@@ -10,6 +10,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.api.requests import posted
+from tests.conftest import mainly
 from tests.servers import START_SECONDS, new_key, server
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -46,6 +47,7 @@ def collector() -> Iterator[Collector]:
     collector.server_close()
 
 
+@mainly("sqlite")
 @pytest.mark.parametrize("is_on", [True, False], ids=["on", "off"])
 def test_a_request_and_the_stages_of_its_batch_are_spans(
     database_url: str, checkpoint: Path, collector: Collector, is_on: bool

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -19,6 +20,14 @@ FEW = ("--global-steps", "2", "--meta-steps", "1")
 BUILT_IN = Path("app/learner/specs/simulated.toml")
 
 runner = CliRunner()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_checks() -> Iterator[None]:
+    """A training that is checked on few batches: of so short a one, that is most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.training.train.VALIDATION_BATCHES", 4)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -334,7 +343,7 @@ def test_training_names_the_extra_it_needs_and_the_command_line_does_without() -
     program = """
 import sys
 sys.modules["sklearn"] = None
-from app.cli import app
+from app.cli.main import app
 assert not [name for name in sys.modules if name.startswith("app.training")]
 app(["train", "--data", "F", "--spec", "simulated", "--out", "M"])
 """

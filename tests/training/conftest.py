@@ -1,10 +1,20 @@
 """The small simulated file that the tests of training share."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from app.training.episodes import Rows
 from app.training.run import Source
 from tests.training.files import rows_of, simulated_source
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_checks() -> Iterator[None]:
+    """A training that is checked on few batches: of so short a one, that is most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.training.train.VALIDATION_BATCHES", 4)
+        yield
 
 
 @pytest.fixture(scope="session")

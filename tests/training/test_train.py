@@ -34,7 +34,6 @@ def _short_stages() -> Iterator[None]:
             ("WARM_STEPS", 2),
             ("MULTI_STEPS", 4),
             ("AVERAGED_OVER", 4),
-            ("VALIDATION_BATCHES", 4),
         ):
             assert hasattr(train, name)
             patch.setattr(train, name, value)
