@@ -1,11 +1,14 @@
-# The service alone: no training, no rivals, no tests.
+# The service alone: no training, no rivals, no tests. Scores come from a GPU where the image has PyTorch.
 #   docker build -t quickstudy .
-#   docker build -t quickstudy:cuda --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cu130 .
+#   docker build -t quickstudy:cuda --build-arg EXTRAS=tracing,gpu \
+#     --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cu130 .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
-# Which build of PyTorch: its CPU index by default, a CUDA one for a GPU, empty for PyPI's own.
-ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+# What of pyproject.toml's optional dependencies goes in, between commas.
+ARG EXTRAS=tracing
+# Which build of PyTorch comes with the extra gpu: empty for PyPI's own.
+ARG TORCH_INDEX_URL=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
@@ -13,12 +16,12 @@ RUN python3 -m venv /opt/quickstudy
 ENV PATH=/opt/quickstudy/bin:$PATH
 WORKDIR /src
 
-# From what changes least to what changes most: PyTorch, the other dependencies, the code.
+# From what changes least to what changes most: the dependencies, the code.
 COPY requirements.lock ./
-RUN pip install -c requirements.lock ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} setuptools Cython torch
+RUN pip install -c requirements.lock setuptools Cython
 COPY pyproject.toml ./
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['tracing'], sep='\n')" > dependencies.txt \
-    && pip install -c requirements.lock -r dependencies.txt
+RUN python -c "import sys, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *(d for e in sys.argv[1].split(',') if e for d in p['optional-dependencies'][e]), sep='\n')" "$EXTRAS" > dependencies.txt \
+    && pip install -c requirements.lock ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -r dependencies.txt
 COPY LICENSE README.md ./
 COPY models/default models/default
 COPY migrations migrations

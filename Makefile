@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
 	2>/dev/null && echo $$python && break; done)
 # An index of PyTorch builds to use beside PyPI, whose Linux build is CUDA's, of
-# several GB: make serve TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+# several GB: make setup TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 TORCH_INDEX_URL ?=
 
 PIP_AUDIT := 2.10.1
@@ -91,12 +91,12 @@ $(BIN)/pip:
 $(SERVICE): pyproject.toml requirements.lock $(wildcard app/learner/kernels/*.pyx app/learner/kernels/*.pxd) | $(BIN)/pip
 	@$(CC) --version >/dev/null 2>&1 || { echo "A C compiler is needed" \
 		"(on Debian and Ubuntu: apt-get install gcc libc6-dev python3-dev)." >&2; exit 1; }
-	@echo "Installing the service into .venv (PyTorch is most of it) ..."
-	$(INSTALL) $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL)) setuptools Cython torch
+	@echo "Installing the service into .venv ..."
+	$(INSTALL) setuptools Cython
 	$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
 $(EVERYTHING): $(SERVICE) clients/python/pyproject.toml
-	@echo "Installing what training, rivals and tests need beside it ..."
-	$(INSTALL) --no-build-isolation --editable '.[dev]' --editable clients/python
+	@echo "Installing what training, rivals and tests need beside it (PyTorch is most of it) ..."
+	$(INSTALL) $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL)) --no-build-isolation --editable '.[dev]' --editable clients/python
 	@touch $@

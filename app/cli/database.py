@@ -6,11 +6,7 @@ from typing import Annotated
 import typer
 
 from app.cli.terminal import console
-from app.db import sqlite
-from app.db.database import with_driver
-from app.db.migrating import upgrade
 from app.errors import SetupError
-from app.settings import Settings
 
 commands = typer.Typer(help="The database: its schema, a backup.", no_args_is_help=True)
 
@@ -18,6 +14,9 @@ commands = typer.Typer(help="The database: its schema, a backup.", no_args_is_he
 @commands.command("upgrade")
 def upgrade_schema() -> None:
     """Bring the schema up to this version, making the SQLite file where there is none."""
+    from app.db.migrating import upgrade
+    from app.settings import Settings
+
     upgrade(Settings().database_url)
     console.print("The database has the schema of this version.")
 
@@ -27,6 +26,10 @@ def back_up(
     file: Annotated[Path, typer.Argument(help="File to write, which must not exist yet.")],
 ) -> None:
     """Copy a SQLite database as of one moment; the service may run meanwhile."""
+    from app.db import sqlite
+    from app.db.database import with_driver
+    from app.settings import Settings
+
     url = with_driver(Settings().database_url)
     if url.get_backend_name() != "sqlite":
         raise SetupError(

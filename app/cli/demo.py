@@ -34,7 +34,7 @@ SERVER = ("-P", "-m", "app.web.server")
 ALICE, BOB = "alice", "bob"
 
 
-def demo() -> None:
+def demonstrate() -> None:
     """Score, give three labels, and score the same again: before and after."""
     Models(Settings())  # What is refused should be refused here, in a sentence.
     with (

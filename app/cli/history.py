@@ -1,30 +1,21 @@
 """`quickstudy import` and `quickstudy export`"""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from app.cli.keys import on_database
 from app.cli.terminal import console
-from app.db.database import Database
-from app.db.migrating import upgrade
-from app.db.patience import Patience
 from app.errors import SetupError
-from app.history.importing import CHUNK, Importer, Tally
-from app.keys.service import DEFAULT_TENANT
-from app.learner.checkpoint import Checkpoint
-from app.learner.features import check_same_features
-from app.learner.spec import DatasetSpec
-from app.scoring.pipeline import Pipeline
-from app.settings import Settings
-from app.web.service import running
+from app.keys.scopes import DEFAULT_TENANT
 
+# All else is imported inside the functions: `quickstudy --help` takes as long as what it imports.
 if TYPE_CHECKING:
+    from app.history.importing import Tally
     from app.history.reading import History
+    from app.learner.checkpoint import Checkpoint
+    from app.learner.spec import DatasetSpec
 
 CONFLICTS_SHOWN = 5
 
@@ -39,8 +30,13 @@ def import_history(
     Labels count from when they are known; those of payments that are there already are stored as
     if they were put. Payments that differ from those stored are left as they are, and named.
     """
-    # Reading files takes libraries that serving does without.
+    import asyncio
+
+    from app.db.migrating import upgrade
     from app.history.reading import History
+    from app.learner.checkpoint import Checkpoint
+    from app.learner.spec import DatasetSpec
+    from app.settings import Settings
 
     chosen, settings = DatasetSpec.load(spec), Settings()
     _check_model(chosen, Checkpoint.load(settings.model))
@@ -65,8 +61,11 @@ def export_history(
     """Write transactions and labels as a file and a spec that `train` takes."""
     if file.suffix != ".parquet":
         raise SetupError(f"{file}: an export is a .parquet file")
-    # Here, because polars alone would be a tenth of the start-up of `quickstudy serve`.
+    from app.cli.keys import on_database
+    from app.db.patience import Patience
     from app.history.exporting import export, export_spec
+    from app.learner.checkpoint import Checkpoint
+    from app.settings import Settings
 
     spec = export_spec(Checkpoint.load(Settings().model).metadata.spec, file.stem)
     count = on_database(lambda database: export(database, tenant, spec, file, Patience(_say)))
@@ -78,7 +77,7 @@ def _say(waiting: str) -> None:
     console.print(waiting or "The database is back.", soft_wrap=True)
 
 
-def _labels(tally: Tally) -> str:
+def _labels(tally: "Tally") -> str:
     """What became of the labels of a file, in one line."""
     counts = {
         "stored": tally.stored,
@@ -105,8 +104,10 @@ def _conflict(file: Path, differing: dict[str, list[str]]) -> str:
     )
 
 
-def _check_model(spec: DatasetSpec, checkpoint: Checkpoint) -> None:
+def _check_model(spec: "DatasetSpec", checkpoint: "Checkpoint") -> None:
     """A history is remembered in the features of the model that will be served."""
+    from app.learner.features import check_same_features
+
     metadata = checkpoint.metadata
     try:
         check_same_features(spec, metadata.spec, metadata.name)
@@ -114,7 +115,22 @@ def _check_model(spec: DatasetSpec, checkpoint: Checkpoint) -> None:
         raise SetupError(f"{error}; QUICKSTUDY_MODEL names the model to import for") from None
 
 
-async def _import(history: "History", tenant: str) -> Tally:
+async def _import(history: "History", tenant: str) -> "Tally":
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from app.db.database import Database
+    from app.db.patience import Patience
+    from app.history.importing import CHUNK, Importer, Tally
+    from app.scoring.pipeline import Pipeline
+    from app.settings import Settings
+    from app.web.service import running
+
     tally = Tally()
     columns = (
         TextColumn("{task.description}"),

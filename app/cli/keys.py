@@ -1,18 +1,15 @@
 """`quickstudy keys …`"""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from rich.table import Table
 
 from app.cli.terminal import console
-from app.db.database import Database
-from app.keys import service as keys
-from app.keys.scopes import GRACE_HOURS, SCOPES
-from app.settings import Settings
-from app.times import text_of
+from app.keys.scopes import DEFAULT_TENANT, GRACE_HOURS, SCOPES
+
+if TYPE_CHECKING:
+    from app.db.database import Database
 
 commands = typer.Typer(help="API keys.", no_args_is_help=True)
 
@@ -22,12 +19,14 @@ Result = TypeVar("Result")
 @commands.command("create")
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
-    tenant: Annotated[str, typer.Option(help="Whose data the key opens.")] = keys.DEFAULT_TENANT,
+    tenant: Annotated[str, typer.Option(help="Whose data the key opens.")] = DEFAULT_TENANT,
     scopes: Annotated[
         str, typer.Option(help=f"What it may do: some of {','.join(SCOPES)}.")
     ] = "score,label,read",
 ) -> None:
     """Make a key and print it, alone: it cannot be shown again."""
+    from app.keys import service as keys
+
     chosen = [scope.strip() for scope in scopes.split(",")]
     typer.echo(on_database(lambda database: keys.create(database, name, tenant, chosen)))
 
@@ -35,6 +34,11 @@ def create(
 @commands.command("list")
 def list_keys() -> None:
     """Show every key: its id, name and tenant, never its secret."""
+    from rich.table import Table
+
+    from app.keys import service as keys
+    from app.times import text_of
+
     table = Table("id", "name", "tenant", "scopes", "created", "last used", "ends")
     for key in on_database(keys.listed):
         ends = min((at for at in (key.revoked_at_us, key.expires_at_us) if at), default=None)
@@ -57,6 +61,8 @@ def rotate(
     ] = GRACE_HOURS,
 ) -> None:
     """Replace a key: print its successor, alone, and end the old one a while later."""
+    from app.keys import service as keys
+
     typer.echo(on_database(lambda database: keys.rotate(database, key_id, hours)))
 
 
@@ -65,12 +71,18 @@ def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")],
 ) -> None:
     """End a key; servers refuse it within a second."""
+    from app.keys import service as keys
+
     on_database(lambda database: keys.revoke(database, key_id))
     console.print(f"Key {key_id} is revoked.")
 
 
-def on_database(work: Callable[[Database], Awaitable[Result]]) -> Result:
+def on_database(work: "Callable[[Database], Awaitable[Result]]") -> Result:
     """Run `work` on the settings' database, which must have this version's schema."""
+    import asyncio
+
+    from app.db.database import Database
+    from app.settings import Settings
 
     async def run() -> Result:
         database = Database(Settings().database_url)

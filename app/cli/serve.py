@@ -2,18 +2,12 @@
 
 import os
 import tempfile
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.keys import on_database
-from app.db.migrating import upgrade
-from app.keys import service as keys
-from app.models.service import Models
-from app.ops import metrics
-from app.settings import Settings
-from app.times import now_us, text_of
-from app.web import server
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 FIRST_KEY = "first"
 
@@ -24,6 +18,15 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
 ) -> None:
     """Serve the API; on the first start, make the database and an API key."""
+    # Here, since `quickstudy --help` takes as long as what it imports.
+    from app.cli.keys import on_database
+    from app.db.migrating import upgrade
+    from app.keys import service as keys
+    from app.models.service import Models
+    from app.ops import metrics
+    from app.settings import Settings
+    from app.web import server
+
     # Through the environment, where the worker processes look too.
     for name, value in (("HOST", host), ("PORT", port), ("WORKERS", workers)):
         if value is not None:
@@ -40,7 +43,16 @@ def serve(
         server.serve(settings)
 
 
-def _welcome(settings: Settings, key: str | None) -> str:
+def demo() -> None:
+    """Score, give three labels, and score the same again: before and after."""
+    from app.cli.demo import demonstrate
+
+    demonstrate()
+
+
+def _welcome(settings: "Settings", key: str | None) -> str:
+    from app.times import now_us, text_of
+
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     url = f"http://{host}:{settings.port}"
     page = f"{url}/docs" if settings.docs else url

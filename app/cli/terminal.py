@@ -3,7 +3,6 @@
 from typing import Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
@@ -14,6 +13,15 @@ console = Console()
 errors = Console(stderr=True)
 
 USER_ERROR = 2
+# Libraries that some commands need and serving does not: their names, and the extra that has them.
+EXTRAS = {
+    "jinja2": ("Jinja2", "train"),
+    "matplotlib": ("matplotlib", "train"),
+    "polars": ("Polars", "train"),
+    "scipy": ("scikit-learn", "train"),
+    "sklearn": ("scikit-learn", "train"),
+    "torch": ("PyTorch", "train"),
+}
 
 
 class OneSentence(TyperGroup):
@@ -22,7 +30,9 @@ class OneSentence(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (QuickstudyError, ValueError, OSError) as error:
+        except (QuickstudyError, ValueError, OSError, ModuleNotFoundError) as error:
+            if isinstance(error, ModuleNotFoundError) and _library(error) not in EXTRAS:
+                raise
             # A sentence may hold brackets (an extra, a path): they are not Rich's markup.
             sentence = escape(sentence_of(error))
             errors.print(f"[bold red]Error:[/] {sentence}", highlight=False, soft_wrap=True)
@@ -31,8 +41,18 @@ class OneSentence(TyperGroup):
 
 def sentence_of(error: Exception) -> str:
     """The first thing that is wrong, in one sentence."""
+    # Here, since `quickstudy --help` takes as long as what it imports.
+    from pydantic import ValidationError
+
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         return f"{name}: {first['msg']}"
+    if isinstance(error, ModuleNotFoundError):
+        name, extra = EXTRAS[_library(error)]
+        return f"this command needs {name}, which serving does without: pip install 'quickstudy[{extra}]'"
     return str(error) or type(error).__name__
+
+
+def _library(error: ModuleNotFoundError) -> str:
+    return (error.name or "").partition(".")[0]

@@ -1,33 +1,25 @@
 """`quickstudy simulate`, `train`, `evaluate` and `backtest`."""
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from pydantic import ValidationError
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
 from app import __version__
-from app.cli.interruption import Interruption
-from app.cli.progress import TrainingProgress
 from app.cli.terminal import console
 from app.errors import SetupError
-from app.learner.checkpoint import AlertBudget, Checkpoint, Costs
-from app.learner.devices import choose_device
-from app.learner.features import FeatureSet, check_same_features
-from app.learner.network import Algorithm
-from app.learner.spec import DatasetSpec
+from app.learner.algorithms import Algorithm
 
-# `app.training` is imported inside the functions: it takes libraries that serving does without.
+# All else is imported inside the functions: `quickstudy --help` takes as long as what it imports,
+# and `app.training` takes libraries that serving does without.
 if TYPE_CHECKING:
-    from app.learner.checkpoint import Metadata
+    from rich.table import Table
+
+    from app.learner.checkpoint import AlertBudget, Costs, Metadata
     from app.training.report.report import Origin, Report
     from app.training.report.sections import Section
     from app.training.rivals import Rival
@@ -35,12 +27,6 @@ if TYPE_CHECKING:
     from app.training.train import Options, Status
 
 INTERRUPTED = 130
-EXTRA = {
-    "jinja2": "Jinja2",
-    "matplotlib": "matplotlib",
-    "sklearn": "scikit-learn",
-    "scipy": "scikit-learn",
-}
 
 Data = Annotated[Path, typer.Option(help="Transactions, CSV or Parquet.")]
 Spec = Annotated[str, typer.Option(help="TOML file, or the name of a built-in spec.")]
@@ -106,8 +92,11 @@ def train(
     ] = False,
 ) -> None:
     """Train a model on a file; Ctrl-C keeps what was learned so far."""
-    with _with_its_extra():
-        from app.training.run import UNFINISHED, Source, train_checkpoint
+    from app.cli.interruption import Interruption
+    from app.cli.progress import TrainingProgress
+    from app.learner.devices import choose_device
+    from app.learner.spec import DatasetSpec
+    from app.training.run import UNFINISHED, Source, train_checkpoint
 
     chosen = DatasetSpec.load(spec)
     on = choose_device(device)
@@ -144,11 +133,14 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Score a file as it would have been served, and report how good the scores are."""
-    with _with_its_extra():
-        from app.training.episodes import Rows
-        from app.training.figures import evaluation
-        from app.training.report.contents import evaluation_report
-        from app.training.run import Source
+    from app.learner.checkpoint import Checkpoint
+    from app.learner.devices import choose_device
+    from app.learner.features import FeatureSet, check_same_features
+    from app.learner.spec import DatasetSpec
+    from app.training.episodes import Rows
+    from app.training.figures import evaluation
+    from app.training.report.contents import evaluation_report
+    from app.training.run import Source
 
     checkpoint = Checkpoint.load(model)
     chosen = checkpoint.metadata.spec if spec is None else DatasetSpec.load(spec)
@@ -178,13 +170,16 @@ def backtest(
     ] = "all",
 ) -> None:
     """Train anew for each of several test periods, and report how the days after were scored."""
-    with _with_its_extra():
-        from app.training.backtest import Backtest
-        from app.training.episodes import Rows
-        from app.training.report.contents import backtest_report
-        from app.training.run import Source
+    from app.cli.progress import TrainingProgress
+    from app.learner.devices import choose_device
+    from app.learner.features import FeatureSet
+    from app.learner.spec import DatasetSpec
+    from app.training.backtest import Backtest
+    from app.training.episodes import Rows
+    from app.training.report.contents import backtest_report
+    from app.training.run import Source
 
-        against = _rivals(rivals)
+    against = _rivals(rivals)
     chosen = DatasetSpec.load(spec)
     on = choose_device(device)
     options = _options(seed, algorithm, global_steps, meta_steps)
@@ -204,8 +199,12 @@ def backtest(
 
 def _stated(
     budget: dict[str, float | None], costs: dict[str, float | None]
-) -> AlertBudget | Costs | None:
+) -> "AlertBudget | Costs | None":
     """What was stated of the thresholds: a whole budget, all costs, or nothing."""
+    from pydantic import ValidationError
+
+    from app.learner.checkpoint import AlertBudget, Costs
+
     given = [set(part.values()) != {None} for part in (budget, costs)]
     if all(given):
         raise SetupError("thresholds follow an alert budget or costs, not both")
@@ -236,21 +235,6 @@ def _say(line: str) -> None:
     console.print(escape(line), highlight=False, soft_wrap=True)
 
 
-@contextmanager
-def _with_its_extra() -> Iterator[None]:
-    """Says which libraries are missing: training needs more of them than serving does."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        library = (error.name or "").partition(".")[0]
-        if library not in EXTRA:
-            raise
-        raise SetupError(
-            f"training needs {EXTRA[library]}, which serving does without: "
-            "pip install 'quickstudy[train]'"
-        ) from None
-
-
 def _origin(context: typer.Context, data: Path, source: "Source") -> "Origin":
     from app.training.report.report import Origin
 
@@ -274,7 +258,10 @@ def _command(context: typer.Context) -> str:
     return shlex.join(words)
 
 
-def _summary(metadata: "Metadata", out: Path) -> Table:
+def _summary(metadata: "Metadata", out: Path) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     data, metrics = metadata.data, metadata.metrics
     table = Table("model", escape(metadata.name), box=SIMPLE_HEAD)
     table.add_row("transactions", f"{data.transactions:,}")
@@ -310,7 +297,10 @@ def _finish(report: "Report", folder: Path) -> None:
     console.print(f"The report is {escape(str(folder / 'report.html'))}.", soft_wrap=True)
 
 
-def _table(section: "Section") -> Table:
+def _table(section: "Section") -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     table = Table(
         title=f"\n{escape(section.title)}",
         title_justify="left",

@@ -21,11 +21,11 @@ from app.http.authentication import CHALLENGE, Caller
 from app.http.fields import PRINTABLE
 from app.http.problems import Unauthenticated
 from app.keys.errors import KeyNotFound
+from app.keys.scopes import DEFAULT_TENANT as DEFAULT_TENANT
 from app.keys.scopes import SCOPES
 from app.ops.background import TaskHealth
 from app.times import now_us
 
-DEFAULT_TENANT = "default"
 # A revoked key may live on this long in a process that has just seen it.
 CACHE_SECONDS = 1.0
 CACHED_KEYS = 10_000

@@ -5,11 +5,13 @@ What it computes with them is defined in `differentiable/network.py`, in PyTorch
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.learner.algorithms import ALGORITHMS as ALGORITHMS
+from app.learner.algorithms import Algorithm as Algorithm
 from app.learner.features import Kind
 
 # A learner's arrays by their names in a checkpoint.
@@ -29,8 +31,6 @@ COUNTS = 2 * len(LABEL_HALF_LIVES_DAYS)
 LEAST_WIDTH = 1e-6
 INNER_STEPS = 5
 
-Algorithm = Literal["maml", "fomaml", "anil", "meta-sgd", "reptile"]
-ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 # The layers of a head, and the network's parameters that are the base's.
 HEAD = {
     "weight_BMHH": "inner_weight_MHH",

@@ -350,6 +350,6 @@ app(["train", "--data", "F", "--spec", "simulated", "--out", "M"])
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode == 2, result.stderr
     assert result.stderr == (
-        "Error: training needs scikit-learn, which serving does without: pip install "
+        "Error: this command needs scikit-learn, which serving does without: pip install "
         "'quickstudy[train]'\n"
     )

@@ -103,7 +103,7 @@ def test_a_start_on_another_schema_is_refused_with_a_sentence_and_serves_nothing
 
 MIGRATE = """
 import sys
-from app.migrating import upgrade
+from app.db.migrating import upgrade
 print("ready", flush=True)
 sys.stdin.readline()
 upgrade(sys.argv[1])
