@@ -50,7 +50,8 @@ def sentence_of(error: Exception) -> str:
         return f"{name}: {first['msg']}"
     if isinstance(error, ModuleNotFoundError):
         name, extra = EXTRAS[_library(error)]
-        return f"this command needs {name}, which serving does without: pip install 'quickstudy[{extra}]'"
+        install = f"pip install 'quickstudy[{extra}]'"
+        return f"this command needs {name}, which serving does without: {install}"
     return str(error) or type(error).__name__
 
 
