@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,17 @@ import asyncpg
 import httpx
 import pytest
 from alembic import command
-from sqlalchemy import text
+from sqlalchemy import Connection, inspect, text
 
 from app.db.database import Database
-from app.db.migrating import PG_MIGRATION_LIMITS, downgrade, migration_config, upgrade
+from app.db.migrating import (
+    PG_MIGRATION_LIMITS,
+    current_revision,
+    downgrade,
+    migration_config,
+    newest_revision,
+    upgrade,
+)
 from app.errors import SetupError
 from quickstudy_client import Client
 from tests.api.requests import posted
@@ -154,26 +162,58 @@ def test_a_migration_that_is_killed_leaves_all_of_the_schema_or_nothing(
     unmigrated_database_url: str, torture: bool, noted: Note
 ) -> None:
     url, rounds = unmigrated_database_url, 40 if torture else 2
-    seen = {"nothing": 0, "all": 0}
+    seen: Counter[str] = Counter()
     chosen = random.Random(0)
-    for _ in range(rounds):
+    for turn in range(rounds):
         process = migrating(url)
         begin(process)
-        time.sleep(chosen.uniform(0, 0.5))
+        if turn % 2:
+            time.sleep(chosen.uniform(0, 0.5))
+        else:
+            # The moment that others see anything of it: half of it, were it not one transaction.
+            while process.poll() is None and not asyncio.run(tables_of(url)):
+                pass
         process.kill()
         process.communicate()
-        tables = asyncio.run(tables_of(url))
-        seen["all" if tables else "nothing"] += 1
+        revision, columns = asyncio.run(left_in(url))
+        if url.startswith("sqlite"):
+            assert revision in (None, newest_revision())
+        seen[
+            "nothing" if revision is None else "all" if revision == newest_revision() else "part"
+        ] += 1
         # The next one waits for what the killed one still holds, and makes it whole.
         upgrade(url)
         command.check(migration_config(url))
+        # Whatever was left is all that this revision has, neither less nor more.
+        downgrade(url, revision or "base")
+        assert asyncio.run(left_in(url)) == (revision, columns)
         downgrade(url, "base")
         asyncio.run(execute(url, "DROP TABLE alembic_version"))
     noted(
         "A migration that is killed leaves the whole schema or nothing, and the next one makes it",
         url.partition("+")[0],
-        f"{rounds} killed: {seen['nothing']} left nothing, {seen['all']} all",
+        f"{rounds} killed: {seen['nothing']} left nothing, {seen['all']} all"
+        + f", {seen['part']} all that comes before an index is built" * bool(seen["part"]),
     )
+
+
+async def left_in(url: str) -> tuple[str | None, dict[str, set[str]]]:
+    """The revision that a database says it has, and the columns of each of its tables."""
+
+    def look(connection: Connection) -> tuple[str | None, dict[str, set[str]]]:
+        columns = {
+            table: {column["name"] for column in found}
+            for (_, table), found in inspect(connection).get_multi_columns().items()
+            if table != "alembic_version"
+        }
+        return current_revision(connection), columns
+
+    database = Database(url)
+    try:
+        async with database.read() as connection:
+            return await connection.run_sync(look)
+    finally:
+        await database.close()
 
 
 # By the revision that builds them, the indexes of a table in use.

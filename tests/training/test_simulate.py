@@ -1,6 +1,6 @@
 """The simulator: what its docstrings say about accounts, frauds and labels holds in its frames."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -110,8 +110,14 @@ def test_even_a_small_simulation_has_every_kind_of_fraud() -> None:
 
 
 @pytest.mark.parametrize(("count", "days"), [(2, 1), (2, 400), (300, 1), (20, 5)])
-def test_extreme_sizes_simulate(count: int, days: int) -> None:
-    simulate(accounts=count, days=days, seed=0)
+def test_of_the_smallest_sizes_no_transaction_lies_outside_what_was_asked_for(
+    count: int, days: int
+) -> None:
+    found = simulate(accounts=count, days=days, seed=0)
+    assert 0 < found["account_id"].n_unique() <= count
+    first, last = found["occurred_at"].min(), found["occurred_at"].max()
+    assert START <= first <= last < START + timedelta(days=days)
+    assert found["transaction_id"].is_unique().all()
 
 
 def test_accounts_differ_in_every_habit(honest: pl.DataFrame) -> None:
