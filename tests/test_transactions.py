@@ -191,7 +191,7 @@ def test_transactions_become_columns_in_their_own_order() -> None:
 def test_more_values_than_are_kept_have_the_codes_they_always_had(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.learner.transaction.MOST_CODES", 3)
+    monkeypatch.setattr("app.learner.columns.MOST_CODES", 3)
     channels = [None, *"abcdeabc"]
     columns, _, _ = columns_of(spec(), [transaction(1, channel=channel) for channel in channels])
     expected = [MISSING, *(category_code("channel", channel) for channel in "abcdeabc")]
