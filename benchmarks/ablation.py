@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from app.learner.algorithms import ALGORITHMS, Algorithm
 from app.learner.differentiable.adaptation import FIRST_STEP_SIZE
 from app.learner.features import FeatureSet
-from app.learner.network import ALGORITHMS, Algorithm
 from app.learner.spec import DatasetSpec
 from app.simulator.simulate import simulate
 from app.training.dataset import UNLABELLED, read_transactions

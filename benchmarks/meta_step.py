@@ -21,10 +21,11 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from app.learner.adaptation import Support
+from app.learner.algorithms import Algorithm
 from app.learner.differentiable.adaptation import Adapted, Learner, SupportBatch, pad_supports
 from app.learner.differentiable.network import Context, Head, Hidden
 from app.learner.features import FeatureSet
-from app.learner.network import INNER_STEPS, MEMBERS, Algorithm
+from app.learner.network import INNER_STEPS, MEMBERS
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 from app.training import bins

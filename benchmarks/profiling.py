@@ -26,8 +26,8 @@ WAITING = ("_worker (concurrent", "_connection_worker_thread", "wait (threading.
 PARTS = {
     "reasons: what the account paid before": ("pasts_of (",),
     "reasons: shares and sentences": ("_reasons (", "attribution.py", "(app/learner/reasons.py"),
-    "making copies that are missing": ("_adapt (", "supports (app/store"),
-    "network, with copies from the bank": ("(app/learner/scorer.py", "(app/engines/"),
+    "making copies that are missing": ("_adapt (", "supports (app/labels/store.py"),
+    "network, with copies from the bank": ("(app/learner/scorer.py", "(app/learner/compiled.py"),
     "decisions": ("(app/learner/decisions.py",),
     "features, and what accounts and merchants remember": (
         "(app/learner/features.py",
@@ -37,7 +37,7 @@ PARTS = {
     "database: checkpoints, beside": ("Checkpoints.",),
     "database: begin, commit": ("begin (app/db/sqlite.py", "_begun (", "commit (app/db/sqlite.py"),
     "database: load": (
-        "scored (app/store",
+        "scored (app/scoring/store.py",
         "lock_",
         "maturing_labels (",
         "deciding (app/scoring/pipeline.py",
@@ -46,17 +46,18 @@ PARTS = {
     "the rest of the pipeline": (
         "(app/scoring/pipeline.py",
         "columns_of (",
-        "(app/store",
+        "/store.py",
         "database.py",
     ),
-    "batching": ("(app/http/batching.py", "(app/web/service.py"),
+    "batching": ("(app/http/batching.py", "(app/scoring/service.py"),
     "log line, metrics, request id": ("(app/ops/logs.py", "prometheus_client", "observation.py"),
     "key": ("(app/http/authentication.py", "(app/keys/service.py"),
-    "body, validated": ("validate_json", "(app/schemas/"),
-    "answer, written": ("score_of (app/api", "said (app/http/lean.py"),
+    "body, validated": ("validate_json", "/schemas.py"),
+    "answer, written": ("score_of (app/scoring/routes.py", "body_of (app/http/lean.py"),
     "requests and answers over HTTP": (
         "(app/web/protocol.py",
-        "(app/api/",
+        "(app/http/",
+        "(app/web/",
         "(uvicorn/",
         "(httptools",
     ),

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from app.learner.algorithms import Algorithm
 from app.learner.checkpoint import Calibration, Data, Decisions, Metadata
 from app.learner.differentiable.adaptation import Learner
 from app.learner.differentiable.saving import save_checkpoint
 from app.learner.features import FeatureSet
-from app.learner.network import Algorithm
 from app.learner.profile import Histogram, Profile
 from app.learner.spec import DatasetSpec
 from app.learner.states import Floats

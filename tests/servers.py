@@ -15,6 +15,7 @@ import httpx
 
 from app.db.database import Database
 from app.keys import service as keys
+from app.keys.scopes import DEFAULT_TENANT
 from tests.postgres import free_port
 
 # Of a machine that is busy with other things, too.
@@ -101,7 +102,7 @@ def server(database_url: str, checkpoint: Path, **variables: str) -> Iterator[st
         yield one.url
 
 
-async def made_key(database_url: str, tenant: str = keys.DEFAULT_TENANT) -> str:
+async def made_key(database_url: str, tenant: str = DEFAULT_TENANT) -> str:
     """A key of a tenant that may do everything."""
     database = Database(database_url)
     try:
@@ -110,6 +111,6 @@ async def made_key(database_url: str, tenant: str = keys.DEFAULT_TENANT) -> str:
         await database.close()
 
 
-def new_key(database_url: str, tenant: str = keys.DEFAULT_TENANT) -> str:
+def new_key(database_url: str, tenant: str = DEFAULT_TENANT) -> str:
     """The same, outside of an event loop."""
     return asyncio.run(made_key(database_url, tenant))

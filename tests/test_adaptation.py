@@ -19,6 +19,7 @@ from app.learner.adaptation import (
     Support,
     select_support,
 )
+from app.learner.algorithms import ALGORITHMS, Algorithm
 from app.learner.differentiable.adaptation import (
     Gate,
     Learner,
@@ -28,7 +29,7 @@ from app.learner.differentiable.adaptation import (
 )
 from app.learner.differentiable.network import Head
 from app.learner.features import FeatureSet
-from app.learner.network import ALGORITHMS, INNER_STEPS, LAST_LAYER, Algorithm
+from app.learner.network import INNER_STEPS, LAST_LAYER
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 from app.training import bins

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from app.learner.algorithms import Algorithm
 from app.learner.attribution import Attribution, attribute
 from app.learner.checkpoint import Checkpoint
 from app.learner.differentiable.adaptation import Adapted, Copies, Learner, pad_supports
@@ -14,7 +15,7 @@ from app.learner.differentiable.network import Hidden
 from app.learner.differentiable.saving import learner_of, weights_of
 from app.learner.features import FeatureSet
 from app.learner.kernels import adaptation as kernels
-from app.learner.network import HIDDEN, MEMBERS, Algorithm
+from app.learner.network import HIDDEN, MEMBERS
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 from tests.checkpoints import tiny_checkpoint

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from app.errors import SetupError
+from app.learner.algorithms import ALGORITHMS, Algorithm
 from app.learner.checkpoint import (
     METADATA,
     WEIGHTS,
@@ -24,7 +25,7 @@ from app.learner.devices import choose_device
 from app.learner.differentiable.adaptation import Learner
 from app.learner.differentiable.saving import learner_of, save_checkpoint
 from app.learner.features import FeatureSet
-from app.learner.network import ALGORITHMS, Algorithm, shapes
+from app.learner.network import shapes
 from app.learner.scorer import AdapterKey, Scorer
 from app.learner.spec import DatasetSpec
 from tests.checkpoints import tiny_checkpoint

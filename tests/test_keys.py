@@ -15,6 +15,7 @@ from app.db.database import Database
 from app.http.problems import Forbidden, Unauthenticated
 from app.keys import service as keys
 from app.keys.errors import KeyNotFound
+from app.keys.scopes import DEFAULT_TENANT
 from app.times import now_us
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +65,7 @@ async def test_requests_at_once_ask_the_database_once(
     callers[0].cancel()
     found = await asyncio.gather(*callers, return_exceptions=True)
     assert isinstance(found[0], asyncio.CancelledError)
-    assert {one.tenant for one in found[1:]} == {keys.DEFAULT_TENANT}  # type: ignore[union-attr]
+    assert {one.tenant for one in found[1:]} == {DEFAULT_TENANT}  # type: ignore[union-attr]
     assert len(asked) == 1
 
 
@@ -98,7 +99,7 @@ async def test_anything_but_the_whole_key_is_refused(
     ):
         with pytest.raises(Unauthenticated):
             await authenticator.caller_of(wrong)
-    assert (await authenticator.caller_of(key)).tenant == keys.DEFAULT_TENANT
+    assert (await authenticator.caller_of(key)).tenant == DEFAULT_TENANT
 
 
 async def test_whatever_is_sent_one_digest_is_compared_in_constant_time(
@@ -154,7 +155,7 @@ async def test_a_revoked_key_is_refused_a_second_later_even_where_it_is_cached(
     clock.now += keys.CACHE_SECONDS
     with pytest.raises(Unauthenticated, match="revoked"):
         await authenticator.caller_of(key)
-    assert (await authenticator.caller_of(other)).tenant == keys.DEFAULT_TENANT
+    assert (await authenticator.caller_of(other)).tenant == DEFAULT_TENANT
 
 
 async def test_a_key_that_was_just_seen_is_not_looked_up_again(
@@ -164,7 +165,7 @@ async def test_a_key_that_was_just_seen_is_not_looked_up_again(
     await authenticator.caller_of(key)
     async with database.write() as connection:
         await connection.execute(text("DELETE FROM api_keys"))
-    assert (await authenticator.caller_of(key)).tenant == keys.DEFAULT_TENANT
+    assert (await authenticator.caller_of(key)).tenant == DEFAULT_TENANT
 
 
 async def test_keys_are_listed_with_what_became_of_them(database: Database) -> None:

@@ -16,7 +16,7 @@ from app.learner.features import MerchantLabels
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US, Transaction
 from app.models.service import Models
-from app.scoring.pipeline import Pipeline, Posted, worked
+from app.scoring.pipeline import Pipeline, Posted, in_a_thread_if
 from app.scoring.records import Scored
 from app.settings import Settings
 from app.web.service import Service, running
@@ -163,7 +163,7 @@ async def test_a_thread_is_waited_for_even_when_whoever_asked_has_gone() -> None
 
     async def waiting() -> None:
         try:
-            await worked(True, slow)
+            await in_a_thread_if(True, slow)
         finally:
             seen.append("left")
 

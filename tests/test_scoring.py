@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from app.learner.adaptation import LARGEST_MOVE, SUPPORT_LIMIT, Support
+from app.learner.algorithms import Algorithm
 from app.learner.checkpoint import Calibration, Checkpoint
 from app.learner.compiled import CompiledEngine
 from app.learner.decisions import Decision, Thresholds, risk_score
 from app.learner.differentiable.saving import learner_of, weights_of
 from app.learner.engine import Rows
-from app.learner.network import Algorithm
 from app.learner.scorer import LEAST_COPIES, AdapterKey, Scorer, calibrated
 from app.learner.transaction import DAY_US
 from tests.checkpoints import tiny_checkpoint

@@ -77,12 +77,12 @@ async def adapt_account(
     account_id: AccountId,
     labelling: RunningLabelling,
     tenant: MayLabel,
-    asked: AdaptRequest | None = None,
+    posted: AdaptRequest | None = None,
 ) -> Adapted:
     """Adapt now, ahead of the next score; or try out what labels would do, storing nothing."""
-    is_trial = asked is not None and asked.dry_run
-    if asked is not None and is_trial:
-        hypotheses = [Verdict(one.transaction_id, one.label == "fraud") for one in asked.labels]
+    is_trial = posted is not None and posted.dry_run
+    if posted is not None and is_trial:
+        hypotheses = [Verdict(one.transaction_id, one.label == "fraud") for one in posted.labels]
         _check_distinct(hypotheses)
         done = await labelling.preview(tenant, account_id, hypotheses)
     else:
@@ -96,19 +96,18 @@ async def adapt_account(
     responses={**WRITES, **documented(AccountNotFound, RevisionNotFound, TooManyLabels)},
 )
 async def roll_back_account(
-    account_id: AccountId, asked: RollbackRequest, labelling: RunningLabelling, tenant: MayLabel
+    account_id: AccountId, posted: RollbackRequest, labelling: RunningLabelling, tenant: MayLabel
 ) -> RolledBack:
     """Make the account's labels what they were at a revision, as a new one; or try it out."""
-    labelling = labelling
-    roll_back = labelling.preview_roll_back if asked.dry_run else labelling.roll_back
-    done = await roll_back(tenant, account_id, asked.revision)
+    roll_back = labelling.preview_roll_back if posted.dry_run else labelling.roll_back
+    done = await roll_back(tenant, account_id, posted.revision)
     # It may tell of thousands of labels.
     return await in_a_thread(
         lambda: RolledBack(
             **state_of(done.account),
             **changed_of(done.account, done.change),
-            as_of=asked.revision,
-            dry_run=asked.dry_run,
+            as_of=posted.revision,
+            dry_run=posted.dry_run,
         )
     )
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli import database, history, keys, serve, training
+from app.cli import database, demo, history, keys, serve, training
 from app.cli.terminal import OneSentence
 from app.ops import garbage
 
@@ -14,7 +14,7 @@ app = typer.Typer(
 )
 
 app.command("serve")(serve.serve)
-app.command("demo")(serve.demo)
+app.command("demo")(demo.demo)
 app.command("import")(history.import_history)
 app.command("export")(history.export_history)
 app.command("simulate")(training.simulate)

@@ -43,13 +43,6 @@ def serve(
         server.serve(settings)
 
 
-def demo() -> None:
-    """Score, give three labels, and score the same again: before and after."""
-    from app.cli.demo import demonstrate
-
-    demonstrate()
-
-
 def _welcome(settings: "Settings", key: str | None) -> str:
     from app.times import now_us, text_of
 

@@ -13,14 +13,14 @@ console = Console()
 errors = Console(stderr=True)
 
 USER_ERROR = 2
-# Libraries that some commands need and serving does not: their names, and the extra that has them.
-EXTRAS = {
-    "jinja2": ("Jinja2", "train"),
-    "matplotlib": ("matplotlib", "train"),
-    "polars": ("Polars", "train"),
-    "scipy": ("scikit-learn", "train"),
-    "sklearn": ("scikit-learn", "train"),
-    "torch": ("PyTorch", "train"),
+# What the extra `train` has and serving does without: the names of these libraries.
+TRAINING = {
+    "jinja2": "Jinja2",
+    "matplotlib": "matplotlib",
+    "polars": "Polars",
+    "scipy": "scikit-learn",
+    "sklearn": "scikit-learn",
+    "torch": "PyTorch",
 }
 
 
@@ -31,7 +31,7 @@ class OneSentence(TyperGroup):
         try:
             return super().invoke(ctx)
         except (QuickstudyError, ValueError, OSError, ModuleNotFoundError) as error:
-            if isinstance(error, ModuleNotFoundError) and _library(error) not in EXTRAS:
+            if isinstance(error, ModuleNotFoundError) and _library(error) not in TRAINING:
                 raise
             # A sentence may hold brackets (an extra, a path): they are not Rich's markup.
             sentence = escape(sentence_of(error))
@@ -49,8 +49,8 @@ def sentence_of(error: Exception) -> str:
         name = ".".join(str(part) for part in first["loc"])
         return f"{name}: {first['msg']}"
     if isinstance(error, ModuleNotFoundError):
-        name, extra = EXTRAS[_library(error)]
-        install = f"pip install 'quickstudy[{extra}]'"
+        name = TRAINING[_library(error)]
+        install = "pip install 'quickstudy[train]'"
         return f"this command needs {name}, which serving does without: {install}"
     return str(error) or type(error).__name__
 

@@ -1,6 +1,6 @@
 """One database, SQLite or PostgreSQL: connections, transactions, schema revision.
 
-Statements live in `app.store` and `app.keys.service`; here is only what differs between the two.
+Statements stand beside the subject that asks them; here is only what differs between the two.
 """
 
 import asyncio

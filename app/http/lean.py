@@ -53,16 +53,16 @@ class ScoringRoute(APIRoute):
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application of this route."""
         try:
-            said = await self._answered(scope, receive)
+            body = await self._answered(scope, receive)
         except Problem as problem:
             await render(problem)(scope, receive, send)
         except HTTPException:
             # `BodyLimit`, in the only words that FastAPI's own routes understand.
             await render(BodyTooLarge())(scope, receive, send)
         else:
-            headers = [(b"content-length", b"%d" % len(said)), (b"content-type", JSON)]
+            headers = [(b"content-length", b"%d" % len(body)), (b"content-type", JSON)]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": said})
+            await send({"type": "http.response.body", "body": body})
 
     async def _answered(self, scope: Scope, receive: Receive) -> bytes:
         admission = part_of(scope, Admission)
@@ -76,11 +76,11 @@ class ScoringRoute(APIRoute):
         # From here on nothing is awaited before the place is taken and the body is parsed.
         place = admission.queue.enter(caller.tenant, len(body))
         try:
-            return await self.said(part_of(scope, self.part), place, headers, body)
+            return await self.body_of(part_of(scope, self.part), place, headers, body)
         finally:
             place.leave()
 
-    async def said(
+    async def body_of(
         self, scoring: Any, place: Place, headers: Mapping[bytes, bytes], body: bytes
     ) -> bytes:
         """The answer to a body that has a place in the queue; raises Problem."""

@@ -213,13 +213,13 @@ def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of an operation for OpenAPI: these problems, by their status."""
     responses: dict[int | str, dict[str, Any]] = {}
     for status in sorted({problem.status for problem in problems}):
-        mine = [problem for problem in problems if problem.status == status]
+        alike = [problem for problem in problems if problem.status == status]
         content = {
             "schema": {"$ref": "#/components/schemas/Problem"},
-            "examples": {problem.code: {"value": problem().document()} for problem in mine},
+            "examples": {problem.code: {"value": problem().document()} for problem in alike},
         }
         responses[status] = {
-            "description": " ".join(f"`{problem.code}`: {problem.title}" for problem in mine),
+            "description": " ".join(f"`{problem.code}`: {problem.title}" for problem in alike),
             "content": {PROBLEM_JSON: content},
         }
     return responses

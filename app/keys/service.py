@@ -21,8 +21,7 @@ from app.http.authentication import CHALLENGE, Caller
 from app.http.fields import PRINTABLE
 from app.http.problems import Unauthenticated
 from app.keys.errors import KeyNotFound
-from app.keys.scopes import DEFAULT_TENANT as DEFAULT_TENANT
-from app.keys.scopes import SCOPES
+from app.keys.scopes import DEFAULT_TENANT, SCOPES
 from app.ops.background import TaskHealth
 from app.times import now_us
 

@@ -21,7 +21,7 @@ from app.learner.scorer import Copy
 from app.reviews import store as review_store
 from app.reviews.records import Review
 from app.reviews.service import facts_of
-from app.scoring.pipeline import IN_PLACE, worked
+from app.scoring.pipeline import IN_PLACE, in_a_thread_if
 from app.times import now_us
 from app.webhooks.service import News, announce
 
@@ -132,7 +132,7 @@ async def _replace(
         events += [event_of(label, now.revision, removed=True) for label in removed.values()]
         return events, [_entry(old.get(key), new.get(key), action) for key in (*new, *removed)]
 
-    events, entries = await worked(len(new) + len(removed) > IN_PLACE, records)
+    events, entries = await in_a_thread_if(len(new) + len(removed) > IN_PLACE, records)
     await label_store.save_label_events(connection, events)
     await audit_store.save_entries(connection, entries)
     return now

@@ -23,7 +23,7 @@ from app.models import store as model_store
 from app.reviews import store as review_store
 from app.reviews.records import Review
 from app.scoring import store as transaction_store
-from app.scoring.pipeline import IN_PLACE, Deciding, Pipeline, worked
+from app.scoring.pipeline import IN_PLACE, Deciding, Pipeline, in_a_thread_if
 from app.scoring.records import Scored
 from app.times import now_us
 
@@ -166,7 +166,7 @@ class Planner:
             ]
             return Plan(draft, Change(judged.copy, *effects), learned)
 
-        return await worked(len(rows.time_us_N) > IN_PLACE, compute)
+        return await in_a_thread_if(len(rows.time_us_N) > IN_PLACE, compute)
 
     async def _allow(self, connection: AsyncConnection, account: Account, wanted: int) -> None:
         if wanted:
@@ -196,7 +196,7 @@ class Planner:
             return after, len({row.occurred_at_us for row in after}) < len(after)
 
         is_many = len(stored) + len(alteration.changed) > MANY
-        after, has_ties = await worked(is_many, altered)
+        after, has_ties = await in_a_thread_if(is_many, altered)
         if has_ties:
             # The order of transactions of one moment is the database's.
             by_id = {row.transaction_id: row for row in after}

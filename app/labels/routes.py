@@ -66,11 +66,11 @@ Conflicting = documented(
     responses={**WRITES, **documented(TransactionNotFound, TooManyLabels)},
 )
 async def label_transaction(
-    transaction_id: TransactionId, given: LabelGiven, labelling: RunningLabelling, tenant: MayLabel
+    transaction_id: TransactionId, posted: LabelGiven, labelling: RunningLabelling, tenant: MayLabel
 ) -> TransactionLabelled:
     """Label a transaction, or change its label; its account's very next score uses it."""
-    done = await labelling.put(tenant, _verdict(transaction_id, given))
-    return _labelled(transaction_id, done, given.label)
+    done = await labelling.put(tenant, _verdict(transaction_id, posted))
+    return _labelled(transaction_id, done, posted.label)
 
 
 @router.delete(
@@ -265,14 +265,14 @@ def _posted(label: PostedLabel) -> Verdict:
     return _verdict(transaction.transaction_id, label)._replace(transaction=transaction)
 
 
-def _verdict(transaction_id: str, given: LabelGiven) -> Verdict:
+def _verdict(transaction_id: str, posted: LabelGiven) -> Verdict:
     return Verdict(
         transaction_id,
-        given.label == "fraud",
-        labelled_at_us=given.labelled_at,
-        source=given.source,
-        analyst=given.analyst,
-        note=given.note,
+        posted.label == "fraud",
+        labelled_at_us=posted.labelled_at,
+        source=posted.source,
+        analyst=posted.analyst,
+        note=posted.note,
     )
 
 

@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 
 from app.errors import SetupError
+from app.learner.algorithms import Algorithm
 from app.learner.features import FeatureSet
-from app.learner.network import Algorithm, Weights, shapes
+from app.learner.network import Weights, shapes
 from app.learner.profile import Profile
 from app.learner.spec import DatasetSpec
 from app.learner.states import Floats

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.learner.algorithms import ALGORITHMS as ALGORITHMS
-from app.learner.algorithms import Algorithm as Algorithm
+from app.learner.algorithms import Algorithm
 from app.learner.features import Kind
 
 # A learner's arrays by their names in a checkpoint.
@@ -65,6 +64,14 @@ def adapted_layers(algorithm: Algorithm) -> tuple[str, ...]:
     return LAST_LAYER if algorithm == "anil" else tuple(HEAD)
 
 
+def step_shape(algorithm: Algorithm, shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of the step sizes of a layer: one size a step, whatever the layer's own `shape`.
+
+    Meta-SGD (Li et al., 2017) has one for every parameter.
+    """
+    return (INNER_STEPS, *(shape if algorithm == "meta-sgd" else [1] * len(shape)))
+
+
 def shapes(kinds: Sequence[Kind], algorithm: Algorithm) -> dict[str, tuple[int, ...]]:
     """The shape of each array of a learner, by its name in a checkpoint."""
     quantities, codes, own = map(len, Columns.of(kinds))
@@ -85,12 +92,9 @@ def shapes(kinds: Sequence[Kind], algorithm: Algorithm) -> dict[str, tuple[int, 
         "out_weight_MH": (MEMBERS, HIDDEN),
         "out_bias_M": (MEMBERS,),
     }
-    steps = {}
-    for layer in adapted_layers(algorithm):
-        shape = network[HEAD[layer]]
-        # One size a step and layer; Meta-SGD (Li et al., 2017) has one for every parameter.
-        sizes = shape if algorithm == "meta-sgd" else tuple(1 for _ in shape)
-        steps[layer] = (INNER_STEPS, *sizes)
+    steps = {
+        layer: step_shape(algorithm, network[HEAD[layer]]) for layer in adapted_layers(algorithm)
+    }
     return {
         "gate.trust": (),
         "gate.heed": (),

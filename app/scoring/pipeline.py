@@ -198,7 +198,9 @@ class Pipeline:
             with stage("load"):
                 supports = await self._missing_supports(connection, deciding.scorer, tenant, keys_G)
             aside = len(supports) > COPIES_IN_PLACE or len(entries) > IN_PLACE
-            result = await worked(aside, lambda: self._process(loaded, keys_G, supports, deciding))
+            result = await in_a_thread_if(
+                aside, lambda: self._process(loaded, keys_G, supports, deciding)
+            )
             # Nobody asks why history is risky.
             risky = result.decisions if adapted else []
             with stage("explain"):
@@ -259,7 +261,7 @@ class Pipeline:
                 )
             return found
 
-        return await worked(len(risky) > RISKY_IN_PLACE, work)
+        return await in_a_thread_if(len(risky) > RISKY_IN_PLACE, work)
 
     async def _load(
         self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry]
@@ -378,10 +380,10 @@ class Pipeline:
         return rows
 
 
-async def worked(aside: bool, work: Callable[[], Made]) -> Made:
-    """What `work` makes: in a worker thread, or here and now."""
+async def in_a_thread_if(aside: bool, make: Callable[[], Made]) -> Made:
+    """What `make` returns: called in a worker thread where it is `aside`, else here and now."""
     # A thread cannot be stopped, and would go on with the bank that the next batch takes.
-    return await in_a_thread(work) if aside else work()
+    return await in_a_thread(make) if aside else make()
 
 
 @contextmanager

@@ -29,9 +29,10 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from app.learner.algorithms import Algorithm
 from app.learner.differentiable.adaptation import FIRST_STEP_SIZE, Learner
 from app.learner.differentiable.network import Encoded
-from app.learner.network import INNER_STEPS, Algorithm
+from app.learner.network import INNER_STEPS
 from app.training import bins
 from app.training.dataset import UNLABELLED
 from app.training.episodes import Batch, Rows, Starts

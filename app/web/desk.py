@@ -129,20 +129,20 @@ class Desk:
         """
         begun = time.perf_counter()
         route, headers = head.route, head.headers
-        mine = id_of(headers.get(REQUEST_ID, b""))
-        name = mine.decode()
+        own_id = id_of(headers.get(REQUEST_ID, b""))
+        name = own_id.decode()
         request_id.set(name)
         try:
             caller = await caller_of(self._admission, headers)
             if place is None:
                 place = self._admission.queue.enter(caller.tenant, len(body))
-            said = await route.said(self._service.part(route.part), place, headers, body)
-            answer = Answer(200, HEAD % (len(said), REQUEST_ID, mine, SECURITY_LINES, said))
+            content = await route.body_of(self._service.part(route.part), place, headers, body)
+            answer = Answer(200, HEAD % (len(content), REQUEST_ID, own_id, SECURITY_LINES, content))
         except Problem as problem:
-            answer = refusal(problem, (REQUEST_ID, mine))
+            answer = refusal(problem, (REQUEST_ID, own_id))
         except Exception:
             logger.exception("a request for scores failed")
-            answer = refusal(InternalError(), (REQUEST_ID, mine))
+            answer = refusal(InternalError(), (REQUEST_ID, own_id))
         finally:
             if place is not None:
                 place.leave()
@@ -152,6 +152,8 @@ class Desk:
 
 def refusal(problem: Problem, *headers: tuple[bytes, bytes]) -> Answer:
     """What a problem is over the wire, with headers of the request's or the connection's own."""
-    said = render(problem)
-    lines = lines_of([*said.raw_headers, *headers])
-    return Answer(said.status_code, b"%b%b\r\n%b" % (lines, SECURITY_LINES, bytes(said.body)))
+    response = render(problem)
+    lines = lines_of([*response.raw_headers, *headers])
+    return Answer(
+        response.status_code, b"%b%b\r\n%b" % (lines, SECURITY_LINES, bytes(response.body))
+    )

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from operator import itemgetter
 from types import TracebackType
-from typing import Any, NamedTuple, Self, get_args
+from typing import Any, NamedTuple, get_args
 
 import httpx
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.database import Database
 from app.errors import FieldError, ValidationFailed
 from app.http.problems import RateLimited
-from app.ops.background import BackgroundTask, TaskHealth
+from app.ops.background import BackgroundTask, InBackground, TaskHealth
 from app.times import now_us, text_of
 from app.webhooks import addresses, posting
 from app.webhooks import store as webhook_store
@@ -147,7 +147,7 @@ def _key(secret: str) -> bytes:
     return base64.b64decode(secret.removeprefix("whsec_"))
 
 
-class Webhooks:
+class Webhooks(InBackground):
     """Registers webhooks, and delivers to them while it is entered."""
 
     def __init__(self, database: Database, allow_private: bool) -> None:
@@ -231,17 +231,13 @@ class Webhooks:
 
         await self._database.run(delete)
 
-    async def __aenter__(self) -> Self:
-        await self._task.__aenter__()
-        return self
-
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._task.__aexit__(kind, error, traceback)
+        await super().__aexit__(kind, error, traceback)
         tasks = [lane.task for lane in self._lanes.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=GRACE_SECONDS)

@@ -177,7 +177,7 @@ async def test_what_goes_wrong_is_told_to_the_operator_and_not_to_the_caller(
     async def broken(*_: object) -> None:
         raise RuntimeError("inside")
 
-    monkeypatch.setattr(ScoringRoute, "said", broken)
+    monkeypatch.setattr(ScoringRoute, "body_of", broken)
     monkeypatch.setattr(desk.logger, "propagate", True)
     async with serving(service_settings) as served:
         caller = await served.caller()

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from app.learner.adaptation import SUPPORT_LIMIT, Support
+from app.learner.algorithms import ALGORITHMS, Algorithm
 from app.learner.attribution import attribute
 from app.learner.compiled import CompiledEngine
 from app.learner.differentiable.adaptation import Learner
@@ -20,7 +21,7 @@ from app.learner.engine import Engine, Rows
 from app.learner.features import FeatureSet
 from app.learner.kernels import adaptation as kernels
 from app.learner.kernels.attribution import attribute as walked
-from app.learner.network import ALGORITHMS, KNOWN_VALUES, Algorithm
+from app.learner.network import KNOWN_VALUES
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 from app.training import bins

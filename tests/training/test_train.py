@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from app.learner.algorithms import ALGORITHMS, Algorithm
 from app.learner.checkpoint import WEIGHTS, Checkpoint, Metadata
 from app.learner.differentiable.adaptation import FIRST_STEP_SIZE, Learner, SupportBatch
 from app.learner.differentiable.network import Head
 from app.learner.differentiable.saving import learner_of
-from app.learner.network import ALGORITHMS, INNER_STEPS, Algorithm
+from app.learner.network import INNER_STEPS
 from app.learner.scorer import AdapterKey, Scorer
 from app.training import train
 from app.training.dataset import UNLABELLED

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from app.learner.adaptation import LARGEST_MOVE, LEAST_WEIGHT, PARTS, Support
+from app.learner.algorithms import Algorithm
 from app.learner.differentiable.network import Context, Encoded, Head, Hidden, Network
 from app.learner.features import Kind
-from app.learner.network import INNER_STEPS, Algorithm, adapted_layers
+from app.learner.network import INNER_STEPS, adapted_layers, step_shape
 from app.learner.transaction import DAY_US
 
 FIRST_STEP_SIZE = 0.01
@@ -113,9 +114,7 @@ class Learner(nn.Module):
         return adapted_layers(self.algorithm)
 
     def _sizes(self, layer: str) -> tuple[int, ...]:
-        """One size a step and layer; Meta-SGD (Li et al., 2017) has one for every parameter."""
-        shape = getattr(self.network.base, layer).shape[1:]
-        return (INNER_STEPS, *(shape if self.algorithm == "meta-sgd" else [1] * len(shape)))
+        return step_shape(self.algorithm, getattr(self.network.base, layer).shape[1:])
 
     @torch.no_grad()
     def set_step_sizes(self, size: float) -> None:

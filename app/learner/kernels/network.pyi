@@ -1,7 +1,8 @@
 from collections.abc import Sequence
 
+from app.learner.algorithms import Algorithm
 from app.learner.features import Features, Kind
-from app.learner.network import Algorithm, Weights
+from app.learner.network import Weights
 from app.learner.states import Floats, Ints
 
 class Network:
