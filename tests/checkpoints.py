@@ -10,6 +10,7 @@ from app.learner.checkpoint import Calibration, Data, Decisions, Metadata
 from app.learner.differentiable.adaptation import Learner
 from app.learner.differentiable.saving import save_checkpoint
 from app.learner.features import FeatureSet
+from app.learner.money import Rates
 from app.learner.profile import Histogram, Profile
 from app.learner.spec import DatasetSpec
 from app.learner.states import Floats
@@ -24,13 +25,14 @@ def tiny_checkpoint(
     trust: float = 3.0,
     heed: float = 1.0,
     profile: Profile | None = None,
+    rates: Rates | None = None,
 ) -> Path:
     """Write a checkpoint into `folder`: its scores differ by account, amount and label.
 
     Its gate heeds evidence, so accounts also differ in how far their copies are followed.
     """
     spec = spec or DatasetSpec.load("simulated")
-    features = FeatureSet(spec)
+    features = FeatureSet(spec, rates)
     torch.manual_seed(seed)
     learner = Learner(features.kinds, algorithm)
     random = np.random.default_rng(seed).normal(1.0, 1.0, (256, len(features.names)))
@@ -54,6 +56,7 @@ def tiny_checkpoint(
         metrics={},
         versions={},
         profile=profile or _profile(features, random),
+        rates=rates,
     )
     save_checkpoint(folder, learner, metadata)
     return folder

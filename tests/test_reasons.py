@@ -17,6 +17,7 @@ from app.learner.attribution import Attribution
 from app.learner.columns import columns_of
 from app.learner.content import content_of
 from app.learner.features import FeatureSet
+from app.learner.money import Rates
 from app.learner.reasons import (
     CODES,
     LABELS,
@@ -39,17 +40,25 @@ SPECS = [
 ]
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "reasons.md").read_text()
 DAY_US = 86_400_000_000
+SIMULATED = DatasetSpec.load("simulated")
+RATES = Rates(reference="EUR", per_unit={"JPY": 0.006, "USD": 0.9})
 
 
 def payment(n: int, amount: str = "81.00", **changes: object) -> Transaction:
     said = {"merchant_id": "m", "merchant_category": "food", "channel": "chip", "country": "DE"}
     said |= {"attributes": {"device_age_days": 3.0}} | changes
-    return Transaction(f"t-{n}", "a", n * DAY_US, Decimal(amount), "EUR", **said)  # type: ignore[arg-type]
+    currency = said.pop("currency", "EUR")
+    return Transaction(f"t-{n}", "a", n * DAY_US, Decimal(amount), currency, **said)  # type: ignore[arg-type]
 
 
-def told(now: Transaction, *past: Transaction) -> dict[str, Reason]:
-    features = FeatureSet(DatasetSpec.load("simulated"))
-    columns, _, _ = columns_of(features.spec, [*past, now])
+def told(
+    now: Transaction,
+    *past: Transaction,
+    rates: Rates | None = None,
+    spec: DatasetSpec = SIMULATED,
+) -> dict[str, Reason]:
+    features = FeatureSet(spec, rates)
+    columns, _, _ = columns_of(features.spec, [*past, now], rates)
     features_NF = features.compute(columns)
     attribution = Attribution(0.0, 1.0, np.full(len(features.names), 0.01), 0.5)
     shares = shares_of(features, attribution, 2.0, has_labels=True)
@@ -102,12 +111,12 @@ def test_no_more_than_five_reasons_that_raise_a_score_are_told() -> None:
         (
             payment(9, "412.00"),
             "amount",
-            "amount 412.00 EUR, 5.09 times the median 81 EUR of this account's last 2 payments",
+            "amount 412.00 EUR, 5.09 times the median 81.00 EUR of this account's last 2 payments",
         ),
         (
             payment(9, "40.5"),
             "amount",
-            "amount 40.50 EUR, 0.5 times the median 81 EUR of this account's last 2 payments",
+            "amount 40.50 EUR, 0.5 times the median 81.00 EUR of this account's last 2 payments",
         ),
         (payment(9, country="BR"), "country", "country BR, in 0 of this account's last 2 payments"),
         (
@@ -130,7 +139,7 @@ def test_no_more_than_five_reasons_that_raise_a_score_are_told() -> None:
         (
             payment(9),
             "account_spending",
-            "average amount 81 EUR over 2 payments in the 30 days before, 81 EUR over this "
+            "average amount 81.00 EUR over 2 payments in the 30 days before, 81.00 EUR over this "
             "account's last 2 payments",
         ),
         (payment(9, merchant_id=None), "merchant_fraud", "no merchant named"),
@@ -146,8 +155,112 @@ def test_sentences_say_what_is_so(now: Transaction, code: str, sentence: str) ->
     assert told(now, payment(1), payment(2))[code].sentence == sentence
 
 
-CURRENCIES, MERCHANTS, PLACES = ("EUR", "USD"), ("m", "n", None), ("DE", "BR", None)
+@pytest.mark.parametrize(
+    ("now", "past", "code", "sentence", "observed", "usual"),
+    [
+        (
+            ("5000", "JPY"),
+            [("10", "EUR"), ("20", "EUR"), ("50", "USD")],
+            "amount",
+            "amount 5,000 JPY (30.00 EUR), 1.5 times the median 20.00 EUR of this account's last "
+            "3 payments, at the model's rates",
+            30.0,
+            20.0,
+        ),
+        (
+            ("5000", "JPY"),
+            [("10", "EUR"), ("1000", "JPY"), ("1", "KWD")],
+            "amount",
+            "amount 5,000 JPY (30.00 EUR), 3.75 times the median 8.00 EUR of this account's last "
+            "2 payments in a currency with a rate, at the model's rates",
+            30.0,
+            8.0,
+        ),
+        (
+            ("5000", "JPY"),
+            [("10", "EUR"), ("1000", "JPY"), ("1001", "JPY"), ("1003", "JPY")],
+            "amount",
+            "amount 5,000 JPY, 5 times the median 1,001 JPY of this account's last 3 payments in "
+            "JPY",
+            5000.0,
+            1001.0,
+        ),
+        (
+            ("12.5", "KWD"),
+            [("10", "EUR"), ("1000", "JPY")],
+            "amount",
+            "amount 12.500 KWD; none of this account's last 2 payments was in KWD",
+            12.5,
+            None,
+        ),
+        (
+            ("12.5", "KWD"),
+            [("10", "EUR"), ("2", "KWD"), ("3", "KWD")],
+            "amount",
+            "amount 12.500 KWD, 5 times the median 2.500 KWD of this account's last 2 payments in "
+            "KWD",
+            12.5,
+            2.5,
+        ),
+        (
+            ("5000", "JPY"),
+            [("10", "EUR"), ("1000", "JPY")],
+            "account_spending",
+            "average amount 8.00 EUR over 2 payments in the 30 days before, 8.00 EUR over this "
+            "account's last 2 payments, at the model's rates",
+            8.0,
+            8.0,
+        ),
+        (
+            ("5000", "JPY"),
+            [("40", "EUR"), ("40", "EUR")],
+            "merchant_amount",
+            "amount 5,000 JPY (30.00 EUR); typical at this merchant: about 40.00 EUR (a geometric "
+            "mean in which a payment counts half for every 30 days of age, at the model's rates)",
+            30.0,
+            40.0,
+        ),
+        (
+            ("12.5", "KWD"),
+            [("40", "EUR"), ("40", "EUR")],
+            "merchant_amount",
+            "amount 12.500 KWD; KWD has no rate to compare amounts by",
+            12.5,
+            None,
+        ),
+    ],
+)
+def test_amounts_are_compared_in_one_currency(
+    now: tuple[str, str],
+    past: list[tuple[str, str]],
+    code: str,
+    sentence: str,
+    observed: float,
+    usual: float | None,
+) -> None:
+    before = [payment(n, amount, currency=of) for n, (amount, of) in enumerate(past)]
+    reason = told(payment(9, now[0], currency=now[1]), *before, rates=RATES)[code].rounded()
+    assert reason.sentence == sentence
+    assert reason.observed == pytest.approx(observed)
+    assert reason.usual == (None if usual is None else pytest.approx(usual))
+
+
+def test_a_model_without_rates_compares_no_amounts_at_merchants_unless_all_are_in_one() -> None:
+    now, past = payment(9, "5000", currency="JPY"), [payment(1), payment(2)]
+    reason = told(now, *past)["merchant_amount"]
+    assert reason.sentence == (
+        "amount 5,000 JPY; this model has no rates, so amounts at this merchant are not compared"
+    )
+    assert reason.usual is None
+    reason = told(payment(9), *past, spec=DatasetSpec.load("handbook"))["merchant_amount"]
+    assert reason.sentence.startswith(
+        "amount 81.00 EUR; typical at this merchant: about 81.00 EUR (a geometric mean"
+    )
+
+
+CURRENCIES, MERCHANTS, PLACES = ("EUR", "USD", "JPY", "KWD"), ("m", "n", None), ("DE", "BR", None)
 HOUR_US = 3_600_000_000
+MINOR_UNITS = {"EUR": 2, "USD": 2, "JPY": 0, "KWD": 3}
 
 
 @st.composite
@@ -170,6 +283,14 @@ def histories(draw: st.DrawFn) -> list[Transaction]:
     return found
 
 
+def is_amount(text: str, currency: str, exact: float) -> bool:
+    """Whether an amount is written to the last minor unit of its currency, and is this one."""
+    decimals = MINOR_UNITS[currency]
+    number = Decimal(text.replace(",", ""))
+    is_near = abs(float(number) - exact) <= 0.5 * 10**-decimals * (1 + 1e-6)
+    return is_near and text == f"{number:,.{decimals}f}"
+
+
 def is_about(figure: str, exact: float) -> bool:
     """Whether a figure is a number to three digits."""
     return float(figure) == pytest.approx(exact, rel=6e-3, abs=1e-9)
@@ -184,15 +305,15 @@ def seconds(duration: str) -> float:
 class Story:
     """A payment, those before it, and what its reasons say."""
 
-    def __init__(self, payments: list[Transaction]) -> None:
-        self.now = payments[-1]
+    def __init__(self, payments: list[Transaction], rates: Rates | None) -> None:
+        self.now, self.rates = payments[-1], rates
         earlier = [one for one in payments if one.occurred_at_us < self.now.occurred_at_us]
         # All of them, and those that the reasons are made from.
         self.before = sorted(
             earlier, key=lambda one: (one.occurred_at_us, one.transaction_id), reverse=True
         )
         self.past = self.before[:PAST]
-        self.reasons = told(self.now, *self.past[::-1])
+        self.reasons = told(self.now, *self.past[::-1], rates=rates)
         self.last = f"this account's last {len(self.past)} payment{'s' * (len(self.past) != 1)}"
 
     def match(self, code: str, pattern: str) -> re.Match[str]:
@@ -200,23 +321,31 @@ class Story:
         assert found, (code, pattern, self.reasons[code].sentence)
         return found
 
+    def converted(self, one: Transaction) -> float | None:
+        rate = self.rates.per_unit.get(one.currency) if self.rates else None
+        return None if rate is None else float(one.amount) * rate
+
     def age_us(self, one: Transaction) -> int:
         return self.now.occurred_at_us - one.occurred_at_us
 
 
 # Beyond the payments at hand there are more, which a count must not leave out.
-@given(histories())
+@given(histories(), st.sampled_from([RATES, None]))
 @settings(max_examples=150)
-def test_every_sentence_is_true_of_the_payments_as_they_are(payments: list[Transaction]) -> None:
-    story = Story(payments)
+def test_every_sentence_is_true_of_the_payments_as_they_are(
+    payments: list[Transaction], rates: Rates | None
+) -> None:
+    story = Story(payments, rates)
     for one in story.reasons.values():
-        # What the caller sent is told as it was sent; whatever is worked out, with three digits.
-        computed = re.sub(r"^amount [\d.]+|\d\d:\d\d", "", one.sentence)
+        # Amounts are told to minor units; whatever else is worked out, with three digits.
+        computed = re.sub(r"[\d.,]+ [A-Z]{3}\b|\d\d:\d\d", "", one.sentence)
         for figure in re.findall(r"\d[\d.]*", computed):
             assert len(figure.replace(".", "").strip("0")) <= 3, one.sentence
     for code in ("merchant_fraud", "merchant_activity", "merchant_amount"):
         # What is known of merchants as decayed sums is told as that.
         said_to_be = ("no merchant named", "recent payments", "counts half for every")
+        if code == "merchant_amount":
+            said_to_be += ("has no rate", "this model has no rates")
         sentence = story.reasons[code].sentence
         assert any(words in sentence for words in said_to_be), sentence
     if not story.past:
@@ -229,37 +358,56 @@ def test_every_sentence_is_true_of_the_payments_as_they_are(payments: list[Trans
 
 def amounts(story: Story) -> None:
     now, last = story.now, story.last
-    assert story.reasons["amount"].sentence.startswith(f"amount {now.amount:.2f} {now.currency}")
-    alike = [float(one.amount) for one in story.past if one.currency == now.currency]
-    if not alike:
+    posted = rf"amount ([\d.,]+) {now.currency}"
+    found = story.match("amount", rf"{posted}\b.*")
+    assert Decimal(found[1].replace(",", "")) == now.amount
+    decimals = found[1].partition(".")[2]
+    assert len(decimals) == MINOR_UNITS[now.currency] or not decimals.endswith("0")
+    assert len(decimals) >= MINOR_UNITS[now.currency]
+    # In its own currency, or, where few are in it, in the reference currency, if that has more.
+    compared = [(one, float(one.amount)) for one in story.before if one.currency == now.currency]
+    currency, amount, how = now.currency, float(now.amount), ""
+    few = sum(one.currency == now.currency for one in story.past) < 3
+    converted = [
+        (one, value) for one in story.before if (value := story.converted(one)) is not None
+    ]
+    others = sum(
+        one.currency != now.currency and story.converted(one) is not None for one in story.past
+    )
+    if few and others and (value := story.converted(now)) is not None:
+        compared, currency, amount, how = converted, "EUR", value, ", at the model's rates"
+    at_hand = [value for one, value in compared if one in story.past]
+    if not at_hand:
         story.match("amount", rf".*; none of {last} was in {now.currency}")
         story.match("account_spending", rf"none of {last} was in {now.currency}")
         return
-    which = rf"payments?(?: in {now.currency})?"
-    whose = rf"{now.currency} of this account's last (\d+) {which}"
-    found = story.match("amount", rf"[^,]*, (?:([\d.]+) times|against) the median ([\d.]+) {whose}")
-    assert int(found[3]) == len(alike)
-    usual = statistics.median(alike)
-    assert is_about(found[2], usual)
-    assert is_about(found[1], float(now.amount) / usual) if usual else found[1] is None
-    whole = rf".*?([\d.]+) {now.currency} over this account's last (\d+) {which}"
+    which = rf"payments?(?: in (?:{currency}|a currency with a rate))?"
+    whose = rf"{currency} of this account's last (\d+) {which}{how}"
+    own = posted if currency == now.currency else rf"{posted} \(([\d.,]+) EUR\)"
+    if currency != now.currency:
+        assert is_amount(story.match("amount", rf"{own}.*")[2], currency, amount)
+    against = r"(?:(?P<times>[\d.]+) times|against) the median (?P<usual>[\d.,]+)"
+    found = story.match("amount", rf"{own}, {against} {whose}")
+    assert int(found[found.re.groups]) == len(at_hand)
+    usual = statistics.median(at_hand)
+    assert is_amount(found["usual"], currency, usual)
+    assert is_about(found["times"], amount / usual) if usual else found["times"] is None
+    assert story.reasons["amount"].observed == pytest.approx(amount)
+    assert story.reasons["amount"].usual == pytest.approx(usual)
+    whole = rf".*?([\d.,]+) {currency} over this account's last (\d+) {which}{how}"
     found = story.match("account_spending", whole)
-    assert int(found[2]) == len(alike)
-    assert is_about(found[1], statistics.fmean(alike))
-    month = [
-        float(one.amount)
-        for one in story.before
-        if one.currency == now.currency and story.age_us(one) <= 30 * DAY_US
-    ]
+    assert int(found[2]) == len(at_hand)
+    assert is_amount(found[1], currency, statistics.fmean(at_hand))
+    month = [value for one, value in compared if story.age_us(one) <= 30 * DAY_US]
     sentence = story.reasons["account_spending"].sentence
     if sentence.startswith("no payments"):
         assert month == []
     elif "30 days" in sentence:
-        lately = rf"{now.currency} over (\d+) {which} in the 30 days before,.*"
-        over = rf"average amount ([\d.]+) {lately}"
+        lately = rf"{currency} over (\d+) {which} in the 30 days before,.*"
+        over = rf"average amount ([\d.,]+) {lately}"
         found = story.match("account_spending", over)
         assert int(found[2]) == len(month)
-        assert is_about(found[1], statistics.fmean(month))
+        assert is_amount(found[1], currency, statistics.fmean(month))
 
 
 def times(story: Story) -> None:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from app.db.database import Database
 from app.db.migrating import upgrade
 from app.errors import SetupError
 from app.keys import service as keys
+from app.learner.money import posted_amount
 from app.learner.reasons import LEAST_SHARE
 from app.learner.transaction import DAY_US, HOUR_US
 from app.models.service import Models
@@ -143,7 +145,8 @@ def _table(
 ) -> Table:
     table = Table("account", "payment", "labels", "probability", "outcome", title="Three labels")
     for question, *scores in zip(questions, before, after, strict=True):
-        payment = f"{question['amount']} {question['currency']} at {question['merchant_id']}"
+        amount = posted_amount(Decimal(question["amount"]), question["currency"])
+        payment = f"{amount} at {question['merchant_id']}"
         for score, when in zip(scores, ("before", "after"), strict=True):
             table.add_row(
                 question["account_id"],

@@ -110,7 +110,7 @@ def _check_model(spec: "DatasetSpec", checkpoint: "Checkpoint") -> None:
 
     metadata = checkpoint.metadata
     try:
-        check_same_features(spec, metadata.spec, metadata.name)
+        check_same_features(spec, checkpoint.features, metadata.name)
     except ValueError as error:
         raise SetupError(f"{error}; QUICKSTUDY_MODEL names the model to import for") from None
 

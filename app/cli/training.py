@@ -144,11 +144,12 @@ def evaluate(
 
     checkpoint = Checkpoint.load(model)
     chosen = checkpoint.metadata.spec if spec is None else DatasetSpec.load(spec)
-    check_same_features(chosen, checkpoint.metadata.spec, str(model))
-    features = FeatureSet(chosen)
+    rates = checkpoint.metadata.rates
+    check_same_features(chosen, checkpoint.features, str(model))
+    features = FeatureSet(chosen, rates)
     on = choose_device(device)
     report.mkdir(parents=True, exist_ok=True)
-    source = Source.read(data, chosen)
+    source = Source.read(data, chosen, rates)
     with console.status("Scoring …"):
         rows = Rows.of(source.dataset, features)
         metrics = evaluation(checkpoint, source.dataset, rows, on)

@@ -163,7 +163,7 @@ class Erasing:
 
         def add(contents: Sequence[str]) -> None:
             transactions = [transaction_of(content) for content in contents]
-            columns, accounts, merchants = columns_of(features.spec, transactions)
+            columns, accounts, merchants = columns_of(features.spec, transactions, features.rates)
             known = States.from_bytes([states[key] for key in merchants], features.merchant_sums)
             memory = replace(features.empty(len(accounts), len(merchants)), merchants=known)
             after = features.remember(columns, memory, MerchantLabels.none()).merchants

@@ -24,6 +24,7 @@ from safetensors.numpy import load as load_arrays
 from app.errors import SetupError
 from app.learner.algorithms import Algorithm
 from app.learner.features import FeatureSet
+from app.learner.money import Rates
 from app.learner.network import Weights, shapes
 from app.learner.profile import Profile
 from app.learner.spec import DatasetSpec
@@ -124,6 +125,8 @@ class Metadata(_Part):
     versions: dict[str, str]
     # None of a checkpoint from before there were profiles.
     profile: Profile | None = None
+    # By which amounts are in one currency; None where they are plain numbers.
+    rates: Rates | None = None
 
 
 class Files(NamedTuple):
@@ -163,7 +166,7 @@ class Checkpoint:
     def of(cls, files: Files, folder: Path) -> Self:
         """The same of files as read; the folder is where they are said to be from."""
         metadata, digest = _checked(folder, *files)
-        features = FeatureSet(metadata.spec)
+        features = FeatureSet(metadata.spec, metadata.rates)
         if features.digest != metadata.features_digest:
             raise CheckpointError(
                 folder,

@@ -7,6 +7,7 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import (
     MISSING,
@@ -22,16 +23,19 @@ from app.learner.transaction import (
 
 
 def columns_of(
-    spec: DatasetSpec, transactions: Sequence[Transaction]
+    spec: DatasetSpec, transactions: Sequence[Transaction], rates: Rates | None = None
 ) -> tuple[TransactionColumns, list[str], list[str]]:
-    """The columns of `transactions`, with the accounts and the merchants their codes point at."""
+    """The columns of `transactions`, with the accounts and the merchants their codes point at.
+
+    By `rates` amounts are in the reference currency, NaN where a currency has no rate.
+    """
     account_N, accounts = _positions([one.account_id for one in transactions])
     merchant_N, merchants = _positions([one.merchant_id for one in transactions])
     columns = TransactionColumns(
         account_N,
         merchant_N,
         np.array([one.occurred_at_us for one in transactions], np.int64),
-        np.array([float(one.amount) for one in transactions], np.float64),
+        _amounts(transactions, rates),
         np.empty((len(transactions), len(spec.categorical_names)), np.int64),
         np.empty((len(transactions), len(spec.numeric_names)), np.float64),
     )
@@ -48,6 +52,13 @@ def columns_of(
             attribute_number(attributes.get(name)) for attributes in attributes_N
         ]
     return columns, accounts, merchants
+
+
+def _amounts(transactions: Sequence[Transaction], rates: Rates | None) -> NDArray[np.float64]:
+    amount_N = np.array([float(one.amount) for one in transactions], np.float64)
+    return (
+        amount_N if rates is None else amount_N * rates.of([one.currency for one in transactions])
+    )
 
 
 def _positions(keys: Iterable[str | None]) -> tuple[NDArray[np.int64], list[str]]:

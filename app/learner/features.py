@@ -26,6 +26,7 @@ from app.learner.kernels.features import (
     transaction_names,
     walk,
 )
+from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 from app.learner.states import Floats, Ints, States
 from app.learner.transaction import TransactionColumns
@@ -69,11 +70,12 @@ class FeatureSet:
     `names` [F] and `digest` identify the definition; `kinds` [F] says of each feature whether it
     is a category's `code`, a quantity of the transaction itself (`own`), or one that already
     compares it with the past of its account or merchant (`history`); `account_sums`,
-    `merchant_sums` and `confirmed_sums` are the widths D of the three kinds of state.
+    `merchant_sums` and `confirmed_sums` are the widths D of the three kinds of state; by `rates`
+    amounts are in one currency, and without them plain numbers.
     """
 
-    def __init__(self, spec: DatasetSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: DatasetSpec, rates: Rates | None = None) -> None:
+        self.spec, self.rates = spec, rates
         self.has_merchant = spec.columns.merchant is not None
         categorical, numeric = spec.categorical_names, spec.numeric_names
         own = transaction_names(categorical, numeric)
@@ -93,7 +95,9 @@ class FeatureSet:
             len(categorical), len(numeric)
         )
         constants = [HALF_LIVES_DAYS, LABEL_HALF_LIVES_DAYS, BUCKETS, LEAST_SPREAD]
-        described = json.dumps([DEFINITION, *constants, self.names])
+        # Amounts at other rates are other numbers, in the states of a database, too.
+        at_rates = [] if rates is None else [rates.reference, sorted(rates.per_unit.items())]
+        described = json.dumps([DEFINITION, *constants, self.names, *at_rates])
         self.digest = hashlib.sha256(described.encode()).hexdigest()[:16]
 
     def empty(self, accounts: int, merchants: int) -> Memory:
@@ -169,17 +173,20 @@ class FeatureSet:
         return self.serve(columns, self.empty(1, 1), labels)[:, self.evidence]
 
 
-def check_same_features(spec: DatasetSpec, trained: DatasetSpec, model: str) -> None:
+def check_same_features(spec: DatasetSpec, features: FeatureSet, model: str) -> None:
     """Raises ValueError where a spec gives other features than the one a model was trained on.
 
     It says in which fields. Columns and label delays may differ: they are the file's own.
     """
+    trained = features.spec
     fields = {
         "merchant": [["merchant"] if one.columns.merchant else [] for one in (spec, trained)],
         "categorical": [sorted(one.categorical) for one in (spec, trained)],
         "numeric": [sorted(one.numeric) for one in (spec, trained)],
     }
     parts = []
+    if features.rates is not None and spec.currency_column is None:
+        parts.append("[columns] lacks currency")
     for section, (names, wanted) in fields.items():
         where = "[columns]" if section == "merchant" else f"[{section}]"
         if missing := [name for name in wanted if name not in names]:

@@ -21,6 +21,7 @@ from app.learner.attribution import Attribution
 from app.learner.content import figure
 from app.learner.features import Features, FeatureSet
 from app.learner.kernels.features import CODE
+from app.learner.money import Rates, amount_of, posted_amount
 from app.learner.states import Ints
 from app.learner.transaction import (
     DAY_US,
@@ -44,6 +45,9 @@ MONTH_US, NEAR_US = 30 * DAY_US, 2 * HOUR_US
 A_DAY = log(2) / 7
 # A merchant's payments, decayed, that a typical amount can be told of.
 LEAST_COUNT = 0.5
+# Payments in one currency that are enough to compare with, where others are in another.
+LEAST_ALIKE = 3
+AT_RATES = "at the model's rates"
 # Numbers beyond these are told with an exponent.
 LEAST_PLAIN, LONGEST_WHOLE = 1e-6, 1e15
 # Of times: a unit, how long it is, and from which time on it is used.
@@ -92,13 +96,37 @@ class Share(NamedTuple):
     share: float
 
 
+class Compared(NamedTuple):
+    """The amount of a payment and those of earlier ones, all in `currency`.
+
+    `earlier` has how long before it each was, in microseconds, and its amount, newest first;
+    `which` says of what payments they are, `how` how they came to be in one currency.
+    """
+
+    currency: str | None
+    amount: float
+    earlier: Sequence[tuple[int, float]]
+    which: str = ""
+    how: str = ""
+
+    def within(self, us: float = inf) -> list[float]:
+        """The amounts of those at most so long before."""
+        return [amount for age_us, amount in self.earlier if age_us <= us]
+
+    @property
+    def last(self) -> str:
+        """The earlier payments, in words."""
+        return f"{_last(len(self.earlier))}{self.which}"
+
+
 @dataclass(frozen=True)
 class Case:
     """A payment beside those before it: what sentences are made of.
 
     `past` are the earlier payments at hand, newest first, as fields of their content; there are
     more of them where they are `PAST`. Sentences state what is counted or computed from these.
-    What is known as decayed sums only, of merchants, is said to be that.
+    What is known as decayed sums only, of merchants, is said to be that. `rates` are the model's;
+    `has_currencies` is whether what it was trained on named the currency of each amount.
     """
 
     payment: Mapping[str, Any]
@@ -107,6 +135,8 @@ class Case:
     now_F: Features
     past_KF: Features
     labels: tuple[int, int]
+    rates: Rates | None
+    has_currencies: bool
 
     def now(self, name: str) -> float:
         """A feature of the payment."""
@@ -129,25 +159,52 @@ class Case:
         """The earlier payments at hand, in words."""
         return _last(len(self.past))
 
-    @property
-    def unit(self) -> str:
-        """The currency behind an amount."""
-        currency = self.payment.get("currency")
-        return f" {currency}" if currency else ""
-
     def ages_us(self) -> list[int]:
         """How long before this payment the earlier ones were, in microseconds, newest first."""
         now_us = self.payment["occurred_at_us"]
         return [now_us - one["occurred_at_us"] for one in self.past]
 
-    def amounts(self, within_us: float = inf) -> list[float]:
-        """Amounts of earlier payments in the same currency, at most so long before this one."""
-        currency = self.payment.get("currency")
-        return [
-            float(one["amount"])
-            for one, age_us in zip(self.past, self.ages_us(), strict=True)
-            if one.get("currency") == currency and age_us <= within_us
+    @property
+    def currency(self) -> str | None:
+        """That of the payment; content from before there were currencies has none."""
+        found: str | None = self.payment.get("currency")
+        return found
+
+    @property
+    def reference_amount(self) -> float | None:
+        """The amount of the payment in the reference currency, if it has a rate."""
+        return self._converted(self.payment)
+
+    def compared(self) -> Compared:
+        """Amounts in the payment's own currency, or, where too few are, in the reference currency.
+
+        Never amounts of several currencies as plain numbers.
+        """
+        amount = float(self.payment["amount"])
+        aged = list(zip(self.ages_us(), self.past, strict=True))
+        alike = [
+            (age_us, float(one["amount"]))
+            for age_us, one in aged
+            if one.get("currency") == self.currency
         ]
+        which = "" if len(alike) == len(aged) else f" in {self.currency or 'no currency'}"
+        own = Compared(self.currency, amount, alike, which)
+        reference_amount = self.reference_amount
+        if len(alike) >= LEAST_ALIKE or reference_amount is None or self.rates is None:
+            return own
+        converted = [
+            (age_us, value) for age_us, one in aged if (value := self._converted(one)) is not None
+        ]
+        if len(converted) == len(alike):
+            return own
+        which = "" if len(converted) == len(aged) else " in a currency with a rate"
+        reference = self.rates.reference
+        return Compared(reference, reference_amount, converted, which, f", {AT_RATES}")
+
+    def _converted(self, payment: Mapping[str, Any]) -> float | None:
+        if self.rates is None:
+            return None
+        return self.rates.converted(float(payment["amount"]), payment.get("currency"))
 
 
 # Risky payments of an account come in bursts, and have nearly the same past.
@@ -224,7 +281,11 @@ def tell(
     first, whose features are `past_KF`; `labels` the account's fraud and legitimate labels.
     """
     past = list(map(_fields, contents))
-    case = Case(_fields(content), past, _places(features), features_F, past_KF, labels)
+    case = Case(
+        *(_fields(content), past, _places(features), features_F, past_KF, labels),
+        features.rates,
+        features.spec.currency_column is not None,
+    )
     return [Reason(code, *_told(code, case), share) for code, share in shares]
 
 
@@ -237,15 +298,15 @@ def _told(code: str, case: Case) -> tuple[str, Value, Value]:
 
 
 def _amount(case: Case) -> tuple[str, Value, Value]:
-    amount = float(case.payment["amount"])
-    sentence = _own_amount(case)
+    compared = case.compared()
+    amount = compared.amount
     if case.is_first:
-        return f"{sentence}; {NO_EARLIER}", amount, None
-    amounts = case.amounts()
-    if not amounts:
-        return f"{sentence}; {_none_in_currency(case)}", amount, None
-    usual = _median(amounts)
-    whose = f"the median {_figures(usual)}{case.unit} of {_last(len(amounts))}{_in_currency(case)}"
+        return f"{_own_amount(case)}; {NO_EARLIER}", amount, None
+    if not compared.earlier:
+        return f"{_own_amount(case)}; {_none_in_currency(case)}", amount, None
+    sentence = _own_amount(case, compared.currency)
+    usual = _median(compared.within())
+    whose = f"the median {amount_of(usual, compared.currency)} of {compared.last}{compared.how}"
     if usual <= 0:
         return f"{sentence}, against {whose}", amount, usual
     return f"{sentence}, {_figures(amount / usual)} times {whose}", amount, usual
@@ -254,21 +315,22 @@ def _amount(case: Case) -> tuple[str, Value, Value]:
 def _spending(case: Case) -> tuple[str, Value, Value]:
     if case.is_first:
         return NO_EARLIER, None, None
-    amounts, lately = case.amounts(), case.amounts(MONTH_US)
-    if not amounts:
+    compared = case.compared()
+    lately, currency = compared.within(MONTH_US), compared.currency
+    if not compared.earlier:
         return _none_in_currency(case), None, None
-    usual = _mean(amounts)
-    whole = f"{_figures(usual)}{case.unit} over {_last(len(amounts))}{_in_currency(case)}"
+    usual = _mean(compared.within())
+    whole = f"{amount_of(usual, currency)} over {compared.last}{compared.how}"
     if len(case.past) == PAST and case.ages_us()[-1] <= MONTH_US:
         # What came before these may be of the last days, too.
         return f"average amount {whole}", usual, None
     if not lately:
-        sentence = f"no payments{_in_currency(case)} in the 30 days before"
+        sentence = f"no payments{compared.which} in the 30 days before"
         return f"{sentence}; average amount {whole}", None, usual
     recent = _mean(lately)
-    count = _count(len(lately), "payment")
-    sentence = f"average amount {_figures(recent)}{case.unit} over {count}{_in_currency(case)}"
-    return f"{sentence} in the 30 days before, {whole}", recent, usual
+    count = f"{_count(len(lately), 'payment')}{compared.which}"
+    sentence = f"average amount {amount_of(recent, currency)} over {count} in the 30 days before"
+    return f"{sentence}, {whole}", recent, usual
 
 
 def _pace(case: Case) -> tuple[str, Value, Value]:
@@ -332,14 +394,24 @@ def _merchant(case: Case) -> tuple[str, Value, Value]:
 def _merchant_amount(case: Case) -> tuple[str, Value, Value]:
     if case.payment.get("merchant_id") is None:
         return NO_MERCHANT, None, None
-    amount = float(case.payment["amount"])
+    currency, amount = case.currency, float(case.payment["amount"])
+    if case.rates is not None:
+        if (converted := case.reference_amount) is None:
+            sentence = f"{currency or 'no currency'} has no rate to compare amounts by"
+            return f"{_own_amount(case)}; {sentence}", amount, None
+        currency, amount = case.rates.reference, converted
+    elif case.has_currencies:
+        sentence = "this model has no rates, so amounts at this merchant are not compared"
+        return f"{_own_amount(case)}; {sentence}", amount, None
     if expm1(case.now("merchant_count_30d")) < LEAST_COUNT:
         sentence = "too few recent payments at this merchant to compare with"
         return f"{_own_amount(case)}; {sentence}", amount, None
     usual = expm1(case.now("merchant_log_amount_mean_30d"))
-    typical = f"typical at this merchant, in any currency: {_figures(usual)}"
+    # A sum of logarithms is not exact to the last minor unit.
+    typical = f"typical at this merchant: about {amount_of(float(f'{usual:.3g}'), currency)}"
     weighed = "a geometric mean in which a payment counts half for every 30 days of age"
-    return f"{_own_amount(case)}; {typical} ({weighed})", amount, usual
+    how = f", {AT_RATES}" if case.rates is not None else ""
+    return f"{_own_amount(case, currency)}; {typical} ({weighed}{how})", amount, usual
 
 
 def _merchant_fraud(case: Case) -> tuple[str, Value, Value]:
@@ -437,22 +509,18 @@ def _is_weekend(payment: Mapping[str, Any]) -> bool:
     return (days + 3) % 7 >= 5
 
 
-def _own_amount(case: Case) -> str:
-    """The amount of the payment, to the last digit."""
-    amount = Decimal(case.payment["amount"])
-    decimals = max(2, -int(amount.as_tuple().exponent))
-    return f"amount {amount:.{decimals}f}{case.unit}"
+def _own_amount(case: Case, currency: str | None = None) -> str:
+    """The amount of the payment, to the last digit, and what it is in another currency."""
+    sentence = f"amount {posted_amount(Decimal(case.payment['amount']), case.currency)}"
+    converted = case.reference_amount
+    if currency in (None, case.currency) or converted is None:
+        return sentence
+    return f"{sentence} ({amount_of(converted, currency)})"
 
 
 def _none_in_currency(case: Case) -> str:
-    return f"none of {case.last} was{_in_currency(case)}"
-
-
-def _in_currency(case: Case) -> str:
-    """Only where others are in another currency."""
-    currencies = {one.get("currency") for one in case.past}
-    is_one = currencies <= {case.payment.get("currency")}
-    return "" if is_one else f" in {case.payment.get('currency') or 'no currency'}"
+    """Of some that are in others."""
+    return f"none of {case.last} was in {case.currency or 'no currency'}"
 
 
 def _last(count: int) -> str:

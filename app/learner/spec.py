@@ -83,6 +83,11 @@ class DatasetSpec(BaseModel):
         merchant = ("merchant_id",) if self.columns.merchant else ()
         return (*merchant, *sorted(self.categorical))
 
+    @property
+    def currency_column(self) -> str | None:
+        """The column that has the currency of each amount; without one all amounts are in one."""
+        return self.columns.currency or self.categorical.get("currency")
+
     @cached_property
     def numeric_names(self) -> tuple[str, ...]:
         """The numeric attributes in the order of `numeric_NM`."""

@@ -267,7 +267,9 @@ class Pipeline:
         self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry]
     ) -> Loaded:
         transactions = [entry.transaction for entry in entries]
-        columns, account_ids, merchant_ids = columns_of(self.spec, transactions)
+        columns, account_ids, merchant_ids = columns_of(
+            self.spec, transactions, self.features.rates
+        )
         accounts = await account_store.lock_accounts(connection, tenant, account_ids)
         merchants = await merchant_store.lock_merchants(connection, tenant, merchant_ids)
         labels = await label_store.maturing_labels(connection, tenant, _newest_us(transactions))

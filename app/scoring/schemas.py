@@ -37,7 +37,7 @@ EXAMPLE: JsonDict = {
 REASON: JsonDict = {
     "code": "amount",
     "sentence": (
-        "amount 412.00 EUR, 5.09 times the median 81 EUR of this account's last 8 payments"
+        "amount 412.00 EUR, 5.09 times the median 81.00 EUR of this account's last 8 payments"
     ),
     "observed": 412.0,
     "usual": 81.0,

@@ -7,7 +7,8 @@ millions of rows take seconds.
 Axes: N transactions, C categorical fields, M numeric attributes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from app.learner.features import MerchantLabels
+from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import (
     DAY_US,
@@ -24,7 +26,7 @@ from app.learner.transaction import (
     TransactionColumns,
     category_code,
 )
-from app.training.table import Table, mapped, numbers, texts, times
+from app.training.table import DataError, Table, mapped, numbers, texts, times
 
 UNLABELLED = -1
 NO_KIND = -1
@@ -43,7 +45,8 @@ class Dataset:
 
     `columns` points into `accounts` and `merchants`. `is_fraud_N` is 1, 0 or UNLABELLED;
     `known_at_us_N` is when the label becomes known (NEVER_US where there is none);
-    `fraud_kind_N` points into `fraud_kinds` (NO_KIND where there is none).
+    `fraud_kind_N` points into `fraud_kinds` (NO_KIND where there is none). `without_rate` counts
+    the transactions of each currency that has no rate, whose amounts are NaN.
     """
 
     columns: TransactionColumns
@@ -54,6 +57,7 @@ class Dataset:
     known_at_us_N: NDArray[np.int64]
     fraud_kind_N: NDArray[np.int64]
     fraud_kinds: list[str]
+    without_rate: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -76,12 +80,13 @@ class Dataset:
         )
 
 
-def read_transactions(path: str | Path, spec: DatasetSpec) -> Dataset:
+def read_transactions(path: str | Path, spec: DatasetSpec, rates: Rates | None = None) -> Dataset:
     """Read and check a CSV or Parquet file by its spec.
 
     Times are datetimes, ISO 8601 text or whole seconds since 1970; without a zone they are UTC.
     Labels are 0/1, true/false or fraud/legitimate; null means unlabelled. In CSV, categories and
     identifiers are kept as they are spelled (`007` stays `007`) and an empty field is null.
+    By `rates` amounts are in the reference currency, NaN where a currency has no rate.
 
     Raises DataError with one sentence for the first thing that is wrong.
     """
@@ -92,6 +97,10 @@ def read_transactions(path: str | Path, spec: DatasetSpec) -> Dataset:
     is_fraud_N = _labels(table, spec)
     known_at_us_N = _known_at(table, spec, time_us_N, is_fraud_N)
     amount_N = _amounts(table, spec.columns.amount)
+    without_rate: dict[str, int] = {}
+    if rates is not None:
+        rate_N, without_rate = _rates(table, spec, rates)
+        amount_N *= rate_N
     numeric_NM = _numeric(table, spec)
 
     order_N = np.argsort(time_us_N, kind="stable")
@@ -115,6 +124,7 @@ def read_transactions(path: str | Path, spec: DatasetSpec) -> Dataset:
         known_at_us_N=known_at_us_N[order_N],
         fraud_kind_N=kind_N,
         fraud_kinds=kinds,
+        without_rate=without_rate,
     )
 
 
@@ -154,6 +164,29 @@ def _amounts(table: Table, column: str) -> NDArray[np.float64]:
     table.refuse(column, amount_N.is_nan(), lambda _: "the amount is NaN")
     table.refuse(column, amount_N < 0, lambda value: f"the amount {value} is negative")
     return amount_N.to_numpy(writable=True)
+
+
+def _rates(
+    table: Table, spec: DatasetSpec, rates: Rates
+) -> tuple[NDArray[np.float64], dict[str, int]]:
+    """The rate of each row's currency, and the rows of each currency that has none."""
+    if spec.currency_column is None:
+        raise DataError(
+            f"{table.path}: amounts are compared in {rates.reference}, and spec {spec.name} names "
+            "no column of currencies: set currency under [columns]"
+        )
+    currency_N = texts(table[spec.currency_column])
+    distinct = currency_N.drop_nulls().unique()
+    rate_of = rates.of(distinct.to_list()).tolist()
+    rate_N = mapped(currency_N, distinct, rate_of, pl.Float64(), nan).to_numpy(writable=True)
+    unknown = currency_N.filter(np.isnan(rate_N)).fill_null("no currency").value_counts(sort=True)
+    without_rate = dict(unknown.iter_rows())
+    if sum(without_rate.values()) == len(rate_N):
+        raise DataError(
+            f'{table.path}: column "{spec.currency_column}": no rate of {", ".join(without_rate)}, '
+            "and so no amount to compare: state the rates of these currencies"
+        )
+    return rate_N, without_rate
 
 
 def _numeric(table: Table, spec: DatasetSpec) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ from app.learner.checkpoint import (
 )
 from app.learner.differentiable.saving import save_checkpoint
 from app.learner.features import FeatureSet
+from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import SECOND_US
 from app.training.dataset import UNLABELLED, Dataset, read_transactions
@@ -46,16 +47,17 @@ Watch = Callable[[Status], bool]
 
 
 class Source(NamedTuple):
-    """A transactions file as read, and its digest."""
+    """A transactions file as read, its digest, and the rates that its amounts are compared by."""
 
     dataset: Dataset
     sha256: str
+    rates: Rates | None = None
 
     @classmethod
-    def read(cls, path: Path, spec: DatasetSpec) -> "Source":
-        dataset = read_transactions(path, spec)
+    def read(cls, path: Path, spec: DatasetSpec, rates: Rates | None = None) -> "Source":
+        dataset = read_transactions(path, spec, rates)
         with path.open("rb") as file:
-            return cls(dataset, hashlib.file_digest(file, "sha256").hexdigest())
+            return cls(dataset, hashlib.file_digest(file, "sha256").hexdigest(), rates)
 
 
 def train_checkpoint(
@@ -75,7 +77,7 @@ def train_checkpoint(
     also what `resume` goes on from. Raises ValueError where there is nothing to learn from or
     nothing (or something else) to resume.
     """
-    features = FeatureSet(spec)
+    features = FeatureSet(spec, source.rates)
     rows = Rows.of(source.dataset, features)
     labelled = rows.is_fraud_N != UNLABELLED
     end_us = int(rows.time_us_N.max()) + 1
@@ -181,6 +183,7 @@ def _described(
             "python": platform.python_version(),
         },
         profile=profile_of(features, rows, held_out.rows, served_A),
+        rates=source.rates,
     )
 
 

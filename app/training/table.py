@@ -145,7 +145,7 @@ def mapped(
     old: pl.Series,
     new: Sequence[object],
     dtype: pl.DataType,
-    default: int | None = None,
+    default: float | None = None,
 ) -> pl.Series:
     return values_N.replace_strict(
         old, pl.Series(new, dtype=dtype), default=default, return_dtype=dtype

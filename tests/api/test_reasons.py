@@ -51,7 +51,7 @@ async def test_reasons_set_what_was_seen_beside_what_is_usual(client: httpx.Asyn
     await score(client, night)
     told = {one["code"]: one for one in (await reasons(client, "x"))["reasons"]}
     assert told["amount"]["sentence"] == (
-        "amount 412.50 EUR, 5.16 times the median 80 EUR of this account's last 8 payments"
+        "amount 412.50 EUR, 5.16 times the median 80.00 EUR of this account's last 8 payments"
     )
     assert told["amount"]["observed"] == 412.5
     assert told["amount"]["usual"] == pytest.approx(80, abs=0.01)

@@ -27,6 +27,8 @@ def _command(metadata: Metadata) -> str:
     """The training as a command, without names of files."""
     options: dict[str, object] = {"seed": metadata.seed}
     options |= {name: value for name, value in metadata.options.items() if name in SETTINGS}
+    if metadata.rates:
+        options["rates"] = f"models/{metadata.name}"
     match metadata.decisions.stated:
         case AlertBudget(reviewed=reviewed, declined=declined):
             options |= {"reviewed-share": reviewed, "declined-share": declined}

@@ -1,0 +1,58 @@
+"""Where the rates of a new model come from: a file, an earlier model, or the central bank."""
+
+import tomllib
+from pathlib import Path
+
+from currency_converter import SINGLE_DAY_CURRENCY_FILE, CurrencyConverter
+from pydantic import ValidationError
+
+from app.errors import SetupError
+from app.learner.checkpoint import Checkpoint
+from app.learner.money import Rates
+from app.learner.spec import DatasetSpec
+
+
+def rates_for(spec: DatasetSpec, chosen: Path | None) -> Rates | None:
+    """The rates that a model of this spec compares amounts by; none where all are in one currency.
+
+    They are of the TOML file, or the model's folder, that is `chosen`, else those of the European
+    Central Bank that CurrencyConverter brings. Raises SetupError where they cannot be read.
+    """
+    if spec.currency_column is None:
+        if chosen is not None:
+            raise SetupError(
+                f"rates are of no use to spec {spec.name}, which names no column of currencies: "
+                "set currency under [columns]"
+            )
+        return None
+    if chosen is None:
+        return central_bank()
+    if chosen.suffix == ".toml":
+        return read_rates(chosen)
+    rates = Checkpoint.load(chosen).metadata.rates
+    if rates is None:
+        raise SetupError(f"model {chosen}: it has no rates to keep")
+    return rates
+
+
+def read_rates(path: Path) -> Rates:
+    """Rates in TOML: `reference`, `[per_unit]` and, where it is stated, `as_of`."""
+    try:
+        return Rates.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SetupError(f"rates {path}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SetupError(f"rates {path}: {where or 'rates'}: {first['msg']}") from None
+
+
+def central_bank() -> Rates:
+    """What a unit of each currency was worth in euros on the newest day that the package has."""
+    converter = CurrencyConverter(SINGLE_DAY_CURRENCY_FILE)
+    reference = converter.ref_currency
+    return Rates(
+        reference=reference,
+        as_of=converter.bounds[reference].last_date,
+        per_unit={code: converter.convert(1, code) for code in sorted(converter.currencies)},
+    )
