@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.learner.checkpoint import Calibration, Checkpoint, Metadata
+from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 from app.settings import SHIPPED_MODEL
 from app.training.report.card import model_card
@@ -40,6 +41,18 @@ def test_a_card_has_every_section_and_the_figures_of_the_metadata(metadata: Meta
     for said in (metadata.data.sha256, "0.61234", "| global\\_steps | 20 |", "0.120000", "1.23%"):
         assert said in card
     assert "`quickstudy train`" in card
+
+
+def test_a_card_names_the_currency_of_amounts_and_how_to_keep_its_rates(metadata: Metadata) -> None:
+    assert "| amounts |" not in model_card(metadata)
+    rates = Rates(reference="USD", per_unit={"JPY": 0.0064})
+    card = model_card(metadata.model_copy(update={"rates": rates, "name": "shop"}))
+    assert "| amounts | in USD, by 2 rates |\n" in card
+    assert "--rates models/shop`" in card
+    dated = metadata.model_copy(
+        update={"rates": Rates(as_of="2026-06-30", **rates.model_dump(exclude={"as_of"}))}
+    )
+    assert "| amounts | in USD, by 2 rates of 2026-06-30 |\n" in model_card(dated)
 
 
 def test_step_sizes_stand_by_adapted_layer_and_inner_step(metadata: Metadata) -> None:
