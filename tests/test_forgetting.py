@@ -5,7 +5,6 @@ import time
 from collections.abc import Awaitable, Iterator, Sequence
 from decimal import Decimal
 from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from app.history.importing import Importer, Past
 from app.labels import store as label_store
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
+from app.learner.money import Rates
 from app.learner.transaction import DAY_US, Transaction
 from app.ops.garbage import spare_requests
 from app.scoring.pipeline import Pipeline, Posted
@@ -30,8 +30,11 @@ from app.scoring.records import Scored
 from app.settings import Settings
 from app.web.service import Service, running
 from benchmarks.routes import Filler
+from tests.checkpoints import tiny_checkpoint
 
 ACCOUNTS, MERCHANTS = ("a", "b", "c"), ("m", "n")
+CURRENCIES = ("EUR", "JPY")
+RATES = Rates(reference="EUR", per_unit={"JPY": 0.006})
 FIRST_DAY = 20_000
 _tenants = count(1)
 
@@ -132,8 +135,8 @@ class World:
         if pay.account in self._without:
             return None
         self._payments[pay.account].append(name)
-        amount = Decimal(10 + len(name))
-        return Transaction(name, pay.account, self._now_us, amount, "EUR", pay.merchant)
+        amount, currency = Decimal(10 + len(name)), CURRENCIES[ACCOUNTS.index(pay.account) % 2]
+        return Transaction(name, pay.account, self._now_us, amount, currency, pay.merchant)
 
     async def _import(self, number: int, step: Import) -> None:
         file = []
@@ -237,12 +240,15 @@ class Started(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def started(shared_database_url: str, checkpoint: Path) -> Iterator[Started]:
+def started(
+    shared_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Started]:
+    model = tiny_checkpoint(tmp_path_factory.mktemp("model"), rates=RATES)
     with asyncio.Runner() as runner:
         opening = running(
             Settings(
                 database_url=shared_database_url,
-                model=checkpoint,
+                model=model,
                 device="cpu",
                 bank_bytes=1 << 20,
                 labels_per_account=100_000,

@@ -14,6 +14,7 @@ from app.history.reading import History
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
 from app.learner.features import FeatureSet
+from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 from app.scoring import store as transaction_store
@@ -114,8 +115,9 @@ def settings_of(database_url: str, model: Path) -> Settings:
 
 async def assert_parity(service: Service, path: Path, spec: DatasetSpec) -> None:
     """Every stored vector is the one that training makes of its row."""
-    features = FeatureSet(spec)
-    dataset = read_transactions(path, spec)
+    rates = service.part(Pipeline).features.rates
+    features = FeatureSet(spec, rates)
+    dataset = read_transactions(path, spec, rates)
     rows = Rows.of(dataset, features)
     ids = [dataset.transaction_ids[position] for position in rows.position_N]
     served_NF = await stored_features(service, ids)
@@ -140,13 +142,17 @@ async def test_a_file_through_the_service_has_the_features_of_training(
 
 
 async def test_an_imported_file_has_the_features_of_training(
-    database_url: str, tmp_path: Path, checkpoint: Path
+    database_url: str, tmp_path: Path
 ) -> None:
-    """Every kind of column, and labels that become known after another time each."""
+    """Every kind of column, two currencies, and labels that are known after another time each."""
     spec = DatasetSpec.load("simulated")
     path = tmp_path / "simulated.parquet"
-    simulate(accounts=40, days=60, seed=3).write_parquet(path)
-    async with running(settings_of(database_url, checkpoint)) as service:
+    frame = simulate(accounts=40, days=60, seed=3)
+    currency = pl.Series(np.random.default_rng(0).choice(["EUR", "JPY"], len(frame)))
+    frame.with_columns(currency=currency).write_parquet(path)
+    rates = Rates(reference="EUR", per_unit={"JPY": 0.0057})
+    model = tiny_checkpoint(tmp_path / "model", spec, rates=rates)
+    async with running(settings_of(database_url, model)) as service:
         importer = Importer(service.part(Database), service.part(Pipeline), Patience(print))
         for chunk in History(path, spec).chunks(500):
             await importer.add(TENANT, chunk)
