@@ -10,7 +10,10 @@ An error's docstring says what its receiver is to do: docs/errors.md is written 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class QuickstudyError(Exception):
@@ -19,6 +22,16 @@ class QuickstudyError(Exception):
 
 class SetupError(QuickstudyError):
     """The service cannot start, or a command cannot run, for the reason in the sentence."""
+
+
+def first_problem(error: "ValidationError", whole: str = "") -> str:
+    """The first thing that is wrong, after the field's dotted name, or `whole` where it has none.
+
+    For what operators write: specs, rates, checkpoints, settings.
+    """
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return f"{field or whole}: {first['msg']}"
 
 
 class FieldError(NamedTuple):

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from app.errors import QuickstudyError
+from app.errors import QuickstudyError, first_problem
 
 console = Console()
 errors = Console(stderr=True)
@@ -45,9 +45,7 @@ def sentence_of(error: Exception) -> str:
     from pydantic import ValidationError
 
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        return f"{name}: {first['msg']}"
+        return first_problem(error)
     if isinstance(error, ModuleNotFoundError):
         name = TRAINING[_library(error)]
         install = "pip install 'quickstudy[train]'"

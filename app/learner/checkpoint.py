@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 
-from app.errors import SetupError
+from app.errors import SetupError, first_problem
 from app.learner.algorithms import Algorithm
 from app.learner.features import FeatureSet
 from app.learner.money import Rates
@@ -225,9 +225,7 @@ def _checked(folder: Path, text: bytes, weights: bytes) -> tuple[Metadata, str]:
     try:
         return Metadata.model_validate(described), digest
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(folder, f"{where}: {first['msg']}") from None
+        raise CheckpointError(folder, first_problem(error)) from None
 
 
 def _written(described: dict[str, Any]) -> bytes:

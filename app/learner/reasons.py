@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import pairwise
 from math import expm1, fsum, inf, isfinite, log
 from typing import Any, NamedTuple
@@ -170,11 +170,12 @@ class Case:
         found: str | None = self.payment.get("currency")
         return found
 
-    @property
+    @cached_property
     def reference_amount(self) -> float | None:
         """The amount of the payment in the reference currency, if it has a rate."""
         return self._converted(self.payment)
 
+    @cached_property
     def compared(self) -> Compared:
         """Amounts in the payment's own currency, or, where too few are, in the reference currency.
 
@@ -298,7 +299,7 @@ def _told(code: str, case: Case) -> tuple[str, Value, Value]:
 
 
 def _amount(case: Case) -> tuple[str, Value, Value]:
-    compared = case.compared()
+    compared = case.compared
     amount = compared.amount
     if case.is_first:
         return f"{_own_amount(case)}; {NO_EARLIER}", amount, None
@@ -306,16 +307,16 @@ def _amount(case: Case) -> tuple[str, Value, Value]:
         return f"{_own_amount(case)}; {_none_in_currency(case)}", amount, None
     sentence = _own_amount(case, compared.currency)
     usual = _median(compared.within())
-    whose = f"the median {amount_of(usual, compared.currency)} of {compared.last}{compared.how}"
+    median = f"the median {amount_of(usual, compared.currency)} of {compared.last}{compared.how}"
     if usual <= 0:
-        return f"{sentence}, against {whose}", amount, usual
-    return f"{sentence}, {_figures(amount / usual)} times {whose}", amount, usual
+        return f"{sentence}, against {median}", amount, usual
+    return f"{sentence}, {_figures(amount / usual)} times {median}", amount, usual
 
 
 def _spending(case: Case) -> tuple[str, Value, Value]:
     if case.is_first:
         return NO_EARLIER, None, None
-    compared = case.compared()
+    compared = case.compared
     lately, currency = compared.within(MONTH_US), compared.currency
     if not compared.earlier:
         return _none_in_currency(case), None, None

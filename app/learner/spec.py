@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from app.errors import first_problem
 from app.learner.transaction import DAY_US, LONGEST_DELAY_DAYS, STANDARD_FIELDS
 
 
@@ -112,9 +113,7 @@ class DatasetSpec(BaseModel):
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ValueError(f"spec {path_or_name}: {error}") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ValueError(f"spec {path_or_name}: {where or 'spec'}: {first['msg']}") from None
+            raise ValueError(f"spec {path_or_name}: {first_problem(error, 'spec')}") from None
 
 
 def built_in_specs() -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from currency_converter import SINGLE_DAY_CURRENCY_FILE, CurrencyConverter
 from pydantic import ValidationError
 
-from app.errors import SetupError
+from app.errors import SetupError, first_problem
 from app.learner.checkpoint import Checkpoint
 from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
@@ -42,9 +42,7 @@ def read_rates(path: Path) -> Rates:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SetupError(f"rates {path}: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SetupError(f"rates {path}: {where or 'rates'}: {first['msg']}") from None
+        raise SetupError(f"rates {path}: {first_problem(error, 'rates')}") from None
 
 
 def central_bank() -> Rates:
