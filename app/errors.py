@@ -31,7 +31,7 @@ def first_problem(error: "ValidationError", whole: str = "") -> str:
     """
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
-    return f"{field or whole}: {first['msg']}"
+    return f"{field or whole}: {first['msg'].removeprefix('Value error, ')}"
 
 
 class FieldError(NamedTuple):

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import __version__
 from app.accounts import routes as accounts
 from app.audit import routes as audit
+from app.entities import routes as entities
 from app.erasures import routes as erasures
 from app.errors import QuickstudyError
 from app.explanations import routes as explanations
@@ -26,6 +27,7 @@ from app.ops import garbage, tracing
 from app.reviews import routes as reviews
 from app.scoring import routes as transactions
 from app.settings import Settings
+from app.statuses import routes as statuses
 from app.thresholds import routes as thresholds
 from app.web import docs, health
 from app.web.desk import DESK, Desk
@@ -43,8 +45,10 @@ ROUTERS = (
         resource.router
         for resource in (
             transactions,
+            statuses,
             labels,
             accounts,
+            entities,
             reviews,
             thresholds,
             explanations,

@@ -22,14 +22,15 @@ from typing import Any, NamedTuple
 import httpx
 import numpy as np
 
-from app.accounts import merchants as merchant_store
 from app.accounts import store as account_store
-from app.accounts.records import Account, Merchant
+from app.accounts.records import Account
 from app.db.database import Database
 from app.db.migrating import upgrade
+from app.entities import states as entity_store
+from app.entities.records import EntityState, Link, LinkKey
 from app.labels import store as label_store
 from app.labels.forgetting import event_of
-from app.labels.records import StoredLabel
+from app.labels.records import LabelEntity, StoredLabel
 from app.learner.checkpoint import Checkpoint
 from app.learner.content import content_of, digest_of
 from app.learner.features import FeatureSet
@@ -41,7 +42,7 @@ from app.times import now_us
 from tests.postgres import DURABLE, postgres_server
 from tests.servers import new_key, server
 
-TENANT = "default"
+TENANT, KIND = "default", "merchant"
 DAYS, KNOWN_AFTER_DAYS = 300, 20
 CHUNK, ALONE_SECONDS, SCORERS = 1000, 8.0, 4
 # Payments at the merchant, and accounts, without a label.
@@ -58,7 +59,7 @@ class Filler:
         self._tenant = tenant
         self._random = np.random.default_rng(0)
         self._first_us = now_us() - DAYS * DAY_US
-        self._state = features.empty(1, 1)
+        self._state = features.empty(1, 1, 0)
 
     async def fill(self, labels: int) -> None:
         """The merchant `big`, the account `heavy`, and new payments at the merchant."""
@@ -77,9 +78,13 @@ class Filler:
     ) -> None:
         accounts: dict[str, Account] = {}
         for first in range(0, size, CHUNK):
-            rows, labels, events = [], [], []
+            rows, labels, events, named = [], [], [], []
+            links: dict[LinkKey, Link] = {}
             for n in range(first, min(first + CHUNK, size)):
-                row = self._row(f"{name}-{n}", account_of(n), merchant_of(n), n / size)
+                merchant_id = merchant_of(n)
+                row = self._row(f"{name}-{n}", account_of(n), merchant_id, n / size)
+                link = Link(self._tenant, KIND, merchant_id, row.account_id, row.occurred_at_us)
+                links.setdefault(link.key, link)
                 account = accounts.get(row.account_id) or self._account(row)
                 account = account._replace(transactions=account.transactions + 1)
                 if one_in and n % one_in == 0:
@@ -91,19 +96,22 @@ class Filler:
                         legitimate_labels=account.legitimate_labels + (not is_fraud),
                     )
                     labels.append(label)
+                    named.append(self._named(label, merchant_id))
                     events.append(event_of(label, account.revision))
                 accounts[row.account_id] = account
                 rows.append(row)
             async with self._database.write() as connection:
                 await transaction_store.save_scored(connection, rows)
-                await label_store.save_labels(connection, labels)
+                await label_store.save_labels(connection, labels, named)
                 await label_store.save_label_events(connection, events)
+                await entity_store.save_links(connection, links.values())
         merchants = {merchant_of(n) for n in range(min(size, 1000))}
-        state = self._state.merchants.to_bytes()[0]
+        state = self._state.entities.to_bytes()[0]
         async with self._database.write() as connection:
             await account_store.save_accounts(connection, accounts.values())
-            await merchant_store.save_merchants(
-                connection, [Merchant(self._tenant, key, state, None) for key in sorted(merchants)]
+            await entity_store.save_entities(
+                connection,
+                [EntityState(self._tenant, KIND, key, state) for key in sorted(merchants)],
             )
 
     def _account(self, row: Scored) -> Account:
@@ -117,19 +125,23 @@ class Filler:
         content = content_of(payment)
         values_F = self._random.normal(0, 1, len(self._features.names)).astype(np.float32)
         return Scored(
-            *(self._tenant, name, account_id, merchant_id, at_us, content, digest_of(content)),
-            *(values_F.tobytes(), self._features.digest, 0.01, 1.0, "low", "approve", "base"),
+            *(self._tenant, name, account_id, at_us, content, digest_of(content)),
+            values_F.tobytes(),
+            *(self._features.digest, 0.01, 1.0, "low", "approve", "base"),
             *(0, 0, self._model, at_us, 0.5, 0.9),
         )
 
     def _label(self, row: Scored, is_fraud: bool) -> StoredLabel:
         known_us = row.occurred_at_us + KNOWN_AFTER_DAYS * DAY_US
         return StoredLabel(
-            *(self._tenant, row.transaction_id, row.account_id, row.merchant_id, is_fraud),
+            *(self._tenant, row.transaction_id, row.account_id, is_fraud),
             *(row.occurred_at_us, known_us, known_us),
-            folded=True,
             recorded_at_us=known_us,
         )
+
+    def _named(self, label: StoredLabel, merchant_id: str) -> LabelEntity:
+        key = self._tenant, label.transaction_id, KIND, merchant_id
+        return LabelEntity(*key, label.matures_at_us, folded=True)
 
 
 class Meanwhile:

@@ -48,7 +48,7 @@ def tiny_checkpoint(
         features_digest=features.digest,
         algorithm=algorithm,
         step_sizes={layer: tuple(sizes) for layer, sizes in learner.step_sizes.items()},
-        calibration=Calibration(slope=1.0, shift=-2.0),
+        calibration=Calibration(slope=1.0, shift=-3.5),
         decisions=Decisions(review=0.12, decline=0.3),
         data=Data(sha256="0" * 64, transactions=256, accounts=1, frauds=1, first="", last=""),
         seed=seed,

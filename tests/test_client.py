@@ -134,6 +134,14 @@ async def test_every_operation_is_answered_in_its_type(
     assert (await ask("account", "alice")).labels.fraud == 2
     assert [one.account_id for one in (await ask("accounts", labelled=True)).data] == ["alice"]
 
+    assert (await ask("set_status", "a/b", "refunded")).changed
+    refused = [{"transaction_id": "t-3", "status": "declined"}]
+    assert [one.changed for one in (await ask("set_statuses", refused)).results] == [True]
+    assert [one.entity_id for one in (await ask("links", "alice", limit=1)).data] == ["gadgets"]
+    assert [one.account_id for one in (await ask("entity", "merchant", "gadgets")).data] == [
+        "alice"
+    ]
+
     assert (await ask("reasons", "a/b")).reasons
     assert (await ask("replay", "a/b")).match
     assert len((await ask("influence", "alice")).labels) == 3
@@ -218,7 +226,7 @@ def _answer_of(operation: dict[str, Any], document: dict[str, Any]) -> str:
 def _is_of(path: str, raw: str) -> bool:
     """Whether this address is one of the path with its parameters filled in."""
     parts, found = path.split("/"), raw.split("/")
-    names = {"batch", "history", "rollback"}
+    names = {"batch", "history", "rollback", "statuses"}
     return len(parts) == len(found) and all(
         part == one or (part.startswith("{") and one not in names)
         for part, one in zip(parts, found, strict=True)

@@ -7,7 +7,7 @@ import pytest
 
 from app.labels.evidence import corrected_features
 from app.labels.records import LabelChange, Witness
-from app.learner.features import FeatureSet, MerchantLabels
+from app.learner.features import EntityLabels, FeatureSet
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 
@@ -17,12 +17,14 @@ FEATURES = FeatureSet(DatasetSpec.load("simulated"))
 def history(
     random: np.random.Generator, size: int, days: float
 ) -> tuple[list[Witness], list[LabelChange]]:
-    """Payments at two merchants, and changes of their labels in any order, some of one instant."""
+    """Payments at two merchants by three devices, and changes of their labels in any order, some of
+    one instant."""
     features = np.zeros(len(FEATURES.names), "<f4").tobytes()
     at_us = np.sort(random.uniform(0, days, size).round(1)) * DAY_US
     witnesses = [
-        Witness(f"t-{n}", "a", f"m-{n % 2}", int(at_us[n]), int(at_us[n]), features)
+        Witness(f"t-{n}", "a", *key, int(at_us[n]), int(at_us[n]), features)
         for n in range(size)
+        for key in entities_of(n)
     ]
     changes = []
     for n in range(size):
@@ -32,22 +34,26 @@ def history(
             is_removal = bool(changes) and changes[-1].transaction_id == f"t-{n}"
             fraud = None if is_removal and random.random() < 0.3 else bool(random.random() < 0.4)
             matures_us = int(at_us[n] + random.choice([1, 14, 30]) * DAY_US)
-            changes.append(
-                LabelChange(
-                    f"m-{n % 2}", f"t-{n}", "a", 0, fraud, matures_us, int(recorded_us), False
-                )
-            )
+            changes += [
+                LabelChange(*key, f"t-{n}", "a", 0, fraud, matures_us, int(recorded_us), False)
+                for key in entities_of(n)
+            ]
     return witnesses, sorted(changes, key=lambda one: one.recorded_at_us)
+
+
+def entities_of(n: int) -> list[tuple[str, str]]:
+    device = [("device", f"d-{n % 3}")] if n % 5 else []
+    return [("merchant", f"m-{n % 2}"), *device]
 
 
 def one_by_one(
     witnesses: list[Witness], changes: list[LabelChange], gone: set[str]
 ) -> dict[str, bytes]:
     """The same by the definition: for each row, all there is."""
-    found = {}
+    found: dict[str, bytes] = {}
     for row in witnesses:
         seen, has_lost = [], False
-        own = [one for one in changes if one.merchant_id == row.merchant_id]
+        own = [one for one in changes if one.key == row.key]
         for key in dict.fromkeys(one.transaction_id for one in own):
             of_it = [one for one in own if one.transaction_id == key]
             known = [one for one in of_it if one.recorded_at_us < row.evaluated_at_us]
@@ -59,14 +65,16 @@ def one_by_one(
             has_lost |= is_lost
             seen += [] if is_lost else [known[-1]]
         if has_lost:
-            labels = MerchantLabels(
+            labels = EntityLabels(
                 np.zeros(len(seen), np.int64),
                 np.array([one.matures_at_us for one in seen], np.int64),
                 np.array([bool(one.is_fraud) for one in seen], np.float64),
             )
-            features_F = np.frombuffer(row.features, "<f4").copy()
+            known_F = found.get(row.transaction_id, row.corrected or row.features)
+            features_F = np.frombuffer(known_F, "<f4").copy()
             at_us = np.array([row.occurred_at_us], np.int64)
-            features_F[FEATURES.evidence] = FEATURES.confirmed(at_us, labels)[0]
+            its = FEATURES.evidence[row.kind]
+            features_F[its] = FEATURES.confirmed(row.kind, at_us, labels)[0]
             found[row.transaction_id] = features_F.tobytes()
     return found
 
@@ -75,10 +83,26 @@ def one_by_one(
 def test_all_rows_together_are_each_row_by_itself(seed: int) -> None:
     random = np.random.default_rng(seed)
     witnesses, changes = history(random, int(random.integers(1, 120)), 200)
-    gone = {one.transaction_id for one in witnesses if random.random() < 0.1}
+    gone = {f"t-{n}" for n in range(len(witnesses)) if random.random() < 0.1}
     expected = one_by_one(witnesses, changes, gone)
     assert corrected_features(FEATURES, witnesses, changes, gone) == expected
     assert len(expected) > 0 or len(witnesses) < 20
+
+
+def test_what_is_not_in_question_stays_as_it_was_corrected() -> None:
+    """The devices of witnesses alone, after their merchants were corrected."""
+    witnesses, changes = history(np.random.default_rng(3), 60, 200)
+    random_F = np.random.default_rng(4).normal(size=len(FEATURES.names)).astype("<f4")
+    devices = [
+        one._replace(corrected=random_F.tobytes()) for one in witnesses if one.kind == "device"
+    ]
+    gone = {one.transaction_id for one in witnesses[::7]}
+    found = corrected_features(FEATURES, devices, changes, gone)
+    assert found == one_by_one(devices, changes, gone)
+    others = [f for f in range(len(random_F)) if f not in FEATURES.evidence["device"]]
+    for features in found.values():
+        np.testing.assert_array_equal(np.frombuffer(features, "<f4")[others], random_F[others])
+    assert found
 
 
 def test_rows_that_were_corrected_are_corrected_again() -> None:

@@ -43,8 +43,9 @@ TENANT = "t"
 SPEC = DatasetSpec.load("simulated")
 COLUMNS = {
     "accounts": "account_id, transactions, fraud_labels, legitimate_labels, state",
-    "merchants": "merchant_id, state",
-    "transactions": "transaction_id, content, features, probability",
+    "entities": "kind, entity_id, state",
+    "links": "kind, entity_id, account_id, first_use_us",
+    "transactions": "transaction_id, content, features, probability, status",
     "labels": "transaction_id, is_fraud, matures_at_us",
 }
 
@@ -78,7 +79,9 @@ async def contents(database: Database, tenant: str = TENANT) -> dict[str, Any]:
             table: [
                 tuple(row)
                 for row in await connection.execute(
-                    text(f"SELECT {columns} FROM {table} WHERE tenant = :tenant ORDER BY 1"),
+                    text(
+                        f"SELECT {columns} FROM {table} WHERE tenant = :tenant ORDER BY {columns}"
+                    ),
                     {"tenant": tenant},
                 )
             ]
@@ -92,7 +95,12 @@ async def test_every_row_of_a_file_is_stored_with_its_label(service: Service, fi
     frame = pl.read_parquet(file)
     assert len(found["transactions"]) == len(frame)
     assert len(found["accounts"]) == frame["account_id"].n_unique()
-    assert len(found["merchants"]) == frame["merchant_id"].n_unique()
+    named = {
+        (kind, id_)
+        for kind, column in SPEC.entities.items()
+        for id_ in frame[column].drop_nulls().to_list()
+    }
+    assert {(kind, id_) for kind, id_, _ in found["entities"]} == named
     assert {name: bool(is_fraud) for name, is_fraud, _ in found["labels"]} == dict(
         frame.filter(pl.col("is_fraud").is_not_null())
         .select(pl.col("transaction_id").cast(str), pl.col("is_fraud").cast(bool))
@@ -117,7 +125,7 @@ async def test_features_are_those_of_training_whatever_the_size_of_a_chunk(
 ) -> None:
     await imported(service, list(History(file, SPEC).chunks(size)))
     data = read_transactions(file, SPEC)
-    labels = data.merchant_labels(SPEC.label.delay_us)
+    labels = data.entity_labels(SPEC.label.delay_us)
     expected_NF = service.part(Models).default.features.compute(data.columns, None, labels)
     async with service.part(Database).read() as connection:
         rows = await transaction_store.scored(connection, TENANT, data.transaction_ids)
@@ -132,7 +140,8 @@ async def test_states_are_those_of_scoring_live(service: Service, file: Path) ->
         await service.part(Pipeline).score([Posted("live", past.transaction) for past in chunk])
     found, live = [await contents(service.part(Database), tenant) for tenant in (TENANT, "live")]
     assert [row[-1] for row in found["accounts"]] == [row[-1] for row in live["accounts"]]
-    assert found["merchants"] == live["merchants"]
+    for table in ("entities", "links"):
+        assert found[table] == live[table]
 
 
 async def test_an_imported_account_is_adapted_from_its_next_score_on(
@@ -170,7 +179,9 @@ OTHERWISE = {
     "occurred_at": pl.col("occurred_at") - pl.duration(days=30),
     "merchant_id": pl.lit(None, pl.String),
     "currency": pl.lit("ZZZ"),
+    "device_id": pl.lit("another"),
     "channel": pl.lit("another"),
+    "type": pl.lit("withdrawal"),
     "device_age_days": pl.lit(77.25),
 }
 
@@ -329,9 +340,11 @@ def test_what_the_spec_names_arrives_as_it_is_spelled(tmp_path: Path) -> None:
                 "account": "card",
                 "time": "at",
                 "amount": "paid",
-                "merchant": "shop",
+                "type": "kind",
+                "status": "state",
                 "label": "fraud",
             },
+            "entities": {"merchant": "shop", "ip": "address", "wallet": "wallet"},
             "label": {"delay_days": 2},
             "categorical": {"channel": "channel", "colour": "colour"},
             "numeric": {"age": "age"},
@@ -339,9 +352,9 @@ def test_what_the_spec_names_arrives_as_it_is_spelled(tmp_path: Path) -> None:
     )
     path = tmp_path / "shop.csv"
     path.write_text(
-        "id,card,at,paid,shop,fraud,channel,colour,age\n"
-        "t2,a,2024-01-02T00:00:00Z,3,,,,,\n"
-        "t1,a,2024-01-01T00:00:00Z,10.50,s,1,online,007,1.5\n"
+        "id,card,at,paid,shop,fraud,channel,colour,age,kind,state,address,wallet\n"
+        "t2,a,2024-01-02T00:00:00Z,3,,,,,,,,,\n"
+        "t1,a,2024-01-01T00:00:00Z,10.50,s,1,online,007,1.5,refund,declined,2001:DB8::1,w\n"
     )
     [[first, second]] = History(path, spec).chunks(10)
     assert first.transaction.transaction_id == "t1"
@@ -354,6 +367,11 @@ def test_what_the_spec_names_arrives_as_it_is_spelled(tmp_path: Path) -> None:
     )
     assert (second.transaction.merchant_id, second.transaction.channel) == (None, None)
     assert (second.transaction.attributes, second.is_fraud) == ({}, None)
+    named = [(one.merchant_id, one.ip_address, one.entities) for one, *_ in (first, second)]
+    assert named == [("s", "2001:db8::1", {"wallet": "w"}), (None, None, {})]
+    # In a file, what nothing is said of went through.
+    became = [(one.type, one.status) for one, *_ in (first, second)]
+    assert became == [("refund", "declined"), ("payment", "authorised")]
 
 
 @pytest.mark.parametrize("bad", ["x" * 129, "a\tb"])

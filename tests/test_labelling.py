@@ -22,9 +22,9 @@ from app.scoring.errors import TransactionNotFound
 from app.scoring.pipeline import Pipeline
 from app.scoring.records import Scored
 from app.web.service import Service
-from tests.test_pipeline import TENANT, handbook_checkpoint, label, paid, scored, service
+from tests.test_pipeline import TENANT, label, paid, scored, service, wide_checkpoint
 
-__all__ = ["handbook_checkpoint", "service"]
+__all__ = ["service", "wide_checkpoint"]
 
 pytestmark = pytest.mark.anyio
 

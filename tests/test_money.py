@@ -79,7 +79,7 @@ def written(folder: Path, rows: int = len(AMOUNTS)) -> Path:
 
 
 def test_amounts_of_a_file_and_of_the_api_are_in_the_reference_currency(tmp_path: Path) -> None:
-    columns, _, _ = columns_of(SPEC, transactions(), RATES)
+    columns, _ = columns_of(SPEC, transactions(), RATES)
     data = read_transactions(written(tmp_path), SPEC, RATES)
     np.testing.assert_allclose(columns.amount_N, [30, 30, 0.09, np.nan, np.nan])
     np.testing.assert_array_equal(data.columns.amount_N, columns.amount_N)
@@ -88,7 +88,7 @@ def test_amounts_of_a_file_and_of_the_api_are_in_the_reference_currency(tmp_path
 
 def test_without_rates_amounts_are_as_they_are(tmp_path: Path) -> None:
     for spec in (SPEC, HANDBOOK.model_copy(update={"columns": SPEC.columns})):
-        columns, _, _ = columns_of(spec, transactions())
+        columns, _ = columns_of(spec, transactions())
         assert columns.amount_N.tolist() == [5000, 30, 0.1, 7, 1]
         data = read_transactions(written(tmp_path), spec)
         assert data.columns.amount_N.tolist() == [5000, 30, 0.1, 7, 1]

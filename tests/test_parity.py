@@ -144,11 +144,11 @@ async def test_a_file_through_the_service_has_the_features_of_training(
 async def test_an_imported_file_has_the_features_of_training(
     database_url: str, tmp_path: Path
 ) -> None:
-    """Every kind of column, two currencies, and labels that are known after another time each."""
+    """Every kind of column, currencies with a rate and without, and labels that are known late."""
     spec = DatasetSpec.load("simulated")
     path = tmp_path / "simulated.parquet"
     frame = simulate(accounts=40, days=60, seed=3)
-    currency = pl.Series(np.random.default_rng(0).choice(["EUR", "JPY"], len(frame)))
+    currency = pl.Series(np.random.default_rng(0).choice(["EUR", "JPY", "KWD"], len(frame)))
     frame.with_columns(currency=currency).write_parquet(path)
     rates = Rates(reference="EUR", per_unit={"JPY": 0.0057})
     model = tiny_checkpoint(tmp_path / "model", spec, rates=rates)

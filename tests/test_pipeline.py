@@ -1,23 +1,44 @@
-"""Merchants learn from matured labels, exactly and no sooner, and unlearn them as exactly."""
+"""Entities learn from matured labels, exactly and no sooner, and unlearn them as exactly.
+
+And what batches, links and statuses make of the sums.
+"""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
+from app.accounts import store as account_store
+from app.db.database import Database
+from app.db.schema import links
+from app.db.statements import columns, read
+from app.entities.records import Link
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
 from app.learner.columns import columns_of
-from app.learner.features import MerchantLabels
+from app.learner.features import EntityLabels
 from app.learner.spec import DatasetSpec
-from app.learner.transaction import DAY_US, Transaction
+from app.learner.states import States
+from app.learner.transaction import (
+    ASIDE,
+    DAY_US,
+    NO_ENTITY,
+    REFUSED,
+    SPENT,
+    TRIED,
+    Status,
+    Transaction,
+)
 from app.models.service import Models
 from app.scoring.pipeline import Pipeline, Posted, in_a_thread_if
 from app.scoring.records import Scored
+from app.scoring.statuses import change_status
 from app.settings import Settings
 from app.web.service import Service, running
 from tests.checkpoints import tiny_checkpoint
@@ -29,23 +50,27 @@ DELAY_DAYS = 7  # of the built-in spec `handbook`
 
 
 @pytest.fixture(scope="session")
-def handbook_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "handbook"
-    return tiny_checkpoint(folder, DatasetSpec.load("handbook"))
+def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in spec `handbook`, with more kinds of entities."""
+    kinds = {"merchant": "merchant_id", "device": "device_id", "wallet": "wallet"}
+    spec = DatasetSpec.load("handbook").model_copy(update={"entities": kinds})
+    return tiny_checkpoint(tmp_path_factory.mktemp("models") / "wide", spec)
 
 
 @pytest.fixture
-async def service(database_url: str, handbook_checkpoint: Path) -> AsyncIterator[Service]:
+async def service(database_url: str, wide_checkpoint: Path) -> AsyncIterator[Service]:
     settings = Settings(
-        database_url=database_url, model=handbook_checkpoint, device="cpu", bank_bytes=1 << 20
+        database_url=database_url, model=wide_checkpoint, device="cpu", bank_bytes=1 << 20
     )
     async with running(settings) as service:
         yield service
 
 
-def paid(name: str, day: float, account: str = "a", merchant: str | None = "m") -> Transaction:
+def paid(
+    name: str, day: float, account: str = "a", merchant: str | None = "m", **more: Any
+) -> Transaction:
     at_us = round((100 + day) * DAY_US)
-    return Transaction(name, account, at_us, Decimal(10), "EUR", merchant)
+    return Transaction(name, account, at_us, Decimal(10), "EUR", merchant, **more)
 
 
 async def scored(service: Service, *transactions: Transaction) -> list[Scored]:
@@ -58,9 +83,10 @@ def feature(service: Service, row: Scored, name: str) -> float:
     return float(np.frombuffer(row.features, "<f4")[position])
 
 
-async def frauds_seen(service: Service, name: str, day: float) -> float:
-    [row] = await scored(service, paid(name, day, account=f"asker-{name}"))
-    return feature(service, row, "merchant_frauds_30d")
+async def frauds_seen(service: Service, name: str, day: float, **more: Any) -> float:
+    [row] = await scored(service, paid(name, day, account=f"asker-{name}", **more))
+    kind = "device" if "device_id" in more else "wallet" if "entities" in more else "merchant"
+    return feature(service, row, f"{kind}_frauds_30d")
 
 
 async def label(service: Service, name: str, is_fraud: bool = True, account: str = "a") -> None:
@@ -85,6 +111,32 @@ async def test_a_batch_sees_each_label_from_its_own_time_on(service: Service) ->
     before, after = await scored(service, paid("u", DELAY_DAYS - 1), paid("v", DELAY_DAYS + 1))
     assert feature(service, before, "merchant_frauds_30d") == 0
     assert feature(service, after, "merchant_frauds_30d") > 0.6
+
+
+@pytest.mark.parametrize(
+    ("named", "other"),
+    [
+        ({"device_id": "d"}, {"device_id": "other"}),
+        ({"entities": {"wallet": "w"}}, {"entities": {"wallet": "other"}}),
+    ],
+    ids=["device", "wallet"],
+)
+async def test_a_label_is_evidence_about_each_entity_of_its_payment(
+    service: Service, named: Any, other: Any
+) -> None:
+    await scored(service, paid("t", 0, **named))
+    await label(service, "t")
+    assert await frauds_seen(service, "exactly", DELAY_DAYS, merchant=None, **named) == 0
+    assert await frauds_seen(service, "elsewhere", DELAY_DAYS + 1, **other) == 0
+    assert await frauds_seen(service, "after", DELAY_DAYS + 1, merchant=None, **named) > 0.6
+    # Folded, it is forgotten by all of them; and set again, it is evidence again.
+    for name in ("one", "two"):
+        assert await frauds_seen(service, f"{name} merchant", DELAY_DAYS + 1) > 0.6
+        await service.part(Labelling).remove(TENANT, "t")
+        assert await frauds_seen(service, f"{name} gone", DELAY_DAYS + 1) == 0
+        assert await frauds_seen(service, f"{name} forgotten", DELAY_DAYS + 1, **named) == 0
+        await label(service, "t")
+        assert await frauds_seen(service, f"{name} again", DELAY_DAYS + 1, **named) > 0.6
 
 
 async def test_a_removed_label_is_unlearned_by_its_merchant(service: Service) -> None:
@@ -120,7 +172,14 @@ async def test_serving_one_by_one_in_batches_and_training_see_the_same_vectors(
 ) -> None:
     random = np.random.default_rng(7)
     transactions = [
-        paid(f"t-{n:03}", float(day), f"a-{random.integers(5)}", f"m-{random.integers(4)}")
+        paid(
+            f"t-{n:03}", float(day), f"a-{random.integers(5)}", f"m-{random.integers(4)}"
+        )._replace(
+            device_id=random.choice(["d-1", "d-2", "d-3", None]),
+            entities={"wallet": "w"} if random.random() < 0.3 else {},
+            type=random.choice(["payment", "payment", "refund", "verification"]),
+            status=random.choice([None, None, "authorised", "declined", "reversed"]),
+        )
         for n, day in enumerate(np.sort(random.uniform(0, 40, 300)).round(1))
     ]
     is_fraud = random.random(len(transactions)) < 0.3
@@ -135,10 +194,17 @@ async def test_serving_one_by_one_in_batches_and_training_see_the_same_vectors(
         first += size
     assert first == len(transactions)
 
-    columns, _, _ = columns_of(service.part(Models).default.spec, transactions)
-    matures_us = columns.time_us_N + service.part(Models).default.spec.label.delay_us
-    labels = MerchantLabels(columns.merchant_N, matures_us, is_fraud.astype(np.float64))
-    expected_NF = service.part(Models).default.features.compute(columns, None, labels)
+    found, _ = columns_of(service.part(Models).default.spec, transactions)
+    matures_us = found.time_us_N + service.part(Models).default.spec.label.delay_us
+    found.standing_N[:] = [
+        row.standing(one.type) for row, one in zip(rows, transactions, strict=True)
+    ]
+    assert set(found.standing_N) == {SPENT, REFUSED, TRIED, ASIDE}
+    named_N, kinds = np.nonzero(found.entity_NK != NO_ENTITY)
+    labels = EntityLabels(
+        found.entity_NK[named_N, kinds], matures_us[named_N], is_fraud[named_N].astype(np.float64)
+    )
+    expected_NF = service.part(Models).default.features.compute(found, None, labels)
     served_NF = np.stack([np.frombuffer(row.features, "<f4") for row in rows])
     np.testing.assert_allclose(served_NF, expected_NF, atol=1e-6)
 
@@ -172,3 +238,115 @@ async def test_a_thread_is_waited_for_even_when_whoever_asked_has_gone() -> None
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert seen == ["done", "left"]
+
+
+def spending(account: str) -> list[Transaction]:
+    """Payments so different that some are refused, and so near that others count them."""
+    amounts = [10, 12, 9, 4000, 11, 90_000, 10, 13, 2_000_000, 12, 10, 11]
+    return [
+        paid(f"{account}-{n:02}", n / 300, account, device_id=f"{account}-d{n % 5}")._replace(
+            amount=Decimal(amount)
+        )
+        for n, amount in enumerate(amounts)
+    ]
+
+
+async def test_a_batch_counts_what_it_refuses_as_single_requests_would(service: Service) -> None:
+    batch = await service.part(Pipeline).score([Posted("batch", one) for one in spending("a")])
+    singles = []
+    for one in spending("a"):
+        singles += await service.part(Pipeline).score([Posted("singles", one)])
+    outcomes = {row.outcome for row in batch if isinstance(row, Scored)}
+    assert "approve" in outcomes
+    assert len(outcomes) > 1
+    for alone, together in zip(singles, batch, strict=True):
+        assert isinstance(alone, Scored)
+        assert isinstance(together, Scored)
+        assert (alone.features, alone.outcome) == (together.features, together.outcome)
+        assert alone.probability == pytest.approx(together.probability, abs=1e-12)
+
+
+async def stored_links(service: Service) -> set[Link]:
+    async with service.part(Database).read() as connection:
+        return set(await read(connection, Link._make, select(*columns(links, Link))))
+
+
+async def test_a_link_is_there_from_the_first_use_and_moves_to_an_older_one_alone(
+    service: Service,
+) -> None:
+    first = paid("t-1", 5, device_id="d")
+    await scored(service, first, paid("t-2", 6, device_id="d"))
+    await scored(service, paid("t-3", 7, device_id="d"), paid("b", 7, "b", None, device_id="d"))
+    at_us = first.occurred_at_us
+    device = Link(TENANT, "device", "d", "a", at_us)
+    other = device._replace(account_id="b", first_use_us=at_us + 2 * DAY_US)
+    merchant = device._replace(kind="merchant", entity_id="m")
+    assert await stored_links(service) == {device, other, merchant}
+    [row] = await scored(service, paid("t-4", 7.5, device_id="d"))
+    assert feature(service, row, "device_used") == 1
+    assert feature(service, row, "device_accounts_ever") == pytest.approx(np.log1p(2))
+    await scored(service, paid("late", 1, merchant=None, device_id="d"))
+    older = device._replace(first_use_us=at_us - 4 * DAY_US)
+    assert await stored_links(service) == {older, other, merchant}
+
+
+async def state_of(service: Service, account: str) -> States:
+    async with service.part(Database).read() as connection:
+        row = await account_store.account(connection, TENANT, account)
+    assert row
+    return States.from_bytes([row.state], service.part(Models).default.features.account_sums)
+
+
+async def test_a_status_moves_a_payment_in_the_sums_as_if_it_had_come_with_it(
+    service: Service,
+) -> None:
+    """Now and later, to and fro; what attempts came before is kept in single precision."""
+    becomes: dict[int, Status] = {0: "declined", 3: "authorised", 4: "reversed", 5: "declined"}
+    told = [
+        one._replace(status=becomes.get(n, "authorised")) for n, one in enumerate(spending("told"))
+    ]
+    await scored(service, *told[:6])
+    later = [
+        one._replace(status=None if n in becomes else "authorised")
+        for n, one in enumerate(spending("later"))
+    ]
+    await scored(service, *later[:6])
+
+    async def change(status: Mapping[int, Status]) -> dict[str, str | None]:
+        pipeline = service.part(Pipeline)
+        wanted = {later[n].transaction_id: one for n, one in status.items()}
+        return await service.part(Database).run(
+            lambda connection: change_status(connection, pipeline, TENANT, "later", wanted)
+        )
+
+    untouched = await state_of(service, "later")
+    assert await change(dict.fromkeys(becomes, "reversed")) == {
+        later[n].transaction_id: None for n in becomes
+    }
+    assert (await change(becomes))[later[0].transaction_id] == "reversed"
+    await assert_same_sums(service, "later", "told")
+    assert (await state_of(service, "later")).packed != untouched.packed
+    await scored(service, *told[6:], *later[6:])
+    await change(dict.fromkeys(becomes, "declined"))
+    await change(becomes)
+    await assert_same_sums(service, "later", "told")
+
+
+async def assert_same_sums(service: Service, one: str, other: str) -> None:
+    found, wanted = await state_of(service, one), await state_of(service, other)
+    np.testing.assert_array_equal(found.time_us_G, wanted.time_us_G)
+    np.testing.assert_array_equal(found.previous_us_G, wanted.previous_us_G)
+    np.testing.assert_allclose(found.before_GD, wanted.before_GD, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(found.at_GD, wanted.at_GD, rtol=1e-6, atol=1e-8)
+
+
+async def test_a_status_of_what_is_not_the_accounts_changes_nothing(service: Service) -> None:
+    await scored(service, paid("t", 0), paid("u", 0, account="b"))
+    before = await state_of(service, "b")
+    pipeline = service.part(Pipeline)
+    wanted: dict[str, Status] = {"t": "declined", "nothing": "declined"}
+    found = await service.part(Database).run(
+        lambda connection: change_status(connection, pipeline, TENANT, "b", wanted)
+    )
+    assert found == {}
+    assert (await state_of(service, "b")).packed == before.packed

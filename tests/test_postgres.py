@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.accounts import merchants as merchant_store
 from app.accounts import store as account_store
-from app.accounts.records import Account, Merchant
+from app.accounts.records import Account
 from app.db.database import Database, Raced
 from app.db.postgres import raw_connection
 from app.db.statements import together
+from app.entities import states as entity_states
+from app.entities.records import EntityState, Link
 from app.labels import store as label_store
 from app.reviews import store as review_store
 from app.scoring import store as transaction_store
@@ -50,12 +51,15 @@ async def said(asked: Sequence[str]) -> list[int]:
 async def test_writes_go_together_once_their_table_is_read(postgres_only: Database) -> None:
     async with heard(postgres_only) as (connection, asked):
         await account_store.save_accounts(connection, [Account(TENANT, "a"), Account(TENANT, "b")])
-        await merchant_store.save_merchants(connection, [Merchant(TENANT, "m", b"state")])
+        await entity_states.save_entities(
+            connection, [EntityState(TENANT, "device", "d", b"state")]
+        )
+        await entity_states.save_links(connection, [Link(TENANT, "device", "d", "a", 5)])
         await transaction_store.save_scored(connection, [scored_row("t-1"), scored_row("t-2")])
         assert await label_store.labels_of(connection, TENANT, ["t-1"]) == {}
         assert await said(asked) == []
         assert len(await transaction_store.scored(connection, TENANT, ["t-1", "t-2"])) == 2
-        assert await said(asked) == [3]
+        assert await said(asked) == [4]
         # What changes a table again waits for what was to be written before.
         await account_store.count_labels(connection, TENANT, {"a": (1, 0), "b": (0, 1)})
     async with postgres_only.read() as connection:
@@ -223,7 +227,7 @@ async def fill(database: Database) -> None:
     async with database.write() as connection:
         await transaction_store.save_scored(connection, [scored_row(*key) for key in keys])
         labels = [label_row(key, at, account_id=account) for key, at, account in keys]
-        await label_store.save_labels(connection, labels)
+        await label_store.save_labels(connection, labels, [])
 
 
 async def test_a_new_database_finds_a_payment_by_its_key(postgres_only: Database) -> None:

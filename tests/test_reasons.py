@@ -20,6 +20,7 @@ from app.learner.features import FeatureSet
 from app.learner.money import Rates
 from app.learner.reasons import (
     CODES,
+    CODES_OF_KIND,
     LABELS,
     MOST_REASONS,
     PAST,
@@ -58,7 +59,7 @@ def told(
     spec: DatasetSpec = SIMULATED,
 ) -> dict[str, Reason]:
     features = FeatureSet(spec, rates)
-    columns, _, _ = columns_of(features.spec, [*past, now], rates)
+    columns, _ = columns_of(features.spec, [*past, now], rates)
     features_NF = features.compute(columns)
     attribution = Attribution(0.0, 1.0, np.full(len(features.names), 0.01), 0.5)
     shares = shares_of(features, attribution, 2.0, has_labels=True)
@@ -73,26 +74,32 @@ def told(
 def test_every_feature_has_a_code_that_is_documented(name: str) -> None:
     features = FeatureSet(DatasetSpec.load(name))
     for feature in features.names:
-        code = code_of(feature, features.spec.categorical_names)
+        kinds = features.spec.entity_names
+        code = code_of(feature, features.spec.categorical_names, kinds)
         named = "attribute_NAME" if code.startswith("attribute_") else code
-        assert f"`{named}`" in DOCUMENT, feature
+        for kind in kinds:
+            named = re.sub(f"^{kind}(?=_|$)|(?<=account_new_){kind}$", "KIND", named)
+        assert f"`{named}`" in DOCUMENT.replace("`merchant_category`", "`KIND_category`"), feature
 
 
 def test_every_code_there_can_be_is_documented() -> None:
-    for code in [*(code for code, _ in CODES), LABELS]:
+    of_kinds = [f"KIND{of_kind}" for of_kind, _ in CODES_OF_KIND]
+    for code in [*(code for code, _ in CODES), *of_kinds, "account_new_KIND", LABELS]:
         assert f"| `{code}` |" in DOCUMENT
     assert set(re.findall(r"^\| `(\w+)`", DOCUMENT, re.M)) >= {code for code, _ in CODES}
 
 
 def test_a_feature_that_nobody_gave_a_code_is_refused() -> None:
     with pytest.raises(ValueError, match="shoe_size has no code"):
-        code_of("shoe_size", ("country",))
+        code_of("shoe_size", ("country",), ("device",))
 
 
 def test_shares_of_a_code_are_those_of_its_features_and_the_slope_scales_them() -> None:
     features = FeatureSet(DatasetSpec.load("simulated"))
     found = told(payment(9), payment(1))
-    names = [n for n in features.names if code_of(n, features.spec.categorical_names) == "amount"]
+    spec = features.spec
+    codes = [code_of(one, spec.categorical_names, spec.entity_names) for one in features.names]
+    names = [name for name, code in zip(features.names, codes, strict=True) if code == "amount"]
     assert found["amount"].share == pytest.approx(2 * 0.01 * len(names))
     assert found[LABELS].share == pytest.approx(1.0)
     total = sum(one.share for one in found.values())
@@ -153,6 +160,144 @@ def test_no_more_than_five_reasons_that_raise_a_score_are_told() -> None:
 )
 def test_sentences_say_what_is_so(now: Transaction, code: str, sentence: str) -> None:
     assert told(now, payment(1), payment(2))[code].sentence == sentence
+
+
+def at(second: float, n: int = 0, **changes: object) -> Transaction:
+    """A payment so many seconds after the ninth day began."""
+    return payment(9, **changes)._replace(  # type: ignore[arg-type]
+        transaction_id=f"s-{n}-{second}", occurred_at_us=9 * DAY_US + round(second * 1e6)
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "past", "code", "sentence", "observed"),
+    [
+        (
+            at(9, device_id="d"),
+            [payment(1, device_id="c"), payment(2, device_id="d"), payment(8)],
+            "device",
+            "device d, in 1 of this account's last 3 payments; first used by this account 7 days "
+            "before",
+            "d",
+        ),
+        (
+            at(9, ip_address="10.0.0.1"),
+            [payment(1, ip_address="10.0.0.2"), payment(2)],
+            "ip",
+            "IP address 10.0.0.1, in 0 of this account's last 2 payments; never used by this "
+            "account before",
+            "10.0.0.1",
+        ),
+        (
+            at(9),
+            [payment(1, email="a@b.c"), payment(2)],
+            "email",
+            "no e-mail address named, as in 1 of this account's last 2 payments",
+            None,
+        ),
+        (
+            at(9, card_fingerprint="c"),
+            [payment(1, card_fingerprint="c"), payment(2, card_fingerprint="d")],
+            "card_accounts",
+            "1 account used this card before, 0.00391 for the first time lately; the median of the "
+            "cards of this account's last 2 payments was 0 (a first time counts half for every 24 "
+            "hours of age)",
+            1.0,
+        ),
+        (
+            at(9, device_id="e"),
+            [
+                *(payment(1, device_id="b"), at(0, device_id="b"), at(0, 1, device_id="c")),
+                *(at(1, device_id="d"), at(2, device_id="d")),
+            ],
+            "account_new_device",
+            "2 devices first used by this account in the 24 hours before",
+            2.0,
+        ),
+        (
+            at(3700),
+            [payment(1), at(0, 1), at(0, 2), at(3500)],
+            "account_burst",
+            "1 attempt in the hour before, 1 of them in the last 5 minutes; the median before this "
+            "account's last 4 payments is 0",
+            1.0,
+        ),
+        (
+            at(9),
+            [payment(8, status="declined"), payment(7, status="declined"), payment(6)],
+            "account_refused",
+            "0.75 attempts of this account declined or held up lately (an attempt counts half for "
+            "every 24 hours of age)",
+            0.75,
+        ),
+        (
+            at(9),
+            [payment(8)],
+            "account_refused",
+            "no attempt of this account was declined or held up lately",
+            0.0,
+        ),
+        (
+            at(9, country="BR"),
+            [at(0, country="BR"), at(1, country="DE"), at(2, country="US")],
+            "country",
+            "country BR, in 1 of this account's last 3 payments; 3 values in the hour before",
+            "BR",
+        ),
+        (
+            at(9, type="transfer"),
+            [payment(1), payment(2, type="withdrawal")],
+            "type",
+            "type transfer, in 0 of this account's last 2 payments",
+            "transfer",
+        ),
+        # What came back is no payment, and nobody's usual amount.
+        (
+            at(9),
+            [payment(1, "1000.00", type="refund"), payment(2)],
+            "amount",
+            "amount 81.00 EUR, 1 times the median 81.00 EUR of this account's last 1 payment",
+            81.0,
+        ),
+        (
+            at(9, device_id="d"),
+            [at(0, device_id="d")],
+            "device_activity",
+            "0.998 payments from this device lately, the last 9 seconds before; 0.0231 a day over "
+            "longer, 0 from the devices of this account's last 1 payment (a payment counts half "
+            "for every hour of age, over longer for every 30 days)",
+            0.0231,
+        ),
+    ],
+)
+def test_sentences_about_entities_and_attempts_say_what_is_so(
+    now: Transaction,
+    past: list[Transaction],
+    code: str,
+    sentence: str,
+    observed: str | float | None,
+) -> None:
+    decided = [one if one.status else one._replace(status="authorised") for one in past]
+    reason = told(now, *decided)[code]
+    assert reason.sentence == sentence
+    if isinstance(observed, float):
+        assert reason.observed == pytest.approx(observed, rel=2e-3)
+    else:
+        assert reason.observed == observed
+
+
+def test_what_is_not_all_at_hand_is_told_as_at_least() -> None:
+    past = [at(n, device_id=f"d-{n}")._replace(status="authorised") for n in range(PAST)]
+    reasons = told(at(PAST), *past)
+    for code, counted in (
+        ("account_burst", "at least 32 attempts in the hour before, 32 of them in the last 5 min"),
+        ("account_new_device", "at least 32 devices first used"),
+        ("account_pace", "at least 32 payments in the 24 hours before"),
+    ):
+        assert reasons[code].sentence.startswith(counted)
+    # One of them is a refund, and there may still be more than are at hand.
+    past[0] = past[0]._replace(type="refund")
+    assert told(at(PAST), *past)["account_pace"].sentence.startswith("at least 31 payments")
 
 
 @pytest.mark.parametrize(
@@ -219,6 +364,14 @@ def test_sentences_say_what_is_so(now: Transaction, code: str, sentence: str) ->
             "mean in which a payment counts half for every 30 days of age, at the model's rates)",
             30.0,
             40.0,
+        ),
+        (
+            ("5000", "JPY"),
+            [("40", "KWD"), ("40", "KWD")],
+            "merchant_amount",
+            "amount 5,000 JPY (30.00 EUR); too few recent amounts at this merchant to compare with",
+            30.0,
+            None,
         ),
         (
             ("12.5", "KWD"),
@@ -341,9 +494,16 @@ def test_every_sentence_is_true_of_the_payments_as_they_are(
         computed = re.sub(r"[\d.,]+ [A-Z]{3}\b|\d\d:\d\d", "", one.sentence)
         for figure in re.findall(r"\d[\d.]*", computed):
             assert len(figure.replace(".", "").strip("0")) <= 3, one.sentence
-    for code in ("merchant_fraud", "merchant_activity", "merchant_amount"):
+    of_merchants = ("merchant_fraud", "merchant_activity", "merchant_amount", "merchant_accounts")
+    for code in of_merchants:
         # What is known of merchants as decayed sums is told as that.
-        said_to_be = ("no merchant named", "recent payments", "counts half for every")
+        said_to_be = (
+            "no merchant named",
+            "recent payments",
+            "recent amounts",
+            "counts half for every",
+            "no account has used this merchant before",
+        )
         if code == "merchant_amount":
             said_to_be += ("has no rate", "this model has no rates")
         sentence = story.reasons[code].sentence
@@ -386,7 +546,7 @@ def amounts(story: Story) -> None:
     own = posted if currency == now.currency else rf"{posted} \(([\d.,]+) EUR\)"
     if currency != now.currency:
         assert is_amount(story.match("amount", rf"{own}.*")[2], currency, amount)
-    against = r"(?:(?P<times>[\d.]+) times|against) the median (?P<usual>[\d.,]+)"
+    against = r"(?:(?P<times>[\d.e+-]+) times|against) the median (?P<usual>[\d.,]+)"
     found = story.match("amount", rf"{own}, {against} {whose}")
     assert int(found[found.re.groups]) == len(at_hand)
     usual = statistics.median(at_hand)
@@ -446,10 +606,29 @@ def places(story: Story) -> None:
     merchants = [one.merchant_id for one in story.past]
     if (merchant := story.now.merchant_id) is not None:
         count = merchants.count(merchant)
-        story.match("merchant", rf"merchant {merchant}, in {count} of {story.last}")
+        known = r"first used by this account (.*) before|never used by this account before"
+        found = story.match(
+            "merchant", rf"merchant {merchant}, in {count} of {story.last}; ({known})"
+        )
+        uses = [story.age_us(one) for one in story.before if one.merchant_id == merchant]
+        assert (found[2] is None) == (not uses)
+        if uses:
+            # What came before those that are at hand was not remembered here.
+            oldest = (
+                max(story.age_us(one) for one in story.past if one.merchant_id == merchant)
+                if count
+                else None
+            )
+            assert oldest is None or seconds(found[2]) == pytest.approx(oldest / 1e6, rel=6e-3)
     countries = [one.country for one in story.past]
     if (country := story.now.country) is not None:
-        story.match("country", rf"country {country}, in {countries.count(country)} of {story.last}")
+        counted = rf"country {country}, in {countries.count(country)} of {story.last}"
+        found = story.match(
+            "country", rf"{counted}(?:; (?:at least )?(\d+) values in the hour before)?"
+        )
+        hour = [one.country for one in story.past if story.age_us(one) <= HOUR_US]
+        values = len(set(hour) - {None})
+        assert found[1] == (str(values) if values > 1 else None)
         return
     missing = rf"country missing, as in {countries.count(None)} of {story.last}"
     found = story.match("country", rf"{missing}(?:; (\w+) in (\d+))?")

@@ -1,8 +1,9 @@
 """States as the walk leaves them, against the definition of decayed sums, written out.
 
-Their events are labels of merchants, whose states are made like those of accounts.
+Their events are labels of entities, whose states are made like those of accounts.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,17 +12,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.learner.columns import columns_of
-from app.learner.features import FeatureSet, Memory, MerchantLabels
-from app.learner.kernels.features import LABEL_HALF_LIVES_DAYS
+from app.learner.features import EntityLabels, FeatureSet
+from app.learner.kernels.features import LABEL_HALF_LIVES
 from app.learner.spec import DatasetSpec
 from app.learner.states import NEVER_US, Floats, Ints, States
 from app.learner.transaction import DAY_US, HOUR_US
 from app.times import FIRST_US, LAST_US
 
 FEATURES = FeatureSet(DatasetSpec.load("handbook"))
-NO_PAYMENTS, _, _ = columns_of(FEATURES.spec, [])
+NO_PAYMENTS, _ = columns_of(FEATURES.spec, [])
 GROUPS, SUMS = 3, FEATURES.confirmed_sums
-HALF_LIFE_US_D = np.repeat(list(LABEL_HALF_LIVES_DAYS.values()), 2) * DAY_US
+HALF_LIFE_US_D = np.repeat(list(LABEL_HALF_LIVES.values()), 2) * DAY_US
 YEARS_20_US = 20 * 365 * DAY_US
 
 
@@ -90,9 +91,8 @@ def empty(groups: int = GROUPS) -> States:
 
 
 def added(states: States, events: Events) -> States:
-    groups = len(states.to_bytes())
-    memory = Memory(FEATURES.empty(0, groups).accounts, FEATURES.empty(0, groups).merchants, states)
-    return FEATURES.remember(NO_PAYMENTS, memory, MerchantLabels(*events)).confirmed
+    memory = replace(FEATURES.empty(0, len(states.to_bytes()), 0), confirmed=states)
+    return FEATURES.remember(NO_PAYMENTS, memory, EntityLabels(*events)).confirmed
 
 
 def assert_close(actual_GD: Floats, expected_GD: Floats, events: Events) -> None:
@@ -194,8 +194,8 @@ def test_states_share_nothing_with_the_bytes_they_came_from() -> None:
     kept = states.copy()
     FEATURES.serve(
         NO_PAYMENTS,
-        Memory(FEATURES.empty(0, 1).accounts, FEATURES.empty(0, 1).merchants, states),
-        MerchantLabels(*events_of([(0, 1, 1.0)])),
+        replace(FEATURES.empty(0, 1, 0), confirmed=states),
+        EntityLabels(*events_of([(0, 1, 1.0)])),
     )
     assert stored == [before] == kept.to_bytes()
     assert states.to_bytes() != stored
@@ -235,8 +235,9 @@ def test_events_of_groups_that_are_not_there_are_refused(group: int) -> None:
         added(empty(1), events_of([(group, 0, 1.0)]))
 
 
-def test_states_of_another_definition_are_refused() -> None:
-    memory = FEATURES.empty(0, 1)
-    other = Memory(memory.accounts, memory.merchants, States.empty(1, SUMS + 1))
+@pytest.mark.parametrize("part", ["accounts", "entities", "confirmed"])
+def test_states_of_another_definition_are_refused(part: str) -> None:
+    memory = FEATURES.empty(1, 1, 1)
+    wider = States.empty(1, getattr(memory, part).sums + 1)
     with pytest.raises(ValueError, match="another definition of the features"):
-        FEATURES.serve(NO_PAYMENTS, other, MerchantLabels.none())
+        FEATURES.serve(NO_PAYMENTS, replace(memory, **{part: wider}), EntityLabels.none())

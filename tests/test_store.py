@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Table
 
-from app.accounts import merchants as merchant_store
 from app.accounts import store as account_store
-from app.accounts.records import Account, Merchant
+from app.accounts.records import Account
 from app.db.database import Database
-from app.db.schema import accounts, labels, merchants, transactions
+from app.db.schema import accounts, entities, label_entities, labels, links, transactions
+from app.entities import states as entity_states
+from app.entities.records import EntityState, Link
 from app.labels import store as label_store
-from app.labels.records import MerchantLabel, StoredLabel
+from app.labels.records import EntityLabel, LabelEntity, StoredLabel
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.transaction import MOST_ITEMS
 from app.scoring import store as transaction_store
@@ -28,7 +29,6 @@ def scored_row(transaction_id: str, at_us: int = 0, account_id: str = "alice") -
         tenant=TENANT,
         transaction_id=transaction_id,
         account_id=account_id,
-        merchant_id="m",
         occurred_at_us=at_us,
         content="{}",
         content_digest=b"digest",
@@ -51,7 +51,6 @@ def label_row(transaction_id: str, at_us: int = 0, **changes: Any) -> StoredLabe
         tenant=TENANT,
         transaction_id=transaction_id,
         account_id="alice",
-        merchant_id="m",
         is_fraud=True,
         occurred_at_us=at_us,
         labelled_at_us=at_us,
@@ -62,7 +61,14 @@ def label_row(transaction_id: str, at_us: int = 0, **changes: Any) -> StoredLabe
 
 @pytest.mark.parametrize(
     ("table", "row"),
-    [(accounts, Account), (merchants, Merchant), (transactions, Scored), (labels, StoredLabel)],
+    [
+        (accounts, Account),
+        (entities, EntityState),
+        (links, Link),
+        (transactions, Scored),
+        (labels, StoredLabel),
+        (label_entities, LabelEntity),
+    ],
     ids=lambda part: getattr(part, "name", ""),
 )
 async def test_rows_have_the_columns_of_their_tables(table: Table, row: Any) -> None:
@@ -94,9 +100,10 @@ async def test_more_keys_than_a_statement_may_have_parameters_are_one_statement(
 ) -> None:
     keys = [f"k-{n}" for n in range(40_000)]
     async with database.write() as connection:
-        await label_store.delete_labels(connection, "a", keys)
-        assert await label_store.label_changes(connection, "a", keys) == []
-        assert await label_store.labels_of_record(connection, "a", keys) == []
+        await label_store.delete_labels(connection, "a", keys, 1)
+        named = [("device", key) for key in keys]
+        assert await label_store.label_changes(connection, "a", named) == []
+        assert await label_store.labels_of_record(connection, "a", named) == []
 
 
 async def test_the_past_of_each_account_ends_at_a_time_of_its_own(database: Database) -> None:
@@ -163,7 +170,8 @@ async def test_accounts_in_any_order_never_deadlock(database: Database) -> None:
         shuffled = names[turn:] + names[:turn]
         async with database.write() as connection:
             rows = await account_store.lock_accounts(connection, TENANT, shuffled)
-            await merchant_store.lock_merchants(connection, TENANT, reversed(shuffled))
+            for_kinds = [(kind, name) for kind in ("device", "card") for name in shuffled]
+            await entity_states.lock_entities(connection, TENANT, for_kinds)
             await account_store.save_accounts(
                 connection,
                 [row._replace(transactions=row.transactions + 1) for row in rows.values()],
@@ -175,40 +183,114 @@ async def test_accounts_in_any_order_never_deadlock(database: Database) -> None:
     assert {row.transactions for row in counts if row} == {12}
 
 
-def known_of(row: StoredLabel) -> MerchantLabel:
-    assert row.merchant_id is not None
-    return MerchantLabel(row.transaction_id, row.merchant_id, row.matures_at_us, row.is_fraud)
+def named(row: StoredLabel, kind: str, id_: str = "m", folded: bool = False) -> LabelEntity:
+    return LabelEntity(TENANT, row.transaction_id, kind, id_, row.matures_at_us, folded)
 
 
-async def test_labels_mature_strictly_before_the_time_their_merchant_is_asked_about(
+def known_of(row: StoredLabel, kind: str) -> EntityLabel:
+    return EntityLabel(row.transaction_id, kind, "m", row.matures_at_us, row.is_fraud)
+
+
+async def test_labels_mature_strictly_before_the_time_their_entity_is_used(
     database: Database,
 ) -> None:
-    rows = [
+    early, exact, folded, elsewhere, nowhere, other = (
         label_row("early", matures_at_us=10),
         label_row("exact", matures_at_us=20),
-        label_row("folded", matures_at_us=10, folded=True),
-        label_row("elsewhere", matures_at_us=10, merchant_id="n"),
-        label_row("nowhere", matures_at_us=10, merchant_id=None),
+        label_row("folded", matures_at_us=10),
+        label_row("elsewhere", matures_at_us=10),
+        label_row("nowhere", matures_at_us=10),
+        label_row("other kind", matures_at_us=10),
+    )
+    rows = [
+        *(named(early, kind) for kind in ("card", "device")),
+        named(exact, "card"),
+        named(folded, "card", folded=True),
+        named(elsewhere, "card", "n"),
+        named(other, "email"),
     ]
     async with database.write() as connection:
-        await label_store.save_labels(connection, rows)
-        asked = {"m": 20, "n": 5}
+        labelled = [early, exact, folded, elsewhere, nowhere, other]
+        await label_store.save_labels(connection, labelled, rows)
+        asked = {("card", "m"): 20, ("device", "m"): 20, ("card", "n"): 5}
         found = await label_store.maturing_labels(connection, TENANT, asked)
-        assert found == [known_of(rows[0])]
-        await label_store.mark_folded(connection, TENANT, found)
-        assert await label_store.maturing_labels(connection, TENANT, asked) == []
+        assert sorted(found) == [known_of(early, "card"), known_of(early, "device")]
+        # Of each kind for itself.
+        await label_store.mark_folded(connection, TENANT, found[:1])
+        assert await label_store.maturing_labels(connection, TENANT, asked) == found[1:]
+
+
+async def test_a_removed_label_matures_no_more_and_its_removal_is_found(
+    database: Database,
+) -> None:
+    rows = [label_row("kept", matures_at_us=10), label_row("removed", matures_at_us=10)]
+    asked = {("card", "m"): 20}
+    async with database.write() as connection:
+        await label_store.save_labels(connection, rows, [named(row, "card") for row in rows])
+        await label_store.delete_labels(connection, TENANT, ["removed"], 50)
+        found = await label_store.maturing_labels(connection, TENANT, asked)
+        assert found == [known_of(rows[0], "card")]
+        assert await label_store.any_removed(connection, TENANT, asked, 50)
+        assert not await label_store.any_removed(connection, TENANT, asked, 51)
+        assert not await label_store.any_removed(connection, TENANT, [("device", "m")], 0)
+        # Set again, it is there, and was removed.
+        await label_store.save_labels(connection, rows[1:], [named(rows[1], "card")])
+        assert len(await label_store.maturing_labels(connection, TENANT, asked)) == 2
+        assert await label_store.any_removed(connection, TENANT, asked, 50)
 
 
 async def test_of_any_number_of_labels_all_mature_and_are_folded(database: Database) -> None:
     rows = [label_row(f"t-{n:04}", matures_at_us=n) for n in range(2 * MOST_ITEMS + 1)]
     async with database.write() as connection:
-        await label_store.save_labels(connection, rows)
-        found = await label_store.maturing_labels(connection, TENANT, {"m": 2 * MOST_ITEMS})
+        await label_store.save_labels(connection, rows, [named(row, "card") for row in rows])
+        found = await label_store.maturing_labels(
+            connection, TENANT, {("card", "m"): 2 * MOST_ITEMS}
+        )
         assert [one.transaction_id for one in found] == [one.transaction_id for one in rows[:-1]]
         await label_store.mark_folded(connection, TENANT, found)
-        assert await label_store.labels_of_record(connection, TENANT, ["m"]) == found
-        left = await label_store.maturing_labels(connection, TENANT, {"m": 2**60})
-    assert left == [known_of(rows[-1])]
+        assert await label_store.labels_of_record(connection, TENANT, [("card", "m")]) == found
+        left = await label_store.maturing_labels(connection, TENANT, {("card", "m"): 2**60})
+    assert left == [known_of(rows[-1], "card")]
+
+
+async def test_links_come_back_by_pair_and_are_overwritten(database: Database) -> None:
+    links_ = [
+        Link(TENANT, "card", "c", "alice", 5),
+        Link(TENANT, "card", "c", "bob", 6),
+        Link(TENANT, "device", "c", "alice", 7),
+    ]
+    async with database.write() as connection:
+        await entity_states.save_links(connection, links_)
+        await entity_states.save_links(connection, [links_[0]._replace(first_use_us=3)])
+        asked = [("card", "c", "alice"), ("card", "c", "bob"), ("device", "c", "bob")]
+        found = await entity_states.links_of(connection, TENANT, asked)
+        assert found == {asked[0]: 3, asked[1]: 6}
+        assert await entity_states.links_of(connection, "another tenant", asked) == {}
+        assert await entity_states.used_by(connection, TENANT, "alice") == {
+            ("card", "c"),
+            ("device", "c"),
+        }
+        others = await entity_states.users_of(connection, TENANT, [("card", "c")], "alice", 10)
+        assert others == {"bob"}
+
+
+async def test_entities_that_nobody_uses_are_deleted_and_locked_anew(database: Database) -> None:
+    used, unused = ("card", "used"), ("card", "unused")
+    async with database.write() as connection:
+        rows = await entity_states.lock_entities(connection, TENANT, [used, unused])
+        await entity_states.save_entities(
+            connection, [row._replace(state=b"sums") for row in rows.values()]
+        )
+        await entity_states.save_links(connection, [Link(TENANT, *used, "alice", 5)])
+        await entity_states.delete_unused(connection, TENANT, [used, unused])
+
+    async def locked(connection: Any) -> Any:
+        return await entity_states.lock_entities(connection, TENANT, [used, unused])
+
+    assert await database.run(locked) == {
+        used: EntityState(TENANT, *used, b"sums"),
+        unused: EntityState(TENANT, *unused),
+    }
 
 
 async def test_a_support_has_the_newest_of_each_class_newest_first(database: Database) -> None:
@@ -217,10 +299,12 @@ async def test_a_support_has_the_newest_of_each_class_newest_first(database: Dat
     async with database.write() as connection:
         for name, at_us, is_fraud in frauds + legitimate:
             await transaction_store.save_scored(connection, [scored_row(name, at_us)])
-            await label_store.save_labels(connection, [label_row(name, at_us, is_fraud=is_fraud)])
+            await label_store.save_labels(
+                connection, [label_row(name, at_us, is_fraud=is_fraud)], []
+            )
         other = label_row("x", account_id="bob")
         await transaction_store.save_scored(connection, [scored_row("x", account_id="bob")])
-        await label_store.save_labels(connection, [other])
+        await label_store.save_labels(connection, [other], [])
         found = await label_store.supports(connection, TENANT, ["alice", "carol"])
     assert found["carol"] == []
     names = [row.features.decode() for row in found["alice"]]
@@ -242,25 +326,30 @@ async def test_counting_labels_is_a_revision(database: Database) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 100])
-async def test_what_merchants_were_paid_is_told_once_in_the_order_of_time(
+async def test_what_accounts_paid_is_read_once_in_the_order_of_time(
     database: Database, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """However its steps fall: some find nothing, and times are shared."""
     monkeypatch.setattr("app.scoring.store.STEP_ENTRIES", step)
-    paid = [("m", 5), ("n", 5), ("o", 1), ("o", 2), ("o", 3), (None, 4), ("m", 9), ("n", 9)]
+    paid = [("m", 5), ("n", 5), ("o", 1), ("o", 2), ("o", 3), ("p", 4), ("m", 9), ("n", 9)]
     rows = [
-        scored_row(f"t-{n}", at_us)._replace(merchant_id=merchant_id, content=f"{at_us} {n}")
-        for n, (merchant_id, at_us) in enumerate(paid)
+        scored_row(f"t-{n}", at_us, account)._replace(content=f"{at_us} {n}")
+        for n, (account, at_us) in enumerate(paid)
     ]
     async with database.write() as connection:
         await transaction_store.save_scored(connection, rows)
         await transaction_store.save_scored(connection, [rows[0]._replace(tenant="another")])
-    async with database.read() as connection:
-        told = [
-            content
-            async for contents in transaction_store.contents_of_merchants(
-                connection, TENANT, ["n", "m"], without="b"
-            )
-            for content in contents
-        ]
-    assert told == ["5 0", "5 1", "9 6", "9 7"]
+
+    async def read(accounts: list[str] | None, without: str) -> list[str]:
+        async with database.read() as connection:
+            return [
+                payment.content
+                async for payments in transaction_store.payments_of(
+                    connection, TENANT, accounts, without
+                )
+                for payment in payments
+            ]
+
+    assert await read(["n", "m"], "p") == ["5 0", "5 1", "9 6", "9 7"]
+    assert await read(["n", "m"], "m") == ["5 1", "9 7"]
+    assert await read(None, "o") == ["4 5", "5 0", "5 1", "9 6", "9 7"]

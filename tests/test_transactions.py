@@ -12,13 +12,20 @@ from hypothesis import strategies as st
 from app.learner.columns import columns_of
 from app.learner.spec import DatasetSpec, built_in_specs
 from app.learner.transaction import (
+    ASIDE,
     CATEGORY_CODES,
     DAY_US,
+    ENTITY_FIELDS,
     MISSING,
-    NO_MERCHANT,
+    NO_ENTITY,
+    REFUSED,
+    SPENT,
+    TRIED,
+    UNDECIDED,
     Transaction,
     category_code,
     category_text,
+    standing_of,
 )
 from app.scoring.schemas import PostedTransaction
 
@@ -30,10 +37,14 @@ transaction = "id"
 account = "card"
 time = "at"
 amount = "paid"
-merchant = "shop"
 
 [label]
 delay_days = 0.5
+
+[entities]
+merchant = "shop"
+wallet = "purse"
+device = "phone"
 
 [categorical]
 channel = "channel"
@@ -59,13 +70,10 @@ def test_a_spec_is_read_from_a_file(tmp_path: Path) -> None:
     path.write_text(TOML)
     loaded = DatasetSpec.load(path)
     assert loaded == DatasetSpec.load(str(path)) == spec()
-    assert loaded.categorical_names == ("merchant_id", "channel", "colour")
+    assert loaded.entity_names == ("device", "merchant", "wallet")
+    assert loaded.categorical_names == ("channel", "colour")
     assert loaded.numeric_names == ("age",)
     assert loaded.label.delay_us == DAY_US // 2
-
-
-def test_without_a_merchant_column_there_is_no_merchant_category() -> None:
-    assert spec(TOML.replace('merchant = "shop"\n', "")).categorical_names == ("channel", "colour")
 
 
 def test_the_built_in_specs_load_by_name() -> None:
@@ -98,13 +106,16 @@ def test_an_unknown_spec_names_those_there_are(tmp_path: Path) -> None:
     ("change", "names"),
     [
         (("account =", "acount ="), "columns.account"),
-        (('merchant = "shop"', 'merchants = "shop"'), "columns.merchants"),
+        (('amount = "paid"', 'amount = "paid"\nmerchants = "shop"'), "columns.merchants"),
+        (('wallet = "purse"', 'Wallet = "purse"'), "entities.Wallet"),
+        (('wallet = "purse"', "\n".join(f'kind{n} = "c"' for n in range(7))), "entities"),
         (("[numeric]", "[numerics]"), "numerics"),
         (("delay_days = 0.5", "delay_days = -1"), "label.delay_days"),
         (("delay_days = 0.5", 'delay_days = "week"'), "label.delay_days"),
         (('age = "age"', 'colour = "age"'), "colour"),
         (('age = "age"', 'country = "age"'), "country"),
-        (('colour = "colour"', 'merchant_id = "colour"'), "merchant_id"),
+        (('colour = "colour"', 'merchant_id = "colour"'), "merchant_id is named under [entities]"),
+        (('age = "age"', 'ip_address = "age"'), "ip_address is named under [entities]"),
         (('name = "shop"', ""), "name"),
         (('age = "age"', "age = 3"), "numeric.age"),
     ],
@@ -164,28 +175,91 @@ def transaction(number: int, **parts: object) -> Transaction:
 
 
 def test_transactions_become_columns_in_their_own_order() -> None:
-    columns, accounts, merchants = columns_of(
+    columns, named = columns_of(
         spec(),
         [
-            transaction(5, account_id="b", merchant_id="m", channel="online"),
-            transaction(3, attributes={"colour": "red", "age": 4}),
+            transaction(5, account_id="b", merchant_id="m", channel="online", type="refund"),
+            transaction(3, attributes={"colour": "red", "age": 4}, status="declined"),
             transaction(9, account_id="b", merchant_id="n", attributes={"age": 2.5, "other": 1}),
-            transaction(1, merchant_id="m"),
+            transaction(1, merchant_id="m", device_id="m", entities={"wallet": "w", "other": "x"}),
         ],
     )
-    assert accounts == ["b", "a"]
-    assert merchants == ["m", "n"]
+    assert named.accounts == ["b", "a"]
+    # By kind, and an id of one kind is not that of another.
+    names = [("device", "m"), ("merchant", "m"), ("merchant", "n"), ("wallet", "w")]
+    assert named.entities == names
+    assert [named.entities[place] for place in columns.entity_NK[3]] == [names[0], *names[1::2]]
+    none = NO_ENTITY
+    assert columns.entity_NK.tolist() == [[none, 1, none], [none] * 3, [none, 2, none], [0, 1, 3]]
+    linked = [[*named.links[place]] for place in columns.link_NK[columns.link_NK >= 0]]
+    assert linked == [
+        ["merchant", "m", "b"],
+        ["merchant", "n", "b"],
+        ["device", "m", "a"],
+        ["merchant", "m", "a"],
+        ["wallet", "w", "a"],
+    ]
+    assert len(set(named.links)) == len(named.links) == 5
+    assert ((columns.link_NK >= 0) == (columns.entity_NK >= 0)).all()
+    assert columns.standing_N.tolist() == [ASIDE, REFUSED, UNDECIDED, UNDECIDED]
     assert columns.account_N.tolist() == [0, 1, 0, 1]
-    assert columns.merchant_N.tolist() == [0, NO_MERCHANT, 1, 0]
     assert columns.time_us_N.tolist() == [5, 3, 9, 1]
     assert columns.amount_N.tolist() == [1.1] * 4
     np.testing.assert_array_equal(columns.numeric_NM, [[np.nan], [4], [2.5], [np.nan]])
     assert columns.categorical_NC.tolist() == [
-        [category_code("merchant_id", "m"), category_code("channel", "online"), MISSING],
-        [MISSING, MISSING, category_code("colour", "red")],
-        [category_code("merchant_id", "n"), MISSING, MISSING],
-        [category_code("merchant_id", "m"), MISSING, MISSING],
+        [category_code("channel", "online"), MISSING],
+        [MISSING, category_code("colour", "red")],
+        [MISSING, MISSING],
+        [MISSING, MISSING],
     ]
+
+
+def test_payments_that_share_an_entity_share_its_place_and_each_account_has_a_link() -> None:
+    wallet = {"entities": {"wallet": "w"}}
+    posted = [transaction(n, account_id=account, **wallet) for n, account in enumerate("aba")]
+    columns, named = columns_of(spec(), posted)
+    assert columns.entity_NK[:, 2].tolist() == [0, 0, 0]
+    assert columns.link_NK[:, 2].tolist() == [0, 1, 0]
+    assert named.links == [("wallet", "w", "a"), ("wallet", "w", "b")]
+
+
+@pytest.mark.parametrize("kind", ENTITY_FIELDS)
+def test_an_entity_of_a_field_of_its_own_is_not_one_of_the_others(kind: str) -> None:
+    posted = transaction(1, **{ENTITY_FIELDS[kind]: "x"}, entities={kind: "y", "wallet": "w"})
+    assert posted.entity(kind) == "x"
+    assert posted.entity("wallet") == "w"
+    assert transaction(1, entities={kind: "y"}).entity(kind) is None
+    assert posted.entity("another") is None
+
+
+@pytest.mark.parametrize(
+    ("type_", "status", "standing"),
+    [
+        ("payment", None, UNDECIDED),
+        (None, None, UNDECIDED),
+        ("withdrawal", "authorised", SPENT),
+        ("transfer", "refunded", SPENT),
+        (None, "authorised", SPENT),
+        ("payment", "declined", REFUSED),
+        ("verification", "declined", REFUSED),
+        ("verification", "authorised", TRIED),
+        ("payment", "reversed", TRIED),
+        ("refund", None, ASIDE),
+        ("refund", "declined", ASIDE),
+    ],
+)
+def test_a_type_and_a_status_say_how_a_transaction_counts(
+    type_: str | None, status: str | None, standing: int
+) -> None:
+    assert standing_of(type_, status) == standing
+
+
+def test_a_type_is_a_category_where_a_spec_says_so() -> None:
+    text = TOML.replace('colour = "colour"', 'type = "kind"')
+    typed = spec(text.replace('amount = "paid"', 'amount = "paid"\ntype = "kind"'))
+    posted = [transaction(1), transaction(2, type="refund", attributes={"type": "x"})]
+    codes_N = columns_of(typed, posted)[0].categorical_NC[:, 1]
+    assert codes_N.tolist() == [category_code("type", "payment"), category_code("type", "refund")]
 
 
 def test_more_values_than_are_kept_have_the_codes_they_always_had(
@@ -193,17 +267,18 @@ def test_more_values_than_are_kept_have_the_codes_they_always_had(
 ) -> None:
     monkeypatch.setattr("app.learner.columns.MOST_CODES", 3)
     channels = [None, *"abcdeabc"]
-    columns, _, _ = columns_of(spec(), [transaction(1, channel=channel) for channel in channels])
+    columns, _ = columns_of(spec(), [transaction(1, channel=channel) for channel in channels])
     expected = [MISSING, *(category_code("channel", channel) for channel in "abcdeabc")]
-    assert columns.categorical_NC[:, 1].tolist() == expected
+    assert columns.categorical_NC[:, 0].tolist() == expected
 
 
 def test_no_transactions_are_columns_of_no_rows() -> None:
-    columns, accounts, merchants = columns_of(spec(), [])
+    columns, named = columns_of(spec(), [])
     assert len(columns) == 0
-    assert columns.categorical_NC.shape == (0, 3)
+    assert columns.categorical_NC.shape == (0, 2)
     assert columns.numeric_NM.shape == (0, 1)
-    assert accounts == merchants == []
+    assert columns.entity_NK.shape == columns.link_NK.shape == (0, 3)
+    assert named == ([], [], [])
 
 
 def test_an_attribute_of_the_wrong_kind_says_nothing() -> None:
@@ -221,12 +296,14 @@ def test_whatever_an_attribute_says_it_has_a_number_and_a_code(said: str | float
     posted = [transaction(1, attributes={"age": said, "colour": said})]
     columns = columns_of(spec(), posted)[0]
     assert columns.numeric_NM.shape == (1, 1)
-    assert MISSING < columns.categorical_NC[0, 2] <= CATEGORY_CODES
+    assert MISSING < columns.categorical_NC[0, 1] <= CATEGORY_CODES
 
 
 def test_an_attribute_cannot_pose_as_a_field_of_the_transaction() -> None:
-    posed = columns_of(spec(), [transaction(1, attributes={"channel": "x", "merchant_id": "m"})])[0]
-    assert posed.categorical_NC.tolist() == [[MISSING, MISSING, MISSING]]
+    attributes = {"channel": "x", "merchant_id": "m", "device_id": "d", "wallet": "w"}
+    posed = columns_of(spec(), [transaction(1, attributes=attributes)])[0]
+    assert posed.categorical_NC.tolist() == [[MISSING, MISSING]]
+    assert posed.entity_NK.tolist() == [[NO_ENTITY] * 3]
 
 
 def test_rows_are_taken_by_position_or_mask() -> None:
@@ -236,9 +313,12 @@ def test_rows_are_taken_by_position_or_mask() -> None:
 
 
 def test_a_posted_transaction_is_told_by_the_names_that_it_was_posted_with() -> None:
-    texts = ["merchant_id", "merchant_category", "channel", "country"]
+    texts = ["merchant_id", "merchant_category", "channel", "country", "device_id"]
+    texts.append("card_fingerprint")
     body = {name: name for name in reversed(["transaction_id", "account_id", *texts])}
     body |= {"currency": "EUR", "amount": "1.5", "occurred_at": "1970-01-01T00:00:01Z"}
+    body |= {"type": "transfer", "status": "reversed", "entities": {"wallet": "w"}}
+    body |= {"email": "Mia@Example.com", "ip_address": "::FFFF:10.0.0.1"}
     told = PostedTransaction.model_validate(body).transaction()
     assert told._asdict() == {
         **{name: name for name in body if name == body[name]},
@@ -246,4 +326,9 @@ def test_a_posted_transaction_is_told_by_the_names_that_it_was_posted_with() -> 
         "amount": Decimal("1.5"),
         "currency": "EUR",
         "attributes": {},
+        "entities": {"wallet": "w"},
+        "type": "transfer",
+        "status": "reversed",
+        "email": "mia@example.com",
+        "ip_address": "10.0.0.1",
     }

@@ -18,12 +18,3 @@ class Account(NamedTuple):
     @property
     def has_labels(self) -> bool:
         return self.fraud_labels + self.legitimate_labels > 0
-
-
-class Merchant(NamedTuple):
-    """A row of `merchants`."""
-
-    tenant: str
-    merchant_id: str
-    state: bytes | None = None
-    label_state: bytes | None = None

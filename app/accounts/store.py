@@ -8,7 +8,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts.records import Account
 from app.db.pages import Part, read_page
-from app.db.schema import HAS_LABELS, accounts, label_events, labels, reviews, transactions
+from app.db.schema import (
+    HAS_LABELS,
+    accounts,
+    label_entities,
+    label_events,
+    labels,
+    links,
+    reviews,
+    transactions,
+)
 from app.db.statements import IsWanted, alter, ask, change, columns, lock, save
 
 _IS_ONE = (
@@ -109,9 +118,20 @@ async def listed_accounts(
 async def erase_account(
     connection: AsyncConnection, tenant: str, account_id: str
 ) -> tuple[int, int, int, int]:
-    """Delete every row of a locked account: transactions, labels, label events, reviews."""
+    """Delete every row of a locked account: transactions, labels, label events, reviews.
+
+    And its links, and what entities its labels name.
+    """
+    labelled = select(label_events.c.transaction_id).where(
+        label_events.c.tenant == tenant, label_events.c.account_id == account_id
+    )
+    await connection.execute(
+        delete(label_entities).where(
+            label_entities.c.tenant == tenant, label_entities.c.transaction_id.in_(labelled)
+        )
+    )
     counts = []
-    for table in (transactions, labels, label_events, reviews, accounts):
+    for table in (transactions, labels, label_events, reviews, links, accounts):
         deleted = await connection.execute(
             delete(table).where(table.c.tenant == tenant, table.c.account_id == account_id)
         )

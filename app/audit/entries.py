@@ -1,4 +1,4 @@
-"""Who changed what: an entry for every change of a label, a threshold, a key or a model.
+"""Who changed what: an entry for every change of a label, a status, a threshold, a key or a model.
 
 Entries are written in the database transaction of the change, so that neither is there without
 the other. Who acts is ambient: a request's key, set where it is authenticated.
@@ -18,6 +18,7 @@ Action = Literal[
     "label.rolled_back",
     "account.rolled_back",
     "account.erased",
+    "status.set",
     "review.claimed",
     "review.released",
     "review.resolved",

@@ -33,10 +33,10 @@ async def read_audit_log(
     paging: Paging,
     action: Annotated[Action | None, Query(description="Changes of this kind only.")] = None,
     subject: Annotated[Id | None, Query(description="Of this transaction, key or model.")] = None,
-    account_id: Annotated[Id | None, Query(description="Of this account's labels only.")] = None,
+    account_id: Annotated[Id | None, Query(description="Of this account only.")] = None,
     actor: Annotated[Id | None, Query(description="By this key only.")] = None,
 ) -> Page[LogEntry]:
-    """Every change of a label, a threshold, a key or a model, the newest first."""
+    """Every change of a label, a status, a threshold, a key or a model, the newest first."""
     filters = EntryFilters(subject, account_id, actor, action)
     after = paging.after(BY_TIME, "audit-log", *filters)
     async with database.read() as connection:

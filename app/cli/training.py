@@ -54,6 +54,15 @@ WhichAlgorithm = Annotated[
     Algorithm, typer.Option("--algorithm", help="How an account's labels are learned.")
 ]
 
+WhichRates = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Rates of currencies: a TOML file, or the folder of the model whose rates to keep; "
+        "without it those of the European Central Bank.",
+    ),
+]
+
 
 def simulate(
     out: Annotated[Path, typer.Option(help="File to write, .csv or .parquet.")],
@@ -87,6 +96,7 @@ def train(
     review_cost: ReviewCost = None,
     fraud_cost: FraudCost = None,
     wrong_decline_cost: WrongDeclineCost = None,
+    rates: WhichRates = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the training in --out was stopped.")
     ] = False,
@@ -96,6 +106,7 @@ def train(
     from app.cli.progress import TrainingProgress
     from app.learner.devices import choose_device
     from app.learner.spec import DatasetSpec
+    from app.training.rates import rates_for
     from app.training.run import UNFINISHED, Source, train_checkpoint
 
     chosen = DatasetSpec.load(spec)
@@ -104,7 +115,8 @@ def train(
     budget = {"reviewed": reviewed_share, "declined": declined_share}
     costs = {"review": review_cost, "fraud": fraud_cost, "wrong_decline": wrong_decline_cost}
     stated = _stated(budget, costs)
-    source = Source.read(data, chosen)
+    source = Source.read(data, chosen, rates_for(chosen, rates))
+    _say_without_rate(source)
     with Interruption() as interruption, TrainingProgress() as progress:
 
         def watch(status: "Status") -> bool:
@@ -150,6 +162,7 @@ def evaluate(
     on = choose_device(device)
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen, rates)
+    _say_without_rate(source)
     with console.status("Scoring …"):
         rows = Rows.of(source.dataset, features)
         metrics = evaluation(checkpoint, source.dataset, rows, on)
@@ -169,6 +182,7 @@ def backtest(
     rivals: Annotated[
         str, typer.Option(metavar="all|none|NAME,NAME", help="Baselines to compare with.")
     ] = "all",
+    rates: WhichRates = None,
 ) -> None:
     """Train anew for each of several test periods, and report how the days after were scored."""
     from app.cli.progress import TrainingProgress
@@ -177,6 +191,7 @@ def backtest(
     from app.learner.spec import DatasetSpec
     from app.training.backtest import Backtest
     from app.training.episodes import Rows
+    from app.training.rates import rates_for
     from app.training.report.contents import backtest_report
     from app.training.run import Source
 
@@ -185,8 +200,9 @@ def backtest(
     on = choose_device(device)
     options = _options(seed, algorithm, global_steps, meta_steps)
     report.mkdir(parents=True, exist_ok=True)
-    source = Source.read(data, chosen)
-    rows = Rows.of(source.dataset, FeatureSet(chosen))
+    source = Source.read(data, chosen, rates_for(chosen, rates))
+    _say_without_rate(source)
+    rows = Rows.of(source.dataset, FeatureSet(chosen, source.rates))
     with TrainingProgress() as progress:
 
         def watch(name: str, status: "Status") -> bool:
@@ -234,6 +250,16 @@ def _rivals(asked: str) -> "list[Rival]":
 
 def _say(line: str) -> None:
     console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def _say_without_rate(source: "Source") -> None:
+    """Some currency may be missing by mistake."""
+    if counts := source.dataset.without_rate:
+        each = ", ".join(f"{count:,} in {currency}" for currency, count in counts.items())
+        _say(
+            f"Amounts in currencies without a rate are not compared: {each}; "
+            "rates are stated with --rates in training."
+        )
 
 
 def _origin(context: typer.Context, data: Path, source: "Source") -> "Origin":

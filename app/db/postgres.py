@@ -12,7 +12,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import asyncpg
 from sqlalchemy import Connection, CursorResult, Executable, Table
@@ -21,6 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.db.connections import Session
 
 Answer = TypeVar("Answer")
+# Of a row among a tenant's: a text, or one for each column.
+Key: TypeAlias = str | tuple[str, ...]
+RowKey: TypeAlias = tuple[str, str, Key]
 
 # Few rows are found by their keys: a plan with an array of keys would be made each time, and no
 # table is so small that all of it should be looked at for each of the keys.
@@ -55,19 +58,19 @@ class KnownRows:
     """
 
     def __init__(self) -> None:
-        self._keys: set[tuple[str, str, str]] = set()
+        self._keys: set[RowKey] = set()
 
-    def absent(self, table: Table, tenant: str, keys: Iterable[str]) -> list[str]:
+    def absent(self, table: Table, tenant: str, keys: Iterable[Key]) -> list[Key]:
         """Those of the keys that were never seen, in their order."""
         return [key for key in keys if (table.name, tenant, key) not in self._keys]
 
-    def add(self, keys: Iterable[tuple[str, str, str]]) -> None:
+    def add(self, keys: Iterable[RowKey]) -> None:
         """By table, tenant and key."""
         if len(self._keys) > MOST_KNOWN:
             self._keys.clear()
         self._keys.update(keys)
 
-    def discard(self, table: Table, tenant: str, keys: Iterable[str]) -> None:
+    def discard(self, table: Table, tenant: str, keys: Iterable[Key]) -> None:
         self._keys.difference_update((table.name, tenant, key) for key in keys)
 
 
@@ -97,7 +100,7 @@ class Straight:
         self.is_gathering = False
         self.known = known
         # Inserted here, and nobody else sees them before the commit.
-        self.inserted: list[tuple[str, str, str]] = []
+        self.inserted: list[RowKey] = []
         self.dialect = connection.dialect
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:

@@ -30,9 +30,9 @@ metadata = MetaData(
     }
 )
 
-LONGEST_ID = 128
+LONGEST_ID, LONGEST_KIND = 128, 32
 # The conditions of partial indexes, which serve queries with just these words alone.
-REMOVED = "is_fraud IS NULL"
+WAS_REMOVED = "removed_at_us IS NOT NULL"
 HAS_LABELS, ABOVE_LOW = "fraud_labels + legitimate_labels > 0", "risk_level <> 'low'"
 ASSIGNED = "assignee IS NOT NULL"
 
@@ -112,14 +112,29 @@ accounts = Table(
     _partial("ix_accounts_labelled", "tenant", "account_id", where=HAS_LABELS),
 )
 
-merchants = Table(
-    "merchants",
+# Whatever payments name beside their account: merchants, devices, addresses, cards, ….
+entities = Table(
+    "entities",
     metadata,
     Column("tenant", String(LONGEST_ID), primary_key=True),
-    Column("merchant_id", String(LONGEST_ID), primary_key=True),
+    Column("kind", String(LONGEST_KIND), primary_key=True),
+    Column("entity_id", String(LONGEST_ID), primary_key=True),
     Column("state", LargeBinary),
     # Its matured labels; null again when one of them changes, then folded anew.
     Column("label_state", LargeBinary),
+)
+
+# Which account has used which entity, a row for each pair: written at the first use, and again
+# only where an older payment comes late. The account's lock is its lock.
+links = Table(
+    "links",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("kind", String(LONGEST_KIND), primary_key=True),
+    Column("entity_id", String(LONGEST_ID), primary_key=True),
+    Column("account_id", String(LONGEST_ID), primary_key=True),
+    Column("first_use_us", BigInteger, nullable=False),
+    Index("ix_links_account", "tenant", "account_id", "kind", "entity_id"),
 )
 
 # No foreign keys to accounts: every writer holds the account's row already,
@@ -130,7 +145,6 @@ transactions = Table(
     Column("tenant", String(LONGEST_ID), primary_key=True),
     Column("transaction_id", String(LONGEST_ID), primary_key=True),
     Column("account_id", String(LONGEST_ID), nullable=False),
-    Column("merchant_id", String(LONGEST_ID)),
     Column("occurred_at_us", BigInteger, nullable=False),
     Column("content", Text, nullable=False),
     Column("content_digest", LargeBinary, nullable=False),
@@ -150,9 +164,12 @@ transactions = Table(
     Column("decline_from", Double),
     # JSON, where something raised the risk above low.
     Column("reasons", Text),
-    # What comes now goes to the end of it, one page for a whole batch. So it also tells whose
-    # merchants they are: an index by merchant would be a page to write for every payment.
-    Index("ix_transactions_time", "tenant", "occurred_at_us", "transaction_id", "merchant_id"),
+    # What became of it; null where the outcome above is all that is known.
+    Column("status", String(16)),
+    # What comes now goes to the end of it, one page for a whole batch. So it also tells whose they
+    # are: with its links an entity's payments are found, and an index by entity would be a page to
+    # write for each entity of every payment.
+    Index("ix_transactions_time", "tenant", "occurred_at_us", "transaction_id", "account_id"),
     Index("ix_transactions_account", "tenant", "account_id", "occurred_at_us", "transaction_id"),
     # Of the few that are above low risk, so that lists find them however far back they lie.
     _partial(
@@ -173,13 +190,11 @@ labels = Table(
     Column("tenant", String(LONGEST_ID), primary_key=True),
     Column("transaction_id", String(LONGEST_ID), primary_key=True),
     Column("account_id", String(LONGEST_ID), nullable=False),
-    Column("merchant_id", String(LONGEST_ID)),
     Column("is_fraud", Boolean, nullable=False),
     Column("occurred_at_us", BigInteger, nullable=False),
     Column("labelled_at_us", BigInteger, nullable=False),
-    # From here on it is evidence about its merchant, in whose label_state it then is folded.
+    # From here on it is evidence about its entities, in whose label_state it then is folded.
     Column("matures_at_us", BigInteger, nullable=False),
-    Column("folded", Boolean, nullable=False),
     Column("source", String(32), nullable=False, server_default="analyst"),
     Column("analyst", String(LONGEST_ID)),
     Column("note", Text),
@@ -196,8 +211,30 @@ labels = Table(
         "occurred_at_us",
         "transaction_id",
     ),
-    # The labels of a merchant that are still to fold, or, after one changed, to fold again.
-    Index("ix_labels_maturity", "tenant", "merchant_id", "folded", "matures_at_us"),
+)
+
+# The entities that labelled payments name, a row for each; they stay with the label's events.
+label_entities = Table(
+    "label_entities",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("transaction_id", String(LONGEST_ID), primary_key=True),
+    Column("kind", String(LONGEST_KIND), primary_key=True),
+    Column("entity_id", String(LONGEST_ID), nullable=False),
+    # The label's.
+    Column("matures_at_us", BigInteger, nullable=False),
+    # Whether the label is in the entity's label_state; null while there is none.
+    Column("folded", Boolean),
+    # When a label was last removed, if ever.
+    Column("removed_at_us", BigInteger),
+    # The labels of an entity that are still to fold, or, after one changed, to fold again.
+    Index("ix_label_entities_maturity", "tenant", "kind", "entity_id", "folded", "matures_at_us"),
+    # Few: whoever labels a payment asks whether any came since the payment was evaluated.
+    _partial(
+        "ix_label_entities_removals",
+        *("tenant", "kind", "entity_id", "removed_at_us"),
+        where=WAS_REMOVED,
+    ),
 )
 
 # Every change of a label, for ever: what an account had learned at any revision. A change of
@@ -209,7 +246,6 @@ label_events = Table(
     Column("account_id", String(LONGEST_ID), primary_key=True),
     Column("revision", BigInteger, primary_key=True),
     Column("transaction_id", String(LONGEST_ID), primary_key=True),
-    Column("merchant_id", String(LONGEST_ID)),
     Column("is_fraud", Boolean),
     Column("occurred_at_us", BigInteger, nullable=False),
     Column("labelled_at_us", BigInteger, nullable=False),
@@ -220,9 +256,6 @@ label_events = Table(
     Column("recorded_at_us", BigInteger, nullable=False),
     Column("features", LargeBinary),
     Index("ix_label_events_transaction", "tenant", "transaction_id", "revision"),
-    Index("ix_label_events_merchant", "tenant", "merchant_id", "recorded_at_us"),
-    # Few: whoever labels a payment asks whether any came since the payment was evaluated.
-    _partial("ix_label_events_removals", "tenant", "merchant_id", "recorded_at_us", where=REMOVED),
 )
 
 # Transactions that a person is to look at. Risk is as the account's newest copy sees it.

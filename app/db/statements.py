@@ -20,6 +20,7 @@ from sqlalchemy import (
     bindparam,
     func,
     select,
+    tuple_,
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
@@ -47,43 +48,81 @@ Asking: TypeAlias = Coroutine[Any, Any, Kind]
 
 
 class IsWanted(FunctionElement[bool]):
-    """Whether a column has one of the texts that are `wanted`: one parameter for all of them."""
+    """Whether a column has one of the texts that are `wanted`: one parameter for all of them.
+
+    Several columns have one of the tuples that are wanted; PostgreSQL has a parameter for each.
+    """
 
     inherit_cache = True
 
 
 @compiles(IsWanted, "postgresql")
 def _is_any(element: IsWanted, compiler: SQLCompiler, **how: Any) -> str:
+    if len(element.clauses) > 1:
+        wanted = select(*map(_unnest, _parts_of(len(element.clauses))))
+        return compiler.process(tuple_(*element.clauses).in_(wanted), **how)
     [column] = element.clauses
-    wanted = bindparam("wanted", type_=postgresql.ARRAY(Text))
-    return compiler.process(column == func.any(wanted), **how)
+    return compiler.process(column == func.any(_texts("wanted")), **how)
 
 
 @compiles(IsWanted, "sqlite")
 def _is_in(element: IsWanted, compiler: SQLCompiler, **how: Any) -> str:
-    [column] = element.clauses
     each = func.json_each(bindparam("wanted", type_=JSON)).table_valued("value")
+    if len(element.clauses) > 1:
+        wanted = [func.json_extract(each.c.value, f"$[{n}]") for n in range(len(element.clauses))]
+        return compiler.process(tuple_(*element.clauses).in_(select(*wanted)), **how)
+    [column] = element.clauses
     return compiler.process(column.in_(select(each.c.value)), **how)
+
+
+def _texts(name: str) -> Any:
+    return bindparam(name, type_=postgresql.ARRAY(Text))
+
+
+def _unnest(name: str) -> Any:
+    return func.unnest(_texts(name))
+
+
+def _parts_of(columns: int) -> list[str]:
+    """The parameters that have the tuples that are wanted, column by column."""
+    return [f"wanted_{n}" for n in range(columns)]
+
+
+def _wanted(keys: list[Any]) -> dict[str, Any]:
+    """The keys as parameters: whole, and tuples also column by column."""
+    if not keys or isinstance(keys[0], str):
+        return {"wanted": keys}
+    return {
+        "wanted": keys,
+        **dict(zip(_parts_of(len(keys[0])), map(list, zip(*keys, strict=True)), strict=True)),
+    }
 
 
 # Statements of the hot path are built once: to build one takes longer than to execute it.
 @cache
 def _locking(table: Table, kind: Any) -> Any:
-    key = table.c[kind._fields[1]]
+    key = _key(table)
     return (
         select(*columns(table, kind))
-        .where(table.c.tenant == bindparam("of_tenant"), IsWanted(key))
-        .order_by(key)
+        .where(table.c.tenant == bindparam("of_tenant"), IsWanted(*key))
+        .order_by(*key)
         .with_for_update()
     )
 
 
 @cache
-def _absent(table: Table, key: str, dialect: Dialect) -> str:
+def _key(table: Table) -> list[Any]:
+    """What tells a tenant's rows apart."""
+    return [column for column in table.primary_key if column.name != "tenant"]
+
+
+@cache
+def _absent(table: Table, dialect: Dialect) -> str:
     """Insert the rows that are not there, in the order of the given keys, as one statement."""
-    given = sql_cast(bindparam("of_tenant"), Text)
-    wanted = func.unnest(bindparam("wanted", type_=postgresql.ARRAY(Text))).column_valued("key")
-    insert = postgresql.insert(table).from_select(["tenant", key], select(given, wanted))
+    names = [column.name for column in _key(table)]
+    wanted = _parts_of(len(names)) if len(names) > 1 else ["wanted"]
+    given = select(sql_cast(bindparam("of_tenant"), Text), *map(_unnest, wanted))
+    insert = postgresql.insert(table).from_select(["tenant", *names], given)
     return str(insert.on_conflict_do_nothing().compile(dialect=dialect))
 
 
@@ -156,17 +195,17 @@ def _unnested(table: Table, kind: Any) -> Iterable[Any]:
 
 
 async def lock(
-    connection: AsyncConnection, table: Table, kind: Any, tenant: str, wanted: list[str]
+    connection: AsyncConnection, table: Table, kind: Any, tenant: str, wanted: list[Any]
 ) -> list[Any]:
     """The rows of these keys, as `kind`, ours alone until the transaction ends.
 
-    Raises Raced where one of them has just been erased.
+    A key of several columns is a tuple. Raises Raced where one of them has just been erased.
     """
     if not wanted:
         return []
     if isinstance(connection, Straight):
         # A row that does not exist cannot be locked. SQLite needs no row: the file is locked.
-        await _make(connection, table, kind._fields[1], tenant, wanted)
+        await _make(connection, table, tenant, wanted)
     rows = await ask(connection, kind._make, _locking(table, kind), tenant, wanted)
     if isinstance(connection, Straight) and len(rows) < len(wanted):
         connection.known.discard(table, tenant, wanted)
@@ -174,13 +213,11 @@ async def lock(
     return rows
 
 
-async def _make(
-    connection: Straight, table: Table, key: str, tenant: str, wanted: list[str]
-) -> None:
+async def _make(connection: Straight, table: Table, tenant: str, wanted: list[Any]) -> None:
     """Insert the rows of these keys that are not known to be there, and perhaps are."""
     if absent := connection.known.absent(table, tenant, wanted):
-        text = _absent(table, key, connection.dialect)
-        await connection.write(table, text, (tenant, absent))
+        text, (keys, *parts) = _absent(table, connection.dialect), _wanted(absent).values()
+        await connection.write(table, text, (tenant, *(parts or [keys])))
         connection.inserted += [(table.name, tenant, one) for one in absent]
 
 
@@ -201,7 +238,7 @@ async def ask(
     make: Callable[[Iterable[Any]], Kind],
     query: Select[Any],
     tenant: str,
-    wanted: Iterable[str] = (),
+    wanted: Iterable[str | tuple[str, ...]] = (),
     are_many: bool = False,
     **given: Any,
 ) -> list[Kind]:
@@ -209,7 +246,7 @@ async def ask(
 
     Where the rows may be many, to find and to make them is left to a thread.
     """
-    values = {"of_tenant": tenant, "wanted": list(wanted), **given}
+    values = {"of_tenant": tenant, **_wanted(list(wanted)), **given}
     question = _reading(query, connection.dialect)
     rows: Iterable[Any]
     # SQLAlchemy writes the text, once: to execute it takes longer there than in the database.
@@ -301,14 +338,16 @@ async def alter(
     connection: AsyncConnection,
     statement: Insert | Update | Delete,
     tenant: str,
-    wanted: Sequence[str],
+    wanted: Sequence[str | tuple[str, ...]],
     **given: Any,
 ) -> None:
     """The same of the rows that are `wanted`."""
     if not wanted:
         return
-    keys = wanted if isinstance(connection, Straight) else _json(wanted)
-    row = {"of_tenant": tenant, "wanted": keys, **given}
+    keys = _wanted(list(wanted))
+    if not isinstance(connection, Straight):
+        keys["wanted"] = _json(keys["wanted"])
+    row = {"of_tenant": tenant, **keys, **given}
     await change(connection, statement, [row], len(wanted) > MOST_ITEMS)
 
 

@@ -20,8 +20,8 @@ NOT_COVERED = (
     "Whether this account was among them is known to whoever trained the model; only a training "
     "without it forgets it.",
     "Transactions of other accounts keep the features they were scored with, which may count "
-    "this account's payments and matured labels among those of a merchant. Labelled ones learn "
-    "from features without its labels; unlabelled ones keep them.",
+    "this account's payments and matured labels among those of a merchant, a device or another "
+    "entity. Labelled ones learn from features without its labels; unlabelled ones keep them.",
     "Copies of the data outside this database: backups, exports, logs of the caller.",
 )
 # Of scrypt (RFC 7914): 32 MiB and a tenth of a second.

@@ -45,7 +45,11 @@ class ErasureFacts(BaseModel):
     salt: Annotated[str, Field(description="Of that digest, in hexadecimal.")]
     erased: ErasedRows
     merchants_rebuilt: Annotated[
-        int, Field(description="Whose counts and amounts were summed anew without the account.")
+        int,
+        Field(
+            description="Merchants, devices and other entities whose counts and amounts were "
+            "summed anew without the account."
+        ),
     ]
     labels_corrected: Annotated[
         int, Field(description="Labelled transactions of others that had seen its labels.")

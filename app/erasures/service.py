@@ -1,22 +1,23 @@
 """Erasure: an account forgotten, with a certificate."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.accounts import merchants as merchant_store
 from app.accounts import store as account_store
 from app.accounts.errors import AccountNotFound
-from app.accounts.records import Account, Merchant
+from app.accounts.records import Account
 from app.audit import store as audit_store
 from app.audit.entries import entry
 from app.db.database import Database, Raced
 from app.db.sqlite import in_a_thread
+from app.entities import states as entity_states
+from app.entities.records import EntityKey, EntityState
 from app.erasures import store as erasure_store
 from app.erasures.certificates import certified
+from app.erasures.rebuilding import Rebuilding
 from app.erasures.records import Erasure
 from app.labels import store as label_store
 from app.labels.forgetting import (
@@ -28,26 +29,25 @@ from app.labels.forgetting import (
     plan_corrections,
 )
 from app.labels.records import StoredLabel
-from app.learner.columns import columns_of
-from app.learner.content import transaction_of
-from app.learner.features import MerchantLabels
-from app.learner.states import States
 from app.models.errors import ModelUnavailable
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline
 from app.webhooks import store as webhook_store
 
+# Accounts whose payments are found by their ids; texts of as many are compared for each step.
+MOST_USERS = 10_000
+
 
 class ErasurePlan(NamedTuple):
-    """What erasing an account does, while it and its merchants are as they were.
+    """What erasing an account does, while it and its entities are as they were.
 
-    `merchants` are those that it has paid, as they are, `states` theirs without its payments.
+    `entities` are those that it has used, as they are, `states` theirs without its payments.
     """
 
     account: Account
     labels: list[StoredLabel]
-    merchants: dict[str, Merchant]
-    states: dict[str, bytes | None]
+    entities: dict[EntityKey, EntityState]
+    states: dict[EntityKey, bytes | None]
     corrections: Corrections
 
 
@@ -59,11 +59,12 @@ class Erasing:
         self._pipeline = pipeline
 
     async def erase(self, tenant: str, account_id: str) -> Erasure:
-        """Delete all rows of an account; its merchants and their witnesses forget it.
+        """Delete all rows of an account; its entities and their witnesses forget it.
 
         Returns the certificate, which is kept without the account's id.
         What is left is as if its transactions and labels had never come, but for the counts and
-        amounts of its merchants in features already stored. Raises AccountNotFound.
+        amounts of its entities in features already stored. Entities that nobody else has used are
+        gone with it. Raises AccountNotFound.
         """
         # What takes long, before anything is locked.
         async with self._database.survey() as connection:
@@ -76,20 +77,24 @@ class Erasing:
             # It is tried again only where it was outdated.
             planned = None
             plan = await self._locked(connection, plan)
-            visited, labels, corrections = plan.merchants, plan.labels, plan.corrections
+            used, corrections = plan.entities, plan.corrections
+            labelled = await label_store.entities_of_labels(
+                connection, tenant, [label.transaction_id for label in plan.labels]
+            )
             await correct(connection, tenant, account_id, corrections)
             counts = await account_store.erase_account(connection, tenant, account_id)
             await audit_store.erase_entries(connection, tenant, account_id)
             await webhook_store.erase_messages(connection, tenant, account_id)
-            now = await merchant_store.lock_merchants(connection, tenant, visited)
-            await merchant_store.save_merchants(
+            now = await entity_states.lock_entities(connection, tenant, used)
+            await entity_states.save_entities(
                 connection,
                 [row._replace(state=plan.states[key]) for key, row in now.items()],
             )
-            await forget_in_record(connection, self._pipeline.features, tenant, labels)
+            await forget_in_record(connection, self._pipeline.features, tenant, labelled)
+            await entity_states.delete_unused(connection, tenant, used)
             facts = {
                 "erased": dict(zip(ERASED, counts, strict=True)),
-                "merchants_rebuilt": len(visited),
+                "merchants_rebuilt": len(used),
                 "labels_corrected": len(corrections.features),
                 "features": self._pipeline.features.digest,
                 **model,
@@ -116,14 +121,14 @@ class Erasing:
         if account is None:
             raise AccountNotFound(f"There is no account {account_id!r}.")
         labels = await label_store.labels_of_account(connection, tenant, account_id)
-        visited = await transaction_store.merchants_of_account(connection, tenant, account_id)
-        merchants = await merchant_store.merchants_of(connection, tenant, visited)
-        states = await self._rebuilt(connection, account, visited)
+        used = await entity_states.used_by(connection, tenant, account_id)
+        entities = await entity_states.states_of(connection, tenant, used)
+        states = await self._rebuilt(connection, account, used)
         # Its own labels are about to go, with their history.
         corrections = await plan_corrections(
             connection, self._pipeline.features, tenant, labels, account_id, others_only=True
         )
-        return ErasurePlan(account, labels, merchants, states, corrections)
+        return ErasurePlan(account, labels, entities, states, corrections)
 
     async def _locked(self, connection: AsyncConnection, plan: ErasurePlan) -> ErasurePlan:
         """The plan as it is once nobody else can change anything that it is made of.
@@ -133,13 +138,13 @@ class Erasing:
         tenant, account_id = plan.account.tenant, plan.account.account_id
         corrections = plan.corrections
         await account_store.lock_only(connection, tenant, {account_id, *corrections.accounts})
-        merchants = await merchant_store.lock_merchants(connection, tenant, plan.merchants)
+        entities = await entity_states.lock_entities(connection, tenant, plan.entities)
         account = await account_store.account(connection, tenant, account_id)
         if account != plan.account:
             raise Raced
         labels = await label_store.labels_of_account(connection, tenant, account_id)
         plan = plan._replace(labels=labels)
-        changed = [key for key, row in merchants.items() if row != plan.merchants.get(key)]
+        changed = [key for key, row in entities.items() if row != plan.entities.get(key)]
         if changed:
             states = await self._rebuilt(connection, account, changed)
             plan = plan._replace(states={**plan.states, **states})
@@ -153,25 +158,22 @@ class Erasing:
         return plan._replace(corrections=now)
 
     async def _rebuilt(
-        self, connection: AsyncConnection, account: Account, merchant_ids: Iterable[str]
-    ) -> dict[str, bytes | None]:
-        """The merchants' states from the transactions of all other accounts."""
-        features = self._pipeline.features
-        states: dict[str, bytes | None] = dict.fromkeys(merchant_ids)
-        if not states:
+        self, connection: AsyncConnection, account: Account, keys: Iterable[EntityKey]
+    ) -> dict[EntityKey, bytes | None]:
+        """The entities' states from the transactions of all other accounts."""
+        wanted, tenant = sorted(set(keys)), account.tenant
+        if not wanted:
             return {}
-
-        def add(contents: Sequence[str]) -> None:
-            transactions = [transaction_of(content) for content in contents]
-            columns, accounts, merchants = columns_of(features.spec, transactions, features.rates)
-            known = States.from_bytes([states[key] for key in merchants], features.merchant_sums)
-            memory = replace(features.empty(len(accounts), len(merchants)), merchants=known)
-            after = features.remember(columns, memory, MerchantLabels.none()).merchants
-            states.update(zip(merchants, after.to_bytes(), strict=True))
-
-        async for contents in transaction_store.contents_of_merchants(
-            connection, account.tenant, states, account.account_id
-        ):
-            if contents:
-                await in_a_thread(partial(add, contents))
-        return states
+        rebuilding = Rebuilding(self._pipeline.features, wanted)
+        users = await entity_states.users_of(
+            connection, tenant, wanted, account.account_id, MOST_USERS + 1
+        )
+        if users:
+            # Of more users it costs less to look at all payments.
+            of = users if len(users) <= MOST_USERS else None
+            async for payments in transaction_store.payments_of(
+                connection, tenant, of, without=account.account_id
+            ):
+                if payments:
+                    await in_a_thread(partial(rebuilding.add, payments))
+        return dict(await in_a_thread(rebuilding.states))

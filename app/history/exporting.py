@@ -21,6 +21,7 @@ from app.learner.content import transaction_of
 from app.learner.spec import Columns, DatasetSpec, LabelDelay
 from app.learner.transaction import (
     DAY_US,
+    ENTITY_FIELDS,
     LONGEST_DELAY_DAYS,
     MOST_ITEMS,
     STANDARD_FIELDS,
@@ -33,7 +34,11 @@ from app.scoring.records import Scored
 from app.times import text_of
 
 LABEL, DELAY = "is_fraud", "label_delay_days"
-TEXTS = ("transaction_id", "account_id", "occurred_at", "amount", "currency", "merchant_id")
+# What every export has; kinds of entities that have no field of their own come by the spec.
+TEXTS = (
+    *("transaction_id", "account_id", "occurred_at", "amount", "currency", "type", "status"),
+    *ENTITY_FIELDS.values(),
+)
 
 
 def export_spec(trained: DatasetSpec, name: str) -> DatasetSpec:
@@ -46,10 +51,12 @@ def export_spec(trained: DatasetSpec, name: str) -> DatasetSpec:
             time="occurred_at",
             amount="amount",
             currency="currency",
-            merchant="merchant_id" if trained.columns.merchant else None,
+            type="type",
+            status="status",
             label=LABEL,
         ),
         label=LabelDelay(delay_days=trained.label.delay_days, delay_column=DELAY),
+        entities={kind: ENTITY_FIELDS.get(kind, f"entities.{kind}") for kind in trained.entities},
         categorical={one: _column(one) for one in trained.categorical},
         numeric={one: _column(one) for one in trained.numeric},
     )
@@ -104,7 +111,8 @@ async def _pages(
 
 
 def _schema(spec: DatasetSpec) -> dict[str, Any]:
-    kinds: dict[str, Any] = dict.fromkeys([*TEXTS, *spec.categorical.values()], pl.String)
+    named = [*TEXTS, *spec.entities.values(), *spec.categorical.values()]
+    kinds: dict[str, Any] = dict.fromkeys(named, pl.String)
     kinds |= dict.fromkeys(spec.numeric.values(), pl.Float64)
     return {**kinds, LABEL: pl.Boolean, DELAY: pl.Float64}
 
@@ -120,8 +128,11 @@ def _columns(
         "occurred_at": [text_of(one.occurred_at_us) for one in transactions],
         "amount": [str(one.amount) for one in transactions],
         "currency": [one.currency for one in transactions],
-        "merchant_id": [one.merchant_id for one in transactions],
+        "type": [one.type for one in transactions],
+        "status": [_status(row) for row in rows],
     }
+    for kind, column in (ENTITY_FIELDS | spec.entities).items():
+        found[column] = [one.entity(kind) for one in transactions]
     for name, column in spec.categorical.items():
         found[column] = [_text(one, name) for one in transactions]
     for name, column in spec.numeric.items():
@@ -133,6 +144,11 @@ def _columns(
         for one in label_of_row
     ]
     return found
+
+
+def _status(row: Scored) -> str:
+    """What became of it, as its account counts it: in a file nothing else decides."""
+    return row.status or ("authorised" if row.outcome == "approve" else "declined")
 
 
 def _text(transaction: Transaction, name: str) -> str | None:

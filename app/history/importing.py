@@ -15,14 +15,15 @@ from app.errors import Problem
 from app.labels import store as label_store
 from app.labels.allowance import Allowance
 from app.labels.changes import IMPORT, Verdict
-from app.labels.committing import counted
+from app.labels.committing import counted, label_entities
 from app.labels.forgetting import event_of
 from app.labels.records import StoredLabel
 from app.labels.service import Labelling
 from app.learner.columns import columns_of
 from app.learner.content import transaction_of
+from app.learner.entities import named_by
 from app.learner.spec import DatasetSpec
-from app.learner.transaction import Transaction
+from app.learner.transaction import ENTITY_FIELDS, Transaction
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline
 from app.scoring.records import Scored
@@ -87,7 +88,7 @@ class Importer:
 
         New transactions with their labels come in one commit. The base scores them: nobody asked
         for a decision then. A label is there from when it was known, and is evidence about its
-        merchant once the spec's delay is over too, as in training. Labels of transactions that
+        entities once the spec's delay is over too, as in training. Labels of transactions that
         are there already are stored as if they were put, an account a commit, unless the stored
         one was known later. So an import that was interrupted continues by starting again, and a
         newer file brings what has become known. While the database is away this waits. Raises
@@ -115,8 +116,10 @@ class Importer:
         delay_us = self._pipeline.spec.label.delay_us
         labels = [_label(tenant, past, delay_us) for past in labelled if past.known_at_us <= now]
         # Before the scores: a label may have become known within the chunk.
-        await label_store.save_labels(connection, labels)
         transactions = [past.transaction for past in new]
+        kinds = self._pipeline.spec.entity_names
+        named = {one.transaction_id: named_by(one, kinds) for one in transactions}
+        await label_store.save_labels(connection, labels, label_entities(labels, named))
         for answer in await self._pipeline.score_of(
             connection, tenant, transactions, adapted=False
         ):
@@ -176,27 +179,32 @@ def _differing(
     """
     of_file = [past.transaction for past in again]
     of_database = [transaction_of(known[one.transaction_id].content) for one in of_file]
-    columns, *_ = columns_of(spec, [*of_database, *of_file])
+    columns, _ = columns_of(spec, [*of_database, *of_file])
     fields = {
         "account_id": columns.account_N,
         "occurred_at": columns.time_us_N,
-        "amount": columns.amount_N,
+        # As posted, in whatever currency.
+        "amount": np.array([float(one.amount) for one in (*of_database, *of_file)]),
+        **dict(zip(map(_field_of, spec.entity_names), columns.entity_NK.T, strict=True)),
         **dict(zip(spec.categorical_names, columns.categorical_NC.T, strict=True)),
         **dict(zip(spec.numeric_names, columns.numeric_NM.T, strict=True)),
     }
     differs = {name: _unequal(*np.split(value_N, 2)) for name, value_N in fields.items()}
+    both = list(zip(of_file, of_database, strict=True))
     differs["currency"] = np.array(
-        [
-            one.currency not in (NO_CURRENCY, stored.currency)
-            for one, stored in zip(of_file, of_database, strict=True)
-        ],
-        bool,
+        [one.currency not in (NO_CURRENCY, stored.currency) for one, stored in both], bool
     )
+    if spec.columns.type is not None:
+        differs["type"] = np.array([one.type != stored.type for one, stored in both], bool)
     found = {
         one.transaction_id: [name for name, differs_N in differs.items() if differs_N[n]]
         for n, one in enumerate(of_file)
     }
     return {key: names for key, names in found.items() if names}
+
+
+def _field_of(kind: str) -> str:
+    return ENTITY_FIELDS.get(kind, kind)
 
 
 def _unequal(stored_N: NDArray[Any], of_file_N: NDArray[Any]) -> NDArray[np.bool_]:
@@ -219,7 +227,6 @@ def _label(tenant: str, past: Past, delay_us: int) -> StoredLabel:
         tenant=tenant,
         transaction_id=past.transaction.transaction_id,
         account_id=past.transaction.account_id,
-        merchant_id=past.transaction.merchant_id,
         is_fraud=bool(past.is_fraud),
         occurred_at_us=past.transaction.occurred_at_us,
         labelled_at_us=past.known_at_us,

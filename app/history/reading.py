@@ -10,12 +10,14 @@ import polars as pl
 
 from app.history.importing import NO_CURRENCY, Past
 from app.learner.spec import DatasetSpec
-from app.learner.transaction import STANDARD_FIELDS, Transaction
+from app.learner.transaction import ENTITY_FIELDS, NO_ENTITY, STANDARD_FIELDS, Transaction
 from app.times import is_ahead, text_of
 from app.training.dataset import UNLABELLED, read_transactions
-from app.training.table import DataError, Table, texts, times
+from app.training.table import DataError, Table, numbers, texts, times
 
 LONGEST_ID = 128
+# What a file does not say of: it went through, as in training.
+WENT_THROUGH = "authorised"
 
 
 class History:
@@ -26,15 +28,18 @@ class History:
         self._data = read_transactions(path, spec)
         table = Table.read(Path(path), spec)
         order_N = np.argsort(times(table, spec.columns.time), kind="stable")
+        self._amount_N = numbers(table, spec.columns.amount).gather(order_N)
         # The spellings that the dataset has hashed away.
-        named = {"currency": spec.columns.currency, **spec.categorical}
-        self._texts = {
-            name: texts(table[column]).gather(order_N) for name, column in named.items() if column
-        }
+        named = spec.columns.model_dump(include={"currency", "type", "status"}, exclude_none=True)
+        self._fields, self._categories = (
+            {name: texts(table[column]).gather(order_N) for name, column in columns.items()}
+            for columns in (named, spec.categorical)
+        )
         if len(self._data) and is_ahead(int(self._data.columns.time_us_N[-1])):
             newest = text_of(int(self._data.columns.time_us_N[-1]))
             raise DataError(f"{path}: the newest transaction, {newest}, lies in the future")
-        for ids in (self._data.transaction_ids, self._data.accounts, self._data.merchants):
+        entities = [id_ for _, id_ in self._data.entities]
+        for ids in (self._data.transaction_ids, self._data.accounts, entities):
             _check_ids(Path(path), ids)
 
     def __len__(self) -> int:
@@ -44,26 +49,38 @@ class History:
         """All of them, `size` at a time."""
         for first in range(0, len(self), size):
             last = min(first + size, len(self))
-            texts = {name: text_N[first:last] for name, text_N in self._texts.items()}
-            yield [self._past(n, _row(texts, n - first)) for n in range(first, last)]
+            fields, categories = (
+                {name: text_N[first:last] for name, text_N in texts.items()}
+                for texts in (self._fields, self._categories)
+            )
+            yield [
+                self._past(n, _row(fields, n - first), _row(categories, n - first))
+                for n in range(first, last)
+            ]
 
-    def _past(self, n: int, texts: dict[str, str]) -> Past:
+    def _past(self, n: int, fields: dict[str, Any], categories: dict[str, str]) -> Past:
         data, columns = self._data, self._data.columns
-        merchant = int(columns.merchant_N[n])
-        numbers = zip(self._spec.numeric_names, columns.numeric_NM[n].tolist(), strict=True)
-        attributes: dict[str, Any] = {name: value for name, value in numbers if value == value}
-        attributes |= {name: texts[name] for name in texts if name not in STANDARD_FIELDS}
+        numeric = zip(self._spec.numeric_names, columns.numeric_NM[n].tolist(), strict=True)
+        attributes: dict[str, Any] = {name: value for name, value in numeric if value == value}
+        entities = {}
+        for name, text in categories.items():
+            if name in STANDARD_FIELDS:
+                fields[name] = text
+            else:
+                attributes[name] = text
+        for kind, id_ in (data.entities[one] for one in columns.entity_NK[n] if one != NO_ENTITY):
+            if kind in ENTITY_FIELDS:
+                fields[ENTITY_FIELDS[kind]] = id_
+            else:
+                entities[kind] = id_
         transaction = Transaction(
             transaction_id=data.transaction_ids[n],
             account_id=data.accounts[columns.account_N[n]],
             occurred_at_us=int(columns.time_us_N[n]),
-            amount=Decimal(repr(float(columns.amount_N[n]))),
-            currency=texts.get("currency", NO_CURRENCY),
-            merchant_id=data.merchants[merchant] if merchant >= 0 else None,
-            merchant_category=texts.get("merchant_category"),
-            channel=texts.get("channel"),
-            country=texts.get("country"),
+            amount=Decimal(repr(float(self._amount_N[n]))),
             attributes=attributes,
+            entities=entities,
+            **{"currency": NO_CURRENCY, "status": WENT_THROUGH, **fields},
         )
         label = int(data.is_fraud_N[n])
         is_fraud = None if label == UNLABELLED else label == 1

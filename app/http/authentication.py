@@ -63,6 +63,7 @@ async def authenticated_tenant(
 # The place in the queue that a lean route has taken for a key that may score.
 ScorePlace = Annotated[Place, Security(authenticated_tenant, scopes=["score"])]
 # The tenant of a key that may do this.
+MayScore = Annotated[str, Security(authenticated_tenant, scopes=["score"])]
 MayLabel = Annotated[str, Security(authenticated_tenant, scopes=["label"])]
 LabelCaller = Annotated[Caller, Security(authenticated_caller, scopes=["label"])]
 MayRead = Annotated[str, Security(authenticated_tenant, scopes=["read"])]

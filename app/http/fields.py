@@ -1,7 +1,7 @@
 """The field types of requests: strict, bounded, and described as strictly in OpenAPI."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     PlainSerializer,
     PlainValidator,
     StringConstraints,
@@ -23,6 +24,9 @@ from pydantic.config import JsonDict
 from pydantic_core import ErrorDetails
 
 from app.learner.content import amount_text, figure
+from app.learner.entities import canonical
+from app.learner.spec import EntityKind
+from app.learner.transaction import ENTITY_FIELDS
 from app.times import is_ahead, now_us, parse_us, text_of
 
 WHOLE_DIGITS, DECIMALS = 15, 8
@@ -95,6 +99,23 @@ def _attribute(value: Any) -> str | float | bool:
     )
 
 
+def _canonical(kind: str) -> Callable[[str], str]:
+    def checked(text: str) -> str:
+        id_ = canonical(kind, text)
+        # Lower case may be longer.
+        if len(id_) > LONGEST_ID:
+            raise ValueError(f"an id has at most {LONGEST_ID} characters")
+        return id_
+
+    return checked
+
+
+def _other_kind(kind: str) -> str:
+    if kind in ENTITY_FIELDS:
+        raise ValueError(f"{kind} has a field of its own: send it as {ENTITY_FIELDS[kind]}")
+    return kind
+
+
 def _is_unicode(text: str) -> bool:
     """Whether it can be encoded: a lone surrogate is the one text that cannot."""
     return text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)
@@ -123,6 +144,29 @@ def _or_invalid(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 OrInvalid = WrapValidator(_or_invalid)
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=PRINTABLE)]
+IpAddress = Annotated[
+    Id,
+    AfterValidator(_canonical("ip")),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": LONGEST_ID,
+            "description": "IPv4 or IPv6, kept in its shortest spelling.",
+        }
+    ),
+]
+CardFingerprint = Annotated[
+    Id,
+    AfterValidator(_canonical("card")),
+    Field(description="A token or a keyed hash; a full card number is refused."),
+]
+Email = Annotated[
+    Id,
+    AfterValidator(_canonical("email")),
+    Field(description="With an @; kept in lower case."),
+]
+# Of kinds that have no field of their own.
+OtherKind = Annotated[EntityKind, AfterValidator(_other_kind)]
 # For people: line breaks and tabs may be in it, other control characters not.
 Note = Annotated[
     str,

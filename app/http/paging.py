@@ -33,6 +33,7 @@ Cursor = TypeAdapter[tuple[Any, ...]]
 BY_ID: Cursor = TypeAdapter(tuple[str, Id])
 BY_TIME: Cursor = TypeAdapter(tuple[str, Microseconds, Id])
 BY_RISK: Cursor = TypeAdapter(tuple[str, Risk, Id])
+BY_ENTITY: Cursor = TypeAdapter(tuple[str, Id, Id])
 BY_TIMES: Cursor = TypeAdapter(tuple[str, Microseconds, Microseconds])
 
 

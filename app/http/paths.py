@@ -8,6 +8,7 @@ from pydantic import BeforeValidator
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http.fields import Id
+from app.learner.spec import EntityKind as Kind
 
 
 class EncodedSlashes:
@@ -43,6 +44,14 @@ AccountId = Annotated[
     Id,
     BeforeValidator(_decoded),
     Path(description="Percent-encoded: an id may hold a slash.", examples=["a-17"]),
+]
+EntityId = Annotated[
+    Id,
+    BeforeValidator(_decoded),
+    Path(description="Percent-encoded: an id may hold a slash.", examples=["d-9f2c"]),
+]
+EntityKind = Annotated[
+    Kind, Path(description="device, ip, card, email, merchant, or another.", examples=["device"])
 ]
 ErasureId = Annotated[
     Id,

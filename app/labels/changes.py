@@ -4,6 +4,7 @@ All are read in the same way: from a snapshot, or again once the account is lock
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,9 +14,10 @@ from app.accounts.errors import AccountNotFound
 from app.accounts.records import Account
 from app.audit.entries import Action
 from app.db.statements import together
+from app.entities.records import EntityKey
 from app.labels import store as label_store
 from app.labels.errors import LabelNotFound, WrongAccount
-from app.labels.forgetting import Corrections, plan_corrections
+from app.labels.forgetting import Corrections, entities_of, plan_corrections
 from app.labels.records import StoredLabel
 from app.labels.rollback import way_back
 from app.learner.features import FeatureSet
@@ -52,8 +54,9 @@ class Alteration(NamedTuple):
     `rows` are the transactions that it is about, `changed` those whose label becomes another, and
     `old` the labels that these have. `labels` makes those that they get, recorded at a time (in
     microseconds), with the features that `unseen` rows get had they not seen labels since removed.
-    While the merchants' labels have the `checksum`, others are to learn from what `corrections`
-    says. `allowance` is how many changes count for the key.
+    While the entities' labels have the `checksum`, others are to learn from what `corrections`
+    says. `named` are the entities of the rows, by transaction. `allowance` is how many changes
+    count for the key.
     """
 
     account: Account
@@ -67,11 +70,12 @@ class Alteration(NamedTuple):
     checksum: tuple[int, int] | None = None
     corrections: Corrections | None = None
     as_of: int | None = None
+    named: Mapping[str, Sequence[EntityKey]] = MappingProxyType({})
 
     @property
-    def merchants(self) -> set[str]:
-        """The merchants of the rows and of their old labels."""
-        return merchants_of([*self.rows, *self.old.values()])
+    def entities(self) -> set[EntityKey]:
+        """The entities of the rows."""
+        return {key for keys in self.named.values() for key in keys}
 
     @property
     def accounts(self) -> set[str]:
@@ -120,6 +124,8 @@ class SetLabels(NamedTuple):
             if _differs(verdict, old.get(verdict.transaction_id))
         }
 
+        rows = [known[key] for key in ids]
+
         def labels(at_us: int, corrected: Corrected) -> dict[str, StoredLabel]:
             return {
                 key: _label(known[key], verdict, at_us, features.spec, corrected.get(key))
@@ -128,13 +134,14 @@ class SetLabels(NamedTuple):
 
         return Alteration(
             account,
-            [known[key] for key in ids],
+            rows,
             {key: label for key, label in old.items() if key in changed},
             frozenset(changed),
             labels,
             unseen=[known[key] for key in changed],
             unchanged=len(self.verdicts) - len(changed),
             allowance=len(changed),
+            named=named_in(features, rows),
         )
 
     def check(self, known: Mapping[str, Scored]) -> None:
@@ -176,6 +183,7 @@ class RemoveLabel(NamedTuple):
             allowance=1,
             checksum=corrections.checksum,
             corrections=corrections,
+            named=named_in(features, rows.values()),
         )
 
 
@@ -191,7 +199,9 @@ class RollBack(NamedTuple):
         """Raises AccountNotFound or RevisionNotFound."""
         account = await account_of(connection, tenant, self.account_id)
         back = await way_back(connection, features, account, self.revision)
-        checksum = await label_store.checksum_of_changes(connection, tenant, back.merchants)
+        named = named_in(features, back.rows.values())
+        entities = {key for keys in named.values() for key in keys}
+        checksum = await label_store.checksum_of_changes(connection, tenant, entities)
         corrections = await plan_corrections(
             connection, features, tenant, back.removed, self.account_id, others_only=True
         )
@@ -209,6 +219,7 @@ class RollBack(NamedTuple):
             checksum=checksum,
             corrections=corrections,
             as_of=self.revision,
+            named=named,
         )
 
 
@@ -230,9 +241,9 @@ async def account_of(connection: AsyncConnection, tenant: str, account_id: str) 
     return _existing(await account_store.account(connection, tenant, account_id), account_id)
 
 
-def merchants_of(labels: Iterable[StoredLabel | Scored | Transaction]) -> set[str]:
-    """The merchants of these, where they have one."""
-    return {label.merchant_id for label in labels if label.merchant_id is not None}
+def named_in(features: FeatureSet, rows: Iterable[Scored]) -> dict[str, list[EntityKey]]:
+    """The entities of stored transactions, by transaction."""
+    return {row.transaction_id: entities_of(features, row) for row in rows}
 
 
 def unknown(verdict: Verdict) -> TransactionNotFound:
@@ -249,7 +260,7 @@ def _existing(account: Account | None, account_id: str) -> Account:
 def _label(
     row: Scored, verdict: Verdict, at_us: int, spec: DatasetSpec, corrected: bytes | None
 ) -> StoredLabel:
-    """The label as it is stored. It becomes evidence about its merchant after the spec's delay.
+    """The label as it is stored. It becomes evidence about its entities after the spec's delay.
 
     Where files give a delay by row, a label posted live is known from when it was posted, and one
     that came with a file from when the file says.
@@ -262,7 +273,6 @@ def _label(
         tenant=row.tenant,
         transaction_id=row.transaction_id,
         account_id=row.account_id,
-        merchant_id=row.merchant_id,
         is_fraud=verdict.is_fraud,
         occurred_at_us=row.occurred_at_us,
         labelled_at_us=labelled_at_us,

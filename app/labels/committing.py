@@ -1,20 +1,21 @@
 """A plan of labels committed: stored, counted as one revision, written down and announced."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.accounts import merchants as merchant_store
 from app.accounts import store as account_store
 from app.accounts.records import Account
 from app.audit import store as audit_store
 from app.audit.entries import Action, Entry, entry
+from app.entities import states as entity_states
+from app.entities.records import EntityKey
 from app.labels import store as label_store
 from app.labels.changes import Alteration, account_of
 from app.labels.forgetting import correct, event_of, forget_in_record, need_correction
 from app.labels.plans import REVIEWED, Draft, Plan
-from app.labels.records import LabelEvent, StoredLabel
+from app.labels.records import LabelEntity, LabelEvent, StoredLabel
 from app.learner.decisions import Decision
 from app.learner.features import FeatureSet
 from app.learner.scorer import Copy
@@ -37,11 +38,13 @@ async def lock(connection: AsyncConnection, alteration: Alteration) -> Account:
     else:
         await account_store.lock_only(connection, tenant, alteration.accounts)
         account = await account_of(connection, tenant, account_id)
-    await merchant_store.lock_merchants(connection, tenant, alteration.merchants)
+    await entity_states.lock_entities(connection, tenant, alteration.entities)
     return account
 
 
-async def is_current(connection: AsyncConnection, draft: Draft, now: Account) -> bool:
+async def is_current(
+    connection: AsyncConnection, features: FeatureSet, draft: Draft, now: Account
+) -> bool:
     """Whether a draft would be the same again, by what is locked now."""
     alteration = draft.alteration
     was, tenant = alteration.account, now.tenant
@@ -54,24 +57,21 @@ async def is_current(connection: AsyncConnection, draft: Draft, now: Account) ->
         ]:
             return False
     if alteration.checksum is None:
-        return not await need_correction(connection, tenant, alteration.unseen)
-    merchants = alteration.merchants
-    checksum = await label_store.checksum_of_changes(connection, tenant, merchants)
+        return not await need_correction(connection, features, tenant, alteration.unseen)
+    entities = alteration.entities
+    checksum = await label_store.checksum_of_changes(connection, tenant, entities)
     return checksum == alteration.checksum
 
 
 async def commit(connection: AsyncConnection, features: FeatureSet, plan: Plan) -> Account:
-    """Do what a plan says, whose accounts and merchants are locked. The account as it is then."""
+    """Do what a plan says, whose accounts and entities are locked. The account as it is then."""
     draft = plan.draft
     alteration = draft.alteration
     account, old = alteration.account, alteration.old
     tenant = account.tenant
-    # Only now: who has scored at the merchant meanwhile has not seen them.
+    # Only now: who has scored at the entities meanwhile has not seen them.
     new = alteration.labels(now_us(), draft.corrected)
     if alteration.changed:
-        if old:
-            # As they are now that nobody else can fold them into their merchants' records.
-            old = await label_store.labels_of(connection, tenant, old)
         account = await _replace(connection, features, alteration, old, new)
         if alteration.as_of is not None:
             revisions = (
@@ -113,11 +113,16 @@ async def _replace(
     account, action = alteration.account, alteration.action
     tenant = account.tenant
     removed = {key: label for key, label in old.items() if key not in new}
-    # A label that its merchant's record has stays in it, as it is now.
-    new = {key: _as_folded(label, old.get(key)) for key, label in new.items()}
-    await label_store.delete_labels(connection, tenant, removed)
-    await label_store.save_labels(connection, new.values())
-    await forget_in_record(connection, features, tenant, old.values())
+    # As they are now that nobody else can fold the labels into their entities' records.
+    there = await label_store.entities_of_labels(connection, tenant, old)
+    folded = {(one.transaction_id, one.kind): one for one in there}
+    await label_store.delete_labels(connection, tenant, removed, now_us())
+    named = [
+        _as_folded(one, folded.get((one.transaction_id, one.kind)))
+        for one in label_entities(new.values(), alteration.named)
+    ]
+    await label_store.save_labels(connection, new.values(), named)
+    await forget_in_record(connection, features, tenant, there)
     counts = counted(new.values(), old.values())
     await account_store.count_labels(connection, tenant, counts)
     fraud, legitimate = counts[account.account_id]
@@ -245,7 +250,21 @@ def _name(label: StoredLabel) -> str:
     return "fraud" if label.is_fraud else "legitimate"
 
 
-def _as_folded(new: StoredLabel, old: StoredLabel | None) -> StoredLabel:
-    """A label in the place of another; one that matures later has yet to be folded."""
-    is_folded = old is not None and old.folded and new.matures_at_us <= old.matures_at_us
+def label_entities(
+    labels: Iterable[StoredLabel], named: Mapping[str, Sequence[EntityKey]]
+) -> list[LabelEntity]:
+    """The entities of new labels, which have yet to be folded into their records."""
+    return [
+        LabelEntity(label.tenant, label.transaction_id, *key, label.matures_at_us)
+        for label in labels
+        for key in named[label.transaction_id]
+    ]
+
+
+def _as_folded(new: LabelEntity, old: LabelEntity | None) -> LabelEntity:
+    """A label in the place of another: it stays in its entity's record, if it is in it.
+
+    One that matures later has yet to be folded.
+    """
+    is_folded = old is not None and bool(old.folded) and new.matures_at_us <= old.matures_at_us
     return new._replace(folded=is_folded)

@@ -1,8 +1,8 @@
 """What matured labels were to the features of stored transactions, had some never been there.
 
-A transaction saw the labels of its merchant that were recorded before it was evaluated, as they
+A transaction saw the labels of its entities that were recorded before it was evaluated, as they
 were then, and that had matured before it occurred. Both are orders of their own, so that a label
-is seen from a time on, and by later payments alone. All transactions of a merchant are answered
+is seen from a time on, and by later payments alone. All transactions of an entity are answered
 together, at a cost of about n log n.
 
 Axes: N transactions, E entries (a label as it was from one event to the next), P pairs of an entry
@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.entities.records import EntityKey
 from app.labels.records import LabelChange, Witness
-from app.learner.features import Features, FeatureSet, MerchantLabels
-from app.learner.kernels.features import LABEL_HALF_LIVES_DAYS
+from app.learner.features import EntityLabels, Features, FeatureSet
+from app.learner.kernels.features import LABEL_HALF_LIVES
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
 
@@ -33,7 +34,7 @@ Rest = Callable[[Sequence[LabelChange]], Sequence[LabelChange]]
 
 
 class Entries(NamedTuple):
-    """E labels of a merchant, each as it was from one event to the next.
+    """E labels of an entity, each as it was from one event to the next.
 
     `stands_E` tells those that were not removed since then.
     """
@@ -63,24 +64,26 @@ def corrected_features(
 ) -> dict[str, bytes]:
     """The features of those witnesses that saw a label since removed, had it never been there.
 
-    By transaction. `changes` are all those of the merchants' labels, the oldest first; `gone` are
-    transactions whose label is being removed. Witnesses that were corrected before are corrected
-    again: what an erased account had told of their merchant stands in no history any more.
+    By transaction. `witnesses` has a transaction once for each of its entities in question; what
+    its other entities say stays as it was corrected before. `changes` are all those of the
+    entities' labels, the oldest first; `gone` are transactions whose label is being removed.
+    Witnesses that were corrected before are corrected again: what an erased account had told of
+    their entities stands in no history any more.
     """
     gone = set(gone)
-    history: dict[str, dict[str, list[LabelChange]]] = defaultdict(lambda: defaultdict(list))
+    history: dict[EntityKey, dict[str, list[LabelChange]]] = defaultdict(lambda: defaultdict(list))
     were_corrected = set()
     for change in changes:
-        history[change.merchant_id][change.transaction_id].append(change)
+        history[change.key][change.transaction_id].append(change)
         if change.is_corrected:
             were_corrected.add(change.transaction_id)
-    by_merchant: dict[str, list[Witness]] = defaultdict(list)
+    by_entity: dict[EntityKey, list[Witness]] = defaultdict(list)
     for witness in witnesses:
-        if witness.merchant_id is not None:
-            by_merchant[witness.merchant_id].append(witness)
-    found: dict[str, bytes] = {}
-    for merchant_id, own in by_merchant.items():
-        entries = _entries(history[merchant_id], gone, rest)
+        by_entity[witness.key].append(witness)
+    found: dict[str, NDArray[np.float32]] = {}
+    for key, own in by_entity.items():
+        kind, _ = key
+        entries = _entries(history[key], gone, rest)
         evaluated_us_N = np.array([one.evaluated_at_us for one in own], np.int64)
         occurred_us_N = np.array([one.occurred_at_us for one in own], np.int64)
         wanted_N = _saw_any(entries.those(~entries.stands_E), evaluated_us_N, occurred_us_N)
@@ -88,15 +91,18 @@ def corrected_features(
         chosen_N = np.flatnonzero(wanted_N)
         values_NV = _evidence(
             features,
+            kind,
             entries.those(entries.stands_E),
             evaluated_us_N[chosen_N],
             occurred_us_N[chosen_N],
         )
         for n, value_V in zip(chosen_N.tolist(), values_NV, strict=True):
-            features_F = np.frombuffer(own[n].features, "<f4").copy()
-            features_F[features.evidence] = value_V
-            found[own[n].transaction_id] = features_F.tobytes()
-    return found
+            witness = own[n]
+            if witness.transaction_id not in found:
+                known = witness.corrected or witness.features
+                found[witness.transaction_id] = np.frombuffer(known, "<f4").copy()
+            found[witness.transaction_id][features.evidence[kind]] = value_V
+    return {key: features_F.tobytes() for key, features_F in found.items()}
 
 
 def _entries(
@@ -124,9 +130,13 @@ def _entries(
 
 
 def _evidence(
-    features: FeatureSet, entries: Entries, evaluated_us_N: Ints, occurred_us_N: Ints
+    features: FeatureSet,
+    kind: str,
+    entries: Entries,
+    evaluated_us_N: Ints,
+    occurred_us_N: Ints,
 ) -> Features:
-    """The features that these entries give to N transactions: [N, V]."""
+    """The features that these entries of an entity give to N transactions: [N, V]."""
     entries = entries.those(np.argsort(entries.matures_us_E, kind="stable"))
     matured_N = np.searchsorted(entries.matures_us_E, occurred_us_N, "left")
     # Who was evaluated after the last change of all that had matured saw what stands now, and the
@@ -135,10 +145,10 @@ def _evidence(
     changed_us_E = np.where(is_last_E, entries.from_us_E, entries.until_us_E)
     settled_us = np.maximum.accumulate(np.append(-FOREVER_US, changed_us_E))
     is_settled_N = evaluated_us_N > settled_us[matured_N]
-    values_NV = np.empty((len(occurred_us_N), len(features.evidence)), np.float32)
+    values_NV = np.empty((len(occurred_us_N), len(features.evidence[kind])), np.float32)
     last = entries.those(is_last_E)
-    labels = MerchantLabels(np.zeros_like(last.matures_us_E), last.matures_us_E, last.is_fraud_E)
-    values_NV[is_settled_N] = features.confirmed(occurred_us_N[is_settled_N], labels)
+    labels = EntityLabels(np.zeros_like(last.matures_us_E), last.matures_us_E, last.is_fraud_E)
+    values_NV[is_settled_N] = features.confirmed(kind, occurred_us_N[is_settled_N], labels)
     values_NV[~is_settled_N] = _of_tree(
         entries, evaluated_us_N[~is_settled_N], occurred_us_N[~is_settled_N]
     )[:, : values_NV.shape[1]]
@@ -199,7 +209,7 @@ def _saw_any(entries: Entries, evaluated_us_N: Ints, occurred_us_N: Ints) -> Fla
 
 def _of_tree(entries: Entries, evaluated_us_N: Ints, occurred_us_N: Ints) -> Features:
     """The same of entries in the order of their maturity, of which each transaction saw others."""
-    half_lives_us = [days * DAY_US for days in LABEL_HALF_LIVES_DAYS.values()]
+    half_lives_us = [days * DAY_US for days in LABEL_HALF_LIVES.values()]
     values_NV = np.zeros((len(occurred_us_N), 2 * len(half_lives_us)), np.float32)
     tree = Tree(entries, evaluated_us_N)
     if not len(tree.entry_P):

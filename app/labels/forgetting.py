@@ -1,7 +1,7 @@
 """Forgetting: what stored features still know of labels that were removed, and account erasure.
 
 A label moves its own account's copy, and that is gone with it. Once matured it is also evidence
-about its merchant, and features of transactions scored meanwhile hold it. Those rows keep the
+about its entities, and features of transactions scored meanwhile hold it. Those rows keep the
 features of their moment, for replays; where they are labelled, the copies that learn from them
 are given features as they would have been without the label (`labels.features`).
 """
@@ -12,14 +12,17 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.accounts import merchants as merchant_store
 from app.accounts import store as account_store
 from app.db.sqlite import in_a_thread
+from app.entities import states as entity_states
+from app.entities.records import EntityKey
 from app.labels import store as label_store
 from app.labels.evidence import corrected_features
-from app.labels.records import LabelChange, LabelEvent, StoredLabel, Witness
+from app.labels.records import LabelChange, LabelEntity, LabelEvent, StoredLabel, Witness
 from app.learner.columns import columns_of
-from app.learner.features import FeatureSet, MerchantLabels
+from app.learner.content import transaction_of
+from app.learner.entities import named_by
+from app.learner.features import EntityLabels, FeatureSet
 from app.scoring.records import Scored
 from app.times import now_us
 
@@ -47,10 +50,10 @@ class Corrections(NamedTuple):
     """What labelled transactions of others are to learn from once labels are removed.
 
     `features` are those of the transactions for which they change, `accounts` whose these are. It
-    is so while the labels of the `merchants` have this `checksum`.
+    is so while the labels of the `entities` have this `checksum`.
     """
 
-    merchants: frozenset[str]
+    entities: frozenset[EntityKey]
     checksum: tuple[int, int]
     accounts: frozenset[str]
     features: dict[str, bytes]
@@ -68,10 +71,11 @@ async def plan_corrections(
 
     The account's own ones stay as they are where it is `others_only`.
     """
-    merchants = frozenset(one.merchant_id for one in removed if one.merchant_id is not None)
-    # Before what it vouches for.
-    checksum = await label_store.checksum_of_changes(connection, tenant, merchants)
     gone = {one.transaction_id for one in removed}
+    named = await label_store.entities_of_labels(connection, tenant, gone)
+    entities = frozenset(one.key for one in named)
+    # Before what it vouches for.
+    checksum = await label_store.checksum_of_changes(connection, tenant, entities)
     matured_us = await label_store.first_maturities(connection, tenant, gone)
     found = [
         one
@@ -90,7 +94,7 @@ async def plan_corrections(
 
     changed = await in_a_thread(compute)
     return Corrections(
-        merchants,
+        entities,
         checksum,
         frozenset(account for account, _ in changed.values()),
         {key: value for key, (_, value) in changed.items()},
@@ -109,30 +113,30 @@ async def correct(
 
 
 async def are_settled(connection: AsyncConnection, tenant: str, corrections: Corrections) -> bool:
-    """Whether the labels of the merchants, which are locked, are as they were."""
-    now = await label_store.checksum_of_changes(connection, tenant, corrections.merchants)
+    """Whether the labels of the entities, which are locked, are as they were."""
+    now = await label_store.checksum_of_changes(connection, tenant, corrections.entities)
     return now == corrections.checksum
 
 
 async def refold(
-    connection: AsyncConnection, features: FeatureSet, tenant: str, merchant_ids: Iterable[str]
-) -> dict[str, bytes | None]:
-    """The records of locked merchants, of the labels that are still folded into them."""
-    wanted = sorted(set(merchant_ids))
+    connection: AsyncConnection, features: FeatureSet, tenant: str, keys: Iterable[EntityKey]
+) -> dict[EntityKey, bytes | None]:
+    """The records of locked entities, of the labels that are still folded into them."""
+    wanted = sorted(set(keys))
     if not wanted:
         return {}
     left = await label_store.labels_of_record(connection, tenant, wanted)
 
-    def fold() -> dict[str, bytes | None]:
+    def fold() -> dict[EntityKey, bytes | None]:
         position = {key: g for g, key in enumerate(wanted)}
-        labels = MerchantLabels(
-            np.array([position[one.merchant_id] for one in left], np.int64),
+        labels = EntityLabels(
+            np.array([position[one.key] for one in left], np.int64),
             np.array([one.matures_at_us for one in left], np.int64),
             np.array([one.is_fraud for one in left], np.float64),
         )
-        nothing, _, _ = columns_of(features.spec, [])
-        after = features.remember(nothing, features.empty(1, len(wanted)), labels).confirmed
-        known = {one.merchant_id for one in left}
+        nothing, _ = columns_of(features.spec, [])
+        after = features.remember(nothing, features.empty(1, len(wanted), 1), labels).confirmed
+        known = {one.key for one in left}
         return {
             key: state if key in known else None
             for key, state in zip(wanted, after.to_bytes(), strict=True)
@@ -142,27 +146,34 @@ async def refold(
 
 
 async def forget_in_record(
-    connection: AsyncConnection, features: FeatureSet, tenant: str, removed: Iterable[StoredLabel]
+    connection: AsyncConnection, features: FeatureSet, tenant: str, removed: Iterable[LabelEntity]
 ) -> None:
-    """Make locked merchants' records what they are without labels that are there no more."""
-    merchant_ids = {one.merchant_id for one in removed if one.folded and one.merchant_id}
-    states = await refold(connection, features, tenant, merchant_ids)
-    rows = await merchant_store.lock_merchants(connection, tenant, merchant_ids)
-    await merchant_store.save_merchants(
+    """Make locked entities' records what they are without labels that are there no more."""
+    keys = {one.key for one in removed if one.folded}
+    states = await refold(connection, features, tenant, keys)
+    rows = await entity_states.lock_entities(connection, tenant, keys)
+    await entity_states.save_entities(
         connection, [row._replace(label_state=states[key]) for key, row in rows.items()]
     )
 
 
-async def need_correction(connection: AsyncConnection, tenant: str, rows: Sequence[Scored]) -> bool:
+def entities_of(features: FeatureSet, row: Scored) -> list[EntityKey]:
+    """The entities that a stored transaction names."""
+    return named_by(transaction_of(row.content), features.spec.entity_names)
+
+
+async def need_correction(
+    connection: AsyncConnection, features: FeatureSet, tenant: str, rows: Sequence[Scored]
+) -> bool:
     """Whether any of these rows may have seen a label since removed."""
-    at_merchants = [row for row in rows if row.merchant_id is not None]
-    if not at_merchants:
+    named = {row.transaction_id: entities_of(features, row) for row in rows}
+    keys = {key for keys in named.values() for key in keys}
+    if not keys:
         return False
-    merchant_ids = {row.merchant_id for row in at_merchants if row.merchant_id is not None}
-    since_us = min(row.evaluated_at_us for row in at_merchants)
-    ids = [row.transaction_id for row in at_merchants]
+    ids = [key for key, its in named.items() if its]
+    since_us = min(row.evaluated_at_us for row in rows if named[row.transaction_id])
     return await label_store.any_removed(
-        connection, tenant, merchant_ids, since_us
+        connection, tenant, keys, since_us
     ) or await label_store.any_corrected(connection, tenant, ids)
 
 
@@ -177,22 +188,21 @@ async def corrections(
 
     What is `undone` removes nothing.
     """
-    if not await need_correction(connection, tenant, rows):
+    if not await need_correction(connection, features, tenant, rows):
         return {}
     found = [
         Witness(
             row.transaction_id,
             row.account_id,
-            row.merchant_id,
+            *key,
             row.occurred_at_us,
             row.evaluated_at_us,
             row.features,
         )
         for row in rows
-        if row.merchant_id is not None
+        for key in entities_of(features, row)
     ]
-    merchant_ids = {one.merchant_id for one in found if one.merchant_id is not None}
-    changes = await label_store.label_changes(connection, tenant, merchant_ids)
+    changes = await label_store.label_changes(connection, tenant, {one.key for one in found})
     rest = undone.rest if undone else None
     return await in_a_thread(lambda: corrected_features(features, found, changes, rest=rest))
 
@@ -204,7 +214,6 @@ def event_of(label: StoredLabel, revision: int, removed: bool = False) -> LabelE
         account_id=label.account_id,
         revision=revision,
         transaction_id=label.transaction_id,
-        merchant_id=label.merchant_id,
         is_fraud=None if removed else label.is_fraud,
         occurred_at_us=label.occurred_at_us,
         labelled_at_us=label.labelled_at_us,

@@ -131,7 +131,7 @@ class Planner:
             label_store.supports(
                 connection, tenant, [account.account_id], SUPPORT_LIMIT + len(alteration.old)
             ),
-            need_correction(connection, tenant, unseen),
+            need_correction(connection, features, tenant, unseen),
             review_store.reviews_of(connection, tenant, ids),
             _watched(connection, account, alteration.rows, looks_around),
             model_store.deciding_at(connection, tenant, now_us()),
@@ -140,7 +140,7 @@ class Planner:
         if needs_correction:
             # Before what it vouches for.
             checksum = await label_store.checksum_of_changes(
-                connection, tenant, alteration.merchants
+                connection, tenant, alteration.entities
             )
             corrected = await corrections(connection, features, tenant, unseen)
             alteration = alteration._replace(checksum=checksum)

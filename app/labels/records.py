@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from app.entities.records import EntityKey
+
 
 class StoredLabel(NamedTuple):
     """A row of `labels`."""
@@ -9,12 +11,10 @@ class StoredLabel(NamedTuple):
     tenant: str
     transaction_id: str
     account_id: str
-    merchant_id: str | None
     is_fraud: bool
     occurred_at_us: int
     labelled_at_us: int
     matures_at_us: int
-    folded: bool = False
     source: str = "analyst"
     analyst: str | None = None
     note: str | None = None
@@ -22,13 +22,37 @@ class StoredLabel(NamedTuple):
     features: bytes | None = None
 
 
-class MerchantLabel(NamedTuple):
-    """What a merchant's record keeps of a row of `labels`."""
+class LabelEntity(NamedTuple):
+    """A row of `label_entities`: an entity that a labelled payment names.
+
+    `folded` is whether the label is in the entity's record, None where there is none any more.
+    """
+
+    tenant: str
+    transaction_id: str
+    kind: str
+    entity_id: str
+    matures_at_us: int
+    folded: bool | None = False
+    removed_at_us: int | None = None
+
+    @property
+    def key(self) -> EntityKey:
+        return self.kind, self.entity_id
+
+
+class EntityLabel(NamedTuple):
+    """What an entity's record keeps of a label."""
 
     transaction_id: str
-    merchant_id: str
+    kind: str
+    entity_id: str
     matures_at_us: int
     is_fraud: bool
+
+    @property
+    def key(self) -> EntityKey:
+        return self.kind, self.entity_id
 
 
 class LabelEvent(NamedTuple):
@@ -41,7 +65,6 @@ class LabelEvent(NamedTuple):
     account_id: str
     revision: int
     transaction_id: str
-    merchant_id: str | None
     is_fraud: bool | None
     occurred_at_us: int
     labelled_at_us: int
@@ -54,12 +77,13 @@ class LabelEvent(NamedTuple):
 
 
 class LabelChange(NamedTuple):
-    """What features may have seen of a row of `label_events`.
+    """What features may have seen of a row of `label_events`, at one of its entities.
 
     `is_corrected` is whether it has features of its own.
     """
 
-    merchant_id: str
+    kind: str
+    entity_id: str
     transaction_id: str
     account_id: str
     revision: int
@@ -68,17 +92,29 @@ class LabelChange(NamedTuple):
     recorded_at_us: int
     is_corrected: bool
 
+    @property
+    def key(self) -> EntityKey:
+        return self.kind, self.entity_id
+
 
 class Witness(NamedTuple):
-    """A labelled transaction that may have seen other labels: as scored, and as corrected."""
+    """A labelled transaction that may have seen other labels of an entity.
+
+    Its features are those as scored, and those as corrected.
+    """
 
     transaction_id: str
     account_id: str
-    merchant_id: str | None
+    kind: str
+    entity_id: str
     occurred_at_us: int
     evaluated_at_us: int
     features: bytes
     corrected: bytes | None = None
+
+    @property
+    def key(self) -> EntityKey:
+        return self.kind, self.entity_id
 
 
 class SupportRow(NamedTuple):

@@ -35,11 +35,6 @@ class WayBack(NamedTuple):
         """The labels that were not there then."""
         return [one for key, one in self.now.items() if key not in self.then]
 
-    @property
-    def merchants(self) -> set[str]:
-        labels = (*self.now.values(), *self.then.values())
-        return {one.merchant_id for one in labels if one.merchant_id is not None}
-
 
 async def way_back(
     connection: AsyncConnection, features: FeatureSet, account: Account, revision: int
@@ -89,7 +84,6 @@ def _label(event: LabelEvent, features: bytes | None) -> StoredLabel:
         tenant=event.tenant,
         transaction_id=event.transaction_id,
         account_id=event.account_id,
-        merchant_id=event.merchant_id,
         is_fraud=bool(event.is_fraud),
         occurred_at_us=event.occurred_at_us,
         labelled_at_us=event.labelled_at_us,
@@ -103,5 +97,5 @@ def _label(event: LabelEvent, features: bytes | None) -> StoredLabel:
 
 
 def _said(label: StoredLabel | None) -> StoredLabel | None:
-    """The label without what says nothing of it: when it was stored, and whether it is folded."""
-    return None if label is None else label._replace(recorded_at_us=0, folded=False)
+    """The label without what says nothing of it: when it was stored."""
+    return None if label is None else label._replace(recorded_at_us=0)

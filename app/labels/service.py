@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.accounts import merchants as merchant_store
 from app.accounts import store as account_store
 from app.accounts.records import Account
 from app.db.database import Database, Raced
+from app.entities import states as entity_states
 from app.errors import Problem
-from app.labels import store as label_store
 from app.labels.allowance import Allowance
 from app.labels.changes import (
     KeepLabels,
@@ -26,11 +25,12 @@ from app.labels.changes import (
     SetLabels,
     Verdict,
     account_of,
-    merchants_of,
+    named_in,
     unknown,
 )
 from app.labels.committing import commit, is_current, lock
 from app.labels.plans import Change, Plan, Planner
+from app.learner.entities import named_by
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline, adapter_key
 
@@ -175,6 +175,8 @@ class Labelling:
     ) -> Labelled:
         """Commit a plan, made again where it does not hold any more, the last time under locks."""
 
+        features = self._pipeline.features
+
         async def planned(connection: AsyncConnection) -> Plan:
             draft = await self._planner.draft(connection, tenant, change, looks_around)
             return await self._planner.judge(draft)
@@ -186,17 +188,16 @@ class Labelling:
             plan, first = first or await planned(connection), None
             alteration = plan.draft.alteration
             now = await lock(connection, alteration)
-            if not await is_current(connection, plan.draft, now):
+            if not await is_current(connection, features, plan.draft, now):
                 plan = await planned(connection)
                 again = plan.draft.alteration
                 if not (
-                    again.accounts <= alteration.accounts
-                    and again.merchants <= alteration.merchants
+                    again.accounts <= alteration.accounts and again.entities <= alteration.entities
                 ):
                     raise Raced
                 now = again.account
             plan = plan.of(now)
-            return plan, await commit(connection, self._pipeline.features, plan)
+            return plan, await commit(connection, features, plan)
 
         return await self._kept(*await self._database.run(committed, aside))
 
@@ -209,11 +210,14 @@ class Labelling:
         found = await transaction_store.scored(connection, tenant, ids)
         change.check(found)
         await account_store.lock_accounts(connection, tenant, [change.account_id])
-        # All locks on merchants at once and in order: those of new transactions, whose state
+        # All locks on entities at once and in order: those of new transactions, whose state
         # grows, and those of labels, which may be folded into it or be forgotten by it meanwhile.
-        labels = await label_store.labels_of(connection, tenant, ids)
-        merchants = merchants_of([*whole, *found.values(), *labels.values()])
-        await merchant_store.lock_merchants(connection, tenant, merchants)
+        features = self._pipeline.features
+        stored = named_in(features, found.values()).values()
+        kinds = features.spec.entity_names
+        entities = {key for keys in stored for key in keys}
+        entities.update(key for one in whole for key in named_by(one, kinds))
+        await entity_states.lock_entities(connection, tenant, entities)
         in_time_order = sorted(whole, key=lambda row: (row.occurred_at_us, row.transaction_id))
         for answer in await self._pipeline.score_of(connection, tenant, in_time_order):
             if isinstance(answer, Problem):

@@ -1,15 +1,28 @@
-"""Labels: of a transaction, of an account as its support, of a merchant as they mature."""
+"""Labels: of a transaction, of an account as its support, of an entity as they mature."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, delete, false, func, select, true, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    false,
+    func,
+    select,
+    text,
+    true,
+    update,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.postgres import Straight
-from app.db.schema import accounts, label_events, labels, transactions
+from app.db.schema import WAS_REMOVED, accounts, label_entities, label_events, labels, transactions
 from app.db.statements import (
     IsWanted,
     add,
@@ -21,10 +34,12 @@ from app.db.statements import (
     read,
     save,
 )
+from app.entities.records import EntityKey
 from app.labels.records import (
+    EntityLabel,
     LabelChange,
+    LabelEntity,
     LabelEvent,
-    MerchantLabel,
     StoredLabel,
     SupportRow,
     Witness,
@@ -94,83 +109,104 @@ def _supports() -> Any:
     )
 
 
-# In a score, whose statements are to take microseconds: of more labels, rarely, elsewhere.
-_MATURING = (
-    select(*columns(labels, MerchantLabel))
-    .where(
-        labels.c.tenant == bindparam("of_tenant"),
-        IsWanted(labels.c.merchant_id),
-        labels.c.folded == false(),
-        labels.c.matures_at_us < bindparam("before_us"),
+_OF_ENTITIES = (
+    label_entities.c.tenant == bindparam("of_tenant"),
+    IsWanted(label_entities.c.kind, label_entities.c.entity_id),
+)
+
+
+def _with_entities(table: Table) -> ColumnElement[bool]:
+    """That a row of a table is about a transaction whose entities these are."""
+    return and_(
+        table.c.tenant == label_entities.c.tenant,
+        table.c.transaction_id == label_entities.c.transaction_id,
     )
-    .limit(bindparam("most"))
-)
-_OF_RECORD = select(*columns(labels, MerchantLabel)).where(
-    labels.c.tenant == bindparam("of_tenant"),
-    IsWanted(labels.c.merchant_id),
-    labels.c.folded == true(),
-)
+
+
+_ENTITY_LABELS = select(
+    *(label_entities.c[name] for name in EntityLabel._fields[:-1]), labels.c.is_fraud
+).join_from(label_entities, labels, _with_entities(labels))
+# In a score, whose statements are to take microseconds: of more labels, rarely, elsewhere.
+_MATURING = _ENTITY_LABELS.where(
+    *_OF_ENTITIES,
+    label_entities.c.folded == false(),
+    label_entities.c.matures_at_us < bindparam("before_us"),
+).limit(bindparam("most"))
+_OF_RECORD = _ENTITY_LABELS.where(*_OF_ENTITIES, label_entities.c.folded == true())
 _FOLDED = (
-    update(labels)
-    .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id))
+    update(label_entities)
+    .where(
+        label_entities.c.tenant == bindparam("of_tenant"),
+        IsWanted(label_entities.c.transaction_id, label_entities.c.kind),
+    )
     .values(folded=True)
+)
+_NAMED = select(*columns(label_entities, LabelEntity)).where(
+    label_entities.c.tenant == bindparam("of_tenant"), IsWanted(label_entities.c.transaction_id)
+)
+_UNNAMED = (
+    update(label_entities)
+    .where(
+        label_entities.c.tenant == bindparam("of_tenant"), IsWanted(label_entities.c.transaction_id)
+    )
+    .values(folded=None, removed_at_us=sql_cast(bindparam("at_us"), BigInteger))
 )
 _DELETED = delete(labels).where(
     labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id)
 )
 _WITNESSING = (
     select(
-        *(labels.c[name] for name in Witness._fields[:4]),
+        labels.c.transaction_id,
+        labels.c.account_id,
+        label_entities.c.kind,
+        label_entities.c.entity_id,
+        labels.c.occurred_at_us,
         transactions.c.evaluated_at_us,
         transactions.c.features,
         labels.c.features.label("corrected"),
     )
-    .join_from(
-        labels,
-        transactions,
-        (transactions.c.tenant == labels.c.tenant)
-        & (transactions.c.transaction_id == labels.c.transaction_id),
-    )
-    .where(
-        labels.c.tenant == bindparam("of_tenant"),
-        IsWanted(labels.c.merchant_id),
-        labels.c.occurred_at_us > bindparam("after_us"),
-    )
+    .join_from(label_entities, labels, _with_entities(labels))
+    .join(transactions, _with_entities(transactions))
+    .where(*_OF_ENTITIES, labels.c.occurred_at_us > bindparam("after_us"))
 )
-_OF_MERCHANTS = (
-    label_events.c.tenant == bindparam("of_tenant"),
-    IsWanted(label_events.c.merchant_id),
-)
+_EVENTS_THERE = _with_entities(label_events)
 _CHANGES = (
     select(
-        *(label_events.c[name] for name in LabelChange._fields[:-1]),
+        label_entities.c.kind,
+        label_entities.c.entity_id,
+        *(label_events.c[name] for name in LabelChange._fields[2:-1]),
         label_events.c.features.is_not(None),
     )
-    .where(*_OF_MERCHANTS)
+    .join_from(label_entities, label_events, _EVENTS_THERE)
+    .where(*_OF_ENTITIES)
     .order_by(label_events.c.recorded_at_us, label_events.c.revision)
 )
-# Not their sum, which is too large for 64 bits.
-_COUNTED: tuple[Any, ...] = (
-    func.count(),
-    func.sum(label_events.c.recorded_at_us % bindparam("modulus")),
+# Not their sum, which is too large for 64 bits. An event counts once for each of its entities.
+_CHECKED: Any = (
+    select(func.count(), func.sum(label_events.c.recorded_at_us % bindparam("modulus")))
+    .join_from(label_entities, label_events, _EVENTS_THERE)
+    .where(*_OF_ENTITIES)
 )
-_CHECKED = select(*_COUNTED).where(*_OF_MERCHANTS)
 _MATURED = (
-    select(label_events.c.merchant_id, func.min(label_events.c.matures_at_us))
+    select(
+        label_entities.c.kind,
+        label_entities.c.entity_id,
+        func.min(label_events.c.matures_at_us),
+    )
+    .join_from(label_entities, label_events, _EVENTS_THERE)
     .where(
-        label_events.c.tenant == bindparam("of_tenant"),
-        IsWanted(label_events.c.transaction_id),
-        label_events.c.merchant_id.is_not(None),
+        label_entities.c.tenant == bindparam("of_tenant"),
+        IsWanted(label_entities.c.transaction_id),
         label_events.c.is_fraud.is_not(None),
     )
-    .group_by(label_events.c.merchant_id)
+    .group_by(label_entities.c.kind, label_entities.c.entity_id)
 )
 _REMOVED = (
-    select(label_events.c.revision)
+    select(label_entities.c.removed_at_us)
     .where(
-        *_OF_MERCHANTS,
-        label_events.c.is_fraud.is_(None),
-        label_events.c.recorded_at_us >= bindparam("since_us"),
+        *_OF_ENTITIES,
+        text(WAS_REMOVED),
+        label_entities.c.removed_at_us >= bindparam("since_us"),
     )
     .limit(1)
 )
@@ -213,52 +249,74 @@ _NOTE = label_events.insert().from_select(
     )
     .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id)),
 )
-# Of the sum that tells one state of a merchant's label events from another.
+# Of the sum that tells one state of an entity's label events from another.
 MODULUS = 1_000_000_007
 
 
 async def maturing_labels(
-    connection: AsyncConnection, tenant: str, before_us: Mapping[str, int]
-) -> list[MerchantLabel]:
-    """The labels of each merchant that mature before its time and are not folded yet."""
+    connection: AsyncConnection, tenant: str, before_us: Mapping[EntityKey, int]
+) -> list[EntityLabel]:
+    """The labels of each entity that mature before its time and are not folded yet."""
     if not before_us:
         return []
     given: dict[str, Any] = {"before_us": max(before_us.values())}
-    make, query = MerchantLabel._make, _MATURING
+    make, query = EntityLabel._make, _MATURING
     rows = await ask(connection, make, query, tenant, before_us, most=MOST_ITEMS + 1, **given)
     if len(rows) > MOST_ITEMS:
         rows = await ask(
             connection, make, query, tenant, before_us, are_many=True, most=2**62, **given
         )
-    return [row for row in rows if row.matures_at_us < before_us[row.merchant_id]]
+    return [row for row in rows if row.matures_at_us < before_us[row.key]]
 
 
 async def labels_of_record(
-    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
-) -> list[MerchantLabel]:
-    """The labels that are folded into these merchants' label_state."""
-    return await ask(
-        connection, MerchantLabel._make, _OF_RECORD, tenant, merchant_ids, are_many=True
+    connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey]
+) -> list[EntityLabel]:
+    """The labels that are folded into these entities' label_state."""
+    return await ask(connection, EntityLabel._make, _OF_RECORD, tenant, keys, are_many=True)
+
+
+async def entities_of_labels(
+    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+) -> list[LabelEntity]:
+    """The entities of these transactions that have, or had, a label."""
+    wanted = list(transaction_ids)
+    if not wanted:
+        return []
+    return await ask(connection, LabelEntity._make, _NAMED, tenant, wanted, are_many=True)
+
+
+async def save_labels(
+    connection: AsyncConnection, rows: Iterable[StoredLabel], named: Iterable[LabelEntity]
+) -> None:
+    """Insert or overwrite labels of accounts that the transaction has locked.
+
+    And the entities that they are evidence about, which are locked, too.
+    """
+    await save(connection, labels, ("tenant", "transaction_id"), rows)
+    await save(
+        connection,
+        label_entities,
+        ("tenant", "transaction_id", "kind"),
+        named,
+        kept=("removed_at_us",),
     )
 
 
-async def save_labels(connection: AsyncConnection, rows: Iterable[StoredLabel]) -> None:
-    """Insert or overwrite labels of accounts that the transaction has locked."""
-    await save(connection, labels, ("tenant", "transaction_id"), rows)
-
-
 async def mark_folded(
-    connection: AsyncConnection, tenant: str, rows: Iterable[MerchantLabel]
+    connection: AsyncConnection, tenant: str, rows: Iterable[EntityLabel]
 ) -> None:
-    """These labels of locked merchants are in the merchants' label_state now."""
-    await alter(connection, _FOLDED, tenant, [row.transaction_id for row in rows])
+    """These labels of locked entities are in the entities' label_state now."""
+    await alter(connection, _FOLDED, tenant, [(row.transaction_id, row.kind) for row in rows])
 
 
 async def delete_labels(
-    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str], at_us: int
 ) -> None:
     """Delete labels of accounts that the transaction has locked."""
-    await alter(connection, _DELETED, tenant, list(transaction_ids))
+    wanted = list(transaction_ids)
+    await alter(connection, _DELETED, tenant, wanted)
+    await alter(connection, _UNNAMED, tenant, wanted, at_us=at_us)
 
 
 async def save_label_events(connection: AsyncConnection, rows: Iterable[LabelEvent]) -> None:
@@ -289,9 +347,9 @@ async def labels_of_account(
 
 
 async def witnesses(
-    connection: AsyncConnection, tenant: str, after_us: Mapping[str, int]
+    connection: AsyncConnection, tenant: str, after_us: Mapping[EntityKey, int]
 ) -> list[Witness]:
-    """The labelled transactions at each of these merchants that occurred after its time."""
+    """The labelled transactions at each of these entities that occurred after its time."""
     if not after_us:
         return []
     first_us = min(after_us.values())
@@ -304,35 +362,40 @@ async def witnesses(
         are_many=True,
         after_us=first_us,
     )
-    return [row for row in rows if row.occurred_at_us > after_us[row.merchant_id or ""]]
+    return [row for row in rows if row.occurred_at_us > after_us[row.key]]
 
 
 async def first_maturities(
     connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
-) -> dict[str, int]:
-    """When the first label that these transactions ever had matured, by merchant."""
-    return dict(
-        await ask(connection, tuple[Any, ...], _MATURED, tenant, transaction_ids, are_many=True)
-    )
+) -> dict[EntityKey, int]:
+    """When the first label that these transactions ever had matured, by entity."""
+    rows = await ask(connection, tuple[Any, ...], _MATURED, tenant, transaction_ids, are_many=True)
+    return {(kind, entity_id): first_us for kind, entity_id, first_us in rows}
 
 
 async def label_changes(
-    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
+    connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey]
 ) -> list[LabelChange]:
-    """Every change of a label of these merchants, the oldest first."""
-    return await ask(connection, LabelChange._make, _CHANGES, tenant, merchant_ids, are_many=True)
+    """Every change of a label of these entities, the oldest first."""
+    wanted = list(keys)
+    if not wanted:
+        return []
+    return await ask(connection, LabelChange._make, _CHANGES, tenant, wanted, are_many=True)
 
 
 async def checksum_of_changes(
-    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str]
+    connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey]
 ) -> tuple[int, int]:
-    """What differs once anything has changed in the labels of these merchants."""
+    """What differs once anything has changed in the labels of these entities."""
+    wanted = list(keys)
+    if not wanted:
+        return 0, 0
     [(rows, total)] = await ask(
         connection,
         tuple[Any, ...],
         _CHECKED,
         tenant,
-        merchant_ids,
+        wanted,
         are_many=True,
         modulus=MODULUS,
     )
@@ -340,15 +403,15 @@ async def checksum_of_changes(
 
 
 async def any_removed(
-    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str], since_us: int
+    connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey], since_us: int
 ) -> bool:
-    """Whether any label of these merchants was removed since then."""
+    """Whether any label of these entities was removed since then."""
     found = await ask(
         connection,
         tuple[Any, ...],
         _REMOVED,
         tenant,
-        merchant_ids,
+        keys,
         are_many=True,
         since_us=since_us,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from functools import cache
 from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import (
     MISSING,
-    NO_MERCHANT,
+    NO_ENTITY,
     STANDARD_FIELDS,
     AttributeValue,
     Transaction,
@@ -19,30 +20,50 @@ from app.learner.transaction import (
     attribute_number,
     category_code,
     category_text,
+    standing_of,
 )
+
+
+class Named(NamedTuple):
+    """What the positions in columns point at: accounts, entities by kind, and pairs of them."""
+
+    accounts: list[str]
+    entities: list[tuple[str, str]]
+    links: list[tuple[str, str, str]]
 
 
 def columns_of(
     spec: DatasetSpec, transactions: Sequence[Transaction], rates: Rates | None = None
-) -> tuple[TransactionColumns, list[str], list[str]]:
-    """The columns of `transactions`, with the accounts and the merchants their codes point at.
+) -> tuple[TransactionColumns, Named]:
+    """The columns of `transactions`, and the accounts, entities and links they point at.
 
-    By `rates` amounts are in the reference currency, NaN where a currency has no rate.
+    An entity is a kind and an id; a link is those and the account. By `rates` amounts are in the
+    reference currency, NaN where a currency has no rate.
     """
     account_N, accounts = _positions([one.account_id for one in transactions])
-    merchant_N, merchants = _positions([one.merchant_id for one in transactions])
+    kinds, rows = spec.entity_names, len(transactions)
+    entities, links = dict[tuple[str, str], int](), dict[tuple[str, str, str], int]()
+    entity_NK = np.full((rows, len(kinds)), NO_ENTITY, np.int64)
+    link_NK = entity_NK.copy()
+    for k, kind in enumerate(kinds):
+        for n, one in enumerate(transactions):
+            if (id_ := one.entity(kind)) is not None:
+                entity_NK[n, k] = entities.setdefault((kind, id_), len(entities))
+                link_NK[n, k] = links.setdefault((kind, id_, one.account_id), len(links))
     columns = TransactionColumns(
         account_N,
-        merchant_N,
+        entity_NK,
+        link_NK,
         np.array([one.occurred_at_us for one in transactions], np.int64),
         _amounts(transactions, rates),
-        np.empty((len(transactions), len(spec.categorical_names)), np.int64),
-        np.empty((len(transactions), len(spec.numeric_names)), np.float64),
+        np.array([standing_of(one.type, one.status) for one in transactions], np.int64),
+        np.empty((rows, len(spec.categorical_names)), np.int64),
+        np.empty((rows, len(spec.numeric_names)), np.float64),
     )
     attributes_N = [one.attributes for one in transactions]
     for c, name in enumerate(spec.categorical_names):
         codes = _codes_of(name)
-        if name == "merchant_id" or name in STANDARD_FIELDS:
+        if name in STANDARD_FIELDS:
             text_N = map(attrgetter(name), transactions)
         else:
             text_N = map(_text, [attributes.get(name) for attributes in attributes_N])
@@ -51,7 +72,7 @@ def columns_of(
         columns.numeric_NM[:, m] = [
             attribute_number(attributes.get(name)) for attributes in attributes_N
         ]
-    return columns, accounts, merchants
+    return columns, Named(accounts, list(entities), list(links))
 
 
 def _amounts(transactions: Sequence[Transaction], rates: Rates | None) -> NDArray[np.float64]:
@@ -61,11 +82,11 @@ def _amounts(transactions: Sequence[Transaction], rates: Rates | None) -> NDArra
     )
 
 
-def _positions(keys: Iterable[str | None]) -> tuple[NDArray[np.int64], list[str]]:
-    """Each key as a position among the distinct ones, by first appearance; NO_MERCHANT for None."""
-    known: dict[str | None, int] = {None: NO_MERCHANT}
-    position_N = np.array([known.setdefault(key, len(known) - 1) for key in keys], np.int64)
-    return position_N, [key for key in known if key is not None]
+def _positions(keys: Iterable[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """Each key as a position among the distinct ones, by first appearance."""
+    known: dict[str, int] = {}
+    position_N = np.array([known.setdefault(key, len(known)) for key in keys], np.int64)
+    return position_N, list(known)
 
 
 # Far more than there are countries and categories; merchants come and go.

@@ -12,6 +12,8 @@ from app.learner.transaction import AttributeValue, Transaction
 
 # Between the attributes and the time, in the order of their names.
 OPTIONAL = ("channel", "country", "currency", "merchant_category", "merchant_id")
+# After all others, so that what names none of them has the text that it always had.
+LATER = ("card_fingerprint", "device_id", "email", "ip_address", "status")
 
 # As JSON's own encoder spells texts; it would sort the fields anew each time.
 _text = json.encoder.encode_basestring_ascii
@@ -22,16 +24,25 @@ def content_of(transaction: Transaction) -> str:
 
     Raises ValueError for a number that JSON cannot say.
     """
-    said = f'{{"account_id":{_text(transaction.account_id)}'
-    said += f',"amount":"{amount_text(transaction.amount)}"'
+    written = f'{{"account_id":{_text(transaction.account_id)}'
+    written += f',"amount":"{amount_text(transaction.amount)}"'
     attributes = transaction.attributes
     each = [f"{_text(name)}:{_value(attributes[name])}" for name in sorted(attributes)]
-    said += f',"attributes":{{{",".join(each)}}}'
+    written += f',"attributes":{{{",".join(each)}}}'
     for name in OPTIONAL:
         if (value := getattr(transaction, name)) is not None:
-            said += f',"{name}":{_text(value)}'
-    said += f',"occurred_at_us":{transaction.occurred_at_us}'
-    return f'{said},"transaction_id":{_text(transaction.transaction_id)}}}'
+            written += f',"{name}":{_text(value)}'
+    written += f',"occurred_at_us":{transaction.occurred_at_us}'
+    written += f',"transaction_id":{_text(transaction.transaction_id)}'
+    for name in LATER:
+        if (value := getattr(transaction, name)) is not None:
+            written += f',"{name}":{_text(value)}'
+    if transaction.type != "payment":
+        written += f',"type":{_text(transaction.type)}'
+    if entities := transaction.entities:
+        each = [f"{_text(kind)}:{_text(entities[kind])}" for kind in sorted(entities)]
+        written += f',"entities":{{{",".join(each)}}}'
+    return f"{written}}}"
 
 
 def _value(value: AttributeValue) -> str:

@@ -1,14 +1,16 @@
 """The features of transactions, for training and for serving alike.
 
 What each of them is stands in `kernels/features.pyx`: a feature sees the transaction itself and the
-decayed sums of its account and its merchant over what happened strictly before it (`states.py`).
+decayed sums of its account and its entities over what happened strictly before it (`states.py`).
 Over a whole file with an empty memory this is training; over a batch with a stored memory it is
 serving.
 """
 
 import hashlib
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,51 +19,70 @@ from numpy.typing import NDArray
 from app.learner.kernels.features import (
     BUCKETS,
     CODE,
-    HALF_LIVES_DAYS,
-    LABEL_HALF_LIVES_DAYS,
+    ENTITY_HALF_LIVES,
+    HABIT_HALF_LIVES,
+    LABEL_HALF_LIVES,
     LEAST_SPREAD,
+    RECENT_HALF_LIVES,
     account_names,
-    merchant_names,
+    entity_names,
+    recount,
+    settle,
     sums_of,
     transaction_names,
     walk,
 )
 from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
-from app.learner.states import Floats, Ints, States
-from app.learner.transaction import TransactionColumns
+from app.learner.states import NEVER_US, Floats, Ints, States
+from app.learner.transaction import NO_ENTITY, UNDECIDED, TransactionColumns
 
 # Part of the digest: raise it whenever the same name comes to mean another number.
-DEFINITION = 2
+DEFINITION = 3
 
 Features = NDArray[np.float32]
-OF_EVIDENCE = ("merchant_fraud_share_", "merchant_frauds_")
-Kind = Literal["own", "code", "history"]
+RISES_WITH_AMOUNT = re.compile(r"log_amount|\w+_amount_(z|ratio)_\d+[mhd]")
+OF_PACE = re.compile(
+    r"account_(attempts|attempted|refused)_\d+[mhd]|(?!account_)\w+_(count|accounts)_(5m|1h|1d)"
+)
+Kind = Literal["own", "code", "history", "amount", "pace"]
 
 
 @dataclass(frozen=True, slots=True)
-class MerchantLabels:
-    """E labels that become evidence about their merchant at `time_us_E` (their maturity)."""
+class EntityLabels:
+    """E labels that become evidence about an entity at `time_us_E` (their maturity)."""
 
-    merchant_E: Ints
+    entity_E: Ints
     time_us_E: Ints
     is_fraud_E: Floats
 
     @classmethod
-    def none(cls) -> "MerchantLabels":
+    def none(cls) -> "EntityLabels":
         return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
+    def take(self, chosen: NDArray[np.bool_]) -> "EntityLabels":
+        return EntityLabels(self.entity_E[chosen], self.time_us_E[chosen], self.is_fraud_E[chosen])
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is remembered of the accounts and merchants of a batch."""
+    """What is remembered of the accounts and entities of a batch, and of L pairs of them.
+
+    `first_use_us_L` is when an account first used an entity, NEVER_US where it has not.
+    """
 
     accounts: States
-    merchants: States
-    confirmed: States  # of the same merchants: their matured labels
+    entities: States
+    confirmed: States  # of the same entities: their matured labels
+    first_use_us_L: Ints
 
     def copy(self) -> "Memory":
-        return Memory(self.accounts.copy(), self.merchants.copy(), self.confirmed.copy())
+        return Memory(
+            self.accounts.copy(),
+            self.entities.copy(),
+            self.confirmed.copy(),
+            self.first_use_us_L.copy(),
+        )
 
 
 class FeatureSet:
@@ -69,108 +90,193 @@ class FeatureSet:
 
     `names` [F] and `digest` identify the definition; `kinds` [F] says of each feature whether it
     is a category's `code`, a quantity of the transaction itself (`own`), or one that already
-    compares it with the past of its account or merchant (`history`); `account_sums`,
-    `merchant_sums` and `confirmed_sums` are the widths D of the three kinds of state; by `rates`
-    amounts are in one currency, and without them plain numbers.
+    compares it with the past of its account or an entity (`history`), among them what rises with
+    the amount, all else equal (`amount`), and what counts attempts of late (`pace`);
+    `account_sums`, `entity_sums` and `confirmed_sums` are the widths D of the three kinds of
+    state; by `rates` amounts are in one currency, and without them plain numbers.
     """
 
     def __init__(self, spec: DatasetSpec, rates: Rates | None = None) -> None:
         self.spec, self.rates = spec, rates
-        self.has_merchant = spec.columns.merchant is not None
         categorical, numeric = spec.categorical_names, spec.numeric_names
         own = transaction_names(categorical, numeric)
-        of_merchant = merchant_names() if self.has_merchant else []
-        self.names = (*own, *account_names(categorical, numeric), *of_merchant)
+        of_entities = [name for kind in spec.entity_names for name in entity_names(kind)]
+        of_account = account_names(categorical, numeric, spec.entity_names)
+        self.names = (*own, *of_account, *of_entities)
         if twice := [name for name in self.names if self.names.count(name) > 1]:
-            raise ValueError(f"spec {spec.name}: two attributes both give a feature {twice[0]}")
-        # The positions of what matured labels of the merchant say.
-        self.evidence = [
-            f
-            for f, name in enumerate(self.names)
-            if self.has_merchant and name.startswith(OF_EVIDENCE)
-        ]
+            raise ValueError(f"spec {spec.name}: two fields both give a feature {twice[0]}")
+        self._attempts = [self.names.index(f"account_attempts_{span}") for span in ("5m", "1h")]
+        # Of each kind of entity, the positions of what its matured labels say.
+        self.evidence = {
+            kind: [f for f, name in enumerate(self.names) if name in evidence_names(kind)]
+            for kind in spec.entity_names
+        }
         codes = [f"{name}{CODE}" for name in categorical]
         self.kinds = tuple(_kind(name, codes, own) for name in self.names)
-        self.account_sums, self.merchant_sums, self.confirmed_sums = sums_of(
-            len(categorical), len(numeric)
+        self.account_sums, self.entity_sums, self.confirmed_sums = sums_of(
+            len(categorical), len(numeric), len(spec.entity_names)
         )
-        constants = [HALF_LIVES_DAYS, LABEL_HALF_LIVES_DAYS, BUCKETS, LEAST_SPREAD]
+        half_lives = [RECENT_HALF_LIVES, HABIT_HALF_LIVES, ENTITY_HALF_LIVES, LABEL_HALF_LIVES]
+        constants = [half_lives, BUCKETS, LEAST_SPREAD]
         # Amounts at other rates are other numbers, in the states of a database, too.
         at_rates = [] if rates is None else [rates.reference, sorted(rates.per_unit.items())]
         described = json.dumps([DEFINITION, *constants, self.names, *at_rates])
         self.digest = hashlib.sha256(described.encode()).hexdigest()[:16]
 
-    def empty(self, accounts: int, merchants: int) -> Memory:
+    def empty(self, accounts: int, entities: int, links: int) -> Memory:
         return Memory(
             States.empty(accounts, self.account_sums),
-            States.empty(merchants, self.merchant_sums),
-            States.empty(merchants, self.confirmed_sums),
+            States.empty(entities, self.entity_sums),
+            States.empty(entities, self.confirmed_sums),
+            np.full(links, NEVER_US),
         )
 
-    def serve(
-        self, columns: TransactionColumns, memory: Memory, labels: MerchantLabels
-    ) -> Features:
+    def serve(self, columns: TransactionColumns, memory: Memory, labels: EntityLabels) -> Features:
         """The features of N transactions, each from what came strictly before it: [N, F].
 
         Rows see the memory, the earlier rows beside them and the labels that matured before
-        them. The memory is brought forward: it holds them all afterwards. Raises ValueError where
-        it does not have what they point at.
+        them. The memory is brought forward: it holds them all afterwards, but for what UNDECIDED
+        rows are to their accounts (`serve_deciding`). Raises ValueError where it does not have
+        what they point at.
         """
         features_NF = np.empty((len(columns), len(self.names)), np.float32)
         walk(
             features_NF,
             columns,
-            self.has_merchant,
             memory.accounts.packed,
-            memory.merchants.packed,
+            memory.entities.packed,
             memory.confirmed.packed,
+            memory.first_use_us_L,
             labels,
         )
         return features_NF
+
+    def serve_deciding(
+        self,
+        columns: TransactionColumns,
+        memory: Memory,
+        labels: EntityLabels,
+        decide: Callable[[Ints, Features], Ints],
+    ) -> Features:
+        """The same where it depends on the features of a row how it counts for those after it.
+
+        `decide` is called with the positions of some rows and their features, and says how each
+        of them counts: SPENT, REFUSED or TRIED (what is ASIDE is so by its type, and its entities
+        have counted the others already). It is not listened to where that is known.
+        """
+        features_NF = np.empty((len(columns), len(self.names)), np.float32)
+        parts = undecided_apart(columns)
+        for part, rows in enumerate(parts):
+            some = columns.take(rows)
+            # Labels join in as they mature; the last part takes those that no row has seen.
+            until_us = columns.time_us_N[parts[part + 1][0]] if part + 1 < len(parts) else None
+            matured_E = np.ones(len(labels.time_us_E), np.bool_)
+            if until_us is not None:
+                matured_E = labels.time_us_E < until_us
+            features_NF[rows] = self.serve(some, memory, labels.take(matured_E))
+            labels = labels.take(~matured_E)
+            standing_N = decide(rows, features_NF[rows])
+            open_rows = np.flatnonzero(some.standing_N == UNDECIDED)
+            if len(open_rows):
+                counted = replace(some.take(open_rows), standing_N=standing_N[open_rows])
+                settle(counted, memory.accounts.packed)
+        return features_NF
+
+    def recount(
+        self,
+        columns: TransactionColumns,
+        accounts: States,
+        standing_N: Ints,
+        features_NF: Features,
+    ) -> None:
+        """Let the states have N of their rows as `standing_N` says, no longer as `columns` does.
+
+        `features_NF` are what the rows had when they came. The sums are then what they would be
+        had the rows always counted so, but for the last bits, and for the attempts that a payment
+        came after (`account_burst_z`), which are taken from its features, in single precision.
+        """
+        attempts_N2 = np.ascontiguousarray(features_NF[:, self._attempts], np.float64)
+        for counted_N, times in ((columns.standing_N, -1.0), (standing_N, 1.0)):
+            recount(replace(columns, standing_N=counted_N), accounts.packed, attempts_N2, times)
 
     def compute(
         self,
         columns: TransactionColumns,
         memory: Memory | None = None,
-        labels: MerchantLabels | None = None,
+        labels: EntityLabels | None = None,
     ) -> Features:
         """The same, and the memory stays as it is.
 
         Without one, the given rows are all that ever happened.
         """
-        labels = labels or MerchantLabels.none()
+        labels = labels or EntityLabels.none()
         if memory is None:
-            accounts = columns.account_N.max(initial=-1)
-            merchants = np.maximum(
-                columns.merchant_N.max(initial=-1), labels.merchant_E.max(initial=-1)
+            entities = np.maximum(
+                columns.entity_NK.max(initial=-1), labels.entity_E.max(initial=-1)
             )
-            return self.serve(columns, self.empty(accounts + 1, merchants + 1), labels)
+            memory = self.empty(
+                columns.account_N.max(initial=-1) + 1,
+                entities + 1,
+                columns.link_NK.max(initial=-1) + 1,
+            )
+            return self.serve(columns, memory, labels)
         return self.serve(columns, memory.copy(), labels)
 
-    def remember(
-        self, columns: TransactionColumns, memory: Memory, labels: MerchantLabels
-    ) -> Memory:
+    def remember(self, columns: TransactionColumns, memory: Memory, labels: EntityLabels) -> Memory:
         """A memory of its own after N transactions and E matured labels."""
         after = memory.copy()
         self.serve(columns, after, labels)
         return after
 
-    def confirmed(self, time_us_N: Ints, labels: MerchantLabels) -> Features:
-        """Of transactions at one merchant, the features at `evidence`: [N, V].
+    def confirmed(self, kind: str, time_us_N: Ints, labels: EntityLabels) -> Features:
+        """Of transactions with one entity of a kind, the features at `evidence`: [N, V].
 
-        The merchant's labels are at position 0, and all there are.
+        The entity's labels are at position 0, and all there are.
         """
-        rows = len(time_us_N)
+        rows, kinds = len(time_us_N), self.spec.entity_names
         nothing_N = np.zeros(rows, np.int64)
+        entity_NK = np.full((rows, len(kinds)), NO_ENTITY)
+        entity_NK[:, kinds.index(kind)] = 0
         columns = TransactionColumns(
             nothing_N,
-            nothing_N,
+            entity_NK,
+            entity_NK,
             time_us_N,
             np.zeros(rows),
+            nothing_N,
             np.zeros((rows, len(self.spec.categorical_names)), np.int64),
             np.full((rows, len(self.spec.numeric_names)), np.nan),
         )
-        return self.serve(columns, self.empty(1, 1), labels)[:, self.evidence]
+        return self.serve(columns, self.empty(1, 1, 1), labels)[:, self.evidence[kind]]
+
+
+def evidence_names(kind: str) -> list[str]:
+    """The features that matured labels of an entity give."""
+    return [
+        f"{kind}_{what}_{span}" for span in LABEL_HALF_LIVES for what in ("fraud_share", "frauds")
+    ]
+
+
+def undecided_apart(columns: TransactionColumns) -> list[Ints]:
+    """The rows in the order of time, cut before those that follow an UNDECIDED of their account.
+
+    Never within an instant, whose rows do not see each other.
+    """
+    order_N = np.argsort(columns.time_us_N, kind="stable")
+    is_open_N = (columns.standing_N == UNDECIDED)[order_N]
+    if not is_open_N.any():
+        return [order_N]
+    cuts, waiting, instant = [], dict[int, int](), 0
+    accounts, times_us = columns.account_N[order_N].tolist(), columns.time_us_N[order_N].tolist()
+    for place, (account, time_us) in enumerate(zip(accounts, times_us, strict=True)):
+        if times_us[instant] < time_us:
+            instant = place
+        if waiting.get(account, time_us) < time_us:
+            cuts.append(instant)
+            waiting = {one: since_us for one, since_us in waiting.items() if since_us == time_us}
+        if is_open_N[place]:
+            waiting.setdefault(account, time_us)
+    return np.split(order_N, cuts)
 
 
 def check_same_features(spec: DatasetSpec, features: FeatureSet, model: str) -> None:
@@ -180,7 +286,7 @@ def check_same_features(spec: DatasetSpec, features: FeatureSet, model: str) -> 
     """
     trained = features.spec
     fields = {
-        "merchant": [["merchant"] if one.columns.merchant else [] for one in (spec, trained)],
+        "entities": [sorted(one.entities) for one in (spec, trained)],
         "categorical": [sorted(one.categorical) for one in (spec, trained)],
         "numeric": [sorted(one.numeric) for one in (spec, trained)],
     }
@@ -188,7 +294,7 @@ def check_same_features(spec: DatasetSpec, features: FeatureSet, model: str) -> 
     if features.rates is not None and spec.currency_column is None:
         parts.append("[columns] lacks currency")
     for section, (names, wanted) in fields.items():
-        where = "[columns]" if section == "merchant" else f"[{section}]"
+        where = f"[{section}]"
         if missing := [name for name in wanted if name not in names]:
             parts.append(f"{where} lacks {', '.join(missing)}")
         if unknown := [name for name in names if name not in wanted]:
@@ -203,4 +309,9 @@ def check_same_features(spec: DatasetSpec, features: FeatureSet, model: str) -> 
 def _kind(name: str, codes: list[str], own: list[str]) -> Kind:
     if name in codes:
         return "code"
-    return "own" if name in own else "history"
+    # An attribute may be called what it likes.
+    if name in own and name != "log_amount":
+        return "own"
+    if RISES_WITH_AMOUNT.fullmatch(name):
+        return "amount"
+    return "pace" if OF_PACE.fullmatch(name) else "history"

@@ -24,6 +24,8 @@ KNOWN_VALUES = 32
 LABEL_HALF_LIVES_DAYS = (float("inf"), 30.0, 7.0)
 # Scaled values further out than this say nothing more, and could only break the network.
 CLIP = 8.0
+# Log-odds for each spread by which an amount or a pace lies beyond all that training saw.
+BEYOND = 0.25
 # What the population weighs beside an account's own legitimate labels, in labels.
 PRIOR_LABELS = 2.0
 COUNTS = 2 * len(LABEL_HALF_LIVES_DAYS)
@@ -57,6 +59,18 @@ class Columns(NamedTuple):
         quantities = [f for f, kind in enumerate(kinds) if kind != "code"]
         codes = [f for f, kind in enumerate(kinds) if kind == "code"]
         return cls(quantities, codes, [z for z, f in enumerate(quantities) if kinds[f] == "own"])
+
+
+def amounts(kinds: Sequence[Kind]) -> list[int]:
+    """Which quantities rise with the amount: the log-odds may only rise with them."""
+    quantities = Columns.of(kinds).quantities
+    return [z for z, f in enumerate(quantities) if kinds[f] == "amount"]
+
+
+def surprising(kinds: Sequence[Kind]) -> list[int]:
+    """Which quantities are a surprise where they are larger than any that training saw."""
+    quantities = Columns.of(kinds).quantities
+    return [z for z, f in enumerate(quantities) if kinds[f] in ("amount", "pace")]
 
 
 def adapted_layers(algorithm: Algorithm) -> tuple[str, ...]:

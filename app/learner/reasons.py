@@ -25,6 +25,7 @@ from app.learner.money import Rates, amount_of, posted_amount
 from app.learner.states import Ints
 from app.learner.transaction import (
     DAY_US,
+    ENTITY_FIELDS,
     HOUR_US,
     SECOND_US,
     STANDARD_FIELDS,
@@ -39,11 +40,11 @@ MOST_REASONS = 5
 # In log-odds, a hundredth of the odds: what raises a score by less is nobody's reason.
 LEAST_SHARE = 0.01
 LABELS = "labels"
-NO_EARLIER, NO_MERCHANT = "this account has no earlier payments", "no merchant named"
-MONTH_US, NEAR_US = 30 * DAY_US, 2 * HOUR_US
-# Payments a day that a sum of a half-life of 7 days stands for.
-A_DAY = log(2) / 7
-# A merchant's payments, decayed, that a typical amount can be told of.
+NO_EARLIER = "this account has no earlier payments"
+MONTH_US, NEAR_US, MOMENT_US = 30 * DAY_US, 2 * HOUR_US, 300 * SECOND_US
+# Payments a day that a sum of a half-life of 30 days stands for.
+A_DAY = log(2) / 30
+# An entity's payments, decayed, that a typical amount can be told of.
 LEAST_COUNT = 0.5
 # Payments in one currency that are enough to compare with, where others are in another.
 LEAST_ALIKE = 3
@@ -57,18 +58,28 @@ UNITS = (
     ("minute", 60 * SECOND_US, 120 * SECOND_US),
 )
 
+# What people call a kind of entity, and where its payments are; others are their own name.
+NOUNS = {"ip": "IP address", "email": "e-mail address"}
+PLACES = {"merchant": "at", "device": "from", "ip": "from"}
+
 # Every feature has the code of the first pattern that fits; the rest are named in `code_of`.
 CODES = (
-    ("amount", r"log_amount|account_amount_(z|ratio)_\d+d"),
+    ("amount", r"log_amount|amount_missing|account_amount_(z|ratio)_\d+d"),
     ("account_spending", r"account_(log_amount_(mean|spread)|mean_amount)_\d+d"),
     ("account_pace", r"account_count_\d+d"),
+    ("account_burst", r"account_(attempts|attempted|burst_z)_\w+"),
+    ("account_refused", r"account_refused_\w+"),
     ("account_gap", r"account_gap"),
     ("hour", r"hour_sin|hour_cos|account_hour_habit"),
     ("weekend", r"weekend"),
-    ("merchant", r"account_merchant_id_novelty"),
-    ("merchant_amount", r"merchant_amount_z_\d+d"),
-    ("merchant_fraud", r"merchant_(fraud_share|frauds)_\d+[hd]"),
-    ("merchant_activity", r"merchant_gap|merchant_count_\d+d|merchant_log_amount_\w+"),
+)
+# The same of each kind of entity: after its name, what follows it in a code and in its features.
+CODES_OF_KIND = (
+    ("", r"missing|used|since"),
+    ("_accounts", r"accounts_\w+"),
+    ("_activity", r"gap|count_\w+"),
+    ("_amount", r"(log_amount_mean|amount_z)_\w+"),
+    ("_fraud", r"(fraud_share|frauds)_\w+"),
 )
 Value = float | str | None
 
@@ -123,9 +134,9 @@ class Compared(NamedTuple):
 class Case:
     """A payment beside those before it: what sentences are made of.
 
-    `past` are the earlier payments at hand, newest first, as fields of their content; there are
-    more of them where they are `PAST`. Sentences state what is counted or computed from these.
-    What is known as decayed sums only, of merchants, is said to be that. `rates` are the model's;
+    `past` are the earlier payments at hand, newest first, as fields of their content; there may be
+    more of them where it `has_more`. Sentences state what is counted or computed from these. What
+    is known as decayed sums only, of entities, is said to be that. `rates` are the model's;
     `has_currencies` is whether what it was trained on named the currency of each amount.
     """
 
@@ -137,17 +148,31 @@ class Case:
     labels: tuple[int, int]
     rates: Rates | None
     has_currencies: bool
+    has_more: bool
 
     def now(self, name: str) -> float:
         """A feature of the payment."""
         return float(self.now_F[self.place[name]])
 
-    def of_merchants(self, name: str) -> tuple[list[float], str]:
-        """A feature of each earlier payment that names a merchant, and these in words."""
-        rows = [k for k, one in enumerate(self.past) if one.get("merchant_id") is not None]
+    def of_entities(self, kind: str, name: str) -> tuple[list[float], str]:
+        """A feature of each earlier payment that names an entity, and these in words."""
+        rows = [k for k, id_ in enumerate(self.entities(kind)) if id_ is not None]
         values: list[float] = self.past_KF[rows, self.place[name]].tolist()
         which = "" if len(rows) == len(self.past) else " that name one"
-        return values, f"at the merchants of {_last(len(rows))}{which}"
+        return values, f"the {_plural(_noun(kind))} of {_last(len(rows))}{which}"
+
+    def entity(self, kind: str) -> str | None:
+        """The merchant, the device, … of the payment."""
+        return _entity(kind, self.payment)
+
+    def entities(self, kind: str) -> list[str | None]:
+        """The same of the earlier payments."""
+        return [_entity(kind, one) for one in self.past]
+
+    def counted(self, number: int, within_us: int, what: str) -> str:
+        """A number of earlier payments of so long before, where there may be more of them."""
+        is_all = not self.has_more or self.ages_us()[-1] > within_us
+        return f"{'' if is_all else 'at least '}{_count(number, what)}"
 
     @property
     def is_first(self) -> bool:
@@ -208,6 +233,10 @@ class Case:
         return self.rates.converted(float(payment["amount"]), payment.get("currency"))
 
 
+# What tells of entities of a kind: a sentence, what was observed, what is usual.
+TellKind = Callable[[str, Case], tuple[str, Value, Value]]
+
+
 # Risky payments of an account come in bursts, and have nearly the same past.
 @lru_cache(maxsize=4096)
 def _fields(content: str) -> dict[str, Any]:
@@ -216,11 +245,21 @@ def _fields(content: str) -> dict[str, Any]:
 
 
 @cache
-def code_of(name: str, categories: tuple[str, ...]) -> str:
-    """The code of a feature; raises ValueError for one that nobody has given a code."""
+def code_of(name: str, categories: tuple[str, ...], kinds: tuple[str, ...]) -> str:
+    """The code of a feature; raises ValueError for one that nobody has given a code.
+
+    `kinds` are those of entities.
+    """
+    for kind in kinds:
+        if re.fullmatch(rf"account_new_{kind}_\d+[hd]", name):
+            return f"account_new_{kind}"
+        for of_kind, pattern in CODES_OF_KIND:
+            if re.fullmatch(f"{kind}_({pattern})", name):
+                return f"{kind}{of_kind}"
     for category in categories:
-        if name in (f"{category}{CODE}", f"account_{category}_novelty"):
-            return "merchant" if category == "merchant_id" else category
+        of_category = rf"account_{re.escape(category)}_(novelty|novelty_1h|distinct_1h)"
+        if name == f"{category}{CODE}" or re.fullmatch(of_category, name):
+            return category
     if found := re.fullmatch(r"(attribute_\w+?)(_missing)?", name):
         return found[1]
     for code, pattern in CODES:
@@ -248,7 +287,8 @@ def shares_of(
 @cache
 def _codes(features: FeatureSet) -> tuple[Sequence[str], Ints]:
     """The codes there are, and which of them each feature has."""
-    of_each = [code_of(name, features.spec.categorical_names) for name in features.names]
+    spec = features.spec
+    of_each = [code_of(name, spec.categorical_names, spec.entity_names) for name in features.names]
     codes = list(dict.fromkeys(of_each))
     return codes, np.array([codes.index(code) for code in of_each], np.int64)
 
@@ -281,16 +321,34 @@ def tell(
     `content` is the text of the payment and `contents` are those of the payments before it, newest
     first, whose features are `past_KF`; `labels` the account's fraud and legitimate labels.
     """
-    past = list(map(_fields, contents))
+    fields = list(map(_fields, contents))
+    # A refund is no payment of the account.
+    rows = [k for k, one in enumerate(fields) if one.get("type") != "refund"]
+    past = [fields[k] for k in rows]
     case = Case(
-        *(_fields(content), past, _places(features), features_F, past_KF, labels),
+        *(_fields(content), past, _places(features), features_F, past_KF[rows], labels),
         features.rates,
         features.spec.currency_column is not None,
+        has_more=len(fields) == PAST and bool(past),
     )
-    return [Reason(code, *_told(code, case), share) for code, share in shares]
+    of_kinds = _of_kinds(features.spec.entity_names)
+    return [Reason(code, *_told(code, case, of_kinds), share) for code, share in shares]
 
 
-def _told(code: str, case: Case) -> tuple[str, Value, Value]:
+@cache
+def _of_kinds(kinds: tuple[str, ...]) -> dict[str, tuple[str, TellKind]]:
+    """The codes that tell of entities of these kinds, each with its kind and what tells of it."""
+    each = [(f"{kind}{of_kind}", kind, tells) for kind in kinds for of_kind, tells in TOLD_OF_KIND]
+    each += [(f"account_new_{kind}", kind, _new_entities) for kind in kinds]
+    return {code: (kind, tells) for code, kind, tells in each}
+
+
+def _told(
+    code: str, case: Case, of_kinds: Mapping[str, tuple[str, TellKind]]
+) -> tuple[str, Value, Value]:
+    if code in of_kinds:
+        kind, tells = of_kinds[code]
+        return tells(kind, case)
     if code in TOLD:
         return TOLD[code](case)
     if code.startswith("attribute_"):
@@ -322,7 +380,7 @@ def _spending(case: Case) -> tuple[str, Value, Value]:
         return _none_in_currency(case), None, None
     usual = _mean(compared.within())
     whole = f"{amount_of(usual, currency)} over {compared.last}{compared.how}"
-    if len(case.past) == PAST and case.ages_us()[-1] <= MONTH_US:
+    if case.has_more and case.ages_us()[-1] <= MONTH_US:
         # What came before these may be of the last days, too.
         return f"average amount {whole}", usual, None
     if not lately:
@@ -337,13 +395,39 @@ def _spending(case: Case) -> tuple[str, Value, Value]:
 def _pace(case: Case) -> tuple[str, Value, Value]:
     ages_us = case.ages_us()
     lately = sum(age_us <= DAY_US for age_us in ages_us)
-    counted = f"{_count(lately, 'payment')} in the 24 hours before"
-    if lately == PAST:
-        counted = f"at least {counted}"
+    counted = f"{case.counted(lately, DAY_US, 'payment')} in the 24 hours before"
     if case.is_first or ages_us[-1] < DAY_US:
         return counted, float(lately), None
     usual = len(ages_us) / (ages_us[-1] / DAY_US)
     return f"{counted}; {_figures(usual)} a day on average over {case.last}", float(lately), usual
+
+
+def _burst(case: Case) -> tuple[str, Value, Value]:
+    ages_us = case.ages_us()
+    lately = sum(age_us <= HOUR_US for age_us in ages_us)
+    moment = sum(age_us <= MOMENT_US for age_us in ages_us)
+    counted = f"{case.counted(lately, HOUR_US, 'attempt')} in the hour before"
+    if moment:
+        counted = f"{counted}, {moment} of them in the last 5 minutes"
+    # Of those whose hour before is all at hand.
+    of_each = [
+        sum(0 < older - age_us <= HOUR_US for older in ages_us)
+        for age_us in ages_us
+        if not case.has_more or ages_us[-1] - age_us > HOUR_US
+    ]
+    if not of_each:
+        return counted, float(lately), None
+    usual = _median(of_each)
+    of_past = case.last if len(of_each) == len(ages_us) else f"{len(of_each)} of {case.last}"
+    return f"{counted}; the median before {of_past} is {_figures(usual)}", float(lately), usual
+
+
+def _refused(case: Case) -> tuple[str, Value, Value]:
+    lately = expm1(case.now("account_refused_1d"))
+    if lately <= 0:
+        return "no attempt of this account was declined or held up lately", 0.0, None
+    sentence = f"{_count(_figures(lately), 'attempt')} of this account declined or held up lately"
+    return f"{sentence} (an attempt counts half for every 24 hours of age)", lately, None
 
 
 def _gap(case: Case) -> tuple[str, Value, Value]:
@@ -381,20 +465,65 @@ def _weekend(case: Case) -> tuple[str, Value, Value]:
     return sentence, observed, alike / len(case.past)
 
 
-def _merchant(case: Case) -> tuple[str, Value, Value]:
-    merchant = case.payment.get("merchant_id")
-    if merchant is None:
-        return NO_MERCHANT, None, None
+def _entity_used(kind: str, case: Case) -> tuple[str, Value, Value]:
+    id_, past = case.entity(kind), case.entities(kind)
+    if id_ is None:
+        sentence = _none_named(kind)
+        if past:
+            sentence = f"{sentence}, as in {past.count(None)} of {case.last}"
+        return sentence, None, _most_usual(past)
+    sentence = f"{_noun(kind)} {id_}"
     if case.is_first:
-        return f"merchant {merchant}; {NO_EARLIER}", merchant, None
-    merchants = [one.get("merchant_id") for one in case.past]
-    sentence = f"merchant {merchant}, in {merchants.count(merchant)} of {case.last}"
-    return sentence, merchant, _most_usual(merchants)
+        return f"{sentence}; {NO_EARLIER}", id_, None
+    sentence = f"{sentence}, in {past.count(id_)} of {case.last}"
+    if case.now(f"{kind}_used") > 0:
+        since_us = expm1(case.now(f"{kind}_since")) * HOUR_US
+        sentence = f"{sentence}; first used by this account {_duration(since_us)} before"
+    elif id_ not in past:
+        sentence = f"{sentence}; never used by this account before"
+    return sentence, id_, _most_usual(past)
 
 
-def _merchant_amount(case: Case) -> tuple[str, Value, Value]:
-    if case.payment.get("merchant_id") is None:
-        return NO_MERCHANT, None, None
+def _entity_accounts(kind: str, case: Case) -> tuple[str, Value, Value]:
+    if case.entity(kind) is None:
+        return _none_named(kind), None, None
+    name, noun = f"{kind}_accounts_ever", _noun(kind)
+    count = round(expm1(case.now(name)))
+    lately = expm1(case.now(f"{kind}_accounts_1d"))
+    values, which = case.of_entities(kind, name)
+    usual = _median([float(round(expm1(value))) for value in values]) if values else None
+    if count == 0:
+        return f"no account has used this {noun} before", 0.0, usual
+    among = ", this one among them," if case.now(f"{kind}_used") > 0 and count > 1 else ""
+    sentence = f"{_count(_figures(count), 'account')}{among} used this {noun} before"
+    sentence = f"{sentence}, {_figures(lately)} for the first time lately"
+    if usual is not None:
+        sentence = f"{sentence}; the median of {which} was {_figures(usual)}"
+    return f"{sentence} (a first time counts half for every 24 hours of age)", float(count), usual
+
+
+def _entity_activity(kind: str, case: Case) -> tuple[str, Value, Value]:
+    if case.entity(kind) is None:
+        return _none_named(kind), None, None
+    name, here = f"{kind}_count_30d", _here(kind)
+    if case.now(name) <= 0:
+        return f"no recent payments {here}", 0.0, None
+    rate, lately = expm1(case.now(name)) * A_DAY, expm1(case.now(f"{kind}_count_1h"))
+    sentence = f"{_count(_figures(lately), 'payment')} {here} lately"
+    if (since_us := expm1(case.now(f"{kind}_gap")) * SECOND_US) > 0:
+        sentence = f"{sentence}, the last {_duration(since_us)} before"
+    sentence = f"{sentence}; {_figures(rate)} a day over longer"
+    values, which = case.of_entities(kind, name)
+    usual = _mean(list(map(expm1, values))) * A_DAY if values else None
+    if usual is not None:
+        sentence = f"{sentence}, {_figures(usual)} {_place(kind)} {which}"
+    weighed = "a payment counts half for every hour of age, over longer for every 30 days"
+    return f"{sentence} ({weighed})", rate, usual
+
+
+def _entity_amount(kind: str, case: Case) -> tuple[str, Value, Value]:
+    if case.entity(kind) is None:
+        return _none_named(kind), None, None
     currency, amount = case.currency, float(case.payment["amount"])
     if case.rates is not None:
         if (converted := case.reference_amount) is None:
@@ -402,49 +531,72 @@ def _merchant_amount(case: Case) -> tuple[str, Value, Value]:
             return f"{_own_amount(case)}; {sentence}", amount, None
         currency, amount = case.rates.reference, converted
     elif case.has_currencies:
-        sentence = "this model has no rates, so amounts at this merchant are not compared"
+        sentence = f"this model has no rates, so amounts {_here(kind)} are not compared"
         return f"{_own_amount(case)}; {sentence}", amount, None
-    if expm1(case.now("merchant_count_30d")) < LEAST_COUNT:
-        sentence = "too few recent payments at this merchant to compare with"
-        return f"{_own_amount(case)}; {sentence}", amount, None
-    usual = expm1(case.now("merchant_log_amount_mean_30d"))
+    usual = expm1(case.now(f"{kind}_log_amount_mean_30d"))
+    # Amounts without a rate are counted among the payments, and are in no mean.
+    if expm1(case.now(f"{kind}_count_30d")) < LEAST_COUNT or usual <= 0:
+        sentence = f"too few recent amounts {_here(kind)} to compare with"
+        return f"{_own_amount(case, currency)}; {sentence}", amount, None
     # A sum of logarithms is not exact to the last minor unit.
-    typical = f"typical at this merchant: about {amount_of(float(f'{usual:.3g}'), currency)}"
+    typical = f"typical {_here(kind)}: about {amount_of(float(f'{usual:.3g}'), currency)}"
     weighed = "a geometric mean in which a payment counts half for every 30 days of age"
     how = f", {AT_RATES}" if case.rates is not None else ""
     return f"{_own_amount(case, currency)}; {typical} ({weighed}{how})", amount, usual
 
 
-def _merchant_fraud(case: Case) -> tuple[str, Value, Value]:
-    if case.payment.get("merchant_id") is None:
-        return NO_MERCHANT, None, None
-    name = "merchant_fraud_share_30d"
+def _entity_fraud(kind: str, case: Case) -> tuple[str, Value, Value]:
+    if case.entity(kind) is None:
+        return _none_named(kind), None, None
+    name, noun = f"{kind}_fraud_share_30d", _noun(kind)
     share = case.now(name)
-    sentence = f"frauds are {_figures(100 * share)} % of this merchant's confirmed labels"
-    if case.now("merchant_frauds_30d") <= 0:
-        sentence = "no confirmed fraud at this merchant lately"
-    values, where = case.of_merchants(name)
+    sentence = f"frauds are {_figures(100 * share)} % of the confirmed labels of this {noun}"
+    if case.now(f"{kind}_frauds_30d") <= 0:
+        sentence = f"no confirmed fraud {_here(kind)} lately"
+    values, which = case.of_entities(kind, name)
     usual = _mean(values) if values else None
     if usual is not None:
-        sentence = f"{sentence}; {where} they were {_figures(100 * usual)} % on average"
+        sentence = f"{sentence}; of {which} they were {_figures(100 * usual)} % on average"
     weighed = "a label counts half for every 30 days of age"
     return f"{sentence} ({weighed})", share, usual
 
 
-def _merchant_activity(case: Case) -> tuple[str, Value, Value]:
-    if case.payment.get("merchant_id") is None:
-        return NO_MERCHANT, None, None
-    name = "merchant_count_7d"
-    if case.now(name) <= 0:
-        return "no recent payments at this merchant", 0.0, None
-    rate = expm1(case.now(name)) * A_DAY
-    sentence = f"{_count(_figures(rate), 'payment')} a day at this merchant lately"
-    values, where = case.of_merchants(name)
-    usual = _mean(list(map(expm1, values))) * A_DAY if values else None
-    if usual is not None:
-        sentence = f"{sentence}, {_figures(usual)} {where}"
-    weighed = "averages in which a payment counts half for every 7 days of age"
-    return f"{sentence} ({weighed})", rate, usual
+def _new_entities(kind: str, case: Case) -> tuple[str, Value, Value]:
+    if case.is_first:
+        return NO_EARLIER, None, None
+    used_K = case.past_KF[:, case.place[f"{kind}_used"]].tolist()
+    rows = zip(case.ages_us(), case.entities(kind), used_K, strict=True)
+    new = {id_ for age_us, id_, used in rows if age_us <= DAY_US and not used} - {None}
+    counted = case.counted(len(new), DAY_US, _noun(kind))
+    return f"{counted} first used by this account in the 24 hours before", float(len(new)), None
+
+
+def _none_named(kind: str) -> str:
+    return f"no {_noun(kind)} named"
+
+
+def _noun(kind: str) -> str:
+    return NOUNS.get(kind, kind.replace("_", " "))
+
+
+def _plural(noun: str) -> str:
+    return f"{noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def _place(kind: str) -> str:
+    return PLACES.get(kind, "with")
+
+
+def _here(kind: str) -> str:
+    return f"{_place(kind)} this {_noun(kind)}"
+
+
+def _entity(kind: str, payment: Mapping[str, Any]) -> str | None:
+    field = ENTITY_FIELDS.get(kind)
+    found: str | None = (
+        payment.get("entities", {}).get(kind) if field is None else payment.get(field)
+    )
+    return found
 
 
 def _labels(case: Case) -> tuple[str, Value, Value]:
@@ -486,10 +638,18 @@ def _category(name: str, case: Case) -> tuple[str, Value, Value]:
         return sentence, None, usual
     if case.is_first:
         return f"{name} {value}; {NO_EARLIER}", value, None
-    return f"{name} {value}, in {past.count(value)} of {case.last}", value, usual
+    sentence = f"{name} {value}, in {past.count(value)} of {case.last}"
+    lately = {one for one, age_us in zip(past, case.ages_us(), strict=True) if age_us <= HOUR_US}
+    if len(lately - {None}) > 1:
+        counted = case.counted(len(lately - {None}), HOUR_US, "value")
+        sentence = f"{sentence}; {counted} in the hour before"
+    return sentence, value, usual
 
 
 def _category_of(name: str, payment: Mapping[str, Any]) -> str | None:
+    if name == "type":
+        # A payment is not said to be one.
+        return str(payment.get("type", "payment"))
     value = (payment if name in STANDARD_FIELDS else payment["attributes"]).get(name)
     # As the features spell it: 3 and 3.0 are one value.
     return None if value is None else category_text(value)
@@ -565,7 +725,7 @@ def _exact(value: float) -> str:
 
 
 def _count(number: int | str, what: str) -> str:
-    return f"{number} {what}{'' if str(number) == '1' else 's'}"
+    return f"{number} {what if str(number) == '1' else _plural(what)}"
 
 
 TOLD: dict[str, Callable[[Case], tuple[str, Value, Value]]] = {
@@ -575,9 +735,14 @@ TOLD: dict[str, Callable[[Case], tuple[str, Value, Value]]] = {
     "account_gap": _gap,
     "hour": _hour,
     "weekend": _weekend,
-    "merchant": _merchant,
-    "merchant_amount": _merchant_amount,
-    "merchant_fraud": _merchant_fraud,
-    "merchant_activity": _merchant_activity,
+    "account_burst": _burst,
+    "account_refused": _refused,
     LABELS: _labels,
 }
+TOLD_OF_KIND: tuple[tuple[str, TellKind], ...] = (
+    ("", _entity_used),
+    ("_accounts", _entity_accounts),
+    ("_activity", _entity_activity),
+    ("_amount", _entity_amount),
+    ("_fraud", _entity_fraud),
+)

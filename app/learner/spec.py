@@ -4,12 +4,20 @@ import tomllib
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import first_problem
-from app.learner.transaction import DAY_US, LONGEST_DELAY_DAYS, STANDARD_FIELDS
+from app.learner.transaction import (
+    DAY_US,
+    ENTITY_FIELDS,
+    LONGEST_DELAY_DAYS,
+    STANDARD_FIELDS,
+)
+
+MOST_ENTITIES = 8
+EntityKind = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,31}$")]
 
 
 class Columns(BaseModel):
@@ -22,9 +30,17 @@ class Columns(BaseModel):
     time: str
     amount: str
     currency: str | None = None
-    merchant: str | None = None
+    type: str | None = None
+    status: str | None = None
     label: str | None = None
     fraud_kind: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_merchant(cls, columns: Any) -> Any:
+        if isinstance(columns, dict) and "merchant" in columns:
+            raise ValueError("merchant is a kind of entity; name its column under [entities]")
+        return columns
 
 
 class LabelDelay(BaseModel):
@@ -64,6 +80,8 @@ class DatasetSpec(BaseModel):
     name: str
     columns: Columns
     label: LabelDelay = LabelDelay()
+    # Which column holds the merchant, the device, … of each transaction, by kind.
+    entities: Annotated[dict[EntityKind, str], Field(max_length=MOST_ENTITIES)] = {}
     categorical: dict[str, str] = {}
     numeric: dict[str, str] = {}
     backtest: Backtest = Backtest()
@@ -72,17 +90,24 @@ class DatasetSpec(BaseModel):
     def _one_meaning_per_name(self) -> Self:
         if both := sorted(set(self.categorical) & set(self.numeric)):
             raise ValueError(f"{both[0]!r} is both categorical and numeric")
-        if reserved := sorted({"merchant_id", *STANDARD_FIELDS} & set(self.numeric)):
+        if reserved := sorted(set(STANDARD_FIELDS) & set(self.numeric)):
             raise ValueError(f"{reserved[0]!r} is a categorical field and cannot be numeric")
-        if "merchant_id" in self.categorical:
-            raise ValueError("merchant_id is named under [columns] as merchant")
+        if "type" in self.categorical and self.categorical["type"] != self.columns.type:
+            raise ValueError("type is both categorical and under [columns], of one column")
+        fields = set(ENTITY_FIELDS.values())
+        if entities := sorted(fields & {*self.categorical, *self.numeric}):
+            raise ValueError(f"{entities[0]} is named under [entities]")
         return self
+
+    @cached_property
+    def entity_names(self) -> tuple[str, ...]:
+        """The kinds of entities in the order of `entity_NK`."""
+        return tuple(sorted(self.entities))
 
     @cached_property
     def categorical_names(self) -> tuple[str, ...]:
         """The categorical fields in the order of `categorical_NC`."""
-        merchant = ("merchant_id",) if self.columns.merchant else ()
-        return (*merchant, *sorted(self.categorical))
+        return tuple(sorted(self.categorical))
 
     @property
     def currency_column(self) -> str | None:

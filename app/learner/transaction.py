@@ -1,6 +1,7 @@
 """A transaction, many of them as columns, and the spec that says where a file keeps each part.
 
-Axes in array names: N transactions, C categorical fields, M numeric attributes.
+Axes in array names: N transactions, C categorical fields, M numeric attributes, K kinds of
+entities.
 Times are int64 microseconds since the epoch, UTC.
 """
 
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from math import isfinite, nan
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 from zlib import crc32
 
 import numpy as np
@@ -24,18 +25,34 @@ MOST_ITEMS = 1000
 LONGEST_DELAY_DAYS = 3650
 
 MISSING = 0
-NO_MERCHANT = -1
+NO_ENTITY = -1
 # Codes travel in float32 feature vectors, which hold whole numbers exactly up to 2**24.
 CATEGORY_CODES = 2**24 - 1
 
 # Categorical fields that the API names itself; any other comes from `attributes`.
-STANDARD_FIELDS = ("merchant_category", "channel", "country", "currency")
+STANDARD_FIELDS = ("merchant_category", "channel", "country", "currency", "type")
+
+# Kinds of entities that the API has a field of their own for; any other comes from `entities`.
+ENTITY_FIELDS = {
+    "merchant": "merchant_id",
+    "device": "device_id",
+    "ip": "ip_address",
+    "card": "card_fingerprint",
+    "email": "email",
+}
 
 AttributeValue = str | float | bool
+Type = Literal["payment", "refund", "withdrawal", "transfer", "verification"]
+Status = Literal["authorised", "declined", "reversed", "refunded"]
 
-
-# What a transaction without attributes has.
+# What a transaction without attributes, and one without other entities, has.
 NO_ATTRIBUTES: Mapping[str, AttributeValue] = MappingProxyType({})
+NO_ENTITIES: Mapping[str, str] = MappingProxyType({})
+
+# How a transaction counts in the sums of its account: as spending; as an attempt that was refused;
+# as an attempt without money (the check of a card, a payment that was reversed); not at all (a
+# refund); or not yet, until its outcome is decided.
+SPENT, REFUSED, TRIED, ASIDE, UNDECIDED = range(5)
 
 
 # A tuple: to make a frozen dataclass takes three times as long.
@@ -52,21 +69,55 @@ class Transaction(NamedTuple):
     channel: str | None = None
     country: str | None = None
     attributes: Mapping[str, AttributeValue] = NO_ATTRIBUTES
+    device_id: str | None = None
+    ip_address: str | None = None
+    card_fingerprint: str | None = None
+    email: str | None = None
+    entities: Mapping[str, str] = NO_ENTITIES
+    type: Type = "payment"
+    status: Status | None = None
+
+    def entity(self, kind: str) -> str | None:
+        """The id of its merchant, its device, … or None where it names none."""
+        field = ENTITY_FIELDS.get(kind)
+        id_: str | None = self.entities.get(kind) if field is None else getattr(self, field)
+        return id_
+
+
+def standing_of(type_: str | None, status: str | None) -> int:
+    """How a transaction of a type and a status counts in the sums of its account.
+
+    UNDECIDED where no status is known yet; a missing type is a payment.
+
+    >>> standing_of("payment", "declined") == REFUSED
+    True
+    """
+    if type_ == "refund":
+        return ASIDE
+    if status is None:
+        return UNDECIDED
+    if status == "declined":
+        return REFUSED
+    return TRIED if type_ == "verification" or status == "reversed" else SPENT
 
 
 @dataclass(frozen=True, slots=True)
 class TransactionColumns:
     """N transactions as columns, in any order.
 
-    `account_N` and `merchant_N` are positions in the caller's own lists of accounts and
-    merchants (`NO_MERCHANT` where there is none); `categorical_NC` holds `category_code`s
-    (`MISSING` where there is none); `numeric_NM` is NaN where an attribute is missing.
+    `account_N`, `entity_NK` and `link_NK` are positions in the caller's own lists of accounts,
+    entities of any kind, and pairs of an account and an entity (NO_ENTITY where there is none);
+    `amount_N` is in the reference currency, NaN where its currency has no rate; `standing_N` is
+    how each counts (SPENT, …); `categorical_NC` holds `category_code`s (MISSING where there is
+    none); `numeric_NM` is NaN where an attribute is missing.
     """
 
     account_N: NDArray[np.int64]
-    merchant_N: NDArray[np.int64]
+    entity_NK: NDArray[np.int64]
+    link_NK: NDArray[np.int64]
     time_us_N: NDArray[np.int64]
     amount_N: NDArray[np.float64]
+    standing_N: NDArray[np.int64]
     categorical_NC: NDArray[np.int64]
     numeric_NM: NDArray[np.float64]
 
@@ -74,7 +125,7 @@ class TransactionColumns:
         return len(self.time_us_N)
 
     def take(self, rows: NDArray[Any]) -> Self:
-        """The given rows (positions or a mask), with the same account and merchant codes."""
+        """The given rows (positions or a mask), with the same positions."""
         return type(self)(*(getattr(self, name)[rows] for name in self.__slots__))
 
 

@@ -16,24 +16,26 @@ import numpy as np
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.accounts import merchants as merchant_store
 from app.accounts import store as account_store
-from app.accounts.records import Account, Merchant
+from app.accounts.records import Account
 from app.db.database import Database
 from app.db.sqlite import in_a_thread
+from app.db.statements import together
+from app.entities import states as entity_states
+from app.entities.records import EntityKey, EntityState, Link, LinkKey
 from app.errors import Problem
 from app.labels import store as label_store
-from app.labels.records import MerchantLabel, SupportRow
+from app.labels.records import EntityLabel, SupportRow
 from app.learner.adaptation import Support
-from app.learner.columns import columns_of
+from app.learner.columns import Named, columns_of
 from app.learner.content import content_of, digest_of
 from app.learner.decisions import Decision, Thresholds
 from app.learner.engine import Learned, Rows
-from app.learner.features import Features, Memory, MerchantLabels
+from app.learner.features import EntityLabels, Features, Memory
 from app.learner.reasons import PAST, Reason, raising, shares_of, tell
 from app.learner.scorer import AdapterKey, Held, Scorer
-from app.learner.states import States
-from app.learner.transaction import Transaction, TransactionColumns
+from app.learner.states import NEVER_US, Ints, States
+from app.learner.transaction import NO_ENTITY, Transaction, TransactionColumns
 from app.models import store as model_store
 from app.models.errors import ModelUnavailable
 from app.models.records import ModelChange
@@ -43,7 +45,7 @@ from app.reviews import store as review_store
 from app.reviews.records import Review
 from app.scoring import store as transaction_store
 from app.scoring.errors import TransactionConflict
-from app.scoring.records import Past, Scored
+from app.scoring.records import Past, Scored, decided
 from app.thresholds.records import TenantThresholds
 from app.times import now_us
 from app.webhooks.service import News, announce
@@ -73,13 +75,18 @@ class Entry(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """New transactions of one tenant, and what is remembered of their accounts and merchants."""
+    """New transactions of one tenant, and what is remembered of their accounts and entities.
+
+    `first_use_us_L` is since when accounts have used entities, NEVER_US where it is new to them.
+    """
 
     entries: Sequence[Entry]
     columns: TransactionColumns
     accounts: list[Account]
-    merchants: list[Merchant]
-    labels: list[MerchantLabel]
+    entities: list[EntityState]
+    links: list[LinkKey]
+    first_use_us_L: Ints
+    labels: list[EntityLabel]
 
 
 class Result(NamedTuple):
@@ -267,17 +274,22 @@ class Pipeline:
         self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry]
     ) -> Loaded:
         transactions = [entry.transaction for entry in entries]
-        columns, account_ids, merchant_ids = columns_of(
-            self.spec, transactions, self.features.rates
+        columns, named = columns_of(self.spec, transactions, self.features.rates)
+        accounts = await account_store.lock_accounts(connection, tenant, named.accounts)
+        entities = await entity_states.lock_entities(connection, tenant, named.entities)
+        links, labels = await together(
+            connection,
+            entity_states.links_of(connection, tenant, named.links),
+            label_store.maturing_labels(connection, tenant, _newest_us(columns, named)),
         )
-        accounts = await account_store.lock_accounts(connection, tenant, account_ids)
-        merchants = await merchant_store.lock_merchants(connection, tenant, merchant_ids)
-        labels = await label_store.maturing_labels(connection, tenant, _newest_us(transactions))
+        first_use_us = (links.get(key, NEVER_US) for key in named.links)
         return Loaded(
             entries,
             columns,
-            [accounts[key] for key in account_ids],
-            [merchants[key] for key in merchant_ids],
+            [accounts[key] for key in named.accounts],
+            [entities[key] for key in named.entities],
+            named.links,
+            np.fromiter(first_use_us, np.int64, len(named.links)),
             labels,
         )
 
@@ -302,24 +314,41 @@ class Pipeline:
         supports: Mapping[AdapterKey, Support],
         deciding: Deciding,
     ) -> Result:
-        features = self.features
-        accounts, merchants = loaded.accounts, loaded.merchants
+        features, columns = self.features, loaded.columns
         memory = Memory(
-            States.from_bytes([row.state for row in accounts], features.account_sums),
-            States.from_bytes([row.state for row in merchants], features.merchant_sums),
-            States.from_bytes([row.label_state for row in merchants], features.confirmed_sums),
+            States.from_bytes([row.state for row in loaded.accounts], features.account_sums),
+            States.from_bytes([row.state for row in loaded.entities], features.entity_sums),
+            States.from_bytes(
+                [row.label_state for row in loaded.entities], features.confirmed_sums
+            ),
+            loaded.first_use_us_L.copy(),
         )
-        with stage("features"):
-            labels = _merchant_labels(merchants, loaded.labels)
-            features_NF = features.serve(loaded.columns, memory, labels)
         with stage("adapt"):
             _adapt(deciding.scorer, supports)
-        with stage("score"):
-            keys = [keys_G[account] for account in loaded.columns.account_N]
-            decisions = deciding.scorer.score(
-                features_NF, loaded.columns.time_us_N, keys, deciding.thresholds
+        decisions: dict[int, Decision] = {}
+        scoring = Stage("score")
+
+        def decide(rows: Ints, features_NF: Features) -> Ints:
+            """What becomes of some rows, and so how they count for later ones of the batch."""
+            with scoring:
+                found = deciding.scorer.score(
+                    features_NF,
+                    columns.time_us_N[rows],
+                    [keys_G[account] for account in columns.account_N[rows]],
+                    deciding.thresholds,
+                )
+            decisions.update(zip(rows.tolist(), found, strict=True))
+            standings = (
+                decided(loaded.entries[n].transaction.type, one.outcome)
+                for n, one in zip(rows.tolist(), found, strict=True)
             )
-        return Result(features_NF, decisions, memory)
+            return np.fromiter(standings, np.int64, len(rows))
+
+        with stage("features", scoring):
+            labels = _entity_labels(loaded.entities, loaded.labels)
+            features_NF = features.serve_deciding(columns, memory, labels, decide)
+        scoring.observe()
+        return Result(features_NF, [decisions[n] for n in range(len(columns))], memory)
 
     def support(self, rows: Sequence[SupportRow]) -> Support:
         """The labels of an account, newest first, as the scorer takes them."""
@@ -359,7 +388,6 @@ class Pipeline:
                     tenant=tenant,
                     transaction_id=transaction.transaction_id,
                     account_id=transaction.account_id,
-                    merchant_id=transaction.merchant_id,
                     occurred_at_us=transaction.occurred_at_us,
                     content=content,
                     content_digest=digest,
@@ -377,6 +405,7 @@ class Pipeline:
                     review_from=deciding.thresholds.review,
                     decline_from=deciding.thresholds.decline,
                     reasons=_text(reasons[n]) if n in reasons else None,
+                    status=transaction.status,
                 )
             )
         return rows
@@ -388,15 +417,33 @@ async def in_a_thread_if(aside: bool, make: Callable[[], Made]) -> Made:
     return await in_a_thread(make) if aside else make()
 
 
+class Stage:
+    """The time of a stage of the pipeline, which may be entered again and again."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._begun = self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self._begun = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._begun
+
+    def observe(self, without: float = 0.0) -> None:
+        """Add it to the metrics, but for seconds that belong to another stage."""
+        metrics.labelled(metrics.stage_seconds, self._name).observe(self.seconds - without)
+
+
 @contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Times a stage of the pipeline."""
-    begun = time.perf_counter()
+def stage(name: str, inner: Stage | None = None) -> Iterator[None]:
+    """Times a stage of the pipeline, without the one inside of it."""
+    timed = Stage(name)
     try:
-        with tracing.span(name):
+        with tracing.span(name), timed:
             yield
     finally:
-        metrics.labelled(metrics.stage_seconds, name).observe(time.perf_counter() - begun)
+        timed.observe(inner.seconds if inner else 0.0)
 
 
 def _adapt(scorer: Scorer, supports: Mapping[AdapterKey, Support]) -> None:
@@ -510,24 +557,20 @@ def _newest_before(at_us: int, stored: list[Past], together: list[Past]) -> list
     return sorted([*stored, *earlier], reverse=True)[:PAST]
 
 
-def _newest_us(transactions: Iterable[Transaction]) -> dict[str, int]:
-    """The newest time at which each merchant is asked about."""
-    newest: dict[str, int] = {}
-    for one in transactions:
-        if one.merchant_id is not None:
-            newest[one.merchant_id] = max(
-                one.occurred_at_us, newest.get(one.merchant_id, one.occurred_at_us)
-            )
-    return newest
+def _newest_us(columns: TransactionColumns, named: Named) -> dict[EntityKey, int]:
+    """The newest time at which each entity is used."""
+    newest_us_G = np.full(len(named.entities), NEVER_US)
+    for entity_N in columns.entity_NK.T:
+        is_there_N = entity_N != NO_ENTITY
+        np.maximum.at(newest_us_G, entity_N[is_there_N], columns.time_us_N[is_there_N])
+    return dict(zip(named.entities, newest_us_G.tolist(), strict=True))
 
 
-def _merchant_labels(
-    merchants: Sequence[Merchant], labels: Sequence[MerchantLabel]
-) -> MerchantLabels:
-    position = {merchant.merchant_id: g for g, merchant in enumerate(merchants)}
+def _entity_labels(entities: Sequence[EntityState], labels: Sequence[EntityLabel]) -> EntityLabels:
+    position = {entity.key: g for g, entity in enumerate(entities)}
     size = len(labels)
-    return MerchantLabels(
-        np.fromiter((position[one.merchant_id] for one in labels), np.int64, size),
+    return EntityLabels(
+        np.fromiter((position[one.key] for one in labels), np.int64, size),
         np.fromiter((one.matures_at_us for one in labels), np.int64, size),
         np.fromiter((one.is_fraud for one in labels), np.float64, size),
     )
@@ -551,17 +594,23 @@ async def _save(
             )
         ],
     )
-    await merchant_store.save_merchants(
+    await entity_states.save_entities(
         connection,
         [
             row._replace(state=state, label_state=label_state)
             for row, state, label_state in zip(
-                loaded.merchants,
-                memory.merchants.to_bytes(),
+                loaded.entities,
+                memory.entities.to_bytes(),
                 memory.confirmed.to_bytes(),
                 strict=True,
             )
         ],
     )
-    await label_store.mark_folded(connection, rows[0].tenant, loaded.labels)
+    tenant, first_use_us_L = rows[0].tenant, memory.first_use_us_L
+    changed = np.flatnonzero(first_use_us_L != loaded.first_use_us_L).tolist()
+    await entity_states.save_links(
+        connection,
+        [Link(tenant, *loaded.links[at], int(first_use_us_L[at])) for at in changed],
+    )
+    await label_store.mark_folded(connection, tenant, loaded.labels)
     await transaction_store.save_scored(connection, rows)

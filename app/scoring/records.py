@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from app.learner.transaction import Type, standing_of
+
 
 class Scored(NamedTuple):
     """A row of `transactions`: what was posted and what was answered."""
@@ -9,7 +11,6 @@ class Scored(NamedTuple):
     tenant: str
     transaction_id: str
     account_id: str
-    merchant_id: str | None
     occurred_at_us: int
     content: str
     content_digest: bytes
@@ -27,6 +28,25 @@ class Scored(NamedTuple):
     review_from: float | None = None
     decline_from: float | None = None
     reasons: str | None = None
+    status: str | None = None
+
+    def standing(self, type_: Type) -> int:
+        """How it counts in the sums of its account: by its status, or else by its outcome."""
+        return (
+            decided(type_, self.outcome) if self.status is None else standing_of(type_, self.status)
+        )
+
+
+def decided(type_: Type, outcome: str) -> int:
+    """How a transaction without a status counts in the sums of its account."""
+    return standing_of(type_, "authorised" if outcome == "approve" else "declined")
+
+
+class Arrived(NamedTuple):
+    """What was paid, and when it came."""
+
+    content: str
+    evaluated_at_us: int
 
 
 class Past(NamedTuple):

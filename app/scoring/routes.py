@@ -203,6 +203,13 @@ def stored_of(row: Scored, label: StoredLabel | None) -> StoredTransaction:
         channel=transaction.channel,
         country=transaction.country,
         attributes=dict(transaction.attributes),
+        device_id=transaction.device_id,
+        ip_address=transaction.ip_address,
+        card_fingerprint=transaction.card_fingerprint,
+        email=transaction.email,
+        entities=dict(transaction.entities),
+        type=transaction.type,
+        status=row.status,
         score=Score.model_validate(score_of(row)),
         label=label_name(label.is_fraud) if label else None,
     )

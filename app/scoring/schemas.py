@@ -10,16 +10,21 @@ from app.http.fields import (
     Attribute,
     AttributeValue,
     Body,
+    CardFingerprint,
     Currency,
+    Email,
     Figure,
     Id,
     Instant,
+    IpAddress,
     LabelName,
     OrInvalid,
+    OtherKind,
     Value,
 )
 from app.learner.decisions import Level, Outcome, Used
-from app.learner.transaction import MOST_ITEMS, Transaction
+from app.learner.spec import MOST_ENTITIES
+from app.learner.transaction import MOST_ITEMS, Status, Transaction, Type
 
 EXAMPLE: JsonDict = {
     "transaction_id": "t-1001",
@@ -32,6 +37,12 @@ EXAMPLE: JsonDict = {
     "channel": "online",
     "country": "DE",
     "attributes": {"device_age_days": 3},
+    "device_id": "d-9f2c",
+    "ip_address": "203.0.113.7",
+    "card_fingerprint": "c-41aa07",
+    "email": "mia@example.com",
+    "entities": {"wallet": "w-8"},
+    "type": "payment",
 }
 
 REASON: JsonDict = {
@@ -70,6 +81,7 @@ STORED: JsonDict = {
     **EXAMPLE,
     "occurred_at": "2026-01-31T11:00:00.000000Z",
     "amount": "412",
+    "status": "authorised",
     "score": SCORE,
     "label": "fraud",
 }
@@ -99,6 +111,24 @@ class PostedTransaction(Body):
         dict[Id, Attribute],
         Field(max_length=64, default_factory=dict, json_schema_extra=_map_of_values),
     ]
+    device_id: Id | None = None
+    ip_address: IpAddress | None = None
+    card_fingerprint: CardFingerprint | None = None
+    email: Email | None = None
+    entities: Annotated[
+        dict[OtherKind, Id],
+        Field(
+            max_length=MOST_ENTITIES,
+            default_factory=dict,
+            json_schema_extra=_map_of_values,
+            description="Ids of further kinds of entities, such as a wallet or a phone, by kind.",
+        ),
+    ]
+    type: Type = "payment"
+    status: Annotated[
+        Status | None,
+        Field(description="What became of it; without one the outcome of its score decides."),
+    ] = None
 
     def transaction(self) -> Transaction:
         # Its fields have the names and the order of the transaction's, but for the unit of time.
@@ -202,6 +232,16 @@ class StoredTransaction(BaseModel):
     channel: str | None
     country: str | None
     attributes: dict[str, AttributeValue]
+    device_id: str | None
+    ip_address: str | None
+    card_fingerprint: str | None
+    email: str | None
+    entities: dict[str, str]
+    type: Type
+    status: Annotated[
+        Status | None,
+        Field(description="The newest; null where the outcome of its score decides."),
+    ]
     score: Score
     label: LabelName | None
 

@@ -25,7 +25,7 @@ from app.db.schema import ABOVE_LOW, transactions
 from app.db.statements import IsWanted, add, ask, columns, of_transactions, read
 from app.learner.decisions import LEVELS, Level, Outcome
 from app.learner.transaction import MOST_ITEMS
-from app.scoring.records import Past, Scored
+from app.scoring.records import Arrived, Past, Scored
 
 # Of the index by time: so many take a few milliseconds, for which others wait.
 STEP_ENTRIES = 5 * MOST_ITEMS
@@ -185,53 +185,35 @@ async def newest_first(
     return [key for (key,) in rows]
 
 
-async def merchants_of_account(
-    connection: AsyncConnection, tenant: str, account_id: str
-) -> set[str]:
-    """The merchants that an account has paid."""
-    merchant_id = transactions.c.merchant_id
-    query = (
-        select(merchant_id)
-        .where(
-            transactions.c.tenant == tenant,
-            transactions.c.account_id == account_id,
-            merchant_id.is_not(None),
-        )
-        .distinct()
-    )
-    return {row[0] for row in await read(connection, tuple[Any, ...], query)}
-
-
-async def contents_of_merchants(
-    connection: AsyncConnection, tenant: str, merchant_ids: Iterable[str], without: str
-) -> AsyncIterator[list[str]]:
-    """The texts of what these merchants were paid, `without` an account's, a thousand at most.
+async def payments_of(
+    connection: AsyncConnection, tenant: str, account_ids: Iterable[str] | None, without: str
+) -> AsyncIterator[list[Arrived]]:
+    """What these accounts, or all, have paid, `without` another account's, a thousand at most.
 
     In the order of time. The whole index of the tenant's times is read, 2 s for ten million, in
     steps. A step may find nothing.
     """
-    wanted = sorted(set(merchant_ids))
     order = [transactions.c.occurred_at_us, transactions.c.transaction_id]
     of_tenant = transactions.c.tenant == tenant
     step = select(*order).where(of_tenant)
     ids = select(transactions.c.transaction_id).where(
-        of_tenant, IsWanted(transactions.c.merchant_id)
+        of_tenant, transactions.c.account_id != without
     )
+    given: dict[str, Any] = {}
+    if account_ids is not None:
+        ids = ids.where(IsWanted(transactions.c.account_id))
+        given["wanted"] = sorted(account_ids)
     after: tuple[Any, ...] | None = None
     while True:
         last = page(step, order, after, 1).offset(STEP_ENTRIES - 1)
         until = next(iter(await read(connection, tuple[Any, ...], last)), None)
-        among = between(ids, order, after, until)
-        # The index tells the ids, so that only rows of these merchants are read.
-        chosen = select(transactions.c.content).where(
-            of_tenant,
-            transactions.c.transaction_id.in_(among),
-            transactions.c.account_id != without,
+        # The index tells the ids, so that only rows of these accounts are read.
+        chosen = select(*columns(transactions, Arrived)).where(
+            of_tenant, transactions.c.transaction_id.in_(between(ids, order, after, until))
         )
-        found = await read(connection, tuple[str], chosen.order_by(*order), {"wanted": wanted})
-        contents = [content for (content,) in found]
-        for first in range(0, max(len(contents), 1), MOST_ITEMS):
-            yield contents[first : first + MOST_ITEMS]
+        found = await read(connection, Arrived._make, chosen.order_by(*order), given)
+        for first in range(0, max(len(found), 1), MOST_ITEMS):
+            yield found[first : first + MOST_ITEMS]
         if until is None:
             return
         after = tuple(until)

@@ -10,7 +10,13 @@ Discovery 1:291; Bolton & Hand 2002, Statistical Science 17:235). Sources of the
   Expert Systems with Applications 51:134);
 - amounts are judged per holder, so levels and spreads differ by holder (Whitrow et al. 2009,
   Data Mining and Knowledge Discovery 18:30); the log-normal is a choice;
-- spending peaks after the holder's salary (Gelman et al. 2014, Science 345:212).
+- spending peaks after the holder's salary (Gelman et al. 2014, Science 345:212);
+- activity is far from even: most customers of a shop buy a few times (Fader et al. 2005,
+  Marketing Science 24:275), and they come and go. So many accounts open during the simulation,
+  half of them with a history elsewhere, as when a platform begins to send its payments.
+
+An account belongs to one of `GROUPS` platforms, whose callers send the same fields for all of
+theirs.
 
 Axes: A accounts, K markets, F favourites, P personas, T trips, N rows.
 """
@@ -20,18 +26,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.simulator.merchants import (
-    COUNTRIES,
-    MARKETS,
-    ONLINE_K,
-    Floats,
-    Ints,
-    Merchants,
-    pick,
-    pick_by_row,
-)
+from app.simulator.countries import COUNTRIES, CURRENCY_L, POINTS, Floats, Ints
+from app.simulator.merchants import MARKETS, ONLINE_K, Merchants, pick, pick_by_row
 
 FAVOURITES = 20
+GROUPS = 60
+OPENING_SHARE = 0.35
+OTHER_CURRENCY_SHARE = 0.04
+POINTS_SHARE = 0.015
+OFFICE_SHARE = 0.35
 
 
 class Persona(NamedTuple):
@@ -55,15 +58,24 @@ PERSONAS = (
     Persona("business", 0.05, 2.2, 7.0, 11, 1.5, 60, 0.0),
     Persona("online_native", 0.10, 1.0, 0.6, 22, 4.0, 200, 0.25),
     Persona("dormant", 0.06, 0.04, 1.2, 14, 1.0, 300, 0.02),
+    Persona("guest", 0.14, 0.015, 1.0, 17, 4.0, 300, 0.02),
 )
 
 
 @dataclass(frozen=True)
 class Accounts:
-    """The habits of A accounts. Days count from the start of the simulation."""
+    """The habits of A accounts. Days count from the start of the simulation.
 
+    The first `holders` accounts are of honest holders; the others are there for thieves to open.
+    """
+
+    holders: int
     persona_A: Ints
     home_A: Ints
+    currency_A: Ints
+    group_A: Ints
+    opens_on_A: Floats
+    household_A: Ints  # The account that leads it, often the account itself.
     daily_rate_A: Floats
     amount_level_A: Floats
     amount_spread_A: Floats
@@ -78,8 +90,10 @@ class Accounts:
     burst_share_A: Floats
     favourite_A2F: Ints  # Before and after the account moves house.
     moves_on_A: Floats
-    device_since_A: Floats
+    device_since_A: Floats  # Of the first device; inf where its first payment is in the file.
     new_device_on_A: Floats
+    card_years_A: Floats  # How long a card lasts.
+    office_A: Ints  # Where its holder works, within the country; -1 for nowhere.
     trip_start_AT: Floats
     trip_end_AT: Floats
     trip_country_AT: Ints
@@ -94,16 +108,30 @@ class Accounts:
 
     @classmethod
     def draw(
-        cls, rng: np.random.Generator, count: int, days: int, merchants: Merchants
+        cls, rng: np.random.Generator, holders: int, days: int, merchants: Merchants
     ) -> "Accounts":
+        """Habits of `holders` accounts, and of a third as many that only thieves open."""
+        count = holders + 100 + holders // 3
+        is_holder_A = np.arange(count) < holders
         persona_A = pick(rng, np.array([p.share for p in PERSONAS]), count)
         home_A = pick(rng, np.array([c.share for c in COUNTRIES]), count)
         share_AK = _market_shares(rng, _of(persona_A, "online_weight"))
         start_AT, end_AT = _trips(rng, _of(persona_A, "days_between_trips"), days)
+        opens_A = rng.random(count) < OPENING_SHARE
+        opens_A |= _of(persona_A, "daily_rate") < 0.02
+        opens_on_A = np.where(opens_A, rng.uniform(0, days, count), -np.inf)
+        from_elsewhere_A = is_holder_A & (~opens_A | (rng.random(count) < 0.5))
+        begins_on_A = np.maximum(opens_on_A, 0)
+        rate_A = _of(persona_A, "daily_rate") * rng.lognormal(0, 0.5, count)
         return cls(
+            holders=holders,
             persona_A=persona_A,
             home_A=home_A,
-            daily_rate_A=_of(persona_A, "daily_rate") * rng.lognormal(0, 0.5, count),
+            currency_A=_currencies(rng, home_A),
+            group_A=rng.integers(0, GROUPS, count),
+            opens_on_A=opens_on_A,
+            household_A=_households(rng, home_A, holders),
+            daily_rate_A=np.where(is_holder_A, rate_A, 0.0),
             amount_level_A=_of(persona_A, "amount_level") * rng.lognormal(0, 0.5, count),
             amount_spread_A=rng.uniform(0.6, 1.4, count),
             hour_A2=_hours(rng, persona_A, home_A),
@@ -117,8 +145,14 @@ class Accounts:
             burst_share_A=_of(persona_A, "burst_share"),
             favourite_A2F=_favourites(rng, merchants, home_A, share_AK),
             moves_on_A=np.where(rng.random(count) < 0.08, rng.uniform(0, days, count), np.inf),
-            device_since_A=-rng.exponential(400, count),
-            new_device_on_A=rng.exponential(600, count),
+            device_since_A=np.where(
+                from_elsewhere_A, begins_on_A - rng.exponential(400, count), np.inf
+            ),
+            new_device_on_A=begins_on_A + rng.exponential(600, count),
+            card_years_A=rng.uniform(1, 4, count),
+            office_A=np.where(
+                rng.random(count) < OFFICE_SHARE, rng.integers(0, 1 + holders // 150, count), -1
+            ),
             trip_start_AT=start_AT,
             trip_end_AT=end_AT,
             trip_country_AT=(home_A[:, None] + rng.integers(1, len(COUNTRIES), start_AT.shape))
@@ -129,6 +163,25 @@ class Accounts:
 def _of(persona_A: Ints, name: str) -> Floats:
     centre_P = np.array([getattr(p, name) for p in PERSONAS], dtype=np.float64)
     return centre_P[persona_A]
+
+
+def _currencies(rng: np.random.Generator, home_A: Ints) -> Ints:
+    """The currency of the home; now and then a large one, or loyalty points."""
+    way_A = rng.random(len(home_A))
+    large_A = CURRENCY_L[pick(rng, np.array([c.share for c in COUNTRIES]), len(home_A))]
+    other_A = way_A < POINTS_SHARE + OTHER_CURRENCY_SHARE
+    return np.select([way_A < POINTS_SHARE, other_A], [POINTS, large_A], CURRENCY_L[home_A])
+
+
+def _households(rng: np.random.Generator, home_A: Ints, holders: int) -> Ints:
+    """Every seventh holder lives with the next one or two of the same country."""
+    household_A = np.arange(len(home_A))
+    by_home_H = np.argsort(home_A[:holders], kind="stable")
+    joins_H = (rng.random(holders) < 0.15) & (np.arange(holders) > 0)
+    joins_H &= home_A[by_home_H] == home_A[np.roll(by_home_H, 1)]
+    leader_H = np.maximum.accumulate(np.where(joins_H, 0, np.arange(holders)))
+    household_A[by_home_H] = by_home_H[leader_H]
+    return household_A
 
 
 def _market_shares(rng: np.random.Generator, online_weight_A: Floats) -> Floats:

@@ -10,21 +10,27 @@ Axes: N transactions, C categorical fields, M numeric attributes.
 from dataclasses import dataclass, field
 from math import nan
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from app.learner.features import MerchantLabels
+from app.learner.entities import canonical
+from app.learner.features import EntityLabels
 from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import (
     DAY_US,
     LONGEST_DELAY_DAYS,
     MISSING,
-    NO_MERCHANT,
+    NO_ENTITY,
+    UNDECIDED,
+    Status,
     TransactionColumns,
+    Type,
     category_code,
+    standing_of,
 )
 from app.training.table import DataError, Table, mapped, numbers, texts, times
 
@@ -43,7 +49,8 @@ LABELS = {
 class Dataset:
     """N transactions sorted by time, those of equal time in the order of the file.
 
-    `columns` points into `accounts` and `merchants`. `is_fraud_N` is 1, 0 or UNLABELLED;
+    `columns` points into `accounts`, `entities` (each a kind and an id) and `links` pairs of them;
+    a row without a status went through. `is_fraud_N` is 1, 0 or UNLABELLED;
     `known_at_us_N` is when the label becomes known (NEVER_US where there is none);
     `fraud_kind_N` points into `fraud_kinds` (NO_KIND where there is none). `without_rate` counts
     the transactions of each currency that has no rate, whose amounts are NaN.
@@ -52,7 +59,7 @@ class Dataset:
     columns: TransactionColumns
     transaction_ids: list[str]
     accounts: list[str]
-    merchants: list[str]
+    entities: list[tuple[str, str]]
     is_fraud_N: NDArray[np.int8]
     known_at_us_N: NDArray[np.int64]
     fraud_kind_N: NDArray[np.int64]
@@ -62,21 +69,19 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.columns)
 
-    def merchant_labels(self, delay_us: int) -> MerchantLabels:
-        """The labels as evidence about merchants, maturing by the same rule as in the service.
+    def entity_labels(self, delay_us: int) -> EntityLabels:
+        """The labels as evidence about entities, maturing by the same rule as in the service.
 
         None is evidence before `delay_us` has passed, and none before it is known.
         """
-        rows = np.flatnonzero(
-            (self.is_fraud_N != UNLABELLED) & (self.columns.merchant_N != NO_MERCHANT)
-        )
+        entity_NK = self.columns.entity_NK
+        is_evidence_NK = (entity_NK != NO_ENTITY) & (self.is_fraud_N != UNLABELLED)[:, None]
+        rows, kinds = np.nonzero(is_evidence_NK)
         matures_at_us = np.maximum(
             self.known_at_us_N[rows], self.columns.time_us_N[rows] + delay_us
         )
-        return MerchantLabels(
-            self.columns.merchant_N[rows],
-            matures_at_us,
-            self.is_fraud_N[rows].astype(np.float64),
+        return EntityLabels(
+            entity_NK[rows, kinds], matures_at_us, self.is_fraud_N[rows].astype(np.float64)
         )
 
 
@@ -103,23 +108,28 @@ def read_transactions(path: str | Path, spec: DatasetSpec, rates: Rates | None =
         amount_N *= rate_N
     numeric_NM = _numeric(table, spec)
 
+    types_N = _types(table, spec)
+    standing_N = _standings(table, spec, types_N)
+
     order_N = np.argsort(time_us_N, kind="stable")
     accounts_N = _identifiers(table, spec.columns.account).gather(order_N)
     account_N, accounts = _positions(accounts_N)
-    merchant_N, merchants = _positions(_optional(table, spec.columns.merchant).gather(order_N))
+    entity_NK, link_NK, entities = _entities(table, spec, order_N, account_N)
     kind_N, kinds = _positions(_optional(table, spec.columns.fraud_kind).gather(order_N))
     return Dataset(
         columns=TransactionColumns(
             account_N=account_N,
-            merchant_N=merchant_N,
+            entity_NK=entity_NK,
+            link_NK=link_NK,
             time_us_N=time_us_N[order_N],
             amount_N=amount_N[order_N],
-            categorical_NC=_categorical(table, spec)[order_N],
+            standing_N=standing_N[order_N],
+            categorical_NC=_categorical(table, spec, types_N)[order_N],
             numeric_NM=numeric_NM[order_N],
         ),
         transaction_ids=ids_N.gather(order_N).to_list(),
         accounts=accounts,
-        merchants=merchants,
+        entities=entities,
         is_fraud_N=is_fraud_N[order_N],
         known_at_us_N=known_at_us_N[order_N],
         fraud_kind_N=kind_N,
@@ -128,9 +138,44 @@ def read_transactions(path: str | Path, spec: DatasetSpec, rates: Rates | None =
     )
 
 
+def _entities(
+    table: Table, spec: DatasetSpec, order_N: NDArray[np.int64], account_N: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[tuple[str, str]]]:
+    """Positions of the entities and of their links with accounts, [N, K] each; the entities."""
+    shape = len(order_N), len(spec.entity_names)
+    entity_NK, link_NK = np.full(shape, NO_ENTITY), np.full(shape, NO_ENTITY)
+    entities: list[tuple[str, str]] = []
+    links = 0
+    for k, kind in enumerate(spec.entity_names):
+        position_N, ids = _positions(_ids(table, kind, spec.entities[kind]).gather(order_N))
+        there = np.flatnonzero(position_N != NO_ENTITY)
+        pairs_N = account_N[there] * max(len(ids), 1) + position_N[there]
+        known, link_N = np.unique(pairs_N, return_inverse=True)
+        entity_NK[there, k] = position_N[there] + len(entities)
+        link_NK[there, k] = link_N + links
+        entities += [(kind, id_) for id_ in ids]
+        links += len(known)
+    return entity_NK, link_NK, entities
+
+
+def _ids(table: Table, kind: str, column: str) -> pl.Series:
+    """The ids of one kind of entity as the service would keep them; null where there is none."""
+    text_N = texts(table[column]).replace("", None)
+    respelled, wrong = dict[str, str](), dict[str, str]()
+    for text in text_N.drop_nulls().unique():
+        try:
+            if (id_ := canonical(kind, text)) != text:
+                respelled[text] = id_
+        except ValueError as error:
+            wrong[text] = str(error)
+    is_wrong_N = text_N.is_in(list(wrong)).fill_null(False)
+    table.refuse(column, is_wrong_N, lambda _: wrong[text_N.filter(is_wrong_N)[0]])
+    return text_N.replace(respelled)
+
+
 def _positions(text_N: pl.Series) -> tuple[NDArray[np.int64], list[str]]:
     """Each text as a position in the list of distinct ones, by first appearance; -1 for null."""
-    assert NO_MERCHANT == NO_KIND == -1
+    assert NO_ENTITY == NO_KIND == -1
     distinct = text_N.drop_nulls().unique(maintain_order=True)
     position_N = mapped(text_N, distinct, range(len(distinct)), pl.Int64(), -1)
     return position_N.to_numpy(writable=True), distinct.to_list()
@@ -196,11 +241,43 @@ def _numeric(table: Table, spec: DatasetSpec) -> NDArray[np.float64]:
     return number_NM
 
 
-def _categorical(table: Table, spec: DatasetSpec) -> NDArray[np.int64]:
+def _types(table: Table, spec: DatasetSpec) -> pl.Series:
+    """What kind of transaction each row is; a payment where the file does not say."""
+    column = spec.columns.type
+    types_N = _optional(table, column).fill_null("payment")
+    if column is not None:
+        possible = get_args(Type)
+        table.refuse(
+            column,
+            ~types_N.is_in(possible),
+            lambda value: f"{value!r} is not a type ({', '.join(possible)} or null)",
+        )
+    return types_N
+
+
+def _standings(table: Table, spec: DatasetSpec, types_N: pl.Series) -> NDArray[np.int64]:
+    """How each row counts; without a status it went through."""
+    column = spec.columns.status
+    status_N = _optional(table, column)
+    if column is not None:
+        possible = get_args(Status)
+        table.refuse(
+            column,
+            ~status_N.is_in(possible).fill_null(True),
+            lambda value: f"{value!r} is not a status ({', '.join(possible)} or null)",
+        )
+    status_N = status_N.fill_null("authorised")
+    both = pl.DataFrame({"type": types_N, "status": status_N})
+    standings = {pair: standing_of(*pair) for pair in both.unique().iter_rows()}
+    assert UNDECIDED not in standings.values()
+    each_N = [standings[pair] for pair in both.iter_rows()]
+    return np.array(each_N, np.int64)
+
+
+def _categorical(table: Table, spec: DatasetSpec, types_N: pl.Series) -> NDArray[np.int64]:
     code_NC = np.empty((len(table.row_N), len(spec.categorical_names)), dtype=np.int64)
     for c, name in enumerate(spec.categorical_names):
-        column = spec.columns.merchant if name == "merchant_id" else spec.categorical[name]
-        text_N = _optional(table, column)
+        text_N = types_N if name == "type" else _optional(table, spec.categorical[name])
         distinct = text_N.drop_nulls().unique()
         codes = [category_code(name, value) for value in distinct]
         code_NC[:, c] = mapped(text_N, distinct, codes, pl.Int64(), MISSING)

@@ -49,7 +49,7 @@ class Rows:
     def of(cls, dataset: Dataset, features: FeatureSet) -> "Rows":
         """Compute the features of a whole file and sort its rows for episodes."""
         columns = dataset.columns
-        labels = dataset.merchant_labels(features.spec.label.delay_us)
+        labels = dataset.entity_labels(features.spec.label.delay_us)
         features_NF = features.compute(columns, labels=labels)
         order_N = np.lexsort((columns.time_us_N, columns.account_N))
         return cls(

@@ -94,7 +94,7 @@ def _readers(
 
 def _columns_used(spec: DatasetSpec) -> list[str]:
     named = [*spec.columns.model_dump(exclude_none=True).values(), spec.label.delay_column]
-    named += [*spec.categorical.values(), *spec.numeric.values()]
+    named += [*spec.entities.values(), *spec.categorical.values(), *spec.numeric.values()]
     return list(dict.fromkeys(column for column in named if column is not None))
 
 

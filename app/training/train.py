@@ -233,6 +233,7 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._working.network.parameters(), CLIP_NORM)
         self._optimizer.step()
+        self._working.network.keep_rising()
         self._averaged.update_parameters(self._working)
         return float(loss.detach())
 

@@ -30,6 +30,7 @@ from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline
 from app.scoring.service import Scoring
 from app.settings import Settings
+from app.statuses.service import Statuses
 from app.thresholds.service import TenantPolicy
 from app.webhooks.service import Webhooks
 
@@ -98,6 +99,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     admission,
                     Scoring(batcher, rates),
                     Labelling(database, pipeline, Allowance(settings.labels_per_account)),
+                    Statuses(database, pipeline),
                     TenantPolicy(database, pipeline),
                     Questions(database, pipeline),
                     Replay(database, pipeline),

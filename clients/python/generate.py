@@ -66,6 +66,10 @@ def _models() -> str:
     del schemas["PostedTransaction"]["properties"]["amount"]["pattern"]  # The type below has it.
     for name in ("PostedTransaction", "StoredTransaction"):
         schemas[name]["properties"]["attributes"]["additionalProperties"] = {"anyOf": ATTRIBUTE}
+    # Their bounds would become a type of their own; the service checks them.
+    schemas["PostedTransaction"]["properties"]["entities"]["additionalProperties"] = {
+        "type": "string"
+    }
     for name in ("observed", "usual"):
         schemas["Reason"]["properties"][name]["anyOf"] = VALUE
     config = GenerateConfig(

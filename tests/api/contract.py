@@ -19,19 +19,20 @@ EXISTING = """
 "path.revision" = 1
 """
 # No schema can say how far a time may lie ahead of now, or whose a transaction is. And there may
-# be a transaction `batch`: its address knows GET, which the schema tells under another path. Of a
-# batch what is wrong is refused item by item, in an answer of 200. An amount may be a number.
+# be a transaction `batch`, or `statuses`: its address knows GET, which the schema tells under
+# another path. Of a batch what is wrong is refused item by item, in an answer of 200. An amount
+# may be a number.
 EVERY = """
 [checks]
 positive_data_acceptance.enabled = false
 
 [[operations]]
-include-path = "/v1/transactions/batch"
+include-path-regex = "^/v1/transactions/(batch|statuses)$"
 checks.allow_header_conformance.enabled = false
 checks.negative_data_rejection.enabled = false
 
 [[operations]]
-include-path-regex = "^/v1/(transactions|labels|accounts/[^/]+/(labels|adapt))$"
+include-path-regex = "^/v1/(transactions(/statuses)?|labels|accounts/[^/]+/(labels|adapt))$"
 checks.negative_data_rejection.enabled = false
 """
 # Else most examples of labels would be refused unseen, and no webhook be registered.

@@ -42,6 +42,10 @@ LISTS = [
 ]
 BODIES: dict[str, Any] = {
     "PUT /v1/transactions/{transaction_id}/label": {"label": "legitimate"},
+    "PUT /v1/transactions/{transaction_id}/status": {"status": "declined"},
+    "PUT /v1/transactions/statuses": {
+        "statuses": [{"transaction_id": "t-1", "status": "declined"}]
+    },
     "POST /v1/accounts/{account_id}/labels": {"labels": [label("t-1", "legitimate")]},
     "POST /v1/accounts/{account_id}/adapt": {"dry_run": True, "labels": [label("t-1")]},
     "POST /v1/accounts/{account_id}/rollback": {"revision": 0},
@@ -96,6 +100,8 @@ async def everything(client: httpx.AsyncClient) -> list[Any]:
         "/v1/thresholds",
         "/v1/reviews?status=resolved",
         "/v1/accounts/alice/influence",
+        "/v1/accounts/alice/links",
+        "/v1/entities/merchant/gadgets",
     ]
     paths += [f"/v1/transactions/t-{n}/label" for n in range(4)]
     return [(await client.get(path)).json() for path in paths]
@@ -108,6 +114,8 @@ def address(owner: httpx.AsyncClient, path: str) -> str:
         transaction_id="t-1",
         account_id="alice",
         revision=1,
+        kind="merchant",
+        entity_id="gadgets",
         key_id=key_id,
         name="x",
         webhook_id=WEBHOOK,
@@ -248,7 +256,7 @@ def scope_for(method: str, path: str) -> str:
         return "admin"
     if method == "GET" or path.endswith("/replay"):
         return "read"
-    if path in ("/v1/transactions", "/v1/transactions/batch"):
+    if path in ("/v1/transactions", "/v1/transactions/batch") or "/status" in path:
         return "score"
     decides = path.startswith(("/v1/models", "/v1/thresholds"))
     return "admin" if decides or path == "/v1/accounts/{account_id}" else "label"

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from sqlalchemy import select
 
 from app.db.database import Database
-from app.db.schema import merchants, metadata
+from app.db.schema import entities, metadata
 from app.keys import service as keys
 from app.main import create_app
 from app.settings import Settings
@@ -195,34 +196,47 @@ async def test_what_an_erased_account_had_told_of_a_merchant_stays_forgotten_by_
 
 
 @pytest.mark.parametrize("step", [1, 2, 100])
-async def test_a_merchant_is_made_anew_from_what_others_paid(
+@pytest.mark.parametrize("most", [0, 100])
+async def test_an_entity_is_made_anew_from_what_others_paid(
     client: httpx.AsyncClient,
     stranger: httpx.AsyncClient,
     service_settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     step: int,
+    most: int,
 ) -> None:
-    """The stranger's tenant never had the account that is erased."""
+    """The stranger's tenant never had the account that is erased. Of more users than some, all
+    payments are looked at."""
     monkeypatch.setattr("app.scoring.store.STEP_ENTRIES", step)
+    monkeypatch.setattr("app.erasures.service.MOST_USERS", most)
     others = [
-        posted(f"b-{n}", account_id="bob", merchant_id=f"m-{n % 2}", amount=30 + n)
+        posted(f"b-{n}", account_id="bob", merchant_id=f"m-{n % 2}", amount=30 + n, device_id="d")
         for n in range(5)
     ]
-    await score(client, *(posted(f"a-{n}", merchant_id=f"m-{n}", amount=900) for n in range(3)))
+    others.append(posted("e-1", account_id="eve", merchant_id="elsewhere", device_id="d-2"))
+    mine_alone = {"merchant_id": "m-2", "device_id": "d-1", "email": "alice@example.com"}
+    life = [{"merchant_id": "m-0", "device_id": "d"}, {"merchant_id": "m-1"}, mine_alone]
+    await score(client, *(posted(f"a-{n}", amount=900, **one) for n, one in enumerate(life)))
     await score(client, *others)
     await score(stranger, *others)
     await client.delete("/v1/accounts/alice")
     database = Database(service_settings.database_url)
     async with database.read() as connection:
-        asked = select(merchants).where(merchants.c.merchant_id.in_(["m-0", "m-1"]))
-        rows = (await connection.execute(asked)).all()
+        rows = (await connection.execute(select(entities))).all()
     await database.close()
     mine, theirs = [
-        {row.merchant_id: row.state for row in rows if row.tenant == tenant}
+        {
+            (row.kind, row.entity_id): np.frombuffer(row.state, "<f8").tolist()
+            for row in rows
+            if row.tenant == tenant
+        }
         for tenant in sorted({row.tenant for row in rows})
     ]
-    assert len(mine) == 2
-    assert mine == theirs
+    # What nobody else has used is gone.
+    assert mine.keys() == theirs.keys()
+    assert mine.keys() >= {("merchant", "m-0"), ("merchant", "m-1"), ("device", "d")}
+    for key, state in mine.items():
+        assert state == pytest.approx(theirs[key], rel=1e-12), key
 
 
 async def test_an_erased_account_leaves_nothing_and_comes_back_as_a_new_one(

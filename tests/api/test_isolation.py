@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Table, update
 
 from app.db.database import Database
-from app.db.schema import accounts, merchants, transactions
+from app.db.schema import accounts, entities, transactions
 from app.keys import service as keys
 from app.learner.checkpoint import WEIGHTS
 from app.settings import Settings
@@ -101,11 +101,11 @@ DAMAGED: dict[str, Damage] = {
     "an account's state": lambda served: damage(
         served, accounts, "account_id", "bad", state=b"damaged"
     ),
-    "a merchant's state": lambda served: damage(
-        served, merchants, "merchant_id", "bad", state=b"damaged"
+    "an entity's state": lambda served: damage(
+        served, entities, "entity_id", "bad", state=b"damaged"
     ),
-    "a merchant's labels": lambda served: damage(
-        served, merchants, "merchant_id", "bad", label_state=b"damaged"
+    "an entity's labels": lambda served: damage(
+        served, entities, "entity_id", "bad", label_state=b"damaged"
     ),
     "the content of a past payment": lambda served: damage(
         served, transactions, "transaction_id", "t-bad", content="{"

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from app.db.database import Database
 from app.times import now_us, text_of
-from tests.api.requests import posted, problem_of
+from tests.api.requests import NOON, posted, problem_of
 
 pytestmark = pytest.mark.anyio
 
@@ -74,6 +74,71 @@ async def test_the_same_content_again_has_the_stored_score_byte_for_byte(
     again = await shared.post("/v1/transactions", json=posted(**spelling))
     assert again.status_code == 200
     assert again.content == first.content
+
+
+NAMED = {
+    "device_id": "d-1",
+    "ip_address": "::ffff:203.0.113.7",
+    "card_fingerprint": "c-1",
+    "email": "Mia@Example.com",
+    "entities": {"wallet": "w-1", "phone": "p-1"},
+    "type": "transfer",
+    "status": "authorised",
+}
+
+NOTHING = {**dict.fromkeys(NAMED), "entities": {}, "type": "payment"}
+
+
+async def test_what_a_payment_names_is_read_back_as_it_is_kept(client: httpx.AsyncClient) -> None:
+    first = await client.post("/v1/transactions", json=posted(**NAMED))
+    assert first.status_code == 200, first.text
+    kept = NAMED | {"ip_address": "203.0.113.7", "email": "mia@example.com"}
+    stored = (await client.get("/v1/transactions/t-1")).json()
+    assert {name: stored[name] for name in kept} == kept
+    again = await client.post("/v1/transactions", json=posted(**kept))
+    assert again.content == first.content
+    for name in NAMED:
+        others = {name: {"wallet": "w-2"} if name == "entities" else None}
+        others |= {"type": "payment"} if name == "type" else {}
+        refused = await client.post("/v1/transactions", json=posted(**{**NAMED, **others}))
+        assert problem_of(refused) == (409, "transaction_conflict"), name
+    plain = {"transaction_id": "t-2", "account_id": "a", "amount": 1, "currency": "EUR"}
+    await client.post("/v1/transactions", json=plain | {"occurred_at": NOON})
+    stored = (await client.get("/v1/transactions/t-2")).json()
+    assert {name: stored[name] for name in NAMED} == NOTHING
+
+
+CARD = "4111 1111 1111 1111"
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "message"),
+    [
+        ({"card_fingerprint": CARD}, "card_fingerprint", "full card number"),
+        ({"ip_address": "203.0.113"}, "ip_address", "an IP address is"),
+        ({"email": "mia"}, "email", "an @"),
+        ({"email": f"{'İ' * 100}@x.de"}, "email", "at most 128 characters"),
+        ({"entities": {"device": "d"}}, "entities", "send it as device_id"),
+        ({"entities": {"Wallet": "d"}}, "entities", "match pattern"),
+        ({"entities": {f"k{n}": "d" for n in range(9)}}, "entities", "at most 8"),
+        ({"type": "gift"}, "type", "'payment', 'refund'"),
+        ({"status": "pending"}, "status", "'authorised', 'declined'"),
+    ],
+    ids=str,
+)
+async def test_what_no_payment_may_name_is_refused(
+    edge: httpx.AsyncClient, change: dict[str, Any], field: str, message: str
+) -> None:
+    refused = await edge.post("/v1/transactions", json=posted(**change))
+    assert problem_of(refused) == (422, "validation_failed")
+    [error] = refused.json()["errors"]
+    assert error["field"].startswith(field)
+    assert message in error["message"]
+    bodies = {"transactions": [posted(**change)]}
+    [result] = (await edge.post("/v1/transactions/batch", json=bodies)).json()["results"]
+    assert message in result["error"]["detail"]
+    # It must not be stored, in the logs of a caller either.
+    assert CARD not in refused.text
 
 
 @pytest.mark.parametrize(
@@ -194,6 +259,7 @@ async def test_a_transaction_is_read_back_as_posted_with_its_score(
         **body,
         "amount": "0.1",
         "occurred_at": "2026-01-31T12:00:00.000000Z",
+        **NOTHING,
         "score": score,
         "label": None,
     }

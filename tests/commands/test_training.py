@@ -1,6 +1,7 @@
 """The commands that simulate, train, evaluate and back-test, on tiny files and with few steps."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typer.testing import CliRunner, Result
 from app.cli.main import app
 from app.learner.checkpoint import Checkpoint
 from app.learner.spec import DatasetSpec
+from app.training.rates import central_bank
 
 FEW = ("--global-steps", "2", "--meta-steps", "1")
 BUILT_IN = Path("app/learner/specs/simulated.toml")
@@ -118,11 +120,11 @@ def test_evaluating_reports_the_same_by_file_format_and_column_names(
 ) -> None:
     second = folder / "renamed"
     renamed = folder / "renamed.csv"
-    frame = pl.read_parquet(data).rename({"account_id": "card", "is_fraud": "bad"})
+    frame = pl.read_parquet(data).rename({"account_id": "holder", "is_fraud": "bad"})
     frame.write_csv(renamed)
     spec = folder / "renamed.toml"
     text = BUILT_IN.read_text()
-    spec.write_text(text.replace('"account_id"', '"card"').replace('"is_fraud"', '"bad"'))
+    spec.write_text(text.replace('"account_id"', '"holder"').replace('"is_fraud"', '"bad"'))
     options = ("--data", renamed, "--model", model, "--report", second, "--spec", spec)
     assert "trained on this very file" not in run("evaluate", *options).output
 
@@ -133,6 +135,38 @@ def test_evaluating_reports_the_same_by_file_format_and_column_names(
     assert metrics[0]["model"]["digest"] == Checkpoint.load(model).digest
     assert metrics[1]["command"].startswith("quickstudy evaluate --data ")
     assert "renamed.csv" in metrics[1]["command"]
+
+
+def test_training_and_evaluation_compare_amounts_by_the_rates_that_the_checkpoint_keeps(
+    folder: Path, data: Path, model: Path
+) -> None:
+    assert Checkpoint.load(model).metadata.rates == central_bank()
+    mixed, out, report = folder / "mixed.parquet", folder / "models" / "mixed", folder / "mixed"
+    currency = pl.when(pl.int_range(pl.len()) < 10).then(pl.lit("KWD")).otherwise(pl.lit("JPY"))
+    pl.read_parquet(data).with_columns(currency=currency).write_parquet(mixed)
+    rates = folder / "rates.toml"
+    rates.write_text('reference = "USD"\nas_of = 2026-06-30\n[per_unit]\nJPY = 0.0064\n')
+    options = ("--data", mixed, "--spec", "simulated", "--out", out)
+    said = run("train", *options, *FEW, "--rates", rates).output
+    assert "in currencies without a rate are not compared: 10 in KWD" in said
+    assert "in USD, by 2 rates of 2026-06-30" in (out / "README.md").read_text()
+    assert "--rates models/mixed" in (out / "README.md").read_text()
+    # The file is gone, and the model has them.
+    rates.unlink()
+    said = run("evaluate", "--data", mixed, "--model", out, "--report", report).output
+    assert "10 in KWD" in said
+    whole = json.loads((report / "metrics.json").read_text())["all"]["adapted"]
+    assert whole["average_precision"] == whole["average_precision"]
+    plain = folder / "plain.toml"
+    text = BUILT_IN.read_text()
+    plain.write_text(re.sub(r'^currency = "currency"\n', "", text, flags=re.MULTILINE))
+    options = ("--data", mixed, "--report", report, "--spec", plain)
+    assert "[columns] lacks currency" in sentence("evaluate", *options, "--model", out)
+    again = folder / "models" / "again"
+    run("train", "--data", mixed, "--spec", "simulated", "--out", again, *FEW, "--rates", out)
+    assert Checkpoint.load(again).features.digest == Checkpoint.load(out).features.digest
+    options = ("--data", mixed, "--spec", plain, "--out", again, "--rates", out)
+    assert "names no column of currencies" in sentence("train", *options)
 
 
 def test_without_labels_the_adapted_copy_is_the_base(evaluated: Path) -> None:

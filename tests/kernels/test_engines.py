@@ -40,7 +40,7 @@ def spec_of(name: str) -> DatasetSpec:
     if name != "bare":
         return DatasetSpec.load(name)
     described = DatasetSpec.load("handbook").model_dump()
-    described["columns"]["merchant"] = None
+    described["entities"] = {}
     return DatasetSpec.model_validate(described)
 
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from app.learner.adaptation import LARGEST_MOVE
 from app.learner.attribution import Attribution
 from app.learner.differentiable.adaptation import Copies, Learner
-from app.learner.differentiable.network import Context, Encoded, Head, Network, Places
+from app.learner.differentiable.network import Context, Encoded, Encoder, Head, Network
 from app.learner.features import Features
-from app.learner.network import HIDDEN, MEMBERS
+from app.learner.network import BEYOND, HIDDEN, MEMBERS
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
 
@@ -71,10 +71,9 @@ def attribute(
     features_BNF = torch.from_numpy(read_BNF).to(network.bias_U)
     day_B1 = torch.from_numpy(time_us_B / DAY_US).to(network.bias_U)[:, None]
     scaled_BNZ = encoder.scaled(features_BNF)
-    places = encoder.places(features_BNF.flatten(0, 1))
-    steps = _steps(network, knots, places, scaled_BNZ, weight_BN)
+    steps = _steps(network, knots, features_BNF, weight_BN)
     # The trunk reads the payment alone; of the others only their relation to the labels counts.
-    of_payments = Places(*(part[:: weight_BN.shape[1]] for part in places))
+    of_payments = encoder.places(features_BNF[:, 0])
     payment = network.encode_at(of_payments, scaled_BNZ[:, :1], day_B1, knots)
     related = payment._replace(
         own_BNO=scaled_BNZ.index_select(-1, encoder.own_O),
@@ -126,17 +125,20 @@ def _set_against(
     return features_BNF, weight_BN
 
 
-def _steps(
-    network: Network, knots: Tensor, places: Places, scaled_BNZ: Tensor, weight_BN: Floats
-) -> Steps:
+def _steps(network: Network, knots: Tensor, features_BNF: Tensor, weight_BN: Floats) -> Steps:
     """What each feature gives, in the weighted sum of the N rows of each payment."""
     encoder, units = network.encoder, MEMBERS * HIDDEN
-    knot_N2Z, share_N2Z, value_NC = (part.cpu().numpy() for part in places)
+    places = encoder.places(features_BNF.flatten(0, 1))
+    knot_N2Z, share_N2Z, value_NC = (
+        part.cpu().numpy() for part in (places.knot_N2Z, places.share_N2Z, places.value_NC)
+    )
+    scaled_BNZ = encoder.scaled(features_BNF)
     weight_N1 = weight_BN.reshape(-1, 1)
     read_BZU = _read(knot_N2Z, share_N2Z * weight_N1, knots, len(encoder.quantities), weight_BN)
     step_BZ = (weight_BN[:, None] @ _array(scaled_BNZ))[:, 0]
     units_BZU = read_BZU[..., :units] + step_BZ[..., None] * _array(network.scaled_ZU)
     wide_BZ = read_BZU[..., units:].mean(-1)
+    wide_BZ += (weight_BN[:, None] @ _beyond(encoder, _array(features_BNF)))[:, 0]
     if not encoder.codes:
         return Steps(units_BZU, wide_BZ)
     weight_NC = np.broadcast_to(weight_N1, value_NC.shape)
@@ -146,6 +148,15 @@ def _steps(
         np.concatenate([units_BZU, units_BCU], axis=1),
         np.concatenate([wide_BZ, no_wide_BC], axis=1),
     )
+
+
+def _beyond(encoder: Encoder, features_BNF: Floats) -> Floats:
+    """What each quantity adds to the log-odds beyond its last edge: [B, N, Z]."""
+    over_BNZ = features_BNF[..., encoder.quantities] - _array(encoder.edges_ZT)[:, -1]
+    over_BNZ = np.maximum(over_BNZ, 0.0) / _array(encoder.spread_Z)
+    over_BNZ[..., np.setdiff1d(np.arange(over_BNZ.shape[-1]), _array(encoder.surprising_Y))] = 0.0
+    beyond_BNZ: Floats = BEYOND * over_BNZ
+    return beyond_BNZ
 
 
 def _read(

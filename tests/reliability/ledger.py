@@ -17,15 +17,16 @@ from pydantic_core import to_json
 from sqlalchemy import Table, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.accounts.records import Account, Merchant
+from app.accounts.records import Account
 from app.audit.entries import Entry
 from app.db import schema as tables
 from app.db.database import Database
 from app.db.statements import columns, read
-from app.labels.records import LabelEvent, StoredLabel
+from app.entities.records import EntityState, Link
+from app.labels.records import LabelEntity, LabelEvent, StoredLabel
 from app.learner.columns import columns_of
 from app.learner.content import transaction_of
-from app.learner.features import FeatureSet, MerchantLabels
+from app.learner.features import EntityLabels, FeatureSet
 from app.learner.spec import DatasetSpec
 from app.learner.states import States
 from app.reviews.records import Review
@@ -36,7 +37,7 @@ from tests.servers import START_SECONDS
 
 Json = dict[str, Any]
 
-PAYERS, ACCOUNTS, MERCHANTS = 6, 12, 5
+PAYERS, ACCOUNTS, MERCHANTS, DEVICES = 6, 12, 5, 7
 BEGINNING = datetime.fromisoformat("2015-01-01T00:00:00+00:00")
 # So far apart that labels mature while it goes on.
 STEP = timedelta(days=3)
@@ -210,6 +211,10 @@ def payment(name: str, draw: random.Random, at: datetime) -> Json:
         name,
         account_id=f"account-{draw.randrange(ACCOUNTS)}",
         merchant_id=f"merchant-{draw.randrange(MERCHANTS)}",
+        device_id=draw.choice([None, f"device-{draw.randrange(DEVICES)}"]),
+        ip_address=f"192.0.2.{draw.randrange(DEVICES)}",
+        type=draw.choice(["payment", "payment", "payment", "refund", "verification"]),
+        status=draw.choice([None, None, "authorised", "declined", "reversed"]),
         amount=round(draw.uniform(1, 900), 2),
         occurred_at=at.isoformat(),
     )
@@ -224,7 +229,9 @@ class Stored(NamedTuple):
     entries: list[Entry]
     reviews: list[Review]
     accounts: list[Account]
-    merchants: list[Merchant]
+    entities: list[EntityState]
+    links: list[Link]
+    label_entities: list[LabelEntity]
 
 
 def reconcile(database_url: str, ledger: Ledger) -> Stored:
@@ -274,33 +281,40 @@ def _check(stored: Stored) -> None:
 
 def _check_states(stored: Stored) -> None:
     features = FeatureSet(DatasetSpec.load("simulated"))
-    # As they were committed. Sums do not depend on the order but for their last bits, and times
-    # do not at all.
+    # As they were committed: what an account compares late payments with depends on it, and who
+    # used an entity first. Sums do not, but for their last bits.
     rows = sorted(stored.transactions, key=lambda row: row.evaluated_at_us)
-    paid, account_ids, merchant_ids = columns_of(
-        features.spec, [transaction_of(row.content) for row in rows]
-    )
-    assert {row.account_id for row in stored.accounts} == set(account_ids)
-    assert {row.merchant_id for row in stored.merchants} == set(merchant_ids)
-    folded = [row for row in stored.labels if row.folded]
-    merchant_of = {key: position for position, key in enumerate(merchant_ids)}
-    labels = MerchantLabels(
-        np.array([merchant_of[row.merchant_id or ""] for row in folded], np.int64),
+    payments = [transaction_of(row.content) for row in rows]
+    paid, named = columns_of(features.spec, payments)
+    paid.standing_N[:] = [row.standing(one.type) for row, one in zip(rows, payments, strict=True)]
+    assert {row.account_id for row in stored.accounts} == set(named.accounts)
+    assert {row.key for row in stored.entities} == set(named.entities)
+    memory = features.empty(len(named.accounts), len(named.entities), len(named.links))
+    committed_us_N = np.array([row.evaluated_at_us for row in rows])
+    _, first = np.unique(committed_us_N, return_index=True)
+    for together in np.split(np.arange(len(rows)), first[1:]):
+        features.serve(paid.take(together), memory, EntityLabels.none())
+    entity_of = {key: position for position, key in enumerate(named.entities)}
+    is_fraud = {row.transaction_id: row.is_fraud for row in stored.labels}
+    folded = [row for row in stored.label_entities if row.folded]
+    assert {row.transaction_id for row in stored.label_entities} <= is_fraud.keys()
+    labels = EntityLabels(
+        np.array([entity_of[row.key] for row in folded], np.int64),
         np.array([row.matures_at_us for row in folded], np.int64),
-        np.array([row.is_fraud for row in folded], np.float64),
+        np.array([is_fraud[row.transaction_id] for row in folded], np.float64),
     )
-    empty = features.empty(len(account_ids), len(merchant_ids))
-    memory = features.remember(paid, empty, labels)
+    features.serve(paid.take(np.arange(0)), memory, labels)
     accounts = {row.account_id: row.state for row in stored.accounts}
-    merchants = {row.merchant_id: row for row in stored.merchants}
-    _assert_equal(_states(accounts, account_ids, features.account_sums), memory.accounts)
-    states = {key: row.state for key, row in merchants.items()}
-    _assert_equal(_states(states, merchant_ids, features.merchant_sums), memory.merchants)
-    confirmed = {key: row.label_state for key, row in merchants.items()}
-    _assert_equal(_states(confirmed, merchant_ids, features.confirmed_sums), memory.confirmed)
+    _assert_equal(_states(accounts, named.accounts, features.account_sums), memory.accounts)
+    states = {row.key: row.state for row in stored.entities}
+    _assert_equal(_states(states, named.entities, features.entity_sums), memory.entities)
+    confirmed = {row.key: row.label_state for row in stored.entities}
+    _assert_equal(_states(confirmed, named.entities, features.confirmed_sums), memory.confirmed)
+    since_us = dict(zip(named.links, memory.first_use_us_L.tolist(), strict=True))
+    assert {row.key: row.first_use_us for row in stored.links} == since_us
 
 
-def _states(found: Mapping[str, bytes | None], keys: Sequence[str], sums: int) -> States:
+def _states(found: Mapping[Any, bytes | None], keys: Sequence[Any], sums: int) -> States:
     return States.from_bytes([found[key] for key in keys], sums)
 
 
@@ -322,7 +336,9 @@ async def _stored(database_url: str) -> Stored:
                 await _all(connection, tables.audit_log, Entry),
                 await _all(connection, tables.reviews, Review),
                 await _all(connection, tables.accounts, Account),
-                await _all(connection, tables.merchants, Merchant),
+                await _all(connection, tables.entities, EntityState),
+                await _all(connection, tables.links, Link),
+                await _all(connection, tables.label_entities, LabelEntity),
             )
     finally:
         await database.close()

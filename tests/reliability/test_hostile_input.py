@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from app.db.database import Database
-from app.db.schema import accounts, merchants, transactions
+from app.db.schema import accounts, entities, transactions
 from app.http.keyed import KeyedRoute
 from app.http.lean import ScoringRoute
 from app.keys import service as keys
@@ -311,7 +311,7 @@ async def test_every_history_that_is_accepted_gives_finite_features_and_probabil
         rows = await transaction_store.scored(connection, "default", names)
         states = await connection.execute(select(accounts.c.state))
         kept = [row.state for row in states] + [
-            row.state for row in await connection.execute(select(merchants.c.state))
+            row.state for row in await connection.execute(select(entities.c.state))
         ]
     features = np.frombuffer(b"".join(row.features for row in rows.values()), "<f4")
     assert np.isfinite(features).all()
@@ -382,21 +382,37 @@ async def listed_in_pages(client: httpx.AsyncClient, path: str, name: str) -> li
         parameters["cursor"] = page["next_cursor"]
 
 
-def journey(size: int, seed: int) -> list[dict[str, Any]]:
-    """Transactions of few accounts and merchants, some at one instant, in their order."""
+def journey(size: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Transactions of few accounts and merchants, some at one instant, in their order.
+
+    The first of all are apart. Merchants are known to accounts from these on, and nothing is part
+    of a burst: on both it depends what a late payment is to its account or its merchant.
+    """
     rng = np.random.default_rng(seed)
-    minutes = np.sort(rng.integers(0, 60 * 24 * 30, size))
-    minutes[1::6] = minutes[::6][: len(minutes[1::6])]
-    first = datetime(2026, 1, 1, tzinfo=UTC)
-    return [
+    days = np.arange(size) * 1.5
+    days[1::6] = days[::6][: len(days[1::6])]
+    first = datetime(2024, 1, 1, tzinfo=UTC)
+    places = [(account, merchant) for account in PROBABLE for merchant in PROBABLE]
+    known = [
+        posted(
+            f"k-{n}",
+            account_id=account,
+            merchant_id=merchant,
+            status="authorised",
+            occurred_at=(first - timedelta(days=2 * (len(places) - n))).isoformat(),
+        )
+        for n, (account, merchant) in enumerate(places)
+    ]
+    return known, [
         posted(
             f"j-{n}",
-            account_id=PROBABLE[rng.integers(3)],
+            account_id=PROBABLE[n % 3],
             merchant_id=[None, *PROBABLE][rng.integers(4)],
             amount=round(float(rng.lognormal(3, 2)), 2),
-            occurred_at=(first + timedelta(minutes=int(minute))).isoformat(),
+            status=["authorised", "authorised", "declined", "reversed"][rng.integers(4)],
+            occurred_at=(first + timedelta(days=float(day))).isoformat(),
         )
-        for n, minute in enumerate(minutes)
+        for n, day in enumerate(days)
     ]
 
 
@@ -406,13 +422,13 @@ async def of_tenant(client: httpx.AsyncClient, tenant: str) -> httpx.AsyncClient
 
 
 async def states_of(client: httpx.AsyncClient, database: Database, tenant: str) -> list[States]:
-    """What is remembered of a tenant's accounts and merchants."""
+    """What is remembered of a tenant's accounts and entities."""
     features = client._transport.app.state.service.part(Pipeline).features  # type: ignore[attr-defined]
     found = []
     async with database.read() as connection:
         for table, key, sums in (
             (accounts, "account_id", features.account_sums),
-            (merchants, "merchant_id", features.merchant_sums),
+            (entities, "entity_id", features.entity_sums),
         ):
             query = select(table.c.state).where(table.c.tenant == tenant).order_by(table.c[key])
             rows = [row.state for row in await connection.execute(query)]
@@ -425,12 +441,13 @@ async def states_of(client: httpx.AsyncClient, database: Database, tenant: str) 
 async def test_after_time_travel_the_states_are_those_of_the_order_of_time(
     client: httpx.AsyncClient, database: Database, size: int
 ) -> None:
-    history = journey(60, seed=size)
+    known, history = journey(60, seed=size)
     mixed = [history[n] for n in np.random.default_rng(size).permutation(len(history))]
     last = posted("last", account_id="a-0", merchant_id="a-1", occurred_at="2026-03-01T00:00:00Z")
     seen = {}
     for tenant, told, at_once in (("ordered", history, 1), ("mixed", mixed, size)):
         async with await of_tenant(client, tenant) as one:
+            await score(one, *known)
             for first in range(0, len(told), at_once):
                 await score(one, *told[first : first + at_once])
             states = await states_of(client, database, tenant)

@@ -5,10 +5,11 @@ rows of all episodes.
 """
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from itertools import cycle, repeat
 from typing import Any, NamedTuple
 
@@ -22,7 +23,12 @@ from app.db.database import Database
 from app.keys import service as keys
 from app.learner.adaptation import LARGEST_MOVE, SUPPORT_LIMIT
 from app.learner.checkpoint import Checkpoint
-from app.learner.differentiable.adaptation import Learner, pad_supports
+from app.learner.differentiable.adaptation import (
+    FIRST_STEP_SIZE,
+    Adapted,
+    Learner,
+    pad_supports,
+)
 from app.learner.differentiable.network import Encoded
 from app.learner.differentiable.saving import learner_of
 from app.learner.states import Floats
@@ -39,37 +45,77 @@ from tests.training.files import rows_of, simulated_source
 # Of the labels that an account learns from, how many are wrong, and what that may cost of average
 # precision.
 MOST_LOST = {0.05: 0.04, 0.1: 0.05, 0.2: 0.06, 0.5: 0.08}
-TOGETHER = 64
+# A thousand times the step that training begins with: such copies believe whatever they are told,
+# and only gate and bound stand between wrong labels and the answers.
+EAGER_STEP = 1000 * FIRST_STEP_SIZE
+# The files, counted together: one fraud that is ranked otherwise moves an account's average
+# precision by tenths, and of a single file such luck decides.
+SEEDS = (1, 2, 3)
+TOGETHER = 16
 
-Attack = Callable[["Accounts", list[Floats]], list[NDArray[np.intp]]]
+# For each account the order in which its labels are flipped.
+Attack = Callable[["Accounts"], list[NDArray[np.intp]]]
+# What is answered by the share of labels that are wrong, for each file and cut.
+Attacked = dict[float, list["Answered"]]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Log-odds of what E accounts are asked, and how well they rank its frauds."""
+
+    is_fraud_E: list[NDArray[np.bool_]]
+    logit_E: list[Floats]
+
+    @cached_property
+    def own(self) -> float:
+        """The mean of the accounts' own average precisions."""
+        return float(np.mean([*map(average_precision, self.is_fraud_E, self.logit_E)]))
+
+    @cached_property
+    def pooled(self) -> float:
+        """The average precision of all that they are asked, in one queue."""
+        return average_precision(np.concatenate(self.is_fraud_E), np.concatenate(self.logit_E))
+
+    @property
+    def gap_E(self) -> Floats:
+        """How much higher the log-odds of an account's frauds are than those of the rest."""
+        return np.array([*map(gap, self.is_fraud_E, self.logit_E)])
+
+    def worst(self, weight_E: list[float]) -> "Ranked":
+        """The worst that any labels could do to these, the base's: each fraud moved down and all
+        else up, as far as gate and bound let them."""
+        moved = [
+            base_Q + np.where(is_fraud_Q, -1, 1) * weight * LARGEST_MOVE
+            for is_fraud_Q, base_Q, weight in zip(
+                self.is_fraud_E, self.logit_E, weight_E, strict=True
+            )
+        ]
+        return Ranked(self.is_fraud_E, moved)
 
 
 class Answered(NamedTuple):
-    """What the copies of E accounts, and the base, make of what each is asked."""
+    """What E accounts are served, what the base says, and the copies without gate and bound."""
 
-    is_fraud_E: list[NDArray[np.bool_]]
-    served_E: list[Floats]
-    base_E: list[Floats]
+    served: Ranked
+    base: Ranked
+    copies: Ranked
     weight_E: list[float]
 
-    def own(self, logit_E: list[Floats]) -> float:
-        """The mean of the accounts' own average precisions."""
-        return float(np.mean([*map(average_precision, self.is_fraud_E, logit_E)]))
+    def check_bounds(self) -> None:
+        """By design: no answer is further from the base than gate and bound let it, so that
+        accounts are ranked no worse than if each answer was moved the wrong way by all of that."""
+        answers = zip(self.served.logit_E, self.base.logit_E, self.weight_E, strict=True)
+        for served_Q, base_Q, weight in answers:
+            assert np.abs(served_Q - base_Q).max() <= weight * LARGEST_MOVE + 1e-5
+        assert self.served.own >= self.base.worst(self.weight_E).own
 
-    def pooled(self, logit_E: list[Floats]) -> float:
-        """The average precision of all that they are asked, in one queue."""
-        return average_precision(np.concatenate(self.is_fraud_E), np.concatenate(logit_E))
 
-    @property
-    def floor_E(self) -> list[Floats]:
-        """The worst that any labels could do: each fraud moved down and all else up, as far as
-        gate and bound let them."""
-        return [
-            base_Q + np.where(is_fraud_Q, -1, 1) * weight * LARGEST_MOVE
-            for is_fraud_Q, base_Q, weight in zip(
-                self.is_fraud_E, self.base_E, self.weight_E, strict=True
-            )
-        ]
+def gap(is_fraud_Q: NDArray[np.bool_], logit_XQ: Floats) -> Floats:
+    difference_X: Floats = logit_XQ[..., is_fraud_Q].mean(-1) - logit_XQ[..., ~is_fraud_Q].mean(-1)
+    return difference_X
+
+
+RANKS: tuple[Callable[[Ranked], float], ...] = (lambda one: one.own, lambda one: one.pooled)
 
 
 class Precision(NamedTuple):
@@ -88,36 +134,49 @@ class Measured(NamedTuple):
 
     @classmethod
     def mean(cls, clean: list[Answered], poisoned: list[Answered]) -> "Measured":
-        """Of several cuts."""
+        """Of several files and cuts."""
         found = [
-            [(rank(was, was.served_E), rank(one, one.served_E), rank(one, one.base_E))]
-            for rank in (Answered.own, Answered.pooled)
-            for was, one in zip(clean, poisoned, strict=True)
+            [
+                [rank(was.served), rank(one.served), rank(one.base)]
+                for was, one in zip(clean, poisoned, strict=True)
+            ]
+            for rank in RANKS
         ]
-        within, queue = np.array(found).reshape(2, len(clean), 3).mean(1).tolist()
+        within, queue = np.array(found).mean(1).tolist()
         return cls(Precision(*within), Precision(*queue))
 
 
-class Accounts(NamedTuple):
-    """Accounts at a cut: what they have learned by then, and what they are asked from then on."""
+@dataclass(frozen=True)
+class Accounts:
+    """Accounts at a cut: what they have learned by then, and what they are asked from then on.
+
+    What is asked is encoded once, with the base's log-odds, TOGETHER accounts at a time: no label
+    changes it.
+    """
 
     learner: Learner
     rows: Rows
     episodes: list[Episode]
+    encoded: list[tuple[Encoded, torch.Tensor]]
+    base: Ranked
 
     @classmethod
     def of(cls, learner: Learner, rows: Rows, cut_days: int) -> "Accounts":
-        """Those with a label by then and a fraud to come."""
+        """Those with a label by then, and a fraud and an honest payment to come."""
         cut_us = int(rows.time_us_N.min()) + cut_days * DAY_US
         episodes = []
         for account in np.unique(rows.account_N[rows.is_fraud_N == 1]):
             own = np.flatnonzero(rows.account_N == account)
             query = own[(rows.time_us_N[own] >= cut_us) & (rows.is_fraud_N[own] != UNLABELLED)]
-            if (rows.is_fraud_N[query] == 1).any():
+            if set(rows.is_fraud_N[query]) == {0, 1}:
                 support = rows.support_of(int(query[0]), SUPPORT_LIMIT)
                 if len(support):
                     episodes.append(Episode(support, query))
-        return cls(learner, rows, episodes)
+        episodes.sort(key=lambda one: len(one.query))
+        queries = [*encoded(learner, rows, episodes)]
+        base_E = unpadded([base_BQ for _, base_BQ in queries], episodes)
+        is_fraud_E = [rows.is_fraud_N[one.query] == 1 for one in episodes]
+        return cls(learner, rows, episodes, queries, Ranked(is_fraud_E, base_E))
 
     def poisoned(self, flipped: list[NDArray[np.intp]]) -> "Accounts":
         """The same accounts with these labels of each the other way round: what they learn from
@@ -126,38 +185,31 @@ class Accounts(NamedTuple):
         for chosen in flipped:
             is_fraud_N[chosen] = 1 - is_fraud_N[chosen]
         rows = replace(self.rows, is_fraud_N=is_fraud_N)
-        return self._replace(
-            rows=rows,
-            episodes=[
-                Episode(rows.support_of(int(query[0]), SUPPORT_LIMIT), query)
-                for _, query in self.episodes
-            ],
-        )
-
-    def is_fraud(self, chosen: NDArray[np.intp]) -> NDArray[np.bool_]:
-        is_fraud: NDArray[np.bool_] = self.rows.is_fraud_N[chosen] == 1
-        return is_fraud
+        episodes = [
+            Episode(rows.support_of(int(query[0]), SUPPORT_LIMIT), query)
+            for _, query in self.episodes
+        ]
+        return replace(self, rows=rows, episodes=episodes)
 
     @torch.inference_mode()
-    def answered(self, truth: Rows) -> Answered:
-        served_E, base_E, weight_E = [], [], []
-        for first in range(0, len(self.episodes), TOGETHER):
-            some = self.episodes[first : first + TOGETHER]
-            batch = collate(self.rows, some)
-            queries = self.learner.network.encode(batch.query_BQF, batch.query_day_BQ)
-            copies = self.learner.learn(batch.support)
-            base_BQ = self.learner.base_logits(queries)
-            served_BQ = self.learner.served_logits(queries, copies, base_BQ)
-            for b, episode in enumerate(some):
-                asked = slice(len(episode.query))
-                served_E.append(served_BQ[b, asked].double().numpy())
-                base_E.append(base_BQ[b, asked].double().numpy())
+    def answered(self) -> Answered:
+        served, own, weight_E = [], [], []
+        starts = range(0, len(self.episodes), TOGETHER)
+        for start, (queries, base_BQ) in zip(starts, self.encoded, strict=True):
+            some = self.episodes[start : start + TOGETHER]
+            supports = [self.rows.support(episode.support) for episode in some]
+            copies = self.learner.learn(pad_supports(supports, self.rows.features_NF.shape[1]))
+            own.append(self.learner.logits(queries, Adapted(copies.context, copies.head)))
+            served.append(self.learner.served_logits(queries, copies, base_BQ))
             weight_E += copies.weight_B.tolist()
-        is_fraud_E = [truth.is_fraud_N[episode.query] == 1 for episode in self.episodes]
-        return Answered(is_fraud_E, served_E, base_E, weight_E)
+        served_E, copy_E = (
+            Ranked(self.base.is_fraud_E, unpadded(logits, self.episodes))
+            for logits in (served, own)
+        )
+        return Answered(served_E, self.base, copy_E, weight_E)
 
     @torch.inference_mode()
-    def harm(self, episode: Episode) -> Floats:
+    def harm(self, episode: Episode, is_fraud_Q: NDArray[np.bool_]) -> Floats:
         """How much closer frauds and the rest come, by the label that is flipped: [K].
 
         As somebody would reckon it who knew what the account will be asked.
@@ -167,14 +219,28 @@ class Accounts(NamedTuple):
         flipped_KK = known.is_fraud_K ^ np.eye(count, dtype=bool)
         variants = [known, *(known._replace(is_fraud_K=one) for one in flipped_KK)]
         copies = self.learner.learn(pad_supports(variants, self.rows.features_NF.shape[1]))
-        batch = collate(self.rows, [episode])
-        encoded = self.learner.network.encode(batch.query_BQF, batch.query_day_BQ)
-        queries = Encoded(*(part.expand(count + 1, *part.shape[1:]) for part in encoded))
-        served_VQ = self.learner.served_logits(queries, copies).numpy()
-        is_fraud_Q = self.is_fraud(episode.query)
-        gap_V = served_VQ[:, is_fraud_Q].mean(1) - served_VQ[:, ~is_fraud_Q].mean(1)
+        [(encoded_1, base_1Q)] = encoded(self.learner, self.rows, [episode])
+        queries = Encoded(*(part.expand(count + 1, *part.shape[1:]) for part in encoded_1))
+        gap_V = gap(is_fraud_Q, self.learner.served_logits(queries, copies, base_1Q).numpy())
         harm_K: Floats = gap_V[0] - gap_V[1:]
         return harm_K
+
+
+def unpadded(logits: list[torch.Tensor], episodes: list[Episode]) -> list[Floats]:
+    """Of log-odds that are padded, those of what is asked."""
+    padded_E = [logit_Q for logit_BQ in logits for logit_Q in logit_BQ.double().numpy()]
+    return [logit_Q[: len(one.query)] for logit_Q, one in zip(padded_E, episodes, strict=True)]
+
+
+@torch.inference_mode()
+def encoded(
+    learner: Learner, rows: Rows, episodes: list[Episode]
+) -> Iterator[tuple[Encoded, torch.Tensor]]:
+    """What is asked in episodes, and the base's log-odds of it, TOGETHER of them at a time."""
+    for start in range(0, len(episodes), TOGETHER):
+        batch = collate(rows, episodes[start : start + TOGETHER])
+        queries = learner.network.encode(batch.query_BQF, batch.query_day_BQ)
+        yield queries, learner.base_logits(queries)
 
 
 def first(episode: Episode, order: NDArray[np.intp], share: float) -> NDArray[np.intp]:
@@ -182,64 +248,75 @@ def first(episode: Episode, order: NDArray[np.intp], share: float) -> NDArray[np
     return episode.support[order][: math.ceil(share * len(episode.support))]
 
 
-@pytest.fixture(scope="module")
-def accounts(torture: bool, tmp_path_factory: pytest.TempPathFactory) -> list[Accounts]:
-    """Simulated accounts that the shipped checkpoint has never seen, at one cut or at several."""
-    simulated, cuts = (1000, (60, 90, 120)) if torture else (300, (90,))
-    learner = learner_of(Checkpoint.load(SHIPPED_MODEL))
-    source = simulated_source(tmp_path_factory.mktemp("data"), simulated, 180, seed=7)
-    rows = rows_of(source.dataset)
-    return [Accounts.of(learner, rows, cut) for cut in cuts]
-
-
-@pytest.fixture(scope="module")
-def harms(accounts: list[Accounts]) -> list[list[Floats]]:
-    """The harm of each account's labels, at each cut."""
-    return [[some.harm(episode) for episode in some.episodes] for some in accounts]
-
-
-def at_random(some: Accounts, harm_E: list[Floats]) -> list[NDArray[np.intp]]:
+def at_random(some: Accounts) -> list[NDArray[np.intp]]:
     random = np.random.default_rng(0)
     return [random.permutation(len(episode.support)) for episode in some.episodes]
 
 
-def frauds_first(some: Accounts, harm_E: list[Floats]) -> list[NDArray[np.intp]]:
+def frauds_first(some: Accounts) -> list[NDArray[np.intp]]:
     """As somebody would who wants more of the same to pass: then the newest of the rest."""
-    return [np.argsort(~some.is_fraud(one.support), kind="stable") for one in some.episodes]
+    return [
+        np.argsort(some.rows.is_fraud_N[one.support] != 1, kind="stable") for one in some.episodes
+    ]
 
 
-def most_harmful_first(some: Accounts, harm_E: list[Floats]) -> list[NDArray[np.intp]]:
+def most_harmful_first(some: Accounts) -> list[NDArray[np.intp]]:
     """As somebody could who knew the model and what is to come: no attacker has more."""
+    harm_E = [*map(some.harm, some.episodes, some.base.is_fraud_E)]
     return [np.argsort(-harm_K, kind="stable") for harm_K in harm_E]
 
 
-@pytest.mark.parametrize(
-    "attack", [at_random, frauds_first, most_harmful_first], ids=lambda one: one.__name__
-)
+ATTACKS = (at_random, frauds_first, most_harmful_first)
+
+
+def under(attack: Attack, accounts: list[Accounts], shares: Iterable[float]) -> Attacked:
+    order_E = [(some, attack(some)) for some in accounts]
+    return {
+        share: [
+            some.poisoned([*map(first, some.episodes, orders, repeat(share))]).answered()
+            for some, orders in order_E
+        ]
+        for share in shares
+    }
+
+
+@pytest.fixture(scope="module")
+def accounts(torture: bool, tmp_path_factory: pytest.TempPathFactory) -> list[Accounts]:
+    """Simulated accounts that the shipped checkpoint has never seen, of several files."""
+    simulated, cuts = (400, (60, 90, 120)) if torture else (200, (90,))
+    checkpoint = Checkpoint.load(SHIPPED_MODEL)
+    learner, rates = learner_of(checkpoint), checkpoint.metadata.rates
+    found = []
+    for seed in SEEDS:
+        folder = tmp_path_factory.mktemp("data")
+        source = simulated_source(folder, simulated, 180, seed, rates)
+        rows = rows_of(source.dataset, rates=rates)
+        found += [Accounts.of(learner, rows, cut) for cut in cuts]
+    return found
+
+
+@pytest.fixture(scope="module")
+def clean(accounts: list[Accounts]) -> list[Answered]:
+    return [some.answered() for some in accounts]
+
+
+@pytest.fixture(scope="module")
+def attacked(accounts: list[Accounts]) -> dict[Attack, Attacked]:
+    return {attack: under(attack, accounts, MOST_LOST) for attack in ATTACKS}
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda one: one.__name__)
 def test_poisoned_labels_cost_an_account_no_more_than_they_may(
-    accounts: list[Accounts], harms: list[list[Floats]], attack: Attack, noted: Note
+    clean: list[Answered], attacked: dict[Attack, Attacked], attack: Attack, noted: Note
 ) -> None:
-    clean = [some.answered(some.rows) for some in accounts]
-    orders = [attack(some, harm_E) for some, harm_E in zip(accounts, harms, strict=True)]
     measured = {}
     for share, most in MOST_LOST.items():
-        poisoned = [
-            some.poisoned([*map(first, some.episodes, order, repeat(share))]).answered(some.rows)
-            for some, order in zip(accounts, orders, strict=True)
-        ]
-        # By design: no answer is further from the base than gate and bound let it, so that
-        # accounts are ranked no worse than if each answer was moved the wrong way by all of that.
-        for one in poisoned:
-            answers = zip(one.served_E, one.base_E, one.weight_E, strict=True)
-            for served_Q, base_Q, weight in answers:
-                assert np.abs(served_Q - base_Q).max() <= weight * LARGEST_MOVE + 1e-5
-            assert one.own(one.served_E) >= one.own(one.floor_E)
+        for one in attacked[attack][share]:
+            one.check_bounds()
         # As measured, with some room: behind clean labels, and behind none at all.
-        measured[share] = Measured.mean(clean, poisoned)
+        measured[share] = Measured.mean(clean, attacked[attack][share])
         for clean_labels, wrong_labels, no_labels in measured[share]:
             assert max(clean_labels, no_labels) - wrong_labels <= most
-    within, _ = measured[max(measured)]
-    assert within.clean - within.wrong > 0.005, "no attack"
     where = ("within an account", "in one queue")
     for name, figures in zip(where, zip(*measured.values(), strict=True), strict=True):
         told = ", ".join(
@@ -250,8 +327,50 @@ def test_poisoned_labels_cost_an_account_no_more_than_they_may(
             f"poisoned labels, {attack.__name__.replace('_', ' ')}: average precision {name}",
             "-",
             f"clean {figures[0].clean:.3f}, no labels {figures[0].none:.3f}; {told}; "
-            f"{sum(len(one.served_E) for one in clean)} accounts",
+            f"{sum(len(one.weight_E) for one in clean)} accounts",
         )
+
+
+def test_wrong_labels_bring_frauds_and_the_rest_closer(
+    clean: list[Answered], attacked: dict[Attack, Attacked]
+) -> None:
+    """Else what they cost would say nothing of the attacks.
+
+    Log-odds move with every label, while it is luck whether a fraud is ranked otherwise by that.
+    """
+
+    def closer(attack: Attack, share: float) -> Floats:
+        pairs = zip(clean, attacked[attack][share], strict=True)
+        return np.concatenate([was.served.gap_E - one.served.gap_E for was, one in pairs])
+
+    for share in MOST_LOST:
+        random_E, harmful_E = closer(at_random, share), closer(most_harmful_first, share)
+        assert harmful_E.mean() > 3 * harmful_E.std() / math.sqrt(len(harmful_E))
+        assert harmful_E.mean() > random_E.mean() > 0
+        assert closer(frauds_first, share).mean() > 0
+
+
+@pytest.mark.parametrize("attack", [at_random, frauds_first], ids=lambda one: one.__name__)
+def test_gate_and_bound_hold_back_copies_that_believe_anything(
+    accounts: list[Accounts], attack: Attack
+) -> None:
+    """Whatever a checkpoint has learned of how to learn; what the shipped one says itself is less.
+
+    With few wrong labels: many that agree with each other open the gate.
+    """
+    share = min(MOST_LOST)
+    learner = learner_of(Checkpoint.load(SHIPPED_MODEL))
+    learner.set_step_sizes(EAGER_STEP)
+    eager = under(attack, [replace(some, learner=learner) for some in accounts], [share])[share]
+    for one in eager:
+        one.check_bounds()
+    for rank in RANKS:
+        base, served, unguarded = (
+            float(np.mean([rank(getattr(one, logits)) for one in eager]))
+            for logits in ("base", "served", "copies")
+        )
+        assert base - unguarded > 0.1
+        assert base - served <= MOST_LOST[share]
 
 
 NOW = datetime.now(UTC)

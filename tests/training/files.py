@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from app.learner.features import FeatureSet
+from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 from app.simulator.simulate import simulate
@@ -19,14 +20,20 @@ SIMULATED = DatasetSpec.load("simulated")
 TINY = Options(global_steps=8, meta_steps=8, episodes=8, check_every=4)
 
 
-def simulated_source(folder: Path, accounts: int = 80, days: int = 60, seed: int = 1) -> Source:
+def simulated_source(
+    folder: Path,
+    accounts: int = 110,
+    days: int = 60,
+    seed: int = 2,
+    rates: Rates | None = None,
+) -> Source:
     path = folder / "simulated.parquet"
     simulate(accounts, days, seed).write_parquet(path)
-    return Source.read(path, SIMULATED)
+    return Source.read(path, SIMULATED, rates)
 
 
-def rows_of(dataset: Dataset, spec: DatasetSpec = SIMULATED) -> Rows:
-    return Rows.of(dataset, FeatureSet(spec))
+def rows_of(dataset: Dataset, spec: DatasetSpec = SIMULATED, rates: Rates | None = None) -> Rows:
+    return Rows.of(dataset, FeatureSet(spec, rates))
 
 
 OTHER = DatasetSpec.model_validate(

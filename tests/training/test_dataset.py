@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from app.errors import SetupError
 from app.learner.columns import columns_of
 from app.learner.spec import DatasetSpec
-from app.learner.transaction import DAY_US, Transaction
+from app.learner.transaction import (
+    ASIDE,
+    DAY_US,
+    REFUSED,
+    SPENT,
+    TRIED,
+    UNDECIDED,
+    Status,
+    Transaction,
+    Type,
+)
 from app.simulator.simulate import simulate
 from app.training.dataset import NEVER_US, NO_KIND, UNLABELLED, read_transactions
 from app.training.table import DataError
@@ -28,10 +38,12 @@ SPEC = DatasetSpec.model_validate(
             "account": "card",
             "time": "at",
             "amount": "paid",
-            "merchant": "shop",
+            "type": "type",
+            "status": "status",
             "label": "fraud",
             "fraud_kind": "kind",
         },
+        "entities": {"merchant": "shop", "wallet": "purse", "ip": "address"},
         "label": {"delay_days": 2},
         "categorical": {"channel": "channel", "colour": "colour"},
         "numeric": {"age": "age"},
@@ -44,7 +56,11 @@ GOOD: dict[str, list[Any]] = {
     "card": ["a", "b", "a"],
     "at": ["2024-01-01T10:00:00Z", "2024-01-01T09:00:00Z", "2024-01-03T00:00:00Z"],
     "paid": ["10.50", "0", "3"],
+    "type": ["payment", "refund", None],
+    "status": ["declined", None, "reversed"],
     "shop": ["s1", None, "s1"],
+    "purse": ["w1", "w1", None],
+    "address": ["10.0.0.1", "::ffff:10.0.0.1", None],
     "fraud": ["0", "1", None],
     "kind": [None, "theft", None],
     "channel": ["online", "shop", None],
@@ -81,9 +97,17 @@ def test_a_file_is_sorted_by_time_and_coded_by_first_appearance(
     nine = int(datetime(2024, 1, 1, 9, tzinfo=UTC).timestamp()) * 1_000_000
     assert data.transaction_ids == ["t2", "t1", "t3"]
     assert data.accounts == ["b", "a"]
-    assert data.merchants == ["s1"]
+    assert data.entities == [("ip", "10.0.0.1"), ("merchant", "s1"), ("wallet", "w1")]
     assert data.columns.account_N.tolist() == [0, 1, 1]
-    assert data.columns.merchant_N.tolist() == [-1, 0, 0]
+    assert data.columns.entity_NK.tolist() == [[0, -1, 2], [0, 1, 2], [-1, 1, -1]]
+    # An address and a wallet of each account, and a shop of one.
+    assert ((data.columns.link_NK < 0) == (data.columns.entity_NK < 0)).all()
+    (first, _, first_wallet), (second, shop, second_wallet), (_, shop_again, _) = (
+        data.columns.link_NK.tolist()
+    )
+    assert sorted({first, first_wallet, second, shop, second_wallet}) == [0, 1, 2, 3, 4]
+    assert shop_again == shop
+    assert data.columns.standing_N.tolist() == [ASIDE, REFUSED, TRIED]
     assert data.columns.time_us_N[0] == nine
     assert data.columns.amount_N.tolist() == [0, 10.5, 3]
     np.testing.assert_array_equal(data.columns.numeric_NM, [[np.nan], [1.5], [-2]])
@@ -92,6 +116,31 @@ def test_a_file_is_sorted_by_time_and_coded_by_first_appearance(
     assert data.known_at_us_N.tolist() == [nine + 2 * DAY_US, nine + 49 * DAY_US // 24, NEVER_US]
     assert data.fraud_kinds == ["theft"]
     assert data.fraud_kind_N.tolist() == [0, NO_KIND, NO_KIND]
+
+
+def test_what_has_no_status_in_a_file_went_through(tmp_path: Path) -> None:
+    for suffix in (".csv", ".parquet"):
+        path = written(tmp_path, suffix, status=None, type=[None, "verification", "withdrawal"])
+        columns = SPEC.columns.model_copy(update={"status": None})
+        found = read_transactions(path, SPEC.model_copy(update={"columns": columns}))
+        assert found.columns.standing_N.tolist() == [TRIED, SPENT, SPENT]
+        assert UNDECIDED not in found.columns.standing_N
+
+
+def test_a_label_is_evidence_about_each_entity_that_its_row_names(tmp_path: Path) -> None:
+    """Not before the delay of the service, and not before it is known."""
+    path = written(tmp_path, fraud=["1", "0", None])
+    data = read_transactions(path, SPEC)
+    ten_us, nine_us = data.columns.time_us_N[1], data.columns.time_us_N[0]
+    for delay_us in (0, 2 * DAY_US, 5 * DAY_US):
+        labels = data.entity_labels(delay_us)
+        wait_us = max(delay_us, 2 * DAY_US)
+        parts = [getattr(labels, part).tolist() for part in labels.__slots__]
+        found = sorted(zip(*parts, strict=True))
+        ip, shop, wallet = range(3)
+        expected = [(ip, nine_us, 0.0), (ip, ten_us, 1.0), (shop, ten_us, 1.0)]
+        expected += [(wallet, nine_us, 0.0), (wallet, ten_us, 1.0)]
+        assert found == [(entity, at_us + wait_us, label) for entity, at_us, label in expected]
 
 
 def test_transactions_of_the_same_moment_keep_the_order_of_the_file(tmp_path: Path) -> None:
@@ -110,8 +159,9 @@ def test_transactions_of_the_same_moment_keep_the_order_of_the_file(tmp_path: Pa
     data = read_transactions(tmp_path / "ties.parquet", spec)
 
     assert data.transaction_ids == [f"t{row}" for row in (*range(0, 1000, 2), *range(1, 1000, 2))]
-    assert data.merchants == []
-    assert set(data.columns.merchant_N) == {-1}
+    assert data.entities == []
+    assert data.columns.entity_NK.shape == data.columns.link_NK.shape == (1000, 0)
+    assert set(data.columns.standing_N) == {SPENT}
     assert data.columns.categorical_NC.shape == (1000, 0)
     assert data.columns.numeric_NM.shape == (1000, 0)
     assert set(data.is_fraud_N) == {UNLABELLED}
@@ -220,6 +270,8 @@ def test_an_identifier_in_csv_stays_as_it_is_spelled(tmp_path: Path) -> None:
         ({"fraud": ["0", "2", "1"]}, "'2' is not a label (0, 1, true, false, fraud, legitimate"),
         ({"fraud": ["0", "maybe", "1"]}, "'maybe' is not a label"),
         ({"age": ["0", "old", "1"]}, "'old' is not a number"),
+        ({"type": ["refund", "gift", None]}, "'gift' is not a type (payment, refund, withdrawal"),
+        ({"status": ["declined", "lost", None]}, "'lost' is not a status (authorised, declined"),
         ({"age": ["0", "-inf", "1"]}, "it is infinite"),
     ],
 )
@@ -297,14 +349,15 @@ def test_a_missing_column_lists_those_there_are(tmp_path: Path) -> None:
         message = refusal(written(tmp_path, suffix, paid=None))
         assert message == (
             'there is no column "paid" (spec shop); the file has: '
-            "id, card, at, shop, fraud, kind, channel, colour, age, delay"
+            "id, card, at, type, status, shop, purse, address, fraud, kind, channel, colour, age, "
+            "delay"
         )
 
 
 def test_a_wide_file_is_not_listed_in_full(tmp_path: Path) -> None:
     extra = {f"v{number}": [1, 2, 3] for number in range(100)}
     message = refusal(written(tmp_path, ".parquet", paid=None, **extra))
-    assert message.endswith("v29 and 70 more")
+    assert message.endswith("v25 and 74 more")
 
 
 def test_a_line_break_inside_quotes_counts_as_a_line(tmp_path: Path) -> None:
@@ -340,7 +393,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_a_sentence(tmp_path: Path) -
 def test_a_row_with_more_fields_than_the_header_is_named(tmp_path: Path) -> None:
     path = written(tmp_path)
     path.write_text(path.read_text().replace("10.50", "10,50"))
-    assert refusal(path) == "row 1 (line 2) has 12 fields and the header 11"
+    assert refusal(path) == "row 1 (line 2) has 16 fields and the header 15"
 
 
 def test_a_cut_off_parquet_file_is_refused_with_a_sentence(tmp_path: Path) -> None:
@@ -378,6 +431,11 @@ def transactions(draw: st.DrawFn) -> list[Transaction]:
             amount=draw(st.decimals(0, 10**9, places=2)),
             currency="EUR",
             merchant_id=draw(st.none() | st.sampled_from(["m", "n", "0"])),
+            ip_address=draw(st.none() | st.sampled_from(["10.0.0.1", "::1"])),
+            entities=draw(st.just({}) | st.builds(dict, wallet=st.sampled_from(["m", "w"]))),
+            type=draw(st.sampled_from(get_args(Type))),
+            # A file's rows have all gone through, or their status says how they ended.
+            status=draw(st.sampled_from(get_args(Status))),
             channel=draw(st.none() | TEXT),
             attributes={
                 name: value
@@ -404,12 +462,16 @@ def test_a_file_and_the_api_agree_exactly_on_the_same_transactions(
             "card": [t.account_id for t in posted],
             "at": [epoch + timedelta(microseconds=t.occurred_at_us) for t in posted],
             "paid": [str(t.amount) for t in posted],
+            "type": [t.type for t in posted],
+            "status": [t.status for t in posted],
             "shop": [t.merchant_id for t in posted],
+            "purse": [t.entities.get("wallet") for t in posted],
+            "address": [t.ip_address for t in posted],
             "channel": [t.channel for t in posted],
             "colour": [t.attributes.get("colour") for t in posted],
             "age": [t.attributes.get("age") for t in posted],
         },
-        schema_overrides=dict.fromkeys(("shop", "channel", "colour"), pl.String)
+        schema_overrides=dict.fromkeys(("shop", "purse", "address", "channel", "colour"), pl.String)
         | {"age": pl.Float64},
     )
     folder = tmp_path_factory.mktemp("agree")
@@ -418,14 +480,21 @@ def test_a_file_and_the_api_agree_exactly_on_the_same_transactions(
     unlabelled = {**SPEC.columns.model_dump(), "label": None, "fraud_kind": None}
     spec = SPEC.model_copy(update={"columns": type(SPEC.columns)(**unlabelled)})
     posted.sort(key=lambda t: t.occurred_at_us)
-    columns, accounts, merchants = columns_of(spec, posted)
+    columns, named = columns_of(spec, posted)
 
     for name in ("t.csv", "t.parquet"):
         data = read_transactions(folder / name, spec)
         assert data.transaction_ids == [t.transaction_id for t in posted]
-        assert data.accounts == accounts
-        assert data.merchants == merchants
+        assert data.accounts == named.accounts
+        assert data.entities == named.entities
+        # Nobody asks for a link by its place: each has its own.
+        pairs = zip(data.columns.link_NK.flat, columns.link_NK.flat, strict=True)
+        places = set[tuple[int, int]](pairs)
+        assert all(len(set(side)) == len(places) for side in zip(*places, strict=True))
+        assert all((one < 0) == (other < 0) for one, other in places)
         for part in columns.__slots__:
+            if part == "link_NK":
+                continue
             got, expected = getattr(data.columns, part), getattr(columns, part)
             np.testing.assert_array_equal(got, expected, err_msg=f"{name} {part}")
             assert got.dtype == expected.dtype
@@ -441,7 +510,7 @@ def test_a_simulated_file_reads_the_same_from_csv_and_parquet(tmp_path: Path) ->
 
     assert len(csv) == len(frame)
     assert csv.transaction_ids == parquet.transaction_ids
-    assert (csv.accounts, csv.merchants) == (parquet.accounts, parquet.merchants)
+    assert (csv.accounts, csv.entities) == (parquet.accounts, parquet.entities)
     assert csv.fraud_kinds == parquet.fraud_kinds
     for name in ("is_fraud_N", "known_at_us_N", "fraud_kind_N"):
         np.testing.assert_array_equal(getattr(csv, name), getattr(parquet, name))
@@ -470,7 +539,7 @@ def test_the_handbook_reads_whole_and_its_first_fold_has_the_published_sizes() -
     time_us_N, is_fraud_N = data.columns.time_us_N, data.is_fraud_N
 
     assert len(data) == 1_754_155
-    assert (len(data.accounts), len(data.merchants)) == (4_990, 10_000)
+    assert (len(data.accounts), len(data.entities)) == (4_990, 10_000)
     assert int((is_fraud_N == 1).sum()) == 14_681
     np.testing.assert_array_equal(data.known_at_us_N, time_us_N + 7 * DAY_US)
     by_kind = {

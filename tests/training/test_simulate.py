@@ -6,23 +6,54 @@ import numpy as np
 import polars as pl
 import pytest
 
+from app.learner.money import MINOR_UNITS
 from app.learner.spec import DatasetSpec
+from app.simulator.countries import COUNTRIES, CURRENCIES, distances_km_LL
 from app.simulator.frauds import IMPOSSIBLE_KMH, KINDS
-from app.simulator.merchants import COUNTRIES, distances_km_LL
-from app.simulator.simulate import CLEARING_DAYS, START, simulate
+from app.simulator.labelling import CLEARING_DAYS
+from app.simulator.omissions import ATTRIBUTES, CATEGORIES, ENTITIES
+from app.simulator.simulate import START, simulate
 
 DAYS = 90
 RESALE = ["electronics", "gift_card", "jewellery", "travel", "marketplace"]
 
 
+RATES = {currency.code: currency.rate for currency in CURRENCIES}
+
+
 @pytest.fixture(scope="module")
-def frame() -> pl.DataFrame:
-    return simulate(accounts=1000, days=DAYS, seed=5)
+def raw() -> pl.DataFrame:
+    return simulate(accounts=4000, days=DAYS, seed=5)
+
+
+@pytest.fixture(scope="module")
+def frame(raw: pl.DataFrame) -> pl.DataFrame:
+    """As simulated, with amounts in euros in a column of their own."""
+    rate = pl.col("currency").replace_strict(RATES, return_dtype=pl.Float64)
+    return raw.with_columns(euros=pl.col("amount") / rate)
 
 
 @pytest.fixture(scope="module")
 def honest(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.filter(pl.col("fraud_kind").is_null())
+    """What holders pay: neither refunds nor checks of a card."""
+    return frame.filter(
+        pl.col("fraud_kind").is_null() & pl.col("type").is_in(["payment", "withdrawal", "transfer"])
+    )
+
+
+def within(rows: pl.DataFrame, by: str, period: str) -> pl.DataFrame:
+    """The busiest `period` of each of `by`: how many rows, accounts and merchants, and when."""
+    return (
+        rows.sort("occurred_at")
+        .rolling("occurred_at", period=period, group_by=by)
+        .agg(
+            size=pl.len(),
+            accounts=pl.col("account_id").n_unique(),
+            merchants=pl.col("merchant_id").n_unique(),
+        )
+        .sort("size", descending=True)
+        .unique(by, keep="first", maintain_order=True)
+    )
 
 
 def frauds(frame: pl.DataFrame, kind: str) -> pl.DataFrame:
@@ -35,8 +66,8 @@ def accounts(honest: pl.DataFrame) -> pl.DataFrame:
         honest.group_by("account_id", maintain_order=True)
         .agg(
             rate=pl.len() / DAYS,
-            typical=pl.col("amount").median(),
-            spread=pl.col("amount").log().std(),
+            typical=pl.col("euros").median(),
+            spread=pl.col("euros").log().std(),
             night=pl.col("occurred_at").dt.hour().is_between(0, 4).mean(),
             online=(pl.col("channel") == "online").mean(),
             countries=pl.col("country").n_unique(),
@@ -52,21 +83,16 @@ def test_the_same_seed_gives_the_same_frame_and_another_seed_another() -> None:
     assert not first.equals(simulate(accounts=50, days=30, seed=2))
 
 
-def test_the_columns_are_those_of_the_built_in_spec(frame: pl.DataFrame) -> None:
+def test_the_columns_are_those_of_the_built_in_spec_and_more(raw: pl.DataFrame) -> None:
     spec = DatasetSpec.load("simulated")
     named = {*spec.columns.model_dump(exclude_none=True).values(), spec.label.delay_column}
     named |= {*spec.categorical.values(), *spec.numeric.values()}
-    assert set(frame.columns) == named
-    assert frame.schema["occurred_at"] == pl.Datetime("us", "UTC")
-    assert frame.schema["is_fraud"] == pl.Boolean
-    required = set(named) - {
-        "distance_from_home_km",
-        "device_age_days",
-        "is_fraud",
-        "fraud_kind",
-        "label_delay_days",
-    }
-    assert frame.select(required).null_count().sum_horizontal().item() == 0
+    assert named <= set(raw.columns)
+    assert {"type", "status", *ENTITIES} <= set(raw.columns)
+    assert raw.schema["occurred_at"] == pl.Datetime("us", "UTC")
+    assert raw.schema["is_fraud"] == pl.Boolean
+    optional = {"is_fraud", "fraud_kind", "label_delay_days", *ATTRIBUTES, *ENTITIES, *CATEGORIES}
+    assert raw.drop(optional).null_count().sum_horizontal().item() == 0
 
 
 def test_values_are_possible_and_sorted_by_time(frame: pl.DataFrame) -> None:
@@ -74,24 +100,69 @@ def test_values_are_possible_and_sorted_by_time(frame: pl.DataFrame) -> None:
     assert frame["occurred_at"].min() >= START
     assert (frame["occurred_at"].max() - START).days < DAYS
     assert frame["transaction_id"].is_unique().all()
-    assert frame["amount"].min() >= 0.01
-    assert (frame["amount"] * 100 - (frame["amount"] * 100).round()).abs().max() < 1e-4
     assert frame["device_age_days"].min() >= 0
-    online = frame["channel"] == "online"
-    in_person = frame["channel"].is_in(["card_present", "atm"])
-    assert (frame["device_age_days"].is_not_null() == online).all()
-    assert (frame["distance_from_home_km"].is_not_null() == in_person).all()
+    is_check = pl.col("type") == "verification"
+    assert frame.filter(is_check)["amount"].max() == 0
+    assert frame.filter(~is_check)["amount"].min() > 0
+    assert set(frame["type"]) == {"payment", "withdrawal", "refund", "verification", "transfer"}
+    assert set(frame["status"]) == {"authorised", "declined", "reversed", "refunded"}
 
 
-def test_an_account_has_one_currency(frame: pl.DataFrame) -> None:
-    assert frame.group_by("account_id").agg(pl.col("currency").n_unique())["currency"].max() == 1
+def test_there_is_a_device_online_and_a_distance_in_person(frame: pl.DataFrame) -> None:
+    paid = frame.filter(pl.col("type") != "refund").drop_nulls("channel")
+    online = pl.col("channel") == "online"
+    elsewhere = paid.filter(~online)
+    for name in ("device_age_days", "device_id", "ip_address"):
+        assert elsewhere[name].null_count() == len(elsewhere)
+        assert frame.filter(pl.col("type") == "refund")[name].drop_nulls().is_empty()
+    assert paid.filter(online)["distance_from_home_km"].drop_nulls().is_empty()
+    assert 0.55 < paid.filter(online)["device_age_days"].is_not_null().mean() < 0.75
+    in_person = paid.filter(pl.col("channel").is_in(["card_present", "atm"]))
+    assert 0.55 < in_person["distance_from_home_km"].is_not_null().mean() < 0.75
+
+
+def test_amounts_have_the_scale_and_the_minor_units_of_their_currency(
+    frame: pl.DataFrame, honest: pl.DataFrame
+) -> None:
+    for (code,), rows in frame.group_by("currency"):
+        unit = 10.0 ** MINOR_UNITS.get(str(code), 0)
+        minor = rows["amount"] * unit
+        assert (minor - minor.round()).abs().max() < 1e-3 * unit, code
+    typical = dict(honest.group_by("currency").agg(pl.col("amount").median()).iter_rows())
+    assert set(typical) == set(RATES)
+    assert typical["JPY"] > 80 * typical["EUR"]
+    assert typical["IDR"] > 5000 * typical["EUR"]
+    assert typical["KWD"] < 0.7 * typical["EUR"]
+    assert set(typical) - set(MINOR_UNITS) == {"PTS"}, "one unit that no table of rates has"
+
+
+def test_an_account_pays_in_its_currency_and_in_some_of_foreign_shops(
+    honest: pl.DataFrame,
+) -> None:
+    shares = honest.group_by("account_id").agg(
+        usual=pl.col("currency").value_counts(sort=True).struct.field("count").first() / pl.len(),
+        currencies=pl.col("currency").n_unique(),
+        payments=pl.len(),
+    )
+    busy = shares.filter(pl.col("payments") > 30)
+    assert busy["usual"].median() > 0.95
+    assert (busy["currencies"] > 1).mean() > 0.2
+    by_shop = honest.group_by("account_id", "merchant_id").agg(pl.col("currency").n_unique())
+    assert by_shop["currency"].max() == 1
+
+
+def test_there_are_many_countries_and_none_has_most_accounts(honest: pl.DataFrame) -> None:
+    home = honest.group_by("account_id").agg(pl.col("country").mode().first())["country"]
+    shares = home.drop_nulls().value_counts(normalize=True)
+    assert len(shares) == len(COUNTRIES) > 20
+    assert shares["proportion"].max() < 0.25
 
 
 def test_frauds_are_about_one_in_a_hundred_and_most_accounts_have_none(
     frame: pl.DataFrame,
 ) -> None:
     is_fraud = frame["fraud_kind"].is_not_null()
-    assert 0.005 <= is_fraud.mean() <= 0.01
+    assert 0.01 <= is_fraud.mean() <= 0.02
     defrauded = frame.filter(is_fraud)["account_id"].n_unique()
     assert 0.05 < defrauded / frame["account_id"].n_unique() < 0.5
 
@@ -100,8 +171,8 @@ def test_every_kind_of_fraud_is_a_noticeable_share(frame: pl.DataFrame) -> None:
     known = frame["fraud_kind"].drop_nulls()
     shares = dict(known.value_counts(normalize=True).iter_rows())
     assert set(shares) == set(KINDS[1:])
-    assert min(shares.values()) > 0.05
-    assert max(shares.values()) < 0.55
+    assert min(shares.values()) > 0.02
+    assert max(shares.values()) < 0.45
 
 
 def test_even_a_small_simulation_has_every_kind_of_fraud() -> None:
@@ -114,7 +185,11 @@ def test_of_the_smallest_sizes_no_transaction_lies_outside_what_was_asked_for(
     count: int, days: int
 ) -> None:
     found = simulate(accounts=count, days=days, seed=0)
-    assert 0 < found["account_id"].n_unique() <= count
+    holders = found.filter(pl.col("account_id") < f"a{count:06}")
+    assert 0 < holders["account_id"].n_unique() <= count
+    opened = found.filter(pl.col("account_id") >= f"a{count:06}")
+    assert opened["fraud_kind"].drop_nulls().is_in(["enumeration", "account_farm"]).all()
+    assert len(opened) < 0.1 * len(found)
     first, last = found["occurred_at"].min(), found["occurred_at"].max()
     assert START <= first <= last < START + timedelta(days=days)
     assert found["transaction_id"].is_unique().all()
@@ -135,7 +210,7 @@ def test_accounts_differ_in_every_habit(honest: pl.DataFrame) -> None:
 
 def test_hardly_active_accounts_exist(honest: pl.DataFrame) -> None:
     per_account = honest.group_by("account_id").len()["len"] / DAYS
-    assert 0.02 < (per_account < 0.15).mean() < 0.2
+    assert 0.1 < (per_account < 0.15).mean() < 0.4
 
 
 def test_what_is_normal_for_one_account_is_far_out_for_another(honest: pl.DataFrame) -> None:
@@ -172,6 +247,7 @@ def test_a_takeover_leaves_the_holder_spending(frame: pl.DataFrame, honest: pl.D
         frauds(frame, "takeover")
         .group_by("account_id")
         .agg(first=pl.col("occurred_at").min(), last=pl.col("occurred_at").max())
+        .filter(pl.col("last") - pl.col("first") > pl.duration(hours=2))
     )
     between = honest.join(window, on="account_id").filter(
         pl.col("occurred_at").is_between("first", "last")
@@ -181,26 +257,37 @@ def test_a_takeover_leaves_the_holder_spending(frame: pl.DataFrame, honest: pl.D
 
 def test_card_testing_is_a_burst_of_small_charges_before_a_large_one(frame: pl.DataFrame) -> None:
     tests = frauds(frame, "card_testing")
-    small = tests.filter(pl.col("amount") <= 5)
-    large = tests.filter(pl.col("amount") > 5)
+    small = tests.filter(pl.col("euros") <= 6)
+    large = tests.filter(pl.col("euros") > 6)
     bursts = small.group_by("account_id", "merchant_id").agg(
         size=pl.len(), length=pl.col("occurred_at").max() - pl.col("occurred_at").min()
     )
-    single = bursts.filter(pl.col("size") <= 12)
-    assert len(single) > 0.7 * len(bursts)
-    assert single["length"].median().total_seconds() <= 2400
-    assert bursts["size"].median() >= 4
+    assert bursts["length"].median().total_seconds() <= 2400
+    assert bursts["size"].min() >= 4
+    by_script = within(small, "account_id", "2m").filter(pl.col("size") >= 12)
+    assert 0.1 * len(bursts) < len(by_script) < 0.7 * len(bursts)
     assert small["merchant_id"].n_unique() <= 6
-    assert set(tests["channel"]) == {"online"}
-    assert large["amount"].min() >= 60
-    assert large["merchant_category"].is_in(RESALE).all()
+    assert set(tests["channel"].drop_nulls()) == {"online"}
+    assert large["euros"].min() >= 59
+    assert large["merchant_category"].drop_nulls().is_in(RESALE).all()
     begins = small.group_by("account_id").agg(begin=pl.col("occurred_at").min())
     followed = large.join(begins, on="account_id").filter(pl.col("occurred_at") > pl.col("begin"))
     assert len(followed) > 0.95 * len(large)
 
 
+def test_a_script_may_test_another_card_with_each_charge(frame: pl.DataFrame) -> None:
+    small = frauds(frame, "card_testing").filter(pl.col("euros") <= 6).drop_nulls("card")
+    cards = (
+        small.group_by("account_id")
+        .agg(cards=pl.col("card").n_unique(), size=pl.len())
+        .filter(pl.col("size") >= 12)
+    )
+    assert (cards["cards"] > 0.9 * cards["size"]).any()
+    assert (cards["cards"] <= 2).any()
+
+
 def test_small_bursts_of_honest_holders_exist_too(honest: pl.DataFrame) -> None:
-    small = honest.filter((pl.col("channel") == "online") & (pl.col("amount") < 10))
+    small = honest.filter((pl.col("channel") == "online") & (pl.col("euros") < 10))
     in_an_hour = small.group_by(
         "account_id", "merchant_id", pl.col("occurred_at").dt.truncate("1h")
     ).len()
@@ -231,14 +318,228 @@ def test_victims_of_a_compromised_merchant_are_its_customers(
     assert not joined["first"].has_nulls()
 
 
-def test_a_large_amount_is_large_for_its_account_and_usual_for_the_largest(
+def test_a_large_amount_is_large_for_its_account_and_some_are_enormous(
     frame: pl.DataFrame, honest: pl.DataFrame
 ) -> None:
-    typical = honest.group_by("account_id").agg(typical=pl.col("amount").median())
+    typical = honest.group_by("account_id").agg(typical=pl.col("euros").median())
     large = frauds(frame, "large_amount").join(typical, on="account_id")
-    assert (large["amount"] / large["typical"]).median() > 6
-    assert large["merchant_category"].is_in(RESALE).all()
-    assert (honest["amount"] > large["amount"].median()).sum() > 5 * len(large)
+    times = large["euros"] / large["typical"]
+    assert (times > 3).mean() > 0.9
+    assert 0.25 < (times > 25).mean() < 0.6
+    assert 10_000 < times.max() < 200_000
+    moderate = large.filter(times < 20)["euros"].median()
+    assert (honest["euros"] > moderate).sum() > 5 * len(large)
+    categories = large["merchant_category"].drop_nulls()
+    assert 0.3 < categories.is_in(RESALE).mean() < 0.9
+    assert 0.1 < large["channel"].is_in(["card_present"]).mean() < 0.7
+    on_own_device = large.filter(pl.col("device_age_days") > 20)
+    assert len(on_own_device) > 0.1 * large["device_age_days"].count()
+
+
+def test_honest_amounts_are_large_too_now_and_then(honest: pl.DataFrame) -> None:
+    typical = pl.col("euros").median().over("account_id")
+    busy = honest.filter(pl.len().over("account_id") > 20)
+    times = busy.filter(pl.col("type") != "transfer").select(pl.col("euros") / typical).to_series()
+    assert 5e-4 < (times > 50).mean() < 4e-3
+    assert times.max() < 1500
+
+
+def test_a_bot_pays_dozens_of_times_within_the_hour(frame: pl.DataFrame) -> None:
+    bots = frauds(frame, "burst")
+    busiest = within(bots, "account_id", "1h")
+    assert busiest["size"].min() >= 12
+    assert busiest["size"].max() > 40
+    assert busiest["size"].max() <= 400
+    usual = frame.filter(pl.col("fraud_kind").is_null())["euros"].quantile(0.95)
+    assert bots["euros"].median() < usual
+    assert bots["merchant_id"].n_unique() > busiest.height
+    assert (bots["device_age_days"] < 1).any()
+    assert (bots["device_age_days"] > 20).any()
+
+
+def test_a_hurried_takeover_tries_tens_of_times_and_is_mostly_declined(
+    frame: pl.DataFrame,
+) -> None:
+    stolen = frauds(frame, "takeover")
+    hurried = within(stolen, "account_id", "1h").filter(pl.col("size") >= 15)
+    assert len(hurried) >= 2
+    declined = stolen.join(hurried, on="account_id", how="semi")["status"] == "declined"
+    assert declined.mean() > 0.6
+
+
+def test_enumeration_is_of_many_new_accounts_from_one_place_in_minutes(
+    frame: pl.DataFrame,
+) -> None:
+    guesses = frauds(frame, "enumeration").sort("merchant_id", "occurred_at")
+    begins = (pl.col("occurred_at").diff().over("merchant_id") > pl.duration(hours=1)).fill_null(
+        True
+    )
+    attacks = guesses.group_by(attack=begins.cum_sum()).agg(
+        accounts=pl.col("account_id").n_unique(),
+        places=pl.min_horizontal(
+            *(pl.col(name).drop_nulls().n_unique() for name in ("device_id", "ip_address"))
+        ),
+        length=pl.col("occurred_at").max() - pl.col("occurred_at").min(),
+    )
+    assert len(attacks) >= 1
+    assert attacks["accounts"].min() >= 30
+    assert attacks["places"].max() <= 1
+    assert attacks["length"].max().total_seconds() <= 900
+    assert guesses["euros"].max() < 6
+    assert guesses.group_by("account_id").len()["len"].max() <= 2
+    others = frame.filter(pl.col("fraud_kind").is_null() & (pl.col("type") != "refund"))
+    assert guesses.join(others, on="account_id", how="semi").is_empty()
+
+
+def test_a_farm_of_new_accounts_shares_devices_and_cashes_out(frame: pl.DataFrame) -> None:
+    farmed = frauds(frame, "account_farm")
+    assert farmed["account_id"].n_unique() >= 15
+    sharing = farmed.drop_nulls("device_id").group_by("device_id")
+    assert sharing.agg(pl.col("account_id").n_unique())["account_id"].max() >= 5
+    by_account = farmed.group_by("account_id").agg(
+        first=pl.col("euros").first(), last=pl.col("euros").last(), size=pl.len()
+    )
+    grows = by_account.filter(pl.col("size") >= 2)
+    assert (grows["last"] > grows["first"]).mean() > 0.7
+
+
+def test_frauds_are_declined_more_often_than_honest_payments_are(
+    frame: pl.DataFrame, honest: pl.DataFrame
+) -> None:
+    declined = frame.group_by("fraud_kind").agg((pl.col("status") == "declined").mean())
+    shares = dict(declined.iter_rows())
+    usual = shares.pop(None)
+    assert 0.01 < usual < 0.05
+    assert min(shares.values()) > 1.5 * usual
+    again = honest.sort("occurred_at").with_columns(
+        then=pl.col("status").shift(-1).over("account_id", "merchant_id", "amount"),
+        seconds=pl.col("occurred_at")
+        .diff(-1)
+        .dt.total_seconds()
+        .abs()
+        .over("account_id", "merchant_id", "amount"),
+    )
+    refused = again.filter(pl.col("status") == "declined")
+    retried = refused.filter(pl.col("seconds") < 120)
+    assert 0.4 < len(retried) / len(refused) < 0.8
+    assert (retried["then"] == "authorised").mean() > 0.5
+
+
+def test_a_refund_is_of_an_earlier_payment_and_some_are_in_part(frame: pl.DataFrame) -> None:
+    back = frame.filter(pl.col("type") == "refund")
+    paid = frame.filter(pl.col("type") == "payment").select(
+        "account_id", "merchant_id", "currency", paid="amount", at="occurred_at", became="status"
+    )
+    pairs = back.join(paid, on=["account_id", "merchant_id", "currency"]).filter(
+        pl.col("at") < pl.col("occurred_at"), pl.col("paid") >= pl.col("amount")
+    )
+    assert pairs["transaction_id"].n_unique() == len(back) > 0.003 * len(frame)
+    whole = pairs.filter(pl.col("paid") == pl.col("amount"), pl.col("became") == "refunded")
+    assert 0.6 < whole["transaction_id"].n_unique() / len(back) < 0.9
+    assert frame.filter(pl.col("status") == "refunded").height < len(back)
+
+
+def test_the_age_of_a_device_counts_from_its_first_use_by_the_account(
+    frame: pl.DataFrame,
+) -> None:
+    used = frame.drop_nulls(["device_id", "device_age_days"]).with_columns(
+        since=pl.col("occurred_at").dt.epoch("s") / 86_400 - pl.col("device_age_days")
+    )
+    pairs = used.group_by("account_id", "device_id").agg(
+        first=pl.col("occurred_at").min().dt.epoch("s") / 86_400,
+        since=pl.col("since").min(),
+        spread=pl.col("since").max() - pl.col("since").min(),
+    )
+    assert pairs["spread"].max() <= 0.101
+    assert (pairs["since"] <= pairs["first"] + 0.051).all()
+    assert (pairs["since"] < pairs["first"] - 30).mean() > 0.05, "devices from before the file"
+    assert (pairs["since"] > pairs["first"] - 1).mean() > 0.3, "devices first used in it"
+
+
+def test_devices_addresses_and_cards_are_shared_by_honest_holders(honest: pl.DataFrame) -> None:
+    users = {
+        name: honest.drop_nulls(name).group_by(name).agg(pl.col("account_id").n_unique())
+        for name in ENTITIES
+    }
+    assert users["ip_address"]["account_id"].max() > 50, "a carrier"
+    assert (users["ip_address"]["account_id"].is_between(5, 40)).sum() > 3, "offices"
+    assert 2 <= users["device_id"]["account_id"].max() <= 12, "a household"
+    assert 2 <= users["card"]["account_id"].max() <= 12
+    assert users["email"]["account_id"].max() == 1
+    cards = honest.drop_nulls("card").group_by("account_id").agg(pl.col("card").n_unique())
+    assert cards["card"].median() <= 2
+    assert cards["card"].quantile(0.99) <= 5
+
+
+def test_thieves_have_devices_and_addresses_that_meet_several_victims(
+    frame: pl.DataFrame, honest: pl.DataFrame
+) -> None:
+    stolen = frauds(frame, "takeover")
+    theirs = stolen.join(honest, on="device_id", how="anti").drop_nulls("device_id")
+    victims = theirs.group_by("device_id").agg(pl.col("account_id").n_unique())
+    assert (victims["account_id"] >= 2).mean() > 0.1
+
+
+def test_many_accounts_open_during_the_file(honest: pl.DataFrame) -> None:
+    first = honest.group_by("account_id").agg(
+        first=pl.col("occurred_at").min(), age=pl.col("device_age_days").first()
+    )
+    late = first.filter(pl.col("first") > pl.lit(START).dt.offset_by("30d"))
+    assert 0.2 < len(late) / len(first) < 0.5
+
+
+def test_a_marketplace_is_in_every_tenth_payment_of_its_country(honest: pl.DataFrame) -> None:
+    at_home = honest.filter(pl.col("country") == "DE")
+    largest = at_home["merchant_id"].value_counts(sort=True, normalize=True)["proportion"][0]
+    assert 0.07 < largest < 0.16
+
+
+def test_a_sale_brings_many_accounts_to_one_shop_in_an_hour(honest: pl.DataFrame) -> None:
+    online = honest.filter(pl.col("channel") == "online")
+    assert within(online, "merchant_id", "1h")["accounts"][0] >= 20
+    sprees = within(online.filter(pl.col("type") == "payment"), "account_id", "1h")
+    assert (sprees["size"] >= 5).sum() > 20
+    assert sprees["size"].max() < 40
+
+
+def test_a_business_pays_dozens_of_others_within_minutes_each_month(honest: pl.DataFrame) -> None:
+    sent = honest.filter(pl.col("type") == "transfer")
+    payrolls = within(sent, "account_id", "15m").filter(pl.col("size") >= 20)
+    assert len(payrolls) >= 2
+    assert payrolls["size"].max() <= 200
+    payers = sent.join(payrolls, on="account_id", how="semi")
+    days = payers.group_by("account_id").agg(pl.col("occurred_at").dt.date().value_counts())
+    big = days.explode("occurred_at").unnest("occurred_at").filter(pl.col("count") >= 20)
+    assert big.group_by("account_id").len()["len"].median() >= 2
+
+
+def test_travellers_sleep_in_hotels_night_after_night(honest: pl.DataFrame) -> None:
+    nights = honest.filter(pl.col("merchant_category") == "hotel")
+    stays = within(nights, "account_id", "7d")
+    assert ((stays["size"] >= 3) & (stays["merchants"] <= 2)).sum() > 20
+
+
+def test_fields_are_missing_for_whole_platforms_and_now_and_then(frame: pl.DataFrame) -> None:
+    paid = frame.filter((pl.col("type") == "payment") & (pl.col("channel") == "online"))
+    by_account = (
+        paid.filter(pl.len().over("account_id") >= 10)
+        .group_by("account_id")
+        .agg(pl.col(*ATTRIBUTES[1:], *ENTITIES, *CATEGORIES).is_null().mean())
+    )
+    for name, least, most in [
+        ("device_age_days", 0.25, 0.42),
+        *((name, 0.3, 0.6) for name in ENTITIES),
+        ("merchant_category", 0.01, 0.12),
+        ("country", 0.01, 0.12),
+    ]:
+        missing = by_account[name]
+        assert least < (missing == 1).mean() < most, name
+        assert 0 < missing.filter(missing < 1).mean() < 0.05, name
+        assert missing.is_between(0.3, 0.99).mean() < 0.02, name
+    nothing = by_account.select(pl.all_horizontal(pl.col(*ENTITIES) == 1)).to_series()
+    assert 0.2 < nothing.mean() < 0.5
+    of_one_kind = by_account.select((pl.col("card") == 1) & (pl.col("device_id") < 1))
+    assert of_one_kind.to_series().any()
 
 
 def kilometres() -> dict[tuple[str, str], float]:
@@ -253,7 +554,9 @@ def speeds(frame: pl.DataFrame, kind: str | None) -> list[float]:
     """Implied km/h between consecutive payments in person of honest holders and of one kind."""
     chosen = pl.col("fraud_kind").is_null() | pl.col("fraud_kind").eq_missing(kind)
     rows = (
-        frame.filter(pl.col("channel").is_in(["card_present", "atm"]) & chosen)
+        frame.filter(
+            pl.col("channel").is_in(["card_present", "atm"]) & (pl.col("type") != "refund") & chosen
+        )
         .with_columns(
             before=pl.col("country").shift().over("account_id"),
             kind_before=pl.col("fraud_kind").shift().over("account_id"),
@@ -285,7 +588,7 @@ def test_holidays_and_new_devices_and_rare_large_purchases_are_honest(
     abroad = in_person.join(home, on="account_id").filter(pl.col("country") != pl.col("home"))
     assert abroad["account_id"].n_unique() > 0.2 * home.height
     assert (honest["device_age_days"] < 3).sum() > 0.03 * honest["device_age_days"].count()
-    outsized = honest.filter(pl.col("amount") > 8 * pl.col("amount").median().over("account_id"))
+    outsized = honest.filter(pl.col("euros") > 8 * pl.col("euros").median().over("account_id"))
     assert len(outsized) > 200
 
 

@@ -9,7 +9,7 @@ leading account axis and are applied to all accounts in one batched product.
 
 Axes: B accounts, N rows of an account, F features, Z quantities (features that are no codes),
 O of them the transaction's own, J label counts, C codes, V known values of a code, T bins,
-M members, H hidden units of a member, U = M * H.
+M members, H hidden units of a member, U = M * H, Y quantities that may be a surprise.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from torch.nn.functional import embedding_bag, linear, pad
 
 from app.learner.features import Kind
 from app.learner.network import (
+    BEYOND,
     BINS,
     CLIP,
     COUNTS,
@@ -32,6 +33,8 @@ from app.learner.network import (
     MEMBERS,
     PRIOR_LABELS,
     Columns,
+    amounts,
+    surprising,
 )
 
 
@@ -141,11 +144,13 @@ class Places(NamedTuple):
 
     `knot_N2Z` and `share_N2Z` are positions in the flattened [Z, T + 1] knots and their weights;
     `value_NC` positions in the flattened [C, V + 1] values, the last of which is for the others.
+    `beyond_N` is what is added to the log-odds for values beyond all that training saw.
     """
 
     knot_N2Z: Tensor
     share_N2Z: Tensor
     value_NC: Tensor
+    beyond_N: Tensor
 
 
 class Encoder(nn.Module):
@@ -154,7 +159,9 @@ class Encoder(nn.Module):
     The bins are the piecewise-linear encoding of Gorishniy, Rubachev and Babenko, "On Embeddings
     for Numerical Features in Tabular Deep Learning" (NeurIPS 2022). All bins below a value are
     full, its own in part; so a product with the encoding is an interpolation between two knots,
-    and is never computed another way. An edge that stands twice is a step.
+    and is never computed another way. An edge that stands twice is a step. Beyond the last edge
+    nothing was learned: an amount or a pace out there adds to the log-odds, in proportion to how
+    far it is, so that it is not taken for the largest that training saw.
     """
 
     quantity_Z: Tensor
@@ -163,6 +170,7 @@ class Encoder(nn.Module):
     first_knot_2Z1: Tensor
     first_value_C: Tensor
     place_V: Tensor
+    surprising_Y: Tensor
     mean_Z: Tensor
     spread_Z: Tensor
     edges_ZT: Tensor
@@ -184,6 +192,7 @@ class Encoder(nn.Module):
             ),
             ("first_value_C", [c * (KNOWN_VALUES + 1) for c in range(codes)]),
             ("place_V", range(KNOWN_VALUES)),
+            ("surprising_Y", surprising(kinds)),
         ):
             made = torch.tensor(positions, dtype=torch.int64)
             self.register_buffer(name, made, persistent=False)
@@ -201,7 +210,14 @@ class Encoder(nn.Module):
     def places(self, features_NF: Tensor) -> Places:
         """Where N rows stand among the knots and the known values."""
         quantities_NZ = features_NF.index_select(1, self.quantity_Z)
-        return Places(*self._knots(quantities_NZ), self._values(features_NF))
+        return Places(
+            *self._knots(quantities_NZ), self._values(features_NF), self._beyond(quantities_NZ)
+        )
+
+    def _beyond(self, quantities_NZ: Tensor) -> Tensor:
+        surprising = self.surprising_Y
+        over_NY = quantities_NZ[:, surprising] - self.edges_ZT[surprising, -1]
+        return BEYOND * (over_NY.clamp_min(0.0) / self.spread_Z[surprising]).sum(1)
 
     def _knots(self, quantities_NZ: Tensor) -> tuple[Tensor, Tensor]:
         quantities_ZN = quantities_NZ.T.contiguous()
@@ -227,6 +243,7 @@ class Network(nn.Module):
     def __init__(self, kinds: Sequence[Kind]) -> None:
         super().__init__()
         self.encoder = Encoder(kinds)
+        self.amounts = amounts(kinds)
         quantities, codes = len(self.encoder.quantities), len(self.encoder.codes)
         units = MEMBERS * HIDDEN
         inputs = quantities * (1 + BINS) + codes * KNOWN_VALUES
@@ -241,6 +258,19 @@ class Network(nn.Module):
         self.inner_bias_MH = _uniform(MEMBERS, HIDDEN, inputs=HIDDEN)
         self.out_weight_MH = _uniform(MEMBERS, HIDDEN, inputs=HIDDEN)
         self.out_bias_M = nn.Parameter(torch.zeros(MEMBERS))
+        self.keep_rising()
+
+    @torch.no_grad()
+    def keep_rising(self) -> None:
+        """Let no risk fall as the amount grows: to be called after each change of the weights.
+
+        What rises with the amount speaks to the log-odds alone, which no copy changes, and each of
+        its steps is upwards. So it holds by construction, for every account, whatever it learned
+        (monotone additive terms, as in Nori et al., "InterpretML", arXiv:1909.09223).
+        """
+        self.rises_ZTU[self.amounts] = 0.0
+        self.scaled_ZU[self.amounts] = 0.0
+        self.wide_rises_ZTM[self.amounts] = self.wide_rises_ZTM[self.amounts].clamp_min(0.0)
 
     @property
     def base(self) -> Head:
@@ -274,7 +304,8 @@ class Network(nn.Module):
         share_N2Z = places.share_N2Z.to(table.dtype)
         read = embedding_bag(places.knot_N2Z, table, per_sample_weights=share_N2Z, mode="sum")
         read = read.to(scaled_BNZ.dtype)
-        static_NU, wide_NM = read[:, :-MEMBERS], read[:, -MEMBERS:]
+        static_NU = read[:, :-MEMBERS]
+        wide_NM = read[:, -MEMBERS:] + places.beyond_N[:, None].to(read.dtype)
         if places.value_NC.shape[1]:
             static_NU = static_NU + embedding_bag(places.value_NC, self.values_VU, mode="sum")
         static_NU = static_NU + torch.addmm(self.bias_U, scaled_BNZ.flatten(0, 1), self.scaled_ZU)

@@ -118,7 +118,7 @@ cdef void read_steps(Network network, const Pair* pair, double* step_GU) noexcep
     """
     cdef double[BINS + 1] at_T
     cdef double[KNOWN_VALUES + 1] at_V
-    cdef double each = -1.0 / pair.past, scaled
+    cdef double each = -1.0 / pair.past, scaled, beyond
     cdef int z, c, k, feature
     for z in range(network.quantities):
         feature = network.quantity_Z[z]
@@ -128,6 +128,11 @@ cdef void read_steps(Network network, const Pair* pair, double* step_GU) noexcep
             scaled += stand(network, z, pair.past_KF[k * network.features + feature], each, at_T)
         add_knots(step_GU, network.knots_ZTU + z * (BINS + 1) * COLUMNS, BINS + 1, at_T)
         add_rows(step_GU, UNITS, network.scaled_ZU, 1, &z, &scaled)
+        beyond = network.beyond(z, pair.now_F[feature])
+        for k in range(pair.past):
+            beyond += each * network.beyond(z, pair.past_KF[k * network.features + feature])
+        for k in range(MEMBERS):
+            step_GU[UNITS + k] += beyond
         step_GU += COLUMNS
     for c in range(network.codes):
         feature = network.code_C[c]

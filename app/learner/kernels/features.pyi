@@ -1,24 +1,33 @@
 from collections.abc import Sequence
 
-from app.learner.features import Features, MerchantLabels
+from app.learner.features import EntityLabels, Features
+from app.learner.states import Floats, Ints
 from app.learner.transaction import TransactionColumns
 
-HALF_LIVES_DAYS: tuple[int, ...]
-LABEL_HALF_LIVES_DAYS: dict[str, float]
+RECENT_HALF_LIVES: dict[str, float]
+HABIT_HALF_LIVES: dict[str, float]
+ENTITY_HALF_LIVES: dict[str, float]
+LABEL_HALF_LIVES: dict[str, float]
 BUCKETS: int
 LEAST_SPREAD: float
 CODE: str
 
 def transaction_names(categorical: Sequence[str], numeric: Sequence[str]) -> list[str]: ...
-def account_names(categorical: Sequence[str], numeric: Sequence[str]) -> list[str]: ...
-def merchant_names() -> list[str]: ...
-def sums_of(fields: int, numbers: int) -> tuple[int, int, int]: ...
+def account_names(
+    categorical: Sequence[str], numeric: Sequence[str], kinds: Sequence[str]
+) -> list[str]: ...
+def entity_names(kind: str) -> list[str]: ...
+def sums_of(fields: int, numbers: int, kinds: int) -> tuple[int, int, int]: ...
 def walk(
     features_NF: Features,
     columns: TransactionColumns,
-    has_merchant: bool,
     accounts: bytearray,
-    merchants: bytearray,
+    entities: bytearray,
     confirmed: bytearray,
-    labels: MerchantLabels,
+    first_use_us_L: Ints,
+    labels: EntityLabels,
+) -> None: ...
+def settle(columns: TransactionColumns, accounts: bytearray) -> None: ...
+def recount(
+    columns: TransactionColumns, accounts: bytearray, attempts_N2: Floats, times: float
 ) -> None: ...

@@ -1,22 +1,28 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The features of a transaction, each defined once: its name, and beside it what it is.
 
-A walk in the order of time. Each row brings the states of its account and its merchant up to its
-own time, writes its features from what they held strictly before, and is added to them. Rows of
-one instant all read before any of them is added; labels of merchants join in as they mature. So
-the rows of a file, and the same in batches on stored states, have the same features to the bit.
+A walk in the order of time. Each row brings the states of its account and its entities (merchant,
+device, address, card, …) up to its own time, writes its features from what they held strictly
+before, and is added to them. Rows of one instant all read before any of them is added; labels of
+entities join in as they mature. So the rows of a file, and the same in batches on stored states,
+have the same features to the bit.
+
+Attempts and spending are apart: what was refused is an attempt, and no habit. Of a row that is
+UNDECIDED, `settle` adds what it was to its account, once that is decided.
 
 A late row, older than its state's newest event, reads the sums as they stood before that event: a
-past that is no longer kept cannot be shown. It is added to them exactly.
+past that is no longer kept cannot be shown. It is added to them exactly, but for what
+`account_burst_z` compares with: the attempts just before a late row are those that had arrived, as
+its account's newest event saw them, so that they depend on the order of arrival.
 
-What a feature is stands before its name, where m is any attribute, c any categorical field, and
-7d any half-life.
+What a feature is stands before its name, where m is any attribute, c any categorical field, k any
+kind of entity, and 7d any half-life.
 
 Axes: N transactions, F features, H half-lives, D decayed sums, C categorical fields, M numeric
-attributes, E label events. Times are int64 microseconds since the epoch, UTC.
+attributes, K kinds of entities, E label events. Times are int64 microseconds since the epoch, UTC.
 """
 
-from libc.math cimport M_PI, NAN, asinh, cos, fmax, fmin, isfinite, isnan, log1p, sin, sqrt
+from libc.math cimport INFINITY, M_PI, NAN, asinh, cos, fmax, fmin, isfinite, isnan, log1p, sin, sqrt
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -25,77 +31,160 @@ from app.learner.kernels.states cimport State, States, advance, landing, read, s
 
 import numpy as np
 
-HALF_LIVES_DAYS = (1, 7, 30, 120)
+# In days. An account is known by what it did of late, and by its habits.
+RECENT_HALF_LIVES = {"5m": 5.0 / 1440.0, "1h": 1.0 / 24.0, "1d": 1.0}
+HABIT_HALF_LIVES = {"1d": 1.0, "7d": 7.0, "30d": 30.0, "120d": 120.0}
+ENTITY_HALF_LIVES = {"5m": 5.0 / 1440.0, "1h": 1.0 / 24.0, "1d": 1.0, "30d": 30.0, "ever": INFINITY}
 # Labels also nearly one by one: the newest says whether a merchant is being abused now.
-LABEL_HALF_LIVES_DAYS = {"6h": 0.25} | {f"{days}d": float(days) for days in HALF_LIVES_DAYS}
+LABEL_HALF_LIVES = {"6h": 0.25, "1d": 1.0, "7d": 7.0, "30d": 30.0, "120d": 120.0}
 # Shares of categories are kept hashed, so that an account's state has a fixed size.
 BUCKETS = 16
 # The least spread (of log-amounts, of attributes) that counts as an account's own: without it
 # the fourth of four equal payments could be infinitely surprising.
 LEAST_SPREAD = 0.3
 CODE = "_code"
+NEVER_US = -(2**61)
 
 cdef enum:
-    H = 4
-    LABEL_H = 5
-    LONG = H - 1
     MISSING = 0
-    NO_MERCHANT = -1
+    NO_ENTITY = -1
+
+# How a transaction counts, as in `app.learner.transaction`.
+cdef enum:
+    SPENT, REFUSED, TRIED, ASIDE, UNDECIDED
 
 # Sums of log-amounts, or of an attribute's values, stand together: how many, total, squares.
 cdef enum:
     COUNT, TOTAL, SQUARES
     OF_VALUES
 
-# A merchant has these of log-amounts at each half-life; an account has the amounts' total, too,
-# and after those, at the longest half-life alone: the hour as a sum of unit vectors; of each
-# attribute its values; of each field, how often it was there; of each field, its buckets.
-cdef enum:
-    AMOUNT = OF_VALUES
-    OF_ACCOUNT
-    HOUR_COS = H * OF_ACCOUNT
-    HOUR_SIN
-    OF_ATTRIBUTES
+# ---- The sums of an account
 
-# Of the matured labels of a merchant, at each half-life.
 cdef enum:
-    LABELS
+    ACCOUNT_H = 6
+    MINUTES = 0
+    HOUR
+    DAY
+    WEEK
+    MONTH
+    SEASON
+
+# Of late: of all attempts, whatever came of them.
+cdef enum:
+    ATTEMPTS, ATTEMPTED_AMOUNT, REFUSALS
+    OF_RECENT
+
+# Of habits: of what was spent. `PAID_VALUES` are of log-amounts that are known.
+cdef enum:
+    PAYMENTS, PAID_VALUES
+    PAID_AMOUNT = PAID_VALUES + OF_VALUES
+    OF_HABIT
+
+cdef enum:
+    OF_HOURS = 2  # of the day, as a sum of unit vectors
+
+# ---- The sums of an entity
+
+cdef enum:
+    ENTITY_H = 5
+    ENTITY_MINUTES = 0
+    # Of an hour, a day, a month: attempts, and accounts that used it for the first time.
+    ENTITY_HOUR = 1
+    ENTITY_DAY = ENTITY_HOUR + 2 + OF_VALUES
+    ENTITY_MONTH = ENTITY_DAY + 2
+    ENTITY_EVER = ENTITY_MONTH + 2 + OF_VALUES
+    OF_ENTITY
+
+cdef enum:
+    USES, ACCOUNTS, AMOUNTS
+
+# Of its matured labels, at each half-life.
+cdef enum:
+    LABEL_H = 5
+    LABELS = 0
     FRAUDS
     OF_LABELS
 
-cdef int64_t HOUR_US = 3_600_000_000
+cdef int64_t SECOND_US = 1_000_000
+cdef int64_t HOUR_US = 3600 * SECOND_US
 cdef int64_t DAY_US = 24 * HOUR_US
 # A year without a transaction is as long as for ever.
-cdef double LONGEST_GAP_HOURS = 365 * 24
+cdef int64_t LONGEST_GAP_US = 365 * DAY_US
 # Share of frauds among labels so old that they hardly weigh: none, and no division by nothing.
 cdef double LEAST_LABELS = 1e-200
 cdef double LEAST_COUNT = 1e-9
 
 # The constants above as C has them.
 cdef int64_t buckets = BUCKETS
+cdef int64_t never_us = NEVER_US
 cdef double least_spread = LEAST_SPREAD
-cdef double[H] half_life_us_H = [days * DAY_US for days in HALF_LIVES_DAYS]
-cdef double[LABEL_H] label_half_life_us_H = [
-    days * DAY_US for days in LABEL_HALF_LIVES_DAYS.values()
+ACCOUNT_DAYS = (*RECENT_HALF_LIVES.values(), *list(HABIT_HALF_LIVES.values())[1:])
+cdef double[ACCOUNT_H] account_half_life_us_H = [days * DAY_US for days in ACCOUNT_DAYS]
+cdef double[ENTITY_H] entity_half_life_us_H = [days * DAY_US for days in ENTITY_HALF_LIVES.values()]
+cdef double[LABEL_H] label_half_life_us_H = [days * DAY_US for days in LABEL_HALF_LIVES.values()]
+cdef Py_ssize_t[ENTITY_H] entity_end_H = [
+    ENTITY_HOUR, ENTITY_DAY, ENTITY_MONTH, ENTITY_EVER, OF_ENTITY
 ]
-
-
-# ---- What a transaction says itself
+cdef Py_ssize_t[LABEL_H] label_end_H = [(h + 1) * OF_LABELS for h in range(LABEL_H)]
 
 
 cdef struct Layout:
     Py_ssize_t fields
     Py_ssize_t numbers
-    Py_ssize_t has_merchant
+    Py_ssize_t kinds
+    # Where the parts of an account's sums begin: by half-life, what is recent and what is habit;
+    # new entities at three half-lives; hours, bursts, attributes; fields of late and ever.
+    Py_ssize_t[ACCOUNT_H] recent_H
+    Py_ssize_t[ACCOUNT_H] habit_H
+    Py_ssize_t[3] new_3
+    Py_ssize_t fields_of_late
+    Py_ssize_t hours
+    Py_ssize_t[2] bursts_2
+    Py_ssize_t attributes
+    Py_ssize_t fields_ever
+    Py_ssize_t[ACCOUNT_H] end_H
 
 
-cdef struct Told:
+cdef Layout layout_of(Py_ssize_t fields, Py_ssize_t numbers, Py_ssize_t kinds):
+    cdef Layout layout
+    cdef Py_ssize_t at = 0, h, n = 0
+    layout.fields, layout.numbers, layout.kinds = fields, numbers, kinds
+    for h in range(ACCOUNT_H):
+        if h <= DAY:
+            layout.recent_H[h] = at
+            at += OF_RECENT
+        if h >= DAY:
+            layout.habit_H[h] = at
+            at += OF_HABIT
+        if h == HOUR:
+            layout.fields_of_late = at
+            at += fields * (1 + BUCKETS)
+        if h in (HOUR, DAY, SEASON):
+            layout.new_3[n] = at
+            at, n = at + kinds, n + 1
+        if h == SEASON:
+            layout.hours = at
+            layout.bursts_2[0] = at + OF_HOURS
+            layout.bursts_2[1] = at + OF_HOURS + OF_VALUES
+            layout.attributes = at + OF_HOURS + 2 * OF_VALUES
+            layout.fields_ever = layout.attributes + numbers * OF_VALUES
+            at = layout.fields_ever + fields * (1 + BUCKETS)
+        layout.end_H[h] = at
+    return layout
+
+
+# ---- What a transaction says itself
+
+
+cdef struct Payment:
     float* features_F
     Py_ssize_t account
-    Py_ssize_t merchant
+    const int64_t* entity_K
+    const int64_t* link_K
     int64_t time_us
+    int64_t standing
+    double amount  # in the reference currency, NaN where that is not known
     double log_amount
-    double amount
     double hour_cos
     double hour_sin
     const double* value_M  # on a scale that tames any size, NaN where missing
@@ -103,45 +192,47 @@ cdef struct Told:
 
 
 def transaction_names(categorical, numeric):
-    """Merchants are too many to be known by name."""
-    names = ["log_amount", "hour_sin", "hour_cos", "weekend"]
+    names = ["log_amount", "amount_missing", "hour_sin", "hour_cos", "weekend"]
     for name in numeric:
         names += [f"attribute_{name}", f"attribute_{name}_missing"]
-    return names + [f"{name}{CODE}" for name in categorical if name != "merchant_id"]
+    return names + [f"{name}{CODE}" for name in categorical]
 
 
 cdef float* of_the_transaction(
-    float* feature, const Told* told, const Layout* layout
+    float* feature, const Payment* payment, const Layout* layout
 ) noexcept nogil:
     cdef Py_ssize_t m, c
-    feature[0] = <float> told.log_amount  # log_amount
-    feature[1] = <float> told.hour_sin  # hour_sin
-    feature[2] = <float> told.hour_cos  # hour_cos
-    feature[3] = is_weekend(told.time_us)  # weekend
-    feature += 4
+    feature[0] = <float> payment.log_amount  # log_amount
+    feature[1] = 0.0  # amount_missing
+    if isnan(payment.log_amount):
+        feature[0], feature[1] = 0.0, 1.0
+    feature[2] = <float> payment.hour_sin  # hour_sin
+    feature[3] = <float> payment.hour_cos  # hour_cos
+    feature[4] = is_weekend(payment.time_us)  # weekend
+    feature += 5
     for m in range(layout.numbers):
-        feature[0] = <float> told.value_M[m]  # attribute_m
+        feature[0] = <float> payment.value_M[m]  # attribute_m
         feature[1] = 0.0  # attribute_m_missing
-        if isnan(told.value_M[m]):
+        if isnan(payment.value_M[m]):
             feature[0], feature[1] = 0.0, 1.0
         feature += 2
-    for c in range(layout.has_merchant, layout.fields):
-        feature[0] = <float> told.code_C[c]  # c_code
+    for c in range(layout.fields):
+        feature[0] = <float> payment.code_C[c]  # c_code
         feature += 1
     return feature
 
 
-cdef void tell(
-    Told* told, double* value_M, const double* number_M, Py_ssize_t numbers
+cdef void derive(
+    Payment* payment, double* value_M, const double* number_M, Py_ssize_t numbers
 ) noexcept nogil:
-    """Work out what follows from its time, its amount and its attributes."""
-    cdef double angle = 2 * M_PI * (<double> floor_mod(told.time_us, DAY_US) / DAY_US)
+    """What follows from its time, its amount and its attributes."""
+    cdef double angle = 2 * M_PI * (<double> floor_mod(payment.time_us, DAY_US) / DAY_US)
     cdef Py_ssize_t m
-    told.log_amount = log1p(told.amount)
-    told.hour_cos, told.hour_sin = cos(angle), sin(angle)
+    payment.log_amount = log1p(payment.amount)
+    payment.hour_cos, payment.hour_sin = cos(angle), sin(angle)
     for m in range(numbers):
         value_M[m] = asinh(number_M[m]) if isfinite(number_M[m]) else NAN
-    told.value_M = value_M
+    payment.value_M = value_M
 
 
 cdef inline bint is_weekend(int64_t time_us) noexcept nogil:
@@ -159,124 +250,270 @@ cdef inline int64_t floor_mod(int64_t dividend, int64_t divisor) noexcept nogil:
 # ---- Against the past of its account
 
 
-def account_names(categorical, numeric):
-    names = ["account_gap", *amount_names("account")]
-    for days in HALF_LIVES_DAYS:
-        names += [f"account_mean_amount_{days}d", f"account_amount_ratio_{days}d"]
+def account_names(categorical, numeric, kinds):
+    names = ["account_gap"]
+    for span in RECENT_HALF_LIVES:
+        names += [f"account_{what}_{span}" for what in ("attempts", "attempted", "refused")]
+    names += ["account_burst_z_5m", "account_burst_z_1h"]
+    for span in HABIT_HALF_LIVES:
+        names += [
+            f"account_count_{span}",
+            f"account_log_amount_mean_{span}",
+            f"account_log_amount_spread_{span}",
+            f"account_amount_z_{span}",
+            f"account_mean_amount_{span}",
+            f"account_amount_ratio_{span}",
+        ]
     names += ["account_hour_habit"]
     names += [f"account_{name}_z" for name in numeric]
-    return names + [f"account_{name}_novelty" for name in categorical]
-
-
-cdef float* of_the_account(
-    float* feature, const Told* told, const State* account, const Layout* layout
-) noexcept nogil:
-    cdef const double* past_D = account.before_D
-    cdef const double* buckets_B
-    cdef double count, log_mean, ratio, usual
-    cdef Py_ssize_t h, m, c
-    feature[0] = log_gap(told.time_us - account.previous_us[0])  # account_gap
-    feature += 1
-    for h in range(H):
-        feature = of_amounts(feature, told.log_amount, past_D + h * OF_ACCOUNT)
-    for h in range(H):
-        count = past_D[h * OF_ACCOUNT + COUNT]
-        log_mean = log1p(past_D[h * OF_ACCOUNT + AMOUNT] / fmax(count, LEAST_COUNT))
-        feature[0] = <float> log_mean  # account_mean_amount_7d
-        ratio = (told.log_amount - log_mean) * count / (count + 1.0)
-        feature[1] = <float> ratio  # account_amount_ratio_7d
-        feature += 2
-    count = past_D[LONG * OF_ACCOUNT + COUNT]
-    usual = told.hour_cos * past_D[HOUR_COS] + told.hour_sin * past_D[HOUR_SIN]
-    feature[0] = <float> (usual / (count + 1.0))  # account_hour_habit
-    feature += 1
-    past_D += OF_ATTRIBUTES
-    for m in range(layout.numbers):
-        feature[0] = 0.0
-        if not isnan(told.value_M[m]):
-            feature[0] = <float> surprise(told.value_M[m], past_D)  # account_m_z
-        feature += 1
-        past_D += OF_VALUES
-    for c in range(layout.fields):
-        buckets_B = past_D + layout.fields + c * buckets
-        feature[0] = <float> novelty(told.code_C[c], past_D[c], buckets_B)  # account_c_novelty
-        feature += 1
-    return feature
-
-
-cdef inline double novelty(int64_t code, double seen, const double* buckets_B) noexcept nogil:
-    """How much of the account's past had another value of a field."""
-    if code == MISSING:
-        return 0.0
-    # Sums of the same terms in another order may differ in the last bit.
-    return fmax(seen - buckets_B[floor_mod(code, buckets)], 0.0) / (seen + 1.0)
-
-
-cdef void add_to_account(
-    const State* account, const Told* told, const Layout* layout
-) noexcept nogil:
-    cdef double[H] weight_H
-    cdef double* sums_D = landing(account, told.time_us, weight_H)
-    cdef double weight = weight_H[LONG]
-    cdef Py_ssize_t h, m, c
-    for h in range(H):
-        add_value(sums_D + h * OF_ACCOUNT, told.log_amount, weight_H[h])
-        sums_D[h * OF_ACCOUNT + AMOUNT] += told.amount * weight_H[h]
-    sums_D[HOUR_COS] += told.hour_cos * weight
-    sums_D[HOUR_SIN] += told.hour_sin * weight
-    sums_D += OF_ATTRIBUTES
-    for m in range(layout.numbers):
-        if not isnan(told.value_M[m]):
-            add_value(sums_D, told.value_M[m], weight)
-        sums_D += OF_VALUES
-    for c in range(layout.fields):
-        if told.code_C[c] != MISSING:
-            sums_D[c] += weight
-            sums_D[layout.fields + c * buckets + floor_mod(told.code_C[c], buckets)] += weight
-
-
-# ---- Against the past of its merchant, and the labels of it that have matured
-
-
-def merchant_names():
-    names = ["merchant_gap", *amount_names("merchant")]
-    for half_life in LABEL_HALF_LIVES_DAYS:
-        names += [f"merchant_fraud_share_{half_life}", f"merchant_frauds_{half_life}"]
+    for name in categorical:
+        names += [f"account_{name}_{what}" for what in ("novelty", "novelty_1h", "distinct_1h")]
+    for kind in kinds:
+        names += [f"account_new_{kind}_{span}" for span in ("1h", "1d", "120d")]
     return names
 
 
-cdef float* of_the_merchant(
-    float* feature, const Told* told, const State* merchant, const State* confirmed
+cdef float* of_the_account(
+    float* feature, const Payment* payment, const State* account, const Layout* layout
 ) noexcept nogil:
+    cdef const double* past_D = account.before_D
+    cdef const double* sums
+    cdef const double* of_late
+    cdef double log_mean, usual
+    cdef Py_ssize_t h, m, c, k
+    feature[0] = log_gap(payment.time_us - account.previous_us[0])  # account_gap
+    feature += 1
+    for h in range(DAY + 1):
+        sums = past_D + layout.recent_H[h]
+        feature[0] = <float> log1p(sums[ATTEMPTS])  # account_attempts_7d
+        feature[1] = <float> log1p(fmax(sums[ATTEMPTED_AMOUNT], 0.0))  # account_attempted_7d
+        feature[2] = <float> log1p(sums[REFUSALS])  # account_refused_7d
+        feature += OF_RECENT
+    for h in range(2):
+        sums = past_D + layout.bursts_2[h]
+        # account_burst_z_5m, account_burst_z_1h: attempts of late, against those of other times.
+        feature[0] = <float> surprise(log1p(past_D[layout.recent_H[h] + ATTEMPTS]), sums)
+        feature += 1
+    for h in range(DAY, ACCOUNT_H):
+        sums = past_D + layout.habit_H[h]
+        feature[0] = <float> log1p(sums[PAYMENTS])  # account_count_7d
+        feature[1] = <float> mean(sums + PAID_VALUES)  # account_log_amount_mean_7d
+        feature[2] = <float> spread(sums + PAID_VALUES)  # account_log_amount_spread_7d
+        feature[3] = 0.0  # account_amount_z_7d
+        usual = fmax(sums[PAID_AMOUNT], 0.0) / fmax(sums[PAID_VALUES + COUNT], LEAST_COUNT)
+        log_mean = log1p(usual)
+        feature[4] = <float> log_mean  # account_mean_amount_7d
+        feature[5] = 0.0  # account_amount_ratio_7d
+        if not isnan(payment.log_amount):
+            feature[3] = <float> surprise(payment.log_amount, sums + PAID_VALUES)
+            feature[5] = <float> trusted(payment.log_amount - log_mean, sums[PAID_VALUES + COUNT])
+        feature += 6
+    sums = past_D + layout.hours
+    usual = payment.hour_cos * sums[0] + payment.hour_sin * sums[1]
+    # account_hour_habit
+    feature[0] = <float> (usual / (past_D[layout.habit_H[SEASON] + PAYMENTS] + 1.0))
+    feature += 1
+    sums = past_D + layout.attributes
+    for m in range(layout.numbers):
+        feature[0] = 0.0
+        if not isnan(payment.value_M[m]):
+            feature[0] = <float> surprise(payment.value_M[m], sums)  # account_m_z
+        feature += 1
+        sums += OF_VALUES
+    sums, of_late = past_D + layout.fields_ever, past_D + layout.fields_of_late
+    for c in range(layout.fields):
+        feature[0] = <float> novelty(payment.code_C[c], sums)  # account_c_novelty
+        feature[1] = <float> novelty(payment.code_C[c], of_late)  # account_c_novelty_1h
+        # account_c_distinct_1h
+        feature[2] = <float> log1p(trusted(distinct(of_late), of_late[0]))
+        feature += 3
+        sums, of_late = sums + 1 + buckets, of_late + 1 + buckets
+    for k in range(layout.kinds):
+        for h in range(3):
+            feature[0] = <float> log1p(past_D[layout.new_3[h] + k])  # account_new_k_7d
+            feature += 1
+    return feature
+
+
+cdef inline double novelty(int64_t code, const double* field) noexcept nogil:
+    """How much of the account's past had another value of a field: how often it was there, and
+    how often in each bucket."""
+    if code == MISSING:
+        return 0.0
+    # Sums of the same terms in another order may differ in the last bit.
+    return fmax(field[0] - field[1 + floor_mod(code, buckets)], 0.0) / (field[0] + 1.0)
+
+
+cdef inline double distinct(const double* field) noexcept nogil:
+    """The effective number of values (Hill, 1973, of order 2), 0 of a field that was not there."""
+    cdef double squares = 0.0
+    cdef Py_ssize_t b
+    for b in range(1, 1 + buckets):
+        squares += field[b] * field[b]
+    return field[0] * field[0] / squares if squares > LEAST_LABELS else 0.0
+
+
+cdef void add_to_account(
+    const State* account, const Payment* payment, const Layout* layout
+) noexcept nogil:
+    """Add what it was, once that is known. What is ASIDE adds nothing."""
+    cdef double[2] burst_2
+    cdef Py_ssize_t h
+    for h in range(2):
+        burst_2[h] = log1p(account.before_D[layout.recent_H[h] + ATTEMPTS])
+    count(account, payment, layout, burst_2, 1.0)
+
+
+cdef void count(
+    const State* account,
+    const Payment* payment,
+    const Layout* layout,
+    const double* burst_2,
+    double times,
+) noexcept nogil:
+    """Add it so many times, after bursts of attempts before it; what is ASIDE adds nothing."""
+    cdef double[ACCOUNT_H] weight_H
+    cdef double* sums_D = landing(account, payment.time_us, weight_H)
+    cdef double* sums
+    cdef double weight
+    cdef bint has_amount = not isnan(payment.log_amount)
+    cdef Py_ssize_t h, m
+    if payment.standing == ASIDE:
+        return
+    for h in range(ACCOUNT_H):
+        weight_H[h] *= times
+    for h in range(DAY + 1):
+        sums = sums_D + layout.recent_H[h]
+        sums[ATTEMPTS] += weight_H[h]
+        if has_amount and payment.standing != TRIED:
+            sums[ATTEMPTED_AMOUNT] += payment.amount * weight_H[h]
+        if payment.standing == REFUSED:
+            sums[REFUSALS] += weight_H[h]
+    add_fields(sums_D + layout.fields_of_late, payment, weight_H[HOUR], layout)
+    if payment.standing != SPENT:
+        return
+    for h in range(DAY, ACCOUNT_H):
+        sums = sums_D + layout.habit_H[h]
+        sums[PAYMENTS] += weight_H[h]
+        if has_amount:
+            add_value(sums + PAID_VALUES, payment.log_amount, weight_H[h])
+            sums[PAID_AMOUNT] += payment.amount * weight_H[h]
+    weight = weight_H[SEASON]
+    sums_D[layout.hours] += payment.hour_cos * weight
+    sums_D[layout.hours + 1] += payment.hour_sin * weight
+    for h in range(2):
+        add_value(sums_D + layout.bursts_2[h], burst_2[h], weight)
+    sums = sums_D + layout.attributes
+    for m in range(layout.numbers):
+        if not isnan(payment.value_M[m]):
+            add_value(sums, payment.value_M[m], weight)
+        sums += OF_VALUES
+    add_fields(sums_D + layout.fields_ever, payment, weight, layout)
+
+
+cdef inline void add_fields(
+    double* field, const Payment* payment, double weight, const Layout* layout
+) noexcept nogil:
+    cdef Py_ssize_t c
+    for c in range(layout.fields):
+        if payment.code_C[c] != MISSING:
+            field[0] += weight
+            field[1 + floor_mod(payment.code_C[c], buckets)] += weight
+        field += 1 + buckets
+
+
+# ---- Against the past of an entity, the labels of it that have matured, and whose it is
+
+
+def entity_names(kind):
+    names = [f"{kind}_missing", f"{kind}_gap", f"{kind}_used", f"{kind}_since"]
+    names += [f"{kind}_count_{span}" for span in ENTITY_HALF_LIVES if span != "ever"]
+    names += [f"{kind}_accounts_{span}" for span in ENTITY_HALF_LIVES if span != "5m"]
+    for span in ("1h", "30d"):
+        names += [f"{kind}_log_amount_mean_{span}", f"{kind}_amount_z_{span}"]
+    for span in LABEL_HALF_LIVES:
+        names += [f"{kind}_fraud_share_{span}", f"{kind}_frauds_{span}"]
+    return names
+
+
+cdef enum:
+    ENTITY_FEATURES = 16 + 2 * LABEL_H
+
+
+cdef float* of_the_entity(
+    float* feature,
+    const Payment* payment,
+    const State* entity,
+    const State* confirmed,
+    int64_t first_use_us,
+) noexcept nogil:
+    cdef const double* past_D = entity.before_D
     cdef double[LABEL_H * OF_LABELS] known_D
     cdef double labels, frauds
     cdef Py_ssize_t h
-    feature[0] = log_gap(told.time_us - merchant.previous_us[0])  # merchant_gap
-    feature += 1
-    for h in range(H):
-        feature = of_amounts(feature, told.log_amount, merchant.before_D + h * OF_VALUES)
-    read(confirmed, told.time_us, known_D)
+    feature[0] = 0.0  # k_missing
+    feature[1] = log_gap(payment.time_us - entity.previous_us[0])  # k_gap
+    feature[2] = 0.0  # k_used: whether this account has used it before
+    feature[3] = 0.0  # k_since: the logarithm of the hours since it first did
+    if never_us < first_use_us < payment.time_us:
+        feature[2] = 1.0
+        feature[3] = <float> log1p(<double> (payment.time_us - first_use_us) / HOUR_US)
+    feature[4] = <float> log1p(past_D[USES])  # k_count_5m
+    feature[5] = <float> log1p(past_D[ENTITY_HOUR + USES])  # k_count_1h
+    feature[6] = <float> log1p(past_D[ENTITY_DAY + USES])  # k_count_1d
+    feature[7] = <float> log1p(past_D[ENTITY_MONTH + USES])  # k_count_30d
+    feature[8] = <float> log1p(past_D[ENTITY_HOUR + ACCOUNTS])  # k_accounts_1h: first uses
+    feature[9] = <float> log1p(past_D[ENTITY_DAY + ACCOUNTS])  # k_accounts_1d
+    feature[10] = <float> log1p(past_D[ENTITY_MONTH + ACCOUNTS])  # k_accounts_30d
+    feature[11] = <float> log1p(past_D[ENTITY_EVER])  # k_accounts_ever
+    feature = of_its_amounts(feature + 12, payment, past_D + ENTITY_HOUR + AMOUNTS)
+    feature = of_its_amounts(feature, payment, past_D + ENTITY_MONTH + AMOUNTS)
+    read(confirmed, payment.time_us, known_D)
     for h in range(LABEL_H):
         labels, frauds = known_D[h * OF_LABELS + LABELS], known_D[h * OF_LABELS + FRAUDS]
-        feature[0] = <float> (frauds / fmax(labels, LEAST_LABELS))  # merchant_fraud_share_7d
-        feature[1] = <float> log1p(frauds)  # merchant_frauds_7d
+        feature[0] = <float> (frauds / fmax(labels, LEAST_LABELS))  # k_fraud_share_7d
+        feature[1] = <float> log1p(frauds)  # k_frauds_7d
         feature += 2
     return feature
 
 
-cdef float* of_no_merchant(float* feature) noexcept nogil:
+cdef inline float* of_its_amounts(
+    float* feature, const Payment* payment, const double* sums
+) noexcept nogil:
+    feature[0] = <float> mean(sums)  # k_log_amount_mean_1h, …
+    feature[1] = 0.0  # k_amount_z_1h, …
+    if not isnan(payment.log_amount):
+        feature[1] = <float> surprise(payment.log_amount, sums)
+    return feature + 2
+
+
+cdef float* of_no_entity(float* feature) noexcept nogil:
     """The same, neutral."""
-    cdef Py_ssize_t size = 1 + H * OF_AMOUNTS + LABEL_H * 2
-    memset(feature, 0, size * sizeof(float))
-    return feature + size
+    memset(feature, 0, ENTITY_FEATURES * sizeof(float))
+    feature[0] = 1.0
+    return feature + ENTITY_FEATURES
 
 
-cdef void add_to_merchant(const State* merchant, const Told* told) noexcept nogil:
-    cdef double[H] weight_H
-    cdef double* sums_D = landing(merchant, told.time_us, weight_H)
-    cdef Py_ssize_t h
-    for h in range(H):
-        add_value(sums_D + h * OF_VALUES, told.log_amount, weight_H[h])
+cdef void add_to_entity(
+    const State* entity, const Payment* payment, bint is_first_use
+) noexcept nogil:
+    cdef double[ENTITY_H] weight_H
+    cdef double* sums_D = landing(entity, payment.time_us, weight_H)
+    cdef bint has_amount = not isnan(payment.log_amount)
+    if is_first_use:
+        sums_D[ENTITY_HOUR + ACCOUNTS] += weight_H[1]
+        sums_D[ENTITY_DAY + ACCOUNTS] += weight_H[2]
+        sums_D[ENTITY_MONTH + ACCOUNTS] += weight_H[3]
+        sums_D[ENTITY_EVER] += weight_H[4]
+    if payment.standing == ASIDE:
+        return
+    sums_D[USES] += weight_H[0]
+    sums_D[ENTITY_HOUR + USES] += weight_H[1]
+    sums_D[ENTITY_DAY + USES] += weight_H[2]
+    sums_D[ENTITY_MONTH + USES] += weight_H[3]
+    if has_amount:
+        add_value(sums_D + ENTITY_HOUR + AMOUNTS, payment.log_amount, weight_H[1])
+        add_value(sums_D + ENTITY_MONTH + AMOUNTS, payment.log_amount, weight_H[3])
 
 
 cdef void add_to_labels(const State* confirmed, int64_t time_us, double is_fraud) noexcept nogil:
@@ -291,42 +528,24 @@ cdef void add_to_labels(const State* confirmed, int64_t time_us, double is_fraud
 # ---- A value against the sums of earlier ones
 
 
-def amount_names(who):
-    names = []
-    for days in HALF_LIVES_DAYS:
-        names += [
-            f"{who}_count_{days}d",
-            f"{who}_log_amount_mean_{days}d",
-            f"{who}_log_amount_spread_{days}d",
-            f"{who}_amount_z_{days}d",
-        ]
-    return names
-
-
-cdef enum:
-    OF_AMOUNTS = 4
-
-
-cdef inline float* of_amounts(float* feature, double log_amount, const double* sums) noexcept nogil:
-    feature[0] = <float> log1p(sums[COUNT])  # account_count_7d, merchant_count_7d
-    feature[1] = <float> mean(sums)  # account_log_amount_mean_7d, …
-    feature[2] = <float> spread(sums)  # account_log_amount_spread_7d, …
-    feature[3] = <float> surprise(log_amount, sums)  # account_amount_z_7d, …
-    return feature + OF_AMOUNTS
-
-
 cdef inline double mean(const double* sums) noexcept nogil:
     return sums[TOTAL] / fmax(sums[COUNT], LEAST_COUNT)
 
 
 cdef inline double spread(const double* sums) noexcept nogil:
-    return sqrt(fmax(sums[SQUARES] / fmax(sums[COUNT], LEAST_COUNT) - mean(sums) ** 2, 0.0))
+    cdef double squares = sums[SQUARES] * sums[COUNT] - sums[TOTAL] ** 2
+    return sqrt(fmax(squares, 0.0)) / fmax(sums[COUNT], LEAST_COUNT)
+
+
+cdef inline double trusted(double value, double count) noexcept nogil:
+    """A comparison with one's own past, drawn to 0 where that past is short."""
+    return value * count / (count + 1.0)
 
 
 cdef inline double surprise(double value, const double* sums) noexcept nogil:
-    """A z-score against one's own past, drawn to 0 where that past is short."""
+    """A z-score against one's own past."""
     cdef double z = (value - mean(sums)) / sqrt(spread(sums) ** 2 + least_spread**2)
-    return z * sums[COUNT] / (sums[COUNT] + 1.0)
+    return trusted(z, sums[COUNT])
 
 
 cdef inline void add_value(double* sums, double value, double weight) noexcept nogil:
@@ -336,8 +555,8 @@ cdef inline void add_value(double* sums, double value, double weight) noexcept n
 
 
 cdef inline float log_gap(int64_t age_us) noexcept nogil:
-    """The logarithm of the hours since the last event, if there was any."""
-    return <float> log1p(fmin(fmax(<double> age_us / HOUR_US, 0.0), LONGEST_GAP_HOURS))
+    """The logarithm of the seconds since the last event, if there was any."""
+    return <float> log1p(<double> min(max(age_us, 0), LONGEST_GAP_US) / SECOND_US)
 
 
 # ---- The walk
@@ -345,85 +564,195 @@ cdef inline float log_gap(int64_t age_us) noexcept nogil:
 
 cdef struct Memory:
     States accounts
-    States merchants
+    States entities
     States confirmed
+    int64_t* first_use_us_L
 
 
-def sums_of(Py_ssize_t fields, Py_ssize_t numbers):
-    """How many sums the state of an account has, that of a merchant, and of its matured labels."""
-    account = OF_ATTRIBUTES + OF_VALUES * numbers + fields + fields * BUCKETS
-    return account, H * OF_VALUES, LABEL_H * OF_LABELS
+def sums_of(Py_ssize_t fields, Py_ssize_t numbers, Py_ssize_t kinds):
+    """How many sums the state of an account has, that of an entity, and of its matured labels."""
+    return layout_of(fields, numbers, kinds).end_H[ACCOUNT_H - 1], OF_ENTITY, LABEL_H * OF_LABELS
+
+
+cdef class Columns:
+    """The columns of N transactions as C reads them."""
+
+    cdef Py_ssize_t count
+    cdef const int64_t[::1] order_N
+    cdef const int64_t[::1] account_N
+    cdef const int64_t[:, ::1] entity_NK
+    cdef const int64_t[:, ::1] link_NK
+    cdef const int64_t[::1] time_us_N
+    cdef const int64_t[::1] standing_N
+    cdef const double[::1] amount_N
+    cdef const int64_t[:, ::1] code_NC
+    cdef const double[:, ::1] number_NM
+    cdef double[:, ::1] value_NM
+
+    def __cinit__(self, columns):
+        self.account_N = np.ascontiguousarray(columns.account_N)
+        self.entity_NK = np.ascontiguousarray(columns.entity_NK)
+        self.link_NK = np.ascontiguousarray(columns.link_NK)
+        self.time_us_N = np.ascontiguousarray(columns.time_us_N)
+        self.standing_N = np.ascontiguousarray(columns.standing_N)
+        self.amount_N = np.ascontiguousarray(columns.amount_N)
+        self.code_NC = np.ascontiguousarray(columns.categorical_NC)
+        self.number_NM = np.ascontiguousarray(columns.numeric_NM)
+        self.order_N = np.argsort(columns.time_us_N, kind="stable")
+        self.count = rows = self.order_N.shape[0]
+        check(
+            rows == self.account_N.shape[0] == self.entity_NK.shape[0] == self.link_NK.shape[0]
+            == self.amount_N.shape[0] == self.standing_N.shape[0] == self.code_NC.shape[0]
+            == self.number_NM.shape[0]
+        )
+        check(self.entity_NK.shape[1] == self.link_NK.shape[1])
+        self.value_NM = np.empty((rows, self.number_NM.shape[1]))
+
+    cdef Layout layout(self):
+        return layout_of(
+            self.code_NC.shape[1], self.number_NM.shape[1], self.entity_NK.shape[1]
+        )
+
+    cdef Payment* payments(self) except NULL:
+        """The rows in the order of time, to be freed."""
+        cdef Payment* payment_N = <Payment*> malloc(max(self.count, 1) * sizeof(Payment))
+        cdef Payment* payment
+        cdef Py_ssize_t place, n
+        if payment_N == NULL:
+            raise MemoryError
+        for place in range(self.count):
+            n, payment = self.order_N[place], &payment_N[place]
+            payment.features_F = NULL
+            payment.account, payment.time_us = self.account_N[n], self.time_us_N[n]
+            payment.entity_K, payment.link_K = &self.entity_NK[n, 0], &self.link_NK[n, 0]
+            payment.standing, payment.amount = self.standing_N[n], self.amount_N[n]
+            payment.code_C = &self.code_NC[n, 0]
+            derive(
+                payment, &self.value_NM[n, 0], &self.number_NM[n, 0], self.number_NM.shape[1]
+            )
+        return payment_N
 
 
 def walk(
     float[:, ::1] features_NF,
     columns,
-    bint has_merchant,
     unsigned char[::1] accounts,
-    unsigned char[::1] merchants,
+    unsigned char[::1] entities,
     unsigned char[::1] confirmed,
+    int64_t[::1] first_use_us_L,
     labels,
 ):
     """Write the features of N transactions, and bring the packed states forward, in place.
 
-    Raises ValueError where columns, labels and states do not belong together.
+    What an UNDECIDED row adds to its account is left to `settle`. Raises ValueError where
+    columns, labels and states do not belong together.
     """
-    cdef const int64_t[::1] account_N = np.ascontiguousarray(columns.account_N)
-    cdef const int64_t[::1] merchant_N = np.ascontiguousarray(columns.merchant_N)
-    cdef const int64_t[::1] time_us_N = np.ascontiguousarray(columns.time_us_N)
-    cdef const double[::1] amount_N = np.ascontiguousarray(columns.amount_N)
-    cdef const int64_t[:, ::1] code_NC = np.ascontiguousarray(columns.categorical_NC)
-    cdef const double[:, ::1] number_NM = np.ascontiguousarray(columns.numeric_NM)
-    cdef const int64_t[::1] order_N = np.argsort(columns.time_us_N, kind="stable")
-    cdef Py_ssize_t rows = order_N.shape[0]
-    check(
-        rows == account_N.shape[0] == merchant_N.shape[0] == amount_N.shape[0]
-        == code_NC.shape[0] == number_NM.shape[0] == features_NF.shape[0]
-    )
+    cdef Columns rows = Columns(columns)
+    cdef Layout layout = rows.layout()
+    check(rows.count == features_NF.shape[0])
     order_E = np.argsort(labels.time_us_E, kind="stable")
-    check(len(order_E) == len(labels.merchant_E) == len(labels.is_fraud_E))
-    cdef const int64_t[::1] merchant_E = labels.merchant_E[order_E]
+    check(len(order_E) == len(labels.entity_E) == len(labels.is_fraud_E))
+    cdef const int64_t[::1] entity_E = labels.entity_E[order_E]
     cdef const int64_t[::1] time_us_E = labels.time_us_E[order_E]
     cdef const double[::1] is_fraud_E = labels.is_fraud_E[order_E]
-
-    cdef Layout layout = Layout(code_NC.shape[1], number_NM.shape[1], has_merchant)
-    cdef Memory memory = memory_of(&layout, accounts, merchants, confirmed)
-    check_positions(account_N, 0, memory.accounts.groups)
-    check_positions(merchant_N, NO_MERCHANT, memory.merchants.groups)
-    check_positions(merchant_N, NO_MERCHANT, memory.confirmed.groups)
-    check_positions(merchant_E, 0, memory.confirmed.groups)
-
-    cdef double[:, ::1] value_NM = np.empty((rows, layout.numbers))
-    cdef Told* told_N = <Told*> malloc(max(rows, 1) * sizeof(Told))
-    cdef Told* told
-    cdef Py_ssize_t place, n
+    cdef Memory memory = Memory(
+        states_of(accounts, &layout.end_H[0], ACCOUNT_H, account_half_life_us_H),
+        states_of(entities, entity_end_H, ENTITY_H, entity_half_life_us_H),
+        states_of(confirmed, label_end_H, LABEL_H, label_half_life_us_H),
+        &first_use_us_L[0],
+    )
+    check_positions(rows.account_N, 0, memory.accounts.groups)
+    each_entity = np.ravel(rows.entity_NK)
+    check_positions(each_entity, NO_ENTITY, memory.entities.groups)
+    check_positions(each_entity, NO_ENTITY, memory.confirmed.groups)
+    check_positions(np.ravel(rows.link_NK), NO_ENTITY, first_use_us_L.shape[0])
+    check_positions(entity_E, 0, memory.confirmed.groups)
+    if not np.array_equal(np.less(rows.entity_NK, 0), np.less(rows.link_NK, 0)):
+        raise ValueError("an entity and its link with the account are there together, or neither")
+    cdef Payment* payment_N = rows.payments()
+    cdef Py_ssize_t place
     cdef bint is_whole
-    if told_N == NULL:
-        raise MemoryError
     try:
         with nogil:
-            for place in range(rows):
-                n, told = order_N[place], &told_N[place]
-                told.features_F = &features_NF[n, 0]
-                told.account, told.merchant = account_N[n], merchant_N[n]
-                told.time_us, told.amount = time_us_N[n], amount_N[n]
-                told.code_C = &code_NC[n, 0]
-                tell(told, &value_NM[n, 0], &number_NM[n, 0], layout.numbers)
+            for place in range(rows.count):
+                payment_N[place].features_F = &features_NF[rows.order_N[place], 0]
             is_whole = go(
-                told_N, rows, features_NF.shape[1], merchant_E, time_us_E, is_fraud_E,
+                payment_N, rows.count, features_NF.shape[1], entity_E, time_us_E, is_fraud_E,
                 &memory, &layout,
             )
     finally:
-        free(told_N)
+        free(payment_N)
     if not is_whole:
         raise AssertionError("there are more names than features, or fewer")
 
 
+def settle(columns, unsigned char[::1] accounts):
+    """Add rows to the packed states of their accounts, which a walk has brought to their times.
+
+    Raises ValueError where columns and states do not belong together.
+    """
+    cdef Columns rows = Columns(columns)
+    cdef Layout layout = rows.layout()
+    cdef States states = states_of(accounts, &layout.end_H[0], ACCOUNT_H, account_half_life_us_H)
+    check_positions(rows.account_N, 0, states.groups)
+    cdef Payment* payment_N = rows.payments()
+    cdef State account
+    cdef Py_ssize_t n
+    try:
+        with nogil:
+            for n in range(rows.count):
+                account = state_of(&states, payment_N[n].account)
+                add_to_account(&account, &payment_N[n], &layout)
+    finally:
+        free(payment_N)
+
+
+cdef void forget_nothing(double* sums_D, const Layout* layout) noexcept nogil:
+    """Where nothing is left, nothing is: of large amounts taken out again, rounding stays behind,
+    which a mean would magnify."""
+    cdef double* sums
+    cdef Py_ssize_t h
+    for h in range(DAY, ACCOUNT_H):
+        sums = sums_D + layout.habit_H[h]
+        if sums[PAID_VALUES + COUNT] < LEAST_COUNT:
+            memset(sums + PAID_VALUES, 0, (OF_HABIT - PAID_VALUES) * sizeof(double))
+
+
+def recount(
+    columns, unsigned char[::1] accounts, const double[:, ::1] attempts_N2, double times
+):
+    """Add rows that the packed states of their accounts have already, so many times more.
+
+    `attempts_N2` are the logarithms of the attempts before each, at 5 minutes and an hour. Raises
+    ValueError where columns and states do not belong together.
+    """
+    cdef Columns rows = Columns(columns)
+    cdef Layout layout = rows.layout()
+    cdef States states = states_of(accounts, &layout.end_H[0], ACCOUNT_H, account_half_life_us_H)
+    check_positions(rows.account_N, 0, states.groups)
+    check(rows.count == attempts_N2.shape[0] and attempts_N2.shape[1] == 2)
+    cdef Payment* payment_N = rows.payments()
+    cdef State account
+    cdef Py_ssize_t n
+    try:
+        with nogil:
+            for n in range(rows.count):
+                account = state_of(&states, payment_N[n].account)
+                count(
+                    &account, &payment_N[n], &layout, &attempts_N2[rows.order_N[n], 0], times
+                )
+                if times < 0:
+                    forget_nothing(account.before_D, &layout)
+                    forget_nothing(account.at_D, &layout)
+    finally:
+        free(payment_N)
+
+
 cdef bint go(
-    const Told* told_N,
+    const Payment* payment_N,
     Py_ssize_t rows,
     Py_ssize_t width,
-    const int64_t[::1] merchant_E,
+    const int64_t[::1] entity_E,
     const int64_t[::1] time_us_E,
     const double[::1] is_fraud_E,
     const Memory* memory,
@@ -432,86 +761,96 @@ cdef bint go(
     """All rows and labels, each sorted by time. Whether every row has so many features."""
     cdef Py_ssize_t first = 0, after, n, e = 0
     while first < rows:
-        while e < time_us_E.shape[0] and time_us_E[e] < told_N[first].time_us:
-            mature(memory, merchant_E[e], time_us_E[e], is_fraud_E[e])
+        while e < time_us_E.shape[0] and time_us_E[e] < payment_N[first].time_us:
+            mature(memory, entity_E[e], time_us_E[e], is_fraud_E[e])
             e += 1
         # All that are of one instant: none of them was before another.
         after = first
-        while after < rows and told_N[after].time_us == told_N[first].time_us:
-            if write(&told_N[after], memory, layout) != width:
+        while after < rows and payment_N[after].time_us == payment_N[first].time_us:
+            if write(&payment_N[after], memory, layout) != width:
                 return False
             after += 1
         for n in range(first, after):
-            remember(&told_N[n], memory, layout)
+            remember(&payment_N[n], memory, layout)
         first = after
     for e in range(e, time_us_E.shape[0]):
-        mature(memory, merchant_E[e], time_us_E[e], is_fraud_E[e])
+        mature(memory, entity_E[e], time_us_E[e], is_fraud_E[e])
     return True
 
 
-cdef Py_ssize_t write(const Told* told, const Memory* memory, const Layout* layout) noexcept nogil:
+cdef Py_ssize_t write(
+    const Payment* payment, const Memory* memory, const Layout* layout
+) noexcept nogil:
     """Write the features of a transaction. How many they are."""
-    cdef State account = state_of(&memory.accounts, told.account)
-    cdef State merchant, confirmed
-    cdef float* feature = told.features_F
-    advance(&account, told.time_us)
-    feature = of_the_transaction(feature, told, layout)
-    feature = of_the_account(feature, told, &account, layout)
-    if told.merchant != NO_MERCHANT:
-        merchant = state_of(&memory.merchants, told.merchant)
-        confirmed = state_of(&memory.confirmed, told.merchant)
-        advance(&merchant, told.time_us)
-        if layout.has_merchant:
-            feature = of_the_merchant(feature, told, &merchant, &confirmed)
-    elif layout.has_merchant:
-        feature = of_no_merchant(feature)
-    return feature - told.features_F
+    cdef State account = state_of(&memory.accounts, payment.account)
+    cdef State entity, confirmed
+    cdef float* feature = payment.features_F
+    cdef Py_ssize_t k
+    advance(&account, payment.time_us)
+    feature = of_the_transaction(feature, payment, layout)
+    feature = of_the_account(feature, payment, &account, layout)
+    for k in range(layout.kinds):
+        if payment.entity_K[k] == NO_ENTITY:
+            feature = of_no_entity(feature)
+            continue
+        entity = state_of(&memory.entities, payment.entity_K[k])
+        confirmed = state_of(&memory.confirmed, payment.entity_K[k])
+        advance(&entity, payment.time_us)
+        feature = of_the_entity(
+            feature, payment, &entity, &confirmed, memory.first_use_us_L[payment.link_K[k]]
+        )
+    return feature - payment.features_F
 
 
-cdef void remember(const Told* told, const Memory* memory, const Layout* layout) noexcept nogil:
-    """Add a transaction to the sums of its account and its merchant."""
-    cdef State account = state_of(&memory.accounts, told.account)
-    cdef State merchant
-    add_to_account(&account, told, layout)
-    if told.merchant != NO_MERCHANT:
-        merchant = state_of(&memory.merchants, told.merchant)
-        add_to_merchant(&merchant, told)
+cdef void remember(
+    const Payment* payment, const Memory* memory, const Layout* layout
+) noexcept nogil:
+    """Add a transaction to the sums of its account and its entities."""
+    cdef State account = state_of(&memory.accounts, payment.account)
+    cdef State entity
+    cdef double[ACCOUNT_H] weight_H
+    cdef double* sums_D
+    cdef int64_t* first_use_us
+    cdef Py_ssize_t k
+    cdef bint is_first_use
+    for k in range(layout.kinds):
+        if payment.entity_K[k] == NO_ENTITY:
+            continue
+        first_use_us = &memory.first_use_us_L[payment.link_K[k]]
+        is_first_use = first_use_us[0] == never_us
+        if is_first_use or payment.time_us < first_use_us[0]:
+            first_use_us[0] = payment.time_us
+        entity = state_of(&memory.entities, payment.entity_K[k])
+        add_to_entity(&entity, payment, is_first_use)
+        if is_first_use:
+            sums_D = landing(&account, payment.time_us, weight_H)
+            sums_D[layout.new_3[0] + k] += weight_H[HOUR]
+            sums_D[layout.new_3[1] + k] += weight_H[DAY]
+            sums_D[layout.new_3[2] + k] += weight_H[SEASON]
+    if payment.standing != UNDECIDED:
+        add_to_account(&account, payment, layout)
 
 
 cdef void mature(
-    const Memory* memory, Py_ssize_t merchant, int64_t time_us, double is_fraud
+    const Memory* memory, Py_ssize_t entity, int64_t time_us, double is_fraud
 ) noexcept nogil:
-    """Add a label to those of its merchant."""
-    cdef State confirmed = state_of(&memory.confirmed, merchant)
+    """Add a label to those of its entity."""
+    cdef State confirmed = state_of(&memory.confirmed, entity)
     advance(&confirmed, time_us)
     add_to_labels(&confirmed, time_us, is_fraud)
 
 
-cdef Memory memory_of(
-    const Layout* layout,
-    unsigned char[::1] accounts,
-    unsigned char[::1] merchants,
-    unsigned char[::1] confirmed,
-):
-    of_account, of_merchant, of_labels = sums_of(layout.fields, layout.numbers)
-    return Memory(
-        states_of(accounts, of_account, OF_ACCOUNT, H, half_life_us_H),
-        states_of(merchants, of_merchant, OF_VALUES, H, half_life_us_H),
-        states_of(confirmed, of_labels, OF_LABELS, LABEL_H, label_half_life_us_H),
-    )
-
-
 cdef States states_of(
     unsigned char[::1] packed_G,
-    Py_ssize_t sums,
-    Py_ssize_t each,
+    const Py_ssize_t* end_H,
     Py_ssize_t half_lives,
     const double* half_life_us_H,
 ):
+    cdef Py_ssize_t sums = end_H[half_lives - 1]
     cdef Py_ssize_t groups = packed_G.shape[0] // size_of(sums)
     if packed_G.shape[0] != groups * size_of(sums):
         raise ValueError("states belong to another definition of the features")
-    return States(<char*> &packed_G[0], groups, sums, each, half_lives, half_life_us_H)
+    return States(<char*> &packed_G[0], groups, sums, half_lives, end_H, half_life_us_H)
 
 
 cdef int check(bint is_so) except -1:

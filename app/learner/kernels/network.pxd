@@ -43,6 +43,7 @@ cdef class Network:
     cdef const int* code_C
     cdef const int* own_O
     cdef const int* order
+    cdef const double* beyond_Z
     cdef const double* mean_Z
     cdef const double* per_spread_Z
     cdef const float* edges_ZT
@@ -68,6 +69,8 @@ cdef class Network:
     cdef int bin_of(self, int z, float value) noexcept nogil
     @cython.final
     cdef double share_of(self, int z, int bin, float value) noexcept nogil
+    @cython.final
+    cdef double beyond(self, int z, double value) noexcept nogil
     @cython.final
     cdef int value_of(self, int c, double code) noexcept nogil
     @cython.final

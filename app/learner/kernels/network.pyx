@@ -85,6 +85,10 @@ cdef class Network:
         self.code_C = <const int*> self._kept(columns.codes, np.intc)
         self.own_O = <const int*> self._kept(columns.own, np.intc)
         self.order = <const int*> self._kept(np.arange(max(self.quantities, UNITS)), np.intc)
+        beyond_Z = np.zeros(self.quantities)
+        surprising = definition.surprising(kinds)
+        beyond_Z[surprising] = definition.BEYOND / spread_Z[surprising]
+        self.beyond_Z = <const double*> self._kept(beyond_Z)
         self.mean_Z = <const double*> self._kept(network["encoder.mean_Z"])
         self.per_spread_Z = <const double*> self._kept(1 / spread_Z)
         # As checkpoints have them, and features are: searching reads half as much.
@@ -194,6 +198,11 @@ cdef class Network:
         return (<double> value - edge[0]) / max(<double> edge[1] - <double> edge[0], LEAST_WIDTH)
 
     @cython.final
+    cdef double beyond(self, int z, double value) noexcept nogil:
+        """Log-odds for a value beyond all that training saw."""
+        return self.beyond_Z[z] * max(value - self.edges_ZT[z * (BINS + 1) + BINS], 0.0)
+
+    @cython.final
     cdef int value_of(self, int c, double code) noexcept nogil:
         """The place of a code among its feature's known ones; behind them, if it is not known."""
         cdef const double* known_V = self.known_CV + c * KNOWN_VALUES
@@ -213,17 +222,19 @@ cdef class Network:
     ) noexcept nogil:
         cdef int z, c, bin, place
         cdef float value
-        cdef double one = 1.0
+        cdef double one = 1.0, beyond = 0.0
         cdef double* own_O = encoded_E + COLUMNS
         cdef double[UNITS] units_U
         memcpy(encoded_E, self.bias_U, UNITS * sizeof(double))
-        for z in range(MEMBERS):
-            encoded_E[UNITS + z] = 0.0
         for z in range(self.quantities):
             value = features_F[self.quantity_Z[z]]
             bin = self.bin_of(z, value)
             place_Z[z] = z * (BINS + 1) + bin
             share_Z[z] = self.share_of(z, bin, value)
+            if share_Z[z] > 1.0:
+                beyond += self.beyond(z, value)
+        for z in range(MEMBERS):
+            encoded_E[UNITS + z] = beyond
         for z in range(self.quantities):
             share_Z[z] = within(share_Z[z], 0.0, 1.0)
         add_between(encoded_E, self.knots_ZTU, self.quantities, place_Z, share_Z)

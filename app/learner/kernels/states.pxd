@@ -1,11 +1,11 @@
-# cython: language_level=3
+# cython: language_level=3, cdivision=True
 """The decayed sums of `app.learner.states` in place, as they are stored.
 
 Forward decay (Cormode, Shkapenyuk, Srivastava, Xu: "Forward Decay", ICDE 2009): with half-life h
 the sum of values x_i at times t_i is worth the sum of x_i * 2**(-(t - t_i) / h) at time t. There
 is one exponential for each half-life, not for each sum.
 
-Axes: G groups (accounts or merchants), H half-lives, D decayed sums. Times are int64 microseconds.
+Axes: G groups (accounts or entities), H half-lives, D decayed sums. Times are int64 microseconds.
 """
 
 from libc.math cimport exp2
@@ -13,13 +13,13 @@ from libc.stdint cimport int64_t
 
 
 cdef struct States:
-    # G groups of one kind, one after another. The first `each` sums have the first half-life, as
-    # many the next one, and all that are left the last.
+    # G groups of one kind, one after another. Sums of one half-life stand together, and end where
+    # `end_H` says.
     char* packed_G
     Py_ssize_t groups
     Py_ssize_t sums
-    Py_ssize_t each
     Py_ssize_t half_lives
+    const Py_ssize_t* end_H
     const double* half_life_us_H
 
 
@@ -51,11 +51,6 @@ cdef inline double weight_of(const States* kind, Py_ssize_t h, int64_t age_us) n
     return exp2(-<double> age_us / kind.half_life_us_H[h])
 
 
-cdef inline Py_ssize_t end_of(const States* kind, Py_ssize_t h) noexcept nogil:
-    """Where the sums of a half-life end, and those of the next begin."""
-    return kind.sums if h == kind.half_lives - 1 else (h + 1) * kind.each
-
-
 cdef inline void advance(const State* state, int64_t now_us) noexcept nogil:
     """Value the sums at a later time, at which nothing has happened yet.
 
@@ -71,10 +66,10 @@ cdef inline void advance(const State* state, int64_t now_us) noexcept nogil:
         return
     for h in range(kind.half_lives):
         weight = weight_of(kind, h, age_us)
-        for d in range(first, end_of(kind, h)):
+        for d in range(first, kind.end_H[h]):
             before_D[d] = (before_D[d] + at_D[d]) * weight
             at_D[d] = 0.0
-        first = end_of(kind, h)
+        first = kind.end_H[h]
     state.previous_us[0] = state.time_us[0]
     state.time_us[0] = now_us
 
@@ -87,11 +82,11 @@ cdef inline void read(const State* state, int64_t now_us, double* known_D) noexc
     cdef double weight
     for h in range(kind.half_lives):
         weight = weight_of(kind, h, age_us) if age_us > 0 else 1.0
-        for d in range(first, end_of(kind, h)):
+        for d in range(first, kind.end_H[h]):
             known_D[d] = state.before_D[d]
             if age_us > 0:
                 known_D[d] = (known_D[d] + state.at_D[d]) * weight
-        first = end_of(kind, h)
+        first = kind.end_H[h]
 
 
 cdef inline double* landing(const State* state, int64_t time_us, double* weight_H) noexcept nogil:

@@ -9,6 +9,7 @@ import httpx
 from pydantic import BaseModel
 
 from quickstudy_client.models import (
+    AccountLink,
     AccountRevision,
     AccountState,
     Adapted,
@@ -22,6 +23,7 @@ from quickstudy_client.models import (
     ComparisonRequest,
     DriftJob,
     DriftRequest,
+    Entity,
     Erasure,
     Explanation,
     Influence,
@@ -34,6 +36,7 @@ from quickstudy_client.models import (
     ModelComparison,
     ModelList,
     NewKey,
+    NewStatus,
     NewWebhook,
     PostedBatch,
     PostedKey,
@@ -51,6 +54,9 @@ from quickstudy_client.models import (
     RolledBack,
     Rotation,
     Score,
+    StatusBatch,
+    StatusBatchResult,
+    StatusStored,
     StoredTransaction,
     ThresholdsInForce,
     ThresholdsKept,
@@ -152,6 +158,17 @@ class AsyncClient:
             Replayed, "POST", f"/v1/transactions/{segment(transaction_id)}/replay"
         )
 
+    async def set_status(self, transaction_id: str, status: str) -> StatusStored:
+        """Say what became of a transaction: authorised, declined, reversed or refunded."""
+        body = NewStatus.model_validate({"status": status})
+        path = f"/v1/transactions/{segment(transaction_id)}/status"
+        return await self._send(StatusStored, "PUT", path, body)
+
+    async def set_statuses(self, statuses: Sequence[Json]) -> StatusBatchResult:
+        """Say what became of up to 1,000 transactions; each has its own outcome."""
+        body = StatusBatch.model_validate({"statuses": statuses})
+        return await self._send(StatusBatchResult, "PUT", "/v1/transactions/statuses", body)
+
     async def label(
         self, transaction_id: str, label: str, **details: str | None
     ) -> TransactionLabelled:
@@ -184,6 +201,16 @@ class AsyncClient:
     async def accounts(self, **filters: str | int | bool | None) -> Page[AccountState]:
         """A page of accounts."""
         return await self._send(Page[AccountState], "GET", "/v1/accounts", query=filters)
+
+    async def links(self, account_id: str, **page: str | int | None) -> Page[AccountLink]:
+        """A page of the devices, addresses, cards, … that an account has used."""
+        path = f"/v1/accounts/{segment(account_id)}/links"
+        return await self._send(Page[AccountLink], "GET", path, query=page)
+
+    async def entity(self, kind: str, entity_id: str, **page: str | int | None) -> Entity:
+        """A device, an address, a card, …, and a page of the accounts that have used it."""
+        path = f"/v1/entities/{segment(kind)}/{segment(entity_id)}"
+        return await self._send(Entity, "GET", path, query=page)
 
     async def label_account(self, account_id: str, labels: Sequence[Json]) -> LabelledAccount:
         """Set labels of one account, all or none."""

@@ -10,6 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from quickstudy_client.types import Amount
 
 
+class AccountLink(BaseModel):
+    """A device, an address, a card, … that an account has used."""
+
+    kind: str
+    entity_id: str
+    first_used_at: str
+    """By this account."""
+    accounts: int
+    """How many accounts have used it, this one among them; counted up to 1,000."""
+
+
 class AdaptationMade(BaseModel):
     """The copy that an account's labels make, and whether the gate follows it."""
 
@@ -147,6 +158,14 @@ class Effect(BaseModel):
     after: DecisionMade
 
 
+class EntityUse(BaseModel):
+    """An account that has used an entity."""
+
+    account_id: str
+    first_used_at: str
+    """By this account."""
+
+
 class ErasedRows(BaseModel):
     """How many rows are gone."""
 
@@ -167,7 +186,7 @@ class Erasure(BaseModel):
     """Of that digest, in hexadecimal."""
     erased: ErasedRows
     merchants_rebuilt: int
-    """Whose counts and amounts were summed anew without the account."""
+    """Merchants, devices and other entities whose counts and amounts were summed anew without the account."""
     labels_corrected: int
     """Labelled transactions of others that had seen its labels."""
     features: str
@@ -390,6 +409,7 @@ class LogEntry(BaseModel):
         "label.rolled_back",
         "account.rolled_back",
         "account.erased",
+        "status.set",
         "review.claimed",
         "review.released",
         "review.resolved",
@@ -456,6 +476,15 @@ class NewKey(BaseModel):
 
     id: str
     key: str
+
+
+class NewStatus(BaseModel):
+    """What became of a transaction."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+    )
+    status: Literal["authorised", "declined", "reversed", "refunded"]
 
 
 class NewWebhook(BaseModel):
@@ -570,6 +599,27 @@ class PostedTransaction(BaseModel):
         | None,
         Field(max_length=64),
     ] = None
+    device_id: Annotated[
+        str | None, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
+    ] = None
+    ip_address: Annotated[str | None, Field(max_length=128)] = None
+    """IPv4 or IPv6, kept in its shortest spelling."""
+    card_fingerprint: Annotated[
+        str | None, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
+    ] = None
+    """A token or a keyed hash; a full card number is refused."""
+    email: Annotated[
+        str | None, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
+    ] = None
+    """With an @; kept in lower case."""
+    entities: Annotated[
+        dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")], str] | None,
+        Field(max_length=8),
+    ] = None
+    """Ids of further kinds of entities, such as a wallet or a phone, by kind."""
+    type: Literal["payment", "refund", "withdrawal", "transfer", "verification"] = "payment"
+    status: Literal["authorised", "declined", "reversed", "refunded"] | None = None
+    """What became of it; without one the outcome of its score decides."""
 
 
 class PostedWebhook(BaseModel):
@@ -760,6 +810,39 @@ class Status(BaseModel):
     status: str
 
 
+class StatusNotStored(BaseModel):
+    """
+    A status of a batch that was not stored, while its neighbours may have been.
+
+    Its transaction's id is null where the item has none that can be read.
+    """
+
+    transaction_id: str | None
+    error: ItemProblem
+
+
+class StatusOfTransaction(BaseModel):
+    """What became of a stored transaction."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+    )
+    status: Literal["authorised", "declined", "reversed", "refunded"]
+    transaction_id: Annotated[
+        str, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
+    ]
+
+
+class StatusStored(BaseModel):
+    """A status that the account's next score goes by."""
+
+    transaction_id: str
+    account_id: str
+    status: Literal["authorised", "declined", "reversed", "refunded"]
+    changed: bool
+    """False where it had been so already."""
+
+
 class StoredTransaction(BaseModel):
     """What was posted, the score it had, and its label, if any."""
 
@@ -773,6 +856,14 @@ class StoredTransaction(BaseModel):
     channel: str | None
     country: str | None
     attributes: dict[str, str | float | bool]
+    device_id: str | None
+    ip_address: str | None
+    card_fingerprint: str | None
+    email: str | None
+    entities: dict[str, str]
+    type: Literal["payment", "refund", "withdrawal", "transfer", "verification"]
+    status: Literal["authorised", "declined", "reversed", "refunded"] | None
+    """The newest; null where the outcome of its score decides."""
     score: Score
     label: Literal["fraud", "legitimate"] | None
 
@@ -969,7 +1060,7 @@ class Certificate(BaseModel):
     """Of that digest, in hexadecimal."""
     erased: ErasedRows
     merchants_rebuilt: int
-    """Whose counts and amounts were summed anew without the account."""
+    """Merchants, devices and other entities whose counts and amounts were summed anew without the account."""
     labels_corrected: int
     """Labelled transactions of others that had seen its labels."""
     features: str
@@ -998,6 +1089,22 @@ class DriftJob(BaseModel):
     days: int
     result: ModelDrift | None
     """Once it is done."""
+
+
+class Entity(BaseModel):
+    """What is known of an entity, and a page of the accounts that have used it."""
+
+    data: list[EntityUse]
+    has_more: bool
+    next_cursor: str | None
+    kind: str
+    entity_id: str
+    accounts: int
+    """Counted up to 10,000."""
+    labels: int
+    """Of its payments: those that have matured, which the score sees; counted up to 10,000."""
+    frauds: int
+    """How many of these labels say fraud."""
 
 
 class Explanation(BaseModel):
@@ -1139,6 +1246,21 @@ class ReviewedTransaction(BaseModel):
     """The id of the key that they took it with: this is proven."""
     resolved_at: str | None
     transaction: StoredTransaction
+
+
+class StatusBatch(BaseModel):
+    """Statuses of any transactions, each with its own outcome."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+    )
+    statuses: Annotated[list[StatusOfTransaction], Field(max_length=1000, min_length=1)]
+
+
+class StatusBatchResult(BaseModel):
+    """In the order of the request."""
+
+    results: list[StatusStored | StatusNotStored]
 
 
 class ThresholdsInForce(BaseModel):

@@ -1,0 +1,1 @@
+"""Entities: devices, addresses, cards, merchants, …, and which accounts use them."""

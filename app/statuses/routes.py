@@ -1,0 +1,84 @@
+"""What became of transactions: one by one, or up to 1,000 at once."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+
+from app.errors import Problem, ValidationFailed
+from app.http.authentication import MayScore
+from app.http.fields import InvalidItem
+from app.http.keyed import KeyedRoute
+from app.http.parts import part
+from app.http.paths import TransactionId
+from app.http.problems import EVERYWHERE, documented
+from app.learner.transaction import Status
+from app.ops.actor import actor
+from app.scoring.errors import TransactionNotFound
+from app.scoring.routes import WRITES, problem_of, why_invalid
+from app.scoring.service import Scoring
+from app.statuses.schemas import (
+    NewStatus,
+    StatusBatch,
+    StatusBatchResult,
+    StatusNotStored,
+    StatusOfTransaction,
+    StatusStored,
+)
+from app.statuses.service import Statuses, StatusSet
+
+router = APIRouter(
+    prefix="/v1/transactions",
+    tags=["transactions"],
+    responses=documented(*EVERYWHERE),
+    route_class=KeyedRoute,
+)
+RunningScoring = Annotated[Scoring, part(Scoring)]
+RunningStatuses = Annotated[Statuses, part(Statuses)]
+TWICE = "This transaction has another status earlier in the same request."
+
+
+@router.put("/{transaction_id}/status", responses={**WRITES, **documented(TransactionNotFound)})
+async def set_status(
+    transaction_id: TransactionId, posted: NewStatus, statuses: RunningStatuses, tenant: MayScore
+) -> StatusStored:
+    """Say what became of a transaction; its account's very next score goes by it."""
+    return _stored(transaction_id, await statuses.put(tenant, transaction_id, posted.status))
+
+
+@router.put("/statuses", responses=WRITES)
+async def set_statuses(
+    posted: StatusBatch, scoring: RunningScoring, statuses: RunningStatuses, tenant: MayScore
+) -> StatusBatchResult:
+    """Say what became of up to 1,000 transactions, such as a file of a processor.
+
+    The results come in their order, each with its own outcome; those of one account are stored
+    together.
+    """
+    scoring.rates.owe(actor.get(), len(posted.statuses) - 1)
+    first: dict[str, Status] = {}
+    for item in posted.statuses:
+        if not isinstance(item, InvalidItem):
+            first.setdefault(item.transaction_id, item.status)
+    answers = await statuses.put_each(tenant, first)
+
+    def result(item: StatusOfTransaction | InvalidItem) -> StatusStored | StatusNotStored:
+        if isinstance(item, InvalidItem):
+            return StatusNotStored(transaction_id=item.transaction_id, error=why_invalid(item))
+        key = item.transaction_id
+        answer = answers[key]
+        if item.status != first[key]:
+            answer = ValidationFailed(f"status: {TWICE}")
+        if isinstance(answer, Problem):
+            return StatusNotStored(transaction_id=key, error=problem_of(answer))
+        return _stored(key, answer)
+
+    return StatusBatchResult(results=[result(item) for item in posted.statuses])
+
+
+def _stored(transaction_id: str, done: StatusSet) -> StatusStored:
+    return StatusStored(
+        transaction_id=transaction_id,
+        account_id=done.account_id,
+        status=done.status,
+        changed=done.changed,
+    )
