@@ -193,6 +193,53 @@ def test_a_feature_is_what_its_name_says(name: str, seed: int) -> None:
     assert differing(features, found_NF, wanted_NF, 1e-5, 1e-6) == []
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_slots_of_entities_are_together_what_one_state_would_be(is_late: bool) -> None:
+    """However the batches fall on them; of an entity with one slot to the bit."""
+    features, rng = SETS["all"], np.random.default_rng(3)
+    columns = drawn(ALL)
+    order_N = rng.permutation(ROWS) if is_late else np.arange(ROWS)
+    none = EntityLabels.none()
+    alone, apart = empty(features), empty(features)
+    slots, slot_of = [apart.entities.copy() for _ in range(3)], rng.integers(0, 3, ENTITIES)
+    for rows in np.array_split(order_N, 40):
+        some = columns.take(np.sort(rows))
+        wanted_NF = features.serve(some, alone, none)
+        slot = int(rng.integers(0, 3))
+        # Half of the entities are in one slot, whoever comes.
+        own = [slots[slot if g % 2 else slot_of[g]].to_bytes()[g] for g in range(ENTITIES)]
+        before = replace(apart, entities=States.from_bytes(own, features.entity_sums))
+        others = [
+            (g, one.to_bytes()[g])
+            for n, one in enumerate(slots)
+            for g in range(1, ENTITIES, 2)
+            if n != slot
+        ]
+        whole = features.gather(
+            before.entities,
+            np.array([g for g, _ in others]),
+            States.from_bytes([state for _, state in others], features.entity_sums),
+        )
+        apart = features.remember(some, before, none)
+        found_NF = features.compute(some, replace(before, entities=whole))
+        assert differing(features, found_NF, wanted_NF, 1e-5, 1e-6) == []
+        after = apart.entities.to_bytes()
+        for n, one in enumerate(slots):
+            kept = one.to_bytes()
+            for g in range(ENTITIES):
+                if n == (slot if g % 2 else slot_of[g]):
+                    kept[g] = after[g]
+            slots[n] = States.from_bytes(kept, features.entity_sums)
+    first, *others_ = slots
+    for one in others_:
+        first = features.gather(first, np.arange(ENTITIES), one)
+    assert first.to_bytes()[::2] == alone.entities.to_bytes()[::2]
+    np.testing.assert_array_equal(first.time_us_G, alone.entities.time_us_G)
+    np.testing.assert_array_equal(first.previous_us_G, alone.entities.previous_us_G)
+    np.testing.assert_allclose(first.before_GD, alone.entities.before_GD, 1e-12, 1e-12)
+    np.testing.assert_allclose(first.at_GD, alone.entities.at_GD, 1e-12, 1e-12)
+
+
 @pytest.mark.parametrize("most", [1, 12])
 @pytest.mark.parametrize("name", SPECS)
 def test_a_feature_of_a_late_row_is_what_its_name_says_of_what_had_arrived(

@@ -18,7 +18,9 @@ from app.accounts import store as account_store
 from app.db.database import Database
 from app.db.schema import links
 from app.db.statements import columns, read
-from app.entities.records import Link
+from app.entities import states as entity_states
+from app.entities.records import EntityState, Link
+from app.erasures.service import Erasing
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
 from app.learner.columns import columns_of
@@ -350,3 +352,86 @@ async def test_a_status_of_what_is_not_the_accounts_changes_nothing(service: Ser
     )
     assert found == {}
     assert (await state_of(service, "b")).packed == before.packed
+
+
+async def slots_of(service: Service, merchant: str) -> list[EntityState]:
+    async with service.part(Database).read() as connection:
+        key = "merchant", merchant
+        return (await entity_states.states_of(connection, TENANT, [key]))[key]
+
+
+async def assert_same_entity(service: Service, one: str, other: str) -> int:
+    """Whatever slots they have, how many the first one has."""
+    features = service.part(Pipeline).features
+    wholes, labels = [], []
+    slots = [await slots_of(service, merchant) for merchant in (one, other)]
+    for first, *others in slots:
+        own = States.from_bytes([first.state], features.entity_sums)
+        states = States.from_bytes([row.state for row in others], features.entity_sums)
+        wholes.append(features.gather(own, np.zeros(len(others), np.int64), states))
+        labels.append(States.from_bytes([first.label_state], features.confirmed_sums))
+        assert [row.label_state for row in others] == [None] * len(others)
+    for found, wanted in (wholes, labels):
+        np.testing.assert_array_equal(found.time_us_G, wanted.time_us_G)
+        np.testing.assert_array_equal(found.previous_us_G, wanted.previous_us_G)
+        np.testing.assert_allclose(found.before_GD, wanted.before_GD, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(found.at_GD, wanted.at_GD, rtol=1e-9, atol=1e-12)
+    return len(slots[0])
+
+
+async def test_payments_at_once_at_one_merchant_leave_what_they_leave_in_turn(
+    service: Service,
+) -> None:
+    """With labels that mature meanwhile; and so does the erasure of one of their accounts."""
+    accounts = 4
+
+    async def pay(merchant: str, account: int, day: int) -> float:
+        """How many payments the merchant had before, at a half-life of 30 days."""
+        name = f"{merchant}-{account}"
+        at = day + account / 10
+        [row] = await scored(service, paid(f"{name}-{day}", at, account=name, merchant=merchant))
+        if DELAY_DAYS + 1 < day < 12:
+            assert feature(service, row, "merchant_frauds_30d") > 0.5
+        return float(np.expm1(feature(service, row, "merchant_count_30d")))
+
+    for day in range(12):
+        first, *_ = [await pay("turn", account, day) for account in range(accounts)]
+        seen = await asyncio.gather(*(pay("once", account, day) for account in range(accounts)))
+        # All of earlier days, in whatever slots, which have become a little older.
+        assert min(seen) > 0.99 * first - 1e-6
+        if day == 0:
+            for name in ("turn-1", "once-1"):
+                await label(service, f"{name}-0", account=name)
+    is_sqlite = service.part(Database).is_sqlite
+    assert await assert_same_entity(service, "once", "turn") == (1 if is_sqlite else accounts)
+    for name in ("turn-1", "once-1", "turn-2", "once-2"):
+        await service.part(Erasing).erase(TENANT, name)
+    assert await assert_same_entity(service, "once", "turn") == 1
+    assert (await slots_of(service, "once"))[0].slots == 1
+    # And on they go.
+    await asyncio.gather(*(pay("once", account, 20) for account in (0, 3)))
+    for account in (0, 3):
+        await pay("turn", account, 20)
+    await assert_same_entity(service, "once", "turn")
+
+
+async def test_a_label_is_folded_by_whoever_has_the_first_slot(service: Service) -> None:
+    """Another sees it, and leaves it to be folded."""
+    if service.part(Database).is_sqlite:
+        pytest.skip("an entity has one slot")
+    await scored(service, paid("fraud", 0))
+    await label(service, "fraud")
+    key = "merchant", "m"
+    async with service.part(Database).write() as connection:
+        [first] = (await entity_states.lock_entities(connection, TENANT, [key]))[key]
+        await entity_states.save_entities(
+            connection, [first._replace(slots=2), EntityState(TENANT, *key, slot=1, slots=2)]
+        )
+    async with service.part(Database).write() as connection:
+        taken = await entity_states.take_slots(connection, TENANT, [key])
+        assert taken[key].slot == 0
+        assert await frauds_seen(service, "second", DELAY_DAYS + 1) > 0
+    assert [row.label_state for row in await slots_of(service, "m")] == [first.label_state, None]
+    assert await frauds_seen(service, "third", DELAY_DAYS + 1) > 0
+    record, nothing = (row.label_state for row in await slots_of(service, "m"))
+    assert (record != first.label_state, nothing) == (True, None)

@@ -1,7 +1,7 @@
 """What goes straight to PostgreSQL's driver: when it is written, and what a failure leaves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from inspect import CORO_CLOSED, getcoroutinestate
 
@@ -191,6 +191,125 @@ async def test_a_transaction_that_is_cancelled_leaves_nothing_and_no_transaction
         assert await account_store.account(connection, TENANT, "a") is None
     async with asyncio.timeout(5), postgres_only.write() as connection:
         await account_store.lock_accounts(connection, TENANT, ["a"])
+
+
+ENTITY = ("device", "d")
+
+
+@pytest.fixture
+async def shared(postgres_only: Database) -> Database:
+    """A database that has the entity."""
+    async with postgres_only.write() as connection:
+        await entity_states.take_slots(connection, TENANT, [ENTITY])
+    return postgres_only
+
+
+async def slots_of(database: Database) -> list[EntityState]:
+    async with database.read() as connection:
+        return (await entity_states.states_of(connection, TENANT, [ENTITY]))[ENTITY]
+
+
+async def test_scores_at_once_have_slots_of_their_own_and_labels_wait_for_all(
+    shared: Database,
+) -> None:
+    begun = [asyncio.Event() for _ in range(2)]
+    order: list[str] = []
+
+    async def score(name: str, slot: int, seconds: float) -> None:
+        async with shared.write() as connection:
+            taken = await entity_states.take_slots(connection, TENANT, [ENTITY])
+            assert taken[ENTITY].slot == slot
+            begun[slot].set()
+            await asyncio.sleep(seconds)
+            await entity_states.save_entities(
+                connection, [taken[ENTITY]._replace(state=name.encode())]
+            )
+            order.append(name)
+
+    async def label() -> None:
+        for one in begun:
+            await one.wait()
+        async with shared.write() as connection:
+            locked = await entity_states.lock_entities(connection, TENANT, [ENTITY])
+            order.append("label")
+            assert [row.state for row in locked[ENTITY]] == [b"first", b"second"]
+
+    async def after(slot: int, score: Awaitable[None]) -> None:
+        await begun[slot].wait()
+        await score
+
+    async with asyncio.timeout(20):
+        # Who comes second finds no other slot, waits, and leaves one more; the third does not.
+        waiting = [after(0, score("waited", 0, 0)) for _ in range(2)]
+        await asyncio.gather(score("one", 0, 0.2), *waiting)
+        assert order == ["one", "waited", "waited"]
+        assert [(row.slot, row.slots, row.state) for row in await slots_of(shared)] == [
+            (0, 2, b"waited"),
+            (1, 2, None),
+        ]
+        order.clear()
+        begun[0].clear()
+        await asyncio.gather(score("first", 0, 0.3), after(0, score("second", 1, 0.1)), label())
+        assert order == ["second", "first", "label"]
+
+
+async def test_a_lock_that_has_missed_a_slot_is_taken_anew(shared: Database) -> None:
+    locked = asyncio.Event()
+
+    async def score() -> None:
+        async with shared.write() as connection:
+            taken = await entity_states.take_slots(connection, TENANT, [ENTITY])
+            locked.set()
+            await asyncio.sleep(0.2)
+            await entity_states.save_entities(connection, list(taken.values()))
+
+    seen: list[int] = []
+
+    async def label(connection: AsyncConnection) -> None:
+        seen.append(0)
+        found = await entity_states.lock_entities(connection, TENANT, [ENTITY])
+        seen[-1] = len(found[ENTITY])
+
+    async def waiting() -> None:
+        await locked.wait()
+        await score()
+
+    async def last() -> None:
+        await locked.wait()
+        await asyncio.sleep(0.1)
+        await shared.run(label)
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(score(), waiting(), last())
+    assert seen == [0, 2]
+
+
+async def test_an_entity_has_no_more_slots_than_it_may(
+    shared: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.entities.states.MOST_SLOTS", 2)
+
+    async def score() -> None:
+        async with shared.write() as connection:
+            taken = await entity_states.take_slots(connection, TENANT, [ENTITY])
+            await asyncio.sleep(0.02)
+            await entity_states.save_entities(connection, list(taken.values()))
+
+    for _ in range(3):
+        await asyncio.gather(*(score() for _ in range(5)))
+    assert [row.slot for row in await slots_of(shared)] == [0, 1]
+
+
+async def test_states_that_are_replaced_leave_one_slot(shared: Database) -> None:
+    rows = [
+        EntityState(TENANT, *ENTITY, b"a", b"labels", 0, 2),
+        EntityState(TENANT, *ENTITY, b"b", None, 1, 2),
+    ]
+    async with shared.write() as connection:
+        await entity_states.save_entities(connection, rows)
+        locked = await entity_states.lock_entities(connection, TENANT, [ENTITY])
+        await entity_states.replace_states(connection, TENANT, locked, {ENTITY: b"all"})
+    assert await slots_of(shared) == [EntityState(TENANT, *ENTITY, b"all", b"labels")]
 
 
 # All that an index has of a tenant, read for its keys, comes to some 350.

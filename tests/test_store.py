@@ -279,7 +279,7 @@ async def test_entities_that_nobody_uses_are_deleted_and_locked_anew(database: D
     async with database.write() as connection:
         rows = await entity_states.lock_entities(connection, TENANT, [used, unused])
         await entity_states.save_entities(
-            connection, [row._replace(state=b"sums") for row in rows.values()]
+            connection, [row._replace(state=b"sums") for [row] in rows.values()]
         )
         await entity_states.save_links(connection, [Link(TENANT, *used, "alice", 5)])
         await entity_states.delete_unused(connection, TENANT, [used, unused])
@@ -288,8 +288,8 @@ async def test_entities_that_nobody_uses_are_deleted_and_locked_anew(database: D
         return await entity_states.lock_entities(connection, TENANT, [used, unused])
 
     assert await database.run(locked) == {
-        used: EntityState(TENANT, *used, b"sums"),
-        unused: EntityState(TENANT, *unused),
+        used: [EntityState(TENANT, *used, b"sums")],
+        unused: [EntityState(TENANT, *unused)],
     }
 
 

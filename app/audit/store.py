@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit.entries import Entry
@@ -21,7 +21,9 @@ class EntryFilters(NamedTuple):
     action: str | None = None
 
 
-# What rolling back does to each label is one change together, which has an entry of its own.
+# What rolling back does to each label is one change together, which has an entry of its own. What
+# becomes of reviews, and of payments, is no change of labels.
+_OF_LABELS = ("label.set", "label.removed", "account.rolled_back")
 _CHANGES = (
     select(audit_log.c.at_us)
     .where(
@@ -29,7 +31,7 @@ _CHANGES = (
         audit_log.c.account_id == bindparam("of_account"),
         audit_log.c.actor == bindparam("by"),
         audit_log.c.at_us > bindparam("since_us"),
-        audit_log.c.action != "label.rolled_back",
+        or_(*(audit_log.c.action == action for action in _OF_LABELS)),
     )
     .order_by(audit_log.c.at_us.desc())
     .limit(1)

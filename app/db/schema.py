@@ -12,6 +12,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -112,15 +113,20 @@ accounts = Table(
     _partial("ix_accounts_labelled", "tenant", "account_id", where=HAS_LABELS),
 )
 
-# Whatever payments name beside their account: merchants, devices, addresses, cards, ….
+# Whatever payments name beside their account: merchants, devices, addresses, cards, …. Slots of an
+# entity have sums of their own, which add up: payments at once do not wait for each other.
 entities = Table(
     "entities",
     metadata,
     Column("tenant", String(LONGEST_ID), primary_key=True),
     Column("kind", String(LONGEST_KIND), primary_key=True),
     Column("entity_id", String(LONGEST_ID), primary_key=True),
+    # From 0 on. Whoever locks all of them has the entity alone.
+    Column("slot", SmallInteger, primary_key=True, server_default="0"),
+    # Of slot 0: how many there are. Of others: more than 1.
+    Column("slots", SmallInteger, nullable=False, server_default="1"),
     Column("state", LargeBinary),
-    # Its matured labels; null again when one of them changes, then folded anew.
+    # Of slot 0: its matured labels; null again when one of them changes, then folded anew.
     Column("label_state", LargeBinary),
 )
 

@@ -112,8 +112,9 @@ def _locking(table: Table, kind: Any) -> Any:
 
 @cache
 def _key(table: Table) -> list[Any]:
-    """What tells a tenant's rows apart."""
-    return [column for column in table.primary_key if column.name != "tenant"]
+    """What tells a tenant's rows apart, but for a number of their own."""
+    texts = [column for column in table.primary_key if isinstance(column.type, String)]
+    return [column for column in texts if column.name != "tenant"]
 
 
 @cache
@@ -203,22 +204,32 @@ async def lock(
     """
     if not wanted:
         return []
-    if isinstance(connection, Straight):
-        # A row that does not exist cannot be locked. SQLite needs no row: the file is locked.
-        await _make(connection, table, tenant, wanted)
+    await prepare(connection, table, tenant, wanted)
     rows = await ask(connection, kind._make, _locking(table, kind), tenant, wanted)
     if isinstance(connection, Straight) and len(rows) < len(wanted):
-        connection.known.discard(table, tenant, wanted)
-        raise Raced
+        raise erased(connection, table, tenant, wanted)
     return rows
 
 
-async def _make(connection: Straight, table: Table, tenant: str, wanted: list[Any]) -> None:
-    """Insert the rows of these keys that are not known to be there, and perhaps are."""
+async def prepare(
+    connection: AsyncConnection, table: Table, tenant: str, wanted: list[Any]
+) -> None:
+    """Insert the rows of these keys that are not known to be there, and perhaps are.
+
+    A row that does not exist cannot be locked. SQLite needs no row: the file is locked.
+    """
+    if not isinstance(connection, Straight):
+        return
     if absent := connection.known.absent(table, tenant, wanted):
         text, (keys, *parts) = _absent(table, connection.dialect), _wanted(absent).values()
         await connection.write(table, text, (tenant, *(parts or [keys])))
         connection.inserted += [(table.name, tenant, one) for one in absent]
+
+
+def erased(connection: Straight, table: Table, tenant: str, wanted: list[Any]) -> Raced:
+    """What to raise where one of these rows has just been erased."""
+    connection.known.discard(table, tenant, wanted)
+    return Raced()
 
 
 async def read(

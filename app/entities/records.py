@@ -8,13 +8,18 @@ LinkKey: TypeAlias = tuple[str, str, str]
 
 
 class EntityState(NamedTuple):
-    """A row of `entities`: what features remember of it."""
+    """A row of `entities`: what features remember of it, in one of its slots.
+
+    Sums of slots add up. Of the first one, the `label_state`, and how many slots there are.
+    """
 
     tenant: str
     kind: str
     entity_id: str
     state: bytes | None = None
     label_state: bytes | None = None
+    slot: int = 0
+    slots: int = 1
 
     @property
     def key(self) -> EntityKey:

@@ -46,7 +46,7 @@ class ErasurePlan(NamedTuple):
 
     account: Account
     labels: list[StoredLabel]
-    entities: dict[EntityKey, EntityState]
+    entities: dict[EntityKey, list[EntityState]]
     states: dict[EntityKey, bytes | None]
     corrections: Corrections
 
@@ -86,10 +86,7 @@ class Erasing:
             await audit_store.erase_entries(connection, tenant, account_id)
             await webhook_store.erase_messages(connection, tenant, account_id)
             now = await entity_states.lock_entities(connection, tenant, used)
-            await entity_states.save_entities(
-                connection,
-                [row._replace(state=plan.states[key]) for key, row in now.items()],
-            )
+            await entity_states.replace_states(connection, tenant, now, plan.states)
             await forget_in_record(connection, self._pipeline.features, tenant, labelled)
             await entity_states.delete_unused(connection, tenant, used)
             facts = {
@@ -144,7 +141,7 @@ class Erasing:
             raise Raced
         labels = await label_store.labels_of_account(connection, tenant, account_id)
         plan = plan._replace(labels=labels)
-        changed = [key for key, row in entities.items() if row != plan.entities.get(key)]
+        changed = [key for key, rows in entities.items() if rows != plan.entities.get(key)]
         if changed:
             states = await self._rebuilt(connection, account, changed)
             plan = plan._replace(states={**plan.states, **states})

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.accounts import store as account_store
 from app.db.database import Database
 from app.db.patience import Patience
+from app.entities import states as entity_states
 from app.errors import Problem
 from app.labels import store as label_store
 from app.labels.allowance import Allowance
@@ -111,14 +112,18 @@ class Importer:
     async def _store_new(
         self, connection: AsyncConnection, tenant: str, new: Sequence[Past]
     ) -> Tally:
-        now = now_us()
         labelled = [past for past in new if past.is_fraud is not None]
         delay_us = self._pipeline.spec.label.delay_us
-        labels = [_label(tenant, past, delay_us) for past in labelled if past.known_at_us <= now]
-        # Before the scores: a label may have become known within the chunk.
         transactions = [past.transaction for past in new]
         kinds = self._pipeline.spec.entity_names
         named = {one.transaction_id: named_by(one, kinds) for one in transactions}
+        if labelled:
+            # Who has scored there meanwhile has not seen the labels.
+            entities = {key for keys in named.values() for key in keys}
+            await entity_states.lock_only(connection, tenant, entities)
+        now = now_us()
+        labels = [_label(tenant, past, delay_us) for past in labelled if past.known_at_us <= now]
+        # Before the scores: a label may have become known within the chunk.
         await label_store.save_labels(connection, labels, label_entities(labels, named))
         for answer in await self._pipeline.score_of(
             connection, tenant, transactions, adapted=False

@@ -38,7 +38,7 @@ async def lock(connection: AsyncConnection, alteration: Alteration) -> Account:
     else:
         await account_store.lock_only(connection, tenant, alteration.accounts)
         account = await account_of(connection, tenant, account_id)
-    await entity_states.lock_entities(connection, tenant, alteration.entities)
+    await entity_states.lock_only(connection, tenant, alteration.entities)
     return account
 
 

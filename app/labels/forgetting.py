@@ -151,9 +151,10 @@ async def forget_in_record(
     """Make locked entities' records what they are without labels that are there no more."""
     keys = {one.key for one in removed if one.folded}
     states = await refold(connection, features, tenant, keys)
-    rows = await entity_states.lock_entities(connection, tenant, keys)
+    locked = await entity_states.lock_entities(connection, tenant, keys)
     await entity_states.save_entities(
-        connection, [row._replace(label_state=states[key]) for key, row in rows.items()]
+        connection,
+        [first._replace(label_state=states[key]) for key, (first, *_) in locked.items()],
     )
 
 

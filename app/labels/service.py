@@ -217,7 +217,7 @@ class Labelling:
         kinds = features.spec.entity_names
         entities = {key for keys in stored for key in keys}
         entities.update(key for one in whole for key in named_by(one, kinds))
-        await entity_states.lock_entities(connection, tenant, entities)
+        await entity_states.lock_only(connection, tenant, entities)
         in_time_order = sorted(whole, key=lambda row: (row.occurred_at_us, row.transaction_id))
         for answer in await self._pipeline.score_of(connection, tenant, in_time_order):
             if isinstance(answer, Problem):

@@ -26,6 +26,7 @@ from app.learner.kernels.features import (
     RECENT_HALF_LIVES,
     account_names,
     entity_names,
+    gather,
     recount,
     settle,
     sums_of,
@@ -227,6 +228,12 @@ class FeatureSet:
         after = memory.copy()
         self.serve(columns, after, labels)
         return after
+
+    def gather(self, entities: States, entity_S: Ints, slots: States) -> States:
+        """The states of entities with those of S more slots of theirs: all that has come to any."""
+        whole, parts = entities.copy(), slots.copy()
+        gather(whole.packed, entity_S, parts.packed)
+        return whole
 
     def confirmed(self, kind: str, time_us_N: Ints, labels: EntityLabels) -> Features:
         """Of transactions with one entity of a kind, the features at `evidence`: [N, V].

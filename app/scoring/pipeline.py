@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -77,6 +78,7 @@ class Entry(NamedTuple):
 class Loaded(NamedTuple):
     """New transactions of one tenant, and what is remembered of their accounts and entities.
 
+    `entities` are the slots that are ours, `others` further ones by the position of their entity.
     `first_use_us_L` is since when accounts have used entities, NEVER_US where it is new to them.
     """
 
@@ -84,6 +86,7 @@ class Loaded(NamedTuple):
     columns: TransactionColumns
     accounts: list[Account]
     entities: list[EntityState]
+    others: list[tuple[int, EntityState]]
     links: list[LinkKey]
     first_use_us_L: Ints
     labels: list[EntityLabel]
@@ -276,11 +279,14 @@ class Pipeline:
         transactions = [entry.transaction for entry in entries]
         columns, named = columns_of(self.spec, transactions, self.features.rates)
         accounts = await account_store.lock_accounts(connection, tenant, named.accounts)
-        entities = await entity_states.lock_entities(connection, tenant, named.entities)
-        links, labels = await together(
+        entities = await entity_states.take_slots(connection, tenant, named.entities)
+        shared = [key for key, row in entities.items() if row.slots > 1]
+        # As they are at one moment: a label is folded already, or still to be.
+        links, labels, slots = await together(
             connection,
             entity_states.links_of(connection, tenant, named.links),
             label_store.maturing_labels(connection, tenant, _newest_us(columns, named)),
+            entity_states.states_of(connection, tenant, shared),
         )
         first_use_us = (links.get(key, NEVER_US) for key in named.links)
         return Loaded(
@@ -288,6 +294,12 @@ class Pipeline:
             columns,
             [accounts[key] for key in named.accounts],
             [entities[key] for key in named.entities],
+            [
+                (g, row)
+                for g, key in enumerate(named.entities)
+                for row in slots.get(key, ())
+                if row.slot != entities[key].slot
+            ],
             named.links,
             np.fromiter(first_use_us, np.int64, len(named.links)),
             labels,
@@ -315,14 +327,20 @@ class Pipeline:
         deciding: Deciding,
     ) -> Result:
         features, columns = self.features, loaded.columns
+        labelled = [row.label_state for row in loaded.entities]
+        for g, row in loaded.others:
+            labelled[g] = row.label_state or labelled[g]
         memory = Memory(
             States.from_bytes([row.state for row in loaded.accounts], features.account_sums),
             States.from_bytes([row.state for row in loaded.entities], features.entity_sums),
-            States.from_bytes(
-                [row.label_state for row in loaded.entities], features.confirmed_sums
-            ),
+            States.from_bytes(labelled, features.confirmed_sums),
             loaded.first_use_us_L.copy(),
         )
+        own: States | None = None
+        if loaded.others:
+            # Features see all slots, and ours alone is added to.
+            own = features.remember(columns, memory, EntityLabels.none()).entities
+            memory = replace(memory, entities=self._gathered(memory.entities, loaded.others))
         with stage("adapt"):
             _adapt(deciding.scorer, supports)
         decisions: dict[int, Decision] = {}
@@ -348,7 +366,14 @@ class Pipeline:
             labels = _entity_labels(loaded.entities, loaded.labels)
             features_NF = features.serve_deciding(columns, memory, labels, decide)
         scoring.observe()
+        if own is not None:
+            memory = replace(memory, entities=own)
         return Result(features_NF, [decisions[n] for n in range(len(columns))], memory)
+
+    def _gathered(self, entities: States, others: Sequence[tuple[int, EntityState]]) -> States:
+        entity_S = np.array([g for g, _ in others], np.int64)
+        slots = States.from_bytes([row.state for _, row in others], self.features.entity_sums)
+        return self.features.gather(entities, entity_S, slots)
 
     def support(self, rows: Sequence[SupportRow]) -> Support:
         """The labels of an account, newest first, as the scorer takes them."""
@@ -597,7 +622,8 @@ async def _save(
     await entity_states.save_entities(
         connection,
         [
-            row._replace(state=state, label_state=label_state)
+            # Labels are folded by whoever has the first slot.
+            row._replace(state=state, label_state=None if row.slot else label_state)
             for row, state, label_state in zip(
                 loaded.entities,
                 memory.entities.to_bytes(),
@@ -612,5 +638,7 @@ async def _save(
         connection,
         [Link(tenant, *loaded.links[at], int(first_use_us_L[at])) for at in changed],
     )
-    await label_store.mark_folded(connection, tenant, loaded.labels)
+    first = {row.key for row in loaded.entities if not row.slot}
+    folded = [label for label in loaded.labels if label.key in first]
+    await label_store.mark_folded(connection, tenant, folded)
     await transaction_store.save_scored(connection, rows)

@@ -33,9 +33,11 @@ def upgrade() -> None:
         sa.Column("tenant", sa.String(128), nullable=False),
         sa.Column("kind", sa.String(32), nullable=False),
         sa.Column("entity_id", sa.String(128), nullable=False),
+        sa.Column("slot", sa.SmallInteger, nullable=False, server_default="0"),
+        sa.Column("slots", sa.SmallInteger, nullable=False, server_default="1"),
         sa.Column("state", sa.LargeBinary),
         sa.Column("label_state", sa.LargeBinary),
-        sa.PrimaryKeyConstraint("tenant", "kind", "entity_id", name="pk_entities"),
+        sa.PrimaryKeyConstraint("tenant", "kind", "entity_id", "slot", name="pk_entities"),
     )
     op.create_table(
         "links",
@@ -113,7 +115,7 @@ def downgrade() -> None:
     )
     op.execute(
         "INSERT INTO merchants (tenant, merchant_id)"
-        " SELECT tenant, entity_id FROM entities WHERE kind = 'merchant'"
+        " SELECT tenant, entity_id FROM entities WHERE kind = 'merchant' AND slot = 0"
     )
     for table in ("labels", "label_events", "transactions"):
         op.add_column(table, sa.Column("merchant_id", sa.String(128)))

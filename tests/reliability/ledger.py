@@ -306,9 +306,19 @@ def _check_states(stored: Stored) -> None:
     features.serve(paid.take(np.arange(0)), memory, labels)
     accounts = {row.account_id: row.state for row in stored.accounts}
     _assert_equal(_states(accounts, named.accounts, features.account_sums), memory.accounts)
-    states = {row.key: row.state for row in stored.entities}
-    _assert_equal(_states(states, named.entities, features.entity_sums), memory.entities)
-    confirmed = {row.key: row.label_state for row in stored.entities}
+    first = {row.key: row for row in stored.entities if row.slot == 0}
+    states = {key: row.state for key, row in first.items()}
+    entities = _states(states, named.entities, features.entity_sums)
+    others = [row for row in stored.entities if row.slot > 0]
+    assert Counter(row.key for row in stored.entities) == {
+        key: row.slots for key, row in first.items()
+    }
+    if others:
+        entity_S = np.array([entity_of[row.key] for row in others])
+        slots = States.from_bytes([row.state for row in others], features.entity_sums)
+        entities = features.gather(entities, entity_S, slots)
+    _assert_equal(entities, memory.entities)
+    confirmed = {key: row.label_state for key, row in first.items()}
     _assert_equal(_states(confirmed, named.entities, features.confirmed_sums), memory.confirmed)
     since_us = dict(zip(named.links, memory.first_use_us_L.tolist(), strict=True))
     assert {row.key: row.first_use_us for row in stored.links} == since_us

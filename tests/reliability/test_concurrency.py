@@ -14,6 +14,7 @@ from tests.reliability.ledger import Caller, Json, Ledger, kind_of, reconcile
 from tests.servers import new_key, replicas
 
 MERCHANTS = 7
+MARKETPLACE = "marketplace"
 ACCOUNTS = (1, 10)
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 # After so many labels a replica scores a payment of every account, in an order of its own.
@@ -47,10 +48,14 @@ def test_labels_of_replicas_are_all_there_and_make_the_serial_copies(
             for pair in zip(account_ids(together), account_ids(serial), strict=True):
                 copies = {copy_of(caller, one) for caller in callers for one in pair}
                 assert len(copies) == 1
+        pay_at_once(callers, each)
     stored = reconcile(database_url, ledger)
     assert len(stored.labels) == 2 * len(ACCOUNTS) * count * each
     if not database_url.startswith("sqlite"):
         execute(database_url, DEADLOCKS)
+        # Replicas have slots of their own, and no more than there are replicas.
+        of_all = [row for row in stored.entities if row.entity_id == MARKETPLACE]
+        assert all(1 < row.slots <= count for row in of_all)
     for accounts in ACCOUNTS:
         noted(
             f"labels of replicas at once, {accounts} account{'s' * (accounts > 1)}",
@@ -88,6 +93,24 @@ def give(caller: Caller, body: Json) -> Json:
     """Label a payment, with what its amount stands for."""
     name = "fraud" if body["amount"] % 3 == 0 else "legitimate"
     return caller.label(body["account_id"], [label(body["transaction_id"], name)])
+
+
+def pay_at_once(callers: Sequence[Caller], each: int) -> None:
+    """Every replica scores payments of its own account, all at one merchant and device."""
+
+    def work(replica: int) -> None:
+        for n in range(each):
+            body = posted(
+                f"paid-{replica}-{n}",
+                account_id=f"payer-{replica}",
+                merchant_id=MARKETPLACE,
+                device_id=MARKETPLACE,
+                occurred_at=(NOON + timedelta(days=2, seconds=n)).isoformat(),
+            )
+            callers[replica].score(body)
+
+    with ThreadPoolExecutor(len(callers)) as threads:
+        list(threads.map(work, range(len(callers))))
 
 
 def label_at_once(callers: Sequence[Caller], bodies: Sequence[Json]) -> None:

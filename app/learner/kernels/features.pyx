@@ -686,6 +686,29 @@ def walk(
         raise AssertionError("there are more names than features, or fewer")
 
 
+def gather(unsigned char[::1] entities, const int64_t[::1] entity_S, unsigned char[::1] slots):
+    """Add the packed states of S slots to those of their entities, in place.
+
+    Each sum is then that of all events, and times are those of the newest ones, as if they had
+    come to one state. Raises ValueError where positions and states do not belong together.
+    """
+    cdef States wholes = states_of(entities, entity_end_H, ENTITY_H, entity_half_life_us_H)
+    cdef States parts = states_of(slots, entity_end_H, ENTITY_H, entity_half_life_us_H)
+    cdef State whole, part
+    cdef Py_ssize_t s, d
+    check(parts.groups == entity_S.shape[0])
+    check_positions(entity_S, 0, wholes.groups)
+    with nogil:
+        for s in range(parts.groups):
+            whole, part = state_of(&wholes, entity_S[s]), state_of(&parts, s)
+            advance(&whole, part.time_us[0])
+            advance(&part, whole.time_us[0])
+            whole.previous_us[0] = max(whole.previous_us[0], part.previous_us[0])
+            for d in range(wholes.sums):
+                whole.before_D[d] += part.before_D[d]
+                whole.at_D[d] += part.at_D[d]
+
+
 def settle(columns, unsigned char[::1] accounts):
     """Add rows to the packed states of their accounts, which a walk has brought to their times.
 
