@@ -56,7 +56,7 @@ def one_by_one(
         own = [one for one in changes if one.key == row.key]
         for key in dict.fromkeys(one.transaction_id for one in own):
             of_it = [one for one in own if one.transaction_id == key]
-            known = [one for one in of_it if one.recorded_at_us < row.evaluated_at_us]
+            known = [one for one in of_it if one.recorded_at_us < row.computed_at_us]
             if not known or known[-1].is_fraud is None:
                 continue
             if known[-1].matures_at_us >= row.occurred_at_us:

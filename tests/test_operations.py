@@ -123,9 +123,16 @@ def test_what_is_backed_up_beside_traffic_is_restored_and_serves(
         assert client.post("/v1/transactions", json=posted("new")).is_success
 
 
-def test_the_upgrade_is_a_command_too(tmp_path: Path) -> None:
-    [upgrading] = commands_of("Upgrade")
-    run(upgrading, tmp_path, {"QUICKSTUDY_DATABASE_URL": "sqlite:///quickstudy.db"})
+def test_the_upgrade_is_a_command_too_and_so_is_the_rebuild(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    variables = {
+        "QUICKSTUDY_DATABASE_URL": "sqlite:///quickstudy.db",
+        "QUICKSTUDY_MODEL": str(checkpoint),
+    }
+    for heading in ("Upgrade", "Rebuild for other features"):
+        [commands] = commands_of(heading)
+        run(commands, tmp_path, variables)
     assert (tmp_path / "quickstudy.db").exists()
 
 

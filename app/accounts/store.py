@@ -15,6 +15,7 @@ from app.db.schema import (
     label_events,
     labels,
     links,
+    past_features,
     reviews,
     transactions,
 )
@@ -128,6 +129,14 @@ async def erase_account(
     await connection.execute(
         delete(label_entities).where(
             label_entities.c.tenant == tenant, label_entities.c.transaction_id.in_(labelled)
+        )
+    )
+    paid = select(transactions.c.transaction_id).where(
+        transactions.c.tenant == tenant, transactions.c.account_id == account_id
+    )
+    await connection.execute(
+        delete(past_features).where(
+            past_features.c.tenant == tenant, past_features.c.transaction_id.in_(paid)
         )
     )
     counts = []

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from app.cli.terminal import console
 from app.errors import SetupError
 
-commands = typer.Typer(help="The database: its schema, a backup.", no_args_is_help=True)
+commands = typer.Typer(help="The database: its schema, its states, a backup.", no_args_is_help=True)
 
 
 @commands.command("upgrade")
@@ -38,3 +39,39 @@ def back_up(
         )
     sqlite.back_up(Path(str(url.database)), file)
     console.print(f"{file} has all that was committed.")
+
+
+@commands.command("rebuild")
+def rebuild() -> None:
+    """Compute all states anew, by replaying the stored payments with the features of the model.
+
+    After an upgrade, or for a model of other features; stop all servers before. Run it again to
+    continue.
+    """
+    from app.cli.history import say
+    from app.cli.keys import on_database
+    from app.cli.progress import counting
+    from app.db.patience import Patience
+    from app.learner.checkpoint import Checkpoint
+    from app.rebuilds.service import Rebuilder
+    from app.settings import Settings
+
+    checkpoint = Checkpoint.load(Settings().model)
+    with counting() as progress:
+        task = progress.add_task("Rebuilding", total=None)
+
+        def wait(waiting: str) -> None:
+            progress.update(task, description="Waiting" if waiting else "Rebuilding")
+            say(waiting)
+
+        def show(payments: int, replayed: int) -> None:
+            progress.update(task, total=payments, completed=replayed)
+
+        count = on_database(
+            lambda database: Rebuilder(database, checkpoint.features, Patience(wait)).run(show)
+        )
+    model = escape(checkpoint.model)
+    if count:
+        console.print(f"The states of {count:,} payments are those of model {model}.")
+    else:
+        console.print(f"Nothing to rebuild: all states are those of model {model}.")

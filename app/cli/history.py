@@ -68,11 +68,11 @@ def export_history(
     from app.settings import Settings
 
     spec = export_spec(Checkpoint.load(Settings().model).metadata.spec, file.stem)
-    count = on_database(lambda database: export(database, tenant, spec, file, Patience(_say)))
+    count = on_database(lambda database: export(database, tenant, spec, file, Patience(say)))
     console.print(f"{count:,} transactions are in {file}, their spec in {file.stem}.toml.")
 
 
-def _say(waiting: str) -> None:
+def say(waiting: str) -> None:
     """Why a command waits; where the sentence is empty, that it goes on."""
     console.print(waiting or "The database is back.", soft_wrap=True)
 
@@ -116,14 +116,7 @@ def _check_model(spec: "DatasetSpec", checkpoint: "Checkpoint") -> None:
 
 
 async def _import(history: "History", tenant: str) -> "Tally":
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
+    from app.cli.progress import counting
     from app.db.database import Database
     from app.db.patience import Patience
     from app.history.importing import CHUNK, Importer, Tally
@@ -132,19 +125,13 @@ async def _import(history: "History", tenant: str) -> "Tally":
     from app.web.service import running
 
     tally = Tally()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     async with running(Settings()) as service:
-        with Progress(*columns, console=console) as progress:
+        with counting() as progress:
             task = progress.add_task("Importing", total=len(history))
 
             def show(waiting: str) -> None:
                 progress.update(task, description="Waiting" if waiting else "Importing")
-                _say(waiting)
+                say(waiting)
 
             importer = Importer(service.part(Database), service.part(Pipeline), Patience(show))
             for chunk in history.chunks(CHUNK):

@@ -1,4 +1,4 @@
-"""What is shown of training while it goes on."""
+"""What is shown of what takes long while it goes on."""
 
 from typing import TYPE_CHECKING, Self
 
@@ -23,6 +23,17 @@ COLUMNS = (
     TextColumn("{task.fields[said]}"),
     TimeRemainingColumn(compact=True),
 )
+
+
+def counting() -> Progress:
+    """Bars of how many of so many there are yet."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
 
 
 class TrainingProgress:

@@ -24,6 +24,7 @@ def serve(
     from app.keys import service as keys
     from app.models.service import Models
     from app.ops import metrics
+    from app.rebuilds.service import check_states
     from app.settings import Settings
     from app.web import server
 
@@ -33,8 +34,9 @@ def serve(
             os.environ[f"QUICKSTUDY_{name}"] = str(value)
     settings = Settings()
     # What is refused should be refused here, in a sentence, rather than in a worker's trace.
-    Models(settings)
+    models = Models(settings)
     upgrade(settings.database_url)
+    on_database(lambda database: check_states(database, models.default.features))
     key = on_database(lambda database: keys.create_first(database, FIRST_KEY))
     typer.echo(_welcome(settings, key), err=False)
     with tempfile.TemporaryDirectory(prefix="quickstudy-metrics-") as pool:

@@ -20,7 +20,7 @@ from contextlib import (
 from typing import Any, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import delete, event, insert, make_url, or_
+from sqlalchemy import delete, event, func, insert, make_url, or_, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import (
     ArgumentError,
@@ -35,7 +35,7 @@ from sqlalchemy.util import await_only
 from app.db import migrating, postgres, sqlite
 from app.db.connections import CONNECT_SECONDS, Address, Connections, Session
 from app.db.errors import DatabaseUnavailable
-from app.db.schema import write_probes
+from app.db.schema import rebuilds, write_probes
 from app.errors import SetupError
 from app.ops.background import LONGEST_PAUSE_SECONDS, TaskHealth
 from app.settings import MOST_CONNECTIONS
@@ -258,8 +258,20 @@ class Database:
                 f"has no {missing[0]}: restore it whole from a backup"
             )
 
+    async def check_rebuilt(self) -> None:
+        """Raises SetupError while `quickstudy db rebuild` has begun and not ended."""
+        query = select(func.sum(rebuilds.c.replayed), func.sum(rebuilds.c.payments))
+        async with self.read() as connection:
+            replayed, payments = (await connection.execute(query)).one()
+        if payments is not None:
+            raise SetupError(
+                f"the states are being rebuilt, {replayed:,} of {payments:,} payments so far: wait "
+                "for `quickstudy db rebuild` to end; where it was interrupted, run it again"
+            )
+
     async def check_ready(self) -> None:
-        """Raises SetupError like `check_revision`, DatabaseUnavailable where nothing can be stored.
+        """Raises SetupError like the checks of revision and states, DatabaseUnavailable where
+        nothing can be stored.
 
         However many ask, one check runs at a time, and writes at most once a second.
         """
@@ -328,6 +340,7 @@ class Readiness:
 
     async def _check(self) -> None:
         await self._database.check_revision()
+        await self._database.check_rebuilt()
         if not self._is_fresh():
             await self._write()
 

@@ -88,17 +88,16 @@ def page(
 
 
 def between(
-    query: Select[Any],
-    order: Sequence[Any],
-    after: tuple[Any, ...] | None,
-    until: Sequence[Any] | None,
-) -> Select[Any]:
-    """The query's rows after the row with the key `after`, up to that with the key `until`."""
+    order: Sequence[Any], after: tuple[Any, ...] | None, until: Sequence[Any] | None
+) -> list[ColumnElement[bool]]:
+    """The conditions of rows after the row with the key `after`, up to that with `until`."""
+    place = tuple_(*order)
+    conditions: list[ColumnElement[bool]] = []
     if after is not None:
-        query = query.where(tuple_(*order) > _key(order, after))
+        conditions.append(place > _key(order, after))
     if until is not None:
-        query = query.where(tuple_(*order) <= _key(order, until))
-    return query
+        conditions.append(place <= _key(order, until))
+    return conditions
 
 
 def _key(order: Sequence[Any], values: Sequence[Any]) -> Tuple:

@@ -172,6 +172,8 @@ transactions = Table(
     Column("reasons", Text),
     # What became of it; null where the outcome above is all that is known.
     Column("status", String(16)),
+    # When its features were computed anew, and are no longer those that it was scored with.
+    Column("rebuilt_at_us", BigInteger),
     # What comes now goes to the end of it, one page for a whole batch. So it also tells whose they
     # are: with its links an entity's payments are found, and an index by entity would be a page to
     # write for each entity of every payment.
@@ -188,6 +190,35 @@ transactions = Table(
         *("tenant", "account_id", "risk_level", "occurred_at_us", "transaction_id"),
         where=ABOVE_LOW,
     ),
+)
+
+# What scores and copies were made of before features were computed anew, for replays: at revision 0
+# those of a transaction, else those that its label's event of this revision had.
+past_features = Table(
+    "past_features",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("transaction_id", String(LONGEST_ID), primary_key=True),
+    Column("features_digest", String(16), primary_key=True),
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("features", LargeBinary, nullable=False),
+)
+
+# Tenants whose states are being computed anew, until those of all tenants are.
+rebuilds = Table(
+    "rebuilds",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    # Of the features that the states are for: of all tenants the same.
+    Column("features_digest", String(16), primary_key=True),
+    Column("payments", BigInteger, nullable=False),
+    # Whether nothing is left of the states of before.
+    Column("is_cleared", Boolean, nullable=False),
+    # How many payments are replayed, and the last one.
+    Column("replayed", BigInteger, nullable=False),
+    Column("last_us", BigInteger),
+    Column("last_id", String(LONGEST_ID)),
+    Column("is_done", Boolean, nullable=False),
 )
 
 labels = Table(

@@ -42,7 +42,7 @@ class Rebuilding:
         link_NK = np.where(entity_NK == NO_ENTITY, NO_ENTITY, columns.link_NK)
         for n, k in np.argwhere(entity_NK != NO_ENTITY).tolist():
             key = int(entity_NK[n, k]), transactions[n].account_id
-            came = payments[n].evaluated_at_us, transactions[n].occurred_at_us
+            came = payments[n].computed_at_us, transactions[n].occurred_at_us
             self._first[key] = min(came, self._first.get(key, came))
         self._serve(
             replace(columns, entity_NK=entity_NK, link_NK=link_NK),

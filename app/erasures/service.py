@@ -12,6 +12,7 @@ from app.accounts.records import Account
 from app.audit import store as audit_store
 from app.audit.entries import entry
 from app.db.database import Database, Raced
+from app.db.rebuilding import refuse_while_rebuilding
 from app.db.sqlite import in_a_thread
 from app.entities import states as entity_states
 from app.entities.records import EntityKey, EntityState
@@ -73,6 +74,7 @@ class Erasing:
 
         async def work(connection: AsyncConnection) -> Erasure:
             nonlocal planned
+            await refuse_while_rebuilding(connection, tenant)
             plan = planned or await self._plan(connection, tenant, account_id)
             # It is tried again only where it was outdated.
             planned = None

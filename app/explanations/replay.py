@@ -7,6 +7,7 @@ is written down with the revision it made: so the copy of any past revision can 
 import asyncio
 from typing import NamedTuple
 
+import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts import store as account_store
@@ -18,11 +19,12 @@ from app.labels.errors import RevisionNotFound
 from app.labels.records import LabelEvent, SupportRow
 from app.learner.content import digest_of
 from app.learner.decisions import Decision, Thresholds
+from app.learner.engine import Rows
 from app.learner.reasons import PAST, Reason, shares_of, tell
-from app.learner.scorer import Copy, Scorer, calibrated
+from app.learner.scorer import Copy, Judge, Scorer, calibrated
 from app.scoring import store as transaction_store
 from app.scoring.errors import TransactionNotFound
-from app.scoring.pipeline import Pipeline
+from app.scoring.pipeline import Pipeline, matrix_of, support_of
 from app.scoring.records import Past, Scored
 
 # What a probability may differ by and still be the same: another machine sums in another order.
@@ -70,9 +72,14 @@ class Replay:
     async def replay(self, tenant: str, transaction_id: str) -> Replayed:
         """Score a stored transaction again as it was scored. Raises TransactionNotFound."""
         async with self._database.read() as connection:
-            row, support = await scored_with_support(connection, tenant, transaction_id)
-            scorer = await self._scorer(connection, row)
-        return await asyncio.to_thread(self._again, scorer, row, support)
+            row = await _scored(connection, tenant, transaction_id)
+            judge = await self._pipeline.models.that_scored(connection, row.model)
+            features = await _as_scored(connection, row, judge)
+            if judge is None or features is None:
+                judge = await self._pipeline.models.active(connection, tenant)
+                features = await _as_scored(connection, row, judge)
+            support = await _support(connection, row, judge.features_digest)
+        return await asyncio.to_thread(self._again, judge, row, features, support)
 
     async def revision(self, tenant: str, account_id: str, revision: int) -> Revision:
         """The copy of any past revision. Raises AccountNotFound or RevisionNotFound."""
@@ -97,7 +104,8 @@ class Replay:
         """Why a stored transaction has its score, and how many payments before it that is set
         against. Raises TransactionNotFound."""
         async with self._database.read() as connection:
-            row, support = await scored_with_support(connection, tenant, transaction_id)
+            row = await _scored(connection, tenant, transaction_id)
+            support = await _support(connection, row)
             moment = row.account_id, row.occurred_at_us
             [past] = await transaction_store.pasts_of(
                 connection, tenant, [moment], PAST, row.evaluated_at_us
@@ -107,10 +115,13 @@ class Replay:
         return row, len(past), explained
 
     async def _scorer(self, connection: AsyncConnection, row: Scored) -> Scorer:
-        """The model that scored it, where it was kept: else the tenant's active one."""
+        """The model that scored it, where it was kept and reads the features that there are: else
+        the tenant's active one."""
         models = self._pipeline.models
-        known = await models.that_scored(connection, row.model)
-        return known or await models.active(connection, row.tenant)
+        found = await models.that_scored(connection, row.model)
+        if isinstance(found, Scorer) and found.features_digest == self._pipeline.features.digest:
+            return found
+        return await models.active(connection, row.tenant)
 
     def _explained(
         self, scorer: Scorer, row: Scored, support: list[SupportRow], past: list[Past]
@@ -137,17 +148,22 @@ class Replay:
             scorer.model,
         )
 
-    def _again(self, scorer: Scorer, row: Scored, support: list[SupportRow]) -> Replayed:
-        thresholds = scorer.thresholds
+    def _again(
+        self, judge: Judge, row: Scored, features: bytes | None, support: list[SupportRow]
+    ) -> Replayed:
+        """`features` are those that it was scored with; without them those that it has now."""
+        thresholds = judge.thresholds
         if row.review_from is not None and row.decline_from is not None:
             thresholds = Thresholds(row.review_from, row.decline_from)
-        [judged] = scorer.judge(
-            [self._pipeline.support(support)], [self._pipeline.rows([row])], thresholds
+        rows = Rows(
+            matrix_of([features or row.features], judge.width),
+            np.array([row.occurred_at_us], np.int64),
         )
+        [judged] = judge.judge([support_of(support, judge.width)], [rows], thresholds)
         [decision] = judged.decisions
         same = {
-            "model": row.model == scorer.model,
-            "features": row.features_digest == scorer.features.digest,
+            "model": row.model == judge.model,
+            "features": features is not None,
             "content": row.content_digest == digest_of(row.content),
             "probability": abs(row.probability - decision.probability) <= TOLERANCE,
             "risk_score": abs(row.risk_score - decision.risk_score) <= RISK_TOLERANCE,
@@ -157,18 +173,31 @@ class Replay:
             "labels": row.labels == decision.labels,
         }
         differs = [name for name, is_same in same.items() if not is_same]
-        return Replayed(row, decision, judged.copy, scorer.model, differs)
+        return Replayed(row, decision, judged.copy, judge.model, differs)
 
 
-async def scored_with_support(
-    connection: AsyncConnection, tenant: str, transaction_id: str
-) -> tuple[Scored, list[SupportRow]]:
-    """A stored score, and the labels that its copy had learned. Raises TransactionNotFound."""
+async def _scored(connection: AsyncConnection, tenant: str, transaction_id: str) -> Scored:
+    """A stored score. Raises TransactionNotFound."""
     found = await transaction_store.scored(connection, tenant, [transaction_id])
     if transaction_id not in found:
         raise TransactionNotFound(f"There is no transaction {transaction_id!r}.")
-    row = found[transaction_id]
+    return found[transaction_id]
+
+
+async def _as_scored(connection: AsyncConnection, row: Scored, judge: Judge | None) -> bytes | None:
+    """What a stored score was made of, where it is what this judge reads."""
+    if judge is None:
+        return None
+    return await transaction_store.features_as_scored(connection, row, judge.features_digest)
+
+
+async def _support(
+    connection: AsyncConnection, row: Scored, digest: str | None = None
+) -> list[SupportRow]:
+    """The labels that the copy of a stored score had learned, with features of a definition."""
     if row.labels == 0:
         # By the base, whatever labels there were: imported history is scored so.
-        return row, []
-    return row, await label_store.support_at(connection, tenant, row.account_id, row.revision)
+        return []
+    return await label_store.support_at(
+        connection, row.tenant, row.account_id, row.revision, digest
+    )

@@ -84,7 +84,7 @@ def corrected_features(
     for key, own in by_entity.items():
         kind, _ = key
         entries = _entries(history[key], gone, rest)
-        evaluated_us_N = np.array([one.evaluated_at_us for one in own], np.int64)
+        evaluated_us_N = np.array([one.computed_at_us for one in own], np.int64)
         occurred_us_N = np.array([one.occurred_at_us for one in own], np.int64)
         wanted_N = _saw_any(entries.those(~entries.stands_E), evaluated_us_N, occurred_us_N)
         wanted_N |= np.array([one.transaction_id in were_corrected for one in own], bool)

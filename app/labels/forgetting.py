@@ -172,7 +172,7 @@ async def need_correction(
     if not keys:
         return False
     ids = [key for key, its in named.items() if its]
-    since_us = min(row.evaluated_at_us for row in rows if named[row.transaction_id])
+    since_us = min(row.computed_at_us for row in rows if named[row.transaction_id])
     return await label_store.any_removed(
         connection, tenant, keys, since_us
     ) or await label_store.any_corrected(connection, tenant, ids)
@@ -197,7 +197,7 @@ async def corrections(
             row.account_id,
             *key,
             row.occurred_at_us,
-            row.evaluated_at_us,
+            row.computed_at_us,
             row.features,
         )
         for row in rows

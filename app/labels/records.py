@@ -100,7 +100,8 @@ class LabelChange(NamedTuple):
 class Witness(NamedTuple):
     """A labelled transaction that may have seen other labels of an entity.
 
-    Its features are those as scored, and those as corrected.
+    It saw what was recorded by `computed_at_us`. Its features are those that it has, and those as
+    corrected.
     """
 
     transaction_id: str
@@ -108,7 +109,7 @@ class Witness(NamedTuple):
     kind: str
     entity_id: str
     occurred_at_us: int
-    evaluated_at_us: int
+    computed_at_us: int
     features: bytes
     corrected: bytes | None = None
 

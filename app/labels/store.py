@@ -22,7 +22,15 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.postgres import Straight
-from app.db.schema import WAS_REMOVED, accounts, label_entities, label_events, labels, transactions
+from app.db.schema import (
+    WAS_REMOVED,
+    accounts,
+    label_entities,
+    label_events,
+    labels,
+    past_features,
+    transactions,
+)
 from app.db.statements import (
     IsWanted,
     add,
@@ -46,6 +54,7 @@ from app.labels.records import (
 )
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.transaction import MOST_ITEMS
+from app.scoring.store import AS_SCORED, COMPUTED_AT_US
 
 
 async def labels_of(
@@ -161,7 +170,7 @@ _WITNESSING = (
         label_entities.c.kind,
         label_entities.c.entity_id,
         labels.c.occurred_at_us,
-        transactions.c.evaluated_at_us,
+        COMPUTED_AT_US,
         transactions.c.features,
         labels.c.features.label("corrected"),
     )
@@ -450,9 +459,17 @@ async def correct_labels(
 
 
 async def support_at(
-    connection: AsyncConnection, tenant: str, account_id: str, revision: int
+    connection: AsyncConnection,
+    tenant: str,
+    account_id: str,
+    revision: int,
+    digest: str | None = None,
 ) -> list[SupportRow]:
-    """The labelled transactions of an account as they were at a revision, newest first."""
+    """The labelled transactions of an account as they were at a revision, newest first.
+
+    With the features that they have, or those of a definition that they had, where these were
+    replaced since.
+    """
     last = (
         select(
             label_events,
@@ -470,10 +487,24 @@ async def support_at(
         )
         .subquery()
     )
+
+    def past(of_revision: Any) -> Any:
+        return (
+            select(past_features.c.features)
+            .where(
+                past_features.c.tenant == last.c.tenant,
+                past_features.c.transaction_id == last.c.transaction_id,
+                past_features.c.features_digest == digest,
+                past_features.c.revision == of_revision,
+            )
+            .scalar_subquery()
+        )
+
+    pasts = [] if digest is None else [past(last.c.revision), past(AS_SCORED)]
     query = (
         select(
             last.c.transaction_id,
-            func.coalesce(last.c.features, transactions.c.features),
+            func.coalesce(*pasts, last.c.features, transactions.c.features),
             last.c.is_fraud,
             last.c.occurred_at_us,
         )

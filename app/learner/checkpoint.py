@@ -12,6 +12,7 @@ file may differ from what was written, white space included.
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -23,9 +24,10 @@ from safetensors.numpy import load as load_arrays
 
 from app.errors import SetupError, first_problem
 from app.learner.algorithms import Algorithm
-from app.learner.features import FeatureSet
+from app.learner.features import FeatureSet, Kind
+from app.learner.kernels.features import CODE
 from app.learner.money import Rates
-from app.learner.network import Weights, shapes
+from app.learner.network import COUNTS, Weights, shapes
 from app.learner.profile import Profile
 from app.learner.spec import DatasetSpec
 from app.learner.states import Floats
@@ -174,10 +176,79 @@ class Checkpoint:
                 f"{features.digest}: train it anew",
             )
         weights = _weights(files.weights)
-        fitting = shapes(features.kinds, metadata.algorithm)
-        if {name: array.shape for name, array in weights.items()} != fitting:
-            raise CheckpointError(folder, "the weights do not fit the network of this version")
+        _check_shapes(folder, weights, features.kinds, metadata.algorithm)
         return cls(metadata, weights, features, digest, files)
+
+
+@dataclass(frozen=True)
+class PastCheckpoint:
+    """A model whose features this version does not compute, but whose network it knows.
+
+    Enough to score again what is stored with those features.
+    """
+
+    model: str
+    kinds: tuple[Kind, ...]
+    features_digest: str
+    algorithm: Algorithm
+    weights: Weights
+    calibration: Calibration
+    decisions: Decisions
+
+    @classmethod
+    def of(cls, files: Files, folder: Path) -> Self:
+        """Read the files of a checkpoint of before there were entities.
+
+        Raises CheckpointError with one sentence where it is another, or damaged.
+        """
+        described, digest = _whole(folder, *files)
+        if not _is_past(described):
+            raise CheckpointError(folder, "its features are of another version")
+        try:
+            past = _Past.model_validate(described)
+        except ValidationError as error:
+            raise CheckpointError(folder, first_problem(error)) from None
+        weights = _weights(files.weights)
+        relation = weights.get("network.relation.weight")
+        own = 0 if relation is None else relation.shape[-1] - COUNTS
+        kinds = _past_kinds(past.features, own)
+        _check_shapes(folder, weights, kinds, past.algorithm)
+        return cls(
+            f"{past.name}@{digest[:12]}",
+            kinds,
+            past.features_digest,
+            past.algorithm,
+            weights,
+            past.calibration,
+            past.decisions,
+        )
+
+
+class _Past(BaseModel):
+    """What is read of the metadata of such a model."""
+
+    name: str
+    features: tuple[str, ...]
+    features_digest: str
+    algorithm: Algorithm
+    calibration: Calibration
+    decisions: Decisions
+
+
+def _past_kinds(names: Sequence[str], own: int) -> tuple[Kind, ...]:
+    """Before there were entities, amounts were like any other quantity; the own ones come first."""
+    quantities = [name for name in names if not name.endswith(CODE)]
+    return tuple(
+        "code" if name not in quantities else "own" if name in quantities[:own] else "history"
+        for name in names
+    )
+
+
+def _check_shapes(
+    folder: Path, weights: Weights, kinds: Sequence[Kind], algorithm: Algorithm
+) -> None:
+    if {name: array.shape for name, array in weights.items()} != shapes(kinds, algorithm):
+        raise CheckpointError(folder, "the weights do not fit the network of this version")
 
 
 def _weights(content: bytes) -> Weights:
@@ -204,6 +275,28 @@ def write_checkpoint(folder: Path, weights: bytes, metadata: Metadata) -> str:
 
 
 def _checked(folder: Path, text: bytes, weights: bytes) -> tuple[Metadata, str]:
+    described, digest = _whole(folder, text, weights)
+    if _is_past(described):
+        raise CheckpointError(
+            folder,
+            f"trained by an earlier version, on features {described.get('features_digest')} that "
+            "this one does not compute: train it anew",
+        )
+    try:
+        return Metadata.model_validate(described), digest
+    except ValidationError as error:
+        raise CheckpointError(folder, first_problem(error)) from None
+
+
+def _is_past(described: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is from before there were entities: merchants had a column then."""
+    spec = described.get("spec")
+    columns = spec.get("columns") if isinstance(spec, dict) else None
+    return isinstance(columns, dict) and "merchant" in columns
+
+
+def _whole(folder: Path, text: bytes, weights: bytes) -> tuple[dict[str, Any], str]:
+    """What the JSON says, and its digest; raises CheckpointError where either file is damaged."""
     try:
         described = json.loads(text)
     except (ValueError, RecursionError):
@@ -222,10 +315,7 @@ def _checked(folder: Path, text: bytes, weights: bytes) -> tuple[Metadata, str]:
         raise CheckpointError(folder, f"{METADATA} was altered or damaged")
     if described.pop("weights_sha256", None) != _sha256(weights):
         raise CheckpointError(folder, f"{WEIGHTS} was altered or damaged")
-    try:
-        return Metadata.model_validate(described), digest
-    except ValidationError as error:
-        raise CheckpointError(folder, first_problem(error)) from None
+    return described, digest
 
 
 def _written(described: dict[str, Any]) -> bytes:

@@ -21,7 +21,7 @@ import numpy as np
 
 from app.learner.adaptation import Support, select_support
 from app.learner.attribution import Attribution, attribute
-from app.learner.checkpoint import Calibration, Checkpoint
+from app.learner.checkpoint import Calibration, Checkpoint, PastCheckpoint
 from app.learner.compiled import CompiledEngine
 from app.learner.decisions import DIGITS, Decision, Thresholds, Used, decide
 from app.learner.devices import choose_device
@@ -82,12 +82,75 @@ class Held(NamedTuple):
     labels: int
 
 
-class Scorer:
+class Judge:
+    """A checkpoint that answers questions: each by a copy made for it, of the labels that it is
+    about.
+
+    `width` is how many features it reads, of the definition `features_digest`.
+    """
+
+    model: str
+    thresholds: Thresholds
+    features_digest: str
+    width: int
+    calibration: Calibration
+    _engine: Engine
+
+    def judge(
+        self, supports: Sequence[Support], rows: Sequence[Rows], thresholds: Thresholds
+    ) -> list[Judged]:
+        """What copies of B supports would decide, each on its own rows; no bank is asked.
+
+        For what has no committed revision: before and after, previews, influence, the past.
+        """
+        if not supports:
+            return []
+        learned = self._learned(supports)
+        sizes = [len(own.time_us_N) for own in rows]
+        together = Rows(*map(np.concatenate, zip(*rows, strict=True)))
+        copy_1N = np.repeat(np.arange(len(supports)), sizes)[None]
+        [logit_N] = self._engine.judge(together, learned.copies_BW, copy_1N)
+        return [
+            Judged(copy, self._decided(own_N, *copy[:2], thresholds))
+            for copy, own_N in zip(
+                _told(learned), np.split(logit_N, np.cumsum(sizes)[:-1]), strict=True
+            )
+        ]
+
+    def _learned(self, supports: Sequence[Support]) -> Learned:
+        return self._engine.learn([_selected(support) for support in supports])
+
+    def _decided(
+        self, logit_N: Floats, used: Used, labels: int, thresholds: Thresholds
+    ) -> list[Decision]:
+        return [
+            decide(probability, thresholds, used, labels) for probability in self._answered(logit_N)
+        ]
+
+    def _answered(self, logit_N: Floats) -> list[float]:
+        """The probabilities that log-odds stand for, as they are answered."""
+        return [round(one, DIGITS) for one in self.calibration.probabilities(logit_N).tolist()]
+
+
+class PastJudge(Judge):
+    """A checkpoint of features that are computed no more, for what is stored with them."""
+
+    def __init__(self, checkpoint: PastCheckpoint) -> None:
+        self.model = checkpoint.model
+        self.thresholds = Thresholds(checkpoint.decisions.review, checkpoint.decisions.decline)
+        self.features_digest, self.width = checkpoint.features_digest, len(checkpoint.kinds)
+        self.calibration = checkpoint.calibration
+        learner = Learner(checkpoint.kinds, checkpoint.algorithm, checkpoint.weights)
+        self._engine = CompiledEngine(learner, BASE_SLOT + 1)
+
+
+class Scorer(Judge):
     """A checkpoint ready to score on a device, with its bank of adapted copies."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, bank_bytes: int) -> None:
         self.spec = checkpoint.metadata.spec
         self.features = checkpoint.features
+        self.features_digest, self.width = self.features.digest, len(self.features.names)
         self.digest = checkpoint.digest
         self.model = checkpoint.model
         self.files = checkpoint.files
@@ -104,7 +167,6 @@ class Scorer:
         self.copy_bytes = base_1W.nbytes
         self.capacity = max(bank_bytes // self.copy_bytes, LEAST_COPIES)
         slots = self.capacity + 1
-        self._engine: Engine
         if choose_device(device) == "cpu":
             self._engine = CompiledEngine(self._learner, slots)
         else:
@@ -174,27 +236,6 @@ class Scorer:
             for probability, labels, followed in answered
         ]
 
-    def judge(
-        self, supports: Sequence[Support], rows: Sequence[Rows], thresholds: Thresholds
-    ) -> list[Judged]:
-        """What copies of B supports would decide, each on its own rows; the bank is left alone.
-
-        For what has no committed revision: before and after, previews, influence, the past.
-        """
-        if not supports:
-            return []
-        learned = self._learned(supports)
-        sizes = [len(own.time_us_N) for own in rows]
-        together = Rows(*map(np.concatenate, zip(*rows, strict=True)))
-        copy_1N = np.repeat(np.arange(len(supports)), sizes)[None]
-        [logit_N] = self._engine.judge(together, learned.copies_BW, copy_1N)
-        return [
-            Judged(copy, self._decided(own_N, *copy[:2], thresholds))
-            for copy, own_N in zip(
-                _told(learned), np.split(logit_N, np.cumsum(sizes)[:-1]), strict=True
-            )
-        ]
-
     def held(self, key: AdapterKey) -> Held | None:
         """The copy of a key, where the bank has it; the base's for a key without labels."""
         if key.revision and not self._has(key):
@@ -239,20 +280,6 @@ class Scorer:
         copy_1W = self._learned([support]).copies_BW
         [found] = attribute(self._learner, *row, [past_KF], copy_1W)
         return found
-
-    def _learned(self, supports: Sequence[Support]) -> Learned:
-        return self._engine.learn([_selected(support) for support in supports])
-
-    def _decided(
-        self, logit_N: Floats, used: Used, labels: int, thresholds: Thresholds
-    ) -> list[Decision]:
-        return [
-            decide(probability, thresholds, used, labels) for probability in self._answered(logit_N)
-        ]
-
-    def _answered(self, logit_N: Floats) -> list[float]:
-        """The probabilities that log-odds stand for, as they are answered."""
-        return [round(one, DIGITS) for one in self.calibration.probabilities(logit_N).tolist()]
 
     def _slot_of(self, keys: Sequence[AdapterKey]) -> Ints:
         slots = []

@@ -19,8 +19,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
-from app.learner.checkpoint import METADATA, WEIGHTS, Checkpoint, CheckpointError, Files
-from app.learner.scorer import Scorer
+from app.learner.checkpoint import (
+    METADATA,
+    WEIGHTS,
+    Checkpoint,
+    CheckpointError,
+    Files,
+    PastCheckpoint,
+)
+from app.learner.scorer import Judge, PastJudge, Scorer
 from app.models import store as model_store
 from app.models.errors import ModelNotFound, ModelRefused, ModelUnavailable
 from app.models.records import KeptCheckpoint, ModelChange
@@ -56,7 +63,7 @@ class Models:
         self.default_name = settings.model.resolve().name
         self._loaded = {self.default.digest: self.default}
         # By what scores call them: what decides is only ever what lies in the folder.
-        self._past: dict[str, Scorer] = {}
+        self._past: dict[str, Judge] = {}
         self._loading = asyncio.Lock()
         # When a checkpoint could not be loaded, by name and digest, and why.
         self._failed: dict[tuple[str, str], tuple[float, str]] = {}
@@ -112,10 +119,11 @@ class Models:
                 self._loaded[checkpoint.digest] = await asyncio.to_thread(self._ready, checkpoint)
             return self._loaded[checkpoint.digest]
 
-    async def that_scored(self, connection: AsyncConnection, model: str) -> Scorer | None:
+    async def that_scored(self, connection: AsyncConnection, model: str) -> Judge | None:
         """A checkpoint by what scores call it, `name@digest`: a loaded one, or one that was kept.
 
-        None where it is neither, or where this version cannot compute with it any more.
+        It may read other features than are computed now. None where it is neither, or where this
+        version cannot compute with it any more.
         """
         for one in (*self._loaded.values(), *self._past.values()):
             if one.model == model:
@@ -124,16 +132,20 @@ class Models:
         if row is None:
             return None
         try:
-            checkpoint = Checkpoint.of(Files(row.description, row.weights), Path(row.model))
+            self._past[model] = await asyncio.to_thread(self._kept, row)
         except CheckpointError as error:
             logger.warning("a checkpoint that was kept cannot be used: %s", error)
             return None
-        if checkpoint.features.digest != self.default.features.digest:
-            return None
-        self._past[model] = await asyncio.to_thread(
-            Scorer, checkpoint, self._settings.device, bank_bytes=0
-        )
         return self._past[model]
+
+    def _kept(self, row: KeptCheckpoint) -> Judge:
+        files, place = Files(row.description, row.weights), Path(row.model)
+        try:
+            return Scorer(Checkpoint.of(files, place), self._settings.device, bank_bytes=0)
+        except CheckpointError as error:
+            with contextlib.suppress(CheckpointError):
+                return PastJudge(PastCheckpoint.of(files, place))
+            raise error
 
     async def keep(self, connection: AsyncConnection, one: Scorer | Checkpoint) -> None:
         """Keep a checkpoint that is to score, so that its scores can be replayed for ever."""
@@ -192,7 +204,8 @@ class Models:
         if checkpoint.features.digest != self.default.features.digest:
             raise ModelRefused(
                 f"Model {name!r} reads features {checkpoint.features.digest}, and the database "
-                f"holds {self.default.features.digest}: it needs a database of its own."
+                f"holds {self.default.features.digest}: it needs a database of its own, or "
+                "`quickstudy db rebuild` for all tenants."
             )
         return checkpoint
 

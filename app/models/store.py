@@ -6,6 +6,7 @@ from sqlalchemy import bindparam, literal, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.rebuilding import IS_REBUILDING, refuse_if
 from app.db.schema import checkpoints, model_changes
 from app.db.statements import ask, columns, read
 from app.models.records import KeptCheckpoint, ModelChange
@@ -24,7 +25,7 @@ _HISTORY = (
 _NEWEST, _THRESHOLDS = _HISTORY.subquery(), IN_FORCE.subquery()
 # A row, whether there is either or not.
 _ONE = select(literal(1).label("one")).subquery()
-_DECIDING = select(*_NEWEST.c, *_THRESHOLDS.c).select_from(
+_DECIDING = select(*_NEWEST.c, *_THRESHOLDS.c, IS_REBUILDING).select_from(
     _ONE.outerjoin(_NEWEST, true()).outerjoin(_THRESHOLDS, true())
 )
 
@@ -32,11 +33,16 @@ _DECIDING = select(*_NEWEST.c, *_THRESHOLDS.c).select_from(
 async def deciding_at(
     connection: AsyncConnection, tenant: str, at_us: int
 ) -> tuple[ModelChange | None, TenantThresholds | None]:
-    """The newest change of the active model, and the thresholds in force at a time."""
+    """The newest change of the active model, and the thresholds in force at a time.
+
+    Raises DatabaseUnavailable while the tenant's states are being rebuilt.
+    """
     given: dict[str, Any] = {"of_role": "active", "most": 1, "at_us": at_us}
     [row] = await ask(connection, tuple[Any, ...], _DECIDING, tenant, **given)
-    change = ModelChange._make(row[: len(ModelChange._fields)])
-    own = TenantThresholds._make(row[len(ModelChange._fields) :])
+    *found, is_rebuilding = row
+    refuse_if(is_rebuilding)
+    change = ModelChange._make(found[: len(ModelChange._fields)])
+    own = TenantThresholds._make(found[len(ModelChange._fields) :])
     # Where there is none, a row of nothing stands for it.
     return change if change.tenant else None, own if own.tenant else None
 

@@ -32,7 +32,7 @@ from app.learner.columns import Named, columns_of
 from app.learner.content import content_of, digest_of
 from app.learner.decisions import Decision, Thresholds
 from app.learner.engine import Learned, Rows
-from app.learner.features import EntityLabels, Features, Memory
+from app.learner.features import EntityLabels, Features, FeatureSet, Memory
 from app.learner.reasons import PAST, Reason, raising, shares_of, tell
 from app.learner.scorer import AdapterKey, Held, Scorer
 from app.learner.states import NEVER_US, Ints, States
@@ -90,6 +90,28 @@ class Loaded(NamedTuple):
     links: list[LinkKey]
     first_use_us_L: Ints
     labels: list[EntityLabel]
+
+    def memory(self, features: FeatureSet) -> Memory:
+        """A copy of what is remembered, of entities in their own slots."""
+        labelled = [row.label_state for row in self.entities]
+        for g, row in self.others:
+            labelled[g] = row.label_state or labelled[g]
+        return Memory(
+            States.from_bytes([row.state for row in self.accounts], features.account_sums),
+            States.from_bytes([row.state for row in self.entities], features.entity_sums),
+            States.from_bytes(labelled, features.confirmed_sums),
+            self.first_use_us_L.copy(),
+        )
+
+    def entity_labels(self) -> EntityLabels:
+        """The labels that mature by the time of the transactions, and are yet to be folded."""
+        position = {entity.key: g for g, entity in enumerate(self.entities)}
+        size = len(self.labels)
+        return EntityLabels(
+            np.fromiter((position[one.key] for one in self.labels), np.int64, size),
+            np.fromiter((one.matures_at_us for one in self.labels), np.int64, size),
+            np.fromiter((one.is_fraud for one in self.labels), np.float64, size),
+        )
 
 
 class Result(NamedTuple):
@@ -200,7 +222,7 @@ class Pipeline:
         with stage("load"):
             # Before the locks: who waits for them waits for no more than has to be.
             deciding = await self.deciding(connection, tenant)
-            loaded = await self._load(connection, tenant, entries)
+            loaded = await load(connection, self.features, tenant, entries)
         keys_G = [
             adapter_key(account) if adapted else base_key(account) for account in loaded.accounts
         ]
@@ -273,38 +295,6 @@ class Pipeline:
 
         return await in_a_thread_if(len(risky) > RISKY_IN_PLACE, work)
 
-    async def _load(
-        self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry]
-    ) -> Loaded:
-        transactions = [entry.transaction for entry in entries]
-        columns, named = columns_of(self.spec, transactions, self.features.rates)
-        accounts = await account_store.lock_accounts(connection, tenant, named.accounts)
-        entities = await entity_states.take_slots(connection, tenant, named.entities)
-        shared = [key for key, row in entities.items() if row.slots > 1]
-        # As they are at one moment: a label is folded already, or still to be.
-        links, labels, slots = await together(
-            connection,
-            entity_states.links_of(connection, tenant, named.links),
-            label_store.maturing_labels(connection, tenant, _newest_us(columns, named)),
-            entity_states.states_of(connection, tenant, shared),
-        )
-        first_use_us = (links.get(key, NEVER_US) for key in named.links)
-        return Loaded(
-            entries,
-            columns,
-            [accounts[key] for key in named.accounts],
-            [entities[key] for key in named.entities],
-            [
-                (g, row)
-                for g, key in enumerate(named.entities)
-                for row in slots.get(key, ())
-                if row.slot != entities[key].slot
-            ],
-            named.links,
-            np.fromiter(first_use_us, np.int64, len(named.links)),
-            labels,
-        )
-
     async def _missing_supports(
         self,
         connection: AsyncConnection,
@@ -327,15 +317,7 @@ class Pipeline:
         deciding: Deciding,
     ) -> Result:
         features, columns = self.features, loaded.columns
-        labelled = [row.label_state for row in loaded.entities]
-        for g, row in loaded.others:
-            labelled[g] = row.label_state or labelled[g]
-        memory = Memory(
-            States.from_bytes([row.state for row in loaded.accounts], features.account_sums),
-            States.from_bytes([row.state for row in loaded.entities], features.entity_sums),
-            States.from_bytes(labelled, features.confirmed_sums),
-            loaded.first_use_us_L.copy(),
-        )
+        memory = loaded.memory(features)
         own: States | None = None
         if loaded.others:
             # Features see all slots, and ours alone is added to.
@@ -363,8 +345,7 @@ class Pipeline:
             return np.fromiter(standings, np.int64, len(rows))
 
         with stage("features", scoring):
-            labels = _entity_labels(loaded.entities, loaded.labels)
-            features_NF = features.serve_deciding(columns, memory, labels, decide)
+            features_NF = features.serve_deciding(columns, memory, loaded.entity_labels(), decide)
         scoring.observe()
         if own is not None:
             memory = replace(memory, entities=own)
@@ -377,14 +358,10 @@ class Pipeline:
 
     def support(self, rows: Sequence[SupportRow]) -> Support:
         """The labels of an account, newest first, as the scorer takes them."""
-        return Support(
-            self.matrix(row.features for row in rows),
-            np.array([row.occurred_at_us for row in rows], np.int64),
-            np.array([row.is_fraud for row in rows], np.bool_),
-        )
+        return support_of(rows, len(self.features.names))
 
     def rows(self, rows: Sequence[Scored]) -> Rows:
-        """Stored transactions as the scorer judges them, with the features of their moment."""
+        """Stored transactions as the scorer judges them, with the features that they have."""
         return Rows(
             self.matrix(row.features for row in rows),
             np.array([row.occurred_at_us for row in rows], np.int64),
@@ -392,8 +369,7 @@ class Pipeline:
 
     def matrix(self, features: Iterable[bytes]) -> Features:
         """Stored feature vectors as rows: [N, F]."""
-        rows_NF = np.frombuffer(b"".join(features), "<f4").astype(np.float32)
-        return rows_NF.reshape(-1, len(self.features.names))
+        return matrix_of(features, len(self.features.names))
 
     def _rows(
         self,
@@ -434,6 +410,21 @@ class Pipeline:
                 )
             )
         return rows
+
+
+def support_of(rows: Sequence[SupportRow], width: int) -> Support:
+    """The labels of an account, newest first, with so many features each."""
+    return Support(
+        matrix_of((row.features for row in rows), width),
+        np.array([row.occurred_at_us for row in rows], np.int64),
+        np.array([row.is_fraud for row in rows], np.bool_),
+    )
+
+
+def matrix_of(features: Iterable[bytes], width: int) -> Features:
+    """Stored vectors of so many features as rows: [N, F]."""
+    rows_NF = np.frombuffer(b"".join(features), "<f4").astype(np.float32)
+    return rows_NF.reshape(-1, width)
 
 
 async def in_a_thread_if(aside: bool, make: Callable[[], Made]) -> Made:
@@ -591,13 +582,37 @@ def _newest_us(columns: TransactionColumns, named: Named) -> dict[EntityKey, int
     return dict(zip(named.entities, newest_us_G.tolist(), strict=True))
 
 
-def _entity_labels(entities: Sequence[EntityState], labels: Sequence[EntityLabel]) -> EntityLabels:
-    position = {entity.key: g for g, entity in enumerate(entities)}
-    size = len(labels)
-    return EntityLabels(
-        np.fromiter((position[one.key] for one in labels), np.int64, size),
-        np.fromiter((one.matures_at_us for one in labels), np.int64, size),
-        np.fromiter((one.is_fraud for one in labels), np.float64, size),
+async def load(
+    connection: AsyncConnection, features: FeatureSet, tenant: str, entries: Sequence[Entry]
+) -> Loaded:
+    """What is remembered of what transactions name, ours alone until this one ends."""
+    transactions = [entry.transaction for entry in entries]
+    columns, named = columns_of(features.spec, transactions, features.rates)
+    accounts = await account_store.lock_accounts(connection, tenant, named.accounts)
+    entities = await entity_states.take_slots(connection, tenant, named.entities)
+    shared = [key for key, row in entities.items() if row.slots > 1]
+    # As they are at one moment: a label is folded already, or still to be.
+    links, labels, slots = await together(
+        connection,
+        entity_states.links_of(connection, tenant, named.links),
+        label_store.maturing_labels(connection, tenant, _newest_us(columns, named)),
+        entity_states.states_of(connection, tenant, shared),
+    )
+    first_use_us = (links.get(key, NEVER_US) for key in named.links)
+    return Loaded(
+        entries,
+        columns,
+        [accounts[key] for key in named.accounts],
+        [entities[key] for key in named.entities],
+        [
+            (g, row)
+            for g, key in enumerate(named.entities)
+            for row in slots.get(key, ())
+            if row.slot != entities[key].slot
+        ],
+        named.links,
+        np.fromiter(first_use_us, np.int64, len(named.links)),
+        labels,
     )
 
 
@@ -606,17 +621,24 @@ async def _save(
 ) -> None:
     counts_G = np.bincount(loaded.columns.account_N, minlength=len(loaded.accounts)).tolist()
     now = now_us()
+    accounts = [
+        row._replace(transactions=row.transactions + count, created_at_us=row.created_at_us or now)
+        for row, count in zip(loaded.accounts, counts_G, strict=True)
+    ]
+    tenant = rows[0].tenant
+    await save_memory(connection, tenant, loaded._replace(accounts=accounts), memory)
+    await transaction_store.save_scored(connection, rows)
+
+
+async def save_memory(
+    connection: AsyncConnection, tenant: str, loaded: Loaded, memory: Memory
+) -> None:
+    """Save what was loaded and is locked, as it is remembered now."""
     await account_store.save_accounts(
         connection,
         [
-            row._replace(
-                transactions=row.transactions + count,
-                state=state,
-                created_at_us=row.created_at_us or now,
-            )
-            for row, count, state in zip(
-                loaded.accounts, counts_G, memory.accounts.to_bytes(), strict=True
-            )
+            row._replace(state=state)
+            for row, state in zip(loaded.accounts, memory.accounts.to_bytes(), strict=True)
         ],
     )
     await entity_states.save_entities(
@@ -632,7 +654,7 @@ async def _save(
             )
         ],
     )
-    tenant, first_use_us_L = rows[0].tenant, memory.first_use_us_L
+    first_use_us_L = memory.first_use_us_L
     changed = np.flatnonzero(first_use_us_L != loaded.first_use_us_L).tolist()
     await entity_states.save_links(
         connection,
@@ -641,4 +663,3 @@ async def _save(
     first = {row.key for row in loaded.entities if not row.slot}
     folded = [label for label in loaded.labels if label.key in first]
     await label_store.mark_folded(connection, tenant, folded)
-    await transaction_store.save_scored(connection, rows)

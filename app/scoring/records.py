@@ -29,6 +29,12 @@ class Scored(NamedTuple):
     decline_from: float | None = None
     reasons: str | None = None
     status: str | None = None
+    rebuilt_at_us: int | None = None
+
+    @property
+    def computed_at_us(self) -> int:
+        """When its features were computed: as it was evaluated, or anew since then."""
+        return self.rebuilt_at_us or self.evaluated_at_us
 
     def standing(self, type_: Type) -> int:
         """How it counts in the sums of its account: by its status, or else by its outcome."""
@@ -43,10 +49,10 @@ def decided(type_: Type, outcome: str) -> int:
 
 
 class Arrived(NamedTuple):
-    """What was paid, and when it came."""
+    """What was paid, and when it came, or was counted anew."""
 
     content: str
-    evaluated_at_us: int
+    computed_at_us: int
 
 
 class Past(NamedTuple):

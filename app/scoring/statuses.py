@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts import store as account_store
 from app.db.database import Raced
+from app.db.rebuilding import refuse_while_rebuilding
 from app.db.schema import transactions
 from app.db.statements import IsWanted, alter
 from app.learner.columns import columns_of
@@ -40,6 +41,7 @@ async def change_status(
     `FeatureSet.recount` says is exact. Scores and features of earlier transactions stay as they
     were, and entities count attempts, whatever became of them. The account is locked.
     """
+    await refuse_while_rebuilding(connection, tenant)
     if not await _of_account(connection, tenant, account_id, statuses):
         return {}
     accounts = await account_store.lock_accounts(connection, tenant, [account_id])

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.pages import Part, between, page, read_page
-from app.db.schema import ABOVE_LOW, transactions
+from app.db.schema import ABOVE_LOW, past_features, transactions
 from app.db.statements import IsWanted, add, ask, columns, of_transactions, read
 from app.learner.decisions import LEVELS, Level, Outcome
 from app.learner.transaction import MOST_ITEMS
@@ -30,10 +30,14 @@ from app.scoring.records import Arrived, Past, Scored
 # Of the index by time: so many take a few milliseconds, for which others wait.
 STEP_ENTRIES = 5 * MOST_ITEMS
 
+# In `past_features`: of a transaction itself, and not of a label's event.
+AS_SCORED = 0
 # Later than any time.
 NEWEST_US = 2**63 - 1
 
 _KEY = transactions.c.occurred_at_us, transactions.c.transaction_id
+# When features were computed: `Scored.computed_at_us`.
+COMPUTED_AT_US = func.coalesce(transactions.c.rebuilt_at_us, transactions.c.evaluated_at_us)
 
 
 def _newest(kind: Any, account_id: ColumnElement[str], *more: ColumnElement[bool]) -> Select[Any]:
@@ -88,6 +92,20 @@ async def scored(
 ) -> dict[str, Scored]:
     """The stored ones among these transactions."""
     return await of_transactions(connection, transactions, Scored, tenant, transaction_ids)
+
+
+async def features_as_scored(connection: AsyncConnection, row: Scored, digest: str) -> bytes | None:
+    """What a transaction was scored with, of a definition; None where that is not stored."""
+    if row.rebuilt_at_us is None:
+        return row.features if row.features_digest == digest else None
+    query = select(past_features.c.features).where(
+        past_features.c.tenant == row.tenant,
+        past_features.c.transaction_id == row.transaction_id,
+        past_features.c.features_digest == digest,
+        past_features.c.revision == AS_SCORED,
+    )
+    found: bytes | None = (await connection.execute(query)).scalar_one_or_none()
+    return found
 
 
 async def any_features_digest(connection: AsyncConnection) -> str | None:
@@ -208,8 +226,8 @@ async def payments_of(
         last = page(step, order, after, 1).offset(STEP_ENTRIES - 1)
         until = next(iter(await read(connection, tuple[Any, ...], last)), None)
         # The index tells the ids, so that only rows of these accounts are read.
-        chosen = select(*columns(transactions, Arrived)).where(
-            of_tenant, transactions.c.transaction_id.in_(between(ids, order, after, until))
+        chosen = select(transactions.c.content, COMPUTED_AT_US).where(
+            of_tenant, transactions.c.transaction_id.in_(ids.where(*between(order, after, until)))
         )
         found = await read(connection, Arrived._make, chosen.order_by(*order), given)
         for first in range(0, max(len(found), 1), MOST_ITEMS):

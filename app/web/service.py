@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 from app.db.database import Database
 from app.erasures.service import Erasing
-from app.errors import SetupError
 from app.explanations.questions import Questions
 from app.explanations.replay import Replay
 from app.http.admission import Admission
@@ -20,13 +19,12 @@ from app.jobs.service import Jobs
 from app.keys.service import Authenticator
 from app.labels.allowance import Allowance
 from app.labels.service import Labelling
-from app.learner.scorer import Scorer
 from app.models.comparison import Shadowing
 from app.models.drift import DriftGauges
 from app.models.service import Models
 from app.ops import metrics
 from app.ops.background import TaskHealth
-from app.scoring import store as transaction_store
+from app.rebuilds.service import check_states
 from app.scoring.pipeline import Pipeline
 from app.scoring.service import Scoring
 from app.settings import Settings
@@ -63,7 +61,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
     try:
         await database.check_schema()
         models = Models(settings)
-        await check_features(database, models.default)
+        await check_states(database, models.default.features)
         await models.keep_all(database)
         pipeline = Pipeline(database, models, settings.sampled_approvals)
         authenticator = Authenticator(database)
@@ -122,15 +120,3 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
             await authenticator.close()
     finally:
         await database.close()
-
-
-async def check_features(database: Database, scorer: Scorer) -> None:
-    """Raises SetupError where the stored states belong to other features than the checkpoint's."""
-    async with database.read() as connection:
-        stored = await transaction_store.any_features_digest(connection)
-    if stored not in (None, scorer.features.digest):
-        raise SetupError(
-            f"the database holds features of definition {stored}, the checkpoint has "
-            f"{scorer.features.digest}: serve it with a checkpoint of those features, or import "
-            "the history into a new database"
-        )
