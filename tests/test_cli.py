@@ -132,7 +132,7 @@ def test_import_takes_other_columns_and_delays_and_refuses_other_features_by_nam
         ("[numeric]", '[numeric]\nage = "amount"', "[numeric] has age, which the model does not"),
         ("device_age_days =", "age =", "[numeric] lacks device_age_days; [numeric] has age,"),
         ('channel = "channel"', "", "[categorical] lacks channel"),
-        ('merchant = "merchant_id"', "", "[columns] lacks merchant"),
+        ('merchant = "merchant_id"', "", "[entities] lacks merchant"),
     ):
         spec.write_text(known.replace(old, new))
         refused = sentence("import", str(path), "--spec", str(spec))

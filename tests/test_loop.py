@@ -1,7 +1,6 @@
 """The loop closes: production's labels become the next checkpoint, with traffic running."""
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,8 +15,10 @@ import pytest
 
 from app.learner.features import FeatureSet
 from app.learner.spec import DatasetSpec
+from app.training.rates import central_bank
 from quickstudy_client import Client
 from tests.api.requests import posted
+from tests.checkpoints import tiny_checkpoint
 from tests.conftest import mainly
 from tests.servers import START_SECONDS, new_key, server
 
@@ -91,10 +92,10 @@ def quickstudy(url: str, model: Path, *arguments: str) -> None:
 
 @mainly("postgresql")
 def test_labels_become_the_next_model_while_nobody_notices(
-    database_url: str, checkpoint: Path, tmp_path: Path
+    database_url: str, tmp_path: Path
 ) -> None:
     shelf = tmp_path / "models"
-    shutil.copytree(checkpoint, shelf / "first")
+    tiny_checkpoint(shelf / "first", rates=central_bank())
     key = new_key(database_url)
     known = payments()
     with (
@@ -130,6 +131,8 @@ def test_labels_become_the_next_model_while_nobody_notices(
                 shelf / "first",
                 "train",
                 *arguments,
+                "--rates",
+                str(shelf / "first"),
                 "--out",
                 str(shelf / "next"),
                 *TRAIN,

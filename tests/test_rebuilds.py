@@ -159,7 +159,9 @@ async def pasts(url: str) -> dict[str, list[Past]]:
             found[tenant] = [
                 Past(
                     transaction_of(row.content)._replace(
-                        status="authorised" if row.outcome == "approve" else "declined"
+                        status={"approve": "authorised", "review": "reversed"}.get(
+                            row.outcome, "declined"
+                        )
                     ),
                     label.is_fraud if (label := known.get(key)) else None,
                     label.labelled_at_us if label else 0,

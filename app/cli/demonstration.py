@@ -99,7 +99,7 @@ def _everyday(account: str, until_us: int) -> list[Json]:
 
 
 def _online(account: str, at_us: int) -> Json:
-    return _transaction(account, at_us, 289, "gadgets", "electronics", "online", 2)
+    return _transaction(account, at_us, 149, "gadgets", "electronics", "online", 400)
 
 
 def _transaction(

@@ -129,7 +129,8 @@ def _columns(
         "amount": [str(one.amount) for one in transactions],
         "currency": [one.currency for one in transactions],
         "type": [one.type for one in transactions],
-        "status": [_status(row) for row in rows],
+        # In a file nothing else decides how a payment counts.
+        "status": [row.counted_as for row in rows],
     }
     for kind, column in (ENTITY_FIELDS | spec.entities).items():
         found[column] = [one.entity(kind) for one in transactions]
@@ -144,11 +145,6 @@ def _columns(
         for one in label_of_row
     ]
     return found
-
-
-def _status(row: Scored) -> str:
-    """What became of it, as its account counts it: in a file nothing else decides."""
-    return row.status or ("authorised" if row.outcome == "approve" else "declined")
 
 
 def _text(transaction: Transaction, name: str) -> str | None:

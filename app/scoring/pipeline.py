@@ -330,7 +330,7 @@ class Pipeline:
 
         def decide(rows: Ints, features_NF: Features) -> Ints:
             """What becomes of some rows, and so how they count for later ones of the batch."""
-            with scoring:
+            with tracing.span("score"), scoring:
                 found = deciding.scorer.score(
                     features_NF,
                     columns.time_us_N[rows],

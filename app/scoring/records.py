@@ -1,8 +1,18 @@
 """The rows of transactions, as the code passes them on: plain tuples, no ORM."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from app.learner.transaction import Type, standing_of
+from app.learner.transaction import Status, Type, standing_of
+
+# The status that stands for an outcome where no status is known. What waits for review is no
+# habit yet, and nobody has refused it either: if a doubt of ours counted as a refusal, it would
+# make the next payment more doubtful still. So it is an attempt whose money came back.
+COUNTED_AS: Mapping[str, Status] = {
+    "approve": "authorised",
+    "review": "reversed",
+    "decline": "declined",
+}
 
 
 class Scored(NamedTuple):
@@ -36,16 +46,19 @@ class Scored(NamedTuple):
         """When its features were computed: as it was evaluated, or anew since then."""
         return self.rebuilt_at_us or self.evaluated_at_us
 
+    @property
+    def counted_as(self) -> Status:
+        """The status that it counts with in the sums of its account."""
+        return self.status or COUNTED_AS[self.outcome]  # type: ignore[return-value]
+
     def standing(self, type_: Type) -> int:
         """How it counts in the sums of its account: by its status, or else by its outcome."""
-        return (
-            decided(type_, self.outcome) if self.status is None else standing_of(type_, self.status)
-        )
+        return standing_of(type_, self.counted_as)
 
 
 def decided(type_: Type, outcome: str) -> int:
     """How a transaction without a status counts in the sums of its account."""
-    return standing_of(type_, "authorised" if outcome == "approve" else "declined")
+    return standing_of(type_, COUNTED_AS[outcome])
 
 
 class Arrived(NamedTuple):

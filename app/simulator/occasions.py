@@ -90,10 +90,10 @@ def _sales(rng: np.random.Generator, world: World) -> Events:
 def _sprees(rng: np.random.Generator, world: World, account_N: Ints, second_N: Ints) -> Events:
     """Five to fifteen purchases within an hour at one to three online shops.
 
-    One purchase in 3,000 begins a spree.
+    One purchase in 1,200 begins a spree.
     """
     accounts, merchants = world.accounts, world.merchants
-    begin_X = np.flatnonzero(rng.random(len(account_N)) < 1 / 3000)
+    begin_X = np.flatnonzero(rng.random(len(account_N)) < 1 / 1200)
     spree_N = np.repeat(np.arange(len(begin_X)), rng.integers(5, 16, len(begin_X)))
     buyer_N = account_N[begin_X][spree_N]
     market_X3 = pick(rng, ON_SALE_K.astype(np.float64), 3 * len(begin_X))

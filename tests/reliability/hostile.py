@@ -69,6 +69,10 @@ ONE = posted(f"t-{NUMBER}")
 GOOD = [json.dumps(posted(f"g-{NUMBER}-{n}")).encode() for n in range(2)]
 GOOD_LABELS = [json.dumps({"transaction_id": f"t-{n}", **GIVEN}).encode() for n in range(2)]
 
+GOOD_STATUSES = [
+    json.dumps({"transaction_id": f"t-{n}", "status": "reversed"}).encode() for n in range(2)
+]
+
 
 def places(value: Any) -> Iterator[bytes]:
     """The JSON of a value with the mark in each of its places, and as a name too many."""
@@ -107,6 +111,10 @@ BODIES: dict[tuple[str, str], list[bytes]] = {
         *places({"dry_run": True, "labels": [{"transaction_id": "t-1", "label": "fraud"}]})
     ],
     ("POST", "/v1/accounts/alice/rollback"): [*places({"revision": 0, "dry_run": True})],
+    ("PUT", "/v1/transactions/t-0/status"): [*places({"status": "declined"})],
+    ("PUT", "/v1/transactions/statuses"): [
+        *among("statuses", GOOD_STATUSES, {"transaction_id": "t-2", "status": "declined"})
+    ],
     ("PUT", "/v1/reviews/t-0/assignee"): [*places({"assignee": "mia"})],
     ("POST", "/v1/thresholds"): [
         *places({"review": 0.01, "decline": 0.2, "effective_at": "2090-01-01T00:00:00Z"}),

@@ -184,6 +184,7 @@ def addresses() -> Iterator[tuple[str, str, str]]:
     """Method and address of every operation with a mark in each part and each parameter."""
     document = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
     usual = {"account_id": "alice", "transaction_id": "t-0", "revision": "1", "name": "tiny"}
+    usual |= {"kind": "merchant", "entity_id": "acme"}
     made = ("webhook_id", "key_id", "erasure_id", "comparison_id", "drift_id")
     usual |= dict.fromkeys(made, "5f0c9d2e1a7b")
     for path, item in document["paths"].items():

@@ -370,7 +370,8 @@ def test_gate_and_bound_hold_back_copies_that_believe_anything(
             for logits in ("base", "served", "copies")
         )
         assert base - unguarded > 0.1
-        assert base - served <= MOST_LOST[share]
+        # Of a better base more can be lost: what counts is how much is held back.
+        assert base - served <= (base - unguarded) / 4
 
 
 NOW = datetime.now(UTC)
@@ -382,13 +383,17 @@ SHARED = ("gadgets", "grocer")
 
 
 def payments(account: str, many: int, days_ago: float, days: float) -> list[dict[str, Any]]:
-    """Payments of so many days, half of them where everybody pays."""
+    """Payments of so many days, half of them where everybody pays.
+
+    All went through, whatever was answered: an answer that poison changed would count, too.
+    """
     return [
         posted(
             f"{account}-{days_ago:g}-{n}",
             account_id=account,
             occurred_at=(NOW - timedelta(days=days_ago - days * n / many)).isoformat(),
             amount=20 + 37 * n % 400,
+            status="authorised",
             merchant_id=SHARED[n % 4] if n % 4 < 2 else f"shop-of-{account}",
         )
         for n in range(many)
@@ -507,13 +512,13 @@ async def test_what_has_matured_crosses_through_merchants_and_is_rolled_back(
             assert back["adaptation"]["adapter"] == said["adaptation"]["adapter"]
         seen.append((before, await life.later(2 * AHEAD_DAYS)))
     (calm_before, calm_after), (hit_before, hit_after) = seen
+    # Reasons set a payment against earlier ones, which keep the features that they were scored by.
+    for one in (*calm_before, *hit_before, *calm_after, *hit_after):
+        one.pop("reasons", None)
     changed = {
         n % 8 % 4 < len(SHARED)
         for n, (one, other) in enumerate(zip(calm_before, hit_before, strict=True))
         if one != other
     }
     assert changed == {True}
-    # Reasons set a payment against earlier ones, which keep the features that they were scored by.
-    for one in (*calm_after, *hit_after):
-        del one["reasons"]
     assert calm_after == hit_after

@@ -551,18 +551,22 @@ def kilometres() -> dict[tuple[str, str], float]:
 
 
 def speeds(frame: pl.DataFrame, kind: str | None) -> list[float]:
-    """Implied km/h between consecutive payments in person of honest holders and of one kind."""
+    """Implied km/h between consecutive payments in person of honest holders and of one kind.
+
+    A payment without a channel may have been in person, too: none is measured across it.
+    """
     chosen = pl.col("fraud_kind").is_null() | pl.col("fraud_kind").eq_missing(kind)
+    in_person = pl.col("channel").is_in(["card_present", "atm"])
     rows = (
-        frame.filter(
-            pl.col("channel").is_in(["card_present", "atm"]) & (pl.col("type") != "refund") & chosen
-        )
+        frame.filter(in_person.fill_null(True) & (pl.col("type") != "refund") & chosen)
         .with_columns(
+            in_person_before=in_person.shift().over("account_id"),
             before=pl.col("country").shift().over("account_id"),
             kind_before=pl.col("fraud_kind").shift().over("account_id"),
             hours=pl.col("occurred_at").diff().over("account_id").dt.total_seconds() / 3600,
         )
-        .filter(pl.col("before") != pl.col("country"), pl.col("kind_before").is_null())
+        .filter(in_person, pl.col("in_person_before"), pl.col("kind_before").is_null())
+        .filter(pl.col("before") != pl.col("country"))
         .filter(pl.col("fraud_kind").eq_missing(kind))
     )
     between = kilometres()

@@ -90,13 +90,13 @@ def card_testing(rng: np.random.Generator, world: World, genuine: Events, target
 
 
 def burst(rng: np.random.Generator, world: World, genuine: Events, target: int) -> Events:
-    """A bot pays 12 to 200 times within minutes to an hour, with ordinary amounts.
+    """A bot pays 20 to 150 times within minutes to an hour, with ordinary amounts.
 
     At one to five online merchants of any kind, half of the time the holder's own ones, from the
     holder's device (malware) or a new one. The amounts are of one article, or as the holder's.
     """
     accounts, merchants = world.accounts, world.merchants
-    size_E = sizes(rng, target, 12, 200)
+    size_E = sizes(rng, target, 20, 150)
     episodes = len(size_E)
     victim_E = victims(rng, world, genuine, episodes)
     episode_N = np.repeat(np.arange(episodes), size_E)
