@@ -77,11 +77,16 @@ def test_a_file_is_refused_by_row_and_column(tmp_path: Path, row: str, where: st
         read(tmp_path, ",,,", row)
 
 
-def test_a_merchant_among_the_columns_is_told_where_it_belongs(tmp_path: Path) -> None:
+def test_a_spec_that_has_its_merchant_among_the_columns_reads_on(tmp_path: Path) -> None:
     path = tmp_path / "old.toml"
     columns = 'transaction = "t"\naccount = "a"\ntime = "at"\namount = "x"\nmerchant = "m"'
     path.write_text(f'name = "old"\n[columns]\n{columns}\n')
-    with pytest.raises(ValueError, match=r"columns: merchant is .* under \[entities\]$"):
+    old = DatasetSpec.load(path)
+    assert old.entities == {"merchant": "m"}
+    path.write_text(f'name = "old"\n[columns]\n{columns}\n[entities]\ndevice = "d"\n')
+    assert DatasetSpec.load(path).entities == {"merchant": "m", "device": "d"}
+    path.write_text(f'name = "old"\n[columns]\n{columns}\n[entities]\nmerchant = "m"\n')
+    with pytest.raises(ValueError, match=r"columns: merchant is .* under \[entities\], once$"):
         DatasetSpec.load(path)
 
 

@@ -39,7 +39,7 @@ class Columns(BaseModel):
     @classmethod
     def _no_merchant(cls, columns: Any) -> Any:
         if isinstance(columns, dict) and "merchant" in columns:
-            raise ValueError("merchant is a kind of entity; name its column under [entities]")
+            raise ValueError("merchant is a kind of entity; name its column under [entities], once")
         return columns
 
 
@@ -129,7 +129,7 @@ class DatasetSpec(BaseModel):
         built_in = files("app.learner") / "specs" / f"{path_or_name}.toml"
         try:
             text = (path if path.suffix == ".toml" else built_in).read_text("utf-8")
-            return cls.model_validate(tomllib.loads(text))
+            return cls.model_validate(_merchant_moved(tomllib.loads(text)))
         except FileNotFoundError:
             known = ", ".join(built_in_specs())
             raise ValueError(
@@ -145,3 +145,15 @@ def built_in_specs() -> list[str]:
     """The names that `DatasetSpec.load` knows without a file."""
     specs = (files("app.learner") / "specs").iterdir()
     return sorted(spec.name[:-5] for spec in specs if spec.name.endswith(".toml"))
+
+
+def _merchant_moved(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with `merchant` among the entities: earlier specs had it as a column."""
+    columns, entities = document.get("columns"), document.get("entities", {})
+    if not isinstance(columns, dict) or not isinstance(entities, dict):
+        return document
+    if "merchant" not in columns or "merchant" in entities:
+        return document
+    others = {name: column for name, column in columns.items() if name != "merchant"}
+    entities = {"merchant": columns["merchant"], **entities}
+    return {**document, "columns": others, "entities": entities}
