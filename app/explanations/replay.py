@@ -23,7 +23,7 @@ from app.learner.engine import Rows
 from app.learner.reasons import PAST, Reason, shares_of, tell
 from app.learner.scorer import Copy, Judge, Scorer, calibrated
 from app.scoring import store as transaction_store
-from app.scoring.errors import TransactionNotFound
+from app.scoring.errors import no_transaction
 from app.scoring.pipeline import Pipeline, matrix_of, support_of
 from app.scoring.records import Past, Scored
 
@@ -180,7 +180,7 @@ async def _scored(connection: AsyncConnection, tenant: str, transaction_id: str)
     """A stored score. Raises TransactionNotFound."""
     found = await transaction_store.scored(connection, tenant, [transaction_id])
     if transaction_id not in found:
-        raise TransactionNotFound(f"There is no transaction {transaction_id!r}.")
+        raise no_transaction(transaction_id)
     return found[transaction_id]
 
 

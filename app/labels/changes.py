@@ -24,7 +24,7 @@ from app.learner.features import FeatureSet
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import Transaction
 from app.scoring import store as transaction_store
-from app.scoring.errors import TransactionNotFound
+from app.scoring.errors import no_transaction
 from app.scoring.records import Scored
 
 # The source of labels that came with a file of `quickstudy import`.
@@ -149,7 +149,7 @@ class SetLabels(NamedTuple):
         for verdict in self.verdicts:
             owner = verdict.transaction or known.get(verdict.transaction_id)
             if owner is None:
-                raise unknown(verdict)
+                raise no_transaction(verdict.transaction_id)
             if owner.account_id != self.account_id:
                 raise WrongAccount(
                     f"Transaction {verdict.transaction_id!r} is not of account {self.account_id!r}."
@@ -244,11 +244,6 @@ async def account_of(connection: AsyncConnection, tenant: str, account_id: str) 
 def named_in(features: FeatureSet, rows: Iterable[Scored]) -> dict[str, list[EntityKey]]:
     """The entities of stored transactions, by transaction."""
     return {row.transaction_id: entities_of(features, row) for row in rows}
-
-
-def unknown(verdict: Verdict) -> TransactionNotFound:
-    """The refusal of a label for a transaction that is not stored."""
-    return TransactionNotFound(f"There is no transaction {verdict.transaction_id!r}.")
 
 
 def _existing(account: Account | None, account_id: str) -> Account:

@@ -42,7 +42,7 @@ from app.learner.network import INNER_STEPS
 from app.learner.scorer import Copy
 from app.ops.actor import actor
 from app.scoring import store as transaction_store
-from app.scoring.errors import TransactionConflict, TransactionNotFound
+from app.scoring.errors import TransactionConflict, TransactionNotFound, no_transaction
 from app.scoring.routes import WRITES, label_name, problem_of, why_invalid
 from app.scoring.service import Scoring
 from app.times import text_of
@@ -93,7 +93,7 @@ async def read_label(
         found = await transaction_store.scored(connection, tenant, [transaction_id])
         history = await label_store.label_history(connection, tenant, transaction_id)
     if transaction_id not in found:
-        raise TransactionNotFound(f"There is no transaction {transaction_id!r}.")
+        raise no_transaction(transaction_id)
     return LabelHistory(
         transaction_id=transaction_id,
         account_id=found[transaction_id].account_id,

@@ -5,7 +5,6 @@ What it does is computed by a copy of its own: the bank has copies under their r
 revision that was rolled back must never have had one.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,12 +25,13 @@ from app.labels.changes import (
     Verdict,
     account_of,
     named_in,
-    unknown,
 )
 from app.labels.committing import commit, is_current, lock
 from app.labels.plans import Change, Plan, Planner
 from app.learner.entities import named_by
 from app.scoring import store as transaction_store
+from app.scoring.by_account import each_by_account
+from app.scoring.errors import no_transaction
 from app.scoring.pipeline import Pipeline, adapter_key
 
 
@@ -85,7 +85,7 @@ class Labelling:
         async with self._database.glance() as connection:
             found = await transaction_store.scored(connection, tenant, [verdict.transaction_id])
         if verdict.transaction_id not in found:
-            raise unknown(verdict)
+            raise no_transaction(verdict.transaction_id)
         return await self.store(tenant, found[verdict.transaction_id].account_id, [verdict])
 
     async def store_each(
@@ -95,25 +95,13 @@ class Labelling:
 
         All verdicts are on stored transactions, each on another.
         """
-        async with self._database.glance() as connection:
-            ids = [verdict.transaction_id for verdict in verdicts]
-            found = await transaction_store.scored(connection, tenant, ids)
-        answers: dict[str, Labelled | Problem] = {}
-        by_account: dict[str, list[Verdict]] = defaultdict(list)
-        for verdict in verdicts:
-            if verdict.transaction_id in found:
-                by_account[found[verdict.transaction_id].account_id].append(verdict)
-            else:
-                answers[verdict.transaction_id] = unknown(verdict)
-        for account_id, group in by_account.items():
-            try:
-                answer: Labelled | Problem = await self.store(
-                    tenant, account_id, group, looks_around=False
-                )
-            except Problem as problem:
-                # Those that were stored before are stored: each gets its own outcome.
-                answer = problem
-            answers |= {verdict.transaction_id: answer for verdict in group}
+
+        async def store(account_id: str, group: dict[str, Verdict]) -> dict[str, Labelled]:
+            done = await self.store(tenant, account_id, [*group.values()], looks_around=False)
+            return dict.fromkeys(group, done)
+
+        by_id = {verdict.transaction_id: verdict for verdict in verdicts}
+        answers = await each_by_account(self._database, tenant, by_id, store)
         return [answers[verdict.transaction_id] for verdict in verdicts]
 
     async def remove(self, tenant: str, transaction_id: str) -> Labelled:

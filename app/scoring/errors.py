@@ -9,6 +9,11 @@ class TransactionNotFound(NotFound):
     code, title = "transaction_not_found", "No such transaction."
 
 
+def no_transaction(transaction_id: str) -> TransactionNotFound:
+    """The refusal of what needs a transaction that is not stored."""
+    return TransactionNotFound(f"There is no transaction {transaction_id!r}.")
+
+
 class TransactionConflict(Problem):
     """Use another id: a transaction with other content has this one."""
 

@@ -30,7 +30,7 @@ from app.learner.decisions import Level, Outcome
 from app.learner.transaction import Transaction
 from app.ops.actor import actor
 from app.scoring import store as transaction_store
-from app.scoring.errors import TransactionConflict, TransactionNotFound
+from app.scoring.errors import TransactionConflict, TransactionNotFound, no_transaction
 from app.scoring.records import Scored
 from app.scoring.schemas import (
     BatchResult,
@@ -128,7 +128,7 @@ async def read_transaction(
         found = await transaction_store.scored(connection, tenant, [transaction_id])
         labels = await label_store.labels_of(connection, tenant, [transaction_id])
     if transaction_id not in found:
-        raise TransactionNotFound(f"There is no transaction {transaction_id!r}.")
+        raise no_transaction(transaction_id)
     return stored_of(found[transaction_id], labels.get(transaction_id))
 
 

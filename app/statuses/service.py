@@ -1,8 +1,8 @@
 """What became of transactions: stored, counted by their accounts, and written down."""
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -11,8 +11,8 @@ from app.audit.entries import entry
 from app.db.database import Database
 from app.errors import Problem
 from app.learner.transaction import Status
-from app.scoring import store as transaction_store
-from app.scoring.errors import TransactionNotFound
+from app.scoring.by_account import each_by_account
+from app.scoring.errors import no_transaction
 from app.scoring.pipeline import Pipeline
 from app.scoring.statuses import change_status
 
@@ -44,22 +44,7 @@ class Statuses:
         self, tenant: str, statuses: Mapping[str, Status]
     ) -> dict[str, StatusSet | Problem]:
         """An outcome for each transaction; those of an account have one commit."""
-        async with self._database.glance() as connection:
-            found = await transaction_store.scored(connection, tenant, statuses)
-        by_account: dict[str, dict[str, Status]] = defaultdict(dict)
-        answers: dict[str, StatusSet | Problem] = {}
-        for key, status in statuses.items():
-            if key in found:
-                by_account[found[key].account_id][key] = status
-            else:
-                answers[key] = TransactionNotFound(f"There is no transaction {key!r}.")
-        for account_id, group in sorted(by_account.items()):
-            try:
-                answers |= await self._set(tenant, account_id, group)
-            except Problem as problem:
-                # Those that were stored before are stored: each gets its own outcome.
-                answers |= dict.fromkeys(group, problem)
-        return answers
+        return await each_by_account(self._database, tenant, statuses, partial(self._set, tenant))
 
     async def _set(
         self, tenant: str, account_id: str, statuses: Mapping[str, Status]
@@ -85,7 +70,7 @@ class Statuses:
                 key: StatusSet(account_id, status, key in changed)
                 if key in before
                 # Erased meanwhile.
-                else TransactionNotFound(f"There is no transaction {key!r}.")
+                else no_transaction(key)
                 for key, status in statuses.items()
             }
 
