@@ -122,8 +122,8 @@ def _absent(table: Table, dialect: Dialect) -> str:
     """Insert the rows that are not there, in the order of the given keys, as one statement."""
     names = [column.name for column in _key(table)]
     wanted = _parts_of(len(names)) if len(names) > 1 else ["wanted"]
-    given = select(sql_cast(bindparam("of_tenant"), Text), *map(_unnest, wanted))
-    insert = postgresql.insert(table).from_select(["tenant", *names], given)
+    rows = select(sql_cast(bindparam("of_tenant"), Text), *map(_unnest, wanted))
+    insert = postgresql.insert(table).from_select(["tenant", *names], rows)
     return str(insert.on_conflict_do_nothing().compile(dialect=dialect))
 
 

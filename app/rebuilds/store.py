@@ -212,8 +212,8 @@ async def replace_features(
     await alter(connection, _KEEP_CORRECTED, tenant, ids)
     if isinstance(connection, Straight):
         await connection.flush()
-        given = (tenant, ids, list(features.values()), digest, at_us)
-        await connection.write(transactions, _REPLACE_EACH, given)
+        parameters = (tenant, ids, list(features.values()), digest, at_us)
+        await connection.write(transactions, _REPLACE_EACH, parameters)
         # The events read what this writes.
         await connection.flush()
     else:

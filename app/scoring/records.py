@@ -38,7 +38,7 @@ class Scored(NamedTuple):
     review_from: float | None = None
     decline_from: float | None = None
     reasons: str | None = None
-    status: str | None = None
+    status: Status | None = None
     rebuilt_at_us: int | None = None
 
     @property
@@ -49,7 +49,7 @@ class Scored(NamedTuple):
     @property
     def counted_as(self) -> Status:
         """The status that it counts with in the sums of its account."""
-        return self.status or COUNTED_AS[self.outcome]  # type: ignore[return-value]
+        return self.status or COUNTED_AS[self.outcome]
 
     def standing(self, type_: Type) -> int:
         """How it counts in the sums of its account: by its status, or else by its outcome."""

@@ -217,10 +217,10 @@ async def payments_of(
     ids = select(transactions.c.transaction_id).where(
         of_tenant, transactions.c.account_id != without
     )
-    given: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     if account_ids is not None:
         ids = ids.where(IsWanted(transactions.c.account_id))
-        given["wanted"] = sorted(account_ids)
+        parameters["wanted"] = sorted(account_ids)
     after: tuple[Any, ...] | None = None
     while True:
         last = page(step, order, after, 1).offset(STEP_ENTRIES - 1)
@@ -229,7 +229,7 @@ async def payments_of(
         chosen = select(transactions.c.content, COMPUTED_AT_US).where(
             of_tenant, transactions.c.transaction_id.in_(ids.where(*between(order, after, until)))
         )
-        found = await read(connection, Arrived._make, chosen.order_by(*order), given)
+        found = await read(connection, Arrived._make, chosen.order_by(*order), parameters)
         for first in range(0, max(len(found), 1), MOST_ITEMS):
             yield found[first : first + MOST_ITEMS]
         if until is None:
@@ -262,13 +262,13 @@ async def pasts_of(
             )
             for account_id, before_us in moments
         ]
-    given: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "of_accounts": [account_id for account_id, _ in moments],
         "befores_us": [before_us for _, before_us in moments],
         "known_us": known_us,
         "most": most,
     }
     found: list[list[Past]] = [[] for _ in moments]
-    for n, *past in await ask(connection, tuple[Any, ...], _PASTS, tenant, **given):
+    for n, *past in await ask(connection, tuple[Any, ...], _PASTS, tenant, **parameters):
         found[n - 1].append(Past(*past))
     return found
