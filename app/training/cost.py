@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from app.learner.differentiable.adaptation import Learner
-from app.learner.transaction import DAY_US
-from app.training.episodes import Rows
+from app.training.episodes import Rows, runs
 from app.training.results import Metrics
 
 # Copies are kept in float64 (see `app.learner.scorer`).
@@ -33,13 +32,11 @@ class Stopwatch:
 def costs(
     seconds: Mapping[str, float], bytes_kept: Mapping[str, int], rows: Rows, asked: NDArray[np.intp]
 ) -> Metrics:
-    """By method: milliseconds to learn an account's labels and score its asked rows of a day.
+    """By method: milliseconds to learn an account's labels and score the rows that see the same.
 
     And the bytes that must be kept of an account, NaN where they are not known.
     """
-    episodes = np.unique(
-        np.stack([rows.account_N[asked], rows.time_us_N[asked] // DAY_US]), axis=1
-    ).shape[1]
+    episodes = len(runs(rows, asked))
     return {
         method: {
             "milliseconds_an_account": 1000 * taken / episodes if episodes else float("nan"),

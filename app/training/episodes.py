@@ -8,7 +8,7 @@ Axes: N rows of the file, F features, B episodes of a batch, K support rows, Q q
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,18 +16,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.learner.adaptation import SUPPORT_LIMIT, Support, select_support
+from app.learner.adaptation import SUPPORT_LIMIT, Support
 from app.learner.differentiable.adaptation import SupportBatch, pad_supports
 from app.learner.features import Features, FeatureSet, Kind
 from app.learner.states import Ints
 from app.learner.transaction import DAY_US
 from app.training.dataset import UNLABELLED, Dataset
+from app.training.known import KnownLabels
 
 QUERY_LIMIT = 16
 # How many labels an episode of the training may see; what is served lies in between.
 SUPPORT_SIZES = (0, 1, 3, 5, 10, 16, SUPPORT_LIMIT)
 # The share of training's episodes that are chosen for having a fraud in the query.
 FRAUD_EPISODES = 0.5
+# A served episode has at most so many rows: more would only make the padding of a batch longer.
+LONGEST_RUN = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,19 @@ class Rows:
     time_us_N: Ints
     is_fraud_N: NDArray[np.int8]
     known_at_us_N: Ints
+    # Sorted when first needed; rows with other labels (`replace`) begin without it.
+    _labels: KnownLabels | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def labels(self) -> KnownLabels:
+        """The labels by when the rows of their accounts see them."""
+        if self._labels is None:
+            labels = KnownLabels(
+                self.account_N, self.time_us_N, self.is_fraud_N, self.known_at_us_N
+            )
+            object.__setattr__(self, "_labels", labels)
+            return labels
+        return self._labels
 
     @classmethod
     def of(cls, dataset: Dataset, features: FeatureSet) -> "Rows":
@@ -77,16 +93,8 @@ class Rows:
 
         They came strictly before it, and their labels were known when it came.
         """
-        cut_us = self.time_us_N[first_query]
-        first = np.searchsorted(self.account_N, self.account_N[first_query])
-        past = np.arange(first_query - 1, first - 1, -1)
-        known = past[
-            (self.known_at_us_N[past] <= cut_us)
-            & (self.is_fraud_N[past] != UNLABELLED)
-            & (self.time_us_N[past] < cut_us)
-        ]
-        chosen: NDArray[np.intp] = known[select_support(self.is_fraud_N[known] == 1, limit)]
-        return chosen
+        account, now_us = int(self.account_N[first_query]), int(self.time_us_N[first_query])
+        return self.labels.support(account, now_us, limit)
 
 
 class Episode(NamedTuple):
@@ -190,14 +198,25 @@ class Starts:
         return replace(batch, query_weight_BQ=batch.query_weight_BQ * weight_B1)
 
 
-def served(rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Iterator[Episode]:
-    """Episodes as production sees them: each account's `asked` rows (ascending) of one day.
+def runs(rows: Rows, asked: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """The `asked` rows (ascending), apart wherever the labels that a row sees become others.
 
-    The labels of a day are those known at the account's first transaction in it.
+    Each run is of one account, in time order, and of LONGEST_RUN rows at most.
     """
     if not len(asked):
-        return
-    day_A = rows.time_us_N[asked] // DAY_US
-    changes = (np.diff(rows.account_N[asked]) != 0) | (np.diff(day_A) != 0)
-    for query in np.split(asked, np.flatnonzero(changes) + 1):
+        return []
+    account_A = rows.account_N[asked]
+    seen_A = rows.labels.seen(account_A, rows.time_us_N[asked])
+    begins_A = np.append(True, (np.diff(account_A) != 0) | (np.diff(seen_A) != 0))
+    place_A = np.arange(len(asked))
+    begins_A |= (place_A - np.maximum.accumulate(place_A * begins_A)) % LONGEST_RUN == 0
+    return np.split(asked, np.flatnonzero(begins_A)[1:])
+
+
+def served(rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Iterator[Episode]:
+    """Episodes as the service sees them: each row with the labels known at its own moment.
+
+    An account's `asked` rows (ascending) share an episode until another of its labels is known.
+    """
+    for query in runs(rows, asked):
         yield Episode(rows.support_of(query[0], limit), query)

@@ -1,5 +1,8 @@
 """An episode shows what production shows: what was labelled and known by then, and no more."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +14,7 @@ from app.learner.transaction import DAY_US, HOUR_US
 from app.training.dataset import NEVER_US, UNLABELLED
 from app.training.episodes import (
     FRAUD_EPISODES,
+    LONGEST_RUN,
     QUERY_LIMIT,
     SUPPORT_SIZES,
     Episode,
@@ -102,10 +106,78 @@ def test_served_episodes_cover_each_asked_row_once_and_in_order(
     assert covered == asked.tolist()
     for support, query in episodes:
         assert len(set(rows.account_N[[*support, *query]])) == 1
-        assert len(set(rows.time_us_N[query] // DAY_US)) == 1
-        np.testing.assert_array_equal(support, rows.support_of(query[0], limit))
-    days = [(rows.account_N[e.query[0]], rows.time_us_N[e.query[0]] // DAY_US) for e in episodes]
-    assert len(set(days)) == len(days)
+        # Not as of the episode's first row: every row sees what is known at its own moment.
+        for row in query:
+            known = np.array(known_before(rows, row), np.int64)
+            expected = known[select_support(rows.is_fraud_N[known] == 1, limit)]
+            np.testing.assert_array_equal(support, expected)
+    for one, following in pairwise(episodes):
+        last, first = one.query[-1], following.query[0]
+        if rows.account_N[last] == rows.account_N[first]:
+            assert known_before(rows, last) != known_before(rows, first)
+
+
+def test_a_label_is_used_from_the_row_after_it_is_known_on_the_same_day() -> None:
+    rows = rows_from([(0, 1, 1, 2), (0, 2, 0, 0), (0, 3, 0, 1), (0, 4, 0, 9), (0, 5, 0, 9)])
+    episodes = [(e.support.tolist(), e.query.tolist()) for e in served(rows, np.arange(5))]
+    assert episodes == [([], [0, 1]), ([1, 0], [2]), ([2, 1, 0], [3, 4])]
+
+
+def test_a_long_run_is_served_in_pieces() -> None:
+    rows = rows_from([(n % 2, n // 2, UNLABELLED, 0) for n in range(4 * LONGEST_RUN + 6)])
+    lengths = [len(query) for _, query in served(rows, np.arange(len(rows.account_N)))]
+    assert lengths == 2 * [LONGEST_RUN, LONGEST_RUN, 3]
+
+
+def test_no_support_has_more_labels_than_the_service_learns_from() -> None:
+    rows = rows_from([(0, 1, 1, 0)])
+    with pytest.raises(ValueError, match="at most 32 labels"):
+        rows.support_of(0, SUPPORT_LIMIT + 1)
+
+
+def of_one_account(size: int, frauds: float) -> Rows:
+    """Rows an hour apart, nearly all labelled, known hours or weeks later."""
+    rng = np.random.default_rng(0)
+    label_N = rng.choice([1, 0, UNLABELLED], size, p=[frauds, 0.9 - frauds, 0.1])
+    delay_N = rng.choice([0, 3, 24 * 14], size) + rng.integers(0, 200, size)
+    return rows_from([(5, n, label, delay_N[n]) for n, label in enumerate(label_N.tolist())])
+
+
+@pytest.mark.parametrize("limit", [0, 1, 5, SUPPORT_LIMIT])
+@pytest.mark.parametrize("frauds", [0.0, 0.3, 0.9])
+def test_the_support_of_an_account_with_many_labels_is_found_exactly(
+    limit: int, frauds: float
+) -> None:
+    rows = of_one_account(900, frauds)
+    for row in range(0, 900, 7):
+        known = np.array(known_before(rows, row), np.int64)
+        expected = known[select_support(rows.is_fraud_N[known] == 1, limit)]
+        np.testing.assert_array_equal(rows.support_of(row, limit), expected)
+
+
+def test_rows_with_other_labels_have_other_supports() -> None:
+    rows = rows_from([(0, 1, 1, 0), (0, 2, 1, 0), (0, 3, 1, 0)])
+    assert rows.support_of(2, SUPPORT_LIMIT).tolist() == [1, 0]
+    hidden = replace(rows, is_fraud_N=np.array([1, UNLABELLED, 1], np.int8))
+    assert hidden.support_of(2, SUPPORT_LIMIT).tolist() == [0]
+    assert rows.known_by(HOUR_US).support_of(2, SUPPORT_LIMIT).tolist() == [0]
+
+
+def test_the_work_of_a_support_does_not_grow_with_the_accounts_past(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Counted in the labels that are looked at: times depend on the machine."""
+    rows, looked_at = of_one_account(20_000, frauds=0.3), list[int]()
+
+    def counted(is_fraud_K: NDArray[np.bool_], limit: int) -> NDArray[np.intp]:
+        looked_at.append(len(is_fraud_K))
+        return select_support(is_fraud_K, limit)
+
+    monkeypatch.setattr("app.training.known.select_support", counted)
+    for row in range(19_800, 20_000):
+        rows.support_of(row, SUPPORT_LIMIT)
+    assert len(looked_at) == 200
+    assert max(looked_at) < 4 * SUPPORT_LIMIT
 
 
 @pytest.fixture(scope="module")

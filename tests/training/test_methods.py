@@ -56,7 +56,7 @@ def test_every_method_is_calibrated_by_platt_scaling_on_the_held_out_accounts(
     assert mean == pytest.approx(is_fraud_A.mean(), rel=1e-3)
 
 
-def test_a_cost_is_by_account_and_day(source: Source, rows: Rows) -> None:
+def test_a_cost_is_by_account_and_known_labels(source: Source, rows: Rows) -> None:
     _, split = fitted(source, rows)
     asked = split.held_out
     episodes = len(list(served(rows, asked)))

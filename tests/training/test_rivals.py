@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -337,6 +338,23 @@ def test_labels_to_train_on_are_few_and_many() -> None:
     alone_A = (shown_A == 1) & (most_A > 1) & known.fraud_AK.any(1)
     assert alone_A.any()
     assert labels.fraud_AK[alone_A].any(1).all()
+
+
+def test_rows_of_an_account_and_day_are_trained_with_one_number_of_labels() -> None:
+    labels = Labels.of(ROWS, SPLIT.train, SUPPORT_LIMIT, np.random.default_rng(0))
+    known = Labels.of(ROWS, SPLIT.train, SUPPORT_LIMIT)
+    shown_A, most_A = (
+        (each.legitimate_AK | each.fraud_AK).sum(1).tolist() for each in (labels, known)
+    )
+    episode_A = [n for n, (_, query) in enumerate(served(ROWS, SPLIT.train)) for _ in query]
+    # An episode that begins on an earlier day is shown what was drawn for that day.
+    begins = {n: days_of(query[:1])[0] for n, (_, query) in enumerate(served(ROWS, SPLIT.train))}
+    by_day = defaultdict[tuple[int, int], list[tuple[int, int]]](list)
+    for episode, shown, most in zip(episode_A, shown_A, most_A, strict=True):
+        by_day[begins[episode]].append((shown, most))
+    for seen in by_day.values():
+        assert any(all(shown == min(size, most) for shown, most in seen) for size in SUPPORT_SIZES)
+    assert max(len(seen) for seen in by_day.values()) > 2
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,9 @@ INTERVALS = (
     "are calibrated alike, by Platt scaling on the fold's held-out accounts."
 )
 COST = (
-    "The time to learn an account's labels and score its transactions of a day, measured on the "
-    "machine and in the run of this report. Bytes are what must be kept of each account beside "
-    "its transactions and labels."
+    "The time to learn an account's labels and score its transactions until another label is "
+    "known, measured on the machine and in the run of this report. Bytes are what must be kept of "
+    "each account beside its transactions and labels."
 )
 BY_KIND = "Frauds of one kind against all legitimate transactions."
 BY_LABELS = "At most so many labels of an account are used."

@@ -44,18 +44,21 @@ class Labels(NamedTuple):
         limit: int,
         rng: np.random.Generator | None = None,
     ) -> Self:
-        """The labels of the asked rows (ascending) as served.
+        """The labels of the asked rows (ascending) as served, each row with those of its moment.
 
-        With `rng`, an account is shown no more of them on a day than one of SUPPORT_SIZES drawn,
-        as in the episodes of training, so that few labels are learned from as well.
+        With `rng`, an account's rows of a day show no more of them than one of SUPPORT_SIZES
+        drawn, as in the episodes of training, so that few labels are learned from as well. One
+        draw holds for the day: with one a row, rows next to each other would have labels come and
+        go as no account sees them. Rows that share an episode go by the day of its first.
         """
         chosen, sizes = [], []
+        drawn: tuple[int, int, int] | None = None
         for support, query in served(rows, asked, limit):
             if rng is not None:
-                shown = select_support(
-                    rows.is_fraud_N[support] == 1, int(rng.choice(SUPPORT_SIZES))
-                )
-                support = support[shown]
+                account, day = rows.account_N[query[0]], rows.time_us_N[query[0]] // DAY_US
+                if drawn is None or drawn[:2] != (account, day):
+                    drawn = account, day, int(rng.choice(SUPPORT_SIZES))
+                support = support[select_support(rows.is_fraud_N[support] == 1, drawn[2])]
             chosen.append(support)
             sizes.append(len(query))
         row_BK = np.full((len(chosen), max(map(len, chosen))), -1, np.intp)
