@@ -1,8 +1,9 @@
 """What a learner makes of rows as they would be served, and how good that is.
 
-Axes: A asked rows.
+Axes: A asked rows, E episodes that they are served in.
 """
 
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from app.learner.differentiable.adaptation import Learner, bounded, pad_supports
 from app.learner.differentiable.network import Encoded
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
-from app.training.episodes import Rows, served
+from app.training.episodes import Episode, Rows, served
 
 EPISODES_AT_ONCE = 512
 ROWS_AT_ONCE = 8192
@@ -96,11 +97,8 @@ def answers(
         return Answers(asked, nothing, nothing, nothing, none, none)
     needed = np.unique(np.concatenate([asked, *(episode.support for episode in episodes)]))
     encoded = EncodedRows(learner, rows, needed)
-    bases: list[Floats] = []
-    moves: list[Floats] = []
-    evidence: list[Floats] = []
-    for first in range(0, len(episodes), EPISODES_AT_ONCE):
-        group = episodes[first : first + EPISODES_AT_ONCE]
+    base_A, move_A, evidence_A = (np.zeros(len(asked)) for _ in range(3))
+    for places, group in alike(episodes):
         support = pad_supports([rows.support(e.support) for e in group], len(rows.kinds))
         known = support.to(learner.device), encoded.take([episode.support for episode in group])
         if asks_for_evidence:
@@ -110,21 +108,36 @@ def answers(
         queries = encoded.take([episode.query for episode in group])
         base_BQ = learner.base_logits(queries)
         move_BQ = bounded(learner.logits(queries, copies) - base_BQ)
-        for parts, part_BQ in ((bases, base_BQ), (moves, move_BQ)):
-            rows_BQ = zip(part_BQ.cpu().numpy(), group, strict=True)
-            parts += [row_Q[: len(episode.query)] for row_Q, episode in rows_BQ]
-        evidence.append(evidence_B.cpu().numpy())
+        for part_A, part_BQ in ((base_A, base_BQ), (move_A, move_BQ)):
+            for place, part_Q in zip(places, part_BQ.cpu().numpy(), strict=True):
+                part_A[place] = part_Q[: place.stop - place.start]
+        for place, evidence in zip(places, evidence_B.tolist(), strict=True):
+            evidence_A[place] = evidence
     sizes = [len(episode.query) for episode in episodes]
     labels = [len(episode.support) for episode in episodes]
     frauds = [int((rows.is_fraud_N[episode.support] == 1).sum()) for episode in episodes]
     return Answers(
         asked,
-        np.concatenate(bases).astype(np.float64),
-        np.concatenate(moves).astype(np.float64),
-        np.repeat(np.concatenate(evidence).astype(np.float64), sizes),
+        base_A,
+        move_A,
+        evidence_A,
         np.repeat(np.array(labels, np.int64), sizes),
         np.repeat(np.array(frauds, np.int64), sizes),
     )
+
+
+def alike(episodes: Sequence[Episode]) -> Iterator[tuple[list[slice], list[Episode]]]:
+    """The episodes, at most EPISODES_AT_ONCE together, and where the rows of each are among all.
+
+    Those of like numbers of labels and of rows are together, so that little of a batch is padding.
+    """
+    sizes = np.array([(len(query), len(support)) for support, query in episodes]).reshape(-1, 2)
+    stop_E = np.cumsum(sizes[:, 0])
+    order = np.lexsort(sizes.T).tolist()
+    for first in range(0, len(order), EPISODES_AT_ONCE):
+        some = order[first : first + EPISODES_AT_ONCE]
+        places = [slice(int(stop_E[e] - sizes[e, 0]), int(stop_E[e])) for e in some]
+        yield places, [episodes[e] for e in some]
 
 
 def predict(

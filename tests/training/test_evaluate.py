@@ -22,6 +22,7 @@ from app.training.evaluate import (
     Answers,
     EncodedRows,
     Predictions,
+    alike,
     answers,
     average_precision,
     calibrate,
@@ -192,6 +193,23 @@ def test_predictions_do_not_depend_on_what_else_is_asked(rows: Rows, learner: Le
     alone = predict(learner, rows, asked[:first])
     np.testing.assert_allclose(alone.adapted_A, together.adapted_A[:first], atol=1e-4)
     np.testing.assert_allclose(alone.base_A, together.base_A[:first], atol=1e-4)
+
+
+def test_episodes_scored_together_are_alike_and_each_row_keeps_its_place(
+    rows: Rows, asked: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "EPISODES_AT_ONCE", 50)
+    episodes = list(served(rows, asked))
+    covered = np.zeros(len(asked), int)
+    padded = 0
+    for places, group in alike(episodes):
+        assert len(group) <= 50
+        for place, episode in zip(places, group, strict=True):
+            np.testing.assert_array_equal(asked[place], episode.query)
+            covered[place] += 1
+        padded += len(group) * max(len(episode.support) for episode in group)
+    assert (covered == 1).all()
+    assert padded < 1.3 * sum(len(episode.support) for episode in episodes)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from app.learner.differentiable.adaptation import Adapted, Learner, SupportBatch
 from app.learner.differentiable.network import Head, Hidden
 from app.learner.states import Floats
 from app.training.episodes import Episode, Rows, served
-from app.training.evaluate import EPISODES_AT_ONCE, EncodedRows
+from app.training.evaluate import EncodedRows, alike
 from app.training.rivals.tuning import Lesson, Score, Tuned
 
 
@@ -65,11 +65,12 @@ class FineTuned(Tuned[Descent, Served]):
     def build(self, setting: Descent, lesson: Lesson, held_out: Served) -> Score[Served]:
         @torch.inference_mode()
         def score(inputs: Served) -> Floats:
-            logits: list[NDArray[np.float32]] = []
-            for first in range(0, len(inputs.episodes), EPISODES_AT_ONCE):
-                group = inputs.episodes[first : first + EPISODES_AT_ONCE]
-                logits += _descend(self._learner, setting, inputs, group)
-            return np.concatenate(logits).astype(np.float64)
+            score_A = np.empty(sum(len(episode.query) for episode in inputs.episodes))
+            for places, group in alike(inputs.episodes):
+                logits = _descend(self._learner, setting, inputs, group)
+                for place, logit_Q in zip(places, logits, strict=True):
+                    score_A[place] = logit_Q
+            return score_A
 
         return score
 
