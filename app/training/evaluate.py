@@ -80,6 +80,17 @@ class EncodedRows:
 
 
 @torch.inference_mode()
+def base_log_odds(learner: Learner, rows: Rows, asked: NDArray[np.intp]) -> Floats:
+    """What the learner makes of the asked rows without any label of their accounts: [A]."""
+    pieces = [np.zeros(0)]
+    for first in range(0, len(asked), ROWS_AT_ONCE):
+        chosen = asked[first : first + ROWS_AT_ONCE]
+        encoded = EncodedRows(learner, rows, chosen).take([chosen])
+        pieces.append(learner.base_logits(encoded)[0].cpu().numpy().astype(np.float64))
+    return np.concatenate(pieces)
+
+
+@torch.inference_mode()
 def answers(
     learner: Learner,
     rows: Rows,

@@ -2,10 +2,12 @@
 
 import ast
 import importlib.util
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,17 +19,20 @@ from app.learner.transaction import DAY_US, HOUR_US
 from app.training import rivals as package
 from app.training.dataset import UNLABELLED
 from app.training.episodes import SUPPORT_SIZES, Rows, served
-from app.training.evaluate import average_precision
-from app.training.rivals import RIVALS, Rival, boosting, rivals, tuning
+from app.training.evaluate import LEAST_FRAUDS, average_precision, base_log_odds
+from app.training.rivals import RIVALS, Rival, boosting, rivals, rules
 from app.training.rivals.robust_z import DEVIATIONS, _robust
-from app.training.rivals.supports import Labels, distances, summary
+from app.training.rivals.supports import Labels, ages, distances, likeness, summary
 from app.training.rivals.tabular import Deviation, DevNet
 from app.training.rivals.tuning import (
     CLIP,
     TRIALS,
+    Lesson,
     Population,
     Sample,
+    Score,
     Tuned,
+    doubts,
     sampled,
     tuned,
     weighted_precision,
@@ -36,6 +41,13 @@ from app.training.train import Options, Split, Trainer
 
 NAMES = [rival.name for rival in RIVALS]
 READERS = [rival.name for rival in RIVALS if rival.reads_labels]
+BESIDE_THE_BASE = (
+    "fine_tuned",
+    "nearest_neighbours",
+    "prototypes",
+    "recency_rule",
+    "likeness_rule",
+)
 # It learns what becomes known of every account while it is tested.
 ONLINE = "river_online"
 SETTINGS = {rival.name: rival.settings for rival in RIVALS}
@@ -97,6 +109,7 @@ def _few_trials() -> Iterator[None]:
             patch.setattr(rival, "settings", SETTINGS[rival.name][1:3])
         patch.setattr(DevNet, "settings", (Deviation(2, 60, 0.5), Deviation(1, 60, 0.5)))
         patch.setattr(boosting, "TREES_AT_MOST", 40)
+        patch.setattr(boosting, "DECIDING_FRAUDS", 10)
         yield
 
 
@@ -174,7 +187,9 @@ def test_only_rivals_that_say_so_heed_how_many_labels_are_shown(
 ) -> None:
     rival = fitted[name]
     none, few, all_of_them = (rival.scores(ROWS, ASKED, limit) for limit in (0, 3, SUPPORT_LIMIT))
-    assert (none != few).any() == (few != all_of_them).any() == rival.reads_labels
+    assert (none != few).any() == rival.reads_labels
+    # The newest known fraud is among a few labels already.
+    assert (few != all_of_them).any() == (rival.reads_labels and name != "recency_rule")
     assert np.isfinite(none).all()
 
 
@@ -183,7 +198,7 @@ def test_nothing_asked_is_nothing_scored(fitted: dict[str, Rival], name: str) ->
     assert fitted[name].scores(ROWS, np.zeros(0, np.intp)).shape == (0,)
 
 
-@pytest.mark.parametrize("name", ["fine_tuned", "nearest_neighbours", "prototypes"])
+@pytest.mark.parametrize("name", BESIDE_THE_BASE)
 def test_without_labels_the_networks_rivals_answer_as_its_base(
     fitted: dict[str, Rival], learner: Learner, name: str
 ) -> None:
@@ -223,11 +238,11 @@ def test_tuning_keeps_the_best_of_the_trials_and_the_first_of_equals() -> None:
     setting, score = tuned(
         (1, 2, 3, 4),
         lambda setting: lambda inputs: np.array([float(setting)]),
-        lambda score: quality[int(score(None)[0])],
+        lambda setting, score: quality[int(score(None)[0])] if setting else 0.0,
     )
     assert setting == 2
     assert score(None) == [2.0]
-    unmeasured, _ = tuned((1, 2), lambda _: lambda _: np.zeros(1), lambda _: float("nan"))
+    unmeasured, _ = tuned((1, 2), lambda _: lambda _: np.zeros(1), lambda *_: float("nan"))
     assert unmeasured == 1
 
 
@@ -236,19 +251,33 @@ def test_a_rival_is_kept_in_the_setting_that_does_best_on_held_out_accounts(
     learner: Learner, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two settings the second, when the figure of held-out accounts says so."""
-    asked: list[Sample] = []
+    tried: list[Sample] = []
 
-    def second(sample: Sample, score_A: np.ndarray) -> float:
-        assert len(score_A) == len(sample.rows)
-        asked.append(sample)
-        return float(len(asked) == 2)
+    def second(
+        self: object, setting: object, score: Score[Any], lesson: Lesson, inputs: Any
+    ) -> float:
+        assert len(score(inputs)) == len(lesson.held_out.rows)
+        tried.append(lesson.held_out)
+        return float(len(tried) == 2)
 
-    monkeypatch.setattr(tuning, "weighted_precision", second)
+    (kind,) = (rival for rival in RIVALS if rival.name == name)
+    monkeypatch.setattr(kind, "quality", second)
     rival = fit(name, learner)
     assert isinstance(rival, Tuned)
     assert rival.setting == rival.settings[1]
-    assert len(asked) == 2
-    assert np.isin(asked[0].rows, SPLIT.held_out).all()
+    assert len(tried) == 2
+    assert np.isin(tried[0].rows, SPLIT.held_out).all()
+
+
+def test_trials_are_compared_by_the_average_precision_of_held_out_accounts(
+    fitted: dict[str, Rival], learner: Learner
+) -> None:
+    held_out = sampled(KNOWN, SPLIT.held_out, 10_000, seed=0)
+    lesson = Lesson(KNOWN, held_out, held_out, END_US, learner, 0)
+    rival = fitted["xgboost"]
+    assert isinstance(rival, Tuned)
+    quality = rival.quality(None, lambda inputs: inputs, lesson, held_out.is_fraud_A.astype(float))
+    assert quality == 1
 
 
 def test_all_rivals_are_listed_once_and_in_the_order_asked_for() -> None:
@@ -390,23 +419,159 @@ def test_distances_are_mean_squares_to_each_labelled_row() -> None:
     assert square_AK[a, k] == pytest.approx(np.square(gap_E).mean())
 
 
-def test_a_summary_counts_labels_and_knows_no_distance_without_them(
-    population: Population,
-) -> None:
+def test_a_summary_tells_ages_likeness_distances_and_surprise(population: Population) -> None:
     none = summary(population, ROWS, Labels.of(ROWS, ASKED, 0))
-    counts_AJ, share_A, nearest_A4, z_AO = np.split(none, [6, 7, 11], axis=1)
-    assert (counts_AJ == 0).all()
-    assert np.isnan(share_A).all()
+    _, _, nearest_A4, z_AO = np.split(none, [19, 23, 27], axis=1)
+    assert z_AO.shape[1] == len(population.own_O)
     assert np.isnan(nearest_A4).all()
     assert np.isfinite(z_AO).all()
     labels = Labels.of(ROWS, ASKED, SUPPORT_LIMIT)
     some = summary(population, ROWS, labels)
-    legitimate_A, frauds_A = labels.legitimate_AK.sum(1), labels.fraud_AK.sum(1)
-    np.testing.assert_allclose(np.expm1(some[:, 0]), legitimate_A, rtol=1e-5)
-    np.testing.assert_allclose(np.expm1(some[:, 3]), frauds_A, rtol=1e-5, atol=1e-6)
-    assert (np.diff(some[:, 0:3]) <= 0).all()
-    assert (np.isnan(some[:, 8]) == (frauds_A == 0)).all()
-    assert (np.isnan(some[:, 7]) == (legitimate_A == 0)).all()
+    np.testing.assert_array_equal(some[:, :19], ages(ROWS, labels))
+    np.testing.assert_array_equal(some[:, 19:23], likeness(ROWS, labels))
+    for first, label_AK in ((23, labels.legitimate_AK), (24, labels.fraud_AK)):
+        np.testing.assert_array_equal(np.isnan(some[:, first]), ~label_AK.any(1))
+
+
+def test_ages_and_counts_are_of_the_labels_of_each_class() -> None:
+    labels = Labels.of(ROWS, ASKED, SUPPORT_LIMIT)
+    found = ages(ROWS, labels)
+    assert found.shape == (len(ASKED), 19)
+    for a in range(0, len(ASKED), 41):
+        hours: dict[bool, list[float]] = {}
+        for is_fraud, label_AK in ((False, labels.legitimate_AK), (True, labels.fraud_AK)):
+            rows = labels.row_P[labels.at_AK[a, label_AK[a]]]
+            age_us = ROWS.time_us_N[ASKED[a]] - ROWS.time_us_N[rows]
+            hours[is_fraud] = (age_us / HOUR_US).tolist()
+        expected: list[float] = []
+        newest = []
+        for of_class in (hours[False], hours[True]):
+            youngest = min(of_class, default=math.inf)
+            newest.append(math.log1p(youngest) if of_class else math.nan)
+            expected += [bool(of_class), newest[-1], 1 / (1 + youngest)]
+            for half_life in (1, 24, 24 * 7, 24 * 30, math.inf):
+                expected.append(math.log1p(sum(0.5 ** (hour / half_life) for hour in of_class)))
+        legitimate, frauds = len(hours[False]), len(hours[True])
+        expected += [
+            newest[1] - newest[0],
+            (frauds + 0.3) / (frauds + legitimate + 1),
+            math.log((frauds + 0.5) / (legitimate + 0.5)),
+        ]
+        np.testing.assert_allclose(found[a], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["code", "identity"])
+def test_likeness_counts_labels_with_the_same_code(kind: str) -> None:
+    """An account's rows on days 0 to 9, of codes 7, 8 and none, labelled a day later."""
+    code_N = [7, 8, 7, 0, 7, 8, 0, 0, 7, 8]
+    rows = Rows(
+        ("own", kind),  # type: ignore[arg-type]
+        np.arange(10),
+        np.float32([[0, code] for code in code_N]),
+        np.zeros(10, np.int64),
+        np.arange(10) * DAY_US,
+        np.array([1, 0, 0, 1, 1, 1, 0, 1, 0, 0], np.int8),
+        (np.arange(10) + 1) * DAY_US,
+    )
+    found = likeness(rows, Labels.of(rows, np.array([7, 8, 9]), SUPPORT_LIMIT))
+    assert found.shape == (3, 4)
+    # A missing code is like nothing, not even like another that is missing.
+    assert found[0].tolist() == [0, 0, 0, 0]
+    # Of code 7 rows 0 and 4 are frauds and row 2 is not; of code 8 row 5 and row 1.
+    week = 0.5 ** (np.arange(10) / 7)
+    np.testing.assert_allclose(found[1], [week[8] + week[4], 2, week[6], 1], rtol=1e-6)
+    np.testing.assert_allclose(found[2], [week[4], 1, week[8], 1], rtol=1e-6)
+
+
+def test_identities_are_compared_and_not_ordered() -> None:
+    kinds = (*ROWS.kinds[:3], "identity", ROWS.kinds[4])
+    named = replace(ROWS, kinds=kinds)  # type: ignore[arg-type]
+    train = sampled(named, SPLIT.train, 10_000, seed=0)
+    np.testing.assert_array_equal(
+        Population(named, train).encode(ROWS.features_NF[:50]),
+        Population(ROWS, train).encode(ROWS.features_NF[:50]),
+    )
+    trees = boosting.XGBoost()
+    np.testing.assert_array_equal(
+        trees.inputs(named, ASKED, SUPPORT_LIMIT), ROWS.features_NF[ASKED][:, [0, 1, 2, 4]]
+    )
+
+
+def few_frauds(most: int) -> Rows:
+    """What was known, with so many of the held-out frauds alone."""
+    held = SPLIT.held_out[KNOWN.is_fraud_N[SPLIT.held_out] == 1]
+    is_fraud_N = KNOWN.is_fraud_N.copy()
+    is_fraud_N[held[most:]] = 0
+    return replace(KNOWN, is_fraud_N=is_fraud_N)
+
+
+@pytest.mark.parametrize("name", ["xgboost", "xgboost_support"])
+def test_few_held_out_frauds_do_not_say_when_trees_stop(name: str, learner: Learner) -> None:
+    (rival,) = rivals([name])
+    rival.fit(few_frauds(3), SPLIT, learner, 0)
+    setting, _ = rival.chosen
+    assert setting["trees"] == round(boosting.STEADY_LEARNING / setting["eta"]) == 60
+    assert fit(name, learner).chosen.setting["trees"] <= boosting.TREES_AT_MOST
+
+
+def test_trees_that_stop_at_once_are_doubted(
+    learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fit("xgboost", learner).chosen.doubts == ()
+    monkeypatch.setattr(boosting, "TREES_AT_MOST", 1)
+    assert fit("xgboost", learner).chosen.doubts[0] == "it stopped after 1 tree"
+
+
+def test_scores_that_find_no_held_out_fraud_are_doubted() -> None:
+    sample = sampled(KNOWN, SPLIT.held_out, 10_000, seed=0)
+    score_A = sample.is_fraud_A + np.linspace(0, 0.1, len(sample.rows))
+    assert doubts(sample, score_A) == ()
+    nothing = "it finds no held-out fraud at 1 % false positives"
+    assert doubts(sample, np.zeros(len(score_A))) == (
+        "it gives every held-out transaction the same score",
+        nothing,
+    )
+    assert doubts(sample, -score_A) == (
+        "it ranks the held-out frauds no better than chance",
+        nothing,
+    )
+    few_A = sample.is_fraud_A & (np.cumsum(sample.is_fraud_A) < LEAST_FRAUDS)
+    assert doubts(sample._replace(is_fraud_A=few_A), -score_A) == ()
+    honest = sample._replace(is_fraud_A=np.zeros(len(score_A), bool))
+    assert doubts(honest, score_A) == ()
+
+
+def test_a_rule_of_recency_is_one_weight_times_a_decay(
+    fitted: dict[str, Rival], learner: Learner
+) -> None:
+    rule = fitted["recency_rule"]
+    weight = rule.chosen.setting["recency of frauds"]
+    assert weight > 0
+    base_A = base_log_odds(learner, ROWS, ASKED)
+    newest = [
+        min((ROWS.time_us_N[row] - ROWS.time_us_N[s]) / DAY_US for s in frauds)
+        if len(frauds := support[ROWS.is_fraud_N[support] == 1])
+        else math.inf
+        for support, query in served(ROWS, ASKED)
+        for row in query
+    ]
+    expected = base_A + weight * np.exp(-np.array(newest) / 7)
+    np.testing.assert_allclose(rule.scores(ROWS, ASKED), expected, atol=1e-6)
+
+
+def test_a_rules_weights_are_those_of_logistic_regression_with_an_offset() -> None:
+    """Where no weight is held back, the slope of the loss is 0 in every column."""
+    rng = np.random.default_rng(0)
+    column_AJ, base_A = rng.normal(size=(4000, 2)), rng.normal(-2, 1, 4000)
+    is_fraud_A = rng.random(4000) < 1 / (1 + np.exp(-base_A - column_AJ @ [1.5, -0.5]))
+    inputs = rules.Beside(base_A, column_AJ)
+    sample = Sample(np.arange(4000), is_fraud_A, np.ones(4000))
+    np.testing.assert_allclose(rules.fitted(inputs, sample, 0.0), [0, 1.5, -0.5], atol=0.15)
+    held_back = rules.fitted(inputs, sample, 1e6)
+    np.testing.assert_allclose(held_back[1:], 0, atol=0.01)
+    # A base that is wrong about the rate of fraud alone changes no weight.
+    wrong = rules.fitted(rules.Beside(base_A + 3, column_AJ), sample, 0.0)
+    np.testing.assert_allclose(wrong, [-3, 1.5, -0.5], atol=0.15)
 
 
 def test_medians_and_deviations_are_of_the_labels_alone() -> None:

@@ -21,11 +21,12 @@ from app.training.rivals.comparing import NearestNeighbours, Prototypes
 from app.training.rivals.fine_tuning import FineTuned
 from app.training.rivals.online import RiverOnline
 from app.training.rivals.robust_z import RobustZ
+from app.training.rivals.rules import LikenessRule, RecencyRule
 from app.training.rivals.tabular import DevNet, IsolationForest, LogisticRegression
-from app.training.rivals.tuning import Tuned
+from app.training.rivals.tuning import Chosen, Tuned
 from app.training.train import Split
 
-__all__ = ["RIVALS", "Rival", "rivals"]
+__all__ = ["RIVALS", "Chosen", "Rival", "rivals"]
 
 
 class Rival(Protocol):
@@ -45,8 +46,14 @@ class Rival(Protocol):
     def scores(self, rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Floats:
         """How suspicious the asked rows (ascending) are, as they would be served: [A]."""
 
+    @property
+    def chosen(self) -> Chosen:
+        """The setting that the held-out accounts chose, and why it may be worth nothing."""
+
 
 RIVALS: tuple[type[Tuned[Any, Any]], ...] = (
+    RecencyRule,
+    LikenessRule,
     FineTuned,
     XGBoost,
     XGBoostSupport,

@@ -3,6 +3,7 @@
 Axes: A rows, F features, S columns that summarise labels.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +14,21 @@ from app.learner.features import Features
 from app.learner.states import Floats
 from app.training.episodes import Rows
 from app.training.rivals.supports import Labels, summary
-from app.training.rivals.tuning import Lesson, Population, Score, Tuned
+from app.training.rivals.tuning import (
+    DECIDING_FRAUDS,
+    Chosen,
+    Lesson,
+    Population,
+    Score,
+    Tuned,
+)
 
 TREES_AT_MOST = 400
 PATIENCE = 20
+# The number of trees times their rate where nothing can say when to stop: 60 trees of .1.
+STEADY_LEARNING = 6.0
+# So few trees are no model, but a mishap.
+FEW_TREES = 2
 
 
 class Boosting(NamedTuple):
@@ -33,7 +45,9 @@ class Boosting(NamedTuple):
 class XGBoost(Tuned[Boosting, Features]):
     """Gradient-boosted trees (Chen and Guestrin, KDD 2016), stopped early on held-out accounts.
 
-    Most settings have many bins, because what matters lies in the features' far tails.
+    A handful of held-out frauds would stop them by luck, at a single tree even: with fewer than
+    DECIDING_FRAUDS every setting gets the trees of STEADY_LEARNING. Most settings have many
+    bins, because what matters lies in the features' far tails.
     """
 
     name, title, reads_labels, library = "xgboost", "XGBoost", False, "xgboost"
@@ -49,10 +63,11 @@ class XGBoost(Tuned[Boosting, Features]):
     )
 
     def prepare(self, lesson: Lesson) -> None:
+        self._trees: dict[Boosting, int] = {}
         self._train_AF = self.inputs(lesson.rows, lesson.train.rows, SUPPORT_LIMIT)
 
     def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Features:
-        return rows.features_NF[asked]
+        return _ordered(rows, asked)
 
     def build(self, setting: Boosting, lesson: Lesson, held_out: Features) -> Score[Features]:
         import xgboost
@@ -63,27 +78,38 @@ class XGBoost(Tuned[Boosting, Features]):
             self._train_AF, is_fraud_A, weight=weight_A, max_bin=setting.max_bin
         )
         test = xgboost.DMatrix(held_out, held_is_fraud_A, weight=held_weight_A)
+        can_stop = held_is_fraud_A.sum() >= DECIDING_FRAUDS
         trees = xgboost.train(
             {
                 "objective": "binary:logistic",
-                "eval_metric": "aucpr" if held_is_fraud_A.any() else "logloss",
+                "eval_metric": "aucpr" if can_stop else "logloss",
                 "base_score": float(np.average(is_fraud_A, weights=weight_A)),
                 "seed": lesson.seed,
                 **setting._asdict(),
             },
             train,
-            TREES_AT_MOST,
+            TREES_AT_MOST if can_stop else round(STEADY_LEARNING / setting.eta),
             evals=[(test, "held_out")],
-            early_stopping_rounds=PATIENCE,
+            early_stopping_rounds=PATIENCE if can_stop else None,
             verbose_eval=False,
         )
-        best = trees[: trees.best_iteration + 1]
+        best = trees[: trees.best_iteration + 1] if can_stop else trees
+        self._trees[setting] = best.num_boosted_rounds()
 
         def score(column_AF: Features) -> Floats:
             margin_A: Floats = best.inplace_predict(column_AF, predict_type="margin")
             return margin_A.astype(np.float64)
 
         return score
+
+    @property
+    def chosen(self) -> Chosen:
+        """The setting with its number of trees, and what speaks against trusting it."""
+        setting, found = super().chosen
+        trees = self._trees[self.setting]
+        if trees <= FEW_TREES:
+            found = (f"it stopped after {trees} tree{'s' if trees > 1 else ''}", *found)
+        return Chosen({"trees": trees, **setting}, found)
 
 
 class XGBoostSupport(XGBoost):
@@ -93,6 +119,7 @@ class XGBoostSupport(XGBoost):
 
     def prepare(self, lesson: Lesson) -> None:
         rows, train = lesson.rows, lesson.train
+        self._trees = {}
         self._population = Population(rows, train)
         rng = np.random.default_rng(lesson.seed)
         labels = Labels.of(rows, train.rows, SUPPORT_LIMIT, rng)
@@ -103,4 +130,10 @@ class XGBoostSupport(XGBoost):
 
     def _told(self, rows: Rows, asked: NDArray[np.intp], labels: Labels) -> Features:
         told_AS = summary(self._population, rows, labels)
-        return np.concatenate([rows.features_NF[asked], told_AS], axis=1)
+        return np.concatenate([_ordered(rows, asked), told_AS], axis=1)
+
+
+def _ordered(rows: Rows, asked: NDArray[np.intp]) -> Features:
+    """The features of the asked rows but for identities, whose order says nothing to a tree."""
+    kinds: Sequence[str] = rows.kinds
+    return rows.features_NF[asked][:, [kind != "identity" for kind in kinds]]

@@ -1,7 +1,7 @@
 """What an account's known labels say of a transaction: how many, how near, how unlike.
 
 Axes: A asked rows, K places for labels, P different rows among both, E columns, O of them the
-transaction's own quantities, J counts, S columns of the summary.
+transaction's own quantities, J ages and counts, S columns of the summary.
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from app.learner.adaptation import select_support
 from app.learner.features import Features
-from app.learner.states import Ints
-from app.learner.transaction import DAY_US
+from app.learner.states import Floats
+from app.learner.transaction import DAY_US, HOUR_US
 from app.training.episodes import SUPPORT_SIZES, Rows, served
-from app.training.rivals.tuning import Population
+from app.training.rivals.tuning import Population, codes_of
 
-HALF_LIVES_DAYS = (np.inf, 30.0, 7.0)
+# An hour, a day, a week, a month and ever.
+HALF_LIVES_DAYS = (1 / 24, 1.0, 7.0, 30.0, np.inf)
+SAME_HALF_LIFE_DAYS = 7.0
 # What the population weighs beside an account's own labels, in labels.
 PRIOR_LABELS = 2.0
 ROWS_AT_ONCE = 4096
@@ -97,13 +99,15 @@ def distances(column_PE: Features, labels: Labels) -> Features:
 
 
 def summary(population: Population, rows: Rows, labels: Labels) -> Features:
-    """Counts of labels, distances to the nearest and z-scores against the legitimate: [A, S].
+    """What trees are shown of labels: ages and counts, likeness, distances and z-scores: [A, S].
 
-    What needs a label is NaN where there is none.
+    First the columns of `ages`, then those of `likeness`; then the distance to the nearest label
+    of either class, by the transaction's own columns and by all; last the z-scores against the
+    legitimate labels. What needs a label is NaN where there is none.
     """
     column_PE = population.encode(rows.features_NF[labels.row_P])
     own_PE = column_PE[:, population.is_own_E]
-    columns = [_counts(rows.time_us_N[labels.row_P], labels)]
+    columns = [ages(rows, labels), likeness(rows, labels)]
     for square_AK in (distances(own_PE, labels), distances(column_PE, labels)):
         for label_AK in (labels.legitimate_AK, labels.fraud_AK):
             nearest_A = np.where(label_AK, square_AK, np.inf).min(1, initial=np.inf)
@@ -112,17 +116,58 @@ def summary(population: Population, rows: Rows, labels: Labels) -> Features:
     return np.concatenate(columns, axis=1, dtype=np.float32)
 
 
-def _counts(time_us_P: Ints, labels: Labels) -> Features:
-    """The labels of each class, whole and decayed, and the share that is fraud: [A, J]."""
-    age_AK = (time_us_P[labels.asked_A, None] - time_us_P[labels.at_AK]) / DAY_US
-    counts = [
-        (label_AK * np.exp2(-age_AK / half_life)).sum(1)
-        for label_AK in (labels.legitimate_AK, labels.fraud_AK)
-        for half_life in HALF_LIVES_DAYS
+def ages(rows: Rows, labels: Labels) -> Features:
+    """How old and how many the labels of each class are: [A, J], 19 columns.
+
+    For the legitimate labels and then for the frauds: whether there is one, log1p of the hours
+    since the newest (NaN without one), 1 / (1 + hours) (0 without one), and log1p of the counts
+    decayed at HALF_LIVES_DAYS. Then the difference of the two log ages, the share of frauds
+    (nF + .3) / (nF + nL + 1), and log((nF + .5) / (nL + .5)).
+    """
+    hours_AK = _age_days(rows, labels) * (DAY_US / HOUR_US)
+    columns, newest = [], []
+    for label_AK in (labels.legitimate_AK, labels.fraud_AK):
+        hours_A = np.where(label_AK, hours_AK, np.inf).min(1, initial=np.inf)
+        has_label_A = np.isfinite(hours_A)
+        newest.append(np.where(has_label_A, np.log1p(hours_A), np.nan))
+        columns += [has_label_A, newest[-1], 1 / (1 + hours_A)]
+        for half_life in HALF_LIVES_DAYS:
+            decayed_AK = label_AK * np.exp2(-hours_AK / (24 * half_life))
+            columns.append(np.log1p(decayed_AK.sum(1)))
+    legitimate_A, frauds_A = labels.legitimate_AK.sum(1), labels.fraud_AK.sum(1)
+    columns += [
+        newest[1] - newest[0],
+        (frauds_A + 0.3) / (frauds_A + legitimate_A + 1),
+        np.log((frauds_A + 0.5) / (legitimate_A + 0.5)),
     ]
-    frauds_A, total_A = labels.fraud_AK.sum(1), (labels.legitimate_AK | labels.fraud_AK).sum(1)
-    share_A = np.where(total_A > 0, frauds_A / np.maximum(total_A, 1), np.nan)
-    return np.stack([*np.log1p(counts), share_A], axis=1).astype(np.float32)
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def likeness(rows: Rows, labels: Labels) -> Features:
+    """How many labels have the same code as the row, for each code or identity: [A, 4 * codes].
+
+    Frauds and then legitimate ones, each decayed with a half-life of SAME_HALF_LIFE_DAYS and
+    then plain. What has no code (0) is like nothing.
+    """
+    decay_AK = np.exp2(-_age_days(rows, labels) / SAME_HALF_LIFE_DAYS)
+    counts = []
+    for feature in codes_of(rows.kinds):
+        code_P = rows.features_NF[labels.row_P, feature]
+        code_A1 = code_P[labels.asked_A, None]
+        is_same_AK = (code_P[labels.at_AK] == code_A1) & (code_A1 > 0)
+        for label_AK in (labels.fraud_AK, labels.legitimate_AK):
+            same_AK = is_same_AK & label_AK
+            counts += [(same_AK * decay_AK).sum(1), same_AK.sum(1)]
+    if not counts:
+        return np.zeros((len(labels.asked_A), 0), np.float32)
+    return np.stack(counts, axis=1).astype(np.float32)
+
+
+def _age_days(rows: Rows, labels: Labels) -> Floats:
+    """How much older each labelled row is, 0 at a place left over: [A, K]."""
+    time_us_P = rows.time_us_N[labels.row_P]
+    age_AK: Floats = (time_us_P[labels.asked_A, None] - time_us_P[labels.at_AK]) / DAY_US
+    return age_AK
 
 
 def _surprise(own_PO: Features, labels: Labels) -> Features:

@@ -4,19 +4,21 @@ Axes: N rows of the file, A asked rows, D days of accounts, F features, E column
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_curve
 
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.differentiable.adaptation import Learner
 from app.learner.features import Features, Kind
 from app.learner.states import Floats
 from app.learner.transaction import DAY_US
+from app.training.bootstrap import FALSE_POSITIVES
 from app.training.episodes import Rows
+from app.training.evaluate import LEAST_FRAUDS
 from app.training.train import Split
 
 TRIALS = 8
@@ -24,6 +26,10 @@ TRIALS = 8
 TRAINED_LEGITIMATE = 40_000
 HELD_OUT_LEGITIMATE = 15_000
 KNOWN_CODES = 32
+# Held-out frauds that choose a setting by more than luck; with fewer, a report warns.
+DECIDING_FRAUDS = 30
+# Kinds of features whose values are names: equal or not, and nothing in between.
+NAMES: tuple[str, ...] = ("code", "identity")
 # Further out a scaled quantity says nothing more, and could only outweigh the others.
 CLIP = 8.0
 
@@ -51,6 +57,13 @@ class Lesson(NamedTuple):
     seed: int
 
 
+class Chosen(NamedTuple):
+    """A rival's setting by its names, and sentences on why its figures may say nothing of it."""
+
+    setting: Mapping[str, Any]
+    doubts: tuple[str, ...] = ()
+
+
 class Tuned(ABC, Generic[Setting, Inputs]):
     """A rival that is built once for each of its TRIALS settings and kept where it did best.
 
@@ -74,14 +87,28 @@ class Tuned(ABC, Generic[Setting, Inputs]):
         self.setting, self._score = tuned(
             self.settings,
             lambda setting: self.build(setting, lesson, inputs),
-            lambda score: weighted_precision(held_out, score(inputs)),
+            lambda setting, score: self.quality(setting, score, lesson, inputs),
         )
+        self.doubts = doubts(held_out, self._score(inputs))
+
+    @property
+    def chosen(self) -> Chosen:
+        """The setting that did best on held-out accounts, and what speaks against trusting it."""
+        setting = self.setting
+        named = setting._asdict() if hasattr(setting, "_asdict") else {"setting": setting}
+        return Chosen(named, self.doubts)
 
     def scores(self, rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Floats:
         """How suspicious the asked rows (ascending) are, as they would be served: [A]."""
         if not len(asked):
             return np.zeros(0)
         return self._score(self.inputs(rows, asked, limit))
+
+    def quality(
+        self, setting: Setting, score: Score[Inputs], lesson: Lesson, inputs: Inputs
+    ) -> float:
+        """How well a setting does on held-out accounts: the highest is kept."""
+        return weighted_precision(lesson.held_out, score(inputs))
 
     @abstractmethod
     def prepare(self, lesson: Lesson) -> None:
@@ -99,21 +126,22 @@ class Tuned(ABC, Generic[Setting, Inputs]):
 def tuned(
     settings: Sequence[Setting],
     build: Callable[[Setting], Score[Inputs]],
-    quality: Callable[[Score[Inputs]], float],
+    quality: Callable[[Setting, Score[Inputs]], float],
 ) -> tuple[Setting, Score[Inputs]]:
     """The setting of the highest quality, the first of equals, and what was built from it.
 
     A quality that could not be measured (NaN) is the lowest.
     """
     built = [build(setting) for setting in settings]
-    best = int(np.argmax(np.nan_to_num([quality(score) for score in built], nan=-np.inf)))
+    qualities = [quality(setting, score) for setting, score in zip(settings, built, strict=True)]
+    best = int(np.argmax(np.nan_to_num(qualities, nan=-np.inf)))
     return settings[best], built[best]
 
 
 def sampled(rows: Rows, asked: NDArray[np.intp], legitimate: int, seed: int) -> Sample:
     """All days of accounts with a fraud, and of the others about so many legitimate rows.
 
-    Whole days are drawn, so that what is known of a row's account is what it was served with.
+    Whole days are drawn: their rows share most of their labels, so fewer copies serve as many.
     """
     is_fraud_A = rows.is_fraud_N[asked] == 1
     share = min(1.0, legitimate / max(int((~is_fraud_A).sum()), 1))
@@ -125,6 +153,39 @@ def sampled(rows: Rows, asked: NDArray[np.intp], legitimate: int, seed: int) -> 
     weight_A = weight_D[place_A]
     kept_A = weight_A > 0
     return Sample(asked[kept_A], is_fraud_A[kept_A], weight_A[kept_A])
+
+
+def doubts(held_out: Sample, score_A: Floats) -> tuple[str, ...]:
+    """What is wrong with scores that do not even tell the accounts they were chosen on apart.
+
+    Of fewer than LEAST_FRAUDS frauds a good model may miss all, so nothing is said of them.
+    """
+    _, is_fraud_A, weight_A = held_out
+    if is_fraud_A.sum() < LEAST_FRAUDS or is_fraud_A.all():
+        return ()
+    found = []
+    chance = float(np.average(is_fraud_A, weights=weight_A))
+    if np.ptp(score_A) == 0:
+        found.append("it gives every held-out transaction the same score")
+    elif weighted_precision(held_out, score_A) <= chance:
+        found.append("it ranks the held-out frauds no better than chance")
+    if weighted_recall(held_out, score_A) == 0:
+        found.append("it finds no held-out fraud at 1 % false positives")
+    return tuple(found)
+
+
+def weighted_recall(sample: Sample, score_A: Floats) -> float:
+    """The share of frauds found with at most 1 % of the legitimate weight flagged."""
+    _, is_fraud_A, weight_A = sample
+    false_positives, recall, _ = roc_curve(
+        is_fraud_A, score_A, sample_weight=weight_A, drop_intermediate=False
+    )
+    return float(recall[false_positives <= FALSE_POSITIVES].max())
+
+
+def codes_of(kinds: Sequence[str]) -> list[int]:
+    """The features that are names: codes of categories, and identities."""
+    return [f for f, kind in enumerate(kinds) if kind in NAMES]
 
 
 def weighted_precision(sample: Sample, score_A: Floats) -> float:
@@ -144,14 +205,13 @@ class Population:
     def __init__(self, rows: Rows, sample: Sample) -> None:
         kinds: Sequence[Kind] = rows.kinds
         features_AF = rows.features_NF[sample.rows]
-        self._quantities = [f for f, kind in enumerate(kinds) if kind != "code"]
+        names = codes_of(kinds)
+        self._quantities = [f for f in range(len(kinds)) if f not in names]
         quantity_AZ = features_AF[:, self._quantities].astype(np.float64)
         self._mean_Z = np.average(quantity_AZ, axis=0, weights=sample.weight_A)
         square_Z = np.average((quantity_AZ - self._mean_Z) ** 2, axis=0, weights=sample.weight_A)
         self._spread_Z = np.maximum(np.sqrt(square_Z), 1e-3)
-        self._known = [
-            (f, _frequent(features_AF[:, f])) for f, kind in enumerate(kinds) if kind == "code"
-        ]
+        self._known = [(f, _frequent(features_AF[:, f])) for f in names]
         is_own = [kinds[f] == "own" for f in self._quantities]
         self.own_O = np.flatnonzero(is_own)
         codes = sum(len(known) for _, known in self._known)
