@@ -31,6 +31,7 @@ from app.training.differences import (
 from app.training.episodes import Rows
 from app.training.folds import Fold, folds_of, mean_of
 from app.training.methods import Methods, Tell, described
+from app.training.pairs import pairs_in_order
 from app.training.results import ADAPTED, Metrics, Results, pooled_reliability
 from app.training.train import Options, Split, Status, Trainer
 
@@ -49,6 +50,7 @@ class Served(NamedTuple):
     cost: Metrics
     unseen: Results
     by_labels: dict[str, Results]
+    chosen: Metrics
 
 
 class Backtest:
@@ -98,6 +100,7 @@ class Backtest:
             "train_frauds": self._frauds(trained_N & (self._rows.known_at_us_N <= fold.test_us)),
             "test_transactions": len(tested.row_A),
             "test_frauds": self._frauds(tested.row_A),
+            "chosen": methods.chosen,
         }
         return counts, tested
 
@@ -110,7 +113,9 @@ class Backtest:
         asked = self._labelled((t >= fold.test_us) & (t < fold.test_end_us))
         tested = methods.test(self._rows, asked)
         unseen = tested.take(self._unseen_N[asked])
-        return Served(tested, methods.cost(tested), unseen, methods.by_labels(unseen))
+        return Served(
+            tested, methods.cost(tested), unseen, methods.by_labels(unseen), methods.chosen
+        )
 
     def _fitted(self, name: str, asked_N: NDArray[np.bool_], fold: Fold) -> Methods:
         known = self._rows.known_by(fold.test_us)
@@ -133,22 +138,26 @@ class Backtest:
             "mean": means[ADAPTED],
             "methods": means,
             "differences": differences(folds, draws_of(folds)),
+            "pairs_in_order": pairs_in_order(folds),
         }
 
     def _figures_b(self, served: Sequence[Served]) -> Metrics:
+        figures = [_served_figures(one) for one in served]
         folds = [
-            {"test_start": fold.name, **_served_figures(one)}
-            for fold, one in zip(self.folds, served, strict=True)
+            {"test_start": fold.name, **each, "chosen": one.chosen}
+            for fold, each, one in zip(self.folds, figures, served, strict=True)
         ]
         whole, unseen = [one.whole for one in served], [one.unseen for one in served]
         draws = draws_of(unseen)
         return {
             "folds": folds,
-            **mean_of(folds),
+            **mean_of(figures),
             "differences": differences(unseen, draws),
             "differences_all": differences(whole, draws_of(whole)),
             "differences_by_kind": differences_by((one.kinds() for one in unseen), draws),
             "differences_by_support": differences_by((one.mixes() for one in unseen), draws),
+            "pairs_in_order": pairs_in_order(unseen),
+            "pairs_in_order_all": pairs_in_order(whole),
             "bands_by_labels": bands([one.by_labels for one in served], draws),
             "reliability": pooled_reliability(unseen),
         }

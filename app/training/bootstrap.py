@@ -52,6 +52,10 @@ class Draws:
             len(self._accounts),
         )
 
+    def times_of(self, account_C: Ints) -> Floats:
+        """How often each draw has the accounts, which are among those drawn: [C, 1 + resamples]."""
+        return self.times_CR[np.searchsorted(self._accounts, account_C)].astype(np.float64)
+
     def means(self, rankings: Sequence["Ranking"]) -> "Measured":
         """Each draw's mean over the rankings (of the folds) that have a figure, NaN for none."""
         chunks = range(0, self.times_CR.shape[1], DRAWS_AT_ONCE)
@@ -59,7 +63,7 @@ class Draws:
         for first in chunks:
             weight_CR = self.times_CR[:, first : first + DRAWS_AT_ONCE].astype(np.float64)
             measured = [ranking.measured(weight_CR) for ranking in rankings]
-            parts.append([_mean(np.stack(each)) for each in zip(*measured, strict=True)])
+            parts.append([mean_of_known(np.stack(each)) for each in zip(*measured, strict=True)])
         return Measured(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
@@ -136,8 +140,8 @@ def _counted(segment_A: Ints, place_A: Ints, shape: tuple[int, int]) -> csr_arra
     return coo_array((ones, (segment_A[kept], place_A[kept])), shape=shape).tocsr()
 
 
-def _mean(value_FR: Floats) -> Floats:
-    """The mean over F folds of the values that are numbers."""
+def mean_of_known(value_FR: Floats) -> Floats:
+    """The mean over F folds of the values that are numbers, NaN without one: [R]."""
     known_FR = ~np.isnan(value_FR)
     with np.errstate(invalid="ignore"):
         mean_R: Floats = np.where(known_FR, value_FR, 0.0).sum(0) / known_FR.sum(0)

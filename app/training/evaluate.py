@@ -25,6 +25,8 @@ EPISODES_AT_ONCE = 512
 ROWS_AT_ONCE = 8192
 CARDS_A_DAY = 100
 LEAST_FRAUDS = 10
+# Held-out frauds that choose settings by more than luck; with fewer, a report warns.
+DECIDING_FRAUDS = 30
 # From following every copy all the way to following none; from heeding no evidence to all of it.
 TRUSTS = (6.0, 3.0, 2.0, 1.0, 0.0, -1.0, -2.0, -3.0, -6.0)
 HEEDS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)

@@ -12,6 +12,7 @@ from app.training.dataset import UNLABELLED, Dataset
 from app.training.episodes import Rows
 from app.training.evaluate import predict
 from app.training.methods import described
+from app.training.pairs import pairs_in_order
 from app.training.results import LABEL_COUNTS, NETWORK, Metrics, Results, pooled_reliability
 
 WRONG_SHARES = (0.0, 0.05, 0.1, 0.2, 0.5)
@@ -30,21 +31,28 @@ def evaluation(
     wrong. Where an account has no label, `adapted` is the base. Raises ValueError for a file
     without a label.
     """
-    learner = learner_of(checkpoint).to(device)
+    learner, metadata = learner_of(checkpoint).to(device), checkpoint.metadata
     labelled = np.flatnonzero(rows.is_fraud_N != UNLABELLED)
     if not len(labelled):
         raise ValueError("the file has no labels to evaluate on")
 
     def tested(asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT, shown: Rows = rows) -> Results:
         predictions = predict(learner, shown, asked, limit)
-        calibrations = dict.fromkeys(NETWORK, checkpoint.metadata.calibration)
+        calibrations = dict.fromkeys(NETWORK, metadata.calibration)
         return Results.of(dataset, rows, predictions, calibrations)
 
     whole, sample = tested(labelled), _sampled(rows, labelled)
     return {
-        "spec": checkpoint.metadata.spec.name,
+        "spec": metadata.spec.name,
         "methods": described(),
+        "chosen": {
+            "held_out_frauds": metadata.metrics.get("held_out_frauds", float("nan")),
+            "gate": {"trust": float(learner.gate.trust), "heed": float(learner.gate.heed)},
+            "step_sizes": metadata.step_sizes,
+            "rivals": {},
+        },
         "all": whole.figures(),
+        "pairs_in_order": pairs_in_order([whole]),
         "by_kind": {name: chosen.figures() for name, chosen in whole.kinds()},
         "by_labels": {str(limit): tested(sample, limit).figures() for limit in LABEL_COUNTS},
         "by_wrong_labels": {

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.differentiable.adaptation import Learner
 from app.training.episodes import Rows, served
+from app.training.rivals import Chosen
 from app.training.train import Split
 
 
@@ -24,6 +25,10 @@ class Amounts:
 
     def fit(self, rows: Rows, split: Split, learner: Learner, seed: int) -> None:
         self.fitted.append((rows, split))
+
+    @property
+    def chosen(self) -> Chosen:
+        return Chosen({"column": 0}, ("it has nothing to choose",))
 
     def scores(
         self, rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT

@@ -50,6 +50,29 @@ def reliability() -> dict[str, Any]:
     return {name: {**counts, "bins": bins} for name in ("adapted", "base")}
 
 
+def chosen(rivals: Mapping[str, str], frauds: float = 40) -> dict[str, Any]:
+    """As `Methods.chosen` gives it."""
+    return {
+        "held_out_transactions": 900,
+        "held_out_frauds": frauds,
+        "gate": {"trust": 3.0, "heed": 0.5},
+        "step_sizes": {"out_weight_BMH": [0.1, 0.02], "out_bias_BM": [0.3, 0.00001]},
+        "rivals": {
+            name: {"setting": {"depth": 4, "rate": 0.1}, "doubts": list[str]()} for name in rivals
+        },
+    }
+
+
+def pairs(rivals: Mapping[str, str]) -> dict[str, Any]:
+    """As `pairs_in_order` gives them."""
+    shares = {name: 0.8 + n / 100 for n, name in enumerate(["adapted", *rivals])}
+    methods = {
+        name: {"share": share, **lead(share - 0.75, half=0.01)} for name, share in shares.items()
+    }
+    nothing = {"share": 0.75, "difference": 0.0, "low": 0.0, "high": 0.0}
+    return {"pairs": 4321.0, "accounts": 56, "methods": methods | {"base": nothing}}
+
+
 def backtest_metrics(
     adapted: float = 0.7,
     kind: str = "takeover",
@@ -69,13 +92,21 @@ def backtest_metrics(
         "spec": spec,
         "methods": methods(rivals),
         "protocol_a": {
-            "folds": [{"test_start": day, **counts, **group(0.7, 0.6)} for day in days],
+            "folds": [
+                {"test_start": day, **counts, **group(0.7, 0.6), "chosen": chosen(rivals)}
+                for day in days
+            ],
             "mean": quality(0.7),
             "methods": group(0.7, 0.6, rivals=rivals),
             "differences": {"base": lead(0.1), **leads},
+            "pairs_in_order": pairs(rivals),
         },
         "protocol_b": {
-            "folds": [{"by_kind": {kind: nothing}}],
+            "folds": [
+                {"test_start": days[0], "by_kind": {kind: nothing}, "chosen": chosen(rivals)}
+            ],
+            "pairs_in_order": pairs(rivals),
+            "pairs_in_order_all": pairs(rivals),
             "all": group(0.8, 0.7, rivals=rivals),
             "unseen": group(0.75, 0.7, rivals=rivals),
             "by_kind": {kind: group(adapted, 0.65, rivals=rivals)},
@@ -108,7 +139,9 @@ def evaluation_metrics(adapted: dict[str, Any], base: dict[str, Any]) -> dict[st
     return {
         "spec": "s",
         "methods": methods({}),
+        "chosen": chosen({}),
         "all": whole,
+        "pairs_in_order": pairs({}),
         "by_kind": {},
         "by_labels": {"0": {"adapted": base, "base": base}, "16": whole},
         "by_wrong_labels": {"0%": whole, "50%": {"adapted": base, "base": base}},

@@ -166,6 +166,13 @@ def assert_complete(
             assert all(math.isnan(share) or 0 <= share <= 1 for share in shares)
     for differences in (a["differences"], b["differences"], b["differences_all"]):
         assert set(differences) == expected - {"adapted"}
+    for pairs in (a["pairs_in_order"], b["pairs_in_order"], b["pairs_in_order_all"]):
+        assert set(pairs["methods"]) == expected
+    assert b["pairs_in_order_all"]["pairs"] > b["pairs_in_order"]["pairs"] > 0
+    for fold in (*a["folds"], *b["folds"]):
+        assert set(fold["chosen"]["rivals"]) == rivals
+        assert fold["chosen"]["held_out_frauds"] >= 0
+    assert "chosen" not in b
     assert set(b["differences_by_kind"]) == set(b["by_kind"])
     assert set(b["cost"]) == expected
     assert all(one["milliseconds_an_account"] > 0 for one in b["cost"].values())

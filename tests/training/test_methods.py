@@ -17,7 +17,7 @@ from app.training.evaluate import calibrate
 from app.training.methods import Methods, described
 from app.training.run import Source
 from app.training.train import Split, Trainer
-from tests.training.contenders import Amounts, contenders
+from tests.training.contenders import Amounts, Labels, contenders
 from tests.training.files import TINY
 
 
@@ -54,6 +54,43 @@ def test_every_method_is_calibrated_by_platt_scaling_on_the_held_out_accounts(
     tested = methods.test(rows, split.held_out)
     mean = tested.probability_A("amounts").mean()
     assert mean == pytest.approx(is_fraud_A.mean(), rel=1e-3)
+
+
+def test_what_held_out_accounts_chose_is_kept_with_how_many_frauds_they_had(
+    source: Source, rows: Rows
+) -> None:
+    methods, split = fitted(source, rows)
+    chosen = methods.chosen
+    assert chosen["held_out_transactions"] == len(split.held_out)
+    assert chosen["held_out_frauds"] == (rows.is_fraud_N[split.held_out] == 1).sum()
+    learner = methods._learner
+    assert chosen["gate"] == {"trust": learner.gate.trust, "heed": learner.gate.heed}
+    assert chosen["step_sizes"] == learner.step_sizes
+    nothing = {"setting": {"column": 0}, "doubts": ["it has nothing to choose"]}
+    assert chosen["rivals"] == {"amounts": nothing, "labels": nothing}
+
+
+def test_a_mean_is_half_of_each_of_its_parts_and_there_with_both(
+    source: Source, rows: Rows
+) -> None:
+    trees = Labels(name="xgboost_support")
+    assert "mean_with_trees" not in described(contenders())
+    assert list(described([trees])) == ["adapted", "base", "xgboost_support", "mean_with_trees"]
+    assert described([trees])["mean_with_trees"]["reads_labels"]
+    split = Split.of(rows, rows.is_fraud_N != UNLABELLED, int(rows.time_us_N.max()) + 1, seed=0)
+    methods = Methods(source.dataset, Trainer(rows, split, TINY, "cpu").learner, [trees])
+    methods.fit(rows, split, seed=0, tell=lambda _: None)
+    tested = methods.test(rows, split.held_out[:300])
+    for limit, results in {"all": tested, **methods.by_labels(tested)}.items():
+        logits = results.logits
+        assert list(logits) == list(methods.calibrations) == list(described([trees])), limit
+        expected = (logits["adapted"] + logits["xgboost_support"]) / 2
+        np.testing.assert_array_equal(logits["mean_with_trees"], expected)
+    found = methods.cost(tested)
+    spent = {name: one["milliseconds_an_account"] for name, one in found.items()}
+    both = spent["adapted"] + spent["xgboost_support"]
+    assert spent["mean_with_trees"] == pytest.approx(both)
+    assert np.isnan(found["mean_with_trees"]["bytes_an_account"])
 
 
 def test_a_cost_is_by_account_and_known_labels(source: Source, rows: Rows) -> None:

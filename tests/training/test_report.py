@@ -14,7 +14,7 @@ from app.learner.checkpoint import Checkpoint
 from app.training.report.contents import backtest_report, evaluation_report
 from app.training.report.report import Origin, Report
 from app.training.results import TITLES
-from tests.training.made_up import RIVALS, evaluation_metrics, lead, quality
+from tests.training.made_up import RIVALS, chosen, evaluation_metrics, lead, quality
 from tests.training.made_up import backtest_metrics as metrics
 
 HOSTILE = '<script src="https://evil.example/x.js">alert(1)</script>|`*"\n# owned'
@@ -100,8 +100,8 @@ def test_the_page_is_well_formed_and_needs_nothing_beside_itself(tmp_path: Path)
     _, _, source = written(backtest_report(metrics(), ORIGIN), tmp_path)
     page = Page(source)
     assert page.tags.count("figure") == page.attributes.count(("role", "img")) == 3
-    # A summary, the calibration and nine sections.
-    assert page.tags.count("table") == 11
+    # A summary, the calibration and fourteen sections.
+    assert page.tags.count("table") == 16
     assert not {"script", "link", "img", "iframe", "object", "image"} & set(page.tags)
     references = [value for name, value in page.attributes if name in ("src", "href")]
     assert [one for one in references if not (one or "").startswith("#")] == []
@@ -327,10 +327,12 @@ def test_every_method_has_its_row_in_every_table(tmp_path: Path) -> None:
     report = backtest_report(figures, ORIGIN)
     _, text, source = written(report, tmp_path)
     titles = [*TITLES.values(), *RIVALS.values()]
-    assert len(report.sections) == 9
+    assert len(report.sections) == 14
     for section in report.sections:
         first = [row[0] for row in section.rows]
-        assert [name for name in first if name in titles] == titles
+        # Of the network it is the gate and the step sizes that are chosen.
+        shown = titles[2:] if section.title.endswith("what was chosen") else titles
+        assert [name for name in first if name in titles] == shown
         assert all(len(row) == len(section.header) for row in section.rows)
     row = (
         "| gradient boosting | 0.3000 | 0.2500 | 0.5000 | 0.0100 | 0.0020 | "
@@ -340,7 +342,7 @@ def test_every_method_has_its_row_in_every_table(tmp_path: Path) -> None:
     assert "| trained on (frauds) | 5,000 (40) | 5,000 (40) |" in text
     assert "| Network without labels | 1.500 | 0 |" in text
     assert "| gradient boosting | 1.500 | n/a |" in text
-    assert source.count('<th scope="row">gradient boosting</th>') == 9
+    assert source.count('<th scope="row">gradient boosting</th>') == 14
 
 
 def test_the_best_of_a_column_is_bold_and_equals_are_bold_together(tmp_path: Path) -> None:
@@ -348,10 +350,86 @@ def test_the_best_of_a_column_is_bold_and_equals_are_bold_together(tmp_path: Pat
     unseen = figures["protocol_b"]["unseen"]
     unseen["trees"] |= {"average_precision": 0.9, "brier": 0.005}
     unseen["linear"] |= {"average_precision": 0.900004, "brier": 0.02}
-    section = backtest_report(figures, ORIGIN).sections[2]
-    assert section.title == "Protocol B, accounts not in training"
+    sections = backtest_report(figures, ORIGIN).sections
+    (section,) = (one for one in sections if one.title == "Protocol B, accounts not in training")
     assert {row for row, column in section.best if column == 1} == {2, 3}
     assert {row for row, column in section.best if column == 4} == {2}
+
+
+def test_pairs_in_order_have_their_lead_over_the_base(tmp_path: Path) -> None:
+    document, text, source = written(backtest_report(metrics(rivals=RIVALS), ORIGIN), tmp_path)
+    row = "| Adapted network | 0.8000 | +0.0500 (+0.0400 to +0.0600) |"
+    assert text.count(row) == 3
+    assert "| Network without labels | 0.7500 |  |" in text
+    assert text.count("4,321 pairs of 56 accounts.") == source.count("4,321 pairs of 56") == 3
+    assert document["protocol_b"]["pairs_in_order"]["methods"]["adapted"]["share"] == 0.8
+
+
+def test_settings_gate_and_step_sizes_are_told(tmp_path: Path) -> None:
+    figures = metrics(rivals=RIVALS)
+    figures["protocol_b"]["folds"][0]["chosen"]["rivals"]["near"]["setting"] = {"prior": 1 / 3}
+    report = backtest_report(figures, ORIGIN)
+    assert report.notes == ()
+    document, text, _ = written(report, tmp_path)
+    for row in (
+        "| held-out frauds | 40 |",
+        "| Adapted network: gate | trust 3, heed 0.5 |",
+        "| Adapted network: step sizes | out weight 0.1 0.02; out bias 0.3 1e-05 |",
+        "| gradient boosting | depth 4, rate 0.1 |",
+        "| neighbours | prior 0.333 |",
+    ):
+        assert row in text
+    chosen = document["protocol_b"]["folds"][0]["chosen"]
+    assert chosen["gate"] == {"trust": 3, "heed": 0.5}
+    assert chosen["rivals"]["trees"]["setting"] == {"depth": 4, "rate": 0.1}
+
+
+@pytest.mark.parametrize(("frauds", "warned"), [(1, 1), (3, 1), (29, 1), (30, 0)])
+def test_few_frauds_that_chose_the_settings_are_a_warning(
+    tmp_path: Path, frauds: int, warned: int
+) -> None:
+    figures = metrics(rivals=RIVALS)
+    figures["protocol_b"]["folds"][0]["chosen"] = chosen(RIVALS, frauds)
+    report = backtest_report(figures, ORIGIN)
+    assert len(report.notes) == warned
+    _, text, source = written(report, tmp_path)
+    plural = "fraud" if frauds == 1 else "frauds"
+    words = f"2026-01-01: {frauds} {plural} of held-out accounts chose these settings"
+    assert text.count(words) == Page(source).text.count(words) == warned
+
+
+def test_a_rival_tuned_into_nonsense_is_named() -> None:
+    figures = metrics(rivals=RIVALS)
+    figures["protocol_a"]["folds"][1]["chosen"]["rivals"]["trees"]["doubts"] = [
+        "it stopped after 1 tree",
+        "it finds no held-out fraud at 1 % false positives",
+    ]
+    figures["protocol_b"]["unseen"]["linear"]["recall_at_1_percent"] = 0.0
+    assert backtest_report(figures, ORIGIN).notes == (
+        "Protocol A, 2026-01-08: gradient boosting was tuned into nonsense: it stopped after "
+        "1 tree; it finds no held-out fraud at 1 % false positives. Being ahead of it says "
+        "nothing.",
+        "Protocol B, accounts not in training: logistic regression finds no fraud at 1 % false "
+        "positives. Look at what was chosen for it before comparing anything with it.",
+    )
+
+
+def test_an_evaluation_tells_what_its_model_was_chosen_by(checkpoint: Path) -> None:
+    model = Checkpoint.load(checkpoint)
+    figures = evaluation_metrics(quality(0.6), quality(0.5))
+    figures["chosen"]["held_out_frauds"] = 3
+    report = evaluation_report(figures, ORIGIN, model)
+    titles = [section.title for section in report.sections]
+    assert "Pairs in order within accounts" in titles
+    section = report.sections[titles.index("What was chosen in training")]
+    assert section.rows[0] == ["held-out frauds", "3"]
+    name = model.metadata.name
+    assert any(note.startswith(f"In training, {name}: 3 frauds of") for note in report.notes)
+    # A checkpoint that does not say how many is not guessed at.
+    figures["chosen"]["held_out_frauds"] = math.nan
+    report = evaluation_report(figures, ORIGIN, model)
+    assert not any("frauds of held-out accounts" in note for note in report.notes)
+    assert report.sections[titles.index("What was chosen in training")].rows[0][1] == "n/a"
 
 
 def test_the_curve_has_a_band_for_the_network_and_a_line_for_every_method(tmp_path: Path) -> None:

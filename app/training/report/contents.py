@@ -1,10 +1,11 @@
 """What the report of a back-test contains, and that of an evaluation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from app.learner.checkpoint import Checkpoint
 from app.training.bootstrap import RESAMPLES
 from app.training.differences import LEAST_DEFRAUDED
+from app.training.report.choices import doubtful, few_frauds, finds_nothing, of_choices
 from app.training.report.comparison import AVERAGE_PRECISION, RECALL, Titles, against_rivals
 from app.training.report.report import Origin, Report, titles_of
 from app.training.report.sections import (
@@ -12,6 +13,7 @@ from app.training.report.sections import (
     of_costs,
     of_figures,
     of_groups,
+    of_pairs,
     summary,
 )
 from app.training.results import Metrics
@@ -35,6 +37,12 @@ COST = (
     "known, measured on the machine and in the run of this report. Bytes are what must be kept of "
     "each account beside its transactions and labels."
 )
+PAIRS = (
+    "Of all pairs of a fraud and a legitimate transaction of one account, both after its first "
+    "known label, the share in which the fraud scores higher (ties half): whether labels teach "
+    "which payments are suspect, and not only which accounts. Intervals are over accounts with "
+    "such a pair."
+)
 BY_KIND = "Frauds of one kind against all legitimate transactions."
 BY_LABELS = "At most so many labels of an account are used."
 BY_WRONG_LABELS = (
@@ -49,6 +57,10 @@ ON_TRAINING_DATA = (
 def backtest_report(metrics: Metrics, origin: Origin) -> Report:
     """The report of `app.training.backtest.Backtest.run`."""
     a, b, titles = metrics["protocol_a"], metrics["protocol_b"], titles_of(metrics)
+    warnings = [
+        *_warnings(A, _choices(a), a["methods"], titles),
+        *_warnings(UNSEEN_B, _choices(b), b["unseen"], titles),
+    ]
     return Report(
         title=f"Back-test on {metrics['spec']}",
         origin=origin,
@@ -56,6 +68,7 @@ def backtest_report(metrics: Metrics, origin: Origin) -> Report:
         summary=summary({A: a["methods"], UNSEEN_B: b["unseen"]}, titles),
         sections=_with_columns([*_sections_a(a, titles), *_sections_b(b, titles)]),
         charted=b,
+        notes=tuple(warnings),
         standings=(
             against_rivals(UNSEEN_B, b["differences"], titles),
             against_rivals(A, a["differences"], titles),
@@ -69,6 +82,8 @@ def _sections_a(a: Metrics, titles: Titles) -> Iterable[Section]:
     yield of_figures(A, PROTOCOL_A, a["methods"], titles, a["differences"])
     note = "By the day from which a fold is tested."
     yield of_groups(f"{A}, fold by fold", note, folds, titles, AVERAGE_PRECISION)
+    yield of_pairs(f"{A}, pairs in order within accounts", PAIRS, a["pairs_in_order"], titles)
+    yield of_choices(f"{A}, what was chosen", _choices(a), titles)
 
 
 def _sections_b(b: Metrics, titles: Titles) -> Iterable[Section]:
@@ -76,6 +91,11 @@ def _sections_b(b: Metrics, titles: Titles) -> Iterable[Section]:
     yield of_figures(UNSEEN_B, note, b["unseen"], titles, b["differences"])
     note = "Accounts trained on and accounts that were not; means over the folds."
     yield of_figures("Protocol B, all accounts", note, b["all"], titles, b["differences_all"])
+    for title, note, key in (
+        ("Protocol B, pairs in order within accounts", f"{UNSEEN} {PAIRS}", "pairs_in_order"),
+        ("Protocol B, pairs in order within all accounts", PAIRS, "pairs_in_order_all"),
+    ):
+        yield of_pairs(title, note, b[key], titles)
     by_kind, by_support = b.get("by_kind", {}), b["by_support"]
     for title, note, groups, differences in (
         ("by kind of fraud", BY_KIND, by_kind, b["differences_by_kind"]),
@@ -87,6 +107,7 @@ def _sections_b(b: Metrics, titles: Titles) -> Iterable[Section]:
         title = f"Protocol B, {figure.short} by number of labels"
         yield of_groups(title, f"{UNSEEN} {BY_LABELS}", b["by_labels"], titles, figure)
     yield of_costs("Protocol B, what an account costs", COST, b["cost"], titles)
+    yield of_choices("Protocol B, what was chosen", _choices(b), titles)
 
 
 def evaluation_report(metrics: Metrics, origin: Origin, checkpoint: Checkpoint) -> Report:
@@ -100,9 +121,17 @@ def evaluation_report(metrics: Metrics, origin: Origin, checkpoint: Checkpoint) 
         ("recall by number of labels", BY_LABELS, "by_labels", RECALL),
         ("By wrong labels", BY_WRONG_LABELS, "by_wrong_labels", AVERAGE_PRECISION),
     )
-    sections = [of_figures(whole, note, metrics["all"], titles)]
+    choices = {metadata.name: metrics["chosen"]}
+    pairs = "Pairs in order within accounts"
+    sections = [
+        of_figures(whole, note, metrics["all"], titles),
+        of_pairs(pairs, PAIRS, metrics["pairs_in_order"], titles),
+    ]
     for title, note, key, figure in groups:
         sections.append(of_groups(title, note, metrics[key], titles, figure))
+    sections.append(of_choices("What was chosen in training", choices, titles))
+    notes = [ON_TRAINING_DATA] if metadata.data.sha256 == origin.data_sha256 else []
+    notes += _warnings("In training", choices, metrics["all"], titles)
     return Report(
         title=f"Evaluation of {metadata.name} on {metrics['spec']}",
         origin=origin,
@@ -110,8 +139,23 @@ def evaluation_report(metrics: Metrics, origin: Origin, checkpoint: Checkpoint) 
         summary=summary({whole: metrics["all"]}, titles),
         sections=_with_columns(sections),
         charted=metrics,
-        notes=(ON_TRAINING_DATA,) if metadata.data.sha256 == origin.data_sha256 else (),
+        notes=tuple(notes),
     )
+
+
+def _choices(protocol: Metrics) -> dict[str, Metrics]:
+    """What was chosen in each fold."""
+    return {fold["test_start"]: fold["chosen"] for fold in protocol["folds"]}
+
+
+def _warnings(
+    where: str, choices: Mapping[str, Metrics], methods: Metrics, titles: Titles
+) -> list[str]:
+    return [
+        *few_frauds(where, choices),
+        *doubtful(where, choices, titles),
+        *finds_nothing(where, methods, titles),
+    ]
 
 
 def _with_columns(sections: Iterable[Section]) -> list[Section]:

@@ -32,6 +32,7 @@ from app.training.results import ADAPTED, BASE, NETWORK, Metrics
 METHOD = "method"
 LEAD = "adapted leads in AP by (95 %)"
 GAIN = "adapted less base (95 %)"
+OVER_BASE = "more than without labels (95 %)"
 TRAINED, TESTED = "trained on (frauds)", "tested (frauds)"
 CALIBRATION = (
     "On the straight line, the share of frauds is the probability. Each mark is of half as many "
@@ -126,6 +127,23 @@ def of_costs(title: str, note: str, costs: Metrics, titles: Titles) -> Section:
     ]
     header = METHOD, "ms an account", "bytes an account"
     return Section(title=title, note=note, header=header, rows=rows)
+
+
+def of_pairs(title: str, note: str, pairs: Metrics, titles: Titles) -> Section:
+    """By method the share of pairs in order within accounts, and its lead over the base's."""
+    methods = pairs["methods"]
+    rows = [
+        (titles[name], number(methods[name]["share"]), _lead(name, methods[name]))
+        for name in titles
+        if name in methods
+    ]
+    counts = f"{pairs['pairs']:,.0f} pairs of {pairs['accounts']:,.0f} accounts."
+    header = METHOD, "pairs in order", OVER_BASE
+    return Section(title=title, note=f"{note} {counts}", header=header, rows=rows)
+
+
+def _lead(name: str, method: Metrics) -> str:
+    return "" if name == BASE else difference(method)
 
 
 def summary(groups: Groups, titles: Titles) -> Section:

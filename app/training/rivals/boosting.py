@@ -13,9 +13,9 @@ from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.features import Features
 from app.learner.states import Floats
 from app.training.episodes import Rows
+from app.training.evaluate import DECIDING_FRAUDS
 from app.training.rivals.supports import Labels, summary
 from app.training.rivals.tuning import (
-    DECIDING_FRAUDS,
     Chosen,
     Lesson,
     Population,

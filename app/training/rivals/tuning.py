@@ -26,8 +26,6 @@ TRIALS = 8
 TRAINED_LEGITIMATE = 40_000
 HELD_OUT_LEGITIMATE = 15_000
 KNOWN_CODES = 32
-# Held-out frauds that choose a setting by more than luck; with fewer, a report warns.
-DECIDING_FRAUDS = 30
 # Kinds of features whose values are names: equal or not, and nothing in between.
 NAMES: tuple[str, ...] = ("code", "identity")
 # Further out a scaled quantity says nothing more, and could only outweigh the others.
