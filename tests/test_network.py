@@ -7,9 +7,13 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from app.learner.differentiable import network as network_module
+from app.learner.differentiable.adaptation import Learner
 from app.learner.differentiable.network import Context, Head, Hidden, Network
-from app.learner.features import Kind
+from app.learner.differentiable.saving import weights_of
+from app.learner.features import FeatureSet, Kind
+from app.learner.kernels.adaptation import Learner as CompiledLearner
 from app.learner.network import BINS, CLIP, KNOWN_VALUES, MEMBERS
+from app.learner.spec import DatasetSpec
 from app.training import bins
 
 ACCOUNTS, ROWS, MANY, UNITS = 5, 7, 3, 9
@@ -372,3 +376,24 @@ def test_what_serving_has_computed_does_not_keep_training_from_differentiating()
     network_module._decay(age_BN).sum().backward()
     assert age_BN.grad is not None
     assert (age_BN.grad < 0).all()
+
+
+def test_what_never_changed_in_training_cannot_decide_a_score_alone() -> None:
+    """As the declines of the last minutes, where a training file has no statuses."""
+    features = FeatureSet(DatasetSpec.load("simulated"))
+    refused = features.names.index("account_refused_5m")
+    assert features.kinds[refused] == "pace"
+    rng = np.random.default_rng(0)
+    seen_NF = rng.normal(size=(400, len(features.names))).astype(np.float32)
+    seen_NF[:, refused] = 0.0
+    learner = Learner(features.kinds)
+    bins.fit(learner.network.encoder, seen_NF, rng.random(400) < 0.3)
+    rows_2F = np.repeat(seen_NF[:1], 2, axis=0)
+    rows_2F[1, refused] = np.log1p(3)
+    with torch.inference_mode():
+        encoded = learner.network.encode(torch.tensor(rows_2F)[None], torch.zeros(1, 2))
+        [logit_2] = learner.base_logits(encoded).numpy()
+    assert abs(logit_2[1] - logit_2[0]) < 10
+    compiled = CompiledLearner(features.kinds, "anil", weights_of(learner))
+    base_2 = compiled.encode(rows_2F, np.zeros(2))[:, -1]
+    assert abs(base_2[1] - base_2[0]) < 10

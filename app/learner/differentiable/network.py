@@ -216,8 +216,11 @@ class Encoder(nn.Module):
 
     def _beyond(self, quantities_NZ: Tensor) -> Tensor:
         surprising = self.surprising_Y
-        over_NY = quantities_NZ[:, surprising] - self.edges_ZT[surprising, -1]
-        return BEYOND * (over_NY.clamp_min(0.0) / self.spread_Z[surprising]).sum(1)
+        first_Y, last_Y = self.edges_ZT[surprising][:, [0, -1]].unbind(1)
+        over_NY = (quantities_NZ[:, surprising] - last_Y).clamp_min(0.0)
+        # What was always the same in training has no spread to count by.
+        over_NY = over_NY * (last_Y - first_Y > LEAST_WIDTH)
+        return BEYOND * (over_NY / self.spread_Z[surprising]).sum(1)
 
     def _knots(self, quantities_NZ: Tensor) -> tuple[Tensor, Tensor]:
         quantities_ZN = quantities_NZ.T.contiguous()

@@ -86,7 +86,9 @@ cdef class Network:
         self.own_O = <const int*> self._kept(columns.own, np.intc)
         self.order = <const int*> self._kept(np.arange(max(self.quantities, UNITS)), np.intc)
         beyond_Z = np.zeros(self.quantities)
-        surprising = definition.surprising(kinds)
+        # What was always the same in training has no spread to count by.
+        range_Z = np.ptp(network["encoder.edges_ZT"], axis=1)
+        surprising = [z for z in definition.surprising(kinds) if range_Z[z] > LEAST_WIDTH]
         beyond_Z[surprising] = definition.BEYOND / spread_Z[surprising]
         self.beyond_Z = <const double*> self._kept(beyond_Z)
         self.mean_Z = <const double*> self._kept(network["encoder.mean_Z"])
