@@ -185,7 +185,7 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
         for trust, heed in product(TRUSTS, HEEDS):
             learner.gate.set(trust, heed)
             weight_A = learner.gate(torch.from_numpy(evidence_A).to(learner.device)).cpu().numpy()
-            losses[trust, heed] = _cross_entropy(is_fraud_A, base_A + weight_A * move_A).mean()
+            losses[trust, heed] = cross_entropy(is_fraud_A, base_A + weight_A * move_A).mean()
         learner.gate.set(*min(losses, key=lambda choice: losses[choice]))
     return gated(learner, answered)
 
@@ -196,12 +196,20 @@ def average_precision(is_fraud_A: NDArray[np.bool_], score_A: Floats) -> float:
 
 
 def recall_at_false_positives(
-    is_fraud_A: NDArray[np.bool_], score_A: Floats, rate: float = 0.01
+    is_fraud_A: NDArray[np.bool_],
+    score_A: Floats,
+    rate: float = 0.01,
+    weight_A: Floats | None = None,
 ) -> float:
-    """The share of frauds found when at most `rate` of the legitimate rows are flagged."""
+    """The share of frauds found when at most `rate` of the legitimate rows are flagged.
+
+    Both shares are of the weight of the rows, where they are weighted.
+    """
     if not is_fraud_A.any() or is_fraud_A.all():
         return float("nan")
-    false_positives, recall, _ = roc_curve(is_fraud_A, score_A, drop_intermediate=False)
+    false_positives, recall, _ = roc_curve(
+        is_fraud_A, score_A, sample_weight=weight_A, drop_intermediate=False
+    )
     return float(recall[false_positives <= rate].max())
 
 
@@ -242,6 +250,7 @@ def calibrate(is_fraud_A: NDArray[np.bool_], logit_A: Floats) -> Calibration:
     return Calibration(slope=slope, shift=float(fitted.intercept_[0]))
 
 
-def _cross_entropy(is_fraud_A: NDArray[np.bool_], logit_A: Floats) -> Floats:
+def cross_entropy(is_fraud_A: NDArray[np.bool_], logit_A: Floats) -> Floats:
+    """The loss of each row: [A]."""
     loss_A: Floats = np.logaddexp(0.0, logit_A) - is_fraud_A * logit_A
     return loss_A

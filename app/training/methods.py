@@ -4,7 +4,7 @@ They learn from the same rows, tune on the same held-out accounts, are calibrate
 see the labels of an account as they would have been served.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -52,19 +52,20 @@ def described(rivals: Sequence["Rival"] = ()) -> Metrics:
     }
     others = {r.name: {"title": r.title, "reads_labels": r.reads_labels} for r in rivals}
     means = {
-        mean.name: {"title": mean.title, "reads_labels": True}
-        for mean in MEANS
-        if set(mean.parts) <= {*own, *others}
+        mean.name: {"title": mean.title, "reads_labels": True} for mean in means_of([*own, *others])
     }
     return own | others | means
+
+
+def means_of(methods: Collection[str]) -> list[Mean]:
+    """The means whose two parts are among the methods."""
+    return [mean for mean in MEANS if set(mean.parts) <= set(methods)]
 
 
 def with_means(values: Mapping[str, Floats]) -> dict[str, Floats]:
     """The methods' log-odds, and behind them those of the means whose two parts are there."""
     means = {
-        mean.name: (values[mean.parts[0]] + values[mean.parts[1]]) / 2
-        for mean in MEANS
-        if set(mean.parts) <= set(values)
+        mean.name: (values[mean.parts[0]] + values[mean.parts[1]]) / 2 for mean in means_of(values)
     }
     return {**values, **means}
 
@@ -127,9 +128,8 @@ class Methods:
         with self._watch.timing(BASE):
             predict(self._learner, tested.rows, tested.row_A, 0)
         seconds = self._watch.seconds
-        for mean in MEANS:
-            if set(mean.parts) <= set(seconds):
-                seconds = {**seconds, mean.name: sum(seconds[part] for part in mean.parts)}
+        for mean in means_of(seconds):
+            seconds = {**seconds, mean.name: sum(seconds[part] for part in mean.parts)}
         return costs(seconds, self._bytes_kept, tested.rows, tested.row_A)
 
     def by_labels(self, whole: Results) -> dict[str, Results]:
@@ -153,10 +153,8 @@ class Methods:
     def _results(
         self, rows: Rows, predictions: Predictions, others: Mapping[str, Floats]
     ) -> Results:
-        logits = {ADAPTED: predictions.adapted_A, BASE: predictions.base_A, **others}
-        others = {
-            name: with_means(logits)[name] for name in self.calibrations if name not in TITLES
-        }
+        logits = with_means({ADAPTED: predictions.adapted_A, BASE: predictions.base_A, **others})
+        others = {name: logits[name] for name in self.calibrations if name not in TITLES}
         return Results.of(self._dataset, rows, predictions, self.calibrations, others)
 
     @property

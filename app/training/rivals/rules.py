@@ -14,10 +14,9 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from app.learner.states import Floats
-from app.learner.transaction import DAY_US
 from app.training.episodes import Rows
-from app.training.evaluate import base_log_odds
-from app.training.rivals.supports import Labels, likeness
+from app.training.evaluate import base_log_odds, cross_entropy
+from app.training.rivals.supports import Labels, age_days, likeness
 from app.training.rivals.tuning import Chosen, Lesson, Sample, Score, Tuned, codes_of
 
 RECENT_DAYS = 7.0
@@ -130,9 +129,7 @@ class LikenessRule(_Rule):
 
 def recency(rows: Rows, labels: Labels, label_AK: NDArray[np.bool_]) -> Floats:
     """exp(-days since the newest of these labels / RECENT_DAYS), 0 without one: [A]."""
-    time_us_P = rows.time_us_N[labels.row_P]
-    days_AK = (time_us_P[labels.asked_A, None] - time_us_P[labels.at_AK]) / DAY_US
-    newest_A = np.where(label_AK, days_AK, np.inf).min(1, initial=np.inf)
+    newest_A = np.where(label_AK, age_days(rows, labels), np.inf).min(1, initial=np.inf)
     recency_A: Floats = np.exp(-newest_A / RECENT_DAYS)
     return recency_A
 
@@ -156,8 +153,7 @@ def fitted(inputs: Beside, sample: Sample, penalty: float) -> Floats:
 
 def _loss(fit: Floats, inputs: Beside, sample: Sample) -> float:
     logit_A = inputs.base_A + fit[0] + inputs.column_AJ @ fit[1:]
-    loss_A = np.logaddexp(0.0, logit_A) - sample.is_fraud_A * logit_A
-    return float(sample.weight_A @ loss_A)
+    return float(sample.weight_A @ cross_entropy(sample.is_fraud_A, logit_A))
 
 
 def _take(inputs: Beside, chosen_A: NDArray[np.bool_]) -> Beside:

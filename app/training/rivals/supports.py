@@ -124,7 +124,7 @@ def ages(rows: Rows, labels: Labels) -> Features:
     decayed at HALF_LIVES_DAYS. Then the difference of the two log ages, the share of frauds
     (nF + .3) / (nF + nL + 1), and log((nF + .5) / (nL + .5)).
     """
-    hours_AK = _age_days(rows, labels) * (DAY_US / HOUR_US)
+    hours_AK = age_days(rows, labels) * (DAY_US / HOUR_US)
     columns, newest = [], []
     for label_AK in (labels.legitimate_AK, labels.fraud_AK):
         hours_A = np.where(label_AK, hours_AK, np.inf).min(1, initial=np.inf)
@@ -149,7 +149,7 @@ def likeness(rows: Rows, labels: Labels) -> Features:
     Frauds and then legitimate ones, each decayed with a half-life of SAME_HALF_LIFE_DAYS and
     then plain. What has no code (0) is like nothing.
     """
-    decay_AK = np.exp2(-_age_days(rows, labels) / SAME_HALF_LIFE_DAYS)
+    decay_AK = np.exp2(-age_days(rows, labels) / SAME_HALF_LIFE_DAYS)
     counts = []
     for feature in codes_of(rows.kinds):
         code_P = rows.features_NF[labels.row_P, feature]
@@ -163,7 +163,7 @@ def likeness(rows: Rows, labels: Labels) -> Features:
     return np.stack(counts, axis=1).astype(np.float32)
 
 
-def _age_days(rows: Rows, labels: Labels) -> Floats:
+def age_days(rows: Rows, labels: Labels) -> Floats:
     """How much older each labelled row is, 0 at a place left over: [A, K]."""
     time_us_P = rows.time_us_N[labels.row_P]
     age_AK: Floats = (time_us_P[labels.asked_A, None] - time_us_P[labels.at_AK]) / DAY_US

@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_curve
+from sklearn.metrics import average_precision_score
 
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.differentiable.adaptation import Learner
@@ -18,7 +18,7 @@ from app.learner.states import Floats
 from app.learner.transaction import DAY_US
 from app.training.bootstrap import FALSE_POSITIVES
 from app.training.episodes import Rows
-from app.training.evaluate import LEAST_FRAUDS
+from app.training.evaluate import LEAST_FRAUDS, recall_at_false_positives
 from app.training.train import Split
 
 TRIALS = 8
@@ -167,18 +167,9 @@ def doubts(held_out: Sample, score_A: Floats) -> tuple[str, ...]:
         found.append("it gives every held-out transaction the same score")
     elif weighted_precision(held_out, score_A) <= chance:
         found.append("it ranks the held-out frauds no better than chance")
-    if weighted_recall(held_out, score_A) == 0:
+    if recall_at_false_positives(is_fraud_A, score_A, FALSE_POSITIVES, weight_A) == 0:
         found.append("it finds no held-out fraud at 1 % false positives")
     return tuple(found)
-
-
-def weighted_recall(sample: Sample, score_A: Floats) -> float:
-    """The share of frauds found with at most 1 % of the legitimate weight flagged."""
-    _, is_fraud_A, weight_A = sample
-    false_positives, recall, _ = roc_curve(
-        is_fraud_A, score_A, sample_weight=weight_A, drop_intermediate=False
-    )
-    return float(recall[false_positives <= FALSE_POSITIVES].max())
 
 
 def codes_of(kinds: Sequence[str]) -> list[int]:
