@@ -62,11 +62,11 @@ def settle(rng: np.random.Generator, world: World, genuine: Events) -> Events:
     return _within(world, Events.concatenate(parts))
 
 
-def refunds(rng: np.random.Generator, world: World, events: Events) -> Events:
-    """All events, with refunds of some of them, in full or in part, hours to weeks later.
+def refunds(rng: np.random.Generator, world: World, events: Events) -> tuple[Events, Events]:
+    """The events with their last status, and the refunds of some, in full or in part.
 
-    A merchant that finds a fraud itself gives the money back, too. A refund has no device, no
-    address and no distance: the merchant makes it.
+    They come hours to weeks later. A merchant that finds a fraud itself gives the money back,
+    too. A refund has no device, no address and no distance: the merchant makes it.
     """
     market_N = world.merchants.market_M[events.merchant_N]
     share_N = np.where(ONLINE_K[market_N], 0.025, 0.006)
@@ -90,7 +90,7 @@ def refunds(rng: np.random.Generator, world: World, events: Events) -> Events:
     came_X = back.second_N < world.days * DAY_SECONDS
     status_N = events.status_N.copy()
     status_N[row_X[whole_X & came_X]] = REFUNDED
-    return Events.concatenate([replace(events, status_N=status_N), back.take(came_X)])
+    return replace(events, status_N=status_N), back.take(came_X)
 
 
 def types(world: World, events: Events) -> NDArray[np.int64]:

@@ -10,12 +10,17 @@ rules and how quick people are is a choice.
 Axes: N transactions.
 """
 
+from collections.abc import Sequence
+from copy import copy
+from typing import Self
+
 import numpy as np
+from numpy.typing import NDArray
 
 from app.simulator.countries import Floats
 from app.simulator.entities import device_ages
 from app.simulator.events import DAY_SECONDS, GENUINE, Events, World
-from app.simulator.frauds.thieves import RESALE_K
+from app.simulator.frauds.thieves import RESALE_K, RETURN
 from app.simulator.merchants import ONLINE_K
 
 # A fraud is reported after a log-normal time: half within 4.5 days, nine in ten within 16. The
@@ -44,6 +49,12 @@ REVIEW_SIGMA = 1.4
 REVIEW_LIMIT_DAYS = 3.0
 # Frauds that a reviewer takes for the holder's.
 MISJUDGED_SHARE = 0.08
+
+# Of attacks of which a fraud is known so many end, after a reaction of so many hours on average,
+# and so many of the accounts keep thieves out who come back.
+BLOCKED_SHARE = 0.85
+KEPT_OUT_SHARE = 0.5
+REACTION_HOURS = 0.5
 
 # The rules: so many times the usual amount, so many payments within the hour, so far from home,
 # or goods that resell from a device of today.
@@ -76,6 +87,52 @@ class Labels:
         self.is_fraud_N = np.where(reviewed_N, is_fraud_N, reported_N)
         self.delay_days_N = np.where(reviewed_N, review_N, delay_N)
         self.is_known_N = age_N >= np.maximum(self.delay_days_N, CLEARING_DAYS)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The labels of the transactions of all parts, one part after the other."""
+        whole = copy(parts[0])
+        for name in vars(whole):
+            setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
+        return whole
+
+    def take(self, chosen_N: NDArray[np.bool_] | NDArray[np.int64]) -> Self:
+        """The labels of the chosen transactions."""
+        some = copy(self)
+        for name, values_N in vars(self).items():
+            setattr(some, name, values_N[chosen_N])
+        return some
+
+
+def happening(rng: np.random.Generator, events: Events, labels: Labels) -> NDArray[np.bool_]:
+    """Which transactions come about: most frauds end soon after the first of them is known.
+
+    A card is blocked or a password changed once a review or the holder finds a fraud. What the
+    thief would have done after that does not happen, for most, and half of those who come back do
+    not get in again.
+    """
+    fraud_X = np.flatnonzero(events.kind_N != GENUINE)
+    pair_X = events.account_N[fraud_X] * 100 + events.kind_N[fraud_X]
+    _, episode_X = np.unique(pair_X, return_inverse=True)
+    account_X = events.account_N[fraud_X]
+    accounts, of_account_X = np.unique(account_X, return_inverse=True)
+    known_X = events.second_N[fraud_X] + labels.delay_days_N[fraud_X] * DAY_SECONDS
+    known_X = np.where(labels.is_fraud_N[fraud_X], known_X, np.inf)
+    # Whoever comes back is stopped by any fraud that the account knows of.
+    first_E = np.full(int(episode_X.max(initial=-1)) + 1, np.inf)
+    np.minimum.at(first_E, episode_X, known_X)
+    first_A = np.full(len(accounts), np.inf)
+    np.minimum.at(first_A, of_account_X, known_X)
+    returns_X = events.kind_N[fraud_X] == RETURN
+    known_first_X = np.where(returns_X, first_A[of_account_X], first_E[episode_X])
+    is_blocked_E = rng.random(len(first_E)) < BLOCKED_SHARE
+    keeps_out_A = rng.random(len(accounts)) < KEPT_OUT_SHARE
+    reaction_X = rng.exponential(REACTION_HOURS * 3600, len(first_E))[episode_X]
+    is_late_X = events.second_N[fraud_X] > known_first_X + reaction_X
+    is_late_X &= np.where(returns_X, keeps_out_A[of_account_X], is_blocked_E[episode_X])
+    happens_N = np.ones(len(events), np.bool_)
+    happens_N[fraud_X[is_late_X]] = False
+    return happens_N
 
 
 def held_up(world: World, events: Events) -> Floats:

@@ -34,16 +34,18 @@ HOTEL = int(np.flatnonzero(CATEGORY_K == "hotel")[0])
 ON_SALE_K = ONLINE_K & np.isin(CATEGORY_K, ("marketplace", "fashion", "electronics", "gaming"))
 BUSINESS = [persona.name for persona in PERSONAS].index("business")
 PAYER_SHARE = 0.12
+# How many purchases somebody makes who buys again and again within the hour: few have most.
+SPREE = (5, 31)
 EVENING_HOURS = (17, 22)
 
 
 def occasions(
-    rng: np.random.Generator, world: World, account_N: Ints, second_N: Ints
+    rng: np.random.Generator, world: World, account_N: Ints, second_N: Ints, merchant_N: Ints
 ) -> list[Events]:
-    """What comes to the purchases of `account_N` at `second_N`."""
+    """What comes to the purchases of `account_N` at `second_N` and `merchant_N`."""
     return [
         _sales(rng, world),
-        _sprees(rng, world, account_N, second_N),
+        _sprees(rng, world, account_N, second_N, merchant_N),
         _payrolls(rng, world),
         _nights(rng, world),
         _projects(rng, world, account_N, second_N),
@@ -75,7 +77,7 @@ def _sales(rng: np.random.Generator, world: World) -> Events:
         comer_X = np.flatnonzero(comes_A & active_A)
         size_X = np.where(
             rng.random(len(comer_X)) < 0.06,
-            rng.integers(5, 16, len(comer_X)),
+            log_uniform(rng, *SPREE, len(comer_X)).astype(np.int64),
             1 + rng.poisson(0.3, len(comer_X)),
         )
         account_N = np.repeat(comer_X, size_X)
@@ -87,27 +89,36 @@ def _sales(rng: np.random.Generator, world: World) -> Events:
     return charges(rng, world, account_N, second_N, merchant_N, amount_N)
 
 
-def _sprees(rng: np.random.Generator, world: World, account_N: Ints, second_N: Ints) -> Events:
-    """Five to fifteen purchases within an hour at one to three online shops.
+def _sprees(
+    rng: np.random.Generator, world: World, account_N: Ints, second_N: Ints, merchant_N: Ints
+) -> Events:
+    """Five to thirty purchases within an hour, at one to three online shops.
 
-    One purchase in 1,200 begins a spree.
+    One purchase in 1,200 begins a spree; half of those that begin online stay at that shop.
     """
     accounts, merchants = world.accounts, world.merchants
     begin_X = np.flatnonzero(rng.random(len(account_N)) < 1 / 1200)
-    spree_N = np.repeat(np.arange(len(begin_X)), rng.integers(5, 16, len(begin_X)))
+    size_X = log_uniform(rng, *SPREE, len(begin_X)).astype(np.int64)
+    spree_N = np.repeat(np.arange(len(begin_X)), size_X)
     buyer_N = account_N[begin_X][spree_N]
     market_X3 = pick(rng, ON_SALE_K.astype(np.float64), 3 * len(begin_X))
     home_X3 = np.repeat(accounts.home_A[account_N[begin_X]], 3)
     shop_X3 = merchants.pick(rng, home_X3, market_X3).reshape(-1, 3)
-    shops_X = rng.integers(1, 4, len(begin_X))
-    merchant_N = shop_X3[spree_N, (rng.random(len(spree_N)) * shops_X[spree_N]).astype(np.int64)]
+    first_X = merchant_N[begin_X]
+    stays_X = ONLINE_K[merchants.market_M[first_X]] & (rng.random(len(begin_X)) < 0.5)
+    shop_X3[stays_X, 0] = first_X[stays_X]
+    shops_X = np.where(stays_X, 1, rng.integers(1, 4, len(begin_X)))
+    shop_N = shop_X3[spree_N, (rng.random(len(spree_N)) * shops_X[spree_N]).astype(np.int64)]
     when_N = second_N[begin_X][spree_N] + rng.integers(60, 3600, len(spree_N))
-    amount_N = ordinary_amounts(rng, world, buyer_N, merchant_N)
-    return charges(rng, world, buyer_N, when_N, merchant_N, amount_N)
+    amount_N = ordinary_amounts(rng, world, buyer_N, shop_N)
+    return charges(rng, world, buyer_N, when_N, shop_N, amount_N)
 
 
 def _payrolls(rng: np.random.Generator, world: World) -> Events:
-    """An eighth of the businesses pays 20 to 150 others within minutes, every month."""
+    """An eighth of the businesses pays 20 to 150 others within minutes, every month.
+
+    A third of them begins within the file.
+    """
     accounts, merchants = world.accounts, world.merchants
     is_business_A = accounts.persona_A[: accounts.holders] == BUSINESS
     payer_P = np.flatnonzero(is_business_A & (rng.random(accounts.holders) < PAYER_SHARE))
@@ -131,7 +142,10 @@ def _payrolls(rng: np.random.Generator, world: World) -> Events:
     row_N, month_N = (part.ravel() for part in np.indices((len(recipient_R), len(months))))
     payer_N = recipient_R[row_N]
     second_N = begin_PM[payer_N, month_N] + rng.integers(0, length_P[payer_N])
-    open_N = second_N >= accounts.opens_on_A[payer_P[payer_N]] * DAY_SECONDS
+    # Two in three have always done so; the others begin within the file.
+    begins_P = world.days * rng.uniform(-2, 1, len(payer_P))
+    begins_P = np.maximum(begins_P, accounts.opens_on_A[payer_P])
+    open_N = second_N >= begins_P[payer_N] * DAY_SECONDS
     row_N, payer_N, second_N = row_N[open_N], payer_N[open_N], second_N[open_N]
     return charges(
         rng, world, payer_P[payer_N], second_N, merchant_R[row_N], np.round(amount_R[row_N], 2)

@@ -1,8 +1,8 @@
 """What callers do not send: whole fields of a platform, and now and then one of a payment.
 
 An integration sends what its platform has: a shop has no distance, a till no device, a small one
-neither. So what is missing goes with the platform, and seldom with the payment; which fields, and
-for how many, is a choice.
+neither, and who does not ask an acquirer has no status. So what is missing goes with the platform,
+and seldom with the payment; which fields, and for how many, is a choice.
 
 Axes: N transactions, G groups of accounts.
 """
@@ -22,6 +22,7 @@ WITHOUT_ATTRIBUTES = 1 / 3
 WITHOUT_ENTITIES = 0.3
 WITHOUT_ENTITY = 0.2
 WITHOUT_CATEGORY = 0.05
+WITHOUT_STATUS = 0.3
 WITHOUT_NOW_AND_THEN = 0.015
 
 
@@ -36,10 +37,12 @@ def omitted(
     of_group = dict.fromkeys(ATTRIBUTES, no_attributes_G)
     of_group |= {name: no_entities_G | _groups(rng, WITHOUT_ENTITY) for name in ENTITIES}
     of_group |= {name: _groups(rng, WITHOUT_CATEGORY) for name in CATEGORIES}
-    return {
+    found = {
         name: missing_G[group_N] | (rng.random(len(group_N)) < WITHOUT_NOW_AND_THEN)
         for name, missing_G in of_group.items()
     }
+    # A caller has answers of its acquirer or has none.
+    return found | {"status": _groups(rng, WITHOUT_STATUS)[group_N]}
 
 
 def _groups(rng: np.random.Generator, share: float) -> NDArray[np.bool_]:

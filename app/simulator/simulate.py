@@ -27,7 +27,7 @@ from app.simulator.countries import (
 from app.simulator.entities import device_ages, share_of, texts
 from app.simulator.events import GENUINE, STATUSES, Events, World
 from app.simulator.frauds import KINDS, defraud
-from app.simulator.labelling import Labels
+from app.simulator.labelling import Labels, happening
 from app.simulator.merchants import CATEGORY_K, CHANNEL_K, ONLINE_K, Merchants
 from app.simulator.omissions import omitted
 from app.simulator.spending import spend
@@ -50,9 +50,10 @@ def simulate(accounts: int, days: int, seed: int, start: datetime = START) -> pl
     transaction to its label; `fraud_kind` is the truth, null for what the holder did, so that an
     unreported fraud has a kind and the label `false`.
 
-    Amounts are in units of `currency`, the account's or a foreign shop's. `type` and `status` are
-    never null. `status` is the last, so a payment that was returned later is `refunded`, and the
-    refund a row of its own, with a positive amount; a check of a card is a `verification` of 0.
+    Amounts are in units of `currency`, the account's or a foreign shop's. `type` is never null;
+    `status` is null throughout an account whose caller sends none, as three in ten do. It is the
+    last status, so a payment that was returned later is `refunded`, and the refund a row of its
+    own, with a positive amount; a check of a card is a `verification` of 0.
     `distance_from_home_km` is null online; `device_age_days`, `device_id` and `ip_address` are null
     in person, where a subscription renews itself, and in refunds; these, `card`, `email`,
     `merchant_category`, `channel` and `country` are null too where a caller does not send them.
@@ -71,9 +72,18 @@ def simulate(accounts: int, days: int, seed: int, start: datetime = START) -> pl
     world = World(Accounts.draw(rng, accounts, days, merchants), merchants, start, days)
     genuine = spend(rng, world)
     frauds = defraud(rng, world, genuine, FRAUD_RATE)
-    events = refunds(rng, world, Events.concatenate([settle(rng, world, genuine), frauds]))
+    events = Events.concatenate([settle(rng, world, genuine), frauds])
     events = events.take(np.argsort(events.second_N, kind="stable"))
-    frame = _frame(world, events, Labels(rng, world, events))
+    labels = Labels(rng, world, events)
+    happens_N = happening(rng, events, labels)
+    events, labels = events.take(happens_N), labels.take(happens_N)
+    # Only of what has happened money comes back.
+    events, back = refunds(rng, world, events)
+    labels = Labels.concatenate([labels, Labels(rng, world, back)])
+    events = Events.concatenate([events, back])
+    order_N = np.argsort(events.second_N, kind="stable")
+    events, labels = events.take(order_N), labels.take(order_N)
+    frame = _frame(world, events, labels)
     missing = omitted(rng, world.accounts, events.account_N)
     return frame.with_columns(
         pl.when(~pl.Series(missing_N)).then(pl.col(name)).alias(name)

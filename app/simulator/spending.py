@@ -50,7 +50,8 @@ def spend(rng: np.random.Generator, world: World) -> Events:
     parts.append(_bursts(rng, world, account_N, second_N, merchant_N))
     parts.append(_subscriptions(rng, world))
     return Events.concatenate(
-        [charges(rng, world, *part) for part in parts] + occasions(rng, world, account_N, second_N)
+        [charges(rng, world, *part) for part in parts]
+        + occasions(rng, world, account_N, second_N, merchant_N)
     )
 
 

@@ -92,8 +92,9 @@ def card_testing(rng: np.random.Generator, world: World, genuine: Events, target
 def burst(rng: np.random.Generator, world: World, genuine: Events, target: int) -> Events:
     """A bot pays 20 to 150 times within minutes to an hour, with ordinary amounts.
 
-    At one to five online merchants of any kind, half of the time the holder's own ones, from the
-    holder's device (malware) or a new one. The amounts are of one article, or as the holder's.
+    At one to five online merchants of any kind, half of the time the holder's own ones, half of the
+    time from the holder's device (malware). The amounts are of one article, or as the holder's. Of
+    a quarter nothing is declined: the card is good, and nobody counts how often it is used.
     """
     accounts, merchants = world.accounts, world.merchants
     size_E = sizes(rng, target, 20, 150)
@@ -122,8 +123,8 @@ def burst(rng: np.random.Generator, world: World, genuine: Events, target: int) 
     article_E = np.exp(rng.normal(np.log(25), 0.8, episodes))
     one_article_E = rng.random(episodes) < 0.5
     amount_N = np.where(one_article_E[episode_N], article_E[episode_N], amount_N)
-    entities = thieves_entities(rng, world, victim_N, second_N, episode_N)
-    declined_E = rng.uniform(0.1, 0.8, episodes)
+    entities = thieves_entities(rng, world, victim_N, second_N, episode_N, on_own_device=0.5)
+    declined_E = rng.uniform(0.1, 0.8, episodes) * (rng.random(episodes) < 0.75)
     return charges(
         rng,
         world,
