@@ -25,8 +25,9 @@ from app.learner.algorithms import Algorithm
 from app.learner.differentiable.adaptation import Adapted, Learner, SupportBatch, pad_supports
 from app.learner.differentiable.network import Context, Head, Hidden
 from app.learner.features import FeatureSet
-from app.learner.network import INNER_STEPS, MEMBERS
+from app.learner.network import INNER_STEPS, MEMBERS, Columns
 from app.learner.spec import DatasetSpec
+from app.learner.states import Floats
 from app.learner.transaction import DAY_US
 from app.training import bins
 from benchmarks.results import keep
@@ -36,20 +37,30 @@ ACCOUNTS, SUPPORT_ROWS, QUERY_ROWS = 32, 16, 32
 RUNS = 15
 
 
-def batch(features: int, rng: np.random.Generator) -> tuple[SupportBatch, Tensor, Tensor, Tensor]:
+def random_rows(features: FeatureSet, rng: np.random.Generator, *shape: int) -> Floats:
+    """Random rows, of which many have a code or an identity in common."""
+    compared = Columns.of(features.kinds).compared
+    made: Floats = rng.normal(size=(*shape, len(features.names)))
+    made[..., compared] = rng.integers(0, 4, (*shape, len(compared)))
+    return made
+
+
+def batch(
+    features: FeatureSet, rng: np.random.Generator
+) -> tuple[SupportBatch, Tensor, Tensor, Tensor]:
     """A random support, and queries [B, Q, F] with their days and labels [B, Q]."""
     supports = [
         Support(
-            rng.normal(size=(SUPPORT_ROWS, features)).astype(np.float32),
+            random_rows(features, rng, SUPPORT_ROWS).astype(np.float32),
             np.arange(SUPPORT_ROWS, 0, -1) * DAY_US,
             rng.random(SUPPORT_ROWS) < 0.3,
         )
         for _ in range(ACCOUNTS)
     ]
-    query_BQF = rng.normal(size=(ACCOUNTS, QUERY_ROWS, features))
+    query_BQF = random_rows(features, rng, ACCOUNTS, QUERY_ROWS)
     fraud_BQ = rng.random((ACCOUNTS, QUERY_ROWS)) < 0.3
     return (
-        pad_supports(supports, features, np.float64),
+        pad_supports(supports, len(features.names), np.float64),
         torch.from_numpy(query_BQF),
         torch.full((ACCOUNTS, QUERY_ROWS), 40.0, dtype=torch.float64),
         torch.from_numpy(fraud_BQ.astype(np.float64)),
@@ -81,14 +92,15 @@ def looped_loss(
         def read(own: SupportBatch = own) -> tuple[Context, Hidden]:
             rows = network.encode(own.features_BKF, own.day_BK)
             context = network.context(rows, own.legitimate_BK, own.fraud_BK)
-            return context, network.hidden(rows, context)
+            return context, network.hidden(rows, context, earlier=True)
 
         context, hidden = read()
         head = Head(*(layer.clone() for layer in network.base))
         for step in range(INNER_STEPS):
             logit_MBK = head.logits(hidden if reads_once else read()[1])
-            # The members learn side by side: each has its own mean over the labels.
-            inner = binary_cross_entropy_with_logits(logit_MBK, fraud_MBK) * MEMBERS
+            # The members learn side by side: each by its own sum over the labels.
+            loss = binary_cross_entropy_with_logits(logit_MBK, fraud_MBK, reduction="sum")
+            inner = loss / (fraud_MBK.shape[2] + learner.log_prior.exp())
             adapted = [getattr(head, layer) for layer in learner.adapted_layers]
             slopes = torch.autograd.grad(inner, adapted, create_graph=True)
             moved = zip(learner.adapted_layers, adapted, slopes, strict=True)
@@ -117,9 +129,9 @@ def compared(algorithm: Algorithm) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
     learner = Learner(features.kinds, algorithm)
-    fitted_NF = rng.normal(size=(256, len(features.names))).astype(np.float32)
+    fitted_NF = random_rows(features, rng, 256).astype(np.float32)
     bins.fit(learner.network.encoder, fitted_NF, rng.random(256) < 0.3)
-    episodes = batch(len(features.names), rng)
+    episodes = batch(features, rng)
 
     def contestants(dtype: torch.dtype) -> list[Callable[[], list[Tensor]]]:
         precise = deepcopy(learner).to(dtype)

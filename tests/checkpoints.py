@@ -1,16 +1,20 @@
 """Tiny checkpoints for tests of what stands on a model: real parts, random but telling weights."""
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from app.learner.algorithms import Algorithm
-from app.learner.checkpoint import Calibration, Data, Decisions, Metadata
+from app.learner.checkpoint import Calibration, Data, Decisions, Files, Metadata
 from app.learner.differentiable.adaptation import Learner
 from app.learner.differentiable.saving import save_checkpoint
-from app.learner.features import FeatureSet
+from app.learner.features import FeatureSet, without_identities
 from app.learner.money import Rates
+from app.learner.network import LABEL_HALF_LIVES_DAYS, OF_BOTH
 from app.learner.profile import Histogram, Profile
 from app.learner.spec import DatasetSpec
 from app.learner.states import Floats
@@ -26,10 +30,13 @@ def tiny_checkpoint(
     heed: float = 1.0,
     profile: Profile | None = None,
     rates: Rates | None = None,
+    likeness: float = 0.0,
 ) -> Path:
     """Write a checkpoint into `folder`: its scores differ by account, amount and label.
 
     Its gate heeds evidence, so accounts also differ in how far their copies are followed.
+    `likeness` is the log-odds that a payment gains which is in all like a labelled fraud, and
+    loses which is like a legitimate one.
     """
     spec = spec or DatasetSpec.load("simulated")
     features = FeatureSet(spec, rates)
@@ -37,8 +44,18 @@ def tiny_checkpoint(
     learner = Learner(features.kinds, algorithm)
     random = np.random.default_rng(seed).normal(1.0, 1.0, (256, len(features.names)))
     bins.fit(learner.network.encoder, random.astype(np.float32), random[:, 0] > 2)
+    network = learner.network
     with torch.no_grad():
-        learner.network.wide_rises_ZTM.normal_(0, 0.02)
+        network.wide_rises_ZTM.normal_(0, 0.02)
+        # What labels say directly is as if it were learned: frauds speak for fraud.
+        of_legitimate = (network.encoder.label_inputs - OF_BOTH) // 2
+        network.wide_relation_IM[:of_legitimate] = -0.05
+        network.wide_relation_IM[of_legitimate:] = 0.05
+        if likeness:
+            # Of each class the share of the most alike.
+            most_alike = len(LABEL_HALF_LIVES_DAYS) + 3
+            network.wide_relation_IM[most_alike] -= likeness
+            network.wide_relation_IM[of_legitimate + most_alike] += likeness
     learner.gate.set(trust, heed)
     metadata = Metadata(
         name="tiny",
@@ -48,7 +65,7 @@ def tiny_checkpoint(
         features_digest=features.digest,
         algorithm=algorithm,
         step_sizes={layer: tuple(sizes) for layer, sizes in learner.step_sizes.items()},
-        calibration=Calibration(slope=1.0, shift=-3.5),
+        calibration=Calibration(slope=1.0, shift=-2.5),
         decisions=Decisions(review=0.12, decline=0.3),
         data=Data(sha256="0" * 64, transactions=256, accounts=1, frauds=1, first="", last=""),
         seed=seed,
@@ -62,6 +79,15 @@ def tiny_checkpoint(
     return folder
 
 
+def signed(described: dict[str, Any], weights: bytes) -> Files:
+    """The files of a checkpoint that says so, as if it had been saved."""
+    described = described | {"weights_sha256": hashlib.sha256(weights).hexdigest()}
+    described.pop("digest", None)
+    canonical = json.dumps(described, sort_keys=True, separators=(",", ":"))
+    described["digest"] = hashlib.sha256(canonical.encode()).hexdigest()
+    return Files((json.dumps(described, indent=2) + "\n").encode(), weights)
+
+
 def _profile(features: FeatureSet, random_NF: Floats) -> Profile:
     is_fraud_N = random_NF[:, 0] > 2
     return Profile(
@@ -71,7 +97,8 @@ def _profile(features: FeatureSet, random_NF: Floats) -> Profile:
         accounts=64,
         frauds=int(is_fraud_N.sum()),
         features={
-            name: Histogram.of(random_NF[:, f], is_fraud_N) for f, name in enumerate(features.names)
+            features.names[f]: Histogram.of(random_NF[:, f], is_fraud_N)
+            for f in without_identities(features.kinds)
         },
         score=Histogram.of(np.clip(random_NF[:, 0] / 8, 0, 1), is_fraud_N),
     )

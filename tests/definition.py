@@ -210,6 +210,7 @@ class Written:
         uses, new = past.only(self.is_use_N), past.only(self.is_first_use_NK[:, k])
         mine_N = at_N & (columns.account_N == columns.account_N[n])
         age_us = columns.time_us_N[n] - columns.time_us_N[mine_N].min(initial=2**62)
+        yield "identity", float(columns.entity_code_NK[n, k])
         yield "missing", 0.0
         yield "gap", self.gap(n, past)
         yield "used", float(age_us > 0)

@@ -15,7 +15,7 @@ from app.learner.differentiable.network import Hidden
 from app.learner.differentiable.saving import learner_of, weights_of
 from app.learner.features import FeatureSet
 from app.learner.kernels import adaptation as kernels
-from app.learner.network import HIDDEN, MEMBERS
+from app.learner.network import HIDDEN, MEMBERS, Columns
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 from tests.checkpoints import tiny_checkpoint
@@ -23,6 +23,7 @@ from tests.test_scoring import rows, scorer_of, support
 
 DAY = torch.tensor(20_000.0, dtype=torch.float64)
 KINDS = FeatureSet(DatasetSpec.load("simulated")).kinds
+COMPARED = Columns.of(KINDS).compared
 
 
 @pytest.fixture(params=["anil", "maml"])
@@ -36,13 +37,21 @@ def learner(request: pytest.FixtureRequest, tmp_path: Path) -> Learner:
 
 def copy_of(learner: Learner, tmp_path: Path, weight: float = 0.7) -> Copies:
     scorer = scorer_of(tiny_checkpoint(tmp_path / "scorer"))
-    batch = pad_supports([support(scorer, 3, labels=9)], len(scorer.features.names), np.float64)
+    labelled = support(scorer, 3, labels=9)
+    labelled.features_KF[:, COMPARED] = few_codes(1, 9)
+    batch = pad_supports([labelled], len(scorer.features.names), np.float64)
     return Copies(*learner.adapt(batch), torch.tensor([weight], dtype=torch.float64))
 
 
 def payments(tmp_path: Path, count: int) -> Tensor:
     features_NF, _ = rows(scorer_of(tiny_checkpoint(tmp_path / "rows")), count)
+    features_NF[:, COMPARED] = few_codes(2, count)
     return torch.from_numpy(features_NF).double()
+
+
+def few_codes(seed: int, count: int) -> np.ndarray:
+    """So few that payments have codes and identities in common with labelled ones."""
+    return np.random.default_rng(seed).integers(1, 3, (count, len(COMPARED)))
 
 
 def table_of(learner: Learner) -> Tensor:
@@ -96,6 +105,27 @@ def test_shares_add_up_where_the_move_is_bounded(learner: Learner, tmp_path: Pat
     assert total == pytest.approx(found.log_odds, abs=1e-9)
 
 
+def test_what_labels_say_directly_is_the_labels_share_alone(
+    learner: Learner, tmp_path: Path
+) -> None:
+    # So that no step moves a head the less for what labels say already.
+    learner.set_step_sizes(1e-30)
+    rows_NF, copies = payments(tmp_path, 6), copy_of(learner, tmp_path, weight=0.7)
+    encoded = learner.network.encode(rows_NF[:1, None], DAY.expand(1, 1), table_of(learner))
+    input_I = learner.network.label_inputs(encoded, copies.context)[0, 0]
+    # Likeness is among it.
+    assert (input_I != 0).sum() > 40
+    direct = 0.7 * (input_I @ learner.network.wide_relation_IM).mean().item()
+    assert abs(direct) > 0.1
+    found = attributed(learner, rows_NF, copies)
+    learner.network.wide_relation_IM.zero_()
+    without = attributed(learner, rows_NF, copies)
+    np.testing.assert_allclose(found.share_F, without.share_F, rtol=0, atol=1e-12)
+    assert found.labels - without.labels == pytest.approx(direct, abs=1e-12)
+    assert found.log_odds - without.log_odds == pytest.approx(direct, abs=1e-12)
+    assert found.baseline == without.baseline
+
+
 def test_a_payment_like_all_before_it_has_no_shares(learner: Learner, tmp_path: Path) -> None:
     rows_NF = payments(tmp_path, 1).repeat(4, 1)
     found = attributed(learner, rows_NF, copy_of(learner, tmp_path), past=3)
@@ -111,12 +141,41 @@ def test_a_feature_as_usual_has_no_share(learner: Learner, tmp_path: Path) -> No
     assert np.abs(found.share_F[1:]).max() > 0.001
 
 
-def units_of(learner: Learner, rows_NF: Tensor, adapted: Adapted) -> tuple[Tensor, Tensor]:
-    """What N rows give to the first layer's units, and to the members directly: [N, U], [N, M]."""
-    network = learner.network
-    encoded = network.encode(rows_NF[None], DAY.expand(1, len(rows_NF)), table_of(learner))
-    related = network.related(encoded, adapted.context)
-    return (encoded.static_BNU + network.relation(related))[0], encoded.wide_BNM[0]
+def test_an_identity_has_no_share(learner: Learner, tmp_path: Path) -> None:
+    """It is compared with those of labels alone: in the past of the account it says nothing."""
+    rows_NF, copies = payments(tmp_path, 6), copy_of(learner, tmp_path)
+    identities = np.array(KINDS) == "identity"
+    assert identities.sum() == 5
+    found, by_base = (attributed(learner, rows_NF, each) for each in (copies, None))
+    assert not found.share_F[identities].any()
+    assert np.count_nonzero(found.share_F) > len(KINDS) / 2
+    rows_NF[1:, identities] = 16_777_215.0
+    again = attributed(learner, rows_NF, copies)
+    np.testing.assert_array_equal(again.share_F, found.share_F)
+    assert again.log_odds == found.log_odds
+    rows_NF[0, identities] = 16_777_215.0
+    again = attributed(learner, rows_NF, None)
+    np.testing.assert_array_equal(again.share_F, by_base.share_F)
+    assert again.log_odds == by_base.log_odds
+    unlike = attributed(learner, rows_NF, copies)
+    assert not unlike.share_F[identities].any()
+    assert unlike.labels != found.labels
+
+
+def units_of(
+    learner: Learner, rows_NF: Tensor, adapted: Adapted, payment_F: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What N rows give to the first layer's units, and to the members directly: [N, U], [N, M].
+
+    What labels say of the payment beyond its own quantities, they say of all of them.
+    """
+    network, table = learner.network, table_of(learner)
+    encoded = network.encode(rows_NF[None], DAY.expand(1, len(rows_NF)), table)
+    payment = network.encode(payment_F[None, None], DAY.expand(1, 1), table)
+    input_1NI = network.label_inputs(payment, adapted.context).expand(1, len(rows_NF), -1)
+    relative_1NO = network.relative(encoded, adapted.context)
+    entering_1NU = encoded.static_BNU + network.relation(torch.cat([relative_1NO, input_1NI], 2))
+    return entering_1NU[0], (encoded.wide_BNM + input_1NI @ network.wide_relation_IM)[0]
 
 
 def integrated(learner: Learner, rows_NF: Tensor, adapted: Adapted, points: int) -> Tensor:
@@ -125,7 +184,7 @@ def integrated(learner: Learner, rows_NF: Tensor, adapted: Adapted, points: int)
     What a feature adds is found by giving the payment, feature by feature, the past's values.
     """
     payment_F, past_KF = rows_NF[0], rows_NF[1:]
-    units_NU, wide_NM = units_of(learner, rows_NF, adapted)
+    units_NU, wide_NM = units_of(learner, rows_NF, adapted, payment_F)
     (end_U, usual_U), (end_M, usual_M) = (
         (part[0], part[1:].mean(0)) for part in (units_NU, wide_NM)
     )
@@ -141,7 +200,7 @@ def integrated(learner: Learner, rows_NF: Tensor, adapted: Adapted, points: int)
     for feature in range(len(payment_F)):
         toggled_KF = payment_F.repeat(len(past_KF), 1)
         toggled_KF[:, feature] = past_KF[:, feature]
-        units_KU, wide_KM = units_of(learner, toggled_KF, adapted)
+        units_KU, wide_KM = units_of(learner, toggled_KF, adapted, payment_F)
         step_U, step_M = end_U - units_KU.mean(0), end_M - wide_KM.mean(0)
         shares.append(units_AU.grad.mean(0) @ step_U + wide_AM.grad.mean(0) @ step_M)
     return torch.stack(shares)

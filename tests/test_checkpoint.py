@@ -1,6 +1,5 @@
 """A checkpoint comes back whole or is refused with a sentence."""
 
-import hashlib
 import json
 import pickle
 import shutil
@@ -28,7 +27,7 @@ from app.learner.features import FeatureSet
 from app.learner.network import shapes
 from app.learner.scorer import AdapterKey, Scorer
 from app.learner.spec import DatasetSpec
-from tests.checkpoints import tiny_checkpoint
+from tests.checkpoints import signed, tiny_checkpoint
 
 
 @pytest.fixture
@@ -52,12 +51,8 @@ def refusal(folder: Path) -> str:
 def rewritten(folder: Path, **changes: Any) -> None:
     """Other metadata, signed as if it had been saved so: only its content can give it away."""
     described = json.loads((folder / METADATA).read_text()) | changes
-    weights = (folder / WEIGHTS).read_bytes()
-    described["weights_sha256"] = hashlib.sha256(weights).hexdigest()
-    described.pop("digest")
-    canonical = json.dumps(described, sort_keys=True, separators=(",", ":"))
-    described["digest"] = hashlib.sha256(canonical.encode()).hexdigest()
-    (folder / METADATA).write_text(json.dumps(described, indent=2) + "\n")
+    files = signed(described, (folder / WEIGHTS).read_bytes())
+    (folder / METADATA).write_bytes(files.description)
 
 
 def scores(folder: Path) -> list[Any]:

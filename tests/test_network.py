@@ -1,5 +1,8 @@
 """The network: its written-out gradient, and that rows and accounts do not touch each other."""
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
@@ -8,18 +11,31 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from app.learner.differentiable import network as network_module
 from app.learner.differentiable.adaptation import Learner
-from app.learner.differentiable.network import Context, Head, Hidden, Network
+from app.learner.differentiable.network import Context, Encoded, Head, Hidden, Network
 from app.learner.differentiable.saving import weights_of
 from app.learner.features import FeatureSet, Kind
 from app.learner.kernels.adaptation import Learner as CompiledLearner
-from app.learner.network import BINS, CLIP, KNOWN_VALUES, MEMBERS
+from app.learner.network import (
+    BEYOND,
+    BINS,
+    CLIP,
+    HIDDEN,
+    KNOWN_VALUES,
+    MEMBERS,
+    Columns,
+    shapes,
+)
 from app.learner.spec import DatasetSpec
 from app.training import bins
 
 ACCOUNTS, ROWS, MANY, UNITS = 5, 7, 3, 9
-KINDS: tuple[Kind, ...] = ("own", "code", "history", "own", "code", "history")
-QUANTITIES = [f for f, kind in enumerate(KINDS) if kind != "code"]
+KINDS: tuple[Kind, ...]
+KINDS = ("own", "code", "history", "own", "identity", "code", "history", "identity")
+QUANTITIES = [f for f, kind in enumerate(KINDS) if kind in ("own", "history")]
 CODES = [f for f, kind in enumerate(KINDS) if kind == "code"]
+IDENTITIES = [f for f, kind in enumerate(KINDS) if kind == "identity"]
+COMPARED = sorted(CODES + IDENTITIES)
+HOUR = 1 / 24
 
 
 def random_head(accounts: int = ACCOUNTS) -> Head:
@@ -54,7 +70,7 @@ def expanded(head: Head, accounts: int = ACCOUNTS) -> Head:
 def random_features(seed: int, *shape: int) -> Tensor:
     rng = np.random.default_rng(seed)
     features = rng.normal(0, 2, (*shape, len(KINDS)))
-    features[..., CODES] = rng.integers(0, 4, (*shape, len(CODES)))
+    features[..., COMPARED] = rng.integers(0, 4, (*shape, len(COMPARED)))
     return torch.from_numpy(features)
 
 
@@ -67,6 +83,7 @@ def network() -> Network:
     bins.fit(network.encoder, features_NF, features_NF[:, 0] > 2)
     with torch.no_grad():
         network.wide_rises_ZTM.normal_(0, 0.1)
+        network.wide_relation_IM.normal_(0, 0.1)
     return network.double()
 
 
@@ -187,7 +204,8 @@ def dense(network: Network, features_BNF: Tensor) -> tuple[Tensor, Tensor]:
     share_BNZT = torch.where(first_ZT < last_ZT, share_BNZT, (value_BNZ1 >= last_ZT).double())
     static_BNU = torch.einsum("bnzt,ztu->bnu", share_BNZT, network.rises_ZTU)
     wide_BNM = torch.einsum("bnzt,ztm->bnm", share_BNZT, network.wide_rises_ZTM)
-    scaled_BNZ = (features_BNF[..., QUANTITIES] - encoder.mean_Z) / encoder.spread_Z
+    seen_BNZ = features_BNF[..., QUANTITIES].clamp(encoder.edges_ZT[:, 0], encoder.edges_ZT[:, -1])
+    scaled_BNZ = (seen_BNZ - encoder.mean_Z) / encoder.spread_Z
     static_BNU = static_BNU + scaled_BNZ.clamp(-CLIP, CLIP) @ network.scaled_ZU + network.bias_U
     values_CVU = network.values_VU.unflatten(0, (len(CODES), KNOWN_VALUES + 1))
     for c, f in enumerate(CODES):
@@ -249,7 +267,7 @@ def test_an_edge_that_stands_twice_is_a_step(network: Network, z: int) -> None:
         edge = edges_ZT[z, at].item()
         below_M, on_M, above_M = wide_at(network, z, [edge - 1e-9, edge, edge + 1e-9])
         step_M = network.wide_rises_ZTM[z, at:again].sum(0)
-        assert step_M.abs().max() > 0.05
+        assert step_M.abs().max() > 0.02
         torch.testing.assert_close(on_M - below_M, step_M, rtol=0, atol=1e-6)
         torch.testing.assert_close(above_M, on_M, rtol=0, atol=1e-6)
     single = edges_ZT[z, 12].item()
@@ -326,6 +344,40 @@ def test_a_code_never_seen_and_a_missing_code_have_a_value_of_their_own(network:
     torch.testing.assert_close(one - missing, gained_U, rtol=0, atol=1e-12)
 
 
+def test_codes_and_identities_are_compared_and_an_identity_is_nothing_else() -> None:
+    kinds: tuple[Kind, ...]
+    kinds = ("identity", "own", "code", "history", "identity", "own", "amount", "code", "pace")
+    columns = Columns.of(kinds)
+    assert columns.quantities == [1, 3, 5, 6, 8]
+    assert columns.codes == [2, 7]
+    assert columns.own == [0, 2]
+    assert columns.compared == [0, 2, 4, 7]
+    # Three of both classes; of each five counts, five more, and two for each code or identity.
+    assert columns.label_inputs == 3 + 2 * (10 + 2 * 4)
+    others = tuple(kind for kind in kinds if kind != "identity")
+    of_all, without = shapes(kinds, "anil"), shapes(others, "anil")
+    differing = {"network.relation.weight", "network.wide_relation_IM"}
+    assert {name for name, shape in of_all.items() if shape != without[name]} == differing
+    assert of_all["network.wide_relation_IM"] == (3 + 2 * (10 + 2 * 4), MEMBERS)
+    assert without["network.wide_relation_IM"] == (3 + 2 * (10 + 2 * 2), MEMBERS)
+
+
+def test_no_identity_changes_how_a_row_without_labels_is_read(network: Network) -> None:
+    rows_BNF, day_BN = random_features(9, 2, 3), torch.zeros(2, 3)
+    others_BNF = rows_BNF.clone()
+    others_BNF[..., IDENTITIES] = 16_777_215.0
+    one, other = network.encode(rows_BNF, day_BN), network.encode(others_BNF, day_BN)
+    assert not torch.equal(one.compared_BNE, other.compared_BNE)
+    for part, of_other in zip(
+        network.hidden(one, network.no_context(2)),
+        network.hidden(other, network.no_context(2)),
+        strict=True,
+    ):
+        assert torch.equal(part, of_other)
+    others_BNF[..., 0] += 1.0
+    assert not torch.equal(one.static_BNU, network.encode(others_BNF, day_BN).static_BNU)
+
+
 def test_a_network_reads_rows_with_and_without_codes() -> None:
     for kinds in (("own", "history"), ("own", "code")):
         network = Network(kinds)
@@ -334,7 +386,7 @@ def test_a_network_reads_rows_with_and_without_codes() -> None:
         assert encoded.wide_BNM.shape == (2, 3, MEMBERS)
 
 
-def test_labels_move_how_rows_are_read_and_their_counts_fade(network: Network) -> None:
+def test_labels_move_how_rows_are_read_and_less_and_less_as_they_age(network: Network) -> None:
     features_BNF = random_features(5, 2, 3)
     without = units(network, features_BNF, 19_100.0, context_of(network, labels=0))
     labelled = context_of(network, labels=5)
@@ -342,8 +394,8 @@ def test_labels_move_how_rows_are_read_and_their_counts_fade(network: Network) -
         units(network, features_BNF, 19_100.0 + days, labelled) for days in (0, 10, 3000, 3010)
     )
     assert not torch.equal(without, soon)
-    assert not torch.allclose(soon, later, rtol=0, atol=1e-6)
-    torch.testing.assert_close(much_later, even_later, rtol=0, atol=1e-12)
+    first, last = (later - soon).abs().max(), (even_later - much_later).abs().max()
+    assert first > 100 * last
 
 
 def test_the_context_is_of_the_legitimate_labels_drawn_to_the_population(
@@ -361,10 +413,252 @@ def test_the_context_is_of_the_legitimate_labels_drawn_to_the_population(
     context = network.context(rows, 1 - fraud_BK, fraud_BK)
     assert context.mean_BO[0, 0].item() == pytest.approx(4 / 4)
     assert context.spread_BO[0, 0].item() == pytest.approx(((0 + 4 + 2) / 4) ** 0.5)
-    assert context.newest_day_B.tolist() == [107.0]
-    # Whole, and with half-lives of 30 and of 7 days.
-    counts = [2, 1, 1 + 2 ** (-14 / 30), 2 ** (-7 / 30), 1 + 2**-2, 2**-1]
-    assert context.counts_BJ[0].tolist() == pytest.approx(counts)
+    assert context.compared_BKE.tolist() == features_BKF[..., COMPARED].tolist()
+    assert context.day_BK.tolist() == day_BK.tolist()
+    assert context.fraud_BK.tolist() == fraud_BK.tolist()
+    assert context.legitimate_BK.tolist() == (1 - fraud_BK).tolist()
+
+
+class Label(NamedTuple):
+    """A labelled row: when it was, and its codes and identities."""
+
+    day: float
+    is_fraud: bool
+    codes: tuple[int, ...]
+
+
+def inputs_by_hand(
+    day: float, codes: tuple[int, ...], labels: list[Label], earlier: bool = False
+) -> list[float]:
+    """What labels say of one row, in plain numbers, as `label_inputs` describes it."""
+    seen = [label for label in labels if label.day < day] if earlier else labels
+    inputs: list[float] = []
+    hours_by_class = []
+    for is_fraud in (False, True):
+        of_class = [label for label in seen if label.is_fraud == is_fraud]
+        ages = [max(day - label.day, 0.0) for label in of_class]
+        inputs += [
+            math.log(1 + sum(0.5 ** (age / half_life) for age in ages))
+            for half_life in (math.inf, 30.0, 7.0, 1.0, HOUR)
+        ]
+        same = [
+            [row == label and row != 0 for row, label in zip(codes, one.codes, strict=True)]
+            for one in of_class
+        ]
+        shares = [sum(each) / len(codes) for each in same]
+        hours = 24 * min(ages, default=math.inf)
+        hours_by_class.append(hours)
+        inputs += [1.0, math.log(1 + hours) / 10, 1 / (1 + hours)] if of_class else [0.0] * 3
+        inputs += [max(shares, default=0.0), math.log(1 + sum(share**3 for share in shares))]
+        for half_life in (math.inf, 7.0):
+            for e in range(len(codes)):
+                alike = [age for age, each in zip(ages, same, strict=True) if each[e]]
+                inputs.append(math.log(1 + sum(0.5 ** (age / half_life) for age in alike)))
+    if not seen:
+        return [*inputs, 0.0, 0.0, 0.0]
+    frauds = sum(label.is_fraud for label in seen)
+    legitimate = len(seen) - frauds
+    younger = [math.log(1 + hours) / 10 for hours in hours_by_class]
+    return [
+        *inputs,
+        younger[1] - younger[0] if frauds and legitimate else 0.0,
+        (frauds + 0.3) / (frauds + legitimate + 1),
+        math.log((frauds + 0.5) / (legitimate + 0.5)),
+    ]
+
+
+def encoded_at(network: Network, days: list[float], codes: list[tuple[int, ...]]) -> Encoded:
+    """Rows of one account at these days, with these codes and identities."""
+    features_1NF = torch.zeros(1, len(days), len(KINDS)).double()
+    features_1NF[0][:, COMPARED] = torch.tensor(codes).double().reshape(-1, len(COMPARED))
+    return network.encode(features_1NF, torch.tensor([days], dtype=torch.float64))
+
+
+def context_by(network: Network, labels: list[Label]) -> Context:
+    rows = encoded_at(network, [one.day for one in labels], [one.codes for one in labels])
+    fraud_1K = torch.tensor([[float(one.is_fraud) for one in labels]]).double()
+    return network.context(rows, 1 - fraud_1K, fraud_1K)
+
+
+def inputs_of(
+    network: Network,
+    day: float,
+    codes: tuple[int, ...],
+    labels: list[Label],
+    earlier: bool = False,
+) -> list[float]:
+    """The same of one row by the network."""
+    row = encoded_at(network, [day], [codes])
+    inputs: list[float] = network.label_inputs(row, context_by(network, labels), earlier)[
+        0, 0
+    ].tolist()
+    return inputs
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 32])
+def test_what_labels_say_is_what_plain_sums_give(
+    network: Network, count: int, earlier: bool
+) -> None:
+    """Rows and labels at few moments and with few codes: many are equal, some are missing."""
+    rng = np.random.default_rng(count)
+    moments = 19_000.0 + np.array([0.0, 0.01, 0.5, 3.0, 40.0])
+    labels = [
+        Label(float(rng.choice(moments)), bool(rng.random() < 0.4), tuple(rng.integers(0, 3, 4)))
+        for _ in range(count)
+    ]
+    days = [float(day) for day in rng.choice(np.append(moments, [18_990.0, 19_400.0]), 30)]
+    codes = [tuple(rng.integers(0, 3, 4).tolist()) for _ in days]
+    rows = encoded_at(network, days, codes)
+    found_NI = network.label_inputs(rows, context_by(network, labels), earlier)[0]
+    expected = [inputs_by_hand(*row, labels, earlier) for row in zip(days, codes, strict=True)]
+    assert found_NI.shape == (30, network.encoder.label_inputs)
+    np.testing.assert_allclose(found_NI, expected, rtol=0, atol=1e-12)
+    assert found_NI.any() == (count > 0)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_without_labels_nothing_is_said_and_a_row_is_read_as_by_the_base(
+    network: Network, earlier: bool
+) -> None:
+    rows = encoded_at(network, [0.0, 19_000.0], [(1, 2, 3, 1), (0, 0, 0, 0)])
+    padding = network.encode(random_features(3, 1, 4), torch.full((1, 4), 18_000.0).double())
+    nothing_14 = torch.zeros(1, 4).double()
+    for context in (network.no_context(1), network.context(padding, nothing_14, nothing_14)):
+        inputs_1NI = network.label_inputs(rows, context, earlier)
+        assert inputs_1NI.shape == (1, 2, network.encoder.label_inputs)
+        assert not inputs_1NI.any()
+        hidden = network.hidden(rows, context, earlier)
+        for part, of_base in zip(hidden, network.unlabelled(rows), strict=True):
+            torch.testing.assert_close(part, of_base, rtol=0, atol=1e-12)
+
+
+def test_a_labelled_row_sees_the_labels_of_strictly_earlier_rows_alone(network: Network) -> None:
+    before = Label(19_000.0, True, (1, 1, 1, 1))
+    itself = Label(19_001.0, False, (1, 2, 1, 1))
+    beside = Label(19_001.0, True, (2, 2, 1, 1))
+    after = Label(19_001.0 + 1e-6, True, (1, 2, 1, 1))
+    row = itself.day, itself.codes
+    all_of_them = [before, itself, beside, after]
+    alone = inputs_of(network, *row, [before])
+    assert inputs_of(network, *row, all_of_them, earlier=True) == alone
+    assert any(alone)
+    assert not any(inputs_of(network, *row, [itself, beside, after], earlier=True))
+    # A payment that is scored sees all that is known, those of its own moment and later, too.
+    everything = inputs_of(network, *row, all_of_them)
+    assert everything[0] == pytest.approx(math.log(1 + 1))
+    assert everything != alone
+
+
+def test_a_missing_code_is_like_nothing(network: Network) -> None:
+    fraud = Label(19_000.0, True, (0, 0, 0, 0))
+    other = fraud._replace(codes=(1, 2, 3, 4))
+    unlike = inputs_of(network, 19_001.0, (9, 9, 9, 9), [other])
+    assert inputs_of(network, 19_001.0, (0, 0, 0, 0), [fraud]) == unlike
+    assert inputs_of(network, 19_001.0, (0, 0, 0, 0), [other]) == unlike
+    assert inputs_of(network, 19_001.0, (1, 2, 3, 4), [fraud]) == unlike
+
+
+@pytest.mark.parametrize("e", range(len(COMPARED)))
+def test_the_same_code_or_identity_counts_at_its_own_place(network: Network, e: int) -> None:
+    """Also an identity, in which two payments are the same or are not, whatever it is."""
+    fraud = Label(19_000.0, True, (1, 16_777_215, 3, 16_777_214))
+    unlike = (11, 12, 13, 14)
+    alike = tuple(fraud.codes[at] if at == e else code for at, code in enumerate(unlike))
+    one = np.array(inputs_of(network, 19_007.0, alike, [fraud]))
+    other = np.array(inputs_of(network, 19_007.0, unlike, [fraud]))
+    # Behind what is said of legitimate labels: the largest share, and the count by its cube; then
+    # of each place the plain count, and the one with a half-life of a week.
+    first = 10 + 2 * len(COMPARED)
+    moved = {
+        first + 8: 1 / 4,
+        first + 9: math.log(1 + 1 / 64),
+        first + 10 + e: math.log(2),
+        first + 10 + len(COMPARED) + e: math.log(1.5),
+    }
+    assert dict(enumerate((one - other).tolist())) == pytest.approx(
+        {at: moved.get(at, 0.0) for at in range(len(one))}
+    )
+
+
+def test_what_labels_say_reaches_the_log_odds_directly_and_by_the_trunk(network: Network) -> None:
+    rows = encoded_at(network, [19_000.0], [(1, 2, 3, 1)])
+    context = context_by(network, [Label(18_999.0, True, (1, 2, 3, 1))])
+    inputs_11I = network.label_inputs(rows, context)
+    hidden = network.hidden(rows, context)
+    direct_M = inputs_11I[0, 0] @ network.wide_relation_IM
+    assert direct_M.abs().min() > 0.01
+    torch.testing.assert_close(hidden.wide_MBN[:, 0, 0], rows.wide_BNM[0, 0] + direct_M)
+    related_R = torch.cat([network.relative(rows, context), inputs_11I], dim=-1)[0, 0]
+    units_U = (rows.static_BNU[0, 0] + network.relation.weight @ related_R).relu()
+    torch.testing.assert_close(hidden.units_MBNH[:, 0, 0], units_U.reshape(MEMBERS, HIDDEN))
+
+
+SURPRISES: tuple[Kind, ...] = ("amount", "pace", "history", "pace")
+
+
+@pytest.fixture
+def surprised() -> Network:
+    """A network whose training saw amounts of 0 to 20, paces of 0 to 5, and the last always 2.
+
+    The pace was all but always 0: its spread is far less than its range.
+    """
+    torch.manual_seed(0)
+    network = Network(SURPRISES)
+    features_NF = np.zeros((2001, len(SURPRISES)), np.float32)
+    features_NF[:, 0] = features_NF[:, 2] = np.linspace(0, 20, 2001)
+    features_NF[7, 1] = 5.0
+    features_NF[:, 3] = 2.0
+    bins.fit(network.encoder, features_NF, np.arange(2001) % 9 == 0)
+    assert network.encoder.spread_Z[1] < 0.2
+    return network.double()
+
+
+def gained(network: Network, f: int, value: float, than: float) -> float:
+    """How much more a value of a feature adds to each member's log-odds than another one does."""
+    features_1NF = torch.zeros(1, 2, len(SURPRISES)).double()
+    features_1NF[..., 3] = 2.0
+    features_1NF[0, :, f] = torch.tensor([value, than]).double()
+    wide_NM = network.encode(features_1NF, torch.zeros(1, 2)).wide_BNM[0]
+    return float((wide_NM[0] - wide_NM[1]).mean().detach())
+
+
+@pytest.mark.parametrize(("f", "last"), [(0, 20.0), (1, 5.0)])
+def test_beyond_the_values_of_training_an_amount_or_a_pace_adds_by_their_range(
+    surprised: Network, f: int, last: float
+) -> None:
+    assert gained(surprised, f, 2 * last, than=last) == pytest.approx(BEYOND)
+    assert gained(surprised, f, 11 * last, than=last) == pytest.approx(10 * BEYOND)
+    assert gained(surprised, f, last, than=last / 2) == pytest.approx(0)
+    assert gained(surprised, f, -100 * last, than=0.0) == pytest.approx(0)
+
+
+def test_beyond_the_values_of_training_no_other_quantity_adds(surprised: Network) -> None:
+    assert gained(surprised, 2, 1e6, than=20.0) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("value", [2.1, 100.0, 1e6, 1e30])
+def test_what_was_always_the_same_in_training_adds_nothing_however_large_it_gets(
+    surprised: Network, value: float
+) -> None:
+    assert gained(surprised, 3, value, than=2.0) == 0
+    features_1NF = torch.zeros(1, 2, len(SURPRISES)).double()
+    features_1NF[0, :, 3] = torch.tensor([2.0, value])
+    usual_U, large_U = surprised.encode(features_1NF, torch.zeros(1, 2)).static_BNU[0]
+    torch.testing.assert_close(large_U, usual_U, rtol=0, atol=1e-12)
+
+
+def test_scaled_values_go_no_further_than_what_training_saw(surprised: Network) -> None:
+    encoder = surprised.encoder
+    features_NF = torch.tensor([[-1e9] * 4, [0.0, 0, 0, 2], [20.0, 5, 20, 2], [1e9] * 4]).double()
+    below, first, last, above = encoder.scaled(features_NF[None])[0]
+    torch.testing.assert_close(below, first, rtol=0, atol=0)
+    torch.testing.assert_close(above, last, rtol=0, atol=0)
+    expected_Z = ((torch.tensor([20.0, 5, 20, 2]) - encoder.mean_Z) / encoder.spread_Z).clamp(
+        max=CLIP
+    )
+    torch.testing.assert_close(last, expected_Z)
+    assert (last > first).tolist() == [True, True, True, False]
 
 
 def test_what_serving_has_computed_does_not_keep_training_from_differentiating() -> None:

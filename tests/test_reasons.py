@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from app.learner.attribution import Attribution
 from app.learner.columns import columns_of
 from app.learner.content import content_of
-from app.learner.features import FeatureSet
+from app.learner.features import FeatureSet, without_identities
+from app.learner.likeness import LabelledPayments
 from app.learner.money import Rates
 from app.learner.reasons import (
     CODES,
@@ -33,6 +34,7 @@ from app.learner.reasons import (
 )
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import Transaction
+from tests.test_likeness import codes_of
 
 SPECS = [
     one.name.removesuffix(".toml")
@@ -57,23 +59,28 @@ def told(
     *past: Transaction,
     rates: Rates | None = None,
     spec: DatasetSpec = SIMULATED,
+    labels: float = 0.5,
+    labelled: LabelledPayments | None = None,
 ) -> dict[str, Reason]:
     features = FeatureSet(spec, rates)
     columns, _ = columns_of(features.spec, [*past, now], rates)
     features_NF = features.compute(columns)
-    attribution = Attribution(0.0, 1.0, np.full(len(features.names), 0.01), 0.5)
+    attribution = Attribution(0.0, 1.0, np.full(len(features.names), 0.01), labels)
     shares = shares_of(features, attribution, 2.0, has_labels=True)
     contents = [content_of(one) for one in past]
     # The newest first.
     contents, past_KF = contents[::-1], features_NF[:-1][::-1]
-    found = tell(shares, features, content_of(now), contents, features_NF[-1], past_KF, (1, 0))
+    found = tell(
+        shares, features, content_of(now), contents, features_NF[-1], past_KF, (1, 0), labelled
+    )
     return {one.code: one for one in found}
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_every_feature_has_a_code_that_is_documented(name: str) -> None:
     features = FeatureSet(DatasetSpec.load(name))
-    for feature in features.names:
+    for f in without_identities(features.kinds):
+        feature = features.names[f]
         kinds = features.spec.entity_names
         code = code_of(feature, features.spec.categorical_names, kinds)
         named = "attribute_NAME" if code.startswith("attribute_") else code
@@ -89,6 +96,19 @@ def test_every_code_there_can_be_is_documented() -> None:
     assert set(re.findall(r"^\| `(\w+)`", DOCUMENT, re.M)) >= {code for code, _ in CODES}
 
 
+def test_no_reason_is_of_an_identity() -> None:
+    """Not even of one that had a share."""
+    features = FeatureSet(SIMULATED)
+    is_identity_F = np.array(features.kinds) == "identity"
+    assert is_identity_F.sum() == len(SIMULATED.entity_names)
+    attribution = Attribution(0.0, 1.0, is_identity_F.astype(float), 0.0)
+    shares = shares_of(features, attribution, 2.0, has_labels=False)
+    assert {one.share for one in shares} == {0.0}
+    for kind in SIMULATED.entity_names:
+        with pytest.raises(ValueError, match=f"{kind}_identity has no code"):
+            code_of(f"{kind}_identity", SIMULATED.categorical_names, SIMULATED.entity_names)
+
+
 def test_a_feature_that_nobody_gave_a_code_is_refused() -> None:
     with pytest.raises(ValueError, match="shoe_size has no code"):
         code_of("shoe_size", ("country",), ("device",))
@@ -98,12 +118,12 @@ def test_shares_of_a_code_are_those_of_its_features_and_the_slope_scales_them() 
     features = FeatureSet(DatasetSpec.load("simulated"))
     found = told(payment(9), payment(1))
     spec = features.spec
-    codes = [code_of(one, spec.categorical_names, spec.entity_names) for one in features.names]
-    names = [name for name, code in zip(features.names, codes, strict=True) if code == "amount"]
-    assert found["amount"].share == pytest.approx(2 * 0.01 * len(names))
+    coded = [features.names[f] for f in without_identities(features.kinds)]
+    codes = [code_of(one, spec.categorical_names, spec.entity_names) for one in coded]
+    assert found["amount"].share == pytest.approx(2 * 0.01 * codes.count("amount"))
     assert found[LABELS].share == pytest.approx(1.0)
     total = sum(one.share for one in found.values())
-    assert total == pytest.approx(2 * (0.01 * len(features.names) + 0.5))
+    assert total == pytest.approx(2 * (0.01 * len(coded) + 0.5))
 
 
 def test_no_more_than_five_reasons_that_raise_a_score_are_told() -> None:
@@ -160,6 +180,98 @@ def test_no_more_than_five_reasons_that_raise_a_score_are_told() -> None:
 )
 def test_sentences_say_what_is_so(now: Transaction, code: str, sentence: str) -> None:
     assert told(now, payment(1), payment(2))[code].sentence == sentence
+
+
+# Newest first, each with whether it is a fraud.
+LABELLED = [
+    (payment(8, merchant_id="n", merchant_category="toys", country="BR", channel="online"), True),
+    (payment(7, merchant_id="n"), False),
+    (payment(6, device_id="d"), True),
+    (payment(5, device_id="d"), True),
+]
+GENERAL = "1 fraud label and 0 legitimate labels move all of this account's scores"
+
+
+def labelled_payments(*rows: tuple[Transaction, bool]) -> LabelledPayments:
+    """Labels of payments, each found out ten days after its payment."""
+    payments = [one for one, _ in rows]
+    return LabelledPayments(
+        [one.transaction_id for one in payments],
+        np.array([one.occurred_at_us + 10 * DAY_US for one in payments], np.int64),
+        np.array([is_fraud for _, is_fraud in rows], np.bool_),
+        codes_of(*payments),
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "labels", "sentence", "transaction_id", "in_common"),
+    [
+        # The newest of the two that are most like it.
+        (
+            payment(9),
+            0.5,
+            "like t-6, reported as fraud on 1970-01-17: same merchant, category, channel, country, "
+            "currency and type",
+            "t-6",
+            ["merchant", "merchant_category", "channel", "country", "currency", "type"],
+        ),
+        (
+            payment(9),
+            -0.5,
+            "like t-7, confirmed as legitimate on 1970-01-18: same category, channel, country, "
+            "currency and type",
+            "t-7",
+            ["merchant_category", "channel", "country", "currency", "type"],
+        ),
+        (
+            payment(9, "1", merchant_id="k", device_id="d", country="US", currency="USD"),
+            0.5,
+            "like t-6, reported as fraud on 1970-01-17: same device, category, channel and type",
+            "t-6",
+            ["device", "merchant_category", "channel", "type"],
+        ),
+        # Four fields of ten and no entity are too few.
+        (payment(9, merchant_id="k", country="US"), -0.5, GENERAL, None, None),
+        # Labels that hardly move a score are leant on by none.
+        (payment(9), 0.004, GENERAL, None, None),
+        (payment(9), -0.004, GENERAL, None, None),
+        (payment(9), 0.0, GENERAL, None, None),
+    ],
+)
+def test_a_reason_about_labels_names_the_payment_of_their_direction_that_is_most_alike(
+    now: Transaction,
+    labels: float,
+    sentence: str,
+    transaction_id: str | None,
+    in_common: list[str] | None,
+) -> None:
+    reason = told(now, labels=labels, labelled=labelled_payments(*LABELLED))[LABELS]
+    assert reason.sentence == sentence
+    assert (reason.observed, reason.usual) == ("1+0", None)
+    answered = reason.answered().get("labelled_payment")
+    if transaction_id is None:
+        assert answered is None
+        return
+    day = 10 + int(transaction_id.removeprefix("t-"))
+    assert answered == {
+        "transaction_id": transaction_id,
+        "label": "fraud" if labels > 0 else "legitimate",
+        "labelled_at": f"1970-01-{day + 1}T00:00:00.000000Z",
+        "in_common": in_common,
+    }
+
+
+def test_no_payment_of_the_other_class_is_named() -> None:
+    frauds = [one for one in LABELLED if one[1]]
+    reason = told(payment(9), labels=-0.5, labelled=labelled_payments(*frauds))[LABELS]
+    assert reason.sentence == GENERAL
+    assert "labelled_payment" not in reason.answered()
+
+
+def test_no_other_reason_names_a_labelled_payment() -> None:
+    found = told(payment(9), payment(1), labelled=labelled_payments(*LABELLED))
+    named = {code for code, one in found.items() if "labelled_payment" in one.answered()}
+    assert named == {LABELS}
 
 
 def at(second: float, n: int = 0, **changes: object) -> Transaction:

@@ -25,6 +25,7 @@ from app.learner.transaction import (
     Transaction,
     category_code,
     category_text,
+    entity_code,
     standing_of,
 )
 from app.scoring.schemas import PostedTransaction
@@ -161,6 +162,30 @@ def test_the_same_value_of_another_field_has_another_code() -> None:
     assert category_code("channel", "DE") != category_code("country", "DE")
 
 
+def test_entity_codes_are_the_same_for_ever() -> None:
+    # Stored payments are compared by them.
+    assert entity_code("merchant", "m000001") == 9619324
+    assert entity_code("ip", "10.0.0.1") == 498529
+    assert entity_code("email", "日本@é.example") == 5265649
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_an_entity_code_is_exact_in_float32_and_never_that_of_no_entity(
+    kind: str, id_: str
+) -> None:
+    code = entity_code(kind, id_)
+    assert MISSING < code <= CATEGORY_CODES
+    assert int(np.float32(code)) == code
+
+
+def test_every_number_up_to_the_largest_code_is_exact_in_float32() -> None:
+    assert np.float32(CATEGORY_CODES - 1) != np.float32(CATEGORY_CODES) == CATEGORY_CODES
+
+
+def test_the_same_id_of_another_kind_has_another_code() -> None:
+    assert len({entity_code(kind, "10.0.0.1") for kind in ENTITY_FIELDS}) == len(ENTITY_FIELDS)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(3, "3"), (3.0, "3"), ("3", "3"), (True, "true"), (False, "false"), (2.5, "2.5"), (-0.0, "0")],
@@ -191,6 +216,13 @@ def test_transactions_become_columns_in_their_own_order() -> None:
     assert [named.entities[place] for place in columns.entity_NK[3]] == [names[0], *names[1::2]]
     none = NO_ENTITY
     assert columns.entity_NK.tolist() == [[none, 1, none], [none] * 3, [none, 2, none], [0, 1, 3]]
+    device, merchant, other_merchant, wallet = (entity_code(*name) for name in names)
+    assert columns.entity_code_NK.tolist() == [
+        [MISSING, merchant, MISSING],
+        [MISSING] * 3,
+        [MISSING, other_merchant, MISSING],
+        [device, merchant, wallet],
+    ]
     linked = [[*named.links[place]] for place in columns.link_NK[columns.link_NK >= 0]]
     assert linked == [
         ["merchant", "m", "b"],
@@ -278,6 +310,7 @@ def test_no_transactions_are_columns_of_no_rows() -> None:
     assert columns.categorical_NC.shape == (0, 2)
     assert columns.numeric_NM.shape == (0, 1)
     assert columns.entity_NK.shape == columns.link_NK.shape == (0, 3)
+    assert columns.entity_code_NK.shape == (0, 3)
     assert named == ([], [], [])
 
 
@@ -304,6 +337,7 @@ def test_an_attribute_cannot_pose_as_a_field_of_the_transaction() -> None:
     posed = columns_of(spec(), [transaction(1, attributes=attributes)])[0]
     assert posed.categorical_NC.tolist() == [[MISSING, MISSING]]
     assert posed.entity_NK.tolist() == [[NO_ENTITY] * 3]
+    assert posed.entity_code_NK.tolist() == [[MISSING] * 3]
 
 
 def test_rows_are_taken_by_position_or_mask() -> None:

@@ -48,7 +48,13 @@ def weights(described: bytes) -> bytes:
     for n, name in enumerate(names):
         if name in OWN or name.startswith("attribute_"):
             kinds[n] = "own"
-    return save(dict(_arrays(shapes(kinds, "anil"))))
+    then = shapes(kinds, "anil")
+    # Labels were six counts, read by the trunk alone, and the inner loss was a mean.
+    for name in ("network.wide_relation_IM", "log_prior"):
+        del then[name]
+    units, _ = then["network.relation.weight"]
+    then["network.relation.weight"] = units, kinds.count("own") + 6
+    return save(dict(_arrays(then)))
 
 
 def _arrays(

@@ -1,5 +1,6 @@
 """What is shown of what takes long while it goes on."""
 
+import time
 from typing import TYPE_CHECKING, Self
 
 from rich.progress import (
@@ -39,6 +40,8 @@ def counting() -> Progress:
 class TrainingProgress:
     """A bar for each stage of each training; where there is no terminal, a line for each check.
 
+    Both estimate how long the stage will go on, at the pace since it began.
+
     Trainings come one after the other; the bars of one that is done stay above the next.
     """
 
@@ -47,6 +50,7 @@ class TrainingProgress:
         self._bars: Progress | None = None
         self._stages: dict[str, TaskID] = {}
         self._held_out = ""
+        self._begun_at, self._first_step = 0.0, 0
 
     def __enter__(self) -> Self:
         return self
@@ -71,7 +75,17 @@ class TrainingProgress:
             self._bars.update(task, completed=status.step, said=said)
         elif is_new or status.held_out_loss is not None:
             line = f"{stage}: step {status.step:,} of {status.steps:,}, {said}"
+            if is_new:
+                self._begun_at, self._first_step = time.monotonic(), status.step
+            elif status.step < status.steps:
+                line += f", {self._left(status)} left"
             console.print(line, highlight=False, soft_wrap=True)
+
+    def _left(self, status: "Status") -> str:
+        """About how long the stage will go on: "40 s", "12 min"."""
+        pace = (time.monotonic() - self._begun_at) / (status.step - self._first_step)
+        seconds = round(pace * (status.steps - status.step))
+        return f"about {seconds} s" if seconds < 100 else f"about {round(seconds / 60)} min"
 
     def _begun(self, stage: str, steps: int) -> TaskID:
         if not console.is_terminal:

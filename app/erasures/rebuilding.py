@@ -73,6 +73,8 @@ class Rebuilding:
             np.zeros(rows, np.int64),
             entity_NK,
             link_NK,
+            # No sum has an identity in it.
+            np.full(entity_NK.shape, MISSING),
             np.array([occurred_us for _, occurred_us in self._first.values()], np.int64),
             np.full(rows, np.nan),
             np.full(rows, ASIDE),

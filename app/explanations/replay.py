@@ -139,6 +139,7 @@ class Replay:
             rows.features_NF[0],
             past_KF,
             (frauds, len(support) - frauds),
+            self._pipeline.labelled(support),
         )
         return Explained(
             calibrated(why.log_odds, scorer.calibration),

@@ -63,8 +63,13 @@ async def is_current(
     return checksum == alteration.checksum
 
 
-async def commit(connection: AsyncConnection, features: FeatureSet, plan: Plan) -> Account:
-    """Do what a plan says, whose accounts and entities are locked. The account as it is then."""
+async def commit(
+    connection: AsyncConnection, features: FeatureSet, plan: Plan
+) -> tuple[Plan, Account]:
+    """Do what a plan says, whose accounts and entities are locked.
+
+    The plan as it was stored, and the account as it is then.
+    """
     draft = plan.draft
     alteration = draft.alteration
     account, old = alteration.account, alteration.old
@@ -85,10 +90,10 @@ async def commit(connection: AsyncConnection, features: FeatureSet, plan: Plan) 
             await correct(connection, tenant, account.account_id, alteration.corrections)
     await _save_reviews(connection, plan, new.keys(), account.revision)
     news = _news(old, new)
-    if draft.before != draft.after:
+    if draft.has_new_copy:
         news.append(_adaptation(account, plan.change.copy))
     await announce(connection, tenant, news)
-    return account
+    return plan.stored(new), account
 
 
 def counted(

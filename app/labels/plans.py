@@ -6,6 +6,7 @@ A plan reads a snapshot and stores nothing. Committed, it is the change; not com
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts.records import Account
@@ -18,6 +19,8 @@ from app.labels.records import StoredLabel, SupportRow
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.decisions import Decision
 from app.learner.engine import Learned
+from app.learner.features import Features
+from app.learner.likeness import Fields, fields_of, most_alike_first
 from app.learner.scorer import Copy
 from app.models import store as model_store
 from app.reviews import store as review_store
@@ -46,7 +49,8 @@ class Change(NamedTuple):
     """What a change of an account's labels does: the copy it makes, and what that decides.
 
     `labelled` are the transactions whose label changed, `recent` the account's newest ones,
-    `alerts` those that wait for a review, `guard` earlier ones that were approved.
+    `alerts` those that wait for a review, `guard` earlier ones that were approved: of each of the
+    last three those most like the labelled ones first.
     """
 
     copy: Copy
@@ -86,6 +90,11 @@ class Draft(NamedTuple):
     reviews: Mapping[str, Review]
     deciding: Deciding
 
+    @property
+    def has_new_copy(self) -> bool:
+        """Whether the account's copy learns from other labels than before."""
+        return [row.learned for row in self.before] != [row.learned for row in self.after]
+
 
 class Plan(NamedTuple):
     """A change of labels, worked out: the draft, what it does, and its copy for the bank."""
@@ -98,6 +107,16 @@ class Plan(NamedTuple):
         """The same of an account that has got transactions meanwhile."""
         alteration = self.draft.alteration._replace(account=account)
         return self._replace(draft=self.draft._replace(alteration=alteration))
+
+    def stored(self, labels: Mapping[str, StoredLabel]) -> "Plan":
+        """The same with these labels as they were stored, a little later than it was made."""
+        after = [
+            row._replace(labelled_at_us=labels[row.transaction_id].labelled_at_us)
+            if row.transaction_id in labels
+            else row
+            for row in self.draft.after
+        ]
+        return self._replace(draft=self.draft._replace(after=after))
 
 
 class Planner:
@@ -156,6 +175,7 @@ class Planner:
         rows = self._pipeline.rows([row for group in groups for row in group])
         found = None if beside_base else await self._pipeline.held(scorer, draft.alteration.account)
         before = found or self._pipeline.support([] if beside_base else draft.before)
+        fields = fields_of(self._pipeline.features)
 
         def compute() -> Plan:
             after = self._pipeline.support(draft.after)
@@ -164,7 +184,8 @@ class Planner:
             effects = [
                 [Effect(row.transaction_id, *next(pairs)) for row in group] for group in groups
             ]
-            return Plan(draft, Change(judged.copy, *effects), learned)
+            ordered = _most_alike_first(fields, rows.features_NF, effects)
+            return Plan(draft, Change(judged.copy, *ordered), learned)
 
         return await in_a_thread_if(len(rows.time_us_N) > IN_PLACE, compute)
 
@@ -226,9 +247,35 @@ async def _watched(
     return Watched(labelled, newest[:RECENT], alerts, guard, queue)
 
 
+def _most_alike_first(
+    fields: Fields, features_NF: Features, groups: Sequence[list[Effect]]
+) -> list[list[Effect]]:
+    """Effects on the transactions of groups, each group but the first in the order of likeness.
+
+    The first are the labelled ones, which the others are compared with.
+    """
+    labelled = groups[0]
+    ids = np.array([one.transaction_id for one in labelled], np.object_)
+    labelled_KF = features_NF[: len(labelled)]
+    ordered, first = [labelled], len(labelled)
+    for group in groups[1:]:
+        own_NF = features_NF[first : first + len(group)]
+        first += len(group)
+        own_ids = np.array([one.transaction_id for one in group], np.object_)
+        is_itself_NK = own_ids[:, None] == ids
+        order = most_alike_first(fields, own_NF, labelled_KF, is_itself_NK)
+        ordered.append([group[n] for n in order])
+    return ordered
+
+
 def with_label(support: Sequence[SupportRow], row: Scored, is_fraud: bool) -> list[SupportRow]:
-    """A support with one label more, newest first as it is served."""
-    label = SupportRow(row.transaction_id, row.features, is_fraud, row.occurred_at_us)
+    """A support with one label more, newest first as it is served.
+
+    A label that is only tried out has no time of its own: it has that of its transaction.
+    """
+    label = SupportRow(
+        row.transaction_id, row.features, is_fraud, row.occurred_at_us, row.occurred_at_us
+    )
     return in_order([*support, label])
 
 
@@ -239,7 +286,9 @@ def in_order(support: Iterable[SupportRow]) -> list[SupportRow]:
 
 def _learned(row: Scored, label: StoredLabel) -> SupportRow:
     features = label.features or row.features
-    return SupportRow(row.transaction_id, features, label.is_fraud, row.occurred_at_us)
+    return SupportRow(
+        row.transaction_id, features, label.is_fraud, row.occurred_at_us, label.labelled_at_us
+    )
 
 
 def _newest(support: Iterable[SupportRow]) -> list[SupportRow]:

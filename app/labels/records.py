@@ -125,3 +125,9 @@ class SupportRow(NamedTuple):
     features: bytes
     is_fraud: bool
     occurred_at_us: int
+    labelled_at_us: int
+
+    @property
+    def learned(self) -> tuple[str, bytes, bool, int]:
+        """What copies learn from: when it was labelled is nothing to them."""
+        return self[:4]

@@ -168,7 +168,10 @@ class AdaptationMade(AdaptationUsed):
 
 
 class Changed(BaseModel):
-    """What labels do: the copy, and its decisions before and after."""
+    """What labels do: the copy, and its decisions before and after.
+
+    Of `recent`, `alerts` and `guard`, payments that are most like the labelled ones come first.
+    """
 
     adaptation: AdaptationMade
     labelled: Annotated[list[Effect], Field(description="The transactions whose label was told.")]

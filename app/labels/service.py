@@ -184,8 +184,7 @@ class Labelling:
                 ):
                     raise Raced
                 now = again.account
-            plan = plan.of(now)
-            return plan, await commit(connection, features, plan)
+            return await commit(connection, features, plan.of(now))
 
         return await self._kept(*await self._database.run(committed, aside))
 
@@ -214,7 +213,7 @@ class Labelling:
     async def _kept(self, plan: Plan, account: Account) -> Labelled:
         """Spare the account's next score the making of the copy: now its labels are committed."""
         scorer = plan.draft.deciding.scorer
-        await self._pipeline.keep(scorer, adapter_key(account), plan.learned)
+        await self._pipeline.keep(scorer, adapter_key(account), plan.learned, plan.draft.after)
         return _labelled(plan, account)
 
 

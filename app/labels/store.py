@@ -106,6 +106,7 @@ def _supports() -> Any:
             func.coalesce(ranked.c.features, transactions.c.features),
             ranked.c.is_fraud,
             ranked.c.occurred_at_us,
+            ranked.c.labelled_at_us,
         )
         .join_from(
             ranked,
@@ -507,6 +508,7 @@ async def support_at(
             func.coalesce(*pasts, last.c.features, transactions.c.features),
             last.c.is_fraud,
             last.c.occurred_at_us,
+            last.c.labelled_at_us,
         )
         .join_from(
             last,

@@ -25,9 +25,9 @@ from safetensors.numpy import load as load_arrays
 from app.errors import SetupError, first_problem
 from app.learner.algorithms import Algorithm
 from app.learner.features import FeatureSet, Kind
-from app.learner.kernels.features import CODE
 from app.learner.money import Rates
-from app.learner.network import COUNTS, Weights, shapes
+from app.learner.network import Weights, shapes
+from app.learner.past import kinds_of, own_of, translated
 from app.learner.profile import Profile
 from app.learner.spec import DatasetSpec
 from app.learner.states import Floats
@@ -197,21 +197,20 @@ class PastCheckpoint:
 
     @classmethod
     def of(cls, files: Files, folder: Path) -> Self:
-        """Read the files of a checkpoint of before there were entities.
+        """Read the files of a checkpoint of before labels were read payment by payment.
 
         Raises CheckpointError with one sentence where it is another, or damaged.
         """
         described, digest = _whole(folder, *files)
-        if not _is_past(described):
-            raise CheckpointError(folder, "its features are of another version")
         try:
             past = _Past.model_validate(described)
         except ValidationError as error:
             raise CheckpointError(folder, first_problem(error)) from None
         weights = _weights(files.weights)
-        relation = weights.get("network.relation.weight")
-        own = 0 if relation is None else relation.shape[-1] - COUNTS
-        kinds = _past_kinds(past.features, own)
+        if "network.wide_relation_IM" in weights:
+            raise CheckpointError(folder, "its features are of another version")
+        kinds = kinds_of(past.features, own_of(weights), not _is_past(described))
+        weights = translated(weights, kinds)
         _check_shapes(folder, weights, kinds, past.algorithm)
         return cls(
             f"{past.name}@{digest[:12]}",
@@ -233,15 +232,6 @@ class _Past(BaseModel):
     algorithm: Algorithm
     calibration: Calibration
     decisions: Decisions
-
-
-def _past_kinds(names: Sequence[str], own: int) -> tuple[Kind, ...]:
-    """Before there were entities, amounts were like any other quantity; the own ones come first."""
-    quantities = [name for name in names if not name.endswith(CODE)]
-    return tuple(
-        "code" if name not in quantities else "own" if name in quantities[:own] else "history"
-        for name in names
-    )
 
 
 def _check_shapes(

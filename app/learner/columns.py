@@ -20,6 +20,7 @@ from app.learner.transaction import (
     attribute_number,
     category_code,
     category_text,
+    entity_code,
     standing_of,
 )
 
@@ -50,10 +51,13 @@ def columns_of(
             if (id_ := one.entity(kind)) is not None:
                 entity_NK[n, k] = entities.setdefault((kind, id_), len(entities))
                 link_NK[n, k] = links.setdefault((kind, id_, one.account_id), len(links))
+    # The last place is that of no entity.
+    code_G = np.array([*(entity_code(*key) for key in entities), MISSING], np.int64)
     columns = TransactionColumns(
         account_N,
         entity_NK,
         link_NK,
+        code_G[entity_NK],
         np.array([one.occurred_at_us for one in transactions], np.int64),
         _amounts(transactions, rates),
         np.array([standing_of(one.type, one.status) for one in transactions], np.int64),

@@ -9,7 +9,7 @@ serving.
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +21,7 @@ from app.learner.kernels.features import (
     CODE,
     ENTITY_HALF_LIVES,
     HABIT_HALF_LIVES,
+    IDENTITY,
     LABEL_HALF_LIVES,
     LEAST_SPREAD,
     RECENT_HALF_LIVES,
@@ -36,17 +37,17 @@ from app.learner.kernels.features import (
 from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 from app.learner.states import NEVER_US, Floats, Ints, States
-from app.learner.transaction import NO_ENTITY, UNDECIDED, TransactionColumns
+from app.learner.transaction import MISSING, NO_ENTITY, UNDECIDED, TransactionColumns
 
 # Part of the digest: raise it whenever the same name comes to mean another number.
-DEFINITION = 3
+DEFINITION = 4
 
 Features = NDArray[np.float32]
 RISES_WITH_AMOUNT = re.compile(r"log_amount|\w+_amount_(z|ratio)_\d+[mhd]")
 OF_PACE = re.compile(
     r"account_(attempts|attempted|refused)_\d+[mhd]|(?!account_)\w+_(count|accounts)_(5m|1h|1d)"
 )
-Kind = Literal["own", "code", "history", "amount", "pace"]
+Kind = Literal["own", "code", "history", "amount", "pace", "identity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,11 @@ class FeatureSet:
     """The features that a spec gives, in a fixed order, and the sums they need.
 
     `names` [F] and `digest` identify the definition; `kinds` [F] says of each feature whether it
-    is a category's `code`, a quantity of the transaction itself (`own`), or one that already
-    compares it with the past of its account or an entity (`history`), among them what rises with
-    the amount, all else equal (`amount`), and what counts attempts of late (`pace`);
-    `account_sums`, `entity_sums` and `confirmed_sums` are the widths D of the three kinds of
-    state; by `rates` amounts are in one currency, and without them plain numbers.
+    is a category's `code`, an entity's `identity`, a quantity of the transaction itself (`own`), or
+    one that already compares it with the past of its account or an entity (`history`), among them
+    what rises with the amount, all else equal (`amount`), and what counts attempts of late
+    (`pace`); `account_sums`, `entity_sums` and `confirmed_sums` are the widths D of the three kinds
+    of state; by `rates` amounts are in one currency, and without them plain numbers.
     """
 
     def __init__(self, spec: DatasetSpec, rates: Rates | None = None) -> None:
@@ -113,7 +114,8 @@ class FeatureSet:
             for kind in spec.entity_names
         }
         codes = [f"{name}{CODE}" for name in categorical]
-        self.kinds = tuple(_kind(name, codes, own) for name in self.names)
+        identities = [f"{kind}{IDENTITY}" for kind in spec.entity_names]
+        self.kinds = tuple(_kind(name, codes, identities, own) for name in self.names)
         self.account_sums, self.entity_sums, self.confirmed_sums = sums_of(
             len(categorical), len(numeric), len(spec.entity_names)
         )
@@ -248,6 +250,8 @@ class FeatureSet:
             nothing_N,
             entity_NK,
             entity_NK,
+            # What labels say does not depend on which entity they are of.
+            np.full(entity_NK.shape, MISSING),
             time_us_N,
             np.zeros(rows),
             nothing_N,
@@ -255,6 +259,14 @@ class FeatureSet:
             np.full((rows, len(self.spec.numeric_names)), np.nan),
         )
         return self.serve(columns, self.empty(1, 1, 1), labels)[:, self.evidence[kind]]
+
+
+def without_identities(kinds: Sequence[Kind]) -> list[int]:
+    """The positions of all features but identities.
+
+    Those are only ever compared with each other: as numbers they are arbitrary.
+    """
+    return [f for f, kind in enumerate(kinds) if kind != "identity"]
 
 
 def evidence_names(kind: str) -> list[str]:
@@ -313,12 +325,19 @@ def check_same_features(spec: DatasetSpec, features: FeatureSet, model: str) -> 
         )
 
 
-def _kind(name: str, codes: list[str], own: list[str]) -> Kind:
+def _kind(name: str, codes: list[str], identities: list[str], own: list[str]) -> Kind:
     if name in codes:
         return "code"
+    if name in identities:
+        return "identity"
     # An attribute may be called what it likes.
     if name in own and name != "log_amount":
         return "own"
+    return kind_by_name(name)
+
+
+def kind_by_name(name: str) -> Literal["amount", "pace", "history"]:
+    """Of a feature that compares a payment with the past, what its name says."""
     if RISES_WITH_AMOUNT.fullmatch(name):
         return "amount"
     return "pace" if OF_PACE.fullmatch(name) else "history"

@@ -21,14 +21,22 @@ MEMBERS = 4
 HIDDEN = 32
 KNOWN_VALUES = 32
 # A label is worth half as much after so many days; the first is a plain count.
-LABEL_HALF_LIVES_DAYS = (float("inf"), 30.0, 7.0)
+LABEL_HALF_LIVES_DAYS = (float("inf"), 30.0, 7.0, 1.0, 1 / 24)
+# How alike a payment and labelled ones are is counted plainly, and with a half-life of a week.
+ALIKE_HALF_LIVES = (0, 2)
+# Of a class without labels: older than any label.
+NEVER_DAYS = 1e6
+# Of a class of labels: counts, whether there is any, its age in two ways, and the most alike.
+OF_CLASS = len(LABEL_HALF_LIVES_DAYS) + 5
+# Of both classes: which is younger, the share of frauds, and its log-odds.
+OF_BOTH = 3
 # Scaled values further out than this say nothing more, and could only break the network.
 CLIP = 8.0
-# Log-odds for each spread by which an amount or a pace lies beyond all that training saw.
+# Log-odds for each range of values that training saw by which an amount or a pace lies beyond it.
+# Not for each spread: a pace that was nearly always 0 in training has next to none.
 BEYOND = 0.25
 # What the population weighs beside an account's own legitimate labels, in labels.
 PRIOR_LABELS = 2.0
-COUNTS = 2 * len(LABEL_HALF_LIVES_DAYS)
 LEAST_WIDTH = 1e-6
 INNER_STEPS = 5
 
@@ -48,17 +56,28 @@ class Columns(NamedTuple):
 
     `own` are positions among the quantities. Only these are set against the account's labels: what
     is history is relative already, and a merchant's risk is none of the account's habits.
+    `compared` are codes and identities, in the order of the features: of two payments they are the
+    same or they are not. Identities are nothing else: millions of values, most of them in no
+    training file.
     """
 
     quantities: list[int]
     codes: list[int]
     own: list[int]
+    compared: list[int]
 
     @classmethod
     def of(cls, kinds: Sequence[Kind]) -> "Columns":
-        quantities = [f for f, kind in enumerate(kinds) if kind != "code"]
+        quantities = [f for f, kind in enumerate(kinds) if kind not in ("code", "identity")]
         codes = [f for f, kind in enumerate(kinds) if kind == "code"]
-        return cls(quantities, codes, [z for z, f in enumerate(quantities) if kinds[f] == "own"])
+        own = [z for z, f in enumerate(quantities) if kinds[f] == "own"]
+        compared = [f for f, kind in enumerate(kinds) if kind in ("code", "identity")]
+        return cls(quantities, codes, own, compared)
+
+    @property
+    def label_inputs(self) -> int:
+        """How many numbers an account's labels give for a row."""
+        return OF_BOTH + 2 * (OF_CLASS + len(ALIKE_HALF_LIVES) * len(self.compared))
 
 
 def amounts(kinds: Sequence[Kind]) -> list[int]:
@@ -88,7 +107,13 @@ def step_shape(algorithm: Algorithm, shape: Sequence[int]) -> tuple[int, ...]:
 
 def shapes(kinds: Sequence[Kind], algorithm: Algorithm) -> dict[str, tuple[int, ...]]:
     """The shape of each array of a learner, by its name in a checkpoint."""
-    quantities, codes, own = map(len, Columns.of(kinds))
+    columns = Columns.of(kinds)
+    quantities, codes, own, inputs = (
+        len(columns.quantities),
+        len(columns.codes),
+        len(columns.own),
+        columns.label_inputs,
+    )
     units = MEMBERS * HIDDEN
     network = {
         "encoder.mean_Z": (quantities,),
@@ -100,7 +125,8 @@ def shapes(kinds: Sequence[Kind], algorithm: Algorithm) -> dict[str, tuple[int, 
         "values_VU": (codes * (KNOWN_VALUES + 1), units),
         "scaled_ZU": (quantities, units),
         "bias_U": (units,),
-        "relation.weight": (units, own + COUNTS),
+        "relation.weight": (units, own + inputs),
+        "wide_relation_IM": (inputs, MEMBERS),
         "inner_weight_MHH": (MEMBERS, HIDDEN, HIDDEN),
         "inner_bias_MH": (MEMBERS, HIDDEN),
         "out_weight_MH": (MEMBERS, HIDDEN),
@@ -112,6 +138,7 @@ def shapes(kinds: Sequence[Kind], algorithm: Algorithm) -> dict[str, tuple[int, 
     return {
         "gate.trust": (),
         "gate.heed": (),
+        "log_prior": (),
         **{f"network.{name}": shape for name, shape in network.items()},
         **{f"log_step_sizes.{layer}": shape for layer, shape in steps.items()},
     }

@@ -1,4 +1,6 @@
-"""What a checkpoint's training data looked like: every feature and the score, spread over bins.
+"""What a checkpoint's training data looked like: features and the score, spread over bins.
+
+Identities are left out: their values lie nowhere.
 
 Axes: N transactions, E edges, so E + 1 bins.
 """

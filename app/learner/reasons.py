@@ -19,8 +19,9 @@ from pydantic_core import from_json
 
 from app.learner.attribution import Attribution
 from app.learner.content import figure
-from app.learner.features import Features, FeatureSet
+from app.learner.features import Features, FeatureSet, without_identities
 from app.learner.kernels.features import CODE
+from app.learner.likeness import LabelledPayments, MostAlike, fields_of, most_alike
 from app.learner.money import Rates, amount_of, posted_amount
 from app.learner.states import Ints
 from app.learner.transaction import (
@@ -60,9 +61,12 @@ UNITS = (
 
 # What people call a kind of entity, and where its payments are; others are their own name.
 NOUNS = {"ip": "IP address", "email": "e-mail address"}
+# The same of categories, where several stand in a row.
+CATEGORY_NOUNS = {"merchant_category": "category"}
 PLACES = {"merchant": "at", "device": "from", "ip": "from"}
 
-# Every feature has the code of the first pattern that fits; the rest are named in `code_of`.
+# Every feature has the code of the first pattern that fits; the rest are named in `code_of`. An
+# identity has none: it is no feature of the trunk, and no share is its own.
 CODES = (
     ("amount", r"log_amount|amount_missing|account_amount_(z|ratio)_\d+d"),
     ("account_spending", r"account_(log_amount_(mean|spread)|mean_amount)_\d+d"),
@@ -85,19 +89,36 @@ Value = float | str | None
 
 
 class Reason(NamedTuple):
-    """What a score rests on. `share` is in calibrated log-odds; above 0 it raises the risk."""
+    """What a score rests on. `share` is in calibrated log-odds; above 0 it raises the risk.
+
+    `labelled_payment` is the one that a sentence about labels names.
+    """
 
     code: str
     sentence: str
     observed: Value
     usual: Value
     share: float
+    labelled_payment: MostAlike | None = None
 
     def rounded(self) -> "Reason":
         """Its figures as they are answered."""
         return self._replace(
             observed=_figure(self.observed), usual=_figure(self.usual), share=figure(self.share)
         )
+
+    def answered(self) -> dict[str, Any]:
+        """As it is answered and stored: figures rounded, a labelled payment only if it has one."""
+        fields = self.rounded()._asdict()
+        labelled = fields.pop("labelled_payment")
+        if labelled is not None:
+            fields["labelled_payment"] = {
+                "transaction_id": labelled.transaction_id,
+                "label": "fraud" if labelled.is_fraud else "legitimate",
+                "labelled_at": text_of(labelled.labelled_at_us),
+                "in_common": list(labelled.in_common),
+            }
+        return fields
 
 
 class Share(NamedTuple):
@@ -277,20 +298,22 @@ def shares_of(
 
     `slope` is that of the calibration; an account without labels has no share of theirs.
     """
-    codes, code_F = _codes(features)
-    shares = list(map(Share, codes, (slope * np.bincount(code_F, attribution.share_F)).tolist()))
+    codes, coded, code_G = _codes(features)
+    share_G = attribution.share_F[coded]
+    shares = list(map(Share, codes, (slope * np.bincount(code_G, share_G)).tolist()))
     if has_labels:
         shares.append(Share(LABELS, slope * attribution.labels))
     return sorted(shares, key=lambda one: -one.share)
 
 
 @cache
-def _codes(features: FeatureSet) -> tuple[Sequence[str], Ints]:
-    """The codes there are, and which of them each feature has."""
-    spec = features.spec
-    of_each = [code_of(name, spec.categorical_names, spec.entity_names) for name in features.names]
+def _codes(features: FeatureSet) -> tuple[Sequence[str], list[int], Ints]:
+    """The codes there are, the positions of the G features that have one, and which each has."""
+    spec, coded = features.spec, without_identities(features.kinds)
+    names = [features.names[f] for f in coded]
+    of_each = [code_of(name, spec.categorical_names, spec.entity_names) for name in names]
     codes = list(dict.fromkeys(of_each))
-    return codes, np.array([codes.index(code) for code in of_each], np.int64)
+    return codes, coded, np.array([codes.index(code) for code in of_each], np.int64)
 
 
 @cache
@@ -315,11 +338,13 @@ def tell(
     features_F: Features,
     past_KF: Features,
     labels: tuple[int, int],
+    labelled: LabelledPayments | None = None,
 ) -> list[Reason]:
     """Shares in words.
 
     `content` is the text of the payment and `contents` are those of the payments before it, newest
-    first, whose features are `past_KF`; `labels` the account's fraud and legitimate labels.
+    first, whose features are `past_KF`; `labels` the account's fraud and legitimate labels, and
+    `labelled` the payments of those that its copy learns from.
     """
     fields = list(map(_fields, contents))
     # A refund is no payment of the account.
@@ -332,7 +357,13 @@ def tell(
         has_more=len(fields) == PAST and bool(past),
     )
     of_kinds = _of_kinds(features.spec.entity_names)
-    return [Reason(code, *_told(code, case, of_kinds), share) for code, share in shares]
+    reasons = [Reason(code, *_told(code, case, of_kinds), share) for code, share in shares]
+    if labelled is None:
+        return reasons
+    return [
+        _naming(one, features, features_F, labelled) if one.code == LABELS else one
+        for one in reasons
+    ]
 
 
 @cache
@@ -605,6 +636,26 @@ def _labels(case: Case) -> tuple[str, Value, Value]:
     return f"{said} move all of this account's scores", f"{frauds}+{legitimates}", None
 
 
+def _naming(
+    reason: Reason, features: FeatureSet, features_F: Features, labelled: LabelledPayments
+) -> Reason:
+    """A reason about labels with the labelled payment that this one is most like.
+
+    Of frauds where labels raise the risk, of legitimate payments where they lower it; without one
+    the reason stays as it is. Where labels hardly move the risk, they lean on none.
+    """
+    if abs(reason.share) < LEAST_SHARE:
+        return reason
+    found = most_alike(fields_of(features), features_F, labelled, is_fraud=reason.share > 0)
+    if found is None:
+        return reason
+    verdict = "reported as fraud" if found.is_fraud else "confirmed as legitimate"
+    on = text_of(found.labelled_at_us)[:10]
+    nouns = [CATEGORY_NOUNS.get(name) or _noun(name) for name in found.in_common]
+    sentence = f"like {found.transaction_id}, {verdict} on {on}: same {_listed(nouns)}"
+    return reason._replace(sentence=sentence, labelled_payment=found)
+
+
 def _attribute(name: str, case: Case) -> tuple[str, Value, Value]:
     value = _number(case.payment["attributes"].get(name))
     numbers = [_number(one["attributes"].get(name)) for one in case.past]
@@ -722,6 +773,11 @@ def _exact(value: float) -> str:
     """A number of the caller's own: whole ones as they are."""
     is_short = value.is_integer() and abs(value) < LONGEST_WHOLE
     return f"{value:.0f}" if is_short else _figures(value)
+
+
+def _listed(words: Sequence[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _count(number: int | str, what: str) -> str:

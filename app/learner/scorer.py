@@ -28,6 +28,7 @@ from app.learner.devices import choose_device
 from app.learner.engine import Engine, Learned, Rows
 from app.learner.features import Features
 from app.learner.kernels.adaptation import Learner
+from app.learner.likeness import LabelledPayments
 from app.learner.states import Floats, Ints
 
 BASE_SLOT = 0
@@ -140,7 +141,7 @@ class PastJudge(Judge):
         self.thresholds = Thresholds(checkpoint.decisions.review, checkpoint.decisions.decline)
         self.features_digest, self.width = checkpoint.features_digest, len(checkpoint.kinds)
         self.calibration = checkpoint.calibration
-        learner = Learner(checkpoint.kinds, checkpoint.algorithm, checkpoint.weights)
+        learner = Learner(checkpoint.kinds, checkpoint.algorithm, checkpoint.weights, is_past=True)
         self._engine = CompiledEngine(learner, BASE_SLOT + 1)
 
 
@@ -179,6 +180,8 @@ class Scorer(Judge):
         self._slots: OrderedDict[tuple[str, str], tuple[AdapterKey, int]] = OrderedDict()
         self._labels = np.zeros(self.capacity + 1, np.int64)
         self._is_followed = np.zeros(self.capacity + 1, bool)
+        # By the same keys as the slots: reasons name them without asking the database.
+        self._labelled: dict[tuple[str, str], LabelledPayments] = {}
 
     def missing(self, keys: Sequence[AdapterKey]) -> list[AdapterKey]:
         """The accounts with labels whose copy is not in the bank, each once.
@@ -194,24 +197,46 @@ class Scorer(Judge):
                 absent.append(key)
         return absent
 
-    def adapt(self, supports: Mapping[AdapterKey, Support]) -> None:
+    def adapt(
+        self,
+        supports: Mapping[AdapterKey, Support],
+        labelled: Mapping[AdapterKey, LabelledPayments] | None = None,
+    ) -> None:
         """Put the copies of B accounts into the bank, made together.
 
-        A support holds an account's labels newest first; at most `capacity` accounts.
+        A support holds an account's labels newest first; at most `capacity` accounts. `labelled`
+        are the payments of the labels, for `labelled_payments`.
         """
         if supports:
-            self._remember(list(supports), self._learned(list(supports.values())))
+            learned = self._learned(list(supports.values()))
+            self._remember(list(supports), learned, labelled or {})
 
-    def keep(self, key: AdapterKey, learned: Learned) -> None:
+    def keep(
+        self, key: AdapterKey, learned: Learned, labelled: LabelledPayments | None = None
+    ) -> None:
         """Put the one copy that was made for a question into the bank: it has been committed."""
-        self._remember([key], learned)
+        self._remember([key], learned, {} if labelled is None else {key: labelled})
 
-    def _remember(self, keys: Sequence[AdapterKey], learned: Learned) -> None:
+    def labelled_payments(self, key: AdapterKey) -> LabelledPayments | None:
+        """The payments of the labels that a copy in the bank was made of, if it came with them."""
+        return self._labelled.get(key[:2]) if key.revision and self._has(key) else None
+
+    def _remember(
+        self,
+        keys: Sequence[AdapterKey],
+        learned: Learned,
+        labelled: Mapping[AdapterKey, LabelledPayments],
+    ) -> None:
         # Slots are given only to copies that exist.
         slots = [self._slot(key) for key in keys]
         self._engine.put(slots, learned.copies_BW)
         self._labels[slots] = learned.labels_B
         self._is_followed[slots] = learned.weight_B > 0
+        for key in keys:
+            if key in labelled:
+                self._labelled[key[:2]] = labelled[key]
+            else:
+                self._labelled.pop(key[:2], None)
 
     def score(
         self,
@@ -299,7 +324,8 @@ class Scorer(Judge):
         if key[:2] in self._slots:
             _, slot = self._slots[key[:2]]
         elif len(self._slots) == self.capacity:
-            _, (_, slot) = self._slots.popitem(last=False)
+            evicted, (_, slot) = self._slots.popitem(last=False)
+            self._labelled.pop(evicted, None)
         else:
             slot = len(self._slots) + 1
         self._slots[key[:2]] = key, slot

@@ -107,6 +107,7 @@ class TransactionColumns:
 
     `account_N`, `entity_NK` and `link_NK` are positions in the caller's own lists of accounts,
     entities of any kind, and pairs of an account and an entity (NO_ENTITY where there is none);
+    `entity_code_NK` holds `entity_code`s of the same entities (MISSING where there is none);
     `amount_N` is in the reference currency, NaN where its currency has no rate; `standing_N` is
     how each counts (SPENT, …); `categorical_NC` holds `category_code`s (MISSING where there is
     none); `numeric_NM` is NaN where an attribute is missing.
@@ -115,6 +116,7 @@ class TransactionColumns:
     account_N: NDArray[np.int64]
     entity_NK: NDArray[np.int64]
     link_NK: NDArray[np.int64]
+    entity_code_NK: NDArray[np.int64]
     time_us_N: NDArray[np.int64]
     amount_N: NDArray[np.float64]
     standing_N: NDArray[np.int64]
@@ -131,7 +133,20 @@ class TransactionColumns:
 
 def category_code(name: str, value: str) -> int:
     """A stable code in 1 .. CATEGORY_CODES for a value of the categorical field `name`."""
-    return crc32(value.encode(), crc32(name.encode())) % CATEGORY_CODES + 1
+    return _code(name, value)
+
+
+def entity_code(kind: str, id_: str) -> int:
+    """A stable code in 1 .. CATEGORY_CODES for an entity of a kind.
+
+    Two entities of a kind may have the same one, by chance: one pair in 17 million.
+    """
+    return _code(kind, id_)
+
+
+def _code(field: str, text: str) -> int:
+    # The field is the seed, so that the same text of another field has another code.
+    return crc32(text.encode(), crc32(field.encode())) % CATEGORY_CODES + 1
 
 
 def category_text(value: AttributeValue) -> str:

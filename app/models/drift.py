@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from app.db.database import Database
 from app.jobs.aside import Aside, Crashed, Task
+from app.learner.features import without_identities
 from app.learner.profile import Histogram, Profile
 from app.learner.scorer import Scorer
 from app.learner.states import Floats, Ints
@@ -183,6 +184,7 @@ class Drifting:
         self, scorer: Scorer, profile: Profile, days: list[Day], rows: Sequence[Sampled]
     ) -> Drift:
         features_NF = self._pipeline.matrix(row.features for row in rows)
+        names, kinds = self._pipeline.features.names, self._pipeline.features.kinds
         sample = _Sample(profile.accounts, days, rows)
         by_model = [n for n, row in enumerate(rows) if row.model == scorer.model]
         of_score = _Sample(profile.accounts, days, [rows[n] for n in by_model])
@@ -196,8 +198,8 @@ class Drifting:
             _fraud_share(profile, [d for d in days if d.start_us < now_us() - label_delay_us]),
             of_score.measure("score", profile.score, probability_N),
             [
-                sample.measure(name, profile.features[name], features_NF[:, f])
-                for f, name in enumerate(self._pipeline.features.names)
+                sample.measure(names[f], profile.features[names[f]], features_NF[:, f])
+                for f in without_identities(kinds)
             ],
         )
 

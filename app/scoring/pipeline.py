@@ -27,12 +27,13 @@ from app.entities.records import EntityKey, EntityState, Link, LinkKey
 from app.errors import Problem
 from app.labels import store as label_store
 from app.labels.records import EntityLabel, SupportRow
-from app.learner.adaptation import Support
+from app.learner.adaptation import Support, select_support
 from app.learner.columns import Named, columns_of
 from app.learner.content import content_of, digest_of
 from app.learner.decisions import Decision, Thresholds
 from app.learner.engine import Learned, Rows
 from app.learner.features import EntityLabels, Features, FeatureSet, Memory
+from app.learner.likeness import LabelledPayments, fields_of
 from app.learner.reasons import PAST, Reason, raising, shares_of, tell
 from app.learner.scorer import AdapterKey, Held, Scorer
 from app.learner.states import NEVER_US, Ints, States
@@ -194,11 +195,13 @@ class Pipeline:
         async with self._bank:
             return scorer.held(adapter_key(account))
 
-    async def keep(self, scorer: Scorer, key: AdapterKey, learned: Learned) -> None:
+    async def keep(
+        self, scorer: Scorer, key: AdapterKey, learned: Learned, labels: Sequence[SupportRow]
+    ) -> None:
         """Put a copy that was made already into the bank, once its labels are committed."""
         async with self._bank:
             if scorer.missing([key]):
-                scorer.keep(key, learned)
+                scorer.keep(key, learned, self.labelled(labels))
 
     async def deciding(self, connection: AsyncConnection, tenant: str) -> Deciding:
         """What decides for a tenant now: its active model, and its own thresholds or the model's.
@@ -290,6 +293,7 @@ class Pipeline:
                     result.features_NF[n],
                     past_KF,
                     labels,
+                    scorer.labelled_payments(keys_G[account_N[n]]),
                 )
             return found
 
@@ -301,19 +305,19 @@ class Pipeline:
         scorer: Scorer,
         tenant: str,
         keys: Iterable[AdapterKey],
-    ) -> dict[AdapterKey, Support]:
+    ) -> dict[AdapterKey, list[SupportRow]]:
         copies = [key for key in keys if key.revision != BASE_REVISION]
         missing = {key.account_id: key for key in scorer.missing(copies)}
         metrics.labelled(metrics.bank_lookups, "made").inc(len(missing))
         metrics.labelled(metrics.bank_lookups, "found").inc(len(copies) - len(missing))
         rows = await label_store.supports(connection, tenant, missing)
-        return {key: self.support(rows[account_id]) for account_id, key in missing.items()}
+        return {key: rows[account_id] for account_id, key in missing.items()}
 
     def _process(
         self,
         loaded: Loaded,
         keys_G: Sequence[AdapterKey],
-        supports: Mapping[AdapterKey, Support],
+        supports: Mapping[AdapterKey, Sequence[SupportRow]],
         deciding: Deciding,
     ) -> Result:
         features, columns = self.features, loaded.columns
@@ -324,7 +328,7 @@ class Pipeline:
             own = features.remember(columns, memory, EntityLabels.none()).entities
             memory = replace(memory, entities=self._gathered(memory.entities, loaded.others))
         with stage("adapt"):
-            _adapt(deciding.scorer, supports)
+            self._adapt(deciding.scorer, supports)
         decisions: dict[int, Decision] = {}
         scoring = Stage("score")
 
@@ -351,6 +355,14 @@ class Pipeline:
             memory = replace(memory, entities=own)
         return Result(features_NF, [decisions[n] for n in range(len(columns))], memory)
 
+    def _adapt(self, scorer: Scorer, labels: Mapping[AdapterKey, Sequence[SupportRow]]) -> None:
+        if labels:
+            scorer.adapt(
+                {key: self.support(rows) for key, rows in labels.items()},
+                {key: self.labelled(rows) for key, rows in labels.items()},
+            )
+            metrics.adaptations.inc(len(labels))
+
     def _gathered(self, entities: States, others: Sequence[tuple[int, EntityState]]) -> States:
         entity_S = np.array([g for g, _ in others], np.int64)
         slots = States.from_bytes([row.state for _, row in others], self.features.entity_sums)
@@ -359,6 +371,17 @@ class Pipeline:
     def support(self, rows: Sequence[SupportRow]) -> Support:
         """The labels of an account, newest first, as the scorer takes them."""
         return support_of(rows, len(self.features.names))
+
+    def labelled(self, rows: Sequence[SupportRow]) -> LabelledPayments:
+        """The payments of an account's labels, newest first, that its copy learns from."""
+        chosen = select_support(np.array([row.is_fraud for row in rows], np.bool_))
+        learned = [rows[k] for k in chosen]
+        return LabelledPayments(
+            tuple(row.transaction_id for row in learned),
+            np.array([row.labelled_at_us for row in learned], np.int64),
+            np.array([row.is_fraud for row in learned], np.bool_),
+            fields_of(self.features).codes(self.matrix(row.features for row in learned)),
+        )
 
     def rows(self, rows: Sequence[Scored]) -> Rows:
         """Stored transactions as the scorer judges them, with the features that they have."""
@@ -462,12 +485,6 @@ def stage(name: str, inner: Stage | None = None) -> Iterator[None]:
         timed.observe(inner.seconds if inner else 0.0)
 
 
-def _adapt(scorer: Scorer, supports: Mapping[AdapterKey, Support]) -> None:
-    if supports:
-        scorer.adapt(supports)
-        metrics.adaptations.inc(len(supports))
-
-
 def adapter_key(account: Account) -> AdapterKey:
     """The copy that scores this account: the base where no label is left."""
     if not account.has_labels:
@@ -481,7 +498,7 @@ def base_key(account: Account) -> AdapterKey:
 
 def _text(reasons: Iterable[Reason]) -> str:
     """As they are stored, and answered from there on."""
-    return to_json([reason.rounded()._asdict() for reason in reasons]).decode()
+    return to_json([reason.answered() for reason in reasons]).decode()
 
 
 def _reviews(rows: Iterable[Scored], sampled_share: float) -> list[Review]:

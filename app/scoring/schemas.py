@@ -54,6 +54,22 @@ REASON: JsonDict = {
     "usual": 81.0,
     "share": 1.83,
 }
+LABELLED_PAYMENT: JsonDict = {
+    "transaction_id": "t-0990",
+    "label": "fraud",
+    "labelled_at": "2026-01-29T09:30:00.000000Z",
+    "in_common": ["merchant", "merchant_category", "country"],
+}
+REASON_OF_LABELS: JsonDict = {
+    "code": "labels",
+    "sentence": (
+        "like t-0990, reported as fraud on 2026-01-29: same merchant, category and country"
+    ),
+    "observed": "2+1",
+    "usual": None,
+    "share": 0.91,
+    "labelled_payment": LABELLED_PAYMENT,
+}
 ADAPTATION_USED: JsonDict = {"used": "adapted", "labels": 3, "revision": 1}
 SCORE: JsonDict = {
     "transaction_id": "t-1001",
@@ -63,7 +79,7 @@ SCORE: JsonDict = {
     "risk_level": "medium",
     "outcome": "approve",
     "adaptation": ADAPTATION_USED,
-    "reasons": [REASON],
+    "reasons": [REASON, REASON_OF_LABELS],
     "model": "default@ee2277d1f564",
     "evaluated_at": "2026-01-31T11:00:00.120000Z",
 }
@@ -157,10 +173,27 @@ class AdaptationUsed(BaseModel):
     revision: int
 
 
+class LabelledPayment(BaseModel):
+    """The account's labelled payment that a payment is most like, and what they share."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [LABELLED_PAYMENT]})
+
+    transaction_id: str
+    label: Annotated[
+        LabelName,
+        Field(description="As the score knew it: fraud where labels raise it, else legitimate."),
+    ]
+    labelled_at: Annotated[str, Field(description="When it was found out; a sentence has the day.")]
+    in_common: Annotated[
+        list[str],
+        Field(description="Kinds of entities and categorical fields that are the same."),
+    ]
+
+
 class Reason(BaseModel):
     """One thing that a score rests on; docs/reasons.md explains every code."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [REASON]})
+    model_config = ConfigDict(json_schema_extra={"examples": [REASON, REASON_OF_LABELS]})
 
     code: str
     sentence: str
@@ -168,6 +201,15 @@ class Reason(BaseModel):
     usual: Annotated[Value, Field(description="Of the account's own payments before this one.")]
     share: Annotated[
         Figure, Field(description="In log-odds, by exact integrated gradients; above 0 it raises.")
+    ]
+    labelled_payment: Annotated[
+        LabelledPayment | None,
+        Field(
+            default=None,
+            exclude_if=lambda value: value is None,
+            description="Only of the code `labels`, and only where a labelled payment is like this "
+            "one: the one that the sentence names.",
+        ),
     ]
 
 

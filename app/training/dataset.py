@@ -30,6 +30,7 @@ from app.learner.transaction import (
     TransactionColumns,
     Type,
     category_code,
+    entity_code,
     standing_of,
 )
 from app.training.table import DataError, Table, mapped, numbers, texts, times
@@ -114,13 +115,14 @@ def read_transactions(path: str | Path, spec: DatasetSpec, rates: Rates | None =
     order_N = np.argsort(time_us_N, kind="stable")
     accounts_N = _identifiers(table, spec.columns.account).gather(order_N)
     account_N, accounts = _positions(accounts_N)
-    entity_NK, link_NK, entities = _entities(table, spec, order_N, account_N)
+    entity_NK, link_NK, code_NK, entities = _entities(table, spec, order_N, account_N)
     kind_N, kinds = _positions(_optional(table, spec.columns.fraud_kind).gather(order_N))
     return Dataset(
         columns=TransactionColumns(
             account_N=account_N,
             entity_NK=entity_NK,
             link_NK=link_NK,
+            entity_code_NK=code_NK,
             time_us_N=time_us_N[order_N],
             amount_N=amount_N[order_N],
             standing_N=standing_N[order_N],
@@ -140,10 +142,11 @@ def read_transactions(path: str | Path, spec: DatasetSpec, rates: Rates | None =
 
 def _entities(
     table: Table, spec: DatasetSpec, order_N: NDArray[np.int64], account_N: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], list[tuple[str, str]]]:
-    """Positions of the entities and of their links with accounts, [N, K] each; the entities."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], list[tuple[str, str]]]:
+    """Positions of entities and of their links with accounts, codes, [N, K] each; the entities."""
     shape = len(order_N), len(spec.entity_names)
     entity_NK, link_NK = np.full(shape, NO_ENTITY), np.full(shape, NO_ENTITY)
+    code_NK = np.full(shape, MISSING)
     entities: list[tuple[str, str]] = []
     links = 0
     for k, kind in enumerate(spec.entity_names):
@@ -153,9 +156,11 @@ def _entities(
         known, link_N = np.unique(pairs_N, return_inverse=True)
         entity_NK[there, k] = position_N[there] + len(entities)
         link_NK[there, k] = link_N + links
+        codes = np.array([entity_code(kind, id_) for id_ in ids], np.int64)
+        code_NK[there, k] = codes[position_N[there]]
         entities += [(kind, id_) for id_ in ids]
         links += len(known)
-    return entity_NK, link_NK, entities
+    return entity_NK, link_NK, code_NK, entities
 
 
 def _ids(table: Table, kind: str, column: str) -> pl.Series:

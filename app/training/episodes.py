@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.learner.adaptation import SUPPORT_LIMIT, Support
-from app.learner.differentiable.adaptation import SupportBatch, pad_supports
+from app.learner.differentiable.network import Encoded, Network
 from app.learner.features import Features, FeatureSet, Kind
 from app.learner.states import Ints
 from app.learner.transaction import DAY_US
@@ -104,48 +104,66 @@ class Episode(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B episodes as tensors.
+    """A query rows of episodes as tensors, each with its own support, and the P rows they need.
 
-    `query_weight_BQ` is what a row's loss weighs: 0.0 where it is padding or unlabelled.
+    `query_A` and `support_AK` are positions among the P rows, each of which is encoded once;
+    `legitimate_AK` and `fraud_AK` are 1.0 where a place of a support has that label, and both 0.0
+    where it is left over. `weight_A` is what a query row's loss weighs: 0.0 where it is unlabelled.
     """
 
-    support: SupportBatch
-    query_BQF: Tensor
-    query_day_BQ: Tensor
-    query_fraud_BQ: Tensor
-    query_weight_BQ: Tensor
+    features_PF: Tensor
+    day_P: Tensor
+    query_A: Tensor
+    is_fraud_A: Tensor
+    weight_A: Tensor
+    support_AK: Tensor
+    legitimate_AK: Tensor
+    fraud_AK: Tensor
 
     def __len__(self) -> int:
-        return len(self.query_BQF)
+        return len(self.query_A)
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(
-            self.support.to(device),
-            self.query_BQF.to(device),
-            self.query_day_BQ.to(device),
-            self.query_fraud_BQ.to(device),
-            self.query_weight_BQ.to(device),
-        )
+        return Batch(*(getattr(self, name).to(device) for name in self.__slots__))
+
+    def encoded(self, network: Network) -> Encoded:
+        """The P rows as the network reads them."""
+        rows = network.encode(self.features_PF[None], self.day_P[None])
+        return Encoded(*(part[0] for part in rows))
+
+    def queries(self, rows: Encoded) -> Encoded:
+        """Of the encoded rows the query rows, each as the only one of an account: [A, 1, ...]."""
+        return Encoded(*(part[self.query_A][:, None] for part in rows))
+
+    def labelled(self, rows: Encoded) -> Encoded:
+        """Of the encoded rows those of the supports: [A, K, ...]."""
+        return Encoded(*(part[self.support_AK] for part in rows))
 
 
 def collate(rows: Rows, episodes: list[Episode]) -> Batch:
-    """The tensors of a list of episodes."""
-    features = rows.features_NF.shape[1]
-    support = pad_supports([rows.support(episode.support) for episode in episodes], features)
-    longest = max(len(episode.query) for episode in episodes)
-    query_BQF = np.zeros((len(episodes), longest, features), np.float32)
-    day_BQ = np.zeros((len(episodes), longest))
-    label_BQ = np.full((len(episodes), longest), UNLABELLED, np.int8)
-    for position, episode in enumerate(episodes):
-        query_BQF[position, : len(episode.query)] = rows.features_NF[episode.query]
-        day_BQ[position, : len(episode.query)] = rows.time_us_N[episode.query] / DAY_US
-        label_BQ[position, : len(episode.query)] = rows.is_fraud_N[episode.query]
+    """The tensors of a list of episodes, whose query rows come in their order."""
+    sizes = [len(episode.query) for episode in episodes]
+    longest = max(len(episode.support) for episode in episodes)
+    support_EK = np.full((len(episodes), longest), -1, np.intp)
+    for support_K, episode in zip(support_EK, episodes, strict=True):
+        support_K[: len(episode.support)] = episode.support
+    query_A = np.concatenate([episode.query for episode in episodes])
+    support_AK = np.repeat(support_EK, sizes, axis=0)
+    is_label_AK = support_AK >= 0
+    is_fraud_AK = rows.is_fraud_N[support_AK] == 1
+    # A place left over stands for the query row itself, which is encoded anyway.
+    support_AK = np.where(is_label_AK, support_AK, query_A[:, None])
+    needed_P, place = np.unique(np.concatenate([query_A, support_AK.ravel()]), return_inverse=True)
+    label_A = rows.is_fraud_N[query_A]
     return Batch(
-        support,
-        torch.from_numpy(query_BQF),
-        torch.from_numpy(day_BQ),
-        torch.from_numpy((label_BQ == 1).astype(np.float32)),
-        torch.from_numpy((label_BQ != UNLABELLED).astype(np.float32)),
+        torch.from_numpy(rows.features_NF[needed_P]),
+        torch.from_numpy(rows.time_us_N[needed_P] / DAY_US),
+        torch.from_numpy(place[: len(query_A)]),
+        torch.from_numpy((label_A == 1).astype(np.float32)),
+        torch.from_numpy((label_A != UNLABELLED).astype(np.float32)),
+        torch.from_numpy(place[len(query_A) :].reshape(support_AK.shape)),
+        torch.from_numpy((is_label_AK & ~is_fraud_AK).astype(np.float32)),
+        torch.from_numpy((is_label_AK & is_fraud_AK).astype(np.float32)),
     )
 
 
@@ -174,8 +192,8 @@ class Starts:
     def draw(self, size: int, rng: np.random.Generator) -> Batch:
         """A batch of `size` random episodes.
 
-        The queries of each are a row and the account's next ones; it sees a random number of the
-        labels that were known.
+        The queries of each are a row and the account's next ones; each of them sees the labels
+        known at its own moment, at most a random number that is the episode's.
         """
         rare = round(FRAUD_EPISODES * size) if len(self._with_fraud) else 0
         chosen = np.concatenate(
@@ -187,15 +205,16 @@ class Starts:
         limits = rng.choice(SUPPORT_SIZES, size)
         starts, stops = self._first[chosen], self._stop[chosen]
         episodes = [
-            Episode(self._rows.support_of(start, int(limit)), np.arange(start, stop))
+            Episode(self._rows.support_of(row, int(limit)), np.array([row]))
             for start, stop, limit in zip(starts, stops, limits, strict=True)
+            for row in range(start, stop)
         ]
         batch = collate(self._rows, episodes)
         share, has_fraud_B = rare / size, self._has_fraud[chosen]
         of_rare = len(self._first) / max(1, len(self._with_fraud))
         more_often_B = 1 - share + share * has_fraud_B * of_rare
-        weight_B1 = torch.from_numpy((1 / more_often_B).astype(np.float32))[:, None]
-        return replace(batch, query_weight_BQ=batch.query_weight_BQ * weight_B1)
+        weight_A = torch.from_numpy(np.repeat(1 / more_often_B, stops - starts).astype(np.float32))
+        return replace(batch, weight_A=batch.weight_A * weight_A)
 
 
 def runs(rows: Rows, asked: NDArray[np.intp]) -> list[NDArray[np.intp]]:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from app.learner.features import FeatureSet
+from app.learner.features import FeatureSet, without_identities
 from app.learner.profile import Histogram, Profile
 from app.learner.states import Floats
 from app.learner.transaction import DAY_US
@@ -37,8 +37,8 @@ def profile_of(
         accounts=len(np.unique(rows.account_N[is_new_N])),
         frauds=int(is_fraud_N[is_new_N].sum()),
         features={
-            name: Histogram.of(rows.features_NF[is_new_N, f], is_fraud_N[is_new_N])
-            for f, name in enumerate(features.names)
+            features.names[f]: Histogram.of(rows.features_NF[is_new_N, f], is_fraud_N[is_new_N])
+            for f in without_identities(features.kinds)
         },
         score=Histogram.of(served_A[of_score], is_fraud_N[held_out_A][of_score]),
     )

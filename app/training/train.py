@@ -13,7 +13,7 @@ inner step is asked for the query, later only the last (the multi-step loss of M
 Everything random is drawn from (seed, stage, step), so a resumed run is the run that was not
 interrupted.
 
-Axes: N rows, B episodes, Q query rows, M members.
+Axes: N rows, A query rows, M members.
 """
 
 import math
@@ -30,12 +30,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from app.learner.algorithms import Algorithm
-from app.learner.differentiable.adaptation import FIRST_STEP_SIZE, Learner
+from app.learner.differentiable.adaptation import FIRST_STEP_SIZE, Adapted, Learner
 from app.learner.differentiable.network import Encoded
 from app.learner.network import INNER_STEPS
 from app.training import bins
 from app.training.dataset import UNLABELLED
-from app.training.episodes import Batch, Rows, Starts
+from app.training.episodes import QUERY_LIMIT, Batch, Rows, Starts
 
 GLOBAL, META, DONE = "global", "meta", "done"
 STAGES = (GLOBAL, META)
@@ -46,6 +46,8 @@ LEARNING_RATES = {GLOBAL: 2e-3, META: 1e-4}
 STEP_SIZE_RATE = 0.05
 # The wide part learns faster: few transactions lie beyond the thresholds that it is there for.
 WIDE_RATE = 2.0
+# What labels say directly learns faster still: ten times a unit's weight is soon reached there.
+LABEL_RATE = 10.0
 WEIGHT_DECAY = 1e-2
 CLIP_NORM = 1.0
 # What a learner takes before its step sizes are learned: as good as none.
@@ -59,6 +61,12 @@ AVERAGED_OVER = 100
 BASE_WEIGHT = 0.5
 HELD_OUT_ACCOUNTS = 0.15
 VALIDATION_BATCHES = 32
+# Small files are known by heart before a schedule for large ones has begun to slow down. So a stage
+# draws each row of the file at most so many times, and takes this many steps at least.
+TIMES_DRAWN = {GLOBAL: 50, META: 20}
+LEAST_STEPS = {GLOBAL: 100, META: 50}
+# A short stage is checked a few times, too.
+LEAST_CHECKS, LEAST_BETWEEN_CHECKS = 5, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +81,11 @@ class Options:
     seed: int = 0
     algorithm: Algorithm = "anil"
 
-    def steps(self, stage: str) -> int:
-        return self.global_steps if stage == GLOBAL else self.meta_steps
+    def steps(self, stage: str, rows: int) -> int:
+        """How many steps a stage takes on a file of so many rows to train on."""
+        most = self.global_steps if stage == GLOBAL else self.meta_steps
+        drawn = TIMES_DRAWN[stage] * rows / (self.episodes * QUERY_LIMIT)
+        return min(most, max(LEAST_STEPS[stage], round(drawn)))
 
 
 class Split(NamedTuple):
@@ -124,6 +135,7 @@ class Trainer:
     def __init__(self, rows: Rows, split: Split, options: Options, device: str) -> None:
         self._options, self._device = options, torch.device(device)
         self._train = Starts(rows, split.train, split.end_us)
+        self._steps = {stage: options.steps(stage, len(split.train)) for stage in STAGES}
         self._held_out = Starts(rows, split.held_out, split.end_us)
         torch.manual_seed(options.seed)
         self._working = Learner(rows.kinds, options.algorithm)
@@ -149,9 +161,10 @@ class Trainer:
         while not self.done:
             loss = self._update()
             self.step += 1
-            steps = self._options.steps(self.stage)
+            steps = self._steps[self.stage]
             last = self.step >= steps
-            checked = last or self.step % self._options.check_every == 0
+            often = max(LEAST_BETWEEN_CHECKS, steps // LEAST_CHECKS)
+            checked = last or self.step % min(self._options.check_every, often) == 0
             held_out_loss = self._check() if checked else None
             step_size = float(np.mean(list(self._working.step_sizes.values())))
             status = Status(self.stage, self.step, steps, loss, held_out_loss, step_size)
@@ -197,13 +210,15 @@ class Trainer:
     def _begin_stage(self) -> None:
         working = self._working
         working.set_step_sizes(FIRST_STEP_SIZE if self.stage == META else NO_STEP_SIZE)
-        wide = [working.network.wide_rises_ZTM]
-        weights = [weight for weight in working.network.parameters() if weight is not wide[0]]
-        step_sizes = list(working.log_step_sizes.values())
+        network = working.network
+        wide, labels = network.wide_rises_ZTM, network.wide_relation_IM
+        weights = [one for one in network.parameters() if one is not wide and one is not labels]
+        step_sizes = [*working.log_step_sizes.values(), working.log_prior]
         self._optimizer = torch.optim.AdamW(
             [
                 {"params": weights, "weight_decay": WEIGHT_DECAY},
-                {"params": wide, "weight_decay": 0.0},
+                {"params": [wide], "weight_decay": 0.0},
+                {"params": [labels], "weight_decay": 0.0},
                 {"params": step_sizes, "weight_decay": 0.0},
             ]
         )
@@ -226,9 +241,9 @@ class Trainer:
         loss = self._loss(self._working, batch, self._share_of_earlier_steps())
         if self.stage == META and self._options.algorithm == "reptile":
             loss = _distance(self._working, batch)
-        weights, wide, steps = self._optimizer.param_groups
+        weights, wide, labels, steps = self._optimizer.param_groups
         weights["lr"], steps["lr"] = self._rates()
-        wide["lr"] = WIDE_RATE * weights["lr"]
+        wide["lr"], labels["lr"] = WIDE_RATE * weights["lr"], LABEL_RATE * weights["lr"]
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._working.network.parameters(), CLIP_NORM)
@@ -239,7 +254,7 @@ class Trainer:
 
     def _rates(self) -> tuple[float, float]:
         """Learning rates of the weights and of the step sizes: a warm-up, then half a cosine."""
-        wave = 0.5 * (1 + math.cos(math.pi * self.step / self._options.steps(self.stage)))
+        wave = 0.5 * (1 + math.cos(math.pi * self.step / self._steps[self.stage]))
         warm = min(1.0, (self.step + 1) / WARM_STEPS)
         if self.stage == GLOBAL:
             return LEARNING_RATES[GLOBAL] * wave * warm, 0.0
@@ -254,18 +269,28 @@ class Trainer:
 
     def _loss(self, learner: Learner, batch: Batch, share_of_earlier_steps: float = 0.0) -> Tensor:
         """What copies lose on the query, and the base on the same rows."""
-        queries = learner.network.encode(batch.query_BQF, batch.query_day_BQ)
-        base_loss = query_loss(learner.member_logits(queries, learner.base(len(batch))), batch)
-        copies_loss = self._copies_loss(learner, batch, queries, share_of_earlier_steps)
+        network = learner.network
+        rows = batch.encoded(network)
+        queries = batch.queries(rows)
+        base_loss = query_loss(network.base.logits(network.unlabelled(queries)), batch)
+        copies_loss = self._copies_loss(learner, batch, rows, queries, share_of_earlier_steps)
         return copies_loss + BASE_WEIGHT * base_loss
 
     def _copies_loss(
-        self, learner: Learner, batch: Batch, queries: Encoded, share_of_earlier_steps: float
+        self,
+        learner: Learner,
+        batch: Batch,
+        rows: Encoded,
+        queries: Encoded,
+        share_of_earlier_steps: float,
     ) -> Tensor:
-        steps = iter(learner.steps(batch.support))
+        labels = batch.legitimate_AK, batch.fraud_AK
         if self.stage == GLOBAL:
-            return query_loss(learner.member_logits(queries, next(steps)), batch)
-        _, *copies = steps
+            context = learner.network.context(batch.labelled(rows), *labels)
+            return query_loss(
+                learner.member_logits(queries, Adapted(context, learner.network.base)), batch
+            )
+        _, *copies = learner.steps(batch.labelled(rows), *labels)
         hidden = learner.network.hidden(queries, copies[-1].context)
         last = query_loss(copies[-1].head.logits(hidden), batch)
         if not share_of_earlier_steps:
@@ -291,17 +316,19 @@ class Trainer:
 _NUMBERS = ("stage", "step", "best_loss", "bad_checks")
 
 
-def query_loss(logit_MBQ: Tensor, batch: Batch) -> Tensor:
+def query_loss(logit_MA1: Tensor, batch: Batch) -> Tensor:
     """The weighted mean cross-entropy over the query rows of a batch, and over the members."""
-    fraud_MBQ = batch.query_fraud_BQ.expand_as(logit_MBQ)
-    loss_MBQ = binary_cross_entropy_with_logits(logit_MBQ, fraud_MBQ, reduction="none")
-    loss_BQ = loss_MBQ.mean(0) * batch.query_weight_BQ
-    return loss_BQ.sum() / batch.query_weight_BQ.sum().clamp_min(1.0)
+    logit_MA = logit_MA1.squeeze(2)
+    fraud_MA = batch.is_fraud_A.expand_as(logit_MA)
+    loss_MA = binary_cross_entropy_with_logits(logit_MA, fraud_MA, reduction="none")
+    loss_A = loss_MA.mean(0) * batch.weight_A
+    return loss_A.sum() / batch.weight_A.sum().clamp_min(1.0)
 
 
 def _distance(learner: Learner, batch: Batch) -> Tensor:
     """A loss whose gradient is Reptile's: from the base head to the mean of its copies."""
-    copies = learner.adapt(batch.support).head
+    labelled = batch.labelled(batch.encoded(learner.network))
+    *_, (_, copies) = learner.steps(labelled, batch.legitimate_AK, batch.fraud_AK)
     pairs = zip(learner.network.base, copies, strict=True)
     return torch.stack([(base - copy.detach()).square().sum() for base, copy in pairs]).sum() / (
         2 * len(batch)

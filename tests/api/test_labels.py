@@ -10,6 +10,8 @@ from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
 
+NAMES = ("fraud", "legitimate")
+
 
 async def score(client: httpx.AsyncClient, *bodies: dict[str, Any]) -> list[dict[str, Any]]:
     answer = await client.post("/v1/transactions/batch", json={"transactions": bodies})
@@ -102,6 +104,18 @@ async def test_the_same_label_again_changes_nothing_and_a_new_note_is_kept(
     assert noted["changed"] is True
     assert noted["adaptation"]["adapter"] == first["adaptation"]["adapter"]
     assert len((await history(client, "a"))["history"]) == 2
+
+
+async def test_a_removed_label_leaves_the_copy_of_an_account_that_never_had_it(
+    client: httpx.AsyncClient,
+) -> None:
+    await score(client, *(posted(f"t-{n}", amount=40 + 60 * n) for n in range(4)))
+    await put(client, "t-0", "legitimate")
+    without = (await put(client, "t-2"))["adaptation"]["adapter"]
+    adapters = [(await put(client, "t-1", name))["adaptation"]["adapter"] for name in NAMES]
+    assert len({without, *adapters}) == 3
+    removed = (await client.delete("/v1/transactions/t-1/label")).json()
+    assert removed["adaptation"]["adapter"] == without
 
 
 async def test_each_label_of_a_batch_has_its_own_outcome(client: httpx.AsyncClient) -> None:

@@ -47,7 +47,8 @@ async def test_reasons_set_what_was_seen_beside_what_is_usual(client: httpx.Asyn
     await habits(client)
     await put(client, "p-1", "legitimate")
     await put(client, "p-2")
-    night = posted("x", amount="412.5", country="BR", occurred_at="2026-01-09T03:12:00Z")
+    elsewhere = {"merchant_id": "elsewhere", "merchant_category": "travel", "country": "BR"}
+    night = posted("x", amount="412.5", occurred_at="2026-01-09T03:12:00Z", **elsewhere)
     await score(client, night)
     told = {one["code"]: one for one in (await reasons(client, "x"))["reasons"]}
     assert told["amount"]["sentence"] == (

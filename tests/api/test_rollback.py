@@ -180,6 +180,21 @@ async def test_webhooks_are_told_of_each_label_and_of_the_copy(client: httpx.Asy
     assert sorted(found) == ["adaptation.done", *["label.changed"] * 3]
 
 
+async def test_a_new_note_is_told_as_a_label_and_not_as_a_copy(client: httpx.AsyncClient) -> None:
+    await score(client, posted("a"))
+    await put(client, "a")
+    app = client._transport.app  # type: ignore[attr-defined]
+    app.state.service.part(Webhooks)._allow_private = True
+    events = ["label.changed", "adaptation.done"]
+    made = await client.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/", "events": events})
+    assert made.status_code == 200, made.text
+    # With it the label has another time, which copies do not learn from.
+    await put(client, "a", note="Sure.")
+    async with app.state.service.part(Database).read() as connection:
+        found = (await connection.execute(select(outbox.c.event))).scalars().all()
+    assert found == ["label.changed"]
+
+
 async def test_a_merchant_and_the_copies_of_others_forget_what_is_taken_back(
     client: httpx.AsyncClient, stranger: httpx.AsyncClient
 ) -> None:

@@ -124,11 +124,13 @@ async def test_outcome_level_and_risk_of_the_next_score_follow_the_thresholds(
 async def test_where_both_thresholds_are_equal_nothing_is_reviewed(
     client: httpx.AsyncClient,
 ) -> None:
-    await put(client, review=0.1, decline=0.1)
-    found = [await score(client, amount=amount) for amount in (1, 20, 500, 4000, 90000)]
+    amounts = (1, 20, 500, 4000, 90000)
+    middle = sorted([(await score(client, amount=one))["probability"] for one in amounts])[2]
+    await put(client, review=middle, decline=middle)
+    found = [await score(client, amount=one) for one in amounts]
     assert {one["outcome"] for one in found} == {"approve", "decline"}
     for one in found:
-        assert (one["probability"] >= 0.1) == (one["outcome"] == "decline")
+        assert (one["probability"] >= middle) == (one["outcome"] == "decline")
         assert (one["risk_score"] >= 75) == (one["outcome"] == "decline")
         assert one["risk_score"] < 50 or one["risk_score"] >= 75
 

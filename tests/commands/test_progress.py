@@ -55,3 +55,17 @@ def test_a_terminal_gets_a_bar_for_each_stage_of_each_training(
     assert "━" in text
     assert "3/3" in text
     assert "loss 0.5000, held out 0.5500, step size 0.013" in text
+
+
+def test_a_log_estimates_how_long_a_stage_will_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the pace since its first step, which took what came before, too."""
+    out, now = io.StringIO(), iter((0.0, 10.0, 200.0))
+    monkeypatch.setattr(progress, "console", Console(file=out, width=120))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    with TrainingProgress() as shows:
+        for step, held_out in ((1, None), (11, 0.8), (101, 0.7), (301, 0.6)):
+            shows.show("", Status("global", step, 301, 0.9, held_out, 1e-6))
+    first, soon, later, last = out.getvalue().splitlines()
+    assert soon.endswith("step size 1e-06, about 5 min left")
+    assert later.endswith("step size 1e-06, about 7 min left")
+    assert "left" not in first + last

@@ -14,14 +14,14 @@ from app.learner.adaptation import SUPPORT_LIMIT, Support
 from app.learner.algorithms import ALGORITHMS, Algorithm
 from app.learner.attribution import attribute
 from app.learner.compiled import CompiledEngine
-from app.learner.differentiable.adaptation import Learner
+from app.learner.differentiable.adaptation import Learner, pad_supports
 from app.learner.differentiable.gpu import BatchedEngine
 from app.learner.differentiable.saving import weights_of
 from app.learner.engine import Engine, Rows
 from app.learner.features import FeatureSet
 from app.learner.kernels import adaptation as kernels
 from app.learner.kernels.attribution import attribute as walked
-from app.learner.network import KNOWN_VALUES
+from app.learner.network import KNOWN_VALUES, MEMBERS
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 from app.training import bins
@@ -30,7 +30,7 @@ from tests.kernels.walks import attribute as attribute_on_arrays
 TODAY_US = 20_000 * DAY_US
 CLOSE = 1e-9
 # Everything there is: none, one, two (a part each), few, and as many as are learned from.
-LABELS = (0, 1, 2, 3, 5, 8, 16, 31, SUPPORT_LIMIT)
+LABELS = (0, 1, 2, 3, 5, 8, 16, 17, 31, SUPPORT_LIMIT)
 PASTS = (0, 1, 2, 7, 32)
 SPECS = ("simulated", "handbook", "bare")
 
@@ -55,9 +55,11 @@ class Subject:
         bins.fit(self.learner.network.encoder, fitted_NF, fitted_NF[:, 0] > 2)
         with torch.no_grad():
             self.learner.network.wide_rises_ZTM.normal_(0, 0.05)
+            self.learner.network.wide_relation_IM.normal_(0, 0.05)
+            self.learner.log_prior.fill_(np.log(1.7))
             for log_sizes in self.learner.log_step_sizes.values():
                 log_sizes.uniform_(np.log(0.05), np.log(0.5))
-        self.learner.gate.set(-2.0, 3.0)
+        self.learner.gate.set(-3.0, 3.0)
         self.learner.double().requires_grad_(False)
         self.knots = self.learner.network.knots().float()
         self.kernel = kernels.Learner(self.features.kinds, algorithm, weights_of(self.learner))
@@ -71,16 +73,22 @@ class Subject:
         rng = np.random.default_rng(seed)
         features_NF = rng.normal(1, 1.5, (size, len(self.features.names))).astype(np.float32)
         features_NF[rng.random(features_NF.shape) < 0.02] *= 100
-        codes = np.array(self.features.kinds) == "code"
-        features_NF[:, codes] = rng.integers(0, 2 * KNOWN_VALUES, (size, codes.sum()))
+        for kind, values in (("code", 2 * KNOWN_VALUES), ("identity", 5)):
+            of_kind = np.array(self.features.kinds) == kind
+            features_NF[:, of_kind] = rng.integers(0, values, (size, of_kind.sum()))
         return Rows(features_NF, TODAY_US + rng.integers(-10 * DAY_US, 30 * DAY_US, size))
 
     def supports(self) -> list[Support]:
-        """Accounts of all numbers of labels: mixed ones, and of one class alone."""
+        """Accounts of all numbers of labels: mixed ones, and of one class alone.
+
+        The labels of some are all of few moments, and some are newer than many rows.
+        """
         supports = []
         for seed, (labels, share) in enumerate(product(LABELS, (0.0, 0.4, 1.0))):
             rng = np.random.default_rng([3, seed])
-            time_us_K = TODAY_US - np.sort(rng.integers(0, 60 * DAY_US, labels))
+            apart_us = DAY_US * 20 if seed % 2 else 1
+            age_us_K = rng.integers(0, 60 * DAY_US, labels) // apart_us * apart_us
+            time_us_K = TODAY_US + 9 * DAY_US * (seed % 4 == 0) - np.sort(age_us_K)
             is_fraud_K = rng.random(labels) < share
             supports.append(Support(self.rows(labels, seed).features_NF, time_us_K, is_fraud_K))
         return supports
@@ -120,6 +128,49 @@ def test_both_engines_give_the_same_log_odds(subject: Subject) -> None:
     np.testing.assert_allclose(*judged, rtol=CLOSE, atol=CLOSE)
     np.testing.assert_array_equal(judged[0][0], logits[0])
     assert (judged[0][0] != judged[0][1]).any()
+
+
+@pytest.mark.parametrize("labels", [0, 1, 5, 17, SUPPORT_LIMIT])
+@pytest.mark.parametrize("algorithm", ["anil", "maml", "meta-sgd"])
+def test_each_input_from_labels_is_the_same_number_in_both(
+    algorithm: Algorithm, labels: int
+) -> None:
+    """By networks of which each adds one input to the log-odds, and learns nothing by steps."""
+    subject = Subject(algorithm, spec_of("simulated"))
+    learner, network = subject.learner, subject.learner.network
+    network.relation.weight.zero_()
+    learner.gate.set(60.0, 0.0)
+    learner.set_step_sizes(1e-30)
+    rng = np.random.default_rng(labels)
+    # Many of one moment, and some newer than rows.
+    time_us_K = TODAY_US - np.sort(rng.integers(-3, 3, labels)) * DAY_US
+    support = Support(subject.rows(labels, 1).features_NF, time_us_K, rng.random(labels) < 0.4)
+    rows = subject.rows(40, 2)._replace(time_us_N=TODAY_US + rng.integers(-2, 5, 40) * DAY_US)
+    batch = pad_supports([support], len(subject.features.names), np.float64)
+    labelled = network.encode(batch.features_BKF, batch.day_BK, subject.knots.double())
+    context = network.context(labelled, batch.legitimate_BK, batch.fraud_BK)
+    query = network.encode(
+        torch.from_numpy(rows.features_NF).double()[None],
+        torch.from_numpy(rows.time_us_N / DAY_US)[None],
+        subject.knots.double(),
+    )
+    base_N, base_K = (learner.base_logits(each)[0].numpy() for each in (query, labelled))
+    input_NI = network.label_inputs(query, context)[0].numpy()
+    input_KI = network.label_inputs(labelled, context, earlier=True)[0].numpy()
+    assert input_NI.any() == (labels > 0)
+    first_1N = np.zeros((1, len(base_N)), np.int64)
+    for i in range(network.encoder.label_inputs):
+        direct_IM = np.zeros((network.encoder.label_inputs, MEMBERS))
+        direct_IM[i] = 0.5
+        weights = {**weights_of(learner), "network.wide_relation_IM": direct_IM}
+        kernel = kernels.Learner(subject.features.kinds, algorithm, weights)
+        engine = CompiledEngine(kernel, 1)
+        learned = engine.learn([support])
+        [logit_N] = engine.judge(rows, learned.copies_BW, first_1N)
+        np.testing.assert_allclose(logit_N - base_N, 0.5 * input_NI[:, i], rtol=0, atol=CLOSE)
+        logit_K = base_K + 0.5 * input_KI[:, i]
+        loss = np.logaddexp(0, np.where(support.is_fraud_K, -logit_K, logit_K)).sum()
+        assert learned.after_B[0] == pytest.approx(loss, abs=CLOSE)
 
 
 def test_what_is_not_the_networks_to_know_is_served_alike(subject: Subject) -> None:
@@ -165,9 +216,10 @@ def test_what_is_explained_is_what_is_served(subject: Subject) -> None:
 def test_a_row_and_a_copy_are_the_same_to_the_bit_whatever_is_beside_them(
     subject: Subject,
 ) -> None:
-    supports, rows = subject.supports(), subject.rows(27, 12)
+    supports = subject.supports()
+    rows = subject.rows(len(supports), 12)
     copies_BW = subject.compiled.learn(supports).copies_BW
-    together_QN = subject.compiled.judge(rows, copies_BW, np.arange(27)[None])
+    together_QN = subject.compiled.judge(rows, copies_BW, np.arange(len(supports))[None])
     for b, support in enumerate(supports):
         alone = subject.compiled.learn([support]).copies_BW
         np.testing.assert_array_equal(alone[0], copies_BW[b])
@@ -191,6 +243,14 @@ def test_what_does_not_fit_is_refused_and_never_read(subject: Subject) -> None:
             kernel.logits(encoded_NE, copies_BW, first_N + place)
     with pytest.raises(ValueError, match="one label"):
         kernel.learn(rows.features_NF, days_N, np.zeros(1, np.uint8), copies_BW[0])
+    many = SUPPORT_LIMIT + 1
+    with pytest.raises(ValueError, match="one label"):
+        kernel.learn(
+            subject.rows(many, 14).features_NF,
+            np.full(many, 20_000.0),
+            np.zeros(many, np.uint8),
+            copies_BW[0],
+        )
     for past_KF in (narrow_NF, rows.features_NF[:0]):
         with pytest.raises(ValueError, match="set against"):
             walked(kernel, rows.features_NF[:1], days_N[:1], past_KF, copies_BW[0])

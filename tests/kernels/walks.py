@@ -5,8 +5,8 @@ pieces: another way to the same sums than the compiled one's, which follows the 
 
 Axes: B payments, N rows (a payment, then K past ones, then padding), F features, Z quantities,
 T bins, C codes, G features again (quantities, then codes), R relations to labels (O own
-quantities, then label counts), U = M * H hidden units of M members, P = 2 * B networks walked (the
-base for each payment, then its copy), S pieces of a walk and their S + 1 ends.
+quantities, then I inputs from labels), U = M * H hidden units of M members, P = 2 * B networks
+walked (the base for each payment, then its copy), S pieces of a walk and their S + 1 ends.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from app.learner.attribution import Attribution
 from app.learner.differentiable.adaptation import Copies, Learner
 from app.learner.differentiable.network import Context, Encoded, Encoder, Head, Network
 from app.learner.features import Features
-from app.learner.network import BEYOND, HIDDEN, MEMBERS
+from app.learner.network import BEYOND, HIDDEN, LEAST_WIDTH, MEMBERS
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
 
@@ -74,13 +74,11 @@ def attribute(
     steps = _steps(network, knots, features_BNF, weight_BN)
     # The trunk reads the payment alone; of the others only their relation to the labels counts.
     of_payments = encoder.places(features_BNF[:, 0])
-    payment = network.encode_at(of_payments, scaled_BNZ[:, :1], day_B1, knots)
-    related = payment._replace(
-        own_BNO=scaled_BNZ.index_select(-1, encoder.own_O),
-        day_BN=day_B1.expand(weight_BN.shape),
-    )
+    compared_B1E = features_BNF[:, :1].index_select(-1, encoder.compared_E)
+    payment = network.encode_at(of_payments, scaled_BNZ[:, :1], compared_B1E, day_B1, knots)
+    own_BNO = scaled_BNZ.index_select(-1, encoder.own_O)
 
-    related_2BNR = _related(network, related, copies.context)
+    related_2BNR, direct_2B = _related(network, payment, own_BNO, copies.context)
     relation_UR = _array(network.relation.weight)
     step_2BR = (weight_BN[:, None] @ related_2BNR)[:, :, 0]
     end_2BU = _array(payment.static_BNU)[:, 0] + related_2BNR[:, :, 0] @ relation_UR.T
@@ -90,12 +88,14 @@ def attribute(
     share_2BG = (steps.units_BGU @ walk.gradient_2BU[..., None])[..., 0] + steps.wide_BG
     share_2BR = step_2BR * (walk.gradient_2BU @ relation_UR)
     share_2BG[..., encoder.own] += share_2BR[..., : len(encoder.own)]
-    share_2BF = np.empty_like(share_2BG)
+    # What is neither a quantity nor a code is not read.
+    share_2BF = np.zeros((*share_2BG.shape[:2], features_BF.shape[1]))
     share_2BF[..., encoder.quantities + encoder.codes] = share_2BG
 
-    wide_B = _array(payment.wide_BNM)[:, 0].mean(1)
-    first_2B = walk.first_2B + wide_B - steps.wide_BG.sum(1)
-    last_2B = walk.last_2B + wide_B
+    # What labels say directly they say of the usual payment, too: it is in both ends of a walk.
+    wide_2B = _array(payment.wide_BNM)[:, 0].mean(1) + direct_2B
+    first_2B = walk.first_2B + wide_2B - steps.wide_BG.sum(1)
+    last_2B = walk.last_2B + wide_2B
     return _moved(first_2B, last_2B, share_2BF, _array(copies.weight_B))
 
 
@@ -153,7 +153,8 @@ def _steps(network: Network, knots: Tensor, features_BNF: Tensor, weight_BN: Flo
 def _beyond(encoder: Encoder, features_BNF: Floats) -> Floats:
     """What each quantity adds to the log-odds beyond its last edge: [B, N, Z]."""
     over_BNZ = features_BNF[..., encoder.quantities] - _array(encoder.edges_ZT)[:, -1]
-    over_BNZ = np.maximum(over_BNZ, 0.0) / _array(encoder.spread_Z)
+    range_Z = np.ptp(_array(encoder.edges_ZT), axis=1)
+    over_BNZ = np.maximum(over_BNZ, 0.0) / np.where(range_Z > LEAST_WIDTH, range_Z, np.inf)
     over_BNZ[..., np.setdiff1d(np.arange(over_BNZ.shape[-1]), _array(encoder.surprising_Y))] = 0.0
     beyond_BNZ: Floats = BEYOND * over_BNZ
     return beyond_BNZ
@@ -177,13 +178,23 @@ def _read(
     return read_BGU
 
 
-def _related(network: Network, rows: Encoded, context: Context) -> Floats:
-    """What no labels, and those of the copies, say of rows: [2, B, N, R]."""
-    of_copies_BNR = _array(network.related(rows, context))
-    related_2BNR = np.zeros((2, *of_copies_BNR.shape))
-    related_2BNR[0, ..., : len(network.encoder.own)] = _array(rows.own_BNO)
-    related_2BNR[1] = of_copies_BNR
-    return related_2BNR
+def _related(
+    network: Network, payment: Encoded, own_BNO: Tensor, context: Context
+) -> tuple[Floats, Floats]:
+    """What no labels, and those of the copies, say of rows: [2, B, N, R], and directly: [2, B].
+
+    Labels say of the usual rows what they say of the payment: those are not compared with them.
+    """
+    inputs_B1I = _array(network.label_inputs(payment, context))
+    own, inputs = len(network.encoder.own), inputs_B1I.shape[2]
+    related_2BNR = np.zeros((2, *own_BNO.shape[:2], own + inputs))
+    related_2BNR[0, ..., :own] = _array(own_BNO)
+    related_2BNR[1, ..., :own] = _array(
+        network.relative(payment._replace(own_BNO=own_BNO), context)
+    )
+    related_2BNR[1, ..., own:] = inputs_B1I
+    direct_BM = inputs_B1I[:, 0] @ _array(network.wide_relation_IM)
+    return related_2BNR, np.stack([np.zeros(len(direct_BM)), direct_BM.mean(1)])
 
 
 def _heads(base: Head, copies: Head) -> list[Floats]:

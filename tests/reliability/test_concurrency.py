@@ -1,5 +1,6 @@
 """Replicas label at once, one account and many in shuffled order, and score meanwhile."""
 
+import itertools
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from app.learner.transaction import entity_code
 from tests.api.requests import label, posted
 from tests.postgres import execute
 from tests.reliability.conftest import Note
@@ -37,8 +39,8 @@ def test_labels_of_replicas_are_all_there_and_make_the_serial_copies(
         for accounts in ACCOUNTS:
             # The same payments twice, each time at one merchant: equal features, label by label.
             together, serial = (
-                payments(f"{kind}-{accounts}", accounts, count * each)
-                for kind in ("together", "serial")
+                payments(f"{kind}-{accounts}", accounts, count * each, merchant)
+                for kind, merchant in zip(("together", "serial"), namesakes(accounts), strict=True)
             )
             callers[0].score_batch(together)
             callers[0].score_batch(serial)
@@ -65,12 +67,21 @@ def test_labels_of_replicas_are_all_there_and_make_the_serial_copies(
         )
 
 
-def payments(kind: str, accounts: int, count: int) -> list[Json]:
+def namesakes(accounts: int) -> tuple[str, str]:
+    """Two merchants that a copy cannot tell apart, by chance, though the database does."""
+    names = (f"merchant-of-{accounts}-{n}" for n in itertools.count())
+    known = {entity_code("merchant", first := next(names)): first}
+    while (other := known.setdefault(entity_code("merchant", name := next(names)), name)) == name:
+        pass
+    return other, name
+
+
+def payments(kind: str, accounts: int, count: int, merchant: str) -> list[Json]:
     return [
         posted(
             f"{kind}-{n}",
             account_id=f"{kind}-{n % accounts}",
-            merchant_id=kind,
+            merchant_id=merchant,
             amount=10 + n % 97,
             occurred_at=(NOON + timedelta(minutes=n)).isoformat(),
         )

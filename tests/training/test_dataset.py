@@ -24,6 +24,7 @@ from app.learner.transaction import (
     Status,
     Transaction,
     Type,
+    entity_code,
 )
 from app.simulator.simulate import simulate
 from app.training.dataset import NEVER_US, NO_KIND, UNLABELLED, read_transactions
@@ -100,6 +101,9 @@ def test_a_file_is_sorted_by_time_and_coded_by_first_appearance(
     assert data.entities == [("ip", "10.0.0.1"), ("merchant", "s1"), ("wallet", "w1")]
     assert data.columns.account_N.tolist() == [0, 1, 1]
     assert data.columns.entity_NK.tolist() == [[0, -1, 2], [0, 1, 2], [-1, 1, -1]]
+    ip, merchant, wallet = (entity_code(*entity) for entity in data.entities)
+    expected = [[ip, 0, wallet], [ip, merchant, wallet], [0, merchant, 0]]
+    assert data.columns.entity_code_NK.tolist() == expected
     # An address and a wallet of each account, and a shop of one.
     assert ((data.columns.link_NK < 0) == (data.columns.entity_NK < 0)).all()
     (first, _, first_wallet), (second, shop, second_wallet), (_, shop_again, _) = (
@@ -161,6 +165,7 @@ def test_transactions_of_the_same_moment_keep_the_order_of_the_file(tmp_path: Pa
     assert data.transaction_ids == [f"t{row}" for row in (*range(0, 1000, 2), *range(1, 1000, 2))]
     assert data.entities == []
     assert data.columns.entity_NK.shape == data.columns.link_NK.shape == (1000, 0)
+    assert data.columns.entity_code_NK.shape == (1000, 0)
     assert set(data.columns.standing_N) == {SPENT}
     assert data.columns.categorical_NC.shape == (1000, 0)
     assert data.columns.numeric_NM.shape == (1000, 0)

@@ -33,6 +33,13 @@ def test_frauds_that_nobody_could_know_of_yet_make_no_share(rows: Rows) -> None:
     assert sum(found.score.counts) == is_known_N[::2].sum()
 
 
+def test_a_profile_is_of_all_features_but_identities(rows: Rows) -> None:
+    names = FeatureSet(SPEC).names
+    identities = [f"{kind}_identity" for kind in SPEC.entity_names]
+    assert set(identities) < set(names)
+    assert list(profile(rows).features) == [name for name in names if name not in identities]
+
+
 def test_a_file_of_a_few_days_is_its_own_profile(rows: Rows) -> None:
     few = replace(rows, time_us_N=rows.time_us_N.min() + np.arange(len(rows.time_us_N)))
     assert profile(few).transactions == len(rows.time_us_N)

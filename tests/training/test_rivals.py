@@ -48,6 +48,8 @@ BESIDE_THE_BASE = (
     "recency_rule",
     "likeness_rule",
 )
+# These compare codes and identities with those of an account's labels.
+LIKENESS_READERS = ("fine_tuned", "likeness_rule", "xgboost_support")
 # It learns what becomes known of every account while it is tested.
 ONLINE = "river_online"
 SETTINGS = {rival.name: rival.settings for rival in RIVALS}
@@ -73,10 +75,13 @@ def made_rows(seed: int = 0) -> Rows:
     amount_N = usual_G[account_N] + rng.normal(0, 0.5, rows) + 1.5 * is_fraud_N
     code_N = np.where(is_fraud_N, rng.integers(1, 4, rows), likes_G[account_N])
     history_N = rng.normal(0, 1, rows) + 2.0 * is_fraud_N
-    features = [amount_N, rng.normal(0, 1, rows), rng.random(rows) < 0.3, code_N, history_N]
+    # No two are the same; whoever reads them as numbers needs nothing else.
+    identity_N = 16_000_000 + np.arange(rows) + rows * is_fraud_N
+    own = [amount_N, rng.normal(0, 1, rows), rng.random(rows) < 0.3]
+    features = [*own, code_N, history_N, identity_N]
     time_us_N = np.rint(day_N * DAY_US).astype(np.int64)
     return Rows(
-        ("own", "own", "own", "code", "history"),
+        ("own", "own", "own", "code", "history", "identity"),
         np.arange(rows),
         np.stack(features, axis=1).astype(np.float32),
         account_N,
@@ -191,6 +196,39 @@ def test_only_rivals_that_say_so_heed_how_many_labels_are_shown(
     # The newest known fraud is among a few labels already.
     assert (few != all_of_them).any() == (rival.reads_labels and name != "recency_rule")
     assert np.isfinite(none).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_rival_reads_an_identity_as_a_number(fitted: dict[str, Rival], name: str) -> None:
+    features_NF = ROWS.features_NF.copy()
+    features_NF[:, -1] = np.random.default_rng(0).permutation(features_NF[:, -1])
+    others = replace(ROWS, features_NF=features_NF)
+    scores = (fitted[name].scores(rows, ASKED) for rows in (ROWS, others))
+    np.testing.assert_array_equal(*scores)
+
+
+@pytest.mark.parametrize("name", LIKENESS_READERS)
+def test_who_reads_likeness_compares_the_identities_of_labels(learner: Learner, name: str) -> None:
+    """Of accounts whose frauds are all by the same: it makes a difference who has it, not who."""
+    identity_N = 2 * ROWS.account_N + ROWS.is_fraud_N + 1
+
+    def with_identities(rows: Rows, identity_N: np.ndarray) -> Rows:
+        features_NF = rows.features_NF.copy()
+        features_NF[:, -1] = identity_N
+        return replace(rows, features_NF=features_NF)
+
+    (rival,) = rivals([name])
+    rival.fit(with_identities(KNOWN, identity_N), SPLIT, learner, seed=0)
+    same, renamed, shuffled = (
+        rival.scores(with_identities(ROWS, of_N), ASKED)
+        for of_N in (
+            identity_N,
+            16_000_000 - identity_N,
+            np.random.default_rng(0).permutation(identity_N),
+        )
+    )
+    np.testing.assert_array_equal(same, renamed)
+    assert (same != shuffled).any()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -398,12 +436,12 @@ def test_columns_are_in_units_of_the_populations_spread(population: Population) 
     np.testing.assert_allclose(quantities.std(0), 1, atol=0.05)
     np.testing.assert_array_equal(population.own_O, [0, 1, 2])
     np.testing.assert_array_equal(population.is_own_E, [True] * 3 + [False] + [True] * 3)
-    extreme = population.encode(np.float32([[1e9, -1e9, 0, 1, 0]]))
+    extreme = population.encode(np.float32([[1e9, -1e9, 0, 1, 0, 7]]))
     np.testing.assert_array_equal(extreme[0, :2], [CLIP, -CLIP])
 
 
 def test_another_code_is_as_far_as_a_spread(population: Population) -> None:
-    one, other, unknown = population.encode(np.float32([[0, 0, 0, k, 0] for k in (1, 2, 77)]))
+    one, other, unknown = population.encode(np.float32([[0, 0, 0, k, 0, k] for k in (1, 2, 77)]))
     assert np.square(one - other).sum() == pytest.approx(1)
     assert np.square(one - unknown).sum() == pytest.approx(0.5)
 
@@ -421,15 +459,16 @@ def test_distances_are_mean_squares_to_each_labelled_row() -> None:
 
 def test_a_summary_tells_ages_likeness_distances_and_surprise(population: Population) -> None:
     none = summary(population, ROWS, Labels.of(ROWS, ASKED, 0))
-    _, _, nearest_A4, z_AO = np.split(none, [19, 23, 27], axis=1)
+    # Four columns of likeness for the code, and four for the identity.
+    _, _, nearest_A4, z_AO = np.split(none, [19, 27, 31], axis=1)
     assert z_AO.shape[1] == len(population.own_O)
     assert np.isnan(nearest_A4).all()
     assert np.isfinite(z_AO).all()
     labels = Labels.of(ROWS, ASKED, SUPPORT_LIMIT)
     some = summary(population, ROWS, labels)
     np.testing.assert_array_equal(some[:, :19], ages(ROWS, labels))
-    np.testing.assert_array_equal(some[:, 19:23], likeness(ROWS, labels))
-    for first, label_AK in ((23, labels.legitimate_AK), (24, labels.fraud_AK)):
+    np.testing.assert_array_equal(some[:, 19:27], likeness(ROWS, labels))
+    for first, label_AK in ((27, labels.legitimate_AK), (28, labels.fraud_AK)):
         np.testing.assert_array_equal(np.isnan(some[:, first]), ~label_AK.any(1))
 
 
@@ -484,16 +523,16 @@ def test_likeness_counts_labels_with_the_same_code(kind: str) -> None:
 
 
 def test_identities_are_compared_and_not_ordered() -> None:
-    kinds = (*ROWS.kinds[:3], "identity", ROWS.kinds[4])
-    named = replace(ROWS, kinds=kinds)  # type: ignore[arg-type]
-    train = sampled(named, SPLIT.train, 10_000, seed=0)
+    """Neither the columns that distances are of nor the features of trees have them."""
+    without = replace(ROWS, kinds=ROWS.kinds[:-1], features_NF=ROWS.features_NF[:, :-1])
+    train = sampled(ROWS, SPLIT.train, 10_000, seed=0)
     np.testing.assert_array_equal(
-        Population(named, train).encode(ROWS.features_NF[:50]),
         Population(ROWS, train).encode(ROWS.features_NF[:50]),
+        Population(without, train).encode(without.features_NF[:50]),
     )
     trees = boosting.XGBoost()
     np.testing.assert_array_equal(
-        trees.inputs(named, ASKED, SUPPORT_LIMIT), ROWS.features_NF[ASKED][:, [0, 1, 2, 4]]
+        trees.inputs(ROWS, ASKED, SUPPORT_LIMIT), without.features_NF[ASKED]
     )
 
 

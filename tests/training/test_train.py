@@ -7,18 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.algorithms import ALGORITHMS, Algorithm
 from app.learner.checkpoint import WEIGHTS, Checkpoint, Metadata
-from app.learner.differentiable.adaptation import FIRST_STEP_SIZE, Learner, SupportBatch
+from app.learner.differentiable.adaptation import FIRST_STEP_SIZE, Adapted, Learner
 from app.learner.differentiable.network import Head
 from app.learner.differentiable.saving import learner_of
 from app.learner.network import INNER_STEPS
 from app.learner.scorer import AdapterKey, Scorer
+from app.learner.states import Floats
+from app.learner.transaction import DAY_US, HOUR_US
 from app.training import train
 from app.training.dataset import UNLABELLED
-from app.training.episodes import Batch, Rows
+from app.training.episodes import Batch, Episode, Rows, collate
 from app.training.run import UNFINISHED, Source, train_checkpoint
 from app.training.train import DONE, GLOBAL, META, Options, Split, Status, Trainer
 from tests.training.files import OTHER, SIMULATED, TINY, other_dataset, rows_of
@@ -188,8 +192,15 @@ def batch_of(trainer: Trainer) -> Batch:
 
 def doubled(batch: Batch) -> Batch:
     """The same in double precision."""
-    support = SupportBatch(*(part.double() for part in batch.support))
-    return replace(batch, support=support)
+    names = ("features_PF", "is_fraud_A", "weight_A", "legitimate_AK", "fraud_AK")
+    return replace(batch, **{name: getattr(batch, name).double() for name in names})
+
+
+def steps_of(learner: Learner, batch: Batch) -> list[Adapted]:
+    """The copies of a batch after each inner step."""
+    labelled = batch.labelled(batch.encoded(learner.network))
+    _, *copies = learner.steps(labelled, batch.legitimate_AK, batch.fraud_AK)
+    return copies
 
 
 def test_reptile_moves_the_base_towards_the_mean_of_its_copies(rows: Rows) -> None:
@@ -206,7 +217,7 @@ def test_reptile_moves_the_base_towards_the_mean_of_its_copies(rows: Rows) -> No
     }
     assert tuple(head) == Head._fields
     train._distance(learner, batch).backward()
-    copies = learner.adapt(batch.support).head
+    copies = steps_of(learner, batch)[-1].head
     for (layer, base), copy in zip(head.items(), copies, strict=True):
         expected = base - copy.mean(0)
         assert expected.abs().max() > 1e-3, layer
@@ -249,8 +260,8 @@ def test_the_multi_step_loss_asks_every_inner_step_for_the_query_and_at_last_onl
     trainer.run(until(GLOBAL, 8))
     learner, batch = trainer._working, batch_of(trainer)
     learner.set_step_sizes(0.5)
-    queries = learner.network.encode(batch.query_BQF, batch.query_day_BQ)
-    _, *copies = learner.steps(batch.support)
+    queries = batch.queries(batch.encoded(learner.network))
+    copies = steps_of(learner, batch)
     losses_S = [train.query_loss(learner.member_logits(queries, one), batch) for one in copies]
     assert len({round(loss.item(), 7) for loss in losses_S}) == INNER_STEPS
     base = train.query_loss(learner.member_logits(queries, learner.base(len(batch))), batch)
@@ -281,14 +292,128 @@ def test_the_share_of_earlier_inner_steps_falls_to_0(
 
 def test_the_loss_on_the_query_is_the_mean_over_labelled_rows_and_members() -> None:
     """Each member by its own log-odds: worked by hand for two members and three rows."""
-    none_BK = torch.zeros(1, 0)
-    support = SupportBatch(torch.zeros(1, 0, 1), none_BK.double(), none_BK, none_BK)
-    query_BQF, day_BQ = torch.zeros(1, 3, 1), torch.zeros(1, 3)
-    fraud_BQ, weight_BQ = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[1.0, 1.0, 0.0]])
-    batch = Batch(support, query_BQF, day_BQ, fraud_BQ, weight_BQ)
-    logit_MBQ = torch.tensor([[[2.0, -1.0, 9.0]], [[0.0, 3.0, -9.0]]])
+    is_fraud_A, weight_A = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([1.0, 1.0, 0.0])
+    none_AK, query_A = torch.zeros(3, 0), torch.arange(3)
+    day_P = torch.zeros(3, dtype=torch.float64)
+    batch = Batch(
+        features_PF=torch.zeros(3, 1),
+        day_P=day_P,
+        query_A=query_A,
+        is_fraud_A=is_fraud_A,
+        weight_A=weight_A,
+        support_AK=none_AK.long(),
+        legitimate_AK=none_AK,
+        fraud_AK=none_AK,
+    )
+    logit_MA1 = torch.tensor([[2.0, -1.0, 9.0], [0.0, 3.0, -9.0]])[..., None]
     losses = [np.log1p(np.exp(x)) for x in (-2.0, -1.0, 0.0, 3.0)]
-    assert train.query_loss(logit_MBQ, batch).item() == pytest.approx(sum(losses) / 4)
+    assert train.query_loss(logit_MA1, batch).item() == pytest.approx(sum(losses) / 4)
+    # A row that weighs three times as much counts as three.
+    heavy = replace(batch, weight_A=torch.tensor([1.0, 3.0, 0.0]))
+    sums = losses[0] + losses[2] + 3 * (losses[1] + losses[3])
+    assert train.query_loss(logit_MA1, heavy).item() == pytest.approx(sums / 8)
+
+
+ACCOUNTS, SHOPS, PAYMENTS = 150, 4, 20
+
+
+def rows_at_shops(seed: int = 0) -> Rows:
+    """Payments of accounts that each have shops of their own, of which the first defrauds them.
+
+    Nothing but an account's labels says which that is: shops are identities alone, and the one
+    quantity of a payment is noise.
+    """
+    rng = np.random.default_rng(seed)
+    payments = ACCOUNTS * PAYMENTS
+    account_N = np.repeat(np.arange(ACCOUNTS), PAYMENTS)
+    day_N = np.sort(rng.uniform(0, 60, (ACCOUNTS, PAYMENTS)), axis=1).ravel()
+    time_us_N = (day_N * DAY_US).astype(np.int64)
+    shop_N = rng.integers(0, SHOPS, payments)
+    code_N = 1 + SHOPS * account_N + shop_N
+    return Rows(
+        ("own", "identity"),
+        np.arange(payments),
+        np.stack([rng.normal(size=payments), code_N], axis=1).astype(np.float32),
+        account_N,
+        time_us_N,
+        (shop_N == 0).astype(np.int8),
+        time_us_N + HOUR_US,
+    )
+
+
+@torch.no_grad()
+def log_odds_at(learner: Learner, rows: Rows, last: NDArray[np.intp], shop_A: Floats) -> Floats:
+    """Of payments, with all that is the same but for the shop, from copies of their accounts."""
+    features_NF = rows.features_NF.copy()
+    features_NF[last, 1] = shop_A
+    moved = replace(rows, features_NF=features_NF)
+    batch = collate(
+        moved,
+        [Episode(moved.support_of(row, SUPPORT_LIMIT), np.array([row])) for row in last.tolist()],
+    )
+    queries = batch.queries(batch.encoded(learner.network))
+    logit_A: Floats = learner.logits(queries, steps_of(learner, batch)[-1])[:, 0].numpy()
+    return logit_A
+
+
+def test_a_short_training_learns_likeness_to_labelled_frauds_through_the_direct_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever was defrauded at a shop is likelier so there than with the same payment elsewhere."""
+    rows = rows_at_shops()
+    split = split_of(rows)
+    is_last_N = np.append(np.diff(rows.account_N) != 0, True)
+    last = np.flatnonzero(is_last_N & np.isin(rows.account_N, rows.account_N[split.held_out]))
+    # Their labels say fraud of the first shop, legitimate of the next, and nothing of the last.
+    first_A = 1.0 + SHOPS * rows.account_N[last]
+    unknown_A = np.full(len(last), 1.0 + SHOPS * ACCOUNTS)
+    options = replace(TINY, global_steps=60, episodes=16, check_every=60)
+
+    def trained_at(label_rate: float) -> Learner:
+        monkeypatch.setattr(train, "LABEL_RATE", label_rate)
+        trainer = Trainer(rows, split, options, CPU)
+        statuses_of(trainer)
+        return trainer.learner
+
+    def more_at_first(learner: Learner) -> Floats:
+        at_first_A = log_odds_at(learner, rows, last, first_A)
+        more_A: Floats = at_first_A - log_odds_at(learner, rows, last, unknown_A)
+        return more_A
+
+    learner, indirect = trained_at(train.LABEL_RATE), trained_at(0.0)
+    assert len(last) > 15
+    assert (more_at_first(learner) > 1).all()
+    assert more_at_first(learner).mean() > 3
+    # A shop that labels call honest is safer than one that they say nothing of.
+    less_A = log_odds_at(learner, rows, last, unknown_A) - log_odds_at(
+        learner, rows, last, first_A + 1
+    )
+    assert less_A.mean() > 1
+    # The units alone hardly learn it in so few steps, neither with the direct path nor without it.
+    assert not indirect.network.wide_relation_IM.any()
+    assert more_at_first(indirect).mean() < more_at_first(learner).mean() / 2
+    with torch.no_grad():
+        learner.network.wide_relation_IM.zero_()
+    assert more_at_first(learner).mean() < more_at_first(indirect).mean()
+    # Through one of the two it comes: without either, a shop says nothing.
+    with torch.no_grad():
+        learner.network.relation.weight[:, len(learner.network.encoder.own) :] = 0.0
+    np.testing.assert_allclose(more_at_first(learner), 0.0, atol=1e-6)
+
+
+def test_what_labels_say_directly_and_the_prior_of_labels_are_learned(rows: Rows) -> None:
+    """The path from 0 in both stages, faster than the units; the prior as step sizes are."""
+    trainer = Trainer(rows, split_of(rows), TINY, CPU)
+    network = trainer._working.network
+    assert not network.wide_relation_IM.any()
+    units = network.relation.weight.detach().clone()
+    trainer.run(until(GLOBAL, 4))
+    assert trainer._working.log_prior.item() == 0.0
+    moved, of_units = network.wide_relation_IM.abs(), (network.relation.weight - units).abs()
+    # Adam moves whatever has a gradient by its rate: by ten times as much.
+    assert moved.max() > 5 * of_units.max() > 0
+    trainer.run(until(META, 6))
+    assert trainer._working.log_prior.item() != 0.0
 
 
 def test_a_training_can_be_interrupted_often(source: Source, whole: Path, tmp_path: Path) -> None:
@@ -417,4 +542,13 @@ def test_the_loss_of_a_tiny_training_is_the_known_one(tmp_path: Path) -> None:
     rows = rows_of(other_dataset(tmp_path), OTHER)
     trainer = Trainer(rows, split_of(rows), TINY, CPU)
     losses = [one.held_out_loss for one in statuses_of(trainer) if one.held_out_loss is not None]
-    assert losses == pytest.approx([0.66907, 0.66142, 0.65668, 0.65232], rel=0.01)
+    assert losses == pytest.approx([0.69044, 0.67506, 0.66884, 0.66107], rel=0.01)
+
+
+def test_a_small_file_has_a_short_schedule_and_a_large_one_what_is_allowed() -> None:
+    options = Options()
+    assert [options.steps(stage, rows=2_000) for stage in (GLOBAL, META)] == [100, 50]
+    assert options.steps(GLOBAL, rows=20_000) == pytest.approx(50 * 20_000 / 2048, abs=1)
+    assert options.steps(GLOBAL, rows=10**7) == options.global_steps
+    assert options.steps(META, rows=10**7) == options.meta_steps
+    assert replace(options, global_steps=8).steps(GLOBAL, rows=10**7) == 8

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
-from app.learner.adaptation import LARGEST_MOVE, LEAST_WEIGHT, PARTS, Support
+from app.learner.adaptation import LARGEST_MOVE, LEAST_WEIGHT, PARTS, SUPPORT_LIMIT, Support
 from app.learner.algorithms import Algorithm
 from app.learner.differentiable.network import Context, Encoded, Head, Hidden, Network
 from app.learner.features import Kind
@@ -102,6 +102,8 @@ class Learner(nn.Module):
         self.log_step_sizes = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(self._sizes(name))) for name in self.adapted_layers}
         )
+        # How many labels the base weighs beside an account's own, in log space: it is learned.
+        self.log_prior = nn.Parameter(torch.zeros(()))
         self.set_step_sizes(FIRST_STEP_SIZE)
 
     @property
@@ -132,27 +134,29 @@ class Learner(nn.Module):
     def adapt(self, support: SupportBatch, encoded: Encoded | None = None) -> Adapted:
         """Each account's context and head after all inner steps on its own labels.
 
-        The inner loss is the mean cross-entropy over an account's labels. Where autograd
+        The inner loss is the cross-entropy summed over an account's labels, by n + a learned prior
+        of labels: few labels move a head less than many. Each label is read in the light of the
+        labels before it, so that what these say already moves no head. Where autograd
         records, the result is differentiable through all steps (second order), or with the steps
         taken as given (FOMAML, Reptile). An account without labels gets the base, exactly: its
         gradient is zero. `encoded` spares encoding the support where that is done already.
         """
-        *_, last = self.steps(support, encoded)
+        rows = encoded or self.network.encode(support.features_BKF, support.day_BK)
+        *_, last = self.steps(rows, support.legitimate_BK, support.fraud_BK)
         return last
 
-    def steps(self, support: SupportBatch, encoded: Encoded | None = None) -> Iterator[Adapted]:
-        """What `adapt` gives after each inner step, from none to all."""
-        rows = encoded or self.network.encode(support.features_BKF, support.day_BK)
-        labels = support.legitimate_BK, support.fraud_BK
-        context = self.network.context(rows, *labels)
-        for head in self._heads(self.network.hidden(rows, context), *labels):
+    def steps(self, rows: Encoded, legitimate_BK: Tensor, fraud_BK: Tensor) -> Iterator[Adapted]:
+        """What `adapt` gives after each inner step, from none to all, of B supports' rows."""
+        context = self.network.context(rows, legitimate_BK, fraud_BK)
+        hidden = self.network.hidden(rows, context, earlier=True)
+        for head in self._heads(hidden, legitimate_BK, fraud_BK):
             yield Adapted(context, head)
 
     def _heads(self, hidden: Hidden, legitimate_BK: Tensor, fraud_BK: Tensor) -> Iterator[Head]:
         head = self.network.base
         summed = head.summed(hidden) if self.algorithm == "anil" else None
         labelled_BK = legitimate_BK + fraud_BK
-        weight_BK = labelled_BK / labelled_BK.sum(1, keepdim=True).clamp_min(1.0)
+        weight_BK = labelled_BK / (labelled_BK.sum(1, keepdim=True) + self.log_prior.exp())
         sizes = {layer: logs.exp().unbind() for layer, logs in self.log_step_sizes.items()}
         yield head
         for step in range(INNER_STEPS):
@@ -219,7 +223,7 @@ class Learner(nn.Module):
         )
         repeated = Encoded(*(part.repeat(PARTS + 1, *[1] * (part.dim() - 1)) for part in rows))
         context = self.network.context(repeated, legitimate, fraud)
-        hidden = self.network.hidden(repeated, context)
+        hidden = self.network.hidden(repeated, context, earlier=True)
         *_, head = self._heads(hidden, legitimate, fraud)
         if base_BK is None:
             base_BK = self.base_logits(rows)
@@ -252,30 +256,44 @@ class Learner(nn.Module):
             part.reshape(len(kept_BW), *shape)
             for part, shape in zip(kept_BW.tensor_split(ends, 1), shapes, strict=True)
         ]
-        own = len(Context._fields)
-        layers = dict(zip(self.adapted_layers, parts[own:], strict=True))
-        return Copies(Context(*parts[:own]), self.network.base._replace(**layers), weight_B)
+        mean_BO, spread_BO, compared_BKE, signed_BK, *own = parts
+        labels = (signed_BK > 0).to(mean_BO.dtype), (signed_BK < 0).to(mean_BO.dtype)
+        day_BK = (signed_BK.abs() - 1).clamp_min(0)
+        context = Context(mean_BO, spread_BO, compared_BKE, day_BK, *labels)
+        layers = dict(zip(self.adapted_layers, own, strict=True))
+        return Copies(context, self.network.base._replace(**layers), weight_B)
 
     def _parts(self, copies: Copies) -> list[Tensor]:
         own = [getattr(copies.head, layer) for layer in self.adapted_layers]
-        return [*copies.context, *own, copies.weight_B]
+        mean_BO, spread_BO, compared_BKE, day_BK, legitimate_BK, fraud_BK = copies.context
+        # A label is a day, from 1, and below 0 for a fraud; what is left over is 0.
+        signed_BK = (day_BK + 1) * (legitimate_BK - fraud_BK)
+        labelled = (_padded(part, SUPPORT_LIMIT) for part in (compared_BKE, signed_BK))
+        return [mean_BO, spread_BO, *labelled, *own, copies.weight_B]
 
     def logits(self, rows: Encoded, adapted: Adapted) -> Tensor:
         """The members' mean log-odds of fraud of N encoded rows of each of B accounts: [B, N]."""
         return self.member_logits(rows, adapted).mean(0)
 
-    def member_logits(self, rows: Encoded, adapted: Adapted) -> Tensor:
-        """The log-odds of fraud by member: [M, B, N]."""
-        return adapted.head.logits(self.network.hidden(rows, adapted.context))
+    def member_logits(self, rows: Encoded, adapted: Adapted, earlier: bool = False) -> Tensor:
+        """The log-odds of fraud by member: [M, B, N]; `earlier` as in `Network.hidden`."""
+        return adapted.head.logits(self.network.hidden(rows, adapted.context, earlier))
 
-    def served_logits(self, rows: Encoded, copies: Copies, base_BN: Tensor | None = None) -> Tensor:
+    def served_logits(
+        self,
+        rows: Encoded,
+        copies: Copies,
+        base_BN: Tensor | None = None,
+        earlier: bool = False,
+    ) -> Tensor:
         """What is served: the base's log-odds, moved towards the copy's within bounds: [B, N].
 
         `base_BN` is what `base_logits` gives, where that is at hand.
         """
         if base_BN is None:
             base_BN = self.base_logits(rows)
-        copy_BN = self.logits(rows, Adapted(copies.context, copies.head))
+        adapted = Adapted(copies.context, copies.head)
+        copy_BN = self.member_logits(rows, adapted, earlier).mean(0)
         return base_BN + copies.weight_B[:, None] * bounded(copy_BN - base_BN)
 
     def base_logits(self, rows: Encoded) -> Tensor:
@@ -285,6 +303,12 @@ class Learner(nn.Module):
     def base(self, accounts: int) -> Adapted:
         """What B accounts without labels are scored with."""
         return Adapted(self.network.no_context(accounts), self.network.base)
+
+
+def _padded(part_BK: Tensor, labels: int) -> Tensor:
+    """The same with a second axis of so many places, those left over of 0."""
+    missing = labels - part_BK.shape[1]
+    return pad(part_BK, (0, 0) * (part_BK.dim() - 2) + (0, missing))
 
 
 def bounded(move: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class BatchedEngine:
         base_BK = self._learner.base_logits(encoded)
         evidence_B, adapted = self._learner.evidence(batch, encoded, base_BK)
         copies = self._learner.followed(adapted, evidence_B, batch)
-        served_BK = self._learner.served_logits(encoded, copies, base_BK)
+        served_BK = self._learner.served_logits(encoded, copies, base_BK, earlier=True)
         before_B, after_B = (cross_entropy(one, batch).sum(1) for one in (base_BK, served_BK))
         told = evidence_B, before_B, after_B, self._learner.drift(copies)
         return Learned(

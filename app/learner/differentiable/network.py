@@ -8,7 +8,8 @@ Only heads are adapted, so an account costs few numbers however wide the input i
 leading account axis and are applied to all accounts in one batched product.
 
 Axes: B accounts, N rows of an account, F features, Z quantities (features that are no codes),
-O of them the transaction's own, J label counts, C codes, V known values of a code, T bins,
+O of them the transaction's own, I inputs from labels, K labelled rows, C codes, E codes and
+identities that are compared, V known values of a code, T bins,
 M members, H hidden units of a member, U = M * H, Y quantities that may be a surprise.
 """
 
@@ -22,20 +23,22 @@ from torch.nn.functional import embedding_bag, linear, pad
 
 from app.learner.features import Kind
 from app.learner.network import (
+    ALIKE_HALF_LIVES,
     BEYOND,
     BINS,
     CLIP,
-    COUNTS,
     HIDDEN,
     KNOWN_VALUES,
     LABEL_HALF_LIVES_DAYS,
     LEAST_WIDTH,
     MEMBERS,
+    NEVER_DAYS,
     PRIOR_LABELS,
     Columns,
     amounts,
     surprising,
 )
+from app.learner.transaction import MISSING
 
 
 class Hidden(NamedTuple):
@@ -118,16 +121,18 @@ def _last_gradient(slope_MBN: Tensor, summed: Hidden) -> dict[str, Tensor]:
 
 
 class Context(NamedTuple):
-    """What an account's labels say of its usual values: part of the input, not of the weights.
+    """What an account's labels say, of what is usual and row by row: an input, not weights.
 
-    `counts_BJ` are the legitimate and the fraud labels, whole and decayed, valued at
-    `newest_day_B`, the day of the newest labelled transaction.
+    `compared_BKE` are the codes and identities of the labelled rows, by which others are like
+    them, `day_BK` their days; `legitimate_BK` and `fraud_BK` are as in `SupportBatch`.
     """
 
     mean_BO: Tensor
     spread_BO: Tensor
-    newest_day_B: Tensor
-    counts_BJ: Tensor
+    compared_BKE: Tensor
+    day_BK: Tensor
+    legitimate_BK: Tensor
+    fraud_BK: Tensor
 
 
 class Encoded(NamedTuple):
@@ -136,6 +141,7 @@ class Encoded(NamedTuple):
     static_BNU: Tensor
     wide_BNM: Tensor
     own_BNO: Tensor
+    compared_BNE: Tensor
     day_BN: Tensor
 
 
@@ -167,6 +173,7 @@ class Encoder(nn.Module):
     quantity_Z: Tensor
     code_C: Tensor
     own_O: Tensor
+    compared_E: Tensor
     first_knot_2Z1: Tensor
     first_value_C: Tensor
     place_V: Tensor
@@ -179,13 +186,16 @@ class Encoder(nn.Module):
     def __init__(self, kinds: Sequence[Kind]) -> None:
         super().__init__()
         self.features = len(kinds)
-        self.quantities, self.codes, self.own = Columns.of(kinds)
+        columns = Columns.of(kinds)
+        self.quantities, self.codes, self.own = columns.quantities, columns.codes, columns.own
+        self.compared, self.label_inputs = columns.compared, columns.label_inputs
         quantities, codes = len(self.quantities), len(self.codes)
         # The same positions where tensors are indexed: a list would be made a tensor each time.
         for name, positions in (
             ("quantity_Z", self.quantities),
             ("code_C", self.codes),
             ("own_O", self.own),
+            ("compared_E", self.compared),
             (
                 "first_knot_2Z1",
                 [[[z * (BINS + 1) + last] for z in range(quantities)] for last in (0, 1)],
@@ -203,9 +213,13 @@ class Encoder(nn.Module):
         self.register_buffer("known_CV", torch.full((codes, KNOWN_VALUES), -1.0))
 
     def scaled(self, features_BNF: Tensor) -> Tensor:
-        """The quantities in units of the population's spread: [B, N, Z]."""
-        centred_BNZ = features_BNF.index_select(-1, self.quantity_Z) - self.mean_Z
-        return (centred_BNZ / self.spread_Z).clamp(-CLIP, CLIP)
+        """The quantities in units of the population's spread: [B, N, Z].
+
+        No further out than any that training saw: there a line is a guess.
+        """
+        quantities_BNZ = features_BNF.index_select(-1, self.quantity_Z)
+        seen_BNZ = quantities_BNZ.clamp(self.edges_ZT[:, 0], self.edges_ZT[:, -1])
+        return ((seen_BNZ - self.mean_Z) / self.spread_Z).clamp(-CLIP, CLIP)
 
     def places(self, features_NF: Tensor) -> Places:
         """Where N rows stand among the knots and the known values."""
@@ -215,15 +229,15 @@ class Encoder(nn.Module):
         )
 
     def _beyond(self, quantities_NZ: Tensor) -> Tensor:
-        surprising = self.surprising_Y
-        first_Y, last_Y = self.edges_ZT[surprising][:, [0, -1]].unbind(1)
-        over_NY = (quantities_NZ[:, surprising] - last_Y).clamp_min(0.0)
-        # What was always the same in training has no spread to count by.
-        over_NY = over_NY * (last_Y - first_Y > LEAST_WIDTH)
-        return BEYOND * (over_NY / self.spread_Z[surprising]).sum(1)
+        first_Y, last_Y = self.edges_ZT[self.surprising_Y][:, [0, -1]].unbind(1)
+        over_NY = (quantities_NZ[:, self.surprising_Y] - last_Y).clamp_min(0.0)
+        # What was always the same in training has no range to be beyond of.
+        range_Y = torch.where(last_Y - first_Y > LEAST_WIDTH, last_Y - first_Y, torch.inf)
+        return BEYOND * (over_NY / range_Y).sum(1)
 
     def _knots(self, quantities_NZ: Tensor) -> tuple[Tensor, Tensor]:
-        quantities_ZN = quantities_NZ.T.contiguous()
+        # Beyond the last edge is as on it: where it stands twice, nothing above it was learned.
+        quantities_ZN = quantities_NZ.minimum(self.edges_ZT[:, -1]).T.contiguous()
         # How many of a quantity's inner edges are at or below each value.
         inner_ZT = self.edges_ZT[:, 1:-1].contiguous()
         bin_ZN = torch.searchsorted(inner_ZT, quantities_ZN, right=True)
@@ -256,7 +270,10 @@ class Network(nn.Module):
         self.values_VU = _uniform(codes * (KNOWN_VALUES + 1), units, inputs=inputs)
         self.scaled_ZU = _uniform(quantities, units, inputs=inputs)
         self.bias_U = _uniform(units, inputs=inputs)
-        self.relation = nn.Linear(len(self.encoder.own) + COUNTS, units, bias=False)
+        inputs = self.encoder.label_inputs
+        self.relation = nn.Linear(len(self.encoder.own) + inputs, units, bias=False)
+        # What labels say reaches the log-odds directly, too, from 0: there it is learned fast.
+        self.wide_relation_IM = nn.Parameter(torch.zeros(inputs, MEMBERS))
         self.inner_weight_MHH = _uniform(MEMBERS, HIDDEN, HIDDEN, inputs=HIDDEN)
         self.inner_bias_MH = _uniform(MEMBERS, HIDDEN, inputs=HIDDEN)
         self.out_weight_MH = _uniform(MEMBERS, HIDDEN, inputs=HIDDEN)
@@ -297,12 +314,19 @@ class Network(nn.Module):
         summed on its own, so it comes out the same whatever rows are beside it.
         """
         places = self.encoder.places(features_BNF.flatten(0, 1))
-        return self.encode_at(places, self.encoder.scaled(features_BNF), day_BN, knots)
+        compared_BNE = features_BNF.index_select(-1, self.encoder.compared_E)
+        scaled_BNZ = self.encoder.scaled(features_BNF)
+        return self.encode_at(places, scaled_BNZ, compared_BNE, day_BN, knots)
 
     def encode_at(
-        self, places: Places, scaled_BNZ: Tensor, day_BN: Tensor, knots: Tensor | None = None
+        self,
+        places: Places,
+        scaled_BNZ: Tensor,
+        compared_BNE: Tensor,
+        day_BN: Tensor,
+        knots: Tensor | None = None,
     ) -> Encoded:
-        """The same of rows whose places [B * N] and scaled quantities are known."""
+        """The same of rows whose places [B * N], scaled quantities and codes are known."""
         table = self.knots() if knots is None else knots
         share_N2Z = places.share_N2Z.to(table.dtype)
         read = embedding_bag(places.knot_N2Z, table, per_sample_weights=share_N2Z, mode="sum")
@@ -317,6 +341,7 @@ class Network(nn.Module):
             static_NU.reshape(*rows, MEMBERS * HIDDEN),
             wide_NM.reshape(*rows, MEMBERS),
             scaled_BNZ.index_select(-1, self.encoder.own_O),
+            compared_BNE,
             day_BN,
         )
 
@@ -331,43 +356,104 @@ class Network(nn.Module):
         mean_BO = (own_BKO * legitimate_BK1).sum(1) / weight_B1
         squares_BKO = (own_BKO - mean_BO[:, None]).square() * legitimate_BK1
         spread_BO = ((squares_BKO.sum(1) + PRIOR_LABELS) / weight_B1).sqrt()
-        labels_BK2 = torch.stack([legitimate_BK, fraud_BK], dim=2)
-        # Padding counts as the day 0, and a first column of it serves accounts without labels.
-        newest_day_B = pad(day_BK * labels_BK2.sum(2), (1, 0)).amax(1)
-        age_BK = (newest_day_B[:, None] - day_BK).clamp_min(0).to(mean_BO.dtype)
-        counts_BJ = (labels_BK2.repeat(1, 1, len(LABEL_HALF_LIVES_DAYS)) * _decay(age_BK)).sum(1)
-        return Context(mean_BO, spread_BO, newest_day_B, counts_BJ)
+        return Context(mean_BO, spread_BO, rows.compared_BNE, day_BK, legitimate_BK, fraud_BK)
 
     def no_context(self, accounts: int) -> Context:
         """What `context` gives for accounts without labels."""
         mean_BO = self.bias_U.new_zeros(accounts, len(self.encoder.own))
+        none_BK = self.bias_U.new_zeros(accounts, 0)
         return Context(
             mean_BO,
             torch.ones_like(mean_BO),
-            mean_BO.new_zeros(accounts, dtype=torch.float64),
-            mean_BO.new_zeros(accounts, COUNTS),
+            none_BK.new_zeros(accounts, 0, len(self.encoder.compared)),
+            none_BK.to(torch.float64),
+            none_BK,
+            none_BK,
         )
 
-    def hidden(self, rows: Encoded, context: Context) -> Hidden:
-        """The trunk's output in the light of the account's labels."""
-        return self._hidden(rows, self.relation(self.related(rows, context)))
+    def hidden(self, rows: Encoded, context: Context, earlier: bool = False) -> Hidden:
+        """The trunk's output in the light of the account's labels.
+
+        With `earlier`, each row sees the labels of earlier rows alone, as a labelled row does.
+        """
+        related_BNI = self.label_inputs(rows, context, earlier)
+        related_BNR = torch.cat([self.relative(rows, context), related_BNI], dim=-1)
+        return self._hidden(rows, self.relation(related_BNR), related_BNI @ self.wide_relation_IM)
 
     def unlabelled(self, rows: Encoded) -> Hidden:
-        """The same by `no_context`, which leaves a row as it is and counts nothing."""
+        """The same by `no_context`, which leaves a row as it is and says nothing."""
         own = rows.own_BNO.shape[-1]
         return self._hidden(rows, linear(rows.own_BNO, self.relation.weight[:, :own]))
 
-    def _hidden(self, rows: Encoded, relation_BNU: Tensor) -> Hidden:
+    def _hidden(
+        self, rows: Encoded, relation_BNU: Tensor, wide_BNM: Tensor | None = None
+    ) -> Hidden:
         units_BNU = (rows.static_BNU + relation_BNU).relu()
         units_BNMH = units_BNU.reshape(*units_BNU.shape[:2], MEMBERS, HIDDEN)
-        return Hidden(units_BNMH.permute(2, 0, 1, 3), rows.wide_BNM.permute(2, 0, 1))
+        wide_BNM = rows.wide_BNM if wide_BNM is None else rows.wide_BNM + wide_BNM
+        return Hidden(units_BNMH.permute(2, 0, 1, 3), wide_BNM.permute(2, 0, 1))
 
-    def related(self, rows: Encoded, context: Context) -> Tensor:
-        """What the labels say of rows, as the trunk reads it: [B, N, O + J]."""
+    def relative(self, rows: Encoded, context: Context) -> Tensor:
+        """Rows' own quantities against what legitimate labels say is usual: [B, N, O]."""
         relative_BNO = (rows.own_BNO - context.mean_BO[:, None]) / context.spread_BO[:, None]
-        age_BN = (rows.day_BN - context.newest_day_B[:, None]).clamp_min(0).to(relative_BNO.dtype)
-        counts_BNJ = context.counts_BJ[:, None] * _decay(age_BN)
-        return torch.cat([relative_BNO.clamp(-CLIP, CLIP), counts_BNJ.log1p()], dim=-1)
+        return relative_BNO.clamp(-CLIP, CLIP)
+
+    @torch.no_grad()
+    def label_inputs(self, rows: Encoded, context: Context, earlier: bool = False) -> Tensor:
+        """What an account's labels say of rows, as the network reads it: [B, N, I].
+
+        Of the legitimate labels, then of the frauds: counts, decayed by each half-life (log1p);
+        whether there is any; the hours since the newest (log1p, of ten, and 1 / (1 + hours)); the
+        largest share of codes and identities that a labelled row has in common with the row, and
+        the count of labels, each by the cube of that share; then, by each code or identity, the
+        count of labels with the same one, plain and decayed (log1p). At last of both classes the
+        difference of the hours' logarithms, the share of frauds, and its log-odds. All is 0 for a
+        row that sees no label.
+        """
+        age_BNK = rows.day_BN[:, :, None] - context.day_BK[:, None]
+        label_2BK = torch.stack([context.legitimate_BK, context.fraud_BK])
+        label_2BNK = label_2BK[:, :, None].expand(-1, -1, age_BNK.shape[1], -1)
+        if earlier:
+            label_2BNK = label_2BNK * (age_BNK > 0)
+        age_BNK = age_BNK.clamp_min(0).to(label_2BNK.dtype)
+        weight_2BNKL = label_2BNK[..., None] * _decay(age_BNK)
+        count_2BNL = weight_2BNKL.sum(3)
+        has_any_2BN = (count_2BNL[..., 0] > 0).to(age_BNK.dtype)
+        # A first column serves accounts without labels.
+        newest_2BN = pad(torch.where(label_2BNK > 0, age_BNK, NEVER_DAYS), (1, 0), value=NEVER_DAYS)
+        hours_2BN = 24 * newest_2BN.amin(3)
+        age_2BN = has_any_2BN * hours_2BN.log1p() / 10
+
+        theirs_BKE, row_BNE = context.compared_BKE, rows.compared_BNE
+        same_BNKE = (row_BNE[:, :, None] == theirs_BKE[:, None]) & (row_BNE[:, :, None] != MISSING)
+        same_BNKE = same_BNKE.to(age_BNK.dtype)
+        share_BNK = same_BNKE.mean(3) if same_BNKE.shape[3] else torch.zeros_like(age_BNK)
+        likest_2BN = pad(label_2BNK * share_BNK, (1, 0)).amax(3)
+        alike_2BN = (label_2BNK * share_BNK**3).sum(3).log1p()
+        by_code_2BNLE = torch.einsum(
+            "ybnkl,bnke->ybnle", weight_2BNKL[..., list(ALIKE_HALF_LIVES)], same_BNKE
+        ).log1p()
+        of_class_2BNI = torch.cat(
+            [
+                count_2BNL.log1p(),
+                torch.stack(
+                    [has_any_2BN, age_2BN, has_any_2BN / (1 + hours_2BN), likest_2BN, alike_2BN], 3
+                ),
+                by_code_2BNLE.flatten(3),
+            ],
+            dim=3,
+        )
+        legitimate_BN, fraud_BN = count_2BNL[..., 0]
+        of_both_BN3 = torch.stack(
+            [
+                has_any_2BN.prod(0) * (age_2BN[1] - age_2BN[0]),
+                (fraud_BN + 0.3) / (fraud_BN + legitimate_BN + 1),
+                ((fraud_BN + 0.5) / (legitimate_BN + 0.5)).log(),
+            ],
+            dim=2,
+        )
+        sees_any_BN1 = has_any_2BN.amax(0)[..., None]
+        return torch.cat([*of_class_2BNI, sees_any_BN1 * of_both_BN3], dim=2)
 
 
 def _uniform(*shape: int, inputs: int) -> nn.Parameter:
@@ -375,14 +461,13 @@ def _uniform(*shape: int, inputs: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
-def _decay(age_BN: Tensor) -> Tensor:
-    """2 ** (-age / half-life), for both labels at each half-life: [B, N, J]."""
-    return torch.exp2(-age_BN[:, :, None] / _half_lives(age_BN.dtype, age_BN.device))
+def _decay(age_BNK: Tensor) -> Tensor:
+    """2 ** (-age / half-life), at each half-life: [B, N, K, L]."""
+    return torch.exp2(-age_BNK[..., None] / _half_lives(age_BNK.dtype, age_BNK.device))
 
 
 @cache
 def _half_lives(dtype: torch.dtype, device: torch.device) -> Tensor:
     # Whoever asks first, training shall be able to differentiate what is kept here.
     with torch.inference_mode(False):
-        half_lives = torch.tensor(LABEL_HALF_LIVES_DAYS, dtype=dtype, device=device)
-        return half_lives.repeat_interleave(2)
+        return torch.tensor(LABEL_HALF_LIVES_DAYS, dtype=dtype, device=device)

@@ -9,16 +9,14 @@ from libc.string cimport memcpy, memset
 
 from app.learner.kernels.network cimport (
     COLUMNS,
-    COUNTS,
-    HALF_LIVES,
     HIDDEN,
+    LABELS,
     MEMBERS,
     UNITS,
     Head,
     Network,
     add_rows,
     bounded,
-    decay,
     product,
 )
 
@@ -50,7 +48,7 @@ cdef double cross_entropy(double logit, bint is_fraud) noexcept nogil:
 cdef class Learner(Network):
     """The network and how it learns an account, as the learner that it is made of."""
 
-    cdef double trust, heed
+    cdef double trust, heed, prior
     # How many numbers of a head are adapted.
     cdef int adapted
     cdef double base_size
@@ -58,9 +56,10 @@ cdef class Learner(Network):
     cdef double[:, ::1] sizes_SA
     cdef double[::1] base_A
 
-    def __init__(self, kinds, algorithm, weights):
-        Network.__init__(self, kinds, algorithm, weights)
+    def __init__(self, kinds, algorithm, weights, is_past=False):
+        Network.__init__(self, kinds, algorithm, weights, is_past)
         self.trust, self.heed = float(weights["gate.trust"]), float(weights["gate.heed"])
+        self.prior = exp(float(weights["log_prior"]))
         arrays = {name: np.asarray(array, np.double) for name, array in weights.items()}
         layers = definition.adapted_layers(algorithm)
         base = [arrays[f"network.{definition.HEAD[layer]}"] for layer in layers]
@@ -96,14 +95,15 @@ cdef class Learner(Network):
         cdef int labels = len(day_K), k, part
         cdef double evidence = 0.0, before = 0.0, after = 0.0, base, move
         # Of one copy at a time: units that the inner layer reads, and with what it adds to them.
-        cdef double[:, ::1] encoded_KE = self.encode(features_KF, day_K)
+        cdef double[:, ::1] encoded_KX = self.encode(features_KF, day_K)
         cdef double[:, ::1] units_KU = np.empty((labels, UNITS))
         cdef double[:, ::1] summed_KU = np.empty((labels, UNITS))
+        cdef double[:, ::1] wide_KM = np.empty((labels, MEMBERS))
         cdef double[::1] other_W = np.empty(self.copy_size)
         cdef double[::1] gradient_A = np.empty(self.adapted)
         cdef double[::1] related_R = np.empty(self.relations)
-        cdef int base_at = self.encoded_size - 1
-        if is_fraud_K.shape[0] != labels or copy_W.shape[0] != self.copy_size:
+        cdef int base_at = self.base_at
+        if is_fraud_K.shape[0] != labels or copy_W.shape[0] != self.copy_size or labels > LABELS:
             raise ValueError("every row has one label, and the copy is of this network")
         if not labels:
             self.begin(NULL, 0, NULL, NO_PART, &copy_W[0])
@@ -112,27 +112,28 @@ cdef class Learner(Network):
         with nogil:
             for part in range(PARTS):
                 self.make(
-                    &encoded_KE[0, 0], labels, &is_fraud_K[0], part, &other_W[0],
-                    &units_KU[0, 0], &summed_KU[0, 0], &gradient_A[0], &related_R[0],
+                    &encoded_KX[0, 0], labels, &is_fraud_K[0], part, &other_W[0],
+                    &units_KU[0, 0], &summed_KU[0, 0], &wide_KM[0, 0], &gradient_A[0],
+                    &related_R[0],
                 )
                 for k in range(labels):
                     if k % PARTS != part:
                         continue
-                    base = encoded_KE[k, base_at]
+                    base = encoded_KX[k, base_at]
                     move = self.move(
-                        &other_W[0], &encoded_KE[k, 0], &units_KU[k, 0], &summed_KU[k, 0]
+                        &other_W[0], base, &wide_KM[k, 0], &units_KU[k, 0], &summed_KU[k, 0]
                     )
                     evidence += cross_entropy(base, is_fraud_K[k])
                     evidence -= cross_entropy(base + move, is_fraud_K[k])
             self.make(
-                &encoded_KE[0, 0], labels, &is_fraud_K[0], NO_PART, &copy_W[0],
-                &units_KU[0, 0], &summed_KU[0, 0], &gradient_A[0], &related_R[0],
+                &encoded_KX[0, 0], labels, &is_fraud_K[0], NO_PART, &copy_W[0],
+                &units_KU[0, 0], &summed_KU[0, 0], &wide_KM[0, 0], &gradient_A[0], &related_R[0],
             )
             copy_W[self.weight_at] = self.followed(evidence)
             for k in range(labels):
-                base = encoded_KE[k, base_at]
+                base = encoded_KX[k, base_at]
                 move = self.move(
-                    &copy_W[0], &encoded_KE[k, 0], &units_KU[k, 0], &summed_KU[k, 0]
+                    &copy_W[0], base, &wide_KM[k, 0], &units_KU[k, 0], &summed_KU[k, 0]
                 )
                 before += cross_entropy(base, is_fraud_K[k])
                 after += cross_entropy(base + copy_W[self.weight_at] * move, is_fraud_K[k])
@@ -152,18 +153,23 @@ cdef class Learner(Network):
         return sqrt(moved / self.base_size)
 
     cdef void make(
-        self, const double* encoded_KE, int labels, const unsigned char* is_fraud_K, int part,
-        double* copy_W, double* units_KU, double* summed_KU, double* gradient_A, double* related_R,
+        self, const double* encoded_KX, int labels, const unsigned char* is_fraud_K, int part,
+        double* copy_W, double* units_KU, double* summed_KU, double* wide_KM, double* gradient_A,
+        double* related_R,
     ) noexcept nogil:
-        """A copy of all labels but those of a part, and what it makes of all of them."""
+        """A copy of all labels but those of a part, and what it makes of all of them.
+
+        Each is read in the light of the labels before it.
+        """
         cdef int k, step, a, seen
-        cdef const double* encoded_E
+        cdef const double* encoded_X
         cdef double* head_A = copy_W + self.head_at
-        seen = self.begin(encoded_KE, labels, is_fraud_K, part, copy_W)
+        seen = self.begin(encoded_KX, labels, is_fraud_K, part, copy_W)
         for k in range(labels):
-            encoded_E = encoded_KE + k * self.encoded_size
-            self.relate(encoded_E + COLUMNS, encoded_E[COLUMNS + self.own], copy_W, related_R)
-            self.first_units(encoded_E, self.relations, related_R, units_KU + k * UNITS)
+            encoded_X = encoded_KX + k * self.encoded_size
+            self.relate(encoded_X, copy_W, True, related_R)
+            self.first_units(encoded_X, self.relations, related_R, units_KU + k * UNITS)
+            self.widen(encoded_X, related_R + self.own, wide_KM + k * MEMBERS)
             if not self.has_own_inner:
                 self.add_inner(units_KU + k * UNITS, self.base(), summed_KU + k * UNITS)
         if not seen:
@@ -173,31 +179,37 @@ cdef class Learner(Network):
             for k in range(labels):
                 if k % PARTS != part:
                     self.add_gradient(
-                        self.head_of(copy_W), encoded_KE + k * self.encoded_size + UNITS,
-                        is_fraud_K[k], 1.0 / seen,
+                        self.head_of(copy_W), wide_KM + k * MEMBERS,
+                        is_fraud_K[k], 1.0 / (seen + self.prior),
                         units_KU + k * UNITS, summed_KU + k * UNITS, gradient_A,
                     )
             for a in range(self.adapted):
                 head_A[a] -= self.sizes_SA[step, a] * gradient_A[a]
 
     cdef int begin(
-        self, const double* encoded_KE, int labels, const unsigned char* is_fraud_K, int part,
+        self, const double* encoded_KX, int labels, const unsigned char* is_fraud_K, int part,
         double* copy_W,
     ) noexcept nogil:
         """Write the context of the labels that are seen, and the base's head: how many they are."""
-        cdef int k, o, life, seen = 0
-        cdef double weight = PRIOR_LABELS, newest = 0.0, apart
+        cdef int k, o, seen = 0
+        cdef double weight = PRIOR_LABELS, apart, day
         cdef const double* own_O
         cdef double* mean_O = copy_W
         cdef double* spread_O = copy_W + self.own
-        cdef double* count_J = copy_W + self.counts_at
         memset(copy_W, 0, self.head_at * sizeof(double))
+        for k in range(labels):
+            own_O = encoded_KX + k * self.encoded_size
+            memcpy(
+                copy_W + self.codes_at + k * self.compared, own_O + self.compared_at,
+                self.compared * sizeof(double),
+            )
         for k in range(labels):
             if k % PARTS == part:
                 continue
-            own_O = encoded_KE + k * self.encoded_size + COLUMNS
+            own_O = encoded_KX + k * self.encoded_size + COLUMNS
             seen += 1
-            newest = max(newest, own_O[self.own])
+            day = own_O[self.day_at - COLUMNS] + 1.0
+            copy_W[self.labels_at + k] = -day if is_fraud_K[k] else day
             if not is_fraud_K[k]:
                 weight += 1.0
                 for o in range(self.own):
@@ -208,31 +220,28 @@ cdef class Learner(Network):
         for k in range(labels):
             if k % PARTS == part:
                 continue
-            own_O = encoded_KE + k * self.encoded_size + COLUMNS
-            for life in range(HALF_LIVES):
-                count_J[2 * life + is_fraud_K[k]] += decay(newest - own_O[self.own], life)
+            own_O = encoded_KX + k * self.encoded_size + COLUMNS
             if not is_fraud_K[k]:
                 for o in range(self.own):
                     apart = own_O[o] - mean_O[o]
                     spread_O[o] += apart * apart
         for o in range(self.own):
             spread_O[o] = sqrt(spread_O[o] / weight)
-        copy_W[self.newest_at] = newest
         memcpy(copy_W + self.head_at, &self.base_A[0], self.adapted * sizeof(double))
         return seen
 
     cdef double move(
-        self, const double* copy_W, const double* encoded_E, const double* units_U,
+        self, const double* copy_W, double base, const double* wide_M, const double* units_U,
         const double* summed_U,
     ) noexcept nogil:
         """How far a copy goes from the base's log-odds on a row that it was made of."""
         cdef Head head = self.head_of(copy_W)
         cdef double logit
         if self.has_own_inner:
-            logit = self.logit(units_U, head, encoded_E + UNITS)
+            logit = self.logit(units_U, head, wide_M)
         else:
-            logit = self.logit_of(summed_U, head, encoded_E + UNITS)
-        return bounded(logit - encoded_E[self.encoded_size - 1])
+            logit = self.logit_of(summed_U, head, wide_M)
+        return bounded(logit - base)
 
     cdef void add_gradient(
         self, Head head, const double* wide_M, bint is_fraud, double weight,

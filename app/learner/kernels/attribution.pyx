@@ -42,7 +42,7 @@ cdef struct Pair:
     const float* now_F
     const float* past_KF
     int past
-    const double* encoded_E
+    const double* encoded_X
 
 
 def attribute(
@@ -58,12 +58,13 @@ def attribute(
     for rows or a copy of another network.
     """
     cdef int features = network.features, own = network.own, g
-    cdef double[:, ::1] encoded_1E = network.encode(features_1F, day_1)
+    cdef double[:, ::1] encoded_1X = network.encode(features_1F, day_1)
     cdef double[:, ::1] step_GU = np.zeros((features, COLUMNS))
     cdef double[:, ::1] related_2R = np.zeros((2, network.relations))
     cdef double[:, ::1] share_2G = np.zeros((2, features))
     cdef double[:, :, ::1] from_MHH = np.empty((MEMBERS, HIDDEN, HIDDEN))
     cdef double weight, move, followed = 0.0
+    cdef double[MEMBERS] wide_M
     cdef Walk by_base, by_copy
     cdef Pair pair
     if (
@@ -73,24 +74,27 @@ def attribute(
         or copy_W.shape[0] != network.copy_size
     ):
         raise ValueError("a payment is set against rows of this network, by a copy of it")
-    shares = np.empty(features)
+    # What the network does not read, an identity, has no share.
+    shares = np.zeros(features)
     cdef double[::1] share_F = shares
     pair.now_F, pair.past_KF, pair.past = &features_1F[0, 0], &past_KF[0, 0], past_KF.shape[0]
-    pair.encoded_E = &encoded_1E[0, 0]
+    pair.encoded_X = &encoded_1X[0, 0]
     weight = copy_W[network.weight_at]
     with nogil:
         read_steps(network, &pair, &step_GU[0, 0])
         relate_by_base(network, &pair, &related_2R[0, 0], &related_2R[1, 0])
         walk_by(
             network, &pair, &step_GU[0, 0], own, &related_2R[0, 0], &related_2R[1, 0],
-            network.base(), network.from_MHH, &by_base, &share_2G[0, 0],
+            network.base(), network.from_MHH, pair.encoded_X + UNITS, &by_base, &share_2G[0, 0],
         )
         if weight > 0.0:
             relate_by_copy(network, &pair, &copy_W[0], &related_2R[0, 0], &related_2R[1, 0])
+            network.widen(pair.encoded_X, &related_2R[0, own], wide_M)
             walk_by(
                 network, &pair, &step_GU[0, 0], network.relations, &related_2R[0, 0],
                 &related_2R[1, 0], network.head_of(&copy_W[0]),
-                inner_of(network, &copy_W[0], &from_MHH[0, 0, 0]), &by_copy, &share_2G[1, 0],
+                inner_of(network, &copy_W[0], &from_MHH[0, 0, 0]), wide_M, &by_copy,
+                &share_2G[1, 0],
             )
             # As `served` moves the score; where the bound acts, all is shortened alike.
             move = by_copy.last - by_base.last
@@ -168,18 +172,17 @@ cdef void relate_by_base(
         usual = 0.0
         for k in range(pair.past):
             usual += own_of(network, pair, k, o)
-        end_R[o] = pair.encoded_E[COLUMNS + o]
+        end_R[o] = pair.encoded_X[COLUMNS + o]
         step_R[o] = end_R[o] - usual / pair.past
 
 
 cdef void relate_by_copy(
     Network network, const Pair* pair, const double* copy_W, double* end_R, double* step_R
 ) noexcept nogil:
-    """The same of a copy's labels. Their counts are those of now, and the same of what is usual."""
-    cdef const double* own_O = pair.encoded_E + COLUMNS
+    """The same of a copy's labels. What they say beyond own quantities is the same of the usual."""
     cdef int o, k
     cdef double usual
-    network.relate(own_O, own_O[network.own], copy_W, end_R)
+    network.relate(pair.encoded_X, copy_W, False, end_R)
     for o in range(network.own):
         usual = 0.0
         for k in range(pair.past):
@@ -209,19 +212,24 @@ cdef const double* inner_of(
 
 cdef void walk_by(
     Network network, const Pair* pair, const double* step_GU, int relations, const double* end_R,
-    const double* step_R, Head head, const double* from_MHH, Walk* walk, double* share_G,
+    const double* step_R, Head head, const double* from_MHH, const double* wide_M, Walk* walk,
+    double* share_G,
 ) noexcept nogil:
-    """Walk one network from what is usual to the payment, and share out what it gains."""
+    """Walk one network from what is usual to the payment, and share out what it gains.
+
+    `wide_M` is added to the members' log-odds where the walk ends.
+    """
     cdef double[COLUMNS] step_U
     cdef double[COLUMNS] end_U
     cdef double[UNITS] units_U
-    cdef double[MEMBERS] wide_M
+    cdef double[MEMBERS] first_M
     cdef int g, u, m, o
     memset(step_U, 0, sizeof(step_U))
     for g in range(network.features):
         for u in range(COLUMNS):
             step_U[u] += step_GU[g * COLUMNS + u]
-    memcpy(end_U, pair.encoded_E, sizeof(end_U))
+    memcpy(end_U, pair.encoded_X, UNITS * sizeof(double))
+    memcpy(end_U + UNITS, wide_M, MEMBERS * sizeof(double))
     add_rows(end_U, UNITS, network.relation_RU, relations, network.order, end_R)
     add_rows(step_U, UNITS, network.relation_RU, network.own, network.order, step_R)
 
@@ -231,8 +239,8 @@ cdef void walk_by(
     for u in range(UNITS):
         units_U[u] = max(end_U[u] - step_U[u], 0.0)
     for m in range(MEMBERS):
-        wide_M[m] = end_U[UNITS + m] - step_U[UNITS + m]
-    walk.first = network.logit(units_U, head, wide_M)
+        first_M[m] = end_U[UNITS + m] - step_U[UNITS + m]
+    walk.first = network.logit(units_U, head, first_M)
     for m in range(MEMBERS):
         u = m * HIDDEN
         walk_member(

@@ -11,6 +11,7 @@ LABEL_HALF_LIVES: dict[str, float]
 BUCKETS: int
 LEAST_SPREAD: float
 CODE: str
+IDENTITY: str
 
 def transaction_names(categorical: Sequence[str], numeric: Sequence[str]) -> list[str]: ...
 def account_names(

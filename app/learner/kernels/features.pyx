@@ -43,6 +43,7 @@ BUCKETS = 16
 # the fourth of four equal payments could be infinitely surprising.
 LEAST_SPREAD = 0.3
 CODE = "_code"
+IDENTITY = "_identity"
 NEVER_US = -(2**61)
 
 cdef enum:
@@ -181,6 +182,7 @@ cdef struct Payment:
     Py_ssize_t account
     const int64_t* entity_K
     const int64_t* link_K
+    const int64_t* entity_code_K
     int64_t time_us
     int64_t standing
     double amount  # in the reference currency, NaN where that is not known
@@ -426,7 +428,8 @@ cdef inline void add_fields(
 
 
 def entity_names(kind):
-    names = [f"{kind}_missing", f"{kind}_gap", f"{kind}_used", f"{kind}_since"]
+    names = [f"{kind}{IDENTITY}"]
+    names += [f"{kind}_missing", f"{kind}_gap", f"{kind}_used", f"{kind}_since"]
     names += [f"{kind}_count_{span}" for span in ENTITY_HALF_LIVES if span != "ever"]
     names += [f"{kind}_accounts_{span}" for span in ENTITY_HALF_LIVES if span != "5m"]
     for span in ("1h", "30d"):
@@ -437,7 +440,7 @@ def entity_names(kind):
 
 
 cdef enum:
-    ENTITY_FEATURES = 16 + 2 * LABEL_H
+    ENTITY_FEATURES = 17 + 2 * LABEL_H
 
 
 cdef float* of_the_entity(
@@ -446,11 +449,14 @@ cdef float* of_the_entity(
     const State* entity,
     const State* confirmed,
     int64_t first_use_us,
+    int64_t code,
 ) noexcept nogil:
     cdef const double* past_D = entity.before_D
     cdef double[LABEL_H * OF_LABELS] known_D
     cdef double labels, frauds
     cdef Py_ssize_t h
+    feature[0] = <float> code  # k_identity
+    feature += 1
     feature[0] = 0.0  # k_missing
     feature[1] = log_gap(payment.time_us - entity.previous_us[0])  # k_gap
     feature[2] = 0.0  # k_used: whether this account has used it before
@@ -490,7 +496,7 @@ cdef inline float* of_its_amounts(
 cdef float* of_no_entity(float* feature) noexcept nogil:
     """The same, neutral."""
     memset(feature, 0, ENTITY_FEATURES * sizeof(float))
-    feature[0] = 1.0
+    feature[1] = 1.0  # k_missing
     return feature + ENTITY_FEATURES
 
 
@@ -582,6 +588,7 @@ cdef class Columns:
     cdef const int64_t[::1] account_N
     cdef const int64_t[:, ::1] entity_NK
     cdef const int64_t[:, ::1] link_NK
+    cdef const int64_t[:, ::1] entity_code_NK
     cdef const int64_t[::1] time_us_N
     cdef const int64_t[::1] standing_N
     cdef const double[::1] amount_N
@@ -593,6 +600,7 @@ cdef class Columns:
         self.account_N = np.ascontiguousarray(columns.account_N)
         self.entity_NK = np.ascontiguousarray(columns.entity_NK)
         self.link_NK = np.ascontiguousarray(columns.link_NK)
+        self.entity_code_NK = np.ascontiguousarray(columns.entity_code_NK)
         self.time_us_N = np.ascontiguousarray(columns.time_us_N)
         self.standing_N = np.ascontiguousarray(columns.standing_N)
         self.amount_N = np.ascontiguousarray(columns.amount_N)
@@ -603,9 +611,11 @@ cdef class Columns:
         check(
             rows == self.account_N.shape[0] == self.entity_NK.shape[0] == self.link_NK.shape[0]
             == self.amount_N.shape[0] == self.standing_N.shape[0] == self.code_NC.shape[0]
-            == self.number_NM.shape[0]
+            == self.number_NM.shape[0] == self.entity_code_NK.shape[0]
         )
-        check(self.entity_NK.shape[1] == self.link_NK.shape[1])
+        check(
+            self.entity_NK.shape[1] == self.link_NK.shape[1] == self.entity_code_NK.shape[1]
+        )
         self.value_NM = np.empty((rows, self.number_NM.shape[1]))
 
     cdef Layout layout(self):
@@ -625,6 +635,7 @@ cdef class Columns:
             payment.features_F = NULL
             payment.account, payment.time_us = self.account_N[n], self.time_us_N[n]
             payment.entity_K, payment.link_K = &self.entity_NK[n, 0], &self.link_NK[n, 0]
+            payment.entity_code_K = &self.entity_code_NK[n, 0]
             payment.standing, payment.amount = self.standing_N[n], self.amount_N[n]
             payment.code_C = &self.code_NC[n, 0]
             derive(
@@ -820,7 +831,8 @@ cdef Py_ssize_t write(
         confirmed = state_of(&memory.confirmed, payment.entity_K[k])
         advance(&entity, payment.time_us)
         feature = of_the_entity(
-            feature, payment, &entity, &confirmed, memory.first_use_us_L[payment.link_K[k]]
+            feature, payment, &entity, &confirmed, memory.first_use_us_L[payment.link_K[k]],
+            payment.entity_code_K[k],
         )
     return feature - payment.features_F
 

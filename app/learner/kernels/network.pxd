@@ -21,8 +21,12 @@ cdef enum:
     UNITS = 128
     BINS = 40
     KNOWN_VALUES = 32
-    HALF_LIVES = 3
-    COUNTS = 6
+    HALF_LIVES = 5
+    ALIKE_HALF_LIVES = 2
+    OF_CLASS = 10
+    OF_BOTH = 3
+    # Places for labels in a copy.
+    LABELS = 32
 
 cdef struct Head:
     # NULL where the inner layer is the base's: [M, H, H] by output, as checkpoints have it.
@@ -32,16 +36,21 @@ cdef struct Head:
     const double* out_bias_M
 
 cdef class Network:
-    cdef readonly int features, quantities, codes, own, relations
+    cdef readonly int features, quantities, codes, own, compared, inputs, relations
     cdef readonly int encoded_size, copy_size
     cdef readonly object population_1F
+    # Where parts of an encoded row begin, behind the transaction's own.
+    cdef int compared_at, day_at, base_at
     # Where a copy's parts begin; those of the context begin at 0.
-    cdef int newest_at, counts_at, head_at, weight_at
+    cdef int codes_at, labels_at, head_at, weight_at
+    # Whether labels are read as they were before they were read payment by payment.
+    cdef bint is_past
     cdef bint has_own_inner
     cdef list _arrays
     cdef const int* quantity_Z
     cdef const int* code_C
     cdef const int* own_O
+    cdef const int* compared_E
     cdef const int* order
     cdef const double* beyond_Z
     cdef const double* mean_Z
@@ -53,6 +62,8 @@ cdef class Network:
     cdef const double* scaled_ZU
     cdef const double* bias_U
     cdef const double* relation_RU
+    # What labels say, straight to the members' log-odds.
+    cdef const double* wide_relation_IM
     # The base's inner layer by input: what one unit of the first layer gives to all of the next.
     cdef const double* from_MHH
     cdef const double* inner_MHH
@@ -77,13 +88,21 @@ cdef class Network:
     cdef double scaled(self, int z, double value) noexcept nogil
     @cython.final
     cdef void encode_row(
-        self, const float* features_F, double day, double* encoded_E, int* place_Z, double* share_Z
+        self, const float* features_F, double day, double* encoded_X, int* place_Z, double* share_Z
     ) noexcept nogil
     @cython.final
     cdef double relative(self, int o, double own, const double* copy_W) noexcept nogil
     @cython.final
     cdef void relate(
-        self, const double* own_O, double day, const double* copy_W, double* related_R
+        self, const double* encoded_X, const double* copy_W, bint earlier, double* related_R
+    ) noexcept nogil
+    @cython.final
+    cdef void read_labels(
+        self, const double* encoded_X, const double* copy_W, bint earlier, double* input_I
+    ) noexcept nogil
+    @cython.final
+    cdef void widen(
+        self, const double* encoded_X, const double* input_I, double* wide_M
     ) noexcept nogil
     @cython.final
     cdef void first_units(
@@ -99,8 +118,7 @@ cdef class Network:
     ) noexcept nogil
     @cython.final
     cdef double served(
-        self, const double* encoded_E, const double* copy_W, double* related_R
+        self, const double* encoded_X, const double* copy_W, double* related_R
     ) noexcept nogil
 
 cdef double bounded(double move) noexcept nogil
-cdef double decay(double age, int half_life) noexcept nogil

@@ -4,43 +4,52 @@
 A row is summed by itself, in an order that nothing else has a say in: its log-odds are the same to
 the bit whoever shares its batch.
 
-Axes: N rows, F features, Z quantities (features that are no codes), O of them the transaction's
-own, R relations to labels (O, then label counts), C codes, V known values, T bins, M members,
-H hidden units of a member, U = M * H; E of an encoded row (units, log-odds by member, own, day,
-base's log-odds), W of a copy (`Learner.kept`, flattened), B copies.
+Axes: N rows, F features, Z quantities (features that are no codes and no identities), O of them
+the transaction's own, E codes and identities that are compared, I inputs from labels, R relations
+to labels (O, then I), C codes, V known values, T bins, L half-lives, M members, H hidden units of a
+member, U = M * H; X of an encoded row (units, log-odds by member, own, compared, day, base's
+log-odds), W of a copy (`Learner.kept`, flattened), B copies.
 """
 
 cimport cython
-from libc.math cimport exp2, log1p
+from libc.math cimport exp2, fabs, log, log1p
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
 from app.learner import network as definition
 from app.learner.adaptation import LARGEST_MOVE as LARGEST_MOVE_
+from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.network import CLIP as CLIP_
 from app.learner.network import LABEL_HALF_LIVES_DAYS
 from app.learner.network import LEAST_WIDTH as LEAST_WIDTH_
+from app.learner.network import NEVER_DAYS as NEVER_DAYS_
+from app.learner.transaction import MISSING as MISSING_
 
 NO_CODE = -2.0
 cdef double CLIP = CLIP_
+cdef double MISSING = MISSING_
 cdef double LARGEST_MOVE = LARGEST_MOVE_
 cdef double LEAST_WIDTH = LEAST_WIDTH_
+cdef double NEVER_DAYS = NEVER_DAYS_
 cdef double[HALF_LIVES] half_lives
+cdef int[ALIKE_HALF_LIVES] alike_lives
+for place, life in enumerate(definition.ALIKE_HALF_LIVES):
+    alike_lives[place] = life
 for place, days in enumerate(LABEL_HALF_LIVES_DAYS):
     half_lives[place] = days
 assert (MEMBERS, HIDDEN, BINS) == (definition.MEMBERS, definition.HIDDEN, definition.BINS)
 assert (UNITS, COLUMNS) == (MEMBERS * HIDDEN, MEMBERS * (HIDDEN + 1))
-assert (KNOWN_VALUES, COUNTS) == (definition.KNOWN_VALUES, definition.COUNTS)
+assert (KNOWN_VALUES, LABELS) == (definition.KNOWN_VALUES, SUPPORT_LIMIT)
+assert (HALF_LIVES, ALIKE_HALF_LIVES) == (
+    len(LABEL_HALF_LIVES_DAYS), len(definition.ALIKE_HALF_LIVES)
+)
+assert (OF_CLASS, OF_BOTH) == (definition.OF_CLASS, definition.OF_BOTH)
 
 
 cdef double bounded(double move) noexcept nogil:
     return within(move, -LARGEST_MOVE, LARGEST_MOVE)
-
-
-cdef double decay(double age, int half_life) noexcept nogil:
-    return exp2(-max(age, 0.0) / half_lives[half_life])
 
 
 def knots_of(network):
@@ -55,7 +64,7 @@ cdef class Network:
     Made of the features' kinds, the algorithm, and arrays by their names in a checkpoint.
     """
 
-    def __init__(self, kinds, algorithm, weights):
+    def __init__(self, kinds, algorithm, weights, is_past=False):
         columns = definition.Columns.of(kinds)
         network = {
             name.removeprefix("network."): np.asarray(array, np.double)
@@ -64,32 +73,40 @@ cdef class Network:
         }
         spread_Z, inner_MHH = network["encoder.spread_Z"], network["inner_weight_MHH"]
         self._arrays = []
+        self.is_past = is_past
         self.features = len(kinds)
-        self.quantities, self.codes, self.own = map(len, columns)
-        self.relations = self.own + COUNTS
-        self.encoded_size = COLUMNS + self.own + 2
+        self.quantities, self.codes = len(columns.quantities), len(columns.codes)
+        self.own, self.compared = len(columns.own), len(columns.compared)
+        self.inputs = columns.label_inputs
+        self.relations = self.own + self.inputs
+        self.compared_at = COLUMNS + self.own
+        self.day_at = self.compared_at + self.compared
+        self.base_at = self.day_at + 1
+        self.encoded_size = self.base_at + 1
         self.has_own_inner = algorithm != "anil"
-        self.newest_at = 2 * self.own
-        self.counts_at = self.newest_at + 1
-        self.head_at = self.counts_at + COUNTS
+        self.codes_at = 2 * self.own
+        self.labels_at = self.codes_at + LABELS * self.compared
+        self.head_at = self.labels_at + LABELS
         self.weight_at = self.head_at + UNITS + MEMBERS
         if self.has_own_inner:
             self.weight_at += UNITS * (HIDDEN + 1)
         self.copy_size = self.weight_at + 1
 
         # A payment as usual as any: the population's means, and the codes of no value at all, not
-        # even of the places that a short vocabulary leaves empty.
+        # even of the places that a short vocabulary leaves empty, and identities of no entity.
         self.population_1F = np.full((1, self.features), NO_CODE, np.single)
         self.population_1F[0, columns.quantities] = network["encoder.mean_Z"]
         self.quantity_Z = <const int*> self._kept(columns.quantities, np.intc)
         self.code_C = <const int*> self._kept(columns.codes, np.intc)
         self.own_O = <const int*> self._kept(columns.own, np.intc)
-        self.order = <const int*> self._kept(np.arange(max(self.quantities, UNITS)), np.intc)
+        self.compared_E = <const int*> self._kept(columns.compared, np.intc)
+        longest = max(self.quantities, UNITS, self.relations)
+        self.order = <const int*> self._kept(np.arange(longest), np.intc)
         beyond_Z = np.zeros(self.quantities)
-        # What was always the same in training has no spread to count by.
-        range_Z = np.ptp(network["encoder.edges_ZT"], axis=1)
-        surprising = [z for z in definition.surprising(kinds) if range_Z[z] > LEAST_WIDTH]
-        beyond_Z[surprising] = definition.BEYOND / spread_Z[surprising]
+        # In the past for each spread, and now for each range of the values of training.
+        unit_Z = spread_Z if is_past else np.ptp(network["encoder.edges_ZT"], axis=1)
+        ranging = [z for z in definition.surprising(kinds) if unit_Z[z] > LEAST_WIDTH]
+        beyond_Z[ranging] = definition.BEYOND / unit_Z[ranging]
         self.beyond_Z = <const double*> self._kept(beyond_Z)
         self.mean_Z = <const double*> self._kept(network["encoder.mean_Z"])
         self.per_spread_Z = <const double*> self._kept(1 / spread_Z)
@@ -101,6 +118,7 @@ cdef class Network:
         self.scaled_ZU = <const double*> self._kept(network["scaled_ZU"])
         self.bias_U = <const double*> self._kept(network["bias_U"])
         self.relation_RU = <const double*> self._kept(network["relation.weight"].T)
+        self.wide_relation_IM = <const double*> self._kept(network["wide_relation_IM"])
         self.from_MHH = <const double*> self._kept(inner_MHH.swapaxes(1, 2))
         self.inner_MHH = <const double*> self._kept(inner_MHH)
         self.inner_bias_MH = <const double*> self._kept(network["inner_bias_MH"])
@@ -114,7 +132,7 @@ cdef class Network:
         return array.ctypes.data
 
     def encode(self, const float[:, ::1] features_NF, const double[::1] day_N):
-        """What rows are whatever the labels, and what the base gives them: [N, E].
+        """What rows are whatever the labels, and what the base gives them: [N, X].
 
         Raises ValueError for rows of another width, or not as many days.
         """
@@ -122,7 +140,7 @@ cdef class Network:
         if features_NF.shape[1] != self.features or day_N.shape[0] != rows:
             raise ValueError("these are not rows of this network")
         encoded = np.empty((rows, self.encoded_size))
-        cdef double[:, ::1] encoded_NE = encoded
+        cdef double[:, ::1] encoded_NX = encoded
         cdef int* place_Z = <int*> malloc(self.quantities * sizeof(int))
         cdef double* share_Z = <double*> malloc(self.quantities * sizeof(double))
         try:
@@ -131,7 +149,7 @@ cdef class Network:
             with nogil:
                 for n in range(rows):
                     self.encode_row(
-                        &features_NF[n, 0], day_N[n], &encoded_NE[n, 0], place_Z, share_Z
+                        &features_NF[n, 0], day_N[n], &encoded_NX[n, 0], place_Z, share_Z
                     )
         finally:
             free(place_Z)
@@ -140,7 +158,7 @@ cdef class Network:
 
     def logits(
         self,
-        const double[:, ::1] encoded_NE,
+        const double[:, ::1] encoded_NX,
         const double[:, ::1] copies_BW,
         const Py_ssize_t[::1] copy_N,
     ):
@@ -148,8 +166,8 @@ cdef class Network:
 
         Raises ValueError for rows or copies of another network, and IndexError for no copy.
         """
-        cdef Py_ssize_t n, rows = encoded_NE.shape[0]
-        if (encoded_NE.shape[1], copies_BW.shape[1]) != (self.encoded_size, self.copy_size):
+        cdef Py_ssize_t n, rows = encoded_NX.shape[0]
+        if (encoded_NX.shape[1], copies_BW.shape[1]) != (self.encoded_size, self.copy_size):
             raise ValueError("these are not rows and copies of this network")
         if copy_N.shape[0] != rows:
             raise ValueError("every row has one copy")
@@ -164,7 +182,7 @@ cdef class Network:
                 raise MemoryError
             with nogil:
                 for n in range(rows):
-                    logit_N[n] = self.served(&encoded_NE[n, 0], &copies_BW[copy_N[n], 0], related_R)
+                    logit_N[n] = self.served(&encoded_NX[n, 0], &copies_BW[copy_N[n], 0], related_R)
         finally:
             free(related_R)
         return logits
@@ -197,6 +215,9 @@ cdef class Network:
     cdef double share_of(self, int z, int bin, float value) noexcept nogil:
         """How far a value is from its bin's first edge, in widths: not 0 to 1 in the outer bins."""
         cdef const float* edge = self.edges_ZT + z * (BINS + 1) + bin
+        if not self.is_past:
+            # Where the last edge stands twice, nothing above it was learned.
+            value = min(value, edge[BINS - bin])
         return (<double> value - edge[0]) / max(<double> edge[1] - <double> edge[0], LEAST_WIDTH)
 
     @cython.final
@@ -216,42 +237,47 @@ cdef class Network:
 
     @cython.final
     cdef double scaled(self, int z, double value) noexcept nogil:
+        cdef const float* edge_T = self.edges_ZT + z * (BINS + 1)
+        if not self.is_past:
+            value = within(value, edge_T[0], edge_T[BINS])
         return within((value - self.mean_Z[z]) * self.per_spread_Z[z], -CLIP, CLIP)
 
     @cython.final
     cdef void encode_row(
-        self, const float* features_F, double day, double* encoded_E, int* place_Z, double* share_Z
+        self, const float* features_F, double day, double* encoded_X, int* place_Z, double* share_Z
     ) noexcept nogil:
         cdef int z, c, bin, place
         cdef float value
         cdef double one = 1.0, beyond = 0.0
-        cdef double* own_O = encoded_E + COLUMNS
+        cdef double* own_O = encoded_X + COLUMNS
         cdef double[UNITS] units_U
-        memcpy(encoded_E, self.bias_U, UNITS * sizeof(double))
+        memcpy(encoded_X, self.bias_U, UNITS * sizeof(double))
         for z in range(self.quantities):
             value = features_F[self.quantity_Z[z]]
             bin = self.bin_of(z, value)
             place_Z[z] = z * (BINS + 1) + bin
             share_Z[z] = self.share_of(z, bin, value)
-            if share_Z[z] > 1.0:
+            if value > self.edges_ZT[z * (BINS + 1) + BINS]:
                 beyond += self.beyond(z, value)
         for z in range(MEMBERS):
-            encoded_E[UNITS + z] = beyond
+            encoded_X[UNITS + z] = beyond
         for z in range(self.quantities):
             share_Z[z] = within(share_Z[z], 0.0, 1.0)
-        add_between(encoded_E, self.knots_ZTU, self.quantities, place_Z, share_Z)
+        add_between(encoded_X, self.knots_ZTU, self.quantities, place_Z, share_Z)
         for c in range(self.codes):
             place = c * (KNOWN_VALUES + 1) + self.value_of(c, features_F[self.code_C[c]])
-            add_rows(encoded_E, UNITS, self.values_VU, 1, &place, &one)
+            add_rows(encoded_X, UNITS, self.values_VU, 1, &place, &one)
         # The shares are done with.
         for z in range(self.quantities):
             share_Z[z] = self.scaled(z, features_F[self.quantity_Z[z]])
-        add_rows(encoded_E, UNITS, self.scaled_ZU, self.quantities, self.order, share_Z)
+        add_rows(encoded_X, UNITS, self.scaled_ZU, self.quantities, self.order, share_Z)
         for z in range(self.own):
             own_O[z] = share_Z[self.own_O[z]]
-        own_O[self.own] = day
-        self.first_units(encoded_E, self.own, own_O, units_U)
-        own_O[self.own + 1] = self.logit(units_U, self.base(), encoded_E + UNITS)
+        for z in range(self.compared):
+            encoded_X[self.compared_at + z] = features_F[self.compared_E[z]]
+        encoded_X[self.day_at] = day
+        self.first_units(encoded_X, self.own, own_O, units_U)
+        encoded_X[self.base_at] = self.logit(units_U, self.base(), encoded_X + UNITS)
 
     @cython.final
     cdef double relative(self, int o, double own, const double* copy_W) noexcept nogil:
@@ -260,19 +286,94 @@ cdef class Network:
 
     @cython.final
     cdef void relate(
-        self, const double* own_O, double day, const double* copy_W, double* related_R
+        self, const double* encoded_X, const double* copy_W, bint earlier, double* related_R
     ) noexcept nogil:
-        """What the labels of a copy say of a row."""
-        cdef int o, label, life
-        cdef double factor
-        cdef double* log_J = related_R + self.own
-        cdef const double* count_J = copy_W + self.counts_at
+        """What the labels of a copy say of a row; with `earlier`, those of earlier rows alone."""
+        cdef int o
         for o in range(self.own):
-            related_R[o] = self.relative(o, own_O[o], copy_W)
-        for life in range(HALF_LIVES):
-            factor = decay(day - copy_W[self.newest_at], life)
-            for label in range(2):
-                log_J[2 * life + label] = log1p(count_J[2 * life + label] * factor)
+            related_R[o] = self.relative(o, encoded_X[COLUMNS + o], copy_W)
+        self.read_labels(encoded_X, copy_W, earlier, related_R + self.own)
+
+    @cython.final
+    cdef void read_labels(
+        self, const double* encoded_X, const double* copy_W, bint earlier, double* input_I
+    ) noexcept nogil:
+        """The inputs from labels, in the order of `Network.label_inputs`."""
+        cdef int k, life, label, e, same
+        cdef int of_class = OF_CLASS + ALIKE_HALF_LIVES * self.compared
+        cdef double age, share, hours, labels, last = 0.0
+        cdef double[HALF_LIVES] weight_L
+        cdef double[2] newest
+        cdef double* class_I
+        cdef double* both_3 = input_I + 2 * of_class
+        cdef const double* code_E = encoded_X + self.compared_at
+        cdef const double* label_E
+        memset(input_I, 0, self.inputs * sizeof(double))
+        newest[0] = newest[1] = NEVER_DAYS
+        weight_L[0] = 1.0
+        if self.is_past:
+            for k in range(LABELS):
+                last = max(last, fabs(copy_W[self.labels_at + k]))
+        for k in range(LABELS):
+            # A place left over is 0; a fraud's is below.
+            if copy_W[self.labels_at + k] == 0.0:
+                continue
+            label = copy_W[self.labels_at + k] < 0.0
+            # Both a day later, so that a labelled row is no later than itself to the bit.
+            age = (encoded_X[self.day_at] + 1.0) - fabs(copy_W[self.labels_at + k])
+            if self.is_past:
+                # From the label to the newest one, and from there on.
+                age = max(encoded_X[self.day_at] + 1.0 - last, 0.0)
+                age += last - fabs(copy_W[self.labels_at + k])
+            elif earlier and age <= 0.0:
+                continue
+            age = max(age, 0.0)
+            newest[label] = min(newest[label], age)
+            class_I = input_I + label * of_class
+            for life in range(HALF_LIVES):
+                if life:
+                    weight_L[life] = exp2(-age / half_lives[life])
+                class_I[life] += weight_L[life]
+            label_E = copy_W + self.codes_at + k * self.compared
+            same = 0
+            for e in range(self.compared):
+                if code_E[e] != label_E[e] or code_E[e] == MISSING:
+                    continue
+                same += 1
+                for life in range(ALIKE_HALF_LIVES):
+                    class_I[OF_CLASS + life * self.compared + e] += weight_L[alike_lives[life]]
+            if same:
+                share = <double> same / self.compared
+                class_I[HALF_LIVES + 3] = max(class_I[HALF_LIVES + 3], share)
+                class_I[HALF_LIVES + 4] += share * share * share
+        labels = input_I[0] + input_I[of_class]
+        if labels == 0.0:
+            return
+        both_3[1] = (input_I[of_class] + 0.3) / (labels + 1.0)
+        both_3[2] = log((input_I[of_class] + 0.5) / (input_I[0] + 0.5))
+        for label in range(2):
+            class_I = input_I + label * of_class
+            if class_I[0] == 0.0:
+                continue
+            hours = 24.0 * newest[label]
+            class_I[HALF_LIVES] = 1.0
+            class_I[HALF_LIVES + 1] = log1p(hours) / 10.0
+            class_I[HALF_LIVES + 2] = 1.0 / (1.0 + hours)
+            class_I[HALF_LIVES + 4] = log1p(class_I[HALF_LIVES + 4])
+            for life in range(HALF_LIVES):
+                class_I[life] = log1p(class_I[life])
+            for e in range(OF_CLASS, of_class):
+                class_I[e] = log1p(class_I[e])
+        if input_I[0] > 0.0 and input_I[of_class] > 0.0:
+            both_3[0] = input_I[of_class + HALF_LIVES + 1] - input_I[HALF_LIVES + 1]
+
+    @cython.final
+    cdef void widen(
+        self, const double* encoded_X, const double* input_I, double* wide_M
+    ) noexcept nogil:
+        """The log-odds that are added to the members', with what labels say directly."""
+        memcpy(wide_M, encoded_X + UNITS, MEMBERS * sizeof(double))
+        add_rows(wide_M, MEMBERS, self.wide_relation_IM, self.inputs, self.order, input_I)
 
     @cython.final
     cdef void first_units(
@@ -334,16 +435,17 @@ cdef class Network:
 
     @cython.final
     cdef double served(
-        self, const double* encoded_E, const double* copy_W, double* related_R
+        self, const double* encoded_X, const double* copy_W, double* related_R
     ) noexcept nogil:
         """The base's log-odds, moved towards the copy's as far as it is followed."""
         cdef double[UNITS] units_U
-        cdef const double* own_O = encoded_E + COLUMNS
-        cdef double base = own_O[self.own + 1], weight = copy_W[self.weight_at]
+        cdef double[MEMBERS] wide_M
+        cdef double base = encoded_X[self.base_at], weight = copy_W[self.weight_at]
         if weight == 0.0:
             return base
-        self.relate(own_O, own_O[self.own], copy_W, related_R)
-        self.first_units(encoded_E, self.relations, related_R, units_U)
+        self.relate(encoded_X, copy_W, False, related_R)
+        self.first_units(encoded_X, self.relations, related_R, units_U)
+        self.widen(encoded_X, related_R + self.own, wide_M)
         return base + weight * bounded(
-            self.logit(units_U, self.head_of(copy_W), encoded_E + UNITS) - base
+            self.logit(units_U, self.head_of(copy_W), wide_M) - base
         )

@@ -3,14 +3,13 @@
 Axes: A rows, F features, S columns that summarise labels.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.learner.adaptation import SUPPORT_LIMIT
-from app.learner.features import Features
+from app.learner.features import Features, without_identities
 from app.learner.states import Floats
 from app.training.episodes import Rows
 from app.training.evaluate import DECIDING_FRAUDS
@@ -67,7 +66,7 @@ class XGBoost(Tuned[Boosting, Features]):
         self._train_AF = self.inputs(lesson.rows, lesson.train.rows, SUPPORT_LIMIT)
 
     def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Features:
-        return _ordered(rows, asked)
+        return _columns(rows, asked)
 
     def build(self, setting: Boosting, lesson: Lesson, held_out: Features) -> Score[Features]:
         import xgboost
@@ -130,10 +129,11 @@ class XGBoostSupport(XGBoost):
 
     def _told(self, rows: Rows, asked: NDArray[np.intp], labels: Labels) -> Features:
         told_AS = summary(self._population, rows, labels)
-        return np.concatenate([_ordered(rows, asked), told_AS], axis=1)
+        return np.concatenate([_columns(rows, asked), told_AS], axis=1)
 
 
-def _ordered(rows: Rows, asked: NDArray[np.intp]) -> Features:
-    """The features of the asked rows but for identities, whose order says nothing to a tree."""
-    kinds: Sequence[str] = rows.kinds
-    return rows.features_NF[asked][:, [kind != "identity" for kind in kinds]]
+def _columns(rows: Rows, asked: NDArray[np.intp]) -> Features:
+    """All features but identities: a threshold between two of them separates nothing."""
+    columns = np.array(without_identities(rows.kinds), np.intp)
+    column_AF: Features = rows.features_NF[np.ix_(asked, columns)]
+    return column_AF

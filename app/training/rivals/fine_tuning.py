@@ -89,7 +89,9 @@ def _descend(
         if setting.context
         else unlabelled.context
     )
-    head = _descended(unlabelled.head, network.hidden(labelled, context), batch, setting)
+    # Else each label would be among what it is read by.
+    hidden = network.hidden(labelled, context, earlier=True)
+    head = _descended(unlabelled.head, hidden, batch, setting)
     queries = encoded.take([episode.query for episode in group])
     logit_BQ = learner.logits(queries, Adapted(context, head)).cpu().numpy()
     return [row_Q[: len(episode.query)] for row_Q, episode in zip(logit_BQ, group, strict=True)]

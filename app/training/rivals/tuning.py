@@ -13,7 +13,8 @@ from sklearn.metrics import average_precision_score
 
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.differentiable.adaptation import Learner
-from app.learner.features import Features, Kind
+from app.learner.features import Features
+from app.learner.network import Columns
 from app.learner.states import Floats
 from app.learner.transaction import DAY_US
 from app.training.bootstrap import FALSE_POSITIVES
@@ -189,20 +190,19 @@ class Population:
     """The scales and the frequent codes of training rows: features to columns of like size.
 
     `own_O` are the columns of the transaction's own quantities; `is_own_E` adds its codes.
+    Identities are left out: as numbers they are arbitrary, and none is frequent.
     """
 
     def __init__(self, rows: Rows, sample: Sample) -> None:
-        kinds: Sequence[Kind] = rows.kinds
-        features_AF = rows.features_NF[sample.rows]
-        names = codes_of(kinds)
-        self._quantities = [f for f in range(len(kinds)) if f not in names]
+        columns, features_AF = Columns.of(rows.kinds), rows.features_NF[sample.rows]
+        self._quantities = columns.quantities
         quantity_AZ = features_AF[:, self._quantities].astype(np.float64)
         self._mean_Z = np.average(quantity_AZ, axis=0, weights=sample.weight_A)
         square_Z = np.average((quantity_AZ - self._mean_Z) ** 2, axis=0, weights=sample.weight_A)
         self._spread_Z = np.maximum(np.sqrt(square_Z), 1e-3)
-        self._known = [(f, _frequent(features_AF[:, f])) for f in names]
-        is_own = [kinds[f] == "own" for f in self._quantities]
-        self.own_O = np.flatnonzero(is_own)
+        self._known = [(f, _frequent(features_AF[:, f])) for f in columns.codes]
+        self.own_O = np.array(columns.own, np.intp)
+        is_own = np.isin(np.arange(len(self._quantities)), self.own_O).tolist()
         codes = sum(len(known) for _, known in self._known)
         self.is_own_E = np.array(is_own + [True] * codes)
 

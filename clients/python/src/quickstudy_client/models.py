@@ -390,6 +390,18 @@ class LabelledAccount(BaseModel):
     unchanged: int
 
 
+class LabelledPayment(BaseModel):
+    """The account's labelled payment that a payment is most like, and what they share."""
+
+    transaction_id: str
+    label: Literal["fraud", "legitimate"]
+    """As the score knew it: fraud where labels raise it, else legitimate."""
+    labelled_at: str
+    """When it was found out; a sentence has the day."""
+    in_common: list[str]
+    """Kinds of entities and categorical fields that are the same."""
+
+
 class LabelledTransaction(BaseModel):
     """A label that a copy has learned."""
 
@@ -663,6 +675,8 @@ class Reason(BaseModel):
     """Of the account's own payments before this one."""
     share: float
     """In log-odds, by exact integrated gradients; above 0 it raises."""
+    labelled_payment: LabelledPayment | None = None
+    """Only of the code `labels`, and only where a labelled payment is like this one: the one that the sentence names."""
 
 
 class Replayed(BaseModel):
