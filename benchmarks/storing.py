@@ -24,7 +24,7 @@ from unittest.mock import patch
 import torch
 from sqlalchemy import make_url
 
-from app.db.sqlite import BEGIN, CACHE_KIB, InPlace, create_in_place
+from app.db.sqlite import BEGIN, CACHE_KIB, SQLiteConnection, create_in_place
 from benchmarks.growth import BATCH, milliseconds, posted, prepare, started
 from benchmarks.results import keep
 from benchmarks.serving.asking import sync_milliseconds
@@ -98,19 +98,24 @@ def microseconds(took: Sequence[float], payments: int) -> float:
 def noted() -> Iterator[list[Statement]]:
     """The statements that go to SQLite meanwhile."""
     statements: list[Statement] = []
-    fetch, write = InPlace.fetch, InPlace.exec_driver_sql
+    query, write = SQLiteConnection._query, SQLiteConnection._write
 
-    async def fetched(
-        self: InPlace, text: str, given: tuple[Any, ...], *how: Any
-    ) -> list[tuple[Any, ...]]:
-        statements.append(Statement(text, given, False))
-        return await fetch(self, text, given, *how)
+    async def queried(
+        self: SQLiteConnection, text: str, parameters: tuple[Any, ...], *how: Any
+    ) -> list[Any]:
+        statements.append(Statement(text, parameters, False))
+        return await query(self, text, parameters, *how)
 
-    async def written(self: InPlace, text: str, rows: Sequence[tuple[Any, ...]], *how: Any) -> None:
+    async def written(
+        self: SQLiteConnection, text: str, rows: Sequence[tuple[Any, ...]], *how: Any
+    ) -> None:
         statements.append(Statement(text, rows, True))
         await write(self, text, rows, *how)
 
-    with patch.object(InPlace, "fetch", fetched), patch.object(InPlace, "exec_driver_sql", written):
+    with (
+        patch.object(SQLiteConnection, "_query", queried),
+        patch.object(SQLiteConnection, "_write", written),
+    ):
         yield statements
 
 

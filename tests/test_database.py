@@ -12,14 +12,13 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts.records import Account
 from app.db import sqlite
-from app.db.database import Database, Raced
-from app.db.errors import DatabaseUnavailable
+from app.db.connection import Connection
+from app.db.database import Database
+from app.db.errors import DatabaseUnavailable, Raced
 from app.db.schema import accounts
-from app.db.statements import add
 
 pytestmark = pytest.mark.anyio
 
@@ -111,10 +110,10 @@ async def test_a_violation_that_no_race_explains_is_no_other_writer_and_is_logge
 ) -> None:
     attempts = 0
 
-    async def work(connection: AsyncConnection) -> None:
+    async def work(connection: Connection) -> None:
         nonlocal attempts
         attempts += 1
-        await add(connection, accounts, [Account(**ALICE), Account(**ALICE)])
+        await connection.write_rows(accounts, [Account(**ALICE), Account(**ALICE)])
 
     with pytest.raises((IntegrityError, asyncpg.UniqueViolationError)):
         await database.run(work)
@@ -129,11 +128,11 @@ async def test_a_violation_that_no_race_explains_is_no_other_writer_and_is_logge
 async def test_a_violation_that_a_race_explains_is_run_again(database: Database) -> None:
     attempts = 0
 
-    async def work(connection: AsyncConnection) -> str:
+    async def work(connection: Connection) -> str:
         nonlocal attempts
         attempts += 1
         if attempts == 1:
-            await add(connection, accounts, [Account(**ALICE), Account(**ALICE)])
+            await connection.write_rows(accounts, [Account(**ALICE), Account(**ALICE)])
         return "done"
 
     assert await database.run(work) == "done"

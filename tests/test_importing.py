@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts import store as account_store
 from app.audit import store as audit_store
 from app.audit.store import EntryFilters
+from app.db.connection import Connection
 from app.db.database import Database
 from app.db.patience import Patience
 from app.history.importing import Importer, Past, Tally
@@ -304,7 +304,7 @@ async def test_a_late_label_resolves_the_review_and_is_announced_like_any_other(
         TENANT, "hook", "https://nowhere.invalid/", "label.changed", "whsec_", None, None, 0
     )
 
-    async def watched(connection: AsyncConnection) -> None:
+    async def watched(connection: Connection) -> None:
         await threshold_store.save_thresholds(connection, everything)
         await webhook_store.save_webhook(connection, hook)
 

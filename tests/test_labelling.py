@@ -141,7 +141,7 @@ async def test_a_plan_that_is_not_committed_says_what_its_change_does(service: S
     changes += [(RemoveLabel(key), partial(labelling.remove, TENANT, key)) for key in names[-3:-1]]
     changes += [(RollBack("a", n), partial(labelling.roll_back, TENANT, "a", n)) for n in (2, 1, 4)]
     for change, apply in changes:
-        async with service.part(Database).survey() as connection:
+        async with service.part(Database).read() as connection:
             draft = await planner.draft(connection, TENANT, change)
         plan = await planner.judge(draft)
         if isinstance(change, SetLabels):

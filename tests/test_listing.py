@@ -8,14 +8,14 @@ from itertools import product
 from typing import Any, get_args
 
 import pytest
-from sqlalchemy import event, insert, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Engine, event, insert, text
 
 from app.accounts import store as account_store
 from app.accounts.records import Account
 from app.audit import store as audit_store
 from app.audit.entries import entry
 from app.audit.store import EntryFilters
+from app.db.connection import Connection
 from app.db.database import Database
 from app.db.pages import Part
 from app.db.schema import accounts, audit_log, metadata, reviews, transactions
@@ -33,7 +33,7 @@ TENANT, ROWS, MOST_READ, LIMIT = "t", 20_000, 500, 50
 MOST, MOST_STEPS = 2 * MOST_READ + 2 * LIMIT, 300
 LOW = {"risk_level": "low", "outcome": "approve"}
 Statement = tuple[str, Any]
-Listing = Callable[[AsyncConnection, Any], Awaitable[Part[Any]]]
+Listing = Callable[[Connection, Any], Awaitable[Part[Any]]]
 
 
 def copies(table: str, **changed: str) -> str:
@@ -50,7 +50,7 @@ async def filled(database: Database) -> Database:
     """Payments of two accounts, all approved at low risk or all declined; accounts with labels."""
     one_of_two = "CASE WHEN n % 2 = 0 THEN 'big' ELSE 'a' END"
     number = "CAST(n AS varchar)"
-    async with database.engine.begin() as connection:
+    async with database.write() as connection:
         for table, row in (
             (transactions, scored("t", "base") | LOW),
             (accounts, Account(TENANT, "a", legitimate_labels=1)._asdict()),
@@ -80,8 +80,8 @@ async def filled(database: Database) -> Database:
         ):
             await connection.execute(text(statement))
     if not database.is_sqlite:
-        async with database.engine.connect() as connection:
-            await connection.exec_driver_sql("ANALYZE")
+        async with database.write() as connection:
+            await connection.execute(text("ANALYZE"))
     return database
 
 
@@ -125,14 +125,13 @@ def listings() -> Iterator[tuple[str, Listing]]:
 
 
 @contextmanager
-def noted(connection: AsyncConnection) -> Iterator[list[Statement]]:
+def noted(engine: Engine) -> Iterator[list[Statement]]:
     """What is executed meanwhile."""
     statements: list[Statement] = []
 
     def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
         statements.append((statement, parameters))
 
-    engine = connection.sync_connection.engine
     event.listen(engine, "before_cursor_execute", note)
     try:
         yield statements
@@ -140,10 +139,12 @@ def noted(connection: AsyncConnection) -> Iterator[list[Statement]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
-async def rows_read(connection: AsyncConnection, statement: str, parameters: Any) -> int:
+async def rows_read(connection: Connection, statement: str, parameters: Any) -> int:
     """How many rows PostgreSQL takes from tables and indexes for a statement."""
     explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
-    found = (await connection.exec_driver_sql(explain, parameters)).scalar_one()
+    found = await connection.run_sync(
+        lambda sync: sync.exec_driver_sql(explain, parameters).scalar_one()
+    )
     [plan] = found if isinstance(found, list) else json.loads(found)
 
     def of(node: dict[str, Any]) -> int:
@@ -173,12 +174,12 @@ async def test_a_page_reads_few_rows_whatever_its_filters_are_and_wherever_it_be
     filled: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.db.pages.MOST_READ", MOST_READ)
-    async with filled.engine.connect() as connection:
-        await connection.execution_options(reads_only=True)
+    async with filled.read() as connection:
+        engine = await connection.run_sync(lambda sync: sync.engine)
         for name, listing in listings():
             after: Any = None
             for _ in range(3):
-                with noted(connection) as statements:
+                with noted(engine) as statements:
                     part = await listing(connection, after)
                 for statement, parameters in statements:
                     if filled.is_sqlite:
@@ -206,7 +207,7 @@ async def test_pages_that_read_a_part_each_tell_the_same_rows_as_one_that_reads_
         outcome, level = levels[n * n % 4 if n % 3 else n % 4]
         row = scored(f"t-{n:02}", "base") | {"outcome": outcome, "risk_level": level}
         rows.append(row | {"occurred_at_us": n // 2, "account_id": f"a-{n % 2}"})
-    async with database.engine.begin() as connection:
+    async with database.write() as connection:
         await connection.execute(insert(transactions), rows)
     monkeypatch.setattr("app.db.pages.MOST_READ", most_read)
     async with database.read() as connection:

@@ -333,7 +333,7 @@ def everything(connection: Connection) -> Rows:
 async def written(url: str, work: Any) -> Any:
     database = Database(url)
     try:
-        async with database.engine.begin() as connection:
+        async with database.write() as connection:
             return await connection.run_sync(work)
     finally:
         await database.close()

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from app.accounts import store as account_store
 from app.db.database import Database
 from app.db.schema import links
-from app.db.statements import columns, read
+from app.db.statements import columns
 from app.entities import states as entity_states
 from app.entities.records import EntityState, Link
 from app.erasures.service import Erasing
@@ -270,7 +270,7 @@ async def test_a_batch_counts_what_it_refuses_as_single_requests_would(service: 
 
 async def stored_links(service: Service) -> set[Link]:
     async with service.part(Database).read() as connection:
-        return set(await read(connection, Link._make, select(*columns(links, Link))))
+        return set(await connection.read(Link._make, select(*columns(links, Link))))
 
 
 async def test_a_link_is_there_from_the_first_use_and_moves_to_an_older_one_alone(

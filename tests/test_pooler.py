@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from app.db.database import PG_SETTINGS, Database, Raced
-from app.db.errors import DatabaseUnavailable
+from app.db.database import PG_SETTINGS, Database
+from app.db.errors import DatabaseUnavailable, Raced
 from app.db.migrating import upgrade
 from app.main import create_app
 from app.settings import Settings

@@ -1,22 +1,21 @@
 """What goes straight to PostgreSQL's driver: when it is written, and what a failure leaves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from inspect import CORO_CLOSED, getcoroutinestate
 
 import asyncpg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts import store as account_store
 from app.accounts.records import Account
-from app.db.database import Database, Raced
-from app.db.postgres import raw_connection
-from app.db.statements import together
+from app.db.connection import Connection
+from app.db.database import Database
+from app.db.errors import Raced
 from app.entities import states as entity_states
-from app.entities.records import EntityState, Link
+from app.entities.records import EntityKey, EntityState, Link
 from app.labels import store as label_store
 from app.reviews import store as review_store
 from app.scoring import store as transaction_store
@@ -33,7 +32,7 @@ def postgres_only(database: Database) -> Database:
 
 
 @asynccontextmanager
-async def heard(database: Database) -> AsyncIterator[tuple[AsyncConnection, list[str]]]:
+async def heard(database: Database) -> AsyncIterator[tuple[Connection, list[str]]]:
     """A transaction, and what its connection is asked: told a moment later."""
     asked: list[str] = []
     async with database.write() as connection:
@@ -78,21 +77,19 @@ async def test_pasts_are_one_question_however_many_there_are(postgres_only: Data
 
 
 async def test_questions_go_together_and_see_what_was_written(postgres_only: Database) -> None:
-    async def twice(connection: AsyncConnection) -> list[Account | None]:
+    async def twice(connection: Connection) -> list[Account | None]:
         return [await account_store.account(connection, TENANT, key) for key in ("b", "c")]
 
     saved = [Account(TENANT, "a", state=b"\x00"), Account(TENANT, "b")]
     async with heard(postgres_only) as (connection, asked):
         await account_store.save_accounts(connection, saved)
         await transaction_store.save_scored(connection, [scored_row("t-1"), scored_row("t-2")])
-        account, others, found = await together(
-            connection,
+        account, others, found = await connection.together(
             account_store.account(connection, TENANT, "a"),
             twice(connection),
             transaction_store.scored(connection, TENANT, ["t-1", "t-2", "t-3"]),
         )
-        assert await together(
-            connection,
+        assert await connection.together(
             label_store.labels_of(connection, TENANT, []),
             label_store.labels_of(connection, TENANT, []),
         ) == ({}, {})
@@ -111,7 +108,7 @@ async def test_what_a_question_raises_ends_all_of_them_and_the_next_are_asked(
     async with postgres_only.write() as connection:
         other = transaction_store.scored(connection, TENANT, ["t-1"])
         with pytest.raises(KeyError):
-            await together(connection, other, raising())
+            await connection.together(other, raising())
         assert getcoroutinestate(other) == CORO_CLOSED
         assert await account_store.account(connection, TENANT, "a") is None
 
@@ -121,7 +118,7 @@ async def test_a_write_that_waits_for_the_commit_can_still_be_raced(
 ) -> None:
     names = ["t-1", "t-1", "t-2"]
 
-    async def work(connection: AsyncConnection) -> None:
+    async def work(connection: Connection) -> None:
         await transaction_store.save_scored(connection, [scored_row(names.pop(0))])
 
     await postgres_only.run(work)
@@ -143,11 +140,11 @@ async def test_a_text_too_long_for_its_column_is_refused_not_cut(postgres_only: 
 async def test_a_row_that_was_locked_before_and_erased_since_is_made_anew(
     postgres_only: Database,
 ) -> None:
-    async def lock(connection: AsyncConnection) -> dict[str, Account]:
+    async def lock(connection: Connection) -> dict[str, Account]:
         return await account_store.lock_accounts(connection, TENANT, ["a", "b"])
 
     await postgres_only.run(lock)
-    async with postgres_only.engine.connect() as other:
+    async with postgres_only.write() as other:
         await other.execute(text("DELETE FROM accounts WHERE account_id = 'a'"))
     with pytest.raises(Raced):
         async with postgres_only.write() as connection:
@@ -186,9 +183,11 @@ async def test_a_transaction_that_is_cancelled_leaves_nothing_and_no_transaction
     await asyncio.gather(writing, return_exceptions=True)
     assert writing.cancelled()
     # On the same connection, if it is still there.
-    async with postgres_only.engine.connect() as connection:
-        assert not raw_connection(connection).is_in_transaction()
+    async with postgres_only.glance() as connection:
         assert await account_store.account(connection, TENANT, "a") is None
+    async with postgres_only.glance() as connection:
+        raw = await connection.run_sync(lambda sync: sync.connection.driver_connection)
+        assert not raw.is_in_transaction()  # type: ignore[union-attr]
     async with asyncio.timeout(5), postgres_only.write() as connection:
         await account_store.lock_accounts(connection, TENANT, ["a"])
 
@@ -265,7 +264,7 @@ async def test_a_lock_that_has_missed_a_slot_is_taken_anew(shared: Database) -> 
 
     seen: list[int] = []
 
-    async def label(connection: AsyncConnection) -> None:
+    async def label(connection: Connection) -> None:
         seen.append(0)
         found = await entity_states.lock_entities(connection, TENANT, [ENTITY])
         seen[-1] = len(found[ENTITY])
@@ -298,6 +297,22 @@ async def test_an_entity_has_no_more_slots_than_it_may(
     for _ in range(3):
         await asyncio.gather(*(score() for _ in range(5)))
     assert [row.slot for row in await slots_of(shared)] == [0, 1]
+
+
+@pytest.mark.parametrize("lock", [entity_states.take_slots, entity_states.lock_entities])
+async def test_an_entity_that_was_erased_since_is_made_anew(
+    shared: Database,
+    lock: Callable[[Connection, str, list[EntityKey]], Awaitable[dict[EntityKey, object]]],
+) -> None:
+    wanted = [ENTITY, ("device", "e")]
+    async with shared.write() as other:
+        await other.execute(text("DELETE FROM entities"))
+    with pytest.raises(Raced):
+        async with shared.write() as connection:
+            await lock(connection, TENANT, wanted)
+    async with shared.write() as connection:
+        assert list(await lock(connection, TENANT, wanted)) == wanted
+    assert await slots_of(shared) == [EntityState(TENANT, *ENTITY)]
 
 
 async def test_states_that_are_replaced_leave_one_slot(shared: Database) -> None:

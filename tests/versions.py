@@ -76,7 +76,7 @@ def _arrays(
 async def _write(url: str, rows: Mapping[Table, Sequence[dict[str, Any]]]) -> None:
     database = Database(url)
     try:
-        async with database.engine.begin() as connection:
+        async with database.write() as connection:
             for table, some in rows.items():
                 await connection.execute(insert(table), some)
     finally:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from app.accounts import store as account_store
 from app.accounts.errors import AccountNotFound
 from app.accounts.schemas import AccountState, Adapted, AdaptRequest, RollbackRequest, RolledBack
-from app.db.sqlite import in_a_thread
+from app.db.threads import in_a_thread
 from app.errors import FieldError, ValidationFailed
 from app.http.authentication import MayLabel, MayRead
 from app.http.keyed import KeyedRoute

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts.records import Account
+from app.db.connection import Connection
 from app.db.pages import Part, read_page
 from app.db.schema import (
     HAS_LABELS,
@@ -19,7 +19,7 @@ from app.db.schema import (
     reviews,
     transactions,
 )
-from app.db.statements import IsWanted, alter, ask, change, columns, lock, save
+from app.db.statements import IsWanted, columns
 
 _IS_ONE = (
     accounts.c.tenant == bindparam("of_tenant"),
@@ -51,42 +51,40 @@ class AccountKey(NamedTuple):
     account_id: str
 
 
-async def account(connection: AsyncConnection, tenant: str, account_id: str) -> Account | None:
+async def account(connection: Connection, tenant: str, account_id: str) -> Account | None:
     """An account as it stands, without locking it."""
-    found = await ask(connection, Account._make, _ACCOUNT, tenant, of_id=account_id)
+    found = await connection.fetch(Account._make, _ACCOUNT, tenant, of_id=account_id)
     return found[0] if found else None
 
 
 async def lock_accounts(
-    connection: AsyncConnection, tenant: str, account_ids: Iterable[str]
+    connection: Connection, tenant: str, account_ids: Iterable[str]
 ) -> dict[str, Account]:
     """These accounts, ours alone until the transaction ends; new ones are empty."""
     wanted = sorted(set(account_ids))
-    rows = await lock(connection, accounts, Account, tenant, wanted)
+    rows = await connection.lock(accounts, Account, tenant, wanted)
     found = {row.account_id: row for row in rows}
     return {key: found.get(key) or Account(tenant, key) for key in wanted}
 
 
-async def lock_only(connection: AsyncConnection, tenant: str, account_ids: Iterable[str]) -> None:
+async def lock_only(connection: Connection, tenant: str, account_ids: Iterable[str]) -> None:
     """These accounts, ours alone until the transaction ends; what is known of them is not read."""
     if connection.dialect.name != "sqlite":
-        await lock(connection, accounts, AccountKey, tenant, sorted(set(account_ids)))
+        await connection.lock(accounts, AccountKey, tenant, sorted(set(account_ids)))
 
 
-async def revise_accounts(
-    connection: AsyncConnection, tenant: str, account_ids: Iterable[str]
-) -> None:
+async def revise_accounts(connection: Connection, tenant: str, account_ids: Iterable[str]) -> None:
     """One revision later: locked accounts have as many labels, of which some are corrected."""
-    await alter(connection, _REVISE, tenant, sorted(account_ids))
+    await connection.change(_REVISE, tenant, sorted(account_ids))
 
 
-async def save_accounts(connection: AsyncConnection, rows: Iterable[Account]) -> None:
+async def save_accounts(connection: Connection, rows: Iterable[Account]) -> None:
     """Insert or overwrite accounts that the transaction has locked."""
-    await save(connection, accounts, ("tenant", "account_id"), rows)
+    await connection.write_rows(accounts, rows, ("tenant", "account_id"))
 
 
 async def count_labels(
-    connection: AsyncConnection, tenant: str, changes: Mapping[str, tuple[int, int]]
+    connection: Connection, tenant: str, changes: Mapping[str, tuple[int, int]]
 ) -> None:
     """One revision later: locked accounts have so many more labels (fraud, legitimate)."""
     rows = [
@@ -94,11 +92,11 @@ async def count_labels(
         for key, (fraud, legitimate) in changes.items()
     ]
     if rows:
-        await change(connection, _COUNT, rows)
+        await connection.update_rows(_COUNT, rows)
 
 
 async def listed_accounts(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     labelled: bool | None,
     after: tuple[int | float | str, ...] | None,
@@ -117,7 +115,7 @@ async def listed_accounts(
 
 
 async def erase_account(
-    connection: AsyncConnection, tenant: str, account_id: str
+    connection: Connection, tenant: str, account_id: str
 ) -> tuple[int, int, int, int]:
     """Delete every row of a locked account: transactions, labels, label events, reviews.
 

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit.entries import Entry
+from app.db.connection import Connection
 from app.db.pages import Part, read_page, unserved
 from app.db.schema import audit_log
-from app.db.statements import add, ask, columns
+from app.db.statements import columns
 
 
 class EntryFilters(NamedTuple):
@@ -39,13 +39,13 @@ _CHANGES = (
 )
 
 
-async def save_entries(connection: AsyncConnection, entries: Iterable[Entry]) -> None:
+async def save_entries(connection: Connection, entries: Iterable[Entry]) -> None:
     """Add to the log."""
-    await add(connection, audit_log, entries)
+    await connection.write_rows(audit_log, entries)
 
 
 async def listed_entries(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     filters: EntryFilters,
     after: tuple[int | float | str, ...] | None,
@@ -67,18 +67,18 @@ async def listed_entries(
 
 
 async def change_of_rank(
-    connection: AsyncConnection, tenant: str, account_id: str, by: str, since_us: int, rank: int
+    connection: Connection, tenant: str, account_id: str, by: str, since_us: int, rank: int
 ) -> int | None:
     """When this actor made its newest change (rank 0) of an account's labels, or one before it.
 
     None where there are not so many since then.
     """
     given: dict[str, Any] = {"of_account": account_id, "by": by, "since_us": since_us, "rank": rank}
-    found = await ask(connection, tuple[int], _CHANGES, tenant, **given)
+    found = await connection.fetch(tuple[int], _CHANGES, tenant, **given)
     return found[0][0] if found else None
 
 
-async def erase_entries(connection: AsyncConnection, tenant: str, account_id: str) -> None:
+async def erase_entries(connection: Connection, tenant: str, account_id: str) -> None:
     """Delete what the log says of an account."""
     await connection.execute(
         delete(audit_log).where(audit_log.c.tenant == tenant, audit_log.c.account_id == account_id)

@@ -1,6 +1,6 @@
 """One database, SQLite or PostgreSQL: connections, transactions, schema revision.
 
-Statements stand beside the subject that asks them; here is only what differs between the two.
+Statements stand in each subject's `store.py`; a driver has what differs between the two.
 """
 
 import asyncio
@@ -11,33 +11,27 @@ import secrets
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    asynccontextmanager,
-    nullcontext,
-)
-from typing import Any, TypeVar, cast
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import asyncpg
-from sqlalchemy import delete, event, func, insert, make_url, or_, select
+from sqlalchemy import delete, func, insert, make_url, or_, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
-    DisconnectionError,
     IntegrityError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.util import await_only
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.db import migrating, postgres, sqlite
-from app.db.connections import CONNECT_SECONDS, Address, Connections, Session
-from app.db.errors import DatabaseUnavailable
+from app.db.connection import Connection, Driver
+from app.db.connections import Address, Connections
+from app.db.errors import DatabaseUnavailable, Raced
 from app.db.schema import rebuilds, write_probes
 from app.errors import SetupError
-from app.ops.background import LONGEST_PAUSE_SECONDS, TaskHealth
+from app.ops.background import TaskHealth
 from app.settings import MOST_CONNECTIONS
 from app.times import now_us
 
@@ -51,9 +45,6 @@ PG_SETTINGS = {
     "jit": "off",
     **postgres.BY_KEYS,
 }
-# Readers wait for no writer, only for a process that has the file to itself or repairs it; and a
-# glance keeps the whole loop waiting.
-SQLITE_READ_MS, SQLITE_GLANCE_MS = 2_000, 20
 # SQLite's codes for a file that is locked, that cannot be written, read or opened, or is damaged;
 # and what either driver says of a connection that is closed.
 SQLITE_AWAY = frozenset(
@@ -70,8 +61,6 @@ SQLITE_AWAY = frozenset(
     }
 )
 CLOSED = "clos"
-# So many of many rows at once; the connections of glances are left to others.
-SURVEYS = 4
 READ_ONLY, DISK_FULL, TOO_MANY_CONNECTIONS = "25006", "53100", "53300"
 # Readiness: how long a commit speaks for the next, how long one may take, how much is written (a
 # score is about as much), and when rows of processes that are gone are deleted.
@@ -81,10 +70,6 @@ RETRYABLE = frozenset({"40P01", "40001", "55P03"})
 
 # Each time another replica's batch has got through, so that this one's turn comes.
 ATTEMPTS = 10
-
-
-class Raced(Exception):
-    """Another writer came first: the transaction is to be run again from its start."""
 
 
 class Violated(Raced):
@@ -110,104 +95,56 @@ class Database:
     def __init__(self, url: str, pg_connections: int = MOST_CONNECTIONS) -> None:
         self.url = with_driver(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._connections = None if self.is_sqlite else Connections(Address(url), PG_SETTINGS)
-        self.engine = create_engine(
-            self.url, self._connections, pg_connections, sqlite_busy_ms=SQLITE_READ_MS
-        )
-        if self._connections:
-            # The service's transactions are begun by `app.db.postgres`.
-            event.listen(self.engine.sync_engine, "connect", _begin_nothing)
-        self._known = postgres.KnownRows()
-        self._writer = sqlite.Writer(self.url) if self.is_sqlite else None
-        self._surveys = asyncio.Semaphore(SURVEYS)
-        self._glancing = (
-            # One more is opened in place; to wait for one would be to keep the loop from whoever
-            # has it.
-            sqlite.create_in_place(self.url, SQLITE_GLANCE_MS, max_overflow=-1)
+        self._driver: Driver = (
+            sqlite.SQLiteDriver(self.url)
             if self.is_sqlite
-            else None
+            else postgres.PostgresDriver(Connections(Address(url), PG_SETTINGS), pg_connections)
         )
         self._readiness = Readiness(self)
 
     @property
     def background(self) -> list[TaskHealth]:
         """How the tasks fare that this runs beside what it is asked."""
-        breaker = [self._connections.breaker.health] if self._connections else []
-        return [*breaker, *([self._writer.checkpoints.health] if self._writer else [])]
+        return self._driver.background
 
     @property
     def is_recovering(self) -> bool:
         """Whether tasks that failed for want of PostgreSQL have not had the time to run again."""
-        recovery = 2 * LONGEST_PAUSE_SECONDS
-        return bool(self._connections and self._connections.breaker.was_open_within(recovery))
+        return self._driver.is_recovering
+
+    @property
+    def connections_in_use(self) -> int:
+        """PostgreSQL's; SQLite's cost nothing."""
+        return self._driver.connections_in_use
 
     @asynccontextmanager
-    async def write(self, aside: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def write(self, aside: bool = False) -> AsyncIterator[Connection]:
         """A transaction that is committed when the block ends.
 
         One about many rows is to be `aside`: SQLite's statements then leave the event loop alone.
         Raises Raced when it lost against another writer, DatabaseUnavailable when the
         database cannot be reached or does not answer in time.
         """
-        with self._readiness.watched(), self._watched(), self._translated():
-            begun = self._writer.begin(aside) if self._writer else self._begun(postgres.WRITES)
-            async with begun as connection:
+        with self._readiness.watched(), self._driver.watched(), self._translated():
+            async with self._driver.write(aside) as connection:
                 yield connection
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self) -> AsyncIterator[Connection]:
         """A transaction that sees one state of the database, and waits for no writer."""
-        with self._watched(), self._translated():
-            if not self.is_sqlite:
-                async with self._begun(postgres.READS) as connection:
-                    yield connection
-                return
-            async with self.engine.connect() as connection:
-                await connection.execution_options(reads_only=True)
+        with self._driver.watched(), self._translated():
+            async with self._driver.read() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def glance(self) -> AsyncIterator[AsyncConnection]:
-        """`read`, for one question: without a hop to SQLite's driver, or a transaction."""
-        if self._glancing is None:
-            async with self._glanced() as connection:
+    async def glance(self) -> AsyncIterator[Connection]:
+        """`read`, for one query: without a hop to one of SQLite's threads, or a transaction."""
+        with self._driver.watched(), self._translated():
+            async with self._driver.glance() as connection:
                 yield connection
-            return
-        with self._translated(), self._glancing.connect() as glancing:
-            glancing.execution_options(reads_only=True)
-            raw = cast(sqlite3.Connection, glancing.connection.dbapi_connection)
-            in_place = sqlite.InPlace(raw, glancing.dialect, lambda: glancing)
-            yield cast(AsyncConnection, in_place)
-
-    @asynccontextmanager
-    async def _glanced(self) -> AsyncIterator[AsyncConnection]:
-        assert self._connections
-        if self._connections.is_pooled is not False:
-            # Outside of a transaction a pooler may lead each message to another server process.
-            async with self.read() as connection:
-                yield connection
-            return
-        with self._watched(), self._translated():
-            async with self.engine.connect() as connection:
-                yield self._straight(connection)
-
-    @asynccontextmanager
-    async def survey(self) -> AsyncIterator[AsyncConnection]:
-        """`read`, for many rows: they are made into what is asked for beside the event loop."""
-        if self._glancing is None:
-            async with self.read() as connection:
-                yield connection
-            return
-        async with self._surveys:
-            with self._translated(), self._glancing.connect() as surveying:
-                raw = cast(sqlite3.Connection, surveying.connection.dbapi_connection)
-                surveying.execution_options(reads_only=True)
-                surveying.exec_driver_sql("SELECT 1")  # Begins the transaction.
-                in_place = sqlite.InPlace(raw, surveying.dialect, lambda: surveying, aside=True)
-                yield cast(AsyncConnection, in_place)
 
     async def run(
-        self, work: Callable[[AsyncConnection], Awaitable[Answer]], aside: bool = False
+        self, work: Callable[[Connection], Awaitable[Answer]], aside: bool = False
     ) -> Answer:
         """`work` in a transaction, committed when this returns; run again when it was raced.
 
@@ -234,7 +171,7 @@ class Database:
     @property
     def has_changed(self) -> bool:
         """Whether the last transaction changed anything: of SQLite an empty one says nothing."""
-        return self._writer is None or self._writer.has_changed
+        return self._driver.has_changed
 
     async def check_revision(self) -> None:
         """Raises SetupError where the schema is not the one this version was written for."""
@@ -277,27 +214,12 @@ class Database:
         """
         await self._readiness.check()
 
-    def _begun(self, begin: postgres.Begin) -> AbstractAsyncContextManager[AsyncConnection]:
-        return postgres.transaction(self.engine, self._known, begin)
-
-    def _straight(self, connection: AsyncConnection) -> AsyncConnection:
-        return cast(AsyncConnection, postgres.Straight(connection, self._known))
-
     def _translated(self) -> "_translated":
-        return _translated(self._connections)
-
-    def _watched(self) -> AbstractContextManager[None]:
-        return self._connections.breaker.transaction() if self._connections else nullcontext()
+        return _translated(self._driver.fail_over)
 
     async def close(self) -> None:
         await self._readiness.close()
-        if self._connections:
-            await self._connections.breaker.close()
-        if self._writer:
-            self._writer.close()
-        if self._glancing:
-            self._glancing.dispose()
-        await self.engine.dispose()
+        await self._driver.close()
 
 
 class Readiness:
@@ -380,10 +302,10 @@ class _Stored:
 class _translated:
     """Driver errors as those that callers tell apart; anything else passes through."""
 
-    __slots__ = ("_connections",)
+    __slots__ = ("_fail_over",)
 
-    def __init__(self, connections: Connections | None) -> None:
-        self._connections = connections
+    def __init__(self, fail_over: Callable[[], None]) -> None:
+        self._fail_over = fail_over
 
     def __enter__(self) -> None: ...
 
@@ -396,9 +318,8 @@ class _translated:
             state = getattr(driver, "sqlstate", None)
             if state in RETRYABLE:
                 raise Raced from error
-            if state == READ_ONLY and self._connections:
-                # All connections lead to what was the primary: the next ones find the new one.
-                self._connections.cut()
+            if state == READ_ONLY:
+                self._fail_over()
             if _is_about_the_connection(error, driver, state):
                 raise DatabaseUnavailable(_reason(driver, state)) from error
         # The driver's own state is off once its connection was lost in the midst of a question.
@@ -457,49 +378,10 @@ def with_driver(url: str) -> URL:
     return parsed.set(drivername="sqlite+aiosqlite")
 
 
-def create_engine(
-    url: URL,
-    connections: Connections | None = None,
-    pg_connections: int = 1,
-    sqlite_busy_ms: int = sqlite.BUSY_MS,
-) -> AsyncEngine:
-    """The engine, with durable commits and explicit transactions on both databases."""
+def create_engine(url: URL, connections: Connections | None, pg_connections: int) -> AsyncEngine:
+    """SQLAlchemy's engine, which migrates: with durable commits and explicit transactions."""
     if connections is None:
         engine = create_async_engine(url, hide_parameters=True)
-        sqlite.listen(engine.sync_engine, sqlite_busy_ms)
+        sqlite.listen(engine.sync_engine, sqlite.BUSY_MS)
         return engine
-    engine = create_async_engine(
-        url,
-        creator=lambda: _opened(engine, connections),
-        # Errors are logged, and statements hold what callers sent.
-        hide_parameters=True,
-        # A connection more is closed again, and costs more than what it was opened for.
-        pool_size=pg_connections,
-        max_overflow=0,
-        pool_timeout=CONNECT_SECONDS,
-    )
-    event.listen(engine.sync_engine, "checkout", _refuse_closed)
-    return engine
-
-
-def _opened(engine: AsyncEngine, connections: Connections) -> Any:
-    """A connection with the face that SQLAlchemy gives it."""
-    session = await_only(connections.open())
-
-    async def opened() -> Session:
-        return session
-
-    # Statements with names would be another's who comes to the same process by a pooler.
-    unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
-    driver: Any = engine.sync_engine.dialect.dbapi
-    return driver.connect(async_creator_fn=opened, **(unnamed if session.is_pooled else {}))
-
-
-def _begin_nothing(dbapi_connection: Any, *_: object) -> None:
-    dbapi_connection.autocommit = True
-
-
-def _refuse_closed(dbapi_connection: Any, *_: object) -> None:
-    """The pool opens another one: a restart of the server is no caller's trouble."""
-    if dbapi_connection.driver_connection.is_closed():
-        raise DisconnectionError
+    return postgres.create_engine(connections, pg_connections)

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Select, Tuple, func, literal, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.statements import read
+from app.db.connection import Connection
 
 Row = TypeVar("Row")
 # Rows that a page looks at for those that its filters let through: 0.1 s where none is in memory.
@@ -34,7 +33,7 @@ def unserved(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
 
 
 async def read_page(
-    connection: AsyncConnection,
+    connection: Connection,
     make: Callable[[Any], Row],
     query: Select[Any],
     order: Sequence[Any],
@@ -57,7 +56,7 @@ async def read_page(
         found = (await connection.execute(walk.offset(MOST_READ - 1))).one_or_none()
         until = tuple(found) if found is not None else None
     query = _up_to(query, order, until or last, descending)
-    return Part(await read(connection, make, page(query, order, after, limit, descending)), until)
+    return Part(await connection.read(make, page(query, order, after, limit, descending)), until)
 
 
 def _up_to(

@@ -1,34 +1,55 @@
 """PostgreSQL as the service uses it: hot statements go straight to the driver, writes together."""
 
-import re
 from collections.abc import (
     AsyncIterator,
     Callable,
-    Coroutine,
     Generator,
     Iterable,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    suppress,
+)
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import asyncpg
-from sqlalchemy import Connection, CursorResult, Executable, Table
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+import sqlalchemy
+from sqlalchemy import CursorResult, Delete, Executable, Insert, Select, Table, Update, event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.util import await_only
 
-from app.db.connections import Session
+from app.db.connection import Answer, Connection, Driver, Locked, Query, Row, parts
+from app.db.connections import CONNECT_SECONDS, Connections, Session
+from app.db.errors import Raced
+from app.db.statements import (
+    PARAMETER,
+    Key,
+    Question,
+    absent,
+    inserting,
+    key_in,
+    locking,
+    locking_one_each,
+    question_of,
+    updating_each,
+    wanted_arrays,
+)
+from app.db.threads import in_a_thread
+from app.ops.background import LONGEST_PAUSE_SECONDS, TaskHealth
 
-Answer = TypeVar("Answer")
-# Of a row among a tenant's: a text, or one for each column.
-Key: TypeAlias = str | tuple[str, ...]
+# By table, tenant and key.
 RowKey: TypeAlias = tuple[str, str, Key]
 
 # Few rows are found by their keys: a plan with an array of keys would be made each time, and no
 # table is so small that all of it should be looked at for each of the keys.
 BY_KEYS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
-PARAMETER = re.compile(r"\$(\d+)")
 # What a driver raises whose connection is no more.
 LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 # Keys of which it is remembered that they have a row: some ten MB.
@@ -65,7 +86,6 @@ class KnownRows:
         return [key for key in keys if (table.name, tenant, key) not in self._keys]
 
     def add(self, keys: Iterable[RowKey]) -> None:
-        """By table, tenant and key."""
         if len(self._keys) > MOST_KNOWN:
             self._keys.clear()
         self._keys.update(keys)
@@ -75,7 +95,7 @@ class KnownRows:
 
 
 class Asked(NamedTuple):
-    """A question; to await it is to leave it to `Straight.together`, which has the rows."""
+    """A question; to await it is to leave it to `together`, which has the rows."""
 
     text: str
     parameters: Sequence[Any]
@@ -85,20 +105,19 @@ class Asked(NamedTuple):
         return (yield self)
 
 
-class Straight:
-    """A connection whose hot statements go past SQLAlchemy, which takes longer than the server.
+class PostgresConnection(Connection):
+    """asyncpg's connection; what is not hot goes to it through SQLAlchemy's, which takes longer.
 
-    Writes wait until a question reads their table, or for the commit: then they go together, as one
-    statement. So an error of a write may come later than it was asked for, but inside the
-    transaction.
+    Writes wait until a query reads their table, or for the commit: then they go together, as one
+    statement. So an error of a write may come later than the write, but inside the transaction.
     """
 
     def __init__(self, connection: AsyncConnection, known: KnownRows) -> None:
         self._connection = connection
         self._raw = raw_connection(connection)
         self._waiting: dict[Table, tuple[str, Sequence[Any]]] = {}
-        self.is_gathering = False
-        self.known = known
+        self._is_gathering = False
+        self._known = known
         # Inserted here, and nobody else sees them before the commit.
         self.inserted: list[RowKey] = []
         self.dialect = connection.dialect
@@ -107,43 +126,119 @@ class Straight:
         await self.flush()
         return await self._connection.execute(statement, parameters)
 
-    async def run_sync(self, work: Callable[[Connection], Answer]) -> Answer:
+    async def run_sync(self, function: Callable[[sqlalchemy.Connection], Answer]) -> Answer:
         await self.flush()
-        return await self._connection.run_sync(work)
+        return await self._connection.run_sync(function)
 
     async def fetch(
-        self, text: str, parameters: Sequence[Any], tables: frozenset[Table]
-    ) -> list[Any]:
-        """The rows of a query that reads these tables, as the driver gives them."""
-        asked = Asked(text, parameters, tables)
-        if self.is_gathering:
-            return await asked
+        self,
+        make: Callable[[Iterable[Any]], Row],
+        query: Select[Any],
+        tenant: str,
+        wanted: Iterable[Key] = (),
+        are_many: bool = False,
+        **values: Any,
+    ) -> list[Row]:
+        question = question_of(query, self.dialect)
+        arrays = wanted_arrays(list(wanted))
+        parameters = question.parameters({"of_tenant": tenant, **arrays, **values})
+        asked = Asked(question.text, parameters, question.tables)
+        if self._is_gathering:
+            return list(map(make, await asked))
         [rows] = await self._answers([asked])
+        if are_many:
+            return await in_a_thread(lambda: list(map(make, rows)))
+        return list(map(make, rows))
+
+    async def write_rows(
+        self,
+        table: Table,
+        rows: Iterable[Any],
+        key: tuple[str, ...] = (),
+        kept: tuple[str, ...] = (),
+    ) -> None:
+        for some in parts(rows):
+            kind: Any = type(some[0])
+            text, ordered = inserting(table, kind, key, kept, self.dialect)
+            await self._write(table, text, ordered(list(zip(*some, strict=True))))
+
+    async def update_rows(self, statement: Update, rows: Iterable[Mapping[str, Any]]) -> None:
+        question = updating_each(statement, self.dialect)
+        for some in parts(rows):
+            columns = zip(*map(question.parameters, some), strict=True)
+            await self._change(question, [list(column) for column in columns])
+
+    async def change(
+        self, statement: Insert | Update | Delete, tenant: str, wanted: Sequence[Key], **values: Any
+    ) -> None:
+        if wanted:
+            question = question_of(statement, self.dialect)
+            row = {"of_tenant": tenant, **wanted_arrays(wanted), **values}
+            await self._change(question, question.parameters(row))
+
+    async def lock(self, table: Table, kind: Any, tenant: str, wanted: Sequence[Key]) -> list[Any]:
+        if not wanted:
+            return []
+        await self._insert_absent(table, tenant, wanted)
+        rows = await self.fetch(kind._make, locking(table, kind), tenant, wanted)
+        self._check_none_is_erased(table, tenant, wanted, map(key_in(table, kind), rows))
         return rows
 
-    async def together(self, questions: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-        """What coroutines return that ask by `fetch`, wait for nothing else, and lock nothing.
+    async def lock_one_each(
+        self, table: Table, kind: Any, tenant: str, wanted: Sequence[Key]
+    ) -> list[Locked]:
+        if not wanted:
+            return []
+        await self._insert_absent(table, tenant, wanted)
+        both: Callable[[Iterable[Any]], tuple[Any, ...]] = tuple
+        found, fields = [], len(kind._fields)
+        for values in await self.fetch(both, locking_one_each(table, kind), tenant, wanted):
+            row, before = kind._make(values[:fields]), kind._make(values[fields:])
+            found.append(Locked(row, before if before.tenant is not None else None))
+        locked = (one.row for one in found if one.row.tenant is not None)
+        self._check_none_is_erased(table, tenant, wanted, map(key_in(table, kind), locked))
+        return found
 
-        Their first questions are asked as one statement, then the next ones of those that have any:
-        a question to the server takes longer than its answer.
+    async def _insert_absent(self, table: Table, tenant: str, wanted: Sequence[Key]) -> None:
+        """Insert the rows of these keys that are not known to be there, and perhaps are.
+
+        A row that does not exist cannot be locked.
         """
-        returned: list[Any] = [None] * len(questions)
-        rows: dict[int, Any] = dict.fromkeys(range(len(questions)))
-        self.is_gathering = True
+        if new := self._known.absent(table, tenant, wanted):
+            text, arrays = absent(table, self.dialect), wanted_arrays(new)
+            await self._write(table, text, (tenant, *arrays.values()))
+            self.inserted += [(table.name, tenant, key) for key in new]
+
+    def _check_none_is_erased(
+        self, table: Table, tenant: str, wanted: Sequence[Key], found: Iterable[Key]
+    ) -> None:
+        """Raises Raced where a row of one of the keys has not been found."""
+        if len(set(found)) < len(wanted):
+            self._known.discard(table, tenant, wanted)
+            raise Raced
+
+    # The overloads are the base class's.
+    async def together(self, *queries: Query[Any]) -> Any:
+        """Their first questions are asked as one statement, then the next ones of those that have
+        any: a question to the server takes longer than its answer.
+        """
+        returned: list[Any] = [None] * len(queries)
+        rows: dict[int, Any] = dict.fromkeys(range(len(queries)))
+        self._is_gathering = True
         try:
             while rows:
                 asked = {}
                 for n, answer in rows.items():
                     try:
-                        asked[n] = questions[n].send(answer)
+                        asked[n] = queries[n].send(answer)
                     except StopIteration as end:
                         returned[n] = end.value
                 rows = dict(zip(asked, await self._answers(list(asked.values())), strict=True))
         finally:
-            self.is_gathering = False
-            for question in questions:
-                question.close()
-        return returned
+            self._is_gathering = False
+            for query in queries:
+                query.close()
+        return tuple(returned)
 
     async def _answers(self, asked: Sequence[Asked]) -> list[list[Any]]:
         for one in asked:
@@ -155,7 +250,14 @@ class Straight:
         [row] = await self._raw.fetch(_asking(tuple(one.text for one in asked)), *values)
         return [rows or [] for rows in row]
 
-    async def write(self, table: Table, text: str, parameters: Sequence[Any]) -> None:
+    async def _change(self, question: Question, parameters: Sequence[Any]) -> None:
+        # What it reads of other tables must be there.
+        if not question.tables.isdisjoint(self._waiting):
+            await self.flush()
+        assert question.changes is not None
+        await self._write(question.changes, question.text, parameters)
+
+    async def _write(self, table: Table, text: str, parameters: Sequence[Any]) -> None:
         """Change a table, before anything reads it. Of one table, one change waits at a time."""
         if table in self._waiting:
             await self.flush()
@@ -195,27 +297,111 @@ def _parts(texts: Iterable[str]) -> str:
     return ", ".join(parts)
 
 
-@asynccontextmanager
-async def transaction(
-    engine: AsyncEngine, known: KnownRows, begin: Begin
-) -> AsyncIterator[AsyncConnection]:
-    """A transaction that is committed when the block ends.
+class PostgresDriver(Driver):
+    """PostgreSQL's connections; SQLAlchemy keeps those that are idle."""
 
-    The engine's connections begin none themselves.
-    """
-    async with engine.connect() as connection:
-        raw, is_over = raw_connection(connection), False
-        try:
-            await raw.execute(_beginning(begin, raw))
-            straight = Straight(connection, known)
-            yield cast(AsyncConnection, straight)
-            await straight.flush()
-            await raw.execute("COMMIT")
-            is_over = True
-            known.add(straight.inserted)
-        finally:
-            if not is_over:
-                await _roll_back(raw)
+    has_changed = True
+
+    def __init__(self, connections: Connections, most: int) -> None:
+        self._connections = connections
+        self._engine = create_engine(connections, most)
+        # Transactions are begun here.
+        event.listen(self._engine.sync_engine, "connect", _begin_nothing)
+        self._known = KnownRows()
+
+    def write(self, aside: bool) -> AbstractAsyncContextManager[Connection]:
+        return self._transaction(WRITES)
+
+    def read(self) -> AbstractAsyncContextManager[Connection]:
+        return self._transaction(READS)
+
+    @asynccontextmanager
+    async def glance(self) -> AsyncIterator[Connection]:
+        if self._connections.is_pooled is not False:
+            # Outside of a transaction a pooler may lead each message to another server process.
+            async with self.read() as connection:
+                yield connection
+            return
+        async with self._engine.connect() as lent:
+            yield PostgresConnection(lent, self._known)
+
+    @asynccontextmanager
+    async def _transaction(self, begin: Begin) -> AsyncIterator[Connection]:
+        async with self._engine.connect() as lent:
+            raw, is_over = raw_connection(lent), False
+            try:
+                await raw.execute(_beginning(begin, raw))
+                connection = PostgresConnection(lent, self._known)
+                yield connection
+                await connection.flush()
+                await raw.execute("COMMIT")
+                is_over = True
+                self._known.add(connection.inserted)
+            finally:
+                if not is_over:
+                    await _roll_back(raw)
+
+    @property
+    def background(self) -> list[TaskHealth]:
+        return [self._connections.breaker.health]
+
+    @property
+    def is_recovering(self) -> bool:
+        return self._connections.breaker.was_open_within(2 * LONGEST_PAUSE_SECONDS)
+
+    @property
+    def connections_in_use(self) -> int:
+        return cast(QueuePool, self._engine.pool).checkedout()
+
+    def watched(self) -> AbstractContextManager[None]:
+        return self._connections.breaker.transaction()
+
+    def fail_over(self) -> None:
+        # All connections lead to what was the primary: the next ones find the new one.
+        self._connections.cut()
+
+    async def close(self) -> None:
+        await self._connections.breaker.close()
+        await self._engine.dispose()
+
+
+def create_engine(connections: Connections, most: int) -> AsyncEngine:
+    """SQLAlchemy's engine, of at most so many connections."""
+    engine: AsyncEngine = create_async_engine(
+        "postgresql+asyncpg://",
+        creator=lambda: _opened(engine, connections),
+        # Errors are logged, and statements hold what callers sent.
+        hide_parameters=True,
+        # A connection more is closed again, and costs more than what it was opened for.
+        pool_size=most,
+        max_overflow=0,
+        pool_timeout=CONNECT_SECONDS,
+    )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _opened(engine: AsyncEngine, connections: Connections) -> Any:
+    """A connection with the face that SQLAlchemy gives it."""
+    session = await_only(connections.open())
+
+    async def opened() -> Session:
+        return session
+
+    # Statements with names would be another's who comes to the same process by a pooler.
+    unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
+    driver: Any = engine.sync_engine.dialect.dbapi
+    return driver.connect(async_creator_fn=opened, **(unnamed if session.is_pooled else {}))
+
+
+def _begin_nothing(dbapi_connection: Any, *_: object) -> None:
+    dbapi_connection.autocommit = True
+
+
+def _refuse_closed(dbapi_connection: Any, *_: object) -> None:
+    """The pool opens another one: a restart of the server is no caller's trouble."""
+    if dbapi_connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 def _beginning(begin: Begin, raw: Session) -> str:

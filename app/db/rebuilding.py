@@ -3,19 +3,18 @@
 from typing import Any
 
 from sqlalchemy import bindparam, exists, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.db.errors import DatabaseUnavailable
 from app.db.schema import rebuilds
-from app.db.statements import ask
 
 IS_REBUILDING = exists().where(rebuilds.c.tenant == bindparam("of_tenant"))
 _REBUILDING = select(IS_REBUILDING)
 
 
-async def refuse_while_rebuilding(connection: AsyncConnection, tenant: str) -> None:
+async def refuse_while_rebuilding(connection: Connection, tenant: str) -> None:
     """Raises DatabaseUnavailable while the tenant's states are being rebuilt."""
-    [(is_rebuilding,)] = await ask(connection, tuple[Any, ...], _REBUILDING, tenant)
+    [(is_rebuilding,)] = await connection.fetch(tuple[Any, ...], _REBUILDING, tenant)
     refuse_if(is_rebuilding)
 
 

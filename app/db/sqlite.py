@@ -1,30 +1,41 @@
 """SQLite as the service uses it: one writer, whose statements run where they are asked for."""
 
 import asyncio
+import json
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing
-from contextvars import copy_context
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import sqlalchemy
-from sqlalchemy import Connection, CursorResult, Engine, Executable, event
+from sqlalchemy import (
+    CursorResult,
+    Delete,
+    Engine,
+    Executable,
+    Insert,
+    Select,
+    Table,
+    Update,
+    event,
+)
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import StaticPool
 
+from app.db.connection import Answer, Connection, Driver, Locked, Query, Row, parts
+from app.db.statements import Key, inserting, key_in, locking, question_of
+from app.db.threads import in_a_thread
 from app.errors import SetupError
+from app.learner.transaction import MOST_ITEMS
 from app.ops.background import TaskHealth
-
-Answer = TypeVar("Answer")
 
 # A reader that turns writer can fail at once with "locked", whatever the timeout.
 BEGIN = "BEGIN IMMEDIATE"
@@ -32,12 +43,80 @@ BUSY_MS = 10_000
 # Once somebody has waited in vain, others wait no longer than this, until one has got through.
 STILL_BUSY_MS = 500
 POLL_SECONDS = 0.001
+# Readers wait for no writer, only for a process that has the file to itself or repairs it; and a
+# glance keeps the whole loop waiting.
+READ_MS, GLANCE_MS = 2_000, 20
+# So many read at once; how long the next one waits for its turn.
+READERS, TURN_SECONDS = 15, 30
 # Of the writer: the upper pages of every index, so that a look-up in millions of rows reads one
 # page or two. Of readers there are up to 15, and nobody waits for them as much.
 CACHE_KIB, READER_CACHE_KIB = 64 << 10, 8 << 10
 # Of the log: how often its pages are copied into the file, each in its newest state alone, and how
 # many there may be until a commit waits so that it begins anew. 32 MiB.
 CHECKPOINT_SECONDS, LONG_PAGES = 0.25, 8000
+
+
+class SQLiteDriver(Driver):
+    """Connections to a SQLite file: that which writes, and those that read beside it."""
+
+    def __init__(self, url: URL) -> None:
+        self._writer = Writer(url)
+        # The pool would keep the loop waiting for a connection: who reads waits for a turn before.
+        self._reading = create_in_place(url, READ_MS, pool_size=READERS)
+        self._turns = asyncio.Semaphore(READERS)
+        # Of their own: a commit must not wait for those who read many rows.
+        self._threads = ThreadPoolExecutor(READERS, "quickstudy-read")
+        # One more is opened in place; to wait for one would be to keep the loop from whoever has
+        # it.
+        self._glancing = create_in_place(url, GLANCE_MS, max_overflow=-1)
+
+    def write(self, aside: bool) -> AbstractAsyncContextManager[Connection]:
+        return self._writer.begin(aside)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Connection]:
+        async with asyncio.timeout(TURN_SECONDS):
+            await self._turns.acquire()
+        try:
+            with ExitStack() as stack:
+                lent = await in_a_thread(partial(self._lend, stack), self._threads)
+                raw = _driver_connection(lent)
+                yield SQLiteConnection(raw, lent.dialect, lambda: lent, True, self._threads)
+        finally:
+            self._turns.release()
+
+    @asynccontextmanager
+    async def glance(self) -> AsyncIterator[Connection]:
+        with self._glancing.connect() as lent:
+            lent.execution_options(reads_only=True)
+            yield SQLiteConnection(_driver_connection(lent), lent.dialect, lambda: lent)
+
+    def _lend(self, stack: ExitStack) -> sqlalchemy.Connection:
+        """A connection in a transaction, until the stack is closed."""
+        lent = stack.enter_context(self._reading.connect()).execution_options(reads_only=True)
+        lent.exec_driver_sql("SELECT 1")  # Begins the transaction.
+        return lent
+
+    def fail_over(self) -> None:
+        """A file has no other server."""
+
+    @property
+    def background(self) -> list[TaskHealth]:
+        return [self._writer.checkpoints.health]
+
+    @property
+    def has_changed(self) -> bool:
+        return self._writer.has_changed
+
+    async def close(self) -> None:
+        self._writer.close()
+        self._threads.shutdown()
+        self._reading.dispose()
+        self._glancing.dispose()
+
+
+def _driver_connection(lent: sqlalchemy.Connection) -> sqlite3.Connection:
+    return cast(sqlite3.Connection, lent.connection.driver_connection)
 
 
 class Writer:
@@ -60,7 +139,7 @@ class Writer:
         self.has_changed = False
 
     @asynccontextmanager
-    async def begin(self, aside: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def begin(self, aside: bool = False) -> AsyncIterator[Connection]:
         """A transaction that is committed when the block ends.
 
         Where it is about many rows, its statements are executed `aside`, in a thread.
@@ -70,10 +149,10 @@ class Writer:
         async with self._turn:
             raw = self._opened()
             await self._begun(raw, until)
-            in_place = InPlace(raw, self._engine.dialect, self._engine.connect, aside)
+            in_place = SQLiteConnection(raw, self._engine.dialect, self._engine.connect, aside)
             changes = raw.total_changes
             try:
-                yield cast(AsyncConnection, in_place)
+                yield in_place
                 await in_a_thread(partial(commit, raw))
                 self.has_changed = raw.total_changes > changes
             finally:
@@ -179,73 +258,156 @@ def commit(raw: sqlite3.Connection) -> None:
         raw.commit()
 
 
-class InPlace:
-    """A connection of the driver's with the face of an asynchronous one; nothing ever waits.
+class SQLiteConnection(Connection):
+    """sqlite3's connection: statements are executed in place, and nothing ever waits.
 
     `connect` gives one of SQLAlchemy's on the same connection, for what is not worth doing past it.
-    Statements about many rows are executed `aside`, in a thread: all of them, or one by one.
+    Statements about many rows are executed `aside`, in a thread: all of them, or each by itself.
     """
 
     def __init__(
         self,
         raw: sqlite3.Connection,
         dialect: Dialect,
-        connect: Callable[[], Connection],
+        connect: Callable[[], sqlalchemy.Connection],
         aside: bool = False,
+        threads: Executor | None = None,
     ) -> None:
         self._raw, self.dialect, self._connect = raw, dialect, connect
-        self._aside = aside
-        self._connection: Connection | None = None
+        self._aside, self._threads = aside, threads
+        self._connection: sqlalchemy.Connection | None = None
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
-        return await self._done(lambda: self._execute(statement, parameters))
+        return await self._done(lambda: self._by_sqlalchemy().execute(statement, parameters))
+
+    async def run_sync(self, function: Callable[[sqlalchemy.Connection], Answer]) -> Answer:
+        return await self._done(lambda: function(self._by_sqlalchemy()))
 
     async def read(
         self,
-        make: Callable[[Iterable[Any]], Answer],
-        statement: Executable,
-        parameters: Any = None,
-    ) -> list[Answer]:
-        """What is made of the rows that a query finds."""
-        return await self._done(lambda: list(map(make, self._execute(statement, parameters).all())))
+        make: Callable[[Iterable[Any]], Row],
+        query: Executable,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> list[Row]:
+        def read() -> list[Row]:
+            return list(map(make, self._by_sqlalchemy().execute(query, parameters).all()))
+
+        return await self._done(read)
 
     # Past SQLAlchemy, which takes longer to execute a statement than SQLite does.
-    async def exec_driver_sql(
-        self, text: str, rows: Sequence[tuple[Any, ...]], aside: bool = False
-    ) -> None:
-        def execute() -> None:
-            with _as_by_sqlalchemy(text):
-                self._raw.executemany(text, rows)
-
-        await self._done(execute, aside)
-
     async def fetch(
+        self,
+        make: Callable[[Iterable[Any]], Row],
+        query: Select[Any],
+        tenant: str,
+        wanted: Iterable[Key] = (),
+        are_many: bool = False,
+        **values: Any,
+    ) -> list[Row]:
+        question = question_of(query, self.dialect)
+        flags = question.flags
+        making = (lambda row: make(_with_flags(row, flags))) if flags else make
+        parameters = question.parameters(
+            {"of_tenant": tenant, "wanted": _json(list(wanted)), **values}
+        )
+
+        return await self._query(question.text, parameters, making, are_many)
+
+    async def write_rows(
+        self,
+        table: Table,
+        rows: Iterable[Any],
+        key: tuple[str, ...] = (),
+        kept: tuple[str, ...] = (),
+    ) -> None:
+        for some in parts(rows):
+            kind: Any = type(some[0])
+            text, ordered = inserting(table, kind, key, kept, self.dialect)
+            await self._write(text, [ordered(row) for row in some])
+
+    async def update_rows(self, statement: Update, rows: Iterable[Mapping[str, Any]]) -> None:
+        question = question_of(statement, self.dialect)
+        for some in parts(rows):
+            await self._write(question.text, [question.parameters(row) for row in some])
+
+    async def change(
+        self, statement: Insert | Update | Delete, tenant: str, wanted: Sequence[Key], **values: Any
+    ) -> None:
+        if wanted:
+            question = question_of(statement, self.dialect)
+            row = {"of_tenant": tenant, "wanted": _json(wanted), **values}
+            await self._write(question.text, [question.parameters(row)], len(wanted) > MOST_ITEMS)
+
+    async def lock(self, table: Table, kind: Any, tenant: str, wanted: Sequence[Key]) -> list[Any]:
+        """Whoever writes has the whole file: there is nothing to lock."""
+        if not wanted:
+            return []
+        return await self.fetch(kind._make, locking(table, kind), tenant, wanted)
+
+    async def lock_one_each(
+        self, table: Table, kind: Any, tenant: str, wanted: Sequence[Key]
+    ) -> list[Locked]:
+        first: dict[Key, Any] = {}
+        key_of = key_in(table, kind)
+        for row in await self.lock(table, kind, tenant, wanted):
+            first.setdefault(key_of(row), row)
+        return [Locked(row, None) for row in first.values()]
+
+    async def together(self, *queries: Query[Any]) -> Any:
+        try:
+            return tuple([await query for query in queries])
+        finally:
+            for query in queries:
+                query.close()
+
+    async def _query(
         self,
         text: str,
         parameters: tuple[Any, ...],
-        make: Callable[[tuple[Any, ...]], Answer],
-        aside: bool = False,
-    ) -> list[Answer]:
-        """What is made of the rows of a query, as the driver gives them."""
-
-        def fetch() -> list[Answer]:
+        make: Callable[[Iterable[Any]], Row],
+        are_many: bool,
+    ) -> list[Row]:
+        def query() -> list[Row]:
             with _as_by_sqlalchemy(text):
                 return list(map(make, self._raw.execute(text, parameters)))
 
-        return await self._done(fetch, aside)
+        return await self._done(query, are_many)
 
-    def _execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+    async def _write(
+        self, text: str, rows: Sequence[tuple[Any, ...]], are_many: bool = False
+    ) -> None:
+        def write() -> None:
+            with _as_by_sqlalchemy(text):
+                self._raw.executemany(text, rows)
+
+        await self._done(write, are_many)
+
+    def _by_sqlalchemy(self) -> sqlalchemy.Connection:
         if self._connection is None:
             self._connection = self._connect()
-        return self._connection.execute(statement, parameters)
+        return self._connection
 
-    async def _done(self, work: Callable[[], Answer], aside: bool = False) -> Answer:
-        return await in_a_thread(work) if aside or self._aside else work()
+    async def _done(self, function: Callable[[], Answer], aside: bool = False) -> Answer:
+        if aside or self._aside:
+            return await in_a_thread(function, self._threads)
+        return function()
 
     def close(self) -> None:
         """Rolls back what was not committed where SQLAlchemy had a part in it."""
         if self._connection is not None:
             self._connection.close()
+
+
+# Keys as SQLite takes them. `json.dumps` would make an encoder for each call.
+_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _with_flags(values: Iterable[Any], flags: Iterable[int]) -> list[Any]:
+    """A row whose 1 and 0 are truths again."""
+    row = list(values)
+    for n in flags:
+        row[n] = None if row[n] is None else bool(row[n])
+    return row
 
 
 class _as_by_sqlalchemy:
@@ -261,16 +423,6 @@ class _as_by_sqlalchemy:
             raise DBAPIError.instance(
                 self._text, None, error, sqlite3.Error, hide_parameters=True
             ) from error
-
-
-async def in_a_thread(work: Callable[[], Answer]) -> Answer:
-    """Wait for work that cannot be taken back, even when whoever waits for it is cancelled."""
-    done = asyncio.get_running_loop().run_in_executor(None, copy_context().run, work)
-    try:
-        return await asyncio.shield(done)
-    except asyncio.CancelledError:
-        await asyncio.wait([done])
-        raise
 
 
 def create_in_place(
@@ -318,7 +470,7 @@ def _configure(dbapi_connection: Any, busy_ms: int, cache_kib: int) -> None:
     cursor.close()
 
 
-def _begin(connection: Connection) -> None:
+def _begin(connection: sqlalchemy.Connection) -> None:
     reads = connection.get_execution_options().get("reads_only", False)
     connection.exec_driver_sql("BEGIN" if reads else BEGIN)
 

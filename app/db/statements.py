@@ -1,16 +1,15 @@
-"""What the statements of several tables share."""
+"""Texts of statements that are executed again and again: SQLAlchemy writes them, once."""
 
-import json
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast, overload
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from sqlalchemy import (
     JSON,
     Boolean,
     Delete,
-    Executable,
     Insert,
     Select,
     String,
@@ -18,33 +17,26 @@ from sqlalchemy import (
     Text,
     Update,
     bindparam,
+    column,
     func,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import iterate
 
-from app.db.database import Raced
-from app.db.postgres import Straight
-from app.db.sqlite import InPlace, in_a_thread
-from app.learner.transaction import MOST_ITEMS
-
-Kind = TypeVar("Kind")
-One = TypeVar("One")
-Two = TypeVar("Two")
-Three = TypeVar("Three")
-Four = TypeVar("Four")
-Five = TypeVar("Five")
-Six = TypeVar("Six")
-# What asks the store, and returns what it has made of the answer.
-Asking: TypeAlias = Coroutine[Any, Any, Kind]
+# PostgreSQL's parameters, from $1 on.
+PARAMETER = re.compile(r"\$(\d+)")
+# Of a row among a tenant's: a text, or one for each column.
+Key: TypeAlias = str | tuple[str, ...]
+# A statement that reads or changes rows; always the same object, so that its text is kept.
+Kept: TypeAlias = Select[Any] | Insert | Update | Delete
 
 
 class IsWanted(FunctionElement[bool]):
@@ -88,26 +80,60 @@ def _parts_of(columns: int) -> list[str]:
     return [f"wanted_{n}" for n in range(columns)]
 
 
-def _wanted(keys: list[Any]) -> dict[str, Any]:
-    """The keys as parameters: whole, and tuples also column by column."""
+def wanted_arrays(keys: Sequence[Key]) -> dict[str, Sequence[str]]:
+    """The keys as PostgreSQL's parameters: an array of texts, or one for each column."""
     if not keys or isinstance(keys[0], str):
-        return {"wanted": keys}
-    return {
-        "wanted": keys,
-        **dict(zip(_parts_of(len(keys[0])), map(list, zip(*keys, strict=True)), strict=True)),
-    }
+        return {"wanted": cast(Sequence[str], keys)}
+    columns = map(list, zip(*keys, strict=True))
+    return dict(zip(_parts_of(len(keys[0])), columns, strict=True))
 
 
 # Statements of the hot path are built once: to build one takes longer than to execute it.
 @cache
-def _locking(table: Table, kind: Any) -> Any:
-    key = _key(table)
+def locking(table: Table, kind: Any) -> Any:
+    """The rows of the keys that are wanted, in the order of the primary key."""
+    order = [column for column in table.primary_key if column.name != "tenant"]
     return (
         select(*columns(table, kind))
-        .where(table.c.tenant == bindparam("of_tenant"), IsWanted(*key))
-        .order_by(*key)
+        .where(table.c.tenant == bindparam("of_tenant"), IsWanted(*_key(table)))
+        .order_by(*order)
         .with_for_update()
     )
+
+
+@cache
+def locking_one_each(table: Table, kind: Any) -> Any:
+    """A row of each of the keys, in their order, and that row as it was before it was waited for.
+
+    A key has rows with numbers from 0 on. The first that nobody has locked is found; where all
+    are locked, that with 0 is waited for. PostgreSQL alone has such a statement.
+    """
+    names = [column.name for column in _key(table)]
+    [number] = [one for one in table.primary_key if one.name not in ("tenant", *names)]
+    each = (
+        func.unnest(*map(_texts, _parts_of(len(names))))
+        .table_valued(*(column(name, Text) for name in names))
+        .render_derived()
+    )
+    of_each = select(*columns(table, kind)).where(
+        table.c.tenant == bindparam("of_tenant"), *(table.c[name] == each.c[name] for name in names)
+    )
+    free = (
+        of_each.order_by(number)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .correlate(each)
+        .lateral("free")
+    )
+    is_none_free = free.c[number.name].is_(None)
+    all_locked = of_each.where(number == 0, is_none_free).correlate(each, free)
+    first = all_locked.with_for_update().lateral("first")
+    # Without a lock it is read as it was before it was waited for.
+    before = all_locked.lateral("before")
+    return select(
+        *(func.coalesce(free.c[name], first.c[name]) for name in kind._fields),
+        *(before.c[name] for name in kind._fields),
+    ).select_from(each.outerjoin(free, true()).outerjoin(first, true()).outerjoin(before, true()))
 
 
 @cache
@@ -118,7 +144,13 @@ def _key(table: Table) -> list[Any]:
 
 
 @cache
-def _absent(table: Table, dialect: Dialect) -> str:
+def key_in(table: Table, kind: Any) -> Callable[[Any], Key]:
+    """What takes a key out of a row of this kind."""
+    return itemgetter(*(kind._fields.index(column.name) for column in _key(table)))
+
+
+@cache
+def absent(table: Table, dialect: Dialect) -> str:
     """Insert the rows that are not there, in the order of the given keys, as one statement."""
     names = [column.name for column in _key(table)]
     wanted = _parts_of(len(names)) if len(names) > 1 else ["wanted"]
@@ -128,7 +160,7 @@ def _absent(table: Table, dialect: Dialect) -> str:
 
 
 @cache
-def _chosen(table: Table, kind: Any) -> Any:
+def chosen(table: Table, kind: Any) -> Any:
     return select(*columns(table, kind)).where(
         table.c.tenant == bindparam("of_tenant"), IsWanted(table.c.transaction_id)
     )
@@ -137,7 +169,7 @@ def _chosen(table: Table, kind: Any) -> Any:
 class Question(NamedTuple):
     """A statement as the driver takes it: names in order, values of its own, columns of flags.
 
-    And the tables that it is about.
+    And the tables that it is about, with that which it changes.
     """
 
     text: str
@@ -145,6 +177,7 @@ class Question(NamedTuple):
     constants: dict[str, Any]
     flags: list[int]
     tables: frozenset[Table]
+    changes: Table | None
 
     def parameters(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
         values = {**self.constants, **given}
@@ -152,17 +185,18 @@ class Question(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _reading(query: Select[Any] | Insert | Update | Delete, dialect: Dialect) -> Question:
+def question_of(query: Kept, dialect: Dialect) -> Question:
     compiled = query.compile(dialect=dialect)
     columns = query.selected_columns if isinstance(query, Select) else ()
     flags = [n for n, column in enumerate(columns) if isinstance(column.type, Boolean)]
     tables = frozenset(part for part in iterate(query) if isinstance(part, Table))
     names = compiled.positiontup or []
-    return Question(compiled.string, names, compiled.params, flags, tables)
+    changes = None if isinstance(query, Select) else cast(Table, query.table)
+    return Question(compiled.string, names, compiled.params, flags, tables, changes)
 
 
 @lru_cache(maxsize=64)
-def _writing(
+def inserting(
     table: Table, kind: Any, key: tuple[str, ...], kept: tuple[str, ...], dialect: Dialect
 ) -> tuple[str, Callable[[Any], tuple[Any, ...]]]:
     """An insert of rows of a kind as the driver takes it, and what orders a row's fields for it.
@@ -186,6 +220,19 @@ def _writing(
     return compiled.string, itemgetter(*map(kind._fields.index, names))
 
 
+@lru_cache(maxsize=64)
+def updating_each(statement: Update, dialect: Dialect) -> Question:
+    """An update as PostgreSQL takes it for many rows at once: with an array of each parameter."""
+    compiled = statement.compile(dialect=dialect)
+    question = question_of(statement, dialect)
+    types = [compiled.binds[name].type.compile(dialect) for name in question.names]
+    arrays = ", ".join(f"${n}::{type_}[]" for n, type_ in enumerate(types, 1))
+    places = ", ".join(f"place_{n}" for n in range(1, len(types) + 1))
+    changes, condition = PARAMETER.sub(r"new.place_\1", question.text).split(" WHERE ")
+    text = f"{changes} FROM unnest({arrays}) AS new({places}) WHERE {condition}"
+    return question._replace(text=text)
+
+
 def _unnested(table: Table, kind: Any) -> Iterable[Any]:
     """Columns of a table out of an array each."""
     for name in kind._fields:
@@ -193,219 +240,6 @@ def _unnested(table: Table, kind: Any) -> Iterable[Any]:
         # As texts: what is too long for its column is refused, where a cast would cut it.
         type_ = Text() if isinstance(column.type, String) else column.type
         yield func.unnest(bindparam(name, type_=postgresql.ARRAY(type_)))
-
-
-async def lock(
-    connection: AsyncConnection, table: Table, kind: Any, tenant: str, wanted: list[Any]
-) -> list[Any]:
-    """The rows of these keys, as `kind`, ours alone until the transaction ends.
-
-    A key of several columns is a tuple. Raises Raced where one of them has just been erased.
-    """
-    if not wanted:
-        return []
-    await prepare(connection, table, tenant, wanted)
-    rows = await ask(connection, kind._make, _locking(table, kind), tenant, wanted)
-    if isinstance(connection, Straight) and len(rows) < len(wanted):
-        raise erased(connection, table, tenant, wanted)
-    return rows
-
-
-async def prepare(
-    connection: AsyncConnection, table: Table, tenant: str, wanted: list[Any]
-) -> None:
-    """Insert the rows of these keys that are not known to be there, and perhaps are.
-
-    A row that does not exist cannot be locked. SQLite needs no row: the file is locked.
-    """
-    if not isinstance(connection, Straight):
-        return
-    if absent := connection.known.absent(table, tenant, wanted):
-        text, (keys, *parts) = _absent(table, connection.dialect), _wanted(absent).values()
-        await connection.write(table, text, (tenant, *(parts or [keys])))
-        connection.inserted += [(table.name, tenant, one) for one in absent]
-
-
-def erased(connection: Straight, table: Table, tenant: str, wanted: list[Any]) -> Raced:
-    """What to raise where one of these rows has just been erased."""
-    connection.known.discard(table, tenant, wanted)
-    return Raced()
-
-
-async def read(
-    connection: AsyncConnection,
-    make: Callable[[Iterable[Any]], Kind],
-    query: Executable,
-    parameters: Mapping[str, Any] | None = None,
-) -> list[Kind]:
-    """The rows that a query finds, fetched at once: one by one takes longer."""
-    if isinstance(connection, InPlace):
-        return await connection.read(make, query, parameters)
-    return list(map(make, (await connection.execute(query, parameters)).all()))
-
-
-async def ask(
-    connection: AsyncConnection,
-    make: Callable[[Iterable[Any]], Kind],
-    query: Select[Any],
-    tenant: str,
-    wanted: Iterable[str | tuple[str, ...]] = (),
-    are_many: bool = False,
-    **given: Any,
-) -> list[Kind]:
-    """The same of a query that is always the same object, of a tenant, with what it is given.
-
-    Where the rows may be many, to find and to make them is left to a thread.
-    """
-    values = {"of_tenant": tenant, **_wanted(list(wanted)), **given}
-    question = _reading(query, connection.dialect)
-    rows: Iterable[Any]
-    # SQLAlchemy writes the text, once: to execute it takes longer there than in the database.
-    if isinstance(connection, Straight):
-        rows = await connection.fetch(question.text, question.parameters(values), question.tables)
-        if are_many and not connection.is_gathering:
-            return await in_a_thread(lambda: list(map(make, rows)))
-    elif isinstance(connection, InPlace):
-        values["wanted"] = _json(values["wanted"])
-        flags = question.flags
-        making = (lambda row: make(_with_flags(list(row), flags))) if flags else make
-        parameters = question.parameters(values)
-        return await connection.fetch(question.text, parameters, making, are_many)
-    else:
-        rows = (await connection.execute(query, values)).all()
-    return list(map(make, rows))
-
-
-# Keys as SQLite takes them. `json.dumps` would make an encoder for each call.
-_json = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def _with_flags(row: list[Any], flags: Iterable[int]) -> list[Any]:
-    """A row whose 1 and 0 are truths again."""
-    for n in flags:
-        row[n] = None if row[n] is None else bool(row[n])
-    return row
-
-
-@overload
-async def together(
-    connection: AsyncConnection, one: Asking[One], two: Asking[Two], /
-) -> tuple[One, Two]: ...
-
-
-@overload
-async def together(
-    connection: AsyncConnection, one: Asking[One], two: Asking[Two], three: Asking[Three], /
-) -> tuple[One, Two, Three]: ...
-
-
-@overload
-async def together(
-    connection: AsyncConnection,
-    one: Asking[One],
-    two: Asking[Two],
-    three: Asking[Three],
-    four: Asking[Four],
-    five: Asking[Five],
-    six: Asking[Six],
-    /,
-) -> tuple[One, Two, Three, Four, Five, Six]: ...
-
-
-async def together(connection: AsyncConnection, *questions: Asking[Any]) -> Any:
-    """What these answer, which ask the store, lock nothing, and need none of the others' answers.
-
-    PostgreSQL is asked once for all of them, which saves time where they find few rows; SQLite in
-    their order, and not at all for what comes after one that raises.
-    """
-    if isinstance(connection, Straight):
-        return tuple(await connection.together(questions))
-    try:
-        return tuple([await question for question in questions])
-    finally:
-        for question in questions:
-            question.close()
-
-
-async def change(
-    connection: AsyncConnection,
-    statement: Insert | Update | Delete,
-    rows: Iterable[Mapping[str, Any]],
-    are_many: bool = False,
-) -> None:
-    """Execute an update that is always the same object, with the parameters of each row."""
-    question = _reading(statement, connection.dialect)
-    given = [question.parameters(row) for row in rows]
-    if isinstance(connection, Straight):
-        for parameters in given:
-            await connection.write(cast(Table, statement.table), question.text, parameters)
-    elif isinstance(connection, InPlace):
-        await connection.exec_driver_sql(question.text, given, are_many)
-    else:
-        await connection.exec_driver_sql(question.text, given)
-
-
-async def alter(
-    connection: AsyncConnection,
-    statement: Insert | Update | Delete,
-    tenant: str,
-    wanted: Sequence[str | tuple[str, ...]],
-    **given: Any,
-) -> None:
-    """The same of the rows that are `wanted`."""
-    if not wanted:
-        return
-    keys = _wanted(list(wanted))
-    if not isinstance(connection, Straight):
-        keys["wanted"] = _json(keys["wanted"])
-    row = {"of_tenant": tenant, **keys, **given}
-    await change(connection, statement, [row], len(wanted) > MOST_ITEMS)
-
-
-async def of_transactions(
-    connection: AsyncConnection, table: Table, kind: Any, tenant: str, ids: Iterable[str]
-) -> dict[str, Any]:
-    """What a table has of each of these transactions, as rows of `kind`, by transaction."""
-    wanted = list(ids)
-    if not wanted:
-        return {}
-    rows = await ask(connection, kind._make, _chosen(table, kind), tenant, wanted)
-    return {row.transaction_id: row for row in rows}
-
-
-async def add(connection: AsyncConnection, table: Table, rows: Iterable[Any]) -> None:
-    """Insert new rows; the driver raises IntegrityError where one is there."""
-    await _write(connection, table, list(rows), (), ())
-
-
-async def save(
-    connection: AsyncConnection,
-    table: Table,
-    key: tuple[str, ...],
-    rows: Iterable[Any],
-    kept: tuple[str, ...] = (),
-) -> None:
-    """Insert rows, or overwrite those that are there: all but their key and what is `kept`."""
-    await _write(connection, table, list(rows), key, kept)
-
-
-async def _write(
-    connection: AsyncConnection,
-    table: Table,
-    rows: list[Any],
-    key: tuple[str, ...],
-    kept: tuple[str, ...],
-) -> None:
-    if not rows:
-        return
-    kind: Any = type(rows[0])
-    text, ordered = _writing(table, kind, key, kept, connection.dialect)
-    for first in range(0, len(rows), MOST_ITEMS):
-        some = rows[first : first + MOST_ITEMS]
-        if isinstance(connection, Straight):
-            await connection.write(table, text, ordered(list(zip(*some, strict=True))))
-        else:
-            await connection.exec_driver_sql(text, [ordered(row) for row in some])
 
 
 def columns(table: Table, kind: Any) -> list[Any]:

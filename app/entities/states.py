@@ -9,14 +9,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Text, bindparam, column, delete, exists, func, select, true
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import bindparam, delete, exists, select
 
-from app.db.database import Raced
-from app.db.postgres import Straight
+from app.db.connection import Connection
+from app.db.errors import Raced
 from app.db.schema import entities, links
-from app.db.statements import IsWanted, add, alter, ask, columns, erased, prepare, save
+from app.db.statements import IsWanted, columns
 from app.entities.records import EntityKey, EntityState, Link, LinkKey
 
 # Of an entity: where so many payments are scored at once, others wait for the first.
@@ -30,33 +28,6 @@ _SLOTS = (
     )
     .order_by(entities.c.kind, entities.c.entity_id, entities.c.slot)
 )
-_LOCKED_SLOTS = _SLOTS.with_for_update()
-_EACH = (
-    func.unnest(bindparam("wanted_0", type_=ARRAY(Text)), bindparam("wanted_1", type_=ARRAY(Text)))
-    .table_valued(column("kind", Text), column("entity_id", Text))
-    .render_derived()
-)
-_OF_EACH = select(*columns(entities, EntityState)).where(
-    entities.c.tenant == bindparam("of_tenant"),
-    entities.c.kind == _EACH.c.kind,
-    entities.c.entity_id == _EACH.c.entity_id,
-)
-_FREE = (
-    _OF_EACH.order_by(entities.c.slot)
-    .limit(1)
-    .with_for_update(skip_locked=True)
-    .correlate(_EACH)
-    .lateral("free")
-)
-_ALL_TAKEN = _OF_EACH.where(entities.c.slot == 0, _FREE.c.slot.is_(None)).correlate(_EACH, _FREE)
-_FIRST = _ALL_TAKEN.with_for_update().lateral("first")
-# Without a lock it is read as it was before it was waited for.
-_BEFORE = _ALL_TAKEN.lateral("before")
-# One entity after another, in the order in which they are asked for.
-_TAKEN = select(
-    *(func.coalesce(_FREE.c[name], _FIRST.c[name]) for name in EntityState._fields),
-    _FIRST.c.slots == _BEFORE.c.slots,
-).select_from(_EACH.outerjoin(_FREE, true()).outerjoin(_FIRST, true()).outerjoin(_BEFORE, true()))
 _FURTHER = delete(entities).where(
     entities.c.tenant == bindparam("of_tenant"),
     IsWanted(entities.c.kind, entities.c.entity_id),
@@ -89,7 +60,7 @@ _UNUSED = delete(entities).where(
 
 
 async def take_slots(
-    connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey]
+    connection: Connection, tenant: str, keys: Iterable[EntityKey]
 ) -> dict[EntityKey, EntityState]:
     """A slot of each of these entities, ours alone until the transaction ends; new ones are empty.
 
@@ -98,83 +69,72 @@ async def take_slots(
     saved. Raises Raced where an entity has just been erased.
     """
     wanted = sorted(set(keys))
-    if not isinstance(connection, Straight):
-        return {
-            key: rows[0] for key, rows in (await lock_entities(connection, tenant, wanted)).items()
-        }
-    if not wanted:
-        return {}
-    await prepare(connection, entities, tenant, wanted)
-    taken, further = {}, []
-    for *values, is_short in await ask(connection, tuple[Any, ...], _TAKEN, tenant, wanted):
-        row = EntityState._make(values)
-        if row.tenant is None:
-            raise erased(connection, entities, tenant, wanted)
-        if is_short and row.slots < MOST_SLOTS:
-            further.append(EntityState(tenant, *row.key, slot=row.slots, slots=row.slots + 1))
-            row = row._replace(slots=row.slots + 1)
+    taken = {key: EntityState(tenant, *key) for key in wanted}
+    further = []
+    for row, before in await connection.lock_one_each(entities, EntityState, tenant, wanted):
         taken[row.key] = row
-    await add(connection, entities, further)
+        is_short = before is not None and before.slots == row.slots
+        if is_short and row.slots < MOST_SLOTS:
+            slots = row.slots + 1
+            further.append(
+                EntityState(tenant, row.kind, row.entity_id, slot=row.slots, slots=slots)
+            )
+            taken[row.key] = row._replace(slots=slots)
+    await connection.write_rows(entities, further)
     return taken
 
 
 async def lock_entities(
-    connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey]
+    connection: Connection, tenant: str, keys: Iterable[EntityKey]
 ) -> dict[EntityKey, list[EntityState]]:
     """All slots of these entities, ours alone until the transaction ends; new ones are empty.
 
     Raises Raced where an entity has just been erased, or has got another slot meanwhile.
     """
     wanted = sorted(set(keys))
-    if not wanted:
-        return {}
-    await prepare(connection, entities, tenant, wanted)
-    found = await _slots(connection, _LOCKED_SLOTS, tenant, wanted)
-    if isinstance(connection, Straight):
-        if len(found) < len(wanted):
-            raise erased(connection, entities, tenant, wanted)
-        if any(rows[0].slots != len(rows) for rows in found.values()):
-            raise Raced
+    found = _by_key(await connection.lock(entities, EntityState, tenant, wanted))
+    if any(rows[0].slots != len(rows) for rows in found.values()):
+        raise Raced
     return {key: found.get(key) or [EntityState(tenant, *key)] for key in wanted}
 
 
-async def lock_only(connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey]) -> None:
+async def lock_only(connection: Connection, tenant: str, keys: Iterable[EntityKey]) -> None:
     """The same; what is known of them is not read."""
-    if isinstance(connection, Straight):
+    if connection.dialect.name != "sqlite":
         await lock_entities(connection, tenant, keys)
 
 
 async def states_of(
-    connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey]
+    connection: Connection, tenant: str, keys: Iterable[EntityKey]
 ) -> dict[EntityKey, list[EntityState]]:
     """All slots of these entities as they stand, without locking them."""
     wanted = sorted(set(keys))
-    return await _slots(connection, _SLOTS, tenant, wanted) if wanted else {}
+    if not wanted:
+        return {}
+    return _by_key(await connection.fetch(EntityState._make, _SLOTS, tenant, wanted))
 
 
-async def _slots(
-    connection: AsyncConnection, query: Any, tenant: str, wanted: list[EntityKey]
-) -> dict[EntityKey, list[EntityState]]:
+def _by_key(rows: Iterable[EntityState]) -> dict[EntityKey, list[EntityState]]:
     found: dict[EntityKey, list[EntityState]] = defaultdict(list)
-    for row in await ask(connection, EntityState._make, query, tenant, wanted):
+    for row in rows:
         found[row.key].append(row)
     return dict(found)
 
 
-async def save_entities(connection: AsyncConnection, rows: Iterable[EntityState]) -> None:
+async def save_entities(connection: Connection, rows: Iterable[EntityState]) -> None:
     """Insert or overwrite slots of entities that the transaction has locked."""
-    await save(connection, entities, ("tenant", "kind", "entity_id", "slot"), rows)
+    await connection.write_rows(entities, rows, ("tenant", "kind", "entity_id", "slot"))
 
 
 async def replace_states(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     locked: Mapping[EntityKey, list[EntityState]],
     states: Mapping[EntityKey, bytes | None],
 ) -> None:
     """Give locked entities these sums, in one slot, in the place of those of all their slots."""
-    await alter(
-        connection, _FURTHER, tenant, [key for key, rows in locked.items() if len(rows) > 1]
+    await connection.change(
+        _FURTHER, tenant, [key for key, rows in locked.items() if len(rows) > 1]
     )
     await save_entities(
         connection,
@@ -182,39 +142,37 @@ async def replace_states(
     )
 
 
-async def delete_unused(
-    connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey]
-) -> None:
+async def delete_unused(connection: Connection, tenant: str, keys: Iterable[EntityKey]) -> None:
     """Delete those of these locked entities that no account has used."""
-    await alter(connection, _UNUSED, tenant, sorted(set(keys)))
+    await connection.change(_UNUSED, tenant, sorted(set(keys)))
 
 
 async def links_of(
-    connection: AsyncConnection, tenant: str, keys: Iterable[LinkKey]
+    connection: Connection, tenant: str, keys: Iterable[LinkKey]
 ) -> dict[LinkKey, int]:
     """When each of these pairs first came, where it has."""
     wanted = list(keys)
-    rows = await ask(connection, Link._make, _LINKS, tenant, wanted) if wanted else []
+    rows = await connection.fetch(Link._make, _LINKS, tenant, wanted) if wanted else []
     return {row.key: row.first_use_us for row in rows}
 
 
-async def save_links(connection: AsyncConnection, rows: Iterable[Link]) -> None:
+async def save_links(connection: Connection, rows: Iterable[Link]) -> None:
     """Insert links of locked accounts, or overwrite since when they are."""
-    await save(connection, links, ("tenant", "kind", "entity_id", "account_id"), sorted(rows))
+    await connection.write_rows(links, sorted(rows), ("tenant", "kind", "entity_id", "account_id"))
 
 
-async def used_by(connection: AsyncConnection, tenant: str, account_id: str) -> set[EntityKey]:
+async def used_by(connection: Connection, tenant: str, account_id: str) -> set[EntityKey]:
     """The entities that an account has used."""
-    rows = await ask(connection, tuple[Any, ...], _USED, tenant, of_account=account_id)
+    rows = await connection.fetch(tuple[Any, ...], _USED, tenant, of_account=account_id)
     return {(kind, entity_id) for kind, entity_id in rows}
 
 
 async def users_of(
-    connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey], without: str, most: int
+    connection: Connection, tenant: str, keys: Iterable[EntityKey], without: str, most: int
 ) -> set[str]:
     """Other accounts that have used any of these entities, so many at most."""
     wanted = sorted(set(keys))
     if not wanted:
         return set()
-    rows = await ask(connection, tuple[str], _USERS, tenant, wanted, of_account=without, most=most)
+    rows = await connection.fetch(tuple[str], _USERS, tenant, wanted, of_account=without, most=most)
     return {account_id for (account_id,) in rows}

@@ -1,11 +1,11 @@
 """Entities and their links with accounts: read by page, and counted."""
 
 from sqlalchemy import bindparam, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.db.pages import Part, read_page
 from app.db.schema import label_entities, labels, links
-from app.db.statements import ask, columns
+from app.db.statements import columns
 from app.entities.records import Evidence, Link, SharedLink
 
 # Where more accounts or labels than these share an entity, a count ends: a few milliseconds each.
@@ -53,7 +53,7 @@ _MATURED = (
 
 
 async def links_of_account(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     account_id: str,
     after: tuple[int | float | str, ...] | None,
@@ -71,7 +71,7 @@ async def links_of_account(
 
 
 async def links_of_entity(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     kind: str,
     entity_id: str,
@@ -85,17 +85,17 @@ async def links_of_entity(
     return await read_page(connection, Link._make, query, [links.c.account_id], after, limit)
 
 
-async def users(connection: AsyncConnection, tenant: str, kind: str, entity_id: str) -> int:
+async def users(connection: Connection, tenant: str, kind: str, entity_id: str) -> int:
     """How many accounts have used an entity, MOST_COUNTED at most."""
-    [(count,)] = await ask(connection, tuple[int], _COUNT, tenant, of_kind=kind, of_id=entity_id)
+    [(count,)] = await connection.fetch(tuple[int], _COUNT, tenant, of_kind=kind, of_id=entity_id)
     return count
 
 
 async def evidence(
-    connection: AsyncConnection, tenant: str, kind: str, entity_id: str, by_us: int
+    connection: Connection, tenant: str, kind: str, entity_id: str, by_us: int
 ) -> Evidence:
     """The labels of an entity that matured by then, MOST_COUNTED at most."""
-    rows = await ask(
-        connection, tuple[bool], _MATURED, tenant, of_kind=kind, of_id=entity_id, by_us=by_us
+    rows = await connection.fetch(
+        tuple[bool], _MATURED, tenant, of_kind=kind, of_id=entity_id, by_us=by_us
     )
     return Evidence(len(rows), sum(is_fraud for (is_fraud,) in rows))

@@ -4,16 +4,16 @@ from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.accounts import store as account_store
 from app.accounts.errors import AccountNotFound
 from app.accounts.records import Account
 from app.audit import store as audit_store
 from app.audit.entries import entry
-from app.db.database import Database, Raced
+from app.db.connection import Connection
+from app.db.database import Database
+from app.db.errors import Raced
 from app.db.rebuilding import refuse_while_rebuilding
-from app.db.sqlite import in_a_thread
+from app.db.threads import in_a_thread
 from app.entities import states as entity_states
 from app.entities.records import EntityKey, EntityState
 from app.erasures import store as erasure_store
@@ -68,11 +68,11 @@ class Erasing:
         gone with it. Raises AccountNotFound.
         """
         # What takes long, before anything is locked.
-        async with self._database.survey() as connection:
+        async with self._database.read() as connection:
             planned: ErasurePlan | None = await self._plan(connection, tenant, account_id)
             model = await self._model(connection, tenant)
 
-        async def work(connection: AsyncConnection) -> Erasure:
+        async def work(connection: Connection) -> Erasure:
             nonlocal planned
             await refuse_while_rebuilding(connection, tenant)
             plan = planned or await self._plan(connection, tenant, account_id)
@@ -107,7 +107,7 @@ class Erasing:
 
         return await self._database.run(work, aside=True)
 
-    async def _model(self, connection: AsyncConnection, tenant: str) -> dict[str, str | None]:
+    async def _model(self, connection: Connection, tenant: str) -> dict[str, str | None]:
         """The tenant's model, as certificates have it; nothing where it cannot be loaded."""
         try:
             scorer = await self._pipeline.models.active(connection, tenant)
@@ -115,7 +115,7 @@ class Erasing:
             return {"model": None, "training_data_sha256": None}
         return {"model": scorer.model, "training_data_sha256": scorer.training_data_sha256}
 
-    async def _plan(self, connection: AsyncConnection, tenant: str, account_id: str) -> ErasurePlan:
+    async def _plan(self, connection: Connection, tenant: str, account_id: str) -> ErasurePlan:
         account = await account_store.account(connection, tenant, account_id)
         if account is None:
             raise AccountNotFound(f"There is no account {account_id!r}.")
@@ -129,7 +129,7 @@ class Erasing:
         )
         return ErasurePlan(account, labels, entities, states, corrections)
 
-    async def _locked(self, connection: AsyncConnection, plan: ErasurePlan) -> ErasurePlan:
+    async def _locked(self, connection: Connection, plan: ErasurePlan) -> ErasurePlan:
         """The plan as it is once nobody else can change anything that it is made of.
 
         Raises Raced where the account has changed meanwhile, or others are to be locked.
@@ -157,7 +157,7 @@ class Erasing:
         return plan._replace(corrections=now)
 
     async def _rebuilt(
-        self, connection: AsyncConnection, account: Account, keys: Iterable[EntityKey]
+        self, connection: Connection, account: Account, keys: Iterable[EntityKey]
     ) -> dict[EntityKey, bytes | None]:
         """The entities' states from the transactions of all other accounts."""
         wanted, tenant = sorted(set(keys)), account.tenant

@@ -3,29 +3,29 @@
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.db.pages import Part, read_page
 from app.db.schema import erasures
-from app.db.statements import add, columns, read
+from app.db.statements import columns
 from app.erasures.records import Erasure
 
 
-async def save_erasure(connection: AsyncConnection, row: Erasure) -> None:
+async def save_erasure(connection: Connection, row: Erasure) -> None:
     """Keep a certificate."""
-    await add(connection, erasures, [row])
+    await connection.write_rows(erasures, [row])
 
 
-async def erasure(connection: AsyncConnection, tenant: str, erasure_id: str) -> Erasure | None:
+async def erasure(connection: Connection, tenant: str, erasure_id: str) -> Erasure | None:
     """The certificate with this id."""
     query = select(*columns(erasures, Erasure)).where(
         erasures.c.tenant == tenant, erasures.c.id == erasure_id
     )
-    return next(iter(await read(connection, Erasure._make, query)), None)
+    return next(iter(await connection.read(Erasure._make, query)), None)
 
 
 async def listed_erasures(
-    connection: AsyncConnection, tenant: str, after: tuple[Any, ...] | None, limit: int
+    connection: Connection, tenant: str, after: tuple[Any, ...] | None, limit: int
 ) -> Part[Erasure]:
     """A tenant's certificates, the newest first."""
     query = select(*columns(erasures, Erasure)).where(erasures.c.tenant == tenant)

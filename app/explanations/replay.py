@@ -8,11 +8,11 @@ import asyncio
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts import store as account_store
 from app.accounts.errors import AccountNotFound
 from app.accounts.records import Account
+from app.db.connection import Connection
 from app.db.database import Database
 from app.labels import store as label_store
 from app.labels.errors import RevisionNotFound
@@ -114,7 +114,7 @@ class Replay:
         explained = await asyncio.to_thread(self._explained, scorer, row, support, past)
         return row, len(past), explained
 
-    async def _scorer(self, connection: AsyncConnection, row: Scored) -> Scorer:
+    async def _scorer(self, connection: Connection, row: Scored) -> Scorer:
         """The model that scored it, where it was kept and reads the features that there are: else
         the tenant's active one."""
         models = self._pipeline.models
@@ -177,7 +177,7 @@ class Replay:
         return Replayed(row, decision, judged.copy, judge.model, differs)
 
 
-async def _scored(connection: AsyncConnection, tenant: str, transaction_id: str) -> Scored:
+async def _scored(connection: Connection, tenant: str, transaction_id: str) -> Scored:
     """A stored score. Raises TransactionNotFound."""
     found = await transaction_store.scored(connection, tenant, [transaction_id])
     if transaction_id not in found:
@@ -185,7 +185,7 @@ async def _scored(connection: AsyncConnection, tenant: str, transaction_id: str)
     return found[transaction_id]
 
 
-async def _as_scored(connection: AsyncConnection, row: Scored, judge: Judge | None) -> bytes | None:
+async def _as_scored(connection: Connection, row: Scored, judge: Judge | None) -> bytes | None:
     """What a stored score was made of, where it is what this judge reads."""
     if judge is None:
         return None
@@ -193,7 +193,7 @@ async def _as_scored(connection: AsyncConnection, row: Scored, judge: Judge | No
 
 
 async def _support(
-    connection: AsyncConnection, row: Scored, digest: str | None = None
+    connection: Connection, row: Scored, digest: str | None = None
 ) -> list[SupportRow]:
     """The labels that the copy of a stored score had learned, with features of a definition."""
     if row.labels == 0:

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts import store as account_store
+from app.db.connection import Connection
 from app.db.database import Database
 from app.db.patience import Patience
 from app.entities import states as entity_states
@@ -96,7 +96,7 @@ class Importer:
         Problem, and SetupError where it stays away.
         """
 
-        async def work(connection: AsyncConnection) -> tuple[dict[str, Scored], Tally]:
+        async def work(connection: Connection) -> tuple[dict[str, Scored], Tally]:
             ids = [past.transaction_id for past in chunk]
             accounts = {past.transaction.account_id for past in chunk}
             await account_store.lock_accounts(connection, tenant, accounts)
@@ -109,9 +109,7 @@ class Importer:
         tally += await self._patience.run(lambda: self._store_late(tenant, again, known))
         return tally
 
-    async def _store_new(
-        self, connection: AsyncConnection, tenant: str, new: Sequence[Past]
-    ) -> Tally:
+    async def _store_new(self, connection: Connection, tenant: str, new: Sequence[Past]) -> Tally:
         labelled = [past for past in new if past.is_fraud is not None]
         delay_us = self._pipeline.spec.label.delay_us
         transactions = [past.transaction for past in new]

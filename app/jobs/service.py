@@ -13,8 +13,7 @@ import secrets
 import time
 from typing import Literal
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
+from app.db.connection import Connection
 from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
 from app.http.problems import InternalError
@@ -59,7 +58,7 @@ class Jobs(InBackground):
         """Queue a job; raises TooManyJobs where too many of the tenant's have not ended."""
         row = Job(tenant, secrets.token_hex(8), kind, model, days, created_at_us=now_us())
 
-        async def work(connection: AsyncConnection) -> Job:
+        async def work(connection: Connection) -> Job:
             free = set(range(MOST_UNFINISHED)) - await job_store.taken_slots(connection, tenant)
             if not free:
                 raise TooManyJobs(
@@ -149,7 +148,7 @@ class Jobs(InBackground):
             error=None if computed.is_done else computed.text,
         )
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: Connection) -> None:
             if await job_store.change_job(connection, claimed, ended):
                 await job_store.delete_oldest_jobs(connection, claimed.tenant, KEPT_RESULTS)
 

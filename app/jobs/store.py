@@ -1,38 +1,38 @@
 """Jobs: queued, claimed by a lease, and kept with their results for a while."""
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.db.schema import jobs
-from app.db.statements import add, columns, read
+from app.db.statements import columns
 from app.jobs.records import Job
 
 
-async def save_job(connection: AsyncConnection, row: Job) -> None:
+async def save_job(connection: Connection, row: Job) -> None:
     """Add a job; the driver raises IntegrityError where another has just taken its slot."""
-    await add(connection, jobs, [row])
+    await connection.write_rows(jobs, [row])
 
 
-async def job(connection: AsyncConnection, tenant: str, job_id: str) -> Job | None:
+async def job(connection: Connection, tenant: str, job_id: str) -> Job | None:
     """A tenant's job."""
     query = select(*columns(jobs, Job)).where(jobs.c.tenant == tenant, jobs.c.id == job_id)
-    found = await read(connection, Job._make, query)
+    found = await connection.read(Job._make, query)
     return found[0] if found else None
 
 
-async def taken_slots(connection: AsyncConnection, tenant: str) -> set[int]:
+async def taken_slots(connection: Connection, tenant: str) -> set[int]:
     """The slots of a tenant's jobs that have not ended."""
     query = select(jobs.c.slot).where(jobs.c.tenant == tenant, jobs.c.slot.is_not(None))
     return set((await connection.execute(query)).scalars())
 
 
-async def any_job_due(connection: AsyncConnection, at_us: int) -> bool:
+async def any_job_due(connection: Connection, at_us: int) -> bool:
     """Whether a job waits, or was left by a process that is gone."""
     query = select(jobs.c.id).where(_is_due(at_us)).limit(1)
     return (await connection.execute(query)).first() is not None
 
 
-async def claim_job(connection: AsyncConnection, at_us: int, until_us: int) -> Job | None:
+async def claim_job(connection: Connection, at_us: int, until_us: int) -> Job | None:
     """The next job, of the tenant that has waited longest for a turn; ours until `until_us`."""
     others = jobs.alias()
     last_turn = (
@@ -47,7 +47,7 @@ async def claim_job(connection: AsyncConnection, at_us: int, until_us: int) -> J
         .limit(1)
         .with_for_update(skip_locked=True, of=jobs)
     )
-    found = await read(connection, Job._make, query)
+    found = await connection.read(Job._make, query)
     if not found:
         return None
     claimed = found[0]._replace(
@@ -68,7 +68,7 @@ async def claim_job(connection: AsyncConnection, at_us: int, until_us: int) -> J
     return claimed
 
 
-async def change_job(connection: AsyncConnection, claimed: Job, row: Job) -> bool:
+async def change_job(connection: Connection, claimed: Job, row: Job) -> bool:
     """Store what has become of a claimed job; False where it is another's by now."""
     kept = ("tenant", "id")
     done = await connection.execute(
@@ -84,12 +84,12 @@ async def change_job(connection: AsyncConnection, claimed: Job, row: Job) -> boo
     return done.rowcount == 1
 
 
-async def delete_jobs(connection: AsyncConnection, ended_before_us: int) -> None:
+async def delete_jobs(connection: Connection, ended_before_us: int) -> None:
     """Forget results that are older."""
     await connection.execute(delete(jobs).where(jobs.c.finished_at_us < ended_before_us))
 
 
-async def delete_oldest_jobs(connection: AsyncConnection, tenant: str, keep: int) -> None:
+async def delete_oldest_jobs(connection: Connection, tenant: str, keep: int) -> None:
     """Forget a tenant's results but for the newest so many."""
     newest = (
         select(jobs.c.id)

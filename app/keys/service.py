@@ -11,10 +11,10 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import store as audit_store
 from app.audit.entries import entry
+from app.db.connection import Connection
 from app.db.database import Database
 from app.db.schema import api_keys
 from app.http.authentication import CHALLENGE, Caller
@@ -89,7 +89,7 @@ async def create_first(database: Database, name: str) -> str | None:
     Of processes that start together on an empty database, the first to lock the keys makes it.
     """
 
-    async def create_unless_any(connection: AsyncConnection) -> str | None:
+    async def create_unless_any(connection: Connection) -> str | None:
         if connection.dialect.name == "postgresql":
             # SQLite has one writer anyway.
             await connection.execute(text("LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE"))
@@ -107,7 +107,7 @@ async def listed(database: Database, tenant: str | None = None) -> Sequence[ApiK
     if tenant is not None:
         query = query.where(api_keys.c.tenant == tenant)
     async with database.read() as connection:
-        return [ApiKey(*row) for row in await connection.execute(query)]
+        return await connection.read(ApiKey._make, query)
 
 
 async def rotate(database: Database, key_id: str, hours: float, tenant: str | None = None) -> str:
@@ -116,7 +116,7 @@ async def rotate(database: Database, key_id: str, hours: float, tenant: str | No
     Returns the new key's text. Raises KeyNotFound where there is no such live key.
     """
 
-    async def work(connection: AsyncConnection) -> str:
+    async def work(connection: Connection) -> str:
         old = await _live(connection, key_id, tenant)
         row, text = await _insert(connection, old.tenant, old.name, old.scopes)
         until_us = min(now_us() + int(hours * HOUR_US), old.expires_at_us or 2**63 - 1)
@@ -132,7 +132,7 @@ async def rotate(database: Database, key_id: str, hours: float, tenant: str | No
 async def revoke(database: Database, key_id: str, tenant: str | None = None) -> None:
     """Raises KeyNotFound where there is no such key, or it is revoked already."""
 
-    async def work(connection: AsyncConnection) -> None:
+    async def work(connection: Connection) -> None:
         old = await _live(connection, key_id, tenant)
         change = update(api_keys).where(api_keys.c.id == key_id)
         await connection.execute(change.values(revoked_at_us=now_us()))
@@ -229,7 +229,7 @@ class Authenticator:
         await asyncio.gather(*self._notes, return_exceptions=True)
 
 
-async def _create(connection: AsyncConnection, tenant: str, name: str, scopes: str) -> str:
+async def _create(connection: Connection, tenant: str, name: str, scopes: str) -> str:
     row, key = await _insert(connection, tenant, name, scopes)
     await audit_store.save_entries(
         connection, [entry(tenant, "key.created", row["id"], after=_said(row))]
@@ -238,7 +238,7 @@ async def _create(connection: AsyncConnection, tenant: str, name: str, scopes: s
 
 
 async def _insert(
-    connection: AsyncConnection, tenant: str, name: str, scopes: str
+    connection: Connection, tenant: str, name: str, scopes: str
 ) -> tuple[dict[str, Any], str]:
     # Hexadecimal, so that the id never holds the underscore that separates it.
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
@@ -254,7 +254,7 @@ async def _insert(
     return row, f"qs_{key_id}_{secret}"
 
 
-async def _live(connection: AsyncConnection, key_id: str, tenant: str | None) -> Row[Any]:
+async def _live(connection: Connection, key_id: str, tenant: str | None) -> Row[Any]:
     query = select(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at_us.is_(None))
     if tenant is not None:
         query = query.where(api_keys.c.tenant == tenant)

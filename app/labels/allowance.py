@@ -6,9 +6,8 @@ inside the change's own database transaction and under its account's lock: repli
 
 import math
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.audit import store as audit_store
+from app.db.connection import Connection
 from app.labels.errors import TooManyLabels
 from app.learner.transaction import DAY_US, SECOND_US
 from app.ops.actor import actor
@@ -25,7 +24,7 @@ class Allowance:
         self.changes = changes
 
     async def check(
-        self, connection: AsyncConnection, tenant: str, account_id: str, wanted: int
+        self, connection: Connection, tenant: str, account_id: str, wanted: int
     ) -> None:
         """Raises TooManyLabels where so many more changes by who acts now are too many.
 

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.accounts import store as account_store
 from app.accounts.errors import AccountNotFound
 from app.accounts.records import Account
 from app.audit.entries import Action
-from app.db.statements import together
+from app.db.connection import Connection
 from app.entities.records import EntityKey
 from app.labels import store as label_store
 from app.labels.errors import LabelNotFound, WrongAccount
@@ -93,7 +91,7 @@ class LabelChange(Protocol):
     """A change of the labels of an account, before anything is read."""
 
     async def alteration(
-        self, connection: AsyncConnection, features: FeatureSet, tenant: str
+        self, connection: Connection, features: FeatureSet, tenant: str
     ) -> Alteration:
         """What it does as the database is now. Raises what forbids it."""
         ...
@@ -106,12 +104,11 @@ class SetLabels(NamedTuple):
     verdicts: Sequence[Verdict]
 
     async def alteration(
-        self, connection: AsyncConnection, features: FeatureSet, tenant: str
+        self, connection: Connection, features: FeatureSet, tenant: str
     ) -> Alteration:
         ids = [verdict.transaction_id for verdict in self.verdicts]
         # First of all: while this is its revision, what is read after it has not changed.
-        account, known, old = await together(
-            connection,
+        account, known, old = await connection.together(
             account_store.account(connection, tenant, self.account_id),
             transaction_store.scored(connection, tenant, ids),
             label_store.labels_of(connection, tenant, ids),
@@ -162,7 +159,7 @@ class RemoveLabel(NamedTuple):
     transaction_id: str
 
     async def alteration(
-        self, connection: AsyncConnection, features: FeatureSet, tenant: str
+        self, connection: Connection, features: FeatureSet, tenant: str
     ) -> Alteration:
         """Raises LabelNotFound."""
         wanted = [self.transaction_id]
@@ -194,7 +191,7 @@ class RollBack(NamedTuple):
     revision: int
 
     async def alteration(
-        self, connection: AsyncConnection, features: FeatureSet, tenant: str
+        self, connection: Connection, features: FeatureSet, tenant: str
     ) -> Alteration:
         """Raises AccountNotFound or RevisionNotFound."""
         account = await account_of(connection, tenant, self.account_id)
@@ -229,14 +226,14 @@ class KeepLabels(NamedTuple):
     account_id: str
 
     async def alteration(
-        self, connection: AsyncConnection, features: FeatureSet, tenant: str
+        self, connection: Connection, features: FeatureSet, tenant: str
     ) -> Alteration:
         """Raises AccountNotFound."""
         account = await account_of(connection, tenant, self.account_id)
         return Alteration(account, [], {}, frozenset())
 
 
-async def account_of(connection: AsyncConnection, tenant: str, account_id: str) -> Account:
+async def account_of(connection: Connection, tenant: str, account_id: str) -> Account:
     """An account as it stands. Raises AccountNotFound."""
     return _existing(await account_store.account(connection, tenant, account_id), account_id)
 

@@ -3,12 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.accounts import store as account_store
 from app.accounts.records import Account
 from app.audit import store as audit_store
 from app.audit.entries import Action, Entry, entry
+from app.db.connection import Connection
 from app.entities import states as entity_states
 from app.entities.records import EntityKey
 from app.labels import store as label_store
@@ -27,7 +26,7 @@ from app.times import now_us
 from app.webhooks.service import News, announce
 
 
-async def lock(connection: AsyncConnection, alteration: Alteration) -> Account:
+async def lock(connection: Connection, alteration: Alteration) -> Account:
     """Lock all that an alteration changes; the account as it is then, which may be another.
 
     Raises AccountNotFound.
@@ -43,7 +42,7 @@ async def lock(connection: AsyncConnection, alteration: Alteration) -> Account:
 
 
 async def is_current(
-    connection: AsyncConnection, features: FeatureSet, draft: Draft, now: Account
+    connection: Connection, features: FeatureSet, draft: Draft, now: Account
 ) -> bool:
     """Whether a draft would be the same again, by what is locked now."""
     alteration = draft.alteration
@@ -63,9 +62,7 @@ async def is_current(
     return checksum == alteration.checksum
 
 
-async def commit(
-    connection: AsyncConnection, features: FeatureSet, plan: Plan
-) -> tuple[Plan, Account]:
+async def commit(connection: Connection, features: FeatureSet, plan: Plan) -> tuple[Plan, Account]:
     """Do what a plan says, whose accounts and entities are locked.
 
     The plan as it was stored, and the account as it is then.
@@ -108,7 +105,7 @@ def counted(
 
 
 async def _replace(
-    connection: AsyncConnection,
+    connection: Connection,
     features: FeatureSet,
     alteration: Alteration,
     old: Mapping[str, StoredLabel],
@@ -148,9 +145,7 @@ async def _replace(
     return now
 
 
-async def _save_reviews(
-    connection: AsyncConnection, plan: Plan, new: Set[str], revision: int
-) -> None:
+async def _save_reviews(connection: Connection, plan: Plan, new: Set[str], revision: int) -> None:
     """The reviews as the newest copy sees them; those of labelled transactions are resolved."""
     draft, change = plan.draft, plan.change
     queue = {review.transaction_id: review for review in draft.watched.reviews}

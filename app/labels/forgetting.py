@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts import store as account_store
-from app.db.sqlite import in_a_thread
+from app.db.connection import Connection
+from app.db.threads import in_a_thread
 from app.entities import states as entity_states
 from app.entities.records import EntityKey
 from app.labels import store as label_store
@@ -60,7 +60,7 @@ class Corrections(NamedTuple):
 
 
 async def plan_corrections(
-    connection: AsyncConnection,
+    connection: Connection,
     features: FeatureSet,
     tenant: str,
     removed: Sequence[StoredLabel],
@@ -102,7 +102,7 @@ async def plan_corrections(
 
 
 async def correct(
-    connection: AsyncConnection, tenant: str, account_id: str, corrections: Corrections
+    connection: Connection, tenant: str, account_id: str, corrections: Corrections
 ) -> None:
     """Give labelled transactions of locked accounts the features that they are to learn from.
 
@@ -112,14 +112,14 @@ async def correct(
     await label_store.correct_labels(connection, tenant, corrections.features, now_us())
 
 
-async def are_settled(connection: AsyncConnection, tenant: str, corrections: Corrections) -> bool:
+async def are_settled(connection: Connection, tenant: str, corrections: Corrections) -> bool:
     """Whether the labels of the entities, which are locked, are as they were."""
     now = await label_store.checksum_of_changes(connection, tenant, corrections.entities)
     return now == corrections.checksum
 
 
 async def refold(
-    connection: AsyncConnection, features: FeatureSet, tenant: str, keys: Iterable[EntityKey]
+    connection: Connection, features: FeatureSet, tenant: str, keys: Iterable[EntityKey]
 ) -> dict[EntityKey, bytes | None]:
     """The records of locked entities, of the labels that are still folded into them."""
     wanted = sorted(set(keys))
@@ -146,7 +146,7 @@ async def refold(
 
 
 async def forget_in_record(
-    connection: AsyncConnection, features: FeatureSet, tenant: str, removed: Iterable[LabelEntity]
+    connection: Connection, features: FeatureSet, tenant: str, removed: Iterable[LabelEntity]
 ) -> None:
     """Make locked entities' records what they are without labels that are there no more."""
     keys = {one.key for one in removed if one.folded}
@@ -164,7 +164,7 @@ def entities_of(features: FeatureSet, row: Scored) -> list[EntityKey]:
 
 
 async def need_correction(
-    connection: AsyncConnection, features: FeatureSet, tenant: str, rows: Sequence[Scored]
+    connection: Connection, features: FeatureSet, tenant: str, rows: Sequence[Scored]
 ) -> bool:
     """Whether any of these rows may have seen a label since removed."""
     named = {row.transaction_id: entities_of(features, row) for row in rows}
@@ -179,7 +179,7 @@ async def need_correction(
 
 
 async def corrections(
-    connection: AsyncConnection,
+    connection: Connection,
     features: FeatureSet,
     tenant: str,
     rows: Sequence[Scored],

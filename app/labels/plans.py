@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts.records import Account
-from app.db.statements import together
+from app.db.connection import Connection
 from app.labels import store as label_store
 from app.labels.allowance import Allowance
 from app.labels.changes import Alteration, LabelChange
@@ -128,7 +127,7 @@ class Planner:
 
     async def draft(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         tenant: str,
         change: LabelChange,
         looks_around: bool = True,
@@ -144,8 +143,7 @@ class Planner:
         account, unseen = alteration.account, alteration.unseen
         ids = [row.transaction_id for row in alteration.rows]
         wanted = 0 if is_preview else alteration.allowance
-        _, support, needs_correction, reviews, watched, decides = await together(
-            connection,
+        _, support, needs_correction, reviews, watched, decides = await connection.together(
             self._allow(connection, account, wanted),
             label_store.supports(
                 connection, tenant, [account.account_id], SUPPORT_LIMIT + len(alteration.old)
@@ -189,13 +187,13 @@ class Planner:
 
         return await in_a_thread_if(len(rows.time_us_N) > IN_PLACE, compute)
 
-    async def _allow(self, connection: AsyncConnection, account: Account, wanted: int) -> None:
+    async def _allow(self, connection: Connection, account: Account, wanted: int) -> None:
         if wanted:
             await self._allowance.check(connection, account.tenant, account.account_id, wanted)
 
     async def _after(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         alteration: Alteration,
         stored: Sequence[SupportRow],
         corrected: Mapping[str, bytes],
@@ -229,7 +227,7 @@ class Planner:
 
 
 async def _watched(
-    connection: AsyncConnection, account: Account, labelled: Sequence[Scored], looks_around: bool
+    connection: Connection, account: Account, labelled: Sequence[Scored], looks_around: bool
 ) -> Watched:
     tenant, account_id = account.tenant, account.account_id
     # First what finds little, as other queries may be sent with it.

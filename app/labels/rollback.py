@@ -7,9 +7,8 @@ of another account has been forgotten since then, they stay as if that had never
 from collections import defaultdict
 from typing import NamedTuple
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.accounts.records import Account
+from app.db.connection import Connection
 from app.labels import store as label_store
 from app.labels.errors import RevisionNotFound
 from app.labels.forgetting import Undone, corrections
@@ -37,7 +36,7 @@ class WayBack(NamedTuple):
 
 
 async def way_back(
-    connection: AsyncConnection, features: FeatureSet, account: Account, revision: int
+    connection: Connection, features: FeatureSet, account: Account, revision: int
 ) -> WayBack:
     """What brings the account's labels back to a revision. Raises RevisionNotFound."""
     tenant, account_id = account.tenant, account.account_id

@@ -8,11 +8,11 @@ revision that was rolled back must never have had one.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.accounts import store as account_store
 from app.accounts.records import Account
-from app.db.database import Database, Raced
+from app.db.connection import Connection
+from app.db.database import Database
+from app.db.errors import Raced
 from app.entities import states as entity_states
 from app.errors import Problem
 from app.labels.allowance import Allowance
@@ -106,7 +106,7 @@ class Labelling:
 
     async def remove(self, tenant: str, transaction_id: str) -> Labelled:
         """Unlearn one label exactly. Raises LabelNotFound or TooManyLabels."""
-        return await self._apply_surveyed(tenant, RemoveLabel(transaction_id))
+        return await self._apply_aside(tenant, RemoveLabel(transaction_id))
 
     async def roll_back(self, tenant: str, account_id: str, revision: int) -> Labelled:
         """Make an account's labels what they were at a revision, as one new revision.
@@ -115,7 +115,7 @@ class Labelling:
         changed since then, nothing does. Raises AccountNotFound, RevisionNotFound or
         TooManyLabels: it counts as one change, however many labels come back.
         """
-        return await self._apply_surveyed(tenant, RollBack(account_id, revision))
+        return await self._apply_aside(tenant, RollBack(account_id, revision))
 
     async def adapt(self, tenant: str, account_id: str) -> Labelled:
         """Make the account's copy now, ahead of its next score, and set it beside the base.
@@ -140,15 +140,15 @@ class Labelling:
         return await self._preview(tenant, RollBack(account_id, revision), account_id)
 
     async def _preview(self, tenant: str, change: LabelChange, account_id: str) -> Labelled:
-        async with self._database.survey() as connection:
+        async with self._database.read() as connection:
             # Before what may be refused of its transactions.
             account = await account_of(connection, tenant, account_id)
             draft = await self._planner.draft(connection, tenant, change, is_preview=True)
         return _labelled(await self._planner.judge(draft), account)
 
-    async def _apply_surveyed(self, tenant: str, change: LabelChange) -> Labelled:
+    async def _apply_aside(self, tenant: str, change: LabelChange) -> Labelled:
         """A change of what many may have learned from: planned and committed beside the loop."""
-        async with self._database.survey() as connection:
+        async with self._database.read() as connection:
             draft = await self._planner.draft(connection, tenant, change)
         plan = await self._planner.judge(draft)
         return await self._apply(tenant, change, plan, aside=True)
@@ -165,11 +165,11 @@ class Labelling:
 
         features = self._pipeline.features
 
-        async def planned(connection: AsyncConnection) -> Plan:
+        async def planned(connection: Connection) -> Plan:
             draft = await self._planner.draft(connection, tenant, change, looks_around)
             return await self._planner.judge(draft)
 
-        async def committed(connection: AsyncConnection) -> tuple[Plan, Account]:
+        async def committed(connection: Connection) -> tuple[Plan, Account]:
             nonlocal first
             if isinstance(change, SetLabels):
                 await self._score(connection, tenant, change)
@@ -188,7 +188,7 @@ class Labelling:
 
         return await self._kept(*await self._database.run(committed, aside))
 
-    async def _score(self, connection: AsyncConnection, tenant: str, change: SetLabels) -> None:
+    async def _score(self, connection: Connection, tenant: str, change: SetLabels) -> None:
         """Score the transactions that come with their labels, under the locks of all labels."""
         whole = [verdict.transaction for verdict in change.verdicts if verdict.transaction]
         if not whole:

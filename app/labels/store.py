@@ -19,9 +19,8 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.postgres import Straight
+from app.db.connection import Connection
 from app.db.schema import (
     WAS_REMOVED,
     accounts,
@@ -31,17 +30,7 @@ from app.db.schema import (
     past_features,
     transactions,
 )
-from app.db.statements import (
-    IsWanted,
-    add,
-    alter,
-    ask,
-    change,
-    columns,
-    of_transactions,
-    read,
-    save,
-)
+from app.db.statements import IsWanted, columns
 from app.entities.records import EntityKey
 from app.labels.records import (
     EntityLabel,
@@ -58,14 +47,14 @@ from app.scoring.store import AS_SCORED, COMPUTED_AT_US
 
 
 async def labels_of(
-    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+    connection: Connection, tenant: str, transaction_ids: Iterable[str]
 ) -> dict[str, StoredLabel]:
     """The labels that these transactions have."""
-    return await of_transactions(connection, labels, StoredLabel, tenant, transaction_ids)
+    return await connection.by_transaction(labels, StoredLabel, tenant, transaction_ids)
 
 
 async def supports(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     account_ids: Iterable[str],
     most: int = SUPPORT_LIMIT,
@@ -75,8 +64,7 @@ async def supports(
     if not wanted:
         return {}
     found: dict[str, list[SupportRow]] = {key: [] for key in wanted}
-    for account_id, *row in await ask(
-        connection,
+    for account_id, *row in await connection.fetch(
         tuple[Any, ...],
         _supports(),
         tenant,
@@ -237,12 +225,6 @@ _CORRECT = (
     )
     .values(features=bindparam("new_features"))
 )
-# The same of many: PostgreSQL takes longer to be asked than to answer.
-_CORRECT_EACH = """
-UPDATE labels SET features = new.features
-FROM unnest($2::text[], $3::bytea[]) AS new(transaction_id, features)
-WHERE labels.tenant = $1 AND labels.transaction_id = new.transaction_id
-"""
 _OF_EVENT: dict[str, Any] = {
     "revision": accounts.c.revision,
     "recorded_at_us": sql_cast(bindparam("at_us"), BigInteger),
@@ -264,78 +246,75 @@ MODULUS = 1_000_000_007
 
 
 async def maturing_labels(
-    connection: AsyncConnection, tenant: str, before_us: Mapping[EntityKey, int]
+    connection: Connection, tenant: str, before_us: Mapping[EntityKey, int]
 ) -> list[EntityLabel]:
     """The labels of each entity that mature before its time and are not folded yet."""
     if not before_us:
         return []
     given: dict[str, Any] = {"before_us": max(before_us.values())}
     make, query = EntityLabel._make, _MATURING
-    rows = await ask(connection, make, query, tenant, before_us, most=MOST_ITEMS + 1, **given)
+    rows = await connection.fetch(make, query, tenant, before_us, most=MOST_ITEMS + 1, **given)
     if len(rows) > MOST_ITEMS:
-        rows = await ask(
-            connection, make, query, tenant, before_us, are_many=True, most=2**62, **given
+        rows = await connection.fetch(
+            make, query, tenant, before_us, are_many=True, most=2**62, **given
         )
     return [row for row in rows if row.matures_at_us < before_us[row.key]]
 
 
 async def labels_of_record(
-    connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey]
+    connection: Connection, tenant: str, keys: Iterable[EntityKey]
 ) -> list[EntityLabel]:
     """The labels that are folded into these entities' label_state."""
-    return await ask(connection, EntityLabel._make, _OF_RECORD, tenant, keys, are_many=True)
+    return await connection.fetch(EntityLabel._make, _OF_RECORD, tenant, keys, are_many=True)
 
 
 async def entities_of_labels(
-    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+    connection: Connection, tenant: str, transaction_ids: Iterable[str]
 ) -> list[LabelEntity]:
     """The entities of these transactions that have, or had, a label."""
     wanted = list(transaction_ids)
     if not wanted:
         return []
-    return await ask(connection, LabelEntity._make, _NAMED, tenant, wanted, are_many=True)
+    return await connection.fetch(LabelEntity._make, _NAMED, tenant, wanted, are_many=True)
 
 
 async def save_labels(
-    connection: AsyncConnection, rows: Iterable[StoredLabel], named: Iterable[LabelEntity]
+    connection: Connection, rows: Iterable[StoredLabel], named: Iterable[LabelEntity]
 ) -> None:
     """Insert or overwrite labels of accounts that the transaction has locked.
 
     And the entities that they are evidence about, which are locked, too.
     """
-    await save(connection, labels, ("tenant", "transaction_id"), rows)
-    await save(
-        connection,
+    await connection.write_rows(labels, rows, ("tenant", "transaction_id"))
+    await connection.write_rows(
         label_entities,
-        ("tenant", "transaction_id", "kind"),
         named,
+        ("tenant", "transaction_id", "kind"),
         kept=("removed_at_us",),
     )
 
 
-async def mark_folded(
-    connection: AsyncConnection, tenant: str, rows: Iterable[EntityLabel]
-) -> None:
+async def mark_folded(connection: Connection, tenant: str, rows: Iterable[EntityLabel]) -> None:
     """These labels of locked entities are in the entities' label_state now."""
-    await alter(connection, _FOLDED, tenant, [(row.transaction_id, row.kind) for row in rows])
+    await connection.change(_FOLDED, tenant, [(row.transaction_id, row.kind) for row in rows])
 
 
 async def delete_labels(
-    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str], at_us: int
+    connection: Connection, tenant: str, transaction_ids: Iterable[str], at_us: int
 ) -> None:
     """Delete labels of accounts that the transaction has locked."""
     wanted = list(transaction_ids)
-    await alter(connection, _DELETED, tenant, wanted)
-    await alter(connection, _UNNAMED, tenant, wanted, at_us=at_us)
+    await connection.change(_DELETED, tenant, wanted)
+    await connection.change(_UNNAMED, tenant, wanted, at_us=at_us)
 
 
-async def save_label_events(connection: AsyncConnection, rows: Iterable[LabelEvent]) -> None:
+async def save_label_events(connection: Connection, rows: Iterable[LabelEvent]) -> None:
     """Write down changes of labels, for ever."""
-    await add(connection, label_events, rows)
+    await connection.write_rows(label_events, rows)
 
 
 async def label_history(
-    connection: AsyncConnection, tenant: str, transaction_id: str
+    connection: Connection, tenant: str, transaction_id: str
 ) -> list[LabelEvent]:
     """Every change of a transaction's label, the oldest first."""
     query = (
@@ -343,28 +322,27 @@ async def label_history(
         .where(label_events.c.tenant == tenant, label_events.c.transaction_id == transaction_id)
         .order_by(label_events.c.revision)
     )
-    return await read(connection, LabelEvent._make, query)
+    return await connection.read(LabelEvent._make, query)
 
 
 async def labels_of_account(
-    connection: AsyncConnection, tenant: str, account_id: str
+    connection: Connection, tenant: str, account_id: str
 ) -> list[StoredLabel]:
     """All labels of an account."""
     query = select(*columns(labels, StoredLabel)).where(
         labels.c.tenant == tenant, labels.c.account_id == account_id
     )
-    return await read(connection, StoredLabel._make, query)
+    return await connection.read(StoredLabel._make, query)
 
 
 async def witnesses(
-    connection: AsyncConnection, tenant: str, after_us: Mapping[EntityKey, int]
+    connection: Connection, tenant: str, after_us: Mapping[EntityKey, int]
 ) -> list[Witness]:
     """The labelled transactions at each of these entities that occurred after its time."""
     if not after_us:
         return []
     first_us = min(after_us.values())
-    rows = await ask(
-        connection,
+    rows = await connection.fetch(
         Witness._make,
         _WITNESSING,
         tenant,
@@ -376,32 +354,31 @@ async def witnesses(
 
 
 async def first_maturities(
-    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+    connection: Connection, tenant: str, transaction_ids: Iterable[str]
 ) -> dict[EntityKey, int]:
     """When the first label that these transactions ever had matured, by entity."""
-    rows = await ask(connection, tuple[Any, ...], _MATURED, tenant, transaction_ids, are_many=True)
+    rows = await connection.fetch(tuple[Any, ...], _MATURED, tenant, transaction_ids, are_many=True)
     return {(kind, entity_id): first_us for kind, entity_id, first_us in rows}
 
 
 async def label_changes(
-    connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey]
+    connection: Connection, tenant: str, keys: Iterable[EntityKey]
 ) -> list[LabelChange]:
     """Every change of a label of these entities, the oldest first."""
     wanted = list(keys)
     if not wanted:
         return []
-    return await ask(connection, LabelChange._make, _CHANGES, tenant, wanted, are_many=True)
+    return await connection.fetch(LabelChange._make, _CHANGES, tenant, wanted, are_many=True)
 
 
 async def checksum_of_changes(
-    connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey]
+    connection: Connection, tenant: str, keys: Iterable[EntityKey]
 ) -> tuple[int, int]:
     """What differs once anything has changed in the labels of these entities."""
     wanted = list(keys)
     if not wanted:
         return 0, 0
-    [(rows, total)] = await ask(
-        connection,
+    [(rows, total)] = await connection.fetch(
         tuple[Any, ...],
         _CHECKED,
         tenant,
@@ -413,11 +390,10 @@ async def checksum_of_changes(
 
 
 async def any_removed(
-    connection: AsyncConnection, tenant: str, keys: Iterable[EntityKey], since_us: int
+    connection: Connection, tenant: str, keys: Iterable[EntityKey], since_us: int
 ) -> bool:
     """Whether any label of these entities was removed since then."""
-    found = await ask(
-        connection,
+    found = await connection.fetch(
         tuple[Any, ...],
         _REMOVED,
         tenant,
@@ -429,38 +405,32 @@ async def any_removed(
 
 
 async def any_corrected(
-    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+    connection: Connection, tenant: str, transaction_ids: Iterable[str]
 ) -> bool:
     """Whether any of these transactions was ever given other features to be learned from."""
-    return bool(await ask(connection, tuple[Any, ...], _CORRECTED, tenant, transaction_ids))
+    return bool(await connection.fetch(tuple[Any, ...], _CORRECTED, tenant, transaction_ids))
 
 
 async def correct_labels(
-    connection: AsyncConnection, tenant: str, features: Mapping[str, bytes], at_us: int
+    connection: Connection, tenant: str, features: Mapping[str, bytes], at_us: int
 ) -> None:
     """Give labels of locked accounts, whose revision has changed, other features: by transaction.
 
     Each is a change that is written down.
     """
+    rows = (
+        {"of_tenant": tenant, "of_id": key, "new_features": value}
+        for key, value in features.items()
+    )
+    await connection.update_rows(_CORRECT, rows)
     keys = list(features)
     for first in range(0, len(keys), MOST_ITEMS):
         some = keys[first : first + MOST_ITEMS]
-        values = [features[key] for key in some]
-        if isinstance(connection, Straight):
-            await connection.write(labels, _CORRECT_EACH, (tenant, some, values))
-            # The next statement reads what this and others wrote.
-            await connection.flush()
-        else:
-            rows = [
-                {"of_tenant": tenant, "of_id": key, "new_features": value}
-                for key, value in zip(some, values, strict=True)
-            ]
-            await change(connection, _CORRECT, rows)
-        await alter(connection, _NOTE, tenant, some, at_us=at_us)
+        await connection.change(_NOTE, tenant, some, at_us=at_us)
 
 
 async def support_at(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     account_id: str,
     revision: int,
@@ -519,11 +489,11 @@ async def support_at(
         .where(last.c.rank == 1, last.c.is_fraud.is_not(None))
         .order_by(last.c.occurred_at_us.desc(), last.c.transaction_id.desc())
     )
-    return await read(connection, SupportRow._make, query)
+    return await connection.read(SupportRow._make, query)
 
 
 async def events_of_account(
-    connection: AsyncConnection, tenant: str, account_id: str
+    connection: Connection, tenant: str, account_id: str
 ) -> list[LabelEvent]:
     """Every change of an account's labels, the oldest first."""
     query = (
@@ -531,11 +501,11 @@ async def events_of_account(
         .where(label_events.c.tenant == tenant, label_events.c.account_id == account_id)
         .order_by(label_events.c.revision)
     )
-    return await read(connection, LabelEvent._make, query)
+    return await connection.read(LabelEvent._make, query)
 
 
 async def events_of_revision(
-    connection: AsyncConnection, tenant: str, account_id: str, revision: int
+    connection: Connection, tenant: str, account_id: str, revision: int
 ) -> list[LabelEvent]:
     """What changed with a revision of an account."""
     query = select(*columns(label_events, LabelEvent)).where(
@@ -543,4 +513,4 @@ async def events_of_revision(
         label_events.c.account_id == account_id,
         label_events.c.revision == revision,
     )
-    return await read(connection, LabelEvent._make, query)
+    return await connection.read(LabelEvent._make, query)

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import store as audit_store
 from app.audit.entries import Action, entry
+from app.db.connection import Connection
 from app.db.database import Database
 from app.labels import store as label_store
 from app.labels.records import SupportRow
@@ -219,7 +219,7 @@ class Shadowing:
     ) -> None:
         digest = scorer.digest if scorer else None
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: Connection) -> None:
             if scorer and role == "active":
                 await self._models.keep(connection, scorer)
             before = await model_store.model_change(connection, tenant, role)
@@ -240,7 +240,7 @@ class Shadowing:
         await self._database.run(work)
 
     async def _groups(
-        self, connection: AsyncConnection, tenant: str, rows: Sequence[Scored]
+        self, connection: Connection, tenant: str, rows: Sequence[Scored]
     ) -> list[tuple[list[SupportRow], list[Scored]]]:
         """Rows with the labels that their copies had learned, rows of one copy together."""
         by_copy: dict[tuple[str, int], list[Scored]] = defaultdict(list)

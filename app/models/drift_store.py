@@ -1,13 +1,12 @@
 """What a tenant's traffic looked like, by day and in a sample."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Integer, and_, cast, func, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.db.schema import api_keys, labels, transactions
-from app.db.statements import read
 from app.learner.transaction import DAY_US, SECOND_US
 
 # Lehmer's generator as Park and Miller (1988) have it, here to scatter the seconds of a day.
@@ -25,14 +24,14 @@ class Sampled(NamedTuple):
     is_fraud: bool | None
 
 
-async def tenants(connection: AsyncConnection) -> list[str]:
+async def tenants(connection: Connection) -> list[str]:
     """Everybody who ever had a key."""
     query = select(api_keys.c.tenant).distinct().order_by(api_keys.c.tenant)
     return list((await connection.execute(query)).scalars())
 
 
 async def transactions_by_day(
-    connection: AsyncConnection, tenant: str, since_us: int
+    connection: Connection, tenant: str, since_us: int
 ) -> Mapping[int, int]:
     """How many transactions each day has, by the number of the day since 1970."""
     table = transactions.c
@@ -42,11 +41,11 @@ async def transactions_by_day(
         .where(table.tenant == tenant, table.occurred_at_us >= since_us)
         .group_by(text("day"))
     )
-    return {row[0]: row[1] for row in await connection.execute(query)}
+    return dict(await connection.read(tuple[Any, ...], query))
 
 
 async def labels_by_day(
-    connection: AsyncConnection, tenant: str, since_us: int
+    connection: Connection, tenant: str, since_us: int
 ) -> Mapping[int, tuple[int, int]]:
     """How many labels, and labels of fraud, the transactions of each day have."""
     table = labels.c
@@ -56,12 +55,11 @@ async def labels_by_day(
         .where(table.tenant == tenant, table.occurred_at_us >= since_us)
         .group_by(text("day"))
     )
-    return {row[0]: (row[1], row[2]) for row in await connection.execute(query)}
+    rows = await connection.read(tuple[Any, ...], query)
+    return {day: (count, fraud) for day, count, fraud in rows}
 
 
-async def sampled(
-    connection: AsyncConnection, tenant: str, since_us: int, one_in: int
-) -> list[Sampled]:
+async def sampled(connection: Connection, tenant: str, since_us: int, one_in: int) -> list[Sampled]:
     """The transactions of about one second in `one_in`: always the same seconds."""
     ids = select(transactions.c.transaction_id).where(
         transactions.c.tenant == tenant, transactions.c.occurred_at_us >= since_us
@@ -88,7 +86,7 @@ async def sampled(
         # The index tells the ids, so that only the rows of the sample are read.
         .where(transactions.c.tenant == tenant, transactions.c.transaction_id.in_(ids))
     )
-    return await read(connection, Sampled._make, query)
+    return await connection.read(Sampled._make, query)
 
 
 def _is_chosen(second: ColumnElement[int], one_in: int) -> ColumnElement[bool]:

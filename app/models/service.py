@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
+from app.db.connection import Connection
 from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
 from app.learner.checkpoint import (
@@ -68,7 +67,7 @@ class Models:
         # When a checkpoint could not be loaded, by name and digest, and why.
         self._failed: dict[tuple[str, str], tuple[float, str]] = {}
 
-    async def active(self, connection: AsyncConnection, tenant: str) -> Scorer:
+    async def active(self, connection: Connection, tenant: str) -> Scorer:
         """What decides for a tenant now. Raises ModelUnavailable where it cannot be loaded."""
         return await self.of(await model_store.model_change(connection, tenant, "active"))
 
@@ -119,7 +118,7 @@ class Models:
                 self._loaded[checkpoint.digest] = await asyncio.to_thread(self._ready, checkpoint)
             return self._loaded[checkpoint.digest]
 
-    async def that_scored(self, connection: AsyncConnection, model: str) -> Judge | None:
+    async def that_scored(self, connection: Connection, model: str) -> Judge | None:
         """A checkpoint by what scores call it, `name@digest`: a loaded one, or one that was kept.
 
         It may read other features than are computed now. None where it is neither, or where this
@@ -147,7 +146,7 @@ class Models:
                 return PastJudge(PastCheckpoint.of(files, place))
             raise error
 
-    async def keep(self, connection: AsyncConnection, one: Scorer | Checkpoint) -> None:
+    async def keep(self, connection: Connection, one: Scorer | Checkpoint) -> None:
         """Keep a checkpoint that is to score, so that its scores can be replayed for ever."""
         row = KeptCheckpoint(one.digest, one.model, *one.files, now_us())
         await model_store.keep_checkpoint(connection, row)
@@ -170,7 +169,7 @@ class Models:
                     checkpoint = await self.checkpoint(name)
                     missing += [checkpoint] if checkpoint.digest == digest else []
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: Connection) -> None:
             for one in missing:
                 await self.keep(connection, one)
 

@@ -4,11 +4,11 @@ from typing import Any
 
 from sqlalchemy import bindparam, literal, select, true
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.db.rebuilding import IS_REBUILDING, refuse_if
 from app.db.schema import checkpoints, model_changes
-from app.db.statements import ask, columns, read
+from app.db.statements import columns
 from app.models.records import KeptCheckpoint, ModelChange
 from app.thresholds.records import TenantThresholds
 from app.thresholds.store import IN_FORCE
@@ -31,14 +31,14 @@ _DECIDING = select(*_NEWEST.c, *_THRESHOLDS.c, IS_REBUILDING).select_from(
 
 
 async def deciding_at(
-    connection: AsyncConnection, tenant: str, at_us: int
+    connection: Connection, tenant: str, at_us: int
 ) -> tuple[ModelChange | None, TenantThresholds | None]:
     """The newest change of the active model, and the thresholds in force at a time.
 
     Raises DatabaseUnavailable while the tenant's states are being rebuilt.
     """
     given: dict[str, Any] = {"of_role": "active", "most": 1, "at_us": at_us}
-    [row] = await ask(connection, tuple[Any, ...], _DECIDING, tenant, **given)
+    [row] = await connection.fetch(tuple[Any, ...], _DECIDING, tenant, **given)
     *found, is_rebuilding = row
     refuse_if(is_rebuilding)
     change = ModelChange._make(found[: len(ModelChange._fields)])
@@ -47,25 +47,25 @@ async def deciding_at(
     return change if change.tenant else None, own if own.tenant else None
 
 
-async def model_change(connection: AsyncConnection, tenant: str, role: str) -> ModelChange | None:
+async def model_change(connection: Connection, tenant: str, role: str) -> ModelChange | None:
     """The newest change of a role; None before the first."""
     found = await model_history(connection, tenant, role, 1)
     return found[0] if found else None
 
 
 async def model_history(
-    connection: AsyncConnection, tenant: str, role: str, limit: int
+    connection: Connection, tenant: str, role: str, limit: int
 ) -> list[ModelChange]:
     """The changes of a role, the newest first."""
-    return await ask(connection, ModelChange._make, _HISTORY, tenant, of_role=role, most=limit)
+    return await connection.fetch(ModelChange._make, _HISTORY, tenant, of_role=role, most=limit)
 
 
-async def save_model_change(connection: AsyncConnection, row: ModelChange) -> None:
+async def save_model_change(connection: Connection, row: ModelChange) -> None:
     """Add a change; those of before stay as history."""
     await connection.execute(model_changes.insert(), row._asdict())
 
 
-async def activated(connection: AsyncConnection) -> dict[str, str]:
+async def activated(connection: Connection) -> dict[str, str]:
     """The names of the checkpoints that any tenant has ever activated, by digest."""
     query = (
         select(model_changes.c.digest, model_changes.c.name)
@@ -75,19 +75,19 @@ async def activated(connection: AsyncConnection) -> dict[str, str]:
     return {row.digest: row.name for row in await connection.execute(query)}
 
 
-async def kept_digests(connection: AsyncConnection) -> set[str]:
+async def kept_digests(connection: Connection) -> set[str]:
     """The digests of the checkpoints that are kept."""
     return set((await connection.execute(select(checkpoints.c.digest))).scalars())
 
 
-async def keep_checkpoint(connection: AsyncConnection, row: KeptCheckpoint) -> None:
+async def keep_checkpoint(connection: Connection, row: KeptCheckpoint) -> None:
     """Keep a checkpoint's files, if nobody has yet."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     await connection.execute(insert(checkpoints).values(row._asdict()).on_conflict_do_nothing())
 
 
-async def kept_checkpoint(connection: AsyncConnection, model: str) -> KeptCheckpoint | None:
+async def kept_checkpoint(connection: Connection, model: str) -> KeptCheckpoint | None:
     """The checkpoint that scores name so; None where it is not kept."""
     query = select(*columns(checkpoints, KeptCheckpoint)).where(checkpoints.c.model == model)
-    found = await read(connection, KeptCheckpoint._make, query.limit(1))
+    found = await connection.read(KeptCheckpoint._make, query.limit(1))
     return found[0] if found else None

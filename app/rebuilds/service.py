@@ -13,11 +13,11 @@ from typing import TypeVar
 
 import numpy as np
 from sqlalchemy import Delete, Update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.db.database import Database
 from app.db.patience import Patience
-from app.db.sqlite import in_a_thread
+from app.db.threads import in_a_thread
 from app.errors import SetupError
 from app.labels import store as label_store
 from app.labels.records import LabelEntity
@@ -75,10 +75,10 @@ class Rebuilder:
         await self._run(self._end)
         return payments
 
-    async def _run(self, step: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+    async def _run(self, step: Callable[[Connection], Awaitable[Result]]) -> Result:
         return await self._patience.run(lambda: self._database.run(step, aside=True))
 
-    async def _begin(self, connection: AsyncConnection) -> list[Rebuild]:
+    async def _begin(self, connection: Connection) -> list[Rebuild]:
         """The rebuilds to finish: none where nothing is of other features."""
         digest = self._features.digest
         rebuilds = await rebuild_store.lock_rebuilds(connection)
@@ -94,7 +94,7 @@ class Rebuilder:
         await rebuild_store.save_rebuilds(connection, begun)
         return begun
 
-    async def _end(self, connection: AsyncConnection) -> None:
+    async def _end(self, connection: Connection) -> None:
         rebuilds = await rebuild_store.lock_rebuilds(connection)
         if all(row.is_done and row.features_digest == self._features.digest for row in rebuilds):
             await rebuild_store.delete_rebuilds(connection)
@@ -111,7 +111,7 @@ class Rebuilder:
 
     async def _clear_rows(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         tenant: str,
         statement: Update | Delete,
         after: rebuild_store.Key | None,
@@ -121,12 +121,12 @@ class Rebuilder:
             return None
         return await rebuild_store.clear(connection, tenant, statement, after)
 
-    async def _end_clearing(self, connection: AsyncConnection, tenant: str) -> None:
+    async def _end_clearing(self, connection: Connection, tenant: str) -> None:
         rebuild = await self._lock(connection, tenant)
         if not rebuild.is_cleared:
             await rebuild_store.save_rebuilds(connection, [rebuild._replace(is_cleared=True)])
 
-    async def _lock(self, connection: AsyncConnection, tenant: str) -> Rebuild:
+    async def _lock(self, connection: Connection, tenant: str) -> Rebuild:
         """How far the rebuild of a tenant is. Raises SetupError where it is another one by now."""
         row = await rebuild_store.lock_rebuild(connection, tenant)
         digest = self._features.digest
@@ -141,7 +141,7 @@ class Rebuilder:
         # Without one, somebody else has ended it.
         return row or Rebuild(tenant, digest, 0, is_cleared=True, is_done=True)
 
-    async def _replay(self, connection: AsyncConnection, tenant: str) -> Rebuild:
+    async def _replay(self, connection: Connection, tenant: str) -> Rebuild:
         """Replay a tenant's next payments; how far its rebuild is then."""
         rebuild = await self._lock(connection, tenant)
         if rebuild.is_done:
@@ -160,7 +160,7 @@ class Rebuilder:
         return rebuild
 
     async def _remember(
-        self, connection: AsyncConnection, tenant: str, payments: Sequence[Scored]
+        self, connection: Connection, tenant: str, payments: Sequence[Scored]
     ) -> None:
         """Let the states have payments that come after all that they have."""
         features = self._features
@@ -189,7 +189,7 @@ class Rebuilder:
         await rebuild_store.replace_features(connection, tenant, new, features.digest, now_us())
 
     async def _name_entities(
-        self, connection: AsyncConnection, tenant: str, entries: Iterable[Entry]
+        self, connection: Connection, tenant: str, entries: Iterable[Entry]
     ) -> None:
         """Let labels be evidence about all entities that their payments name, of new kinds too."""
         transactions = {entry.transaction.transaction_id: entry.transaction for entry in entries}

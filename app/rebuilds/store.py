@@ -19,10 +19,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.db.pages import between, page
-from app.db.postgres import Straight
 from app.db.schema import (
     accounts,
     entities,
@@ -34,7 +33,7 @@ from app.db.schema import (
     rebuilds,
     transactions,
 )
-from app.db.statements import IsWanted, alter, change, columns, read, save
+from app.db.statements import IsWanted, columns
 from app.rebuilds.records import Rebuild
 from app.scoring.records import Scored
 from app.scoring.store import AS_SCORED
@@ -98,12 +97,6 @@ _REPLACE = (
         rebuilt_at_us=bindparam("at_us"),
     )
 )
-# The same of many: PostgreSQL takes longer to be asked than to answer.
-_REPLACE_EACH = """
-UPDATE transactions SET features = new.features, features_digest = $4, rebuilt_at_us = $5
-FROM unnest($2::text[], $3::bytea[]) AS new(transaction_id, features)
-WHERE transactions.tenant = $1 AND transactions.transaction_id = new.transaction_id
-"""
 # No label since removed is in the new features: what was corrected is so no more, and its events
 # still say that it was.
 _UNCORRECTED = (
@@ -133,7 +126,7 @@ _EVENTS = (
 )
 
 
-async def lock_rebuilds(connection: AsyncConnection) -> list[Rebuild]:
+async def lock_rebuilds(connection: Connection) -> list[Rebuild]:
     """The rebuilds of all tenants, ours alone until the transaction ends, by tenant.
 
     There is none unless one is unfinished, and nobody else can begin any.
@@ -141,29 +134,29 @@ async def lock_rebuilds(connection: AsyncConnection) -> list[Rebuild]:
     if connection.dialect.name != "sqlite":
         await connection.execute(text("LOCK TABLE rebuilds IN SHARE ROW EXCLUSIVE MODE"))
     query = select(*columns(rebuilds, Rebuild)).order_by(rebuilds.c.tenant)
-    return await read(connection, Rebuild._make, query)
+    return await connection.read(Rebuild._make, query)
 
 
-async def lock_rebuild(connection: AsyncConnection, tenant: str) -> Rebuild | None:
+async def lock_rebuild(connection: Connection, tenant: str) -> Rebuild | None:
     """The rebuild of a tenant, ours alone until the transaction ends."""
     query = select(*columns(rebuilds, Rebuild)).where(rebuilds.c.tenant == tenant)
-    return next(iter(await read(connection, Rebuild._make, query.with_for_update())), None)
+    return next(iter(await connection.read(Rebuild._make, query.with_for_update())), None)
 
 
-async def save_rebuilds(connection: AsyncConnection, rows: Sequence[Rebuild]) -> None:
+async def save_rebuilds(connection: Connection, rows: Sequence[Rebuild]) -> None:
     """Insert rebuilds, or overwrite those that the transaction has locked."""
-    await save(connection, rebuilds, ("tenant", "features_digest"), rows)
+    await connection.write_rows(rebuilds, rows, ("tenant", "features_digest"))
 
 
-async def delete_rebuilds(connection: AsyncConnection) -> None:
+async def delete_rebuilds(connection: Connection) -> None:
     """Delete those of all tenants."""
     await connection.execute(delete(rebuilds))
 
 
-async def payments_by_tenant(connection: AsyncConnection) -> dict[str, int]:
+async def payments_by_tenant(connection: Connection) -> dict[str, int]:
     """How many payments each tenant has."""
     query = select(accounts.c.tenant, func.sum(accounts.c.transactions)).group_by(accounts.c.tenant)
-    return {tenant: int(count) for tenant, count in await read(connection, tuple[Any, ...], query)}
+    return {tenant: int(count) for tenant, count in await connection.read(tuple[Any, ...], query)}
 
 
 def clearing(kinds: Sequence[str]) -> list[Update | Delete]:
@@ -179,49 +172,42 @@ def clearing(kinds: Sequence[str]) -> list[Update | Delete]:
 
 
 async def clear(
-    connection: AsyncConnection, tenant: str, statement: Update | Delete, after: Key | None
+    connection: Connection, tenant: str, statement: Update | Delete, after: Key | None
 ) -> Key | None:
     """Execute a statement for a tenant's next rows after a key; the last one's, None at the end."""
     table = cast(Table, statement.table)
     order = [column for column in table.primary_key if column.name != "tenant"]
     last = page(select(*order).where(table.c.tenant == tenant), order, after, 1)
-    rows = await read(connection, tuple[Any, ...], last.offset(STEP_ROWS - 1))
+    rows = await connection.read(tuple[Any, ...], last.offset(STEP_ROWS - 1))
     until = tuple(rows[0]) if rows else None
     rows_of = (table.c.tenant == tenant, *between(order, after, until))
     await connection.execute(statement.where(*rows_of))
     return until
 
 
-async def payments_after(connection: AsyncConnection, rebuild: Rebuild, limit: int) -> list[Scored]:
+async def payments_after(connection: Connection, rebuild: Rebuild, limit: int) -> list[Scored]:
     """The next payments of a tenant, in the order of time."""
     order = [transactions.c.occurred_at_us, transactions.c.transaction_id]
     query = select(*columns(transactions, Scored)).where(transactions.c.tenant == rebuild.tenant)
     after = None if rebuild.last_id is None else (rebuild.last_us, rebuild.last_id)
-    return await read(connection, Scored._make, page(query, order, after, limit))
+    return await connection.read(Scored._make, page(query, order, after, limit))
 
 
 async def replace_features(
-    connection: AsyncConnection, tenant: str, features: Mapping[str, bytes], digest: str, at_us: int
+    connection: Connection, tenant: str, features: Mapping[str, bytes], digest: str, at_us: int
 ) -> None:
     """Give transactions other features, and keep those of before: by transaction.
 
     What is learned from their labels, too.
     """
     ids = list(features)
-    await alter(connection, _KEEP, tenant, ids, new_digest=digest)
-    await alter(connection, _KEEP_CORRECTED, tenant, ids)
-    if isinstance(connection, Straight):
-        await connection.flush()
-        parameters = (tenant, ids, list(features.values()), digest, at_us)
-        await connection.write(transactions, _REPLACE_EACH, parameters)
-        # The events read what this writes.
-        await connection.flush()
-    else:
-        rows = [
-            {"of_tenant": tenant, "of_id": key, "new_features": value}
-            | {"new_digest": digest, "at_us": at_us}
-            for key, value in features.items()
-        ]
-        await change(connection, _REPLACE, rows)
-    await alter(connection, _UNCORRECTED, tenant, ids)
-    await alter(connection, _EVENTS, tenant, ids)
+    await connection.change(_KEEP, tenant, ids, new_digest=digest)
+    await connection.change(_KEEP_CORRECTED, tenant, ids)
+    rows = (
+        {"of_tenant": tenant, "of_id": key, "new_features": value}
+        | {"new_digest": digest, "at_us": at_us}
+        for key, value in features.items()
+    )
+    await connection.update_rows(_REPLACE, rows)
+    await connection.change(_UNCORRECTED, tenant, ids)
+    await connection.change(_EVENTS, tenant, ids)

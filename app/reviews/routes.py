@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.http.authentication import LabelCaller, MayRead
 from app.http.fields import Id
 from app.http.keyed import KeyedRoute
@@ -146,7 +146,7 @@ def _figure(count: ReviewCount) -> ReviewFigure:
 
 
 async def _reviewed(
-    connection: AsyncConnection, tenant: str, rows: Sequence[Row]
+    connection: Connection, tenant: str, rows: Sequence[Row]
 ) -> Callable[[Row], ReviewedTransaction]:
     """What answers these reviews with their transactions, which are read here."""
     ids = [row.transaction_id for row in rows]

@@ -3,10 +3,9 @@
 Proven is the key of a request alone: the analyst is whom its caller names.
 """
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.audit import store as audit_store
 from app.audit.entries import Action, entry
+from app.db.connection import Connection
 from app.http.authentication import Caller
 from app.http.problems import Forbidden
 from app.learner.transaction import HOUR_US
@@ -20,7 +19,7 @@ CLAIM_HOURS = 24
 
 
 async def take(
-    connection: AsyncConnection,
+    connection: Connection,
     caller: Caller,
     transaction_id: str,
     assignee: str,
@@ -46,7 +45,7 @@ async def take(
     return await _assign(connection, caller, row, "review.claimed", assignee, now)
 
 
-async def release(connection: AsyncConnection, caller: Caller, transaction_id: str) -> Review:
+async def release(connection: Connection, caller: Caller, transaction_id: str) -> Review:
     """Give a review back to the queue; nobody having it, nothing changes.
 
     Raises ReviewNotFound, and ReviewTaken where another key holds it or it is resolved.
@@ -63,13 +62,13 @@ async def release(connection: AsyncConnection, caller: Caller, transaction_id: s
     return await _assign(connection, caller, row, "review.released", None, None)
 
 
-async def found(connection: AsyncConnection, tenant: str, transaction_id: str) -> Review:
+async def found(connection: Connection, tenant: str, transaction_id: str) -> Review:
     """A review; raises ReviewNotFound."""
     rows = await review_store.reviews_of(connection, tenant, [transaction_id])
     return _there(rows.get(transaction_id), transaction_id)
 
 
-async def _locked(connection: AsyncConnection, tenant: str, transaction_id: str) -> Review:
+async def _locked(connection: Connection, tenant: str, transaction_id: str) -> Review:
     row = _there(await review_store.lock_review(connection, tenant, transaction_id), transaction_id)
     if row.status == "resolved":
         raise ReviewTaken("This review is resolved: its transaction has a label.")
@@ -77,7 +76,7 @@ async def _locked(connection: AsyncConnection, tenant: str, transaction_id: str)
 
 
 async def _assign(
-    connection: AsyncConnection,
+    connection: Connection,
     caller: Caller,
     row: Review,
     action: Action,

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import and_, bindparam, case, func, or_, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.db.pages import Part, read_page, unserved
 from app.db.schema import ASSIGNED, labels, reviews
-from app.db.statements import add, ask, columns, of_transactions, read, save
+from app.db.statements import columns
 from app.reviews.records import Review, ReviewCount
 
 _OPEN = (
@@ -27,37 +27,37 @@ _OPEN = (
 )
 
 
-async def open_reviews(connection: AsyncConnection, rows: Sequence[Review]) -> None:
+async def open_reviews(connection: Connection, rows: Sequence[Review]) -> None:
     """Queue transactions that have just been scored."""
-    await add(connection, reviews, rows)
+    await connection.write_rows(reviews, rows)
 
 
 async def reviews_of(
-    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+    connection: Connection, tenant: str, transaction_ids: Iterable[str]
 ) -> dict[str, Review]:
     """The reviews of these transactions, of those that were ever queued."""
-    return await of_transactions(connection, reviews, Review, tenant, transaction_ids)
+    return await connection.by_transaction(reviews, Review, tenant, transaction_ids)
 
 
 async def open_of_account(
-    connection: AsyncConnection, tenant: str, account_id: str, limit: int
+    connection: Connection, tenant: str, account_id: str, limit: int
 ) -> list[Review]:
     """What was held up in an account and has no label, newest first, declines after the others."""
-    return await ask(connection, Review._make, _OPEN, tenant, of_account=account_id, most=limit)
+    return await connection.fetch(Review._make, _OPEN, tenant, of_account=account_id, most=limit)
 
 
-async def save_reviews(connection: AsyncConnection, rows: Iterable[Review]) -> None:
+async def save_reviews(connection: Connection, rows: Iterable[Review]) -> None:
     """Overwrite reviews of accounts that the transaction has locked.
 
     But not who has them: people take and release reviews without a lock on the account, and may
     have done so since these rows were read.
     """
     kept = ("assignee", "assigned_at_us", "assigned_by")
-    await save(connection, reviews, ("tenant", "transaction_id"), rows, kept)
+    await connection.write_rows(reviews, rows, ("tenant", "transaction_id"), kept)
 
 
 async def listed_reviews(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     kind: str,
     status: str,
@@ -96,20 +96,18 @@ async def listed_reviews(
     )
 
 
-async def lock_review(
-    connection: AsyncConnection, tenant: str, transaction_id: str
-) -> Review | None:
+async def lock_review(connection: Connection, tenant: str, transaction_id: str) -> Review | None:
     """A review, which nobody else can assign until the transaction ends."""
     query = (
         select(*columns(reviews, Review))
         .where(reviews.c.tenant == tenant, reviews.c.transaction_id == transaction_id)
         .with_for_update()
     )
-    rows = await read(connection, Review._make, query)
+    rows = await connection.read(Review._make, query)
     return rows[0] if rows else None
 
 
-async def assign_review(connection: AsyncConnection, row: Review) -> None:
+async def assign_review(connection: Connection, row: Review) -> None:
     """Store who has a locked review, and nothing else of it."""
     await connection.execute(
         update(reviews)
@@ -122,9 +120,7 @@ async def assign_review(connection: AsyncConnection, row: Review) -> None:
     )
 
 
-async def count_reviews(
-    connection: AsyncConnection, tenant: str, since_us: int
-) -> list[ReviewCount]:
+async def count_reviews(connection: Connection, tenant: str, since_us: int) -> list[ReviewCount]:
     """Of each kind that was opened since then: how many, and the labels that they have by now."""
     query = (
         select(
@@ -149,4 +145,4 @@ async def count_reviews(
         )
         .group_by(reviews.c.kind)
     )
-    return await read(connection, ReviewCount._make, query)
+    return await connection.read(ReviewCount._make, query)

@@ -15,13 +15,12 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from pydantic_core import to_json
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts import store as account_store
 from app.accounts.records import Account
+from app.db.connection import Connection
 from app.db.database import Database
-from app.db.sqlite import in_a_thread
-from app.db.statements import together
+from app.db.threads import in_a_thread
 from app.entities import states as entity_states
 from app.entities.records import EntityKey, EntityState, Link, LinkKey
 from app.errors import Problem
@@ -149,7 +148,7 @@ class Pipeline:
         Raises DatabaseUnavailable when nothing could be stored.
         """
 
-        async def work(connection: AsyncConnection) -> list[Scored | Problem]:
+        async def work(connection: Connection) -> list[Scored | Problem]:
             answers: dict[int, Scored | Problem] = {}
             for tenant in sorted({posted.tenant for posted in batch}):
                 rows = [row for row, posted in enumerate(batch) if posted.tenant == tenant]
@@ -163,7 +162,7 @@ class Pipeline:
 
     async def score_of(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         tenant: str,
         transactions: Sequence[Transaction],
         adapted: bool = True,
@@ -203,7 +202,7 @@ class Pipeline:
             if scorer.missing([key]):
                 scorer.keep(key, learned, self.labelled(labels))
 
-    async def deciding(self, connection: AsyncConnection, tenant: str) -> Deciding:
+    async def deciding(self, connection: Connection, tenant: str) -> Deciding:
         """What decides for a tenant now: its active model, and its own thresholds or the model's.
 
         Raises ModelUnavailable.
@@ -220,7 +219,7 @@ class Pipeline:
         return Deciding(scorer, Thresholds(own.review, own.decline))
 
     async def _score_new(
-        self, connection: AsyncConnection, tenant: str, entries: Sequence[Entry], adapted: bool
+        self, connection: Connection, tenant: str, entries: Sequence[Entry], adapted: bool
     ) -> list[Scored]:
         with stage("load"):
             # Before the locks: who waits for them waits for no more than has to be.
@@ -254,7 +253,7 @@ class Pipeline:
 
     async def _reasons(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         scorer: Scorer,
         tenant: str,
         loaded: Loaded,
@@ -301,7 +300,7 @@ class Pipeline:
 
     async def _missing_supports(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         scorer: Scorer,
         tenant: str,
         keys: Iterable[AdapterKey],
@@ -600,7 +599,7 @@ def _newest_us(columns: TransactionColumns, named: Named) -> dict[EntityKey, int
 
 
 async def load(
-    connection: AsyncConnection, features: FeatureSet, tenant: str, entries: Sequence[Entry]
+    connection: Connection, features: FeatureSet, tenant: str, entries: Sequence[Entry]
 ) -> Loaded:
     """What is remembered of what transactions name, ours alone until this one ends."""
     transactions = [entry.transaction for entry in entries]
@@ -609,8 +608,7 @@ async def load(
     entities = await entity_states.take_slots(connection, tenant, named.entities)
     shared = [key for key, row in entities.items() if row.slots > 1]
     # As they are at one moment: a label is folded already, or still to be.
-    links, labels, slots = await together(
-        connection,
+    links, labels, slots = await connection.together(
         entity_states.links_of(connection, tenant, named.links),
         label_store.maturing_labels(connection, tenant, _newest_us(columns, named)),
         entity_states.states_of(connection, tenant, shared),
@@ -634,7 +632,7 @@ async def load(
 
 
 async def _save(
-    connection: AsyncConnection, loaded: Loaded, memory: Memory, rows: Sequence[Scored]
+    connection: Connection, loaded: Loaded, memory: Memory, rows: Sequence[Scored]
 ) -> None:
     counts_G = np.bincount(loaded.columns.account_N, minlength=len(loaded.accounts)).tolist()
     now = now_us()
@@ -647,9 +645,7 @@ async def _save(
     await transaction_store.save_scored(connection, rows)
 
 
-async def save_memory(
-    connection: AsyncConnection, tenant: str, loaded: Loaded, memory: Memory
-) -> None:
+async def save_memory(connection: Connection, tenant: str, loaded: Loaded, memory: Memory) -> None:
     """Save what was loaded and is locked, as it is remembered now."""
     await account_store.save_accounts(
         connection,

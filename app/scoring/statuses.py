@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 from sqlalchemy import String, bindparam, update
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts import store as account_store
-from app.db.database import Raced
+from app.db.connection import Connection
+from app.db.errors import Raced
 from app.db.rebuilding import refuse_while_rebuilding
 from app.db.schema import transactions
-from app.db.statements import IsWanted, alter
+from app.db.statements import IsWanted
 from app.learner.columns import columns_of
 from app.learner.content import transaction_of
 from app.learner.states import States
@@ -28,7 +28,7 @@ _STATUS = (
 
 
 async def change_status(
-    connection: AsyncConnection,
+    connection: Connection,
     pipeline: Pipeline,
     tenant: str,
     account_id: str,
@@ -53,7 +53,7 @@ async def change_status(
     changed = {key: row for key, row in found.items() if row.status != statuses[key]}
     for status in {statuses[key] for key in changed}:
         keys = [key for key in changed if statuses[key] == status]
-        await alter(connection, _STATUS, tenant, keys, new_status=status)
+        await connection.change(_STATUS, tenant, keys, new_status=status)
     state = await in_a_thread_if(
         len(changed) > IN_PLACE, lambda: _recounted(pipeline, account.state, changed, statuses)
     )
@@ -63,7 +63,7 @@ async def change_status(
 
 
 async def _of_account(
-    connection: AsyncConnection, tenant: str, account_id: str, statuses: Mapping[str, Status]
+    connection: Connection, tenant: str, account_id: str, statuses: Mapping[str, Status]
 ) -> dict[str, Scored]:
     found = await transaction_store.scored(connection, tenant, statuses)
     return {key: row for key, row in found.items() if row.account_id == account_id}

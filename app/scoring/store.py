@@ -18,11 +18,11 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.db.pages import Part, between, page, read_page
 from app.db.schema import ABOVE_LOW, past_features, transactions
-from app.db.statements import IsWanted, add, ask, columns, of_transactions, read
+from app.db.statements import IsWanted, columns
 from app.learner.decisions import LEVELS, Level, Outcome
 from app.learner.transaction import MOST_ITEMS
 from app.scoring.records import Arrived, Past, Scored
@@ -88,13 +88,13 @@ _PASTS = (
 
 
 async def scored(
-    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+    connection: Connection, tenant: str, transaction_ids: Iterable[str]
 ) -> dict[str, Scored]:
     """The stored ones among these transactions."""
-    return await of_transactions(connection, transactions, Scored, tenant, transaction_ids)
+    return await connection.by_transaction(transactions, Scored, tenant, transaction_ids)
 
 
-async def features_as_scored(connection: AsyncConnection, row: Scored, digest: str) -> bytes | None:
+async def features_as_scored(connection: Connection, row: Scored, digest: str) -> bytes | None:
     """What a transaction was scored with, of a definition; None where that is not stored."""
     if row.rebuilt_at_us is None:
         return row.features if row.features_digest == digest else None
@@ -108,16 +108,16 @@ async def features_as_scored(connection: AsyncConnection, row: Scored, digest: s
     return found
 
 
-async def any_features_digest(connection: AsyncConnection) -> str | None:
+async def any_features_digest(connection: Connection) -> str | None:
     """The definition of the stored features, of which a database holds one; None when empty."""
     query = select(transactions.c.features_digest).limit(1)
     return (await connection.execute(query)).scalar_one_or_none()
 
 
-async def save_scored(connection: AsyncConnection, rows: Sequence[Scored]) -> None:
+async def save_scored(connection: Connection, rows: Sequence[Scored]) -> None:
     """Insert new transactions; the driver raises IntegrityError where another came first."""
     # In key order, for the same reason as locks.
-    await add(connection, transactions, sorted(rows, key=lambda row: row.transaction_id))
+    await connection.write_rows(transactions, sorted(rows, key=lambda row: row.transaction_id))
 
 
 def float32_row(features_F: np.ndarray[Any, Any]) -> bytes:
@@ -142,7 +142,7 @@ class Filters(NamedTuple):
 
 
 async def listed(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     filters: Filters,
     after: tuple[Any, ...] | None,
@@ -187,24 +187,22 @@ def _first_of(time_us: int | None) -> tuple[int, str] | None:
     return None if time_us is None else (time_us, "")
 
 
-async def recent(
-    connection: AsyncConnection, tenant: str, account_id: str, limit: int
-) -> list[Scored]:
+async def recent(connection: Connection, tenant: str, account_id: str, limit: int) -> list[Scored]:
     """An account's newest transactions, newest first."""
-    return await ask(connection, Scored._make, _RECENT, tenant, of_account=account_id, most=limit)
+    return await connection.fetch(Scored._make, _RECENT, tenant, of_account=account_id, most=limit)
 
 
 async def newest_first(
-    connection: AsyncConnection, tenant: str, transaction_ids: Iterable[str]
+    connection: Connection, tenant: str, transaction_ids: Iterable[str]
 ) -> list[str]:
     """These transactions' ids in the order in which an account's are served."""
     query = _NEWEST_FIRST
-    rows = await ask(connection, tuple[Any, ...], query, tenant, transaction_ids, are_many=True)
+    rows = await connection.fetch(tuple[Any, ...], query, tenant, transaction_ids, are_many=True)
     return [key for (key,) in rows]
 
 
 async def payments_of(
-    connection: AsyncConnection, tenant: str, account_ids: Iterable[str] | None, without: str
+    connection: Connection, tenant: str, account_ids: Iterable[str] | None, without: str
 ) -> AsyncIterator[list[Arrived]]:
     """What these accounts, or all, have paid, `without` another account's, a thousand at most.
 
@@ -224,12 +222,12 @@ async def payments_of(
     after: tuple[Any, ...] | None = None
     while True:
         last = page(step, order, after, 1).offset(STEP_ENTRIES - 1)
-        until = next(iter(await read(connection, tuple[Any, ...], last)), None)
+        until = next(iter(await connection.read(tuple[Any, ...], last)), None)
         # The index tells the ids, so that only rows of these accounts are read.
         chosen = select(transactions.c.content, COMPUTED_AT_US).where(
             of_tenant, transactions.c.transaction_id.in_(ids.where(*between(order, after, until)))
         )
-        found = await read(connection, Arrived._make, chosen.order_by(*order), parameters)
+        found = await connection.read(Arrived._make, chosen.order_by(*order), parameters)
         for first in range(0, max(len(found), 1), MOST_ITEMS):
             yield found[first : first + MOST_ITEMS]
         if until is None:
@@ -238,7 +236,7 @@ async def payments_of(
 
 
 async def pasts_of(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     moments: Sequence[tuple[str, int]],
     most: int,
@@ -250,8 +248,7 @@ async def pasts_of(
     """
     if connection.dialect.name == "sqlite":
         return [
-            await ask(
-                connection,
+            await connection.fetch(
                 Past._make,
                 _PAST,
                 tenant,
@@ -269,6 +266,6 @@ async def pasts_of(
         "most": most,
     }
     found: list[list[Past]] = [[] for _ in moments]
-    for n, *past in await ask(connection, tuple[Any, ...], _PASTS, tenant, **parameters):
+    for n, *past in await connection.fetch(tuple[Any, ...], _PASTS, tenant, **parameters):
         found[n - 1].append(Past(*past))
     return found

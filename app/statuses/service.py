@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.audit import store as audit_store
 from app.audit.entries import entry
+from app.db.connection import Connection
 from app.db.database import Database
 from app.errors import Problem
 from app.learner.transaction import Status
@@ -49,7 +48,7 @@ class Statuses:
     async def _set(
         self, tenant: str, account_id: str, statuses: Mapping[str, Status]
     ) -> dict[str, StatusSet | Problem]:
-        async def work(connection: AsyncConnection) -> dict[str, StatusSet | Problem]:
+        async def work(connection: Connection) -> dict[str, StatusSet | Problem]:
             before = await change_status(connection, self._pipeline, tenant, account_id, statuses)
             changed = {key for key in before if before[key] != statuses[key]}
             await audit_store.save_entries(

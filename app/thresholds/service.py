@@ -2,10 +2,9 @@
 
 from typing import NamedTuple
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.audit import store as audit_store
 from app.audit.entries import Action, entry
+from app.db.connection import Connection
 from app.db.database import Database
 from app.errors import FieldError, ValidationFailed
 from app.learner.decisions import Thresholds
@@ -121,7 +120,7 @@ class TenantPolicy:
         Where the tenant has none of its own nothing is stored.
         """
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: Connection) -> None:
             now = now_us()
             own = await threshold_store.thresholds_at(connection, tenant, now)
             planned = await threshold_store.planned_thresholds(connection, tenant, now)
@@ -139,7 +138,7 @@ class TenantPolicy:
         await self._database.run(work)
 
     async def _save(self, row: TenantThresholds) -> None:
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: Connection) -> None:
             before = (await self._pipeline.deciding(connection, row.tenant)).thresholds
             await threshold_store.save_thresholds(connection, row)
             after = Thresholds(row.review, row.decline)
@@ -163,7 +162,7 @@ class TenantPolicy:
 
 
 async def choose(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     reviews_per_day: float,
     decline: float,
@@ -198,9 +197,7 @@ async def choose(
     return Chosen(review, lowest < floor, expected)
 
 
-async def expect(
-    connection: AsyncConnection, tenant: str, thresholds: Thresholds
-) -> Expected | None:
+async def expect(connection: Connection, tenant: str, thresholds: Thresholds) -> Expected | None:
     """What thresholds would have made of the last 28 days' scores; None where there are none."""
     until_us = now_us()
     since_us = until_us - RECENT_DAYS * DAY_US
@@ -226,7 +223,7 @@ def _reckoned_on(row: TenantThresholds, expected: Expected) -> TenantThresholds:
 
 
 async def _note(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     action: Action,
     before: Thresholds,

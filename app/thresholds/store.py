@@ -1,11 +1,13 @@
 """A tenant's thresholds: each from its time until the next one's."""
 
-from sqlalchemy import bindparam, case, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from typing import Any
 
+from sqlalchemy import bindparam, case, func, select
+
+from app.db.connection import Connection
 from app.db.pages import Part, read_page
 from app.db.schema import thresholds, transactions
-from app.db.statements import ask, columns, read
+from app.db.statements import columns
 from app.thresholds.records import TenantThresholds
 
 IN_FORCE = (
@@ -19,16 +21,14 @@ IN_FORCE = (
 )
 
 
-async def thresholds_at(
-    connection: AsyncConnection, tenant: str, at_us: int
-) -> TenantThresholds | None:
+async def thresholds_at(connection: Connection, tenant: str, at_us: int) -> TenantThresholds | None:
     """Those in force at a time; None before the first."""
-    found = await ask(connection, TenantThresholds._make, IN_FORCE, tenant, at_us=at_us)
+    found = await connection.fetch(TenantThresholds._make, IN_FORCE, tenant, at_us=at_us)
     return found[0] if found else None
 
 
 async def planned_thresholds(
-    connection: AsyncConnection, tenant: str, at_us: int
+    connection: Connection, tenant: str, at_us: int
 ) -> list[TenantThresholds]:
     """Those that will be in force after a time, in the order of theirs; without what was reset."""
     query = (
@@ -36,19 +36,19 @@ async def planned_thresholds(
         .where(thresholds.c.tenant == tenant, thresholds.c.effective_at_us > at_us)
         .order_by(thresholds.c.effective_at_us, thresholds.c.recorded_at_us)
     )
-    rows = await read(connection, TenantThresholds._make, query)
+    rows = await connection.read(TenantThresholds._make, query)
     # Of the same time the one that was recorded last.
     last = {row.effective_at_us: row for row in rows}
     return [row for row in last.values() if not row.is_reset]
 
 
-async def save_thresholds(connection: AsyncConnection, row: TenantThresholds) -> None:
+async def save_thresholds(connection: Connection, row: TenantThresholds) -> None:
     """Add thresholds; those of before stay as history."""
     await connection.execute(thresholds.insert(), row._asdict())
 
 
 async def listed_thresholds(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     after: tuple[int | float | str, ...] | None,
     limit: int,
@@ -62,19 +62,19 @@ async def listed_thresholds(
 
 
 async def count_scores(
-    connection: AsyncConnection, tenant: str, since_us: int, until_us: int
+    connection: Connection, tenant: str, since_us: int, until_us: int
 ) -> tuple[int, int]:
     """How many transactions occurred in a time, and when the first of them did."""
     at_us = transactions.c.occurred_at_us
     query = select(func.count(), func.coalesce(func.min(at_us), until_us)).where(
         transactions.c.tenant == tenant, at_us >= since_us, at_us < until_us
     )
-    scores, oldest_us = (await connection.execute(query)).one()
+    [(scores, oldest_us)] = await connection.read(tuple[Any, ...], query)
     return scores, oldest_us
 
 
 async def threshold_for(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     since_us: int,
     until_us: int,
@@ -111,7 +111,7 @@ async def threshold_for(
 
 
 async def count_reached(
-    connection: AsyncConnection,
+    connection: Connection,
     tenant: str,
     since_us: int,
     until_us: int,
@@ -127,5 +127,5 @@ async def count_reached(
         at_us < until_us,
         probability >= review,
     )
-    reviews, declined = (await connection.execute(query)).one()
+    [(reviews, declined)] = await connection.read(tuple[Any, ...], query)
     return reviews, declined

@@ -25,8 +25,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, get_args
 
 import httpx
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.db.database import Database
 from app.errors import FieldError, ValidationFailed
 from app.http.problems import RateLimited
@@ -85,7 +85,7 @@ class Lane(NamedTuple):
     task: "asyncio.Task[None]"
 
 
-async def announce(connection: AsyncConnection, tenant: str, news: Sequence[News]) -> None:
+async def announce(connection: Connection, tenant: str, news: Sequence[News]) -> None:
     """Queue a message for each piece of news, to every webhook that wants to know of its event.
 
     An `account_id` in it is erased with its account.
@@ -187,7 +187,7 @@ class Webhooks(InBackground):
             tenant, secrets.token_hex(6), url, ordered, new_secret(), None, None, now_us()
         )
 
-        async def save(connection: AsyncConnection) -> None:
+        async def save(connection: Connection) -> None:
             if len(await webhook_store.webhooks(connection, tenant)) >= MOST_WEBHOOKS:
                 raise TooManyWebhooks(
                     f"This tenant has {MOST_WEBHOOKS} webhooks, the most there can be: "
@@ -201,7 +201,7 @@ class Webhooks(InBackground):
     async def rotate(self, tenant: str, webhook_id: str) -> Webhook:
         """Give it a new secret; the old one signs beside it for a day. Raises WebhookNotFound."""
 
-        async def replace(connection: AsyncConnection) -> Webhook:
+        async def replace(connection: Connection) -> Webhook:
             old = await _locked(connection, tenant, webhook_id)
             row = old._replace(
                 secret=new_secret(), old_secret=old.secret, old_until_us=now_us() + OLD_SECRET_US
@@ -214,7 +214,7 @@ class Webhooks(InBackground):
     async def enable(self, tenant: str, webhook_id: str) -> Webhook:
         """Deliver to it again, what has waited first. Raises WebhookNotFound."""
 
-        async def change(connection: AsyncConnection) -> Webhook:
+        async def change(connection: Connection) -> Webhook:
             old = await _locked(connection, tenant, webhook_id)
             row = old._replace(disabled_at_us=None, disabled_reason=None, paused_until_us=None)
             await webhook_store.save_webhook(connection, row)
@@ -225,7 +225,7 @@ class Webhooks(InBackground):
     async def remove(self, tenant: str, webhook_id: str) -> None:
         """Forget it, and what is still to be delivered to it. Raises WebhookNotFound."""
 
-        async def delete(connection: AsyncConnection) -> None:
+        async def delete(connection: Connection) -> None:
             if not await webhook_store.delete_webhook(connection, tenant, webhook_id):
                 raise _unknown(webhook_id)
 
@@ -268,7 +268,7 @@ class Webhooks(InBackground):
         if not chosen:
             return
 
-        async def claim(connection: AsyncConnection) -> list[webhook_store.Claim]:
+        async def claim(connection: Connection) -> list[webhook_store.Claim]:
             until_us = at_us + LEASE_US
             found = await webhook_store.claim(
                 connection, chosen, at_us, until_us, MESSAGES_OF_A_LANE
@@ -395,9 +395,7 @@ class Webhooks(InBackground):
         return found[0] if self._allow_private else addresses.chosen(found)
 
 
-async def _store(
-    connection: AsyncConnection, webhook: Webhook, attempts: Sequence[Attempt]
-) -> None:
+async def _store(connection: Connection, webhook: Webhook, attempts: Sequence[Attempt]) -> None:
     """Strike off what has arrived, note when to try the rest again, and what its receiver wants."""
     arrived = [attempt.message.id for attempt in attempts if not attempt.failure]
     if arrived:
@@ -442,7 +440,7 @@ def _seconds(retry_after: str | None) -> float:
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
 
 
-async def _locked(connection: AsyncConnection, tenant: str, webhook_id: str) -> Webhook:
+async def _locked(connection: Connection, tenant: str, webhook_id: str) -> Webhook:
     found = await webhook_store.webhook(connection, tenant, webhook_id, locked=True)
     if found is None:
         raise _unknown(webhook_id)

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, delete, func, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.db.schema import outbox
 from app.db.schema import webhooks as table
-from app.db.statements import add, ask, columns, read, save
+from app.db.statements import columns
 from app.webhooks.records import Message, Webhook
 
 _WEBHOOKS = (
@@ -33,13 +33,13 @@ class Claim(NamedTuple):
     messages: list[Message]
 
 
-async def webhooks(connection: AsyncConnection, tenant: str) -> list[Webhook]:
+async def webhooks(connection: Connection, tenant: str) -> list[Webhook]:
     """A tenant's, the oldest first."""
-    return await ask(connection, Webhook._make, _WEBHOOKS, tenant)
+    return await connection.fetch(Webhook._make, _WEBHOOKS, tenant)
 
 
 async def webhook(
-    connection: AsyncConnection, tenant: str, webhook_id: str, locked: bool = False
+    connection: Connection, tenant: str, webhook_id: str, locked: bool = False
 ) -> Webhook | None:
     """One of them; `locked` keeps others from changing it until the transaction ends."""
     query = select(*columns(table, Webhook)).where(
@@ -51,20 +51,20 @@ async def webhook(
     return Webhook._make(row) if row else None
 
 
-async def save_webhook(connection: AsyncConnection, row: Webhook) -> None:
+async def save_webhook(connection: Connection, row: Webhook) -> None:
     """Insert or overwrite."""
-    await save(connection, table, ("tenant", "id"), [row])
+    await connection.write_rows(table, [row], ("tenant", "id"))
 
 
 async def change_webhook(
-    connection: AsyncConnection, tenant: str, webhook_id: str, **values: Any
+    connection: Connection, tenant: str, webhook_id: str, **values: Any
 ) -> None:
     """Set these columns of it, where it is there."""
     change = update(table).where(table.c.tenant == tenant, table.c.id == webhook_id)
     await connection.execute(change.values(**values))
 
 
-async def delete_webhook(connection: AsyncConnection, tenant: str, webhook_id: str) -> bool:
+async def delete_webhook(connection: Connection, tenant: str, webhook_id: str) -> bool:
     """Delete it with its messages; whether it was there."""
     await connection.execute(
         delete(outbox).where(outbox.c.tenant == tenant, outbox.c.webhook_id == webhook_id)
@@ -75,12 +75,12 @@ async def delete_webhook(connection: AsyncConnection, tenant: str, webhook_id: s
     return done.rowcount > 0
 
 
-async def add_messages(connection: AsyncConnection, rows: Iterable[Message]) -> None:
+async def add_messages(connection: Connection, rows: Iterable[Message]) -> None:
     """Insert new messages."""
-    await add(connection, outbox, rows)
+    await connection.write_rows(outbox, rows)
 
 
-async def due(connection: AsyncConnection, at_us: int) -> list[Due]:
+async def due(connection: Connection, at_us: int) -> list[Due]:
     """The webhooks that have messages to be delivered now, the disabled and paused left out.
 
     A webhook that was removed is among them where it still has messages.
@@ -111,11 +111,11 @@ async def due(connection: AsyncConnection, at_us: int) -> list[Due]:
             or_(table.c.paused_until_us.is_(None), table.c.paused_until_us <= at_us),
         )
     )
-    return await read(connection, Due._make, query)
+    return await connection.read(Due._make, query)
 
 
 async def claim(
-    connection: AsyncConnection, chosen: Iterable[Due], at_us: int, until_us: int, limit: int
+    connection: Connection, chosen: Iterable[Due], at_us: int, until_us: int, limit: int
 ) -> list[Claim]:
     """Up to `limit` messages of each of these webhooks that are due, the oldest first.
 
@@ -130,7 +130,7 @@ async def claim(
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        messages = await read(connection, Message._make, query)
+        messages = await connection.read(Message._make, query)
         if messages:
             found = await webhook(connection, one.tenant, one.webhook_id)
             claims.append(Claim(found, messages))
@@ -141,12 +141,12 @@ async def claim(
     return claims
 
 
-async def delete_messages(connection: AsyncConnection, ids: Iterable[str]) -> None:
+async def delete_messages(connection: Connection, ids: Iterable[str]) -> None:
     """They have arrived, or nobody wants them any more."""
     await connection.execute(delete(outbox).where(outbox.c.id.in_(list(ids))))
 
 
-async def change_message(connection: AsyncConnection, row: Message) -> None:
+async def change_message(connection: Connection, row: Message) -> None:
     """Note an attempt, unless the message has been erased meanwhile."""
     change = update(outbox).where(outbox.c.id == row.id)
     await connection.execute(
@@ -155,7 +155,7 @@ async def change_message(connection: AsyncConnection, row: Message) -> None:
 
 
 async def waiting(
-    connection: AsyncConnection, tenant: str, webhook_id: str, limit: int
+    connection: Connection, tenant: str, webhook_id: str, limit: int
 ) -> list[Message]:
     """What has not arrived yet, or was given up, the oldest first."""
     query = (
@@ -164,10 +164,10 @@ async def waiting(
         .order_by(outbox.c.created_at_us, outbox.c.id)
         .limit(limit)
     )
-    return await read(connection, Message._make, query)
+    return await connection.read(Message._make, query)
 
 
-async def erase_messages(connection: AsyncConnection, tenant: str, account_id: str) -> None:
+async def erase_messages(connection: Connection, tenant: str, account_id: str) -> None:
     """Delete what would still be told of an account."""
     await connection.execute(
         delete(outbox).where(outbox.c.tenant == tenant, outbox.c.account_id == account_id)

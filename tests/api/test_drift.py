@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 import scipy.stats
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connection import Connection
 from app.db.database import Database
 from app.jobs.aside import Task
 from app.jobs.measuring import measured
@@ -148,7 +148,7 @@ async def client(service_settings: Settings, world: World) -> AsyncIterator[http
 async def drift_of(client: httpx.AsyncClient, stored: Stream, world: World) -> ModelDrift:
     """Store a stream, and measure as the process beside the service does."""
 
-    async def work(connection: AsyncConnection) -> None:
+    async def work(connection: Connection) -> None:
         await transaction_store.save_scored(connection, stored.rows)
         await label_store.save_labels(connection, stored.labels, [])
 

@@ -7,7 +7,7 @@ import asyncpg
 import httpx
 import pytest
 
-from app.db.database import CONNECT_SECONDS
+from app.db.connections import CONNECT_SECONDS
 from app.web.service import LISTS_AT_ONCE
 from tests.api.requests import posted, problem_of
 

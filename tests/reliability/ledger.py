@@ -15,13 +15,13 @@ import httpx
 import numpy as np
 from pydantic_core import to_json
 from sqlalchemy import Table, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts.records import Account
 from app.audit.entries import Entry
 from app.db import schema as tables
+from app.db.connection import Connection
 from app.db.database import Database
-from app.db.statements import columns, read
+from app.db.statements import columns
 from app.entities.records import EntityState, Link
 from app.labels.records import LabelEntity, LabelEvent, StoredLabel
 from app.learner.columns import columns_of
@@ -354,5 +354,5 @@ async def _stored(database_url: str) -> Stored:
         await database.close()
 
 
-async def _all(connection: AsyncConnection, table: Table, kind: Any) -> list[Any]:
-    return await read(connection, kind._make, select(*columns(table, kind)))
+async def _all(connection: Connection, table: Table, kind: Any) -> list[Any]:
+    return await connection.read(kind._make, select(*columns(table, kind)))

@@ -143,7 +143,7 @@ async def test_a_hostile_value_in_any_place_of_any_body_is_refused_and_changes_n
     assert refused > 4 * accepted > 0
     noted(
         "A hostile value in a body is a 4xx with a code, and changes nothing",
-        database.engine.dialect.name,
+        database.url.get_backend_name(),
         f"{len(VALUES)} values in {len(places)} places: {refused:,} refused, {accepted:,} not",
     )
 
@@ -213,7 +213,7 @@ async def test_a_hostile_address_is_refused_and_changes_nothing(
     assert refused > accepted > 0
     noted(
         "A hostile address or query is a 4xx with a code, and changes nothing",
-        database.engine.dialect.name,
+        database.url.get_backend_name(),
         f"{len(ADDRESSED)} texts in {len(places)} places: {refused:,} refused, {accepted:,} not",
     )
 
@@ -361,7 +361,7 @@ async def test_ids_of_every_kind_are_themselves_or_refused(
     assert await listed_in_pages(client, "/v1/accounts", "account_id") == ["alice"]
     noted(
         "Ids of every Unicode category are themselves: read back, listed, labelled, erased",
-        database.engine.dialect.name,
+        database.url.get_backend_name(),
         f"{len(accepted)} kinds of ids, each another; control characters and halves refused",
     )
 
