@@ -89,6 +89,29 @@ def evaluated(folder: Path, data: Path, model: Path) -> Path:
     return report
 
 
+@pytest.mark.parametrize(("stated", "expected"), [(None, 1), ("2", 2)])
+def test_one_thread_computes_unless_more_are_stated(
+    folder: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stated: str | None,
+    expected: int,
+) -> None:
+    data = folder / "few.parquet"
+    run("simulate", "--out", data, "--accounts", "8", "--days", "30")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if stated:
+        monkeypatch.setenv("OMP_NUM_THREADS", stated)
+    try:
+        options = ("--data", data, "--model", model, "--report", folder / "by-threads")
+        run("evaluate", *options, "--device", "cpu")
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_simulated_file_is_the_same_in_both_formats_and_by_its_seed(
     folder: Path, data: Path
 ) -> None:
