@@ -1,6 +1,5 @@
 """`quickstudy simulate`, `train`, `evaluate` and `backtest`."""
 
-import os
 import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -106,11 +105,12 @@ def train(
     from app.cli.interruption import Interruption
     from app.cli.progress import TrainingProgress
     from app.learner.spec import DatasetSpec
+    from app.training.devices import chosen_device
     from app.training.rates import rates_for
     from app.training.run import UNFINISHED, Source, train_checkpoint
 
     chosen = DatasetSpec.load(spec)
-    on = _chosen_device(device)
+    on = chosen_device(device)
     options = _options(seed, algorithm, global_steps, meta_steps)
     budget = {"reviewed": reviewed_share, "declined": declined_share}
     costs = {"review": review_cost, "fraud": fraud_cost, "wrong_decline": wrong_decline_cost}
@@ -148,6 +148,7 @@ def evaluate(
     from app.learner.checkpoint import Checkpoint
     from app.learner.features import FeatureSet, check_same_features
     from app.learner.spec import DatasetSpec
+    from app.training.devices import chosen_device
     from app.training.episodes import Rows
     from app.training.figures import evaluation
     from app.training.report.contents import evaluation_report
@@ -158,7 +159,7 @@ def evaluate(
     rates = checkpoint.metadata.rates
     check_same_features(chosen, checkpoint.features, str(model))
     features = FeatureSet(chosen, rates)
-    on = _chosen_device(device)
+    on = chosen_device(device)
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen, rates)
     _say_without_rate(source)
@@ -188,6 +189,7 @@ def backtest(
     from app.learner.features import FeatureSet
     from app.learner.spec import DatasetSpec
     from app.training.backtest import Backtest
+    from app.training.devices import chosen_device
     from app.training.episodes import Rows
     from app.training.rates import rates_for
     from app.training.report.contents import backtest_report
@@ -195,7 +197,7 @@ def backtest(
 
     against = _rivals(rivals)
     chosen = DatasetSpec.load(spec)
-    on = _chosen_device(device)
+    on = chosen_device(device)
     options = _options(seed, algorithm, global_steps, meta_steps)
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen, rates_for(chosen, rates))
@@ -298,21 +300,6 @@ def _summary(metadata: "Metadata", out: Path) -> "Table":
         table.add_row(f"held-out average precision, {method}", said)
     table.add_row("checkpoint", escape(str(out)))
     return table
-
-
-def _chosen_device(name: str) -> str:
-    """What computes: a GPU, or the CPU by one thread unless OMP_NUM_THREADS states how many.
-
-    The matrices of a step are small: threads wait for each other longer than they compute.
-    """
-    import torch
-
-    from app.learner.devices import choose_device
-
-    on = choose_device(name)
-    if on == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
-    return on
 
 
 def _options(
