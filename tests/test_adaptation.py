@@ -176,7 +176,7 @@ def test_the_meta_gradient_of_a_batch_is_that_of_a_loop_over_accounts(
     expected_MBQ = expected.permute(2, 0, 1)
     torch.testing.assert_close(logit_MBQ, expected_MBQ, rtol=0, atol=1e-9)
 
-    # Steps that are taken as given teach the prior nothing.
+    # Steps that no gradient passes through teach the prior nothing.
     is_learned = {"log_prior": learner.algorithm not in FIRST_ORDER}
     names, parameters = zip(
         *(each for each in learner.named_parameters() if is_learned.get(each[0], True)), strict=True

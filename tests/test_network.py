@@ -599,7 +599,7 @@ SURPRISES: tuple[Kind, ...] = ("amount", "pace", "history", "pace")
 
 @pytest.fixture
 def surprised() -> Network:
-    """A network whose training saw amounts of 0 to 20, paces of 0 to 5, and the last always 2.
+    """A network that saw amounts of 0 to 20, paces of 0 to 5, and the last always 2.
 
     The pace was all but always 0: its spread is far less than its range.
     """

@@ -105,12 +105,12 @@ def train(
     from app.cli.interruption import Interruption
     from app.cli.progress import TrainingProgress
     from app.learner.spec import DatasetSpec
-    from app.training.devices import chosen_device
+    from app.training.devices import training_device
     from app.training.rates import rates_for
     from app.training.run import UNFINISHED, Source, train_checkpoint
 
     chosen = DatasetSpec.load(spec)
-    on = chosen_device(device)
+    on = training_device(device)
     options = _options(seed, algorithm, global_steps, meta_steps)
     budget = {"reviewed": reviewed_share, "declined": declined_share}
     costs = {"review": review_cost, "fraud": fraud_cost, "wrong_decline": wrong_decline_cost}
@@ -148,7 +148,7 @@ def evaluate(
     from app.learner.checkpoint import Checkpoint
     from app.learner.features import FeatureSet, check_same_features
     from app.learner.spec import DatasetSpec
-    from app.training.devices import chosen_device
+    from app.training.devices import training_device
     from app.training.episodes import Rows
     from app.training.figures import evaluation
     from app.training.report.contents import evaluation_report
@@ -159,7 +159,7 @@ def evaluate(
     rates = checkpoint.metadata.rates
     check_same_features(chosen, checkpoint.features, str(model))
     features = FeatureSet(chosen, rates)
-    on = chosen_device(device)
+    on = training_device(device)
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen, rates)
     _say_without_rate(source)
@@ -189,7 +189,7 @@ def backtest(
     from app.learner.features import FeatureSet
     from app.learner.spec import DatasetSpec
     from app.training.backtest import Backtest
-    from app.training.devices import chosen_device
+    from app.training.devices import training_device
     from app.training.episodes import Rows
     from app.training.rates import rates_for
     from app.training.report.contents import backtest_report
@@ -197,7 +197,7 @@ def backtest(
 
     against = _rivals(rivals)
     chosen = DatasetSpec.load(spec)
-    on = chosen_device(device)
+    on = training_device(device)
     options = _options(seed, algorithm, global_steps, meta_steps)
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen, rates_for(chosen, rates))

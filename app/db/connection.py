@@ -40,7 +40,7 @@ class Connection(ABC):
     """What statements are executed on; each driver has a class of its own.
 
     `fetch`, `write_rows` and `update_rows` are for the hot path: they take statements that are
-    always the same object, whose text is written once. Anything else is executed by `execute`.
+    always the same object, so that its text is written once. Anything else is for `execute`.
     """
 
     dialect: Dialect
@@ -76,7 +76,6 @@ class Connection(ABC):
         Where the rows may be many, to find and to make them is left to a thread.
         """
 
-    @abstractmethod
     async def write_rows(
         self,
         table: Table,
@@ -89,6 +88,20 @@ class Connection(ABC):
         With a `key`, rows that are there are overwritten: all but their key and what is `kept`.
         Without, the driver raises an error of integrity where one is there.
         """
+        for some in parts(rows):
+            kind: Any = type(some[0])
+            text, ordered = statements.inserting(table, kind, key, kept, self.dialect)
+            await self._insert(table, text, ordered, some)
+
+    @abstractmethod
+    async def _insert(
+        self,
+        table: Table,
+        text: str,
+        ordered: Callable[[Any], tuple[Any, ...]],
+        rows: Sequence[Any],
+    ) -> None:
+        """Execute an insert of rows; `ordered` puts their fields in the statement's order."""
 
     @abstractmethod
     async def update_rows(self, statement: Update, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -204,7 +217,7 @@ class Driver(ABC):
         return 0
 
     def watched(self) -> AbstractContextManager[None]:
-        """A transaction, whose failures tell of an outage."""
+        """A transaction; where it fails, that may be a sign of an outage."""
         return nullcontext()
 
     @abstractmethod

@@ -33,7 +33,6 @@ from app.db.statements import (
     Key,
     Question,
     absent,
-    inserting,
     key_in,
     locking,
     locking_one_each,
@@ -150,17 +149,14 @@ class PostgresConnection(Connection):
             return await in_a_thread(lambda: list(map(make, rows)))
         return list(map(make, rows))
 
-    async def write_rows(
+    async def _insert(
         self,
         table: Table,
-        rows: Iterable[Any],
-        key: tuple[str, ...] = (),
-        kept: tuple[str, ...] = (),
+        text: str,
+        ordered: Callable[[Any], tuple[Any, ...]],
+        rows: Sequence[Any],
     ) -> None:
-        for some in parts(rows):
-            kind: Any = type(some[0])
-            text, ordered = inserting(table, kind, key, kept, self.dialect)
-            await self._write(table, text, ordered(list(zip(*some, strict=True))))
+        await self._write(table, text, ordered(list(zip(*rows, strict=True))))
 
     async def update_rows(self, statement: Update, rows: Iterable[Mapping[str, Any]]) -> None:
         question = updating_each(statement, self.dialect)

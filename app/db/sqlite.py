@@ -31,7 +31,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 from app.db.connection import Answer, Connection, Driver, Locked, Query, Row, parts
-from app.db.statements import Key, inserting, key_in, locking, question_of
+from app.db.statements import Key, key_in, locking, question_of
 from app.db.threads import in_a_thread
 from app.errors import SetupError
 from app.learner.transaction import MOST_ITEMS
@@ -313,17 +313,14 @@ class SQLiteConnection(Connection):
 
         return await self._query(question.text, parameters, making, are_many)
 
-    async def write_rows(
+    async def _insert(
         self,
         table: Table,
-        rows: Iterable[Any],
-        key: tuple[str, ...] = (),
-        kept: tuple[str, ...] = (),
+        text: str,
+        ordered: Callable[[Any], tuple[Any, ...]],
+        rows: Sequence[Any],
     ) -> None:
-        for some in parts(rows):
-            kind: Any = type(some[0])
-            text, ordered = inserting(table, kind, key, kept, self.dialect)
-            await self._write(text, [ordered(row) for row in some])
+        await self._write(text, [ordered(row) for row in rows])
 
     async def update_rows(self, statement: Update, rows: Iterable[Mapping[str, Any]]) -> None:
         question = question_of(statement, self.dialect)

@@ -63,7 +63,7 @@ async def is_current(
 
 
 async def commit(connection: Connection, features: FeatureSet, plan: Plan) -> tuple[Plan, Account]:
-    """Do what a plan says, whose accounts and entities are locked.
+    """Carry out a plan; its accounts and entities are locked.
 
     The plan as it was stored, and the account as it is then.
     """

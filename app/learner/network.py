@@ -77,7 +77,12 @@ class Columns(NamedTuple):
     @property
     def label_inputs(self) -> int:
         """How many numbers an account's labels give for a row."""
-        return OF_BOTH + 2 * (OF_CLASS + len(ALIKE_HALF_LIVES) * len(self.compared))
+        return OF_BOTH + 2 * self.class_inputs
+
+    @property
+    def class_inputs(self) -> int:
+        """How many of these are of one class of labels."""
+        return OF_CLASS + len(ALIKE_HALF_LIVES) * len(self.compared)
 
 
 def amounts(kinds: Sequence[Kind]) -> list[int]:

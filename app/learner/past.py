@@ -3,9 +3,9 @@
 Before labels were read payment by payment, a network read six counts of them: the legitimate and
 the fraud labels, whole and with half-lives of 30 and 7 days. Those are inputs still, so its weights
 find their places among those of now, and the others are 0. What it did otherwise, the kernels do
-for it where they are told that a network is of the past (`is_past`): a labelled row saw all labels,
-itself among them; ages were counted from the newest label; the inner loss was a mean; and what lay
-beyond the values of training was scaled like any other.
+for it where a network is of the past (`is_past`): a labelled row saw all labels, itself among
+them; ages were counted from the newest label; the inner loss was a mean; and what lay beyond the
+values of training was scaled like any other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ import numpy as np
 
 from app.learner.features import Kind, kind_by_name
 from app.learner.kernels.features import CODE
-from app.learner.network import LABEL_HALF_LIVES_DAYS, MEMBERS, OF_CLASS, Columns, Weights
+from app.learner.network import LABEL_HALF_LIVES_DAYS, MEMBERS, Columns, Weights
 
 RELATION = "network.relation.weight"
 # Whole, and with half-lives of 30 and 7 days: the first of those of now.
@@ -60,13 +60,11 @@ def translated(weights: Weights, kinds: Sequence[Kind]) -> Weights:
     own = len(columns.own)
     if relation is None or relation.ndim != 2 or relation.shape[1] != own + PAST_COUNTS:
         return weights
-    of_class = (columns.label_inputs - 3) // 2
-    assert of_class >= OF_CLASS
     read = np.zeros((len(relation), own + columns.label_inputs), np.float32)
     read[:, :own] = relation[:, :own]
     for life in range(PAST_HALF_LIVES):
         for label in range(2):
-            read[:, own + label * of_class + life] = relation[:, own + 2 * life + label]
+            read[:, own + label * columns.class_inputs + life] = relation[:, own + 2 * life + label]
     direct = np.zeros((columns.label_inputs, MEMBERS), np.float32)
     added: Mapping[str, np.ndarray] = {
         RELATION: read,

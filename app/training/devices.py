@@ -7,7 +7,7 @@ import torch
 from app.learner.devices import choose_device
 
 
-def chosen_device(name: str) -> str:
+def training_device(name: str) -> str:
     """What computes: a GPU, or the CPU by one thread unless OMP_NUM_THREADS states how many.
 
     The matrices of a step are small: threads wait for each other longer than they compute.

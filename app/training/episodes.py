@@ -141,7 +141,7 @@ class Batch:
 
 
 def collate(rows: Rows, episodes: list[Episode]) -> Batch:
-    """The tensors of a list of episodes, whose query rows come in their order."""
+    """The tensors of a list of episodes, with their query rows in the same order."""
     sizes = [len(episode.query) for episode in episodes]
     longest = max(len(episode.support) for episode in episodes)
     support_EK = np.full((len(episodes), longest), -1, np.intp)

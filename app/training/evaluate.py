@@ -1,6 +1,7 @@
 """What a learner makes of rows as they would be served, and how good that is.
 
-Axes: A asked rows, E episodes that they are served in, C choices of a gate.
+Axes: A asked rows, E episodes that they are served in, C choices of a gate, J situations that
+these are judged in.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ HEEDS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 GATE_LIMITS = (1, 3, 10)
 SAMPLED_ROWS = 20_000
 GATE_SEED = 0
-# How much of what labels gain is given up for a gate that is careful.
+# The share of what labels gain that a careful gate may cost.
 GAIN_FORGONE = 0.05
 # Where too few frauds are held out to choose: copies are followed unless their evidence is bad.
 USUAL_GATE = (3.0, 1.0)
@@ -205,9 +206,10 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
             part[has_labels_A] for part in (of_limit.base_A, of_limit.move_A, of_limit.evidence_A)
         )
         base_J[j] = cross_entropy(is_fraud_A, base_A).mean()
+        on_device_A = torch.from_numpy(evidence_A).to(learner.device)
         for c, (heed, trust) in enumerate(choices):
             learner.gate.set(trust, heed)
-            weight_A = learner.gate(torch.from_numpy(evidence_A).to(learner.device)).cpu().numpy()
+            weight_A = learner.gate(on_device_A).cpu().numpy()
             loss_JC[j, c] = cross_entropy(is_fraud_A, base_A + weight_A * move_A).mean()
     loss_C = np.where((loss_JC <= base_J[:, None]).all(0), loss_JC.sum(0), np.inf)
     forgone_C = loss_C - loss_C.min()

@@ -58,7 +58,7 @@ def described(rivals: Sequence["Rival"] = ()) -> Metrics:
 
 
 def means_of(methods: Collection[str]) -> list[Mean]:
-    """The means whose two parts are among the methods."""
+    """The means of two that are both among the methods."""
     return [mean for mean in MEANS if set(mean.parts) <= set(methods)]
 
 

@@ -45,7 +45,7 @@ from tests.training.files import rows_of, simulated_source
 # Of the labels that an account learns from, how many are wrong, and what that may cost of average
 # precision.
 MOST_LOST = {0.05: 0.04, 0.1: 0.05, 0.2: 0.06, 0.5: 0.08}
-# The same where the labels are chosen by who knows the model and all that will be asked.
+# The same where the labels are chosen by somebody who knows the model and all that will be asked.
 MOST_LOST_KNOWINGLY = {0.05: 0.04, 0.1: 0.06, 0.2: 0.08, 0.5: 0.14}
 # A thousand times the step that training begins with: such copies believe whatever they are told,
 # and only gate and bound stand between wrong labels and the answers.
