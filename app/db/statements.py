@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 from sqlalchemy import (
     JSON,
     Boolean,
+    ColumnElement,
     Delete,
     Insert,
     Select,
@@ -16,9 +17,11 @@ from sqlalchemy import (
     Table,
     Text,
     Update,
+    and_,
     bindparam,
     column,
     func,
+    literal_column,
     select,
     true,
     tuple_,
@@ -164,6 +167,18 @@ def chosen(table: Table, kind: Any) -> Any:
     return select(*columns(table, kind)).where(
         table.c.tenant == bindparam("of_tenant"), IsWanted(table.c.transaction_id)
     )
+
+
+def by_key(table: Any, other: Any, *names: str) -> ColumnElement[bool]:
+    """That rows of two tables, or of a table and a subquery, are one tenant's and equal in `names`.
+
+    Each row of `table` is found by its whole key. Were the tenants compared as they are, PostgreSQL
+    would look for the tenant of the question in both; where its statistics do not know that tenant
+    yet it expects a single row in each, and compares all of a tenant's rows with all others. The
+    tenant of a row that is still to be read can only be looked up together with the `names`.
+    """
+    same = (table.c[name] == other.c[name] for name in names)
+    return and_(table.c.tenant == other.c.tenant + literal_column("''"), *same)
 
 
 class Question(NamedTuple):

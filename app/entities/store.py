@@ -5,7 +5,7 @@ from sqlalchemy import bindparam, func, select
 from app.db.connection import Connection
 from app.db.pages import Part, read_page
 from app.db.schema import label_entities, labels, links
-from app.db.statements import columns
+from app.db.statements import by_key, columns
 from app.entities.records import Evidence, Link, SharedLink
 
 # Where more accounts or labels than these share an entity, a count ends: a few milliseconds each.
@@ -37,8 +37,7 @@ _MATURED = (
     .select_from(
         label_entities.join(
             labels,
-            (labels.c.tenant == label_entities.c.tenant)
-            & (labels.c.transaction_id == label_entities.c.transaction_id),
+            by_key(labels, label_entities, "transaction_id"),
         )
     )
     .where(

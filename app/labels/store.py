@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Table,
-    and_,
     bindparam,
     delete,
     false,
@@ -30,7 +29,7 @@ from app.db.schema import (
     past_features,
     transactions,
 )
-from app.db.statements import IsWanted, columns
+from app.db.statements import IsWanted, by_key, columns
 from app.entities.records import EntityKey
 from app.labels.records import (
     EntityLabel,
@@ -99,8 +98,7 @@ def _supports() -> Any:
         .join_from(
             ranked,
             transactions,
-            (transactions.c.tenant == ranked.c.tenant)
-            & (transactions.c.transaction_id == ranked.c.transaction_id),
+            by_key(transactions, ranked, "transaction_id"),
         )
         .where(ranked.c.rank <= bindparam("most"))
         .order_by(ranked.c.occurred_at_us.desc(), ranked.c.transaction_id.desc())
@@ -115,10 +113,7 @@ _OF_ENTITIES = (
 
 def _with_entities(table: Table) -> ColumnElement[bool]:
     """That a row of a table is about a transaction whose entities these are."""
-    return and_(
-        table.c.tenant == label_entities.c.tenant,
-        table.c.transaction_id == label_entities.c.transaction_id,
-    )
+    return by_key(table, label_entities, "transaction_id")
 
 
 _ENTITY_LABELS = select(
@@ -237,7 +232,7 @@ _NOTE = label_events.insert().from_select(
     .join_from(
         labels,
         accounts,
-        (accounts.c.tenant == labels.c.tenant) & (accounts.c.account_id == labels.c.account_id),
+        by_key(accounts, labels, "account_id"),
     )
     .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id)),
 )
@@ -463,8 +458,7 @@ async def support_at(
         return (
             select(past_features.c.features)
             .where(
-                past_features.c.tenant == last.c.tenant,
-                past_features.c.transaction_id == last.c.transaction_id,
+                by_key(past_features, last, "transaction_id"),
                 past_features.c.features_digest == digest,
                 past_features.c.revision == of_revision,
             )
@@ -483,8 +477,7 @@ async def support_at(
         .join_from(
             last,
             transactions,
-            (transactions.c.tenant == last.c.tenant)
-            & (transactions.c.transaction_id == last.c.transaction_id),
+            by_key(transactions, last, "transaction_id"),
         )
         .where(last.c.rank == 1, last.c.is_fraud.is_not(None))
         .order_by(last.c.occurred_at_us.desc(), last.c.transaction_id.desc())

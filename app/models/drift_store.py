@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Integer, and_, cast, func, select, text
+from sqlalchemy import ColumnElement, Integer, cast, func, select, text
 
 from app.db.connection import Connection
 from app.db.schema import api_keys, labels, transactions
+from app.db.statements import by_key
 from app.learner.transaction import DAY_US, SECOND_US
 
 # Lehmer's generator as Park and Miller (1988) have it, here to scatter the seconds of a day.
@@ -61,11 +62,12 @@ async def labels_by_day(
 
 async def sampled(connection: Connection, tenant: str, since_us: int, one_in: int) -> list[Sampled]:
     """The transactions of about one second in `one_in`: always the same seconds."""
-    ids = select(transactions.c.transaction_id).where(
+    ids = select(transactions.c.tenant, transactions.c.transaction_id).where(
         transactions.c.tenant == tenant, transactions.c.occurred_at_us >= since_us
     )
     if one_in > 1:
         ids = ids.where(_is_chosen(transactions.c.occurred_at_us // SECOND_US, one_in))
+    chosen = ids.subquery()
     query = (
         select(
             transactions.c.account_id,
@@ -75,16 +77,12 @@ async def sampled(connection: Connection, tenant: str, since_us: int, one_in: in
             transactions.c.model,
             labels.c.is_fraud,
         )
-        .select_from(transactions)
+        # The index has the ids, so that only the rows of the sample are read.
+        .join_from(chosen, transactions, by_key(transactions, chosen, "transaction_id"))
         .outerjoin(
             labels,
-            and_(
-                labels.c.tenant == transactions.c.tenant,
-                labels.c.transaction_id == transactions.c.transaction_id,
-            ),
+            by_key(labels, transactions, "transaction_id"),
         )
-        # The index tells the ids, so that only the rows of the sample are read.
-        .where(transactions.c.tenant == tenant, transactions.c.transaction_id.in_(ids))
     )
     return await connection.read(Sampled._make, query)
 

@@ -33,7 +33,7 @@ from app.db.schema import (
     rebuilds,
     transactions,
 )
-from app.db.statements import IsWanted, columns
+from app.db.statements import IsWanted, by_key, columns
 from app.rebuilds.records import Rebuild
 from app.scoring.records import Scored
 from app.scoring.store import AS_SCORED
@@ -57,9 +57,7 @@ _KEEP = past_features.insert().from_select(
         ),
         # Those of the first time are those that it was scored with.
         ~exists().where(
-            past_features.c.tenant == transactions.c.tenant,
-            past_features.c.transaction_id == transactions.c.transaction_id,
-            past_features.c.features_digest == transactions.c.features_digest,
+            by_key(past_features, transactions, "transaction_id", "features_digest"),
             past_features.c.revision == AS_SCORED,
         ),
     ),
@@ -70,17 +68,14 @@ _KEEP_CORRECTED = past_features.insert().from_select(
     .join_from(
         label_events,
         transactions,
-        (transactions.c.tenant == label_events.c.tenant)
-        & (transactions.c.transaction_id == label_events.c.transaction_id),
+        by_key(transactions, label_events, "transaction_id"),
     )
     .where(
         label_events.c.tenant == bindparam("of_tenant"),
         IsWanted(label_events.c.transaction_id),
         label_events.c.features.is_not(None),
         ~exists().where(
-            past_features.c.tenant == transactions.c.tenant,
-            past_features.c.transaction_id == transactions.c.transaction_id,
-            past_features.c.features_digest == transactions.c.features_digest,
+            by_key(past_features, transactions, "transaction_id", "features_digest"),
             past_features.c.revision == label_events.c.revision,
         ),
     ),
@@ -117,10 +112,7 @@ _EVENTS = (
     )
     .values(
         features=select(transactions.c.features)
-        .where(
-            transactions.c.tenant == label_events.c.tenant,
-            transactions.c.transaction_id == label_events.c.transaction_id,
-        )
+        .where(by_key(transactions, label_events, "transaction_id"))
         .scalar_subquery()
     )
 )

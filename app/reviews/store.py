@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import and_, bindparam, case, func, or_, select, text, update
+from sqlalchemy import bindparam, case, func, or_, select, text, update
 
 from app.db.connection import Connection
 from app.db.pages import Part, read_page, unserved
 from app.db.schema import ASSIGNED, labels, reviews
-from app.db.statements import columns
+from app.db.statements import by_key, columns
 from app.reviews.records import Review, ReviewCount
 
 _OPEN = (
@@ -131,10 +131,7 @@ async def count_reviews(connection: Connection, tenant: str, since_us: int) -> l
         )
         .outerjoin(
             labels,
-            and_(
-                labels.c.tenant == reviews.c.tenant,
-                labels.c.transaction_id == reviews.c.transaction_id,
-            ),
+            by_key(labels, reviews, "transaction_id"),
         )
         .where(
             reviews.c.tenant == tenant,
