@@ -72,17 +72,18 @@ STATES = {
 }
 # In steps of one payment, so that there is something to interrupt.
 REBUILD = """
-import asyncio, sys
+import asyncio, sys, time
 from app.db.database import Database
 from app.db.patience import Patience
 from app.learner.checkpoint import Checkpoint
 from app.models.service import Models
 from app.rebuilds.service import Rebuilder
 
-async def rebuild(url, model):
+async def rebuild(url, model, pause):
     database = Database(url)
     features = Checkpoint.load(model).features
-    print(await Rebuilder(database, features, Patience(print), size=1).run(lambda *_: None))
+    rebuilder = Rebuilder(database, features, Patience(print), size=1)
+    print(await rebuilder.run(lambda *_: time.sleep(float(pause))))
     await database.close()
 
 asyncio.run(rebuild(*sys.argv[1:]))
@@ -218,8 +219,9 @@ def test_a_model_of_more_kinds_of_entities_gets_states_of_them_with_their_labels
     assert asyncio.run(rebuild(url, models[0])) == 0
 
 
-def begun(url: str, model: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", REBUILD, url, str(model)]
+def begun(url: str, model: Path, pause: float = 0.0) -> "subprocess.Popen[str]":
+    """A process that rebuilds, and rests for so many seconds after each payment."""
+    command = [sys.executable, "-c", REBUILD, url, str(model), str(pause)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -232,7 +234,7 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_was_and_two_at_once_do_it_onc
     upgraded: str, new: str, model: Path
 ) -> None:
     asyncio.run(imported(new, model, asyncio.run(pasts(upgraded))))
-    one = begun(upgraded, model)
+    one = begun(upgraded, model, pause=0.1)
     while (count := asyncio.run(replayed(upgraded))) < 5:
         assert one.poll() is None, one.communicate()
     one.kill()

@@ -129,7 +129,8 @@ async def count_reviews(connection: Connection, tenant: str, since_us: int) -> l
             func.count(case((labels.c.is_fraud, 1))),
             func.count(case((~labels.c.is_fraud, 1))),
         )
-        .outerjoin(
+        .outerjoin_from(
+            reviews,
             labels,
             by_key(labels, reviews, "transaction_id"),
         )
