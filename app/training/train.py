@@ -60,7 +60,9 @@ WARM_STEPS = 50
 AVERAGED_OVER = 100
 BASE_WEIGHT = 0.5
 HELD_OUT_ACCOUNTS = 0.15
-VALIDATION_BATCHES = 32
+# A check draws each held-out row so many times, in batches of which it takes so many.
+HELD_OUT_DRAWN = 16
+LEAST_BATCHES, MOST_BATCHES = 4, 32
 # Small files are known by heart before a schedule for large ones has begun to slow down. So a stage
 # draws each row of the file at most so many times, and takes this many steps at least.
 TIMES_DRAWN = {GLOBAL: 50, META: 20}
@@ -86,6 +88,11 @@ class Options:
         most = self.global_steps if stage == GLOBAL else self.meta_steps
         drawn = TIMES_DRAWN[stage] * rows / (self.episodes * QUERY_LIMIT)
         return min(most, max(LEAST_STEPS[stage], round(drawn)))
+
+    def check_batches(self, rows: int) -> int:
+        """How many batches a check takes of so many rows held out."""
+        drawn = HELD_OUT_DRAWN * rows / (self.episodes * QUERY_LIMIT)
+        return min(MOST_BATCHES, max(LEAST_BATCHES, round(drawn)))
 
 
 class Split(NamedTuple):
@@ -137,6 +144,7 @@ class Trainer:
         self._train = Starts(rows, split.train, split.end_us)
         self._steps = {stage: options.steps(stage, len(split.train)) for stage in STAGES}
         self._held_out = Starts(rows, split.held_out, split.end_us)
+        self._check_batches = options.check_batches(len(split.held_out))
         torch.manual_seed(options.seed)
         self._working = Learner(rows.kinds, options.algorithm)
         is_fraud_N = rows.is_fraud_N[split.train] == 1
@@ -302,7 +310,7 @@ class Trainer:
     @torch.no_grad()
     def _check(self) -> float:
         """The loss on held-out accounts, always of the same episodes; keeps the best learner."""
-        rngs = (np.random.default_rng(batch) for batch in range(VALIDATION_BATCHES))
+        rngs = (np.random.default_rng(batch) for batch in range(self._check_batches))
         batches = (self._draw(self._held_out, rng) for rng in rngs)
         loss = float(np.mean([float(self._loss(self.averaged, batch)) for batch in batches]))
         if loss < self.best_loss:

@@ -41,7 +41,7 @@ MEASURES = COUNTS | {
 @pytest.fixture(autouse=True, scope="module")
 def _few_validations_and_frauds() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "VALIDATION_BATCHES", 2)
+        patch.setattr(train, "MOST_BATCHES", 2)
         patch.setattr(differences_module, "LEAST_DEFRAUDED", 1)
         yield
 
