@@ -238,14 +238,14 @@ def _stated(
         ) from None
 
 
-def _rivals(asked: str) -> "list[Rival]":
+def _rivals(choice: str) -> "list[Rival]":
     """`all` that are installed, `none`, or those named between commas."""
-    if asked == "none":
+    if choice == "none":
         return []
     from app.training.rivals import rivals
 
-    names = [name.strip() for name in asked.split(",")]
-    return rivals(None if asked == "all" else names)
+    names = [name.strip() for name in choice.split(",")]
+    return rivals(None if choice == "all" else names)
 
 
 def _say(line: str) -> None:
@@ -296,8 +296,8 @@ def _summary(metadata: "Metadata", out: Path) -> "Table":
     table.add_row("labelled fraud", f"{data.frauds:,}")
     for method in ("base", "adapted"):
         value = metrics.get(f"held_out_average_precision_{method}")
-        said = "no fraud held out" if value is None else f"{value:.4f}"
-        table.add_row(f"held-out average precision, {method}", said)
+        figure = "no fraud held out" if value is None else f"{value:.4f}"
+        table.add_row(f"held-out average precision, {method}", figure)
     table.add_row("checkpoint", escape(str(out)))
     return table
 

@@ -59,7 +59,7 @@ class KeyedRoute(APIRoute):
             try:
                 return await handled(request)
             except RequestValidationError as error:
-                # Only what is not said to be JSON comes this far unparsed.
+                # Only what has another type than JSON comes this far unparsed.
                 if isinstance(error.body, bytes):
                     raise invalid([NOT_SAID_TO_BE_JSON]) from None
                 raise

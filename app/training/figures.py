@@ -36,8 +36,8 @@ def evaluation(
     if not len(labelled):
         raise ValueError("the file has no labels to evaluate on")
 
-    def tested(asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT, shown: Rows = rows) -> Results:
-        predictions = predict(learner, shown, asked, limit)
+    def tested(scored: NDArray[np.intp], limit: int = SUPPORT_LIMIT, shown: Rows = rows) -> Results:
+        predictions = predict(learner, shown, scored, limit)
         calibrations = dict.fromkeys(NETWORK, metadata.calibration)
         return Results.of(dataset, rows, predictions, calibrations)
 
@@ -81,9 +81,9 @@ def _hidden(rows: Rows) -> Rows:
     return replace(rows, is_fraud_N=is_fraud_N.astype(np.int8))
 
 
-def _sampled(rows: Rows, asked: NDArray[np.intp]) -> NDArray[np.intp]:
-    """The asked rows of random accounts, about `CURVE_ROWS` of them."""
-    accounts = np.unique(rows.account_N[asked])
-    share = min(1.0, CURVE_ROWS / len(asked))
+def _sampled(rows: Rows, scored: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The scored rows of random accounts, about `CURVE_ROWS` of them."""
+    accounts = np.unique(rows.account_N[scored])
+    share = min(1.0, CURVE_ROWS / len(scored))
     chosen = np.random.default_rng(0).permutation(accounts)[: round(share * len(accounts))]
-    return asked[np.isin(rows.account_N[asked], chosen)]
+    return scored[np.isin(rows.account_N[scored], chosen)]

@@ -8,7 +8,7 @@ without its labels, so that the base stays a good model in its own right.
 The algorithms of the meta stage are one engine. MAML, ANIL and Meta-SGD differentiate through the
 inner steps, FOMAML takes each step as given, and Reptile (Nichol, Achiam and Schulman, 2018) has no
 query: the base moves towards the copies. All but Reptile learn their step sizes. At first every
-inner step is asked for the query, later only the last (the multi-step loss of MAML++).
+inner step is scored on the query, later only the last (the multi-step loss of MAML++).
 
 Everything random is drawn from (seed, stage, step), so a resumed run is the run that was not
 interrupted.
@@ -103,9 +103,9 @@ class Split(NamedTuple):
     end_us: int
 
     @classmethod
-    def of(cls, rows: Rows, asked: NDArray[np.bool_], end_us: int, seed: int) -> Self:
-        """Split the asked rows by account; raises ValueError where there is nothing to learn."""
-        labelled = np.flatnonzero(asked & (rows.is_fraud_N != UNLABELLED))
+    def of(cls, rows: Rows, scored: NDArray[np.bool_], end_us: int, seed: int) -> Self:
+        """Split these rows by account; raises ValueError where there is nothing to learn."""
+        labelled = np.flatnonzero(scored & (rows.is_fraud_N != UNLABELLED))
         if not len(labelled):
             raise ValueError("there is nothing to learn: no label is known by then")
         if len(np.unique(rows.is_fraud_N[labelled])) < 2:
@@ -165,7 +165,7 @@ class Trainer:
         return cast(Learner, self._averaged.module)
 
     def run(self, watch: Callable[[Status], bool]) -> None:
-        """Train to the end, or until `watch`, told of every step, answers False."""
+        """Train to the end, or until `watch`, called at every step, returns False."""
         while not self.done:
             loss = self._update()
             self.step += 1
