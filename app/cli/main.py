@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli import database, demo, history, keys, serve, training
+from app.cli import database, demo, history, keys, retraining, serve, training
 from app.cli.terminal import OneSentence
 from app.ops import garbage
 
@@ -19,6 +19,7 @@ app.command("import")(history.import_history)
 app.command("export")(history.export_history)
 app.command("simulate")(training.simulate)
 app.command("train")(training.train)
+app.command("retrain")(retraining.retrain)
 app.command("evaluate")(training.evaluate)
 app.command("backtest")(training.backtest)
 app.add_typer(keys.commands, name="keys")

@@ -111,7 +111,7 @@ def train(
 
     chosen = DatasetSpec.load(spec)
     on = training_device(device)
-    options = _options(seed, algorithm, global_steps, meta_steps)
+    options = options_of(seed, algorithm, global_steps, meta_steps)
     budget = {"reviewed": reviewed_share, "declined": declined_share}
     costs = {"review": review_cost, "fraud": fraud_cost, "wrong_decline": wrong_decline_cost}
     stated = _stated(budget, costs)
@@ -198,7 +198,7 @@ def backtest(
     against = _rivals(rivals)
     chosen = DatasetSpec.load(spec)
     on = training_device(device)
-    options = _options(seed, algorithm, global_steps, meta_steps)
+    options = options_of(seed, algorithm, global_steps, meta_steps)
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen, rates_for(chosen, rates))
     _say_without_rate(source)
@@ -302,7 +302,7 @@ def _summary(metadata: "Metadata", out: Path) -> "Table":
     return table
 
 
-def _options(
+def options_of(
     seed: int, algorithm: Algorithm, global_steps: int | None, meta_steps: int | None
 ) -> "Options":
     from app.training.train import Options
