@@ -111,6 +111,7 @@ async def test_every_operation_is_answered_in_its_type(
     assert (await ask("assign_review", "t-0", "noah", take_over=True)).assignee == "noah"
     assert (await ask("release_review", "t-0")).assignee is None
     assert [one.opened for one in (await ask("review_figures")).data] == [5, 0, 0]
+    assert [one.open for one in (await ask("review_counts", assignee="noah")).data] == [0, 0, 0]
     assert (await ask("review", "t-0")).transaction.amount == "50"
 
     tried = await ask("preview", "alice", [label("t-0"), label("t-1", "legitimate")])
@@ -146,6 +147,8 @@ async def test_every_operation_is_answered_in_its_type(
     assert (await ask("replay", "a/b")).match
     assert len((await ask("influence", "alice")).labels) == 3
     assert len((await ask("ask_next", "alice", limit=1)).suggestions) == 1
+    changes = (await ask("revisions", "alice", limit=2)).data
+    assert [(one.revision, one.transaction_id) for one in changes] == [(3, "t-2"), (2, "t-1")]
     assert (await ask("revision", "alice", 2)).adaptation.adapter == tried.adaptation.adapter
     assert (await ask("remove_label", "t-2")).adaptation.adapter == tried.adaptation.adapter
     assert (await ask("roll_back", "alice", 1, dry_run=True)).revision == 4

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from app.accounts import store as account_store
 from app.accounts.errors import AccountNotFound
 from app.explanations.questions import Influence as Influential
 from app.explanations.questions import Questions
@@ -12,6 +13,7 @@ from app.explanations.schemas import (
     AccountRevision,
     AskNext,
     Influence,
+    LabelChange,
     LabelInfluence,
     LabelledTransaction,
     Replayed,
@@ -19,11 +21,15 @@ from app.explanations.schemas import (
 )
 from app.http.authentication import MayRead
 from app.http.keyed import KeyedRoute
-from app.http.parts import part
+from app.http.pages import Page
+from app.http.paging import BY_TIME, Paging
+from app.http.parts import RunningDatabase, part
 from app.http.paths import AccountId, TransactionId
 from app.http.problems import EVERYWHERE, documented
+from app.labels import store as label_store
 from app.labels.errors import RevisionNotFound
-from app.labels.routes import adaptation_of, decision_of, state_of
+from app.labels.records import LabelEvent
+from app.labels.routes import adaptation_of, decision_of, event_of, state_of
 from app.labels.schemas import DecisionMade
 from app.learner.decisions import Decision
 from app.scoring.errors import TransactionNotFound
@@ -63,6 +69,23 @@ async def replay_transaction(
         decline_from=row.decline_from,
         adaptation=adaptation_of(row.revision, copy),
     )
+
+
+@router.get("/accounts/{account_id}/revisions", responses=documented(AccountNotFound))
+async def list_revisions(
+    account_id: AccountId, database: RunningDatabase, tenant: MayRead, paging: Paging
+) -> Page[LabelChange]:
+    """Every change of an account's labels, the newest revision first."""
+    after = paging.after(BY_TIME, "revisions", account_id)
+    async with database.read() as connection:
+        if await account_store.account(connection, tenant, account_id) is None:
+            raise AccountNotFound(f"There is no account {account_id!r}.")
+        found = await label_store.listed_events(
+            connection, tenant, account_id, after, paging.limit + 1
+        )
+        return await paging.page(
+            found, _change, lambda row: (row.revision, row.transaction_id), "revisions", account_id
+        )
 
 
 @router.get(
@@ -128,6 +151,10 @@ async def ask_next(
             for one in found
         ],
     )
+
+
+def _change(row: LabelEvent) -> LabelChange:
+    return LabelChange(**event_of(row).model_dump(), transaction_id=row.transaction_id)
 
 
 def _influence(one: Influential) -> LabelInfluence:

@@ -7,7 +7,14 @@ from pydantic.config import JsonDict
 
 from app.accounts.schemas import LabelCounts
 from app.http.fields import Figure, LabelName
-from app.labels.schemas import ADAPTATION, DECISION, AdaptationMade, DecisionMade
+from app.labels.schemas import (
+    ADAPTATION,
+    DECISION,
+    EVENT,
+    AdaptationMade,
+    DecisionMade,
+    LabelEvent,
+)
 from app.scoring.schemas import STORED, StoredTransaction
 
 REPLAYED: JsonDict = {
@@ -22,6 +29,15 @@ REPLAYED: JsonDict = {
     "review_from": 0.0123,
     "decline_from": 0.2,
     "adaptation": ADAPTATION,
+}
+
+
+LABEL_CHANGE: JsonDict = {
+    **EVENT,
+    "revision": 1,
+    "recorded_at": "2026-02-03T09:30:02.250000Z",
+    "corrected": False,
+    "transaction_id": "t-1001",
 }
 
 
@@ -72,6 +88,14 @@ class AccountRevision(BaseModel):
     adaptation: AdaptationMade
     labels: list[LabelledTransaction]
     changed: Annotated[list[str], Field(description="Transactions whose label this revision set.")]
+
+
+class LabelChange(LabelEvent):
+    """A change of a label of an account, by which revision."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [LABEL_CHANGE]})
+
+    transaction_id: str
 
 
 class LabelInfluence(BaseModel):

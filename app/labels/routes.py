@@ -98,7 +98,7 @@ async def read_label(
         transaction_id=transaction_id,
         account_id=found[transaction_id].account_id,
         label=_label(history[-1]) if history else None,
-        history=[_event(event) for event in history],
+        history=[event_of(event) for event in history],
     )
 
 
@@ -245,7 +245,8 @@ def _label(event: Event) -> LabelName | None:
     return None if event.is_fraud is None else label_name(event.is_fraud)
 
 
-def _event(event: Event) -> LabelEvent:
+def event_of(event: Event) -> LabelEvent:
+    """The answer that a change of a label stands for."""
     return LabelEvent(
         label=_label(event),
         revision=event.revision,

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 
 from app.db.connection import Connection
+from app.db.pages import Part, read_page
 from app.db.schema import (
     WAS_REMOVED,
     accounts,
@@ -495,6 +496,23 @@ async def events_of_account(
         .order_by(label_events.c.revision)
     )
     return await connection.read(LabelEvent._make, query)
+
+
+async def listed_events(
+    connection: Connection,
+    tenant: str,
+    account_id: str,
+    after: tuple[int | float | str, ...] | None,
+    limit: int,
+) -> Part[LabelEvent]:
+    """Changes of an account's labels, the newest revision first."""
+    query = select(*columns(label_events, LabelEvent)).where(
+        label_events.c.tenant == tenant, label_events.c.account_id == account_id
+    )
+    order = [label_events.c.revision, label_events.c.transaction_id]
+    return await read_page(
+        connection, LabelEvent._make, query, order, after, limit, descending=True
+    )
 
 
 async def events_of_revision(

@@ -29,3 +29,11 @@ class ReviewCount(NamedTuple):
     opened: int
     frauds: int
     legitimates: int
+
+
+class Waiting(NamedTuple):
+    """How many reviews there are of a kind and a status, at most so many as are counted."""
+
+    kind: str
+    status: str
+    reviews: int

@@ -25,7 +25,9 @@ from app.reviews.schemas import (
     Assignment,
     Kind,
     Order,
+    QueueCount,
     Review,
+    ReviewCounts,
     ReviewedTransaction,
     ReviewFigure,
     ReviewFigures,
@@ -42,8 +44,9 @@ router = APIRouter(
     route_class=KeyedRoute,
 )
 
+# Beside /v1/reviews, where every name may be a transaction's.
 figures = APIRouter(
-    prefix="/v1/review-figures",
+    prefix="/v1",
     tags=["reviews"],
     responses=documented(*EVERYWHERE),
     route_class=KeyedRoute,
@@ -122,7 +125,7 @@ async def release_review(
     return review_of(row)
 
 
-@figures.get("")
+@figures.get("/review-figures")
 async def read_review_figures(
     database: RunningDatabase,
     tenant: MayRead,
@@ -136,6 +139,26 @@ async def read_review_figures(
     return ReviewFigures(
         since=text_of(since_us),
         data=[_figure(by_kind.get(kind, ReviewCount(kind, 0, 0, 0))) for kind in get_args(Kind)],
+    )
+
+
+@figures.get("/review-counts")
+async def count_reviews(
+    database: RunningDatabase,
+    tenant: MayRead,
+    assignee: Annotated[Id | None, Query(description="Of this person only.")] = None,
+) -> ReviewCounts:
+    """How many reviews are open, cleared and resolved, of each kind, and since when one waits."""
+    async with database.read() as connection:
+        counts = await review_store.count_waiting(connection, tenant, assignee)
+        oldest_us = await review_store.oldest_open(connection, tenant)
+    by_kind: dict[str, dict[str, int]] = {}
+    for one in counts:
+        by_kind.setdefault(one.kind, {})[one.status] = one.reviews
+    return ReviewCounts(
+        data=[QueueCount.model_validate({"kind": kind, **by_kind[kind]}) for kind in by_kind],
+        most_counted=review_store.MOST_COUNTED,
+        oldest_opened_at=None if oldest_us is None else text_of(oldest_us),
     )
 
 

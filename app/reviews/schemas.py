@@ -34,6 +34,15 @@ FIGURES: JsonDict = {
         {"kind": "sample", "opened": 210, "frauds": 0, "legitimates": 0, "fraud_share": None},
     ],
 }
+COUNTS: JsonDict = {
+    "data": [
+        {"kind": "review", "open": 84, "cleared": 12, "resolved": 1000},
+        {"kind": "decline", "open": 21, "cleared": 0, "resolved": 70},
+        {"kind": "sample", "open": 210, "cleared": 0, "resolved": 4},
+    ],
+    "most_counted": 1000,
+    "oldest_opened_at": "2026-01-31T05:12:00.000000Z",
+}
 WAITING: JsonDict = {**STORED, "label": None}
 
 
@@ -109,3 +118,25 @@ class ReviewFigures(BaseModel):
 
     since: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     data: list[ReviewFigure]
+
+
+class QueueCount(BaseModel):
+    """How many reviews of a kind there are, by status."""
+
+    kind: Kind
+    open: int
+    cleared: int
+    resolved: int
+
+
+class ReviewCounts(BaseModel):
+    """What is in the queue, of one assignee or of all; each count ends at `most_counted`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [COUNTS]})
+
+    data: list[QueueCount]
+    most_counted: int
+    oldest_opened_at: Annotated[
+        str | None,
+        Field(description="Of all that is open of the kind `review`; null: nothing waits."),
+    ]

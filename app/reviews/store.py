@@ -3,13 +3,28 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, case, func, or_, select, text, update
+from sqlalchemy import (
+    Select,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    union_all,
+    update,
+)
 
 from app.db.connection import Connection
 from app.db.pages import Part, read_page, unserved
 from app.db.schema import ASSIGNED, labels, reviews
 from app.db.statements import by_key, columns
-from app.reviews.records import Review, ReviewCount
+from app.reviews.records import Review, ReviewCount, Waiting
+
+# Of each kind and status: whoever sees so many waiting need not know how many more there are.
+MOST_COUNTED = 1_000
+KINDS, STATUSES = ("review", "decline", "sample"), ("open", "cleared", "resolved")
 
 _OPEN = (
     select(*columns(reviews, Review))
@@ -137,10 +152,41 @@ async def count_reviews(connection: Connection, tenant: str, since_us: int) -> l
         .where(
             reviews.c.tenant == tenant,
             # All there are: so the index leads to those of this time.
-            reviews.c.kind.in_(("review", "decline", "sample")),
-            reviews.c.status.in_(("open", "cleared", "resolved")),
+            reviews.c.kind.in_(KINDS),
+            reviews.c.status.in_(STATUSES),
             reviews.c.opened_at_us >= since_us,
         )
         .group_by(reviews.c.kind)
     )
     return await connection.read(ReviewCount._make, query)
+
+
+async def count_waiting(connection: Connection, tenant: str, assignee: str | None) -> list[Waiting]:
+    """How many reviews there are of each kind and status, of one assignee or of all.
+
+    Each count ends at MOST_COUNTED: what it costs does not grow with the table.
+    """
+
+    def counted(kind: str, status: str) -> Select[str, str, int]:
+        table = reviews.c
+        some = select(table.transaction_id).where(
+            table.tenant == tenant, table.kind == kind, table.status == status
+        )
+        if assignee is not None:
+            some = some.where(text(ASSIGNED), table.assignee == assignee)
+        found = some.limit(MOST_COUNTED).subquery()
+        return select(literal(kind), literal(status), func.count()).select_from(found)
+
+    queries = [counted(kind, status) for kind in KINDS for status in STATUSES]
+    return await connection.read(Waiting._make, union_all(*queries))
+
+
+async def oldest_open(connection: Connection, tenant: str) -> int | None:
+    """When the review that has waited longest was opened; None where none waits."""
+    query = (
+        select(reviews.c.opened_at_us)
+        .where(reviews.c.tenant == tenant, reviews.c.kind == "review", reviews.c.status == "open")
+        .order_by(reviews.c.opened_at_us)
+        .limit(1)
+    )
+    return (await connection.execute(query)).scalar_one_or_none()

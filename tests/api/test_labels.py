@@ -92,6 +92,35 @@ async def test_who_labelled_when_how_and_why_is_kept_with_every_change(
     assert second["recorded_at"] > second["labelled_at"]
 
 
+async def test_every_change_of_an_accounts_labels_is_listed_the_newest_first(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    for n in range(3):
+        await client.post("/v1/transactions", json=posted(f"t-{n}"))
+    many = [label("t-0"), label("t-1", "legitimate")]
+    await client.post("/v1/accounts/alice/labels", json={"labels": many})
+    await client.put("/v1/transactions/t-2/label", json={"label": "fraud", "note": "Called."})
+    await client.delete("/v1/transactions/t-0/label")
+    found: list[dict[str, Any]] = []
+    asked: dict[str, str] = {"limit": "3"}
+    while True:
+        page = (await client.get("/v1/accounts/alice/revisions", params=asked)).json()
+        found += page["data"]
+        if not page["has_more"]:
+            break
+        asked["cursor"] = page["next_cursor"]
+    assert [(one["revision"], one["transaction_id"], one["label"]) for one in found] == [
+        (3, "t-0", None),
+        (2, "t-2", "fraud"),
+        (1, "t-1", "legitimate"),
+        (1, "t-0", "fraud"),
+    ]
+    history = (await client.get("/v1/transactions/t-2/label")).json()["history"]
+    assert [{**history[0], "transaction_id": "t-2"}] == found[1:2]
+    refused = await stranger.get("/v1/accounts/alice/revisions")
+    assert problem_of(refused) == (404, "account_not_found")
+
+
 async def test_the_same_label_again_changes_nothing_and_a_new_note_is_kept(
     client: httpx.AsyncClient,
 ) -> None:

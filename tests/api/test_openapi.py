@@ -167,5 +167,5 @@ def test_what_is_made_is_linked_to_what_can_be_done_with_it() -> None:
         for operation in item.values()
         if any(one["name"] == "cursor" for one in operation.get("parameters", ()))
     ]
-    assert len(paged) == 8
+    assert len(paged) == 9
     assert all(link["parameters"] == {"cursor": "$response.body#/next_cursor"} for link in paged)

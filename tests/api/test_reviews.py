@@ -20,6 +20,7 @@ from tests.api.requests import client_of, posted, problem_of
 
 pytestmark = pytest.mark.anyio
 KINDS = ("review", "decline", "sample")
+STATUSES = ("open", "cleared", "resolved")
 
 
 async def queued(client: httpx.AsyncClient, *bodies: dict[str, Any]) -> list[dict[str, Any]]:
@@ -199,6 +200,38 @@ async def test_the_figures_tell_of_each_kind_how_many_were_right(
         "sample": nothing,
     }
     assert await told(stranger) == dict.fromkeys(KINDS, nothing)
+
+
+async def test_the_queue_is_counted_by_kind_and_status_and_by_who_has_it(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    scores = await queued(client, *(posted(f"r-{n}", account_id=f"r-{n}") for n in range(4)))
+    await decide_by(client, 0.001, 0.002)
+    await client.post("/v1/transactions", json=posted("d-0", account_id="d-0"))
+    await label(client, "fraud", "r-0")
+    await take(client, "mia", "r-2")
+    await take(client, "mia", "d-0")
+
+    async def counts(whose: httpx.AsyncClient, **asked: str) -> dict[str, list[int]]:
+        answer = await whose.get("/v1/review-counts", params=asked)
+        assert answer.status_code == 200, answer.text
+        return {one["kind"]: [one[s] for s in STATUSES] for one in answer.json()["data"]}
+
+    nothing = [0, 0, 0]
+    assert await counts(client) == {
+        "review": [3, 0, 1],
+        "decline": [1, 0, 0],
+        "sample": nothing,
+    }
+    by_mia = {"review": [1, 0, 0], "decline": [1, 0, 0], "sample": nothing}
+    assert await counts(client, assignee="mia") == by_mia
+    assert await counts(client, assignee="noah") == dict.fromkeys(KINDS, nothing)
+    assert await counts(stranger) == dict.fromkeys(KINDS, nothing)
+    told = (await client.get("/v1/review-counts")).json()
+    assert told["oldest_opened_at"] == scores[1]["evaluated_at"]
+    assert (await stranger.get("/v1/review-counts")).json()["oldest_opened_at"] is None
+    # Every name may be a transaction's.
+    assert problem_of(await client.get("/v1/reviews/counts"))[1] == "review_not_found"
 
 
 async def caller_with(client: httpx.AsyncClient, *scopes: Scope) -> tuple[httpx.AsyncClient, str]:

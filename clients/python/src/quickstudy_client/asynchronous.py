@@ -29,6 +29,7 @@ from quickstudy_client.models import (
     Influence,
     LabelBatch,
     LabelBatchResult,
+    LabelChange,
     LabelGiven,
     LabelHistory,
     LabelledAccount,
@@ -48,6 +49,7 @@ from quickstudy_client.models import (
     Readiness,
     Replayed,
     Review,
+    ReviewCounts,
     ReviewedTransaction,
     ReviewFigures,
     RollbackRequest,
@@ -244,6 +246,11 @@ class AsyncClient:
         path = f"/v1/accounts/{segment(account_id)}/ask-next"
         return await self._send(AskNext, "GET", path, query={"limit": limit})
 
+    async def revisions(self, account_id: str, **paging: str | int | None) -> Page[LabelChange]:
+        """A page of the changes of an account's labels, the newest first."""
+        path = f"/v1/accounts/{segment(account_id)}/revisions"
+        return await self._send(Page[LabelChange], "GET", path, query=paging)
+
     async def revision(self, account_id: str, revision: int) -> AccountRevision:
         """The adapted copy of an account at a past revision."""
         path = f"/v1/accounts/{segment(account_id)}/revisions/{revision}"
@@ -288,6 +295,11 @@ class AsyncClient:
     async def review_figures(self, days: int = 28) -> ReviewFigures:
         """How many reviews of each kind were frauds, by their labels of the last `days`."""
         return await self._send(ReviewFigures, "GET", "/v1/review-figures", query={"days": days})
+
+    async def review_counts(self, assignee: str | None = None) -> ReviewCounts:
+        """How many reviews are open, cleared and resolved, of one assignee or of all."""
+        query = {"assignee": assignee}
+        return await self._send(ReviewCounts, "GET", "/v1/review-counts", query=query)
 
     async def thresholds(self) -> ThresholdsInForce:
         """The thresholds in force, and those that come next."""

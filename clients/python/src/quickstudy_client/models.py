@@ -238,6 +238,21 @@ class JobError(BaseModel):
     detail: str
 
 
+class LabelChange(BaseModel):
+    """A change of a label of an account, by which revision."""
+
+    label: Literal["fraud", "legitimate"] | None
+    revision: int
+    labelled_at: str
+    recorded_at: str
+    source: str
+    analyst: str | None
+    note: str | None
+    corrected: bool
+    """The transaction's features no longer hold a label since forgotten."""
+    transaction_id: str
+
+
 class LabelCounts(BaseModel):
     """An account's labels."""
 
@@ -657,6 +672,15 @@ class Promotion(BaseModel):
     """The id of one that is done."""
 
 
+class QueueCount(BaseModel):
+    """How many reviews of a kind there are, by status."""
+
+    kind: Literal["review", "decline", "sample"]
+    open: int
+    cleared: int
+    resolved: int
+
+
 class Readiness(BaseModel):
     """The database answers too, and the model is loaded."""
 
@@ -722,6 +746,15 @@ class Review(BaseModel):
     assigned_by: str | None
     """The id of the key that they took it with: this is proven."""
     resolved_at: str | None
+
+
+class ReviewCounts(BaseModel):
+    """What is in the queue, of one assignee or of all; each count ends at `most_counted`."""
+
+    data: list[QueueCount]
+    most_counted: int
+    oldest_opened_at: str | None
+    """Of all that is open of the kind `review`; null: nothing waits."""
 
 
 class ReviewFigure(BaseModel):

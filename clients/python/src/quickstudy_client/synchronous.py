@@ -31,6 +31,7 @@ from quickstudy_client.models import (
     Influence,
     LabelBatch,
     LabelBatchResult,
+    LabelChange,
     LabelGiven,
     LabelHistory,
     LabelledAccount,
@@ -50,6 +51,7 @@ from quickstudy_client.models import (
     Readiness,
     Replayed,
     Review,
+    ReviewCounts,
     ReviewedTransaction,
     ReviewFigures,
     RollbackRequest,
@@ -232,6 +234,11 @@ class Client:
         path = f"/v1/accounts/{segment(account_id)}/ask-next"
         return self._send(AskNext, "GET", path, query={"limit": limit})
 
+    def revisions(self, account_id: str, **paging: str | int | None) -> Page[LabelChange]:
+        """A page of the changes of an account's labels, the newest first."""
+        path = f"/v1/accounts/{segment(account_id)}/revisions"
+        return self._send(Page[LabelChange], "GET", path, query=paging)
+
     def revision(self, account_id: str, revision: int) -> AccountRevision:
         """The adapted copy of an account at a past revision."""
         path = f"/v1/accounts/{segment(account_id)}/revisions/{revision}"
@@ -270,6 +277,11 @@ class Client:
     def review_figures(self, days: int = 28) -> ReviewFigures:
         """How many reviews of each kind were frauds, by their labels of the last `days`."""
         return self._send(ReviewFigures, "GET", "/v1/review-figures", query={"days": days})
+
+    def review_counts(self, assignee: str | None = None) -> ReviewCounts:
+        """How many reviews are open, cleared and resolved, of one assignee or of all."""
+        query = {"assignee": assignee}
+        return self._send(ReviewCounts, "GET", "/v1/review-counts", query=query)
 
     def thresholds(self) -> ThresholdsInForce:
         """The thresholds in force, and those that come next."""
