@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import __version__
 from app.accounts import routes as accounts
 from app.audit import routes as audit
+from app.console import routes as console
 from app.entities import routes as entities
 from app.erasures import routes as erasures
 from app.errors import QuickstudyError
@@ -109,6 +110,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     if chosen.docs:
         app.include_router(docs.router)
+    if chosen.console:
+        for router in console.ROUTERS:
+            app.include_router(router)
     return app
 
 

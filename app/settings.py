@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     """The lowest level that is logged."""
     docs: bool = True
     """Whether `/docs` and `/openapi.json` are served."""
+    console: bool = True
+    """Whether [the console](console.md), the pages for analysts, is served at `/console`."""
     root_path: str = "/"
     """The prefix that a proxy takes off the paths of requests, such as `/fraud`
     ([behind a prefix](operations.md#behind-a-prefix))."""

@@ -51,8 +51,9 @@ def _welcome(settings: "Settings", key: str | None) -> str:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     url = f"http://{host}:{settings.port}"
     page = f"{url}/docs" if settings.docs else url
+    console = f"The console, for analysts: {url}/console\n" if settings.console else ""
     if key is None:
-        return f"Serving {page} with the API keys of `quickstudy keys list`."
+        return f"Serving {page} with the API keys of `quickstudy keys list`.\n{console}".rstrip()
     return f"""The first API key, shown only now:
 
   {key}
@@ -66,4 +67,4 @@ Try it:
          "amount": 412.00, "currency": "EUR", "merchant_id": "m-1", "channel": "online"}}'
 
 {f"Documentation: {page}" if settings.docs else ""}
-"""
+{console}"""

@@ -15,7 +15,6 @@ errors = Console(stderr=True)
 USER_ERROR = 2
 # What the extra `train` has and serving does without: the names of these libraries.
 TRAINING = {
-    "jinja2": "Jinja2",
     "matplotlib": "matplotlib",
     "polars": "Polars",
     "scipy": "scikit-learn",

@@ -59,6 +59,22 @@ api_keys = Table(
     Index("ix_api_keys_tenant", "tenant", "created_at_us", "id"),
 )
 
+# People who have signed in to the console by a key: neither it nor what their browser has is here.
+sessions = Table(
+    "sessions",
+    metadata,
+    # Of the secret in the browser's cookie.
+    Column("digest", String(64), primary_key=True),
+    Column("tenant", String(LONGEST_ID), nullable=False),
+    Column("key_id", String(32), nullable=False),
+    # As they named themselves.
+    Column("person", String(LONGEST_ID), nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+    # It ends at the earlier of the two; the first moves on with use.
+    Column("idle_until_us", BigInteger, nullable=False),
+    Column("ends_at_us", BigInteger, nullable=False),
+)
+
 # Only ever added to, until an account is erased, whose entries go with it.
 audit_log = Table(
     "audit_log",

@@ -19,6 +19,9 @@ class Authenticator(Protocol):
     async def caller_of(self, token: str) -> Caller:
         """Raises Unauthenticated."""
 
+    async def caller_of_id(self, key_id: str) -> Caller:
+        """The same, by the id of a key that was proven before. Raises Unauthenticated."""
+
     def known_tenant(self, token: str) -> str | None:
         """The tenant of a key that need not be looked up; None of any other."""
 

@@ -53,7 +53,7 @@ class KeyedRoute(APIRoute):
                     answering = handle(_JSONRequest(scope, receive))
                     if is_list:
                         answering = _in_turn(admission.lists, answering)
-                    return await _in_time(admission.deadline_seconds, answering)
+                    return await in_time(admission.deadline_seconds, answering)
 
         async def handled_in_our_words(request: Request) -> Response:
             try:
@@ -111,7 +111,8 @@ def _again(body: bytes) -> Receive:
     return receive
 
 
-async def _in_time(seconds: float, answering: Coroutine[Any, Any, Response]) -> Response:
+async def in_time(seconds: float, answering: Coroutine[Any, Any, Response]) -> Response:
+    """An answer; raises DeadlineExceeded where it takes longer than that."""
     try:
         async with asyncio.timeout(seconds) as limit:
             return await answering

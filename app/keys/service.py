@@ -160,19 +160,29 @@ class Authenticator:
         """Whom a live key speaks for; raises Unauthenticated for any other text."""
         prefix, _, rest = key.partition("_")
         key_id, _, secret = rest.partition("_")
-        known = self._known.get(key_id)
-        if known is None or self._clock() - known.seen_at >= CACHE_SECONDS:
-            is_one = prefix == "qs" and _could_be_an_id(key_id)
-            known = await self._looked_up(key_id) if is_one else None
+        known = await self._known_now(key_id, is_one=prefix == "qs")
         # Hashed and compared even where there is no such key, to take equally long.
         expected = known.row.digest if known is not None else bytes(32)
         if not hmac.compare_digest(_digest(secret), expected) or known is None or prefix != "qs":
             raise Unauthenticated("The API key is not known.", headers=CHALLENGE)
-        if known.row.revoked_at_us is not None:
-            raise Unauthenticated("The API key has been revoked.", headers=CHALLENGE)
-        if known.has_expired:
-            raise Unauthenticated("The API key has been replaced.", headers=CHALLENGE)
-        return known.caller
+        return _caller_of_live(known)
+
+    async def caller_of_id(self, key_id: str) -> Caller:
+        """Whom the live key of this id speaks for, for who has proven to have it.
+
+        Raises Unauthenticated where it is revoked or replaced.
+        """
+        known = await self._known_now(key_id)
+        if known is None:
+            raise Unauthenticated("The API key is not known.", headers=CHALLENGE)
+        return _caller_of_live(known)
+
+    async def _known_now(self, key_id: str, is_one: bool = True) -> Known | None:
+        """The key as it was a second ago or less."""
+        known = self._known.get(key_id)
+        if known is not None and self._clock() - known.seen_at < CACHE_SECONDS:
+            return known
+        return await self._looked_up(key_id) if is_one and _could_be_an_id(key_id) else None
 
     def known_tenant(self, token: str) -> str | None:
         """The tenant of a key that was looked up before, from memory: to count its requests.
@@ -262,6 +272,14 @@ async def _live(connection: Connection, key_id: str, tenant: str | None) -> Row[
     if row is None:
         raise KeyNotFound(f"There is no live key {key_id!r}.")
     return row
+
+
+def _caller_of_live(known: Known) -> Caller:
+    if known.row.revoked_at_us is not None:
+        raise Unauthenticated("The API key has been revoked.", headers=CHALLENGE)
+    if known.has_expired:
+        raise Unauthenticated("The API key has been replaced.", headers=CHALLENGE)
+    return known.caller
 
 
 def _facts(row: Any) -> dict[str, Any]:

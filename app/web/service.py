@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
+from app.console.sessions import Sessions
 from app.db.database import Database
 from app.erasures.service import Erasing
 from app.explanations.questions import Questions
@@ -95,6 +96,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     models,
                     pipeline,
                     admission,
+                    Sessions(database, authenticator),
                     Scoring(batcher, rates),
                     Labelling(database, pipeline, Allowance(settings.labels_per_account)),
                     Statuses(database, pipeline),

@@ -1,0 +1,1 @@
+"""The analysts' console: pages for people, over the same functions as the API."""

@@ -1,0 +1,124 @@
+"""What browsers send and are sent: where a request comes from, forms, the cookie, headers."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qs, urlsplit
+
+from fastapi import Request, Response
+from pydantic import TypeAdapter, ValidationError
+
+from app.http.fields import Id, Note
+
+# All that is loaded is loaded from here, and no page of ours is shown inside another.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    # Not `no-referrer`, which also makes browsers send `Origin: null` with our own forms.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+MOST_FORM_BYTES, MOST_FIELDS = 16 << 10, 20
+LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?", re.ASCII)
+# Browsers take the first only over https, from this host alone, and for all of its paths.
+SECURE_COOKIE, COOKIE = "__Host-qs", "qs"
+
+_ID: TypeAdapter[str] = TypeAdapter(Id)
+_NOTE: TypeAdapter[str] = TypeAdapter(Note)
+
+
+class BadForm(Exception):
+    """What a form holds is not what its page has; the argument says what is wrong."""
+
+
+def is_from_here(request: Request) -> bool:
+    """Whether a request that changes something comes from a page of this service.
+
+    Browsers say so in Sec-Fetch-Site, and no page can make them say otherwise. Without it, as in
+    older browsers and over plain http, Origin is to name this host.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    host = request.headers.get("host", "")
+    return bool(host) and urlsplit(request.headers.get("origin", "")).netloc == host
+
+
+def is_private(request: Request) -> bool:
+    """Whether nobody on the way can read along: over https, or on this machine alone."""
+    return _is_secure(request) or bool(LOOPBACK.fullmatch(request.headers.get("host", "")))
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    """The fields of a form; raises BadForm where it is too large or no form."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_FORM_BYTES:
+            raise BadForm(f"The form has more than {MOST_FORM_BYTES >> 10} KiB.")
+    try:
+        fields = parse_qs(
+            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS
+        )
+    except ValueError:
+        raise BadForm("The form cannot be read.") from None
+    return {name: values[-1] for name, values in fields.items()}
+
+
+def id_in(form: Mapping[str, str], name: str, title: str) -> str:
+    """A field that is an id, or a name; raises BadForm."""
+    try:
+        return _ID.validate_python(form.get(name, "").strip())
+    except ValidationError:
+        raise BadForm(f"{title}: 1 to 128 printable characters, please.") from None
+
+
+def note_in(form: Mapping[str, str]) -> str | None:
+    """The note, if there is any; raises BadForm."""
+    text = form.get("note", "").replace("\r\n", "\n").strip()
+    if not text:
+        return None
+    try:
+        return _NOTE.validate_python(text)
+    except ValidationError:
+        raise BadForm("The note: at most 2,000 characters, and no control characters.") from None
+
+
+def secret_of(request: Request) -> str | None:
+    """The secret of the session in the request's cookie."""
+    return request.cookies.get(secret_name(request))
+
+
+def give_cookie(response: Response, request: Request, root: str, secret: str) -> None:
+    """Hand the browser a session's secret, until it is closed or the session ends."""
+    response.set_cookie(secret_name(request), secret, **_scope(request, root))  # type: ignore[arg-type]
+
+
+def take_cookie(response: Response, request: Request, root: str) -> None:
+    """Make the browser forget it."""
+    response.delete_cookie(secret_name(request), **_scope(request, root))  # type: ignore[arg-type]
+
+
+def secret_name(request: Request) -> str:
+    """The name of the cookie, by how the request came."""
+    return SECURE_COOKIE if _is_secure(request) else COOKIE
+
+
+def _scope(request: Request, root: str) -> dict[str, object]:
+    is_secure = _is_secure(request)
+    return {
+        "path": "/" if is_secure else root,
+        "secure": is_secure,
+        "httponly": True,
+        # Strict would show who follows a link from a chat or a mail the sign-in page: nothing is
+        # changed by following a link.
+        "samesite": "lax",
+    }
+
+
+def _is_secure(request: Request) -> bool:
+    return request.url.scheme == "https"

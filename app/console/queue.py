@@ -1,0 +1,344 @@
+"""The queue: what waits, why, what a verdict would do; a verdict, its undoing, and the next."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.accounts.routes import adapt_account, list_accounts
+from app.accounts.schemas import Adapted, AdaptRequest, Hypothesis
+from app.console import browsers, texts
+from app.console.browsers import BadForm
+from app.console.payments import shown_payment
+from app.console.records import Viewer
+from app.console.viewing import PollRoute, SignedIn, ViewerRoute, go, show
+from app.db.database import Database
+from app.errors import Problem
+from app.explanations.routes import RunningReplay
+from app.http.fields import Id, LabelName
+from app.http.paging import PageParams
+from app.http.parts import RunningDatabase, part_of
+from app.labels.routes import (
+    RunningLabelling,
+    label_transaction,
+    read_label,
+    remove_label,
+)
+from app.labels.schemas import LabelGiven, LabelHistory, TransactionLabelled
+from app.learner.transaction import HOUR_US
+from app.reviews.errors import ReviewNotFound, ReviewTaken
+from app.reviews.routes import (
+    assign_review,
+    count_reviews,
+    list_reviews,
+    release_review,
+)
+from app.reviews.schemas import Assignment, Kind, Order, ReviewedTransaction, Status
+from app.scoring.routes import read_transaction
+from app.settings import Settings
+from app.times import now_us, parse_us, text_of
+
+router, polling = (
+    APIRouter(prefix="/console", include_in_schema=False, route_class=kind)
+    for kind in (ViewerRoute, PollRoute)
+)
+
+ROWS = 30
+# So long after a verdict it can be taken back from the queue; later, on the payment's page.
+UNDO_US = HOUR_US
+Name = Literal["open", "mine", "declined", "sampled", "cleared", "resolved"]
+
+
+class Tab(NamedTuple):
+    """A part of the queue: reviews of these kinds and a status, of all or of who looks."""
+
+    kinds: Sequence[Kind]
+    status: Status
+    is_mine: bool = False
+
+
+TABS: dict[Name, Tab] = {
+    "open": Tab(["review"], "open"),
+    "mine": Tab(["review", "decline", "sample"], "open", is_mine=True),
+    "declined": Tab(["decline"], "open"),
+    "sampled": Tab(["sample"], "open"),
+    "cleared": Tab(["review"], "cleared"),
+    "resolved": Tab(["review"], "resolved"),
+}
+
+
+class Counts(NamedTuple):
+    """How many reviews each tab has, as a page says it, and since when the oldest waits."""
+
+    tabs: dict[Name, str]
+    oldest_opened_at: str | None
+
+
+class Done(NamedTuple):
+    """A verdict that was just given and can be taken back: what it was, and what it did."""
+
+    history: LabelHistory
+    was: str
+    cleared: int
+    raised: int
+
+
+@router.get("")
+async def show_queue(
+    request: Request,
+    viewer: SignedIn,
+    database: RunningDatabase,
+    replay: RunningReplay,
+    tab: Name = "open",
+    order: Order = "risk",
+    at: Id | None = None,
+    cursor: Annotated[str | None, Query(max_length=1000)] = None,
+    done: Id | None = None,
+    cleared: Annotated[int, Query(ge=0, le=9999)] = 0,
+    raised: Annotated[int, Query(ge=0, le=9999)] = 0,
+    notice: Literal["changed", "taken", "gone"] | None = None,
+) -> Response:
+    """What waits, and all about one of it: the one that is asked for, or else the first."""
+    rows, following = await _listed(database, viewer, tab, order, cursor)
+    if not rows and await _is_empty(database, viewer.tenant):
+        return show(request, "first_run.html", here="queue", **_first_steps(request))
+    ids = [row.transaction_id for row in rows]
+    n = ids.index(at) if at in ids else 0
+    chosen = rows[n] if rows else None
+    return show(
+        request,
+        "queue.html",
+        here="queue",
+        tab=tab,
+        order=order,
+        cursor=cursor,
+        counts=await _counts(database, viewer),
+        rows=rows,
+        following=following,
+        chosen=chosen,
+        before=ids[n - 1] if n else None,
+        after=ids[n + 1] if n + 1 < len(ids) else None,
+        about=await shown_payment(database, replay, viewer.tenant, ids[n]) if rows else None,
+        done=await done_of(database, viewer, done, cleared, raised) if done else None,
+        # After a verdict, the next may be gone by it.
+        missing=at if at and at not in ids and not done else None,
+        notice=notice,
+    )
+
+
+@polling.get("/counts")
+async def show_counts(
+    request: Request,
+    viewer: SignedIn,
+    database: RunningDatabase,
+    tab: Name = "open",
+    order: Order = "risk",
+) -> Response:
+    """The tabs with their counts, as the page asks for them by itself."""
+    counts = await _counts(database, viewer)
+    return show(request, "tabs.html", tab=tab, order=order, counts=counts)
+
+
+@router.get("/what-if")
+async def show_what_if(
+    request: Request,
+    viewer: SignedIn,
+    labelling: RunningLabelling,
+    database: RunningDatabase,
+    id: Id,
+) -> Response:
+    """What each verdict on a payment would do; nothing is stored."""
+    viewer.caller.check(("label",))
+    payment = await read_transaction(id, database, viewer.tenant)
+    tried = [
+        (name, await _tried(labelling, viewer, payment.account_id, id, name))
+        for name in ("fraud", "legitimate")
+    ]
+    return show(request, "what_if.html", payment=payment, tried=tried)
+
+
+@router.post("/verdict")
+async def give_verdict(
+    request: Request, viewer: SignedIn, labelling: RunningLabelling, database: RunningDatabase
+) -> Response:
+    """Label the payment that the page showed, if its label is still the one that it showed."""
+    viewer.caller.check(("label",))
+    form = await browsers.form_of(request)
+    transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
+    now = await read_label(transaction_id, database, viewer.tenant)
+    if (now.label or "") != form.get("shown", ""):
+        return _back(request, form, transaction_id, notice="changed")
+    posted = _given(viewer, _label_in(form), browsers.note_in(form))
+    result = await label_transaction(transaction_id, posted, labelling, viewer.tenant)
+    return _back(
+        request,
+        form,
+        form.get("next") or transaction_id,
+        done=transaction_id,
+        **_effects(result),
+    )
+
+
+@router.post("/undo")
+async def undo_verdict(
+    request: Request, viewer: SignedIn, labelling: RunningLabelling, database: RunningDatabase
+) -> Response:
+    """Make a payment's label what it was, if nobody has changed it since."""
+    viewer.caller.check(("label",))
+    form = await browsers.form_of(request)
+    transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
+    history = (await read_label(transaction_id, database, viewer.tenant)).history
+    if not history or str(history[-1].revision) != form.get("revision"):
+        return _back(request, form, transaction_id, notice="changed")
+    if form.get("was"):
+        posted = _given(viewer, _label_in(form, "was"))
+        await label_transaction(transaction_id, posted, labelling, viewer.tenant)
+    else:
+        await remove_label(transaction_id, labelling, viewer.tenant)
+    return _back(request, form, transaction_id)
+
+
+@router.post("/take")
+async def take(request: Request, viewer: SignedIn, database: RunningDatabase) -> Response:
+    """Take a review, so that nobody else looks at it meanwhile."""
+    viewer.caller.check(("label",))
+    form = await browsers.form_of(request)
+    transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
+    posted = Assignment(assignee=viewer.person)
+    try:
+        await assign_review(transaction_id, posted, database, viewer.caller)
+    except (ReviewTaken, ReviewNotFound) as problem:
+        return _back(request, form, transaction_id, notice=_notice_of(problem))
+    return _back(request, form, transaction_id)
+
+
+@router.post("/give-back")
+async def give_back(request: Request, viewer: SignedIn, database: RunningDatabase) -> Response:
+    """Give a review back to the queue."""
+    viewer.caller.check(("label",))
+    form = await browsers.form_of(request)
+    transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
+    try:
+        await release_review(transaction_id, database, viewer.caller)
+    except (ReviewTaken, ReviewNotFound) as problem:
+        return _back(request, form, transaction_id, notice=_notice_of(problem))
+    return _back(request, form, transaction_id)
+
+
+def tab_of(review: ReviewedTransaction) -> Name:
+    """The part of the queue that a review is in."""
+    for name, tab in TABS.items():
+        if not tab.is_mine and review.kind in tab.kinds and review.status == tab.status:
+            return name
+    return "resolved"
+
+
+async def done_of(
+    database: Database, viewer: Viewer, transaction_id: str, cleared: int, raised: int
+) -> Done | None:
+    """The viewer's own verdict on a payment, if it is the newest and they gave it just now."""
+    history = await read_label(transaction_id, database, viewer.tenant)
+    if not history.history:
+        return None
+    *earlier, last = history.history
+    is_fresh = now_us() - parse_us(last.recorded_at) < UNDO_US
+    if last.label is None or last.analyst != viewer.person or not is_fresh:
+        return None
+    return Done(history, (earlier[-1].label or "") if earlier else "", cleared, raised)
+
+
+async def _listed(
+    database: Database, viewer: Viewer, tab: Name, order: Order, cursor: str | None
+) -> tuple[list[ReviewedTransaction], str | None]:
+    """The reviews of a page, and what the next page is asked for by."""
+    here = TABS[tab]
+    assignee = viewer.person if here.is_mine else None
+    rows: list[ReviewedTransaction] = []
+    following = None
+    for kind in here.kinds:
+        page = await list_reviews(
+            database,
+            viewer.tenant,
+            PageParams(ROWS, cursor),
+            kind=kind,
+            status=here.status,
+            assignee=assignee,
+            order=order,
+        )
+        rows += page.data
+        # Nobody has so many that they need a second page of them.
+        following = None if here.is_mine else page.next_cursor
+    return rows, following
+
+
+async def _counts(database: Database, viewer: Viewer) -> Counts:
+    found = await count_reviews(database, viewer.tenant)
+    mine = await count_reviews(database, viewer.tenant, assignee=viewer.person)
+    tabs = {}
+    for name, tab in TABS.items():
+        by_kind = {one.kind: one for one in (mine if tab.is_mine else found).data}
+        count = sum(getattr(by_kind[kind], tab.status) for kind in tab.kinds)
+        tabs[name] = f"{count:,}+" if count >= found.most_counted else f"{count:,}"
+    return Counts(tabs, found.oldest_opened_at)
+
+
+async def _is_empty(database: Database, tenant: str) -> bool:
+    return not (await list_accounts(database, tenant, PageParams(1, None))).data
+
+
+async def _tried(
+    labelling: RunningLabelling,
+    viewer: Viewer,
+    account_id: str,
+    transaction_id: str,
+    label: LabelName,
+) -> Adapted:
+    hypothesis = Hypothesis(transaction_id=transaction_id, label=label)
+    posted = AdaptRequest(dry_run=True, labels=[hypothesis])
+    return await adapt_account(account_id, labelling, viewer.tenant, posted)
+
+
+def _given(viewer: Viewer, label: LabelName, note: str | None = None) -> LabelGiven:
+    said = {"label": label, "analyst": viewer.person, "note": note}
+    return LabelGiven.model_validate(said)
+
+
+def _label_in(form: Mapping[str, str], name: str = "label") -> LabelName:
+    label = form.get(name)
+    if label == "fraud":
+        return "fraud"
+    if label == "legitimate":
+        return "legitimate"
+    raise BadForm(texts.NO_VERDICT)
+
+
+def _effects(done: TransactionLabelled) -> dict[str, int]:
+    return {"cleared": len(done.cleared), "raised": len(done.raised)}
+
+
+def _notice_of(problem: Problem) -> str:
+    return "taken" if isinstance(problem, ReviewTaken) else "gone"
+
+
+def _back(
+    request: Request, form: Mapping[str, str], transaction_id: str, **said: object
+) -> Response:
+    """To the page that a form was on: the payment's, or the queue at a payment."""
+    if form.get("page") == "payment":
+        return go(request, "/payment", id=form.get("id"), **said)
+    tab, order = form.get("tab"), form.get("order")
+    return go(
+        request,
+        "",
+        tab=tab if tab in TABS else None,
+        order=order if order in get_args(Order) else None,
+        at=transaction_id,
+        **said,
+    )
+
+
+def _first_steps(request: Request) -> dict[str, Any]:
+    """Where the service is, as this browser reaches it, and a time that it takes."""
+    prefix = part_of(request.scope, Settings).prefix
+    address = f"{request.url.scheme}://{request.url.netloc}{prefix}"
+    return {"address": address, "now": text_of(now_us())}

@@ -1,0 +1,32 @@
+"""The rows of sessions, as the code passes them on: plain tuples, no ORM."""
+
+from typing import NamedTuple
+
+from app.http.authentication import Caller
+
+
+class StoredSession(NamedTuple):
+    """A row of `sessions`."""
+
+    digest: str
+    tenant: str
+    key_id: str
+    person: str
+    created_at_us: int
+    idle_until_us: int
+    ends_at_us: int
+
+
+class Viewer(NamedTuple):
+    """Who looks at a page: a person, and what the key of their session may do."""
+
+    person: str
+    caller: Caller
+
+    @property
+    def tenant(self) -> str:
+        return self.caller.tenant
+
+    @property
+    def may_label(self) -> bool:
+        return "label" in self.caller.scopes

@@ -1,0 +1,27 @@
+"""All routes of the console."""
+
+from fastapi import APIRouter, Request, Response
+
+from app.console import accounts, queue, signing, texts
+from app.console.viewing import OpenRoute, error_page, go
+
+others = APIRouter(prefix="/console", include_in_schema=False, route_class=OpenRoute)
+
+
+@others.get("/{path:path}")
+async def refuse(request: Request, path: str) -> Response:
+    """For addresses below the console that are none; but for its own, with a slash."""
+    if not path:
+        return go(request, "")
+    return error_page(request, 404, *texts.NO_PAGE)
+
+
+# The last takes what is left.
+ROUTERS = (
+    signing.router,
+    signing.leaving,
+    queue.router,
+    queue.polling,
+    accounts.router,
+    others,
+)

@@ -1,0 +1,134 @@
+// What links and forms cannot do alone: keys, focus after a change, times in the reader's zone.
+// A key clicks the button or link that names it, which is what acts; so no key does what is not shown.
+"use strict";
+(() => {
+  const KEYS_OFF = "quickstudy-keys-off", NOTE = "quickstudy-note-";
+  const sentences = () => document.getElementById("sentences")?.dataset ?? {};
+  const page = () => document.getElementById("page");
+  let pending = "";
+  let isBusy = false;
+
+  function tell(text, isSeen = false) {
+    const status = document.getElementById("status");
+    status.textContent = text;
+    status.classList.toggle("seen", isSeen);
+    if (isSeen) setTimeout(() => status.classList.remove("seen"), 4000);
+  }
+
+  function keysAreOn() {
+    return localStorage.getItem(KEYS_OFF) === null;
+  }
+
+  function target(key) {
+    return [...document.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key);
+  }
+
+  function press(key) {
+    const found = target(key);
+    if (!found) return false;
+    if (found.matches("input, textarea")) {
+      found.focus();
+    } else if (isBusy) {
+      // The page is about to show something else than it was meant for.
+      tell(sentences().busy, true);
+    } else {
+      found.click();
+    }
+    return true;
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat) return;
+    const isInField = event.target.closest?.("input, textarea, select");
+    if (event.key === "Escape") {
+      if (isInField && !document.querySelector("dialog[open]")) event.target.blur();
+      pending = "";
+      return;
+    }
+    if (isInField || document.querySelector("dialog[open]") || !keysAreOn()) return;
+    const key = pending ? `${pending} ${event.key}` : event.key;
+    if (!pending && event.key === "g") {
+      pending = "g";
+      setTimeout(() => { pending = ""; }, 1500);
+      return;
+    }
+    pending = "";
+    if (press(key)) event.preventDefault();
+  });
+
+  document.addEventListener("click", (event) => {
+    const opens = event.target.closest("[data-opens]");
+    if (opens) document.getElementById(opens.dataset.opens).showModal();
+    const copies = event.target.closest("[data-copies]");
+    if (copies) {
+      const text = document.getElementById(copies.dataset.copies).textContent;
+      navigator.clipboard.writeText(text).then(() => tell(sentences().copied, true));
+    }
+  });
+
+  document.addEventListener("change", (event) => {
+    if (event.target.id !== "keys-on") return;
+    if (event.target.checked) localStorage.removeItem(KEYS_OFF);
+    else localStorage.setItem(KEYS_OFF, "1");
+  });
+
+  // A note outlives a session that ends, or a page that is left, until its verdict is stored.
+  document.addEventListener("input", (event) => {
+    const id = event.target.dataset?.note;
+    if (id) sessionStorage.setItem(NOTE + id, event.target.value);
+  });
+
+  function sayTimes(root) {
+    for (const time of root.querySelectorAll("time:not([title])")) {
+      const moment = new Date(time.dateTime);
+      time.title = time.textContent;
+      time.textContent = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+    }
+  }
+
+  function keepNotes(root) {
+    for (const told of root.querySelectorAll("[data-done]")) sessionStorage.removeItem(NOTE + told.dataset.done);
+    for (const field of root.querySelectorAll("[data-note]")) {
+      const kept = sessionStorage.getItem(NOTE + field.dataset.note);
+      if (kept && !field.value) field.value = kept;
+    }
+  }
+
+  function arrive(root) {
+    sayTimes(root);
+    keepNotes(root);
+    const told = [...root.querySelectorAll("[data-tells]")].map((one) => one.textContent.trim().replace(/\s+/g, " "));
+    if (told.length) tell(told.join(" "));
+    // Where the list is beside the panel; where it is below, the panel is what is looked at.
+    if (matchMedia("(min-width: 60.01rem)").matches) root.querySelector(".row[aria-current]")?.scrollIntoView({ block: "nearest" });
+  }
+
+  const isWhole = (event) => event.detail.ctx?.target?.id === "page";
+
+  document.addEventListener("htmx:before:request", (event) => {
+    if (!isWhole(event)) return;
+    isBusy = true;
+    page().setAttribute("aria-busy", "true");
+  });
+  document.addEventListener("htmx:finally:request", (event) => {
+    if (!isWhole(event)) return;
+    isBusy = false;
+    page().removeAttribute("aria-busy");
+  });
+  document.addEventListener("htmx:after:swap", (event) => {
+    if (isWhole(event)) {
+      if (!document.querySelector(".rows")) scrollTo(0, 0);
+      arrive(page());
+      const first = document.querySelector("[autofocus]") ?? document.querySelector("#panel-title, main h1[tabindex]") ?? document.getElementById("content");
+      first.focus({ preventScroll: true });
+    } else {
+      arrive(document);
+    }
+  });
+  document.addEventListener("htmx:error", () => tell(sentences().offline, true));
+  document.addEventListener("DOMContentLoaded", () => {
+    arrive(document);
+    const box = document.getElementById("keys-on");
+    if (box) box.checked = keysAreOn();
+  });
+})();

@@ -1,0 +1,256 @@
+"""All that the console says in English, in one place, to be corrected or translated."""
+
+PRODUCT = "Quickstudy"
+CONSOLE = "Console"
+SKIP = "To the content"
+NAVIGATION = "Pages"
+QUEUE = "Queue"
+FIND = "Find"
+FIND_HINT = "payment, account, device, …"
+KEYS_HELP = "Keys"
+SIGNED_IN_AS = "Signed in as"
+SIGN_OUT = "Sign out"
+
+# Errors: a title, and what to do.
+FOREIGN = (
+    "This did not come from the console.",
+    "A page may only be changed by a form of its own. Open the console and try again there; behind "
+    "a proxy, let it pass on the header Host.",
+)
+FAILED = ("Something went wrong here.", "Try again. The service's log has the cause.")
+NO_PAGE = ("There is no such page.", "Go to the queue, or find a payment or an account by its id.")
+BAD_FORM = "This form cannot be taken."
+BAD_ADDRESS = "This address has something wrong in it."
+NOT_PRIVATE = (
+    "Nobody signs in over plain HTTP from another machine.",
+    "Whoever is on the way could read the key. Put a proxy before the service that offers https "
+    "and sends X-Forwarded-Proto (FORWARDED_ALLOW_IPS names the proxy), or come by a tunnel: "
+    "ssh -L 8000:127.0.0.1:8000 and then http://127.0.0.1:8000/console.",
+)
+
+# Signing in.
+SIGN_IN = "Sign in"
+SIGN_IN_LEAD = "With your name, which stands with what you decide, and an API key."
+YOUR_NAME = "Your name"
+API_KEY = "API key"
+KEY_HINT = (
+    "It begins with qs_. A key needs the scope read to look, and label to decide: "
+    "quickstudy keys create NAME --scopes read,label."
+)
+SESSION_HINT = "A session ends after 12 hours, after an hour without use, or with its key."
+TRY_AGAIN = "Look at it and try again."
+
+# The queue.
+TABS = {
+    "open": "Open",
+    "mine": "Mine",
+    "declined": "Declined",
+    "sampled": "Sampled",
+    "cleared": "Cleared",
+    "resolved": "Resolved",
+}
+TAB_NOTES = {
+    "open": "Held up for a review, and without a label.",
+    "mine": "What you have taken and not given back.",
+    "declined": "Declined outright; the likeliest mistake first.",
+    "sampled": "Approved, and drawn by chance to see what is missed.",
+    "cleared": "Held up once; the account's labels of today would approve them.",
+    "resolved": "Held up once, and with a label by now.",
+}
+OLDEST = "oldest"
+ORDERS = {"risk": "By risk", "age": "Oldest first"}
+LIST = "Reviews"
+NOTHING_HERE = {
+    "open": "Nothing waits for a review.",
+    "mine": "You have taken nothing. Press a on an open review to take it.",
+    "declined": "No declined payment waits for a second look.",
+    "sampled": "No approval has been drawn yet: QUICKSTUDY_SAMPLED_APPROVALS sets how many are.",
+    "cleared": "No review has been cleared by labels.",
+    "resolved": "No review has a label yet.",
+}
+NOTHING_HINT = (
+    "How many reviews open depends on the thresholds: POST /v1/thresholds takes a budget of "
+    "reviews a day and chooses them."
+)
+MORE = "More"
+FIRST_PAGE = "From the beginning"
+RISK_NOW = "risk now"
+RISK_THEN = "risk then"
+WAITS = "waits"
+TAKE = "Take"
+GIVE_BACK = "Give back"
+HELD_BY_OTHER = (
+    "has this review. Your verdict would count all the same, so its keys are off: use the buttons "
+    "if you mean it."
+)
+NOTICES = {
+    "changed": "Nothing was stored: the label is not the one that the page showed. This is how it "
+    "is now.",
+    "taken": "Nothing was changed: somebody else has this review, or it has a label by now.",
+    "gone": "There is no such review.",
+}
+NOT_IN_LIST = "is not in this list:"
+OPEN_IT = "open it"
+
+# A verdict, and what it did.
+FRAUD = "Fraud"
+LEGITIMATE = "Legitimate"
+LABELS = {"fraud": "Fraud", "legitimate": "Legitimate"}
+SKIP_REVIEW = "Skip"
+NOTE = "Note"
+NOTE_HINT = "Esc leaves it"
+VERDICT = "Verdict"
+NO_VERDICT = "A verdict is fraud or legitimate: press one of the two buttons."
+UNDO = "Undo"
+SAID = "you labelled"
+REVISION = "revision"
+DONE_CLEARED = "reviews cleared"
+DONE_RAISED = "payments raised"
+MAY_NOT_LABEL = "This key may look only: a verdict needs the scope label."
+WHAT_IF = "What each verdict would do"
+WHAT_IF_NONE = "Nothing else would change."
+IF = "If"
+ITS_OWN = "this payment"
+WOULD_CLEAR = "would be cleared"
+WOULD_RAISE = "would be held up"
+OF_RECENT = "Of the account's newest payments and its open reviews."
+WEIGHT = "the account's copy would count"
+BASE = "The labels would not bear the account's own copy out: the base would decide."
+
+# A payment.
+PAYMENT = "Payment"
+ACCOUNT = "Account"
+PAID_AT = "paid"
+SCORED_THEN = "scored"
+OUTCOMES = {"approve": "approved", "review": "held up", "decline": "declined"}
+WHY = "Why"
+WHY_NOTE = (
+    "From what is usual for this account to this score: shares in log-odds, to the right what "
+    "raises the risk. They add up."
+)
+USUAL = "usual"
+OTHER_REASONS = "all others"
+THIS_PAYMENT = "this payment"
+REASON = "Reason"
+SHARE = "Share"
+CHART = "Chart"
+REVIEW_FROM = "review from here"
+DECLINE_FROM = "decline from here"
+PAST_NOTE = "Usual is the mean of the account's payments before it, of which there are"
+PAST_NONE = "The account had paid nothing before: usual is what payments of all accounts have."
+FACTS = "Posted"
+CATEGORY = "category"
+CHANNEL = "channel"
+COUNTRY = "country"
+KIND = "type"
+STATUS = "status"
+YES = "yes"
+NO = "no"
+ENTITIES = {
+    "merchant": "merchant",
+    "device": "device",
+    "ip": "IP address",
+    "card": "card",
+    "email": "email",
+}
+RECENT = "The account's newest payments"
+AS_TABLE = "As a table"
+STRIP_HELP = "oldest left, riskiest at the top"
+NO_LABEL = "no label"
+WHEN = "When"
+AMOUNT = "Amount"
+MERCHANT = "Merchant"
+RISK = "Risk"
+OUTCOME = "Outcome"
+LABEL = "Label"
+LABEL_HISTORY = "What was said of it"
+NEVER_LABELLED = "Nobody has labelled it."
+REMOVED = "label removed"
+BY = "by"
+SOURCE = "source"
+CORRECTED = "Features no longer hold a label since forgotten."
+MODEL = "model"
+PROBABILITY = "probability"
+COPY_USED = {
+    "adapted": "the account's own copy, of labels",
+    "base": "the base: the account's labels do not bear its copy out; labels",
+    "insufficient_labels": "the base: the account had no labels",
+}
+IN_QUEUE = "In the queue"
+
+# Replay.
+REPLAY = "Replay"
+REPLAY_LEAD = "Computes the score again, from the checkpoint, the labels and the features of then."
+REPLAY_MATCHES = "The same again."
+REPLAY_DIFFERS = "Not the same:"
+ANSWERED = "Answered"
+COMPUTED_AGAIN = "Computed again"
+COPY_DIGEST = "digest of the copy"
+COPY = "Copy"
+COPIED = "Copied."
+
+# An account, an entity, finding.
+TIMELINE = "Its payments"
+PAYMENTS = "Payments"
+USES = "What it uses"
+USERS = "Accounts that have used it"
+ALSO_USED_BY = "accounts"
+FIRST_USED = "first used"
+CHANGES = "Labels, newest first"
+LOG = "What was done"
+ACTION = "What"
+ACTOR = "By the key"
+SUBJECT = "On"
+NO_LINKS = "Its payments have named no device, card, address or merchant."
+NO_CHANGES = "It has no label, and never had one."
+NO_LOG = "Nothing was done about it by hand."
+NO_PAYMENTS = "No payments."
+KNOWN_LABELS = "Labels of its payments that have matured"
+FRAUDS = "of them fraud"
+NOT_FOUND = "Nothing has this id:"
+NOT_FOUND_HINT = "Ids are found whole: a payment's, an account's, a device's, a card's, …"
+SEVERAL = "Several things have this id:"
+
+# The first run.
+FIRST_RUN = "Nothing has been scored yet"
+FIRST_RUN_LEAD = "Three steps to the first label:"
+FIRST_PAYMENT = "Send a payment"
+FIRST_PAYMENT_NOTE = (
+    "KEY stands for your API key. The answer is its score; what is held up for a review appears "
+    "here."
+)
+FIRST_LOOK = "Look at it"
+FIRST_LOOK_NOTE = "Reload this page, or find it by its id, t-1."
+FIRST_LABEL = "Say what it was"
+FIRST_LABEL_NOTE = (
+    "Press f for fraud or l for legitimate: the account's very next score has learned from it."
+)
+FIRST_HISTORY = (
+    "To bring a history along, quickstudy import FILE; its payments are known and may be labelled, "
+    "and open no reviews. quickstudy demo shows what labels change, on a server of its own."
+)
+
+# The keyboard.
+KEYS_TITLE = "Keys"
+KEYS = {
+    "j": "next review",
+    "k": "previous review",
+    "f": "fraud, and on to the next",
+    "l": "legitimate, and on to the next",
+    "s": "skip",
+    "u": "undo your last verdict",
+    "a": "take, or give back",
+    "n": "write a note",
+    "o": "open the account",
+    "t": "open the payment",
+    "r": "replay",
+    "/": "find by id",
+    "g q": "go to the queue",
+    "?": "this list",
+    "Esc": "leave a field, close this list",
+}
+KEYS_NOTE = "Each is a button or a link, too. None works in a field, or with Ctrl, Alt or Meta."
+KEYS_ON = "Use these keys"
+CLOSE = "Close"
+BUSY = "Wait: the page is changing."
+OFFLINE = "The service did not answer. Nothing was lost that it had confirmed; try again."

@@ -1,0 +1,192 @@
+"""Pages to look around in, by HTTP: they say what the API says, and nothing runs in them."""
+
+import re
+
+import httpx
+import pytest
+
+from app.console import pages
+from tests.api.requests import posted
+from tests.console.people import elements, person, send, sent_to, shown, text_in
+
+pytestmark = pytest.mark.anyio
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "\"'><svg onload=alert(1)>",
+    "{{7*7}}{% include 'keys.html' %}",
+    "javascript:alert(1)",
+    "a/7 ü%2F../..",
+    "pay\u202eeel\u2066\u200bz",
+    "..",
+    "x" * 128,
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+async def test_what_callers_write_is_text_on_every_page(
+    client: httpx.AsyncClient, text: str
+) -> None:
+    body = posted(
+        text,
+        account_id=text,
+        merchant_id=text,
+        merchant_category=text,
+        channel=text,
+        device_id=text,
+        attributes={text: text},
+    )
+    assert (await client.post("/v1/transactions", json=body)).status_code == 200
+    async with person(client, name=text.strip() or "mia") as browser:
+        form = {
+            "id": text,
+            "shown": "",
+            "label": "fraud",
+            "note": f"{text}\n{text}",
+            "page": "payment",
+        }
+        path, query = sent_to(await send(browser, "/verdict", **form))
+        assert (path, query["id"]) == ("/console/payment", text)
+        for page in (
+            await shown(browser, "/payment", id=text, done=text),
+            await shown(browser, "/account", id=text),
+            await shown(browser, "/entity", kind="merchant", id=text),
+            await shown(browser, "/what-if", id=text),
+            await shown(browser, "/replay", id=text),
+            (await browser.get("/console/find", params={"id": f"{text[:120]} ?"})).text,
+        ):
+            assert "49" not in re.sub(r"[\d,.:]{3,}", "", text_in(page)) or "7*7" in page
+            assert elements(page, "img") == []
+            assert {one.get("src", "").split("/")[1] for one in elements(page, "script")} == {  # type: ignore[union-attr]
+                "console"
+            }
+            assert not [one for one in elements(page, "svg") if "onload" in one]
+            assert not [
+                one for one in elements(page, "a") if (one["href"] or "").startswith("java")
+            ]
+            assert not re.search(
+                "[\u200b\u202e\u2066]", re.sub('(value|href|data-note|data-done)="[^"]*"', "", page)
+            )
+            assert "Something went wrong" not in page
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("a<b>&\"'", "<bdi>a&lt;b&gt;&amp;&#34;&#39;</bdi>"),
+        ("a\u202eb", '<bdi>a<span class="hidden-character">U+202E</span>b</bdi>'),
+        ("שלום", "<bdi>שלום</bdi>"),
+        ("👩\u200d🔧", '<bdi>👩<span class="hidden-character">U+200D</span>🔧</bdi>'),
+    ],
+)
+def test_a_text_stands_apart_and_shows_what_is_hidden_in_it(text: str, html: str) -> None:
+    assert pages.shown(text) == html
+
+
+async def test_a_payments_page_adds_up_and_has_all_that_was_said_of_it(
+    shared: httpx.AsyncClient,
+) -> None:
+    for n in range(3):
+        await shared.post("/v1/transactions", json=posted(f"p-{n}", account_id="p", amount=9 + n))
+    label = {"label": "fraud", "analyst": "mia", "note": "Called.", "source": "customer"}
+    await shared.put("/v1/transactions/p-2/label", json=label)
+    async with person(shared) as mia:
+        page = await shown(mia, "/payment", id="p-2")
+        said = text_in(page)
+        stored = (await shared.get("/v1/transactions/p-2")).json()
+        assert "11.00 EUR" in said
+        assert stored["score"]["model"] in said
+        assert "by mia" in said
+        assert "Called." in said
+        assert "customer" in said
+        explained = (await shared.get("/v1/transactions/p-2/reasons")).json()
+        said_of_shares = said.replace("\N{MINUS SIGN}", "-")
+        shares = [float(one) for one in re.findall(r"[+-]\d+\.\d\d(?=\s)", said_of_shares)]
+        expected = explained["log_odds"] - explained["baseline"]
+        assert sum(shares) == pytest.approx(expected, abs=0.005 * len(shares) + 1e-6)
+        largest = max(explained["reasons"], key=lambda one: abs(one["share"]))
+        assert largest["sentence"] in said
+
+        replayed = (await shared.post("/v1/transactions/p-2/replay")).json()
+        again = text_in(await shown(mia, "/replay", id="p-2"))
+        assert "The same again." in again
+        assert replayed["adaptation"]["adapter"] in again
+
+
+async def test_an_accounts_page_has_its_payments_entities_labels_and_log(
+    shared: httpx.AsyncClient,
+) -> None:
+    for n in range(3):
+        body = posted(f"q-{n}", account_id="q", device_id="d-both")
+        await shared.post("/v1/transactions", json=body)
+    await shared.post("/v1/transactions", json=posted("r-1", account_id="r", device_id="d-both"))
+    await shared.put("/v1/transactions/q-1/label", json={"label": "fraud", "analyst": "mia"})
+    await shared.delete("/v1/transactions/q-1/label")
+    async with person(shared) as mia:
+        page = await shown(mia, "/account", id="q")
+        said = text_in(page)
+        assert "3 payments · 0 fraud, 0 legitimate · revision 2" in said
+        assert (
+            len([one for one in elements(page, "svg") if "mark " in (one.get("class") or "")]) >= 3
+        )
+        assert "d-both 2 accounts" in said
+        assert "revision 2: q-1 label removed" in said
+        assert "revision 1: q-1 Fraud" in said
+        assert "label.removed" in said
+        entity = text_in(await shown(mia, "/entity", kind="device", id="d-both"))
+        assert "Accounts that have used it: 2" in entity
+
+
+@pytest.mark.parametrize(
+    ("wanted", "page"),
+    [("f-1", "/console/payment"), ("f", "/console/account"), ("f-device", "/console/entity")],
+)
+async def test_what_has_an_id_is_found_by_it(
+    client: httpx.AsyncClient, mia: httpx.AsyncClient, wanted: str, page: str
+) -> None:
+    body = posted("f-1", account_id="f", device_id="f-device", email="f@example.com")
+    await client.post("/v1/transactions", json=body)
+    path, query = sent_to(await mia.get("/console/find", params={"id": f" {wanted} "}))
+    assert (path, query["id"]) == (page, wanted)
+
+
+async def test_of_several_things_with_an_id_each_is_named_and_of_none_it_is_said(
+    client: httpx.AsyncClient, mia: httpx.AsyncClient
+) -> None:
+    await client.post("/v1/transactions", json=posted("same", account_id="same"))
+    page = await shown(mia, "/find", id="same")
+    assert "Several things have this id: same" in text_in(page)
+    links = [one["href"] for one in elements(page, "a")]
+    assert {"/console/payment?id=same", "/console/account?id=same"} <= set(links)
+    for wanted in ("nothing", "", "x" * 200, "a\x00b", "\u202e"):
+        answer = await mia.get("/console/find", params={"id": wanted})
+        assert answer.status_code == 404
+        assert "Nothing has this id" in answer.text
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/payment?id=none",
+        "/account?id=none",
+        "/entity?kind=device&id=none",
+        "/replay?id=none",
+        "/what-if?id=none",
+        "/nowhere",
+    ],
+)
+async def test_what_is_not_there_is_said_on_a_page(mia: httpx.AsyncClient, address: str) -> None:
+    answer = await mia.get(f"/console{address}")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("text/html")
+    assert 'href="/console"' in answer.text
+
+
+@pytest.mark.parametrize("address", ["?tab=all", "?at=", "/payment", "?cursor=x", "/entity?id=x"])
+async def test_an_address_that_is_wrong_is_said_to_be(
+    client: httpx.AsyncClient, mia: httpx.AsyncClient, address: str
+) -> None:
+    answer = await mia.get(f"/console{address}")
+    assert answer.status_code == 422
+    assert answer.headers["content-type"].startswith("text/html")
