@@ -52,7 +52,7 @@ async def show_account(
     payments = await list_transactions(
         database, tenant, PageParams(PAYMENTS, cursor), account_id=id
     )
-    return show(
+    return await show(
         request,
         "account.html",
         account=account,
@@ -79,7 +79,7 @@ async def show_payment(
     """A payment: what was posted, why it has its score, what was ever said of it."""
     about = await shown_payment(database, replay, viewer.tenant, id)
     review = await _review(database, viewer.tenant, id)
-    return show(
+    return await show(
         request,
         "payment.html",
         about=about,
@@ -97,7 +97,7 @@ async def show_replay(
 ) -> Response:
     """A payment's score computed again, set beside the one that was answered."""
     replayed = await replay_transaction(id, replay, viewer.tenant)
-    return show(request, "replay.html", replayed=replayed)
+    return await show(request, "replay.html", replayed=replayed)
 
 
 @router.get("/entity")
@@ -111,7 +111,7 @@ async def show_entity(
 ) -> Response:
     """A device, an address, a card, …: what is known of it, and who has used it."""
     entity = await read_entity(kind, id, database, viewer.tenant, PageParams(PAYMENTS, cursor))
-    return show(request, "entity.html", entity=entity)
+    return await show(request, "entity.html", entity=entity)
 
 
 @router.get("/find")
@@ -121,7 +121,7 @@ async def find(request: Request, viewer: SignedIn, database: RunningDatabase, id
     found = await _found(database, viewer.tenant, wanted) if 0 < len(wanted) <= 128 else []
     if len(found) == 1:
         return go(request, found[0].path, id=wanted, kind=found[0].kind)
-    return show(request, "found.html", 200 if found else 404, wanted=wanted, found=found)
+    return await show(request, "found.html", 200 if found else 404, wanted=wanted, found=found)
 
 
 async def _review(

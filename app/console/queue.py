@@ -101,11 +101,11 @@ async def show_queue(
     """What waits, and all about one of it: the one that is asked for, or else the first."""
     rows, following = await _listed(database, viewer, tab, order, cursor)
     if not rows and await _is_empty(database, viewer.tenant):
-        return show(request, "first_run.html", here="queue", **_first_steps(request))
+        return await show(request, "first_run.html", here="queue", **_first_steps(request))
     ids = [row.transaction_id for row in rows]
     n = ids.index(at) if at in ids else 0
     chosen = rows[n] if rows else None
-    return show(
+    return await show(
         request,
         "queue.html",
         here="queue",
@@ -136,7 +136,7 @@ async def show_counts(
 ) -> Response:
     """The tabs with their counts, as the page asks for them by itself."""
     counts = await _counts(database, viewer)
-    return show(request, "tabs.html", tab=tab, order=order, counts=counts)
+    return await show(request, "tabs.html", tab=tab, order=order, counts=counts)
 
 
 @router.get("/what-if")
@@ -154,7 +154,7 @@ async def show_what_if(
         (name, await _tried(labelling, viewer, payment.account_id, id, name))
         for name in ("fraud", "legitimate")
     ]
-    return show(request, "what_if.html", payment=payment, tried=tried)
+    return await show(request, "what_if.html", payment=payment, tried=tried)
 
 
 @router.post("/verdict")

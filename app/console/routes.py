@@ -13,7 +13,7 @@ async def refuse(request: Request, path: str) -> Response:
     """For addresses below the console that are none; but for its own, with a slash."""
     if not path:
         return go(request, "")
-    return error_page(request, 404, *texts.NO_PAGE)
+    return await error_page(request, 404, *texts.NO_PAGE)
 
 
 # The last takes what is left.

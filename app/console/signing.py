@@ -30,14 +30,14 @@ KEPT = {**browsers.HEADERS, "Cache-Control": "public, max-age=31536000, immutabl
 @router.get("/sign-in")
 async def show_sign_in(request: Request, back: str = "") -> Response:
     """Where people sign in."""
-    return _form(request, place_in(request, back))
+    return await _form(request, place_in(request, back))
 
 
 @router.post("/sign-in")
 async def sign_in(request: Request, sessions: RunningSessions) -> Response:
     """Begin a session by an API key, and go where one wanted to."""
     if not browsers.is_private(request):
-        return error_page(request, 403, *texts.NOT_PRIVATE)
+        return await error_page(request, 403, *texts.NOT_PRIVATE)
     form = await browsers.form_of(request)
     back = place_in(request, form.get("back", ""))
     person = form.get("person", "")
@@ -46,7 +46,7 @@ async def sign_in(request: Request, sessions: RunningSessions) -> Response:
         secret = await sessions.begin(form.get("key", "").strip(), name)
     except (BadForm, Unauthenticated, Forbidden) as error:
         status = getattr(error, "status", 422)
-        return _form(request, back, status, person, f"{error} {texts.TRY_AGAIN}")
+        return await _form(request, back, status, person, f"{error} {texts.TRY_AGAIN}")
     response = RedirectResponse(back, SEE_OTHER, headers=browsers.HEADERS)
     browsers.give_cookie(response, request, root_of(request), secret)
     return response
@@ -65,14 +65,14 @@ async def sign_out(request: Request, sessions: RunningSessions) -> Response:
 async def send_file(request: Request, digest: str, name: str) -> Response:
     """A style sheet or a script, which browsers may keep for good."""
     if name not in STATIC or digest != pages.digest_of(name):
-        return error_page(request, 404, *texts.NO_PAGE)
+        return await error_page(request, 404, *texts.NO_PAGE)
     return FileResponse(pages.STATIC / name, media_type=STATIC[name], headers=KEPT)
 
 
-def _form(
+async def _form(
     request: Request, back: str, status: int = 200, person: str = "", error: str = ""
 ) -> Response:
-    return show(
+    return await show(
         request,
         "sign_in.html",
         status,

@@ -18,6 +18,7 @@ from app.console import browsers, pages, texts
 from app.console.browsers import BadForm
 from app.console.records import Viewer
 from app.console.sessions import Sessions
+from app.db.threads import in_a_thread
 from app.errors import Problem
 from app.http.admission import Admission
 from app.http.keyed import Held, in_time
@@ -43,17 +44,19 @@ class OpenRoute(APIRoute):
             try:
                 is_safe = request.method in browsers.SAFE_METHODS
                 if not is_safe and not browsers.is_from_here(request):
-                    return error_page(request, 403, *texts.FOREIGN)
+                    return await error_page(request, 403, *texts.FOREIGN)
                 return await handle(request)
             except BadForm as error:
-                return error_page(request, 422, texts.BAD_FORM, str(error))
+                return await error_page(request, 422, texts.BAD_FORM, str(error))
             except RequestValidationError as error:
-                return error_page(request, 422, texts.BAD_ADDRESS, invalid(error.errors()).detail)
+                return await error_page(
+                    request, 422, texts.BAD_ADDRESS, invalid(error.errors()).detail
+                )
             except Problem as problem:
-                return error_page(request, problem.status, problem.title, problem.detail)
+                return await error_page(request, problem.status, problem.title, problem.detail)
             except Exception:
                 logger.exception("a page of the console failed")
-                return error_page(request, 500, *texts.FAILED)
+                return await error_page(request, 500, *texts.FAILED)
 
         return handled
 
@@ -74,7 +77,7 @@ class ViewerRoute(OpenRoute):
         async def handled(request: Request) -> Response:
             viewer = await viewer_of(request, is_use=self.is_use)
             if viewer is None:
-                return RedirectResponse(_sign_in_at(request), SEE_OTHER, headers=browsers.HEADERS)
+                return _to_sign_in(request)
             admission = part_of(request.scope, Admission)
             admission.rates.spend(viewer.caller.key_id)
             actor.set(viewer.caller.key_id)
@@ -120,10 +123,13 @@ def place_in(request: Request, text: str) -> str:
     return text if is_ours and text.isascii() and text.isprintable() else root
 
 
-def show(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+async def show(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     """A page of the console, for whoever looks at it."""
-    viewer = request.scope.get("viewer")
-    return pages.page(template, status, root=root_of(request), viewer=viewer, **values)
+    root, viewer = root_of(request), request.scope.get("viewer")
+    # Of some milliseconds, and of fifty where a template is new: scores go on meanwhile.
+    return await in_a_thread(
+        lambda: pages.page(template, status, root=root, viewer=viewer, **values)
+    )
 
 
 def go(request: Request, path: str, **values: object) -> Response:
@@ -132,18 +138,23 @@ def go(request: Request, path: str, **values: object) -> Response:
     return RedirectResponse(address, SEE_OTHER, headers=browsers.HEADERS)
 
 
-def error_page(request: Request, status: int, title: str, detail: str) -> Response:
+async def error_page(request: Request, status: int, title: str, detail: str) -> Response:
     """What went wrong, and what to do."""
-    return show(request, "error.html", status, title=title, detail=detail)
+    return await show(request, "error.html", status, title=title, detail=detail)
 
 
-def _sign_in_at(request: Request) -> str:
-    """Where to sign in, and come back from: to the page that a form was on."""
-    wanted = request.url.path
-    if request.method in browsers.SAFE_METHODS:
-        wanted = f"{part_of(request.scope, Settings).prefix}{wanted}"
-        wanted += f"?{request.url.query}" if request.url.query else ""
+def _to_sign_in(request: Request) -> Response:
+    """To where to sign in, and back from there to the page that asks, or that a form was on."""
+    is_part = "hx-request" in request.headers
+    if is_part or request.method not in browsers.SAFE_METHODS:
+        page = urlsplit(request.headers.get("hx-current-url" if is_part else "referer", ""))
+        path = page.path
     else:
-        came_from = urlsplit(request.headers.get("referer", ""))
-        wanted = f"{came_from.path}?{came_from.query}" if came_from.query else came_from.path
-    return f"{root_of(request)}/sign-in{pages.query(back=place_in(request, wanted))}"
+        page = urlsplit(str(request.url))
+        path = f"{part_of(request.scope, Settings).prefix}{request.url.path}"
+    wanted = place_in(request, f"{path}?{page.query}" if page.query else path)
+    address = f"{root_of(request)}/sign-in{pages.query(back=wanted)}"
+    if is_part:
+        # The whole page is to go there, and not the part that asked.
+        return Response(headers={**browsers.HEADERS, "HX-Redirect": address})
+    return RedirectResponse(address, SEE_OTHER, headers=browsers.HEADERS)

@@ -13,22 +13,18 @@ from urllib.parse import urljoin
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from pydantic import ValidationError
 
 from app.main import create_app
 from app.settings import Settings
 from quickstudy_client import Client
 from tests.api.requests import posted
+from tests.browsers import Watch, chromium
 from tests.servers import new_key, server
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 # It begins as our own paths do.
 PREFIX = "/v1"
-# Of a machine that is busy with other things, too.
-MOST_MILLISECONDS = 60_000
-expect.set_options(timeout=MOST_MILLISECONDS)
 
 
 class Service(NamedTuple):
@@ -93,22 +89,11 @@ def service(
 def page(service: Service) -> Iterator[Page]:
     """A browser that reaches this machine alone, and fails the test where it tried to reach more
     or where the page's policy kept anything out."""
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    alone = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
-    requested: list[str] = []
-    complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=alone)
+    with chromium() as browser:
         tab = browser.new_page()
-        tab.set_default_timeout(MOST_MILLISECONDS)
-        tab.on("request", lambda request: requested.append(request.url))
-        tab.on("console", lambda line: complaints.append(f"{line.type}: {line.text}"))
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        watch = Watch(tab, service.url)
         yield tab
-        browser.close()
-    elsewhere = [url for url in requested if not url.startswith((service.url, "data:"))]
-    assert (elsewhere, complaints) == ([], [])
+    assert watch.complaints == []
 
 
 def test_the_page_shows_every_operation_and_scores_a_payment(service: Service, page: Page) -> None:

@@ -138,6 +138,20 @@ async def test_a_session_ends_after_twelve_hours_or_one_without_use(
         sent_to(await browser.get("/console"))
 
 
+async def test_a_part_of_a_page_sends_the_whole_page_to_sign_in(
+    client: httpx.AsyncClient,
+) -> None:
+    async with browser_of(app_of(client)) as browser:
+        asked = {"HX-Request": "true", "HX-Current-URL": "http://127.0.0.1/console?tab=mine"}
+        for answer in (
+            await browser.get("/console/counts", headers=asked),
+            await browser.post("/console/verdict", headers=asked | HERE),
+        ):
+            assert (answer.status_code, answer.text) == (200, "")
+            back = answer.headers["hx-redirect"]
+            assert back == "/console/sign-in?back=%2Fconsole%3Ftab%3Dmine"
+
+
 async def test_signing_out_ends_the_session_for_whoever_has_its_cookie(
     client: httpx.AsyncClient,
 ) -> None:

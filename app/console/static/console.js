@@ -6,7 +6,9 @@
   const sentences = () => document.getElementById("sentences")?.dataset ?? {};
   const page = () => document.getElementById("page");
   let pending = "";
-  let isBusy = false;
+  // Requests that replace the page, until what they bring is there; and a key meanwhile that leads on.
+  const arriving = new Set();
+  let later = "";
 
   function tell(text, isSeen = false) {
     const status = document.getElementById("status");
@@ -28,7 +30,9 @@
     if (!found) return false;
     if (found.matches("input, textarea")) {
       found.focus();
-    } else if (isBusy) {
+    } else if (arriving.size && found.matches("a")) {
+      later = key;
+    } else if (arriving.size) {
       // The page is about to show something else than it was meant for.
       tell(sentences().busy, true);
     } else {
@@ -49,7 +53,6 @@
     const key = pending ? `${pending} ${event.key}` : event.key;
     if (!pending && event.key === "g") {
       pending = "g";
-      setTimeout(() => { pending = ""; }, 1500);
       return;
     }
     pending = "";
@@ -57,6 +60,7 @@
   });
 
   document.addEventListener("click", (event) => {
+    pending = "";
     const opens = event.target.closest("[data-opens]");
     if (opens) document.getElementById(opens.dataset.opens).showModal();
     const copies = event.target.closest("[data-copies]");
@@ -95,6 +99,7 @@
   }
 
   function arrive(root) {
+    page().dataset.ready = "";
     sayTimes(root);
     keepNotes(root);
     const told = [...root.querySelectorAll("[data-tells]")].map((one) => one.textContent.trim().replace(/\s+/g, " "));
@@ -107,20 +112,24 @@
 
   document.addEventListener("htmx:before:request", (event) => {
     if (!isWhole(event)) return;
-    isBusy = true;
+    arriving.add(event.detail.ctx);
     page().setAttribute("aria-busy", "true");
   });
-  document.addEventListener("htmx:finally:request", (event) => {
-    if (!isWhole(event)) return;
-    isBusy = false;
-    page().removeAttribute("aria-busy");
-  });
+  function arrived(event) {
+    arriving.delete(event.detail.ctx);
+    if (!arriving.size) page().removeAttribute("aria-busy");
+  }
+  document.addEventListener("htmx:finally:request", arrived);
   document.addEventListener("htmx:after:swap", (event) => {
+    arrived(event);
     if (isWhole(event)) {
       if (!document.querySelector(".rows")) scrollTo(0, 0);
       arrive(page());
       const first = document.querySelector("[autofocus]") ?? document.querySelector("#panel-title, main h1[tabindex]") ?? document.getElementById("content");
       first.focus({ preventScroll: true });
+      const key = later;
+      later = "";
+      if (key) press(key);
     } else {
       arrive(document);
     }

@@ -1,0 +1,317 @@
+"""The console in a real browser: by the keyboard alone, and for everybody."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+
+from tests.api.requests import posted
+from tests.browsers import Watch, chromium
+from tests.servers import new_key, server
+
+PEOPLE = ("mia", "noah")
+WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+HOSTILE = "<img src=x onerror=document.title='ran'>{{7*7}}\u202eb/'\""
+
+
+class Console(NamedTuple):
+    """A running service with payments that wait, and the address of its console."""
+
+    url: str
+    keys: dict[str, str]
+    api: httpx.Client
+
+    def labels(self, *names: str) -> list[str | None]:
+        return [self.api.get(f"/v1/transactions/{name}").json()["label"] for name in names]
+
+    def queue(self, *names: str) -> None:
+        """Payments of an account each, which wait in this order."""
+        for n, name in enumerate(names):
+            body = posted(name, account_id=f"{name}-account", amount=900 - 5 * n, merchant_id=None)
+            scored = self.api.post("/v1/transactions", json=body).json()
+            assert scored["outcome"] == "review", scored
+
+
+@pytest.fixture(scope="module")
+def console(
+    tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path, checkpoint: Path
+) -> Iterator[Console]:
+    path = shutil.copy(migrated_sqlite, tmp_path_factory.mktemp("console") / "quickstudy.db")
+    database_url = f"sqlite:///{path}"
+    with server(database_url, checkpoint) as url:
+        keys = {name: new_key(database_url) for name in PEOPLE}
+        headers = {"Authorization": f"Bearer {keys['mia']}"}
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as api:
+            stated = {"review": 1e-8, "decline": 0.999}
+            assert api.post("/v1/thresholds", json=stated).status_code == 200
+            yield Console(url, keys, api)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@contextmanager
+def signed_in(
+    browser: Browser, console: Console, person: str = "mia", **options: Any
+) -> Iterator[Page]:
+    """A window in which somebody has signed in; fails where anything was kept out of a page."""
+    context: BrowserContext = browser.new_context(**options)
+    tab = context.new_page()
+    watch = Watch(tab, console.url)
+    tab.goto(f"{console.url}/console")
+    tab.keyboard.type(person)
+    tab.keyboard.press("Tab")
+    tab.keyboard.type(console.keys[person])
+    tab.keyboard.press("Enter")
+    expect(tab.get_by_role("button", name="Sign out")).to_be_visible()
+    yield tab
+    context.close()
+    assert watch.complaints == []
+
+
+def settled(tab: Page, payment: str) -> None:
+    """Wait until the panel shows this payment, and all of it."""
+    expect(tab.locator(".verdict [name=id]")).to_have_value(payment)
+    ready(tab)
+    expect(tab.locator("section#what-if")).to_be_visible()
+
+
+def ready(tab: Page) -> None:
+    """Wait until keys act on what is shown."""
+    expect(tab.locator("#page[data-ready]:not([aria-busy])")).to_be_attached()
+
+
+def press(tab: Page, *keys: str) -> None:
+    """Press keys once the page is ready for them."""
+    ready(tab)
+    for key in keys:
+        tab.keyboard.press(key)
+
+
+def shown(tab: Page) -> str:
+    return tab.locator(".verdict [name=id]").input_value()
+
+
+def test_a_day_by_keys_alone(console: Console, browser: Browser) -> None:
+    console.queue("d-1", "d-2", "d-3")
+    with signed_in(browser, console) as tab:
+        keys = tab.keyboard
+        tab.goto(f"{console.url}/console?order=age&at=d-1")
+        settled(tab, "d-1")
+        press(tab, "j")
+        settled(tab, "d-2")
+        # Who listens hears what has come, and goes on from there.
+        assert tab.evaluate("document.activeElement.id") == "panel-title"
+        press(tab, "k")
+        settled(tab, "d-1")
+        # One key: fraud, and the next is there.
+        press(tab, "f")
+        settled(tab, "d-2")
+        assert console.labels("d-1", "d-2") == ["fraud", None]
+        expect(tab.locator(".done")).to_contain_text("Fraud: you labelled d-1")
+        expect(tab.locator("#status")).to_contain_text("Fraud: you labelled d-1")
+        press(tab, "u")
+        settled(tab, "d-1")
+        assert console.labels("d-1") == [None]
+        press(tab, "s")
+        settled(tab, "d-2")
+        press(tab, "a")
+        expect(tab.get_by_role("button", name="Give back")).to_be_visible()
+        press(tab, "a")
+        expect(tab.get_by_role("button", name="Take")).to_be_visible()
+        settled(tab, "d-2")
+        # In a field keys are letters, and Escape leaves it.
+        press(tab, "n")
+        keys.type("flu: called")
+        press(tab, "Escape")
+        press(tab, "l")
+        settled(tab, "d-3")
+        assert console.labels("d-2") == ["legitimate"]
+        history = console.api.get("/v1/transactions/d-2/label").json()["history"]
+        assert (history[0]["note"], history[0]["analyst"]) == ("flu: called", "mia")
+        press(tab, "t")
+        expect(tab.get_by_role("heading", level=1)).to_contain_text("Payment d-3")
+        press(tab, "r")
+        expect(tab.locator("#replay")).to_contain_text("The same again.")
+        press(tab, "o")
+        expect(tab.get_by_role("heading", level=1)).to_contain_text("Account d-3-account")
+        press(tab, "/")
+        keys.type("d-2")
+        press(tab, "Enter")
+        expect(tab.get_by_role("heading", level=1)).to_contain_text("Payment d-2")
+        press(tab, "?")
+        expect(tab.get_by_role("dialog")).to_be_visible()
+        press(tab, "f")
+        press(tab, "Escape")
+        expect(tab.get_by_role("dialog")).to_be_hidden()
+        assert console.labels("d-2") == ["legitimate"]
+        press(tab, "g", "q")
+        expect(tab.locator(".tabs [aria-current]")).to_contain_text("Open")
+        tab.go_back()
+        expect(tab.get_by_role("heading", level=1)).to_contain_text("Payment d-2")
+
+
+def test_a_verdict_is_of_what_is_shown_or_none(console: Console, browser: Browser) -> None:
+    console.queue("r-1", "r-2", "r-3", "r-4")
+    with signed_in(browser, console) as tab:
+
+        def late(route: Route) -> None:
+            tab.wait_for_timeout(300)
+            route.continue_()
+
+        tab.goto(f"{console.url}/console?order=age&at=r-1")
+        settled(tab, "r-1")
+        tab.route(re.compile(r"/console(\?|/verdict)"), late)
+        tab.keyboard.press("j")
+        assert shown(tab) == "r-1"
+        tab.keyboard.press("f")
+        tab.keyboard.press("l")
+        expect(tab.locator("#status")).to_contain_text("the page is changing")
+        settled(tab, "r-2")
+        assert console.labels("r-1", "r-2", "r-3") == [None, None, None]
+        # Of two presses the second is not of the payment that comes after the first.
+        tab.keyboard.press("f")
+        tab.keyboard.press("f")
+        settled(tab, "r-3")
+        tab.unroute_all()
+        assert console.labels("r-1", "r-2", "r-3", "r-4") == [None, "fraud", None, None]
+
+
+def test_of_two_on_one_payment_the_second_is_told_and_overwrites_nothing(
+    console: Console, browser: Browser
+) -> None:
+    console.queue("w-1", "w-2")
+    with (
+        signed_in(browser, console) as mia,
+        signed_in(browser, console, "noah") as noah,
+    ):
+        for tab in (mia, noah):
+            tab.goto(f"{console.url}/console?order=age&at=w-1")
+            settled(tab, "w-1")
+        press(mia, "l")
+        settled(mia, "w-2")
+        press(noah, "f")
+        expect(noah.get_by_role("alert")).to_contain_text("Nothing was stored")
+        assert console.labels("w-1") == ["legitimate"]
+        press(mia, "a")
+        expect(mia.get_by_role("button", name="Give back")).to_be_visible()
+        noah.goto(f"{console.url}/console?order=age&at=w-2")
+        settled(noah, "w-2")
+        expect(noah.locator(".panel")).to_contain_text("mia has this review")
+        press(noah, "f")
+        noah.wait_for_timeout(200)
+        assert console.labels("w-2") == [None]
+
+
+def test_a_note_outlives_the_session_and_keys_can_be_turned_off(
+    console: Console, browser: Browser
+) -> None:
+    console.queue("n-1")
+    with signed_in(browser, console) as tab:
+        tab.goto(f"{console.url}/console/payment?id=n-1")
+        settled(tab, "n-1")
+        press(tab, "n")
+        tab.keyboard.type("Half a thought")
+        tab.keyboard.press("Escape")
+        tab.context.clear_cookies()
+        press(tab, "f")
+        expect(tab.get_by_role("heading", level=1)).to_contain_text("Sign in")
+        assert console.labels("n-1") == [None]
+        expect(tab.locator("#person")).to_be_focused()
+        tab.keyboard.type("mia")
+        tab.keyboard.press("Tab")
+        tab.keyboard.type(console.keys["mia"])
+        tab.keyboard.press("Enter")
+        settled(tab, "n-1")
+        assert tab.locator("[name=note]").input_value() == "Half a thought"
+        press(tab, "?")
+        tab.get_by_role("checkbox").uncheck()
+        tab.get_by_role("button", name="Close").click()
+        press(tab, "f")
+        tab.wait_for_timeout(200)
+        assert console.labels("n-1") == [None]
+        tab.get_by_role("button", name="Fraud").click()
+        expect(tab.locator(".done")).to_be_visible()
+        assert console.labels("n-1") == ["fraud"]
+
+
+def test_links_and_forms_do_without_scripts(console: Console, browser: Browser) -> None:
+    console.queue("s-1", "s-2")
+    with signed_in(browser, console, java_script_enabled=False) as tab:
+        tab.goto(f"{console.url}/console?order=age&at=s-1")
+        tab.get_by_role("link", name="What each verdict would do").click()
+        expect(tab.get_by_role("heading", name="If fraud")).to_be_visible()
+        tab.go_back()
+        tab.get_by_role("button", name="Legitimate").click()
+        expect(tab.locator(".done")).to_contain_text("you labelled s-1")
+        assert shown(tab) == "s-2"
+        tab.get_by_role("button", name="Undo").click()
+        assert console.labels("s-1") == [None]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_page_which_all_fit_into_320_pixels(
+    console: Console, browser: Browser, scheme: str
+) -> None:
+    console.queue(f"x-1-{scheme}", f"x-2-{scheme}")
+    body = posted(f"{HOSTILE}{scheme}", account_id=HOSTILE, merchant_id=HOSTILE, device_id="d")
+    console.api.post("/v1/transactions", json=body).raise_for_status()
+    first = f"x-1-{scheme}"
+    pages = [
+        f"?order=age&at={first}",
+        "?tab=mine",
+        f"/payment?id={first}",
+        f"/what-if?id={first}",
+        f"/replay?id={first}",
+        f"/account?id={first}-account",
+        "/entity?kind=device&id=d",
+        f"/find?id={first}-account",
+        "/sign-in",
+    ]
+    axe = Axe()
+    with signed_in(browser, console, color_scheme=scheme) as tab:
+        for page in pages:
+            tab.set_viewport_size({"width": 1280, "height": 800})
+            tab.goto(f"{console.url}/console{page}")
+            if "at=" in page or "payment" in page:
+                settled(tab, first)
+            found = axe.run(tab, options=WCAG).response["violations"]
+            assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], page
+            tab.set_viewport_size({"width": 320, "height": 640})
+            over = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            assert tab.evaluate(over) == 0, page
+        tab.goto(f"{console.url}/console")
+        press(tab, "?")
+        found = axe.run(tab, options=WCAG).response["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+        tab.goto(
+            httpx.URL(
+                f"{console.url}/console/payment", params={"id": body["transaction_id"]}
+            ).__str__()
+        )
+        expect(tab.locator("section#what-if")).to_be_visible()
+        assert "ran" not in tab.title()
+        expect(tab.locator("h1")).to_contain_text("onerror=document.title='ran'>{{7*7}}U+202Eb")
+
+
+def test_a_first_visit_is_light(console: Console, browser: Browser) -> None:
+    console.queue(*(f"l-{n}" for n in range(30)))
+    with signed_in(browser, console) as tab:
+        tab.context.new_page()
+        sizes: list[int] = []
+        fresh = browser.new_context(storage_state=tab.context.storage_state()).new_page()
+        fresh.on("response", lambda answer: sizes.append(len(answer.body())))
+        fresh.goto(f"{console.url}/console", wait_until="networkidle")
+        assert len(sizes) >= 5
+        assert sum(sizes) < 150_000
+        fresh.context.close()
