@@ -34,6 +34,7 @@ from app.reviews.routes import (
     release_review,
 )
 from app.reviews.schemas import Assignment, Kind, Order, ReviewedTransaction, Status
+from app.reviews.service import CLAIM_HOURS
 from app.scoring.routes import read_transaction
 from app.settings import Settings
 from app.times import now_us, parse_us, text_of
@@ -116,6 +117,7 @@ async def show_queue(
         rows=rows,
         following=following,
         chosen=chosen,
+        holder=holder_of(chosen, viewer) if chosen else None,
         before=ids[n - 1] if n else None,
         after=ids[n + 1] if n + 1 < len(ids) else None,
         about=await shown_payment(database, replay, viewer.tenant, ids[n]) if rows else None,
@@ -223,6 +225,16 @@ async def give_back(request: Request, viewer: SignedIn, database: RunningDatabas
     except (ReviewTaken, ReviewNotFound) as problem:
         return _back(request, form, transaction_id, notice=_notice_of(problem))
     return _back(request, form, transaction_id)
+
+
+def holder_of(review: ReviewedTransaction, viewer: Viewer) -> Literal["you", "another"] | None:
+    """Who has a review, as the viewer sees it; None where anybody may take it."""
+    if review.assignee is None or review.assigned_at is None:
+        return None
+    if now_us() - parse_us(review.assigned_at) >= CLAIM_HOURS * HOUR_US:
+        return None
+    is_own = (review.assignee, review.assigned_by) == (viewer.person, viewer.caller.key_id)
+    return "you" if is_own else "another"
 
 
 def tab_of(review: ReviewedTransaction) -> Name:

@@ -4,9 +4,24 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 
+from app.db.database import Database
+from app.db.schema import reviews
+from app.learner.transaction import HOUR_US
+from app.reviews.service import CLAIM_HOURS
 from tests.api.requests import posted
-from tests.console.people import elements, forms, new_key, person, send, sent_to, shown, text_in
+from tests.console.people import (
+    app_of,
+    elements,
+    forms,
+    new_key,
+    person,
+    send,
+    sent_to,
+    shown,
+    text_in,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -126,7 +141,15 @@ async def test_a_review_is_taken_and_given_back_by_who_has_it(shared: httpx.Asyn
         assert not {"f", "l", "a"} & keyed
         for form in ("/take", "/give-back"):
             assert sent_to(await send(noah, form, **fields))[1]["notice"] == "taken"
-        sent_to(await send(mia, "/give-back", **fields))
+        database = app_of(shared).state.service.part(Database)
+        async with database.write() as connection:
+            earlier = reviews.c.assigned_at_us - CLAIM_HOURS * HOUR_US
+            await connection.execute(update(reviews).values(assigned_at_us=earlier))
+        # A day later anybody may take it.
+        page = await shown(noah, "", at="h-1")
+        assert {"f", "l", "a"} <= {one.get("data-key") for one in elements(page, "button")}
+        assert "notice" not in sent_to(await send(noah, "/take", **fields))[1]
+        sent_to(await send(noah, "/give-back", **fields))
         assert (await shared.get("/v1/reviews/h-1")).json()["assignee"] is None
         gone = await send(mia, "/take", id="h-none")
         assert sent_to(gone)[1]["notice"] == "gone"
