@@ -56,7 +56,8 @@ async def test_what_callers_write_is_text_on_every_page(
             await shown(browser, "/replay", id=text),
             (await browser.get("/console/find", params={"id": f"{text[:120]} ?"})).text,
         ):
-            assert "49" not in re.sub(r"[\d,.:]{3,}", "", text_in(page)) or "7*7" in page
+            # Of what is hidden in it the numbers are shown.
+            assert pages.plain(text)[:120] in text_in(page)
             assert elements(page, "img") == []
             assert {one.get("src", "").split("/")[1] for one in elements(page, "script")} == {  # type: ignore[union-attr]
                 "console"
