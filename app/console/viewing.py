@@ -21,7 +21,7 @@ from app.console.sessions import Sessions
 from app.db.threads import in_a_thread
 from app.errors import Problem
 from app.http.admission import Admission
-from app.http.keyed import Held, in_time
+from app.http.keyed import Held, in_time, in_turn
 from app.http.parts import part, part_of
 from app.http.problems import invalid
 from app.ops.actor import actor
@@ -84,7 +84,11 @@ class ViewerRoute(OpenRoute):
             request.scope["viewer"] = viewer
             with Held(admission, admission.places, viewer.tenant) as place:
                 place.take(1)
-                return await in_time(admission.deadline_seconds, handle(request))
+                answering = handle(request)
+                if request.method in browsers.SAFE_METHODS:
+                    # Pages hold lists: they take turns with those of the API, for scores' sake.
+                    answering = in_turn(admission.lists, answering)
+                return await in_time(admission.deadline_seconds, answering)
 
         return handled
 

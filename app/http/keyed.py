@@ -52,7 +52,7 @@ class KeyedRoute(APIRoute):
                     place.take(1)
                     answering = handle(_JSONRequest(scope, receive))
                     if is_list:
-                        answering = _in_turn(admission.lists, answering)
+                        answering = in_turn(admission.lists, answering)
                     return await in_time(admission.deadline_seconds, answering)
 
         async def handled_in_our_words(request: Request) -> Response:
@@ -122,7 +122,8 @@ async def in_time(seconds: float, answering: Coroutine[Any, Any, Response]) -> R
         raise
 
 
-async def _in_turn(turns: asyncio.Semaphore, answering: Coroutine[Any, Any, Response]) -> Response:
+async def in_turn(turns: asyncio.Semaphore, answering: Coroutine[Any, Any, Response]) -> Response:
+    """An answer that is begun once one of these turns is free."""
     try:
         async with turns:
             return await answering
