@@ -204,7 +204,7 @@ async def test_what_is_stored_otherwise_is_named_and_the_rest_of_the_file_comes_
     assert tally.differing == {
         name: [column] for name, column in zip(names, OTHERWISE, strict=False)
     }
-    assert (tally.new, tally.changed) == (len(frame) - 200, 200 - len(OTHERWISE))
+    assert (tally.new, tally.labels["changed"]) == (len(frame) - 200, 200 - len(OTHERWISE))
     found = await contents(service.part(Database))
     assert len(found["transactions"]) == len(frame)
     # What differs keeps its label, too.
@@ -226,7 +226,7 @@ def past(
 
 
 def counts(tally: Tally) -> dict[str, int]:
-    found = {**vars(tally), "differing": len(tally.differing)}
+    found = {"new": tally.new, **tally.labels, "differing": len(tally.differing)}
     return {name: count for name, count in found.items() if count}
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from app.cli.terminal import console
+from app.cli.labels import labels_line
+from app.cli.terminal import console, say
 from app.errors import SetupError
 from app.keys.scopes import DEFAULT_TENANT
 
@@ -49,7 +50,7 @@ def import_history(
         "new.",
         soft_wrap=True,
     )
-    console.print(_labels(tally), soft_wrap=True)
+    console.print(labels_line(tally.labels), soft_wrap=True)
     if tally.differing:
         raise SetupError(_conflict(file, tally.differing))
 
@@ -70,27 +71,6 @@ def export_history(
     spec = export_spec(Checkpoint.load(Settings().model).metadata.spec, file.stem)
     count = on_database(lambda database: export(database, tenant, spec, file, Patience(say)))
     console.print(f"{count:,} transactions are in {file}, their spec in {file.stem}.toml.")
-
-
-def say(waiting: str) -> None:
-    """Why a command waits; where the sentence is empty, that it goes on."""
-    console.print(waiting or "The database is back.", soft_wrap=True)
-
-
-def _labels(tally: "Tally") -> str:
-    """What became of the labels of a file, in one line."""
-    counts = {
-        "stored": tally.stored,
-        "changed": tally.changed,
-        "already there": tally.unchanged,
-        "not yet known": tally.not_yet_known,
-    }
-    if tally.superseded:
-        counts["left out, since the stored ones were known later"] = tally.superseded
-    line = f"Labels: {', '.join(f'{count:,} {name}' for name, count in counts.items())}."
-    if tally.not_yet_known:
-        line += " Import the file again once those not yet known are."
-    return line
 
 
 def _conflict(file: Path, differing: dict[str, list[str]]) -> str:

@@ -241,14 +241,21 @@ class ItemProblem(BaseModel):
     detail: str
 
 
-class NotScored(BaseModel):
-    """A transaction of a batch that has no score, while its neighbours have theirs.
+class NotStored(BaseModel):
+    """An item of a batch that was not stored, while its neighbours may have been.
 
-    Its id is null where the item has none that can be read.
+    Its transaction's id is null where the item has none that can be read.
     """
 
     transaction_id: str | None
     error: ItemProblem
+
+
+class NotScored(NotStored):
+    """A transaction of a batch that has no score, while its neighbours have theirs.
+
+    Its id is null where the item has none that can be read.
+    """
 
 
 class BatchResult(BaseModel):

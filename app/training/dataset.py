@@ -33,17 +33,14 @@ from app.learner.transaction import (
     entity_code,
     standing_of,
 )
+from app.learner.validity import FRAUD_WORDS, LEGITIMATE_WORDS
 from app.training.table import DataError, Table, mapped, numbers, texts, times
 
 UNLABELLED = -1
 NO_KIND = -1
 NEVER_US = np.iinfo(np.int64).max
 
-# pandas writes a 0/1 column with gaps as 0.0 and 1.0.
-LABELS = {
-    **dict.fromkeys(("0", "0.0", "false", "legitimate"), 0),
-    **dict.fromkeys(("1", "1.0", "true", "fraud"), 1),
-}
+LABELS = {**dict.fromkeys(LEGITIMATE_WORDS, 0), **dict.fromkeys(FRAUD_WORDS, 1)}
 
 
 @dataclass(frozen=True, slots=True)
