@@ -48,7 +48,7 @@ def rebuild() -> None:
     After an upgrade, or for a model of other features; stop all servers before. Run it again to
     continue.
     """
-    from app.cli.history import say
+    from app.cli.history import say_why
     from app.cli.keys import on_database
     from app.cli.progress import counting
     from app.db.patience import Patience
@@ -62,7 +62,7 @@ def rebuild() -> None:
 
         def wait(waiting: str) -> None:
             progress.update(task, description="Waiting" if waiting else "Rebuilding")
-            say(waiting)
+            say_why(waiting)
 
         def show(payments: int, replayed: int) -> None:
             progress.update(task, total=payments, completed=replayed)
