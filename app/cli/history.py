@@ -7,7 +7,8 @@ import typer
 from rich.markup import escape
 
 from app.cli.labels import labels_line
-from app.cli.terminal import console, say
+from app.cli.reading import say_of_file
+from app.cli.terminal import console, say_why
 from app.errors import SetupError
 from app.keys.scopes import DEFAULT_TENANT
 
@@ -42,6 +43,7 @@ def import_history(
     chosen, settings = DatasetSpec.load(spec), Settings()
     _check_model(chosen, Checkpoint.load(settings.model))
     history = History(file, chosen)
+    say_of_file(chosen, history.newest_us, history.left_out)
     upgrade(settings.database_url)
     tally = asyncio.run(_import(history, tenant))
     there = len(history) - len(tally.differing)
@@ -69,7 +71,7 @@ def export_history(
     from app.settings import Settings
 
     spec = export_spec(Checkpoint.load(Settings().model).metadata.spec, file.stem)
-    count = on_database(lambda database: export(database, tenant, spec, file, Patience(say)))
+    count = on_database(lambda database: export(database, tenant, spec, file, Patience(say_why)))
     console.print(f"{count:,} transactions are in {file}, their spec in {file.stem}.toml.")
 
 
@@ -111,7 +113,7 @@ async def _import(history: "History", tenant: str) -> "Tally":
 
             def show(waiting: str) -> None:
                 progress.update(task, description="Waiting" if waiting else "Importing")
-                say(waiting)
+                say_why(waiting)
 
             importer = Importer(service.part(Database), service.part(Pipeline), Patience(show))
             for chunk in history.chunks(CHUNK):

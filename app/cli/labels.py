@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from app.cli.terminal import console, say
+from app.cli.terminal import console, say_why
 from app.errors import SetupError
 from app.keys.scopes import DEFAULT_TENANT
 
@@ -128,7 +128,7 @@ async def _bring(
 
             def show(waiting: str) -> None:
                 progress.update(task, description="Waiting" if waiting else "Labelling")
-                say(waiting)
+                say_why(waiting)
 
             patience = Patience(show)
             for first in range(0, len(stated), MOST_ITEMS):

@@ -39,7 +39,7 @@ class OneSentence(TyperGroup):
             raise typer.Exit(USER_ERROR) from None
 
 
-def say(waiting: str) -> None:
+def say_why(waiting: str) -> None:
     """Why a command waits; where the sentence is empty, that it goes on."""
     console.print(waiting or "The database is back.", soft_wrap=True)
 

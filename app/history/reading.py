@@ -5,15 +5,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from app.history.importing import NO_CURRENCY, Past
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import ENTITY_FIELDS, NO_ENTITY, STANDARD_FIELDS, Transaction
 from app.times import is_ahead, text_of
-from app.training.dataset import UNLABELLED, read_transactions
-from app.training.table import DataError, Table, numbers, texts, times
+from app.training.dataset import UNLABELLED, dataset_of
+from app.training.entries import read_entries
+from app.training.files import DataError
 
 LONGEST_ID = 128
 # What a file does not say of: it went through, as in training.
@@ -25,18 +25,18 @@ class History:
 
     def __init__(self, path: str | Path, spec: DatasetSpec) -> None:
         self._spec = spec
-        self._data = read_transactions(path, spec)
-        table = Table.read(Path(path), spec)
-        order_N = np.argsort(times(table, spec.columns.time), kind="stable")
-        self._amount_N = numbers(table, spec.columns.amount).gather(order_N)
+        entries = read_entries(path, spec)
+        self._data = dataset_of(Path(path), entries, spec)
+        self._amount_N = entries.amount_N
         # The spellings that the dataset has hashed away.
-        named = spec.columns.model_dump(include={"currency", "type", "status"}, exclude_none=True)
-        self._fields, self._categories = (
-            {name: texts(table[column]).gather(order_N) for name, column in columns.items()}
-            for columns in (named, spec.categorical)
-        )
-        if len(self._data) and is_ahead(int(self._data.columns.time_us_N[-1])):
-            newest = text_of(int(self._data.columns.time_us_N[-1]))
+        self._fields = {"type": entries.types_N, "status": entries.statuses_N}
+        if spec.has_currencies:
+            self._fields["currency"] = entries.currency_N
+        self._categories = entries.categories
+        self.left_out = entries.left_out
+        self.newest_us = int(entries.time_us_N[-1])
+        if is_ahead(self.newest_us):
+            newest = text_of(self.newest_us)
             raise DataError(f"{path}: the newest transaction, {newest}, lies in the future")
         entities = [id_ for _, id_ in self._data.entities]
         for ids in (self._data.transaction_ids, self._data.accounts, entities):
