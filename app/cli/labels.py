@@ -145,10 +145,10 @@ def _tell(file: Path, found: "LabelFile", tally: "LabelTally", is_preview: bool)
         rows += ". Nothing is stored: this is a dry run, which says what would be"
     console.print(f"{name}: {rows}.", soft_wrap=True)
     console.print(labels_line(tally.labels), soft_wrap=True)
-    if ignored := found.ignored:
-        words = ", ".join(f"{count:,} {word!r}" for word, count in ignored.most_common(ROWS_SHOWN))
-        line = f"{_counted(ignored.total())} without a label by the spec: {words}"
-        more = len(ignored) - ROWS_SHOWN
+    if unknown := found.unknown:
+        words = ", ".join(f"{count:,} {word!r}" for word, count in unknown.most_common(ROWS_SHOWN))
+        line = f"{_counted(unknown.total())} without a label by the spec: {words}"
+        more = len(unknown) - ROWS_SHOWN
         line += f" and {more:,} other words." if more > 0 else "."
         console.print(escape(line), soft_wrap=True)
     if unmatched := sorted(tally.unmatched):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.errors import SetupError
+from app.labels.dates import instant_of
 from app.labels.layout import ANY, PLAIN, PLAIN_UNDATED, LabelLayout, word_of
 from app.learner.validity import ID
 
@@ -47,17 +48,17 @@ class RefusedRow(NamedTuple):
 
 @dataclass
 class LabelFile:
-    """What a file of labels holds; `ignored` counts the rows whose words say nothing."""
+    """What a file of labels holds; `unknown` counts the rows whose words say nothing."""
 
     labels: list[StatedLabel] = field(default_factory=list)
     refused: list[RefusedRow] = field(default_factory=list)
-    ignored: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
     other_rows: int = 0
 
     @property
     def rows(self) -> int:
         """How many rows there are, without those that the layout leaves aside."""
-        return len(self.labels) + len(self.refused) + self.ignored.total()
+        return len(self.labels) + len(self.refused) + self.unknown.total()
 
 
 def read_labels(
@@ -91,6 +92,7 @@ class _Reader(NamedTuple):
     label: int | None
     date: int | None
     conditions: Sequence[tuple[int, frozenset[str]]]
+    zone: int | None
 
     def counts(self, fields: Sequence[str]) -> bool:
         """Whether the layout has something to say of this row."""
@@ -150,7 +152,7 @@ def _add(found: LabelFile, columns: _Reader, row: int, line: int, fields: Sequen
             refuse(columns.label, _unknown_word(layout))
             return
         if meaning is None:
-            found.ignored[fields[columns.label].strip()] += 1
+            found.unknown[fields[columns.label].strip()] += 1
             return
         is_fraud = meaning
     position = columns.transaction
@@ -159,18 +161,25 @@ def _add(found: LabelFile, columns: _Reader, row: int, line: int, fields: Sequen
         known_at_us = None
         if columns.date is not None:
             position = columns.date
-            known_at_us = layout.date.instant_of(fields[position].strip())
+            known_at_us = _known_at(fields, columns)
     except ValueError as error:
         refuse(position, str(error))
         return
     found.labels.append(StatedLabel(row, line, id_, is_fraud, known_at_us))
 
 
+def _known_at(fields: Sequence[str], columns: _Reader) -> int:
+    assert columns.date is not None
+    zone = columns.zone
+    word = None if zone is None or zone >= len(fields) else fields[zone].strip()
+    return instant_of(fields[columns.date].strip(), columns.layout.time, word)
+
+
 def _unknown_word(layout: LabelLayout) -> str:
     """What to do about a word that the layout does not know."""
     if layout in (PLAIN, PLAIN_UNDATED):
         return "a label is fraud or legitimate, 1 or 0, true or false"
-    return "it is no word of the spec: name it there under [label], as fraud, legitimate or ignored"
+    return "it is no word of the spec: name it there under [label], as fraud, legitimate or unknown"
 
 
 def _plain(header: Sequence[str]) -> LabelLayout:
@@ -186,21 +195,22 @@ def _plain(header: Sequence[str]) -> LabelLayout:
 
 def _columns(header: Sequence[str], layout: LabelLayout) -> _Reader:
     shown = ", ".join(header[:COLUMNS_SHOWN])[:1000]
-    for name in (*_named(layout), *layout.rows):
+    for name in (*_named(layout), *layout.rows.only):
         if header.count(name) != 1:
             problem = "there are several columns" if name in header else "there is no column"
             raise UnreadableLabels(f'{problem} "{name}"; the header has: {shown}')
-    names = layout.columns
+    names, zone = layout.columns, layout.time.zone_column
     return _Reader(
         layout,
         header,
         header.index(names.transaction),
         None if names.label is None else header.index(names.label),
         None if names.date is None else header.index(names.date),
-        [(header.index(name), frozenset(values)) for name, values in layout.rows.items()],
+        [(header.index(name), frozenset(values)) for name, values in layout.rows.only.items()],
+        None if zone is None else header.index(zone),
     )
 
 
 def _named(layout: LabelLayout) -> Iterator[str]:
-    columns = layout.columns
-    return (name for name in (columns.transaction, columns.label, columns.date) if name)
+    columns, zone = layout.columns, layout.time.zone_column
+    return (name for name in (columns.transaction, columns.label, columns.date, zone) if name)

@@ -8,7 +8,7 @@ import codecs
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.learner.money import Code
 
@@ -36,6 +36,19 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _known(encoding: str) -> str:
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise ValueError(
+            f"{encoding!r} is no encoding; utf-8, utf-16, cp1252 and latin-1 are some"
+        ) from None
+    return encoding
+
+
+Encoding = Annotated[str, AfterValidator(_known)]
+
+
 class RowNumber(Part):
     """An id made of the row's number in the file, after a text that is this file's own.
 
@@ -56,7 +69,7 @@ class File(Part):
     format: Literal["csv", "parquet"] | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     quote: Annotated[str, Field(max_length=1)] = '"'
-    encoding: str = "utf-8"
+    encoding: Encoding = "utf-8"
     compression: Literal["none", "gzip", "bzip2", "xz", "zip"] | None = None
     skip_lines: Annotated[int, Field(ge=0)] = 0
     footer_lines: Annotated[int, Field(ge=0)] = 0
@@ -64,17 +77,6 @@ class File(Part):
     missing: tuple[str, ...] = ()
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ".", ",", " ", "'"] = ""
-
-    @field_validator("encoding")
-    @classmethod
-    def _known(cls, encoding: str) -> str:
-        try:
-            codecs.lookup(encoding)
-        except LookupError:
-            raise ValueError(
-                f"{encoding!r} is no encoding; utf-8, utf-16, cp1252 and latin-1 are some"
-            ) from None
-        return encoding
 
     @model_validator(mode="after")
     def _two_marks(self) -> Self:

@@ -22,10 +22,11 @@ date = "Tag"
 [label]
 fraud = ["Betrug", "gestohlen"]
 legitimate = ["gültig"]
-ignored = ["offen"]
-[date]
+unknown = ["offen"]
+[time]
 format = "%d.%m.%Y %H:%M"
 zone = "Europe/Berlin"
+ambiguous = "earlier"
 [file]
 delimiter = ";"
 encoding = "latin-1"
@@ -181,9 +182,9 @@ def test_a_file_that_makes_no_sense_ends_in_one_sentence(
         ('name = "other"', "", "name: Field required"),
         ("gestohlen", "betrug ", "the word 'betrug' stands for two labels"),
         ('label = "Grund"', "", "name the column of labels under [columns]"),
-        ('ignored = ["offen"]', 'every = "fraud"', "name the column of labels under [columns]"),
-        ("Europe/Berlin", "Europe/Berlun", "there is no time zone 'Europe/Berlun'"),
-        ("latin-1", "latin-one", "there is no encoding 'latin-one'"),
+        ('unknown = ["offen"]', 'every = "fraud"', "name the column of labels under [columns]"),
+        ("Europe/Berlin", "Europe/Berlun", "'Europe/Berlun' is no time zone"),
+        ("latin-1", "latin-one", "'latin-one' is no encoding"),
         ('delimiter = ";"', 'delimiter = ";;"', "file.delimiter: String should have at most 1"),
         ('source = "dispute"', 'source = "rumour"', "source: Input should be 'analyst'"),
         ('date = "Tag"', 'date = "Tag"\naccount = "k"', "which `quickstudy import` brings"),
