@@ -14,6 +14,7 @@ RFC_3339 = re.compile(
 )
 # Nobody pays outside these years.
 FIRST_YEAR, LAST_YEAR = 1970, 2100
+AHEAD_SENTENCE = "a time may not lie more than a day ahead of now"
 YEARS_SENTENCE = f"a time must lie in the years {FIRST_YEAR} to {LAST_YEAR}"
 
 
@@ -27,7 +28,12 @@ def is_ahead(time_us: int) -> bool:
     Such a payment would make every later one of its account and its merchant a late one, whose
     history is not kept.
     """
-    return time_us > now_us() + 24 * 3600 * 1_000_000
+    return time_us > latest_us()
+
+
+def latest_us() -> int:
+    """The latest time that a payment may have now."""
+    return now_us() + 24 * 3600 * 1_000_000
 
 
 def parse_us(text: str) -> int:

@@ -35,7 +35,7 @@ from app.learner.validity import (
     amount_of,
     attribute_of,
 )
-from app.times import is_ahead, now_us, parse_us, text_of
+from app.times import AHEAD_SENTENCE, is_ahead, now_us, parse_us, text_of
 
 MINUTE_US = 60_000_000
 
@@ -55,7 +55,7 @@ def _bound(value: Any) -> int:
 def _instant(value: Any) -> int:
     time_us = _bound(value)
     if is_ahead(time_us):
-        raise ValueError("a time may not lie more than a day ahead of now")
+        raise ValueError(AHEAD_SENTENCE)
     return time_us
 
 

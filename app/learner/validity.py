@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 WHOLE_DIGITS, DECIMALS = 15, 8
-SMALLEST_AMOUNT = Decimal(1).scaleb(-DECIMALS)
+SMALLEST_AMOUNT, LARGEST_AMOUNT = Decimal(1).scaleb(-DECIMALS), 10**WHOLE_DIGITS
 DECIMAL_TEXT = re.compile(rf"\d{{1,{WHOLE_DIGITS}}}(\.\d{{1,{DECIMALS}}})?", re.ASCII)
 LONGEST_ATTRIBUTE = 256
 # An attribute that is a number lies between this and its negative.
@@ -19,6 +19,8 @@ LARGEST_ATTRIBUTE = 1e300
 # Of files whose spec has none of its own. pandas writes a 0/1 column with gaps as 0.0 and 1.0.
 LEGITIMATE_WORDS = ("0", "0.0", "false", "legitimate")
 FRAUD_WORDS = ("1", "1.0", "true", "fraud")
+
+MOST_ATTRIBUTES = 64
 
 AMOUNT_SENTENCE = (
     f'an amount is a decimal text such as "12.50" or a number, not negative, with at most '
@@ -42,6 +44,10 @@ class TextRule(NamedTuple):
         fits = len(text) <= self.longest and re.fullmatch(self.pattern, text) is not None
         return fits and is_unicode(text)
 
+    def problem(self, text: str) -> str:
+        """What is wrong with a text; empty where nothing is."""
+        return "" if self.allows(text) else f"{text!r}: {self.sentence}"
+
     def check(self, text: str) -> str:
         """The text; raises ValueError with the sentence."""
         if not self.allows(text):
@@ -56,12 +62,16 @@ ID = TextRule(
 CURRENCY = TextRule(r"^[A-Z]{3}$", 3, "a currency is three capital letters, such as EUR")
 
 
+# Of fields that are no id, and of texts among the attributes.
+ATTRIBUTE = TextRule(r"^(?s:.*)$", LONGEST_ATTRIBUTE, ATTRIBUTE_SENTENCE)
+
+
 def amount_of(value: Any) -> Decimal:
     """The amount that a text or a number stands for. Raises ValueError with one sentence."""
     if isinstance(value, str) and DECIMAL_TEXT.fullmatch(value):
         return Decimal(value)
     # Also false for NaN.
-    if type(value) in (int, float) and 0 <= value < 10**WHOLE_DIGITS:
+    if type(value) in (int, float) and 0 <= value < LARGEST_AMOUNT:
         # What arithmetic in binary leaves behind, as in 0.1 + 0.2, is no part of the amount.
         return Decimal(repr(value)).quantize(SMALLEST_AMOUNT)
     raise ValueError(AMOUNT_SENTENCE)
@@ -73,7 +83,7 @@ def attribute_of(value: Any) -> str | float | bool:
         return value
     if isinstance(value, int | float) and -LARGEST_ATTRIBUTE < value < LARGEST_ATTRIBUTE:
         return float(value)
-    if isinstance(value, str) and len(value) <= LONGEST_ATTRIBUTE and is_unicode(value):
+    if isinstance(value, str) and ATTRIBUTE.allows(value):
         return value
     raise ValueError(ATTRIBUTE_SENTENCE)
 

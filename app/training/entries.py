@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 from app.learner.entities import canonical
 from app.learner.spec import DatasetSpec
 from app.learner.spelling import Named, RowNumber
-from app.learner.transaction import DAY_US, LONGEST_DELAY_DAYS, Status, Type
-from app.learner.validity import FRAUD_WORDS, LEGITIMATE_WORDS
+from app.learner.transaction import (
+    DAY_US,
+    LONGEST_DELAY_DAYS,
+    STANDARD_FIELDS,
+    Status,
+    Type,
+)
+from app.learner.validity import ATTRIBUTE, DECIMAL_TEXT, FRAUD_WORDS, ID, LEGITIMATE_WORDS
+from app.training.files import DataError
+from app.training.gate import as_amounts, refuse_numbers, refuse_texts, refuse_times
 from app.training.left_out import LeftOut
 from app.training.table import BadRows, Table, mapped, texts
 from app.training.values import amounts, currency_words, numbers, times, toml_text
@@ -35,7 +43,8 @@ DECIMALS = 9
 class Entries:
     """N transactions in the order of time, those of equal time in the order of the file.
 
-    `amount_N` is as in the file, in `currency_N`, and not negative; `numeric_NM` is NaN where an
+    `amount_N` is as in the file, in `currency_N`, and not negative; `written_N` has the decimal
+    text that it comes of, which may have more digits, or null. `numeric_NM` is NaN where an
     attribute is missing. Of `types_N` and `statuses_N` the latter is null where the file does not
     say. Labels are as in `Dataset`. `left_out` are the rows that are not among them.
     """
@@ -44,6 +53,7 @@ class Entries:
     accounts_N: pl.Series
     time_us_N: NDArray[np.int64]
     amount_N: NDArray[np.float64]
+    written_N: pl.Series
     currency_N: pl.Series
     types_N: pl.Series
     statuses_N: pl.Series
@@ -95,10 +105,14 @@ def _checked(table: Table, ids_N: pl.Series, sum_N: pl.Series | None, left_out: 
     """The entries of a table with one row for each transaction, in the order of time."""
     spec, columns = table.spec, table.spec.columns
     time_us_N = times(table)
+    refuse_times(table, time_us_N)
     is_fraud_N = _labels(table)
     known_at_us_N = _known_at(table, time_us_N, is_fraud_N)
     signed_N, currency_N = amounts(table)
     magnitude_N, types_N = _signs(table, signed_N if sum_N is None else sum_N, _types(table))
+    amount_N, written_N = magnitude_N.to_numpy(writable=True), _written_amounts(table)
+    if columns.amount is not None:
+        amount_N = as_amounts(table, columns.amount, amount_N, written_N)
     accounts_N = _identifiers(table, columns.account)
     entities = {kind: _ids(table, kind, spec.entities[kind]) for kind in spec.entity_names}
 
@@ -107,7 +121,8 @@ def _checked(table: Table, ids_N: pl.Series, sum_N: pl.Series | None, left_out: 
         ids_N=ids_N.gather(order_N),
         accounts_N=accounts_N.gather(order_N),
         time_us_N=time_us_N[order_N],
-        amount_N=magnitude_N.gather(order_N).to_numpy(writable=True),
+        amount_N=amount_N[order_N],
+        written_N=written_N.gather(order_N),
         currency_N=currency_N.gather(order_N),
         types_N=types_N.gather(order_N),
         statuses_N=_statuses(table).gather(order_N),
@@ -144,10 +159,13 @@ def _identifiers(table: Table, named: Named | RowNumber) -> pl.Series:
     between = table.spec.rows.joined_by
     text_N = table.text(named, between)
     if isinstance(named, RowNumber):
+        if problem := ID.problem(text_N[-1]):
+            raise DataError(f"{table.path}: row_number under [columns]: {problem}")
         return text_N
     table.refuse(named, text_N.is_null() | (text_N == ""), "it is missing", shown_N=text_N)
     if not isinstance(named, str) and len(named) > 1:
         _check_joined(table, named, text_N)
+    refuse_texts(table, named, text_N, ID, "no id")
     return text_N
 
 
@@ -254,11 +272,31 @@ def _signs(table: Table, amount_N: pl.Series, types_N: pl.Series) -> tuple[pl.Se
     return amount_N.abs(), pl.select(kind).to_series()
 
 
+def _written_amounts(table: Table) -> pl.Series:
+    """The decimal texts of amounts, null where the amount is another, or no such text."""
+    spec, column = table.spec, table.spec.columns.amount
+    is_as_written = (
+        column is not None
+        and table[column].dtype == pl.String
+        and spec.amount.divide_by == 1
+        and spec.columns.refund is None
+        and spec.rows.same_transaction != "sum"
+        and not spec.file.thousands
+    )
+    if column is None or not is_as_written:
+        return pl.repeat(None, len(table), dtype=pl.String, eager=True)
+    text = pl.lit(table[column])
+    pattern = f"^{DECIMAL_TEXT.pattern}$".replace(r"\d", "[0-9]")
+    return pl.select(pl.when(text.str.contains(pattern)).then(text)).to_series()
+
+
 def _numeric(table: Table) -> NDArray[np.float64]:
     spec = table.spec
     number_NM = np.empty((len(table), len(spec.numeric_names)))
     for m, name in enumerate(spec.numeric_names):
-        number_NM[:, m] = numbers(table, spec.numeric[name]).fill_null(np.nan).to_numpy()
+        number_N = numbers(table, spec.numeric[name])
+        refuse_numbers(table, spec.numeric[name], number_N)
+        number_NM[:, m] = number_N.fill_null(np.nan).to_numpy()
     return number_NM
 
 
@@ -266,7 +304,17 @@ def _category(table: Table, name: str, types_N: pl.Series) -> pl.Series:
     if name == "type":
         return types_N
     column = table.spec.categorical[name]
-    return currency_words(table, column) if name == "currency" else texts(table[column])
+    if name == "currency":
+        return currency_words(table, column)
+    text_N = texts(table[column])
+    if name not in STANDARD_FIELDS:
+        if table[column].dtype.is_float():
+            refuse_numbers(table, column, table[column].fill_nan(None))
+        refuse_texts(table, column, text_N, ATTRIBUTE, "too long")
+        return text_N
+    text_N = text_N.replace("", None)
+    refuse_texts(table, column, text_N, ID, f"no {name}")
+    return text_N
 
 
 def _ids(table: Table, kind: str, column: str) -> pl.Series:
@@ -281,7 +329,10 @@ def _ids(table: Table, kind: str, column: str) -> pl.Series:
             wrong[text] = str(error)
     is_wrong_N = text_N.is_in(list(wrong)).fill_null(False)
     table.refuse(column, is_wrong_N, f"no {kind}", lambda _: wrong[text_N.filter(is_wrong_N)[0]])
-    return text_N.replace(respelled)
+    id_N = text_N.replace(respelled)
+    # Lower case may be longer.
+    refuse_texts(table, column, id_N, ID, f"no {kind}")
+    return id_N
 
 
 def _types(table: Table) -> pl.Series:

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from app.learner.spelling import UNIT_US, Named
 from app.learner.transaction import SECOND_US
+from app.learner.validity import CURRENCY
 from app.training import guesses
 from app.training.files import DataError
+from app.training.gate import refuse_texts
 from app.training.guesses import Marks
 from app.training.table import Table, texts
 
@@ -342,4 +344,22 @@ def _currencies(table: Table) -> pl.Series:
 
 def currency_words(table: Table, column: str) -> pl.Series:
     """A column of currencies, in which the file's own words are codes."""
-    return texts(table[column]).replace(table.spec.amount.currencies)
+    code_N = texts(table[column]).replace({"": None, **table.spec.amount.currencies})
+    refuse_texts(
+        table,
+        column,
+        code_N,
+        CURRENCY,
+        "no currency",
+        lambda value: (
+            f"currencies = {{ {toml_text(str(value))} = "
+            f'"{_code_like(str(value))}" }} under [amount] says which it is'
+        ),
+    )
+    return code_N
+
+
+def _code_like(word: str) -> str:
+    """The code that a word may well stand for: `usd` for USD; else any, as an example."""
+    code = word.strip().upper()
+    return code if CURRENCY.allows(code) else "EUR"

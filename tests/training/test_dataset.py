@@ -26,7 +26,9 @@ from app.learner.transaction import (
     Type,
     entity_code,
 )
+from app.learner.validity import LARGEST_ATTRIBUTE
 from app.simulator.simulate import simulate
+from app.times import FIRST_US
 from app.training.dataset import NEVER_US, NO_KIND, UNLABELLED, read_transactions
 from app.training.files import DataError
 from tests.conftest import HANDBOOK
@@ -429,7 +431,8 @@ def test_a_data_error_is_a_setup_error_and_a_value_error() -> None:
 
 # A CSV file has no way to spell a carriage return or a NUL that every reader agrees on.
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
-YEAR_3000_US = int(datetime(3000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+YEAR_2026_US = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+NUMBERS = st.floats(-LARGEST_ATTRIBUTE, LARGEST_ATTRIBUTE, exclude_min=True, exclude_max=True)
 
 
 @st.composite
@@ -439,7 +442,7 @@ def transactions(draw: st.DrawFn) -> list[Transaction]:
         Transaction(
             transaction_id=transaction_id,
             account_id=draw(st.sampled_from("abé日")),
-            occurred_at_us=draw(st.integers(-YEAR_3000_US // 10, YEAR_3000_US)),
+            occurred_at_us=draw(st.integers(FIRST_US, YEAR_2026_US)),
             amount=draw(st.decimals(0, 10**9, places=2)),
             currency="EUR",
             merchant_id=draw(st.none() | st.sampled_from(["m", "n", "0"])),
@@ -453,7 +456,7 @@ def transactions(draw: st.DrawFn) -> list[Transaction]:
                 name: value
                 for name, value in {
                     "colour": draw(st.none() | TEXT),
-                    "age": draw(st.none() | st.floats(allow_nan=False, allow_infinity=False)),
+                    "age": draw(st.none() | NUMBERS),
                 }.items()
                 if value is not None
             },
