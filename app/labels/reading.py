@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LONGEST_VALUE = 128
 COLUMNS_SHOWN = 40
+MOST_COLUMNS = 1000
 
 
 class UnreadableLabels(SetupError, ValueError):
@@ -114,7 +115,10 @@ class _Reader(NamedTuple):
 def _read(
     reader: "Reader", skipped: int, layout: LabelLayout | None, most_rows: int | None
 ) -> LabelFile:
-    header = [name.strip() for name in next(reader, [])]
+    names = next(reader, [])
+    if len(names) > MOST_COLUMNS:
+        raise UnreadableLabels(f"the header has {len(names):,} columns, more than {MOST_COLUMNS:,}")
+    header = [name.strip() for name in names]
     columns = _columns(header, layout or _plain(header))
     found = LabelFile()
     for row, fields in enumerate(reader, start=1):
@@ -185,7 +189,8 @@ def _unknown_word(layout: LabelLayout) -> str:
 def _plain(header: Sequence[str]) -> LabelLayout:
     """The layout of a file that needs no spec. Raises UnreadableLabels for any other."""
     layout = PLAIN if "date" in header else PLAIN_UNDATED
-    if others := [name for name in header if name not in _named(layout)]:
+    known = set(_named(layout))
+    if others := [name for name in header if name not in known]:
         raise UnreadableLabels(
             f"the column {others[0][:LONGEST_VALUE]!r} is none of transaction, label and date; "
             "other files need a spec"

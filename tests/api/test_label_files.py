@@ -153,6 +153,7 @@ async def test_what_is_wrong_is_named_by_row_column_and_value(shared: httpx.Asyn
         (b"transaction,label,label\nt,1,1", 'several columns "label"'),
         (b'transaction,label\n"t,1\n', "line 2: unexpected end of data"),
         (b"transaction,label\nt,1\nt\xe9,1\n", "line 3: the file is not UTF-8"),
+        (b"," * 1_000_000, "the header has 1,000,001 columns, more than 1,000"),
         (b"transaction,label\n" + b"t,1\n" * 1001, "more than 1,000 rows"),
         (b"transaction,label\n" + b"\n" * 3000, "more than 1,000 rows"),
         (b"transaction,label\n" + b"t" * 200_000, "field larger than field limit"),
@@ -166,6 +167,12 @@ async def test_a_file_that_makes_no_sense_is_refused_whole(
     )
     assert problem_of(refused) == (422, "validation_failed")
     assert words in refused.json()["detail"]
+
+
+async def test_json_is_no_file_of_labels(edge: httpx.AsyncClient) -> None:
+    for body in ({"labels": [{"transaction_id": "t", "label": "fraud"}]}, [], 7, "t,fraud", None):
+        refused = await edge.post("/v1/labels/import", json=body)
+        assert problem_of(refused) == (422, "validation_failed")
 
 
 async def test_a_wrong_parameter_is_refused_in_its_own_words(edge: httpx.AsyncClient) -> None:
