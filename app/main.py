@@ -119,8 +119,8 @@ class Quickstudy(FastAPI):
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        told = _telling_why(send) if scope["type"] == "lifespan" else send
-        await super().__call__(scope, receive, told)
+        watched_send = _telling_why(send) if scope["type"] == "lifespan" else send
+        await super().__call__(scope, receive, watched_send)
 
     def build_middleware_stack(self) -> ASGIApp:
         # Around all others, the one of Starlette too that answers 500 where nobody else did.
@@ -135,13 +135,13 @@ class Quickstudy(FastAPI):
 
 
 def _telling_why(send: Send) -> Send:
-    async def told(message: Message) -> None:
+    async def watched_send(message: Message) -> None:
         error = sys.exc_info()[1]
         if message["type"] == "lifespan.startup.failed" and isinstance(error, QuickstudyError):
             message = {**message, "message": str(error)}
         await send(message)
 
-    return told
+    return watched_send
 
 
 garbage.spare_what_is_imported()

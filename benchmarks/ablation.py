@@ -1,7 +1,7 @@
 """How accounts are learned, from one global network: `python -m benchmarks.ablation [FILE SPEC]`.
 
 Without a file it simulates 2,000 accounts. The global stage is trained once; from its network
-every algorithm runs the meta stage to its end, and its running average is asked for held-out
+every algorithm runs the meta stage to its end, and its running average scores held-out
 accounts, with every copy followed (no gate) and without labels. Which state training would have
 kept is another matter: it keeps the global network where no meta step does better.
 """
@@ -63,9 +63,9 @@ def main() -> None:
     found = Trainer(rows, split, Options(), CPU)
     found.run(lambda _: found.stage != META)
     held = rows.account_N[split.held_out]
-    asked = split.held_out[np.isin(held, np.unique(held)[:ASKED_ACCOUNTS])]
-    is_fraud_A = rows.is_fraud_N[asked] == 1
-    print(f"{len(asked):,} held-out transactions, {is_fraud_A.sum()} frauds; held-out loss of the")
+    scored = split.held_out[np.isin(held, np.unique(held)[:ASKED_ACCOUNTS])]
+    is_fraud_A = rows.is_fraud_N[scored] == 1
+    print(f"{len(scored):,} held-out transactions, {is_fraud_A.sum()} frauds; held-out loss of the")
     print(f"global network {found.best_loss:.5f}. Average precision by algorithm:")
     for algorithm in ALGORITHMS:
         trainer, start = from_global(rows, split, found, algorithm), time.perf_counter()
@@ -77,7 +77,7 @@ def main() -> None:
 
         trainer.run(watch)
         minutes = (time.perf_counter() - start) / 60
-        answered = answers(trainer.averaged, rows, asked, asks_for_evidence=False)
+        answered = answers(trainer.averaged, rows, scored, with_evidence=False)
         base = average_precision(is_fraud_A, answered.base_A)
         copies = average_precision(is_fraud_A, answered.base_A + answered.move_A)
         sizes = {k: f"{np.mean(v):.4f}" for k, v in trainer.averaged.step_sizes.items()}

@@ -9,8 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# Small matrices run fastest, and to the same bits everywhere, on one thread: in the libraries that
+# are imported from here on, and in all processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
-import torch
 from hypothesis import settings
 
 from app.db.migrating import upgrade
@@ -37,9 +40,6 @@ if (
     and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
 ):
     tempfile.tempdir = os.environ.setdefault("TMPDIR", str(MEMORY))
-
-# Small matrices run fastest, and to the same bits everywhere, on one thread.
-torch.set_num_threads(1)
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("quickstudy", deadline=None)

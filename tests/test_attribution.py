@@ -208,8 +208,8 @@ def integrated(learner: Learner, rows_NF: Tensor, adapted: Adapted, points: int)
 
 def test_shares_are_those_of_a_fine_numeric_integral(learner: Learner, tmp_path: Path) -> None:
     rows_NF, copies = payments(tmp_path, 6).float().double(), copy_of(learner, tmp_path)
-    base_F = integrated(learner, rows_NF, learner.base(1), 100_000)
-    copy_F = integrated(learner, rows_NF, Adapted(copies.context, copies.head), 100_000)
+    base_F = integrated(learner, rows_NF, learner.base(1), 25_000)
+    copy_F = integrated(learner, rows_NF, Adapted(copies.context, copies.head), 25_000)
     assert (copy_F - base_F).abs().max() > 0.001
     found = attributed(learner, rows_NF, None)
     assert found.share_F == pytest.approx(base_F.numpy(), abs=1e-6)

@@ -1,10 +1,11 @@
 """The loop closes: production's labels become the next checkpoint, with traffic running."""
 
+import fcntl
 import os
+import re
 import subprocess
 import sys
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from app.cli.retraining import LOCK
+from app.learner.checkpoint import Checkpoint
 from app.learner.features import FeatureSet
 from app.learner.spec import DatasetSpec
 from app.training.rates import central_bank
@@ -23,7 +26,11 @@ from tests.conftest import mainly
 from tests.servers import START_SECONDS, new_key, server
 
 ACCOUNTS, DAYS = 24, 40
-TRAIN = ("--global-steps", "40", "--meta-steps", "20")
+HELD_OUT_DAYS = 14
+RETRAIN = (
+    *("retrain", "--held-out-days", str(HELD_OUT_DAYS)),
+    *("--global-steps", "40", "--meta-steps", "20"),
+)
 
 
 def payments() -> list[tuple[dict[str, Any], bool]]:
@@ -78,7 +85,7 @@ class Traffic:
                 self.failures.append(error)
 
 
-def quickstudy(url: str, model: Path, *arguments: str) -> None:
+def quickstudy(url: str, model: Path, *arguments: str, status: int = 0) -> str:
     environment = {
         **os.environ,
         "QUICKSTUDY_DATABASE_URL": url,
@@ -87,7 +94,8 @@ def quickstudy(url: str, model: Path, *arguments: str) -> None:
     }
     command = [sys.executable, "-m", "app.cli.main", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @mainly("postgresql")
@@ -98,6 +106,7 @@ def test_labels_become_the_next_model_while_nobody_notices(
     tiny_checkpoint(shelf / "first", rates=central_bank())
     key = new_key(database_url)
     known = payments()
+    kept_from = (datetime.now(UTC) - timedelta(days=HELD_OUT_DAYS)).isoformat()
     with (
         server(database_url, shelf / "first") as url,
         Client(url, key, timeout=START_SECONDS) as client,
@@ -125,41 +134,42 @@ def test_labels_become_the_next_model_while_nobody_notices(
             assert written["is_fraud"].drop_nulls().sum() == sum(one for _, one in known)
             assert written["transaction_id"].is_unique().all()
 
-            arguments = ["--data", str(export), "--spec", str(export.with_suffix(".toml"))]
-            quickstudy(
-                database_url,
-                shelf / "first",
-                "train",
-                *arguments,
-                "--rates",
-                str(shelf / "first"),
-                "--out",
-                str(shelf / "next"),
-                *TRAIN,
-            )
-            client.shadow_model("next")
-            job = client.compare_model("next", days=60)
-            until = time.monotonic() + 180
-            while job.status in ("queued", "running") and time.monotonic() < until:
-                time.sleep(0.2)
-                job = client.comparison("next", job.id)
-            compared = job.result
-            assert compared is not None, job
-            assert (compared.frauds, compared.better) == (sum(one for _, one in known), True)
+            said = quickstudy(database_url, shelf / "first", *RETRAIN)
+            [new] = [one for one in client.models().data if one.shadow]
+            assert new.name.startswith("retrained-")
+            assert f"{new.name} is in shadow. It ranks" in said
+            [comparison] = re.findall(r'{"comparison": "(\w+)"}', said)
+            compared = client.comparison(new.name, comparison).result
+            assert compared is not None
+            # Of the days that it was not trained on.
+            recent = [is_fraud for body, is_fraud in known if body["occurred_at"] > kept_from]
+            assert (compared.frauds, compared.better) == (sum(recent), True)
             assert compared.active.average_precision is not None
             assert compared.shadow.average_precision is not None
             assert compared.shadow.average_precision > compared.active.average_precision
-            client.promote_model("next", job.id)
+            trained = Checkpoint.load(shelf / new.name).metadata
+            assert trained.data.last < kept_from
+            assert trained.rates == Checkpoint.load(shelf / "first").metadata.rates
+            # Neither payments nor unfinished models stay behind.
+            assert {path.name for path in shelf.iterdir()} == {"first", LOCK, new.name}
+            client.promote_model(new.name, comparison)
+            # Nothing has been labelled since; and never do two of them run at a time.
+            again = quickstudy(database_url, shelf / "first", *RETRAIN)
+            assert re.search(rf"\d+ labels are new to {new.name}@\w+: nothing is trained", again)
+            with (shelf / LOCK).open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                refused = quickstudy(database_url, shelf / "first", *RETRAIN, status=2)
+            assert "another retraining uses" in refused
             promoted = client.score(posted("after-promotion", account_id="acc-1"))
             client.roll_back_model()
             back = client.score(posted("after-rollback", account_id="acc-1"))
         assert traffic.failures == []
-        assert promoted.model.startswith("next@")
+        assert promoted.model.startswith(f"{new.name}@")
         assert back.model.startswith("tiny@")
         assert {back.model, promoted.model} <= {*traffic.models, promoted.model}
         assert client.replay("after-promotion").match
         logged = client.audit_log(action="model.activated").data
-        assert [one.subject for one in logged] == ["first", "next"]
+        assert [one.subject for one in logged] == ["first", new.name]
 
 
 @pytest.mark.parametrize("name", ["production.csv", "production"])

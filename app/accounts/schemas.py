@@ -66,7 +66,7 @@ class RolledBack(AccountState, Changed):
     """An account whose labels are what they were at a revision, and what that did.
 
     `labelled` are the transactions whose label is another than before, or is none. In a dry run
-    the account is as it is, and what is told is what would be.
+    the account is as it is, and the answer is what would be.
     """
 
     model_config = ConfigDict(

@@ -69,5 +69,5 @@ def entry(
     )
 
 
-def _text(said: Mapping[str, Any] | None) -> str | None:
-    return None if said is None else json.dumps(said, ensure_ascii=False, sort_keys=True)
+def _text(facts: Mapping[str, Any] | None) -> str | None:
+    return None if facts is None else json.dumps(facts, ensure_ascii=False, sort_keys=True)

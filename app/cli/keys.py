@@ -77,8 +77,8 @@ def revoke(
     console.print(f"Key {key_id} is revoked.")
 
 
-def on_database(work: "Callable[[Database], Awaitable[Result]]") -> Result:
-    """Run `work` on the settings' database, which must have this version's schema."""
+def on_database(action: "Callable[[Database], Awaitable[Result]]") -> Result:
+    """Run `action` on the settings' database, which must have this version's schema."""
     import asyncio
 
     from app.db.database import Database
@@ -88,7 +88,7 @@ def on_database(work: "Callable[[Database], Awaitable[Result]]") -> Result:
         database = Database(Settings().database_url)
         try:
             await database.check_schema()
-            return await work(database)
+            return await action(database)
         finally:
             await database.close()
 

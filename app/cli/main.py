@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli import database, demo, history, keys, labels, serve, training
+from app.cli import database, demo, history, keys, labels, retraining, serve, training
 from app.cli.terminal import OneSentence
 from app.ops import garbage
 
@@ -20,6 +20,7 @@ app.command("export")(history.export_history)
 app.command("labels")(labels.label_from_file)
 app.command("simulate")(training.simulate)
 app.command("train")(training.train)
+app.command("retrain")(retraining.retrain)
 app.command("evaluate")(training.evaluate)
 app.command("backtest")(training.backtest)
 app.add_typer(keys.commands, name="keys")

@@ -21,7 +21,7 @@ COLUMNS = (
     TextColumn("{task.description}"),
     BarColumn(bar_width=12),
     MofNCompleteColumn(),
-    TextColumn("{task.fields[said]}"),
+    TextColumn("{task.fields[measured]}"),
     TimeRemainingColumn(compact=True),
 )
 
@@ -65,16 +65,16 @@ class TrainingProgress:
             self._name = name
         if status.held_out_loss is not None:
             self._held_out = f", held out {status.held_out_loss:.4f}"
-        said = f"loss {status.loss:.4f}{self._held_out}, step size {status.step_size:.2g}"
+        measured = f"loss {status.loss:.4f}{self._held_out}, step size {status.step_size:.2g}"
         stage = f"{name} {status.stage}".strip()
         is_new = status.stage not in self._stages
         if is_new:
             self._stages[status.stage] = self._begun(stage, status.steps)
         if self._bars:
             task = self._stages[status.stage]
-            self._bars.update(task, completed=status.step, said=said)
+            self._bars.update(task, completed=status.step, measured=measured)
         elif is_new or status.held_out_loss is not None:
-            line = f"{stage}: step {status.step:,} of {status.steps:,}, {said}"
+            line = f"{stage}: step {status.step:,} of {status.steps:,}, {measured}"
             if is_new:
                 self._begun_at, self._first_step = time.monotonic(), status.step
             elif status.step < status.steps:
@@ -95,7 +95,7 @@ class TrainingProgress:
             self._bars.start()
         for task in self._stages.values():
             self._bars.stop_task(task)
-        return self._bars.add_task(stage, total=steps, said="")
+        return self._bars.add_task(stage, total=steps, measured="")
 
     def _finish(self) -> None:
         if self._bars:

@@ -25,7 +25,7 @@ TRAINING = {
 
 
 class OneSentence(TyperGroup):
-    """Errors that a user can mend are said in one sentence, with exit code 2, untraced."""
+    """Errors that a user can mend are printed as one sentence, with exit code 2, untraced."""
 
     def invoke(self, ctx: Any) -> Any:
         try:

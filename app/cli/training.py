@@ -113,7 +113,7 @@ def train(
 
     chosen = DatasetSpec.load(spec)
     on = training_device(device)
-    options = _options(seed, algorithm, global_steps, meta_steps)
+    options = options_of(seed, algorithm, global_steps, meta_steps)
     budget = {"reviewed": reviewed_share, "declined": declined_share}
     costs = {"review": review_cost, "fraud": fraud_cost, "wrong_decline": wrong_decline_cost}
     stated = _stated(budget, costs)
@@ -200,7 +200,7 @@ def backtest(
     against = _rivals(rivals)
     chosen = DatasetSpec.load(spec)
     on = training_device(device)
-    options = _options(seed, algorithm, global_steps, meta_steps)
+    options = options_of(seed, algorithm, global_steps, meta_steps)
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen, rates_for(chosen, rates))
     _say_of(source, chosen)
@@ -240,14 +240,14 @@ def _stated(
         ) from None
 
 
-def _rivals(asked: str) -> "list[Rival]":
+def _rivals(choice: str) -> "list[Rival]":
     """`all` that are installed, `none`, or those named between commas."""
-    if asked == "none":
+    if choice == "none":
         return []
     from app.training.rivals import rivals
 
-    names = [name.strip() for name in asked.split(",")]
-    return rivals(None if asked == "all" else names)
+    names = [name.strip() for name in choice.split(",")]
+    return rivals(None if choice == "all" else names)
 
 
 def _say_of(source: "Source", spec: "DatasetSpec") -> None:
@@ -296,13 +296,13 @@ def _summary(metadata: "Metadata", out: Path) -> "Table":
     table.add_row("labelled fraud", f"{data.frauds:,}")
     for method in ("base", "adapted"):
         value = metrics.get(f"held_out_average_precision_{method}")
-        said = "no fraud held out" if value is None else f"{value:.4f}"
-        table.add_row(f"held-out average precision, {method}", said)
+        figure = "no fraud held out" if value is None else f"{value:.4f}"
+        table.add_row(f"held-out average precision, {method}", figure)
     table.add_row("checkpoint", escape(str(out)))
     return table
 
 
-def _options(
+def options_of(
     seed: int, algorithm: Algorithm, global_steps: int | None, meta_steps: int | None
 ) -> "Options":
     from app.training.train import Options

@@ -26,21 +26,21 @@ logger = logging.getLogger("quickstudy")
 # request is told that the database has just gone.
 LONG_SECONDS = 0.2
 ANSWER_SECONDS = 0.6
-# Between two questions: a database that is merely slow is not to be asked to death.
+# Between two questions: a database that is merely slow must not be flooded with questions.
 PAUSE_SECONDS = 0.25
 
 
 class Breaker:
     """Open while the database does not answer, or only reads.
 
-    `asked` asks it, and raises where it is not there; `cut` ends what waits on it.
+    `probe` asks the database, and raises where it is not there; `cut` ends what waits on it.
     """
 
-    def __init__(self, asked: Callable[[], Awaitable[None]], cut: Callable[[], None]) -> None:
+    def __init__(self, probe: Callable[[], Awaitable[None]], cut: Callable[[], None]) -> None:
         self.is_open = False
         self._trouble = ""
         self._closed_at = -math.inf
-        self._asked = asked
+        self._probe = probe
         self._cut = cut
         self._asking: asyncio.Task[None] | None = None
         self.health = TaskHealth("database breaker")
@@ -92,7 +92,7 @@ class Breaker:
         await asyncio.sleep(PAUSE_SECONDS)
 
     async def _is_answered(self) -> bool:
-        asking = asyncio.ensure_future(self._asked())
+        asking = asyncio.ensure_future(self._probe())
         try:
             # Twice half of the time: were this process what was held up, for so long that a timer
             # rings before the answer is looked at, then the other half is there for looking.

@@ -157,7 +157,7 @@ class Connections:
         return connection
 
     def cut(self) -> None:
-        """Whoever waits for an answer is told now that the connection is lost."""
+        """Whoever waits for an answer gets the error of a lost connection now."""
         for connection in list(self._open):
             connection.terminate()
         for opening in self._opening:

@@ -104,7 +104,7 @@ class Database:
 
     @property
     def background(self) -> list[TaskHealth]:
-        """How the tasks fare that this runs beside what it is asked."""
+        """How the tasks fare that this runs beside its transactions."""
         return self._driver.background
 
     @property
@@ -144,9 +144,9 @@ class Database:
                 yield connection
 
     async def run(
-        self, work: Callable[[Connection], Awaitable[Answer]], aside: bool = False
+        self, change: Callable[[Connection], Awaitable[Answer]], aside: bool = False
     ) -> Answer:
-        """`work` in a transaction, committed when this returns; run again when it was raced.
+        """`change` in a transaction, committed when this returns; run again when it was raced.
 
         Raises DatabaseUnavailable like `write`, or when it is raced again and again, and the
         driver's own error where it violates the same constraint by the same values twice: then
@@ -156,7 +156,7 @@ class Database:
         for _ in range(ATTEMPTS):
             try:
                 async with self.write(aside) as connection:
-                    return await work(connection)
+                    return await change(connection)
             except Violated as violated:
                 if violated.details == before:
                     logger.error("constraint violated without a race: %s", violated.constraint)
@@ -191,7 +191,7 @@ class Database:
             missing = await connection.run_sync(migrating.missing)
         if missing:
             raise SetupError(
-                f"the database is said to be at schema revision {migrating.newest_revision()}, but "
+                f"the database is marked as schema revision {migrating.newest_revision()}, but "
                 f"has no {missing[0]}: restore it whole from a backup"
             )
 
@@ -313,7 +313,7 @@ class _translated:
         if isinstance(error, IntegrityError | asyncpg.IntegrityConstraintViolationError):
             raise Violated(error) from error
         if isinstance(error, DBAPIError | asyncpg.PostgresError | asyncpg.InterfaceError):
-            # PostgreSQL's driver is asked past SQLAlchemy, or through it.
+            # PostgreSQL's driver is called past SQLAlchemy, or through it.
             driver = error.orig if isinstance(error, DBAPIError) else error
             state = getattr(driver, "sqlstate", None)
             if state in RETRYABLE:

@@ -72,10 +72,10 @@ def _migrate(url: str, direction: Any, revision: str) -> None:
     except (DBAPIError, *LOST) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
         # A timeout says nothing of itself.
-        said = str(reason) or "no answer in time"
+        why = str(reason) or "no answer in time"
         if isinstance(reason, asyncpg.TooManyConnectionsError):
-            said += f"; {NONE_LEFT}"
-        raise SetupError(f"the database cannot be migrated: {said}") from error
+            why += f"; {NONE_LEFT}"
+        raise SetupError(f"the database cannot be migrated: {why}") from error
     except PendingRollbackError as error:
         raise SetupError(
             "the connection to the database was lost while it was migrated: run it again"

@@ -63,7 +63,7 @@ class Begin(NamedTuple):
 
 
 WRITES = Begin("BEGIN", {})
-# What is only read may be all there is, so a plan is made for what is asked. And two statements
+# What is only read may be all there is, so a plan is made for its values. And two statements
 # must not see an account's revision and the labels of the next one.
 READS = Begin(
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
@@ -74,7 +74,7 @@ READS = Begin(
 class KnownRows:
     """Which rows are there to be locked, as far as this process has seen: a hint, no more.
 
-    A row that is said to be there may have been erased meanwhile.
+    A row that was there may have been erased meanwhile.
     """
 
     def __init__(self) -> None:
@@ -93,14 +93,14 @@ class KnownRows:
         self._keys.difference_update((table.name, tenant, key) for key in keys)
 
 
-class Asked(NamedTuple):
+class Pending(NamedTuple):
     """A question; to await it is to leave it to `together`, which has the rows."""
 
     text: str
     parameters: Sequence[Any]
     tables: frozenset[Table]
 
-    def __await__(self) -> Generator["Asked", list[Any], list[Any]]:
+    def __await__(self) -> Generator["Pending", list[Any], list[Any]]:
         return (yield self)
 
 
@@ -141,10 +141,10 @@ class PostgresConnection(Connection):
         question = question_of(query, self.dialect)
         arrays = wanted_arrays(list(wanted))
         parameters = question.parameters({"of_tenant": tenant, **arrays, **values})
-        asked = Asked(question.text, parameters, question.tables)
+        pending = Pending(question.text, parameters, question.tables)
         if self._is_gathering:
-            return list(map(make, await asked))
-        [rows] = await self._answers([asked])
+            return list(map(make, await pending))
+        [rows] = await self._answers([pending])
         if are_many:
             return await in_a_thread(lambda: list(map(make, rows)))
         return list(map(make, rows))
@@ -215,7 +215,7 @@ class PostgresConnection(Connection):
 
     # The overloads are the base class's.
     async def together(self, *queries: Query[Any]) -> Any:
-        """Their first questions are asked as one statement, then the next ones of those that have
+        """Their first questions go as one statement, then the next ones of those that have
         any: a question to the server takes longer than its answer.
         """
         returned: list[Any] = [None] * len(queries)
@@ -223,27 +223,31 @@ class PostgresConnection(Connection):
         self._is_gathering = True
         try:
             while rows:
-                asked = {}
+                pending = {}
                 for n, answer in rows.items():
                     try:
-                        asked[n] = queries[n].send(answer)
+                        pending[n] = queries[n].send(answer)
                     except StopIteration as end:
                         returned[n] = end.value
-                rows = dict(zip(asked, await self._answers(list(asked.values())), strict=True))
+                rows = dict(zip(pending, await self._answers(list(pending.values())), strict=True))
         finally:
             self._is_gathering = False
             for query in queries:
                 query.close()
         return tuple(returned)
 
-    async def _answers(self, asked: Sequence[Asked]) -> list[list[Any]]:
-        for one in asked:
-            if not one.tables.isdisjoint(self._waiting):
+    async def _answers(self, pending: Sequence[Pending]) -> list[list[Any]]:
+        for question in pending:
+            if not question.tables.isdisjoint(self._waiting):
                 await self.flush()
-        if len(asked) < 2:
-            return [await self._raw.fetch(one.text, *one.parameters) for one in asked]
-        values = [value for one in asked for value in one.parameters]
-        [row] = await self._raw.fetch(_asking(tuple(one.text for one in asked)), *values)
+        if len(pending) < 2:
+            return [
+                await self._raw.fetch(question.text, *question.parameters) for question in pending
+            ]
+        values = [value for question in pending for value in question.parameters]
+        [row] = await self._raw.fetch(
+            _asking(tuple(question.text for question in pending)), *values
+        )
         return [rows or [] for rows in row]
 
     async def _change(self, question: Question, parameters: Sequence[Any]) -> None:

@@ -363,7 +363,7 @@ checkpoints = Table(
     Column("kept_at_us", BigInteger, nullable=False),
 )
 
-# Where a tenant is told of events, and with which secret messages are signed.
+# Where a tenant receives events, and with which secret messages are signed.
 webhooks = Table(
     "webhooks",
     metadata,

@@ -1,4 +1,4 @@
-"""SQLite as the service uses it: one writer, whose statements run where they are asked for."""
+"""SQLite as the service uses it: one writer, whose statements run where they are called."""
 
 import asyncio
 import json
@@ -124,7 +124,7 @@ class Writer:
 
     SQLite has one writer at a time and makes the others poll; here they queue fairly instead. A
     statement takes microseconds, less than a hop to a thread and back, so it runs where it is
-    asked for. Only a commit goes to a thread: it waits for the disk.
+    called. Only a commit goes to a thread: it waits for the disk.
     """
 
     def __init__(self, url: URL) -> None:
@@ -238,8 +238,8 @@ class Checkpoints:
         """
         try:
             with closing(self._engine.raw_connection()) as pooled:
-                asked = cast(sqlite3.Connection, pooled.dbapi_connection)
-                _, pages, _ = asked.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
+                connection = cast(sqlite3.Connection, pooled.dbapi_connection)
+                _, pages, _ = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
         # Commits go on without, and fail by themselves where the disk does.
         except Exception as error:
             return self.health.failed(error)

@@ -72,7 +72,7 @@ class Erasing:
             planned: ErasurePlan | None = await self._plan(connection, tenant, account_id)
             model = await self._model(connection, tenant)
 
-        async def work(connection: Connection) -> Erasure:
+        async def erase_all(connection: Connection) -> Erasure:
             nonlocal planned
             await refuse_while_rebuilding(connection, tenant)
             plan = planned or await self._plan(connection, tenant, account_id)
@@ -105,7 +105,7 @@ class Erasing:
             await audit_store.save_entries(connection, [noted])
             return erasure
 
-        return await self._database.run(work, aside=True)
+        return await self._database.run(erase_all, aside=True)
 
     async def _model(self, connection: Connection, tenant: str) -> dict[str, str | None]:
         """The tenant's model, as certificates have it; nothing where it cannot be loaded."""

@@ -72,7 +72,7 @@ class Questions:
         account, support, recent, deciding = await self._read(tenant, account_id, RECENT)
         learned = self._learned(support)
 
-        def work() -> tuple[Copy, list[Influence]]:
+        def measure() -> tuple[Copy, list[Influence]]:
             left_out = [[row for row in support if row is not label] for label in learned]
             all_of_them, *without = self._judge([support, *left_out], recent, deciding)
             # In a batch the last bits differ; the copy is told as labels and replays tell it.
@@ -85,7 +85,7 @@ class Questions:
             found += [Influence(row, False, 0.0, None, None, None) for row in ignored]
             return copy, sorted(found, key=lambda one: -one.shift)
 
-        copy, found = await asyncio.to_thread(work)
+        copy, found = await asyncio.to_thread(measure)
         return account, copy, found
 
     async def ask_next(
@@ -100,7 +100,7 @@ class Questions:
         labelled = {row.transaction_id for row in support}
         candidates = [row for row in newest if row.transaction_id not in labelled]
 
-        def work() -> list[Suggestion]:
+        def rank() -> list[Suggestion]:
             tried = [
                 with_label(support, row, is_fraud)
                 for row in candidates
@@ -119,7 +119,7 @@ class Questions:
                 found.append(Suggestion(row, own, expected, if_fraud, if_legitimate))
             return sorted(found, key=lambda one: -one.shift)[:limit]
 
-        return account, await asyncio.to_thread(work)
+        return account, await asyncio.to_thread(rank)
 
     async def _read(
         self, tenant: str, account_id: str, newest: int

@@ -88,7 +88,7 @@ class Importer:
         Problem, and SetupError where it stays away.
         """
 
-        async def work(connection: Connection) -> tuple[dict[str, Scored], Tally]:
+        async def store(connection: Connection) -> tuple[dict[str, Scored], Tally]:
             ids = [past.transaction_id for past in chunk]
             accounts = {past.transaction.account_id for past in chunk}
             await account_store.lock_accounts(connection, tenant, accounts)
@@ -96,7 +96,7 @@ class Importer:
             new = [past for past in chunk if past.transaction_id not in known]
             return known, await self._store_new(connection, tenant, new)
 
-        known, tally = await self._patience.run(lambda: self._database.run(work))
+        known, tally = await self._patience.run(lambda: self._database.run(store))
         again = [past for past in chunk if past.transaction_id in known]
         tally += await self._patience.run(lambda: self._store_late(tenant, again, known))
         return tally

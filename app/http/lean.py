@@ -126,7 +126,7 @@ class LeanRoutes:
 
 
 def _check(body: bytes, content_type: bytes) -> None:
-    """Raises ValidationFailed for no body at all, or one that is not said to be JSON."""
+    """Raises ValidationFailed for no body at all, or one whose type is not JSON."""
     kind = content_type.partition(b";")[0].strip().lower()
     if not body:
         raise invalid([{"type": "missing", "loc": ("body",), "msg": "Field required"}])

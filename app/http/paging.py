@@ -1,6 +1,6 @@
 """Lists by opaque cursor: a page begins strictly after the last row of the one before.
 
-Rows that come in meanwhile move nothing: no row is told twice, and none that was there all the
+Rows that come in meanwhile move nothing: no row comes twice, and none that was there all the
 time is left out.
 """
 
@@ -37,7 +37,7 @@ BY_ENTITY: Cursor = TypeAdapter(tuple[str, Id, Id])
 BY_TIMES: Cursor = TypeAdapter(tuple[str, Microseconds, Microseconds])
 
 
-class Asked(NamedTuple):
+class PageParams(NamedTuple):
     """How much of a list, and after what."""
 
     limit: int
@@ -80,7 +80,7 @@ class Asked(NamedTuple):
         return Page(data=data, has_more=cursor is not None, next_cursor=cursor)
 
     def next_cursor(self, part: Part[Row], key: Callable[[Row], Key], *listed: Any) -> str | None:
-        """What the page after this one is asked for by; None where nothing follows."""
+        """The cursor of the next page; None where nothing follows."""
         is_full = len(part.rows) > self.limit
         last = key(part.rows[self.limit - 1]) if is_full else part.until
         if last is None:
@@ -90,18 +90,18 @@ class Asked(NamedTuple):
         return base64.urlsafe_b64encode(text.encode()).decode()
 
 
-async def _asked(
+async def _page_params(
     limit: Annotated[int, Query(ge=1, le=MOST_ITEMS, description="Rows of a page.")] = (
         DEFAULT_ITEMS
     ),
     cursor: Annotated[
         str | None, Query(max_length=1000, description="The last page's next_cursor.")
     ] = None,
-) -> Asked:
-    return Asked(limit, cursor)
+) -> PageParams:
+    return PageParams(limit, cursor)
 
 
-Paging = Annotated[Asked, Depends(_asked)]
+Paging = Annotated[PageParams, Depends(_page_params)]
 
 
 def _digest(listed: Sequence[Any]) -> str:

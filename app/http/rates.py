@@ -19,7 +19,7 @@ class Rates:
     ) -> None:
         self._per_second = per_second
         self._clock = clock
-        # By key: what is left, and as of when. Only keys that exist are ever asked about.
+        # By key: what is left, and as of when. Only keys that exist come here.
         self._left: dict[str, tuple[float, float]] = {}
 
     def spend(self, key_id: str) -> None:

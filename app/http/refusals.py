@@ -1,4 +1,4 @@
-"""Requests that are refused because of overload: counted, and told in the log once a second."""
+"""Requests that are refused because of overload: counted, and logged once a second."""
 
 import logging
 import time

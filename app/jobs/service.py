@@ -58,7 +58,7 @@ class Jobs(InBackground):
         """Queue a job; raises TooManyJobs where too many of the tenant's have not ended."""
         row = Job(tenant, secrets.token_hex(8), kind, model, days, created_at_us=now_us())
 
-        async def work(connection: Connection) -> Job:
+        async def enqueue(connection: Connection) -> Job:
             free = set(range(MOST_UNFINISHED)) - await job_store.taken_slots(connection, tenant)
             if not free:
                 raise TooManyJobs(
@@ -68,7 +68,7 @@ class Jobs(InBackground):
             await job_store.save_job(connection, queued)
             return queued
 
-        queued = await self._database.run(work)
+        queued = await self._database.run(enqueue)
         self._submitted.set()
         return queued
 
@@ -148,11 +148,11 @@ class Jobs(InBackground):
             error=None if computed.is_done else computed.text,
         )
 
-        async def work(connection: Connection) -> None:
+        async def store_result(connection: Connection) -> None:
             if await job_store.change_job(connection, claimed, ended):
                 await job_store.delete_oldest_jobs(connection, claimed.tenant, KEPT_RESULTS)
 
-        await self._database.run(work)
+        await self._database.run(store_result)
 
     async def _give_back(self, claimed: Job) -> None:
         # Its attempt was cut off, not lost.

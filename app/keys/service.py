@@ -48,7 +48,7 @@ class ApiKey(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A key that was asked for: when, its row, and whom it speaks for."""
+    """A key that was looked up: when, its row, and whom it speaks for."""
 
     seen_at: float
     row: Row[Any]
@@ -71,9 +71,9 @@ async def create(
     Raises ValueError for a name or tenant that is empty or longer than 128 characters, and for
     scopes that there are not.
     """
-    for what, said in (("name", name), ("tenant", tenant)):
+    for what, value in (("name", name), ("tenant", tenant)):
         # As the ids of the API are.
-        if not ID.allows(said):
+        if not ID.allows(value):
             raise ValueError(f"the key's {what} must have 1 to {ID.longest} printable characters")
     if not scopes or not set(scopes) <= set(SCOPES):
         raise ValueError(f"the key's scopes must be some of {', '.join(SCOPES)}")
@@ -115,30 +115,30 @@ async def rotate(database: Database, key_id: str, hours: float, tenant: str | No
     Returns the new key's text. Raises KeyNotFound where there is no such live key.
     """
 
-    async def work(connection: Connection) -> str:
+    async def replace(connection: Connection) -> str:
         old = await _live(connection, key_id, tenant)
         row, text = await _insert(connection, old.tenant, old.name, old.scopes)
         until_us = min(now_us() + int(hours * HOUR_US), old.expires_at_us or 2**63 - 1)
         change = update(api_keys).where(api_keys.c.id == key_id)
         await connection.execute(change.values(expires_at_us=until_us))
-        noted = entry(old.tenant, "key.rotated", key_id, _said(old._mapping), _said(row))
+        noted = entry(old.tenant, "key.rotated", key_id, _facts(old._mapping), _facts(row))
         await audit_store.save_entries(connection, [noted])
         return text
 
-    return await database.run(work)
+    return await database.run(replace)
 
 
 async def revoke(database: Database, key_id: str, tenant: str | None = None) -> None:
     """Raises KeyNotFound where there is no such key, or it is revoked already."""
 
-    async def work(connection: Connection) -> None:
+    async def end(connection: Connection) -> None:
         old = await _live(connection, key_id, tenant)
         change = update(api_keys).where(api_keys.c.id == key_id)
         await connection.execute(change.values(revoked_at_us=now_us()))
-        noted = entry(old.tenant, "key.revoked", key_id, _said(old._mapping))
+        noted = entry(old.tenant, "key.revoked", key_id, _facts(old._mapping))
         await audit_store.save_entries(connection, [noted])
 
-    await database.run(work)
+    await database.run(end)
 
 
 class Authenticator:
@@ -162,7 +162,7 @@ class Authenticator:
         known = self._known.get(key_id)
         if known is None or self._clock() - known.seen_at >= CACHE_SECONDS:
             is_one = prefix == "qs" and _could_be_an_id(key_id)
-            known = await self._asked_once(key_id) if is_one else None
+            known = await self._looked_up(key_id) if is_one else None
         # Hashed and compared even where there is no such key, to take equally long.
         expected = known.row.digest if known is not None else bytes(32)
         if not hmac.compare_digest(_digest(secret), expected) or known is None or prefix != "qs":
@@ -174,7 +174,7 @@ class Authenticator:
         return known.caller
 
     def known_tenant(self, token: str) -> str | None:
-        """The tenant of a key that was asked for before, without asking: to count its requests.
+        """The tenant of a key that was looked up before, from memory: to count its requests.
 
         It may have been revoked since.
         """
@@ -185,12 +185,12 @@ class Authenticator:
         is_live = known.row.revoked_at_us is None and not known.has_expired
         return known.caller.tenant if is_live else None
 
-    async def _asked_once(self, key_id: str) -> Known | None:
+    async def _looked_up(self, key_id: str) -> Known | None:
         """The key as the database has it; requests that want to know at once share the question."""
         if key_id not in self._asking:
             self._asking[key_id] = asyncio.create_task(self._look_up(key_id))
             self._asking[key_id].add_done_callback(lambda _: self._asking.pop(key_id))
-        # Whoever asked first may hang up; the others still want to know.
+        # The first caller may hang up; the others still wait.
         return await asyncio.shield(self._asking[key_id])
 
     async def _look_up(self, key_id: str) -> Known | None:
@@ -231,7 +231,7 @@ class Authenticator:
 async def _create(connection: Connection, tenant: str, name: str, scopes: str) -> str:
     row, key = await _insert(connection, tenant, name, scopes)
     await audit_store.save_entries(
-        connection, [entry(tenant, "key.created", row["id"], after=_said(row))]
+        connection, [entry(tenant, "key.created", row["id"], after=_facts(row))]
     )
     return key
 
@@ -263,7 +263,7 @@ async def _live(connection: Connection, key_id: str, tenant: str | None) -> Row[
     return row
 
 
-def _said(row: Any) -> dict[str, Any]:
+def _facts(row: Any) -> dict[str, Any]:
     """What the audit log may hold of a key."""
     return {name: row[name] for name in ("id", "name", "scopes")}
 

@@ -67,8 +67,8 @@ def corrected_features(
     By transaction. `witnesses` has a transaction once for each of its entities in question; what
     its other entities say stays as it was corrected before. `changes` are all those of the
     entities' labels, the oldest first; `gone` are transactions whose label is being removed.
-    Witnesses that were corrected before are corrected again: what an erased account had told of
-    their entities stands in no history any more.
+    Witnesses that were corrected before are corrected again: what the labels of an erased account
+    did to their entities stands in no history any more.
     """
     gone = set(gone)
     history: dict[EntityKey, dict[str, list[LabelChange]]] = defaultdict(lambda: defaultdict(list))

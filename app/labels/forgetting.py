@@ -31,7 +31,7 @@ ERASED = ("transactions", "labels", "label_events", "reviews")
 
 
 class Undone(NamedTuple):
-    """What an account has said of its labels after a revision, as if it never had."""
+    """The changes of an account's labels after a revision, to be left out."""
 
     account_id: str
     revision: int

@@ -55,22 +55,24 @@ async def way_back(
             since[event.transaction_id].append(event)
     rows = await transaction_store.scored(connection, tenant, since)
     now = await label_store.labels_of(connection, tenant, since)
-    said = {key: known[key] for key in since if key in known and known[key].is_fraud is not None}
+    standing = {
+        key: known[key] for key in since if key in known and known[key].is_fraud is not None
+    }
     # Their features have been corrected since then, or would have been, had they had a label then:
     # for labels of this account, which is undone, or of others, which is not.
     doubtful = [
         rows[key]
-        for key, event in said.items()
+        for key, event in standing.items()
         if any(e.is_fraud is None or e.features != event.features for e in since[key])
     ]
     undone = Undone(account_id, revision)
     corrected = await corrections(connection, features, tenant, doubtful, undone=undone)
-    found = {key: event.features for key, event in said.items()}
+    found = {key: event.features for key, event in standing.items()}
     for row in doubtful:
         without = corrected.get(row.transaction_id)
         found[row.transaction_id] = None if without == row.features else without
-    then = {key: _label(event, found[key]) for key, event in said.items()}
-    changed = [key for key in since if _said(now.get(key)) != _said(then.get(key))]
+    then = {key: _label(event, found[key]) for key, event in standing.items()}
+    changed = [key for key in since if _standing(now.get(key)) != _standing(then.get(key))]
     return WayBack(
         {key: rows[key] for key in changed},
         {key: now[key] for key in changed if key in now},
@@ -95,6 +97,6 @@ def _label(event: LabelEvent, features: bytes | None) -> StoredLabel:
     )
 
 
-def _said(label: StoredLabel | None) -> StoredLabel | None:
+def _standing(label: StoredLabel | None) -> StoredLabel | None:
     """The label without what says nothing of it: when it was stored."""
     return None if label is None else label._replace(recorded_at_us=0)

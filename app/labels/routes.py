@@ -102,7 +102,7 @@ async def remove_label(
 async def read_label(
     transaction_id: TransactionId, database: RunningDatabase, tenant: MayRead
 ) -> LabelHistory:
-    """The label of a transaction, and all that was ever said of it."""
+    """The label of a transaction, and its whole history."""
     async with database.read() as connection:
         found = await transaction_store.scored(connection, tenant, [transaction_id])
         history = await label_store.label_history(connection, tenant, transaction_id)
@@ -331,6 +331,6 @@ def _distinct(verdicts: list[Verdict]) -> list[Verdict]:
             message = otherwise("label")
             raise ValidationFailed(message, [FieldError(field, message)])
         if first.transaction != verdict.transaction:
-            message = "This transaction is told differently earlier in the same request."
+            message = "The same request has another label for this transaction earlier on."
             raise ValidationFailed(message, [FieldError(f"labels[{position}]", message)])
     return list(distinct.values())

@@ -174,7 +174,7 @@ class Changed(BaseModel):
     """
 
     adaptation: AdaptationMade
-    labelled: Annotated[list[Effect], Field(description="The transactions whose label was told.")]
+    labelled: Annotated[list[Effect], Field(description="The transactions that were labelled.")]
     recent: Annotated[list[Effect], Field(description="The account's newest transactions.")]
     alerts: Annotated[list[Effect], Field(description="Transactions that wait for a review.")]
     guard: Annotated[

@@ -166,7 +166,7 @@ class Checkpoint:
 
     @classmethod
     def of(cls, files: Files, folder: Path) -> Self:
-        """The same of files as read; the folder is where they are said to be from."""
+        """The same of files as read; the folder is where they come from, for messages."""
         metadata, digest = _checked(folder, *files)
         features = FeatureSet(metadata.spec, metadata.rates)
         if features.digest != metadata.features_digest:

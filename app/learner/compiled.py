@@ -27,12 +27,12 @@ class CompiledEngine:
 
     def learn(self, supports: Sequence[Support]) -> Learned:
         copies_BW = np.empty((len(supports), self._learner.copy_size))
-        told = [
+        heads = [
             self._learner.learn(*_inputs(*support[:2]), support.is_fraud_K.view(np.uint8), copy_W)
             for support, copy_W in zip(supports, copies_BW, strict=True)
         ]
         labels_B = np.array([len(support.is_fraud_K) for support in supports], np.int64)
-        return Learned(copies_BW, labels_B, *np.array(told).reshape(-1, 4).T)
+        return Learned(copies_BW, labels_B, *np.array(heads).reshape(-1, 4).T)
 
     def put(self, slot_B: Sequence[int], copies_BW: Floats) -> None:
         self.bank_BW[slot_B] = copies_BW

@@ -28,7 +28,7 @@ def choose_device(name: str) -> str:
         if is_available():
             return "cuda"
     if name == "cuda":
-        raise SetupError("device cuda was asked for, but there is no GPU that torch can use")
+        raise SetupError("device cuda was chosen, but PyTorch finds no GPU; choose cpu, or auto")
     return "cpu"
 
 

@@ -35,7 +35,7 @@ from app.learner.transaction import (
 )
 from app.times import text_of
 
-# Payments that an account's usual values are taken from, and reasons that a score is told with.
+# Payments that an account's usual values are taken from, and reasons that come with a score.
 PAST = 32
 MOST_REASONS = 5
 # In log-odds, a hundredth of the odds: what raises a score by less is nobody's reason.
@@ -45,12 +45,12 @@ NO_EARLIER = "this account has no earlier payments"
 MONTH_US, NEAR_US, MOMENT_US = 30 * DAY_US, 2 * HOUR_US, 300 * SECOND_US
 # Payments a day that a sum of a half-life of 30 days stands for.
 A_DAY = log(2) / 30
-# An entity's payments, decayed, that a typical amount can be told of.
+# An entity's payments, decayed, from which a typical amount can be stated.
 LEAST_COUNT = 0.5
 # Payments in one currency that are enough to compare with, where others are in another.
 LEAST_ALIKE = 3
 AT_RATES = "at the model's rates"
-# Numbers beyond these are told with an exponent.
+# Numbers beyond these have an exponent.
 LEAST_PLAIN, LONGEST_WHOLE = 1e-6, 1e15
 # Of times: a unit, how long it is, and from which time on it is used.
 UNITS = (
@@ -157,7 +157,7 @@ class Case:
 
     `past` are the earlier payments at hand, newest first, as fields of their content; there may be
     more of them where it `has_more`. Sentences state what is counted or computed from these. What
-    is known as decayed sums only, of entities, is said to be that. `rates` are the model's;
+    is known as decayed sums only, of entities, is called that. `rates` are the model's;
     `has_currencies` is whether what it was trained on named the currency of each amount.
     """
 
@@ -357,7 +357,7 @@ def tell(
         has_more=len(fields) == PAST and bool(past),
     )
     of_kinds = _of_kinds(features.spec.entity_names)
-    reasons = [Reason(code, *_told(code, case, of_kinds), share) for code, share in shares]
+    reasons = [Reason(code, *_worded(code, case, of_kinds), share) for code, share in shares]
     if labelled is None:
         return reasons
     return [
@@ -374,7 +374,7 @@ def _of_kinds(kinds: tuple[str, ...]) -> dict[str, tuple[str, TellKind]]:
     return {code: (kind, tells) for code, kind, tells in each}
 
 
-def _told(
+def _worded(
     code: str, case: Case, of_kinds: Mapping[str, tuple[str, TellKind]]
 ) -> tuple[str, Value, Value]:
     if code in of_kinds:
@@ -632,8 +632,8 @@ def _entity(kind: str, payment: Mapping[str, Any]) -> str | None:
 
 def _labels(case: Case) -> tuple[str, Value, Value]:
     frauds, legitimates = case.labels
-    said = f"{_count(frauds, 'fraud label')} and {_count(legitimates, 'legitimate label')}"
-    return f"{said} move all of this account's scores", f"{frauds}+{legitimates}", None
+    counted = f"{_count(frauds, 'fraud label')} and {_count(legitimates, 'legitimate label')}"
+    return f"{counted} move all of this account's scores", f"{frauds}+{legitimates}", None
 
 
 def _naming(
@@ -699,7 +699,7 @@ def _category(name: str, case: Case) -> tuple[str, Value, Value]:
 
 def _category_of(name: str, payment: Mapping[str, Any]) -> str | None:
     if name == "type":
-        # A payment is not said to be one.
+        # A payment is not called one.
         return str(payment.get("type", "payment"))
     value = (payment if name in STANDARD_FIELDS else payment["attributes"]).get(name)
     # As the features spell it: 3 and 3.0 are one value.

@@ -100,7 +100,7 @@ class Judge:
     def judge(
         self, supports: Sequence[Support], rows: Sequence[Rows], thresholds: Thresholds
     ) -> list[Judged]:
-        """What copies of B supports would decide, each on its own rows; no bank is asked.
+        """What copies of B supports would decide, each on its own rows; no bank is read.
 
         For what has no committed revision: before and after, previews, influence, the past.
         """
@@ -114,7 +114,7 @@ class Judge:
         return [
             Judged(copy, self._decided(own_N, *copy[:2], thresholds))
             for copy, own_N in zip(
-                _told(learned), np.split(logit_N, np.cumsum(sizes)[:-1]), strict=True
+                _copies(learned), np.split(logit_N, np.cumsum(sizes)[:-1]), strict=True
             )
         ]
 
@@ -279,7 +279,7 @@ class Scorer(Judge):
         """
         old = before if isinstance(before, Held) else _alone(self._learned([before]))
         learned = self._learned([after])
-        [copy] = _told(learned)
+        [copy] = _copies(learned)
         copy_2N = np.repeat([[0], [1]], len(rows.time_us_N), axis=1)
         was_N, now_N = self._engine.judge(
             rows, np.concatenate([old.copy_1W, learned.copies_BW]), copy_2N
@@ -342,7 +342,7 @@ def _used(labels: int, is_followed: bool) -> Used:
     return "insufficient_labels" if not labels else "adapted" if is_followed else "base"
 
 
-def _told(learned: Learned) -> list[Copy]:
+def _copies(learned: Learned) -> list[Copy]:
     """What became of each account's labels."""
     used = map(_used, learned.labels_B.tolist(), (learned.weight_B > 0).tolist())
     figures = zip(*(column.tolist() for column in (learned.labels_B, *learned[2:])), strict=True)

@@ -219,7 +219,7 @@ class Shadowing:
     ) -> None:
         digest = scorer.digest if scorer else None
 
-        async def work(connection: Connection) -> None:
+        async def place(connection: Connection) -> None:
             if scorer and role == "active":
                 await self._models.keep(connection, scorer)
             before = await model_store.model_change(connection, tenant, role)
@@ -234,10 +234,10 @@ class Shadowing:
             )
             await audit_store.save_entries(connection, [noted])
             if action == "model.activated":
-                told = {"name": name or self._models.default_name, "digest": digest}
-                await announce(connection, tenant, [(action, told)])
+                facts = {"name": name or self._models.default_name, "digest": digest}
+                await announce(connection, tenant, [(action, facts)])
 
-        await self._database.run(work)
+        await self._database.run(place)
 
     async def _groups(
         self, connection: Connection, tenant: str, rows: Sequence[Scored]
@@ -248,11 +248,11 @@ class Shadowing:
             key = (row.account_id, row.revision) if row.labels else ("", 0)
             by_copy[key].append(row)
         groups = []
-        for (account_id, revision), mine in by_copy.items():
+        for (account_id, revision), rows_of_copy in by_copy.items():
             support: list[SupportRow] = []
             if revision:
                 support = await label_store.support_at(connection, tenant, account_id, revision)
-            groups.append((support, mine))
+            groups.append((support, rows_of_copy))
         return groups
 
     def _decide(

@@ -177,8 +177,10 @@ class Drifting:
             labels = await drift_store.labels_by_day(connection, tenant, since_us)
             one_in = math.ceil(sum(counts.values()) / SAMPLE)
             rows = await drift_store.sampled(connection, tenant, since_us, one_in)
-        told = [Day(day * DAY_US, counts[day], *labels.get(day, (0, 0))) for day in sorted(counts)]
-        return await asyncio.to_thread(self._measure, scorer, profile, told, rows)
+        by_day = [
+            Day(day * DAY_US, counts[day], *labels.get(day, (0, 0))) for day in sorted(counts)
+        ]
+        return await asyncio.to_thread(self._measure, scorer, profile, by_day, rows)
 
     def _measure(
         self, scorer: Scorer, profile: Profile, days: list[Day], rows: Sequence[Sampled]

@@ -169,13 +169,13 @@ class Models:
                     checkpoint = await self.checkpoint(name)
                     missing += [checkpoint] if checkpoint.digest == digest else []
 
-        async def work(connection: Connection) -> None:
+        async def keep_missing(connection: Connection) -> None:
             for one in missing:
                 await self.keep(connection, one)
 
         if missing:
             try:
-                await database.run(work)
+                await database.run(keep_missing)
             except DatabaseUnavailable as error:
                 names = ", ".join(one.model for one in missing)
                 logger.warning("scores by %s may not replay after an upgrade: %s", names, error)

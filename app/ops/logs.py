@@ -23,31 +23,31 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if getattr(record, "is_json", False):
             return record.getMessage()
-        said: dict[str, Any] = {
+        line: dict[str, Any] = {
             "time": text_of(int(record.created * 1e6)),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
         if (one := request_id.get()) is not None:
-            said["request_id"] = one
-        said |= getattr(record, "fields", {})
+            line["request_id"] = one
+        line |= getattr(record, "fields", {})
         if record.exc_info:
-            said["exception"] = _traced(record.exc_info[1])
-        return _text(said)
+            line["exception"] = _traced(record.exc_info[1])
+        return _text(line)
 
 
 def _traced(error: BaseException | None) -> str:
     """Where an exception was raised and of what kind, after those that it came of."""
-    told: list[str] = []
-    while error is not None and len(told) < MOST_CAUSES:
+    causes: list[str] = []
+    while error is not None and len(causes) < MOST_CAUSES:
         kind, cause = type(error), getattr(error, "orig", error)
         code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
         name = f"{kind.__module__}.{kind.__qualname__}{f' {code}' if code else ''}"
         # SQLSTATE, or SQLite's name of it.
-        told.append("".join(traceback.format_tb(error.__traceback__)) + name)
+        causes.append("".join(traceback.format_tb(error.__traceback__)) + name)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return "\n\n".join(reversed(told))
+    return "\n\n".join(reversed(causes))
 
 
 class RequestLines:

@@ -148,17 +148,17 @@ class Pipeline:
         Raises DatabaseUnavailable when nothing could be stored.
         """
 
-        async def work(connection: Connection) -> list[Scored | Problem]:
+        async def score_each(connection: Connection) -> list[Scored | Problem]:
             answers: dict[int, Scored | Problem] = {}
             for tenant in sorted({posted.tenant for posted in batch}):
                 rows = [row for row, posted in enumerate(batch) if posted.tenant == tenant]
-                mine = [batch[row].transaction for row in rows]
-                scored = await self.score_of(connection, tenant, mine)
+                transactions = [batch[row].transaction for row in rows]
+                scored = await self.score_of(connection, tenant, transactions)
                 answers.update(zip(rows, scored, strict=True))
             return [answers[row] for row in range(len(batch))]
 
         with tracing.span("batch"):
-            return await self._database.run(work)
+            return await self._database.run(score_each)
 
     async def score_of(
         self,
@@ -275,7 +275,7 @@ class Pipeline:
             for past, (account_id, at_us) in zip(stored, moments, strict=True)
         ]
 
-        def work() -> dict[int, list[Reason]]:
+        def explain() -> dict[int, list[Reason]]:
             rows = Rows(result.features_NF[risky], loaded.columns.time_us_N[risky])
             matrices = [self.matrix(row.features for row in past) for past in pasts]
             whys = scorer.explain(rows, matrices, [keys_G[account_N[n]] for n in risky])
@@ -296,7 +296,7 @@ class Pipeline:
                 )
             return found
 
-        return await in_a_thread_if(len(risky) > RISKY_IN_PLACE, work)
+        return await in_a_thread_if(len(risky) > RISKY_IN_PLACE, explain)
 
     async def _missing_supports(
         self,

@@ -215,7 +215,7 @@ class Reason(BaseModel):
 
 
 class Score(BaseModel):
-    """A score as it was decided. Only risks above low are told with reasons; all have some at
+    """A score as it was decided. Only risks above low come with reasons; all have some at
     `/v1/transactions/{id}/reasons`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [SCORE]})

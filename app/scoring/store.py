@@ -79,7 +79,7 @@ _ASKED = (
     .render_derived()
 )
 _PAST_OF_EACH = _past(_ASKED.c.account_id, _ASKED.c.before_us).lateral()
-# Of all of them at once: a question that PostgreSQL is asked takes longer than its answer.
+# Of all of them at once: the way to PostgreSQL takes longer than the answer.
 _PASTS = (
     select(_ASKED.c.n, *(_PAST_OF_EACH.c[name] for name in Past._fields))
     .join(_PAST_OF_EACH, true())

@@ -48,7 +48,7 @@ class Statuses:
     async def _set(
         self, tenant: str, account_id: str, statuses: Mapping[str, Status]
     ) -> dict[str, StatusSet | Problem]:
-        async def work(connection: Connection) -> dict[str, StatusSet | Problem]:
+        async def set_each(connection: Connection) -> dict[str, StatusSet | Problem]:
             before = await change_status(connection, self._pipeline, tenant, account_id, statuses)
             changed = {key for key in before if before[key] != statuses[key]}
             await audit_store.save_entries(
@@ -73,4 +73,4 @@ class Statuses:
                 for key, status in statuses.items()
             }
 
-        return await self._database.run(work)
+        return await self._database.run(set_each)

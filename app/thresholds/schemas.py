@@ -94,16 +94,16 @@ class PostedThresholds(Body):
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:
-        said = self.model_fields_set
-        if ("review" in said) == self.has_budget:
+        sent = self.model_fields_set
+        if ("review" in sent) == self.has_budget:
             raise ValueError("either review and decline, or reviews_per_day")
-        if "review" in said and "decline" not in said:
+        if "review" in sent and "decline" not in sent:
             raise ValueError("with review, decline is needed too")
-        if "review" in said and self.review > self.decline:
+        if "review" in sent and self.review > self.decline:
             raise ValueError("review may not be above decline")
-        if "floor" in said and not self.has_budget:
+        if "floor" in sent and not self.has_budget:
             raise ValueError("floor is for reviews_per_day: leave it out")
-        if {"floor", "decline"} <= said and self.floor > self.decline:
+        if {"floor", "decline"} <= sent and self.floor > self.decline:
             raise ValueError("floor may not be above decline")
         return self
 

@@ -120,7 +120,7 @@ class TenantPolicy:
         Where the tenant has none of its own nothing is stored.
         """
 
-        async def work(connection: Connection) -> None:
+        async def place(connection: Connection) -> None:
             now = now_us()
             own = await threshold_store.thresholds_at(connection, tenant, now)
             planned = await threshold_store.planned_thresholds(connection, tenant, now)
@@ -135,17 +135,17 @@ class TenantPolicy:
                 await threshold_store.save_thresholds(connection, row)
             await _note(connection, tenant, "thresholds.reset", deciding.thresholds, after, now)
 
-        await self._database.run(work)
+        await self._database.run(place)
 
     async def _save(self, row: TenantThresholds) -> None:
-        async def work(connection: Connection) -> None:
+        async def forget(connection: Connection) -> None:
             before = (await self._pipeline.deciding(connection, row.tenant)).thresholds
             await threshold_store.save_thresholds(connection, row)
             after = Thresholds(row.review, row.decline)
             at_us = row.effective_at_us
             await _note(connection, row.tenant, "thresholds.set", before, after, at_us)
 
-        await self._database.run(work)
+        await self._database.run(forget)
 
     async def in_force(
         self, tenant: str

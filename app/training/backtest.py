@@ -8,7 +8,7 @@ labels alone.
 Protocol B is what a service with feedback sees: the same test days, no account left out, labels
 as they arrive, and a share of the accounts never seen in training, reported on their own.
 
-Every method is fitted on the same rows of a fold and asked for the same scores.
+Every method is fitted on the same rows of a fold and scores the same rows.
 
 Axes: N rows.
 """
@@ -30,7 +30,7 @@ from app.training.differences import (
 )
 from app.training.episodes import Rows
 from app.training.folds import Fold, folds_of, mean_of
-from app.training.methods import Methods, Tell, described
+from app.training.methods import Methods, Report, described
 from app.training.pairs import pairs_in_order
 from app.training.results import ADAPTED, Metrics, Results, pooled_reliability
 from app.training.train import Options, Split, Status, Trainer
@@ -56,7 +56,7 @@ class Served(NamedTuple):
 class Backtest:
     """Both protocols over one file, of the network and its rivals.
 
-    `watch` is told of every training step and can stop it, `tell` of every rival's turn.
+    `watch` sees every training step and can stop it; `report` hears of every rival's turn.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Backtest:
         device: str,
         watch: Watch,
         rivals: Sequence["Rival"] = (),
-        tell: Tell = lambda _: None,
+        report: Report = lambda _: None,
     ) -> None:
         self._dataset, self._rows, self._spec = dataset, rows, spec
         self._options, self._device, self._watch = options, device, watch
-        self._rivals, self._tell = rivals, tell
+        self._rivals, self._report = rivals, report
         accounts = int(rows.account_N.max()) + 1
         draws = np.random.default_rng(UNSEEN_SEED).random(accounts)
         self._unseen_N = (draws < spec.backtest.unseen_share)[rows.account_N]
@@ -110,23 +110,25 @@ class Backtest:
         first_us = 0 if days is None else fold.test_us - round(days * DAY_US)
         trained_N = (t >= first_us) & (t < fold.test_us) & ~self._unseen_N
         methods = self._fitted(f"B {fold.name}", trained_N, fold)
-        asked = self._labelled((t >= fold.test_us) & (t < fold.test_end_us))
-        tested = methods.test(self._rows, asked)
-        unseen = tested.take(self._unseen_N[asked])
+        scored = self._labelled((t >= fold.test_us) & (t < fold.test_end_us))
+        tested = methods.test(self._rows, scored)
+        unseen = tested.take(self._unseen_N[scored])
         return Served(
             tested, methods.cost(tested), unseen, methods.by_labels(unseen), methods.chosen
         )
 
-    def _fitted(self, name: str, asked_N: NDArray[np.bool_], fold: Fold) -> Methods:
+    def _fitted(self, name: str, scored_N: NDArray[np.bool_], fold: Fold) -> Methods:
         known = self._rows.known_by(fold.test_us)
         try:
-            split = Split.of(known, asked_N, fold.test_us, self._options.seed)
+            split = Split.of(known, scored_N, fold.test_us, self._options.seed)
         except ValueError as error:
             raise ValueError(f"the fold tested from {fold.name}: {error}") from None
         trainer = Trainer(known, split, self._options, self._device)
         trainer.run(lambda status: self._watch(name, status))
         methods = Methods(self._dataset, trainer.learner, self._rivals)
-        methods.fit(known, split, self._options.seed, lambda title: self._tell(f"{name}: {title}"))
+        methods.fit(
+            known, split, self._options.seed, lambda title: self._report(f"{name}: {title}")
+        )
         return methods
 
     def _figures_a(self, tested: Sequence[tuple[Metrics, Results]]) -> Metrics:
@@ -177,8 +179,8 @@ class Backtest:
         day_us = t - (t - fold.test_us) % DAY_US
         return tested_N & (reported_us[rows.account_N] >= day_us)
 
-    def _labelled(self, asked_N: NDArray[np.bool_]) -> NDArray[np.intp]:
-        return np.flatnonzero(asked_N & (self._rows.is_fraud_N != UNLABELLED))
+    def _labelled(self, scored_N: NDArray[np.bool_]) -> NDArray[np.intp]:
+        return np.flatnonzero(scored_N & (self._rows.is_fraud_N != UNLABELLED))
 
     def _frauds(self, rows: NDArray[Any]) -> int:
         return int((self._rows.is_fraud_N[rows] == 1).sum())

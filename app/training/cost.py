@@ -30,13 +30,16 @@ class Stopwatch:
 
 
 def costs(
-    seconds: Mapping[str, float], bytes_kept: Mapping[str, int], rows: Rows, asked: NDArray[np.intp]
+    seconds: Mapping[str, float],
+    bytes_kept: Mapping[str, int],
+    rows: Rows,
+    scored: NDArray[np.intp],
 ) -> Metrics:
     """By method: milliseconds to learn an account's labels and score the rows that see the same.
 
     And the bytes that must be kept of an account, NaN where they are not known.
     """
-    episodes = len(runs(rows, asked))
+    episodes = len(runs(rows, scored))
     return {
         method: {
             "milliseconds_an_account": 1000 * taken / episodes if episodes else float("nan"),

@@ -217,25 +217,25 @@ class Starts:
         return replace(batch, weight_A=batch.weight_A * weight_A)
 
 
-def runs(rows: Rows, asked: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """The `asked` rows (ascending), apart wherever the labels that a row sees become others.
+def runs(rows: Rows, scored: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """The `scored` rows (ascending), apart wherever the labels that a row sees become others.
 
     Each run is of one account, in time order, and of LONGEST_RUN rows at most.
     """
-    if not len(asked):
+    if not len(scored):
         return []
-    account_A = rows.account_N[asked]
-    seen_A = rows.labels.seen(account_A, rows.time_us_N[asked])
+    account_A = rows.account_N[scored]
+    seen_A = rows.labels.seen(account_A, rows.time_us_N[scored])
     begins_A = np.append(True, (np.diff(account_A) != 0) | (np.diff(seen_A) != 0))
-    place_A = np.arange(len(asked))
+    place_A = np.arange(len(scored))
     begins_A |= (place_A - np.maximum.accumulate(place_A * begins_A)) % LONGEST_RUN == 0
-    return np.split(asked, np.flatnonzero(begins_A)[1:])
+    return np.split(scored, np.flatnonzero(begins_A)[1:])
 
 
-def served(rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Iterator[Episode]:
+def served(rows: Rows, scored: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Iterator[Episode]:
     """Episodes as the service sees them: each row with the labels known at its own moment.
 
-    An account's `asked` rows (ascending) share an episode until another of its labels is known.
+    An account's `scored` rows (ascending) share an episode until another of its labels is known.
     """
-    for query in runs(rows, asked):
+    for query in runs(rows, scored):
         yield Episode(rows.support_of(query[0], limit), query)

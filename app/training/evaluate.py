@@ -1,6 +1,6 @@
 """What a learner makes of rows as they would be served, and how good that is.
 
-Axes: A asked rows, E episodes that they are served in, C choices of a gate, J situations that
+Axes: A scored rows, E episodes that they are served in, C choices of a gate, J situations that
 these are judged in.
 """
 
@@ -91,11 +91,11 @@ class EncodedRows:
 
 
 @torch.inference_mode()
-def base_log_odds(learner: Learner, rows: Rows, asked: NDArray[np.intp]) -> Floats:
-    """What the learner makes of the asked rows without any label of their accounts: [A]."""
+def base_log_odds(learner: Learner, rows: Rows, scored: NDArray[np.intp]) -> Floats:
+    """What the learner makes of the scored rows without any label of their accounts: [A]."""
     pieces = [np.zeros(0)]
-    for first in range(0, len(asked), ROWS_AT_ONCE):
-        chosen = asked[first : first + ROWS_AT_ONCE]
+    for first in range(0, len(scored), ROWS_AT_ONCE):
+        chosen = scored[first : first + ROWS_AT_ONCE]
         encoded = EncodedRows(learner, rows, chosen).take([chosen])
         pieces.append(learner.base_logits(encoded)[0].cpu().numpy().astype(np.float64))
     return np.concatenate(pieces)
@@ -105,25 +105,25 @@ def base_log_odds(learner: Learner, rows: Rows, asked: NDArray[np.intp]) -> Floa
 def answers(
     learner: Learner,
     rows: Rows,
-    asked: NDArray[np.intp],
+    scored: NDArray[np.intp],
     limit: int = SUPPORT_LIMIT,
-    asks_for_evidence: bool = True,
+    with_evidence: bool = True,
 ) -> Answers:
-    """What base and copies make of the asked rows (ascending), with at most `limit` labels each.
+    """What base and copies make of the scored rows (ascending), with at most `limit` labels each.
 
-    Evidence takes most of the time; where it is not asked for it is 0.
+    Evidence takes most of the time; where it is not wanted it is 0.
     """
-    episodes = list(served(rows, asked, limit))
+    episodes = list(served(rows, scored, limit))
     if not episodes:
         nothing, none = np.zeros(0), np.zeros(0, np.int64)
-        return Answers(asked, nothing, nothing, nothing, none, none)
-    needed = np.unique(np.concatenate([asked, *(episode.support for episode in episodes)]))
+        return Answers(scored, nothing, nothing, nothing, none, none)
+    needed = np.unique(np.concatenate([scored, *(episode.support for episode in episodes)]))
     encoded = EncodedRows(learner, rows, needed)
-    base_A, move_A, evidence_A = (np.zeros(len(asked)) for _ in range(3))
+    base_A, move_A, evidence_A = (np.zeros(len(scored)) for _ in range(3))
     for places, group in alike(episodes):
         support = pad_supports([rows.support(e.support) for e in group], len(rows.kinds))
         known = support.to(learner.device), encoded.take([episode.support for episode in group])
-        if asks_for_evidence:
+        if with_evidence:
             evidence_B, copies = learner.evidence(*known)
         else:
             evidence_B, copies = torch.zeros(len(group)), learner.adapt(*known)
@@ -139,7 +139,7 @@ def answers(
     labels = [len(episode.support) for episode in episodes]
     frauds = [int((rows.is_fraud_N[episode.support] == 1).sum()) for episode in episodes]
     return Answers(
-        asked,
+        scored,
         base_A,
         move_A,
         evidence_A,
@@ -163,10 +163,10 @@ def alike(episodes: Sequence[Episode]) -> Iterator[tuple[list[slice], list[Episo
 
 
 def predict(
-    learner: Learner, rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT
+    learner: Learner, rows: Rows, scored: NDArray[np.intp], limit: int = SUPPORT_LIMIT
 ) -> Predictions:
-    """Score the asked rows (ascending) as served, with at most `limit` labels an account."""
-    return gated(learner, answers(learner, rows, asked, limit, bool(learner.gate.heed > 0)))
+    """Score rows (ascending) as served, with at most `limit` labels an account."""
+    return gated(learner, answers(learner, rows, scored, limit, bool(learner.gate.heed > 0)))
 
 
 def gated(learner: Learner, answered: Answers) -> Predictions:

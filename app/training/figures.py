@@ -17,8 +17,9 @@ from app.training.results import LABEL_COUNTS, NETWORK, Metrics, Results, pooled
 
 WRONG_SHARES = (0.0, 0.05, 0.1, 0.2, 0.5)
 FRAUDS_WRONG = "all frauds"
-# The curve of labels scores the same rows again for every number of labels.
-CURVE_ROWS = 50_000
+# The curves of labels score the same rows again for every number and every share of wrong ones. So
+# they are of as many accounts as have so many rows, or so many frauds, whichever is more.
+CURVE_ROWS, CURVE_FRAUDS = 30_000, 300
 
 
 def evaluation(
@@ -36,8 +37,8 @@ def evaluation(
     if not len(labelled):
         raise ValueError("the file has no labels to evaluate on")
 
-    def tested(asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT, shown: Rows = rows) -> Results:
-        predictions = predict(learner, shown, asked, limit)
+    def tested(scored: NDArray[np.intp], limit: int = SUPPORT_LIMIT, shown: Rows = rows) -> Results:
+        predictions = predict(learner, shown, scored, limit)
         calibrations = dict.fromkeys(NETWORK, metadata.calibration)
         return Results.of(dataset, rows, predictions, calibrations)
 
@@ -76,14 +77,15 @@ def _mislabelled(rows: Rows, share: float) -> Rows:
 
 
 def _hidden(rows: Rows) -> Rows:
-    """The same rows with every fraud told as legitimate, where accounts learn from it."""
+    """The same rows with every fraud labelled legitimate, where accounts learn from it."""
     is_fraud_N = np.where(rows.is_fraud_N == 1, 0, rows.is_fraud_N)
     return replace(rows, is_fraud_N=is_fraud_N.astype(np.int8))
 
 
-def _sampled(rows: Rows, asked: NDArray[np.intp]) -> NDArray[np.intp]:
-    """The asked rows of random accounts, about `CURVE_ROWS` of them."""
-    accounts = np.unique(rows.account_N[asked])
-    share = min(1.0, CURVE_ROWS / len(asked))
+def _sampled(rows: Rows, scored: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The scored rows of random accounts, about `CURVE_ROWS` of them or with `CURVE_FRAUDS`."""
+    accounts = np.unique(rows.account_N[scored])
+    frauds = int((rows.is_fraud_N[scored] == 1).sum())
+    share = min(1.0, max(CURVE_ROWS / len(scored), CURVE_FRAUDS / max(frauds, 1)))
     chosen = np.random.default_rng(0).permutation(accounts)[: round(share * len(accounts))]
-    return asked[np.isin(rows.account_N[asked], chosen)]
+    return scored[np.isin(rows.account_N[scored], chosen)]

@@ -24,7 +24,7 @@ from app.training.train import Split
 if TYPE_CHECKING:
     from app.training.rivals import Rival
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 class Mean(NamedTuple):
@@ -79,16 +79,16 @@ class Methods:
         self.chosen: Metrics = {}
         self._watch = Stopwatch()
 
-    def fit(self, known: Rows, split: Split, seed: int, tell: Tell) -> None:
+    def fit(self, known: Rows, split: Split, seed: int, report: Report) -> None:
         """Find the learner's blend, fit each rival, and calibrate all on the held-out accounts.
 
-        `known` is what was known when training ended; `tell` hears whose turn it is. `chosen` is
+        `known` is what was known when training ended; `report` hears whose turn it is. `chosen` is
         then what the held-out accounts chose, and on how many frauds.
         """
         held_out = fit_gate(self._learner, known, split.held_out)
         logits = {ADAPTED: held_out.adapted_A, BASE: held_out.base_A}
         for rival in self._rivals:
-            tell(rival.title)
+            report(rival.title)
             rival.fit(known, split, self._learner, seed)
             logits[rival.name] = rival.scores(known, split.held_out)
         is_fraud_A = known.is_fraud_N[split.held_out] == 1
@@ -110,14 +110,14 @@ class Methods:
             },
         }
 
-    def test(self, rows: Rows, asked: NDArray[np.intp]) -> Results:
-        """The asked rows (ascending) as every method scores them."""
+    def test(self, rows: Rows, scored: NDArray[np.intp]) -> Results:
+        """The scored rows (ascending) as every method scores them."""
         with self._watch.timing(ADAPTED):
-            predictions = predict(self._learner, rows, asked)
+            predictions = predict(self._learner, rows, scored)
         others = {}
         for rival in self._rivals:
             with self._watch.timing(rival.name):
-                others[rival.name] = rival.scores(rows, asked)
+                others[rival.name] = rival.scores(rows, scored)
         return self._results(rows, predictions, others)
 
     def cost(self, tested: Results) -> Metrics:
@@ -135,19 +135,19 @@ class Methods:
     def by_labels(self, whole: Results) -> dict[str, Results]:
         """The same rows with at most so many labels an account, by their number.
 
-        A rival that reads no label says what it has said of `whole`.
+        A rival that reads no label scores as it did for `whole`.
         """
         return {str(limit): self._limited(whole, limit) for limit in LABEL_COUNTS}
 
     def _limited(self, whole: Results, limit: int) -> Results:
-        rows, asked = whole.rows, whole.row_A
+        rows, scored = whole.rows, whole.row_A
         others = {
-            rival.name: rival.scores(rows, asked, limit)
+            rival.name: rival.scores(rows, scored, limit)
             if rival.reads_labels
             else whole.logits[rival.name]
             for rival in self._rivals
         }
-        predictions = predict(self._learner, rows, asked, limit)
+        predictions = predict(self._learner, rows, scored, limit)
         return self._results(rows, predictions, others)
 
     def _results(

@@ -8,7 +8,7 @@ without its labels, so that the base stays a good model in its own right.
 The algorithms of the meta stage are one engine. MAML, ANIL and Meta-SGD differentiate through the
 inner steps, FOMAML takes each step as given, and Reptile (Nichol, Achiam and Schulman, 2018) has no
 query: the base moves towards the copies. All but Reptile learn their step sizes. At first every
-inner step is asked for the query, later only the last (the multi-step loss of MAML++).
+inner step is scored on the query, later only the last (the multi-step loss of MAML++).
 
 Everything random is drawn from (seed, stage, step), so a resumed run is the run that was not
 interrupted.
@@ -60,7 +60,9 @@ WARM_STEPS = 50
 AVERAGED_OVER = 100
 BASE_WEIGHT = 0.5
 HELD_OUT_ACCOUNTS = 0.15
-VALIDATION_BATCHES = 32
+# A check draws each held-out row so many times, in batches of which it takes so many.
+HELD_OUT_DRAWN = 16
+LEAST_BATCHES, MOST_BATCHES = 4, 32
 # Small files are known by heart before a schedule for large ones has begun to slow down. So a stage
 # draws each row of the file at most so many times, and takes this many steps at least.
 TIMES_DRAWN = {GLOBAL: 50, META: 20}
@@ -87,6 +89,11 @@ class Options:
         drawn = TIMES_DRAWN[stage] * rows / (self.episodes * QUERY_LIMIT)
         return min(most, max(LEAST_STEPS[stage], round(drawn)))
 
+    def check_batches(self, rows: int) -> int:
+        """How many batches a check takes of so many rows held out."""
+        drawn = HELD_OUT_DRAWN * rows / (self.episodes * QUERY_LIMIT)
+        return min(MOST_BATCHES, max(LEAST_BATCHES, round(drawn)))
+
 
 class Split(NamedTuple):
     """Rows an episode may begin at, of accounts trained on and of accounts held out."""
@@ -96,9 +103,9 @@ class Split(NamedTuple):
     end_us: int
 
     @classmethod
-    def of(cls, rows: Rows, asked: NDArray[np.bool_], end_us: int, seed: int) -> Self:
-        """Split the asked rows by account; raises ValueError where there is nothing to learn."""
-        labelled = np.flatnonzero(asked & (rows.is_fraud_N != UNLABELLED))
+    def of(cls, rows: Rows, scored: NDArray[np.bool_], end_us: int, seed: int) -> Self:
+        """Split these rows by account; raises ValueError where there is nothing to learn."""
+        labelled = np.flatnonzero(scored & (rows.is_fraud_N != UNLABELLED))
         if not len(labelled):
             raise ValueError("there is nothing to learn: no label is known by then")
         if len(np.unique(rows.is_fraud_N[labelled])) < 2:
@@ -137,6 +144,7 @@ class Trainer:
         self._train = Starts(rows, split.train, split.end_us)
         self._steps = {stage: options.steps(stage, len(split.train)) for stage in STAGES}
         self._held_out = Starts(rows, split.held_out, split.end_us)
+        self._check_batches = options.check_batches(len(split.held_out))
         torch.manual_seed(options.seed)
         self._working = Learner(rows.kinds, options.algorithm)
         is_fraud_N = rows.is_fraud_N[split.train] == 1
@@ -157,7 +165,7 @@ class Trainer:
         return cast(Learner, self._averaged.module)
 
     def run(self, watch: Callable[[Status], bool]) -> None:
-        """Train to the end, or until `watch`, told of every step, answers False."""
+        """Train to the end, or until `watch`, called at every step, returns False."""
         while not self.done:
             loss = self._update()
             self.step += 1
@@ -302,7 +310,7 @@ class Trainer:
     @torch.no_grad()
     def _check(self) -> float:
         """The loss on held-out accounts, always of the same episodes; keeps the best learner."""
-        rngs = (np.random.default_rng(batch) for batch in range(VALIDATION_BATCHES))
+        rngs = (np.random.default_rng(batch) for batch in range(self._check_batches))
         batches = (self._draw(self._held_out, rng) for rng in rngs)
         loss = float(np.mean([float(self._loss(self.averaged, batch)) for batch in batches]))
         if loss < self.best_loss:

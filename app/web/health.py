@@ -1,4 +1,4 @@
-"""For orchestrators and monitoring: alive, ready, measured. No key is asked for."""
+"""For orchestrators and monitoring: alive, ready, measured. No key is needed."""
 
 from typing import Annotated
 

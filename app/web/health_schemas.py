@@ -1,4 +1,4 @@
-"""What orchestrators are told."""
+"""Answers for orchestrators."""
 
 from pydantic import BaseModel, ConfigDict
 

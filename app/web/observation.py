@@ -14,7 +14,7 @@ from app.ops.metrics import labelled, request_seconds
 REQUEST_ID = b"x-request-id"
 # Anything else could be made to look like another line, or be somebody's name.
 OURS = re.compile(rb"[A-Za-z0-9_-]{8,64}")
-# Any other method is told as `other`: a server may let through whatever a caller invents.
+# Any other method is counted as `other`: a server may let through whatever a caller invents.
 METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 )
@@ -57,8 +57,8 @@ class Observation:
             return
         given = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"")
         header = id_of(given)
-        mine = header.decode()
-        token = request_id.set(mine)
+        own_id = header.decode()
+        token = request_id.set(own_id)
         method = scope["method"] if scope["method"] in METHODS else "other"
         if method == "HEAD":
             # Answered as GET is; the server leaves out the body (RFC 9110, 9.3.2).
@@ -86,8 +86,8 @@ class Observation:
                         span.set_attribute("http.request.method", method)
                         span.set_attribute("http.route", route)
                         span.set_attribute("http.response.status_code", status)
-                        span.set_attribute("quickstudy.request_id", mine)
+                        span.set_attribute("quickstudy.request_id", own_id)
         finally:
-            note(mine, method, route, status, time.perf_counter() - begun)
+            note(own_id, method, route, status, time.perf_counter() - begun)
         # Not after an exception: the server logs it when we are through, with the id.
         request_id.reset(token)

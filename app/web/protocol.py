@@ -331,13 +331,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def make_way(self) -> None:
         """Close for the sake of another connection."""
         if self.is_idle:
-            # Whatever was said now would be taken for the answer to the next request.
+            # Whatever was sent now would be taken for the answer to the next request.
             self.transport.close()
         else:
             self.dismiss(Unavailable("Too many connections at once."))
 
     def dismiss(self, problem: Problem) -> None:
-        """Answer so a caller who sends little or nothing, where that can be said, and hang up."""
+        """Answer a caller who sends little or nothing, where that is possible, and hang up."""
         self._say(problem)
         self.transport.close()
 
@@ -363,13 +363,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _say(self, problem: Problem) -> bool:
         """Write this as the answer to what is coming in, unless it would not be read as that."""
-        # On a connection that never spoke nobody has asked, and what is said while another answer
-        # is under way would be taken for a part of it.
+        # On a connection that never spoke nobody waits for an answer, and what is sent while
+        # another answer is under way would be taken for a part of it.
         may = self._has_spoken and not self.transport.is_closing() and self._may_answer()
         if may:
-            said = _said(problem, self.server_state.default_headers, stays=False)
+            refusal = _refusal(problem, self.server_state.default_headers, stays=False)
             is_head = self.parser.get_method() == b"HEAD"
-            self.transport.write(said[: said.index(END) + len(END)] if is_head else said)
+            self.transport.write(refusal[: refusal.index(END) + len(END)] if is_head else refusal)
         return may
 
     def _may_answer(self) -> bool:
@@ -433,7 +433,7 @@ def _new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
     return parser
 
 
-def _said(problem: Problem, server_headers: Iterable[tuple[bytes, bytes]], stays: bool) -> bytes:
+def _refusal(problem: Problem, server_headers: Iterable[tuple[bytes, bytes]], stays: bool) -> bytes:
     """A whole answer, as it goes over the wire; the connection stays open or not."""
     closing = [] if stays else [(b"connection", b"close")]
     status, rest = refusal(problem, *closing)
@@ -449,7 +449,7 @@ def _lines(server_headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
 @lru_cache(maxsize=2)
 def _turning_away(server_headers: tuple[tuple[bytes, bytes], ...], stays: bool) -> bytes:
     """Made anew once a second, with the date."""
-    return _said(Overloaded(), server_headers, stays)
+    return _refusal(Overloaded(), server_headers, stays)
 
 
 class AnswerTransport:

@@ -46,7 +46,7 @@ async def list_webhooks(database: RunningDatabase, tenant: MayAdminister) -> Web
 async def create_webhook(
     posted: PostedWebhook, webhooks: RunningWebhooks, tenant: MayAdminister
 ) -> NewWebhook:
-    """Be told of events from now on; the secret is in this answer and nowhere else."""
+    """Receive events from now on; the secret is in this answer and nowhere else."""
     return _new(await webhooks.register(tenant, posted.url, posted.events))
 
 

@@ -47,7 +47,7 @@ class WebhookState(BaseModel):
 
 
 class NewWebhook(WebhookState):
-    """With the secret that messages are signed with, which is told once."""
+    """With the secret that messages are signed with, which is shown once."""
 
     model_config = ConfigDict(
         json_schema_extra={

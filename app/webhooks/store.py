@@ -168,7 +168,7 @@ async def waiting(
 
 
 async def erase_messages(connection: Connection, tenant: str, account_id: str) -> None:
-    """Delete what would still be told of an account."""
+    """Delete the events of an account that are still to be delivered."""
     await connection.execute(
         delete(outbox).where(outbox.c.tenant == tenant, outbox.c.account_id == account_id)
     )

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -22,14 +21,6 @@ FEW = ("--global-steps", "2", "--meta-steps", "1")
 BUILT_IN = Path("app/learner/specs/simulated.toml")
 
 runner = CliRunner()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _short_checks() -> Iterator[None]:
-    """A training that is checked on few batches: of so short a one, that is most of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.training.train.VALIDATION_BATCHES", 4)
-        yield
 
 
 @pytest.fixture(autouse=True)

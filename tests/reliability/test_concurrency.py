@@ -10,6 +10,7 @@ from pathlib import Path
 
 from app.learner.transaction import entity_code
 from tests.api.requests import label, posted
+from tests.conftest import mainly
 from tests.postgres import execute
 from tests.reliability.conftest import Note
 from tests.reliability.ledger import Caller, Json, Ledger, kind_of, reconcile
@@ -26,6 +27,7 @@ DEADLOCKS = """DO $$ BEGIN ASSERT
 END $$"""
 
 
+@mainly("postgresql")
 def test_labels_of_replicas_are_all_there_and_make_the_serial_copies(
     database_url: str, checkpoint: Path, torture: bool, noted: Note
 ) -> None:

@@ -7,6 +7,7 @@ import httpx
 
 from quickstudy_client import LIMITS
 from tests.api.requests import posted, problem_of
+from tests.conftest import mainly
 from tests.reliability.conftest import Note
 from tests.reliability.ledger import Ledger, kind_of, reconcile
 from tests.servers import START_SECONDS, new_key, replicas
@@ -15,6 +16,7 @@ POSTS = 10
 ACCOUNTS, MERCHANTS = 50, 7
 
 
+@mainly("postgresql")
 def test_ten_posts_of_an_id_at_once_are_one_row_and_one_answer(
     database_url: str, checkpoint: Path, torture: bool, noted: Note
 ) -> None:

@@ -52,7 +52,7 @@ from tests.servers import made_key, server_process
 
 JSON = {"Content-Type": "application/json"}
 # The short form takes every so many-th of the values in a place, each place others.
-SPARSE = 20
+SPARSE = 40
 PROBABLE = [f"a-{n}" for n in range(3)]
 _numbers = count()
 

@@ -13,7 +13,7 @@ from tests.training.files import rows_of, simulated_source
 def _short_checks() -> Iterator[None]:
     """A training that is checked on few batches: of so short a one, that is most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.training.train.VALIDATION_BATCHES", 4)
+        patch.setattr("app.training.train.MOST_BATCHES", 4)
         yield
 
 

@@ -21,7 +21,7 @@ class Amounts:
     title: str = "amounts <alone>"
     reads_labels: bool = False
     fitted: list[tuple[Rows, Split]] = field(default_factory=list)
-    asked: list[tuple[int, int]] = field(default_factory=list)
+    scored: list[tuple[int, int]] = field(default_factory=list)
 
     def fit(self, rows: Rows, split: Split, learner: Learner, seed: int) -> None:
         self.fitted.append((rows, split))
@@ -31,10 +31,10 @@ class Amounts:
         return Chosen({"column": 0}, ("it has nothing to choose",))
 
     def scores(
-        self, rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT
+        self, rows: Rows, scored: NDArray[np.intp], limit: int = SUPPORT_LIMIT
     ) -> NDArray[np.float64]:
-        self.asked.append((len(asked), limit))
-        return rows.features_NF[asked, 0].astype(np.float64)
+        self.scored.append((len(scored), limit))
+        return rows.features_NF[scored, 0].astype(np.float64)
 
 
 @dataclass
@@ -46,12 +46,12 @@ class Labels(Amounts):
     reads_labels: bool = True
 
     def scores(
-        self, rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT
+        self, rows: Rows, scored: NDArray[np.intp], limit: int = SUPPORT_LIMIT
     ) -> NDArray[np.float64]:
-        self.asked.append((len(asked), limit))
+        self.scored.append((len(scored), limit))
         counts = [
             float(len(support) + 10 * (rows.is_fraud_N[support] == 1).sum())
-            for support, query in served(rows, asked, limit)
+            for support, query in served(rows, scored, limit)
             for _ in query
         ]
         return np.array(counts)

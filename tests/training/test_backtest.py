@@ -41,7 +41,7 @@ MEASURES = COUNTS | {
 @pytest.fixture(autouse=True, scope="module")
 def _few_validations_and_frauds() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "VALIDATION_BATCHES", 2)
+        patch.setattr(train, "MOST_BATCHES", 2)
         patch.setattr(differences_module, "LEAST_DEFRAUDED", 1)
         yield
 
@@ -253,10 +253,10 @@ def test_a_rival_that_reads_no_label_is_scored_once_and_its_curve_is_flat(
     without, reading = simulated.rivals
     folds = len(simulated.backtest.folds)
     # By fold: in both protocols the held-out accounts and the tested rows, in B the curve too.
-    assert len(without.asked) == 4 * folds
-    assert {limit for _, limit in without.asked} == {SUPPORT_LIMIT}
-    assert len(reading.asked) == (4 + len(LABEL_COUNTS)) * folds
-    assert {limit for _, limit in reading.asked} == {SUPPORT_LIMIT, *LABEL_COUNTS}
+    assert len(without.scored) == 4 * folds
+    assert {limit for _, limit in without.scored} == {SUPPORT_LIMIT}
+    assert len(reading.scored) == (4 + len(LABEL_COUNTS)) * folds
+    assert {limit for _, limit in reading.scored} == {SUPPORT_LIMIT, *LABEL_COUNTS}
     curve = simulated.figures["protocol_b"]["by_labels"].values()
     unseen = simulated.figures["protocol_b"]["unseen"]
     assert all(point["amounts"] == unseen["amounts"] for point in curve)

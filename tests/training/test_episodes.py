@@ -103,10 +103,10 @@ def test_what_is_known_by_a_moment_are_the_labels_known_by_then(rows: Rows, hour
 def test_served_episodes_cover_each_asked_row_once_and_in_order(
     rows: Rows, seed: int, limit: int
 ) -> None:
-    asked = np.flatnonzero(np.random.default_rng(seed).random(len(rows.account_N)) < 0.6)
-    episodes = list(served(rows, asked, limit))
+    scored = np.flatnonzero(np.random.default_rng(seed).random(len(rows.account_N)) < 0.6)
+    episodes = list(served(rows, scored, limit))
     covered = [row for episode in episodes for row in episode.query]
-    assert covered == asked.tolist()
+    assert covered == scored.tolist()
     for support, query in episodes:
         assert len(set(rows.account_N[[*support, *query]])) == 1
         # Not as of the episode's first row: every row sees what is known at its own moment.

@@ -163,19 +163,19 @@ def learner(rows: Rows) -> Learner:
 
 
 @pytest.fixture
-def asked(rows: Rows) -> np.ndarray:
+def scored(rows: Rows) -> np.ndarray:
     return np.flatnonzero(rows.is_fraud_N != UNLABELLED)[1500:2500]
 
 
 @pytest.mark.parametrize("limit", [0, 1, 5, 32])
 def test_predictions_say_how_many_labels_each_row_was_scored_with(
-    rows: Rows, learner: Learner, asked: np.ndarray, limit: int
+    rows: Rows, learner: Learner, scored: np.ndarray, limit: int
 ) -> None:
-    predictions = predict(learner, rows, asked, limit)
-    np.testing.assert_array_equal(predictions.rows, asked)
+    predictions = predict(learner, rows, scored, limit)
+    np.testing.assert_array_equal(predictions.rows, scored)
     expected = [
         (len(support), int((rows.is_fraud_N[support] == 1).sum()))
-        for support, query in served(rows, asked, limit)
+        for support, query in served(rows, scored, limit)
         for _ in query
     ]
     assert list(zip(predictions.labels_A, predictions.frauds_A, strict=True)) == expected
@@ -188,26 +188,26 @@ def test_predictions_say_how_many_labels_each_row_was_scored_with(
 
 
 def test_predictions_do_not_depend_on_what_else_is_asked(rows: Rows, learner: Learner) -> None:
-    asked = np.flatnonzero(rows.is_fraud_N != UNLABELLED)[:4000]
-    together = predict(learner, rows, asked)
+    scored = np.flatnonzero(rows.is_fraud_N != UNLABELLED)[:4000]
+    together = predict(learner, rows, scored)
     first = 1234
-    assert rows.account_N[asked[first - 1]] == rows.account_N[asked[first]]
-    alone = predict(learner, rows, asked[:first])
+    assert rows.account_N[scored[first - 1]] == rows.account_N[scored[first]]
+    alone = predict(learner, rows, scored[:first])
     np.testing.assert_allclose(alone.adapted_A, together.adapted_A[:first], atol=1e-4)
     np.testing.assert_allclose(alone.base_A, together.base_A[:first], atol=1e-4)
 
 
 def test_episodes_scored_together_are_alike_and_each_row_keeps_its_place(
-    rows: Rows, asked: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    rows: Rows, scored: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate, "EPISODES_AT_ONCE", 50)
-    episodes = list(served(rows, asked))
-    covered = np.zeros(len(asked), int)
+    episodes = list(served(rows, scored))
+    covered = np.zeros(len(scored), int)
     padded = 0
     for places, group in alike(episodes):
         assert len(group) <= 50
         for place, episode in zip(places, group, strict=True):
-            np.testing.assert_array_equal(asked[place], episode.query)
+            np.testing.assert_array_equal(scored[place], episode.query)
             covered[place] += 1
         padded += len(group) * max(len(episode.support) for episode in group)
     assert (covered == 1).all()
@@ -217,10 +217,10 @@ def test_episodes_scored_together_are_alike_and_each_row_keeps_its_place(
 @pytest.fixture
 def of_both_classes(rows: Rows) -> np.ndarray:
     """Rows whose accounts have frauds among their labels and more labels that are none."""
-    asked = np.flatnonzero(rows.is_fraud_N != UNLABELLED)
+    scored = np.flatnonzero(rows.is_fraud_N != UNLABELLED)
     chosen = [
         query
-        for support, query in served(rows, asked)
+        for support, query in served(rows, scored)
         if 0 < (rows.is_fraud_N[support] == 1).sum() < len(support) - 3
     ]
     return np.concatenate(chosen)[:250]
@@ -237,15 +237,15 @@ def test_predictions_are_what_is_served(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Episode by episode as the service learns and scores, however many are made at once."""
-    learner, asked = learner_of(rows), of_both_classes
+    learner, scored = learner_of(rows), of_both_classes
     learner.gate.set(trust, heed)
     monkeypatch.setattr(evaluate, "EPISODES_AT_ONCE", pieces[0])
     monkeypatch.setattr(evaluate, "ROWS_AT_ONCE", pieces[1])
-    predictions = predict(learner, rows, asked)
+    predictions = predict(learner, rows, scored)
     expected: list[float] = []
     weights: list[float] = []
     with torch.inference_mode():
-        for support, query in served(rows, asked):
+        for support, query in served(rows, scored):
             copies = learner.learn(pad_supports([rows.support(support)], len(rows.kinds)))
             features_1QF = torch.from_numpy(rows.features_NF[query])[None]
             day_1Q = torch.from_numpy(rows.time_us_N[query] / DAY_US)[None]
@@ -258,19 +258,19 @@ def test_predictions_are_what_is_served(
 
 
 def test_answers_are_of_bases_and_bounded_moves_and_of_every_accounts_evidence(
-    rows: Rows, asked: np.ndarray
+    rows: Rows, scored: np.ndarray
 ) -> None:
     learner = learner_of(rows)
     learner.set_step_sizes(20.0)
-    answered = answers(learner, rows, asked)
+    answered = answers(learner, rows, scored)
     none_A = answered.labels_A == 0
     assert np.abs(answered.move_A).max() == pytest.approx(LARGEST_MOVE)
     np.testing.assert_allclose(answered.move_A[none_A], 0, atol=1e-5)
     np.testing.assert_allclose(answered.evidence_A[none_A], 0, atol=1e-5)
     np.testing.assert_allclose(answered.evidence_A[answered.labels_A == 1], 0, atol=1e-4)
     assert np.abs(answered.evidence_A).max() > 1
-    # Where evidence is not asked for, all else is the same.
-    quick = answers(learner, rows, asked, asks_for_evidence=False)
+    # Where evidence is not wanted, all else is the same.
+    quick = answers(learner, rows, scored, with_evidence=False)
     assert not quick.evidence_A.any()
     np.testing.assert_allclose(quick.move_A, answered.move_A, atol=1e-3)
 
@@ -288,15 +288,15 @@ def test_an_account_without_labels_follows_nothing_whatever_the_gate_says(
 
 @pytest.mark.parametrize("heed", [0.0, 0.5])
 def test_evidence_is_worked_out_where_it_is_heeded(
-    rows: Rows, asked: np.ndarray, heed: float, monkeypatch: pytest.MonkeyPatch
+    rows: Rows, scored: np.ndarray, heed: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learner, worked_out = learner_of(rows), []
     evidence = learner.evidence
     monkeypatch.setattr(learner, "evidence", lambda *of: worked_out.append(of) or evidence(*of))
     learner.gate.set(1.0, heed)
-    predicted = predict(learner, rows, asked)
+    predicted = predict(learner, rows, scored)
     assert bool(worked_out) == (heed > 0)
-    expected = gated(learner, answers(learner, rows, asked))
+    expected = gated(learner, answers(learner, rows, scored))
     np.testing.assert_allclose(predicted.adapted_A, expected.adapted_A, atol=1e-4)
 
 
@@ -427,13 +427,13 @@ def test_the_gate_is_judged_with_few_labels_too(
     harmful: list[int] = []
 
     def answered(
-        _: object, of: Rows, asked: np.ndarray, limit: int = SUPPORT_LIMIT, *more: object
+        _: object, of: Rows, scored: np.ndarray, limit: int = SUPPORT_LIMIT, *more: object
     ) -> Answers:
-        size, is_fraud_A = len(asked), of.is_fraud_N[asked] == 1
+        size, is_fraud_A = len(scored), of.is_fraud_N[scored] == 1
         sign = -1.0 if limit in harmful else 1.0
         move_A = sign * 3.0 * np.where(is_fraud_A, 1.0, -1.0)
         labels_A = np.full(size, 3)
-        return Answers(asked, np.zeros(size), move_A, np.zeros(size), labels_A, labels_A)
+        return Answers(scored, np.zeros(size), move_A, np.zeros(size), labels_A, labels_A)
 
     monkeypatch.setattr(evaluate, "answers", answered)
 

@@ -1,4 +1,4 @@
-"""What is asked of every method alike: calibration on held-out accounts, and what it costs."""
+"""What every method is measured by: calibration on held-out accounts, and what it costs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +22,12 @@ from tests.training.files import TINY
 
 
 def fitted(source: Source, rows: Rows) -> tuple[Methods, Split]:
-    asked_N = rows.is_fraud_N != UNLABELLED
-    split = Split.of(rows, asked_N, int(rows.time_us_N.max()) + 1, seed=0)
+    scored_N = rows.is_fraud_N != UNLABELLED
+    split = Split.of(rows, scored_N, int(rows.time_us_N.max()) + 1, seed=0)
     # Not a step trained, but ready to score.
     learner = Trainer(rows, split, TINY, "cpu").learner
     methods = Methods(source.dataset, learner, contenders())
-    methods.fit(rows, split, seed=0, tell=lambda _: None)
+    methods.fit(rows, split, seed=0, report=lambda _: None)
     return methods, split
 
 
@@ -79,7 +79,7 @@ def test_a_mean_is_half_of_each_of_its_parts_and_there_with_both(
     assert described([trees])["mean_with_trees"]["reads_labels"]
     split = Split.of(rows, rows.is_fraud_N != UNLABELLED, int(rows.time_us_N.max()) + 1, seed=0)
     methods = Methods(source.dataset, Trainer(rows, split, TINY, "cpu").learner, [trees])
-    methods.fit(rows, split, seed=0, tell=lambda _: None)
+    methods.fit(rows, split, seed=0, report=lambda _: None)
     tested = methods.test(rows, split.held_out[:300])
     for limit, results in {"all": tested, **methods.by_labels(tested)}.items():
         logits = results.logits
@@ -95,13 +95,13 @@ def test_a_mean_is_half_of_each_of_its_parts_and_there_with_both(
 
 def test_a_cost_is_by_account_and_known_labels(source: Source, rows: Rows) -> None:
     _, split = fitted(source, rows)
-    asked = split.held_out
-    episodes = len(list(served(rows, asked)))
-    assert 0 < episodes < len(asked)
-    found = costs({"one": 3.0}, {}, rows, asked)["one"]
+    scored = split.held_out
+    episodes = len(list(served(rows, scored)))
+    assert 0 < episodes < len(scored)
+    found = costs({"one": 3.0}, {}, rows, scored)["one"]
     assert found["milliseconds_an_account"] == pytest.approx(3000 / episodes)
     assert np.isnan(found["bytes_an_account"])
-    nothing = costs({"one": 3.0}, {"one": 7}, rows, asked[:0])["one"]
+    nothing = costs({"one": 3.0}, {"one": 7}, rows, scored[:0])["one"]
     assert np.isnan(nothing["milliseconds_an_account"])
     assert nothing["bytes_an_account"] == 7
 

@@ -368,9 +368,9 @@ def test_a_sample_has_every_fraud_whole_days_and_weights_for_what_is_left_out() 
     assert (whole.weight_A == 1).all()
 
 
-def days_of(asked: np.ndarray) -> list[tuple[int, int]]:
-    days = ROWS.time_us_N[asked] // DAY_US
-    return list(zip(ROWS.account_N[asked].tolist(), days.tolist(), strict=True))
+def days_of(scored: np.ndarray) -> list[tuple[int, int]]:
+    days = ROWS.time_us_N[scored] // DAY_US
+    return list(zip(ROWS.account_N[scored].tolist(), days.tolist(), strict=True))
 
 
 def test_average_precision_counts_a_row_as_often_as_it_weighs() -> None:
@@ -382,9 +382,9 @@ def test_average_precision_counts_a_row_as_often_as_it_weighs() -> None:
 
 def test_labels_are_those_that_were_served() -> None:
     labels = Labels.of(ROWS, ASKED, 5)
-    np.testing.assert_array_equal(labels.row_P[labels.asked_A], ASKED)
+    np.testing.assert_array_equal(labels.row_P[labels.scored_A], ASKED)
     chunks = list(labels.chunks())
-    assert sum(len(some.asked_A) for some in chunks) == len(ASKED)
+    assert sum(len(some.scored_A) for some in chunks) == len(ASKED)
     position = 0
     for support, query in served(ROWS, ASKED, 5):
         for _ in query:
@@ -452,7 +452,7 @@ def test_distances_are_mean_squares_to_each_labelled_row() -> None:
     column_PE = rng.normal(size=(len(labels.row_P), 3)).astype(np.float32)
     square_AK = distances(column_PE, labels)
     a, k = len(ASKED) - 1, 4
-    gap_E = column_PE[labels.asked_A[a]] - column_PE[labels.at_AK[a, k]]
+    gap_E = column_PE[labels.scored_A[a]] - column_PE[labels.at_AK[a, k]]
     assert square_AK.shape == (len(ASKED), 5)
     assert square_AK[a, k] == pytest.approx(np.square(gap_E).mean())
 

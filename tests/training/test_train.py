@@ -545,10 +545,15 @@ def test_the_loss_of_a_tiny_training_is_the_known_one(tmp_path: Path) -> None:
     assert losses == pytest.approx([0.69044, 0.67506, 0.66884, 0.66107], rel=0.01)
 
 
-def test_a_small_file_has_a_short_schedule_and_a_large_one_what_is_allowed() -> None:
+def test_a_small_file_has_a_short_schedule_and_a_large_one_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     options = Options()
     assert [options.steps(stage, rows=2_000) for stage in (GLOBAL, META)] == [100, 50]
     assert options.steps(GLOBAL, rows=20_000) == pytest.approx(50 * 20_000 / 2048, abs=1)
     assert options.steps(GLOBAL, rows=10**7) == options.global_steps
     assert options.steps(META, rows=10**7) == options.meta_steps
     assert replace(options, global_steps=8).steps(GLOBAL, rows=10**7) == 8
+    # A check takes no more batches of few held-out rows than they can fill.
+    monkeypatch.setattr(train, "MOST_BATCHES", 32)
+    assert [options.check_batches(rows) for rows in (100, 1_000, 10_000)] == [4, 8, 32]

@@ -54,11 +54,11 @@ class BatchedEngine:
         copies = self._learner.followed(adapted, evidence_B, batch)
         served_BK = self._learner.served_logits(encoded, copies, base_BK, earlier=True)
         before_B, after_B = (cross_entropy(one, batch).sum(1) for one in (base_BK, served_BK))
-        told = evidence_B, before_B, after_B, self._learner.drift(copies)
+        figures = evidence_B, before_B, after_B, self._learner.drift(copies)
         return Learned(
             _array(self._learner.kept(copies)),
             np.array([len(support.is_fraud_K) for support in supports], np.int64),
-            *map(_array, told),
+            *map(_array, figures),
         )
 
     @torch.inference_mode()

@@ -43,8 +43,8 @@ class Rival(Protocol):
     def fit(self, rows: Rows, split: Split, learner: Learner, seed: int) -> None:
         """Learn and tune from rows as known when training ended; `learner` is what it made."""
 
-    def scores(self, rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Floats:
-        """How suspicious the asked rows (ascending) are, as they would be served: [A]."""
+    def scores(self, rows: Rows, scored: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Floats:
+        """How suspicious the scored rows (ascending) are, as they would be served: [A]."""
 
     @property
     def chosen(self) -> Chosen:

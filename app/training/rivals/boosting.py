@@ -65,8 +65,8 @@ class XGBoost(Tuned[Boosting, Features]):
         self._trees: dict[Boosting, int] = {}
         self._train_AF = self.inputs(lesson.rows, lesson.train.rows, SUPPORT_LIMIT)
 
-    def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Features:
-        return _columns(rows, asked)
+    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Features:
+        return _columns(rows, scored)
 
     def build(self, setting: Boosting, lesson: Lesson, held_out: Features) -> Score[Features]:
         import xgboost
@@ -122,18 +122,18 @@ class XGBoostSupport(XGBoost):
         self._population = Population(rows, train)
         rng = np.random.default_rng(lesson.seed)
         labels = Labels.of(rows, train.rows, SUPPORT_LIMIT, rng)
-        self._train_AF = self._told(rows, train.rows, labels)
+        self._train_AF = self._with_labels(rows, train.rows, labels)
 
-    def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Features:
-        return self._told(rows, asked, Labels.of(rows, asked, limit))
+    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Features:
+        return self._with_labels(rows, scored, Labels.of(rows, scored, limit))
 
-    def _told(self, rows: Rows, asked: NDArray[np.intp], labels: Labels) -> Features:
-        told_AS = summary(self._population, rows, labels)
-        return np.concatenate([_columns(rows, asked), told_AS], axis=1)
+    def _with_labels(self, rows: Rows, scored: NDArray[np.intp], labels: Labels) -> Features:
+        labels_AS = summary(self._population, rows, labels)
+        return np.concatenate([_columns(rows, scored), labels_AS], axis=1)
 
 
-def _columns(rows: Rows, asked: NDArray[np.intp]) -> Features:
+def _columns(rows: Rows, scored: NDArray[np.intp]) -> Features:
     """All features but identities: a threshold between two of them separates nothing."""
     columns = np.array(without_identities(rows.kinds), np.intp)
-    column_AF: Features = rows.features_NF[np.ix_(asked, columns)]
+    column_AF: Features = rows.features_NF[np.ix_(scored, columns)]
     return column_AF

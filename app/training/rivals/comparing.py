@@ -1,6 +1,6 @@
 """Rivals that compare a transaction with the account's own labelled ones.
 
-Axes: A asked rows, K places for labels, P different rows among both, E columns, M members of the
+Axes: A scored rows, K places for labels, P different rows among both, E columns, M members of the
 network, H hidden units of each.
 """
 
@@ -73,11 +73,11 @@ class NearestNeighbours(_Beside[Vote, Neighbours]):
         Vote("hidden", 32, 1.0, 0.3),
     )
 
-    def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Neighbours:
-        labels = Labels.of(rows, asked, limit)
+    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Neighbours:
+        labels = Labels.of(rows, scored, limit)
         spaces, base_P = self._spaces(rows, labels.row_P)
         distance_AK = {name: np.sqrt(distances(c, labels)) for name, c in spaces.items()}
-        return Neighbours(base_P[labels.asked_A], distance_AK, labels)
+        return Neighbours(base_P[labels.scored_A], distance_AK, labels)
 
     def build(self, setting: Vote, lesson: Lesson, held_out: Neighbours) -> Score[Neighbours]:
         def score(inputs: Neighbours) -> Floats:
@@ -103,9 +103,9 @@ class Means(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """The asked rows in a space and the sums of their legitimate and of their fraud labels."""
+    """The scored rows in a space and the sums of their legitimate and of their fraud labels."""
 
-    asked_AE: Features
+    scored_AE: Features
     legitimate_AE: Features
     fraud_AE: Features
 
@@ -147,11 +147,11 @@ class Prototypes(_Beside[Means, Placed]):
             for name, column_AE in spaces.items()
         }
 
-    def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Placed:
-        labels = Labels.of(rows, asked, limit)
+    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Placed:
+        labels = Labels.of(rows, scored, limit)
         spaces, base_P = self._spaces(rows, labels.row_P)
         return Placed(
-            base_P[labels.asked_A],
+            base_P[labels.scored_A],
             {name: _sums(column_PE, labels) for name, column_PE in spaces.items()},
             labels.legitimate_AK.sum(1).astype(np.float64),
             labels.fraud_AK.sum(1).astype(np.float64),
@@ -162,15 +162,15 @@ class Prototypes(_Beside[Means, Placed]):
         usual_E, unusual_E = self._population_2E[space]
 
         def score(inputs: Placed) -> Floats:
-            asked_AE, legitimate_AE, fraud_AE = inputs.sums[space]
-            evidence_A = np.zeros(len(asked_AE))
+            scored_AE, legitimate_AE, fraud_AE = inputs.sums[space]
+            evidence_A = np.zeros(len(scored_AE))
             for sign, sum_AE, count_A, mean_E in (
                 (1, legitimate_AE, inputs.legitimate_A, usual_E),
                 (-1, fraud_AE, inputs.frauds_A, unusual_E),
             ):
                 own_AE = (sum_AE + prior * mean_E) / (count_A + prior)[:, None]
-                own_A = np.square(asked_AE - own_AE).mean(1)
-                evidence_A += sign * (own_A - np.square(asked_AE - mean_E).mean(1))
+                own_A = np.square(scored_AE - own_AE).mean(1)
+                evidence_A += sign * (own_A - np.square(scored_AE - mean_E).mean(1))
             return inputs.base_A + weight * evidence_A
 
         return score
@@ -182,7 +182,7 @@ def _sums(column_PE: Features, labels: Labels) -> Sums:
         column_AKE = column_PE[some.at_AK]
         legitimate.append(np.einsum("ake,ak->ae", column_AKE, some.legitimate_AK))
         fraud.append(np.einsum("ake,ak->ae", column_AKE, some.fraud_AK))
-    return Sums(column_PE[labels.asked_A], np.concatenate(legitimate), np.concatenate(fraud))
+    return Sums(column_PE[labels.scored_A], np.concatenate(legitimate), np.concatenate(fraud))
 
 
 @torch.inference_mode()

@@ -1,6 +1,6 @@
 """The same network, fine-tuned for each account by plain gradient descent.
 
-Axes: B accounts, K support rows, Q query rows, A asked rows.
+Axes: B accounts, K support rows, Q query rows, A scored rows.
 """
 
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Descent(NamedTuple):
 
 
 class Served(NamedTuple):
-    """What was asked, as episodes, and all rows of it encoded."""
+    """What was scored, as episodes, and all rows of it encoded."""
 
     rows: Rows
     episodes: list[Episode]
@@ -57,9 +57,9 @@ class FineTuned(Tuned[Descent, Served]):
         self._learner = lesson.learner
 
     @torch.inference_mode()
-    def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Served:
-        episodes = list(served(rows, asked, limit))
-        needed = np.unique(np.concatenate([asked, *(episode.support for episode in episodes)]))
+    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Served:
+        episodes = list(served(rows, scored, limit))
+        needed = np.unique(np.concatenate([scored, *(episode.support for episode in episodes)]))
         return Served(rows, episodes, EncodedRows(self._learner, rows, needed))
 
     def build(self, setting: Descent, lesson: Lesson, held_out: Served) -> Score[Served]:

@@ -1,6 +1,6 @@
 """A model that learns from a stream: each label when it becomes known, also while it is tested.
 
-Axes: A asked rows, L learned rows, E columns.
+Axes: A scored rows, L learned rows, E columns.
 """
 
 from copy import deepcopy
@@ -47,7 +47,7 @@ class Learned(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """What is asked, and what becomes known meanwhile."""
+    """What is scored, and what becomes known meanwhile."""
 
     column_AE: Features
     time_us_A: Ints
@@ -83,8 +83,8 @@ class RiverOnline(Tuned[Rate, Stream]):
         self._share = 1 / float(train.weight_A.max())
         self._train = self._learned(rows, train)
 
-    def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Stream:
-        time_us_A = rows.time_us_N[asked]
+    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Stream:
+        time_us_A = rows.time_us_N[scored]
         later = np.flatnonzero(
             (rows.known_at_us_N > self._end_us)
             & (rows.known_at_us_N <= time_us_A.max())
@@ -95,7 +95,7 @@ class RiverOnline(Tuned[Rate, Stream]):
         kept_L = is_fraud_L | (drawn_N[later] < self._share)
         weight_L = np.where(is_fraud_L, 1.0, 1 / self._share)
         sample = Sample(later[kept_L], is_fraud_L[kept_L], weight_L[kept_L])
-        column_AE = self._population.encode(rows.features_NF[asked])
+        column_AE = self._population.encode(rows.features_NF[scored])
         return Stream(column_AE, np.maximum(time_us_A, self._end_us), self._learned(rows, sample))
 
     def build(self, setting: Rate, lesson: Lesson, held_out: Stream) -> Score[Stream]:
@@ -147,7 +147,7 @@ def _learn(model: "LogisticRegression", learned: Learned) -> None:
 
 
 def _log_odds(model: "LogisticRegression", column_AE: Features) -> Floats:
-    # Answered in a frame of the kind that was asked with.
+    # Answered in a frame of the kind of the rows.
     answered = cast(pl.DataFrame, model.predict_proba_many(_frame(column_AE)))
     within_A = answered["True"].to_numpy().clip(LEAST, 1 - LEAST)
     log_odds_A: Floats = np.log(within_A) - np.log1p(-within_A)

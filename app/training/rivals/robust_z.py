@@ -1,6 +1,6 @@
 """Robust z-scores: how far a transaction lies from the account's usual ones.
 
-Axes: A asked rows, K places for labels, P different rows among both, O own quantities.
+Axes: A scored rows, K places for labels, P different rows among both, O own quantities.
 """
 
 from typing import Literal, NamedTuple
@@ -40,9 +40,9 @@ class Gathered(NamedTuple):
 
 
 class Usual(NamedTuple):
-    """The asked rows, and the medians and spreads of their accounts' legitimate labels."""
+    """The scored rows, and the medians and spreads of their accounts' legitimate labels."""
 
-    asked_AO: Features
+    scored_AO: Features
     median_AO: Features
     spread_AO: Features
     labels_A: Floats
@@ -77,13 +77,13 @@ class RobustZ(Tuned[Gathered, Usual]):
         telling_O = np.array([_tells(train, z_A) for z_A in z_AO.T], bool)
         self._telling_O = telling_O if telling_O.any() else ~telling_O
 
-    def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Usual:
-        labels = Labels.of(rows, asked, limit)
+    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Usual:
+        labels = Labels.of(rows, scored, limit)
         own_PO = self._population.encode(rows.features_NF[labels.row_P])[:, self._own_O]
         robust = [_robust(own_PO[some.at_AK], some.legitimate_AK) for some in labels.chunks()]
         median_AO, spread_AO = map(np.concatenate, zip(*robust, strict=True))
         labels_A = labels.legitimate_AK.sum(1).astype(np.float64)
-        return Usual(own_PO[labels.asked_A], median_AO, spread_AO, labels_A)
+        return Usual(own_PO[labels.scored_A], median_AO, spread_AO, labels_A)
 
     def build(self, setting: Gathered, lesson: Lesson, held_out: Usual) -> Score[Usual]:
         least = -CLIP if setting.below else 0.0
@@ -101,7 +101,7 @@ class RobustZ(Tuned[Gathered, Usual]):
         own_A1 = (inputs.labels_A / (inputs.labels_A + prior))[:, None]
         median_AO = own_A1 * inputs.median_AO + (1 - own_A1) * self._median_1O
         spread_AO = own_A1 * inputs.spread_AO + (1 - own_A1) * self._spread_1O
-        z_AO: Floats = (inputs.asked_AO - median_AO) / np.maximum(spread_AO, LEAST_SPREAD)
+        z_AO: Floats = (inputs.scored_AO - median_AO) / np.maximum(spread_AO, LEAST_SPREAD)
         return z_AO
 
 

@@ -2,7 +2,7 @@
 
 They are what a learner has to beat: if it can be written on a card, nobody needs a copy.
 
-Axes: A asked rows, J columns that read labels.
+Axes: A scored rows, J columns that read labels.
 """
 
 from abc import abstractmethod
@@ -55,11 +55,11 @@ class _Rule(Tuned[float, Beside]):
     def names(self, rows: Rows) -> list[str]:
         """What the report calls the columns' weights: [J]."""
 
-    def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Beside:
-        labels = Labels.of(rows, asked, limit)
+    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Beside:
+        labels = Labels.of(rows, scored, limit)
         self._names = self.names(rows)
         return Beside(
-            base_log_odds(self._learner, rows, asked),
+            base_log_odds(self._learner, rows, scored),
             self.columns(rows, labels).astype(np.float64),
         )
 

@@ -1,6 +1,6 @@
 """What an account's known labels say of a transaction: how many, how near, how unlike.
 
-Axes: A asked rows, K places for labels, P different rows among both, E columns, O of them the
+Axes: A scored rows, K places for labels, P different rows among both, E columns, O of them the
 transaction's own quantities, J ages and counts, S columns of the summary.
 """
 
@@ -28,12 +28,12 @@ ROWS_AT_ONCE = 4096
 class Labels(NamedTuple):
     """The labels that A rows are served with, newest first; a place left over is of neither.
 
-    `row_P` are the rows that it takes, asked and labelled, each once; `asked_A` and `at_AK` say
-    where among them the asked rows and their labelled ones are.
+    `row_P` are the rows that it takes, scored and labelled, each once; `scored_A` and `at_AK` say
+    where among them the scored rows and their labelled ones are.
     """
 
     row_P: NDArray[np.intp]
-    asked_A: NDArray[np.intp]
+    scored_A: NDArray[np.intp]
     at_AK: NDArray[np.intp]
     legitimate_AK: NDArray[np.bool_]
     fraud_AK: NDArray[np.bool_]
@@ -42,11 +42,11 @@ class Labels(NamedTuple):
     def of(
         cls,
         rows: Rows,
-        asked: NDArray[np.intp],
+        scored: NDArray[np.intp],
         limit: int,
         rng: np.random.Generator | None = None,
     ) -> Self:
-        """The labels of the asked rows (ascending) as served, each row with those of its moment.
+        """The labels of the scored rows (ascending) as served, each row with those of its moment.
 
         With `rng`, an account's rows of a day show no more of them than one of SUPPORT_SIZES
         drawn, as in the episodes of training, so that few labels are learned from as well. One
@@ -55,7 +55,7 @@ class Labels(NamedTuple):
         """
         chosen, sizes = [], []
         drawn: tuple[int, int, int] | None = None
-        for support, query in served(rows, asked, limit):
+        for support, query in served(rows, scored, limit):
             if rng is not None:
                 account, day = rows.account_N[query[0]], rows.time_us_N[query[0]] // DAY_US
                 if drawn is None or drawn[:2] != (account, day):
@@ -68,32 +68,34 @@ class Labels(NamedTuple):
             row_K[: len(support)] = support
         row_AK = np.repeat(row_BK, sizes, axis=0)
         is_fraud_AK = rows.is_fraud_N[row_AK] == 1
-        # A place left over stands for the asked row itself, which is encoded anyway.
+        # A place left over stands for the scored row itself, which is encoded anyway.
         row_P, place = np.unique(
-            np.concatenate([asked, np.where(row_AK < 0, asked[:, None], row_AK).ravel()]),
+            np.concatenate([scored, np.where(row_AK < 0, scored[:, None], row_AK).ravel()]),
             return_inverse=True,
         )
         return cls(
             row_P,
-            place[: len(asked)],
-            place[len(asked) :].reshape(row_AK.shape),
+            place[: len(scored)],
+            place[len(scored) :].reshape(row_AK.shape),
             (row_AK >= 0) & ~is_fraud_AK,
             (row_AK >= 0) & is_fraud_AK,
         )
 
     def chunks(self) -> Iterator[Self]:
-        """The same labels, few enough asked rows at a time to gather what they are compared by."""
-        row_P, asked_A, at_AK, legitimate_AK, fraud_AK = self
-        for first in range(0, len(asked_A), ROWS_AT_ONCE):
+        """The same labels, few enough scored rows at a time to gather what they are compared by."""
+        row_P, scored_A, at_AK, legitimate_AK, fraud_AK = self
+        for first in range(0, len(scored_A), ROWS_AT_ONCE):
             some = slice(first, first + ROWS_AT_ONCE)
-            yield type(self)(row_P, asked_A[some], at_AK[some], legitimate_AK[some], fraud_AK[some])
+            yield type(self)(
+                row_P, scored_A[some], at_AK[some], legitimate_AK[some], fraud_AK[some]
+            )
 
 
 def distances(column_PE: Features, labels: Labels) -> Features:
-    """The mean square over the columns from each asked row to each of its labelled ones: [A, K]."""
+    """The mean square over the columns between a scored row and each of its labels: [A, K]."""
     squares = []
     for some in labels.chunks():
-        gap_AKE = column_PE[some.at_AK] - column_PE[some.asked_A, None]
+        gap_AKE = column_PE[some.at_AK] - column_PE[some.scored_A, None]
         squares.append(np.square(gap_AKE, out=gap_AKE).mean(2))
     return np.concatenate(squares)
 
@@ -153,20 +155,20 @@ def likeness(rows: Rows, labels: Labels) -> Features:
     counts = []
     for feature in codes_of(rows.kinds):
         code_P = rows.features_NF[labels.row_P, feature]
-        code_A1 = code_P[labels.asked_A, None]
+        code_A1 = code_P[labels.scored_A, None]
         is_same_AK = (code_P[labels.at_AK] == code_A1) & (code_A1 > 0)
         for label_AK in (labels.fraud_AK, labels.legitimate_AK):
             same_AK = is_same_AK & label_AK
             counts += [(same_AK * decay_AK).sum(1), same_AK.sum(1)]
     if not counts:
-        return np.zeros((len(labels.asked_A), 0), np.float32)
+        return np.zeros((len(labels.scored_A), 0), np.float32)
     return np.stack(counts, axis=1).astype(np.float32)
 
 
 def age_days(rows: Rows, labels: Labels) -> Floats:
     """How much older each labelled row is, 0 at a place left over: [A, K]."""
     time_us_P = rows.time_us_N[labels.row_P]
-    age_AK: Floats = (time_us_P[labels.asked_A, None] - time_us_P[labels.at_AK]) / DAY_US
+    age_AK: Floats = (time_us_P[labels.scored_A, None] - time_us_P[labels.at_AK]) / DAY_US
     return age_AK
 
 
@@ -177,5 +179,5 @@ def _surprise(own_PO: Features, labels: Labels) -> Features:
     mean_AO = (own_AKO * is_usual_AK1).sum(1) / weight_A1
     squares_AKO = np.square(own_AKO - mean_AO[:, None]) * is_usual_AK1
     spread_AO = np.sqrt((squares_AKO.sum(1) + PRIOR_LABELS) / weight_A1)
-    surprise_AO: Features = (own_PO[labels.asked_A] - mean_AO) / spread_AO
+    surprise_AO: Features = (own_PO[labels.scored_A] - mean_AO) / spread_AO
     return surprise_AO

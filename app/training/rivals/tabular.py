@@ -37,8 +37,8 @@ class _Encoded(Tuned[Setting, Features]):
         self._population = Population(lesson.rows, lesson.train)
         self._train_AE = self.inputs(lesson.rows, lesson.train.rows, SUPPORT_LIMIT)
 
-    def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Features:
-        return self._population.encode(rows.features_NF[asked])
+    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Features:
+        return self._population.encode(rows.features_NF[scored])
 
 
 class LogisticRegression(_Encoded[float]):

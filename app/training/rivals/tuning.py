@@ -1,6 +1,6 @@
 """What every rival shares: the same samples, the same effort of tuning, on held-out accounts.
 
-Axes: N rows of the file, A asked rows, D days of accounts, F features, E columns.
+Axes: N rows of the file, A scored rows, D days of accounts, F features, E columns.
 """
 
 from abc import ABC, abstractmethod
@@ -97,11 +97,11 @@ class Tuned(ABC, Generic[Setting, Inputs]):
         named = setting._asdict() if hasattr(setting, "_asdict") else {"setting": setting}
         return Chosen(named, self.doubts)
 
-    def scores(self, rows: Rows, asked: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Floats:
-        """How suspicious the asked rows (ascending) are, as they would be served: [A]."""
-        if not len(asked):
+    def scores(self, rows: Rows, scored: NDArray[np.intp], limit: int = SUPPORT_LIMIT) -> Floats:
+        """How suspicious the scored rows (ascending) are, as they would be served: [A]."""
+        if not len(scored):
             return np.zeros(0)
-        return self._score(self.inputs(rows, asked, limit))
+        return self._score(self.inputs(rows, scored, limit))
 
     def quality(
         self, setting: Setting, score: Score[Inputs], lesson: Lesson, inputs: Inputs
@@ -114,8 +114,8 @@ class Tuned(ABC, Generic[Setting, Inputs]):
         """What all settings share."""
 
     @abstractmethod
-    def inputs(self, rows: Rows, asked: NDArray[np.intp], limit: int) -> Inputs:
-        """What every setting reads of the asked rows and their accounts' labels."""
+    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Inputs:
+        """What every setting reads of the scored rows and their accounts' labels."""
 
     @abstractmethod
     def build(self, setting: Setting, lesson: Lesson, held_out: Inputs) -> Score[Inputs]:
@@ -137,21 +137,21 @@ def tuned(
     return settings[best], built[best]
 
 
-def sampled(rows: Rows, asked: NDArray[np.intp], legitimate: int, seed: int) -> Sample:
+def sampled(rows: Rows, scored: NDArray[np.intp], legitimate: int, seed: int) -> Sample:
     """All days of accounts with a fraud, and of the others about so many legitimate rows.
 
     Whole days are drawn: their rows share most of their labels, so fewer copies serve as many.
     """
-    is_fraud_A = rows.is_fraud_N[asked] == 1
+    is_fraud_A = rows.is_fraud_N[scored] == 1
     share = min(1.0, legitimate / max(int((~is_fraud_A).sum()), 1))
-    day_A = rows.time_us_N[asked] // DAY_US
-    changes = (np.diff(rows.account_N[asked]) != 0) | (np.diff(day_A) != 0)
+    day_A = rows.time_us_N[scored] // DAY_US
+    changes = (np.diff(rows.account_N[scored]) != 0) | (np.diff(day_A) != 0)
     place_A = np.concatenate([[0], np.cumsum(changes)])
     drawn_D = np.random.default_rng(seed).random(place_A[-1] + 1) < share
     weight_D = np.where(np.bincount(place_A, is_fraud_A) > 0, 1.0, drawn_D / share)
     weight_A = weight_D[place_A]
     kept_A = weight_A > 0
-    return Sample(asked[kept_A], is_fraud_A[kept_A], weight_A[kept_A])
+    return Sample(scored[kept_A], is_fraud_A[kept_A], weight_A[kept_A])
 
 
 def doubts(held_out: Sample, score_A: Floats) -> tuple[str, ...]:

@@ -369,7 +369,7 @@ class LabelledAccount(BaseModel):
 
     adaptation: AdaptationMade
     labelled: list[Effect]
-    """The transactions whose label was told."""
+    """The transactions that were labelled."""
     recent: list[Effect]
     """The account's newest transactions."""
     alerts: list[Effect]
@@ -500,7 +500,7 @@ class NewStatus(BaseModel):
 
 
 class NewWebhook(BaseModel):
-    """With the secret that messages are signed with, which is told once."""
+    """With the secret that messages are signed with, which is shown once."""
 
     id: str
     url: str
@@ -778,12 +778,12 @@ class RolledBack(BaseModel):
     An account whose labels are what they were at a revision, and what that did.
 
     `labelled` are the transactions whose label is another than before, or is none. In a dry run
-    the account is as it is, and what is told is what would be.
+    the account is as it is, and the answer is what would be.
     """
 
     adaptation: AdaptationMade
     labelled: list[Effect]
-    """The transactions whose label was told."""
+    """The transactions that were labelled."""
     recent: list[Effect]
     """The account's newest transactions."""
     alerts: list[Effect]
@@ -815,7 +815,7 @@ class Rotation(BaseModel):
 
 class Score(BaseModel):
     """
-    A score as it was decided. Only risks above low are told with reasons; all have some at
+    A score as it was decided. Only risks above low come with reasons; all have some at
     `/v1/transactions/{id}/reasons`.
     """
 
@@ -959,7 +959,7 @@ class TransactionLabelled(BaseModel):
 
     adaptation: AdaptationMade
     labelled: list[Effect]
-    """The transactions whose label was told."""
+    """The transactions that were labelled."""
     recent: list[Effect]
     """The account's newest transactions."""
     alerts: list[Effect]
@@ -1058,7 +1058,7 @@ class Adapted(BaseModel):
 
     adaptation: AdaptationMade
     labelled: list[Effect]
-    """The transactions whose label was told."""
+    """The transactions that were labelled."""
     recent: list[Effect]
     """The account's newest transactions."""
     alerts: list[Effect]
