@@ -14,6 +14,8 @@ RFC_3339 = re.compile(
 )
 # Nobody pays outside these years.
 FIRST_YEAR, LAST_YEAR = 1970, 2100
+AHEAD_SENTENCE = "a time may not lie more than a day ahead of now"
+YEARS_SENTENCE = f"a time must lie in the years {FIRST_YEAR} to {LAST_YEAR}"
 
 
 def now_us() -> int:
@@ -26,7 +28,12 @@ def is_ahead(time_us: int) -> bool:
     Such a payment would make every later one of its account and its merchant a late one, whose
     history is not kept.
     """
-    return time_us > now_us() + 24 * 3600 * 1_000_000
+    return time_us > latest_us()
+
+
+def latest_us() -> int:
+    """The latest time that a payment may have now."""
+    return now_us() + 24 * 3600 * 1_000_000
 
 
 def parse_us(text: str) -> int:
@@ -44,10 +51,14 @@ def parse_us(text: str) -> int:
         moment = datetime.fromisoformat(text.upper().replace(fraction, fraction[:7]))
     except ValueError:
         raise ValueError("there is no such date or time of day") from None
-    since_us = (moment - EPOCH) // MICROSECOND
-    if not FIRST_US <= since_us < LAST_US:
-        raise ValueError(f"a time must lie in the years {FIRST_YEAR} to {LAST_YEAR}")
-    return since_us
+    return check_years((moment - EPOCH) // MICROSECOND)
+
+
+def check_years(time_us: int) -> int:
+    """The time; raises ValueError where it is not of 1970 to 2100."""
+    if not FIRST_US <= time_us < LAST_US:
+        raise ValueError(YEARS_SENTENCE)
+    return time_us
 
 
 def text_of(time_us: int) -> str:

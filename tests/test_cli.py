@@ -152,7 +152,7 @@ def test_import_refuses_what_it_cannot_read(tmp_path: Path) -> None:
 def test_import_refuses_a_history_from_the_future(tmp_path: Path) -> None:
     path = tmp_path / "history.parquet"
     simulate(accounts=3, days=5, seed=5, start=datetime(2090, 1, 1, tzinfo=UTC)).write_parquet(path)
-    assert "lies in the future" in sentence("import", str(path), "--spec", "simulated")
+    assert "more than a day ahead of now" in sentence("import", str(path), "--spec", "simulated")
 
 
 # Whatever a folder holds: of its own, of libraries, and of what Python itself starts with.

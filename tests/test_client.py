@@ -130,6 +130,8 @@ async def test_every_operation_is_answered_in_its_type(
     assert more.adaptation.adapter == tried.adaptation.adapter
     [outcome] = (await ask("label_batch", [label("t-2")])).results
     assert outcome.changed
+    tried_file = await ask("import_labels", "transaction,label\nt-2,fraud\nnone,1", dry_run=True)
+    assert (tried_file.unchanged, len(tried_file.unmatched)) == (1, 1)
     assert (await ask("label_history", "t-0")).history[0].source == "chargeback"
     assert (await ask("adapt", "alice")).adaptation.labels == 3
     assert (await ask("account", "alice")).labels.fraud == 2

@@ -7,7 +7,7 @@ import pytest
 from app.learner.entities import canonical
 from app.learner.spec import DatasetSpec
 from app.training.dataset import read_transactions
-from app.training.table import DataError
+from app.training.files import DataError
 
 SPEC = DatasetSpec.model_validate(
     {

@@ -21,6 +21,7 @@ from app.learner.features import FeatureSet
 from app.learner.spec import DatasetSpec
 from app.learner.states import Ints
 from app.learner.transaction import DAY_US
+from app.learner.validity import ID
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline, Posted
 from app.scoring.schemas import PostedTransaction
@@ -69,11 +70,14 @@ SPEC = DatasetSpec.model_validate(
 )
 TYPES = ("payment", "payment", "refund", "transfer", "verification", "payment", "withdrawal")
 STATUSES = (None, None, "declined", None, "reversed", "refunded", "authorised")
+AMOUNTS = ("12.50", "0", 0.1 + 0.2, "0.00000001", 1e-9, "4711", "999999999999999.99999999")
+CURRENCIES = ("EUR", "XXX", "JPY", "ZZZ")
 VALUES: list[Any] = [
     *(0, 3, -7, 2**53 + 1, 10**22, -0.0, 3.0, 0.1, 1e-9, 123456.789, 1e299),
     *(True, False, "3", "3.0", "007", "true", "True", "false", "null", "None", "NaN", "inf"),
     *("1e999", "-inf", "", " ", " padded ", "a,b", 'a"b', "a;b\tc", "line\nbreak", "\r\n"),
     *("café", "cafe\u0301", "スターバックス　渋谷店", "😀", "\u00a0", "\ufeffx", "\u2028", None),
+    *("a\u00a0b", "\u202e", "x" * 120, "\x7f", "\x85", "é" * 256),
 ]
 
 
@@ -93,7 +97,8 @@ def bodies() -> list[dict[str, Any]]:
         attributes |= {"age": value, "amount": value}
         attributes = {name: one for name, one in attributes.items() if one is not None}
         changes: dict[str, Any] = {"attributes": attributes}
-        if isinstance(value, str) and value.isprintable() and value:
+        if isinstance(value, str) and ID.allows(value):
+            changes |= {"transaction_id": f"t-{n} {value}", "channel": value, "country": value}
             changes |= {"merchant_category": value, "merchant_id": value, "account_id": value}
             changes |= {"device_id": value, "card_fingerprint": value, "email": f"{value}@X"}
             changes |= {"entities": {"wallet": value, "unknown": value}}
@@ -104,7 +109,8 @@ def bodies() -> list[dict[str, Any]]:
         # Also of one account, whose past has refunds and what was refused.
         changes |= {"account_id": "one"} if n % 3 else {}
         occurred_at = text_of(start_us + n * 3_600_000_001)
-        found.append(posted(f"t-{n}", occurred_at=occurred_at, amount=f"{n}.25", **changes))
+        changes |= {"amount": AMOUNTS[n % len(AMOUNTS)], "currency": CURRENCIES[n % 4]}
+        found.append(posted(f"t-{n}", occurred_at=occurred_at) | changes)
     return found
 
 
@@ -151,7 +157,7 @@ async def test_what_is_read_back_has_the_codes_numbers_and_features_that_were_se
     assert {row.outcome == "approve" for row in rows} == {True, False}
     served_NF = np.stack([np.frombuffer(row.features, "<f4") for row in rows])
     assert np.isfinite(served_NF).all()
-    np.testing.assert_allclose(FeatureSet(spec).compute(data.columns), served_NF, atol=1e-6)
+    np.testing.assert_array_equal(FeatureSet(spec).compute(data.columns), served_NF)
 
 
 def ids(entity_NK: Ints, entities: list[tuple[str, str]]) -> list[list[tuple[str, str] | None]]:

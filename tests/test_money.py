@@ -15,8 +15,8 @@ from app.learner.money import Rates, amount_of, posted_amount
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import Transaction
 from app.training.dataset import read_transactions
+from app.training.files import DataError
 from app.training.rates import rates_for
-from app.training.table import DataError
 from tests.checkpoints import tiny_checkpoint
 
 RATES = Rates(reference="EUR", per_unit={"JPY": 0.006, "USD": 0.9})

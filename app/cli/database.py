@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from app.cli.terminal import console
+from app.cli.terminal import console, say_why
 from app.errors import SetupError
 
 commands = typer.Typer(help="The database: its schema, its states, a backup.", no_args_is_help=True)
@@ -48,7 +48,6 @@ def rebuild() -> None:
     After an upgrade, or for a model of other features; stop all servers before. Run it again to
     continue.
     """
-    from app.cli.history import say
     from app.cli.keys import on_database
     from app.cli.progress import counting
     from app.db.patience import Patience
@@ -62,7 +61,7 @@ def rebuild() -> None:
 
         def wait(waiting: str) -> None:
             progress.update(task, description="Waiting" if waiting else "Rebuilding")
-            say(waiting)
+            say_why(waiting)
 
         def show(payments: int, replayed: int) -> None:
             progress.update(task, total=payments, completed=replayed)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from app.cli.terminal import console
+from app.cli.labels import labels_line
+from app.cli.reading import say_of_file
+from app.cli.terminal import console, say_why
 from app.errors import SetupError
 from app.keys.scopes import DEFAULT_TENANT
 
@@ -41,6 +43,7 @@ def import_history(
     chosen, settings = DatasetSpec.load(spec), Settings()
     _check_model(chosen, Checkpoint.load(settings.model))
     history = History(file, chosen)
+    say_of_file(chosen, history.newest_us, history.left_out)
     upgrade(settings.database_url)
     tally = asyncio.run(_import(history, tenant))
     there = len(history) - len(tally.differing)
@@ -49,7 +52,7 @@ def import_history(
         "new.",
         soft_wrap=True,
     )
-    console.print(_labels(tally), soft_wrap=True)
+    console.print(labels_line(tally.labels), soft_wrap=True)
     if tally.differing:
         raise SetupError(_conflict(file, tally.differing))
 
@@ -68,29 +71,8 @@ def export_history(
     from app.settings import Settings
 
     spec = export_spec(Checkpoint.load(Settings().model).metadata.spec, file.stem)
-    count = on_database(lambda database: export(database, tenant, spec, file, Patience(say)))
+    count = on_database(lambda database: export(database, tenant, spec, file, Patience(say_why)))
     console.print(f"{count:,} transactions are in {file}, their spec in {file.stem}.toml.")
-
-
-def say(waiting: str) -> None:
-    """Why a command waits; where the sentence is empty, that it goes on."""
-    console.print(waiting or "The database is back.", soft_wrap=True)
-
-
-def _labels(tally: "Tally") -> str:
-    """What became of the labels of a file, in one line."""
-    counts = {
-        "stored": tally.stored,
-        "changed": tally.changed,
-        "already there": tally.unchanged,
-        "not yet known": tally.not_yet_known,
-    }
-    if tally.superseded:
-        counts["left out, since the stored ones were known later"] = tally.superseded
-    line = f"Labels: {', '.join(f'{count:,} {name}' for name, count in counts.items())}."
-    if tally.not_yet_known:
-        line += " Import the file again once those not yet known are."
-    return line
 
 
 def _conflict(file: Path, differing: dict[str, list[str]]) -> str:
@@ -131,7 +113,7 @@ async def _import(history: "History", tenant: str) -> "Tally":
 
             def show(waiting: str) -> None:
                 progress.update(task, description="Waiting" if waiting else "Importing")
-                say(waiting)
+                say_why(waiting)
 
             importer = Importer(service.part(Database), service.part(Pipeline), Patience(show))
             for chunk in history.chunks(CHUNK):

@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli import database, demo, history, keys, retraining, serve, training
+from app.cli import database, demo, history, keys, labels, retraining, serve, training
 from app.cli.terminal import OneSentence
 from app.ops import garbage
 
@@ -17,6 +17,7 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("import")(history.import_history)
 app.command("export")(history.export_history)
+app.command("labels")(labels.label_from_file)
 app.command("simulate")(training.simulate)
 app.command("train")(training.train)
 app.command("retrain")(retraining.retrain)

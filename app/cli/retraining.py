@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from app.cli.terminal import console
+from app.cli.terminal import console, say_why
 from app.cli.training import Device, GlobalSteps, MetaSteps, Seed, options_of
 from app.errors import SetupError
 from app.keys.scopes import DEFAULT_TENANT
@@ -94,7 +94,6 @@ def _aside(folder: Path) -> Iterator[Path]:
 
 async def _exported(tenant: str, file: Path) -> "Checkpoint":
     """Write the tenant's payments with their labels; the model that is active."""
-    from app.cli.history import say
     from app.db.database import Database
     from app.db.patience import Patience
     from app.history.exporting import export, export_spec
@@ -110,7 +109,7 @@ async def _exported(tenant: str, file: Path) -> "Checkpoint":
             scorer = await Models(settings).active(connection, tenant)
         active = Checkpoint.of(scorer.files, Path(scorer.model))
         spec = export_spec(active.metadata.spec, file.stem)
-        await export(database, tenant, spec, file, Patience(say))
+        await export(database, tenant, spec, file, Patience(say_why))
     finally:
         await database.close()
     return active

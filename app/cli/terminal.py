@@ -38,6 +38,11 @@ class OneSentence(TyperGroup):
             raise typer.Exit(USER_ERROR) from None
 
 
+def say_why(waiting: str) -> None:
+    """Why a command waits; where the sentence is empty, that it goes on."""
+    console.print(waiting or "The database is back.", soft_wrap=True)
+
+
 def sentence_of(error: Exception) -> str:
     """The first thing that is wrong, in one sentence."""
     # Here, since `quickstudy --help` takes as long as what it imports.

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from app import __version__
+from app.cli.reading import say, say_of_file
 from app.cli.terminal import console
 from app.errors import SetupError
 from app.learner.algorithms import Algorithm
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from app.learner.checkpoint import AlertBudget, Costs, Metadata
+    from app.learner.spec import DatasetSpec
     from app.training.report.report import Origin, Report
     from app.training.report.sections import Section
     from app.training.rivals import Rival
@@ -116,7 +118,7 @@ def train(
     costs = {"review": review_cost, "fraud": fraud_cost, "wrong_decline": wrong_decline_cost}
     stated = _stated(budget, costs)
     source = Source.read(data, chosen, rates_for(chosen, rates))
-    _say_without_rate(source)
+    _say_of(source, chosen)
     with Interruption() as interruption, TrainingProgress() as progress:
 
         def watch(status: "Status") -> bool:
@@ -162,7 +164,7 @@ def evaluate(
     on = training_device(device)
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen, rates)
-    _say_without_rate(source)
+    _say_of(source, chosen)
     with console.status("Scoring …"):
         rows = Rows.of(source.dataset, features)
         metrics = evaluation(checkpoint, source.dataset, rows, on)
@@ -201,7 +203,7 @@ def backtest(
     options = options_of(seed, algorithm, global_steps, meta_steps)
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen, rates_for(chosen, rates))
-    _say_without_rate(source)
+    _say_of(source, chosen)
     rows = Rows.of(source.dataset, FeatureSet(chosen, source.rates))
     with TrainingProgress() as progress:
 
@@ -209,7 +211,7 @@ def backtest(
             progress.show(name, status)
             return True
 
-        backtest = Backtest(source.dataset, rows, chosen, options, on, watch, against, _say)
+        backtest = Backtest(source.dataset, rows, chosen, options, on, watch, against, say)
         metrics = backtest.run()
     _finish(backtest_report(metrics, _origin(context, data, source)), report)
 
@@ -248,15 +250,13 @@ def _rivals(choice: str) -> "list[Rival]":
     return rivals(None if choice == "all" else names)
 
 
-def _say(line: str) -> None:
-    console.print(escape(line), highlight=False, soft_wrap=True)
-
-
-def _say_without_rate(source: "Source") -> None:
-    """Some currency may be missing by mistake."""
-    if counts := source.dataset.without_rate:
+def _say_of(source: "Source", spec: "DatasetSpec") -> None:
+    """What a reader should know of a file; some currency may be missing by mistake."""
+    dataset = source.dataset
+    say_of_file(spec, int(dataset.columns.time_us_N[-1]), dataset.left_out)
+    if counts := dataset.without_rate:
         each = ", ".join(f"{count:,} in {currency}" for currency, count in counts.items())
-        _say(
+        say(
             f"Amounts in currencies without a rate are not compared: {each}; "
             "rates are stated with --rates in training."
         )

@@ -21,6 +21,8 @@ from sqlalchemy import (
     text,
 )
 
+from app.learner.validity import ID
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -31,7 +33,7 @@ metadata = MetaData(
     }
 )
 
-LONGEST_ID, LONGEST_KIND = 128, 32
+LONGEST_ID, LONGEST_KIND = ID.longest, 32
 # The conditions of partial indexes, which serve queries with just these words alone.
 WAS_REMOVED = "removed_at_us IS NOT NULL"
 HAS_LABELS, ABOVE_LOW = "fraud_labels + legitimate_labels > 0", "risk_level <> 'low'"

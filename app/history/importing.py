@@ -1,5 +1,6 @@
 """A history brought into the database: transactions, states and labels as if scored live."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from app.labels.changes import IMPORT, Verdict
 from app.labels.committing import counted, label_entities
 from app.labels.forgetting import event_of
 from app.labels.records import StoredLabel
-from app.labels.service import Labelling
+from app.labels.service import Fate, Labelling
 from app.learner.columns import columns_of
 from app.learner.content import transaction_of
 from app.learner.entities import named_by
@@ -50,27 +51,18 @@ class Past(NamedTuple):
 
 @dataclass
 class Tally:
-    """How many transactions of a file were new, and what became of its labels.
+    """How many transactions of a file were new, and how many of its labels had which fate.
 
-    `superseded` are labels that differ from those stored, which were known later. `differing`
-    names the fields in which a transaction is stored otherwise.
+    `differing` names the fields in which a transaction is stored otherwise.
     """
 
     new: int = 0
-    stored: int = 0
-    changed: int = 0
-    unchanged: int = 0
-    not_yet_known: int = 0
-    superseded: int = 0
+    labels: Counter[Fate] = field(default_factory=Counter)
     differing: dict[str, list[str]] = field(default_factory=dict)
 
     def __iadd__(self, other: "Tally") -> "Tally":
         self.new += other.new
-        self.stored += other.stored
-        self.changed += other.changed
-        self.unchanged += other.unchanged
-        self.not_yet_known += other.not_yet_known
-        self.superseded += other.superseded
+        self.labels += other.labels
         self.differing |= other.differing
         return self
 
@@ -134,42 +126,28 @@ class Importer:
         )
         events = [event_of(label, accounts[label.account_id].revision) for label in labels]
         await label_store.save_label_events(connection, events)
-        return Tally(len(new), stored=len(labels), not_yet_known=len(labelled) - len(labels))
+        fates: dict[Fate, int] = {
+            "stored": len(labels),
+            "not_yet_known": len(labelled) - len(labels),
+        }
+        return Tally(len(new), Counter(fates))
 
     async def _store_late(
         self, tenant: str, again: Sequence[Past], known: dict[str, Scored]
     ) -> Tally:
         """Store what the file knows by now of the labels of transactions that were there."""
-        tally, now = Tally(), now_us()
+        tally = Tally()
         tally.differing = _differing(self._pipeline.spec, again, known)
         labelled = [
             past
             for past in again
             if past.is_fraud is not None and past.transaction_id not in tally.differing
         ]
-        verdicts: list[Verdict] = []
-        async with self._database.read() as connection:
-            ids = [past.transaction_id for past in labelled]
-            stored = await label_store.labels_of(connection, tenant, ids)
-        for past in labelled:
-            old = stored.get(past.transaction_id)
-            if old is not None and old.is_fraud == past.is_fraud:
-                tally.unchanged += 1
-            elif past.known_at_us > now:
-                tally.not_yet_known += 1
-            elif old is not None and old.labelled_at_us > past.known_at_us:
-                tally.superseded += 1
-            else:
-                verdicts.append(_verdict(past))
-        for verdict, answer in zip(
-            verdicts, await self._labelling.store_each(tenant, verdicts), strict=True
-        ):
-            if isinstance(answer, Problem):
-                raise answer
-            if verdict.transaction_id in stored:
-                tally.changed += 1
-            else:
-                tally.stored += 1
+        fates = await self._labelling.bring(tenant, [_verdict(past) for past in labelled])
+        for fate in fates:
+            if isinstance(fate, Problem):
+                raise fate
+            tally.labels[fate] += 1
         return tally
 
 

@@ -1,21 +1,19 @@
 """A transactions file as whole transactions with their labels, for `quickstudy import`."""
 
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from app.history.importing import NO_CURRENCY, Past
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import ENTITY_FIELDS, NO_ENTITY, STANDARD_FIELDS, Transaction
-from app.times import is_ahead, text_of
-from app.training.dataset import UNLABELLED, read_transactions
-from app.training.table import DataError, Table, numbers, texts, times
+from app.learner.validity import MOST_ATTRIBUTES, amount_of
+from app.training.dataset import UNLABELLED, dataset_of
+from app.training.entries import read_entries
+from app.training.files import DataError
 
-LONGEST_ID = 128
 # What a file does not say of: it went through, as in training.
 WENT_THROUGH = "authorised"
 
@@ -25,22 +23,17 @@ class History:
 
     def __init__(self, path: str | Path, spec: DatasetSpec) -> None:
         self._spec = spec
-        self._data = read_transactions(path, spec)
-        table = Table.read(Path(path), spec)
-        order_N = np.argsort(times(table, spec.columns.time), kind="stable")
-        self._amount_N = numbers(table, spec.columns.amount).gather(order_N)
+        entries = read_entries(path, spec)
+        self._data = dataset_of(Path(path), entries, spec)
+        self._amount_N, self._written_N = entries.amount_N, entries.written_N
         # The spellings that the dataset has hashed away.
-        named = spec.columns.model_dump(include={"currency", "type", "status"}, exclude_none=True)
-        self._fields, self._categories = (
-            {name: texts(table[column]).gather(order_N) for name, column in columns.items()}
-            for columns in (named, spec.categorical)
-        )
-        if len(self._data) and is_ahead(int(self._data.columns.time_us_N[-1])):
-            newest = text_of(int(self._data.columns.time_us_N[-1]))
-            raise DataError(f"{path}: the newest transaction, {newest}, lies in the future")
-        entities = [id_ for _, id_ in self._data.entities]
-        for ids in (self._data.transaction_ids, self._data.accounts, entities):
-            _check_ids(Path(path), ids)
+        self._fields = {"type": entries.types_N, "status": entries.statuses_N}
+        if spec.has_currencies:
+            self._fields["currency"] = entries.currency_N
+        self._categories = entries.categories
+        self.left_out = entries.left_out
+        self.newest_us = int(entries.time_us_N[-1])
+        _check_attributes(spec)
 
     def __len__(self) -> int:
         return len(self._data)
@@ -77,7 +70,7 @@ class History:
             transaction_id=data.transaction_ids[n],
             account_id=data.accounts[columns.account_N[n]],
             occurred_at_us=int(columns.time_us_N[n]),
-            amount=Decimal(repr(float(self._amount_N[n]))),
+            amount=amount_of(self._written_N[n] or float(self._amount_N[n])),
             attributes=attributes,
             entities=entities,
             **{"currency": NO_CURRENCY, "status": WENT_THROUGH, **fields},
@@ -91,10 +84,10 @@ def _row(texts: dict[str, pl.Series], n: int) -> dict[str, str]:
     return {name: text_N[n] for name, text_N in texts.items() if text_N[n] is not None}
 
 
-def _check_ids(path: Path, ids: list[str]) -> None:
-    for one in ids:
-        if len(one) > LONGEST_ID or not one.isprintable():
-            raise DataError(
-                f"{path}: the id {one[:LONGEST_ID]!r} must have at most {LONGEST_ID} "
-                "printable characters"
-            )
+def _check_attributes(spec: DatasetSpec) -> None:
+    named = {*spec.categorical, *spec.numeric}.difference(STANDARD_FIELDS)
+    if len(named) > MOST_ATTRIBUTES:
+        raise DataError(
+            f"spec {spec.name}: a payment may have {MOST_ATTRIBUTES} attributes, and "
+            f"[categorical] and [numeric] name {len(named)}"
+        )

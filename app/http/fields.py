@@ -1,6 +1,5 @@
 """The field types of requests: strict, bounded, and described as strictly in OpenAPI."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -27,35 +26,24 @@ from app.learner.content import amount_text, figure
 from app.learner.entities import canonical
 from app.learner.spec import EntityKind
 from app.learner.transaction import ENTITY_FIELDS
-from app.times import is_ahead, now_us, parse_us, text_of
+from app.learner.validity import (
+    CURRENCY,
+    DECIMAL_TEXT,
+    DECIMALS,
+    ID,
+    LONGEST_ATTRIBUTE,
+    amount_of,
+    attribute_of,
+)
+from app.times import AHEAD_SENTENCE, is_ahead, now_us, parse_us, text_of
 
-WHOLE_DIGITS, DECIMALS = 15, 8
-SMALLEST_AMOUNT = Decimal(1).scaleb(-DECIMALS)
-DECIMAL_TEXT = re.compile(rf"\d{{1,{WHOLE_DIGITS}}}(\.\d{{1,{DECIMALS}}})?", re.ASCII)
-LONGEST_ATTRIBUTE = 256
-LONGEST_ID = 128
 MINUTE_US = 60_000_000
-# No control characters; lone surrogates are no characters, and pydantic refuses them itself.
-PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
 
 
 class Body(BaseModel):
     """A request body: what it does not know, it refuses."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _amount(value: Any) -> Decimal:
-    if isinstance(value, str) and DECIMAL_TEXT.fullmatch(value):
-        return Decimal(value)
-    # Also false for NaN.
-    if type(value) in (int, float) and 0 <= value < 10**WHOLE_DIGITS:
-        # What arithmetic in binary leaves behind, as in 0.1 + 0.2, is no part of the amount.
-        return Decimal(repr(value)).quantize(SMALLEST_AMOUNT)
-    raise ValueError(
-        f'an amount is a decimal text such as "12.50" or a number, not negative, with at most '
-        f"{WHOLE_DIGITS} digits before the point; in a text at most {DECIMALS} after it"
-    )
 
 
 def _bound(value: Any) -> int:
@@ -67,7 +55,7 @@ def _bound(value: Any) -> int:
 def _instant(value: Any) -> int:
     time_us = _bound(value)
     if is_ahead(time_us):
-        raise ValueError("a time may not lie more than a day ahead of now")
+        raise ValueError(AHEAD_SENTENCE)
     return time_us
 
 
@@ -86,25 +74,12 @@ def without_default(schema: JsonDict) -> None:
     schema.pop("default", None)
 
 
-def _attribute(value: Any) -> str | float | bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int | float) and -1e300 < value < 1e300:
-        return float(value)
-    if isinstance(value, str) and len(value) <= LONGEST_ATTRIBUTE and _is_unicode(value):
-        return value
-    raise ValueError(
-        f"an attribute is a text of at most {LONGEST_ATTRIBUTE} characters, a finite number, "
-        "true or false"
-    )
-
-
 def _canonical(kind: str) -> Callable[[str], str]:
     def checked(text: str) -> str:
         id_ = canonical(kind, text)
         # Lower case may be longer.
-        if len(id_) > LONGEST_ID:
-            raise ValueError(f"an id has at most {LONGEST_ID} characters")
+        if len(id_) > ID.longest:
+            raise ValueError(f"an id has at most {ID.longest} characters")
         return id_
 
     return checked
@@ -114,11 +89,6 @@ def _other_kind(kind: str) -> str:
     if kind in ENTITY_FIELDS:
         raise ValueError(f"{kind} has a field of its own: send it as {ENTITY_FIELDS[kind]}")
     return kind
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether it can be encoded: a lone surrogate is the one text that cannot."""
-    return text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +104,7 @@ def _or_invalid(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         return validate(value)
     except ValidationError as error:
         found = value.get("transaction_id") if isinstance(value, dict) else None
-        has_id = isinstance(found, str) and 0 < len(found) <= LONGEST_ID
+        has_id = isinstance(found, str) and 0 < len(found) <= ID.longest
         return InvalidItem(
             found if has_id else None, error.errors(include_url=False, include_input=False)
         )
@@ -143,14 +113,14 @@ def _or_invalid(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 # For items that are each answered alone: what is wrong with one is no matter of the others.
 OrInvalid = WrapValidator(_or_invalid)
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=PRINTABLE)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=ID.longest, pattern=ID.pattern)]
 IpAddress = Annotated[
     Id,
     AfterValidator(_canonical("ip")),
     WithJsonSchema(
         {
             "type": "string",
-            "maxLength": LONGEST_ID,
+            "maxLength": ID.longest,
             "description": "IPv4 or IPv6, kept in its shortest spelling.",
         }
     ),
@@ -174,7 +144,7 @@ Note = Annotated[
         min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+$"
     ),
 ]
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+Currency = Annotated[str, StringConstraints(pattern=CURRENCY.pattern)]
 LabelName = Literal["fraud", "legitimate"]
 Figure = Annotated[float, AfterValidator(figure)]
 # In answers. No choice of types in either: generators make an empty type of that, and of none the
@@ -186,7 +156,7 @@ AttributeValue = Annotated[
 
 Amount = Annotated[
     Decimal,
-    BeforeValidator(_amount),
+    BeforeValidator(amount_of),
     PlainSerializer(amount_text, return_type=str, when_used="json"),
     # One type, for generated clients: of two they make an empty one.
     WithJsonSchema(
@@ -218,7 +188,7 @@ FutureInstant = Annotated[
 ]
 Attribute = Annotated[
     str | float | bool,
-    PlainValidator(_attribute),
+    PlainValidator(attribute_of),
     WithJsonSchema(
         {
             "description": f"A text of at most {LONGEST_ATTRIBUTE} characters, a finite number, or "

@@ -59,8 +59,9 @@ class KeyedRoute(APIRoute):
             try:
                 return await handled(request)
             except RequestValidationError as error:
-                # Only what has another type than JSON comes this far unparsed.
-                if isinstance(error.body, bytes):
+                # Of bodies that are JSON, only those of another type come this far unparsed.
+                is_of_body = any(one["loc"][:1] == ("body",) for one in error.errors())
+                if isinstance(error.body, bytes) and is_of_body:
                     raise invalid([NOT_SAID_TO_BE_JSON]) from None
                 raise
 

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import hmac
-import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -18,10 +17,10 @@ from app.db.connection import Connection
 from app.db.database import Database
 from app.db.schema import api_keys
 from app.http.authentication import CHALLENGE, Caller
-from app.http.fields import PRINTABLE
 from app.http.problems import Unauthenticated
 from app.keys.errors import KeyNotFound
 from app.keys.scopes import DEFAULT_TENANT, SCOPES
+from app.learner.validity import ID
 from app.ops.background import TaskHealth
 from app.times import now_us
 
@@ -74,8 +73,8 @@ async def create(
     """
     for what, value in (("name", name), ("tenant", tenant)):
         # As the ids of the API are.
-        if not 1 <= len(value) <= 128 or not re.fullmatch(PRINTABLE, value):
-            raise ValueError(f"the key's {what} must have 1 to 128 printable characters")
+        if not ID.allows(value):
+            raise ValueError(f"the key's {what} must have 1 to {ID.longest} printable characters")
     if not scopes or not set(scopes) <= set(SCOPES):
         raise ValueError(f"the key's scopes must be some of {', '.join(SCOPES)}")
     ordered = " ".join(scope for scope in SCOPES if scope in scopes)

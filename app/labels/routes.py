@@ -1,15 +1,17 @@
 """Labels: of one transaction, of one account, of many at once; what each did, and its history."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from io import StringIO
+from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Body, Query
+from pydantic import WithJsonSchema
 
 from app.accounts.records import Account
 from app.accounts.schemas import LabelCounts, LabelledAccount
-from app.errors import FieldError, Problem, ValidationFailed
+from app.errors import FieldError, ValidationFailed
 from app.http.authentication import MayLabel, MayRead
-from app.http.fields import InvalidItem, LabelName
+from app.http.fields import LabelName
 from app.http.keyed import KeyedRoute
 from app.http.parts import RunningDatabase, part
 from app.http.paths import AccountId, TransactionId
@@ -17,10 +19,13 @@ from app.http.problems import EVERYWHERE, documented
 from app.labels import store as label_store
 from app.labels.changes import Verdict
 from app.labels.errors import LabelNotFound, TooManyLabels, WrongAccount
+from app.labels.importing import bring_labels, settle
 from app.labels.plans import Change
 from app.labels.plans import Effect as Judged
+from app.labels.reading import UnreadableLabels, read_labels
 from app.labels.records import LabelEvent as Event
 from app.labels.schemas import (
+    LABEL_FILE,
     AdaptationMade,
     DecisionMade,
     Effect,
@@ -30,22 +35,27 @@ from app.labels.schemas import (
     LabelGiven,
     LabelHistory,
     LabelNotStored,
-    LabelOfTransaction,
+    LabelsImported,
     LabelStored,
     PostedLabel,
     PostedLabels,
+    RefusedLabelRow,
+    Source,
     TransactionLabelled,
+    UnmatchedRow,
 )
-from app.labels.service import Labelled, Labelling
+from app.labels.service import Fate, Labelled, Labelling
 from app.learner.decisions import Decision
 from app.learner.network import INNER_STEPS
 from app.learner.scorer import Copy
+from app.learner.transaction import MOST_ITEMS
 from app.ops.actor import actor
 from app.scoring import store as transaction_store
 from app.scoring.errors import TransactionConflict, TransactionNotFound, no_transaction
-from app.scoring.routes import WRITES, label_name, problem_of, why_invalid
+from app.scoring.items import Items, otherwise
+from app.scoring.routes import WRITES, label_name
 from app.scoring.service import Scoring
-from app.times import text_of
+from app.times import now_us, text_of
 
 router = APIRouter(
     prefix="/v1",
@@ -55,7 +65,11 @@ router = APIRouter(
 )
 RunningLabelling = Annotated[Labelling, part(Labelling)]
 RunningScoring = Annotated[Scoring, part(Scoring)]
-RELABELLED = "This transaction has another label earlier in the same request."
+LabelFileBody = Annotated[
+    bytes,
+    Body(media_type="text/csv", openapi_examples={"three columns": {"value": LABEL_FILE}}),
+    WithJsonSchema({"type": "string", "description": "CSV in UTF-8, with a header."}),
+]
 Conflicting = documented(
     TransactionNotFound, TransactionConflict, ValidationFailed, WrongAccount, TooManyLabels
 )
@@ -112,26 +126,51 @@ async def label_many(
     together.
     """
     scoring.rates.owe(actor.get(), len(posted.labels) - 1)
-    first: dict[str, Verdict] = {}
-    for item in posted.labels:
-        if not isinstance(item, InvalidItem):
-            first.setdefault(item.transaction_id, _verdict(item.transaction_id, item))
-    answers = await labelling.store_each(tenant, list(first.values()))
-    by_id = dict(zip(first, answers, strict=True))
+    items = Items(posted.labels, "label")
+    verdicts = [_verdict(key, item) for key, item in items.first.items()]
+    answers = await labelling.store_each(tenant, verdicts)
     stored = [answer for answer in answers if isinstance(answer, Labelled)]
     effects = {one.transaction_id: one for answer in stored for one in answer.change.labelled}
 
-    def result(item: LabelOfTransaction | InvalidItem) -> LabelStored | LabelNotStored:
-        name = item.transaction_id
-        if isinstance(item, InvalidItem):
-            return LabelNotStored(transaction_id=name, error=why_invalid(item))
-        if (item.label == "fraud") != first[item.transaction_id].is_fraud:
-            problem = ValidationFailed(f"label: {RELABELLED}")
-            return LabelNotStored(transaction_id=name, error=problem_of(problem))
-        key = item.transaction_id
-        return _outcome(key, by_id[key], effects.get(key))
+    def outcome(transaction_id: str, answer: Labelled) -> LabelStored:
+        return _stored(transaction_id, answer, effects[transaction_id])
 
-    return LabelBatchResult(results=[result(item) for item in posted.labels])
+    by_id = dict(zip(items.first, answers, strict=True))
+    return LabelBatchResult(results=items.results(by_id, outcome, LabelNotStored))
+
+
+@router.post("/labels/import", responses=WRITES)
+async def import_labels(
+    file: LabelFileBody,
+    scoring: RunningScoring,
+    labelling: RunningLabelling,
+    tenant: MayLabel,
+    source: Annotated[Source, Query(description="How they were found out.")] = "chargeback",
+    dry_run: Annotated[bool, Query(description="Store nothing, only say what would be.")] = False,
+) -> LabelsImported:
+    """Store the labels of a CSV file of up to 1,000 rows: transaction, label and perhaps date.
+
+    Each row is answered alone. A label counts from its date, and of two the one known later
+    stands; those that are there already are left alone, so that a file may be sent again.
+    """
+    try:
+        found = read_labels(StringIO(_text_of(file), newline=""), None, MOST_ITEMS)
+    except UnreadableLabels as error:
+        raise ValidationFailed(str(error)) from None
+    scoring.rates.owe(actor.get(), found.rows - 1)
+    stated, contradicting = settle(found.labels, now_us())
+    done = await bring_labels(labelling, tenant, stated, source, dry_run)
+    refused = sorted([*found.refused, *contradicting, *done.refused])
+    return LabelsImported(
+        dry_run=dry_run,
+        rows=found.rows,
+        **{fate: done.labels[fate] for fate in get_args(Fate)},
+        unmatched=[
+            UnmatchedRow(row=one.row, line=one.line, transaction_id=one.transaction_id)
+            for one in sorted(done.unmatched)
+        ],
+        refused=[RefusedLabelRow(**one._asdict()) for one in refused],
+    )
 
 
 @router.post("/accounts/{account_id}/labels", responses={**WRITES, **Conflicting})
@@ -152,6 +191,17 @@ async def label_account(
         stored=done.stored,
         unchanged=done.unchanged,
     )
+
+
+def _text_of(file: bytes) -> str:
+    """The text of a file, which may begin with a byte order mark. Raises ValidationFailed."""
+    try:
+        return file.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = file.count(b"\n", 0, error.start) + 1
+        raise ValidationFailed(
+            f"line {line}: the file is not UTF-8; save it as CSV in UTF-8"
+        ) from None
 
 
 def state_of(account: Account) -> dict[str, Any]:
@@ -225,12 +275,7 @@ def _labelled(transaction_id: str, done: Labelled, label: LabelName | None) -> T
     )
 
 
-def _outcome(
-    transaction_id: str, answer: Labelled | Problem, own: Judged | None
-) -> LabelStored | LabelNotStored:
-    if isinstance(answer, Problem):
-        return LabelNotStored(transaction_id=transaction_id, error=problem_of(answer))
-    assert own is not None
+def _stored(transaction_id: str, answer: Labelled, own: Judged) -> LabelStored:
     return LabelStored(
         transaction_id=transaction_id,
         account_id=answer.account.account_id,
@@ -284,7 +329,8 @@ def _distinct(verdicts: list[Verdict]) -> list[Verdict]:
         first = distinct.setdefault(verdict.transaction_id, verdict)
         if first.is_fraud != verdict.is_fraud:
             field = f"labels[{position}].label"
-            raise ValidationFailed(RELABELLED, [FieldError(field, RELABELLED)])
+            message = otherwise("label")
+            raise ValidationFailed(message, [FieldError(field, message)])
         if first.transaction != verdict.transaction:
             message = "The same request has another label for this transaction earlier on."
             raise ValidationFailed(message, [FieldError(f"labels[{position}]", message)])

@@ -7,7 +7,7 @@ from pydantic.config import JsonDict
 
 from app.http.fields import Body, Figure, Id, Instant, LabelName, Note, OrInvalid, without_default
 from app.learner.transaction import MOST_ITEMS
-from app.scoring.schemas import AdaptationUsed, ItemProblem, PostedTransaction
+from app.scoring.schemas import AdaptationUsed, NotStored, PostedTransaction
 
 Source = Literal["analyst", "chargeback", "dispute", "early_fraud_warning", "refund", "customer"]
 EVENT: JsonDict = {
@@ -222,14 +222,11 @@ class LabelStored(BaseModel):
     after: DecisionMade
 
 
-class LabelNotStored(BaseModel):
+class LabelNotStored(NotStored):
     """A label of a batch that was not stored, while its neighbours may have been.
 
     Its transaction's id is null where the item has none that can be read.
     """
-
-    transaction_id: str | None
-    error: ItemProblem
 
 
 class LabelBatchResult(BaseModel):
@@ -306,3 +303,64 @@ class LabelHistory(BaseModel):
     account_id: str
     label: LabelName | None
     history: list[LabelEvent]
+
+
+IMPORTED: JsonDict = {
+    "dry_run": False,
+    "rows": 6,
+    "stored": 2,
+    "changed": 1,
+    "unchanged": 1,
+    "superseded": 0,
+    "not_yet_known": 0,
+    "unmatched": [{"row": 4, "line": 5, "transaction_id": "t-9999"}],
+    "refused": [
+        {
+            "row": 6,
+            "line": 7,
+            "column": "date",
+            "value": "31.02.2026",
+            "code": "validation_failed",
+            "message": "a date is such as 2026-02-03, 2026-02-03T09:30:00Z or whole seconds since "
+            "1970",
+        }
+    ],
+}
+LABEL_FILE = "transaction,label,date\nt-1001,fraud,2026-02-03T09:30:00Z\n"
+
+
+class UnmatchedRow(BaseModel):
+    """A row whose transaction is not stored."""
+
+    row: Annotated[int, Field(description="From 1, below the header.")]
+    line: Annotated[int, Field(description="From 1, of the whole file.")]
+    transaction_id: str
+
+
+class RefusedLabelRow(BaseModel):
+    """A row that was not stored, while its neighbours may have been."""
+
+    row: Annotated[int, Field(description="From 1, below the header.")]
+    line: Annotated[int, Field(description="From 1, of the whole file.")]
+    column: Annotated[str | None, Field(description="Null where the row as a whole is wrong.")]
+    value: str | None
+    code: Annotated[str, Field(description="One that a request for this label could fail with.")]
+    message: str
+
+
+class LabelsImported(BaseModel):
+    """What became of each row of a file: the counts and the lists add up to `rows`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [IMPORTED]})
+
+    dry_run: Annotated[bool, Field(description="True: nothing was stored.")]
+    rows: int
+    stored: Annotated[int, Field(description="Labels of transactions that had none.")]
+    changed: Annotated[int, Field(description="Labels that replaced another.")]
+    unchanged: Annotated[int, Field(description="Labels that were there already.")]
+    superseded: Annotated[
+        int, Field(description="Labels that differ from others which were known later.")
+    ]
+    not_yet_known: Annotated[int, Field(description="Labels whose date lies in the future.")]
+    unmatched: list[UnmatchedRow]
+    refused: list[RefusedLabelRow]

@@ -6,7 +6,7 @@ revision that was rolled back must never have had one.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from app.accounts import store as account_store
 from app.accounts.records import Account
@@ -15,6 +15,7 @@ from app.db.database import Database
 from app.db.errors import Raced
 from app.entities import states as entity_states
 from app.errors import Problem
+from app.labels import store as label_store
 from app.labels.allowance import Allowance
 from app.labels.changes import (
     KeepLabels,
@@ -28,11 +29,16 @@ from app.labels.changes import (
 )
 from app.labels.committing import commit, is_current, lock
 from app.labels.plans import Change, Plan, Planner
+from app.labels.records import StoredLabel
 from app.learner.entities import named_by
 from app.scoring import store as transaction_store
 from app.scoring.by_account import each_by_account
 from app.scoring.errors import no_transaction
 from app.scoring.pipeline import Pipeline, adapter_key
+from app.times import now_us
+
+# What becomes of a label of a file. The stored label of one that is superseded was known later.
+Fate = Literal["stored", "changed", "unchanged", "superseded", "not_yet_known"]
 
 
 class Labelled(NamedTuple):
@@ -89,20 +95,48 @@ class Labelling:
         return await self.store(tenant, found[verdict.transaction_id].account_id, [verdict])
 
     async def store_each(
-        self, tenant: str, verdicts: Sequence[Verdict]
+        self, tenant: str, verdicts: Sequence[Verdict], is_preview: bool = False
     ) -> list[Labelled | Problem]:
         """An outcome for each: the labels of an account are stored together, in its own commit.
 
-        All verdicts are on stored transactions, each on another.
+        All verdicts are on stored transactions, each on another. A preview stores nothing, and
+        has the outcome that storing would have now.
         """
 
         async def store(account_id: str, group: dict[str, Verdict]) -> dict[str, Labelled]:
-            done = await self.store(tenant, account_id, [*group.values()], looks_around=False)
+            each = [*group.values()]
+            if is_preview:
+                done = await self._tried(tenant, SetLabels(account_id, each))
+            else:
+                done = await self.store(tenant, account_id, each, looks_around=False)
             return dict.fromkeys(group, done)
 
         by_id = {verdict.transaction_id: verdict for verdict in verdicts}
         answers = await each_by_account(self._database, tenant, by_id, store)
         return [answers[verdict.transaction_id] for verdict in verdicts]
+
+    async def bring(
+        self, tenant: str, verdicts: Sequence[Verdict], is_preview: bool = False
+    ) -> list[Fate | Problem]:
+        """What becomes of each label that a file states, on one transaction each.
+
+        Those that are new or have changed are stored as if they were put, unless the label that
+        is there was known later. A preview stores nothing.
+        """
+        now = now_us()
+        async with self._database.read() as connection:
+            ids = [verdict.transaction_id for verdict in verdicts]
+            stored = await label_store.labels_of(connection, tenant, ids)
+        fates: dict[str, Fate | Problem] = {
+            verdict.transaction_id: _fate_of(verdict, stored.get(verdict.transaction_id), now)
+            for verdict in verdicts
+        }
+        due = [one for one in verdicts if fates[one.transaction_id] in ("stored", "changed")]
+        answers = await self.store_each(tenant, due, is_preview)
+        for verdict, answer in zip(due, answers, strict=True):
+            if isinstance(answer, Problem):
+                fates[verdict.transaction_id] = answer
+        return [fates[verdict.transaction_id] for verdict in verdicts]
 
     async def remove(self, tenant: str, transaction_id: str) -> Labelled:
         """Unlearn one label exactly. Raises LabelNotFound or TooManyLabels."""
@@ -145,6 +179,12 @@ class Labelling:
             account = await account_of(connection, tenant, account_id)
             draft = await self._planner.draft(connection, tenant, change, is_preview=True)
         return _labelled(await self._planner.judge(draft), account)
+
+    async def _tried(self, tenant: str, change: SetLabels) -> Labelled:
+        """What to store these labels would do now. Raises what it would raise."""
+        async with self._database.read() as connection:
+            draft = await self._planner.draft(connection, tenant, change, looks_around=False)
+        return _labelled(await self._planner.judge(draft), draft.alteration.account)
 
     async def _apply_aside(self, tenant: str, change: LabelChange) -> Labelled:
         """A change of what many may have learned from: planned and committed beside the loop."""
@@ -215,6 +255,17 @@ class Labelling:
         scorer = plan.draft.deciding.scorer
         await self._pipeline.keep(scorer, adapter_key(account), plan.learned, plan.draft.after)
         return _labelled(plan, account)
+
+
+def _fate_of(verdict: Verdict, old: StoredLabel | None, now: int) -> Fate:
+    known_at_us = now if verdict.labelled_at_us is None else verdict.labelled_at_us
+    if old is not None and old.is_fraud == verdict.is_fraud:
+        return "unchanged"
+    if known_at_us > now:
+        return "not_yet_known"
+    if old is None:
+        return "stored"
+    return "superseded" if old.labelled_at_us > known_at_us else "changed"
 
 
 def _labelled(plan: Plan, account: Account) -> Labelled:

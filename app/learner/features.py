@@ -310,7 +310,7 @@ def check_same_features(spec: DatasetSpec, features: FeatureSet, model: str) -> 
         "numeric": [sorted(one.numeric) for one in (spec, trained)],
     }
     parts = []
-    if features.rates is not None and spec.currency_column is None:
+    if features.rates is not None and not spec.has_currencies:
         parts.append("[columns] lacks currency")
     for section, (names, wanted) in fields.items():
         where = f"[{section}]"

@@ -353,7 +353,7 @@ def tell(
     case = Case(
         *(_fields(content), past, _places(features), features_F, past_KF[rows], labels),
         features.rates,
-        features.spec.currency_column is not None,
+        features.spec.has_currencies,
         has_more=len(fields) == PAST and bool(past),
     )
     of_kinds = _of_kinds(features.spec.entity_names)

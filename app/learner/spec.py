@@ -9,11 +9,14 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import first_problem
+from app.learner.spelling import Amount, File, Named, RowNumber, RowRules, Time
 from app.learner.transaction import (
     DAY_US,
     ENTITY_FIELDS,
     LONGEST_DELAY_DAYS,
     STANDARD_FIELDS,
+    Status,
+    Type,
 )
 
 MOST_ENTITIES = 8
@@ -21,14 +24,19 @@ EntityKind = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,31}$")]
 
 
 class Columns(BaseModel):
-    """Which column of the file holds what; only these four are required."""
+    """Which column of the file holds what; only the first three are required.
+
+    Several columns make one id, or one time, together. Without `amount` all amounts are 0;
+    `refund` is the column of amounts that were paid back, where they stand in one of their own.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    transaction: str
-    account: str
-    time: str
-    amount: str
+    transaction: Named | RowNumber
+    account: Named
+    time: Named
+    amount: str | None = None
+    refund: str | None = None
     currency: str | None = None
     type: str | None = None
     status: str | None = None
@@ -44,12 +52,28 @@ class Columns(BaseModel):
 
 
 class LabelDelay(BaseModel):
-    """How long after a transaction its label is known: the same for all, or by row."""
+    """How long after a transaction its label is known, the same for all or by row; its words.
+
+    `fraud`, `legitimate` and `unknown` are a file's own words, and where there are any, no others
+    count. By `legitimate_after_days` what has no label that long before the newest transaction of
+    the file is legitimate, and known to be from then on: for files of chargebacks alone.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     delay_days: Annotated[float, Field(ge=0, le=LONGEST_DELAY_DAYS)] = 0.0
     delay_column: str | None = None
+    fraud: tuple[str, ...] = ()
+    legitimate: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    legitimate_after_days: Annotated[float, Field(gt=0, le=LONGEST_DELAY_DAYS)] | None = None
+
+    @model_validator(mode="after")
+    def _one_meaning_per_word(self) -> Self:
+        words = [word.strip().lower() for word in (*self.fraud, *self.legitimate, *self.unknown)]
+        if twice := [word for word in words if words.count(word) > 1]:
+            raise ValueError(f"the word {twice[0]!r} has two meanings")
+        return self
 
     @property
     def delay_us(self) -> int:
@@ -79,6 +103,13 @@ class DatasetSpec(BaseModel):
 
     name: str
     columns: Columns
+    file: File = File()
+    time: Time = Time()
+    amount: Amount = Amount()
+    rows: RowRules = RowRules()
+    # What the file's own words for types and statuses mean.
+    types: dict[str, Type] = {}
+    statuses: dict[str, Status] = {}
     label: LabelDelay = LabelDelay()
     # Which column holds the merchant, the device, … of each transaction, by kind.
     entities: Annotated[dict[EntityKind, str], Field(max_length=MOST_ENTITIES)] = {}
@@ -94,6 +125,8 @@ class DatasetSpec(BaseModel):
             raise ValueError(f"{reserved[0]!r} is a categorical field and cannot be numeric")
         if "type" in self.categorical and self.categorical["type"] != self.columns.type:
             raise ValueError("type is both categorical and under [columns], of one column")
+        if self.columns.amount is None and (self.columns.refund or self.has_currencies):
+            raise ValueError("amounts need a column: set amount under [columns]")
         fields = set(ENTITY_FIELDS.values())
         if entities := sorted(fields & {*self.categorical, *self.numeric}):
             raise ValueError(f"{entities[0]} is named under [entities]")
@@ -111,8 +144,14 @@ class DatasetSpec(BaseModel):
 
     @property
     def currency_column(self) -> str | None:
-        """The column that has the currency of each amount; without one all amounts are in one."""
+        """The column that has the currency of each amount."""
         return self.columns.currency or self.categorical.get("currency")
+
+    @property
+    def has_currencies(self) -> bool:
+        """Whether amounts have currencies to be compared by; else all are in one, whichever."""
+        amount = self.amount
+        return bool(self.currency_column or amount.currency or amount.currencies)
 
     @cached_property
     def numeric_names(self) -> tuple[str, ...]:

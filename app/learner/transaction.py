@@ -41,6 +41,9 @@ ENTITY_FIELDS = {
     "email": "email",
 }
 
+# Numbers of more digits are spelled with an exponent.
+MANY_DIGITS = 1e255
+
 AttributeValue = str | float | bool
 Type = Literal["payment", "refund", "withdrawal", "transfer", "verification"]
 Status = Literal["authorised", "declined", "reversed", "refunded"]
@@ -150,10 +153,13 @@ def _code(field: str, text: str) -> int:
 
 
 def category_text(value: AttributeValue) -> str:
-    """How a value of any JSON or file type is spelled before it is hashed: 3, 3.0 and "3" agree."""
+    """How a value of any JSON or file type is spelled before it is hashed: 3, 3.0 and "3" agree.
+
+    No number is spelled longer than a text may be.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < MANY_DIGITS:
         return str(int(value))
     return str(value)
 

@@ -12,6 +12,7 @@ from app.http.problems import EVERYWHERE, RateLimited, documented
 from app.jobs.errors import JobNotFound, TooManyJobs
 from app.jobs.records import Job
 from app.jobs.service import Jobs
+from app.learner.validity import ID
 from app.models.comparison import Roles, Shadowing
 from app.models.drift import check_profile
 from app.models.errors import ModelNotFound, ModelRefused, ModelUnavailable
@@ -44,7 +45,10 @@ RunningSettings = Annotated[Settings, part(Settings)]
 RunningShadowing = Annotated[Shadowing, part(Shadowing)]
 CHANGES = documented(ModelNotFound, ModelRefused)
 Name = Annotated[str, Path(min_length=1, max_length=128, examples=["default"])]
-JobId = Annotated[str, Path(min_length=1, max_length=32, examples=["5f3c9a0b12d4e678"])]
+JobId = Annotated[
+    str,
+    Path(min_length=1, max_length=32, pattern=ID.pattern, examples=["5f3c9a0b12d4e678"]),
+]
 STARTS = {**WRITES, **documented(TooManyJobs, RateLimited)}
 STARTED: dict[str, Any] = {
     "headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic_core import from_json
 
-from app.errors import Problem, ValidationFailed
+from app.errors import Problem
 from app.explanations.replay import Replay
 from app.http.authentication import MayRead, ScorePlace
 from app.http.fields import Id, InstantBound, InvalidItem, LabelName
@@ -21,7 +21,6 @@ from app.http.problems import (
     MalformedBody,
     UnsupportedEncoding,
     documented,
-    invalid,
 )
 from app.labels import store as label_store
 from app.labels.records import StoredLabel
@@ -31,11 +30,11 @@ from app.learner.transaction import Transaction
 from app.ops.actor import actor
 from app.scoring import store as transaction_store
 from app.scoring.errors import TransactionConflict, TransactionNotFound, no_transaction
+from app.scoring.items import problem_of, why_invalid
 from app.scoring.records import Scored
 from app.scoring.schemas import (
     BatchResult,
     Explanation,
-    ItemProblem,
     PostedBatch,
     PostedTransaction,
     Reason,
@@ -172,21 +171,9 @@ def _result(transaction: Transaction, answer: Scored | Problem) -> dict[str, Any
     return {"transaction_id": transaction.transaction_id, "error": problem_of(answer)}
 
 
-def why_invalid(item: InvalidItem) -> ItemProblem:
-    """All that is wrong with an item of a batch."""
-    errors = invalid(item.errors).errors
-    sentences = (f"{error.field or 'item'}: {error.message}" for error in errors)
-    return problem_of(ValidationFailed("; ".join(sentences)))
-
-
 def label_name(is_fraud: bool) -> LabelName:
     """The name that a label has for people."""
     return "fraud" if is_fraud else "legitimate"
-
-
-def problem_of(problem: Problem) -> ItemProblem:
-    """Why one item of a batch failed."""
-    return ItemProblem(code=problem.code, title=problem.title, detail=problem.detail)
 
 
 def stored_of(row: Scored, label: StoredLabel | None) -> StoredTransaction:

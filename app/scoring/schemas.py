@@ -25,6 +25,7 @@ from app.http.fields import (
 from app.learner.decisions import Level, Outcome, Used
 from app.learner.spec import MOST_ENTITIES
 from app.learner.transaction import MOST_ITEMS, Status, Transaction, Type
+from app.learner.validity import MOST_ATTRIBUTES
 
 EXAMPLE: JsonDict = {
     "transaction_id": "t-1001",
@@ -125,7 +126,7 @@ class PostedTransaction(Body):
     country: Id | None = None
     attributes: Annotated[
         dict[Id, Attribute],
-        Field(max_length=64, default_factory=dict, json_schema_extra=_map_of_values),
+        Field(max_length=MOST_ATTRIBUTES, default_factory=dict, json_schema_extra=_map_of_values),
     ]
     device_id: Id | None = None
     ip_address: IpAddress | None = None
@@ -241,14 +242,21 @@ class ItemProblem(BaseModel):
     detail: str
 
 
-class NotScored(BaseModel):
-    """A transaction of a batch that has no score, while its neighbours have theirs.
+class NotStored(BaseModel):
+    """An item of a batch that was not stored, while its neighbours may have been.
 
-    Its id is null where the item has none that can be read.
+    Its transaction's id is null where the item has none that can be read.
     """
 
     transaction_id: str | None
     error: ItemProblem
+
+
+class NotScored(NotStored):
+    """A transaction of a batch that has no score, while its neighbours have theirs.
+
+    Its id is null where the item has none that can be read.
+    """
 
 
 class BatchResult(BaseModel):

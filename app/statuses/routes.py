@@ -4,24 +4,21 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from app.errors import Problem, ValidationFailed
 from app.http.authentication import MayScore
-from app.http.fields import InvalidItem
 from app.http.keyed import KeyedRoute
 from app.http.parts import part
 from app.http.paths import TransactionId
 from app.http.problems import EVERYWHERE, documented
-from app.learner.transaction import Status
 from app.ops.actor import actor
 from app.scoring.errors import TransactionNotFound
-from app.scoring.routes import WRITES, problem_of, why_invalid
+from app.scoring.items import Items
+from app.scoring.routes import WRITES
 from app.scoring.service import Scoring
 from app.statuses.schemas import (
     NewStatus,
     StatusBatch,
     StatusBatchResult,
     StatusNotStored,
-    StatusOfTransaction,
     StatusStored,
 )
 from app.statuses.service import Statuses, StatusSet
@@ -34,7 +31,6 @@ router = APIRouter(
 )
 RunningScoring = Annotated[Scoring, part(Scoring)]
 RunningStatuses = Annotated[Statuses, part(Statuses)]
-TWICE = "This transaction has another status earlier in the same request."
 
 
 @router.put("/{transaction_id}/status", responses={**WRITES, **documented(TransactionNotFound)})
@@ -55,24 +51,10 @@ async def set_statuses(
     together.
     """
     scoring.rates.owe(actor.get(), len(posted.statuses) - 1)
-    first: dict[str, Status] = {}
-    for item in posted.statuses:
-        if not isinstance(item, InvalidItem):
-            first.setdefault(item.transaction_id, item.status)
-    answers = await statuses.put_each(tenant, first)
-
-    def result(item: StatusOfTransaction | InvalidItem) -> StatusStored | StatusNotStored:
-        if isinstance(item, InvalidItem):
-            return StatusNotStored(transaction_id=item.transaction_id, error=why_invalid(item))
-        key = item.transaction_id
-        answer = answers[key]
-        if item.status != first[key]:
-            answer = ValidationFailed(f"status: {TWICE}")
-        if isinstance(answer, Problem):
-            return StatusNotStored(transaction_id=key, error=problem_of(answer))
-        return _stored(key, answer)
-
-    return StatusBatchResult(results=[result(item) for item in posted.statuses])
+    items = Items(posted.statuses, "status")
+    statuses_of = {key: item.status for key, item in items.first.items()}
+    answers = await statuses.put_each(tenant, statuses_of)
+    return StatusBatchResult(results=items.results(answers, _stored, StatusNotStored))
 
 
 def _stored(transaction_id: str, done: StatusSet) -> StatusStored:

@@ -7,7 +7,7 @@ from pydantic.config import JsonDict
 
 from app.http.fields import Body, Id, OrInvalid
 from app.learner.transaction import MOST_ITEMS, Status
-from app.scoring.schemas import NOT_SCORED, ItemProblem
+from app.scoring.schemas import NOT_SCORED, NotStored
 
 STORED: JsonDict = {
     "transaction_id": "t-1001",
@@ -61,14 +61,11 @@ class StatusStored(BaseModel):
     changed: Annotated[bool, Field(description="False where it had been so already.")]
 
 
-class StatusNotStored(BaseModel):
+class StatusNotStored(NotStored):
     """A status of a batch that was not stored, while its neighbours may have been.
 
     Its transaction's id is null where the item has none that can be read.
     """
-
-    transaction_id: str | None
-    error: ItemProblem
 
 
 class StatusBatchResult(BaseModel):

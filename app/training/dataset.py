@@ -10,40 +10,31 @@ Axes: N transactions, C categorical fields, M numeric attributes.
 from dataclasses import dataclass, field
 from math import nan
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from app.learner.entities import canonical
 from app.learner.features import EntityLabels
 from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import (
-    DAY_US,
-    LONGEST_DELAY_DAYS,
     MISSING,
     NO_ENTITY,
     UNDECIDED,
-    Status,
     TransactionColumns,
-    Type,
     category_code,
     entity_code,
     standing_of,
 )
-from app.training.table import DataError, Table, mapped, numbers, texts, times
+from app.training.entries import NEVER_US, UNLABELLED, Entries, read_entries
+from app.training.files import DataError
+from app.training.left_out import LeftOut
+from app.training.table import mapped
 
-UNLABELLED = -1
+__all__ = ["NEVER_US", "NO_KIND", "UNLABELLED", "Dataset", "dataset_of", "read_transactions"]
+
 NO_KIND = -1
-NEVER_US = np.iinfo(np.int64).max
-
-# pandas writes a 0/1 column with gaps as 0.0 and 1.0.
-LABELS = {
-    **dict.fromkeys(("0", "0.0", "false", "legitimate"), 0),
-    **dict.fromkeys(("1", "1.0", "true", "fraud"), 1),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +45,8 @@ class Dataset:
     a row without a status went through. `is_fraud_N` is 1, 0 or UNLABELLED;
     `known_at_us_N` is when the label becomes known (NEVER_US where there is none);
     `fraud_kind_N` points into `fraud_kinds` (NO_KIND where there is none). `without_rate` counts
-    the transactions of each currency that has no rate, whose amounts are NaN.
+    the transactions of each currency that has no rate, whose amounts are NaN; `left_out` are the
+    rows of the file that are not among them.
     """
 
     columns: TransactionColumns
@@ -66,6 +58,7 @@ class Dataset:
     fraud_kind_N: NDArray[np.int64]
     fraud_kinds: list[str]
     without_rate: dict[str, int] = field(default_factory=dict)
+    left_out: LeftOut | None = None
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -89,68 +82,63 @@ class Dataset:
 def read_transactions(path: str | Path, spec: DatasetSpec, rates: Rates | None = None) -> Dataset:
     """Read and check a CSV or Parquet file by its spec.
 
-    Times are datetimes, ISO 8601 text or whole seconds since 1970; without a zone they are UTC.
-    Labels are 0/1, true/false or fraud/legitimate; null means unlabelled. In CSV, categories and
-    identifiers are kept as they are spelled (`007` stays `007`) and an empty field is null.
-    By `rates` amounts are in the reference currency, NaN where a currency has no rate.
+    Where the spec says nothing else, times are datetimes, ISO 8601 text or whole seconds since
+    1970, without a zone UTC; labels are 0/1, true/false or fraud/legitimate, and null means
+    unlabelled. In CSV, categories and identifiers are kept as they are spelled (`007` stays `007`)
+    and an empty field is null. By `rates` amounts are in the reference currency, NaN where a
+    currency has no rate.
 
     Raises DataError with one sentence for the first thing that is wrong.
     """
-    table = Table.read(Path(path), spec)
-    time_us_N = times(table, spec.columns.time)
-    ids_N = _identifiers(table, spec.columns.transaction)
-    _check_unique(table, spec.columns.transaction, ids_N)
-    is_fraud_N = _labels(table, spec)
-    known_at_us_N = _known_at(table, spec, time_us_N, is_fraud_N)
-    amount_N = _amounts(table, spec.columns.amount)
-    without_rate: dict[str, int] = {}
+    return dataset_of(Path(path), read_entries(path, spec), spec, rates)
+
+
+def dataset_of(
+    path: Path, entries: Entries, spec: DatasetSpec, rates: Rates | None = None
+) -> Dataset:
+    """Entries as the columns that features are made of. Raises DataError where no rate is known."""
+    amount_N, without_rate = entries.amount_N, dict[str, int]()
     if rates is not None:
-        rate_N, without_rate = _rates(table, spec, rates)
-        amount_N *= rate_N
-    numeric_NM = _numeric(table, spec)
-
-    types_N = _types(table, spec)
-    standing_N = _standings(table, spec, types_N)
-
-    order_N = np.argsort(time_us_N, kind="stable")
-    accounts_N = _identifiers(table, spec.columns.account).gather(order_N)
-    account_N, accounts = _positions(accounts_N)
-    entity_NK, link_NK, code_NK, entities = _entities(table, spec, order_N, account_N)
-    kind_N, kinds = _positions(_optional(table, spec.columns.fraud_kind).gather(order_N))
+        rate_N, without_rate = _rates(path, entries.currency_N, spec, rates)
+        amount_N = amount_N * rate_N
+    account_N, accounts = _positions(entries.accounts_N)
+    entity_NK, link_NK, code_NK, entities = _entities(entries, spec, account_N)
+    kind_N, kinds = _positions(entries.fraud_kinds_N)
     return Dataset(
         columns=TransactionColumns(
             account_N=account_N,
             entity_NK=entity_NK,
             link_NK=link_NK,
             entity_code_NK=code_NK,
-            time_us_N=time_us_N[order_N],
-            amount_N=amount_N[order_N],
-            standing_N=standing_N[order_N],
-            categorical_NC=_categorical(table, spec, types_N)[order_N],
-            numeric_NM=numeric_NM[order_N],
+            time_us_N=entries.time_us_N,
+            amount_N=amount_N,
+            standing_N=_standings(entries),
+            categorical_NC=_categorical(entries, spec),
+            numeric_NM=entries.numeric_NM,
         ),
-        transaction_ids=ids_N.gather(order_N).to_list(),
+        transaction_ids=entries.ids_N.to_list(),
         accounts=accounts,
         entities=entities,
-        is_fraud_N=is_fraud_N[order_N],
-        known_at_us_N=known_at_us_N[order_N],
+        is_fraud_N=entries.is_fraud_N,
+        known_at_us_N=entries.known_at_us_N,
         fraud_kind_N=kind_N,
         fraud_kinds=kinds,
         without_rate=without_rate,
+        left_out=entries.left_out,
     )
 
 
 def _entities(
-    table: Table, spec: DatasetSpec, order_N: NDArray[np.int64], account_N: NDArray[np.int64]
+    entries: Entries, spec: DatasetSpec, account_N: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], list[tuple[str, str]]]:
     """Positions of entities and of their links with accounts, codes, [N, K] each; the entities."""
-    shape = len(order_N), len(spec.entity_names)
+    shape = len(entries), len(spec.entity_names)
     entity_NK, link_NK = np.full(shape, NO_ENTITY), np.full(shape, NO_ENTITY)
     code_NK = np.full(shape, MISSING)
     entities: list[tuple[str, str]] = []
     links = 0
     for k, kind in enumerate(spec.entity_names):
-        position_N, ids = _positions(_ids(table, kind, spec.entities[kind]).gather(order_N))
+        position_N, ids = _positions(entries.entities[kind])
         there = np.flatnonzero(position_N != NO_ENTITY)
         pairs_N = account_N[there] * max(len(ids), 1) + position_N[there]
         known, link_N = np.unique(pairs_N, return_inverse=True)
@@ -163,21 +151,6 @@ def _entities(
     return entity_NK, link_NK, code_NK, entities
 
 
-def _ids(table: Table, kind: str, column: str) -> pl.Series:
-    """The ids of one kind of entity as the service would keep them; null where there is none."""
-    text_N = texts(table[column]).replace("", None)
-    respelled, wrong = dict[str, str](), dict[str, str]()
-    for text in text_N.drop_nulls().unique():
-        try:
-            if (id_ := canonical(kind, text)) != text:
-                respelled[text] = id_
-        except ValueError as error:
-            wrong[text] = str(error)
-    is_wrong_N = text_N.is_in(list(wrong)).fill_null(False)
-    table.refuse(column, is_wrong_N, lambda _: wrong[text_N.filter(is_wrong_N)[0]])
-    return text_N.replace(respelled)
-
-
 def _positions(text_N: pl.Series) -> tuple[NDArray[np.int64], list[str]]:
     """Each text as a position in the list of distinct ones, by first appearance; -1 for null."""
     assert NO_ENTITY == NO_KIND == -1
@@ -186,136 +159,44 @@ def _positions(text_N: pl.Series) -> tuple[NDArray[np.int64], list[str]]:
     return position_N.to_numpy(writable=True), distinct.to_list()
 
 
-def _identifiers(table: Table, column: str) -> pl.Series:
-    text_N = texts(table[column])
-    table.refuse(column, text_N.is_null() | (text_N == ""), lambda _: "it is missing")
-    return text_N
-
-
-def _optional(table: Table, column: str | None) -> pl.Series:
-    if column is None:
-        return pl.repeat(None, len(table.row_N), dtype=pl.String, eager=True)
-    return texts(table[column])
-
-
-def _check_unique(table: Table, column: str, ids_N: pl.Series) -> None:
-    again_N = ~ids_N.is_first_distinct()
-    if again_N.any():
-        first = (ids_N == ids_N.filter(again_N)[0]).arg_max()
-        assert first is not None
-        table.refuse(column, again_N, lambda value: f"{value!r} is already in {table.place(first)}")
-
-
-def _amounts(table: Table, column: str) -> NDArray[np.float64]:
-    amount_N = numbers(table, column)
-    is_truth_N = pl.repeat(table[column].dtype == pl.Boolean, len(amount_N), eager=True)
-    table.refuse(column, is_truth_N, lambda value: f"{value!r} is not an amount")
-    table.refuse(column, amount_N.is_null(), lambda _: "the amount is missing")
-    table.refuse(column, amount_N.is_nan(), lambda _: "the amount is NaN")
-    table.refuse(column, amount_N < 0, lambda value: f"the amount {value} is negative")
-    return amount_N.to_numpy(writable=True)
-
-
 def _rates(
-    table: Table, spec: DatasetSpec, rates: Rates
+    path: Path, currency_N: pl.Series, spec: DatasetSpec, rates: Rates
 ) -> tuple[NDArray[np.float64], dict[str, int]]:
     """The rate of each row's currency, and the rows of each currency that has none."""
-    if spec.currency_column is None:
+    if not spec.has_currencies:
         raise DataError(
-            f"{table.path}: amounts are compared in {rates.reference}, and spec {spec.name} names "
-            "no column of currencies: set currency under [columns]"
+            f"{path}: amounts are compared in {rates.reference}, and spec {spec.name} names "
+            "no column of currencies: set currency under [columns], or under [amount] for all"
         )
-    currency_N = texts(table[spec.currency_column])
     distinct = currency_N.drop_nulls().unique()
     rate_of = rates.of(distinct.to_list()).tolist()
     rate_N = mapped(currency_N, distinct, rate_of, pl.Float64(), nan).to_numpy(writable=True)
     unknown = currency_N.filter(np.isnan(rate_N)).fill_null("no currency").value_counts(sort=True)
     without_rate = dict(unknown.iter_rows())
     if sum(without_rate.values()) == len(rate_N):
+        where = f'column "{spec.currency_column}": ' if spec.currency_column else ""
         raise DataError(
-            f'{table.path}: column "{spec.currency_column}": no rate of {", ".join(without_rate)}, '
+            f"{path}: {where}no rate of {', '.join(without_rate)}, "
             "and so no amount to compare: state the rates of these currencies"
         )
     return rate_N, without_rate
 
 
-def _numeric(table: Table, spec: DatasetSpec) -> NDArray[np.float64]:
-    number_NM = np.empty((len(table.row_N), len(spec.numeric_names)))
-    for m, name in enumerate(spec.numeric_names):
-        number_NM[:, m] = numbers(table, spec.numeric[name]).fill_null(np.nan).to_numpy()
-    return number_NM
-
-
-def _types(table: Table, spec: DatasetSpec) -> pl.Series:
-    """What kind of transaction each row is; a payment where the file does not say."""
-    column = spec.columns.type
-    types_N = _optional(table, column).fill_null("payment")
-    if column is not None:
-        possible = get_args(Type)
-        table.refuse(
-            column,
-            ~types_N.is_in(possible),
-            lambda value: f"{value!r} is not a type ({', '.join(possible)} or null)",
-        )
-    return types_N
-
-
-def _standings(table: Table, spec: DatasetSpec, types_N: pl.Series) -> NDArray[np.int64]:
+def _standings(entries: Entries) -> NDArray[np.int64]:
     """How each row counts; without a status it went through."""
-    column = spec.columns.status
-    status_N = _optional(table, column)
-    if column is not None:
-        possible = get_args(Status)
-        table.refuse(
-            column,
-            ~status_N.is_in(possible).fill_null(True),
-            lambda value: f"{value!r} is not a status ({', '.join(possible)} or null)",
-        )
-    status_N = status_N.fill_null("authorised")
-    both = pl.DataFrame({"type": types_N, "status": status_N})
+    status_N = entries.statuses_N.fill_null("authorised")
+    both = pl.DataFrame({"type": entries.types_N, "status": status_N})
     standings = {pair: standing_of(*pair) for pair in both.unique().iter_rows()}
     assert UNDECIDED not in standings.values()
     each_N = [standings[pair] for pair in both.iter_rows()]
     return np.array(each_N, np.int64)
 
 
-def _categorical(table: Table, spec: DatasetSpec, types_N: pl.Series) -> NDArray[np.int64]:
-    code_NC = np.empty((len(table.row_N), len(spec.categorical_names)), dtype=np.int64)
+def _categorical(entries: Entries, spec: DatasetSpec) -> NDArray[np.int64]:
+    code_NC = np.empty((len(entries), len(spec.categorical_names)), dtype=np.int64)
     for c, name in enumerate(spec.categorical_names):
-        text_N = types_N if name == "type" else _optional(table, spec.categorical[name])
+        text_N = entries.categories[name]
         distinct = text_N.drop_nulls().unique()
         codes = [category_code(name, value) for value in distinct]
         code_NC[:, c] = mapped(text_N, distinct, codes, pl.Int64(), MISSING)
     return code_NC
-
-
-def _labels(table: Table, spec: DatasetSpec) -> NDArray[np.int8]:
-    column = spec.columns.label
-    if column is None:
-        return np.full(len(table.row_N), UNLABELLED, dtype=np.int8)
-    text_N = texts(table[column]).str.strip_chars().str.to_lowercase()
-    label_N = mapped(text_N, pl.Series(list(LABELS)), list(LABELS.values()), pl.Int8())
-    table.refuse(
-        column,
-        label_N.is_null() & text_N.is_not_null(),
-        lambda value: f"{value!r} is not a label (0, 1, true, false, fraud, legitimate or null)",
-    )
-    return label_N.fill_null(UNLABELLED).to_numpy(writable=True)
-
-
-def _known_at(
-    table: Table, spec: DatasetSpec, time_us_N: NDArray[np.int64], is_fraud_N: NDArray[np.int8]
-) -> NDArray[np.int64]:
-    is_labelled_N = is_fraud_N != UNLABELLED
-    column = spec.label.delay_column
-    if column is None:
-        return np.where(is_labelled_N, time_us_N + spec.label.delay_us, NEVER_US)
-    days_N = numbers(table, column).fill_nan(None)
-    is_possible_N = days_N.is_between(0, LONGEST_DELAY_DAYS).fill_null(False)
-    table.refuse(
-        column,
-        ~is_possible_N & pl.Series(is_labelled_N),
-        lambda value: f"a label needs a delay from 0 to {LONGEST_DELAY_DAYS} days, not {value}",
-    )
-    delay_us_N = np.rint(days_N.fill_null(0).to_numpy() * DAY_US).astype(np.int64)
-    return np.where(is_labelled_N, time_us_N + delay_us_N, NEVER_US)

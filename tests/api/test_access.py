@@ -53,11 +53,19 @@ BODIES: dict[str, Any] = {
     "POST /v1/transactions": posted("t-1", amount=1),
     "POST /v1/transactions/batch": {"transactions": [posted("t-2", amount=1)]},
     "POST /v1/labels": {"labels": [label("t-1", "legitimate")]},
+    # CSV, and not JSON.
+    "POST /v1/labels/import": "transaction,label\nt-1,legitimate\n",
     "POST /v1/webhooks": {"url": "https://192.0.2.1/", "events": ["label.changed"]},
     "POST /v1/keys": {"name": "eve", "scopes": ["score"]},
     "POST /v1/thresholds": {"review": 0.5, "decline": 0.6},
     "POST /v1/models/{name}/promote": {"comparison": "0" * 16},
 }
+
+
+def body_of(method: str, path: str) -> dict[str, Any]:
+    """The body of a valid request, as an argument of httpx."""
+    body = BODIES.get(f"{method} {path}")
+    return {"content": body} if isinstance(body, str) else {"json": body}
 
 
 async def furnish(client: httpx.AsyncClient) -> None:
@@ -156,7 +164,7 @@ async def test_ids_labels_and_thresholds_of_one_tenant_touch_no_other(
     assert labelled.json()["results"][0]["error"]["code"] == "transaction_not_found"
     for method, path in OPERATIONS:
         if method == "POST" and "{" not in path:
-            answer = await stranger.request(method, path, json=BODIES.get(f"{method} {path}"))
+            answer = await stranger.request(method, path, **body_of(method, path))
             # It has no past of its own, and the webhook is refused whoever asks.
             expected = {"/v1/models/rollback": 409, "/v1/webhooks": 422}.get(path, 200)
             assert answer.status_code == expected, answer.text
@@ -287,7 +295,7 @@ async def test_the_key_that_has_the_scope_is_let_in_by_every_operation(
         answer = await edge.request(
             method,
             address(edge, path),
-            json=BODIES.get(f"{method} {path}"),
+            **body_of(method, path),
             headers={"Authorization": f"Bearer {key}"},
         )
         assert answer.status_code in {200, 404, 409, 422}, (method, path)

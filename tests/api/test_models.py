@@ -285,6 +285,12 @@ async def some_labels_more(client: httpx.AsyncClient) -> None:
         await client.put(f"/v1/transactions/c-{n}/label", json={"label": name})
 
 
+async def test_an_id_of_a_job_with_control_characters_is_refused(client: httpx.AsyncClient) -> None:
+    for path in ("drift/%00", "comparisons/a%1Fb"):
+        refused = await client.get(f"/v1/models/tiny/{path}")
+        assert problem_of(refused) == (422, "validation_failed")
+
+
 async def test_shadow_begins_and_ends(client: httpx.AsyncClient) -> None:
     await do(client, "second/shadow")
     assert (await models(client))["second"]["shadow"]

@@ -33,6 +33,7 @@ from quickstudy_client.models import (
     LabelGiven,
     LabelHistory,
     LabelledAccount,
+    LabelsImported,
     LogEntry,
     ModelComparison,
     ModelList,
@@ -106,7 +107,7 @@ class AsyncClient:
         answer_type: type[Answer],
         method: str,
         path: str,
-        body: BaseModel | None = None,
+        body: BaseModel | str | None = None,
         query: Json | None = None,
         repeatable: bool = True,
     ) -> Answer:
@@ -195,6 +196,16 @@ class AsyncClient:
         """Set labels of any accounts; each has its own outcome."""
         body = LabelBatch.model_validate({"labels": labels})
         return await self._send(LabelBatchResult, "POST", "/v1/labels", body)
+
+    async def import_labels(
+        self, csv: str, source: str = "chargeback", dry_run: bool = False
+    ) -> LabelsImported:
+        """Store the labels of a CSV text of up to 1,000 rows: transaction, label, date.
+
+        Each row is answered alone; with `dry_run` nothing is stored.
+        """
+        query = {"source": source, "dry_run": dry_run}
+        return await self._send(LabelsImported, "POST", "/v1/labels/import", csv, query)
 
     async def account(self, account_id: str) -> AccountState:
         """The state of an account."""

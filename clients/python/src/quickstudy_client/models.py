@@ -703,6 +703,21 @@ class Reason(BaseModel):
     """Only of the code `labels`, and only where a labelled payment is like this one: the one that the sentence names."""
 
 
+class RefusedLabelRow(BaseModel):
+    """A row that was not stored, while its neighbours may have been."""
+
+    row: int
+    """From 1, below the header."""
+    line: int
+    """From 1, of the whole file."""
+    column: str | None
+    """Null where the row as a whole is wrong."""
+    value: str | None
+    code: str
+    """One that a request for this label could fail with."""
+    message: str
+
+
 class Replayed(BaseModel):
     """A score computed again, and whether it is the stored one within 1e-6."""
 
@@ -995,6 +1010,16 @@ class TransactionLabelled(BaseModel):
     """False where it had been there already."""
 
 
+class UnmatchedRow(BaseModel):
+    """A row whose transaction is not stored."""
+
+    row: int
+    """From 1, below the header."""
+    line: int
+    """From 1, of the whole file."""
+    transaction_id: str
+
+
 class WaitingMessage(BaseModel):
     """
     A message that has not arrived.
@@ -1192,6 +1217,26 @@ class LabelBatchResult(BaseModel):
     """In the order of the request."""
 
     results: list[LabelStored | LabelNotStored]
+
+
+class LabelsImported(BaseModel):
+    """What became of each row of a file: the counts and the lists add up to `rows`."""
+
+    dry_run: bool
+    """True: nothing was stored."""
+    rows: int
+    stored: int
+    """Labels of transactions that had none."""
+    changed: int
+    """Labels that replaced another."""
+    unchanged: int
+    """Labels that were there already."""
+    superseded: int
+    """Labels that differ from others which were known later."""
+    not_yet_known: int
+    """Labels whose date lies in the future."""
+    unmatched: list[UnmatchedRow]
+    refused: list[RefusedLabelRow]
 
 
 class ModelComparison(BaseModel):

@@ -43,24 +43,29 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[Answer]):
-    """A request, the type of its answer, and whether it may be sent again (`repeatable`)."""
+    """A request, the type of its answer, and whether it may be sent again (`repeatable`).
+
+    A body that is a text is CSV.
+    """
 
     answer_type: type[Answer]
     method: str
     path: str
-    body: BaseModel | None
+    body: BaseModel | str | None
     query: Json
     repeatable: bool
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of httpx's `request`."""
-        content = self.body.model_dump_json(exclude_unset=True) if self.body else None
+        content, media_type = self.body, "text/csv"
+        if isinstance(content, BaseModel):
+            content, media_type = content.model_dump_json(exclude_unset=True), "application/json"
         return {
             "method": self.method,
             "url": self.path,
             "params": {name: value for name, value in self.query.items() if value is not None},
             "content": content,
-            "headers": {"Content-Type": "application/json"} if content else {},
+            "headers": {} if content is None else {"Content-Type": media_type},
         }
 
     def answer(self, response: httpx.Response) -> Answer:

@@ -1,0 +1,213 @@
+"""`quickstudy labels`"""
+
+import codecs
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from app.cli.terminal import console, say_why
+from app.errors import SetupError
+from app.keys.scopes import DEFAULT_TENANT
+
+# All else is imported inside the functions: `quickstudy --help` takes as long as what it imports.
+if TYPE_CHECKING:
+    from app.labels.importing import LabelTally, Stated
+    from app.labels.layout import LabelLayout
+    from app.labels.reading import LabelFile, RefusedRow, StatedLabel
+    from app.labels.schemas import Source
+    from app.labels.service import Fate
+
+ROWS_SHOWN = 5
+# What a file of labels may say of a label, as it is told.
+FATES: dict["Fate", str] = {
+    "stored": "stored",
+    "changed": "changed",
+    "unchanged": "already there",
+    "not_yet_known": "not yet known",
+}
+
+
+def label_from_file(
+    file: Annotated[Path, typer.Argument(help="CSV: transaction, label and perhaps date.")],
+    spec: Annotated[
+        Path | None, typer.Option(help="TOML file, where the columns or words are others.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Store nothing, only say what would be.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="CSV file to write: every row that was not stored, and why.")
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="Whose data it is.")] = DEFAULT_TENANT,
+) -> None:
+    """Bring a file of labels, such as chargebacks; run it again with the same or a newer file.
+
+    Each label is stored as if it were put, and counts from its date; of two labels of a
+    transaction the one known later stands.
+    """
+    import asyncio
+
+    from app.db.migrating import upgrade
+    from app.labels.importing import settle
+    from app.labels.layout import LabelLayout
+    from app.settings import Settings
+    from app.times import now_us
+
+    layout = None if spec is None else LabelLayout.load(spec)
+    found = _read(file, layout)
+    stated, contradicting = settle(found.labels, now_us())
+    upgrade(Settings().database_url)
+    source = "chargeback" if layout is None else layout.source
+    tally = asyncio.run(_bring(stated, tenant, source, dry_run))
+    tally.refused = sorted([*found.refused, *contradicting, *tally.refused])
+    if report is not None:
+        _write(report, tally)
+    _tell(file, found, tally, dry_run)
+    _complain(file, tally, tenant)
+
+
+def labels_line(labels: Mapping["Fate", int]) -> str:
+    """What became of the labels of a file, in one line."""
+    counts = [f"{labels.get(fate, 0):,} {words}" for fate, words in FATES.items()]
+    if older := labels.get("superseded", 0):
+        counts.append(f"{older:,} left out, since others were known later")
+    line = f"Labels: {', '.join(counts)}."
+    if labels.get("not_yet_known"):
+        line += " Import the file again once those not yet known are."
+    return line
+
+
+def _read(file: Path, layout: "LabelLayout | None") -> "LabelFile":
+    """The rows of a file; raises SetupError with one sentence where there are none to be had."""
+    from app.labels.reading import UnreadableLabels, read_labels
+
+    encoding = codecs.lookup(layout.file.encoding if layout else "utf-8").name
+    # A byte order mark is no part of the first column's name.
+    mark = "-sig" if encoding == "utf-8" else ""
+    try:
+        with file.open(newline="", encoding=encoding + mark) as lines:
+            found = read_labels(lines, layout)
+    except FileNotFoundError:
+        raise SetupError(f"{file}: there is no such file") from None
+    except UnicodeError:
+        raise SetupError(
+            f"{file}: it is not {encoding}; name its encoding in the spec under [file]"
+        ) from None
+    except (OSError, UnreadableLabels) as error:
+        raise SetupError(f"{file}: {error}") from None
+    if not found.rows:
+        raise SetupError(f"{file}: there is no label in it")
+    return found
+
+
+async def _bring(
+    stated: Sequence["Stated"], tenant: str, source: "Source", is_preview: bool
+) -> "LabelTally":
+    """Store the labels in parts: what is stored when it is interrupted stays."""
+    from app.cli.progress import counting
+    from app.db.database import Database
+    from app.db.patience import Patience
+    from app.labels.allowance import Allowance
+    from app.labels.importing import LabelTally, bring_labels
+    from app.labels.service import Labelling
+    from app.learner.transaction import MOST_ITEMS
+    from app.scoring.pipeline import Pipeline
+    from app.settings import Settings
+    from app.web.service import running
+
+    tally = LabelTally()
+    async with running(Settings()) as service:
+        labelling = Labelling(service.part(Database), service.part(Pipeline), Allowance(None))
+        with counting() as progress:
+            task = progress.add_task("Labelling", total=len(stated))
+
+            def show(waiting: str) -> None:
+                progress.update(task, description="Waiting" if waiting else "Labelling")
+                say_why(waiting)
+
+            patience = Patience(show)
+            for first in range(0, len(stated), MOST_ITEMS):
+                part = stated[first : first + MOST_ITEMS]
+                step = partial(bring_labels, labelling, tenant, part, source, is_preview)
+                tally += await patience.run(step)
+                progress.advance(task, len(part))
+    return tally
+
+
+def _tell(file: Path, found: "LabelFile", tally: "LabelTally", is_preview: bool) -> None:
+    name, rows = escape(str(file)), _counted(found.rows)
+    if is_preview:
+        rows += ". Nothing is stored: this is a dry run, which says what would be"
+    console.print(f"{name}: {rows}.", soft_wrap=True)
+    console.print(labels_line(tally.labels), soft_wrap=True)
+    if unknown := found.unknown:
+        words = ", ".join(f"{count:,} {word!r}" for word, count in unknown.most_common(ROWS_SHOWN))
+        line = f"{_counted(unknown.total())} without a label by the spec: {words}"
+        more = len(unknown) - ROWS_SHOWN
+        line += f" and {more:,} other words." if more > 0 else "."
+        console.print(escape(line), soft_wrap=True)
+    if unmatched := sorted(tally.unmatched):
+        shown = _some([f"{one.transaction_id!r} (row {one.row})" for one in unmatched])
+        line = f"{_counted(len(unmatched))} of no stored transaction: {shown}."
+        console.print(escape(line), soft_wrap=True)
+
+
+def _complain(file: Path, tally: "LabelTally", tenant: str) -> None:
+    """Raise SetupError where a row cannot be used, or none of them is of a stored transaction."""
+    if tally.refused:
+        shown = _some([_sentence(one) for one in tally.refused], "; ")
+        raise SetupError(
+            f"{file}: {len(tally.refused):,} of its rows cannot be used: {shown}; correct them and "
+            "bring the file again"
+        )
+    if tally.unmatched and not tally.labels.total():
+        raise SetupError(
+            f"{file}: no row is of a transaction of the tenant {tenant}; is its column of "
+            "transactions the one whose ids were sent as transaction_id?"
+        )
+
+
+def _sentence(row: "RefusedRow") -> str:
+    place = f"row {row.row} (line {row.line})"
+    if row.column is None:
+        return f"{place}: {row.message}"
+    value = "" if not row.value else f"{row.value!r}: "
+    return f'{place}, column "{row.column}": {value}{row.message}'
+
+
+def _counted(rows: int) -> str:
+    return f"{rows:,} row" if rows == 1 else f"{rows:,} rows"
+
+
+def _some(sentences: Sequence[str], separator: str = ", ") -> str:
+    more = len(sentences) - ROWS_SHOWN
+    shown = separator.join(sentences[:ROWS_SHOWN])
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def _write(report: Path, tally: "LabelTally") -> None:
+    """All rows that were not stored, for a spreadsheet."""
+    with report.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("row", "line", "column", "value", "why"))
+        writer.writerows(_rows_of_report(tally.unmatched, tally.refused))
+
+
+def _rows_of_report(
+    unmatched: Iterable["StatedLabel"], refused: Iterable["RefusedRow"]
+) -> list[tuple[int, int, str, str, str]]:
+    nothing = "there is no such transaction"
+    return sorted(
+        [
+            *((one.row, one.line, "", one.transaction_id, nothing) for one in unmatched),
+            *(
+                (one.row, one.line, one.column or "", one.value or "", one.message)
+                for one in refused
+            ),
+        ]
+    )

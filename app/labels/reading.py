@@ -1,0 +1,221 @@
+"""A CSV file of labels, row by row: what each states, and why some cannot be used."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from app.errors import SetupError
+from app.labels.dates import instant_of
+from app.labels.layout import ANY, PLAIN, PLAIN_UNDATED, LabelLayout, word_of
+from app.learner.validity import ID
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+LONGEST_VALUE = 128
+COLUMNS_SHOWN = 40
+MOST_COLUMNS = 1000
+
+
+class UnreadableLabels(SetupError, ValueError):
+    """A file of labels that cannot be used; the sentence says why."""
+
+
+class StatedLabel(NamedTuple):
+    """A label of a row; `known_at_us` is None where the file has no dates.
+
+    Rows are counted from 1 below the header, blank ones too, and lines from 1 of the whole file.
+    """
+
+    row: int
+    line: int
+    transaction_id: str
+    is_fraud: bool
+    known_at_us: int | None
+
+
+class RefusedRow(NamedTuple):
+    """A row that is not stored, and what is wrong with it."""
+
+    row: int
+    line: int
+    column: str | None
+    value: str | None
+    message: str
+    code: str = "validation_failed"
+
+
+@dataclass
+class LabelFile:
+    """What a file of labels holds; `unknown` counts the rows whose words say nothing."""
+
+    labels: list[StatedLabel] = field(default_factory=list)
+    refused: list[RefusedRow] = field(default_factory=list)
+    unknown: Counter[str] = field(default_factory=Counter)
+    other_rows: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are, without those that the layout leaves aside."""
+        return len(self.labels) + len(self.refused) + self.unknown.total()
+
+
+def read_labels(
+    lines: Iterable[str], layout: LabelLayout | None, most_rows: int | None = None
+) -> LabelFile:
+    """All rows of a file, by a layout or else by its header: transaction, label and perhaps date.
+
+    Raises UnreadableLabels where the file as a whole makes no sense, or has more rows.
+    """
+    lines = iter(lines)
+    skipped = layout.file.skip_lines if layout else 0
+    for _ in range(skipped):
+        next(lines, None)
+    delimiter = layout.file.delimiter if layout else ","
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        return _read(reader, skipped, layout, most_rows)
+    except csv.Error as error:
+        raise UnreadableLabels(
+            f"line {reader.line_num + skipped}: {error}; is it CSV, with the delimiter "
+            f"{delimiter!r}?"
+        ) from None
+
+
+class _Reader(NamedTuple):
+    """The columns of a file: positions of those that say something, and of those to go by."""
+
+    layout: LabelLayout
+    header: Sequence[str]
+    transaction: int
+    label: int | None
+    date: int | None
+    conditions: Sequence[tuple[int, frozenset[str]]]
+    zone: int | None
+
+    def counts(self, fields: Sequence[str]) -> bool:
+        """Whether the layout has something to say of this row."""
+        return all(
+            position < len(fields) and fields[position].strip() in values
+            for position, values in self.conditions
+        )
+
+    def refusal(self, fields: Sequence[str]) -> tuple[int | None, str] | None:
+        """The column that cannot be used, and why."""
+        if len(fields) > len(self.header):
+            return None, f"it has {len(fields)} fields and the header {len(self.header)}"
+        for position in (self.transaction, self.label, self.date):
+            if position is not None and (position >= len(fields) or not fields[position]):
+                return position, "it is empty"
+        return None
+
+
+def _read(
+    reader: "Reader", skipped: int, layout: LabelLayout | None, most_rows: int | None
+) -> LabelFile:
+    names = next(reader, [])
+    if len(names) > MOST_COLUMNS:
+        raise UnreadableLabels(f"the header has {len(names):,} columns, more than {MOST_COLUMNS:,}")
+    header = [name.strip() for name in names]
+    columns = _columns(header, layout or _plain(header))
+    found = LabelFile()
+    for row, fields in enumerate(reader, start=1):
+        if most_rows is not None and row > most_rows:
+            raise UnreadableLabels(
+                f"the file has more than {most_rows:,} rows: send it in parts, or bring it by "
+                "`quickstudy labels`"
+            )
+        if not any(fields):
+            continue
+        if columns.counts(fields):
+            _add(found, columns, row, reader.line_num + skipped, fields)
+        else:
+            found.other_rows += 1
+    return found
+
+
+def _add(found: LabelFile, columns: _Reader, row: int, line: int, fields: Sequence[str]) -> None:
+    """Count one row as what it is."""
+
+    def refuse(position: int | None, message: str) -> None:
+        name = None if position is None else columns.header[position]
+        value = fields[position] if position is not None and position < len(fields) else None
+        shown = None if value is None else value[:LONGEST_VALUE]
+        found.refused.append(RefusedRow(row, line, name, shown, message))
+
+    if (wrong := columns.refusal(fields)) is not None:
+        refuse(*wrong)
+        return
+    layout, is_fraud = columns.layout, columns.layout.label.every == "fraud"
+    if columns.label is not None:
+        word = word_of(fields[columns.label])
+        meaning = layout.words.get(word, layout.words.get(ANY, word))
+        if isinstance(meaning, str):
+            refuse(columns.label, _unknown_word(layout))
+            return
+        if meaning is None:
+            found.unknown[fields[columns.label].strip()] += 1
+            return
+        is_fraud = meaning
+    position = columns.transaction
+    try:
+        id_ = ID.check(fields[position])
+        known_at_us = None
+        if columns.date is not None:
+            position = columns.date
+            known_at_us = _known_at(fields, columns)
+    except ValueError as error:
+        refuse(position, str(error))
+        return
+    found.labels.append(StatedLabel(row, line, id_, is_fraud, known_at_us))
+
+
+def _known_at(fields: Sequence[str], columns: _Reader) -> int:
+    assert columns.date is not None
+    zone = columns.zone
+    word = None if zone is None or zone >= len(fields) else fields[zone].strip()
+    return instant_of(fields[columns.date].strip(), columns.layout.time, word)
+
+
+def _unknown_word(layout: LabelLayout) -> str:
+    """What to do about a word that the layout does not know."""
+    if layout in (PLAIN, PLAIN_UNDATED):
+        return "a label is fraud or legitimate, 1 or 0, true or false"
+    return "it is no word of the spec: name it there under [label], as fraud, legitimate or unknown"
+
+
+def _plain(header: Sequence[str]) -> LabelLayout:
+    """The layout of a file that needs no spec. Raises UnreadableLabels for any other."""
+    layout = PLAIN if "date" in header else PLAIN_UNDATED
+    known = set(_named(layout))
+    if others := [name for name in header if name not in known]:
+        raise UnreadableLabels(
+            f"the column {others[0][:LONGEST_VALUE]!r} is none of transaction, label and date; "
+            "other files need a spec"
+        )
+    return layout
+
+
+def _columns(header: Sequence[str], layout: LabelLayout) -> _Reader:
+    shown = ", ".join(header[:COLUMNS_SHOWN])[:1000]
+    for name in (*_named(layout), *layout.rows.only):
+        if header.count(name) != 1:
+            problem = "there are several columns" if name in header else "there is no column"
+            raise UnreadableLabels(f'{problem} "{name}"; the header has: {shown}')
+    names, zone = layout.columns, layout.time.zone_column
+    return _Reader(
+        layout,
+        header,
+        header.index(names.transaction),
+        None if names.label is None else header.index(names.label),
+        None if names.date is None else header.index(names.date),
+        [(header.index(name), frozenset(values)) for name, values in layout.rows.only.items()],
+        None if zone is None else header.index(zone),
+    )
+
+
+def _named(layout: LabelLayout) -> Iterator[str]:
+    columns, zone = layout.columns, layout.time.zone_column
+    return (name for name in (columns.transaction, columns.label, columns.date, zone) if name)

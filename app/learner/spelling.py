@@ -1,0 +1,147 @@
+"""How a file of transactions writes things down: the parts of a spec that only reading needs.
+
+Without any of them a file is CSV with commas in UTF-8, or Parquet; times are ISO 8601, or whole
+seconds since 1970; amounts are plain numbers that are not negative; labels are 0 and 1.
+"""
+
+import codecs
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from app.learner.money import Code
+
+UNIT_US = {
+    "microseconds": 1,
+    "milliseconds": 1_000,
+    "seconds": 1_000_000,
+    "minutes": 60_000_000,
+    "hours": 3_600_000_000,
+    "days": 86_400_000_000,
+    "weeks": 604_800_000_000,
+}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# A column, or several that make one value together.
+Named = str | Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def columns_of_name(named: Named) -> tuple[str, ...]:
+    """The columns that a name in a spec stands for."""
+    return (named,) if isinstance(named, str) else named
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _known(encoding: str) -> str:
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise ValueError(
+            f"{encoding!r} is no encoding; utf-8, utf-16, cp1252 and latin-1 are some"
+        ) from None
+    return encoding
+
+
+Encoding = Annotated[str, AfterValidator(_known)]
+
+
+class RowNumber(Part):
+    """An id made of the row's number in the file, after a text that is this file's own.
+
+    The text keeps the ids of two files apart in one database.
+    """
+
+    row_number: Annotated[str, Field(min_length=1)]
+
+
+class File(Part):
+    """What stands around the values. What is None follows the file's suffix.
+
+    `header` names the columns of a file without a line of names; `missing` are texts that stand
+    for nothing, such as NULL; `skip_lines` and `footer_lines` are lines before the line of names
+    and after the last row.
+    """
+
+    format: Literal["csv", "parquet"] | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    quote: Annotated[str, Field(max_length=1)] = '"'
+    encoding: Encoding = "utf-8"
+    compression: Literal["none", "gzip", "bzip2", "xz", "zip"] | None = None
+    skip_lines: Annotated[int, Field(ge=0)] = 0
+    footer_lines: Annotated[int, Field(ge=0)] = 0
+    header: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ".", ",", " ", "'"] = ""
+
+    @model_validator(mode="after")
+    def _two_marks(self) -> Self:
+        if self.decimal == self.thousands:
+            raise ValueError(f"decimal and thousands are both {self.decimal!r}")
+        return self
+
+
+class Time(Part):
+    """How times are written, and where on earth.
+
+    `format` is as in strptime; `unit` counts from `origin`, which is UTC where it says nothing
+    else. `zone` is an IANA name or an offset such as +01:00, for times that name none; by
+    `zone_column` each row names its own, and `zones` says what its words mean. `ambiguous` is what
+    an hour means that the clocks show twice, `skipped` one that they never show.
+    """
+
+    format: str | None = None
+    unit: (
+        Literal["microseconds", "milliseconds", "seconds", "minutes", "hours", "days", "weeks"]
+        | None
+    ) = None
+    origin: datetime = EPOCH
+    zone: str = "UTC"
+    zone_column: str | None = None
+    zones: dict[str, str] = {}
+    ambiguous: Literal["refuse", "earlier", "later"] = "refuse"
+    skipped: Literal["refuse", "shift"] = "refuse"
+
+    @field_validator("origin")
+    @classmethod
+    def _in_utc(cls, origin: datetime) -> datetime:
+        return origin if origin.tzinfo else origin.replace(tzinfo=UTC)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.format is not None and self.unit is not None:
+            raise ValueError("times have a format or a unit, not both")
+        if self.origin != EPOCH and self.unit is None:
+            raise ValueError("an origin needs a unit, such as hours")
+        return self
+
+
+class Amount(Part):
+    """What amounts mean. `currencies` are a file's own words for currencies, beside amounts or in
+    the column of currencies; `currency` is that of amounts that name none.
+
+    `negative` says what a negative amount is: a refund, or spending where money that is paid out
+    stands with a minus (positive amounts are refunds then). `zero` may be the check of a card.
+    """
+
+    currency: Code | None = None
+    currencies: dict[Annotated[str, Field(min_length=1)], Code] = {}
+    divide_by: Annotated[float, Field(gt=0)] = 1.0
+    negative: Literal["refuse", "refund", "spending", "leave_out"] = "refuse"
+    zero: Literal["keep", "verification", "leave_out"] = "keep"
+
+
+class RowRules(Part):
+    """What rows count. `leave_out` is the share that may be left out where they cannot be read.
+
+    `only` names the values of a column whose rows are transactions at all.
+    """
+
+    same_transaction: Literal["refuse", "first", "sum"] = "refuse"
+    joined_by: str = "-"
+    leave_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    only: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}

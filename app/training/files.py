@@ -1,0 +1,195 @@
+"""A file of transactions as Polars reads it, and where its rows stand in it."""
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import re
+import zipfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO, Literal, cast
+
+import polars as pl
+
+from app.errors import SetupError
+from app.learner.spelling import File
+
+COMPRESSION = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zip": "zip"}
+DELIMITERS = {".csv": ",", ".txt": ",", ".tsv": "\t", ".tab": "\t"}
+BYTES_SHOWN = 24
+
+
+class DataError(SetupError, ValueError):
+    """A transactions file that cannot be used; the message names file, row and column."""
+
+
+class Content:
+    """One file in the form that its spec says. Raises DataError where it is not of that form."""
+
+    def __init__(self, path: Path, form: File) -> None:
+        if not path.is_file():
+            raise DataError(f"{path}: there is no such file")
+        self.path, self.form = path, form
+        suffixes = [suffix.lower() for suffix in path.suffixes]
+        packed = COMPRESSION.get(suffixes[-1]) if suffixes else None
+        self.compression = form.compression or packed or "none"
+        suffix = suffixes[-2 if packed else -1] if len(suffixes) > bool(packed) else ""
+        if form.format is None and suffix not in (*DELIMITERS, ".parquet"):
+            raise DataError(
+                f"{path}: {suffix or 'no suffix'} is neither .csv nor .parquet; where it is text, "
+                'say format = "csv" under [file]'
+            )
+        self.is_csv = (form.format or suffix.removeprefix(".")) != "parquet"
+        self.delimiter = form.delimiter or DELIMITERS.get(suffix, ",")
+
+    def header(self) -> list[str]:
+        """The names of the columns. Raises OSError and PolarsError."""
+        if self.is_csv:
+            return self._csv(rows=0, truncated=True).columns
+        return list(pl.read_parquet_schema(self.path))
+
+    def frame(self, columns: Collection[str], truncated: bool = False) -> pl.DataFrame:
+        """Some columns, those of CSV as text. Raises OSError and PolarsError.
+
+        Rows of CSV with more fields than the header are an error, unless they are `truncated`.
+        """
+        if self.is_csv:
+            # Read whole: only then is a row with too many fields noticed.
+            return self._csv(truncated=truncated).select(columns)
+        return pl.read_parquet(self.path, columns=list(columns), glob=False)
+
+    def head(self, rows: int) -> pl.DataFrame:
+        """The first rows with all columns."""
+        if self.is_csv:
+            return self._csv(rows, truncated=True)
+        return pl.read_parquet(self.path, n_rows=rows, glob=False)
+
+    def _csv(self, rows: int | None = None, truncated: bool = False) -> pl.DataFrame:
+        form = self.form
+        frame = pl.read_csv(
+            self._source(),
+            separator=self.delimiter,
+            quote_char=form.quote or None,
+            has_header=not form.header,
+            skip_lines=form.skip_lines,
+            null_values=list(form.missing) or None,
+            n_rows=rows,
+            infer_schema=False,
+            glob=False,
+            truncate_ragged_lines=truncated,
+        )
+        if not form.header:
+            return frame
+        if len(form.header) != frame.width:
+            raise DataError(
+                f"{self.path}: its rows have {frame.width} fields, and header under [file] names "
+                f"{len(form.header)}"
+            )
+        return frame.rename(dict(zip(frame.columns, form.header, strict=True)))
+
+    def _source(self) -> Path | io.BytesIO:
+        """The file itself where nothing stands between it and its rows, else what they are in."""
+        form = self.form
+        plain = form.encoding.lower() in ("utf-8", "utf8") and not form.footer_lines
+        if plain and self.compression == "none":
+            return self.path
+        content = self.text().encode() if not plain else self._unpacked().read()
+        return io.BytesIO(content)
+
+    def text(self) -> str:
+        """All of it as text, without the footer."""
+        with self._unpacked() as file:
+            content = file.read()
+        try:
+            text = content.decode(self.form.encoding)
+        except UnicodeDecodeError as error:
+            raise DataError(self._undecodable(content, error)) from None
+        lines = text.rstrip().splitlines(keepends=True) if self.form.footer_lines else [text]
+        return "".join(lines[: len(lines) - self.form.footer_lines] if len(lines) > 1 else lines)
+
+    def _undecodable(self, content: bytes, error: UnicodeDecodeError) -> str:
+        line = content.count(b"\n", 0, error.start) + 1
+        start = content.rfind(b"\n", 0, error.start) + 1
+        # Of the bytes before it nothing is known but that they could be read.
+        before = content[start : error.start].decode(self.form.encoding, "replace")
+        before = before.rpartition(self.delimiter)[2]
+        after = content[error.start : error.start + BYTES_SHOWN].decode("cp1252", "replace")
+        value = (before + re.split(rf"[{re.escape(self.delimiter)}\r\n]", after)[0]).strip('"')
+        return (
+            f"{self.path}: line {line}, field {value!r}: byte 0x{content[error.start]:02x} is not "
+            f"{self.form.encoding}; encoding under [file] says which it is, such as "
+            'encoding = "cp1252"'
+        )
+
+    def _unpacked(self) -> IO[bytes]:
+        match self.compression:
+            case "gzip":
+                return cast(IO[bytes], gzip.open(self.path))
+            case "bzip2":
+                return bz2.open(self.path)
+            case "xz":
+                return lzma.open(self.path)
+            case "zip":
+                archive = zipfile.ZipFile(self.path)
+                names = [name for name in archive.namelist() if not name.endswith("/")]
+                if len(names) != 1:
+                    raise DataError(
+                        f"{self.path}: it holds {len(names)} files ({', '.join(names[:3])}, …); "
+                        "take out the one to read"
+                    )
+                return archive.open(names[0])
+            case _:
+                return self.path.open("rb")
+
+    def records(self) -> Iterator[tuple[int, list[str]]]:
+        """The rows of a CSV file after the line of names, and the line at which each ends.
+
+        Blank lines are rows too; quoted fields may hold line breaks.
+        """
+        form = self.form
+        encoding = "utf-8-sig" if form.encoding.lower() in ("utf-8", "utf8") else form.encoding
+        with io.TextIOWrapper(
+            self._unpacked(), encoding=encoding, errors="replace", newline=""
+        ) as lines:
+            for _ in range(form.skip_lines):
+                lines.readline()
+            quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if form.quote else csv.QUOTE_NONE
+            reader = csv.reader(
+                lines, delimiter=self.delimiter, quotechar=form.quote or None, quoting=quoting
+            )
+            if not form.header:
+                next(reader, None)
+            for fields in reader:
+                yield reader.line_num + form.skip_lines, fields
+
+    def lines_of(self, rows: Collection[int]) -> dict[int, int]:
+        """The lines at which some rows (from 0) end."""
+        wanted, last = set(rows), max(rows, default=-1)
+        found = {}
+        for row, (line, _) in enumerate(self.records()):
+            if row in wanted:
+                found[row] = line
+            if row >= last:
+                break
+        return found
+
+    def overfull(self, width: int) -> dict[int, tuple[int, int]]:
+        """Rows with more fields than the header: their lines and numbers of fields.
+
+        Polars does not say which they are.
+        """
+        return {
+            row: (line, len(fields))
+            for row, (line, fields) in enumerate(self.records())
+            if len(fields) > width
+        }
+
+    def undecodable(self) -> str | None:
+        """What is wrong with the file's encoding, in one sentence."""
+        try:
+            self.text()
+        except DataError as error:
+            return str(error)
+        return None

@@ -1,0 +1,123 @@
+"""What a few values look like: forms of time and of number, for questions and for cures.
+
+A guess reads all the values it is made from; where several do, it is for a person to say.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+DATE = re.compile(
+    rf"(?i)(\d{{1,4}}|{MONTHS})([-/. ])(\d{{1,2}}|{MONTHS})(?:\2|, ?)(\d{{4}}|\d{{1,2}})"
+)
+CLOCK = re.compile(r"(?i)(\d{1,2}):(\d{2})(:\d{2})?([.]\d+)?( ?[ap]m)?")
+OFFSET = re.compile(r"(?i) ?(z|utc|[+-]\d\d(:?\d\d)?)$")
+COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+# Whole seconds since 1970 that are of this century.
+EPOCHS = {10: "seconds", 13: "milliseconds", 16: "microseconds"}
+MARKS = (".", ",")
+GROUPS = (",", ".", " ", "'")
+
+
+def time_formats(values: Sequence[str]) -> list[str]:
+    """The formats (strptime) by which every value is a time, the likeliest first."""
+    found: list[str] = []
+    for value in values[:20]:
+        found += [form for form in _formats_of(value.strip()) if form not in found]
+    text_N = pl.Series(values, dtype=pl.String).str.strip_chars()
+    return [form for form in found if parsed(text_N, form).null_count() == 0]
+
+
+def parsed(text_N: pl.Series, form: str) -> pl.Series:
+    """Microseconds since 1970, in UTC where the format has an offset; null where it is no time."""
+    kind = pl.Datetime("us", "UTC" if "%z" in form else None)
+    return text_N.str.strptime(kind, form, strict=False).to_physical()
+
+
+def _formats_of(text: str) -> list[str]:
+    if text.isdigit():
+        return [COMPACT[len(text)]] if len(text) in COMPACT else []
+    date = DATE.match(text)
+    if date is None:
+        return []
+    rest, forms = text[date.end() :], _date_formats(date)
+    if not rest:
+        return forms
+    clock = CLOCK.search(rest)
+    if clock is None:
+        return []
+    between, after = rest[: clock.start()], rest[clock.end() :]
+    hour = "%I" if clock[5] else "%H"
+    form = f"{between}{hour}:%M{':%S' if clock[3] else ''}{'%.f' if clock[4] else ''}"
+    if clock[5]:
+        form += " %p" if clock[5][0] == " " else "%p"
+    if OFFSET.fullmatch(after):
+        form += " %z" if after[0] == " " else "%z"
+    elif after:
+        return []
+    return [date + form for date in forms]
+
+
+def _date_formats(date: re.Match[str]) -> list[str]:
+    first, mark, second, last = date.groups()
+    year = "%Y" if len(last) == 4 else "%y"
+    comma = date[0][date.end(3) - date.start() : date.start(4) - date.start()]
+    if len(first) == 4:
+        return [f"%Y{mark}%m{mark}%d"]
+    if second.isalpha():
+        return [f"%d{mark}%b{mark}{year}"]
+    if first.isalpha():
+        return [f"%b{mark}%d{comma}{year}"]
+    return [f"%d{mark}%m{mark}{year}", f"%m{mark}%d{mark}{year}"]
+
+
+class Marks(NamedTuple):
+    """How numbers are written."""
+
+    decimal: str
+    thousands: str
+
+
+def number_pattern(marks: Marks) -> str:
+    """What a whole text looks like that is a number by these marks."""
+    point = re.escape(marks.decimal)
+    if not marks.thousands:
+        whole = r"\d*"
+    else:
+        mark = re.escape(marks.thousands)
+        # Groups of three, and of two before them in India.
+        whole = rf"(?:\d{{1,3}}(?:{mark}\d{{2,3}})*{mark}\d{{3}}|\d*)"
+    return rf"^[+-]?{whole}(?:{point}\d*)?(?:[eE][+-]?\d+)?$"
+
+
+def number_marks(values: Iterable[str]) -> list[Marks]:
+    """The marks by which every value is a number, plain ones first."""
+    texts = [value.strip().strip("()-+").strip() for value in values]
+    possible = [Marks(".", "")]
+    possible += [Marks(",", "")]
+    possible += [Marks(mark, group) for mark in MARKS for group in GROUPS if group != mark]
+    found = []
+    for marks in possible:
+        pattern = re.compile(number_pattern(marks))
+        if not texts or not all(re.search(r"\d", one) and pattern.match(one) for one in texts):
+            continue
+        # A mark that no value has is no guess.
+        if not marks.thousands or any(marks.thousands in one for one in texts):
+            found.append(marks)
+    if Marks(".", "") in found and not any("." in one for one in texts):
+        return [Marks(".", "")]
+    return found
+
+
+def sign_of(value: str) -> str | None:
+    """What stands before or after a number, such as $ or EUR."""
+    match = re.fullmatch(
+        r"\(?[+-]?\s*([^\d\s.,()+'-]*)\s*[+-]?[\d.,' \u00a0\u202f]+\s*([^\d\s.,()+'-]*)\)?",
+        value.strip(),
+    )
+    if match is None:
+        return None
+    return match[1] or match[2] or None

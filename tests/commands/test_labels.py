@@ -1,0 +1,198 @@
+"""`quickstudy labels`: files of other layouts, what cannot be used, and running it again."""
+
+import csv
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.cli.main import app
+from app.simulator.simulate import simulate
+
+LAYOUT = """
+name = "other"
+source = "dispute"
+[columns]
+transaction = "id"
+label = "Grund"
+date = "Tag"
+[label]
+fraud = ["Betrug", "gestohlen"]
+legitimate = ["gültig"]
+unknown = ["offen"]
+[time]
+format = "%d.%m.%Y %H:%M"
+zone = "Europe/Berlin"
+ambiguous = "earlier"
+[file]
+delimiter = ";"
+encoding = "latin-1"
+"""
+PAID = [f"t0000000{n}" for n in range(8)]
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """A database of payments without labels."""
+    folder = tmp_path_factory.mktemp("seeded")
+    unlabelled = pl.lit(None, pl.Boolean).alias("is_fraud")
+    path = folder / "payments.parquet"
+    simulate(accounts=3, days=20, seed=5).head(len(PAID)).with_columns(unlabelled).write_parquet(
+        path
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        use(patch, folder, checkpoint)
+        run("import", str(path), "--spec", "simulated")
+    return folder / "quickstudy.db"
+
+
+@pytest.fixture(autouse=True)
+def _environment(
+    seeded: Path, tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(seeded, tmp_path)
+    use(monkeypatch, tmp_path, checkpoint)
+    monkeypatch.chdir(tmp_path)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, folder: Path, checkpoint: Path) -> None:
+    for name, value in {
+        "DATABASE_URL": f"sqlite:///{folder / 'quickstudy.db'}",
+        "MODEL": str(checkpoint),
+        "DEVICE": "cpu",
+    }.items():
+        monkeypatch.setenv(f"QUICKSTUDY_{name}", value)
+
+
+def run(*arguments: str, status: int = 0) -> Result:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == status, result.output
+    return result
+
+
+def stored() -> dict[str, tuple[bool, datetime]]:
+    """The label of each payment that has one, and when it became known."""
+    run("export", "all.parquet")
+    frame = pl.read_parquet("all.parquet").drop_nulls("is_fraud")
+    return {
+        key: (is_fraud, datetime.fromisoformat(at) + timedelta(days=days))
+        for key, is_fraud, at, days in frame.select(
+            "transaction_id", "is_fraud", "occurred_at", "label_delay_days"
+        ).iter_rows()
+    }
+
+
+def test_a_layout_says_what_the_words_the_dates_and_the_bytes_mean() -> None:
+    Path("other.toml").write_text(LAYOUT)
+    rows = (
+        "id;Grund;Tag;sonst",
+        f"{PAID[0]};Betrug;03.02.2026 09:30;",
+        f"{PAID[1]};GÜLTIG;03.07.2025 09:30;;",
+        f'{PAID[2]}; gestohlen ;"26.10.2025 02:30";x',
+        f"{PAID[3]};offen;03.02.2026 09:30;",
+        f"{PAID[4]};Verlust;03.02.2026 09:30;",
+        f"{PAID[5]};Betrug;2026-02-03;",
+        "fremd;Betrug;03.02.2026 09:30;",
+        f"{PAID[6]};gültig;03.07.2025 09:30;",
+    )
+    Path("disputes.csv").write_text("\n".join(rows), "latin-1")
+    arguments = ("labels", "disputes.csv", "--spec", "other.toml")
+    result = run(*arguments, "--report", "left.csv", status=2)
+    assert "disputes.csv: 8 rows." in result.stdout
+    assert "Labels: 3 stored, 0 changed, 0 already there, 0 not yet known." in result.stdout
+    assert "1 row without a label by the spec: 1 'offen'." in result.stdout
+    assert "1 row of no stored transaction: 'fremd' (row 7)." in result.stdout
+    assert "3 of its rows cannot be used: row 2 (line 3): it has 5 fields" in result.stderr
+    assert "row 5 (line 6), column \"Grund\": 'Verlust': it is no word of the spec" in result.stderr
+    assert "a date is of the format '%d.%m.%Y %H:%M'" in result.stderr
+    with Path("left.csv").open(newline="") as report:
+        told = [(row["row"], row["column"], row["value"]) for row in csv.DictReader(report)]
+    assert told == [
+        ("2", "", ""),
+        ("5", "Grund", "Verlust"),
+        ("6", "Tag", "2026-02-03"),
+        ("7", "", "fremd"),
+    ]
+    # In Berlin it is 02:30 twice that night: the first time in summer time.
+    assert stored() == {
+        PAID[0]: (True, datetime(2026, 2, 3, 8, 30, tzinfo=UTC)),
+        PAID[2]: (True, datetime(2025, 10, 26, 0, 30, tzinfo=UTC)),
+        PAID[6]: (False, datetime(2025, 7, 3, 7, 30, tzinfo=UTC)),
+    }
+    corrected = [
+        *rows[:2],
+        rows[2][:-1],
+        *rows[3:5],
+        rows[5].replace("Verlust", "Betrug"),
+        *rows[7:],
+    ]
+    Path("disputes.csv").write_text("\n".join(corrected), "latin-1")
+    again = run(*arguments)
+    assert "Labels: 2 stored, 0 changed, 3 already there, 0 not yet known." in again.stdout
+
+
+def test_a_large_file_goes_in_parts_and_again_changes_nothing() -> None:
+    others = [f"other-{n}" for n in range(2500)]
+    # One at each end of each part, and another row of it far away.
+    ids = [PAID[0], *others[:998], *PAID[1:3], *others[998:1996], *PAID[3:], *others[1996:]]
+    lines = [f"{key},{'fraud' if n % 2 else 'legitimate'},2026-02-03" for n, key in enumerate(ids)]
+    lines.append(f"{PAID[0]},fraud,2026-02-04")
+    Path("labels.csv").write_text("transaction,label,date\n" + "\n".join(lines))
+    tried = run("labels", "labels.csv", "--dry-run").stdout
+    assert "Nothing is stored" in tried
+    assert stored() == {}
+    first = run("labels", "labels.csv").stdout
+    assert "2,500 rows of no stored transaction: 'other-0' (row 2), " in first
+    assert "and 2,495 more." in first
+    line = "Labels: 8 stored, 0 changed, 0 already there, 0 not yet known, 1 left out, since"
+    assert line in tried
+    assert line in first
+    found = stored()
+    assert found.keys() == set(PAID)
+    assert found[PAID[0]] == (True, datetime(2026, 2, 4, tzinfo=UTC))
+    again = run("labels", "labels.csv").stdout
+    assert "Labels: 0 stored, 0 changed, 8 already there, 0 not yet known, 1 left out" in again
+    assert stored() == found
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        (None, "labels.csv: there is no such file"),
+        ("transaction,label\n", "there is no label in it"),
+        ("transaction,label\nother,1", "no row is of a transaction of the tenant default"),
+        ("id,label\n1,1", "the column 'id' is none of transaction, label and date"),
+        ("transaction,label\nt\xe9,1".encode("latin-1"), "it is not utf-8; name its encoding"),
+    ],
+)
+def test_a_file_that_makes_no_sense_ends_in_one_sentence(
+    file: str | bytes | None, words: str
+) -> None:
+    if file is not None:
+        Path("labels.csv").write_bytes(file.encode() if isinstance(file, str) else file)
+    assert words in run("labels", "labels.csv", status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "other"', "", "name: Field required"),
+        ("gestohlen", "betrug ", "the word 'betrug' stands for two labels"),
+        ('label = "Grund"', "", "name the column of labels under [columns]"),
+        ('unknown = ["offen"]', 'every = "fraud"', "name the column of labels under [columns]"),
+        ("Europe/Berlin", "Europe/Berlun", "'Europe/Berlun' is no time zone"),
+        ("latin-1", "latin-one", "'latin-one' is no encoding"),
+        ('delimiter = ";"', 'delimiter = ";;"', "file.delimiter: String should have at most 1"),
+        ('source = "dispute"', 'source = "rumour"', "source: Input should be 'analyst'"),
+        ('date = "Tag"', 'date = "Tag"\naccount = "k"', "which `quickstudy import` brings"),
+        ("[columns]", "[columns", "spec other.toml: "),
+    ],
+)
+def test_a_wrong_layout_is_refused_in_one_sentence(old: str, new: str, words: str) -> None:
+    assert old in LAYOUT
+    Path("other.toml").write_text(LAYOUT.replace(old, new))
+    Path("labels.csv").write_text("id;Grund;Tag\n")
+    assert words in run("labels", "labels.csv", "--spec", "other.toml", status=2).stderr
