@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.db.pages import Part
 from app.errors import ValidationFailed
-from app.http.paging import BY_ID, BY_RISK, BY_TIME, BY_TIMES, Asked, Cursor
+from app.http.paging import BY_ID, BY_RISK, BY_TIME, BY_TIMES, Cursor, PageParams
 from tests.api.requests import posted, problem_of
 
 KEYS: list[tuple[Cursor, tuple[Any, ...]]] = [
@@ -37,7 +37,7 @@ def cursor_of(*parts: Any) -> str:
 
 def digest_of(*listed: Any) -> str:
     """What the cursors of a list begin with, taken from one of them."""
-    cursor = Asked(1, None).next_cursor(Part([1, 2], None), lambda _: ("x",), *listed)
+    cursor = PageParams(1, None).next_cursor(Part([1, 2], None), lambda _: ("x",), *listed)
     assert cursor is not None
     digest: str = json.loads(base64.urlsafe_b64decode(cursor))[0]
     return digest
@@ -47,12 +47,12 @@ def digest_of(*listed: Any) -> str:
 def test_a_cursor_brings_back_the_very_key_that_it_was_made_of(
     kind: Cursor, key: tuple[Any, ...]
 ) -> None:
-    cursor = Asked(1, None).next_cursor(Part([1, 2], None), lambda _: key, "list", "filter")
+    cursor = PageParams(1, None).next_cursor(Part([1, 2], None), lambda _: key, "list", "filter")
     assert cursor is not None
     assert len(cursor) <= 1000
-    assert Asked(1, cursor).after(kind, "list", "filter") == key
+    assert PageParams(1, cursor).after(kind, "list", "filter") == key
     with pytest.raises(ValidationFailed, match="other filters"):
-        Asked(1, cursor).after(kind, "list", "another filter")
+        PageParams(1, cursor).after(kind, "list", "another filter")
 
 
 Anything = st.recursive(
@@ -69,7 +69,7 @@ def test_no_text_at_all_makes_a_cursor_do_anything_but_be_refused(text: str | by
     cursor = text.decode() if isinstance(text, bytes) else text
     for kind in (BY_ID, BY_TIME, BY_RISK, BY_TIMES):
         with pytest.raises(ValidationFailed):
-            Asked(1, cursor).after(kind, "list")
+            PageParams(1, cursor).after(kind, "list")
 
 
 FORGED = [
@@ -142,11 +142,13 @@ def test_a_page_says_more_follows_just_where_a_row_too_many_was_read_or_not_all_
     rows: list[int], limit: int, until: tuple[int, str] | None
 ) -> None:
     part = Part(rows, until)
-    page = anyio.run(lambda: Asked(limit, None).page(part, str, lambda row: (row, "a"), "list"))
+    page = anyio.run(
+        lambda: PageParams(limit, None).page(part, str, lambda row: (row, "a"), "list")
+    )
     assert page.data == [str(row) for row in rows[:limit]]
     has_too_many = len(rows) > limit
     assert page.has_more is (has_too_many or until is not None)
     assert (page.next_cursor is not None) is page.has_more
     if page.next_cursor is not None:
-        after = Asked(limit, page.next_cursor).after(BY_TIME, "list")
+        after = PageParams(limit, page.next_cursor).after(BY_TIME, "list")
         assert after == ((rows[limit - 1], "a") if has_too_many else until)
