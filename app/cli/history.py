@@ -26,6 +26,10 @@ def import_history(
     file: Annotated[Path, typer.Argument(help="Transactions, CSV or Parquet.")],
     spec: Annotated[str, typer.Option(help="TOML file, or the name of a built-in spec.")],
     tenant: Annotated[str, typer.Option(help="Whose data it is.")] = DEFAULT_TENANT,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Also where the file lacks fields that the model knows."),
+    ] = False,
 ) -> None:
     """Bring a history into the database; run it again to continue, or with a newer file.
 
@@ -41,7 +45,7 @@ def import_history(
     from app.settings import Settings
 
     chosen, settings = DatasetSpec.load(spec), Settings()
-    _check_model(chosen, Checkpoint.load(settings.model))
+    _check_model(chosen, Checkpoint.load(settings.model), partial)
     history = History(file, chosen)
     say_of_file(chosen, history.newest_us, history.left_out)
     upgrade(settings.database_url)
@@ -86,15 +90,29 @@ def _conflict(file: Path, differing: dict[str, list[str]]) -> str:
     )
 
 
-def _check_model(spec: "DatasetSpec", checkpoint: "Checkpoint") -> None:
-    """A history is remembered in the features of the model that will be served."""
+def _check_model(spec: "DatasetSpec", checkpoint: "Checkpoint", partial: bool) -> None:
+    """A history is remembered in the features of the model that will be served.
+
+    In a partial one fields are missing, as where a caller leaves them out.
+    """
     from app.learner.features import check_same_features
 
     metadata = checkpoint.metadata
+    if partial:
+        if metadata.rates is not None and not spec.has_currencies:
+            raise SetupError(
+                f"model {metadata.name} compares amounts in {metadata.rates.reference}, and spec "
+                f"{spec.name} names no currency: set currency under [columns], or under [amount] "
+                "for all"
+            )
+        return
     try:
         check_same_features(spec, checkpoint.features, metadata.name)
     except ValueError as error:
-        raise SetupError(f"{error}; QUICKSTUDY_MODEL names the model to import for") from None
+        raise SetupError(
+            f"{error}; QUICKSTUDY_MODEL names the model to import for, and --partial imports what "
+            "fields there are"
+        ) from None
 
 
 async def _import(history: "History", tenant: str) -> "Tally":

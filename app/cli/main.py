@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli import database, demo, history, keys, labels, retraining, serve, training
+from app.cli import database, demo, history, inspection, keys, labels, retraining, serve, training
 from app.cli.terminal import OneSentence
 from app.ops import garbage
 
@@ -15,6 +15,7 @@ app = typer.Typer(
 
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.command("inspect")(inspection.inspect)
 app.command("import")(history.import_history)
 app.command("export")(history.export_history)
 app.command("labels")(labels.label_from_file)

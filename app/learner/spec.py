@@ -26,14 +26,15 @@ EntityKind = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,31}$")]
 class Columns(BaseModel):
     """Which column of the file holds what; only the first three are required.
 
-    Several columns make one id, or one time, together. Without `amount` all amounts are 0;
+    Several columns make one id, or one time, together. An account of the row's number is one that
+    pays once, in files that do not say who pays. Without `amount` all amounts are 0;
     `refund` is the column of amounts that were paid back, where they stand in one of their own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     transaction: Named | RowNumber
-    account: Named
+    account: Named | RowNumber
     time: Named
     amount: str | None = None
     refund: str | None = None

@@ -214,8 +214,9 @@ def _sums(table: Table, ids_N: pl.Series) -> pl.Series:
     """The amount of each transaction, the sum of its rows, in the order of their first rows."""
     amount_N, currency_N = amounts(table)
     columns, spec = table.spec.columns, table.spec
-    accounts_N = table.text(columns.account, spec.rows.joined_by)
-    _check_same(table, columns.account, ids_N, accounts_N, "account")
+    if not isinstance(columns.account, RowNumber):
+        accounts_N = table.text(columns.account, spec.rows.joined_by)
+        _check_same(table, columns.account, ids_N, accounts_N, "account")
     if (column := spec.currency_column or columns.amount) is not None:
         _check_same(table, column, ids_N, currency_N, "currency")
     frame = pl.DataFrame([ids_N.alias("id"), amount_N.alias("amount")])

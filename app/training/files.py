@@ -95,18 +95,26 @@ class Content:
         plain = form.encoding.lower() in ("utf-8", "utf8") and not form.footer_lines
         if plain and self.compression == "none":
             return self.path
-        content = self.text().encode() if not plain else self._unpacked().read()
-        return io.BytesIO(content)
+        return io.BytesIO(self.unpacked() if plain else self.text().encode())
+
+    def unpacked(self) -> bytes:
+        """What a packed file holds. Raises DataError where it is cut off, or packed otherwise."""
+        try:
+            with self._unpacked() as file:
+                return file.read()
+        except (EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{self.path}: cannot be unpacked ({self.compression}): {error}"
+            ) from None
 
     def text(self) -> str:
         """All of it as text, without the footer."""
-        with self._unpacked() as file:
-            content = file.read()
+        content = self.unpacked()
         try:
             text = content.decode(self.form.encoding)
         except UnicodeDecodeError as error:
             raise DataError(self._undecodable(content, error)) from None
-        lines = text.rstrip().splitlines(keepends=True) if self.form.footer_lines else [text]
+        lines = text.rstrip("\r\n").splitlines(keepends=True) if self.form.footer_lines else [text]
         return "".join(lines[: len(lines) - self.form.footer_lines] if len(lines) > 1 else lines)
 
     def _undecodable(self, content: bytes, error: UnicodeDecodeError) -> str:

@@ -24,11 +24,19 @@ GROUPS = (",", ".", " ", "'")
 
 def time_formats(values: Sequence[str]) -> list[str]:
     """The formats (strptime) by which every value is a time, the likeliest first."""
-    found: list[str] = []
-    for value in values[:20]:
-        found += [form for form in _formats_of(value.strip()) if form not in found]
     text_N = pl.Series(values, dtype=pl.String).str.strip_chars()
+    found = formats_of_any(text_N.to_list()[:20])
     return [form for form in found if parsed(text_N, form).null_count() == 0]
+
+
+def share(is_N: pl.Series) -> float:
+    """The share of rows for which something is so; nulls are rows for which it is not."""
+    return float(is_N.fill_null(False).to_numpy().mean()) if len(is_N) else 0.0
+
+
+def formats_of_any(values: Sequence[str]) -> list[str]:
+    """The formats that any of the values may have."""
+    return list(dict.fromkeys(form for value in values for form in _formats_of(value)))
 
 
 def parsed(text_N: pl.Series, form: str) -> pl.Series:
@@ -94,22 +102,37 @@ def number_pattern(marks: Marks) -> str:
 
 
 def number_marks(values: Iterable[str]) -> list[Marks]:
-    """The marks by which every value is a number, plain ones first."""
+    """The marks by which every value is a number; one where no value has any mark."""
     texts = [value.strip().strip("()-+").strip() for value in values]
-    possible = [Marks(".", "")]
-    possible += [Marks(",", "")]
-    possible += [Marks(mark, group) for mark in MARKS for group in GROUPS if group != mark]
-    found = []
-    for marks in possible:
-        pattern = re.compile(number_pattern(marks))
-        if not texts or not all(re.search(r"\d", one) and pattern.match(one) for one in texts):
-            continue
-        # A mark that no value has is no guess.
-        if not marks.thousands or any(marks.thousands in one for one in texts):
-            found.append(marks)
-    if Marks(".", "") in found and not any("." in one for one in texts):
+    return [marks for marks in _possible(texts) if _read_share(texts, marks) == 1]
+
+
+def most_marks(values: Sequence[str]) -> list[Marks]:
+    """The marks by which nearly all values are numbers, and more than by any other marks."""
+    shares = [(_read_share(values, marks), marks) for marks in _possible(values)]
+    best = max((share for share, _ in shares), default=0.0)
+    return [marks for share, marks in shares if share == best] if best > 0.9 else []
+
+
+def _possible(texts: Sequence[str]) -> list[Marks]:
+    """Marks that the values have; a mark that no value has is no guess."""
+    there = {mark for mark in GROUPS if any(mark in text for text in texts)}
+    if not there:
         return [Marks(".", "")]
+    found = [Marks(mark, "") for mark in MARKS if mark in there]
+    for group in (mark for mark in GROUPS if mark in there):
+        points = [mark for mark in MARKS if mark != group]
+        # Where no value has a decimal mark, the usual one will do.
+        found += [Marks(mark, group) for mark in points if mark in there] or [
+            Marks(points[0], group)
+        ]
     return found
+
+
+def _read_share(texts: Sequence[str], marks: Marks) -> float:
+    pattern = re.compile(number_pattern(marks))
+    read = [re.search(r"\d", text) and pattern.match(text) for text in texts]
+    return sum(map(bool, read)) / max(len(read), 1)
 
 
 def sign_of(value: str) -> str | None:

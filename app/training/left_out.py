@@ -42,7 +42,7 @@ class LeftOut:
         reason = Reason(names, bad.fault, bad.is_wished)
         bad_N = pl.Series(bad.among(table))
         self._parts.append((reason, table.filter(bad_N)))
-        unread, share = self._unread(), table.spec.rows.leave_out
+        unread, share = self.unread(), table.spec.rows.leave_out
         if unread > share * self._rows:
             raise DataError(
                 f"{table.path}: {bad.first}; {unread:,} of {self._rows:,} rows cannot be read, "
@@ -83,7 +83,8 @@ class LeftOut:
         pl.concat(frames).sort("row").write_csv(beside)
         return beside
 
-    def _unread(self) -> int:
+    def unread(self) -> int:
+        """How many rows cannot be read; the others are no transactions by the spec."""
         return sum(len(part) for reason, part in self._parts if not reason.is_wished)
 
     def _told(self, wished: bool = True) -> str:

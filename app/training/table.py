@@ -155,10 +155,9 @@ class Table:
 
 
 def columns_used(spec: DatasetSpec) -> list[str]:
-    columns = spec.columns
-    named = [*columns_of_name(columns.account), *columns_of_name(columns.time)]
-    if not isinstance(columns.transaction, RowNumber):
-        named = [*columns_of_name(columns.transaction), *named]
+    columns, named = spec.columns, list[str]()
+    for one in (columns.transaction, columns.account, columns.time):
+        named += [] if isinstance(one, RowNumber) else columns_of_name(one)
     optional = columns.model_dump(exclude={"transaction", "account", "time"}, exclude_none=True)
     named += [*optional.values(), *spec.rows.only]
     named += [one for one in (spec.label.delay_column, spec.time.zone_column) if one is not None]

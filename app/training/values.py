@@ -213,6 +213,9 @@ def numbers(table: Table, column: str, signs: tuple[str, ...] = ()) -> pl.Series
     `signs` may stand before or after a number.
     """
     values_N = table[column]
+    if values_N.dtype == pl.String:
+        # What stands between two quotes may be nothing.
+        values_N = values_N.set(values_N.str.strip_chars() == "", None)
     marks = Marks(table.spec.file.decimal, table.spec.file.thousands)
     if values_N.dtype == pl.String:
         number_N = _numbers_of_text(values_N, marks, signs)

@@ -1,0 +1,192 @@
+"""`quickstudy inspect`: from a file to its spec."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from app.cli.reading import say
+from app.cli.terminal import console
+from app.errors import SetupError
+
+# All else is imported inside the functions: `quickstudy --help` takes as long as what it imports.
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from app.training.entries import Entries
+    from app.training.inspection.inspection import Found, Month
+    from app.training.inspection.questions import Answers, Question
+
+FIRST_ROWS = 5
+MONTHS_SHOWN = 24
+ENTITIES_SHOWN = 3
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Transactions of any program, CSV or Parquet.")],
+    spec: Annotated[
+        Path | None, typer.Option(metavar="NAME.toml", help="Where the spec goes.")
+    ] = None,
+    answer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="An answer to a question; once for each."),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the spec.")] = False,
+) -> None:
+    """Look at a file, and write a spec with a comment for each guess.
+
+    What is not sure is asked, or answered by --answer where there is no terminal. Then it shows
+    what the file holds by this spec, and the next command.
+    """
+    from app.training.inspection.inspection import days_of, drafted, looked_at, spec_name
+    from app.training.inspection.labels import fit_delay
+
+    out = spec or Path(f"{spec_name(file)}.toml")
+    if out.suffix != ".toml":
+        raise SetupError(f"{out}: a spec is a .toml file")
+    if out.exists() and not replace:
+        raise SetupError(f"{out} is there already; --replace replaces it, --spec names another")
+    answers = _answers(answer or [])
+    draft = drafted(file, spec_name(file), answers)
+    # Asked later, once it is known what cannot be read.
+    answers.stated("leave_out")
+    try:
+        answers.settle()
+    except SetupError:
+        _show_questions(answers)
+        raise
+    found = looked_at(file, draft.spec())
+    if found.unread:
+        share = _left_out(found, answers)
+        if share:
+            draft.add("rows", "leave_out", share, "as answered: rows that cannot be read")
+    answers.settle()
+    fit_delay(draft, days_of(found.entries))
+    out.write_text(draft.text(), "utf-8")
+    console.print(escape(draft.text()), highlight=False, soft_wrap=True)
+    _show(found)
+    console.print(f"The spec is {escape(str(out))}; correct there what was guessed wrongly.")
+    _say_next(file, out, found)
+
+
+def _answers(stated: list[str]) -> "Answers":
+    from app.training.inspection.questions import Answers
+
+    pairs = {}
+    for one in stated:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise SetupError(f"--answer {one}: an answer is NAME=VALUE")
+        pairs[name] = value
+    return Answers(pairs, _ask if sys.stdin.isatty() and console.is_terminal else None)
+
+
+def _ask(question: "Question") -> str:
+    """One question on the terminal, until there is an answer to it."""
+    console.print(f"\n[bold]{escape(question.text)}[/bold]", soft_wrap=True)
+    choices = list(question.choices)
+    for n, choice in enumerate(choices, start=1):
+        meaning = question.choices[choice]
+        console.print(f"  {n}  {escape(choice)}{': ' * bool(meaning)}{escape(meaning)}")
+    while True:
+        answer = str(typer.prompt("answer", default=question.proposal))
+        if answer.isdigit() and 0 < int(answer) <= len(choices) and answer not in choices:
+            answer = choices[int(answer) - 1]
+        wrong = question.wrong(answer)
+        if wrong is None:
+            return answer
+        console.print(escape(wrong), soft_wrap=True)
+
+
+def _show_questions(answers: "Answers") -> None:
+    for question in answers.open():
+        say(question.text)
+        example = {question.proposal or "…": "for example"}
+        for choice, meaning in (question.choices or example).items():
+            option = shlex.quote(f"{question.name}={choice}")
+            say(f"  --answer {option}  {meaning}".rstrip())
+
+
+def _left_out(found: "Found", answers: "Answers") -> float:
+    """The share of rows that the spec is to leave out; 0 refuses them."""
+    from math import ceil
+
+    from app.training.inspection.questions import Question
+
+    whole = len(found.entries) + len(found.entries.left_out)
+    share = min(ceil(found.unread / whole * 1000) / 1000, 0.999)
+    answer = answers.of(
+        Question(
+            "leave_out",
+            f"{found.entries.left_out.told()}. Leave them out in training and import, too?",
+            {"yes": f"up to {share:.1%} of rows, kept in a file beside", "no": "refuse the file"},
+            proposal="no",
+        )
+    )
+    return share if answer == "yes" else 0.0
+
+
+def _show(found: "Found") -> None:
+    from app.training.inspection.inspection import expected, months_of, sizes_of
+
+    entries = found.entries
+    console.print(_first_rows(entries))
+    whole = len(entries) + len(entries.left_out)
+    say(f"{found.unread:,} of {whole:,} rows could not be read ({found.unread / whole:.1%}).")
+    if entries.left_out:
+        say(f"{entries.left_out.told()}.")
+    console.print(_months(months_of(entries)))
+    say(sizes_of(entries))
+    say(expected(entries))
+
+
+def _first_rows(entries: "Entries") -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from app.times import text_of
+
+    table = Table(title="First rows, as read", title_justify="left", box=SIMPLE_HEAD)
+    kinds = list(entries.entities)[:ENTITIES_SHOWN]
+    for name in ("transaction", "account", "time", "amount", "type", "label", *kinds):
+        table.add_column(name)
+    labels = {1: "fraud", 0: "legitimate"}
+    for n in range(min(FIRST_ROWS, len(entries))):
+        amount = f"{entries.amount_N[n]:,.10g} {entries.currency_N[n] or ''}".strip()
+        cells = [
+            entries.ids_N[n],
+            entries.accounts_N[n],
+            text_of(int(entries.time_us_N[n])),
+            amount,
+            entries.types_N[n],
+            labels.get(int(entries.is_fraud_N[n]), ""),
+            *(entries.entities[kind][n] or "" for kind in kinds),
+        ]
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def _months(months: "list[Month]") -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title="Frauds by month", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("month")
+    for name in ("payments", "labelled", "frauds"):
+        table.add_column(name, justify="right")
+    shown = months[-MONTHS_SHOWN:]
+    for one in shown:
+        table.add_row(one.month, f"{one.payments:,}", f"{one.labelled:,}", f"{one.frauds:,}")
+    return table
+
+
+def _say_next(file: Path, spec: Path, found: "Found") -> None:
+    labels = set(found.entries.is_fraud_N.tolist())
+    words = ["quickstudy", "import", str(file), "--spec", str(spec), "--partial"]
+    if {0, 1} <= labels:
+        words = ["quickstudy", "train", "--data", str(file), "--spec", str(spec)]
+        words += ["--out", f"models/{spec.stem}"]
+    say(f"Next: {shlex.join(words)}")

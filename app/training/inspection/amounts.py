@@ -1,0 +1,208 @@
+"""Which column of a file says how much, in which currency, and how numbers are written."""
+
+import re
+
+import polars as pl
+
+from app.learner.money import MINOR_UNITS
+from app.training import guesses
+from app.training.guesses import Marks
+from app.training.inspection import names
+from app.training.inspection.columns import NOBODY, candidates, chosen_columns
+from app.training.inspection.draft import Draft
+from app.training.inspection.questions import Answers, Question
+
+SAMPLED = 20_000
+QUESTION = "Which column is the amount that was paid?"
+NUMBER = re.compile(r"\(?[-+]?[\d.,' \u00a0\u202f\u2019]*\d[\d.,]*([eE][-+]?\d+)?\)?-?")
+PLAIN = Marks(".", "")
+
+
+def add_amount(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
+    currency = _currency_column(frame, answers, taken)
+    columns = _amount_columns(frame, answers, taken)
+    if not columns:
+        draft.notes.append("No column says how much: all amounts are 0, and callers send 0, too.")
+        return
+    column, refund = columns[0], columns[1] if len(columns) > 1 else None
+    why = "as answered" if answers.stated("amount") else "by its name"
+    draft.add("columns", "amount", column, why)
+    if refund is not None:
+        draft.add("columns", "refund", refund, "what was paid back")
+    taken.update(columns)
+    text_N = pl.concat([_texts(frame[one]) for one in columns])
+    signs = sorted({sign for text in text_N.to_list() if (sign := guesses.sign_of(text))})
+    meanings = {sign: _meaning(sign, answers) for sign in signs}
+    if currency is not None:
+        draft.add("columns", "currency", currency, "of each amount")
+        taken.add(currency)
+        meanings |= _words(frame[currency], answers)
+        if len(MINOR_UNITS.keys() & set(frame[currency].drop_nulls().to_list())) > 1:
+            draft.add("categorical", "currency", currency, "several")
+    if meanings:
+        draft.add("amount", "currencies", meanings, "what the file's signs and words mean")
+    bare = [_without(text, signs) for text in text_N.to_list()]
+    marks = _marks(bare, column, answers)
+    if marks.decimal != PLAIN.decimal:
+        draft.add("file", "decimal", marks.decimal, f"such as {text_N[0]!r}")
+    if marks.thousands:
+        shown = next((text for text in text_N.to_list() if marks.thousands in text), text_N[0])
+        draft.add("file", "thousands", marks.thousands, f"such as {shown!r}")
+    if re.search(r"(cents|pence|minor)", names.plain(column)):
+        draft.add("amount", "divide_by", 100, "by its name in hundredths")
+    _add_negative(draft, text_N, answers)
+
+
+def _texts(values_N: pl.Series) -> pl.Series:
+    text_N = values_N.cast(pl.String).drop_nulls().str.strip_chars()
+    return text_N.filter(text_N != "").unique(maintain_order=True).head(SAMPLED)
+
+
+def _currency_column(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> str | None:
+    stated = chosen_columns("currency", answers, frame.columns)
+    if stated is not None:
+        return stated[0] if stated else None
+    for column in (
+        one for ranked in candidates("currency", frame.columns, taken) for one in ranked
+    ):
+        words = frame[column].cast(pl.String).drop_nulls().unique().to_list()
+        if words and all(word.strip().upper() in MINOR_UNITS or not word for word in words):
+            return column
+    return None
+
+
+def _amount_columns(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> list[str]:
+    stated = chosen_columns("amount", answers, frame.columns)
+    if stated is not None:
+        return stated
+    debit, credit = (
+        [one for one in frame.columns if word in names.plain(one).split() and one not in taken]
+        for word in ("debit", "credit")
+    )
+    if len(debit) == len(credit) == 1 and any(_is_money(frame[one]) for one in debit + credit):
+        return _asked_side(debit[0], credit[0], answers)
+    for ranked in candidates("amount", frame.columns, taken):
+        money = [one for one in ranked if _is_money(frame[one])]
+        if len(money) == 1:
+            return money
+        if money:
+            shown = {one: f"such as {_texts(frame[one])[0]!r}" for one in money}
+            return [answers.of(Question("amount", QUESTION, shown))]
+    numeric = [
+        one
+        for one in frame.columns
+        if one not in taken and len(_texts(frame[one])) and _is_money(frame[one])
+    ]
+    shown = {one: f"such as {_texts(frame[one])[0]!r}" for one in numeric}
+    shown[NOBODY] = "no column: all amounts are 0"
+    answer = answers.of(Question("amount", QUESTION, shown, proposal=NOBODY))
+    return [] if answer == NOBODY else [answer]
+
+
+def _asked_side(debit: str, credit: str, answers: Answers) -> list[str]:
+    answer = answers.of(
+        Question(
+            "amount",
+            "Which column has payments, and which refunds?",
+            {
+                f"{credit}+{debit}": f"{credit} has payments, as a shop sees them",
+                f"{debit}+{credit}": f"{debit} has payments, as a cardholder's bank sees them",
+            },
+        )
+    )
+    return [part.strip() for part in answer.split("+")]
+
+
+def _is_money(values_N: pl.Series) -> bool:
+    """Whether most values are a number with at most a sign of a currency."""
+    text_N = _texts(values_N).head(1000)
+    is_number = [guesses.sign_of(text) is not None or _is_number(text) for text in text_N.to_list()]
+    return bool(is_number) and sum(is_number) >= 0.9 * len(is_number)
+
+
+def _is_number(text: str) -> bool:
+    return (
+        re.fullmatch(r"\(?[-+]?[\d.,' \u00a0\u202f\u2019]*\d[\d.,]*([eE][-+]?\d+)?\)?-?", text)
+        is not None
+    )
+
+
+def _without(text: str, signs: list[str]) -> str:
+    for sign in sorted(signs, key=len, reverse=True):
+        text = text.replace(sign, "")
+    spaces = re.sub("[\u00a0\u202f\u2009]", " ", text.replace("\u2019", "'").replace("\u2212", "-"))
+    return spaces.strip().strip("()").strip("+-").strip()
+
+
+def _meaning(sign: str, answers: Answers) -> str:
+    code = names.SIGNS.get(sign, sign.upper())
+    if code in MINOR_UNITS:
+        return code
+    possible = names.OF_SEVERAL.get(sign, ())
+    return answers.of(
+        Question(
+            f"currency.{sign}",
+            f"Of which currency is {sign}? Its three letters, such as USD",
+            dict.fromkeys(possible, ""),
+            _no_code,
+            possible[0] if possible else None,
+        )
+    )
+
+
+def _no_code(text: str) -> str | None:
+    return None if text in MINOR_UNITS else f"{text!r} is no code of ISO 4217"
+
+
+def _words(values_N: pl.Series, answers: Answers) -> dict[str, str]:
+    """The column's own words for currencies: eur for EUR."""
+    words = values_N.cast(pl.String).drop_nulls().unique().sort().to_list()
+    return {
+        word: _meaning(word.strip(), answers) for word in words if word and word not in MINOR_UNITS
+    }
+
+
+def _marks(bare: list[str], column: str, answers: Answers) -> Marks:
+    values = [text for text in bare if re.search(r"\d", text)]
+    found = guesses.most_marks(values)
+    if not found:
+        return PLAIN
+    if len(found) == 1:
+        return found[0]
+    example = next(text for text in values if re.search(r"\D", text))
+    choices = {f"{marks.decimal}{marks.thousands}": _read(example, marks) for marks in found}
+    answer = answers.of(
+        Question(
+            "amount.marks",
+            f"Every amount of {column} can be read in {len(found)} ways. What is {example}?",
+            choices,
+        )
+    )
+    return next(marks for marks in found if answer in ("", f"{marks.decimal}{marks.thousands}"))
+
+
+def _read(text: str, marks: Marks) -> str:
+    plain = text.replace(marks.thousands, "") if marks.thousands else text
+    number = float(plain.replace(marks.decimal, "."))
+    group = f', thousands mark "{marks.thousands}"' if marks.thousands else ""
+    return f'{number:,.10g} (decimal mark "{marks.decimal}"{group})'
+
+
+def _add_negative(draft: Draft, text_N: pl.Series, answers: Answers) -> None:
+    is_negative_N = text_N.str.contains("[-\u2212]\\s*\\D*\\d|^\\(.*\\)$|-$")
+    if not is_negative_N.any() or draft.value("columns", "refund") is not None:
+        return
+    example, share = text_N.filter(is_negative_N)[0], guesses.share(is_negative_N)
+    answer = answers.of(
+        Question(
+            "amount.negative",
+            f"Some amounts are negative, such as {example}. What are they?",
+            {
+                "refund": "refunds",
+                "spending": "what was paid; positive amounts are refunds",
+                "leave_out": "no payments: leave them out",
+            },
+            proposal="spending" if share > 0.6 else None,
+        )
+    )
+    draft.add("amount", "negative", answer, "as answered")

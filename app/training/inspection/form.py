@@ -1,0 +1,198 @@
+"""What stands around the values of a file: packing, encoding, delimiter, lines before and after."""
+
+import csv
+import io
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app.learner.spelling import File
+from app.training.files import COMPRESSION, DELIMITERS, Content, DataError
+from app.training.inspection.draft import Draft
+from app.training.inspection.questions import Answers, Question
+
+MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip"}
+SAMPLE_CHARACTERS = 1 << 18
+TAIL_RECORDS = 20
+# What Western exports are written in, and what else a person may know of theirs.
+ENCODINGS = {
+    "cp1252": "Western Europe, Windows",
+    "cp1250": "Central Europe, Windows",
+    "cp1251": "Cyrillic, Windows",
+    "cp932": "Japanese, Windows",
+    "gb18030": "Chinese",
+}
+TOTALS = re.compile(
+    r"(?i)\W*(sub|grand)?[ -]?(total|summe?|gesamt|somme|suma|totale|rows?|count)\b"
+)
+VALUE = re.compile(r"[-+$€£(]*\d[\d.,:/ -]*\)?|")
+
+
+class Form(NamedTuple):
+    """The settings under [file], and why each is as it is."""
+
+    file: File
+    reasons: dict[str, str]
+
+
+def guessed_form(path: Path, answers: Answers) -> Form:
+    """The form of a file. Raises DataError where it is none that can be read."""
+    found: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    with path.open("rb") as file:
+        head = file.read(64)
+    _check_workbook(path, head)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packed = next((name for magic, name in MAGIC.items() if head.startswith(magic)), "none")
+    if packed != (COMPRESSION.get(suffixes[-1], "none") if suffixes else "none"):
+        found["compression"], reasons["compression"] = packed, "by its first bytes"
+    if head.startswith(b"PAR1"):
+        if suffixes[-1:] != [".parquet"]:
+            found["format"], reasons["format"] = "parquet", "by its first bytes"
+        return Form(File(**found), reasons)
+    suffix = (
+        suffixes[-1] if suffixes and suffixes[-1] not in COMPRESSION else "".join(suffixes[-2:-1])
+    )
+    if suffix not in DELIMITERS:
+        found["format"], reasons["format"] = "csv", "text, whatever its suffix"
+    content = Content(path, File(**found, encoding="latin-1")).unpacked()
+    encoding = _encoding(content, answers)
+    if encoding != "utf-8":
+        found["encoding"], reasons["encoding"] = encoding, "not UTF-8"
+    text = content.decode(encoding).removeprefix("\ufeff")
+    _divide(text, DELIMITERS.get(suffix, ","), found, reasons)
+    return Form(File(**found), reasons)
+
+
+def _check_workbook(path: Path, head: bytes) -> None:
+    is_workbook = path.suffix.lower() in (".xlsx", ".xlsm", ".xls", ".ods")
+    if is_workbook or head.startswith(b"\xd0\xcf\x11\xe0"):
+        raise DataError(f"{path}: a workbook; save its sheet as CSV in UTF-8, and inspect that")
+    if head.lstrip()[:1] in (b"{", b"[") and path.suffix.lower() in (".json", ".jsonl", ".ndjson"):
+        raise DataError(f"{path}: JSON; write it as CSV or Parquet, and inspect that")
+
+
+def _encoding(content: bytes, answers: Answers) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    head = content[:2000]
+    if head.count(0) > len(head) / 4:
+        return "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
+    try:
+        content.decode("utf-8")
+        return "utf-8"
+    except UnicodeDecodeError as error:
+        around = re.split(rb"[\r\n]", content[max(0, error.start - 20) : error.start + 20])
+        shown = max(around, key=lambda part: sum(byte > 127 for byte in part))
+    choices = {
+        name: f"{shown.decode(name, 'replace')!r} ({where})" for name, where in ENCODINGS.items()
+    }
+    return answers.of(
+        Question(
+            "encoding",
+            "The file is not UTF-8. In which encoding is it?",
+            choices,
+            _no_encoding,
+            "cp1252",
+        )
+    )
+
+
+def _no_encoding(name: str) -> str | None:
+    try:
+        File(encoding=name)
+    except ValueError:
+        return "there is no such encoding"
+    return None
+
+
+def _divide(text: str, usual: str, found: dict[str, Any], reasons: dict[str, str]) -> None:
+    """Delimiter, quotes, and what stands before and after the rows."""
+    sample = text[:SAMPLE_CHARACTERS]
+    if len(text) > len(sample):
+        sample = sample[: sample.rfind("\n") + 1]
+    stated = re.match(r"sep=(.)\r?\n", sample)
+    delimiter = stated[1] if stated else _delimiter(sample)
+    if delimiter != usual:
+        found["delimiter"], reasons["delimiter"] = delimiter, "the same number in each line"
+    if _is_single_quoted(sample, delimiter):
+        found["quote"], reasons["quote"] = "'", "values stand in single quotes"
+    quote = found.get("quote", '"')
+    records = _records(sample, delimiter, quote)
+    width = _usual_width(records)
+    first = next(n for n, (_, fields) in enumerate(records) if len(fields) == width)
+    before = records[first - 1][0] if first else 0
+    if before:
+        found["skip_lines"] = before
+        reasons["skip_lines"] = f"lines before the names: {sample.splitlines()[0][:40]!r} …"
+    names = records[first][1]
+    if sum(VALUE.fullmatch(name.strip()) is not None for name in names) > width / 3:
+        found["header"] = tuple(f"column_{n}" for n in range(1, width + 1))
+        reasons["header"] = "the first line holds values; give the columns their names"
+    after = _footer(text, delimiter, quote, width)
+    if after:
+        found["footer_lines"] = after
+        last = text.rstrip("\r\n").splitlines()[-after]
+        reasons["footer_lines"] = f"{last[:40]!r} is no row"
+
+
+def _records(text: str, delimiter: str, quote: str) -> list[tuple[int, list[str]]]:
+    """Each record with the line at which it ends."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote)
+    return [(reader.line_num, fields) for fields in reader]
+
+
+def _usual_width(records: list[tuple[int, list[str]]]) -> int:
+    widths = Counter(len(fields) for _, fields in records if any(fields))
+    # Of two rows of values and a line of names, whatever stands before is less.
+    return max(widths, key=lambda width: (widths[width] * (width > 1), width), default=1)
+
+
+def _delimiter(sample: str) -> str:
+    """The one that gives most lines the same number of fields."""
+
+    def fit(delimiter: str) -> tuple[float, int]:
+        try:
+            records = _records(sample, delimiter, '"')
+        except csv.Error:
+            return 0.0, 0
+        filled = [fields for _, fields in records if any(fields)]
+        width = _usual_width(records)
+        same = sum(len(fields) == width for fields in filled) / max(len(filled), 1)
+        return (round(same, 1), width) if width > 1 else (0.0, 0)
+
+    return max((",", ";", "\t", "|"), key=fit)
+
+
+def _is_single_quoted(sample: str, delimiter: str) -> bool:
+    if '"' in sample:
+        return False
+    fields = [
+        field.strip() for line in sample.splitlines()[1:50] for field in line.split(delimiter)
+    ]
+    quoted = [field for field in fields if len(field) > 1 and field[0] == field[-1] == "'"]
+    return len(quoted) > len(fields) / 5
+
+
+def _footer(text: str, delimiter: str, quote: str, width: int) -> int:
+    """Lines at the end that are no rows: of another width, or totals."""
+    lines = text.rstrip("\r\n").splitlines()[-TAIL_RECORDS:]
+    count = 0
+    for line in reversed(lines[1:]):
+        fields = next(csv.reader([line], delimiter=delimiter, quotechar=quote), [])
+        is_total = bool(fields) and TOTALS.match(fields[0]) is not None and "" in fields
+        if len(fields) == width and not is_total:
+            break
+        # A line without anything inside a quoted field is no footer.
+        if len(fields) > width:
+            return 0
+        count += 1
+    return count if count < len(lines) - 1 else 0
+
+
+def add_form(draft: Draft, form: Form) -> None:
+    for key, reason in form.reasons.items():
+        draft.add("file", key, getattr(form.file, key), reason)

@@ -1,0 +1,168 @@
+"""Which column of a file says what was fraud, and in which words; types and statuses."""
+
+from collections.abc import Mapping
+from typing import get_args
+
+import polars as pl
+
+from app.learner.transaction import Status, Type
+from app.training.entries import LABELS
+from app.training.inspection import names
+from app.training.inspection.columns import candidates, chosen_columns
+from app.training.inspection.draft import Draft
+from app.training.inspection.questions import Answers, Question
+
+MOST_WORDS = 12
+USUAL_DELAY, USUAL_CHARGEBACKS = 30, 90
+# Frauds are rare: where one in three is, the words may stand for something else.
+MOST_FRAUDS, FEW_ROWS = 1 / 3, 20
+GUESSED_DELAY = "a guess: how many days after a payment its label is known, as a rule"
+SHORT_DAYS = 180
+MEANINGS = {"fraud": "a fraud", "legitimate": "no fraud", "unknown": "nobody knows yet"}
+
+
+def add_label(
+    draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]
+) -> pl.Series | None:
+    """The label's column and words; returns what each row is (1, 0 or null)."""
+    column = _column(frame, answers, taken)
+    if column is None:
+        draft.notes.append(
+            "No column says what was fraud: the file can be imported and scored; to train, name "
+            "one with --answer label=COLUMN."
+        )
+        return None
+    taken.add(column)
+    draft.add("columns", "label", column, "by its name")
+    word_N = frame[column].cast(pl.String).str.strip_chars().str.to_lowercase()
+    word_N = word_N.replace("", None)
+    words = word_N.drop_nulls().value_counts(sort=True)
+    meaning = _meanings(column, dict(words.iter_rows()), answers)
+    is_usual = all(LABELS.get(word) == _number(said) for word, said in meaning.items())
+    if not is_usual:
+        for kind in MEANINGS:
+            if some := [word for word, said in meaning.items() if said == kind]:
+                draft.add("label", kind, some)
+    if "fraud" in meaning.values() and "legitimate" not in meaning.values():
+        _add_chargebacks(draft, answers)
+    else:
+        _add_delay(draft, frame, answers, taken)
+    numbers = {word: _number(said) for word, said in meaning.items()}
+    kinds = [one for ranked in candidates("fraud_kind", frame.columns, taken) for one in ranked]
+    if kinds:
+        draft.add("columns", "fraud_kind", kinds[0], "for reports only; no model sees it")
+        taken.add(kinds[0])
+    return word_N.replace_strict(numbers, default=None, return_dtype=pl.Int8)
+
+
+def _column(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> str | None:
+    stated = chosen_columns("label", answers, frame.columns)
+    if stated is not None:
+        return stated[0] if stated else None
+    for ranked in candidates("label", frame.columns, taken):
+        for column in ranked:
+            if frame[column].cast(pl.String).drop_nulls().n_unique() <= MOST_WORDS:
+                return column
+    return None
+
+
+def _number(meaning: str) -> int | None:
+    return {"fraud": 1, "legitimate": 0}.get(meaning)
+
+
+def _meanings(column: str, words: Mapping[str, int], answers: Answers) -> dict[str, str]:
+    meaning = {}
+    for word in words:
+        known = [
+            kind
+            for kind, some in (
+                ("fraud", names.FRAUD),
+                ("legitimate", names.LEGITIMATE),
+                ("unknown", names.UNKNOWN),
+            )
+            if word in some
+        ]
+        stated = answers.stated(f"label.{word}")
+        meaning[word] = stated or (known[0] if known else "")
+    rows = sum(words.values())
+    frauds = sum(count for word, count in words.items() if meaning[word] == "fraud")
+    legitimate = sum(count for word, count in words.items() if meaning[word] == "legitimate")
+    # 1 and 2 are words of somebody's own, and 1 then need not be fraud.
+    is_doubtful = "" in meaning.values() or (
+        legitimate and rows > 20 and frauds > MOST_FRAUDS * rows
+    )
+    for word in words:
+        is_plain = word in ("fraud", "legit", "legitimate", "nonfraud", "non-fraud")
+        if meaning[word] and not (is_doubtful and not is_plain):
+            continue
+        meaning[word] = answers.of(
+            Question(
+                f"label.{word}",
+                f"What does {word!r} in {column} mean ({words[word]:,} of {rows:,} labels)?",
+                MEANINGS,
+                proposal=meaning[word] or None,
+            )
+        )
+    return meaning
+
+
+def _add_chargebacks(draft: Draft, answers: Answers) -> None:
+    days = answers.of(
+        Question(
+            "label.legitimate_after_days",
+            "Only frauds are labelled. After how many days is a payment without a label "
+            "legitimate? Chargebacks take up to 120",
+            check=_no_days,
+            proposal=str(USUAL_CHARGEBACKS),
+        )
+    )
+    draft.add("label", "legitimate_after_days", float(days or 1), "as answered")
+    draft.add("label", "delay_days", USUAL_DELAY, GUESSED_DELAY)
+
+
+def _add_delay(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
+    some = [one for ranked in candidates("delay", frame.columns, taken) for one in ranked]
+    if some:
+        draft.add("label", "delay_column", some[0], "days until the label was known, by its name")
+        taken.add(some[0])
+        return
+    days = answers.stated("label.delay_days")
+    if days is not None:
+        draft.add("label", "delay_days", float(days), "as answered")
+        return
+    draft.add("label", "delay_days", USUAL_DELAY, GUESSED_DELAY)
+
+
+def fit_delay(draft: Draft, days: float) -> None:
+    """Guess a shorter delay of labels where a file spans so few days that none would be known."""
+    is_guess = draft.comment("label", "delay_days") == GUESSED_DELAY
+    if is_guess and days < SHORT_DAYS:
+        shorter = round(days * USUAL_DELAY / SHORT_DAYS)
+        draft.replace("label", "delay_days", shorter, f"{GUESSED_DELAY}; the file is short")
+
+
+def _no_days(text: str) -> str | None:
+    try:
+        days = float(text)
+    except ValueError:
+        return f"{text!r} is no number of days"
+    return None if 0 < days <= 3650 else f"{text} days are not between 0 and 3650"
+
+
+def add_type_and_status(draft: Draft, frame: pl.DataFrame, taken: set[str]) -> None:
+    """Columns whose words are all known; others stay what they are."""
+    for role, section, known, possible in (
+        ("type", "types", names.TYPES, get_args(Type)),
+        ("status", "statuses", names.STATUSES, get_args(Status)),
+    ):
+        for column in (one for ranked in candidates(role, frame.columns, taken) for one in ranked):
+            words = frame[column].cast(pl.String).drop_nulls().unique().sort().to_list()
+            meanings = {word: known.get(word.strip().lower()) for word in words}
+            if not words or None in meanings.values():
+                continue
+            draft.add("columns", role, column, "by its name and words")
+            for word, meaning in meanings.items():
+                if word not in possible:
+                    draft.add(section, word, meaning)
+            taken.add(column)
+            break

@@ -1,0 +1,154 @@
+"""What the names of columns, and the words in them, usually mean."""
+
+import re
+
+from app.learner.transaction import Status, Type
+
+# Roles by the names of columns, in lower case with single spaces; the likelier first.
+ROLES: dict[str, tuple[str, ...]] = {
+    "transaction": (
+        r"(transaction|trans|txn|tx|payment|charge|order|event|psp)"
+        r" ?(id|num|number|no|ref|reference|key|uuid)",
+        r"(transaktions|buchungs|zahlungs) ?(id|nummer|nr)",
+        r"id|uuid|reference|name|nr",
+    ),
+    "account": (
+        r"(account|acct|customer|cust|client|user|member|payer|entity|holder|shopper)"
+        r" ?(id|no|num|number|key|ref|reference)?",
+        r"name ?orig|orig(in)? ?account|sender|kunde|kunden ?(nr|nummer|id)|konto|cliente|client",
+        r"(from |customer |payer |shopper )?e ?mail( address)?",
+        r"(cc|card|pan) ?(id|no|num|number|hash|token|fingerprint)?|iban|merchant account",
+    ),
+    "amount": (
+        r"(transaction |txn |purchase |payment |gross |total )*(amount|amt)( .*)?|amount ?cents",
+        r"total|gross|value|paid|betrag|summe|umsatz|montant|importe|importo|valor|price",
+    ),
+    "currency": (
+        r"(transaction |gross |payment )?(currency|ccy|cur)( code)?|w(ä|ae)hrung|devise|moneda",
+    ),
+    "label": (
+        r"(is|was)? ?fraud(ulent)?( ?(flag|label|ind|indicator))?|fraud ?bool",
+        r"(event |target )?label|class|target|(is )?chargeback|charged ?back|disputed?|betrug",
+    ),
+    "merchant": (
+        r"merchant( ?(id|name|no|number))?|(shop|store|seller|vendor|payee)( ?(id|name))?",
+        r"name ?dest|h(ä|ae)ndler|kartenakzeptant",
+    ),
+    "device": (r"device ?(id|fingerprint|hash)",),
+    "ip": (r"(ip|client ip|customer ip|remote)( ?addr(ess)?)?",),
+    "card": (r"(cc|card|pan) ?(id|no|num|number|hash|token|fingerprint)",),
+    "email": (r"(from |customer |payer |shopper )?e ?mail( address)?",),
+    "merchant_category": (r"mcc|(merchant )?category( code)?|kategorie",),
+    "channel": (r"channel|entry ?mode|use ?chip|kanal",),
+    "country": (r"(ip |card |billing |merchant |issuer )?(country|land)( code)?|pays",),
+    "type": (r"(transaction |txn |payment )?(type|kind)|typ|art",),
+    "status": (r"(transaction |payment |order |financial )?(status|state|result|outcome)",),
+    "zone": (r"(time ?)?(zone|tz)( ?name)?",),
+    "delay": (r".*label ?delay.*|(report|chargeback|dispute) ?delay.*",),
+    "fraud_kind": (r"fraud ?(kind|type|scenario|category)",),
+}
+TIME = re.compile(
+    r"(?i).*(time|date|datum|zeit|fecha|created|occurred|posted|timestamp|heure|data|hora|stunde).*"
+    r"|.* ?(at|on|ts|dt)|step|day|hour|tag|month|year|monat|jahr|created.*"
+)
+# Only known once somebody has judged a payment.
+LEAK = re.compile(
+    r"(?i).*(fraud|charge ?back|dispute|risk|score|review|decision|flag|refund|investigat|stolen"
+    r"|resolution|label|blocked|loss).*|new ?balance.*|.*(after|closing|new) ?balance.*"
+)
+
+FRAUD = {
+    "1",
+    "1.0",
+    "true",
+    "t",
+    "yes",
+    "y",
+    "fraud",
+    "fraudulent",
+    "chargeback",
+    "ja",
+    "betrug",
+    "si",
+    "oui",
+}
+LEGITIMATE = {
+    *("0", "0.0", "false", "f", "no", "n", "legit", "legitimate", "genuine", "nonfraud", "ok"),
+    *("non-fraud", "not fraud", "not_fraud", "notfraud", "good", "nein", "non", "normal", "valid"),
+}
+UNKNOWN = {"unknown", "pending", "unlabelled", "unlabeled", "none", "null", "na", "n/a", "?", "-"}
+MISSING = {"null", "n/a", "na", "nan", "none", "\\n", "-", "#n/a", "nil", "(null)"}
+
+TYPES: dict[str, Type] = {
+    **dict.fromkeys(("payment", "sale", "charge", "purchase", "debit", "pos", "order"), "payment"),
+    **dict.fromkeys(("refund", "return", "reversal", "credit"), "refund"),
+    **dict.fromkeys(("withdrawal", "cash_out", "atm", "cash out"), "withdrawal"),
+    **dict.fromkeys(("transfer", "wire"), "transfer"),
+    **dict.fromkeys(("verification", "account verification", "card check"), "verification"),
+}
+STATUSES: dict[str, Status] = {
+    **dict.fromkeys(
+        (
+            "authorised",
+            "authorized",
+            "paid",
+            "succeeded",
+            "success",
+            "captured",
+            "approved",
+            "completed",
+            "settled",
+        ),
+        "authorised",
+    ),
+    **dict.fromkeys(("completed", "settled"), "authorised"),
+    **dict.fromkeys(("declined", "failed", "refused", "rejected", "failure"), "declined"),
+    **dict.fromkeys(("reversed", "voided", "cancelled", "canceled", "void"), "reversed"),
+    **dict.fromkeys(("refunded",), "refunded"),
+}
+
+# Abbreviations that mean one offset wherever they are used; CST, IST and BST are not among them.
+ZONES = {
+    "PST": "-08:00",
+    "PDT": "-07:00",
+    "MST": "-07:00",
+    "MDT": "-06:00",
+    "CDT": "-05:00",
+    "EST": "-05:00",
+    "EDT": "-04:00",
+    "CET": "+01:00",
+    "CEST": "+02:00",
+    "EET": "+02:00",
+    "EEST": "+03:00",
+    "WET": "+00:00",
+    "WEST": "+01:00",
+    "JST": "+09:00",
+    "AEST": "+10:00",
+    "AEDT": "+11:00",
+    "MSK": "+03:00",
+    "SGT": "+08:00",
+    "Z": "UTC",
+}
+# Standard times of places that have a summer time: written in July, they may mean the place.
+PLACES = {"PST": "America/Los_Angeles", "EST": "America/New_York", "CET": "Europe/Berlin"}
+PLACES |= {"MST": "America/Denver", "EET": "Europe/Helsinki", "WET": "Europe/Lisbon"}
+
+SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR", "zł": "PLN", "R$": "BRL", "US$": "USD", "CHF": "CHF"}
+SIGNS |= {"₩": "KRW", "₺": "TRY", "₽": "RUB", "Kč": "CZK", "C$": "CAD", "A$": "AUD", "Ft": "HUF"}
+OF_SEVERAL = {"$": ("USD", "CAD", "AUD", "MXN"), "¥": ("JPY", "CNY"), "kr": ("SEK", "NOK", "DKK")}
+
+
+def plain(name: str) -> str:
+    """A column's name in lower case, its words apart: "transDate_Time?" is "trans date time"."""
+    apart = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
+    return " ".join(re.sub(r"[^0-9a-zà-ÿ$]+", " ", apart.lower()).split())
+
+
+def rank(role: str, column: str) -> int | None:
+    """How likely a column has a role by its name: 0 is likeliest, None where it is not."""
+    name = plain(column)
+    joined = name.replace(" ", "")
+    for n, pattern in enumerate(ROLES[role]):
+        if re.fullmatch(pattern, name) or re.fullmatch(pattern, joined):
+            return n
+    return None

@@ -1,0 +1,287 @@
+"""Which columns of a file say when, and how."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from app.training import guesses
+from app.training.inspection import names
+from app.training.inspection.columns import candidates, chosen_columns
+from app.training.inspection.draft import Draft
+from app.training.inspection.questions import Answers, Question
+
+ISO = r"^\d{4}-\d\d-\d\d([ Tt]\d\d:\d\d(:\d\d(\.\d+)?)?( ?(Z|z|UTC|[+-]\d\d(:?\d\d)?))?)?$"
+CLOCK = r"^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[APap][Mm])?$"
+OFFSET_AT_END = r"[ T]\d\d?:\d\d.*(Z|z|UTC|[+-]\d\d(:?\d\d)?)$"
+UNITS = ("seconds", "minutes", "hours", "days", "weeks")
+DATE, ORDER = "date", "order"
+SAMPLED = 100_000
+YEARS = range(1990, 2101)
+
+
+class When(NamedTuple):
+    """The columns of a time, what [time] says of them, and why."""
+
+    columns: list[str]
+    lines: list[tuple[str, Any, str]]
+    why: str
+
+
+def add_time(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
+    """Raises ValueError where no column looks like a time."""
+    stated = chosen_columns("time", answers, frame.columns)
+    found = _of_columns(frame, stated, answers) if stated else _found(frame, answers, taken)
+    named = found.columns[0] if len(found.columns) == 1 else found.columns
+    draft.add("columns", "time", named, found.why)
+    taken.update(found.columns)
+    for key, value, why in found.lines:
+        draft.add("time", key, value, why)
+    is_counted = draft.value("time", "unit") is not None
+    if not is_counted and not _has_offsets(frame, found):
+        _add_zone(draft, frame, found, answers, taken)
+
+
+def _found(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> When:
+    if parts := _date_parts(frame):
+        return _of_columns(frame, parts, answers)
+    free = [column for column in frame.columns if column not in taken]
+    # Content first: of columns that are times, those with a name of a time, and of these the first.
+    forms = {column: _form(frame[column]) for column in free}
+    dated = [column for column, form in forms.items() if form in ("iso", "typed", "text")]
+    dated.sort(key=lambda column: names.TIME.fullmatch(names.plain(column)) is None)
+    if dated:
+        return _of_columns(frame, [dated[0], *_clock_beside(frame, dated[0])], answers)
+    counted = [column for column, form in forms.items() if form in ("epoch", "date", "number")]
+    likely = [column for column in counted if names.TIME.fullmatch(names.plain(column))]
+    likely = likely or [column for column in counted if forms[column] == "epoch"]
+    if likely:
+        return _of_columns(frame, likely[:1], answers)
+    raise ValueError(
+        "no column looks like a time; --answer time=COLUMN names it, or time=DATE+CLOCK two of "
+        f"them: the file has {', '.join(frame.columns)}"
+    )
+
+
+def _form(values_N: pl.Series) -> str:
+    """What times a column may hold: "iso", "text", "epoch", "date", "number", or none."""
+    if values_N.dtype.is_temporal() and values_N.dtype != pl.Time:
+        return "typed"
+    text_N = _sampled(values_N)
+    if not len(text_N):
+        return ""
+    if guesses.share(text_N.str.contains(ISO)) > 0.9:
+        return "iso"
+    if guesses.share(text_N.str.contains(r"^\d+(\.\d+)?$")) > 0.9:
+        whole_N = text_N.filter(text_N.str.contains(r"^\d+$"))
+        lengths = whole_N.str.len_chars().unique().to_list()
+        if len(lengths) == 1 and lengths[0] in guesses.EPOCHS:
+            return "epoch"
+        if (
+            len(lengths) == 1
+            and lengths[0] in guesses.COMPACT
+            and guesses.time_formats(whole_N.to_list()[:1000])
+        ):
+            return "date" if lengths[0] == 8 else "text"
+        return "number"
+    return "text" if _formats(text_N) else ""
+
+
+def _sampled(values_N: pl.Series) -> pl.Series:
+    text_N = values_N.cast(pl.String).drop_nulls().str.strip_chars()
+    return text_N.filter(text_N != "").head(SAMPLED)
+
+
+def _formats(text_N: pl.Series) -> list[str]:
+    """The formats that read most values: a few bad rows are no reason to see none."""
+    found = []
+    for form in guesses.formats_of_any(text_N.head(50).to_list()):
+        read = guesses.share(guesses.parsed(text_N, form).is_not_null())
+        found.append((read, form))
+    best = max((read for read, _ in found), default=0.0)
+    return [form for read, form in found if read == best] if best > 0.9 else []
+
+
+def _date_parts(frame: pl.DataFrame) -> list[str]:
+    """Year, month and day in columns of their own, and the clock beside them."""
+    by_name = {names.plain(column): column for column in frame.columns}
+    parts = [by_name.get(name) for name in ("year", "month", "day")]
+    found = [part for part in parts if part is not None]
+    return [*found, *_clock_beside(frame, found[-1])] if len(found) == 3 else []
+
+
+def _clock_beside(frame: pl.DataFrame, date: str) -> list[str]:
+    """The column of the time of day, where the date's has none."""
+    if _sampled(frame[date]).str.contains(r"\d:\d\d").any():
+        return []
+    for column in frame.columns:
+        text_N = _sampled(frame[column])
+        if column != date and len(text_N) and guesses.share(text_N.str.contains(CLOCK)) > 0.9:
+            return [column]
+    return []
+
+
+def _of_columns(frame: pl.DataFrame, columns: list[str], answers: Answers) -> When:
+    if len(columns) == 1:
+        values_N, form = frame[columns[0]], _form(frame[columns[0]])
+        if form in ("iso", "typed"):
+            return When(columns, [], "ISO 8601" if form == "iso" else f"of type {values_N.dtype}")
+        if form == "epoch":
+            return _epoch(columns, values_N)
+        if form in ("date", "number"):
+            return _counted(columns, values_N, answers)
+        text_N = _sampled(values_N)
+    else:
+        parts = [frame[column].cast(pl.String).str.strip_chars() for column in columns]
+        joined = pl.DataFrame([one.alias(str(n)) for n, one in enumerate(parts)])
+        text_N = _sampled(joined.select(pl.concat_str(pl.all(), separator=" ")).to_series())
+        if len(text_N) and guesses.share(text_N.str.contains(ISO)) > 0.9:
+            return When(columns, [], "a date and a time of day")
+    formats = _formats(text_N)
+    if not formats:
+        example = text_N[0] if len(text_N) else "nothing"
+        raise ValueError(
+            f"{', '.join(columns)} holds {example!r}, in no form of a time that is known here; "
+            "write format under [time] of a spec yourself, as in strptime"
+        )
+    form = formats[0] if len(formats) == 1 else _asked_format(text_N, formats, answers)
+    why = "reads every value" if len(formats) == 1 else "as answered"
+    return When(columns, [("format", form, why)], f"such as {text_N[0]}")
+
+
+def _asked_format(text_N: pl.Series, formats: list[str], answers: Answers) -> str:
+    read = pl.DataFrame([guesses.parsed(text_N, form).alias(form) for form in formats])
+    # One that tells them apart, where there is any.
+    differ_N = read.select(pl.col(formats[0]) != pl.col(formats[-1])).to_series()
+    n = differ_N.arg_max() or 0
+    return answers.of(
+        Question(
+            "time.format",
+            f"Every time can be read in {len(formats)} ways. Which one is it, for {text_N[n]!r}?",
+            {
+                form: f"{'day' if form.startswith('%d') else 'month'} first: {_day(read[form][n])}"
+                for form in formats
+            },
+        )
+    )
+
+
+def _day(time_us: int) -> str:
+    at = datetime.fromtimestamp(time_us / 1_000_000, UTC)
+    return f"{at.day} {at:%B %Y}"
+
+
+def _epoch(columns: list[str], values_N: pl.Series) -> When:
+    text = str(_sampled(values_N)[0])
+    unit = guesses.EPOCHS[len(text.partition(".")[0])]
+    lines = [] if unit == "seconds" and "." not in text else [("unit", unit, "since 1970")]
+    return When(columns, lines, f"{unit} since 1970")
+
+
+def _counted(columns: list[str], values_N: pl.Series, answers: Answers) -> When:
+    """Numbers, whose meaning nothing in a file tells."""
+    text_N = _sampled(values_N)
+    number_N = text_N.cast(pl.Float64, strict=False)
+    shown = f"{text_N[0]!r}, from {_bounds(number_N)}"
+    choices = {unit: f"{unit} since a start" for unit in UNITS}
+    choices[ORDER] = "nothing but the order of rows: taken for minutes"
+    if _form(values_N) == "date":
+        choices = {DATE: f"a date: {_day(guesses.parsed(text_N.head(1), '%Y%m%d')[0])}", **choices}
+    unit = answers.of(Question("time.unit", f"What does {columns[0]} count ({shown})?", choices))
+    if unit == DATE:
+        return When(columns, [("format", "%Y%m%d", "as answered")], "dates of eight digits")
+    origin = answers.of(
+        Question(
+            "time.origin",
+            f"When was 0 of {columns[0]}? A day or a time such as 2024-01-01, UTC. Hours of the "
+            "day and days of the week follow from it",
+            check=_no_time,
+            proposal="2024-01-01",
+        )
+    )
+    at = datetime.fromisoformat(origin)
+    why = "as answered"
+    if unit == ORDER:
+        unit, why = "minutes", "only an order: how far apart payments are says nothing"
+    lines = [("unit", unit, why), ("origin", at, "as answered")]
+    return When(columns, lines, "a count")
+
+
+def _bounds(number_N: pl.Series) -> str:
+    low, high = (float(one) for one in np.nanpercentile(number_N.to_numpy(), [0, 100]))
+    return f"{low:.10g} to {high:.10g}"
+
+
+def _no_time(text: str) -> str | None:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return f"{text!r} is not a day such as 2024-01-01"
+    return None if at.year in YEARS else f"the year {at.year} is none of payments"
+
+
+def _has_offsets(frame: pl.DataFrame, found: When) -> bool:
+    [column, *more] = found.columns
+    dtype = frame[column].dtype
+    if isinstance(dtype, pl.Datetime):
+        return dtype.time_zone is not None
+    if found.why.startswith("seconds since"):
+        return True
+    text_N = _sampled(frame[more[-1] if more else column])
+    return any("%z" in str(value) for _, value, _ in found.lines) or bool(
+        len(text_N) and guesses.share(text_N.str.contains(OFFSET_AT_END)) == 1
+    )
+
+
+def _add_zone(
+    draft: Draft, frame: pl.DataFrame, found: When, answers: Answers, taken: set[str]
+) -> None:
+    zone = answers.stated("time.zone")
+    if zone is not None:
+        draft.add("time", "zone", zone, "as answered")
+        return
+    some = [one for ranked in candidates("zone", frame.columns, taken) for one in ranked]
+    if some:
+        _add_zone_column(draft, frame, some[0], answers)
+        taken.add(some[0])
+    elif any(re.search(r"(?i)\b(utc|gmt)\b", column) for column in found.columns):
+        draft.add("time", "zone", "UTC", "by the column's name")
+    else:
+        why = "times name no zone and are taken for UTC; say theirs, such as Europe/Berlin"
+        draft.add("time", "zone", "UTC", why)
+
+
+def _add_zone_column(draft: Draft, frame: pl.DataFrame, column: str, answers: Answers) -> None:
+    """Each row's own zone; asked about words that mean several."""
+    draft.add("time", "zone_column", column, "each row names its own")
+    words = _sampled(frame[column]).unique().sort().to_list()
+    meanings = {}
+    for word in words:
+        if "/" in word or word in ("UTC", "GMT") or re.fullmatch(r"[+-]\d\d:?\d\d", word):
+            continue
+        offset, place = names.ZONES.get(word.upper()), names.PLACES.get(word.upper())
+        if offset is not None and place is None:
+            meanings[word] = offset
+            continue
+        choices = {}
+        if offset is not None and place is not None:
+            choices = {offset: "that offset all year", place: "that place, with its summer time"}
+        meanings[word] = answers.of(
+            Question(
+                f"time.zones.{word}",
+                f"What does the time zone {word} mean? A name such as Asia/Kolkata or an offset",
+                choices,
+                _no_zone,
+                next(iter(choices), None),
+            )
+        )
+    if meanings:
+        draft.add("time", "zones", meanings, "what its words mean")
+
+
+def _no_zone(text: str) -> str | None:
+    if "/" in text or text in ("UTC", "GMT") or re.fullmatch(r"[+-]\d\d:?\d\d", text):
+        return None
+    return f"{text!r} is neither a name such as Europe/Paris nor an offset such as +01:00"
