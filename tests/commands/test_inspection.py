@@ -1,13 +1,18 @@
 """`quickstudy inspect`: guesses, questions, and a spec that reads the file."""
 
+import shlex
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli.main import app
+from app.learner.checkpoint import Checkpoint
 from app.learner.spec import DatasetSpec
+from app.simulator.simulate import simulate
 from app.training.entries import read_entries
+from tests.conftest import sqlite_url
 
 runner = CliRunner()
 GERMAN = (
@@ -58,3 +63,64 @@ def test_rows_that_cannot_be_read_are_asked_about(tmp_path: Path) -> None:
     assert "leave_out" in inspected(tmp_path, content, status=2)[0].stderr
     _, spec = inspected(tmp_path, content, "leave_out=yes")
     assert DatasetSpec.load(spec).rows.leave_out == 0.05
+
+
+def next_command(result: Result) -> list[str]:
+    """The command that an inspection says comes next, without its `quickstudy`."""
+    [line] = [line for line in result.output.splitlines() if line.startswith("Next: ")]
+    program, *words = shlex.split(line.removeprefix("Next: "))
+    assert program == "quickstudy"
+    return words
+
+
+def german(frame: pl.DataFrame) -> str:
+    """Payments as a German bank would write them."""
+    return frame.select(
+        pl.col("transaction_id").alias("Nr"),
+        pl.col("account_id").alias("Konto"),
+        pl.col("occurred_at").dt.strftime("%d.%m.%Y %H:%M:%S").alias("Datum"),
+        pl.col("amount").map_elements(euros, pl.String).alias("Betrag"),
+        pl.col("merchant_category").alias("Branche"),
+        pl.col("is_fraud").replace_strict({True: "ja", False: "nein"}).alias("Betrug"),
+    ).write_csv(separator=";")
+
+
+def euros(amount: float) -> str:
+    return f"{amount:,.2f} €".translate(str.maketrans(",.", ".,"))
+
+
+def test_a_bank_s_export_is_trained_on_by_the_command_that_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = simulate(100, 60, 3).filter(pl.col("is_fraud").is_not_null())
+    result, _ = inspected(tmp_path, german(frame))
+    command = next_command(result)
+    assert command[0] == "train"
+    done = runner.invoke(app, [*command, "--global-steps", "2", "--meta-steps", "1"])
+    assert done.exit_code == 0, done.output
+    [model] = (tmp_path / "models").iterdir()
+    data = Checkpoint.load(model).metadata.data
+    assert (data.transactions, data.frauds) == (len(frame), frame["is_fraud"].sum())
+
+
+def test_an_export_without_labels_is_imported_by_the_command_that_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QUICKSTUDY_DATABASE_URL", sqlite_url(tmp_path / "shop.db"))
+    rows = "".join(f"o{n},buyer{n % 4},2024-03-{n + 10}T10:00:00Z,{n}.50,EUR\n" for n in range(15))
+    content = f"Order,Customer email,Paid at,Total,Currency\n{rows}"
+    result, _ = inspected(tmp_path, content)
+    command = next_command(result)
+    assert command[0] == "import"
+    done = runner.invoke(app, command)
+    assert done.exit_code == 0, done.output
+    exported = runner.invoke(app, ["export", "all.parquet"])
+    assert exported.exit_code == 0, exported.output
+    written = pl.read_parquet(tmp_path / "all.parquet")
+    assert written["amount"].cast(pl.Float64).to_list() == [n + 0.5 for n in range(15)]
+    # Again, it brings nothing new and nothing that differs.
+    again = runner.invoke(app, command)
+    assert again.exit_code == 0, again.output
+    assert "0 of them new" in again.output
