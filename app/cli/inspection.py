@@ -86,11 +86,11 @@ def _answers(stated: list[str]) -> "Answers":
 
 def _ask(question: "Question") -> str:
     """One question on the terminal, until there is an answer to it."""
-    console.print(f"\n[bold]{escape(question.text)}[/bold]", soft_wrap=True)
+    console.print(f"\n[bold]{escape(question.text)}[/bold]", highlight=False, soft_wrap=True)
     choices = list(question.choices)
     for n, choice in enumerate(choices, start=1):
         meaning = question.choices[choice]
-        console.print(f"  {n}  {escape(choice)}{': ' * bool(meaning)}{escape(meaning)}")
+        say(f"  {n}  {choice}{': ' * bool(meaning)}{meaning}")
     while True:
         answer = str(typer.prompt("answer", default=question.proposal))
         if answer.isdigit() and 0 < int(answer) <= len(choices) and answer not in choices:
@@ -98,7 +98,7 @@ def _ask(question: "Question") -> str:
         wrong = question.wrong(answer)
         if wrong is None:
             return answer
-        console.print(escape(wrong), soft_wrap=True)
+        say(wrong)
 
 
 def _show_questions(answers: "Answers") -> None:

@@ -62,7 +62,8 @@ def retrain(
         if new < least_labels:
             console.print(
                 f"{new:,} labels are new to {escape(active.model)}: nothing is trained below "
-                f"{least_labels:,} (--least-labels)."
+                f"{least_labels:,} (--least-labels).",
+                soft_wrap=True,
             )
             return
         name = _trained(aside, folder, active, options, device)
