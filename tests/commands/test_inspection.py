@@ -124,3 +124,24 @@ def test_an_export_without_labels_is_imported_by_the_command_that_comes_next(
     again = runner.invoke(app, command)
     assert again.exit_code == 0, again.output
     assert "0 of them new" in again.output
+
+
+def test_a_column_with_a_word_for_fraud_is_asked_about_whatever_its_name(tmp_path: Path) -> None:
+    outcomes = ["chargeback", *["ok"] * 17, "chargeback", "ok"]
+    rows = "".join(
+        f"o{n},buyer{n % 4},2024-03-{n + 10}T10:00:00Z,{n}.50,{outcome}\n"
+        for n, outcome in enumerate(outcomes)
+    )
+    content = f"order,customer,placed at,total,outcome\n{rows}"
+    asked, spec = inspected(tmp_path, content, status=2)
+    assert "outcome has the word 'chargeback'. Does it say what was fraud?" in asked.output
+    assert "--answer label=…" in asked.stderr
+    assert not spec.exists()
+    _, spec = inspected(tmp_path, content, "label=outcome")
+    found = DatasetSpec.load(spec)
+    assert (found.columns.label, found.label.fraud) == ("outcome", ("chargeback",))
+    # Whatever it says, it is known only later: no model is to see it.
+    spec.unlink()
+    _, spec = inspected(tmp_path, content, "label=none")
+    assert "outcome" not in DatasetSpec.load(spec).categorical
+    assert "'chargeback' among its words is known only later" in spec.read_text()

@@ -25,6 +25,8 @@ MOST_FIELDS = 40
 SHOWN = 8
 # A column whose values tell frauds apart so well says what came after.
 LEAKS_AT, LEAST_FRAUDS = 0.98, 8
+# A column of more different words says something else, as a free text does.
+MOST_ACCUSING = 12
 
 
 def candidates(role: str, columns: Sequence[str], taken: set[str]) -> list[list[str]]:
@@ -259,9 +261,21 @@ def _leak(column: str, values_N: pl.Series, is_fraud_N: pl.Series | None) -> str
     """Why a column may say what became of a payment, empty where nothing tells so."""
     if names.LEAK.fullmatch(names.plain(column)):
         return "left out: by its name it is known only later, or comes from another model"
+    if word := accusing_word(values_N):
+        return f"left out: {word!r} among its words is known only later"
     if is_fraud_N is None or not _tells_apart(values_N, is_fraud_N):
         return ""
     return "left out: it tells nearly every fraud apart by itself, so it may be known only later"
+
+
+def accusing_word(values_N: pl.Series) -> str | None:
+    """A word among the few of a column by which it may say what was fraud."""
+    if values_N.dtype != pl.String or values_N.n_unique() > MOST_ACCUSING:
+        return None
+    for value in values_N.drop_nulls().unique(maintain_order=True).to_list():
+        if names.plain(value) in names.ACCUSING:
+            return str(value)
+    return None
 
 
 def _tells_apart(values_N: pl.Series, is_fraud_N: pl.Series) -> bool:

@@ -8,7 +8,7 @@ import polars as pl
 from app.learner.transaction import Status, Type
 from app.training.entries import LABELS
 from app.training.inspection import names
-from app.training.inspection.columns import candidates, chosen_columns
+from app.training.inspection.columns import NOBODY, accusing_word, candidates, chosen_columns
 from app.training.inspection.draft import Draft
 from app.training.inspection.questions import Answers, Question
 
@@ -33,7 +33,8 @@ def add_label(
         )
         return None
     taken.add(column)
-    draft.add("columns", "label", column, "by its name")
+    comment = "as answered" if answers.stated("label") else "by its name"
+    draft.add("columns", "label", column, comment)
     word_N = frame[column].cast(pl.String).str.strip_chars().str.to_lowercase()
     word_N = word_N.replace("", None)
     words = word_N.drop_nulls().value_counts(sort=True)
@@ -63,6 +64,17 @@ def _column(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> str | Non
         for column in ranked:
             if frame[column].cast(pl.String).drop_nulls().n_unique() <= MOST_WORDS:
                 return column
+    for column in frame.columns:
+        if column not in taken and (word := accusing_word(frame[column])):
+            answer = answers.of(
+                Question(
+                    "label",
+                    f"{column} has the word {word!r}. Does it say what was fraud?",
+                    {column: "it does", NOBODY: "no column says what was fraud"},
+                    proposal=column,
+                )
+            )
+            return None if answer == NOBODY else column
     return None
 
 

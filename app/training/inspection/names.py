@@ -72,6 +72,11 @@ FRAUD = {
     "si",
     "oui",
 }
+# Words that say what was fraud whatever their column is called.
+ACCUSING = {
+    *("fraud", "fraudulent", "confirmed fraud", "chargeback", "charged back", "chargedback"),
+    *("dispute", "disputed", "dispute lost", "scam", "stolen", "betrug", "rückbuchung"),
+}
 LEGITIMATE = {
     *("0", "0.0", "false", "f", "no", "n", "legit", "legitimate", "genuine", "nonfraud", "ok"),
     *("non-fraud", "not fraud", "not_fraud", "notfraud", "good", "nein", "non", "normal", "valid"),
