@@ -172,6 +172,11 @@ def test_labels_become_the_next_model_while_nobody_notices(
         assert [one.subject for one in logged] == ["first", new.name]
 
 
+def test_a_retraining_without_a_folder_of_models_says_so(tmp_path: Path) -> None:
+    said = quickstudy(f"sqlite:///{tmp_path}/x.db", tmp_path / "no" / "model", "retrain", status=2)
+    assert f"there is no folder {tmp_path / 'no'}: QUICKSTUDY_MODELS names" in said
+
+
 @pytest.mark.parametrize("name", ["production.csv", "production"])
 def test_an_export_is_parquet(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "app.cli.main", "export", str(tmp_path / name)]

@@ -73,9 +73,11 @@ def retrain(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Raises SetupError where another retraining uses this folder of models."""
+    """Raises SetupError where another retraining uses this folder of models, or there is none."""
     import fcntl
 
+    if not folder.is_dir():
+        raise SetupError(f"there is no folder {folder}: QUICKSTUDY_MODELS names that of the models")
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
