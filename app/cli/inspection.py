@@ -121,7 +121,7 @@ def _left_out(found: "Found", answers: "Answers") -> float:
     answer = answers.of(
         Question(
             "leave_out",
-            f"{found.entries.left_out.told()}. Leave them out in training and import, too?",
+            f"{found.entries.left_out.sentence()}. Leave them out in training and import, too?",
             {"yes": f"up to {share:.1%} of rows, kept in a file beside", "no": "refuse the file"},
             proposal="no",
         )
@@ -137,7 +137,7 @@ def _show(found: "Found") -> None:
     whole = len(entries) + len(entries.left_out)
     say(f"{found.unread:,} of {whole:,} rows could not be read ({found.unread / whole:.1%}).")
     if entries.left_out:
-        say(f"{entries.left_out.told()}.")
+        say(f"{entries.left_out.sentence()}.")
     console.print(_months(months_of(entries)))
     say(sizes_of(entries))
     say(expected(entries))

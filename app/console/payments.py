@@ -58,8 +58,8 @@ async def shown_payment(
 
 async def recent_of(database: Database, tenant: str, account_id: str) -> list[StoredTransaction]:
     """An account's newest payments, the newest first."""
-    asked = PageParams(RECENT, None)
-    return (await list_transactions(database, tenant, asked, account_id=account_id)).data
+    newest = PageParams(RECENT, None)
+    return (await list_transactions(database, tenant, newest, account_id=account_id)).data
 
 
 def facts_of(payment: StoredTransaction) -> list[Fact]:
@@ -82,11 +82,11 @@ def facts_of(payment: StoredTransaction) -> list[Fact]:
     return [
         *(Fact(texts.ENTITIES.get(kind, kind), id_, kind) for kind, id_ in entities.items() if id_),
         *(Fact(name, value) for name, value in others.items() if value),
-        *(Fact(name.replace("_", " "), _said(value)) for name, value in payment.attributes.items()),
+        *(Fact(name.replace("_", " "), _text(value)) for name, value in payment.attributes.items()),
     ]
 
 
-def _said(value: str | float | bool) -> str:
+def _text(value: str | float | bool) -> str:
     if isinstance(value, bool):
         return texts.YES if value else texts.NO
     return f"{value:g}" if isinstance(value, float) else str(value)

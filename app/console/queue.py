@@ -285,10 +285,10 @@ async def _listed(
 
 async def _counts(database: Database, viewer: Viewer) -> Counts:
     found = await count_reviews(database, viewer.tenant)
-    mine = await count_reviews(database, viewer.tenant, assignee=viewer.person)
+    own = await count_reviews(database, viewer.tenant, assignee=viewer.person)
     tabs = {}
     for name, tab in TABS.items():
-        by_kind = {one.kind: one for one in (mine if tab.is_mine else found).data}
+        by_kind = {one.kind: one for one in (own if tab.is_mine else found).data}
         count = sum(getattr(by_kind[kind], tab.status) for kind in tab.kinds)
         tabs[name] = f"{count:,}+" if count >= found.most_counted else f"{count:,}"
     return Counts(tabs, found.oldest_opened_at)
@@ -311,8 +311,8 @@ async def _tried(
 
 
 def _given(viewer: Viewer, label: LabelName, note: str | None = None) -> LabelGiven:
-    said = {"label": label, "analyst": viewer.person, "note": note}
-    return LabelGiven.model_validate(said)
+    body = {"label": label, "analyst": viewer.person, "note": note}
+    return LabelGiven.model_validate(body)
 
 
 def _label_in(form: Mapping[str, str], name: str = "label") -> LabelName:
@@ -333,11 +333,11 @@ def _notice_of(problem: Problem) -> str:
 
 
 def _back(
-    request: Request, form: Mapping[str, str], transaction_id: str, **said: object
+    request: Request, form: Mapping[str, str], transaction_id: str, **message: object
 ) -> Response:
     """To the page that a form was on: the payment's, or the queue at a payment."""
     if form.get("page") == "payment":
-        return go(request, "/payment", id=form.get("id"), **said)
+        return go(request, "/payment", id=form.get("id"), **message)
     tab, order = form.get("tab"), form.get("order")
     return go(
         request,
@@ -345,7 +345,7 @@ def _back(
         tab=tab if tab in TABS else None,
         order=order if order in get_args(Order) else None,
         at=transaction_id,
-        **said,
+        **message,
     )
 
 

@@ -144,10 +144,10 @@ class Questions:
         rows: Sequence[Scored],
         deciding: Deciding,
     ) -> list[tuple[Copy, list[Decision]]]:
-        asked = self._pipeline.rows(rows)
+        unlabelled = self._pipeline.rows(rows)
         judged = deciding.scorer.judge(
             [self._pipeline.support(one) for one in supports],
-            [asked] * len(supports),
+            [unlabelled] * len(supports),
             deciding.thresholds,
         )
         return [(one.copy, one.decisions) for one in judged]

@@ -46,11 +46,11 @@ class LeftOut:
         if unread > share * self._rows:
             raise DataError(
                 f"{table.path}: {bad.first}; {unread:,} of {self._rows:,} rows cannot be read, "
-                f"more than leave_out = {share:g} under [rows] allows: {self._told(wished=False)}"
+                f"more than leave_out = {share:g} under [rows] allows: {self._counts(wished=False)}"
             )
         rest = table.filter(~bad_N)
         if not len(rest):
-            raise DataError(f"{table.path}: no transaction is left in it: {self._told()}")
+            raise DataError(f"{table.path}: no transaction is left in it: {self._counts()}")
         return rest
 
     def counts(self) -> dict[Reason, int]:
@@ -60,9 +60,9 @@ class LeftOut:
             found[reason] = found.get(reason, 0) + len(part)
         return dict(sorted(found.items(), key=lambda one: -one[1]))
 
-    def told(self) -> str:
+    def sentence(self) -> str:
         """How many rows were left out and why, in one sentence."""
-        return f"{len(self):,} of {self._rows:,} rows are left out: {self._told()}"
+        return f"{len(self):,} of {self._rows:,} rows are left out: {self._counts()}"
 
     def keep(self) -> Path:
         """Write the rows as CSV beside the file, each with its row, line and reason."""
@@ -87,7 +87,7 @@ class LeftOut:
         """How many rows cannot be read; the others are no transactions by the spec."""
         return sum(len(part) for reason, part in self._parts if not reason.is_wished)
 
-    def _told(self, wished: bool = True) -> str:
+    def _counts(self, wished: bool = True) -> str:
         counts = [
             f"{count:,} {reason}"
             for reason, count in self.counts().items()

@@ -353,7 +353,7 @@ def test_only_rows_of_some_values_are_transactions(tmp_path: Path) -> None:
     content = "id,card,at,paid,kind\nt1,a,2024-01-01,1,Sale\np1,,,,Payout\n"
     found = entries(tmp_path, content, rows={"only": {"kind": ["Sale"]}})
     assert found.ids_N.to_list() == ["t1"]
-    assert found.left_out.told() == "1 of 2 rows are left out: 1 not Sale (kind)"
+    assert found.left_out.sentence() == "1 of 2 rows are left out: 1 not Sale (kind)"
 
 
 BAD = "id,card,at,paid\n" + "".join(
@@ -368,7 +368,7 @@ def test_bad_rows_are_left_out_up_to_a_share_counted_and_kept(tmp_path: Path) ->
     assert "leave_out = 0.01 under [rows] leaves such rows out (1 of 100)" in refusal(tmp_path, BAD)
     found = entries(tmp_path, BAD.replace("t0,a", "t0,a,a,a"), rows={"leave_out": 0.04})
     assert len(found) == 96
-    assert found.left_out.told() == (
+    assert found.left_out.sentence() == (
         "4 of 100 rows are left out: 1 more fields than the header (id), "
         "1 the time is missing (at), 1 not a time (at), 1 not a number (paid)"
     )

@@ -39,16 +39,16 @@ def add_label(
     word_N = word_N.replace("", None)
     words = word_N.drop_nulls().value_counts(sort=True)
     meaning = _meanings(column, dict(words.iter_rows()), answers)
-    is_usual = all(LABELS.get(word) == _number(said) for word, said in meaning.items())
+    is_usual = all(LABELS.get(word) == _number(found) for word, found in meaning.items())
     if not is_usual:
         for kind in MEANINGS:
-            if some := [word for word, said in meaning.items() if said == kind]:
+            if some := [word for word, found in meaning.items() if found == kind]:
                 draft.add("label", kind, some)
     if "fraud" in meaning.values() and "legitimate" not in meaning.values():
         _add_chargebacks(draft, answers)
     else:
         _add_delay(draft, frame, answers, taken)
-    numbers = {word: _number(said) for word, said in meaning.items()}
+    numbers = {word: _number(found) for word, found in meaning.items()}
     kinds = [one for ranked in candidates("fraud_kind", frame.columns, taken) for one in ranked]
     if kinds:
         draft.add("columns", "fraud_kind", kinds[0], "for reports only; no model sees it")
