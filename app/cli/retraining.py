@@ -17,6 +17,7 @@ from app.keys.scopes import DEFAULT_TENANT
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from app.db.database import Database
     from app.learner.checkpoint import Checkpoint
     from app.models.schemas import ModelComparison
     from app.training.train import Options, Status
@@ -49,6 +50,7 @@ def retrain(
     """
     import asyncio
 
+    from app.cli.keys import on_database
     from app.settings import Settings
     from app.times import now_us
 
@@ -57,8 +59,9 @@ def retrain(
     options = options_of(seed, "anil", global_steps, meta_steps)
     until_us = now_us() - int(held_out_days * 86_400e6)
     with _alone(folder), _aside(folder) as aside:
-        active = asyncio.run(_exported(tenant, aside / "payments.parquet"))
-        new = _cut(aside / "payments.parquet", until_us, active)
+        file = aside / "payments.parquet"
+        active = on_database(lambda database: _exported(database, tenant, file))
+        new = _cut(file, until_us, active)
         if new < least_labels:
             console.print(
                 f"{new:,} labels are new to {escape(active.model)}: nothing is trained below "
@@ -95,26 +98,19 @@ def _aside(folder: Path) -> Iterator[Path]:
         yield Path(aside)
 
 
-async def _exported(tenant: str, file: Path) -> "Checkpoint":
+async def _exported(database: "Database", tenant: str, file: Path) -> "Checkpoint":
     """Write the tenant's payments with their labels; the model that is active."""
-    from app.db.database import Database
     from app.db.patience import Patience
     from app.history.exporting import export, export_spec
     from app.learner.checkpoint import Checkpoint
     from app.models.service import Models
     from app.settings import Settings
 
-    settings = Settings()
-    database = Database(settings.database_url)
-    try:
-        await database.check_schema()
-        async with database.read() as connection:
-            scorer = await Models(settings).active(connection, tenant)
-        active = Checkpoint.of(scorer.files, Path(scorer.model))
-        spec = export_spec(active.metadata.spec, file.stem)
-        await export(database, tenant, spec, file, Patience(say_why))
-    finally:
-        await database.close()
+    async with database.read() as connection:
+        scorer = await Models(Settings()).active(connection, tenant)
+    active = Checkpoint.of(scorer.files, Path(scorer.model))
+    spec = export_spec(active.metadata.spec, file.stem)
+    await export(database, tenant, spec, file, Patience(say_why))
     return active
 
 

@@ -1,6 +1,6 @@
 """The queue: what waits, why, what a verdict would do; a verdict, its undoing, and the next."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from fastapi import APIRouter, Query, Request, Response
@@ -99,7 +99,7 @@ async def show_queue(
     raised: Annotated[int, Query(ge=0, le=9999)] = 0,
     notice: Literal["changed", "taken", "gone"] | None = None,
 ) -> Response:
-    """What waits, and all about one of it: the one that is asked for, or else the first."""
+    """What waits, and all about one of it: the one that the address names, or else the first."""
     rows, following = await _listed(database, viewer, tab, order, cursor)
     if not rows and await _is_empty(database, viewer.tenant):
         return await show(request, "first_run.html", here="queue", **_first_steps(request))
@@ -207,11 +207,8 @@ async def take(request: Request, viewer: SignedIn, database: RunningDatabase) ->
     form = await browsers.form_of(request)
     transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
     posted = Assignment(assignee=viewer.person)
-    try:
-        await assign_review(transaction_id, posted, database, viewer.caller)
-    except (ReviewTaken, ReviewNotFound) as problem:
-        return _back(request, form, transaction_id, notice=_notice_of(problem))
-    return _back(request, form, transaction_id)
+    taking = assign_review(transaction_id, posted, database, viewer.caller)
+    return await _back_after(taking, request, form, transaction_id)
 
 
 @router.post("/give-back")
@@ -220,11 +217,8 @@ async def give_back(request: Request, viewer: SignedIn, database: RunningDatabas
     viewer.caller.check(("label",))
     form = await browsers.form_of(request)
     transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
-    try:
-        await release_review(transaction_id, database, viewer.caller)
-    except (ReviewTaken, ReviewNotFound) as problem:
-        return _back(request, form, transaction_id, notice=_notice_of(problem))
-    return _back(request, form, transaction_id)
+    releasing = release_review(transaction_id, database, viewer.caller)
+    return await _back_after(releasing, request, form, transaction_id)
 
 
 def holder_of(review: ReviewedTransaction, viewer: Viewer) -> Literal["you", "another"] | None:
@@ -262,7 +256,7 @@ async def done_of(
 async def _listed(
     database: Database, viewer: Viewer, tab: Name, order: Order, cursor: str | None
 ) -> tuple[list[ReviewedTransaction], str | None]:
-    """The reviews of a page, and what the next page is asked for by."""
+    """The reviews of a page, and the cursor of the next page."""
     here = TABS[tab]
     assignee = viewer.person if here.is_mine else None
     rows: list[ReviewedTransaction] = []
@@ -330,6 +324,17 @@ def _effects(done: TransactionLabelled) -> dict[str, int]:
 
 def _notice_of(problem: Problem) -> str:
     return "taken" if isinstance(problem, ReviewTaken) else "gone"
+
+
+async def _back_after(
+    change: Awaitable[object], request: Request, form: Mapping[str, str], transaction_id: str
+) -> Response:
+    """Back once a review is taken or given back, with a notice where somebody else has it."""
+    try:
+        await change
+    except (ReviewTaken, ReviewNotFound) as problem:
+        return _back(request, form, transaction_id, notice=_notice_of(problem))
+    return _back(request, form, transaction_id)
 
 
 def _back(

@@ -159,6 +159,6 @@ def _to_sign_in(request: Request) -> Response:
     wanted = place_in(request, f"{path}?{page.query}" if page.query else path)
     address = f"{root_of(request)}/sign-in{pages.query(back=wanted)}"
     if is_part:
-        # The whole page is to go there, and not the part that asked.
+        # The whole page is to go there, not the part that sent the request.
         return Response(headers={**browsers.HEADERS, "HX-Redirect": address})
     return RedirectResponse(address, SEE_OTHER, headers=browsers.HEADERS)
