@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
-Data = Annotated[Path, typer.Option(help="Transactions, CSV or Parquet.")]
+Data = Annotated[
+    Path,
+    typer.Option(help="Transactions, CSV or Parquet: a file, a folder, or a pattern in quotes."),
+]
 Spec = Annotated[str, typer.Option(help="TOML file, or the name of a built-in spec.")]
 ReportFolder = Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where the report goes.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]

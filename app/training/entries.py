@@ -70,7 +70,7 @@ class Entries:
 
 
 def read_entries(path: str | Path, spec: DatasetSpec) -> Entries:
-    """Read and check a CSV or Parquet file by its spec.
+    """Read and check a CSV or Parquet file, or those of a folder or a pattern, by a spec.
 
     Raises DataError with one sentence for the first thing that is wrong, or where more rows cannot
     be read than the spec leaves out.

@@ -3,6 +3,7 @@
 import bz2
 import csv
 import gzip
+import hashlib
 import io
 import lzma
 import re
@@ -10,6 +11,7 @@ import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Literal, cast
+from urllib.parse import unquote
 
 import polars as pl
 
@@ -19,23 +21,87 @@ from app.learner.spelling import File
 COMPRESSION = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zip": "zip"}
 DELIMITERS = {".csv": ",", ".txt": ",", ".tsv": "\t", ".tab": "\t"}
 BYTES_SHOWN = 24
+# The rows that a command left out of files stand beside them, and are not to be read again.
+LEFT_OUT = "left-out.csv"
+WILDCARD = re.compile(r"[*?\[]")
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 class DataError(SetupError, ValueError):
     """A transactions file that cannot be used; the message names file, row and column."""
 
 
-class Content:
-    """One file in the form that its spec says. Raises DataError where it is not of that form."""
+def contents_of(path: Path, form: File) -> list["Content"]:
+    """The file, or all files of a folder or of a pattern such as `2024-*.csv`, by their names.
 
-    def __init__(self, path: Path, form: File) -> None:
+    Folders in between named `column=value` (Hive's partitions) give each of their files a column.
+    What is hidden, or begins with "_", is no data. Raises DataError where there is no file.
+    """
+    if path.is_file():
+        return [Content(path, form)]
+    base = base_of(path)
+    if path.is_dir():
+        found = list(path.rglob("*"))
+    elif base != path:
+        found = list(base.glob(str(path.relative_to(base))))
+    else:
+        raise DataError(f"{path}: there is no such file")
+    files = [one for one in sorted(found) if one.is_file() and _is_data(one.relative_to(base))]
+    if path.is_dir() and form.format is None:
+        files = [one for one in files if _suffixes(one)[0] in (*DELIMITERS, ".parquet")]
+    if not files:
+        raise DataError(f"{path}: there is no .csv or .parquet file in it")
+    return [Content(one, form, _partition(one.relative_to(base))) for one in files]
+
+
+def digest_of(path: Path, form: File) -> str:
+    """The SHA-256 of a file; of several files that of their digests, one after the other."""
+    digests = []
+    for content in contents_of(path, form):
+        with content.path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256"))
+    if len(digests) == 1:
+        return digests[0].hexdigest()
+    return hashlib.sha256(b"".join(one.digest() for one in digests)).hexdigest()
+
+
+def base_of(path: Path) -> Path:
+    """The path, or of a pattern the folder that it begins at."""
+    parts = [part for part in (path, *path.parents) if not WILDCARD.search(str(part))]
+    return path if path.exists() else parts[0]
+
+
+def _is_data(relative: Path) -> bool:
+    hidden = any(part.startswith((".", "_")) for part in relative.parts)
+    return not hidden and not relative.name.endswith(LEFT_OUT)
+
+
+def _partition(relative: Path) -> dict[str, str | None]:
+    pairs = (part.partition("=") for part in relative.parts[:-1] if "=" in part)
+    return {unquote(key): None if value == NO_VALUE else unquote(value) for key, _, value in pairs}
+
+
+def _suffixes(path: Path) -> tuple[str, str | None]:
+    """The suffix of what a file holds, and the compression that its last suffix names."""
+    suffixes = ["", *(suffix.lower() for suffix in path.suffixes)]
+    packed = COMPRESSION.get(suffixes[-1])
+    return (suffixes[:-1] or [""] if packed else suffixes)[-1], packed
+
+
+class Content:
+    """One file in the form that its spec says. Raises DataError where it is not of that form.
+
+    `partition` are the columns that its folders name, and the value of each.
+    """
+
+    def __init__(
+        self, path: Path, form: File, partition: dict[str, str | None] | None = None
+    ) -> None:
         if not path.is_file():
             raise DataError(f"{path}: there is no such file")
-        self.path, self.form = path, form
-        suffixes = [suffix.lower() for suffix in path.suffixes]
-        packed = COMPRESSION.get(suffixes[-1]) if suffixes else None
+        self.path, self.form, self.partition = path, form, partition or {}
+        suffix, packed = _suffixes(path)
         self.compression = form.compression or packed or "none"
-        suffix = suffixes[-2 if packed else -1] if len(suffixes) > bool(packed) else ""
         if form.format is None and suffix not in (*DELIMITERS, ".parquet"):
             raise DataError(
                 f"{path}: {suffix or 'no suffix'} is neither .csv nor .parquet; where it is text, "

@@ -1,12 +1,13 @@
 """The rows of a file that are not read as transactions: counted by reason, and kept in a file."""
 
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
 from app.learner.spelling import columns_of_name
-from app.training.files import DataError
+from app.training.files import LEFT_OUT, DataError, base_of
 from app.training.table import BadRows, Table
 
 KINDS_SHOWN = 5
@@ -65,22 +66,32 @@ class LeftOut:
         return f"{len(self):,} of {self._rows:,} rows are left out: {self._counts()}"
 
     def keep(self) -> Path:
-        """Write the rows as CSV beside the file, each with its row, line and reason."""
-        path = self._whole.path
-        beside = path.with_name(f"{path.name.partition('.')[0]}.left-out.csv")
-        rows = [row for _, part in self._parts for row in part.row_N.tolist()]
-        content = self._whole.content
-        lines = content.lines_of(rows) if content.is_csv else {}
+        """Write the rows as CSV beside the file, each with its row, line and reason.
+
+        Those of a folder stand beside the folder, those of a pattern in the folder that it begins
+        at; each names its file.
+        """
+        whole, path = self._whole, self._whole.path
+        base = base_of(path)
+        beside = base / LEFT_OUT
+        if base == path:
+            beside = path.with_name(f"{path.name.partition('.')[0]}.{LEFT_OUT}")
+        rows = sorted(row for _, part in self._parts for row in part.row_N.tolist())
+        places = dict[int, tuple[str, int, int | None]]()
+        for piece, of_piece in groupby(rows, whole.piece):
+            own = [row - piece.first for row in of_piece]
+            lines = piece.content.lines_of(own) if piece.content.is_csv else {}
+            name = whole.name(piece)
+            places |= {row + piece.first: (name, row + 1, lines.get(row)) for row in own}
+        columns = {"file": pl.String, "row": pl.Int64, "line": pl.Int64}
+        shown = list(columns)[len(whole.pieces) == 1 :]
         frames = [
-            part.frame.select(pl.all().cast(pl.String)).select(
-                pl.Series("row", part.row_N + 1),
-                pl.Series("line", [lines.get(row) for row in part.row_N.tolist()], pl.Int64),
-                pl.lit(str(reason)).alias("reason"),
-                pl.all(),
-            )
+            pl.DataFrame([places[row] for row in part.row_N.tolist()], columns, orient="row")
+            .select(*shown, pl.lit(str(reason)).alias("reason"))
+            .hstack(part.frame.select(pl.all().cast(pl.String)))
             for reason, part in self._parts
         ]
-        pl.concat(frames).sort("row").write_csv(beside)
+        pl.concat(frames).sort(shown).write_csv(beside)
         return beside
 
     def unread(self) -> int:

@@ -1,6 +1,5 @@
 """A training run in a folder: from a file to a checkpoint, resumable, and usable when stopped."""
 
-import hashlib
 import json
 import math
 import platform
@@ -36,6 +35,7 @@ from app.training.evaluate import (
     calibrate,
     fit_gate,
 )
+from app.training.files import digest_of
 from app.training.profile import profile_of
 from app.training.report.card import model_card
 from app.training.train import Options, Split, Status, Trainer
@@ -47,7 +47,7 @@ Watch = Callable[[Status], bool]
 
 
 class Source(NamedTuple):
-    """A transactions file as read, its digest, and the rates that its amounts are compared by."""
+    """Transactions as read, the digest of their files, and the rates that compare amounts."""
 
     dataset: Dataset
     sha256: str
@@ -55,9 +55,7 @@ class Source(NamedTuple):
 
     @classmethod
     def read(cls, path: Path, spec: DatasetSpec, rates: Rates | None = None) -> "Source":
-        dataset = read_transactions(path, spec, rates)
-        with path.open("rb") as file:
-            return cls(dataset, hashlib.file_digest(file, "sha256").hexdigest(), rates)
+        return cls(read_transactions(path, spec, rates), digest_of(path, spec.file), rates)
 
 
 def train_checkpoint(

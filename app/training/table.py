@@ -5,9 +5,12 @@ Axis: N rows of the file.
 
 import difflib
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 from app.learner.spec import DatasetSpec
 from app.learner.spelling import Named, RowNumber, columns_of_name
 from app.learner.transaction import category_text
-from app.training.files import Content, DataError
+from app.training.files import Content, DataError, base_of, contents_of
 
 COLUMNS_SHOWN = 40
 # Of more bad rows than this share a file is not read rightly, and leaving them out is no help.
@@ -49,11 +52,25 @@ class BadRows(Exception):
         return np.isin(table.row_N, self.rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The columns of a file that the spec names, and where each row stands in the file."""
+class Piece(NamedTuple):
+    """One file of a table, and the number of its first row in the table, from 0."""
 
     content: Content
+    first: int
+
+    def place(self, row: int) -> tuple[int, int | None]:
+        """A row of the table by its number in this file, and its line there, both from 1."""
+        own = row - self.first
+        is_csv = self.content.is_csv
+        return own + 1, self.content.lines_of([own])[own] if is_csv else None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The columns of a file, or of several, that the spec names, and where each row stands."""
+
+    path: Path
+    pieces: tuple[Piece, ...]
     spec: DatasetSpec
     frame: pl.DataFrame
     row_N: NDArray[np.int64]  # From 0, blank lines of a CSV file counted as rows too.
@@ -62,38 +79,20 @@ class Table:
 
     @classmethod
     def read(cls, path: Path, spec: DatasetSpec) -> "Table":
-        content, overfull = Content(path, spec.file), frozenset[int]()
-        try:
-            header, used = content.header(), columns_used(spec)
-            _check_columns(content, header, spec)
-            try:
-                frame = content.frame(used)
-            except pl.exceptions.ComputeError:
-                overfull = frozenset(content.overfull(len(header)))
-                if not (overfull and spec.rows.leave_out):
-                    raise
-                frame = content.frame(used, truncated=True)
-        except (OSError, EOFError, pl.exceptions.PolarsError) as error:
-            raise DataError(_unreadable(content, error)) from None
-        frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
-        for name, dtype in frame.schema.items():
-            if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
-                raise DataError(f'{path}: column "{name}" holds {dtype}, not plain values')
-        # A blank line of a CSV file arrives as a row of nulls.
-        is_blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
-        if not content.is_csv:
-            is_blank = pl.repeat(False, len(frame), eager=True)
-        if is_blank.all():
+        """A file, or the files of a folder or a pattern one after the other."""
+        contents = contents_of(path, spec.file)
+        frames, blank, overfull = zip(*(_read(one, spec) for one in contents), strict=True)
+        pieces = tuple(map(Piece, contents, accumulate(map(len, frames[:-1]), initial=0)))
+        row_N = np.flatnonzero(~np.concatenate(blank))
+        if not len(row_N):
             raise DataError(f"{path}: there is no transaction in it")
-        row_N = np.flatnonzero(~is_blank.to_numpy())
-        return cls(content, spec, frame.filter(~is_blank), row_N, overfull)
+        frame = _joined(pieces, frames)
+        rows = (piece.first + row for piece, of in zip(pieces, overfull, strict=True) for row in of)
+        frame = frame if len(row_N) == len(frame) else frame[row_N]
+        return cls(path, pieces, spec, frame, row_N, frozenset(rows))
 
     def __len__(self) -> int:
         return len(self.row_N)
-
-    @property
-    def path(self) -> Path:
-        return self.content.path
 
     def __getitem__(self, column: str) -> pl.Series:
         return self.frame[column]
@@ -112,11 +111,19 @@ class Table:
         row_N = self.row_N[keep_N.to_numpy()]
         return replace(self, frame=self.frame.filter(keep_N), row_N=row_N)
 
+    def piece(self, row: int) -> Piece:
+        """The file in which a row of the table stands."""
+        return self.pieces[bisect_right([one.first for one in self.pieces], row) - 1]
+
+    def name(self, piece: Piece) -> str:
+        """How a file is called beside the others."""
+        return str(piece.content.path.relative_to(base_of(self.path)))
+
     def place(self, position: int) -> str:
-        row = int(self.row_N[position])
-        if not self.content.is_csv:
-            return f"row {row + 1}"
-        return f"row {row + 1} (line {self.content.lines_of([row])[row]})"
+        piece = self.piece(int(self.row_N[position]))
+        row, line = piece.place(int(self.row_N[position]))
+        file = f"{self.name(piece)}, " if len(self.pieces) > 1 else ""
+        return f"{file}row {row}" + (f" (line {line})" if line else "")
 
     def refuse(
         self,
@@ -152,6 +159,51 @@ class Table:
             return ""
         share = math.ceil(bad / len(self) * 1000) / 1000
         return f"leave_out = {share:g} under [rows] leaves such rows out ({bad:,} of {len(self):,})"
+
+
+def _read(
+    content: Content, spec: DatasetSpec
+) -> tuple[pl.DataFrame, NDArray[np.bool_], frozenset[int]]:
+    """The columns that the spec names, which rows are blank, and which have too many fields."""
+    overfull = frozenset[int]()
+    try:
+        header, used = content.header(), columns_used(spec)
+        _check_columns(content, [*header, *content.partition], spec)
+        written = [name for name in used if name in header]
+        try:
+            frame = content.frame(written)
+        except pl.exceptions.ComputeError:
+            overfull = frozenset(content.overfull(len(header)))
+            if not (overfull and spec.rows.leave_out):
+                raise
+            frame = content.frame(written, truncated=True)
+    except (OSError, EOFError, pl.exceptions.PolarsError) as error:
+        raise DataError(_unreadable(content, error)) from None
+    frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
+    for name, dtype in frame.schema.items():
+        if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+            raise DataError(f'{content.path}: column "{name}" holds {dtype}, not plain values')
+    blank_N = np.zeros(len(frame), np.bool_)
+    if content.is_csv and frame.width:
+        # A blank line of a CSV file arrives as a row of nulls.
+        blank_N = frame.select(pl.all_horizontal(pl.all().is_null())).to_series().to_numpy()
+    of_folders = [name for name in used if name not in header]
+    values = [pl.lit(content.partition[name], pl.String).alias(name) for name in of_folders]
+    return frame.with_columns(values).select(used), blank_N, overfull
+
+
+def _joined(pieces: Sequence[Piece], frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of all files; integers of some and fractions of others are fractions."""
+    first, *others = frames
+    for piece, frame in zip(pieces[1:], others, strict=True):
+        for name, dtype in frame.schema.items():
+            expected = first.schema[name]
+            if dtype != expected and not (dtype.is_numeric() and expected.is_numeric()):
+                raise DataError(
+                    f'{piece.content.path}: column "{name}" holds {dtype}, and {expected} in '
+                    f"{pieces[0].content.path.name}: write all files with the same types"
+                )
+    return pl.concat(frames, how="vertical_relaxed")
 
 
 def columns_used(spec: DatasetSpec) -> list[str]:
