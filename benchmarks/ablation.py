@@ -56,8 +56,8 @@ def from_global(rows: Rows, split: Split, found: Trainer, algorithm: Algorithm) 
 
 def main() -> None:
     torch.set_num_threads(1)
-    given = sys.argv[1:]
-    rows = rows_of(Path(given[0]), DatasetSpec.load(given[1])) if given else simulated()
+    arguments = sys.argv[1:]
+    rows = rows_of(Path(arguments[0]), DatasetSpec.load(arguments[1])) if arguments else simulated()
     end_us = int(rows.time_us_N.max()) + 1
     split = Split.of(rows, rows.is_fraud_N != UNLABELLED, end_us, 0)
     found = Trainer(rows, split, Options(), CPU)

@@ -27,12 +27,12 @@ from app.settings import SHIPPED_MODEL
 LABELS, RUNS = 16, 200
 
 
-def milliseconds(work: Callable[[], object]) -> tuple[float, float]:
+def milliseconds(call: Callable[[], object]) -> tuple[float, float]:
     """Median and least."""
     times = []
     for _ in range(RUNS):
         start = time.perf_counter()
-        work()
+        call()
         times.append(1e3 * (time.perf_counter() - start))
     return statistics.median(times), min(times)
 

@@ -41,7 +41,7 @@ from tests.servers import made_key, server
 
 TENANT, MODEL = "default", Path(__file__).parents[1] / "models" / "default"
 ROWS, SEEDS = 1_000_000, 1000
-# How far apart the copies of a payment lie; and of all payments, one in so many is this account's.
+# How far apart the copies of a payment lie; one payment in BIG_ONE_IN is of the account BIG.
 STEP_US, BIG, BIG_ONE_IN = DAY_US, "big", 10
 TURNS, CALLERS, SCORES, WARM_SECONDS = 5, 20, 200, 5
 
@@ -108,8 +108,8 @@ async def main(rows: int) -> None:
 async def fill(url: str, rows: int) -> None:
     """Score payments, and copy them by SQL until there are so many rows of everything."""
     seeds = [
-        Posted(TENANT, PostedTransaction.model_validate(one).transaction())
-        for one in traffic(SEEDS // 10, 11, SEEDS).past[:SEEDS]
+        Posted(TENANT, PostedTransaction.model_validate(body).transaction())
+        for body in traffic(SEEDS // 10, 11, SEEDS).past[:SEEDS]
     ]
     async with running(Settings(database_url=url, model=MODEL)) as service:
         await service.part(Pipeline).score(seeds)
@@ -210,13 +210,15 @@ async def measured(url: str) -> dict[str, Any]:
 
 async def listed(client: httpx.AsyncClient, path: str, query: Query) -> dict[str, Any]:
     """The slowest of some turns, of the first page and of one that follows some others."""
-    took, status, body = await asked(client, path, query)
-    first = max([took, *[(await asked(client, path, query))[0] for _ in range(TURNS - 1)]])
+    took, status, body = await seconds_of(client, path, query)
+    first = max([took, *[(await seconds_of(client, path, query))[0] for _ in range(TURNS - 1)]])
     following = 0.0
     for _ in range(TURNS):
         if status != 200 or not body.get("has_more"):
             break
-        took, status, body = await asked(client, path, {**query, "cursor": body["next_cursor"]})
+        took, status, body = await seconds_of(
+            client, path, {**query, "cursor": body["next_cursor"]}
+        )
         following = max(following, took)
     return {
         "path": path,
@@ -229,7 +231,7 @@ async def listed(client: httpx.AsyncClient, path: str, query: Query) -> dict[str
     }
 
 
-async def asked(
+async def seconds_of(
     client: httpx.AsyncClient, path: str, query: Query
 ) -> tuple[float, int, dict[str, Any]]:
     begun = time.perf_counter()

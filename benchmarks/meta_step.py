@@ -118,9 +118,9 @@ def gradients(learner: Learner, loss: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(loss, list(learner.parameters())))
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(computation: Callable[[], object]) -> float:
     start = time.perf_counter()
-    work()
+    computation()
     return time.perf_counter() - start
 
 
@@ -148,12 +148,12 @@ def compared(algorithm: Algorithm) -> dict[str, Any]:
             lambda: gradients(precise, looped_loss(precise, *parts, reads_once=True)),
         ]
 
-    ours, *others = (work() for work in contestants(torch.float64))
+    ours, *others = (computation() for computation in contestants(torch.float64))
     pairs = [pair for theirs in others for pair in zip(ours, theirs, strict=True)]
     apart = max(float((a - b).abs().max()) for a, b in pairs)
     assert apart < 1e-8, f"the gradients differ by {apart}"
     racing = contestants(torch.float32)
-    times = [[seconds(work) for work in racing] for _ in range(RUNS)]
+    times = [[seconds(computation) for computation in racing] for _ in range(RUNS)]
     batched, plain, thrifty = (1e3 * statistics.median(c) for c in zip(*times, strict=True))
     over_plain = statistics.median(plain / batched for batched, plain, _ in times)
     over_thrifty = statistics.median(thrifty / batched for batched, _, thrifty in times)

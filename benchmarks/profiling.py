@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.results import keep
 from benchmarks.rivals.environment import programs
-from benchmarks.serving.asking import Requests, load
 from benchmarks.serving.contestants import prepare, quickstudy
+from benchmarks.serving.driving import Requests, load
 from benchmarks.serving.material import SINGLES, Material
 
 SECONDS, LOOKS_PER_SECOND = 10, 500
@@ -84,7 +84,7 @@ def main() -> None:
         command = [
             programs() / "py-spy",
             "record",
-            *(one for pair in options.items() for one in pair),
+            *(part for pair in options.items() for part in pair),
         ]
         spying = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
         load(server, requests, SECONDS)
@@ -110,7 +110,7 @@ def counted(lines: Iterable[str]) -> Counter[str]:
 
 
 def part_of(calls: list[str]) -> str:
-    """The part of a look, whose calls are told from the outermost on."""
+    """The part that a look falls on; its calls are listed from the outermost on."""
     for part, marks in PARTS.items():
         if any(mark in call for call in calls for mark in marks):
             return part

@@ -16,12 +16,12 @@ MODEL = Path(__file__).parents[1] / "models" / "default"
 REPEATS = 200
 
 
-def milliseconds(work: Callable[[], object]) -> float:
+def milliseconds(call: Callable[[], object]) -> float:
     """The median of many runs."""
     seconds = []
     for _ in range(REPEATS):
         begun = time.perf_counter()
-        work()
+        call()
         seconds.append(time.perf_counter() - begun)
     return 1000 * float(np.median(seconds))
 

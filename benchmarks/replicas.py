@@ -2,7 +2,7 @@
 
 Of 4 replicas with 10 ms to the database and back, payments a second of as many accounts: all at one
 merchant, and each at one of its own; and of one replica alone. With durable commits, in turn, round
-by round: a ratio is of one round, and the median is told. Deadlocks are counted.
+by round: a ratio is of one round, and the median is printed. Deadlocks are counted.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main() -> None:
             print(json.dumps(seen), flush=True)
             rounds.append(seen)
         execute(url, DEADLOCKS)
-    ratios = [one["one merchant"] / one["a merchant each"] for one in rounds]
+    ratios = [figures["one merchant"] / figures["a merchant each"] for figures in rounds]
     print(f"one merchant, against a merchant each: {statistics.median(ratios):.3f}; no deadlock")
 
 
@@ -89,7 +89,7 @@ def load(
             "port": servers[n].port,
             "path": "/v1/transactions",
             "key": key,
-            "templates": [json.dumps(one) for one in templates],
+            "templates": [json.dumps(template) for template in templates],
             "prefix": f"{name}-{n}",
             "seconds": chosen.seconds,
             "warm_seconds": WARM_SECONDS,

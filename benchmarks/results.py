@@ -22,12 +22,12 @@ def keep(ratios: Mapping[str, float], **figures: Any) -> None:
         "command": " ".join([f"python -m benchmarks.{name}", *sys.argv[1:]]),
         **figures,
     }
-    told = read()
-    told |= {key: round(ratio, 3) for key, ratio in ratios.items()}
-    told["runs"] = told.get("runs", {}) | {name: run}
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n")
+    results = read()
+    results |= {key: round(ratio, 3) for key, ratio in ratios.items()}
+    results["runs"] = results.get("runs", {}) | {name: run}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def read() -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    return told
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return results

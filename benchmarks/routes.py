@@ -1,10 +1,10 @@
 """What each route costs where much is stored: `python -m benchmarks.routes [--labels 15000]`.
 
 A merchant with so many labels, seen by one another, and an account with as many payments and a
-tenth as many labels. Each route is asked in turn, while others ask for `/livez` and for scores
-without a pause. Told are a route's seconds, the longest that `/livez` was silent meanwhile, and
-the 99th percentile and the slowest of the scores; the first line is of a time when nothing is
-asked beside them. On SQLite, and on PostgreSQL with `--postgresql`.
+tenth as many labels. Each route is called in turn, while other threads request `/livez` and
+scores without a pause. Printed are a route's seconds, the longest that `/livez` was silent
+meanwhile, and the 99th percentile and the slowest of the scores; the first line is of a time when
+nothing else is called. On SQLite, and on PostgreSQL with `--postgresql`.
 """
 
 import argparse
@@ -145,7 +145,7 @@ class Filler:
 
 
 class Meanwhile:
-    """Others, who ask for `/livez` and for scores all the time."""
+    """Threads that request `/livez` and scores without a pause."""
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
         self._url, self._headers = url, headers
@@ -205,7 +205,7 @@ class Route(NamedTuple):
 
 
 def routes(labels: int) -> list[Route]:
-    known, revisions = labels // 2, max(labels // 10, 1)
+    scored, revisions = labels // 2, max(labels // 10, 1)
     label = {"label": "fraud"}
     some = [{"transaction_id": f"n-{n}", "label": "fraud"} for n in range(1000)]
     dry_run = {"dry_run": True, "labels": [{"transaction_id": "n-1001", "label": "fraud"}]}
@@ -215,9 +215,9 @@ def routes(labels: int) -> list[Route]:
         Route("score of the account", "POST", at_big, payment("x-2", "heavy", "m-1")),
         Route("account", "GET", "/v1/accounts/heavy"),
         Route("its transactions", "GET", "/v1/transactions?account_id=heavy&limit=1000"),
-        Route("label history", "GET", f"/v1/transactions/p-{known}/label"),
-        Route("replay", "POST", f"/v1/transactions/h-{known // 10 * 10}/replay"),
-        Route("reasons", "GET", f"/v1/transactions/h-{known}/reasons"),
+        Route("label history", "GET", f"/v1/transactions/p-{scored}/label"),
+        Route("replay", "POST", f"/v1/transactions/h-{scored // 10 * 10}/replay"),
+        Route("reasons", "GET", f"/v1/transactions/h-{scored}/reasons"),
         Route("influence", "GET", "/v1/accounts/heavy/influence"),
         Route("ask next", "GET", "/v1/accounts/heavy/ask-next"),
         Route("revision", "GET", f"/v1/accounts/heavy/revisions/{revisions}"),
@@ -226,8 +226,8 @@ def routes(labels: int) -> list[Route]:
         Route("preview of a label", "POST", "/v1/accounts/new-1001/adapt", dry_run),
         Route("label", "PUT", "/v1/transactions/n-1002/label", label),
         Route("1,000 labels", "POST", "/v1/labels", {"labels": some}),
-        Route("label changed", "PUT", f"/v1/transactions/p-{known}/label", label),
-        Route("label removed", "DELETE", f"/v1/transactions/p-{known + 1}/label"),
+        Route("label changed", "PUT", f"/v1/transactions/p-{scored}/label", label),
+        Route("label removed", "DELETE", f"/v1/transactions/p-{scored + 1}/label"),
         Route("label after that", "PUT", "/v1/transactions/n-1003/label", label),
         Route("score after that", "POST", at_big, payment("x-3", "x", "big")),
         Route("roll back at merchant", "POST", "/v1/accounts/a-3/rollback", {"revision": 1}),
@@ -254,26 +254,26 @@ def measure(url: str, key: str, labels: int) -> None:
         time.sleep(2)
         begun = time.perf_counter()
         time.sleep(ALONE_SECONDS)
-        tell("nothing", "", begun, others)
+        report("nothing", "", begun, others)
         for route in routes(labels):
             begun = time.perf_counter()
             answer = client.request(route.method, route.path, json=route.body)
             time.sleep(0.2)
-            tell(route.name, str(answer.status_code), begun, others)
+            report(route.name, str(answer.status_code), begun, others)
             if answer.is_error:
                 print(f"  {answer.text[:200]}")
 
 
-def tell(name: str, status: str, begun: float, others: Meanwhile) -> None:
+def report(name: str, status: str, begun: float, others: Meanwhile) -> None:
     ended = time.perf_counter()
-    # A silence that has not ended yet is told once it has.
+    # A silence is recorded only once it has ended.
     while others.silences[-1][0] < ended or others.scores[-1][0] < ended:
         time.sleep(0.01)
     silences = [took for at, took in others.silences if begun - took <= at <= ended]
     scores = [took for at, took in others.scores if begun - took <= at <= ended]
     figures = max(silences), np.quantile(scores, 0.99), max(scores)
-    told = " | ".join(f"{1000 * one:.0f}" for one in figures)
-    print(f"| {name} | {status} | {ended - begun - 0.2:.2f} | {told} |", flush=True)
+    shown = " | ".join(f"{1000 * seconds:.0f}" for seconds in figures)
+    print(f"| {name} | {status} | {ended - begun - 0.2:.2f} | {shown} |", flush=True)
 
 
 @contextmanager
@@ -299,15 +299,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--labels", type=int, default=15_000)
     parser.add_argument("--postgresql", action="store_true")
-    asked = parser.parse_args()
-    with database_url(asked.postgresql) as url:
+    arguments = parser.parse_args()
+    with database_url(arguments.postgresql) as url:
         upgrade(url)
         begun = time.perf_counter()
-        asyncio.run(fill(url, asked.labels))
+        asyncio.run(fill(url, arguments.labels))
         print(f"filled in {time.perf_counter() - begun:.0f} s")
         key = new_key(url)
         with server(url, SHIPPED_MODEL, QUICKSTUDY_LABELS_PER_ACCOUNT="10000000") as service:
-            measure(service, key, asked.labels)
+            measure(service, key, arguments.labels)
 
 
 if __name__ == "__main__":

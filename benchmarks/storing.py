@@ -1,9 +1,9 @@
 """What SQLite alone takes of a batch of 1,000 payments, as `python -m benchmarks.storing`.
 
 Batches of 1,000 payments of 1,000 accounts go through the pipeline, and every statement is written
-down with what it was given. Then the driver alone asks the same of a copy of the database as it was
-before, prepared text by prepared text: it reads, writes and commits what the service does, and
-nothing else is computed. Batches of 32 go through the pipeline too, as single payments over 32
+down with its values. Then the driver alone runs the same statements on a copy of the database as
+it was before, prepared text by prepared text: it reads, writes and commits what the service does,
+and nothing else is computed. Batches of 32 go through the pipeline too, as single payments over 32
 connections share them. No code that stores these rows as durably can make batches more times as
 fast as those than `batch.at_most`.
 """
@@ -27,7 +27,7 @@ from sqlalchemy import make_url
 from app.db.sqlite import BEGIN, CACHE_KIB, SQLiteConnection, create_in_place
 from benchmarks.growth import BATCH, milliseconds, posted, prepare, started
 from benchmarks.results import keep
-from benchmarks.serving.asking import sync_milliseconds
+from benchmarks.serving.driving import sync_milliseconds
 from benchmarks.serving.material import (
     AT_ONCE,
     BATCHED_ACCOUNTS,
@@ -40,20 +40,20 @@ TURNS = 20
 
 
 class Statement(NamedTuple):
-    """A query with what it is given, or what is written with a row for each time."""
+    """A query with its parameters, or a write with its rows."""
 
     text: str
-    given: Sequence[Any]
+    values: Sequence[Any]
     writes: bool
 
 
 async def main() -> None:
     torch.set_num_threads(1)
-    asked = round(LEFT_OVER * AT_ONCE * (TURNS + 1))
-    simulated = traffic(BATCHED_ACCOUNTS, BATCHED_PAST_DAYS, asked, seed=1)
+    count = round(LEFT_OVER * AT_ONCE * (TURNS + 1))
+    simulated = traffic(BATCHED_ACCOUNTS, BATCHED_PAST_DAYS, count, seed=1)
     thousands = [
-        [posted(json.dumps(one)) for one in json.loads(body)["transactions"]]
-        for body in batches(simulated.asked, AT_ONCE)
+        [posted(json.dumps(payment)) for payment in json.loads(body)["transactions"]]
+        for body in batches(simulated.payments, AT_ONCE)
     ]
     thousands, few = thousands[:TURNS], thousands[TURNS]
     with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name:
@@ -61,17 +61,17 @@ async def main() -> None:
         async with started(path) as service:
             await prepare(service, simulated)
         shutil.copy(path, before)
-        asked_of_it: list[list[Statement]] = []
+        statements_of: list[list[Statement]] = []
         took: dict[str, list[float]] = {"together": [], "thousand": []}
         async with started(path) as service:
             for batch in thousands:
                 with noted() as statements:
                     took["thousand"].append(await milliseconds(service, batch))
-                asked_of_it.append(statements)
+                statements_of.append(statements)
             for first in range(0, AT_ONCE - BATCH, BATCH):
                 together = few[first : first + BATCH]
                 took["together"].append(await milliseconds(service, together))
-        alone = list(asked_again(before, asked_of_it))
+        alone = list(replayed(before, statements_of))
         durable_ms = sync_milliseconds(Path(name))
     reads, writes, commits = zip(*alone, strict=True)
     figures = {
@@ -119,7 +119,7 @@ def noted() -> Iterator[list[Statement]]:
         yield statements
 
 
-def asked_again(
+def replayed(
     path: Path, batches: Sequence[Sequence[Statement]]
 ) -> Iterator[tuple[float, float, float]]:
     """Milliseconds of the reads, the writes and the commit of each batch."""
@@ -130,13 +130,13 @@ def asked_again(
         for statements in batches:
             reads = writes = 0.0
             driver.execute(BEGIN)
-            for text, given, is_write in statements:
+            for text, values, is_write in statements:
                 begun = time.perf_counter()
                 if is_write:
-                    driver.executemany(text, given)
+                    driver.executemany(text, values)
                     writes += time.perf_counter() - begun
                 else:
-                    driver.execute(text, given).fetchall()
+                    driver.execute(text, values).fetchall()
                     reads += time.perf_counter() - begun
             begun = time.perf_counter()
             driver.commit()

@@ -1,7 +1,7 @@
 """The figures of results.json as tables in docs/benchmarks.md, as `python -m benchmarks.tables`.
 
-What stands between two marker comments is replaced, in that file or in another one that is given.
-A run that has not been made has no table.
+What stands between two marker comments is replaced, in that file or in another one that is named.
+A run that was never made has no table.
 """
 
 import statistics
@@ -90,10 +90,10 @@ def main(path: Path) -> None:
     path.write_text(f"{before}{BEGINNING}\n\n{figures}\n\n{END}{after}")
 
 
-def rendered(told: dict[str, Any]) -> str:
+def rendered(results: dict[str, Any]) -> str:
     """All tables, each under the line that says when and how its figures came about."""
-    runs = told.get("runs", {})
-    parts = [compared(told), others(told)]
+    runs = results.get("runs", {})
+    parts = [compared(results), others(results)]
     if run := runs.get("throughput"):
         parts += [origin(run), throughput(run["rounds"])]
     if run := runs.get("profiling"):
@@ -111,16 +111,16 @@ def origin(run: dict[str, Any]) -> str:
     return f"{run['date']}, {run['machine']}, Python {run['python']}, {code(run['command'])}:"
 
 
-def compared(told: dict[str, Any]) -> str:
+def compared(results: dict[str, Any]) -> str:
     rows = [
-        (what, number(told.get(key)), number(told.get(f"postgresql.{key}")), wanted)
+        (what, number(results.get(key)), number(results.get(f"postgresql.{key}")), wanted)
         for key, (what, wanted) in COMPARED.items()
     ]
     return markdown_table(("ratio", "SQLite", "PostgreSQL", "wanted"), rows)
 
 
-def others(told: dict[str, Any]) -> str:
-    rows = [(what, number(told.get(key)), wanted) for key, (what, wanted) in OTHERS.items()]
+def others(results: dict[str, Any]) -> str:
+    rows = [(what, number(results.get(key)), wanted) for key, (what, wanted) in OTHERS.items()]
     return markdown_table(("ratio", "", "wanted"), rows)
 
 
@@ -128,7 +128,7 @@ def throughput(rounds: Sequence[dict[str, Any]]) -> str:
     """Medians of the rounds."""
     rows = []
     for name, what in MEASURED.items():
-        if seen := [one[name] for one in rounds if name in one]:
+        if seen := [figures[name] for figures in rounds if name in figures]:
             rows.append([what, *(median(seen, path) for path in SEEN.values())])
     return markdown_table(("", *SEEN), rows)
 
@@ -136,7 +136,7 @@ def throughput(rounds: Sequence[dict[str, Any]]) -> str:
 def median(seen: Iterable[Any], path: Sequence[str]) -> str:
     """Of the figure at that path, where there is one."""
     for name in path:
-        seen = [one[name] for one in seen if name in one]
+        seen = [figures[name] for figures in seen if name in figures]
     found = list(seen)
     return number(statistics.median(found) if found else None)
 

@@ -6,11 +6,11 @@ reasons, a durable commit; so has PostgreSQL, which shares the service's core. T
 nothing. Batches are of 1,000 payments of 1,000 accounts, on one connection; so are single payments
 that come alone, one after another. Labels are 50 posts a second beside the single payments. Two
 workers are compared with one on PostgreSQL, where nothing is pinned, and the shares of the
-processors tell what the cores did. Two services that share nothing but the database server tell
+processors show what the cores did. Two services that share nothing but the database server show
 what the cores could have done.
 
 Everything is measured once a round, side by side: a ratio is of one round, and the median of the
-rounds is told. A whole run is kept in results.json; with an option, figures are only printed.
+rounds is printed. A whole run is kept in results.json; with an option, figures are only printed.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from pathlib import Path
 
 from benchmarks.results import keep
 from benchmarks.rivals.environment import RIVALS
-from benchmarks.serving.asking import Seen
 from benchmarks.serving.contestants import ALL_CORES, Measures, one_core, rivals, workers
+from benchmarks.serving.driving import Seen
 from benchmarks.serving.material import Material
 from benchmarks.serving.postgres import postgres
 from benchmarks.serving.processors import SERVER_CORE
@@ -53,8 +53,8 @@ def main() -> None:
     if unknown := set(wanted) - set(FIGURES):
         parser.error(f"no figure is called {unknown.pop()}; there are {', '.join(FIGURES)}")
     rounds = measured(wanted, chosen.rounds, chosen.seconds)
-    each = [ratios(told) for told in rounds]
-    medians = {key: statistics.median(one[key] for one in each) for key in each[0]}
+    each = [ratios(figures) for figures in rounds]
+    medians = {key: statistics.median(ratio_of[key] for ratio_of in each) for key in each[0]}
     for key, ratio in medians.items():
         print(f"{key}: {ratio:.3f}")
     if chosen == parser.parse_args([]):
@@ -63,49 +63,49 @@ def main() -> None:
 
 def measured(wanted: list[str], rounds: int, seconds: float) -> list[dict[str, Seen]]:
     """The figures of each round; those of workers come last, when the other servers have ended."""
-    told: list[dict[str, Seen]] = [{} for _ in range(rounds)]
+    figures: list[dict[str, Seen]] = [{} for _ in range(rounds)]
     with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name:
         material = Material(Path(name), rounds, seconds)
         with ExitStack() as stack:
             measures = rivals(material)
             url = f"sqlite:///{material.folder}/{{}}.db"
             measures |= one_core(material, stack, SQLITE, url.format, {})
-            if any(one.startswith(POSTGRESQL) for one in wanted):
+            if any(figure.startswith(POSTGRESQL) for figure in wanted):
                 database = stack.enter_context(postgres(SERVER_CORE))
                 others = {"postgres": database.pid}
                 measures |= one_core(material, stack, POSTGRESQL, database.create, others)
             chosen = [name for name in FIGURES if name in wanted and name in measures]
-            take({name: measures[name] for name in chosen}, told)
+            take({name: measures[name] for name in chosen}, figures)
         if WORKERS in wanted:
             with ExitStack() as stack:
                 database = stack.enter_context(postgres(ALL_CORES))
-                take(workers(material, stack, database), told)
-    return told
+                take(workers(material, stack, database), figures)
+    return figures
 
 
 def take(measures: Measures, rounds: list[dict[str, Seen]]) -> None:
-    for n, told in enumerate(rounds):
+    for n, figures in enumerate(rounds):
         # There and back, so that a drift of the machine favours nobody.
         for name in reversed(measures) if n % 2 else measures:
-            told[name] = measures[name]()
-            print(f"{name}: {json.dumps(told[name])}", flush=True)
+            figures[name] = measures[name]()
+            print(f"{name}: {json.dumps(figures[name])}", flush=True)
 
 
-def ratios(told: dict[str, Seen]) -> dict[str, float]:
+def ratios(figures: dict[str, Seen]) -> dict[str, float]:
     """Those of a round, as far as it has both figures."""
     found = {}
 
-    def compare(key: str, one: str, other: str, of: Callable[[Seen], float] = rate) -> None:
-        if one in told and other in told:
-            found[key] = of(told[one]) / of(told[other])
+    def compare(key: str, first: str, other: str, of: Callable[[Seen], float] = rate) -> None:
+        if first in figures and other in figures:
+            found[key] = of(figures[first]) / of(figures[other])
 
     for on in (SQLITE, POSTGRESQL):
         single = f"{on}single"
         for rival in RIVALS:
             compare(f"{single}.vs_{rival}", single, rival)
-        if single in told:
+        if single in figures:
             found[f"{single}.p99_over_p50"] = (
-                p99(told[single]) / told[single]["milliseconds"]["p50"]
+                p99(figures[single]) / figures[single]["milliseconds"]["p50"]
             )
         compare(f"{on}batch.vs_single", f"{on}batch", single)
         compare(f"{on}batch.vs_alone", f"{on}batch", f"{on}alone")

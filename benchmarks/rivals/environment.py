@@ -18,7 +18,7 @@ class Rival(NamedTuple):
     """The command that serves on a port, given the folder of the environment's programs."""
 
     command: Callable[[Path, int], list[str]]
-    # The header, if any, that tells the account.
+    # The header, if any, that names the account.
     account_header: str | None = None
 
 
@@ -64,7 +64,7 @@ def settings(home: str) -> dict[str, str]:
         "TMPDIR": home,
         "BENTOML_DO_NOT_TRACK": "True",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # Ray's way of saying: keep to loopback.
+        # Keeps Ray to loopback.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     }
 

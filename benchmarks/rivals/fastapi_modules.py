@@ -1,4 +1,4 @@
-"""What one would write first: FastAPI, a request at a time.
+"""The plainest server: FastAPI, a request at a time.
 
 `uvicorn benchmarks.rivals.fastapi_modules:app`
 """

@@ -1,4 +1,4 @@
-"""Ray Serve, multiplexed: an account is a model's id, told in a header of the request.
+"""Ray Serve, multiplexed: an account is a model's id, named in a header of the request.
 
 One replica, in which all models stay loaded. `python -m benchmarks.rivals.ray_modules 8000`
 """
@@ -20,7 +20,7 @@ LOGGING = {"enable_access_log": False}
 @serve.deployment(max_ongoing_requests=2 * BATCH, logging_config=LOGGING)
 class Modules:
     def __init__(self) -> None:
-        # The one server of Ray's that can not be told by settings to keep to loopback.
+        # The only server of Ray's that no setting keeps to loopback.
         replica.add_port_to_grpc_server = lambda server, _: add_port_to_grpc_server(
             server, "127.0.0.1:0"
         )

@@ -15,13 +15,13 @@ class Source:
     def __init__(self, requests: Iterator[bytes], repeats: bool) -> None:
         self.waiting = deque(requests)
         self.repeats = repeats
-        self.asked = 0
+        self.sent = 0
         self.is_stopped = False
 
     def next(self) -> bytes:
         """Raises IndexError when there are too few."""
         request = self.waiting.popleft()
-        self.asked += 1
+        self.sent += 1
         if self.repeats:
             self.waiting.append(request)
         return request
@@ -32,7 +32,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, source: Source | None) -> None:
         self.source = source
-        self.mine: deque[tuple[bytes, float]] = deque()
+        self.queue: deque[tuple[bytes, float]] = deque()
         self.seen: list[tuple[float, float]] = []
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.busy = False
@@ -45,8 +45,8 @@ class Connection(asyncio.Protocol):
     def next(self) -> None:
         """Send what waits longest; a paced one has waited since it was due."""
         self.busy = True
-        if self.mine:
-            request, self.begun = self.mine.popleft()
+        if self.queue:
+            request, self.begun = self.queue.popleft()
         elif self.source is not None and not self.source.is_stopped:
             try:
                 request, self.begun = self.source.next(), time.perf_counter()
@@ -59,7 +59,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(request)
 
     def send(self, request: bytes) -> None:
-        self.mine.append((request, time.perf_counter()))
+        self.queue.append((request, time.perf_counter()))
         if not self.busy:
             self.next()
 

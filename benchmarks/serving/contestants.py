@@ -1,7 +1,7 @@
 """What is measured in a round: the rivals, the service on each database, and its workers.
 
-By the figure's name, what to do in every round. Services start when they are first asked and run
-until the end; a rival runs for its own turn only, since some are busy when nobody asks.
+By the figure's name, what to do in every round. Services start with their first request and run
+until the end; a rival runs for its own turn only, since some are busy without requests.
 """
 
 import json
@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from benchmarks.rivals.environment import RIVALS, programs, settings
-from benchmarks.serving.asking import CONNECTIONS, Requests, Seen, Server, load, sync_milliseconds
+from benchmarks.serving.driving import CONNECTIONS, Requests, Seen, Server, load, sync_milliseconds
 from benchmarks.serving.material import AT_ONCE, BATCHES, SCORE, SINGLES, Material, Prepared
 from benchmarks.serving.processes import HOST, answers, process
 from benchmarks.serving.processors import SERVER_CORE
@@ -31,7 +31,7 @@ Measures = dict[str, Callable[[], Seen]]
 
 
 class Course(NamedTuple):
-    """A service, and what it has still to be asked."""
+    """A service, and the requests that are left for it."""
 
     server: Server
     scored: Requests
@@ -72,12 +72,12 @@ def one_core(
     The `others` are processes that the service needs, on the same core.
     """
 
-    def course(name: str, given: Prepared, most: int) -> Course:
+    def course(name: str, prepared: Prepared, most: int) -> Course:
         log, url = material.folder / f"{prefix}{name}.log", database(name)
         server = stack.enter_context(quickstudy(log, url, others))
-        prepare(server, given)
-        labelled = Requests(given.labelling, LABELS_PER_SECOND)
-        return Course(server, Requests(given.requests, most), labelled)
+        prepare(server, prepared)
+        labelled = Requests(prepared.labelling, LABELS_PER_SECOND)
+        return Course(server, Requests(prepared.requests, most), labelled)
 
     @cache
     def singles() -> Course:
@@ -125,34 +125,34 @@ def workers(material: Material, stack: ExitStack, database: PostgresServer) -> M
         server = started(f"{name}-one", url)
         prepare(server, material.singles)
         apart.append((server, Requests(material.singles.requests, SINGLES)))
-    one, scored = apart[0]
-    two = started("shared-two", urls["shared"], 2, one.key)
+    single, scored = apart[0]
+    two = started("shared-two", urls["shared"], 2, single.key)
     return {
-        "workers.one": partial(durably, material, one, scored, core=ALL_CORES),
+        "workers.one": partial(durably, material, single, scored, core=ALL_CORES),
         "workers.two": partial(durably, material, two, scored, core=ALL_CORES),
         "workers.apart": partial(side_by_side, material, apart),
     }
 
 
 def side_by_side(material: Material, services: Sequence[tuple[Server, Requests]]) -> Seen:
-    """Services asked at once, each over its share of the connections, as if they were one.
+    """Services under load at once, each with its share of the connections, as if they were one.
 
     Latencies are means of theirs.
     """
     each = CONNECTIONS // len(services)
     ask = partial(load, seconds=material.seconds, connections=each, core=ALL_CORES)
     with ThreadPoolExecutor() as threads:
-        seen = list(threads.map(lambda one: ask(*one), services))
-    shares = [one["processor_shares"] for one in seen]
-    latencies = [one["milliseconds"] for one in seen]
+        seen = list(threads.map(lambda service: ask(*service), services))
+    shares = [each["processor_shares"] for each in seen]
+    latencies = [each["milliseconds"] for each in seen]
     return {
-        "per_second": sum(one["per_second"] for one in seen),
-        "busy_share": sum(one["busy_share"] for one in seen),
-        "milliseconds": {key: fmean(one[key] for one in latencies) for key in latencies[0]},
+        "per_second": sum(each["per_second"] for each in seen),
+        "busy_share": sum(each["busy_share"] for each in seen),
+        "milliseconds": {key: fmean(figures[key] for figures in latencies) for key in latencies[0]},
         "processor_shares": {
-            "server": sum(one["server"] for one in shares),
+            "server": sum(share["server"] for share in shares),
             # Both loads have watched the same server.
-            "postgres": fmean(one["postgres"] for one in shares),
+            "postgres": fmean(share["postgres"] for share in shares),
         },
     }
 
@@ -179,13 +179,13 @@ def quickstudy(
         yield Server(port, {"server": pid, **others}, found)
 
 
-def prepare(server: Server, given: Prepared) -> None:
+def prepare(server: Server, prepared: Prepared) -> None:
     """Post the past and its labels."""
     with Client(f"http://{HOST}:{server.port}", server.key, timeout=120) as client:
-        for first in range(0, len(given.past), AT_ONCE):
-            client.score_batch(given.past[first : first + AT_ONCE])
-        for first in range(0, len(given.labels), AT_ONCE):
-            client.label_batch(given.labels[first : first + AT_ONCE])
+        for first in range(0, len(prepared.past), AT_ONCE):
+            client.score_batch(prepared.past[first : first + AT_ONCE])
+        for first in range(0, len(prepared.labels), AT_ONCE):
+            client.label_batch(prepared.labels[first : first + AT_ONCE])
 
 
 def durably(material: Material, server: Server, scored: Requests, **how: Any) -> Seen:

@@ -1,6 +1,6 @@
 """A load generator in a process of its own, as `python -m benchmarks.serving.load < plan.json`.
 
-Keeps so many connections busy, each asking again as soon as it is answered (a closed loop), and
+Keeps so many connections busy, each with a new request for every answer (a closed loop), and
 beside them sends others at a fixed rate (an open loop), as labels come. Counts in a window after a
 warm-up, waits for the answers that are left, and prints what it saw as JSON. Any answer but 2xx,
 and any lost connection, ends it.
@@ -31,7 +31,7 @@ class Plan(TypedDict):
 
     Of `requests`, so many lines are taken (`most`) from the `first` on, again and again where it
     `repeats`; each body holds `units` transactions. Those of `paced` are sent `per_second`, from
-    `first_paced` on. `watched` are processes whose use of the processors is told, by name.
+    `first_paced` on. `watched` are processes, by name; their use of the processors is reported.
     """
 
     host: str
@@ -110,7 +110,7 @@ async def run(plan: Plan) -> dict[str, Any]:
             name: round((after - used_before[name]) / plan["seconds"], 3)
             for name, after in used_after.items()
         },
-        "asked": source.asked,
+        "sent": source.sent,
         "paced": paced,
     }
 
@@ -122,18 +122,18 @@ def used(plan: Plan) -> dict[str, float]:
 async def until(moment: float, connections: Sequence[Connection]) -> None:
     """Wait, unless a connection fails before."""
     done, _ = await asyncio.wait(
-        [one.closed for one in connections],
+        [connection.closed for connection in connections],
         timeout=max(0.0, moment - time.perf_counter()),
         return_when=asyncio.FIRST_COMPLETED,
     )
-    for one in done:
-        one.result()
+    for closed in done:
+        closed.result()
 
 
 async def answered(connections: Sequence[Connection]) -> None:
-    """Wait for the answers to what has been asked: the next load finds an idle server."""
+    """Wait for the answers to all that was sent: the next load finds an idle server."""
     for _ in range(100 * LEFT_SECONDS):
-        if not any(one.busy for one in connections):
+        if not any(connection.busy for connection in connections):
             return
         await until(time.perf_counter() + 0.01, connections)
     raise RuntimeError("there are requests that were not answered")
@@ -141,7 +141,9 @@ async def answered(connections: Sequence[Connection]) -> None:
 
 def within(connections: Sequence[Connection], first: float, last: float) -> list[float]:
     """The latencies of what was answered in the window."""
-    return [took for one in connections for at, took in one.seen if first <= at < last]
+    return [
+        took for connection in connections for at, took in connection.seen if first <= at < last
+    ]
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:

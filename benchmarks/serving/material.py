@@ -1,4 +1,4 @@
-"""What servers are asked in a run of `benchmarks.throughput`, in files that are written once."""
+"""The requests of a run of `benchmarks.throughput`, in files that are written once."""
 
 import json
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.rivals.environment import RIVALS
 from benchmarks.rivals.modules import ACCOUNTS
-from benchmarks.serving.asking import WARM_SECONDS, written
-from benchmarks.serving.traffic import Asked, Traffic, batches, traffic
+from benchmarks.serving.driving import WARM_SECONDS, written
+from benchmarks.serving.traffic import Payment, Traffic, batches, traffic
 
 SCORE, SCORE_BATCH, LABEL = "/v1/transactions", "/v1/transactions/batch", "/v1/labels"
 PAST_DAYS, BATCHED_PAST_DAYS = 60, 20
@@ -28,7 +28,7 @@ REPEATED = 10_000
 
 
 class Prepared(NamedTuple):
-    """What a service is given before, and files of what it is asked then, labels apart."""
+    """What a service stores before the load, and files of the requests, labels apart."""
 
     past: list[dict[str, Any]]
     labels: list[dict[str, str]]
@@ -55,16 +55,16 @@ class Material:
         return Prepared(
             found.past,
             found.labels,
-            written(self.folder / "singles", SCORE, found.asked),
+            written(self.folder / "singles", SCORE, found.payments),
             written(self.folder / "labels", LABEL, labelling(found)),
         )
 
     @cached_property
     def batches(self) -> Prepared:
         """Payments in thousands, each of another account."""
-        asked = round(LEFT_OVER * AT_ONCE * BATCHES * self.whole_seconds)
-        found = traffic(BATCHED_ACCOUNTS, BATCHED_PAST_DAYS, asked, seed=1)
-        bodies = (Asked("", body) for body in batches(found.asked, AT_ONCE))
+        count = round(LEFT_OVER * AT_ONCE * BATCHES * self.whole_seconds)
+        found = traffic(BATCHED_ACCOUNTS, BATCHED_PAST_DAYS, count, seed=1)
+        bodies = (Payment("", body) for body in batches(found.payments, AT_ONCE))
         return Prepared(
             found.past,
             found.labels,
@@ -74,18 +74,18 @@ class Material:
 
     @cached_property
     def for_rivals(self) -> dict[str, Path]:
-        """Payments for each of them, which tell the account in the header that it looks at."""
-        asked = traffic(ACCOUNTS, 0, REPEATED).asked
+        """Payments for each of them, with the account in the header that it reads."""
+        payments = traffic(ACCOUNTS, 0, REPEATED).payments
         return {
-            name: written(self.folder / name, SCORE, asked, rival.account_header)
+            name: written(self.folder / name, SCORE, payments, rival.account_header)
             for name, rival in RIVALS.items()
         }
 
 
-def labelling(found: Traffic) -> Iterator[Asked]:
+def labelling(found: Traffic) -> Iterator[Payment]:
     """A label for each payment of the past that has none."""
-    labelled = {one["transaction_id"] for one in found.labels}
-    for one in found.past:
-        if one["transaction_id"] not in labelled:
-            label = {"transaction_id": one["transaction_id"], "label": "legitimate"}
-            yield Asked(one["account_id"], json.dumps({"labels": [label]}))
+    labelled = {label["transaction_id"] for label in found.labels}
+    for body in found.past:
+        if body["transaction_id"] not in labelled:
+            label = {"transaction_id": body["transaction_id"], "label": "legitimate"}
+            yield Payment(body["account_id"], json.dumps({"labels": [label]}))

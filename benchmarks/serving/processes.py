@@ -47,7 +47,7 @@ def process(
         server.terminate()
         with suppress(subprocess.TimeoutExpired):
             server.wait(STOP_SECONDS)
-        # What outlives the process that was told to stop.
+        # Children that outlive the process that was stopped.
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
         server.wait()

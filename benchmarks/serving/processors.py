@@ -1,4 +1,4 @@
-"""Which processors are used, and what for; on Linux, elsewhere nothing is pinned or told."""
+"""Which processors are used, and what for; on Linux, elsewhere nothing is pinned or measured."""
 
 import os
 from collections.abc import Iterator
@@ -50,5 +50,5 @@ def processor_seconds(pid: int) -> float:
     """What a process and all that it started have used."""
     processes, family = list(running()), [pid]
     for member in family:
-        family += [one.pid for one in processes if one.parent == member]
-    return sum(one.seconds for one in processes if one.pid in family)
+        family += [process.pid for process in processes if process.parent == member]
+    return sum(process.seconds for process in processes if process.pid in family)

@@ -1,4 +1,4 @@
-"""Simulated payments as request bodies: what is imported first, what is labelled, what is asked."""
+"""Simulated payments as request bodies: what is imported, what is labelled, what is scored."""
 
 import json
 import math
@@ -20,7 +20,7 @@ LABELS_AN_ACCOUNT = 8
 ATTRIBUTES = ("device_age_days", "distance_from_home_km")
 
 
-class Asked(NamedTuple):
+class Payment(NamedTuple):
     """A payment of the load, as JSON."""
 
     account_id: str
@@ -32,12 +32,12 @@ class Traffic(NamedTuple):
 
     past: list[dict[str, Any]]
     labels: list[dict[str, str]]
-    asked: list[Asked]
+    payments: list[Payment]
 
 
-def traffic(accounts: int, past_days: int, asked: int, seed: int = 0) -> Traffic:
+def traffic(accounts: int, past_days: int, count: int, seed: int = 0) -> Traffic:
     """At least so many payments of so many accounts after so many days, and a few labels each."""
-    days = past_days + math.ceil(asked / (accounts * PAYMENTS))
+    days = past_days + math.ceil(count / (accounts * PAYMENTS))
     frame = simulate(accounts, days, seed, START)
     before = pl.col("occurred_at") < START + timedelta(days=past_days)
     past = frame.filter(before)
@@ -48,8 +48,10 @@ def traffic(accounts: int, past_days: int, asked: int, seed: int = 0) -> Traffic
         if len(own) < LABELS_AN_ACCOUNT:
             name = "fraud" if row["is_fraud"] else "legitimate"
             own.append({"transaction_id": row["transaction_id"], "label": name})
-    payments = [Asked(one["account_id"], json.dumps(one)) for one in bodies(frame.filter(~before))]
-    return Traffic(list(bodies(past)), list(chain(*labels.values())), payments[:asked])
+    payments = [
+        Payment(body["account_id"], json.dumps(body)) for body in bodies(frame.filter(~before))
+    ]
+    return Traffic(list(bodies(past)), list(chain(*labels.values())), payments[:count])
 
 
 def bodies(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
@@ -71,10 +73,10 @@ def bodies(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
         yield row | {"attributes": {name: v for name, v in found.items() if v is not None}}
 
 
-def batches(asked: Sequence[Asked], size: int) -> Iterator[str]:
+def batches(payments: Sequence[Payment], size: int) -> Iterator[str]:
     """Bodies of so many payments of as many accounts, each the account's next one."""
     queues: dict[str, list[str]] = {}
-    for account_id, body in reversed(asked):
+    for account_id, body in reversed(payments):
         queues.setdefault(account_id, []).append(body)
     while True:
         fullest = nlargest(size, queues.values(), key=len)

@@ -1,4 +1,4 @@
-"""Servers under load: what they are asked, and what the load generator saw."""
+"""Servers under load: their requests, and what the load generator saw."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.serving.processes import HOST
 from benchmarks.serving.processors import LOAD_CORE, pinned
-from benchmarks.serving.traffic import Asked
+from benchmarks.serving.traffic import Payment
 
 CONNECTIONS, WARM_SECONDS = 32, 2.0
 
@@ -32,23 +32,23 @@ class Server:
 
 @dataclass
 class Requests:
-    """A file of requests, at most so many a second, and how many of them have been asked.
+    """A file of requests, at most so many a second, and how many of them have been sent.
 
-    Those for a server that stores nothing are asked again and again; any other gets each once.
+    Those for a server that stores nothing are sent again and again; any other gets each once.
     """
 
     path: Path
     per_second: float
     repeats: bool = False
-    asked: int = 0
+    sent: int = 0
 
 
 def written(
-    path: Path, target: str, asked: Iterable[Asked], account_header: str | None = None
+    path: Path, target: str, payments: Iterable[Payment], account_header: str | None = None
 ) -> Path:
     """Requests in a file, as the load generator reads them."""
     with path.open("w") as file:
-        for account_id, body in asked:
+        for account_id, body in payments:
             headers = {account_header: account_id} if account_header else {}
             file.write(f"{json.dumps([target, body, headers])}\n")
     return path
@@ -69,7 +69,7 @@ def load(
         "port": server.port,
         "key": server.key,
         "requests": str(requests.path),
-        "first": requests.asked,
+        "first": requests.sent,
         "most": round(requests.per_second * (WARM_SECONDS + seconds)),
         "repeats": requests.repeats,
         "units": units,
@@ -77,7 +77,7 @@ def load(
         "warm_seconds": WARM_SECONDS,
         "seconds": seconds,
         "paced": str(paced.path) if paced else None,
-        "first_paced": paced.asked if paced else 0,
+        "first_paced": paced.sent if paced else 0,
         "per_second": paced.per_second if paced else 0.0,
         "watched": server.processes,
     }
@@ -92,11 +92,11 @@ def load(
     if done.returncode:
         raise RuntimeError(done.stderr)
     seen: Seen = json.loads(done.stdout)
-    asked, asked_paced = seen.pop("asked"), seen.pop("paced")
+    sent, sent_paced = seen.pop("sent"), seen.pop("paced")
     if not requests.repeats:
-        requests.asked += asked
+        requests.sent += sent
     if paced:
-        paced.asked += asked_paced
+        paced.sent += sent_paced
     return seen
 
 
