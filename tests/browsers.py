@@ -27,7 +27,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Watch:
-    """What a page asked for elsewhere, and what its policy or its scripts complained of."""
+    """What a page requested elsewhere, and what its policy or its scripts complained of."""
 
     def __init__(self, tab: Page, own: str) -> None:
         self.complaints: list[str] = []

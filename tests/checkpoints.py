@@ -1,4 +1,4 @@
-"""Tiny checkpoints for tests of what stands on a model: real parts, random but telling weights."""
+"""Tiny checkpoints for tests of what stands on a model: real parts, random weights that differ."""
 
 import hashlib
 import json

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[1]
 HANDBOOK = REPOSITORY.parent / "shared" / "data" / "handbook" / "transactions.parquet"
 
-# The full form is asked for: `make torture`.
+# The full form: `make torture`.
 IS_TORTURE = os.environ.get("QUICKSTUDY_TORTURE") == "1"
 
 # The default form keeps its files in memory where there is room, and waits for no disk; a user's
@@ -162,7 +162,7 @@ def database_of(server_url: str, name: str) -> str:
 
 @contextmanager
 def migrated_database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
-    """SQLAlchemy URL of a copy of the migrated database of the kind that a fixture asks for."""
+    """SQLAlchemy URL of a copy of the migrated database of the kind that a fixture needs."""
     if request.param == "sqlite":
         path = folder / "quickstudy.db"
         shutil.copy(request.getfixturevalue("migrated_sqlite"), path)

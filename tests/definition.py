@@ -68,7 +68,7 @@ class Past(NamedTuple):
 
 
 class Written:
-    """Rows and labels as they arrive, all in one batch unless it is said otherwise."""
+    """Rows and labels as they arrive, all in one batch unless stated otherwise."""
 
     def __init__(
         self,
@@ -182,14 +182,14 @@ class Written:
         amount_P, amount = columns.amount_N[priced.row_P], columns.amount_N[n]
         for span in HABITS:
             weight_P = priced.weights(span)
-            known = np.log1p(amount_P), weight_P
+            past = np.log1p(amount_P), weight_P
             log_usual = np.log1p(mean(amount_P, weight_P))
             trust = weight_P.sum() / (weight_P.sum() + 1)
             ratio = (np.log1p(amount) - log_usual) * trust
             yield f"account_count_{span}", np.log1p(spent.count(span))
-            yield f"account_log_amount_mean_{span}", mean(*known)
-            yield f"account_log_amount_spread_{span}", spread(*known)
-            yield f"account_amount_z_{span}", z(np.log1p(amount), *known)
+            yield f"account_log_amount_mean_{span}", mean(*past)
+            yield f"account_log_amount_spread_{span}", spread(*past)
+            yield f"account_amount_z_{span}", z(np.log1p(amount), *past)
             yield f"account_mean_amount_{span}", log_usual
             yield f"account_amount_ratio_{span}", ratio if self.is_priced_N[n] else 0.0
         weight_P, time_us_N = spent.weights("120d"), columns.time_us_N
@@ -222,9 +222,9 @@ class Written:
         priced = uses.only(self.is_priced_N)
         log_amount_P = np.log1p(columns.amount_N[priced.row_P])
         for span in ("1h", "30d"):
-            known = log_amount_P, priced.weights(span)
-            yield f"log_amount_mean_{span}", mean(*known)
-            yield f"amount_z_{span}", z(np.log1p(columns.amount_N[n]), *known)
+            amounts = log_amount_P, priced.weights(span)
+            yield f"log_amount_mean_{span}", mean(*amounts)
+            yield f"amount_z_{span}", z(np.log1p(columns.amount_N[n]), *amounts)
 
     def of_labels(self, n: int, k: int) -> Found:
         time_us, time_us_E = self.columns.time_us_N[n], self.labels.time_us_E

@@ -77,12 +77,12 @@ def server_process(database_url: str, checkpoint: Path, **variables: str) -> Ite
         "OMP_NUM_THREADS": "1",
         **variables,
     }
-    one = Server(port, environment)
+    server = Server(port, environment)
     try:
-        one.start()
-        yield one
+        server.start()
+        yield server
     finally:
-        one.stop()
+        server.stop()
 
 
 @contextmanager
@@ -98,8 +98,8 @@ def replicas(
 @contextmanager
 def server(database_url: str, checkpoint: Path, **variables: str) -> Iterator[str]:
     """The URL of a server process of its own, which is ready."""
-    with server_process(database_url, checkpoint, **variables) as one:
-        yield one.url
+    with server_process(database_url, checkpoint, **variables) as server:
+        yield server.url
 
 
 async def made_key(database_url: str, tenant: str = DEFAULT_TENANT) -> str:

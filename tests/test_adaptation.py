@@ -154,8 +154,8 @@ def one_by_one(learner: Learner, supports: list[Support], queries: QueryRows) ->
             for name, gradient in zip(adapted, gradients, strict=True):
                 size = learner.log_step_sizes[name][step].exp()
                 layers[name] = layers[name] - size * gradient
-        asked = network.hidden(network.encode(query_QF[None], day_Q[None]), context)
-        units_MQH, wide_MQ = asked.units_MBNH[:, 0], asked.wide_MBN[:, 0]
+        query = network.hidden(network.encode(query_QF[None], day_Q[None]), context)
+        units_MQH, wide_MQ = query.units_MBNH[:, 0], query.wide_MBN[:, 0]
         logits.append(naive_logits(units_MQH.transpose(0, 1), wide_MQ.T, layers))
     return logits
 
@@ -190,9 +190,9 @@ def test_the_meta_gradient_of_a_batch_is_that_of_a_loop_over_accounts(
         )
         for each_MBQ in (logit_MBQ, expected_MBQ)
     )
-    for name, one, other in zip(names, actual, wanted, strict=True):
+    for name, found, other in zip(names, actual, wanted, strict=True):
         assert other.abs().max() > 1e-3, name  # there is something to get wrong
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-6, msg=name)
+        torch.testing.assert_close(found, other, rtol=0, atol=1e-6, msg=name)
 
 
 def test_only_maml_anil_and_meta_sgd_differentiate_through_their_steps(
@@ -207,7 +207,7 @@ def test_only_maml_anil_and_meta_sgd_differentiate_through_their_steps(
         assert is_as_given == (algorithm in FIRST_ORDER), algorithm
 
 
-def test_the_mean_of_the_members_is_what_an_account_is_given(
+def test_an_account_gets_the_mean_of_the_members(
     learner: Learner, supports: list[Support], queries: QueryRows
 ) -> None:
     rows, adapted = learner.network.encode(*queries[:2]), learner.adapt(padded(supports))
@@ -237,7 +237,7 @@ def test_all_but_anil_give_every_account_all_layers_of_its_own(
     assert set(learner.log_step_sizes) == set(Head._fields)
     for layer, base in zip(head, learner.network.base, strict=True):
         assert len(layer) == len(supports)
-        assert all((one != base[0]).any() for one in layer[1:])
+        assert all((weights != base[0]).any() for weights in layer[1:])
 
 
 def test_meta_sgd_has_a_step_size_for_every_parameter_and_the_others_one_a_layer() -> None:
@@ -266,7 +266,7 @@ def test_a_step_size_of_meta_sgd_moves_its_own_parameter_alone(supports: list[Su
     assert all(map(torch.equal, before.head[1:], after.head[1:]))
 
 
-def test_step_sizes_are_said_by_layer_as_they_are_taken(supports: list[Support]) -> None:
+def test_step_sizes_are_reported_by_layer_as_they_are_taken(supports: list[Support]) -> None:
     learner = learner_of("maml")
     learner.set_step_sizes(0.25)
     sizes = learner.step_sizes
@@ -345,12 +345,12 @@ def test_padding_with_any_row_changes_nothing(
     features_BKF[is_padding_BK], day_BK[is_padding_BK] = 2.0, 20_001.0
     filled = batch._replace(features_BKF=features_BKF, day_BK=day_BK)
     rows = learner.network.encode(*queries[:2])
-    one, other = (learner.learn(each) for each in (batch, filled))
+    small, other = (learner.learn(each) for each in (batch, filled))
     for part, of_filled in zip(
-        [*one.head, one.weight_B], [*other.head, other.weight_B], strict=True
+        [*small.head, small.weight_B], [*other.head, other.weight_B], strict=True
     ):
         torch.testing.assert_close(part, of_filled, rtol=0, atol=1e-12)
-    served_BQ, of_filled_BQ = (learner.served_logits(rows, copies) for copies in (one, other))
+    served_BQ, of_filled_BQ = (learner.served_logits(rows, copies) for copies in (small, other))
     torch.testing.assert_close(served_BQ, of_filled_BQ, rtol=0, atol=1e-12)
 
 
@@ -367,12 +367,12 @@ def test_the_order_of_labels_changes_no_score(
     learner: Learner, supports: list[Support], queries: QueryRows
 ) -> None:
     turned = [Support(*(column[::-1].copy() for column in support)) for support in supports]
-    one, other = learner.adapt(padded(supports)), learner.adapt(padded(turned))
-    for part, of_turned in zip(one.head, other.head, strict=True):
+    straight, other = learner.adapt(padded(supports)), learner.adapt(padded(turned))
+    for part, of_turned in zip(straight.head, other.head, strict=True):
         torch.testing.assert_close(part, of_turned, rtol=0, atol=1e-12)
     rows = learner.network.encode(*queries[:2])
     torch.testing.assert_close(
-        learner.logits(rows, one), learner.logits(rows, other), rtol=0, atol=1e-12
+        learner.logits(rows, straight), learner.logits(rows, other), rtol=0, atol=1e-12
     )
 
 
@@ -414,11 +414,11 @@ def test_a_label_moves_a_head_less_than_many_that_say_the_same(learner: Learner)
     # A step is by the gradient of the sum over n + prior.
     prior = learner.log_prior.exp().item()
     for layer in learner.adapted_layers:
-        one, many = moves[1][layer], moves[SUPPORT_LIMIT][layer]
+        few, many = moves[1][layer], moves[SUPPORT_LIMIT][layer]
         torch.testing.assert_close(
-            one * (1 + prior), many * (SUPPORT_LIMIT + prior) / SUPPORT_LIMIT, rtol=1e-9, atol=1e-12
+            few * (1 + prior), many * (SUPPORT_LIMIT + prior) / SUPPORT_LIMIT, rtol=1e-9, atol=1e-12
         )
-        assert one.abs().max() > 1e-6
+        assert few.abs().max() > 1e-6
 
 
 @torch.no_grad()
@@ -437,11 +437,11 @@ def test_rows_encoded_already_are_not_read_again(learner: Learner, supports: lis
     batch = padded(supports)
     encoded = learner.network.encode(batch.features_BKF, batch.day_BK)
     learner.gate.set(1.0, 0.5)
-    one = learner.learn(batch)
+    learned = learner.learn(batch)
     other = learner.learn(batch._replace(features_BKF=torch.full((1,), torch.nan)), encoded)
-    for part, of_other in zip(parts_of(one[:2]), parts_of(other[:2]), strict=True):
+    for part, of_other in zip(parts_of(learned[:2]), parts_of(other[:2]), strict=True):
         assert torch.equal(part, of_other)
-    assert torch.equal(one.weight_B, other.weight_B)
+    assert torch.equal(learned.weight_B, other.weight_B)
 
 
 def test_what_is_kept_of_copies_is_all_that_serving_them_needs(

@@ -53,7 +53,9 @@ def test_a_public_address_is_let_through(address: str) -> None:
     assert is_public(address)
 
 
-@pytest.mark.parametrize("address", [one for one in SPECIAL if ":" not in one and "." in one])
+@pytest.mark.parametrize(
+    "address", [address for address in SPECIAL if ":" not in address and "." in address]
+)
 def test_an_ipv4_address_within_another_is_judged_as_well(address: str) -> None:
     try:
         number = int(ipaddress.IPv4Address(address))

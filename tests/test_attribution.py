@@ -105,7 +105,7 @@ def test_shares_add_up_where_the_move_is_bounded(learner: Learner, tmp_path: Pat
     assert total == pytest.approx(found.log_odds, abs=1e-9)
 
 
-def test_what_labels_say_directly_is_the_labels_share_alone(
+def test_the_direct_part_of_labels_is_the_labels_share_alone(
     learner: Learner, tmp_path: Path
 ) -> None:
     # So that no step moves a head the less for what labels say already.

@@ -89,12 +89,12 @@ def logging_server(
             # The process inherits it.
             os.dup2(file.fileno(), 1)
             context = server_process(database_url, checkpoint, **variables)
-            one = context.__enter__()
+            entered = context.__enter__()
         finally:
             os.dup2(standard_output, 1)
             os.close(standard_output)
         try:
-            yield one
+            yield entered
         finally:
             context.__exit__(None, None, None)
 

@@ -137,7 +137,7 @@ async def test_a_caller_that_hangs_up_is_left_out_and_the_others_are_served() ->
 
 
 @pytest.mark.parametrize("most_waiting", [3, 64])
-async def test_callers_that_ask_again_share_a_batch_again(
+async def test_callers_that_come_again_share_a_batch_again(
     most_waiting: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.http.batching.LONGEST_WAIT_SECONDS", 60.0)
@@ -211,12 +211,12 @@ async def test_answers_go_out_before_the_next_batch_is_begun() -> None:
             await ask(batcher, [n])
             seen.append((n, len(processor.batches)))
 
-        asked = [asyncio.create_task(see(0))]
+        tasks = [asyncio.create_task(see(0))]
         await asyncio.sleep(0.01)
-        asked.append(asyncio.create_task(see(1)))
+        tasks.append(asyncio.create_task(see(1)))
         await asyncio.sleep(0.01)
         processor.open.set()
-        await asyncio.gather(*asked)
+        await asyncio.gather(*tasks)
     assert seen == [(0, 1), (1, 2)]
 
 
@@ -227,14 +227,14 @@ async def test_nobody_waits_for_those_who_were_not_let_in(
     processor = Processor()
     processor.open.clear()
     async with batcher_of(processor, most_waiting=5) as batcher:
-        asked = [asyncio.create_task(ask(batcher, [n])) for n in range(3)]
+        tasks = [asyncio.create_task(ask(batcher, [n])) for n in range(3)]
         await asyncio.sleep(0.01)
-        asked += [asyncio.create_task(ask(batcher, [n])) for n in range(3, 5)]
+        tasks += [asyncio.create_task(ask(batcher, [n])) for n in range(3, 5)]
         await asyncio.sleep(0.01)
         processor.open.set()
         # The first batch was of three, and two wait: where five are all, others were refused.
         async with asyncio.timeout(10):
-            await asyncio.gather(*asked)
+            await asyncio.gather(*tasks)
 
 
 async def test_nobody_waits_longer_than_the_deadline_and_the_next_batch_is_answered() -> None:
@@ -242,9 +242,9 @@ async def test_nobody_waits_longer_than_the_deadline_and_the_next_batch_is_answe
     processor.open.clear()
     async with batcher_of(processor, seconds=0.05) as batcher:
         waiting = [asyncio.create_task(ask(batcher, [n])) for n in range(3)]
-        for one in waiting:
+        for task in waiting:
             with pytest.raises(DeadlineExceeded):
-                await one
+                await task
         processor.open.set()
         assert await ask(batcher, [4]) == [8]
     # Together, and not one by one after that: who waits for a stuck database is not to blame.
@@ -280,7 +280,7 @@ async def test_a_tenant_whose_requests_fail_leaves_the_others_alone() -> None:
             return_exceptions=True,
         )
         assert isinstance(tried[0], ZeroDivisionError)
-        assert [type(one) for one in tried[1]] == [int, InternalError, int, int]
+        assert [type(answer) for answer in tried[1]] == [int, InternalError, int, int]
         assert tried[2] == [10]
         processor.batches.clear()
         tried = await asyncio.gather(
@@ -288,7 +288,7 @@ async def test_a_tenant_whose_requests_fail_leaves_the_others_alone() -> None:
             *(ask(batcher, [n], "b") for n in range(1, 9)),
             return_exceptions=True,
         )
-        assert [type(one) for one in tried[:8]] == [ZeroDivisionError] * 8
+        assert [type(answer) for answer in tried[:8]] == [ZeroDivisionError] * 8
         assert tried[8:] == [[2 * n] for n in range(1, 9)]
     # From then on its batches are its own.
     assert not [batch for batch in processor.batches if min(batch) < 0 < max(batch)]
@@ -350,20 +350,22 @@ async def test_a_batch_that_ends_as_nothing_should_hangs_nobody_and_the_next_is_
         results = await asyncio.gather(
             *(ask(batcher, [n]) for n in range(3)), return_exceptions=True
         )
-        assert all(one == [2 * n] or isinstance(one, Exception) for n, one in enumerate(results))
+        assert all(
+            result == [2 * n] or isinstance(result, Exception) for n, result in enumerate(results)
+        )
         assert await ask(batcher, [4]) == [8]
         assert await ask(batcher, [4], "other") == [8]
 
 
-async def test_requests_that_wait_past_their_deadline_are_told_so_and_not_processed() -> None:
+async def test_requests_that_wait_past_their_deadline_are_refused_and_not_processed() -> None:
     processor = Processor()
     processor.open.clear()
     async with batcher_of(processor, seconds=0.2) as batcher:
         first = asyncio.create_task(ask(batcher, [0] * MOST_ITEMS))
         await asyncio.sleep(0.01)
         second = asyncio.create_task(ask(batcher, [1]))
-        for one in (first, second):
+        for answer in (first, second):
             with pytest.raises(DeadlineExceeded):
-                await one
+                await answer
         processor.open.set()
         assert await ask(batcher, [4]) == [8]

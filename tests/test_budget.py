@@ -1,4 +1,4 @@
-"""How many connections to PostgreSQL a server has, and what is said when none is left."""
+"""How many connections to PostgreSQL a server has, and its answer when none is left."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ URL = "postgresql://db/quickstudy"
 @pytest.mark.parametrize("workers", [1, 2, 3, 7, 12])
 def test_all_workers_together_stay_within_the_budget(workers: int) -> None:
     settings = Settings(database_url=URL, workers=workers)
-    # One more asks whether the database answers.
+    # One more checks whether the database answers.
     each = settings.connections_per_worker + 1
     assert 4 <= each <= 16
     assert workers * each <= settings.database_connections
@@ -64,7 +64,7 @@ def small_url() -> Iterator[str]:
         yield server.url.replace("+asyncpg", "")
 
 
-async def test_a_server_without_a_connection_left_is_told_apart(
+async def test_a_server_without_a_free_connection_is_recognized(
     small_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with AsyncExitStack() as stack:

@@ -50,17 +50,17 @@ def test_the_page_does_what_it_says(client: Client) -> None:
             shown = [line for line in result.output.splitlines() if "━" not in line]
             assert (shown, result.exit_code) == (text.splitlines(), 0), command
     labels = {key: client.label_history(key) for key in PAID}
-    assert {key: one.label for key, one in labels.items()} == {
+    assert {key: label.label for key, label in labels.items()} == {
         **dict.fromkeys(PAID),
         **dict.fromkeys(("order-1", "order-3", "ch_1", "ch_3", "9AB1"), "fraud"),
         "order-2": "legitimate",
     }
-    known = {
-        key: (one.history[0].labelled_at, one.history[0].source)
-        for key, one in labels.items()
-        if one.history
+    dated = {
+        key: (label.history[0].labelled_at, label.history[0].source)
+        for key, label in labels.items()
+        if label.history
     }
-    assert known == {
+    assert dated == {
         "order-1": ("2026-02-03T00:00:00.000000Z", "chargeback"),
         "order-2": ("2026-02-03T08:30:00.000000Z", "chargeback"),
         "order-3": ("2026-02-03T18:58:55.000000Z", "early_fraud_warning"),
@@ -69,12 +69,12 @@ def test_the_page_does_what_it_says(client: Client) -> None:
         "9AB1": ("2026-02-09T16:15:00.000000Z", "chargeback"),
     }
 
-    said = labels_of_messages(functions_of(PAGE))
-    done = client.label_batch(said).results
-    assert [one.transaction_id for one in done] == ["ch_2", "order-4", "order-2", "9AB2"]
-    assert all(one.changed for one in done)
+    verdicts = labels_of_messages(functions_of(PAGE))
+    done = client.label_batch(verdicts).results
+    assert [label.transaction_id for label in done] == ["ch_2", "order-4", "order-2", "9AB2"]
+    assert all(label.changed for label in done)
     history = client.label_history("order-2").history
-    assert [one.label for one in history] == ["legitimate", "fraud"]
+    assert [entry.label for entry in history] == ["legitimate", "fraud"]
     assert history[-1].labelled_at == "2026-02-12T09:00:00.000000Z"
 
 
@@ -90,9 +90,9 @@ def labels_of_messages(
 ) -> list[dict[str, Any]]:
     """What the page's functions make of messages, some of which say nothing of fraud."""
     return [
-        *(one for message in STRIPE for one in page["of_stripe"](message)),
+        *(label for message in STRIPE for label in page["of_stripe"](message)),
         *page["of_adyen"](ADYEN),
-        *(one for message in PAYPAL for one in page["of_paypal"](message)),
+        *(label for message in PAYPAL for label in page["of_paypal"](message)),
     ]
 
 

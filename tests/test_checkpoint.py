@@ -42,7 +42,7 @@ def refusal(folder: Path) -> str:
         Checkpoint.load(folder)
     sentence = str(refused.value)
     assert sentence == f"checkpoint {folder}: {refused.value.reason}"
-    # What the API tells of it.
+    # What the API shows of it.
     assert str(folder) not in refused.value.reason
     assert "\n" not in sentence
     return sentence
@@ -145,7 +145,7 @@ def test_one_flipped_bit_of_the_metadata_is_refused_wherever_it_is(folder: Path)
         (b'"seed": 0', b'"seed": 1,\n  "seed": 0'),
     ],
 )
-def test_other_bytes_that_say_the_same_are_refused(folder: Path, old: bytes, new: bytes) -> None:
+def test_other_bytes_of_the_same_meaning_are_refused(folder: Path, old: bytes, new: bytes) -> None:
     whole = (folder / METADATA).read_bytes()
     before, found, after = whole.rpartition(old)
     assert found

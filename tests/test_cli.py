@@ -105,7 +105,7 @@ def test_import_brings_a_file_into_the_database_and_again_changes_nothing(tmp_pa
     assert re.search(r"Labels: 0 stored, 0 changed, [1-9]\d* already there, 0 not", again)
 
 
-def test_import_says_what_it_left_as_it_was_and_ends_with_an_error(tmp_path: Path) -> None:
+def test_import_lists_what_it_left_unchanged_and_ends_with_an_error(tmp_path: Path) -> None:
     path = tmp_path / "history.csv"
     frame = simulate(accounts=3, days=20, seed=5)
     frame.write_csv(path)
@@ -120,13 +120,13 @@ def test_import_says_what_it_left_as_it_was_and_ends_with_an_error(tmp_path: Pat
 def test_import_takes_other_columns_and_delays_and_refuses_other_features_by_name(
     tmp_path: Path,
 ) -> None:
-    known = (files("app.learner") / "specs" / "simulated.toml").read_text()
+    text = (files("app.learner") / "specs" / "simulated.toml").read_text()
     path, spec = tmp_path / "history.csv", tmp_path / "other.toml"
     frame = simulate(accounts=3, days=20, seed=5)
     frame.rename({"label_delay_days": "known_after"}).write_csv(path)
-    spec.write_text(known.replace("label_delay_days", "known_after"))
+    spec.write_text(text.replace("label_delay_days", "known_after"))
     assert "are in the database" in run("import", str(path), "--spec", str(spec)).output
-    spec.write_text(known.replace('delay_column = "label_delay_days"', "").replace("14", "30"))
+    spec.write_text(text.replace('delay_column = "label_delay_days"', "").replace("14", "30"))
     assert "are in the database" in run("import", str(path), "--spec", str(spec)).output
     for old, new, words in (
         ("[numeric]", '[numeric]\nage = "amount"', "[numeric] has age, which the model does not"),
@@ -134,7 +134,7 @@ def test_import_takes_other_columns_and_delays_and_refuses_other_features_by_nam
         ('channel = "channel"', "", "[categorical] lacks channel"),
         ('merchant = "merchant_id"', "", "[entities] lacks merchant"),
     ):
-        spec.write_text(known.replace(old, new))
+        spec.write_text(text.replace(old, new))
         refused = sentence("import", str(path), "--spec", str(spec))
         assert words in refused
         assert "QUICKSTUDY_MODEL" in refused

@@ -99,19 +99,20 @@ async def test_every_operation_is_answered_in_its_type(
     model = PostedTransaction.model_validate(posted("a/b", amount="12.30"))
     assert isinstance(await ask("score", model), Score)
     batch = await ask("score_batch", [posted(f"t-{n}", amount=50 + n) for n in range(4)])
-    assert [one.transaction_id for one in batch.results] == ["t-0", "t-1", "t-2", "t-3"]
+    assert [result.transaction_id for result in batch.results] == ["t-0", "t-1", "t-2", "t-3"]
     assert (await ask("transaction", "a/b")).amount == "12.3"
     page = await ask("transactions", account_id="alice", limit=2)
     rest = await ask("transactions", account_id="alice", limit=3, cursor=page.next_cursor)
-    assert len({one.transaction_id for one in [*page.data, *rest.data]}) == 5
+    assert len({payment.transaction_id for payment in [*page.data, *rest.data]}) == 5
 
     waiting = await ask("reviews", order="age")
     assert len(waiting.data) == 5
     assert (await ask("assign_review", "t-0", "mia")).assignee == "mia"
     assert (await ask("assign_review", "t-0", "noah", take_over=True)).assignee == "noah"
     assert (await ask("release_review", "t-0")).assignee is None
-    assert [one.opened for one in (await ask("review_figures")).data] == [5, 0, 0]
-    assert [one.open for one in (await ask("review_counts", assignee="noah")).data] == [0, 0, 0]
+    assert [figures.opened for figures in (await ask("review_figures")).data] == [5, 0, 0]
+    counts = (await ask("review_counts", assignee="noah")).data
+    assert [row.open for row in counts] == [0, 0, 0]
     assert (await ask("review", "t-0")).transaction.amount == "50"
 
     tried = await ask("preview", "alice", [label("t-0"), label("t-1", "legitimate")])
@@ -135,13 +136,14 @@ async def test_every_operation_is_answered_in_its_type(
     assert (await ask("label_history", "t-0")).history[0].source == "chargeback"
     assert (await ask("adapt", "alice")).adaptation.labels == 3
     assert (await ask("account", "alice")).labels.fraud == 2
-    assert [one.account_id for one in (await ask("accounts", labelled=True)).data] == ["alice"]
+    accounts = (await ask("accounts", labelled=True)).data
+    assert [account.account_id for account in accounts] == ["alice"]
 
     assert (await ask("set_status", "a/b", "refunded")).changed
     refused = [{"transaction_id": "t-3", "status": "declined"}]
-    assert [one.changed for one in (await ask("set_statuses", refused)).results] == [True]
-    assert [one.entity_id for one in (await ask("links", "alice", limit=1)).data] == ["gadgets"]
-    assert [one.account_id for one in (await ask("entity", "merchant", "gadgets")).data] == [
+    assert [result.changed for result in (await ask("set_statuses", refused)).results] == [True]
+    assert [link.entity_id for link in (await ask("links", "alice", limit=1)).data] == ["gadgets"]
+    assert [use.account_id for use in (await ask("entity", "merchant", "gadgets")).data] == [
         "alice"
     ]
 
@@ -150,7 +152,10 @@ async def test_every_operation_is_answered_in_its_type(
     assert len((await ask("influence", "alice")).labels) == 3
     assert len((await ask("ask_next", "alice", limit=1)).suggestions) == 1
     changes = (await ask("revisions", "alice", limit=2)).data
-    assert [(one.revision, one.transaction_id) for one in changes] == [(3, "t-2"), (2, "t-1")]
+    assert [(change.revision, change.transaction_id) for change in changes] == [
+        (3, "t-2"),
+        (2, "t-1"),
+    ]
     assert (await ask("revision", "alice", 2)).adaptation.adapter == tried.adaptation.adapter
     assert (await ask("remove_label", "t-2")).adaptation.adapter == tried.adaptation.adapter
     assert (await ask("roll_back", "alice", 1, dry_run=True)).revision == 4
@@ -162,7 +167,7 @@ async def test_every_operation_is_answered_in_its_type(
     for method in ("rotate_webhook", "enable_webhook", "remove_webhook", "waiting_messages"):
         with pytest.raises(ApiError, match="webhook_not_found"):
             await ask(method, "0" * 12)
-    [model] = [one.name for one in (await ask("models")).data if one.active]
+    [model] = [state.name for state in (await ask("models")).data if state.active]
     await ask("shadow_model", model)
     job = await until_ended(ask, "comparison", model, await ask("compare_model", model, days=365.0))
     assert job.result.agreement == 1.0
@@ -175,16 +180,16 @@ async def test_every_operation_is_answered_in_its_type(
     await ask("roll_back_model")
     key = await ask("create_key", "till", ["score"])
     successor = await ask("rotate_key", key.id, hours=1.0)
-    assert [one.name for one in (await ask("keys")).data] == ["tests", "till", "till"]
+    assert [key.name for key in (await ask("keys")).data] == ["tests", "till", "till"]
     ended = await ask("revoke_key", successor.id)
     assert ended.data[-1].revoked_at is not None
     logged = (await ask("audit_log", account_id="alice")).data
-    of_labels = [one.action for one in logged if one.action.startswith("label.")]
+    of_labels = [entry.action for entry in logged if entry.action.startswith("label.")]
     assert of_labels == ["label.removed", *["label.set"] * 3]
     assert logged[-1].action == "review.claimed"
     certificate = await ask("erase_account", "alice")
     assert certificate.erased.transactions == 5
-    assert [one.id for one in (await ask("erasures")).data] == [certificate.id]
+    assert [kept.id for kept in (await ask("erasures")).data] == [certificate.id]
     assert (await ask("erasure", certificate.id)).digest == certificate.digest
     with pytest.raises(ApiError) as refused:
         await ask("account", "alice")
@@ -233,8 +238,8 @@ def _is_of(path: str, raw: str) -> bool:
     parts, found = path.split("/"), raw.split("/")
     names = {"batch", "history", "rollback", "statuses"}
     return len(parts) == len(found) and all(
-        part == one or (part.startswith("{") and one not in names)
-        for part, one in zip(parts, found, strict=True)
+        part == name or (part.startswith("{") and name not in names)
+        for part, name in zip(parts, found, strict=True)
     )
 
 
@@ -261,14 +266,14 @@ Script = list[tuple[int, dict[str, str], str]]
 
 
 class Scripted(BaseHTTPRequestHandler):
-    """Answers what it was told to, and remembers what it was asked, and when."""
+    """Answers by a script, and remembers the requests, and when they came."""
 
     script: Script
-    asked: list[tuple[float, str, str, bytes]]
+    requests: list[tuple[float, str, str, bytes]]
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.asked.append((time.monotonic(), self.command, self.path, body))
+        self.requests.append((time.monotonic(), self.command, self.path, body))
         status, headers, text = self.script.pop(0)
         if not status:
             self.close_connection = True
@@ -288,7 +293,7 @@ class Scripted(BaseHTTPRequestHandler):
 @pytest.fixture
 def scripted() -> Iterator[tuple[str, type[Scripted]]]:
     """A real HTTP server that answers by a script."""
-    kind = type("Here", (Scripted,), {"script": [], "asked": []})
+    kind = type("Here", (Scripted,), {"script": [], "requests": []})
     with serving(kind) as url:
         yield url, kind
 
@@ -350,7 +355,7 @@ async def test_a_client_shared_by_many_keeps_their_connections(kind: str) -> Non
 
         do_GET = _answer
 
-    Kept.script, Kept.asked = [OK] * 2 * AT_ONCE, []
+    Kept.script, Kept.requests = [OK] * 2 * AT_ONCE, []
     with serving(Kept) as url:
         if kind == "sync":
             with Client(url, "key") as client, ThreadPoolExecutor(AT_ONCE) as threads:
@@ -364,13 +369,13 @@ async def test_a_client_shared_by_many_keeps_their_connections(kind: str) -> Non
 
 
 @both
-async def test_a_busy_service_is_asked_again_after_the_seconds_it_asks_for(
+async def test_a_busy_service_is_tried_again_after_its_retry_after(
     kind: str, scripted: tuple[str, type[Scripted]]
 ) -> None:
     url, handler = scripted
     handler.script[:] = [busy(Retry_After="1"), OK]
     assert (await ready(kind, url)).model == "m"
-    (first, *_), (second, *_) = handler.asked
+    (first, *_), (second, *_) = handler.requests
     assert 1 <= second - first < 5
 
 
@@ -383,7 +388,7 @@ async def test_a_date_in_retry_after_is_waited_for(
     date = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
     handler.script[:] = [busy(Retry_After=date), OK]
     await ready(kind, url)
-    (first, *_), (second, *_) = handler.asked
+    (first, *_), (second, *_) = handler.requests
     assert 0.9 < second - first < 5
 
 
@@ -391,7 +396,7 @@ async def test_a_date_in_retry_after_is_waited_for(
 @pytest.mark.parametrize(
     "header", ["soon", "Mon, 99 Foo 2026", "-1", "Mon, 23 Nov 2026 10:00:00 -0000"]
 )
-async def test_a_retry_after_that_says_nothing_is_no_reason_to_fail(
+async def test_an_unreadable_retry_after_is_no_reason_to_fail(
     kind: str, scripted: tuple[str, type[Scripted]], header: str
 ) -> None:
     url, handler = scripted
@@ -407,7 +412,7 @@ async def test_a_wait_of_minutes_is_left_to_the_caller(
     handler.script[:] = [busy(Retry_After="3600"), OK]
     with pytest.raises(ApiError, match="503 database_unavailable: Away"):
         await ready(kind, url)
-    assert len(handler.asked) == 1
+    assert len(handler.requests) == 1
 
 
 @both
@@ -419,7 +424,7 @@ async def test_after_four_attempts_the_last_answer_is_raised(
     handler.script[:] = [busy(), busy(), busy(), (503, {}, '{"code": "unavailable"}'), OK]
     with pytest.raises(ApiError) as refused:
         await ready(kind, url)
-    assert (refused.value.code, len(handler.asked)) == ("unavailable", ATTEMPTS)
+    assert (refused.value.code, len(handler.requests)) == ("unavailable", ATTEMPTS)
 
 
 @both
@@ -450,10 +455,10 @@ def test_what_may_not_happen_twice_is_not_sent_twice(
             handler.script[:] = [busy(Retry_After="0"), OK]
             with pytest.raises(ApiError):
                 once()
-    assert len(handler.asked) == 3
+    assert len(handler.requests) == 3
 
 
-def test_a_refusal_is_not_asked_for_twice_and_names_its_fields(
+def test_a_refusal_is_not_retried_and_names_its_fields(
     scripted: tuple[str, type[Scripted]],
 ) -> None:
     url, handler = scripted
@@ -464,7 +469,7 @@ def test_a_refusal_is_not_asked_for_twice_and_names_its_fields(
         client.score(posted())
     assert refused.value.errors == [{"field": "amount", "message": "too large"}]
     assert refused.value.document["code"] == refused.value.code == "validation_failed"
-    assert len(handler.asked) == 1
+    assert len(handler.requests) == 1
 
 
 @pytest.mark.parametrize("text", ["<html>Bad gateway</html>", "[]", '"text"', ""])
@@ -484,10 +489,10 @@ def test_what_the_client_knows_to_be_wrong_is_never_sent(
     url, handler = scripted
     with Client(url, "key") as client, pytest.raises(ValueError, match="amount"):
         client.score(posted(amount=-1))
-    assert handler.asked == []
+    assert handler.requests == []
 
 
-def test_a_body_says_what_was_said_and_nothing_else(
+def test_a_body_has_the_arguments_and_nothing_else(
     scripted: tuple[str, type[Scripted]],
 ) -> None:
     url, handler = scripted
@@ -495,7 +500,7 @@ def test_a_body_says_what_was_said_and_nothing_else(
     handler.script[:] = [(500, {}, "")]
     with Client(url, "key") as client, pytest.raises(ApiError):
         client.score({**body, "currency": "EUR"})
-    [(_, _, _, sent)] = handler.asked
+    [(_, _, _, sent)] = handler.requests
     assert PostedTransaction.model_validate_json(sent) == PostedTransaction.model_validate(
         {**body, "currency": "EUR"}
     )

@@ -32,8 +32,8 @@ def test_several_hosts_are_each_connected_to(url: str) -> None:
 
 
 def test_hosts_without_a_port_have_the_usual_one_or_one_for_all() -> None:
-    assert [one["port"] for one in Address("postgresql://h1,h2/db").hosts] == [5432, 5432]
-    assert [one["port"] for one in Address("postgresql://h1,h2:1/db?port=7").hosts] == [7, 1]
+    assert [host["port"] for host in Address("postgresql://h1,h2/db").hosts] == [5432, 5432]
+    assert [host["port"] for host in Address("postgresql://h1,h2:1/db?port=7").hosts] == [7, 1]
 
 
 def test_a_password_may_hold_anything_and_parameters_keep_their_names() -> None:

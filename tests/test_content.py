@@ -94,11 +94,11 @@ def test_an_amount_has_one_text(amount: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "other"),
     [({"n": 1.0}, {"n": True}), ({"n": 1.0}, {"n": "1"}), ({"n": 0.0}, {}), ({"n": ""}, {})],
 )
-def test_attributes_of_other_kinds_differ(one: dict[str, Any], other: dict[str, Any]) -> None:
-    texts = [content_of(paid(attributes=attributes)) for attributes in (one, other)]
+def test_attributes_of_other_kinds_differ(first: dict[str, Any], other: dict[str, Any]) -> None:
+    texts = [content_of(paid(attributes=attributes)) for attributes in (first, other)]
     assert digest_of(texts[0]) != digest_of(texts[1])
 
 
@@ -111,6 +111,6 @@ def test_an_absent_merchant_is_not_a_merchant_called_nothing() -> None:
 
 
 @pytest.mark.parametrize("number", [float("inf"), float("nan")])
-def test_a_number_that_json_cannot_say_has_no_text(number: float) -> None:
+def test_a_number_that_json_cannot_express_has_no_text(number: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         content_of(paid(attributes={"n": number}))

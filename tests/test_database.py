@@ -73,7 +73,7 @@ async def test_a_glance_sees_one_state_and_writes_nothing(database: Database) ->
     assert await names(database) == ["alice"]
 
 
-async def test_the_second_of_two_equal_inserts_is_told_that_it_was_raced(
+async def test_the_second_of_two_equal_inserts_knows_that_it_was_raced(
     database: Database,
 ) -> None:
     async with database.write() as connection:
@@ -86,23 +86,23 @@ async def test_the_second_of_two_equal_inserts_is_told_that_it_was_raced(
 async def test_raced_work_is_run_again(database: Database) -> None:
     attempts = 0
 
-    async def work(connection: object) -> str:
+    async def count(connection: object) -> str:
         nonlocal attempts
         attempts += 1
         if attempts < 3:
             raise Raced
         return "done"
 
-    assert await database.run(work) == "done"
+    assert await database.run(count) == "done"
     assert attempts == 3
 
 
 async def test_work_that_is_always_raced_ends_as_unavailable(database: Database) -> None:
-    async def work(connection: object) -> None:
+    async def fail(connection: object) -> None:
         raise Raced
 
     with pytest.raises(DatabaseUnavailable):
-        await database.run(work)
+        await database.run(fail)
 
 
 async def test_a_violation_that_no_race_explains_is_no_other_writer_and_is_logged(
@@ -110,15 +110,15 @@ async def test_a_violation_that_no_race_explains_is_no_other_writer_and_is_logge
 ) -> None:
     attempts = 0
 
-    async def work(connection: Connection) -> None:
+    async def insert(connection: Connection) -> None:
         nonlocal attempts
         attempts += 1
         await connection.write_rows(accounts, [Account(**ALICE), Account(**ALICE)])
 
     with pytest.raises((IntegrityError, asyncpg.UniqueViolationError)):
-        await database.run(work)
+        await database.run(insert)
     assert attempts == 2
-    [logged] = [one for one in caplog.records if one.levelname == "ERROR"]
+    [logged] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert "accounts" in logged.getMessage()
     # A caller's values are in no log.
     assert "alice" not in caplog.text
@@ -128,14 +128,14 @@ async def test_a_violation_that_no_race_explains_is_no_other_writer_and_is_logge
 async def test_a_violation_that_a_race_explains_is_run_again(database: Database) -> None:
     attempts = 0
 
-    async def work(connection: Connection) -> str:
+    async def insert(connection: Connection) -> str:
         nonlocal attempts
         attempts += 1
         if attempts == 1:
             await connection.write_rows(accounts, [Account(**ALICE), Account(**ALICE)])
         return "done"
 
-    assert await database.run(work) == "done"
+    assert await database.run(insert) == "done"
     assert attempts == 2
 
 
@@ -161,7 +161,7 @@ async def test_many_writers_at_once_lose_nothing(database: Database) -> None:
 
 async def test_sqlite_commits_are_flushed_to_the_disk(database: Database) -> None:
     if not database.is_sqlite:
-        pytest.skip("PostgreSQL does so unless it is told otherwise")
+        pytest.skip("PostgreSQL does so by default")
     for opened, cache_kib in ((database.write, 64 << 10), (database.read, 8 << 10)):
         async with opened() as connection:
             pragmas = [
@@ -219,7 +219,7 @@ async def test_a_writer_waits_for_another_process_and_keeps_nobody_else(
     assert await names(database) == ["alice"]
 
 
-async def test_a_writer_that_waits_too_long_is_told_that_the_database_is_unavailable(
+async def test_a_writer_that_waits_too_long_gets_database_unavailable(
     database: Database, other_process: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.db.sqlite.BUSY_MS", 20)
@@ -268,7 +268,7 @@ async def test_a_database_that_is_away_is_unavailable() -> None:
     await database.close()
 
 
-async def test_an_error_never_holds_what_a_statement_was_given(database: Database) -> None:
+async def test_an_error_never_holds_the_parameters_of_a_statement(database: Database) -> None:
     with pytest.raises(Exception) as failed:  # noqa: PT011
         async with database.read() as connection:
             await connection.execute(text("SELECT :secret FROM nowhere"), {"secret": "canary"})
@@ -352,5 +352,7 @@ async def test_commits_go_on_though_the_log_cannot_be_copied(
     monkeypatch.setattr(sqlite, "closing", failing)
     await insert_pages(hurried, "t", 10)
     assert len(await names(hurried)) == 200
-    [failed, *_] = [one for one in caplog.records if "failed and is run again" in one.message]
+    [failed, *_] = [
+        record for record in caplog.records if "failed and is run again" in record.message
+    ]
     assert failed.fields["task"] == "log checkpoints"  # type: ignore[attr-defined]

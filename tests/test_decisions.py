@@ -13,7 +13,7 @@ THRESHOLDS = Thresholds(review=0.02, decline=0.4)
 def test_risk_rises_with_the_probability_from_0_to_100() -> None:
     probabilities = [0.0, 1e-9, *np.linspace(1e-6, 1 - 1e-6, 2000), 1 - 1e-9, 1.0]
     risks = [risk_score(float(p), THRESHOLDS) for p in probabilities]
-    assert all(one <= other for one, other in pairwise(risks))
+    assert all(lower <= other for lower, other in pairwise(risks))
     assert (risks[0], risks[-1]) == (0.0, 100.0)
     assert all(round(risk, 2) == risk for risk in risks)
 

@@ -40,8 +40,8 @@ def test_an_entity_has_one_text_however_it_is_spelled(kind: str, spelled: str, k
 @pytest.mark.parametrize(
     ("kind", "text", "why"),
     [
-        *(("ip", one, "an IP address is") for one in ("1.2.3", "fe80::1%eth0", "x", "01.2.3.4")),
-        *(("email", one, "has a name, an @") for one in ("mia", "@example.com", "mia@")),
+        *(("ip", text, "an IP address is") for text in ("1.2.3", "fe80::1%eth0", "x", "01.2.3.4")),
+        *(("email", text, "has a name, an @") for text in ("mia", "@example.com", "mia@")),
         ("card", "4111111111111111", "full card number"),
         ("card", "4111 1111-1111 1111", "full card number"),
         ("card", "6304000000000000000", "full card number"),

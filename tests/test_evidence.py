@@ -38,7 +38,7 @@ def history(
                 LabelChange(*key, f"t-{n}", "a", 0, fraud, matures_us, int(recorded_us), False)
                 for key in entities_of(n)
             ]
-    return witnesses, sorted(changes, key=lambda one: one.recorded_at_us)
+    return witnesses, sorted(changes, key=lambda change: change.recorded_at_us)
 
 
 def entities_of(n: int) -> list[tuple[str, str]]:
@@ -53,22 +53,22 @@ def one_by_one(
     found: dict[str, bytes] = {}
     for row in witnesses:
         seen, has_lost = [], False
-        own = [one for one in changes if one.key == row.key]
-        for key in dict.fromkeys(one.transaction_id for one in own):
-            of_it = [one for one in own if one.transaction_id == key]
-            known = [one for one in of_it if one.recorded_at_us < row.computed_at_us]
-            if not known or known[-1].is_fraud is None:
+        own = [change for change in changes if change.key == row.key]
+        for key in dict.fromkeys(change.transaction_id for change in own):
+            of_it = [change for change in own if change.transaction_id == key]
+            before = [change for change in of_it if change.recorded_at_us < row.computed_at_us]
+            if not before or before[-1].is_fraud is None:
                 continue
-            if known[-1].matures_at_us >= row.occurred_at_us:
+            if before[-1].matures_at_us >= row.occurred_at_us:
                 continue
-            is_lost = key in gone or any(one.is_fraud is None for one in of_it[len(known) :])
+            is_lost = key in gone or any(change.is_fraud is None for change in of_it[len(before) :])
             has_lost |= is_lost
-            seen += [] if is_lost else [known[-1]]
+            seen += [] if is_lost else [before[-1]]
         if has_lost:
             labels = EntityLabels(
                 np.zeros(len(seen), np.int64),
-                np.array([one.matures_at_us for one in seen], np.int64),
-                np.array([bool(one.is_fraud) for one in seen], np.float64),
+                np.array([label.matures_at_us for label in seen], np.int64),
+                np.array([bool(label.is_fraud) for label in seen], np.float64),
             )
             known_F = found.get(row.transaction_id, row.corrected or row.features)
             features_F = np.frombuffer(known_F, "<f4").copy()
@@ -94,9 +94,11 @@ def test_what_is_not_in_question_stays_as_it_was_corrected() -> None:
     witnesses, changes = history(np.random.default_rng(3), 60, 200)
     random_F = np.random.default_rng(4).normal(size=len(FEATURES.names)).astype("<f4")
     devices = [
-        one._replace(corrected=random_F.tobytes()) for one in witnesses if one.kind == "device"
+        witness._replace(corrected=random_F.tobytes())
+        for witness in witnesses
+        if witness.kind == "device"
     ]
-    gone = {one.transaction_id for one in witnesses[::7]}
+    gone = {witness.transaction_id for witness in witnesses[::7]}
     found = corrected_features(FEATURES, devices, changes, gone)
     assert found == one_by_one(devices, changes, gone)
     others = [f for f in range(len(random_F)) if f not in FEATURES.evidence["device"]]
@@ -107,8 +109,10 @@ def test_what_is_not_in_question_stays_as_it_was_corrected() -> None:
 
 def test_rows_that_were_corrected_are_corrected_again() -> None:
     witnesses, changes = history(np.random.default_rng(5), 40, 100)
-    changes = [one for one in changes if one.is_fraud is not None]
-    corrected = [one._replace(is_corrected=one.transaction_id == "t-39") for one in changes]
+    changes = [change for change in changes if change.is_fraud is not None]
+    corrected = [
+        change._replace(is_corrected=change.transaction_id == "t-39") for change in changes
+    ]
     assert corrected_features(FEATURES, witnesses, changes) == {}
     assert list(corrected_features(FEATURES, witnesses, corrected)) == ["t-39"]
 

@@ -95,7 +95,7 @@ def bodies() -> list[dict[str, Any]]:
             "unknown": value,
         }
         attributes |= {"age": value, "amount": value}
-        attributes = {name: one for name, one in attributes.items() if one is not None}
+        attributes = {name: value for name, value in attributes.items() if value is not None}
         changes: dict[str, Any] = {"attributes": attributes}
         if isinstance(value, str) and ID.allows(value):
             changes |= {"transaction_id": f"t-{n} {value}", "channel": value, "country": value}
@@ -140,7 +140,7 @@ async def test_what_is_read_back_has_the_codes_numbers_and_features_that_were_se
         ) == len(VALUES)
         async with service.part(Database).read() as connection:
             stored = await transaction_store.scored(
-                connection, TENANT, [one["transaction_id"] for one in bodies()]
+                connection, TENANT, [body["transaction_id"] for body in bodies()]
             )
     spec = DatasetSpec.load(path.with_suffix(".toml"))
     if kind == "csv":
@@ -161,7 +161,9 @@ async def test_what_is_read_back_has_the_codes_numbers_and_features_that_were_se
 
 
 def ids(entity_NK: Ints, entities: list[tuple[str, str]]) -> list[list[tuple[str, str] | None]]:
-    return [[None if one < 0 else entities[one] for one in row_K] for row_K in entity_NK.tolist()]
+    return [
+        [None if place < 0 else entities[place] for place in row_K] for row_K in entity_NK.tolist()
+    ]
 
 
 async def test_what_is_exported_and_imported_again_gives_the_same_sums(
@@ -186,7 +188,7 @@ async def test_what_is_exported_and_imported_again_gives_the_same_sums(
     assert first == second
     assert all(first)
     # Devices the spec does not name: they are in the file, and nobody reads them from it.
-    files = [pl.read_parquet(one).drop("device_id") for one in (path, tmp_path / "again.parquet")]
+    files = [pl.read_parquet(file).drop("device_id") for file in (path, tmp_path / "again.parquet")]
     assert files[0].equals(files[1])
 
 
@@ -202,7 +204,7 @@ SUMS = (
 async def test_labels_are_read_back_with_the_delay_that_they_had(
     service_settings: Settings, tmp_path: Path
 ) -> None:
-    """Also where the model's file told no delay by row: late labels would be known too early."""
+    """Also where the model's file had no delay by row: late labels would be known too early."""
     start_us = now_us() - 5000 * DAY_US
     delays_days = {"t-0": 0.0, "t-1": 45.125, "t-2": 400.0, "t-3": 4999.0}
     spec = export_spec(SPEC, "production")

@@ -141,13 +141,13 @@ def empty(features: FeatureSet) -> Memory:
     return features.empty(ACCOUNTS, ENTITIES, LINKS)
 
 
-def is_same(one: Memory, other: Memory) -> bool:
+def is_same(memory: Memory, other: Memory) -> bool:
     """To the bit."""
-    return (one.accounts, one.entities, one.confirmed) == (
+    return (memory.accounts, memory.entities, memory.confirmed) == (
         other.accounts,
         other.entities,
         other.confirmed,
-    ) and np.array_equal(one.first_use_us_L, other.first_use_us_L)
+    ) and np.array_equal(memory.first_use_us_L, other.first_use_us_L)
 
 
 def joined(*parts: TransactionColumns) -> TransactionColumns:
@@ -224,8 +224,8 @@ def test_slots_of_entities_are_together_what_one_state_would_be(is_late: bool) -
         own = [slots[slot if g % 2 else slot_of[g]].to_bytes()[g] for g in range(ENTITIES)]
         before = replace(apart, entities=States.from_bytes(own, features.entity_sums))
         others = [
-            (g, one.to_bytes()[g])
-            for n, one in enumerate(slots)
+            (g, states.to_bytes()[g])
+            for n, states in enumerate(slots)
             for g in range(1, ENTITIES, 2)
             if n != slot
         ]
@@ -238,15 +238,15 @@ def test_slots_of_entities_are_together_what_one_state_would_be(is_late: bool) -
         found_NF = features.compute(some, replace(before, entities=whole))
         assert differing(features, found_NF, wanted_NF, 1e-5, 1e-6) == []
         after = apart.entities.to_bytes()
-        for n, one in enumerate(slots):
-            kept = one.to_bytes()
+        for n, states in enumerate(slots):
+            kept = states.to_bytes()
             for g in range(ENTITIES):
                 if n == (slot if g % 2 else slot_of[g]):
                     kept[g] = after[g]
             slots[n] = States.from_bytes(kept, features.entity_sums)
     first, *others_ = slots
-    for one in others_:
-        first = features.gather(first, np.arange(ENTITIES), one)
+    for states in others_:
+        first = features.gather(first, np.arange(ENTITIES), states)
     assert first.to_bytes()[::2] == alone.entities.to_bytes()[::2]
     np.testing.assert_array_equal(first.time_us_G, alone.entities.time_us_G)
     np.testing.assert_array_equal(first.previous_us_G, alone.entities.previous_us_G)
@@ -791,14 +791,14 @@ def test_what_is_decided_as_it_is_served_counts_as_if_it_had_been_known(
     """Whatever is late, shares an instant, or matures in between."""
     features, columns, labels = SETS["all"], opened(columns), labels_at(rows)
     memory = features.remember(past, empty(features), EntityLabels.none())
-    decided, known = memory.copy(), memory.copy()
+    decided, copied = memory.copy(), memory.copy()
     chosen_N = np.full(len(columns), -1)
     found_NF = features.serve_deciding(columns, decided, labels, deciding(chosen_N))
     assert (chosen_N >= 0).all()
     is_open = columns.standing_N == UNDECIDED
     counted = replace(columns, standing_N=np.where(is_open, chosen_N, columns.standing_N))
-    np.testing.assert_array_equal(found_NF, features.serve(counted, known, labels))
-    assert is_same(decided, known)
+    np.testing.assert_array_equal(found_NF, features.serve(counted, copied, labels))
+    assert is_same(decided, copied)
 
 
 @given(accepted(COARSE), accepted(COARSE), st.booleans(), LABELS)
@@ -851,7 +851,7 @@ def test_rows_counted_again_are_as_if_they_had_always_counted_so(name: str) -> N
     features.recount(columns.take(chosen), memory.accounts, standing_N[chosen], features_NF[chosen])
     assert memory.accounts != before.accounts
     for part in ("before_GD", "at_GD"):
-        found_GD, expected_GD = (getattr(one.accounts, part) for one in (memory, expected))
+        found_GD, expected_GD = (getattr(state.accounts, part) for state in (memory, expected))
         np.testing.assert_allclose(found_GD, expected_GD, rtol=1e-5, atol=1e-5)
     for part in ("time_us_G", "previous_us_G"):
         np.testing.assert_array_equal(
@@ -883,7 +883,7 @@ def test_an_amount_that_no_longer_counts_leaves_nothing_behind(other: float | No
             rows.standing_N[again] = TRIED
             features.serve(rows, expected, none)
             later = rows_of(NONE, [times[-1] + MINUTE_US], [20.0])
-            found_NF, expected_NF = (features.compute(later, one) for one in (memory, expected))
+            found_NF, expected_NF = (features.compute(later, each) for each in (memory, expected))
             assert np.isfinite(found_NF).all()
             # Beside 10.00, what is left of a quintillion is no less than its last digits.
             sums = re.compile(r"account_(attempted|mean_amount|amount_ratio)_.*")
@@ -1221,5 +1221,5 @@ def test_the_amount_ratio_is_of_the_usual_amount_drawn_to_0_where_few_are_known(
 
 def test_the_digests_of_the_features_are_the_known_ones() -> None:
     """Golden: a change makes every stored state and every checkpoint useless. Is it meant?"""
-    digests = {name: one.digest for name, one in SETS.items()}
+    digests = {name: features.digest for name, features in SETS.items()}
     assert digests == {"all": "d50bc17b1c4790a6", "none": "2a8cefec9005a904"}

@@ -105,8 +105,8 @@ _pay = some.builds(
     some.sampled_from(("payment", "payment", "refund")),
     some.sampled_from((0.0, 0.0, 0.0, 7.0, 40.0)),
 )
-_known = some.sampled_from((-30.0, -1.0, 0.0, 10.0))
-_label = some.builds(Label, _account, _place, some.booleans(), _known)
+DELAYS = some.sampled_from((-30.0, -1.0, 0.0, 10.0))
+_label = some.builds(Label, _account, _place, some.booleans(), DELAYS)
 _file = some.lists(
     some.tuples(_pay, some.sampled_from((True, False, None)), some.sampled_from((0.0, 3.0, 40.0))),
     min_size=1,
@@ -186,9 +186,9 @@ class World:
     async def _change(self, step: Label | Remove | RollBack) -> None:
         labelling, payments = self.service.part(Labelling), self._payments[step.account]
         if isinstance(step, RollBack):
-            known = self._revisions[step.account]
+            revisions = self._revisions[step.account]
             if payments:
-                revision = known[step.n % len(known)]
+                revision = revisions[step.n % len(revisions)]
                 await labelling.roll_back(self.tenant, step.account, revision)
                 await self._note(step.account)
             return
@@ -229,8 +229,8 @@ class World:
                 rows += len((await connection.execute(query)).all())
         return rows
 
-    async def known(self) -> dict[str, Any]:
-        """What is known of labels and entities, and what the next payments are told of them."""
+    async def summary(self) -> dict[str, Any]:
+        """What is known of labels and entities, and what the next payments show of them."""
         found: dict[str, Any] = {}
         async with self.service.part(Database).read() as connection:
             for key, support in (
@@ -263,8 +263,8 @@ class World:
             ]
         at_us = self._now_us + 60 * DAY_US
         for name, named in (
-            *((one, {"merchant_id": one}) for one in MERCHANTS),
-            *((one, {"device_id": one}) for one in DEVICES),
+            *((merchant, {"merchant_id": merchant}) for merchant in MERCHANTS),
+            *((device, {"device_id": device}) for device in DEVICES),
         ):
             probe = Transaction(name, f"new-{name}", at_us, Decimal(7), "EUR", **named)
             [row] = await self.service.part(Pipeline).score([Posted(self.tenant, probe)])
@@ -319,12 +319,12 @@ async def lived_and_erased(
         await real.erase(account_id)
         assert await real.left_of(account_id) == 0
     await other.live(steps)
-    return await real.known(), await other.known()
+    return await real.summary(), await other.summary()
 
 
-def assert_alike(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
-    assert mine.keys() == theirs.keys()
-    for key, found in mine.items():
+def assert_alike(own: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert own.keys() == theirs.keys()
+    for key, found in own.items():
         if isinstance(found[0] if found else None, float | int):
             assert found == pytest.approx(theirs[key], **ROUNDING), key
         else:
@@ -338,29 +338,29 @@ def test_whatever_happened_an_erased_account_never_was(
     started: Started, steps: list[Step], order: list[str], how_many: int
 ) -> None:
     service, runner = started
-    mine, theirs = runner.run(lived_and_erased(service, steps, order[:how_many]))
-    assert_alike(mine, theirs)
+    own, theirs = runner.run(lived_and_erased(service, steps, order[:how_many]))
+    assert_alike(own, theirs)
 
 
 def test_an_account_whose_own_labels_saw_each_other_can_be_erased(started: Started) -> None:
     steps = [Pay("a", "m", 0.0), Label("a", 0, True, 5.0), Pay("a", "m", 30.0)]
     steps += [Label("a", 1, False, 0.0), Pay("b", "m", 1.0), Label("b", 0, True, 0.0)]
     service, runner = started
-    mine, theirs = runner.run(lived_and_erased(service, steps, ["a"]))
-    assert_alike(mine, theirs)
+    own, theirs = runner.run(lived_and_erased(service, steps, ["a"]))
+    assert_alike(own, theirs)
 
 
 def test_who_saw_a_label_before_it_came_to_mature_later_forgets_it_too(started: Started) -> None:
     steps = [Pay("b", "m", 0.0), Label("b", 0, True, -1.0), Pay("a", "m", 20.0)]
     steps += [Label("a", 0, True, 0.0), Label("b", 0, False, 10.0)]
     service, runner = started
-    mine, theirs = runner.run(lived_and_erased(service, steps, ["b"]))
-    assert_alike(mine, theirs)
+    own, theirs = runner.run(lived_and_erased(service, steps, ["b"]))
+    assert_alike(own, theirs)
 
 
-async def longest_pause(work: Awaitable[object]) -> tuple[float, float]:
+async def longest_pause(computing: Awaitable[object]) -> tuple[float, float]:
     """How many seconds it takes, and for how many of them the event loop stood still at most."""
-    task, begun, longest = asyncio.ensure_future(work), time.perf_counter(), 0.0
+    task, begun, longest = asyncio.ensure_future(computing), time.perf_counter(), 0.0
     while not task.done():
         before = time.perf_counter()
         await asyncio.sleep(0.001)

@@ -159,7 +159,7 @@ async def test_an_imported_account_is_adapted_from_its_next_score_on(
     assert (done.change.copy.used, done.change.copy.labels > 0) == ("adapted", True)
 
 
-async def test_a_label_given_live_is_not_overwritten_by_the_file(
+async def test_a_label_set_live_is_not_overwritten_by_the_file(
     service: Service, file: Path
 ) -> None:
     [chunk] = History(file, SPEC).chunks(400)
@@ -238,7 +238,7 @@ async def test_a_label_counts_from_when_it_is_known(service: Service) -> None:
     assert [name for name, *_ in found["labels"]] == ["p1"]
     assert [row[1:4] for row in found["accounts"]] == [(3, 0, 1)]
     # Time has passed.
-    later = [one._replace(known_at_us=NOW_US - 1) for one in early[1:]]
+    later = [label._replace(known_at_us=NOW_US - 1) for label in early[1:]]
     assert counts(await imported(service, [later])) == {"stored": 2}
     found = await contents(service.part(Database))
     assert [row[1:4] for row in found["accounts"]] == [(3, 1, 2)]
@@ -247,7 +247,7 @@ async def test_a_label_counts_from_when_it_is_known(service: Service) -> None:
 async def test_a_newer_file_changes_labels_as_if_they_were_put(service: Service) -> None:
     old = [past(f"p{n}", 100 - n, False, 90 - n, "ab"[n % 2]) for n in range(6)]
     await imported(service, [old])
-    new = [one._replace(is_fraud=True, known_at_us=NOW_US - n) for n, one in enumerate(old[:2])]
+    new = [label._replace(is_fraud=True, known_at_us=NOW_US - n) for n, label in enumerate(old[:2])]
     tally = await imported(service, [[*new, *old[2:]]])
     assert counts(tally) == {"changed": 2, "unchanged": 4}
     async with service.part(Database).read() as connection:
@@ -257,15 +257,18 @@ async def test_a_newer_file_changes_labels_as_if_they_were_put(service: Service)
         logged = (
             await audit_store.listed_entries(connection, TENANT, EntryFilters(), None, 10)
         ).rows
-    assert {name: (one.is_fraud, one.source) for name, one in labels.items()} == {
+    assert {name: (label.is_fraud, label.source) for name, label in labels.items()} == {
         "p0": (True, "import"),
         "p1": (True, "import"),
     }
-    assert [(one.is_fraud, one.source) for one in history] == [(False, "import"), (True, "import")]
+    assert [(entry.is_fraud, entry.source) for entry in history] == [
+        (False, "import"),
+        (True, "import"),
+    ]
     assert labels["p0"].matures_at_us == labels["p0"].labelled_at_us == NOW_US
     assert account is not None
     assert (account.revision, account.fraud_labels, account.legitimate_labels) == (2, 1, 2)
-    assert {(one.action, one.subject, one.actor) for one in logged} == {
+    assert {(entry.action, entry.subject, entry.actor) for entry in logged} == {
         ("label.set", "p0", "command line"),
         ("label.set", "p1", "command line"),
     }
@@ -278,8 +281,8 @@ async def test_an_older_and_a_newer_file_leave_what_the_newer_one_alone_leaves(
 ) -> None:
     old = [past(f"p{n}", 100 - n, n % 4 == 0, 90 - n) for n in range(9)]
     new = [
-        one._replace(is_fraud=True, known_at_us=NOW_US - 5) if n % 2 else one
-        for n, one in enumerate(old)
+        label._replace(is_fraud=True, known_at_us=NOW_US - 5) if n % 2 else label
+        for n, label in enumerate(old)
     ]
     await imported(service, [old])
     await imported(service, [new])
@@ -290,7 +293,9 @@ async def test_an_older_and_a_newer_file_leave_what_the_newer_one_alone_leaves(
 
 async def test_more_late_labels_than_a_key_may_set_come_in(service: Service) -> None:
     old = [past(f"p{n}", 100 - n / 10, None, 0) for n in range(250)]
-    new = [one._replace(is_fraud=n % 2 == 0, known_at_us=NOW_US - 1) for n, one in enumerate(old)]
+    new = [
+        label._replace(is_fraud=n % 2 == 0, known_at_us=NOW_US - 1) for n, label in enumerate(old)
+    ]
     await imported(service, [old])
     assert counts(await imported(service, [new])) == {"stored": 250}
 
@@ -298,7 +303,7 @@ async def test_more_late_labels_than_a_key_may_set_come_in(service: Service) -> 
 async def test_a_late_label_resolves_the_review_and_is_announced_like_any_other(
     service: Service,
 ) -> None:
-    one = past("p1", 3, None, 0)
+    payment = past("p1", 3, None, 0)
     everything = TenantThresholds(TENANT, 0, 0, 1e-9, 0.999)
     hook = Webhook(
         TENANT, "hook", "https://nowhere.invalid/", "label.changed", "whsec_", None, None, 0
@@ -309,8 +314,8 @@ async def test_a_late_label_resolves_the_review_and_is_announced_like_any_other(
         await webhook_store.save_webhook(connection, hook)
 
     await service.part(Database).run(watched)
-    await service.part(Pipeline).score([Posted(TENANT, one.transaction)])
-    assert counts(await imported(service, [[one._replace(is_fraud=True)]])) == {"stored": 1}
+    await service.part(Pipeline).score([Posted(TENANT, payment.transaction)])
+    assert counts(await imported(service, [[payment._replace(is_fraud=True)]])) == {"stored": 1}
     async with service.part(Database).read() as connection:
         reviews = await review_store.reviews_of(connection, TENANT, ["p1"])
         messages = await webhook_store.waiting(connection, TENANT, "hook", 10)
@@ -321,13 +326,13 @@ async def test_a_late_label_resolves_the_review_and_is_announced_like_any_other(
 async def test_payments_posted_with_more_than_the_file_has_are_the_same_payments(
     service: Service,
 ) -> None:
-    one = past("p1", 3, None, 0)
-    posted = one.transaction._replace(
+    payment = past("p1", 3, None, 0)
+    posted = payment.transaction._replace(
         amount=Decimal("25.00"), attributes={"device_age_days": "3", "colour": "red"}
     )
     await service.part(Pipeline).score([Posted(TENANT, posted)])
-    assert counts(await imported(service, [[one._replace(is_fraud=True)]])) == {"stored": 1}
-    other = one.transaction._replace(currency="XXX")
+    assert counts(await imported(service, [[payment._replace(is_fraud=True)]])) == {"stored": 1}
+    other = payment.transaction._replace(currency="XXX")
     assert counts(await imported(service, [[Past(other, True, 1)]])) == {"unchanged": 1}
 
 
@@ -367,10 +372,13 @@ def test_what_the_spec_names_arrives_as_it_is_spelled(tmp_path: Path) -> None:
     )
     assert (second.transaction.merchant_id, second.transaction.channel) == (None, None)
     assert (second.transaction.attributes, second.is_fraud) == ({}, None)
-    named = [(one.merchant_id, one.ip_address, one.entities) for one, *_ in (first, second)]
+    named = [
+        (payment.merchant_id, payment.ip_address, payment.entities)
+        for payment, *_ in (first, second)
+    ]
     assert named == [("s", "2001:db8::1", {"wallet": "w"}), (None, None, {})]
-    # In a file, what nothing is said of went through.
-    became = [(one.type, one.status) for one, *_ in (first, second)]
+    # In a file, what has no status went through.
+    became = [(payment.type, payment.status) for payment, *_ in (first, second)]
     assert became == [("refund", "declined"), ("payment", "authorised")]
 
 

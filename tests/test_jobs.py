@@ -47,7 +47,7 @@ async def claimed(database: Database, at_us: int, until_us: int) -> Job | None:
 
 async def all_of(database: Database, tenant: str, ids: list[str]) -> list[Job | None]:
     async with database.read() as connection:
-        return [await job_store.job(connection, tenant, one) for one in ids]
+        return [await job_store.job(connection, tenant, id) for id in ids]
 
 
 async def once(client: httpx.AsyncClient, location: str, *statuses: str) -> dict[str, object]:
@@ -135,11 +135,11 @@ async def test_what_cannot_be_computed_says_why(
     app = create_app(service_settings)
     key = await keys.create(database, "tests")
     async with app.router.lifespan_context(app), client_of(app, key) as client:
-        told = (await client.get(f"/v1/models/gone/comparisons/{gone.id}")).json()
-    assert told["error"] == {"code": "model_not_found", "detail": "There is no model 'gone'."}
+        comparison = (await client.get(f"/v1/models/gone/comparisons/{gone.id}")).json()
+    assert comparison["error"] == {"code": "model_not_found", "detail": "There is no model 'gone'."}
 
 
-async def test_what_crashes_again_and_again_is_given_up(
+async def test_a_job_that_crashes_again_and_again_fails(
     service_settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.jobs.service.RETRY_US", 0)
@@ -160,9 +160,9 @@ async def test_a_tenant_has_only_so_many_jobs_that_have_not_ended(
 ) -> None:
     tries = (jobs.submit("a", "drift", "m", 28.0) for _ in range(3 * MOST_UNFINISHED))
     answers = await asyncio.gather(*tries, return_exceptions=True)
-    refused = [one for one in answers if not isinstance(one, Job)]
+    refused = [answer for answer in answers if not isinstance(answer, Job)]
     assert len(answers) - len(refused) == MOST_UNFINISHED
-    assert {type(one) for one in refused} == {TooManyJobs}
+    assert {type(refusal) for refusal in refused} == {TooManyJobs}
     assert (await jobs.submit("b", "drift", "m", 28.0)).status == "queued"
     # Once one has ended there is room again.
     at_us = now_us()
@@ -180,7 +180,7 @@ async def test_too_many_jobs_are_refused_over_http_with_when_to_come_again(
 ) -> None:
     path = "/v1/models/tiny/comparisons"
     answers = [await client.post(path) for _ in range(MOST_UNFINISHED + 2)]
-    assert [one.status_code for one in answers[:MOST_UNFINISHED]] == [202] * MOST_UNFINISHED
+    assert [answer.status_code for answer in answers[:MOST_UNFINISHED]] == [202] * MOST_UNFINISHED
     assert problem_of(answers[-1]) == (429, "too_many_jobs")
     assert int(answers[-1].headers["Retry-After"]) > 0
 
@@ -191,7 +191,7 @@ async def test_tenants_take_turns(database: Database, jobs: Jobs) -> None:
             await jobs.submit(tenant, "drift", "m", 28.0)
     at_us = now_us()
     turns = [await claimed(database, at_us + n, at_us + DAY_US) for n in range(7)]
-    assert [one.tenant if one else None for one in turns] == [*"abcaba", None]
+    assert [turn.tenant if turn else None for turn in turns] == [*"abcaba", None]
 
 
 async def test_a_job_whose_process_is_gone_is_anothers_after_its_lease(
@@ -206,12 +206,14 @@ async def test_a_job_whose_process_is_gone_is_anothers_after_its_lease(
     assert second is not None
     assert (second.id, second.attempts) == (first.id, 2)
     # The first comes back, and has nothing to say any more.
-    for row, whose in ((first, False), (second, True)):
-        ended = row._replace(status="done", slot=None, finished_at_us=at_us, result=f'"{whose}"')
+    for row, is_replaced in ((first, False), (second, True)):
+        ended = row._replace(
+            status="done", slot=None, finished_at_us=at_us, result=f'"{is_replaced}"'
+        )
         changed = await database.run(
             lambda connection, row=row, ended=ended: job_store.change_job(connection, row, ended)
         )
-        assert changed is whose
+        assert changed is is_replaced
     assert (await jobs.find("a", "drift", "m", first.id)).result == '"True"'
 
 
@@ -219,7 +221,7 @@ async def test_of_two_who_claim_at_once_one_has_the_job(database: Database, jobs
     await jobs.submit("a", "drift", "m", 28.0)
     at_us = now_us()
     found = await asyncio.gather(*(claimed(database, at_us, at_us + DAY_US) for _ in range(8)))
-    assert len([one for one in found if one]) == 1
+    assert len([job for job in found if job]) == 1
 
 
 async def test_results_are_kept_for_a_while_and_not_without_end(
@@ -237,8 +239,8 @@ async def test_results_are_kept_for_a_while_and_not_without_end(
         for row in (*ended, old, young):
             await job_store.save_job(connection, row)
         await job_store.delete_oldest_jobs(connection, "a", KEPT_RESULTS)
-    ids = [one.id for one in ended]
-    kept = [one.id for one in await all_of(database, "a", ids) if one]
+    ids = [outcome.id for outcome in ended]
+    kept = [job.id for job in await all_of(database, "a", ids) if job]
     assert kept == ids[:KEPT_RESULTS]
     assert (await jobs.find("a", "drift", "m", waiting.id)).status == "queued"
     at_us = now_us()

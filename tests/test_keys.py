@@ -1,4 +1,4 @@
-"""API keys: shown once, kept as a digest, told apart from anything else, revoked."""
+"""API keys: shown once, kept as a digest, distinguished from anything else, revoked."""
 
 import ast
 import asyncio
@@ -54,19 +54,19 @@ async def test_a_key_speaks_for_its_tenant(database: Database) -> None:
     assert (await caller_of(database, key)).tenant == "acme"
 
 
-async def test_requests_at_once_ask_the_database_once(
+async def test_requests_at_once_query_the_database_once(
     database: Database, authenticator: keys.Authenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key, asked, glance = await keys.create(database, "till"), [], database.glance
-    monkeypatch.setattr(database, "glance", lambda: asked.append(key) or glance())
+    key, lookups, glance = await keys.create(database, "till"), [], database.glance
+    monkeypatch.setattr(database, "glance", lambda: lookups.append(key) or glance())
     callers = [asyncio.create_task(authenticator.caller_of(key)) for _ in range(20)]
     await asyncio.sleep(0)
     # The first one hangs up: the question is everyone's.
     callers[0].cancel()
     found = await asyncio.gather(*callers, return_exceptions=True)
     assert isinstance(found[0], asyncio.CancelledError)
-    assert {one.tenant for one in found[1:]} == {DEFAULT_TENANT}  # type: ignore[union-attr]
-    assert len(asked) == 1
+    assert {caller.tenant for caller in found[1:]} == {DEFAULT_TENANT}  # type: ignore[union-attr]
+    assert len(lookups) == 1
 
 
 async def test_two_keys_of_one_name_differ(database: Database) -> None:
@@ -107,9 +107,9 @@ async def test_whatever_is_sent_one_digest_is_compared_in_constant_time(
 ) -> None:
     compared: list[tuple[bytes, bytes]] = []
 
-    def compare(given: bytes, expected: bytes) -> bool:
-        compared.append((given, expected))
-        return hmac.compare_digest(given, expected)
+    def compare(digest: bytes, expected: bytes) -> bool:
+        compared.append((digest, expected))
+        return hmac.compare_digest(digest, expected)
 
     monkeypatch.setattr(keys, "hmac", SimpleNamespace(compare_digest=compare))
     key = await keys.create(database, "till")
@@ -125,24 +125,24 @@ async def test_whatever_is_sent_one_digest_is_compared_in_constant_time(
         f"qs_nonsense_{secret}",
         "",
     ]
-    for one in sent:
+    for token in sent:
         with contextlib.suppress(Unauthenticated):
-            await authenticator.caller_of(one)
+            await authenticator.caller_of(token)
     # An unknown id costs what a wrong secret does, and so does a key that is no more.
     assert len(compared) == len(sent)
-    assert {(len(given), len(expected)) for given, expected in compared} == {(32, 32)}
-    assert [given == expected for given, expected in compared] == [
+    assert {(len(digest), len(expected)) for digest, expected in compared} == {(32, 32)}
+    assert [digest == expected for digest, expected in compared] == [
         *(True, True, False, True, False, False, False)
     ]
 
 
 def test_no_secret_is_compared_otherwise() -> None:
     """Equality of digests and secrets would end at the first byte that differs."""
-    telling = {"secret", "digest", "expected", "key", "_digest"}
+    secrets = {"secret", "digest", "expected", "key", "_digest"}
     for node in ast.walk(ast.parse(inspect.getsource(keys.Authenticator))):
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.NotEq):
-            parts = {getattr(one, "id", getattr(one, "attr", "")) for one in ast.walk(node)}
-            assert not parts & telling, ast.unparse(node)
+            parts = {getattr(part, "id", getattr(part, "attr", "")) for part in ast.walk(node)}
+            assert not parts & secrets, ast.unparse(node)
 
 
 async def test_a_revoked_key_is_refused_a_second_later_even_where_it_is_cached(
@@ -172,9 +172,9 @@ async def test_keys_are_listed_with_what_became_of_them(database: Database) -> N
     first = await keys.create(database, "one", tenant="acme")
     await keys.create(database, "two")
     await keys.revoke(database, first.split("_")[1])
-    [one, two] = await keys.listed(database)
-    assert (one.name, one.tenant, one.revoked_at_us is None) == ("one", "acme", False)
-    assert (two.name, two.tenant, two.revoked_at_us) == ("two", "default", None)
+    [revoked, live] = await keys.listed(database)
+    assert (revoked.name, revoked.tenant, revoked.revoked_at_us is None) == ("one", "acme", False)
+    assert (live.name, live.tenant, live.revoked_at_us) == ("two", "default", None)
 
 
 async def test_revoking_twice_or_something_else_is_refused(database: Database) -> None:
@@ -243,23 +243,25 @@ async def test_the_last_use_of_a_key_is_noted_once_a_minute(
 async def test_wrong_keys_hold_few_of_the_connections(database: Database) -> None:
     authenticator = keys.Authenticator(database)
     guesses = [f"qs_{n:012x}_guess" for n in range(200)]
-    asking = asyncio.gather(*map(authenticator.caller_of, guesses), return_exceptions=True)
+    guessing = asyncio.gather(*map(authenticator.caller_of, guesses), return_exceptions=True)
     most = 0
-    while not asking.done():
+    while not guessing.done():
         most = max(most, database.connections_in_use)
         await asyncio.sleep(0)
-    assert {type(refused) for refused in await asking} == {Unauthenticated}
+    assert {type(refused) for refused in await guessing} == {Unauthenticated}
     assert 0 < most <= keys.MOST_STRANGERS
 
 
 async def test_of_all_who_start_at_once_one_makes_the_first_key(database_url: str) -> None:
     databases = [Database(database_url) for _ in range(6)]
     try:
-        made = await asyncio.gather(*(keys.create_first(one, "first") for one in databases))
+        made = await asyncio.gather(
+            *(keys.create_first(database, "first") for database in databases)
+        )
         [key] = [text for text in made if text is not None]
         [row] = await keys.listed(databases[0])
         assert key.startswith(f"qs_{row.id}_")
         assert await keys.create_first(databases[1], "first") is None
     finally:
-        for one in databases:
-            await one.close()
+        for database in databases:
+            await database.close()

@@ -69,8 +69,10 @@ def test_what_is_no_date_is_refused_in_one_sentence(
 
 def test_a_row_may_name_its_own_zone() -> None:
     how = Time(zone="Asia/Tokyo", zone_column="zone", zones={"CET": "Europe/Paris"})
-    told = {word: text_of(instant_of("2026-07-03 12:00", how, word)) for word in ("CET", "", "UTC")}
-    hours = {word: at[11:16] for word, at in told.items()}
+    texts = {
+        word: text_of(instant_of("2026-07-03 12:00", how, word)) for word in ("CET", "", "UTC")
+    }
+    hours = {word: at[11:16] for word, at in texts.items()}
     assert hours == {"CET": "10:00", "": "03:00", "UTC": "12:00"}
     with pytest.raises(ValueError, match="'PDT' is no time zone"):
         instant_of("2026-07-03 12:00", how, "PDT")

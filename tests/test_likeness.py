@@ -41,20 +41,20 @@ def codes_of(*payments: Transaction) -> Features:
     return FIELDS.codes(features_of(*payments))
 
 
-def in_common(one: Transaction, other: Transaction) -> list[str]:
-    [[is_same_E]] = shared_fields(codes_of(one), codes_of(other))
+def in_common(first: Transaction, other: Transaction) -> list[str]:
+    [[is_same_E]] = shared_fields(codes_of(first), codes_of(other))
     return [name for name, is_same in zip(FIELDS.names, is_same_E, strict=True) if is_same]
 
 
-def alike(one: Transaction, other: Transaction) -> int:
-    return int(likeness(FIELDS, shared_fields(codes_of(one), codes_of(other)))[0, 0])
+def alike(first: Transaction, other: Transaction) -> int:
+    return int(likeness(FIELDS, shared_fields(codes_of(first), codes_of(other)))[0, 0])
 
 
 def labelled(*rows: tuple[Transaction, bool]) -> LabelledPayments:
-    payments = [one for one, _ in rows]
+    payments = [payment for payment, _ in rows]
     return LabelledPayments(
-        [one.transaction_id for one in payments],
-        np.array([one.occurred_at_us + DAY_US for one in payments], np.int64),
+        [payment.transaction_id for payment in payments],
+        np.array([payment.occurred_at_us + DAY_US for payment in payments], np.int64),
         np.array([is_fraud for _, is_fraud in rows], np.bool_),
         codes_of(*payments),
     )
@@ -68,8 +68,8 @@ def test_entities_come_before_categories_in_the_order_of_the_api() -> None:
     assert FIELDS.is_identity_E.tolist() == [True] * 5 + [False] * 5
     for name, f in zip(FIELDS.names, FIELDS.position_E.tolist(), strict=True):
         assert FEATURES.names[f] in (f"{name}_identity", f"{name}_code")
-    [one] = fields_of(FeatureSet(DatasetSpec.load("handbook"))).names
-    assert one == "merchant"
+    [field] = fields_of(FeatureSet(DatasetSpec.load("handbook"))).names
+    assert field == "merchant"
 
 
 def test_what_is_the_same_is_in_common_and_what_neither_names_is_not() -> None:
@@ -136,7 +136,7 @@ def test_the_most_alike_come_first_and_the_others_stay_in_their_order() -> None:
         payment(6, device_id="d", merchant_id="m"),
         payment(5),
     ]
-    is_itself_NK = np.array([[row is one for one in marked] for row in rows])
+    is_itself_NK = np.array([[row is other for other in marked] for row in rows])
     order = most_alike_first(FIELDS, features_of(*rows), features_of(*marked), is_itself_NK)
     # A labelled payment is no more like itself than another that is like none.
     assert order == [4, 1, 3, 0, 2, 5]

@@ -87,7 +87,7 @@ async def filled(database: Database) -> Database:
 
 def listings() -> Iterator[tuple[str, Listing]]:
     """Every list by every combination of its filters: where both match nothing, and most rows."""
-    outcomes, levels = ((None, *get_args(one)) for one in (Outcome, Level))
+    outcomes, levels = ((None, *get_args(literal)) for literal in (Outcome, Level))
     for combined in product(
         (None, "big", "a"), (None, 5_000_000), (None, 9_000_000), outcomes, levels
     ):
@@ -149,7 +149,7 @@ async def rows_read(connection: Connection, statement: str, parameters: Any) -> 
 
     def of(node: dict[str, Any]) -> int:
         own = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
-        below = sum(of(one) for one in node.get("Plans", ()))
+        below = sum(of(plan) for plan in node.get("Plans", ()))
         return max(int(own), below) if "Plans" in node else int(own)
 
     return of(plan["Plan"])
@@ -193,7 +193,7 @@ async def test_a_page_reads_few_rows_whatever_its_filters_are_and_wherever_it_be
 
 
 @pytest.mark.parametrize("most_read", [1, 3, 7])
-async def test_pages_that_read_a_part_each_tell_the_same_rows_as_one_that_reads_all(
+async def test_pages_that_read_a_part_each_have_the_same_rows_as_one_that_reads_all(
     database: Database, monkeypatch: pytest.MonkeyPatch, most_read: int
 ) -> None:
     levels = [

@@ -51,7 +51,7 @@ def payments() -> list[tuple[dict[str, Any], bool]]:
                 attributes={"device_age_days": 1 if is_fraud else 300},
             )
             found.append((body, is_fraud))
-    return sorted(found, key=lambda one: one[0]["occurred_at"])
+    return sorted(found, key=lambda pair: pair[0]["occurred_at"])
 
 
 class Traffic:
@@ -105,14 +105,14 @@ def test_labels_become_the_next_model_while_nobody_notices(
     shelf = tmp_path / "models"
     tiny_checkpoint(shelf / "first", rates=central_bank())
     key = new_key(database_url)
-    known = payments()
+    labelled = payments()
     kept_from = (datetime.now(UTC) - timedelta(days=HELD_OUT_DAYS)).isoformat()
     with (
         server(database_url, shelf / "first") as url,
         Client(url, key, timeout=START_SECONDS) as client,
     ):
-        for n in range(0, len(known), 400):
-            client.score_batch([body for body, _ in known[n : n + 400]])
+        for n in range(0, len(labelled), 400):
+            client.score_batch([body for body, _ in labelled[n : n + 400]])
         labels = [
             {
                 "transaction_id": body["transaction_id"],
@@ -122,7 +122,7 @@ def test_labels_become_the_next_model_while_nobody_notices(
                 ).isoformat(),
                 "source": "chargeback",
             }
-            for body, is_fraud in known
+            for body, is_fraud in labelled
         ]
         client.label_batch(labels[:1000])
         with Traffic(url, key) as traffic:
@@ -131,18 +131,20 @@ def test_labels_become_the_next_model_while_nobody_notices(
             spec = DatasetSpec.load(export.with_suffix(".toml"))
             assert FeatureSet(spec).digest == FeatureSet(DatasetSpec.load("simulated")).digest
             written = pl.read_parquet(export)
-            assert written["is_fraud"].drop_nulls().sum() == sum(one for _, one in known)
+            assert written["is_fraud"].drop_nulls().sum() == sum(
+                is_fraud for _, is_fraud in labelled
+            )
             assert written["transaction_id"].is_unique().all()
 
-            said = quickstudy(database_url, shelf / "first", *RETRAIN)
-            [new] = [one for one in client.models().data if one.shadow]
+            output = quickstudy(database_url, shelf / "first", *RETRAIN)
+            [new] = [item for item in client.models().data if item.shadow]
             assert new.name.startswith("retrained-")
-            assert f"{new.name} is in shadow. It ranks" in said
-            [comparison] = re.findall(r'{"comparison": "(\w+)"}', said)
+            assert f"{new.name} is in shadow. It ranks" in output
+            [comparison] = re.findall(r'{"comparison": "(\w+)"}', output)
             compared = client.comparison(new.name, comparison).result
             assert compared is not None
             # Of the days that it was not trained on.
-            recent = [is_fraud for body, is_fraud in known if body["occurred_at"] > kept_from]
+            recent = [is_fraud for body, is_fraud in labelled if body["occurred_at"] > kept_from]
             assert (compared.frauds, compared.better) == (sum(recent), True)
             assert compared.active.average_precision is not None
             assert compared.shadow.average_precision is not None
@@ -169,12 +171,14 @@ def test_labels_become_the_next_model_while_nobody_notices(
         assert {back.model, promoted.model} <= {*traffic.models, promoted.model}
         assert client.replay("after-promotion").match
         logged = client.audit_log(action="model.activated").data
-        assert [one.subject for one in logged] == ["first", new.name]
+        assert [entry.subject for entry in logged] == ["first", new.name]
 
 
 def test_a_retraining_without_a_folder_of_models_says_so(tmp_path: Path) -> None:
-    said = quickstudy(f"sqlite:///{tmp_path}/x.db", tmp_path / "no" / "model", "retrain", status=2)
-    assert f"there is no folder {tmp_path / 'no'}: QUICKSTUDY_MODELS names" in said
+    output = quickstudy(
+        f"sqlite:///{tmp_path}/x.db", tmp_path / "no" / "model", "retrain", status=2
+    )
+    assert f"there is no folder {tmp_path / 'no'}: QUICKSTUDY_MODELS names" in output
 
 
 @pytest.mark.parametrize("name", ["production.csv", "production"])

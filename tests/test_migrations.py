@@ -67,8 +67,8 @@ async def stored(url: str) -> list[dict[str, Any]]:
         async with database.read() as connection:
             # By name: the table may be of an older schema than `transactions` knows.
             names = scored("", "")
-            asked = select(*(transactions.c[name] for name in names))
-            rows = await connection.execute(asked.order_by(transactions.c.transaction_id))
+            query = select(*(transactions.c[name] for name in names))
+            rows = await connection.execute(query.order_by(transactions.c.transaction_id))
             return [dict(row) for row in rows.mappings()]
     finally:
         await database.close()
@@ -159,7 +159,7 @@ def test_no_migration_holds_up_a_table_in_use_for_an_index(unmigrated_database_u
     for revision in reversed(list(ScriptDirectory(str(MIGRATIONS)).walk_revisions())):
         with noted() as statements:
             upgrade(url, revision.revision)
-        made = {one for text_ in statements for one in re.findall(r"CREATE TABLE (\w+)", text_)}
+        made = {text for text_ in statements for text in re.findall(r"CREATE TABLE (\w+)", text_)}
         for statement in statements:
             if found := BUILT.search(statement):
                 built += 1
@@ -284,7 +284,7 @@ def test_0018_makes_merchants_entities_whose_labels_are_yet_to_be_folded(
     }
     assert named == {("merchant", "m", None, None), ("merchant", "shop", None, None)}
     names = ("transaction_id", "kind", "entity_id", "matures_at_us", "folded", "removed_at_us")
-    rows = [tuple(row[one] for one in names) for row in anyio.run(rows_of, url, label_entities)]
+    rows = [tuple(row[name] for name in names) for row in anyio.run(rows_of, url, label_entities)]
     assert sorted(rows) == [
         ("t-1", "merchant", "m", 8, False, 20),
         ("t-3", "merchant", "shop", 9, None, 60),
@@ -312,7 +312,7 @@ def fill(connection: Connection) -> None:
     for table in metadata.sorted_tables:
         full = {column.name: MADE_UP[column.type.python_type] for column in table.c}
         keys = {column.name for column in table.primary_key if column.name != "tenant"}
-        bare = {one.name: full[one.name] for one in table.c if not one.nullable}
+        bare = {column.name: full[column.name] for column in table.c if not column.nullable}
         other = {name: 8 if bare[name] == 7 else "other" for name in keys}
         connection.execute(table.delete())
         connection.execute(insert(table), full)
@@ -330,11 +330,11 @@ def everything(connection: Connection) -> Rows:
     }
 
 
-async def written(url: str, work: Any) -> Any:
+async def written(url: str, call: Any) -> Any:
     database = Database(url)
     try:
         async with database.write() as connection:
-            return await connection.run_sync(work)
+            return await connection.run_sync(call)
     finally:
         await database.close()
 
@@ -345,7 +345,9 @@ def only(rows: Rows, of: Rows) -> Rows:
     for name in rows.keys() & of.keys():
         # An older schema may have other columns, too, which nothing fills.
         columns = [column for column in rows[name][0] if column in of[name][0]]
-        found[name] = sorted(({one: row[one] for one in columns} for row in rows[name]), key=str)
+        found[name] = sorted(
+            ({column: row[column] for column in columns} for row in rows[name]), key=str
+        )
     return found
 
 
@@ -354,7 +356,10 @@ def test_what_an_older_schema_has_a_place_for_survives_the_way_down_and_up_again
 ) -> None:
     url = unmigrated_database_url
     upgrade(url)
-    _, *older = [one.revision for one in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
+    _, *older = [
+        walk_revision.revision
+        for walk_revision in ScriptDirectory(str(MIGRATIONS)).walk_revisions()
+    ]
     for revision in older:
         anyio.run(written, url, fill)
         before = anyio.run(written, url, everything)

@@ -126,9 +126,9 @@ def test_the_gradient_of_a_head_can_be_differentiated_again() -> None:
         torch.autograd.grad(sum(g.square().sum() for g in first), inputs)
         for first in (actual.values(), wanted)
     ]
-    for one, other in zip(*twice, strict=True):
+    for first, other in zip(*twice, strict=True):
         assert other.abs().max() > 1e-3  # there is something to get wrong
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-8)
+        torch.testing.assert_close(first, other, rtol=0, atol=1e-8)
 
 
 def test_each_account_is_read_by_its_own_head() -> None:
@@ -136,11 +136,11 @@ def test_each_account_is_read_by_its_own_head() -> None:
     head, hidden = random_head(), random_hidden()
     together_MBN = head.logits(hidden)
     for b in range(ACCOUNTS):
-        one = slice(b, b + 1)
-        alone_MBN = Head(*(layer[one] for layer in head)).logits(
-            Hidden(*(part[:, one] for part in hidden))
+        account = slice(b, b + 1)
+        alone_MBN = Head(*(layer[account] for layer in head)).logits(
+            Hidden(*(part[:, account] for part in hidden))
         )
-        torch.testing.assert_close(alone_MBN, together_MBN[:, one], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(alone_MBN, together_MBN[:, account], rtol=1e-12, atol=1e-12)
 
 
 def test_each_member_reads_its_own_units_and_wide_part() -> None:
@@ -148,11 +148,11 @@ def test_each_member_reads_its_own_units_and_wide_part() -> None:
     head, hidden = random_head(), random_hidden()
     together_MBN = head.logits(hidden)
     for m in range(MANY):
-        one = slice(m, m + 1)
-        alone_MBN = Head(*(layer[:, one] for layer in head)).logits(
-            Hidden(*(part[one] for part in hidden))
+        member = slice(m, m + 1)
+        alone_MBN = Head(*(layer[:, member] for layer in head)).logits(
+            Hidden(*(part[member] for part in hidden))
         )
-        torch.testing.assert_close(alone_MBN, together_MBN[one], rtol=0, atol=1e-12)
+        torch.testing.assert_close(alone_MBN, together_MBN[member], rtol=0, atol=1e-12)
 
 
 def test_the_wide_part_is_added_to_the_log_odds() -> None:
@@ -249,8 +249,8 @@ def test_the_gradient_of_the_interpolation_is_that_of_the_dense_encoding(
         torch.autograd.grad(static_BNU.square().sum() + wide_BNM.square().sum(), weights)
         for static_BNU, wide_BNM in (encoded[:2], dense(network, features_BNF))
     )
-    for one, other in zip(actual, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+    for found, other in zip(actual, wanted, strict=True):
+        torch.testing.assert_close(found, other, rtol=0, atol=1e-9)
 
 
 def wide_at(network: Network, z: int, values: list[float]) -> Tensor:
@@ -334,14 +334,14 @@ def test_a_code_never_seen_and_a_missing_code_have_a_value_of_their_own(network:
     features_BNF = random_features(4, 1, 5)
     features_BNF[:] = features_BNF[:, :1].clone()
     features_BNF[0, :, CODES[1]] = torch.tensor([0.0, 12_345.0, -7.0, 1.0, 2.0])
-    missing, unseen, odd, one, two = network.encode(features_BNF, torch.zeros(1, 5)).static_BNU[0]
+    missing, unseen, odd, first, two = network.encode(features_BNF, torch.zeros(1, 5)).static_BNU[0]
     assert torch.equal(missing, unseen)
     assert torch.equal(missing, odd)
-    assert not torch.equal(one, two)
+    assert not torch.equal(first, two)
     values_CVU = network.values_VU.unflatten(0, (len(CODES), KNOWN_VALUES + 1))
     place = network.encoder.known_CV[1].tolist().index(1.0)
     gained_U = values_CVU[1, place] - values_CVU[1, KNOWN_VALUES]
-    torch.testing.assert_close(one - missing, gained_U, rtol=0, atol=1e-12)
+    torch.testing.assert_close(first - missing, gained_U, rtol=0, atol=1e-12)
 
 
 def test_codes_and_identities_are_compared_and_an_identity_is_nothing_else() -> None:
@@ -366,16 +366,16 @@ def test_no_identity_changes_how_a_row_without_labels_is_read(network: Network) 
     rows_BNF, day_BN = random_features(9, 2, 3), torch.zeros(2, 3)
     others_BNF = rows_BNF.clone()
     others_BNF[..., IDENTITIES] = 16_777_215.0
-    one, other = network.encode(rows_BNF, day_BN), network.encode(others_BNF, day_BN)
-    assert not torch.equal(one.compared_BNE, other.compared_BNE)
+    first, other = network.encode(rows_BNF, day_BN), network.encode(others_BNF, day_BN)
+    assert not torch.equal(first.compared_BNE, other.compared_BNE)
     for part, of_other in zip(
-        network.hidden(one, network.no_context(2)),
+        network.hidden(first, network.no_context(2)),
         network.hidden(other, network.no_context(2)),
         strict=True,
     ):
         assert torch.equal(part, of_other)
     others_BNF[..., 0] += 1.0
-    assert not torch.equal(one.static_BNU, network.encode(others_BNF, day_BN).static_BNU)
+    assert not torch.equal(first.static_BNU, network.encode(others_BNF, day_BN).static_BNU)
 
 
 def test_a_network_reads_rows_with_and_without_codes() -> None:
@@ -442,8 +442,8 @@ def inputs_by_hand(
             for half_life in (math.inf, 30.0, 7.0, 1.0, HOUR)
         ]
         same = [
-            [row == label and row != 0 for row, label in zip(codes, one.codes, strict=True)]
-            for one in of_class
+            [row == label and row != 0 for row, label in zip(codes, member.codes, strict=True)]
+            for member in of_class
         ]
         shares = [sum(each) / len(codes) for each in same]
         hours = 24 * min(ages, default=math.inf)
@@ -475,8 +475,8 @@ def encoded_at(network: Network, days: list[float], codes: list[tuple[int, ...]]
 
 
 def context_by(network: Network, labels: list[Label]) -> Context:
-    rows = encoded_at(network, [one.day for one in labels], [one.codes for one in labels])
-    fraud_1K = torch.tensor([[float(one.is_fraud) for one in labels]]).double()
+    rows = encoded_at(network, [label.day for label in labels], [label.codes for label in labels])
+    fraud_1K = torch.tensor([[float(label.is_fraud) for label in labels]]).double()
     return network.context(rows, 1 - fraud_1K, fraud_1K)
 
 
@@ -497,7 +497,7 @@ def inputs_of(
 
 @pytest.mark.parametrize("earlier", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 32])
-def test_what_labels_say_is_what_plain_sums_give(
+def test_what_labels_contribute_is_what_plain_sums_give(
     network: Network, count: int, earlier: bool
 ) -> None:
     """Rows and labels at few moments and with few codes: many are equal, some are missing."""
@@ -518,9 +518,7 @@ def test_what_labels_say_is_what_plain_sums_give(
 
 
 @pytest.mark.parametrize("earlier", [False, True])
-def test_without_labels_nothing_is_said_and_a_row_is_read_as_by_the_base(
-    network: Network, earlier: bool
-) -> None:
+def test_without_labels_a_row_is_read_as_by_the_base(network: Network, earlier: bool) -> None:
     rows = encoded_at(network, [0.0, 19_000.0], [(1, 2, 3, 1), (0, 0, 0, 0)])
     padding = network.encode(random_features(3, 1, 4), torch.full((1, 4), 18_000.0).double())
     nothing_14 = torch.zeros(1, 4).double()
@@ -565,9 +563,9 @@ def test_the_same_code_or_identity_counts_at_its_own_place(network: Network, e: 
     fraud = Label(19_000.0, True, (1, 16_777_215, 3, 16_777_214))
     unlike = (11, 12, 13, 14)
     alike = tuple(fraud.codes[at] if at == e else code for at, code in enumerate(unlike))
-    one = np.array(inputs_of(network, 19_007.0, alike, [fraud]))
+    inputs = np.array(inputs_of(network, 19_007.0, alike, [fraud]))
     other = np.array(inputs_of(network, 19_007.0, unlike, [fraud]))
-    # Behind what is said of legitimate labels: the largest share, and the count by its cube; then
+    # Behind the columns of legitimate labels: the largest share, and the count by its cube; then
     # of each place the plain count, and the one with a half-life of a week.
     first = 10 + 2 * len(COMPARED)
     moved = {
@@ -576,12 +574,12 @@ def test_the_same_code_or_identity_counts_at_its_own_place(network: Network, e: 
         first + 10 + e: math.log(2),
         first + 10 + len(COMPARED) + e: math.log(1.5),
     }
-    assert dict(enumerate((one - other).tolist())) == pytest.approx(
-        {at: moved.get(at, 0.0) for at in range(len(one))}
+    assert dict(enumerate((inputs - other).tolist())) == pytest.approx(
+        {at: moved.get(at, 0.0) for at in range(len(inputs))}
     )
 
 
-def test_what_labels_say_reaches_the_log_odds_directly_and_by_the_trunk(network: Network) -> None:
+def test_labels_reach_the_log_odds_directly_and_by_the_trunk(network: Network) -> None:
     rows = encoded_at(network, [19_000.0], [(1, 2, 3, 1)])
     context = context_by(network, [Label(18_999.0, True, (1, 2, 3, 1))])
     inputs_11I = network.label_inputs(rows, context)

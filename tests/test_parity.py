@@ -93,9 +93,9 @@ async def replay(service: Service, history: Sequence[Past]) -> None:
         verdicts: dict[str, list[Verdict]] = {}
         for past in batch:
             if past.is_fraud is not None:
-                one = past.transaction
-                verdict = Verdict(one.transaction_id, past.is_fraud)
-                verdicts.setdefault(one.account_id, []).append(verdict)
+                payment = past.transaction
+                verdict = Verdict(payment.transaction_id, past.is_fraud)
+                verdicts.setdefault(payment.account_id, []).append(verdict)
         for account_id, of_account in verdicts.items():
             await service.part(Labelling).store(TENANT, account_id, of_account)
 

@@ -32,7 +32,7 @@ from app.learner.states import Floats
 from app.learner.transaction import DAY_US
 from tests.checkpoints import signed
 
-MEMBERS, HIDDEN, BINS, KNOWN = 4, 32, 40, 32
+MEMBERS, HIDDEN, BINS, VALUES = 4, 32, 40, 32
 UNITS = MEMBERS * HIDDEN
 TODAY_US = 20_000 * DAY_US
 # A vocabulary has places that it leaves empty.
@@ -110,7 +110,7 @@ def random_weights(version: Version, algorithm: Algorithm) -> dict[str, np.ndarr
     edges_ZT = np.sort(rng.normal(1, 1.5, (quantities, BINS + 1)), axis=1)
     # Steps, one of them at the end of a quantity, and a quantity that was always the same.
     edges_ZT[:, 8], edges_ZT[0, -3:], edges_ZT[-1] = edges_ZT[:, 7], edges_ZT[0, -1], 1.0
-    known_CV = np.full((codes, KNOWN), -1.0)
+    known_CV = np.full((codes, VALUES), -1.0)
     known_CV[:, :CODES_KNOWN] = np.arange(1, 1 + CODES_KNOWN)
     scale = 0.3 / quantities**0.5
     network = {
@@ -120,7 +120,7 @@ def random_weights(version: Version, algorithm: Algorithm) -> dict[str, np.ndarr
         "encoder.known_CV": known_CV,
         "rises_ZTU": rng.normal(0, scale, (quantities, BINS, UNITS)),
         "wide_rises_ZTM": rng.normal(0, scale / 3, (quantities, BINS, MEMBERS)),
-        "values_VU": rng.normal(0, 0.2, (codes * (KNOWN + 1), UNITS)),
+        "values_VU": rng.normal(0, 0.2, (codes * (VALUES + 1), UNITS)),
         "scaled_ZU": rng.normal(0, scale, (quantities, UNITS)),
         "bias_U": rng.normal(0, 0.2, UNITS),
         "relation.weight": rng.normal(0, 0.2, (UNITS, len(version.own) + 6)),
@@ -186,10 +186,10 @@ class Past:
                 read_NX[n] += (1 - share) * knots_ZTX[z, bin_] + share * knots_ZTX[z, bin_ + 1]
         scaled_NZ = ((quantity_NZ - mean_Z) / spread_Z).clamp(-8, 8)
         units_NU = read_NX[:, :UNITS] + scaled_NZ @ w["scaled_ZU"] + w["bias_U"]
-        values_CVU = w["values_VU"].unflatten(0, (-1, KNOWN + 1))
+        values_CVU = w["values_VU"].unflatten(0, (-1, VALUES + 1))
         for c, f in enumerate(self.version.positions("code")):
             for n, code in enumerate(features_NF[:, f]):
-                place = int(code) - 1 if 1 <= code <= CODES_KNOWN else KNOWN
+                place = int(code) - 1 if 1 <= code <= CODES_KNOWN else VALUES
                 units_NU[n] += values_CVU[c, place]
         over_NZ = (quantity_NZ - edges_ZT[:, -1]).clamp_min(0) / spread_Z
         beyond_N = 0.25 * over_NZ[:, self.version.surprising].sum(1)
@@ -197,7 +197,7 @@ class Past:
         return units_NU, wide_NM, scaled_NZ[:, self.version.own]
 
     def related(self, own_NO: Tensor, day_N: Tensor, context: tuple[Tensor, ...]) -> Tensor:
-        """What labels said of rows: own quantities against usual ones, and counts that fade."""
+        """What labels add to rows: own quantities against usual ones, and counts that fade."""
         mean_O, spread_O, newest_day, count_J = context
         half_life_J = torch.tensor([torch.inf, torch.inf, 30, 30, 7, 7]).double()
         age_N1 = (day_N - newest_day).clamp_min(0)[:, None]

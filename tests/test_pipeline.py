@@ -76,7 +76,9 @@ def paid(
 
 
 async def scored(service: Service, *transactions: Transaction) -> list[Scored]:
-    answers = await service.part(Pipeline).score([Posted(TENANT, one) for one in transactions])
+    answers = await service.part(Pipeline).score(
+        [Posted(TENANT, transaction) for transaction in transactions]
+    )
     return [answer for answer in answers if isinstance(answer, Scored)]
 
 
@@ -191,15 +193,15 @@ async def test_serving_one_by_one_in_batches_and_training_see_the_same_vectors(
     for size in (1, 1, 1, 40, 7, *[25] * 10):
         chunk = transactions[first : first + size]
         rows += await scored(service, *chunk)
-        for n, one in enumerate(chunk, start=first):
-            await label(service, one.transaction_id, bool(is_fraud[n]), one.account_id)
+        for n, payment in enumerate(chunk, start=first):
+            await label(service, payment.transaction_id, bool(is_fraud[n]), payment.account_id)
         first += size
     assert first == len(transactions)
 
     found, _ = columns_of(service.part(Models).default.spec, transactions)
     matures_us = found.time_us_N + service.part(Models).default.spec.label.delay_us
     found.standing_N[:] = [
-        row.standing(one.type) for row, one in zip(rows, transactions, strict=True)
+        row.standing(payment.type) for row, payment in zip(rows, transactions, strict=True)
     ]
     assert set(found.standing_N) == {SPENT, REFUSED, TRIED, ASIDE}
     named_N, kinds = np.nonzero(found.entity_NK != NO_ENTITY)
@@ -221,7 +223,7 @@ async def test_a_tenants_batch_mates_do_not_move_its_scores(service: Service) ->
     assert last.tenant == "another"
 
 
-async def test_a_thread_is_waited_for_even_when_whoever_asked_has_gone() -> None:
+async def test_a_thread_is_waited_for_even_when_its_caller_has_gone() -> None:
     """Else the next batch would take the bank while copies are still being put into it."""
     seen: list[str] = []
 
@@ -254,10 +256,12 @@ def spending(account: str) -> list[Transaction]:
 
 
 async def test_a_batch_counts_what_it_refuses_as_single_requests_would(service: Service) -> None:
-    batch = await service.part(Pipeline).score([Posted("batch", one) for one in spending("a")])
+    batch = await service.part(Pipeline).score(
+        [Posted("batch", payment) for payment in spending("a")]
+    )
     singles = []
-    for one in spending("a"):
-        singles += await service.part(Pipeline).score([Posted("singles", one)])
+    for payment in spending("a"):
+        singles += await service.part(Pipeline).score([Posted("singles", payment)])
     outcomes = {row.outcome for row in batch if isinstance(row, Scored)}
     assert "approve" in outcomes
     assert len(outcomes) > 1
@@ -304,19 +308,20 @@ async def test_a_status_moves_a_payment_in_the_sums_as_if_it_had_come_with_it(
 ) -> None:
     """Now and later, to and fro; what attempts came before is kept in single precision."""
     becomes: dict[int, Status] = {0: "declined", 3: "authorised", 4: "reversed", 5: "declined"}
-    told = [
-        one._replace(status=becomes.get(n, "authorised")) for n, one in enumerate(spending("told"))
+    reported = [
+        payment._replace(status=becomes.get(n, "authorised"))
+        for n, payment in enumerate(spending("reported"))
     ]
-    await scored(service, *told[:6])
+    await scored(service, *reported[:6])
     later = [
-        one._replace(status=None if n in becomes else "authorised")
-        for n, one in enumerate(spending("later"))
+        payment._replace(status=None if n in becomes else "authorised")
+        for n, payment in enumerate(spending("later"))
     ]
     await scored(service, *later[:6])
 
     async def change(status: Mapping[int, Status]) -> dict[str, str | None]:
         pipeline = service.part(Pipeline)
-        wanted = {later[n].transaction_id: one for n, one in status.items()}
+        wanted = {later[n].transaction_id: value for n, value in status.items()}
         return await service.part(Database).run(
             lambda connection: change_status(connection, pipeline, TENANT, "later", wanted)
         )
@@ -326,16 +331,16 @@ async def test_a_status_moves_a_payment_in_the_sums_as_if_it_had_come_with_it(
         later[n].transaction_id: None for n in becomes
     }
     assert (await change(becomes))[later[0].transaction_id] == "reversed"
-    await assert_same_sums(service, "later", "told")
+    await assert_same_sums(service, "later", "reported")
     assert (await state_of(service, "later")).packed != untouched.packed
-    await scored(service, *told[6:], *later[6:])
+    await scored(service, *reported[6:], *later[6:])
     await change(dict.fromkeys(becomes, "declined"))
     await change(becomes)
-    await assert_same_sums(service, "later", "told")
+    await assert_same_sums(service, "later", "reported")
 
 
-async def assert_same_sums(service: Service, one: str, other: str) -> None:
-    found, wanted = await state_of(service, one), await state_of(service, other)
+async def assert_same_sums(service: Service, account: str, other: str) -> None:
+    found, wanted = await state_of(service, account), await state_of(service, other)
     np.testing.assert_array_equal(found.time_us_G, wanted.time_us_G)
     np.testing.assert_array_equal(found.previous_us_G, wanted.previous_us_G)
     np.testing.assert_allclose(found.before_GD, wanted.before_GD, rtol=1e-6, atol=1e-8)
@@ -360,11 +365,11 @@ async def slots_of(service: Service, merchant: str) -> list[EntityState]:
         return (await entity_states.states_of(connection, TENANT, [key]))[key]
 
 
-async def assert_same_entity(service: Service, one: str, other: str) -> int:
+async def assert_same_entity(service: Service, account: str, other: str) -> int:
     """Whatever slots they have, how many the first one has."""
     features = service.part(Pipeline).features
     wholes, labels = [], []
-    slots = [await slots_of(service, merchant) for merchant in (one, other)]
+    slots = [await slots_of(service, merchant) for merchant in (account, other)]
     for first, *others in slots:
         own = States.from_bytes([first.state], features.entity_sums)
         states = States.from_bytes([row.state for row in others], features.entity_sums)

@@ -54,17 +54,17 @@ async def test_a_service_behind_a_pooler_scores_labels_and_lists(
     async with app.router.lifespan_context(app), client_of(app, key) as client:
         bodies = [posted(f"t-{n}", account_id=f"a-{n % 5}") for n in range(60)]
         scores = await asyncio.gather(*(client.post("/v1/transactions", json=b) for b in bodies))
-        assert [one.text for one in scores if one.status_code != 200] == []
+        assert [answer.text for answer in scores if answer.status_code != 200] == []
         labels = await asyncio.gather(
             *(
                 client.put(f"/v1/transactions/t-{n}/label", json={"label": "fraud"})
                 for n in range(20)
             )
         )
-        assert [one.text for one in labels if one.status_code != 200] == []
+        assert [answer.text for answer in labels if answer.status_code != 200] == []
         questions = ("/readyz", "/v1/transactions", "/v1/accounts/a-1", "/v1/reviews")
         read = await asyncio.gather(*(client.get(path) for path in questions * 10))
-        assert [one.text for one in read if one.status_code != 200] == []
+        assert [answer.text for answer in read if answer.status_code != 200] == []
 
 
 async def test_two_services_behind_a_pooler_do_not_meet_each_others_statements(

@@ -27,28 +27,30 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def postgres_only(database: Database) -> Database:
     if database.is_sqlite:
-        pytest.skip("SQLite's statements run where they are asked for")
+        pytest.skip("SQLite's statements run where they are written")
     return database
 
 
 @asynccontextmanager
 async def heard(database: Database) -> AsyncIterator[tuple[Connection, list[str]]]:
-    """A transaction, and what its connection is asked: told a moment later."""
-    asked: list[str] = []
+    """A transaction, and the statements of its connection, listed a moment later."""
+    statements: list[str] = []
     async with database.write() as connection:
         raw = await connection.run_sync(lambda sync: sync.connection.driver_connection)
-        raw.add_query_logger(lambda record: asked.append(record.query))  # type: ignore[union-attr]
-        yield connection, asked
+        raw.add_query_logger(lambda record: statements.append(record.query))  # type: ignore[union-attr]
+        yield connection, statements
 
 
-async def said(asked: Sequence[str]) -> list[int]:
-    """How many inserts there are in each statement of any; the driver tells a moment later."""
+async def inserts(statements: Sequence[str]) -> list[int]:
+    """How many inserts there are in each statement of any; the driver logs a moment later."""
     await asyncio.sleep(0.01)
-    return [one.count("INSERT INTO") for one in asked if "INSERT INTO" in one]
+    return [
+        statement.count("INSERT INTO") for statement in statements if "INSERT INTO" in statement
+    ]
 
 
 async def test_writes_go_together_once_their_table_is_read(postgres_only: Database) -> None:
-    async with heard(postgres_only) as (connection, asked):
+    async with heard(postgres_only) as (connection, statements):
         await account_store.save_accounts(connection, [Account(TENANT, "a"), Account(TENANT, "b")])
         await entity_states.save_entities(
             connection, [EntityState(TENANT, "device", "d", b"state")]
@@ -56,9 +58,9 @@ async def test_writes_go_together_once_their_table_is_read(postgres_only: Databa
         await entity_states.save_links(connection, [Link(TENANT, "device", "d", "a", 5)])
         await transaction_store.save_scored(connection, [scored_row("t-1"), scored_row("t-2")])
         assert await label_store.labels_of(connection, TENANT, ["t-1"]) == {}
-        assert await said(asked) == []
+        assert await inserts(statements) == []
         assert len(await transaction_store.scored(connection, TENANT, ["t-1", "t-2"])) == 2
-        assert await said(asked) == [4]
+        assert await inserts(statements) == [4]
         # What changes a table again waits for what was to be written before.
         await account_store.count_labels(connection, TENANT, {"a": (1, 0), "b": (0, 1)})
     async with postgres_only.read() as connection:
@@ -69,11 +71,11 @@ async def test_writes_go_together_once_their_table_is_read(postgres_only: Databa
 
 
 async def test_pasts_are_one_question_however_many_there_are(postgres_only: Database) -> None:
-    async with heard(postgres_only) as (connection, asked):
+    async with heard(postgres_only) as (connection, statements):
         moments = [(f"a-{n}", n) for n in range(1000)]
         assert await transaction_store.pasts_of(connection, TENANT, moments, 32) == [[]] * 1000
         await asyncio.sleep(0.01)
-    assert sum("LATERAL" in one for one in asked) == 1
+    assert sum("LATERAL" in statement for statement in statements) == 1
 
 
 async def test_questions_go_together_and_see_what_was_written(postgres_only: Database) -> None:
@@ -81,7 +83,7 @@ async def test_questions_go_together_and_see_what_was_written(postgres_only: Dat
         return [await account_store.account(connection, TENANT, key) for key in ("b", "c")]
 
     saved = [Account(TENANT, "a", state=b"\x00"), Account(TENANT, "b")]
-    async with heard(postgres_only) as (connection, asked):
+    async with heard(postgres_only) as (connection, statements):
         await account_store.save_accounts(connection, saved)
         await transaction_store.save_scored(connection, [scored_row("t-1"), scored_row("t-2")])
         account, others, found = await connection.together(
@@ -96,10 +98,12 @@ async def test_questions_go_together_and_see_what_was_written(postgres_only: Dat
         await asyncio.sleep(0.01)
     assert (account, others) == (saved[0], [saved[1], None])
     assert found == {"t-1": scored_row("t-1"), "t-2": scored_row("t-2")}
-    assert [one.count("array_agg") for one in asked if "FROM accounts" in one] == [3, 0]
+    assert [
+        statement.count("array_agg") for statement in statements if "FROM accounts" in statement
+    ] == [3, 0]
 
 
-async def test_what_a_question_raises_ends_all_of_them_and_the_next_are_asked(
+async def test_an_error_of_a_query_ends_all_that_go_together_and_later_ones_run(
     postgres_only: Database,
 ) -> None:
     async def raising() -> None:
@@ -118,11 +122,11 @@ async def test_a_write_that_waits_for_the_commit_can_still_be_raced(
 ) -> None:
     names = ["t-1", "t-1", "t-2"]
 
-    async def work(connection: Connection) -> None:
+    async def write(connection: Connection) -> None:
         await transaction_store.save_scored(connection, [scored_row(names.pop(0))])
 
-    await postgres_only.run(work)
-    await postgres_only.run(work)
+    await postgres_only.run(write)
+    await postgres_only.run(write)
     assert names == []
     async with postgres_only.read() as connection:
         assert set(await transaction_store.scored(connection, TENANT, ["t-1", "t-2"])) == {
@@ -226,8 +230,8 @@ async def test_scores_at_once_have_slots_of_their_own_and_labels_wait_for_all(
             order.append(name)
 
     async def label() -> None:
-        for one in begun:
-            await one.wait()
+        for task in begun:
+            await task.wait()
         async with shared.write() as connection:
             locked = await entity_states.lock_entities(connection, TENANT, [ENTITY])
             order.append("label")

@@ -124,10 +124,10 @@ def test_ci_runs_the_same_commands_as_a_developer() -> None:
 def test_no_vulnerability_is_passed_over_without_a_reason() -> None:
     [exceptions] = re.findall(r"^NOT_AFFECTED :=(.*)$", MAKEFILE.read_text(), re.MULTILINE)
     security = (REPOSITORY / "SECURITY.md").read_text()
-    assert [one for one in exceptions.split() if one not in security] == []
+    assert [part for part in exceptions.split() if part not in security] == []
 
 
-# None asks for more than that its notice is kept, or that changes to its own files are published.
+# None requires more than that its notice is kept, or that changes to its own files are published.
 LICENCES = re.compile(
     r"MIT|BSD|Apache|MPL-2|Mozilla|ISC|PSF|Python Software Foundation|Zlib|BSL-1|Public Domain"
 )
@@ -136,16 +136,20 @@ LICENCES = re.compile(
 @pytest.mark.parametrize("name", sorted(locked()))
 def test_every_dependency_has_a_licence_that_a_product_can_bear(name: str) -> None:
     try:
-        told = metadata(name)
+        package = metadata(name)
     except PackageNotFoundError:
         pytest.skip("not for this platform")
-    classifiers = [one for one in told.get_all("Classifier", []) if one.startswith("License")]
-    said = " ".join([told.get("License-Expression") or "", *classifiers]).strip()
+    classifiers = [
+        classifier
+        for classifier in package.get_all("Classifier", [])
+        if classifier.startswith("License")
+    ]
+    licence = " ".join([package.get("License-Expression") or "", *classifiers]).strip()
     # CurrencyConverter names its licence in the text of it alone.
     title = distribution(name).read_text("licenses/LICENSE") or ""
-    said = said or (told.get("License") or title).strip().splitlines()[0]
-    assert LICENCES.search(said), said
-    assert "GPL" not in said
+    licence = licence or (package.get("License") or title).strip().splitlines()[0]
+    assert LICENCES.search(licence), licence
+    assert "GPL" not in licence
 
 
 def compose() -> dict[str, Any]:
@@ -154,9 +158,11 @@ def compose() -> dict[str, Any]:
 
 def test_compose_starts_the_service_after_the_migrations_and_those_after_the_database() -> None:
     every = compose()["services"]
-    services = {name: one for name, one in every.items() if "profiles" not in one}
+    services = {name: service for name, service in every.items() if "profiles" not in service}
     assert set(services) == {"secrets", "db", "migrate", "service"}
-    assert {name: one["profiles"] for name, one in every.items() if name not in services} == {
+    assert {
+        name: service["profiles"] for name, service in every.items() if name not in services
+    } == {
         "prometheus": ["monitoring"],
         "grafana": ["monitoring"],
     }
@@ -220,8 +226,8 @@ def test_compose_gives_a_container_no_more_rights_than_it_needs(name: str) -> No
     assert service["pids_limit"] == 512
     assert service["mem_limit"]
     assert not {"privileged", "pid", "ipc", "devices", "userns_mode"} & set(service)
-    assert [one for one in service.get("ports", []) if not one.startswith("127.0.0.1:")] == []
-    assert [one for one in service.get("volumes", []) if "docker.sock" in one] == []
+    assert [port for port in service.get("ports", []) if not port.startswith("127.0.0.1:")] == []
+    assert [volume for volume in service.get("volumes", []) if "docker.sock" in volume] == []
     # Root without a capability, without a network, for as long as two files take.
     assert (service.get("user") == "root") == (name == "secrets")
     assert (service.get("network_mode") == "none") == (name == "secrets")
@@ -230,7 +236,8 @@ def test_compose_gives_a_container_no_more_rights_than_it_needs(name: str) -> No
 def test_the_database_can_be_reached_by_the_service_alone_and_reaches_nobody() -> None:
     assert compose()["networks"] == {"database": {"internal": True}}
     networks = {
-        name: one.get("networks", ["default"]) for name, one in compose()["services"].items()
+        name: service.get("networks", ["default"])
+        for name, service in compose()["services"].items()
     }
     assert networks["db"] == networks["migrate"] == ["database"]
     assert networks["service"] == ["database", "default"]

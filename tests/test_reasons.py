@@ -30,16 +30,16 @@ from app.learner.reasons import (
     code_of,
     raising,
     shares_of,
-    tell,
+    worded_reasons,
 )
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import Transaction
 from tests.test_likeness import codes_of
 
 SPECS = [
-    one.name.removesuffix(".toml")
-    for one in files("app.learner.specs").iterdir()
-    if one.name.endswith(".toml")
+    path.name.removesuffix(".toml")
+    for path in files("app.learner.specs").iterdir()
+    if path.name.endswith(".toml")
 ]
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "reasons.md").read_text()
 DAY_US = 86_400_000_000
@@ -48,13 +48,13 @@ RATES = Rates(reference="EUR", per_unit={"JPY": 0.006, "USD": 0.9})
 
 
 def payment(n: int, amount: str = "81.00", **changes: object) -> Transaction:
-    said = {"merchant_id": "m", "merchant_category": "food", "channel": "chip", "country": "DE"}
-    said |= {"attributes": {"device_age_days": 3.0}} | changes
-    currency = said.pop("currency", "EUR")
-    return Transaction(f"t-{n}", "a", n * DAY_US, Decimal(amount), currency, **said)  # type: ignore[arg-type]
+    fields = {"merchant_id": "m", "merchant_category": "food", "channel": "chip", "country": "DE"}
+    fields |= {"attributes": {"device_age_days": 3.0}} | changes
+    currency = fields.pop("currency", "EUR")
+    return Transaction(f"t-{n}", "a", n * DAY_US, Decimal(amount), currency, **fields)  # type: ignore[arg-type]
 
 
-def told(
+def explained(
     now: Transaction,
     *past: Transaction,
     rates: Rates | None = None,
@@ -67,13 +67,13 @@ def told(
     features_NF = features.compute(columns)
     attribution = Attribution(0.0, 1.0, np.full(len(features.names), 0.01), labels)
     shares = shares_of(features, attribution, 2.0, has_labels=True)
-    contents = [content_of(one) for one in past]
+    contents = [content_of(payment) for payment in past]
     # The newest first.
     contents, past_KF = contents[::-1], features_NF[:-1][::-1]
-    found = tell(
+    found = worded_reasons(
         shares, features, content_of(now), contents, features_NF[-1], past_KF, (1, 0), labelled
     )
-    return {one.code: one for one in found}
+    return {reason.code: reason for reason in found}
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -103,7 +103,7 @@ def test_no_reason_is_of_an_identity() -> None:
     assert is_identity_F.sum() == len(SIMULATED.entity_names)
     attribution = Attribution(0.0, 1.0, is_identity_F.astype(float), 0.0)
     shares = shares_of(features, attribution, 2.0, has_labels=False)
-    assert {one.share for one in shares} == {0.0}
+    assert {share.share for share in shares} == {0.0}
     for kind in SIMULATED.entity_names:
         with pytest.raises(ValueError, match=f"{kind}_identity has no code"):
             code_of(f"{kind}_identity", SIMULATED.categorical_names, SIMULATED.entity_names)
@@ -116,20 +116,24 @@ def test_a_feature_that_nobody_gave_a_code_is_refused() -> None:
 
 def test_shares_of_a_code_are_those_of_its_features_and_the_slope_scales_them() -> None:
     features = FeatureSet(DatasetSpec.load("simulated"))
-    found = told(payment(9), payment(1))
+    found = explained(payment(9), payment(1))
     spec = features.spec
     coded = [features.names[f] for f in without_identities(features.kinds)]
-    codes = [code_of(one, spec.categorical_names, spec.entity_names) for one in coded]
+    codes = [code_of(payment, spec.categorical_names, spec.entity_names) for payment in coded]
     assert found["amount"].share == pytest.approx(2 * 0.01 * codes.count("amount"))
     assert found[LABELS].share == pytest.approx(1.0)
-    total = sum(one.share for one in found.values())
+    total = sum(reason.share for reason in found.values())
     assert total == pytest.approx(2 * (0.01 * len(coded) + 0.5))
 
 
-def test_no_more_than_five_reasons_that_raise_a_score_are_told() -> None:
+def test_no_more_than_five_reasons_raise_a_score() -> None:
     shares = [Share(str(n), 3.0 - n) for n in range(9)]
-    assert [one.code for one in raising(shares)] == ["0", "1", "2"]
-    assert len(raising([one._replace(share=1.0) for one in shares])) == MOST_REASONS == 5
+    assert [reason.code for reason in raising(shares)] == ["0", "1", "2"]
+    assert (
+        len(raising([payment_share._replace(share=1.0) for payment_share in shares]))
+        == MOST_REASONS
+        == 5
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,8 +182,8 @@ def test_no_more_than_five_reasons_that_raise_a_score_are_told() -> None:
     ],
     ids=lambda part: part if isinstance(part, str) else "",
 )
-def test_sentences_say_what_is_so(now: Transaction, code: str, sentence: str) -> None:
-    assert told(now, payment(1), payment(2))[code].sentence == sentence
+def test_sentences_are_true(now: Transaction, code: str, sentence: str) -> None:
+    assert explained(now, payment(1), payment(2))[code].sentence == sentence
 
 
 # Newest first, each with whether it is a fraud.
@@ -194,10 +198,10 @@ GENERAL = "1 fraud label and 0 legitimate labels move all of this account's scor
 
 def labelled_payments(*rows: tuple[Transaction, bool]) -> LabelledPayments:
     """Labels of payments, each found out ten days after its payment."""
-    payments = [one for one, _ in rows]
+    payments = [payment for payment, _ in rows]
     return LabelledPayments(
-        [one.transaction_id for one in payments],
-        np.array([one.occurred_at_us + 10 * DAY_US for one in payments], np.int64),
+        [payment.transaction_id for payment in payments],
+        np.array([payment.occurred_at_us + 10 * DAY_US for payment in payments], np.int64),
         np.array([is_fraud for _, is_fraud in rows], np.bool_),
         codes_of(*payments),
     )
@@ -245,7 +249,7 @@ def test_a_reason_about_labels_names_the_payment_of_their_direction_that_is_most
     transaction_id: str | None,
     in_common: list[str] | None,
 ) -> None:
-    reason = told(now, labels=labels, labelled=labelled_payments(*LABELLED))[LABELS]
+    reason = explained(now, labels=labels, labelled=labelled_payments(*LABELLED))[LABELS]
     assert reason.sentence == sentence
     assert (reason.observed, reason.usual) == ("1+0", None)
     answered = reason.answered().get("labelled_payment")
@@ -262,15 +266,15 @@ def test_a_reason_about_labels_names_the_payment_of_their_direction_that_is_most
 
 
 def test_no_payment_of_the_other_class_is_named() -> None:
-    frauds = [one for one in LABELLED if one[1]]
-    reason = told(payment(9), labels=-0.5, labelled=labelled_payments(*frauds))[LABELS]
+    frauds = [effect for effect in LABELLED if effect[1]]
+    reason = explained(payment(9), labels=-0.5, labelled=labelled_payments(*frauds))[LABELS]
     assert reason.sentence == GENERAL
     assert "labelled_payment" not in reason.answered()
 
 
 def test_no_other_reason_names_a_labelled_payment() -> None:
-    found = told(payment(9), payment(1), labelled=labelled_payments(*LABELLED))
-    named = {code for code, one in found.items() if "labelled_payment" in one.answered()}
+    found = explained(payment(9), payment(1), labelled=labelled_payments(*LABELLED))
+    named = {code for code, reason in found.items() if "labelled_payment" in reason.answered()}
     assert named == {LABELS}
 
 
@@ -382,15 +386,17 @@ def at(second: float, n: int = 0, **changes: object) -> Transaction:
         ),
     ],
 )
-def test_sentences_about_entities_and_attempts_say_what_is_so(
+def test_sentences_about_entities_and_attempts_are_true(
     now: Transaction,
     past: list[Transaction],
     code: str,
     sentence: str,
     observed: str | float | None,
 ) -> None:
-    decided = [one if one.status else one._replace(status="authorised") for one in past]
-    reason = told(now, *decided)[code]
+    decided = [
+        payment if payment.status else payment._replace(status="authorised") for payment in past
+    ]
+    reason = explained(now, *decided)[code]
     assert reason.sentence == sentence
     if isinstance(observed, float):
         assert reason.observed == pytest.approx(observed, rel=2e-3)
@@ -398,9 +404,9 @@ def test_sentences_about_entities_and_attempts_say_what_is_so(
         assert reason.observed == observed
 
 
-def test_what_is_not_all_at_hand_is_told_as_at_least() -> None:
+def test_counts_beyond_the_kept_past_are_at_least() -> None:
     past = [at(n, device_id=f"d-{n}")._replace(status="authorised") for n in range(PAST)]
-    reasons = told(at(PAST), *past)
+    reasons = explained(at(PAST), *past)
     for code, counted in (
         ("account_burst", "at least 32 attempts in the hour before, 32 of them in the last 5 min"),
         ("account_new_device", "at least 32 devices first used"),
@@ -409,7 +415,7 @@ def test_what_is_not_all_at_hand_is_told_as_at_least() -> None:
         assert reasons[code].sentence.startswith(counted)
     # One of them is a refund, and there may still be more than are at hand.
     past[0] = past[0]._replace(type="refund")
-    assert told(at(PAST), *past)["account_pace"].sentence.startswith("at least 31 payments")
+    assert explained(at(PAST), *past)["account_pace"].sentence.startswith("at least 31 payments")
 
 
 @pytest.mark.parametrize(
@@ -504,7 +510,7 @@ def test_amounts_are_compared_in_one_currency(
     usual: float | None,
 ) -> None:
     before = [payment(n, amount, currency=of) for n, (amount, of) in enumerate(past)]
-    reason = told(payment(9, now[0], currency=now[1]), *before, rates=RATES)[code].rounded()
+    reason = explained(payment(9, now[0], currency=now[1]), *before, rates=RATES)[code].rounded()
     assert reason.sentence == sentence
     assert reason.observed == pytest.approx(observed)
     assert reason.usual == (None if usual is None else pytest.approx(usual))
@@ -512,12 +518,12 @@ def test_amounts_are_compared_in_one_currency(
 
 def test_a_model_without_rates_compares_no_amounts_at_merchants_unless_all_are_in_one() -> None:
     now, past = payment(9, "5000", currency="JPY"), [payment(1), payment(2)]
-    reason = told(now, *past)["merchant_amount"]
+    reason = explained(now, *past)["merchant_amount"]
     assert reason.sentence == (
         "amount 5,000 JPY; this model has no rates, so amounts at this merchant are not compared"
     )
     assert reason.usual is None
-    reason = told(payment(9), *past, spec=DatasetSpec.load("handbook"))["merchant_amount"]
+    reason = explained(payment(9), *past, spec=DatasetSpec.load("handbook"))["merchant_amount"]
     assert reason.sentence.startswith(
         "amount 81.00 EUR; typical at this merchant: about 81.00 EUR (a geometric mean"
     )
@@ -530,7 +536,7 @@ MINOR_UNITS = {"EUR": 2, "USD": 2, "JPY": 0, "KWD": 3}
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Transaction]:
-    """Payments of an account in the order of time, some at one instant; the last is told of."""
+    """Payments of an account in the order of time, some at one instant; the last is explained."""
     dense = draw(st.booleans())
     at_us, found = 1_700_000_000_000_000, []
     for n in range(draw(st.integers(1, 45))):
@@ -572,13 +578,17 @@ class Story:
 
     def __init__(self, payments: list[Transaction], rates: Rates | None) -> None:
         self.now, self.rates = payments[-1], rates
-        earlier = [one for one in payments if one.occurred_at_us < self.now.occurred_at_us]
+        earlier = [
+            payment for payment in payments if payment.occurred_at_us < self.now.occurred_at_us
+        ]
         # All of them, and those that the reasons are made from.
         self.before = sorted(
-            earlier, key=lambda one: (one.occurred_at_us, one.transaction_id), reverse=True
+            earlier,
+            key=lambda payment: (payment.occurred_at_us, payment.transaction_id),
+            reverse=True,
         )
         self.past = self.before[:PAST]
-        self.reasons = told(self.now, *self.past[::-1], rates=rates)
+        self.reasons = explained(self.now, *self.past[::-1], rates=rates)
         self.last = f"this account's last {len(self.past)} payment{'s' * (len(self.past) != 1)}"
 
     def match(self, code: str, pattern: str) -> re.Match[str]:
@@ -586,12 +596,12 @@ class Story:
         assert found, (code, pattern, self.reasons[code].sentence)
         return found
 
-    def converted(self, one: Transaction) -> float | None:
-        rate = self.rates.per_unit.get(one.currency) if self.rates else None
-        return None if rate is None else float(one.amount) * rate
+    def converted(self, payment: Transaction) -> float | None:
+        rate = self.rates.per_unit.get(payment.currency) if self.rates else None
+        return None if rate is None else float(payment.amount) * rate
 
-    def age_us(self, one: Transaction) -> int:
-        return self.now.occurred_at_us - one.occurred_at_us
+    def age_us(self, payment: Transaction) -> int:
+        return self.now.occurred_at_us - payment.occurred_at_us
 
 
 # Beyond the payments at hand there are more, which a count must not leave out.
@@ -601,14 +611,14 @@ def test_every_sentence_is_true_of_the_payments_as_they_are(
     payments: list[Transaction], rates: Rates | None
 ) -> None:
     story = Story(payments, rates)
-    for one in story.reasons.values():
-        # Amounts are told to minor units; whatever else is worked out, with three digits.
-        computed = re.sub(r"[\d.,]+ [A-Z]{3}\b|\d\d:\d\d", "", one.sentence)
+    for reason in story.reasons.values():
+        # Amounts are written to minor units; whatever else is worked out, with three digits.
+        computed = re.sub(r"[\d.,]+ [A-Z]{3}\b|\d\d:\d\d", "", reason.sentence)
         for figure in re.findall(r"\d[\d.]*", computed):
-            assert len(figure.replace(".", "").strip("0")) <= 3, one.sentence
+            assert len(figure.replace(".", "").strip("0")) <= 3, reason.sentence
     of_merchants = ("merchant_fraud", "merchant_activity", "merchant_amount", "merchant_accounts")
     for code in of_merchants:
-        # What is known of merchants as decayed sums is told as that.
+        # What is known of merchants as decayed sums is worded as that.
         said_to_be = (
             "no merchant named",
             "recent payments",
@@ -637,29 +647,36 @@ def amounts(story: Story) -> None:
     assert len(decimals) == MINOR_UNITS[now.currency] or not decimals.endswith("0")
     assert len(decimals) >= MINOR_UNITS[now.currency]
     # In its own currency, or, where few are in it, in the reference currency, if that has more.
-    compared = [(one, float(one.amount)) for one in story.before if one.currency == now.currency]
+    compared = [
+        (payment, float(payment.amount))
+        for payment in story.before
+        if payment.currency == now.currency
+    ]
     currency, amount, how = now.currency, float(now.amount), ""
-    few = sum(one.currency == now.currency for one in story.past) < 3
+    few = sum(payment.currency == now.currency for payment in story.past) < 3
     converted = [
-        (one, value) for one in story.before if (value := story.converted(one)) is not None
+        (payment, value)
+        for payment in story.before
+        if (value := story.converted(payment)) is not None
     ]
     others = sum(
-        one.currency != now.currency and story.converted(one) is not None for one in story.past
+        payment.currency != now.currency and story.converted(payment) is not None
+        for payment in story.past
     )
     if few and others and (value := story.converted(now)) is not None:
         compared, currency, amount, how = converted, "EUR", value, ", at the model's rates"
-    at_hand = [value for one, value in compared if one in story.past]
+    at_hand = [value for payment, value in compared if payment in story.past]
     if not at_hand:
         story.match("amount", rf".*; none of {last} was in {now.currency}")
         story.match("account_spending", rf"none of {last} was in {now.currency}")
         return
     which = rf"payments?(?: in (?:{currency}|a currency with a rate))?"
-    whose = rf"{currency} of this account's last (\d+) {which}{how}"
+    subject = rf"{currency} of this account's last (\d+) {which}{how}"
     own = posted if currency == now.currency else rf"{posted} \(([\d.,]+) EUR\)"
     if currency != now.currency:
         assert is_amount(story.match("amount", rf"{own}.*")[2], currency, amount)
     against = r"(?:(?P<times>[\d.e+-]+) times|against) the median (?P<usual>[\d.,]+)"
-    found = story.match("amount", rf"{own}, {against} {whose}")
+    found = story.match("amount", rf"{own}, {against} {subject}")
     assert int(found[found.re.groups]) == len(at_hand)
     usual = statistics.median(at_hand)
     assert is_amount(found["usual"], currency, usual)
@@ -670,7 +687,7 @@ def amounts(story: Story) -> None:
     found = story.match("account_spending", whole)
     assert int(found[2]) == len(at_hand)
     assert is_amount(found[1], currency, statistics.fmean(at_hand))
-    month = [value for one, value in compared if story.age_us(one) <= 30 * DAY_US]
+    month = [value for payment, value in compared if story.age_us(payment) <= 30 * DAY_US]
     sentence = story.reasons["account_spending"].sentence
     if sentence.startswith("no payments"):
         assert month == []
@@ -683,7 +700,7 @@ def amounts(story: Story) -> None:
 
 
 def times(story: Story) -> None:
-    lately = sum(story.age_us(one) <= DAY_US for one in story.before)
+    lately = sum(story.age_us(payment) <= DAY_US for payment in story.before)
     found = story.match("account_pace", r"(at least )?(\d+) payments? in the 24 hours before(;.*)?")
     assert int(found[2]) == (min(lately, PAST) if found[1] else lately)
     if found[3]:
@@ -694,78 +711,86 @@ def times(story: Story) -> None:
     assert seconds(found[1]) == pytest.approx(story.age_us(story.past[0]) / 1e6, rel=6e-3)
     if len(story.past) > 1:
         found = story.match("account_gap", rf".*; the median time between {story.last} is (.*)")
-        ages = [story.age_us(one) / 1e6 for one in story.past]
+        ages = [story.age_us(payment) / 1e6 for payment in story.past]
         gaps = [older - newer for newer, older in itertools.pairwise(ages)]
         assert seconds(found[1]) == pytest.approx(statistics.median(gaps), rel=6e-3, abs=1e-6)
 
 
 def clocks(story: Story) -> None:
     near = 0
-    for one in story.past:
-        apart = story.age_us(one) % DAY_US
+    for payment in story.past:
+        apart = story.age_us(payment) % DAY_US
         near += min(apart, DAY_US - apart) <= 2 * HOUR_US
     came = rf"{near} of {story.last} came within 2 hours of that time of day"
     story.match("hour", rf"at \d\d:\d\d UTC; {came}")
     weekend, *weekends = [
-        datetime.fromtimestamp(one.occurred_at_us // 10**6, UTC).weekday() >= 5
-        for one in (story.now, *story.past)
+        datetime.fromtimestamp(payment.occurred_at_us // 10**6, UTC).weekday() >= 5
+        for payment in (story.now, *story.past)
     ]
     day, same = "weekend" if weekend else "weekday", weekends.count(weekend)
     story.match("weekend", rf"on a {day} \(UTC\), as {same} of {story.last}")
 
 
 def places(story: Story) -> None:
-    merchants = [one.merchant_id for one in story.past]
+    merchants = [payment.merchant_id for payment in story.past]
     if (merchant := story.now.merchant_id) is not None:
         count = merchants.count(merchant)
-        known = r"first used by this account (.*) before|never used by this account before"
+        present = r"first used by this account (.*) before|never used by this account before"
         found = story.match(
-            "merchant", rf"merchant {merchant}, in {count} of {story.last}; ({known})"
+            "merchant", rf"merchant {merchant}, in {count} of {story.last}; ({present})"
         )
-        uses = [story.age_us(one) for one in story.before if one.merchant_id == merchant]
+        uses = [
+            story.age_us(payment) for payment in story.before if payment.merchant_id == merchant
+        ]
         assert (found[2] is None) == (not uses)
         if uses:
             # What came before those that are at hand was not remembered here.
             oldest = (
-                max(story.age_us(one) for one in story.past if one.merchant_id == merchant)
+                max(
+                    story.age_us(payment)
+                    for payment in story.past
+                    if payment.merchant_id == merchant
+                )
                 if count
                 else None
             )
             assert oldest is None or seconds(found[2]) == pytest.approx(oldest / 1e6, rel=6e-3)
-    countries = [one.country for one in story.past]
+    countries = [payment.country for payment in story.past]
     if (country := story.now.country) is not None:
         counted = rf"country {country}, in {countries.count(country)} of {story.last}"
         found = story.match(
             "country", rf"{counted}(?:; (?:at least )?(\d+) values in the hour before)?"
         )
-        hour = [one.country for one in story.past if story.age_us(one) <= HOUR_US]
+        hour = [payment.country for payment in story.past if story.age_us(payment) <= HOUR_US]
         values = len(set(hour) - {None})
         assert found[1] == (str(values) if values > 1 else None)
         return
     missing = rf"country missing, as in {countries.count(None)} of {story.last}"
     found = story.match("country", rf"{missing}(?:; (\w+) in (\d+))?")
-    known = [one for one in countries if one is not None]
-    assert int(found[2] or 0) == known.count(found[1]) == max(map(known.count, known), default=0)
+    present = [country for country in countries if country is not None]
+    assert (
+        int(found[2] or 0) == present.count(found[1]) == max(map(present.count, present), default=0)
+    )
 
 
 def attributes_of(story: Story) -> None:
     code = "attribute_device_age_days"
-    ages = [one.attributes.get("device_age_days") for one in story.past]
-    known = [float(one) for one in ages if one is not None]
+    ages = [payment.attributes.get("device_age_days") for payment in story.past]
+    present = [float(age) for age in ages if age is not None]
     age = story.now.attributes.get("device_age_days")
     if age is None:
-        missing = len(ages) - len(known)
+        missing = len(ages) - len(present)
         story.match(code, rf"device_age_days missing, as in {missing} of {story.last}")
-    elif known:
-        whose = r"the median ([\d.]+) of this account's last (\d+) payments?(?: that have it)?"
-        found = story.match(code, rf"device_age_days ([\d.]+), against {whose}")
-        assert (float(found[1]), int(found[3])) == (float(age), len(known))
-        assert is_about(found[2], statistics.median(known))
+    elif present:
+        median = r"the median ([\d.]+) of this account's last (\d+) payments?(?: that have it)?"
+        found = story.match(code, rf"device_age_days ([\d.]+), against {median}")
+        assert (float(found[1]), int(found[3])) == (float(age), len(present))
+        assert is_about(found[2], statistics.median(present))
 
 
-def test_numbers_of_any_size_are_told() -> None:
+def test_numbers_of_any_size_are_written() -> None:
     sizes = (1e308, -1e308, 1e-308, 0.1 + 0.2, 123456789.0)
     past = [payment(n, attributes={"device_age_days": size}) for n, size in enumerate(sizes)]
     for size in sizes:
-        for one in told(payment(9, attributes={"device_age_days": size}), *past).values():
-            assert not re.search(r"\b(inf|nan)\b|[^ ]{40}", one.sentence), one.sentence
+        for reason in explained(payment(9, attributes={"device_age_days": size}), *past).values():
+            assert not re.search(r"\b(inf|nan)\b|[^ ]{40}", reason.sentence), reason.sentence

@@ -156,7 +156,7 @@ async def pasts(url: str) -> dict[str, list[Past]]:
                 select(transactions.c.transaction_id).where(transactions.c.tenant == tenant)
             )
             rows = await transaction_store.scored(connection, tenant, ids.scalars().all())
-            known = await label_store.labels_of(connection, tenant, rows)
+            labels = await label_store.labels_of(connection, tenant, rows)
             found[tenant] = [
                 Past(
                     transaction_of(row.content)._replace(
@@ -164,11 +164,11 @@ async def pasts(url: str) -> dict[str, list[Past]]:
                             row.outcome, "declined"
                         )
                     ),
-                    label.is_fraud if (label := known.get(key)) else None,
+                    label.is_fraud if (label := labels.get(key)) else None,
                     label.labelled_at_us if label else 0,
                 )
                 for key, row in sorted(
-                    rows.items(), key=lambda one: (one[1].occurred_at_us, one[0])
+                    rows.items(), key=lambda item: (item[1].occurred_at_us, item[0])
                 )
             ]
     return found
@@ -206,7 +206,9 @@ def test_a_model_of_more_kinds_of_entities_gets_states_of_them_with_their_labels
     file = tmp_path / "history.parquet"
     simulate(accounts=5, days=40, seed=3).head(300).write_parquet(file)
     [chunk] = History(file, whole).chunks(1000)
-    models = [tiny_checkpoint(tmp_path / spec, one) for spec, one in (("few", few), ("all", whole))]
+    models = [
+        tiny_checkpoint(tmp_path / spec, fields) for spec, fields in (("few", few), ("all", whole))
+    ]
     asyncio.run(imported(url, models[0], {"shop": chunk}))
     asyncio.run(imported(new, models[1], {"shop": chunk}))
     assert asyncio.run(rebuild(url, models[1], size=100)) == len(chunk)
@@ -234,11 +236,11 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_was_and_two_at_once_do_it_onc
     upgraded: str, new: str, model: Path
 ) -> None:
     asyncio.run(imported(new, model, asyncio.run(pasts(upgraded))))
-    one = begun(upgraded, model, pause=0.1)
+    rebuild = begun(upgraded, model, pause=0.1)
     while (count := asyncio.run(replayed(upgraded))) < 5:
-        assert one.poll() is None, one.communicate()
-    one.kill()
-    one.communicate()
+        assert rebuild.poll() is None, rebuild.communicate()
+    rebuild.kill()
+    rebuild.communicate()
     assert count < 24
     with pytest.raises(SetupError, match=r"being rebuilt, \d+ of 24 payments.*run it again"):
         asyncio.run(checked(upgraded, model))
@@ -312,16 +314,16 @@ def test_scores_of_before_are_replayed_by_their_model_with_what_they_were_made_o
     asyncio.run(rebuild(upgraded, model))
     found = asyncio.run(replays(upgraded, model))
     assert len(found) == 24
-    assert {one.row.used for one in found.values()} == {"adapted", "insufficient_labels"}
+    assert {replay.row.used for replay in found.values()} == {"adapted", "insufficient_labels"}
     # One by a copy that had learned from corrected features.
-    assert {key: one.differs for key, one in found.items() if one.differs} == {}
+    assert {key: replay.differs for key, replay in found.items() if replay.differs} == {}
     asyncio.run(rebuild(upgraded, checkpoint))
-    assert not any(one.differs for one in asyncio.run(replays(upgraded, checkpoint)).values())
+    assert not any(replay.differs for replay in asyncio.run(replays(upgraded, checkpoint)).values())
     with pytest.raises(CheckpointError, match=r"by an earlier version.*: train it anew"):
         asyncio.run(serve_the_model_of_before(upgraded))
     asyncio.run(executed(upgraded, "DELETE FROM checkpoints"))
-    for one in asyncio.run(replays(upgraded, checkpoint)).values():
-        assert {"model", "features", "probability"} <= set(one.differs)
+    for replay in asyncio.run(replays(upgraded, checkpoint)).values():
+        assert {"model", "features", "probability"} <= set(replay.differs)
 
 
 async def serve_the_model_of_before(url: str) -> None:

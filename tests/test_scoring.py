@@ -68,7 +68,12 @@ def keys(accounts: int = ACCOUNTS) -> list[AdapterKey]:
 
 
 def adapt(scorer: Scorer, wanted: list[AdapterKey]) -> None:
-    scorer.adapt({one: support(scorer, int(one.account_id[1:])) for one in scorer.missing(wanted)})
+    scorer.adapt(
+        {
+            adapter: support(scorer, int(adapter.account_id[1:]))
+            for adapter in scorer.missing(wanted)
+        }
+    )
 
 
 def bank_of(scorer: Scorer) -> np.ndarray:
@@ -77,9 +82,10 @@ def bank_of(scorer: Scorer) -> np.ndarray:
     return engine.bank_BW
 
 
-def score_one(scorer: Scorer, one: AdapterKey, n: int = 0) -> Decision:
+def score_one(scorer: Scorer, adapter: AdapterKey, n: int = 0) -> Decision:
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
-    return scorer.score(features_NF[n : n + 1], time_us_N[n : n + 1], [one], scorer.thresholds)[0]
+    own = features_NF[n : n + 1], time_us_N[n : n + 1]
+    return scorer.score(*own, [adapter], scorer.thresholds)[0]
 
 
 def test_an_account_is_decided_alone_as_in_a_batch(of_algorithm: Path) -> None:
@@ -87,7 +93,7 @@ def test_an_account_is_decided_alone_as_in_a_batch(of_algorithm: Path) -> None:
     adapt(scorer, keys())
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
     together = scorer.score(features_NF, time_us_N, keys(), scorer.thresholds)
-    alone = [score_one(scorer, one, n) for n, one in enumerate(keys())]
+    alone = [score_one(scorer, adapter, n) for n, adapter in enumerate(keys())]
     assert together == alone
     assert len({decision.probability for decision in together}) == ACCOUNTS
     assert {decision.used for decision in together} == {"adapted", "insufficient_labels"}
@@ -106,8 +112,8 @@ def test_the_order_of_a_batch_changes_no_decision(of_algorithm: Path) -> None:
 def test_copies_made_alone_are_those_made_together(of_algorithm: Path) -> None:
     scorer, another = scorer_of(of_algorithm), scorer_of(of_algorithm)
     adapt(scorer, keys())
-    for one in keys():
-        adapt(another, [one])
+    for adapter in keys():
+        adapt(another, [adapter])
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
     assert another.score(features_NF, time_us_N, keys(), scorer.thresholds) == scorer.score(
         features_NF, time_us_N, keys(), scorer.thresholds
@@ -134,7 +140,7 @@ def test_a_copy_by_the_shipped_model_takes_at_most_a_page(tmp_path: Path) -> Non
     assert scorer.copy_bytes <= 4096
 
 
-def test_a_bank_keeps_no_more_than_it_was_given(tmp_path: Path) -> None:
+def test_a_bank_keeps_no_more_than_its_size(tmp_path: Path) -> None:
     scorer = Scorer(Checkpoint.load(tiny_checkpoint(tmp_path)), "cpu", 1 << 23)
     assert scorer.capacity > LEAST_COPIES
     assert bank_of(scorer)[1:].nbytes <= 1 << 23
@@ -147,7 +153,7 @@ def test_a_label_changes_the_decisions_of_its_own_account_only(scorer: Scorer) -
     newer = support(scorer, 5)
     newer.is_fraud_K[0] = not newer.is_fraud_K[0]
     scorer.adapt({key(5, revision=2): newer})
-    wanted = [key(5, revision=2) if one == key(5) else one for one in keys()]
+    wanted = [key(5, revision=2) if adapter == key(5) else adapter for adapter in keys()]
     after = scorer.score(features_NF, time_us_N, wanted, scorer.thresholds)
     assert [n for n in range(ACCOUNTS) if before[n] != after[n]] == [5]
     assert before[5].probability != after[5].probability
@@ -183,10 +189,12 @@ def test_a_copy_that_is_not_followed_decides_as_the_base_and_says_so(
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
     decided = scorer.score(features_NF, time_us_N, keys(), scorer.thresholds)
     base = scorer.score(features_NF, time_us_N, [key(0, revision=0)] * ACCOUNTS, scorer.thresholds)
-    assert [one.probability for one in decided] == [one.probability for one in base]
-    for one, decision in zip(keys(), decided, strict=True):
-        assert decision.used == ("base" if one.revision else "insufficient_labels")
-        assert (decision.labels > 0) == (one.revision > 0)
+    assert [decision.probability for decision in decided] == [
+        decision.probability for decision in base
+    ]
+    for adapter, decision in zip(keys(), decided, strict=True):
+        assert decision.used == ("base" if adapter.revision else "insufficient_labels")
+        assert (decision.labels > 0) == (adapter.revision > 0)
 
 
 def test_labels_that_contradict_each_other_are_answered_by_the_base(tmp_path: Path) -> None:
@@ -211,8 +219,8 @@ def test_no_label_moves_a_probability_further_than_the_largest_move(tmp_path: Pa
     adapted, base = (
         np.array(
             [
-                one.probability
-                for one in scorer.score(features_NF, time_us_N, wanted, scorer.thresholds)
+                score.probability
+                for score in scorer.score(features_NF, time_us_N, wanted, scorer.thresholds)
             ]
         )
         for wanted in (keys(), [key(0, revision=0)] * ACCOUNTS)
@@ -237,10 +245,10 @@ def test_only_the_newest_labels_of_each_class_matter(scorer: Scorer) -> None:
 
 
 def test_missing_names_the_copies_to_make_each_once(scorer: Scorer) -> None:
-    asked = [key(3), key(1), key(0, revision=0), key(3), key(1, revision=2)]
-    assert scorer.missing(asked) == [key(3), key(1), key(1, revision=2)]
+    wanted = [key(3), key(1), key(0, revision=0), key(3), key(1, revision=2)]
+    assert scorer.missing(wanted) == [key(3), key(1), key(1, revision=2)]
     adapt(scorer, [key(1)])
-    assert scorer.missing(asked) == [key(3), key(1, revision=2)]
+    assert scorer.missing(wanted) == [key(3), key(1, revision=2)]
     assert scorer.missing([]) == []
     assert scorer.missing([key(0, revision=0)]) == []
 
@@ -255,7 +263,7 @@ def test_scoring_with_a_copy_never_made_is_refused(scorer: Scorer) -> None:
         score_one(scorer, key(1))
 
 
-def test_nobody_asking_is_no_decisions(scorer: Scorer) -> None:
+def test_no_rows_give_no_decisions(scorer: Scorer) -> None:
     features_NF, time_us_N = rows(scorer, 0)
     assert scorer.score(features_NF, time_us_N, [], scorer.thresholds) == []
     scorer.adapt({})
@@ -264,7 +272,7 @@ def test_nobody_asking_is_no_decisions(scorer: Scorer) -> None:
 def filled(scorer: Scorer) -> list[AdapterKey]:
     """Fill the bank to its last slot, the same labels for all."""
     wanted = [key(a) for a in range(scorer.capacity)]
-    scorer.adapt({one: support(scorer, 0, labels=2) for one in wanted})
+    scorer.adapt({key: support(scorer, 0, labels=2) for key in wanted})
     assert scorer.missing(wanted) == []
     return wanted
 
@@ -312,7 +320,7 @@ def test_a_copy_made_again_decides_as_before(scorer: Scorer) -> None:
     features_NF, time_us_N = rows(scorer, ACCOUNTS)
     before = scorer.score(features_NF, time_us_N, keys(), scorer.thresholds)
     scorer.adapt({key(9000 + a): support(scorer, 1, labels=2) for a in range(scorer.capacity)})
-    labelled = [one for one in keys() if one.revision]
+    labelled = [adapter for adapter in keys() if adapter.revision]
     assert scorer.missing(keys()) == labelled
     adapt(scorer, keys()[::-1])
     assert scorer.score(features_NF, time_us_N, keys(), scorer.thresholds) == before
@@ -330,11 +338,15 @@ def test_outcome_level_and_risk_agree(scorer: Scorer) -> None:
     features_NF, time_us_N = rows(scorer, 401)
     base = [key(0, revision=0)] * 401
     ranked = sorted(
-        one.probability for one in scorer.score(features_NF, time_us_N, base, scorer.thresholds)
+        score.probability for score in scorer.score(features_NF, time_us_N, base, scorer.thresholds)
     )
     thresholds = Thresholds(review=ranked[200], decline=ranked[320])
     scored = scorer.score(features_NF, time_us_N, base, thresholds)
-    assert Counter(one.outcome for one in scored) == {"approve": 200, "review": 120, "decline": 81}
+    assert Counter(decision.outcome for decision in scored) == {
+        "approve": 200,
+        "review": 120,
+        "decline": 81,
+    }
     levels = {"low": "approve", "medium": "approve", "high": "review", "critical": "decline"}
     for probability, risk, level, outcome, *_ in scored:
         assert levels[level] == outcome
@@ -355,9 +367,9 @@ def test_calibration_is_a_straight_line_in_log_odds() -> None:
 
 def test_a_question_about_labels_is_answered_as_their_copy_would_score(scorer: Scorer) -> None:
     features_NF, time_us_N = rows(scorer, 7)
-    mine = support(scorer, 1, labels=5)
-    scorer.adapt({key(1): mine})
-    [judged] = scorer.judge([mine], [Rows(features_NF, time_us_N)], scorer.thresholds)
+    support_ = support(scorer, 1, labels=5)
+    scorer.adapt({key(1): support_})
+    [judged] = scorer.judge([support_], [Rows(features_NF, time_us_N)], scorer.thresholds)
     banked = scorer.score(features_NF, time_us_N, [key(1)] * 7, scorer.thresholds)
     assert judged.decisions == banked
     assert (judged.copy.used, judged.copy.labels) == (banked[0].used, banked[0].labels)
@@ -365,8 +377,8 @@ def test_a_question_about_labels_is_answered_as_their_copy_would_score(scorer: S
 
 def test_a_question_leaves_the_copies_of_a_full_bank_as_they_are(scorer: Scorer) -> None:
     kept, bank_BW = filled(scorer), bank_of(scorer).copy()
-    asked = Rows(*rows(scorer, 3))
-    scorer.judge([support(scorer, a) for a in range(20)], [asked] * 20, scorer.thresholds)
+    questions = Rows(*rows(scorer, 3))
+    scorer.judge([support(scorer, a) for a in range(20)], [questions] * 20, scorer.thresholds)
     assert scorer.missing(kept) == []
     assert np.array_equal(bank_of(scorer), bank_BW)
 
@@ -374,10 +386,10 @@ def test_a_question_leaves_the_copies_of_a_full_bank_as_they_are(scorer: Scorer)
 def test_an_account_is_judged_alone_as_among_others(of_algorithm: Path) -> None:
     scorer = scorer_of(of_algorithm)
     supports = [support(scorer, a) for a in range(ACCOUNTS)]
-    asked = [Rows(*rows(scorer, 1 + a % 5, seed=a)) for a in range(ACCOUNTS)]
-    together = scorer.judge(supports, asked, scorer.thresholds)
+    questions = [Rows(*rows(scorer, 1 + a % 5, seed=a)) for a in range(ACCOUNTS)]
+    together = scorer.judge(supports, questions, scorer.thresholds)
     for a, judged in enumerate(together):
-        [alone] = scorer.judge([supports[a]], [asked[a]], scorer.thresholds)
+        [alone] = scorer.judge([supports[a]], [questions[a]], scorer.thresholds)
         assert alone.decisions == judged.decisions
         assert (alone.copy.used, alone.copy.labels) == (judged.copy.used, judged.copy.labels)
 
@@ -385,14 +397,16 @@ def test_an_account_is_judged_alone_as_among_others(of_algorithm: Path) -> None:
 def test_questions_may_have_other_numbers_of_labels_and_of_rows(scorer: Scorer) -> None:
     features_NF, time_us_N = rows(scorer, 5)
     supports = [support(scorer, 1, labels=0), support(scorer, 2, labels=9)]
-    asked = [Rows(features_NF, time_us_N), Rows(features_NF[:2], time_us_N[:2])]
-    both = scorer.judge(supports, asked, scorer.thresholds)
+    questions = [Rows(features_NF, time_us_N), Rows(features_NF[:2], time_us_N[:2])]
+    both = scorer.judge(supports, questions, scorer.thresholds)
     alone = [
-        scorer.judge([one], [rows], scorer.thresholds)[0]
-        for one, rows in zip(supports, asked, strict=True)
+        scorer.judge([labels], [rows], scorer.thresholds)[0]
+        for labels, rows in zip(supports, questions, strict=True)
     ]
-    assert [one.decisions for one in both] == [one.decisions for one in alone]
-    assert [len(one.decisions) for one in both] == [5, 2]
+    assert [judgement.decisions for judgement in both] == [
+        judgement.decisions for judgement in alone
+    ]
+    assert [len(judged.decisions) for judged in both] == [5, 2]
     base = scorer.score(features_NF, time_us_N, [key(1, revision=0)] * 5, scorer.thresholds)
     assert both[0].decisions == base
     assert both[0].copy.used == "insufficient_labels"
@@ -443,7 +457,7 @@ def test_a_copy_is_another_where_a_label_has_another_identity_or_moment(scorer: 
     assert len(digests) == 2 + len(Columns.of(scorer.features.kinds).compared)
 
 
-def test_a_copy_tells_that_it_learned_its_labels(scorer: Scorer) -> None:
+def test_a_copy_shows_that_it_learned_its_labels(scorer: Scorer) -> None:
     features_NF, time_us_N = rows(scorer, 6)
     frauds = Support(features_NF, time_us_N, np.ones(6, np.bool_))
     [judged] = scorer.judge([frauds], [Rows(features_NF, time_us_N)], scorer.thresholds)
@@ -459,29 +473,29 @@ def test_a_change_of_labels_is_judged_by_both_copies_and_the_new_one_may_be_kept
     of_algorithm: Path,
 ) -> None:
     scorer = scorer_of(of_algorithm)
-    asked = Rows(*rows(scorer, 7))
+    questions = Rows(*rows(scorer, 7))
     old, new = support(scorer, 1, labels=5), support(scorer, 1, labels=9)
-    was, judged, learned = scorer.change(old, new, asked, scorer.thresholds)
+    was, judged, learned = scorer.change(old, new, questions, scorer.thresholds)
     [expected_old, expected_new] = (
-        scorer.judge([one], [asked], scorer.thresholds)[0] for one in (old, new)
+        scorer.judge([labels], [questions], scorer.thresholds)[0] for labels in (old, new)
     )
     assert was == expected_old.decisions
     assert judged == expected_new
     assert scorer.missing([key(1)]) == [key(1)]
     scorer.keep(key(1), learned)
     assert scorer.missing([key(1)]) == []
-    assert scorer.score(*asked, [key(1)] * 7, scorer.thresholds) == judged.decisions
+    assert scorer.score(*questions, [key(1)] * 7, scorer.thresholds) == judged.decisions
 
 
 def test_the_copy_that_the_bank_holds_stands_for_the_labels_of_before(scorer: Scorer) -> None:
-    asked = Rows(*rows(scorer, 7))
+    questions = Rows(*rows(scorer, 7))
     old, new = support(scorer, 1, labels=5), support(scorer, 1, labels=9)
     scorer.adapt({key(1): old})
     held = scorer.held(key(1))
     assert held is not None
     assert held.labels == 5
     by_labels, by_copy = (
-        scorer.change(before, new, asked, scorer.thresholds)[:2] for before in (old, held)
+        scorer.change(before, new, questions, scorer.thresholds)[:2] for before in (old, held)
     )
     assert by_copy == by_labels
     assert scorer.held(key(2)) is None
@@ -518,9 +532,9 @@ def test_the_payments_of_its_labels_stay_with_a_copy_as_long_as_it_is_in_the_ban
 
 
 def test_the_base_stands_for_no_labels(scorer: Scorer) -> None:
-    asked = Rows(*rows(scorer, 7))
+    questions = Rows(*rows(scorer, 7))
     held = scorer.held(key(1, revision=0))
     assert held is not None
     assert (held.used, held.labels) == ("insufficient_labels", 0)
-    was, _, _ = scorer.change(held, support(scorer, 1), asked, scorer.thresholds)
-    assert was == scorer.score(*asked, [key(1, revision=0)] * 7, scorer.thresholds)
+    was, _, _ = scorer.change(held, support(scorer, 1), questions, scorer.thresholds)
+    assert was == scorer.score(*questions, [key(1, revision=0)] * 7, scorer.thresholds)

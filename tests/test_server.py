@@ -22,22 +22,26 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def pair(shared_database_url: str, checkpoint: Path) -> Iterator[Server]:
-    with server_process(shared_database_url, checkpoint, QUICKSTUDY_WORKERS="2") as one:
-        yield one
+    with server_process(shared_database_url, checkpoint, QUICKSTUDY_WORKERS="2") as server:
+        yield server
 
 
 def listening(port: int) -> int:
     """How many sockets listen on a port."""
     found = psutil.net_connections("tcp4")
-    return sum(one.laddr.port == port and one.status == psutil.CONN_LISTEN for one in found)
+    return sum(
+        connection.laddr.port == port and connection.status == psutil.CONN_LISTEN
+        for connection in found
+    )
 
 
 def connections(server: Server) -> list[int]:
     """How many each worker process has; Python's own helper beside them has none."""
     each = [
         sum(
-            one.laddr.port == server.port and one.status == psutil.CONN_ESTABLISHED
-            for one in process.net_connections("tcp4")
+            net_connection.laddr.port == server.port
+            and net_connection.status == psutil.CONN_ESTABLISHED
+            for net_connection in process.net_connections("tcp4")
         )
         for process in psutil.Process(server.process.pid).children()
     ]

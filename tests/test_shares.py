@@ -51,7 +51,7 @@ def test_an_owner_who_had_all_comes_to_hold_as_much_as_the_others() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 50))))
-def test_all_that_is_given_back_leaves_nothing(taken: list[tuple[str, int]]) -> None:
+def test_all_shares_returned_leave_nothing(taken: list[tuple[str, int]]) -> None:
     shares = Shares(MOST)
     for owner, amount in taken:
         shares.take(owner, amount)

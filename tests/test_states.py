@@ -74,9 +74,9 @@ def written_out(events: Events) -> Written:
     never_G, zero_GD = np.full(GROUPS, NEVER_US), np.zeros((GROUPS, SUMS))
     found = Written(never_G, never_G.copy(), zero_GD, zero_GD.copy())
     for group in set(events.group_N.tolist()):
-        mine = events.take(events.group_N == group)
-        found.time_us_G[group] = newest_us = mine.time_us_N.max()
-        for then_us, values_D in zip(mine.time_us_N, mine.values_ND, strict=True):
+        own = events.take(events.group_N == group)
+        found.time_us_G[group] = newest_us = own.time_us_N.max()
+        for then_us, values_D in zip(own.time_us_N, own.values_ND, strict=True):
             if then_us == newest_us:
                 found.at_GD[group] += values_D
             else:
@@ -101,11 +101,11 @@ def assert_close(actual_GD: Floats, expected_GD: Floats, events: Events) -> None
     np.testing.assert_allclose(actual_GD, expected_GD, rtol=1e-9, atol=1e-9 * scale)
 
 
-def assert_same_states(one: States, other: States | Written, events: Events) -> None:
-    np.testing.assert_array_equal(one.time_us_G, other.time_us_G)
-    np.testing.assert_array_equal(one.previous_us_G, other.previous_us_G)
-    assert_close(one.before_GD, other.before_GD, events)
-    assert_close(one.at_GD, other.at_GD, events)
+def assert_same_states(states: States, other: States | Written, events: Events) -> None:
+    np.testing.assert_array_equal(states.time_us_G, other.time_us_G)
+    np.testing.assert_array_equal(states.previous_us_G, other.previous_us_G)
+    assert_close(states.before_GD, other.before_GD, events)
+    assert_close(states.at_GD, other.at_GD, events)
 
 
 @given(some_events)

@@ -122,7 +122,7 @@ async def test_the_past_of_each_account_ends_at_a_time_of_its_own(database: Data
                 await transaction_store.pasts_of(connection, "another tenant", moments, 2)
                 == [[]] * 5
             )
-        assert [[one.features for one in past] for past in pasts] == [
+        assert [[payment.features for payment in past] for past in pasts] == [
             [b"a-20", b"a-10"],
             [],
             [b"b-2", b"b-1"],
@@ -212,31 +212,31 @@ async def test_labels_mature_strictly_before_the_time_their_entity_is_used(
     async with database.write() as connection:
         labelled = [early, exact, folded, elsewhere, nowhere, other]
         await label_store.save_labels(connection, labelled, rows)
-        asked = {("card", "m"): 20, ("device", "m"): 20, ("card", "n"): 5}
-        found = await label_store.maturing_labels(connection, TENANT, asked)
+        since = {("card", "m"): 20, ("device", "m"): 20, ("card", "n"): 5}
+        found = await label_store.maturing_labels(connection, TENANT, since)
         assert sorted(found) == [known_of(early, "card"), known_of(early, "device")]
         # Of each kind for itself.
         await label_store.mark_folded(connection, TENANT, found[:1])
-        assert await label_store.maturing_labels(connection, TENANT, asked) == found[1:]
+        assert await label_store.maturing_labels(connection, TENANT, since) == found[1:]
 
 
 async def test_a_removed_label_matures_no_more_and_its_removal_is_found(
     database: Database,
 ) -> None:
     rows = [label_row("kept", matures_at_us=10), label_row("removed", matures_at_us=10)]
-    asked = {("card", "m"): 20}
+    since = {("card", "m"): 20}
     async with database.write() as connection:
         await label_store.save_labels(connection, rows, [named(row, "card") for row in rows])
         await label_store.delete_labels(connection, TENANT, ["removed"], 50)
-        found = await label_store.maturing_labels(connection, TENANT, asked)
+        found = await label_store.maturing_labels(connection, TENANT, since)
         assert found == [known_of(rows[0], "card")]
-        assert await label_store.any_removed(connection, TENANT, asked, 50)
-        assert not await label_store.any_removed(connection, TENANT, asked, 51)
+        assert await label_store.any_removed(connection, TENANT, since, 50)
+        assert not await label_store.any_removed(connection, TENANT, since, 51)
         assert not await label_store.any_removed(connection, TENANT, [("device", "m")], 0)
         # Set again, it is there, and was removed.
         await label_store.save_labels(connection, rows[1:], [named(rows[1], "card")])
-        assert len(await label_store.maturing_labels(connection, TENANT, asked)) == 2
-        assert await label_store.any_removed(connection, TENANT, asked, 50)
+        assert len(await label_store.maturing_labels(connection, TENANT, since)) == 2
+        assert await label_store.any_removed(connection, TENANT, since, 50)
 
 
 async def test_of_any_number_of_labels_all_mature_and_are_folded(database: Database) -> None:
@@ -246,7 +246,7 @@ async def test_of_any_number_of_labels_all_mature_and_are_folded(database: Datab
         found = await label_store.maturing_labels(
             connection, TENANT, {("card", "m"): 2 * MOST_ITEMS}
         )
-        assert [one.transaction_id for one in found] == [one.transaction_id for one in rows[:-1]]
+        assert [row.transaction_id for row in found] == [row.transaction_id for row in rows[:-1]]
         await label_store.mark_folded(connection, TENANT, found)
         assert await label_store.labels_of_record(connection, TENANT, [("card", "m")]) == found
         left = await label_store.maturing_labels(connection, TENANT, {("card", "m"): 2**60})
@@ -262,10 +262,10 @@ async def test_links_come_back_by_pair_and_are_overwritten(database: Database) -
     async with database.write() as connection:
         await entity_states.save_links(connection, links_)
         await entity_states.save_links(connection, [links_[0]._replace(first_use_us=3)])
-        asked = [("card", "c", "alice"), ("card", "c", "bob"), ("device", "c", "bob")]
-        found = await entity_states.links_of(connection, TENANT, asked)
-        assert found == {asked[0]: 3, asked[1]: 6}
-        assert await entity_states.links_of(connection, "another tenant", asked) == {}
+        links = [("card", "c", "alice"), ("card", "c", "bob"), ("device", "c", "bob")]
+        found = await entity_states.links_of(connection, TENANT, links)
+        assert found == {links[0]: 3, links[1]: 6}
+        assert await entity_states.links_of(connection, "another tenant", links) == {}
         assert await entity_states.used_by(connection, TENANT, "alice") == {
             ("card", "c"),
             ("device", "c"),

@@ -48,7 +48,7 @@ async def chosen(
 
 
 def reviews(probabilities: Sequence[float], review: float, decline: float = DECLINE) -> int:
-    return sum(review <= one < decline for one in probabilities)
+    return sum(review <= probability < decline for probability in probabilities)
 
 
 def made_up(size: int, decimals: int) -> list[float]:
@@ -62,11 +62,15 @@ async def test_a_budget_gives_the_lowest_threshold_that_is_reached_by_no_more_th
 ) -> None:
     probabilities = made_up(400, decimals)
     await save(database, probabilities)
-    candidates = sorted({one for one in probabilities if 0 < one < DECLINE} | {DECLINE})
+    candidates = sorted(
+        {probability for probability in probabilities if 0 < probability < DECLINE} | {DECLINE}
+    )
     for budget in (0.05, 0.1, 0.7, 3.0, 12.34, 30.0, 1000.0):
         allowed = int(10 * budget)
         review, _, (scores, days, per_day, declined) = await chosen(database, budget)
-        within = [one for one in candidates if reviews(probabilities, one) <= allowed]
+        within = [
+            candidate for candidate in candidates if reviews(probabilities, candidate) <= allowed
+        ]
         assert review == within[0]
         assert per_day * days == pytest.approx(reviews(probabilities, review))
         assert per_day <= budget

@@ -68,18 +68,22 @@ def test_a_request_and_the_stages_of_its_batch_are_spans(
         )
         assert answer.status_code == 200, answer.text
     # What was not sent yet is sent when the server ends.
-    resources = [one for request in collector.received for one in request.resource_spans]
-    spans = [span for one in resources for scope in one.scope_spans for span in scope.spans]
+    resources = [
+        resource_span for request in collector.received for resource_span in request.resource_spans
+    ]
+    spans = [
+        span for resource in resources for scope in resource.scope_spans for span in scope.spans
+    ]
     if not is_on:
         assert spans == []
         return
     assert "till-scoring" in str(resources[0].resource)
     assert "canary" not in str(collector.received)
-    [mine] = [span for span in spans if span.name == "POST /v1/transactions"]
-    assert (mine.trace_id.hex(), mine.parent_span_id.hex()) == (TRACE, CALLER)
-    told = {one.key: one.value for one in mine.attributes}
-    assert told["http.response.status_code"].int_value == 200
-    assert told["quickstudy.request_id"].string_value == answer.headers["x-request-id"]
+    [span_] = [span for span in spans if span.name == "POST /v1/transactions"]
+    assert (span_.trace_id.hex(), span_.parent_span_id.hex()) == (TRACE, CALLER)
+    attributes = {attribute.key: attribute.value for attribute in span_.attributes}
+    assert attributes["http.response.status_code"].int_value == 200
+    assert attributes["quickstudy.request_id"].string_value == answer.headers["x-request-id"]
     [batch] = [span for span in spans if span.name == "batch"]
     stages = {span.name: span for span in spans if span.parent_span_id == batch.span_id}
     assert stages.keys() == {"load", "features", "adapt", "explain", "save"}

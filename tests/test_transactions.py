@@ -280,7 +280,7 @@ def test_an_entity_of_a_field_of_its_own_is_not_one_of_the_others(kind: str) -> 
         ("refund", "declined", ASIDE),
     ],
 )
-def test_a_type_and_a_status_say_how_a_transaction_counts(
+def test_a_type_and_a_status_decide_how_a_transaction_counts(
     type_: str | None, status: str | None, standing: int
 ) -> None:
     assert standing_of(type_, status) == standing
@@ -314,7 +314,7 @@ def test_no_transactions_are_columns_of_no_rows() -> None:
     assert named == ([], [], [])
 
 
-def test_an_attribute_of_the_wrong_kind_says_nothing() -> None:
+def test_an_attribute_of_the_wrong_kind_is_missing() -> None:
     posted = [transaction(1, attributes={"age": "old"}), transaction(2, attributes={"age": True})]
     numeric_NM = columns_of(spec(), posted)[0].numeric_NM
     np.testing.assert_array_equal(numeric_NM, [[np.nan], [1]])
@@ -325,8 +325,8 @@ def test_an_attribute_of_the_wrong_kind_says_nothing() -> None:
 @example("nan")
 @example("9" * 256)
 @example("\u0663")
-def test_whatever_an_attribute_says_it_has_a_number_and_a_code(said: str | float) -> None:
-    posted = [transaction(1, attributes={"age": said, "colour": said})]
+def test_every_attribute_has_a_number_and_a_code(attribute: str | float) -> None:
+    posted = [transaction(1, attributes={"age": attribute, "colour": attribute})]
     columns = columns_of(spec(), posted)[0]
     assert columns.numeric_NM.shape == (1, 1)
     assert MISSING < columns.categorical_NC[0, 1] <= CATEGORY_CODES
@@ -346,15 +346,15 @@ def test_rows_are_taken_by_position_or_mask() -> None:
     assert columns.take(np.array([True, False, False, True])).time_us_N.tolist() == [0, 3]
 
 
-def test_a_posted_transaction_is_told_by_the_names_that_it_was_posted_with() -> None:
+def test_a_posted_transaction_keeps_the_names_that_it_was_posted_with() -> None:
     texts = ["merchant_id", "merchant_category", "channel", "country", "device_id"]
     texts.append("card_fingerprint")
     body = {name: name for name in reversed(["transaction_id", "account_id", *texts])}
     body |= {"currency": "EUR", "amount": "1.5", "occurred_at": "1970-01-01T00:00:01Z"}
     body |= {"type": "transfer", "status": "reversed", "entities": {"wallet": "w"}}
     body |= {"email": "Mia@Example.com", "ip_address": "::FFFF:10.0.0.1"}
-    told = PostedTransaction.model_validate(body).transaction()
-    assert told._asdict() == {
+    parsed = PostedTransaction.model_validate(body).transaction()
+    assert parsed._asdict() == {
         **{name: name for name in body if name == body[name]},
         "occurred_at_us": 1_000_000,
         "amount": Decimal("1.5"),

@@ -139,8 +139,8 @@ def file_of(folder: Path, name: str, *values: Any) -> Path:
     unnamed = {*SPEC.categorical, *SPEC.numeric, *SPEC.entities.values()} - rows[0].keys()
     path = folder / "rows.parquet"
     frame = pl.DataFrame(rows).with_columns(
-        pl.lit(None, pl.Float64 if one == "age" else pl.String).alias(one)
-        for one in sorted(unnamed)
+        pl.lit(None, pl.Float64 if name == "age" else pl.String).alias(name)
+        for name in sorted(unnamed)
     )
     frame.write_parquet(path)
     return path
@@ -173,15 +173,19 @@ def test_a_value_is_valid_for_the_api_for_training_and_for_import_alike(
 def check_agrees(path: Path, name: str, values: list[Any]) -> None:
     """The file gives the columns that the API gives, and the same payments."""
     posted_ones = [taken(name, value, number) for number, value in enumerate(values)]
-    by_id = {one.transaction_id: one for one in posted_ones if one is not None}
+    by_id = {
+        posted_one.transaction_id: posted_one
+        for posted_one in posted_ones
+        if posted_one is not None
+    }
     data = read_transactions(path, SPEC)
     in_order = [by_id[key] for key in data.transaction_ids]
     columns = columns_of(SPEC, in_order)[0]
     for part in ("time_us_N", "amount_N", "standing_N", "categorical_NC", "numeric_NM"):
         np.testing.assert_array_equal(getattr(data.columns, part), getattr(columns, part), part)
     [imported] = History(path, SPEC).chunks(len(values))
-    assert [one.transaction._replace(attributes={}) for one in imported] == [
-        one._replace(attributes={}) for one in in_order
+    assert [payment.transaction._replace(attributes={}) for payment in imported] == [
+        payment._replace(attributes={}) for payment in in_order
     ]
 
 
@@ -208,7 +212,7 @@ def test_any_amount_of_a_file_is_the_one_that_the_api_keeps(
     table = Table.read(file_of(folder, "amount", 1.0), SPEC)
     nothing_written_N = pl.repeat(None, len(amounts), dtype=pl.String, eager=True)
     found = as_amounts(table, "amount", np.array(amounts), nothing_written_N)
-    assert found.tolist() == [float(amount_of(one)) for one in amounts]
+    assert found.tolist() == [float(amount_of(amount)) for amount in amounts]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +253,7 @@ def test_a_history_of_more_attributes_than_a_payment_may_have_is_refused(tmp_pat
     )
 
 
-def test_times_are_told_to_the_microsecond(tmp_path: Path) -> None:
+def test_times_are_exact_to_the_microsecond(tmp_path: Path) -> None:
     at_us = now_us()
     path = file_of(tmp_path, "occurred_at", EPOCH + timedelta(microseconds=at_us))
     assert read_transactions(path, SPEC).columns.time_us_N.tolist() == [at_us]

@@ -39,12 +39,12 @@ class Received(NamedTuple):
     body: str
 
     def verified(self, secret: str) -> dict[str, Any]:
-        told: dict[str, Any] = Verifier(secret).verify(self.body, self.headers)
-        return told
+        event: dict[str, Any] = Verifier(secret).verify(self.body, self.headers)
+        return event
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Takes messages, or answers what it was told to before."""
+    """Takes messages, or answers by the script that it was set to."""
 
     answers: list[int]
     received: list[Received]
@@ -104,10 +104,10 @@ def test_events_arrive_signed_as_an_independent_library_verifies_them(
         client.score(posted("t-1"))
         client.label("t-1", "fraud")
         client.label("t-1", "fraud")
-        [model] = [one.name for one in client.models().data if one.active]
+        [model] = [item.name for item in client.models().data if item.active]
         client.activate_model(model)
-        told = [one.verified(made.secret) for one in until(4, handler.received)]
-        by_type = {one["type"]: one["data"] for one in told}
+        events = [webhook.verified(made.secret) for webhook in until(4, handler.received)]
+        by_type = {entry["type"]: entry["data"] for entry in events}
         assert sorted(by_type) == sorted(EVENTS)
         assert by_type["transaction.flagged"]["outcome"] == "review"
         assert by_type["label.changed"] == {
@@ -123,8 +123,8 @@ def test_events_arrive_signed_as_an_independent_library_verifies_them(
         rotated = client.rotate_webhook(made.id)
         assert rotated.secret != made.secret
         client.remove_label("t-1")
-        for one in until(6, handler.received)[4:]:
-            assert one.verified(made.secret) == one.verified(rotated.secret)
+        for webhook in until(6, handler.received)[4:]:
+            assert webhook.verified(made.secret) == webhook.verified(rotated.secret)
         # Struck off once it has been answered, which its receiver does not see.
         end = time.monotonic() + 20
         while client.waiting_messages(made.id).data and time.monotonic() < end:
@@ -157,8 +157,8 @@ def test_a_crash_between_commit_and_delivery_loses_no_message(
         asyncio.run(make_due(database_url))
         service.start()
         received = until(20, handler.received, seconds=30)
-    told = {one.verified(secret)["data"]["transaction_id"] for one in received}
-    assert told == {f"t-{n}" for n in range(20)}
+    delivered = {webhook.verified(secret)["data"]["transaction_id"] for webhook in received}
+    assert delivered == {f"t-{n}" for n in range(20)}
 
 
 async def make_due(url: str) -> None:
@@ -172,7 +172,7 @@ async def make_due(url: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_what_does_not_arrive_is_tried_later_and_later_and_at_last_given_up(
+async def test_what_does_not_arrive_is_tried_later_and_later_and_at_last_dropped(
     database: Database, receiver: tuple[str, type[Receiver]]
 ) -> None:
     url, handler = receiver
@@ -208,8 +208,8 @@ async def test_news_of_one_change_wait_in_their_order(database: Database) -> Non
     async with database.write() as connection:
         await webhooks.announce(connection, "t", [*news, ("adaptation.done", {"name": "9"})])
         waiting = await webhook_store.waiting(connection, "t", made.id, 20)
-    assert [json.loads(one.body)["data"]["name"] for one in waiting] == list("012345678")
-    assert len({json.loads(one.body)["timestamp"] for one in waiting}) == len(news)
+    assert [json.loads(review.body)["data"]["name"] for review in waiting] == list("012345678")
+    assert len({json.loads(review.body)["timestamp"] for review in waiting}) == len(news)
 
 
 @pytest.mark.anyio
@@ -217,14 +217,14 @@ async def test_two_processes_never_deliver_one_message_at_once(
     database: Database, receiver: tuple[str, type[Receiver]]
 ) -> None:
     url, handler = receiver
-    one, other = (Webhooks(database, allow_private=True) for _ in range(2))
-    await one.register("t", url, ["model.activated"])
+    first, other = (Webhooks(database, allow_private=True) for _ in range(2))
+    await first.register("t", url, ["model.activated"])
     async with database.write() as connection:
         news: list[webhooks.News] = [("model.activated", {"name": str(n)}) for n in range(50)]
         await webhooks.announce(connection, "t", news)
     end = time.monotonic() + 20
     while len(handler.received) < 50 and time.monotonic() < end:
-        await asyncio.gather(one.deliver_due(), other.deliver_due())
+        await asyncio.gather(first.deliver_due(), other.deliver_due())
         await asyncio.sleep(0.01)
     ids = [message.headers["webhook-id"] for message in handler.received]
     assert (len(ids), len(set(ids))) == (50, 50)
@@ -258,7 +258,7 @@ async def test_two_processes_never_deliver_one_message_at_once(
         "https://8.8.8.8:99999/",
     ],
 )
-# Before the database is asked.
+# Before the database is queried.
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_private_addresses_and_what_is_no_address_are_refused(
     database: Database, url: str
@@ -394,9 +394,9 @@ async def test_a_receiver_that_does_not_end_has_one_deadline_and_its_status_is_e
             await asyncio.sleep(0.05)
         receiving.most_open.clear()
         assert await service.deliver_due() == 1
-    tried = [one for one in await outbox_of(database, made.id) if one.attempts]
+    tried = [row for row in await outbox_of(database, made.id) if row.attempts]
     assert len(tried) == webhooks.MESSAGES_OF_A_LANE
-    assert all(failure in (one.last_error or "") for one in tried)
+    assert all(failure in (answer.last_error or "") for answer in tried)
     assert receiving.most_open[path] <= webhooks.MESSAGES_OF_A_LANE
 
 
@@ -480,7 +480,7 @@ async def test_retry_after_is_heeded_within_bounds(
     begun_us = now_us()
     assert await service.deliver_due() == 1
     ended_us = now_us()
-    rows = [one for one in await outbox_of(database, made.id) if one.attempts]
+    rows = [row for row in await outbox_of(database, made.id) if row.attempts]
     assert rows
     for row in rows:
         assert row.next_at_us is not None

@@ -16,8 +16,8 @@ Pair = tuple[Client, Client]
 
 @pytest.fixture(scope="module")
 def urls(shared_database_url: str, checkpoint: Path) -> Iterator[tuple[str, str]]:
-    with replicas(2, shared_database_url, checkpoint) as (one, other):
-        yield one.url, other.url
+    with replicas(2, shared_database_url, checkpoint) as (first, other):
+        yield first.url, other.url
 
 
 @pytest.fixture
@@ -28,10 +28,10 @@ def key(shared_database_url: str, request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def pair(urls: tuple[str, str], key: str) -> Iterator[Pair]:
     with (
-        Client(urls[0], key, timeout=START_SECONDS) as one,
+        Client(urls[0], key, timeout=START_SECONDS) as first,
         Client(urls[1], key, timeout=START_SECONDS) as other,
     ):
-        yield one, other
+        yield first, other
 
 
 def probability(client: Client, transaction_id: str, account_id: str = "alice") -> float:
@@ -39,17 +39,17 @@ def probability(client: Client, transaction_id: str, account_id: str = "alice") 
 
 
 def test_a_label_posted_to_one_worker_is_used_by_the_next_score_of_another(pair: Pair) -> None:
-    one, other = pair
-    before = probability(one, "t-1")
+    first, other = pair
+    before = probability(first, "t-1")
     assert probability(other, "t-2") == before
     bob = probability(other, "t-3", "bob")
-    done = one.label("t-1", "fraud")
+    done = first.label("t-1", "fraud")
     after = probability(other, "t-4")
     assert after == done.labelled[0].after.probability != before
-    assert probability(other, "t-5", "bob") == probability(one, "t-6", "bob") == bob
+    assert probability(other, "t-5", "bob") == probability(first, "t-6", "bob") == bob
     # And back again, where the other one has a copy of the first revision in its bank.
     other.remove_label("t-1")
-    assert probability(one, "t-7") == probability(other, "t-8") == before
+    assert probability(first, "t-7") == probability(other, "t-8") == before
 
 
 def test_a_transaction_posted_to_both_workers_at_once_is_scored_once(
@@ -62,8 +62,8 @@ def test_a_transaction_posted_to_both_workers_at_once_is_scored_once(
         ThreadPoolExecutor(12) as pool,
     ):
 
-        def post(one: tuple[str, str]) -> httpx.Response:
-            return raw.post(f"{one[0]}/v1/transactions", json=posted(one[1]))
+        def post(request: tuple[str, str]) -> httpx.Response:
+            return raw.post(f"{request[0]}/v1/transactions", json=posted(request[1]))
 
         answers = list(pool.map(post, posts))
     assert {answer.status_code for answer in answers} == {200}
@@ -94,13 +94,13 @@ def test_labels_and_scores_on_both_workers_at_once_are_all_there(pair: Pair) -> 
     names = [f"t-{n}" for n in range(20)]
     pair[0].score_batch([posted(name, merchant_id=f"m-{name[-1]}") for name in names])
 
-    def work(n: int) -> None:
+    def call(n: int) -> None:
         name = "fraud" if n % 2 else "legitimate"
         pair[n % 2].label_account("alice", [label(names[n], name)])
         probability(pair[(n + 1) % 2], f"u-{n}", account_id=f"a-{n % 3}")
 
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(work, range(20)))
+        list(threads.map(call, range(20)))
     account = pair[1].account("alice")
     assert (account.revision, account.labels.fraud, account.labels.legitimate) == (20, 10, 10)
     assert probability(pair[0], "v-1") == probability(pair[1], "v-2")

@@ -1,4 +1,4 @@
-"""The real application on each database, asked over ASGI."""
+"""The real application on each database, called over ASGI."""
 
 import shutil
 from collections.abc import AsyncIterator

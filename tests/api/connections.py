@@ -1,4 +1,4 @@
-"""Connections that write what they are told to, byte by byte, and a server for them."""
+"""Connections that write the bytes of a test as they are, and a server for them."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ class Answer(NamedTuple):
 
 
 class Caller:
-    """One connection, which writes what it is told to."""
+    """One connection, which writes bytes as they are."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port, self._key = port, key

@@ -19,7 +19,7 @@ EXISTING = """
 "path.revision" = 1
 """
 # No schema can say how far a time may lie ahead of now, or whose a transaction is. And there may
-# be a transaction `batch`, or `statuses`: its address knows GET, which the schema tells under
+# be a transaction `batch`, or `statuses`: its address knows GET, which the schema has under
 # another path. Of a batch what is wrong is refused item by item, in an answer of 200. An amount
 # may be a number.
 EVERY = """

@@ -1,4 +1,4 @@
-"""What no schema can say, told to schemathesis: without it, it would hardly get past validation.
+"""For schemathesis, what no schema can express: without it, little would get past validation.
 
 Times lie in the past, an id is not taken by a transaction with other content, and a webhook's
 host has an address.

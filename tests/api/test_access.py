@@ -1,4 +1,4 @@
-"""Who may do what: every operation of the OpenAPI document, asked by everyone who may not.
+"""Who may do what: every operation of the OpenAPI document, called by everyone who may not.
 
 What a refused request leaves behind is looked for in the database itself.
 """
@@ -25,7 +25,7 @@ from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
 DOCUMENT = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
-# Each with the scope that it asks for.
+# Each with the scope that it requires.
 SCOPED = {
     (method.upper(), path): operation["security"][0]["api_key"][0]
     for path, item in DOCUMENT["paths"].items()
@@ -33,7 +33,7 @@ SCOPED = {
     if path.startswith("/v1")
 }
 OPERATIONS = list(SCOPED)
-NAMED = [one for one in OPERATIONS if "{" in one[1]]
+NAMED = [operation for operation in OPERATIONS if "{" in operation[1]]
 WEBHOOK = "feedfacecafe"
 LISTS = [
     *("/v1/transactions", "/v1/accounts", "/v1/reviews", "/v1/thresholds/history"),
@@ -75,7 +75,7 @@ async def furnish(client: httpx.AsyncClient) -> None:
     await client.post("/v1/transactions/batch", json=bodies)
     await client.put("/v1/transactions/t-1/label", json={"label": "fraud"})
     await client.put("/v1/reviews/t-2/assignee", json={"assignee": "mia"})
-    # Past the route, which would look the host up; nothing here is told to it.
+    # Past the route, which would look the host up; no event here is sent to it.
     webhook = Webhook(
         *("default", WEBHOOK, "https://service.example/", "model.activated", new_secret()),
         *(None, None, now_us()),
@@ -165,7 +165,7 @@ async def test_ids_labels_and_thresholds_of_one_tenant_touch_no_other(
     for method, path in OPERATIONS:
         if method == "POST" and "{" not in path:
             answer = await stranger.request(method, path, **body_of(method, path))
-            # It has no past of its own, and the webhook is refused whoever asks.
+            # It has no past of its own, and the webhook is refused to everybody.
             expected = {"/v1/models/rollback": 409, "/v1/webhooks": 422}.get(path, 200)
             assert answer.status_code == expected, answer.text
             assert "alice" in answer.text or "transactions" not in path
@@ -224,7 +224,9 @@ async def intruders(edge: httpx.AsyncClient) -> Intruders:
         f"Bearer {replaced}",
     ]
     lacking = {
-        scope: await keys.create(database, scope, scopes=[one for one in SCOPES if one != scope])
+        scope: await keys.create(
+            database, scope, scopes=[allowed for allowed in SCOPES if allowed != scope]
+        )
         for scope in SCOPES
     }
     return Intruders(dict(zip(UNKNOWN, unknown, strict=True)), lacking)
@@ -238,11 +240,11 @@ async def test_nobody_without_a_live_key_and_its_scope_does_or_learns_anything(
     before = await stored(database_of(edge))
     for kind, header in intruders.unknown.items():
         # What is wrong with the body is nobody's business either.
-        for given in (body, {"unheard of": 1}):
+        for content in (body, {"unheard of": 1}):
             refused = await edge.request(
                 method,
                 address(edge, path),
-                json=given,
+                json=content,
                 headers={"Authorization": header.encode("latin-1")},
             )
             assert problem_of(refused) == (401, "unauthenticated"), kind
@@ -270,9 +272,9 @@ def scope_for(method: str, path: str) -> str:
     return "admin" if decides or path == "/v1/accounts/{account_id}" else "label"
 
 
-def test_every_operation_asks_for_the_scope_that_it_ought_to() -> None:
-    assert {scope_for(*one) for one in OPERATIONS} == set(SCOPES)
-    assert {one: scope_for(*one) for one in OPERATIONS} == SCOPED
+def test_every_operation_requires_its_scope() -> None:
+    assert {scope_for(*operation) for operation in OPERATIONS} == set(SCOPES)
+    assert {operation: scope_for(*operation) for operation in OPERATIONS} == SCOPED
 
 
 async def test_a_key_that_may_read_changes_nothing(
@@ -301,7 +303,7 @@ async def test_the_key_that_has_the_scope_is_let_in_by_every_operation(
         assert answer.status_code in {200, 404, 409, 422}, (method, path)
 
 
-def test_no_route_is_left_out_of_the_document_and_three_ask_for_no_key() -> None:
+def test_every_route_is_in_the_document_and_three_need_no_key() -> None:
     app = create_app(Settings(database_url="sqlite:///unused.db"))
     paths = {path for route in app.routes if (path := getattr(route, "path", None))}
     assert paths == {"/openapi.json"}

@@ -63,12 +63,12 @@ async def test_a_legitimate_label_lowers_what_a_fraud_label_raises(
     assert await probability(client, posted("t-2")) < before
 
 
-async def test_an_answer_tells_the_state_of_the_account(client: httpx.AsyncClient) -> None:
+async def test_an_answer_has_the_state_of_the_account(client: httpx.AsyncClient) -> None:
     for n in range(3):
         await probability(client, posted(f"t-{n}"))
     done = await labelled(client, label("t-0"), label("t-1", "legitimate"))
-    assert [one["transaction_id"] for one in done["labelled"]] == ["t-0", "t-1"]
-    assert {one["transaction_id"] for one in done["recent"]} == {"t-0", "t-1", "t-2"}
+    assert [effect["transaction_id"] for effect in done["labelled"]] == ["t-0", "t-1"]
+    assert {effect["transaction_id"] for effect in done["recent"]} == {"t-0", "t-1", "t-2"}
     assert used(done["adaptation"]) == {"used": "adapted", "labels": 2, "revision": 1}
     assert (done["stored"], done["unchanged"]) == (2, 0)
     assert (await client.get("/v1/accounts/alice")).json() == {
@@ -97,7 +97,7 @@ async def test_a_changed_label_is_a_new_revision_that_equals_a_first_one(
     await labelled(client, label("t-1", "fraud"))
     back = await labelled(client, label("t-1", "legitimate"))
     assert (back["revision"], back["labels"]) == (3, {"fraud": 0, "legitimate": 1})
-    after = [one["labelled"][0]["after"] for one in (first, back)]
+    after = [answer["labelled"][0]["after"] for answer in (first, back)]
     assert after[0] == after[1]
     assert first["adaptation"]["adapter"] == back["adaptation"]["adapter"]
 
@@ -124,12 +124,10 @@ async def test_whole_transactions_leave_the_states_that_scoring_them_leaves(
     bodies = [posted(f"t-{n}", occurred_at=f"2026-01-31T1{n}:00:00Z") for n in range(4)]
     for body in bodies:
         await probability(stranger, body)
-    await labelled(client, *({"transaction": one, "label": "fraud"} for one in reversed(bodies)))
+    await labelled(client, *({"transaction": body, "label": "fraud"} for body in reversed(bodies)))
     for name in ("t-0", "t-1", "t-2", "t-3"):
-        mine, theirs = [
-            (await c.get(f"/v1/transactions/{name}")).json() for c in (client, stranger)
-        ]
-        assert mine["score"]["probability"] == theirs["score"]["probability"]
+        own, theirs = [(await c.get(f"/v1/transactions/{name}")).json() for c in (client, stranger)]
+        assert own["score"]["probability"] == theirs["score"]["probability"]
 
 
 async def test_a_label_of_an_unknown_transaction_stores_nothing(client: httpx.AsyncClient) -> None:
@@ -146,8 +144,8 @@ async def test_a_label_of_an_unknown_transaction_stores_nothing(client: httpx.As
 
 async def test_a_transaction_of_another_account_is_refused(client: httpx.AsyncClient) -> None:
     await probability(client, posted("t-1", account_id="bob"))
-    for one in (label("t-1"), {"transaction": posted("t-9", account_id="bob"), "label": "fraud"}):
-        refused = await client.post("/v1/accounts/alice/labels", json={"labels": [one]})
+    for item in (label("t-1"), {"transaction": posted("t-9", account_id="bob"), "label": "fraud"}):
+        refused = await client.post("/v1/accounts/alice/labels", json={"labels": [item]})
         assert problem_of(refused) == (422, "transaction_of_another_account")
 
 
@@ -215,7 +213,7 @@ async def test_an_account_without_labels_left_is_back_at_the_base(
     assert await probability(client, posted("t-2")) == before
 
 
-async def test_an_account_whose_labels_do_not_bear_its_copy_out_is_scored_by_the_base(
+async def test_an_account_whose_labels_do_not_support_its_copy_is_scored_by_the_base(
     service_settings: Settings, tmp_path: Path
 ) -> None:
     """By a model that follows no copy, however many labels there are."""

@@ -35,8 +35,8 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     event = asyncio.Event()
     score_of = Pipeline.score_of
 
-    async def waiting(self: Pipeline, *given: Any) -> Any:
-        answers = await score_of(self, *given)
+    async def waiting(self: Pipeline, *arguments: Any) -> Any:
+        answers = await score_of(self, *arguments)
         await event.wait()
         return answers
 
@@ -60,7 +60,7 @@ async def test_other_requests_have_a_bound_of_their_own(
             await event.wait()
 
         monkeypatch.setattr(type(app.state.service.part(Labelling)), "remove", waiting)
-        asked = [
+        requests = [
             asyncio.create_task(client.delete(f"/v1/transactions/t-{n}/label"))
             for n in range(MOST_AT_ONCE)
         ]
@@ -74,9 +74,9 @@ async def test_other_requests_have_a_bound_of_their_own(
         # Scores have theirs.
         assert (await client.post("/v1/transactions", json=posted())).status_code == 200
         assert "quickstudy_refused_requests_total" in (await client.get("/metrics")).text
-        for one in asked:
-            one.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
         assert (await client.get("/v1/accounts")).status_code == 200
 
 
@@ -124,9 +124,9 @@ async def test_a_key_that_sends_more_than_its_share_waits_and_the_others_do_not(
 async def test_labels_count_one_by_one_too(service_settings: Settings) -> None:
     async with served(service_settings, rate_per_second=5.0) as (app, key):
         scorer = await keys.create(app.state.service.part(Database), "scorer")
-        async with client_of(app, scorer) as one, client_of(app, key) as hasty:
+        async with client_of(app, scorer) as unhurried, client_of(app, key) as hasty:
             batch = {"transactions": [posted(f"t-{n}") for n in range(25)]}
-            await one.post("/v1/transactions/batch", json=batch)
+            await unhurried.post("/v1/transactions/batch", json=batch)
             labels = {"labels": [label(f"t-{n}") for n in range(25)]}
             assert (await hasty.post("/v1/labels", json=labels)).status_code == 200
             assert problem_of(await hasty.get("/v1/accounts")) == (429, "rate_limited")

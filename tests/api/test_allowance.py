@@ -112,7 +112,7 @@ async def test_many_labels_of_an_account_leave_those_of_others_alone(
     labels = [*(label(f"t-{n}") for n in range(LIMIT + 1)), label("b")]
     answer = await client.post("/v1/labels", json={"labels": labels})
     *alices, bobs = answer.json()["results"]
-    assert {one["error"]["code"] for one in alices} == {"too_many_labels"}
+    assert {result["error"]["code"] for result in alices} == {"too_many_labels"}
     assert bobs["changed"] is True
     assert (await state(client))["revision"] == 0
 
@@ -148,9 +148,9 @@ async def test_a_day_later_there_is_room_again_for_as_many_as_have_left(
     assert problem_of(await put(client, "t-4")) == REFUSED
 
 
-async def test_replicas_count_together_however_many_ask_at_once(
+async def test_replicas_count_together_however_many_label_at_once(
     replicas: list[httpx.AsyncClient],
 ) -> None:
     answers = await asyncio.gather(*(put(replicas[n % 2], f"t-{n}") for n in range(6)))
-    assert sorted(one.status_code for one in answers) == [200] * LIMIT + [429] * (6 - LIMIT)
+    assert sorted(answer.status_code for answer in answers) == [200] * LIMIT + [429] * (6 - LIMIT)
     assert (await state(replicas[0]))["labels"]["fraud"] == LIMIT

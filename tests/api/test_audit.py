@@ -94,7 +94,7 @@ async def test_the_copy_of_any_past_revision_can_be_made_again(client: httpx.Asy
         again = (await client.get(f"/v1/accounts/alice/revisions/{revision}")).json()
         assert again["adaptation"]["adapter"] == then["adaptation"]["adapter"]
         assert again["changed"] == [then["transaction_id"]]
-    assert [one["transaction_id"] for one in again["labels"]] == ["t-3", "t-2", "t-0"]
+    assert [label["transaction_id"] for label in again["labels"]] == ["t-3", "t-2", "t-0"]
     none = (await client.get("/v1/accounts/alice/revisions/0")).json()
     assert (none["labels"], none["adaptation"]["used"]) == ([], "insufficient_labels")
     refused = await client.get("/v1/accounts/alice/revisions/6")
@@ -107,14 +107,14 @@ async def test_influence_is_what_the_account_would_be_without_each_label(
     await score(client, *(posted(f"t-{n}", amount=40 + 300 * n) for n in range(4)))
     for n, name in enumerate(["legitimate", "legitimate", "fraud"]):
         await put(client, f"t-{n}", name)
-    told = (await client.get("/v1/accounts/alice/influence")).json()
-    shifts = [one["shift"] for one in told["labels"]]
+    influence = (await client.get("/v1/accounts/alice/influence")).json()
+    shifts = [label["shift"] for label in influence["labels"]]
     assert shifts == sorted(shifts, reverse=True)
     assert min(shifts) > 0
-    assert {one["transaction_id"] for one in told["labels"]} == {"t-0", "t-1", "t-2"}
-    first = told["labels"][0]
+    assert {label["transaction_id"] for label in influence["labels"]} == {"t-0", "t-1", "t-2"}
+    first = influence["labels"][0]
     without = (await client.delete(f"/v1/transactions/{first['transaction_id']}/label")).json()
-    recent = {one["transaction_id"]: one for one in without["recent"]}
+    recent = {effect["transaction_id"]: effect for effect in without["recent"]}
     assert recent[first["furthest"]]["after"] == first["without"]
     assert recent[first["furthest"]]["before"] == first["with_label"]
 
@@ -125,25 +125,27 @@ async def test_older_labels_than_a_copy_learns_from_have_no_influence(
     bodies = [posted(f"t-{n:02}", occurred_at=f"2026-01-{n + 1:02}T10:00:00Z") for n in range(31)]
     bodies += [posted(f"u-{n}", occurred_at=f"2026-02-0{n + 1}T10:00:00Z") for n in range(3)]
     await score(client, *bodies)
-    labels = [label(one["transaction_id"], "legitimate") for one in bodies]
+    labels = [label(body["transaction_id"], "legitimate") for body in bodies]
     await client.post("/v1/accounts/alice/labels", json={"labels": labels})
-    told = (await client.get("/v1/accounts/alice/influence")).json()
-    assert told["adaptation"]["labels"] == 32
-    assert [one["learned"] for one in told["labels"]] == [True] * 32
+    influence = (await client.get("/v1/accounts/alice/influence")).json()
+    assert influence["adaptation"]["labels"] == 32
+    assert [label["learned"] for label in influence["labels"]] == [True] * 32
 
 
-async def test_what_to_ask_next_is_the_label_that_moves_the_account_most(
+async def test_the_first_suggestion_is_the_label_that_moves_the_account_most(
     client: httpx.AsyncClient,
 ) -> None:
     await score(client, *(posted(f"t-{n}", amount=40 + 300 * n) for n in range(6)))
     await put(client, "t-0", "legitimate")
-    told = (await client.get("/v1/accounts/alice/ask-next", params={"limit": 50})).json()
-    suggested = [one["transaction"]["transaction_id"] for one in told["suggestions"]]
+    answer = (await client.get("/v1/accounts/alice/ask-next", params={"limit": 50})).json()
+    suggested = [
+        suggestion["transaction"]["transaction_id"] for suggestion in answer["suggestions"]
+    ]
     assert sorted(suggested) == ["t-1", "t-2", "t-3", "t-4", "t-5"]
-    shifts = [one["shift"] for one in told["suggestions"]]
+    shifts = [suggestion["shift"] for suggestion in answer["suggestions"]]
     assert shifts == sorted(shifts, reverse=True)
     two = (await client.get("/v1/accounts/alice/ask-next", params={"limit": 2})).json()
-    assert two["suggestions"] == told["suggestions"][:2]
+    assert two["suggestions"] == answer["suggestions"][:2]
 
 
 async def test_a_matured_label_that_is_deleted_is_forgotten_by_the_copies_of_others(
@@ -167,16 +169,16 @@ async def test_a_matured_label_that_is_deleted_is_forgotten_by_the_copies_of_oth
         # One that is labelled only after the other was forgotten.
         done = await put(caller, "bob-1")
         adapters.append(done["adaptation"]["adapter"])
-    mine, theirs = scores[:2], scores[2:]
-    assert mine[0]["probability"] != theirs[0]["probability"]
+    own, theirs = scores[:2], scores[2:]
+    assert own[0]["probability"] != theirs[0]["probability"]
     assert adapters[0] == adapters[1]
-    told = (await history(client, "bob-0"))["history"]
-    assert [one["corrected"] for one in told] == [False, True]
+    entries = (await history(client, "bob-0"))["history"]
+    assert [entry["corrected"] for entry in entries] == [False, True]
     # What was answered stays, and can be replayed.
     assert (await replayed(client, "bob-0"))["match"] is True
 
 
-async def test_what_an_erased_account_had_told_of_a_merchant_stays_forgotten_by_a_changed_label(
+async def test_a_changed_label_brings_back_nothing_of_an_erased_account(
     client: httpx.AsyncClient, stranger: httpx.AsyncClient
 ) -> None:
     """The stranger's tenant lives the same life, and never gives the label."""
@@ -216,7 +218,7 @@ async def test_an_entity_is_made_anew_from_what_others_paid(
     others.append(posted("e-1", account_id="eve", merchant_id="elsewhere", device_id="d-2"))
     mine_alone = {"merchant_id": "m-2", "device_id": "d-1", "email": "alice@example.com"}
     life = [{"merchant_id": "m-0", "device_id": "d"}, {"merchant_id": "m-1"}, mine_alone]
-    await score(client, *(posted(f"a-{n}", amount=900, **one) for n, one in enumerate(life)))
+    await score(client, *(posted(f"a-{n}", amount=900, **named) for n, named in enumerate(life)))
     await score(client, *others)
     await score(stranger, *others)
     await client.delete("/v1/accounts/alice")
@@ -224,7 +226,7 @@ async def test_an_entity_is_made_anew_from_what_others_paid(
     async with database.read() as connection:
         rows = (await connection.execute(select(entities))).all()
     await database.close()
-    mine, theirs = [
+    here, there = [
         {
             (row.kind, row.entity_id): np.frombuffer(row.state, "<f8").tolist()
             for row in rows
@@ -233,10 +235,10 @@ async def test_an_entity_is_made_anew_from_what_others_paid(
         for tenant in sorted({row.tenant for row in rows})
     ]
     # What nobody else has used is gone.
-    assert mine.keys() == theirs.keys()
-    assert mine.keys() >= {("merchant", "m-0"), ("merchant", "m-1"), ("device", "d")}
-    for key, state in mine.items():
-        assert state == pytest.approx(theirs[key], rel=1e-12), key
+    assert here.keys() == there.keys()
+    assert here.keys() >= {("merchant", "m-0"), ("merchant", "m-1"), ("device", "d")}
+    for key, state in here.items():
+        assert state == pytest.approx(there[key], rel=1e-12), key
 
 
 async def test_an_erased_account_leaves_nothing_and_comes_back_as_a_new_one(
@@ -258,18 +260,18 @@ async def test_an_erased_account_leaves_nothing_and_comes_back_as_a_new_one(
     digest = certificate.pop("digest")
     text = json.dumps(certificate, sort_keys=True, separators=(",", ":"))
     assert hashlib.sha256(text.encode()).hexdigest() == digest
-    assert any("meta-trained" in one for one in certificate["not_covered"])
+    assert any("meta-trained" in sentence for sentence in certificate["not_covered"])
     for path in ("accounts/alice", "transactions/t-1", "transactions/t-1/label"):
         assert (await client.get(f"/v1/{path}")).status_code == 404
     assert problem_of(await client.delete("/v1/accounts/alice"))[0] == 404
     # Here the account was there before; in the other tenant it never was.
     again = [posted(f"v-{n}", amount=70 + n, occurred_at="2026-02-01T10:00:00Z") for n in range(3)]
-    assert [one["probability"] for one in await score(client, *again)] == [
-        one["probability"] for one in await score(stranger, *again)
+    assert [answer["probability"] for answer in await score(client, *again)] == [
+        answer["probability"] for answer in await score(stranger, *again)
     ]
-    mine, theirs = [await put(caller, "v-1", "legitimate") for caller in (client, stranger)]
-    assert mine["adaptation"] == theirs["adaptation"]
-    assert mine["recent"] == theirs["recent"]
+    here, there = [await put(caller, "v-1", "legitimate") for caller in (client, stranger)]
+    assert here["adaptation"] == there["adaptation"]
+    assert here["recent"] == there["recent"]
     probabilities = [
         (await score(caller, posted("w", occurred_at="2026-02-02T10:00:00Z")))[0]["probability"]
         for caller in (client, stranger)
@@ -291,7 +293,7 @@ async def test_a_certificate_is_kept_without_the_account_that_it_is_of(
     assert {**kept, "account_id": "alice"} == {**certificate, "actor": kept["actor"]}
     # The audit log names it, and by which key it was made.
     logged = (await client.get("/v1/audit-log", params={"subject": kept["id"]})).json()["data"]
-    assert [(one["action"], one["actor"], one["after"]) for one in logged] == [
+    assert [(entry["action"], entry["actor"], entry["after"]) for entry in logged] == [
         ("account.erased", kept["actor"], {"digest": kept["digest"]})
     ]
     # Nothing in the database has the account's id any more.
@@ -314,12 +316,12 @@ async def test_an_account_that_came_back_has_a_certificate_of_its_own(
     for n in range(3):
         await score(client, posted(f"t-{n}"))
         certificates.append((await client.delete("/v1/accounts/alice")).json())
-    ids = [one["id"] for one in certificates]
-    digests = {one["account_digest"] for one in certificates}
+    ids = [certificate["id"] for certificate in certificates]
+    digests = {certificate["account_digest"] for certificate in certificates}
     assert (len(set(ids)), len(digests)) == (3, 3)
     first = (await client.get("/v1/erasures", params={"limit": 2})).json()
     rest = await client.get("/v1/erasures", params={"limit": 2, "cursor": first["next_cursor"]})
-    assert [one["id"] for one in first["data"] + rest.json()["data"]] == ids[::-1]
+    assert [certificate["id"] for certificate in first["data"] + rest.json()["data"]] == ids[::-1]
 
 
 @pytest.mark.parametrize(

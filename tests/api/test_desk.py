@@ -31,8 +31,8 @@ def at_the_desk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     answer = Desk.answer
 
-    async def watched(self: Desk, *given: Any) -> Any:
-        answered = await answer(self, *given)
+    async def watched(self: Desk, *arguments: Any) -> Any:
+        answered = await answer(self, *arguments)
         seen.append(answered.status)
         return answered
 
@@ -69,7 +69,7 @@ UNUSUAL: dict[str, Framing] = {
             "Transfer-Encoding: chunked",
         ),
     ),
-    "asks to close": lambda c: (c.request(payment("t-1"), "Connection: close"),),
+    "wants to close": lambda c: (c.request(payment("t-1"), "Connection: close"),),
     "names another header": lambda c: (c.request(payment("t-1"), "Connection: keep-alive, x"),),
     "an older version": lambda c: (c.request(payment("t-1")).replace(b"HTTP/1.1", b"HTTP/1.0"),),
     "a query": lambda c: (c.request(payment("t-1"), path="/v1/transactions?"),),
@@ -107,10 +107,10 @@ async def test_several_in_one_piece_are_answered_in_their_order(
 ) -> None:
     async with serving(service_settings) as served:
         caller = await served.caller()
-        asked = [f"t-{n}" for n in range(4)]
-        await caller.say(b"".join(caller.request(payment(name)) for name in asked))
-        answers = [await caller.answer() for _ in asked]
-        assert [one.document["transaction_id"] for one in answers] == asked
+        ids = [f"t-{n}" for n in range(4)]
+        await caller.say(b"".join(caller.request(payment(name)) for name in ids))
+        answers = [await caller.answer() for _ in ids]
+        assert [answer.document["transaction_id"] for answer in answers] == ids
         assert at_the_desk == []
         await caller.say(caller.request(payment("t-5")))
         assert (await caller.answer()).document["transaction_id"] == "t-5"
@@ -127,13 +127,13 @@ REFUSED: dict[str, tuple[bytes, tuple[str, ...], str, tuple[int, str]]] = {
 }
 
 
-@pytest.mark.parametrize("given", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("refusal", REFUSED.values(), ids=REFUSED)
 async def test_a_refusal_is_the_same_at_the_desk_and_in_the_application(
     service_settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
-    given: tuple[bytes, tuple[str, ...], str, tuple[int, str]],
+    refusal: tuple[bytes, tuple[str, ...], str, tuple[int, str]],
 ) -> None:
-    body, headers, authorization, expected = given
+    body, headers, authorization, expected = refusal
     settings = service_settings.model_copy(update={"max_body_bytes": 1 << 19})
 
     async def refused(served: Any) -> Answer:
@@ -171,7 +171,7 @@ def without_date(answer: Answer) -> Answer:
     return answer._replace(headers={k: v for k, v in answer.headers.items() if k != "date"})
 
 
-async def test_what_goes_wrong_is_told_to_the_operator_and_not_to_the_caller(
+async def test_errors_reach_the_operator_and_not_the_caller(
     service_settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(*_: object) -> None:
@@ -195,10 +195,10 @@ async def test_a_server_that_ends_answers_first_and_then_closes(
     reached, release = asyncio.Event(), asyncio.Event()
     score = Pipeline.score
 
-    async def waiting(self: Pipeline, *given: Any) -> Any:
+    async def waiting(self: Pipeline, *arguments: Any) -> Any:
         reached.set()
         await release.wait()
-        return await score(self, *given)
+        return await score(self, *arguments)
 
     monkeypatch.setattr(Pipeline, "score", waiting)
     async with serving(service_settings) as served:

@@ -136,7 +136,7 @@ def test_the_client_takes_a_url_with_a_prefix(service: Service) -> None:
         while page.has_more:
             page = client.transactions(limit=1, cursor=page.next_cursor)
             found += page.data
-        assert {"order/7", "p-1", "p-2"} <= {one.transaction_id for one in found}
+        assert {"order/7", "p-1", "p-2"} <= {payment.transaction_id for payment in found}
         assert client.transaction("order/7").transaction_id == "order/7"
 
 

@@ -74,7 +74,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     frame.filter(~is_other).write_parquet(folder / "trained.parquet")
     first = tiny_checkpoint(folder / "first")
     rows = rows_of(folder / "trained.parquet")
-    probability_N = np.array([one.probability for one in decisions(first, rows)])
+    probability_N = np.array([decision.probability for decision in decisions(first, rows)])
     everything = np.arange(len(rows.time_us_N))
     spec = DatasetSpec.load("simulated")
     # Of the same days as the stream: how long things are known differs from month to month.
@@ -148,11 +148,11 @@ async def client(service_settings: Settings, world: World) -> AsyncIterator[http
 async def drift_of(client: httpx.AsyncClient, stored: Stream, world: World) -> ModelDrift:
     """Store a stream, and measure as the process beside the service does."""
 
-    async def work(connection: Connection) -> None:
+    async def insert(connection: Connection) -> None:
         await transaction_store.save_scored(connection, stored.rows)
         await label_store.save_labels(connection, stored.labels, [])
 
-    await service_of(client).part(Database).run(work)
+    await service_of(client).part(Database).run(insert)
     settings = Settings(
         database_url=client._transport.app.state.database_url,  # type: ignore[attr-defined]
         model=world.model,
@@ -175,11 +175,11 @@ async def test_on_a_stream_that_does_not_shift_nothing_is_named(
     assert [(o.name, o.psi, o.fraud_psi) for o in (found.score, *found.features) if o.drifted] == []
     assert not found.fraud_share.drifted
     assert (found.transactions, found.sampled) == (len(stored.rows), len(stored.rows))
-    assert sum(day.frauds for day in found.days) == sum(one.is_fraud for one in stored.labels)
+    assert sum(day.frauds for day in found.days) == sum(label.is_fraud for label in stored.labels)
     assert sum(day.labelled for day in found.days) == len(stored.labels)
     assert sum(day.transactions for day in found.days) == len(stored.rows)
-    assert [one.psi for one in found.features] == sorted(
-        (one.psi for one in found.features if one.psi is not None), reverse=True
+    assert [feature.psi for feature in found.features] == sorted(
+        (feature.psi for feature in found.features if feature.psi is not None), reverse=True
     )
     assert found.score.psi is not None
     assert len(found.score.by_day) == len(found.days)
@@ -192,7 +192,7 @@ async def test_the_features_that_shift_are_named_and_no_other(
     assert set(found.drifted) == {"attribute_device_age_days", "account_device_age_days_z"}
     # Every day of the four weeks shows it, as every day was changed.
     shifted = found.features[0].by_day
-    assert min(one for one in shifted if one is not None) > drift.DRIFTED
+    assert min(shift for shift in shifted if shift is not None) > drift.DRIFTED
 
 
 async def test_a_share_of_frauds_that_rises_is_seen(
@@ -207,7 +207,7 @@ async def test_a_share_of_frauds_that_rises_is_seen(
     assert found.fraud_share.now is not None
     assert found.fraud_share.now > 2 * found.fraud_share.trained
     # Frauds among everybody's payments lie elsewhere than the thieves' did.
-    assert any(one.frauds_drifted for one in found.features)
+    assert any(feature.frauds_drifted for feature in found.features)
 
 
 async def test_without_traffic_nothing_is_known(client: httpx.AsyncClient, world: World) -> None:
@@ -218,7 +218,7 @@ async def test_without_traffic_nothing_is_known(client: httpx.AsyncClient, world
 
 
 @mainly("sqlite")
-async def test_the_gauges_tell_the_highest_of_all_tenants(
+async def test_the_gauges_show_the_highest_of_all_tenants(
     client: httpx.AsyncClient, world: World
 ) -> None:
     stored = stream(world, "devices", pl.col("device_age_days") / 10)
@@ -231,8 +231,8 @@ async def test_the_gauges_tell_the_highest_of_all_tenants(
         for sample in family.samples
         if sample.name == "quickstudy_drift_psi"
     }
-    told = {one.name: one.psi for one in (found.score, *found.features)}
-    assert values == pytest.approx(told)
+    psi_of = {measured.name: measured.psi for measured in (found.score, *found.features)}
+    assert values == pytest.approx(psi_of)
 
 
 @mainly("sqlite")
@@ -251,7 +251,7 @@ async def test_a_checkpoint_without_a_profile_is_refused(
     assert refused == (409, "model_refused")
 
 
-async def test_a_sample_is_always_the_same_and_no_larger_than_asked(
+async def test_a_sample_is_always_the_same_and_no_larger_than_its_limit(
     client: httpx.AsyncClient, world: World
 ) -> None:
     stored = stream(world, "same")
@@ -298,7 +298,7 @@ def test_chance_reaches_the_bound_once_in_a_thousand(bins: int) -> None:
     ],
     ids=["even", "rarely", "mostly", "categories", "constant", "one"],
 )
-def test_bins_tell_values_apart(values: Floats) -> None:
+def test_bins_separate_values(values: Floats) -> None:
     found = Histogram.of(values, values > 2)
     assert sum(found.counts) == len(values)
     assert sum(found.frauds) == (values > 2).sum()

@@ -1,4 +1,4 @@
-"""What every answer tells browsers; no other origin is let in; the pages can be switched off."""
+"""Headers of every answer for browsers; no other origin is let in; pages can be switched off."""
 
 from collections.abc import AsyncIterator
 
@@ -67,16 +67,19 @@ async def test_every_answer_has_the_headers_once_and_an_id(edge: httpx.AsyncClie
 
 async def test_no_other_origin_is_let_in(edge: httpx.AsyncClient) -> None:
     origin = {"Origin": "https://elsewhere.example", "Authorization": "Bearer x"}
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "*"}
+    preflight_headers = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "*",
+    }
     for path in ("/v1/transactions", "/v1/transactions/batch", "/v1/accounts", "/metrics"):
-        preflight = await edge.options(path, headers={**origin, **asked})
+        preflight = await edge.options(path, headers={**origin, **preflight_headers})
         assert problem_of(preflight) == (405, "method_not_allowed")
         answer = await edge.get(path, headers=origin)
-        for one in (preflight, answer):
-            assert [name for name in one.headers if name.startswith("access-control")] == []
+        for response in (preflight, answer):
+            assert [name for name in response.headers if name.startswith("access-control")] == []
 
 
-async def test_a_method_that_a_caller_invents_is_told_as_another(edge: httpx.AsyncClient) -> None:
+async def test_an_invented_method_is_logged_as_other(edge: httpx.AsyncClient) -> None:
     refused = await edge.request("CANARY", "/v1/accounts")
     assert problem_of(refused) == (405, "method_not_allowed")
     exposition = (await edge.get("/metrics")).text

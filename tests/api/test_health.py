@@ -1,4 +1,4 @@
-"""Alive, ready, measured, described; and what is said when something breaks."""
+"""Alive, ready, measured, described; and the answer when something breaks."""
 
 import httpx
 import pytest
@@ -16,7 +16,7 @@ def app_of(client: httpx.AsyncClient) -> FastAPI:
     return client._transport.app  # type: ignore[attr-defined,no-any-return]
 
 
-async def test_no_key_is_asked_for(client: httpx.AsyncClient) -> None:
+async def test_health_needs_no_key(client: httpx.AsyncClient) -> None:
     for path in ("/livez", "/readyz", "/metrics", "/openapi.json", "/docs"):
         assert (await client.get(path, headers={"Authorization": ""})).status_code == 200
 
@@ -37,7 +37,7 @@ async def test_a_database_of_another_schema_is_alive_but_not_ready(
     assert refused.headers["retry-after"] == "1"
 
 
-async def test_liveness_never_asks_the_database(client: httpx.AsyncClient) -> None:
+async def test_liveness_never_queries_the_database(client: httpx.AsyncClient) -> None:
     service = app_of(client).state.service
     app_of(client).state.service = None
     try:
@@ -63,7 +63,7 @@ async def test_metrics_count_requests_by_route_and_never_name_an_id(
     assert "canary" not in exposition
 
 
-async def test_an_unexpected_error_tells_the_caller_nothing(client: httpx.AsyncClient) -> None:
+async def test_an_unexpected_error_reveals_nothing_to_the_caller(client: httpx.AsyncClient) -> None:
     app_of(client).state.service.part(Labelling)._pipeline = None  # a fault that nobody foresaw
     refused = await client.post("/v1/accounts/alice/adapt")
     assert problem_of(refused)[0] == 404

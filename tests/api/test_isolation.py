@@ -40,13 +40,13 @@ async def score(client: httpx.AsyncClient, name: str, account: str, **more: Any)
     return await client.post("/v1/transactions", json=body)
 
 
-async def asking(count: int, ask: Callable[[str], Awaitable[Any]]) -> list[Any]:
-    """What so many callers were answered, each of whom asks again and again."""
+async def answers_to(count: int, send: Callable[[str], Awaitable[Any]]) -> list[Any]:
+    """The answers to so many callers, each of whom sends request after request."""
 
-    async def one(n: int) -> list[Any]:
-        return [await ask(f"{n}-{again}") for again in range(ROUNDS)]
+    async def send_on(n: int) -> list[Any]:
+        return [await send(f"{n}-{again}") for again in range(ROUNDS)]
 
-    return [answer for some in await asyncio.gather(*map(one, range(count))) for answer in some]
+    return [answer for some in await asyncio.gather(*map(send_on, range(count))) for answer in some]
 
 
 async def test_a_model_that_cannot_be_loaded_is_its_tenants_trouble_alone(
@@ -68,12 +68,12 @@ async def test_a_model_that_cannot_be_loaded_is_its_tenants_trouble_alone(
         other = await keys.create(served.app.state.service.part(Database), "tests", "other")
         async with caller(served, served.key) as client, caller(served, other) as stranger:
             broken, well = await asyncio.gather(
-                asking(16, lambda name: score(client, name, f"a-{name}")),
-                asking(4, lambda name: score(stranger, name, f"a-{name}")),
+                answers_to(16, lambda name: score(client, name, f"a-{name}")),
+                answers_to(4, lambda name: score(stranger, name, f"a-{name}")),
             )
-            assert {problem_of(one) for one in broken} == {(503, "model_unavailable")}
-            assert [one.status_code for one in well] == [200] * len(well)
-            assert not any("second" in one.text for one in well)
+            assert {problem_of(answer) for answer in broken} == {(503, "model_unavailable")}
+            assert [answer.status_code for answer in well] == [200] * len(well)
+            assert not any("second" in answer.text for answer in well)
             # What is stored is answered whatever loads.
             assert (await score(client, "before", "a")).status_code == 200
             batch = {"transactions": [posted("before", account_id="a"), posted("t-1")]}
@@ -122,28 +122,30 @@ async def test_what_is_damaged_fails_by_itself(service_settings: Settings, harm:
         other = await keys.create(served.app.state.service.part(Database), "tests", "other")
         async with caller(served, served.key) as client, caller(served, other) as stranger:
             # All are risky, so that all have reasons.
-            for one in (client, stranger):
+            for sender in (client, stranger):
                 stated = {"review": 1e-8, "decline": 0.99}
-                assert (await one.post("/v1/thresholds", json=stated)).status_code == 200
-                first = await score(one, "t-bad", "bad", merchant_id="bad")
+                assert (await sender.post("/v1/thresholds", json=stated)).status_code == 200
+                first = await score(sender, "t-bad", "bad", merchant_id="bad")
                 assert first.status_code == 200
             await harm(served)
             later = {"merchant_id": "bad", "occurred_at": "2026-02-01T12:00:00Z"}
             bad, good, well = await asyncio.gather(
-                asking(4, lambda name: score(client, f"b-{name}", "bad", **later)),
-                asking(4, lambda name: score(client, f"g-{name}", f"good-{name}")),
-                asking(4, lambda name: score(stranger, name, "bad", **later)),
+                answers_to(4, lambda name: score(client, f"b-{name}", "bad", **later)),
+                answers_to(4, lambda name: score(client, f"g-{name}", f"good-{name}")),
+                answers_to(4, lambda name: score(stranger, name, "bad", **later)),
             )
             # What is not looked at harms nobody.
-            failed = [one for one in bad if one.status_code != 200]
-            assert {problem_of(one) for one in failed} <= {(500, "internal_error")}
+            failed = [answer for answer in bad if answer.status_code != 200]
+            assert {problem_of(answer) for answer in failed} <= {(500, "internal_error")}
             assert failed or harm is DAMAGED["the content of a past payment"]
-            assert [one.status_code for one in good + well] == [200] * len(good + well)
+            assert [answer.status_code for answer in good + well] == [200] * len(good + well)
             batch = [posted(f"x-{n}", account_id=f"x-{n}") for n in range(20)]
             batch[7] = posted("x-7", account_id="bad", **later)
             answer = await client.post("/v1/transactions/batch", json={"transactions": batch})
             results = answer.json()["results"]
-            amiss = {n: one["error"]["code"] for n, one in enumerate(results) if "error" in one}
+            amiss = {
+                n: result["error"]["code"] for n, result in enumerate(results) if "error" in result
+            }
             assert amiss == ({7: "internal_error"} if failed else {})
             for n in range(20):
                 stored = await client.get(f"/v1/transactions/x-{n}")
@@ -160,10 +162,12 @@ async def test_many_requests_of_a_tenant_take_no_place_from_another(
         other = await keys.create(served.app.state.service.part(Database), "tests", "other")
         async with caller(served, served.key) as client, caller(served, other) as stranger:
             flood, few = await asyncio.gather(
-                asking(64, lambda name: score(client, name, f"a-{name}")),
-                asking(4, lambda name: score(stranger, name, f"a-{name}")),
+                answers_to(64, lambda name: score(client, name, f"a-{name}")),
+                answers_to(4, lambda name: score(stranger, name, f"a-{name}")),
             )
-    assert [one.status_code for one in few] == [200] * len(few)
-    statuses = {one.status_code for one in flood}
+    assert [answer.status_code for answer in few] == [200] * len(few)
+    statuses = {answer.status_code for answer in flood}
     assert statuses == {200, 503}
-    assert {problem_of(one) for one in flood if one.status_code == 503} == {(503, "overloaded")}
+    assert {problem_of(answer) for answer in flood if answer.status_code == 503} == {
+        (503, "overloaded")
+    }

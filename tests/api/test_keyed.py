@@ -87,7 +87,7 @@ async def test_a_key_that_will_not_do_is_refused_before_the_body_comes(
                         assert answer.headers["connection"] == "close"
 
 
-async def test_a_rate_that_is_used_up_is_told_before_the_body_comes(
+async def test_a_rate_that_is_used_up_is_refused_before_the_body_comes(
     service_settings: Settings,
 ) -> None:
     settings = service_settings.model_copy(update={"rate_per_second": 0.01})

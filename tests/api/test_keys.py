@@ -29,13 +29,13 @@ async def test_a_key_is_made_used_replaced_and_ended(client: httpx.AsyncClient) 
     assert problem_of(refused) == (403, "missing_scope")
     successor = (await client.post(f"/v1/keys/{made['id']}/rotate", json={"hours": 0.0})).json()
     listed = (await client.get("/v1/keys")).json()["data"]
-    assert [one["scopes"] for one in listed[1:]] == [["read"], ["read"]]
+    assert [key["scopes"] for key in listed[1:]] == [["read"], ["read"]]
     assert "key" not in listed[0]
     ended = (await client.delete(f"/v1/keys/{successor['id']}")).json()["data"]
     assert ended[-1]["revoked_at"] is not None
     again = await client.delete(f"/v1/keys/{successor['id']}")
     assert problem_of(again) == (404, "key_not_found")
-    assert [one["action"] for one in await log(client, actor=key_id(client))] == [
+    assert [entry["action"] for entry in await log(client, actor=key_id(client))] == [
         "key.revoked",
         "key.rotated",
         "key.created",
@@ -89,7 +89,7 @@ async def test_every_change_is_logged_with_who_when_before_and_after(
         legitimate,
         None,
     )
-    assert {one["actor"] for one in (removed, changed, made)} == {key_id(client)}
+    assert {change["actor"] for change in (removed, changed, made)} == {key_id(client)}
     assert made["at"] < changed["at"] < removed["at"]
     [stated] = await log(client, action="thresholds.set")
     assert (stated["after"]["review"], stated["before"]["review"] == 0.2) == (0.2, False)
@@ -116,7 +116,7 @@ async def test_an_erased_account_is_gone_from_the_log_but_for_that_it_was_erased
     await client.post("/v1/transactions", json=posted())
     await client.put("/v1/transactions/t-1/label", json={"label": "fraud"})
     await client.delete("/v1/accounts/alice")
-    told = await log(client)
-    assert [one["action"] for one in told] == ["account.erased", "key.created"]
-    assert "alice" not in str(told)
-    assert "t-1" not in str(told)
+    remaining = await log(client)
+    assert [entry["action"] for entry in remaining] == ["account.erased", "key.created"]
+    assert "alice" not in str(remaining)
+    assert "t-1" not in str(remaining)

@@ -60,7 +60,7 @@ async def test_a_file_is_stored_as_if_each_label_were_put(client: httpx.AsyncCli
     [event] = (await history(client, "a"))["history"]
     assert (event["labelled_at"], event["source"]) == ("2026-02-03T08:30:00.000000Z", "chargeback")
     log = (await client.get("/v1/audit-log?action=label.set&account_id=bob")).json()["data"]
-    assert [one["subject"] for one in log] == ["c"]
+    assert [entry["subject"] for entry in log] == ["c"]
     again = await bring(client, *file)
     assert counts(again) == {"unchanged": 3}
     assert (await client.get("/v1/accounts/alice")).json()["revision"] == 2
@@ -118,8 +118,10 @@ async def test_what_is_wrong_is_named_by_row_column_and_value(shared: httpx.Asyn
         "r-2,legitimate,2026-02-03",
     )
     assert counts(done) == {"stored": 1}
-    told = [(one["row"], one["column"], one["value"]) for one in done["refused"]]
-    assert told == [
+    refusals = [
+        (refusal["row"], refusal["column"], refusal["value"]) for refusal in done["refused"]
+    ]
+    assert refusals == [
         (1, "label", "stolen"),
         (2, "date", "31.02.2026"),
         (3, "date", "1899-12-31T23:59:59Z"),
@@ -133,8 +135,8 @@ async def test_what_is_wrong_is_named_by_row_column_and_value(shared: httpx.Asyn
         (12, "label", "legitimate"),
     ]
     # A quoted field may hold a line break: the line is where its row ends.
-    assert [one["line"] for one in done["refused"]][-2:] == [12, 14]
-    messages = [one["message"] for one in done["refused"]]
+    assert [refusal["line"] for refusal in done["refused"]][-2:] == [12, 14]
+    messages = [refusal["message"] for refusal in done["refused"]]
     assert "fraud or legitimate" in messages[0]
     assert "whole seconds since 1970" in messages[1]
     assert "1970 to 2100" in messages[2]
@@ -203,8 +205,8 @@ async def test_too_many_labels_of_an_account_are_refused_row_by_row(
     for dry_run in ("true", "false"):
         done = await bring(shared, *file, dry_run=dry_run)
         assert counts(done) == {"stored": 1}
-        assert {one["code"] for one in done["refused"]} == {"too_many_labels"}
-        assert [one["value"] for one in done["refused"]] == ids
+        assert {refusal["code"] for refusal in done["refused"]} == {"too_many_labels"}
+        assert [refusal["value"] for refusal in done["refused"]] == ids
 
 
 async def test_what_is_of_another_tenant_is_of_no_transaction(
@@ -212,7 +214,7 @@ async def test_what_is_of_another_tenant_is_of_no_transaction(
 ) -> None:
     await score(shared, posted("mine", occurred_at=NOON))
     done = await bring(shared_stranger, "transaction,label", "mine,fraud")
-    assert [one["transaction_id"] for one in done["unmatched"]] == ["mine"]
+    assert [row["transaction_id"] for row in done["unmatched"]] == ["mine"]
     assert await labels(shared, "mine") == [None]
 
 

@@ -89,7 +89,7 @@ async def labelled_history(client: httpx.AsyncClient) -> None:
 
 
 def of_labels(found: list[dict[str, Any]]) -> dict[str, Any]:
-    [reason] = [one for one in found if one["code"] == "labels"]
+    [reason] = [candidate for candidate in found if candidate["code"] == "labels"]
     return reason
 
 
@@ -126,8 +126,8 @@ async def test_a_reason_names_the_labelled_payment_and_what_is_the_same(
     general = of_labels((await reasons(client, "z"))["reasons"])
     assert general["sentence"] == GENERAL
     # No reason has a field that says nothing.
-    whole = [one for key in "xyz" for one in (await reasons(client, key))["reasons"]]
-    assert sum("labelled_payment" in one for one in whole) == 2
+    whole = [reason for key in "xyz" for reason in (await reasons(client, key))["reasons"]]
+    assert sum("labelled_payment" in reason for reason in whole) == 2
 
 
 async def test_a_risky_score_names_the_payment_alone_in_a_batch_and_ever_after(
@@ -138,13 +138,13 @@ async def test_a_risky_score_names_the_payment_alone_in_a_batch_and_ever_after(
     alone = await client.post("/v1/transactions", json=like_the_fraud("alone"))
     batch = [like_the_fraud(f"b-{n}", account_id=("alice", "bob")[n % 2]) for n in range(12)]
     answers = [alone.json(), *await score(client, *batch)]
-    of_alice = [one for one in answers if one["account_id"] == "alice"]
+    of_alice = [answer for answer in answers if answer["account_id"] == "alice"]
     for answer in of_alice:
         reason = of_labels(answer["reasons"])
         assert (reason["sentence"], reason["labelled_payment"]) == (FRAUD_SENTENCE, LIKE_FRAUD)
     for answer in answers:
         if answer["account_id"] == "bob":
-            assert "labels" not in [one["code"] for one in answer["reasons"]]
+            assert "labels" not in [reason["code"] for reason in answer["reasons"]]
     # By another process, which has no copy yet and makes it of what is stored.
     async with calling(settings) as other:
         [cold] = await score(other, like_the_fraud("cold"))
@@ -157,7 +157,7 @@ async def test_a_risky_score_names_the_payment_alone_in_a_batch_and_ever_after(
     for answer in of_alice:
         key = answer["transaction_id"]
         whole = (await reasons(client, key))["reasons"]
-        assert answer["reasons"] == [one for one in whole if one["share"] >= 0.01][:5]
+        assert answer["reasons"] == [reason for reason in whole if reason["share"] >= 0.01][:5]
         stored = (await client.get(f"/v1/transactions/{key}")).json()
         assert stored["score"]["reasons"] == answer["reasons"]
         replayed = await client.post(f"/v1/transactions/{key}/replay")
@@ -220,21 +220,21 @@ def test_a_server_that_was_started_again_names_the_same(
             scored = caller.post("/v1/transactions", json=like_the_fraud(key, amount=80)).json()
             whole = caller.get("/v1/transactions/before/reasons").json()
             answers += [of_labels(scored["reasons"]), of_labels(whole["reasons"])]
-    assert [one["sentence"] for one in answers] == [FRAUD_SENTENCE] * 4
-    assert [one["labelled_payment"] for one in answers] == [LIKE_FRAUD] * 4
+    assert [answer["sentence"] for answer in answers] == [FRAUD_SENTENCE] * 4
+    assert [answer["labelled_payment"] for answer in answers] == [LIKE_FRAUD] * 4
 
 
 def ids(effects: list[dict[str, Any]]) -> list[str]:
-    return [one["transaction_id"] for one in effects]
+    return [effect["transaction_id"] for effect in effects]
 
 
 async def test_a_label_shows_payments_like_the_labelled_ones_first(
     client: httpx.AsyncClient,
 ) -> None:
     await score(client, *HISTORY)
-    asked = {"dry_run": True, "labels": [label("p-3"), label("p-6", "legitimate")]}
-    preview = (await client.post("/v1/accounts/alice/adapt", json=asked)).json()
-    done = await client.post("/v1/accounts/alice/labels", json={"labels": asked["labels"]})
+    body = {"dry_run": True, "labels": [label("p-3"), label("p-6", "legitimate")]}
+    preview = (await client.post("/v1/accounts/alice/adapt", json=body)).json()
+    done = await client.post("/v1/accounts/alice/labels", json={"labels": body["labels"]})
     # p-7 has five fields in common with p-6, and p-4 five with p-3; the labelled ones are not
     # like each other. The others stay in their order, the newest first.
     expected = ["p-7", "p-4", "p-8", "p-6", "p-5", "p-3", "p-2", "p-1"]
@@ -242,7 +242,7 @@ async def test_a_label_shows_payments_like_the_labelled_ones_first(
         assert ids(answer["recent"]) == expected
         # In the order of the request.
         assert ids(answer["labelled"]) == ["p-3", "p-6"]
-        before = {one["transaction_id"]: one["before"] for one in answer["recent"]}
+        before = {effect["transaction_id"]: effect["before"] for effect in answer["recent"]}
         assert before["p-7"] != before["p-4"]
     removed = (await client.delete("/v1/transactions/p-3/label")).json()
     assert ids(removed["recent"]) == ["p-4", *(f"p-{n}" for n in (8, 7, 6, 5, 3, 2, 1))]
@@ -275,7 +275,7 @@ async def test_alerts_and_earlier_payments_are_in_the_order_of_likeness_too(
     held[1]["device_id"] = "of-its-own"
     await score(client, *held)
     waiting = (await client.get("/v1/reviews")).json()["data"]
-    assert {one["transaction_id"] for one in waiting} == {"h-0", "h-1", "h-2"}
+    assert {review["transaction_id"] for review in waiting} == {"h-0", "h-1", "h-2"}
     done = await put(client, "h-2")
     assert ids(done["alerts"])[0] == "h-1"
     assert ids(done["guard"])[:2] == ["e-4", "e-9"]

@@ -1,4 +1,4 @@
-"""One label at a time, many at once, and what they did: told at once, kept for ever."""
+"""One label at a time, many at once, and their effects: answered at once, kept for ever."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ async def score(client: httpx.AsyncClient, *bodies: dict[str, Any]) -> list[dict
     return results
 
 
-async def put(client: httpx.AsyncClient, key: str, name: str = "fraud", **said: Any) -> Any:
-    answer = await client.put(f"/v1/transactions/{key}/label", json={"label": name, **said})
+async def put(client: httpx.AsyncClient, key: str, name: str = "fraud", **fields: Any) -> Any:
+    answer = await client.put(f"/v1/transactions/{key}/label", json={"label": name, **fields})
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -30,16 +30,19 @@ async def history(client: httpx.AsyncClient, key: str) -> Any:
     return (await client.get(f"/v1/transactions/{key}/label")).json()
 
 
-async def test_a_label_says_what_it_did_to_its_own_and_to_the_recent_transactions(
+async def test_a_label_answers_with_its_effect_on_its_own_and_on_recent_transactions(
     client: httpx.AsyncClient,
 ) -> None:
-    before = {one["transaction_id"]: one for one in await score(client, posted("a"), posted("b"))}
+    before = {
+        payment["transaction_id"]: payment
+        for payment in await score(client, posted("a"), posted("b"))
+    }
     done = await put(client, "a")
     assert (done["account_id"], done["label"], done["changed"]) == ("alice", "fraud", True)
     [own] = done["labelled"]
     assert own["before"]["probability"] == before["a"]["probability"]
     assert own["after"]["probability"] > own["before"]["probability"]
-    recent = {one["transaction_id"]: one for one in done["recent"]}
+    recent = {effect["transaction_id"]: effect for effect in done["recent"]}
     assert recent.keys() == {"a", "b"}
     [again] = await score(client, posted("c"))
     assert recent["b"]["after"]["probability"] == again["probability"]
@@ -58,7 +61,7 @@ async def test_the_copy_that_a_label_made_scores_next_without_being_made_again(
     scorer, made = app.state.service.part(Models).default, []
     scorer.adapt = made.append
     done = await put(client, "a")
-    recent = {one["transaction_id"]: one["after"] for one in done["recent"]}
+    recent = {effect["transaction_id"]: effect["after"] for effect in done["recent"]}
     [again] = await score(client, posted("c"))
     assert made == []
     assert again["adaptation"] == {"used": "adapted", "labels": 1, "revision": 1}
@@ -81,11 +84,11 @@ async def test_who_labelled_when_how_and_why_is_kept_with_every_change(
         client, "a", "legitimate", labelled_at="2026-02-03T10:00:00+01:00", source="chargeback"
     )
     await client.delete("/v1/transactions/a/label")
-    told = await history(client, "a")
-    assert (told["label"], told["account_id"]) == (None, "alice")
-    assert [one["label"] for one in told["history"]] == ["fraud", "legitimate", None]
-    assert [one["revision"] for one in told["history"]] == [1, 2, 3]
-    first, second, _ = told["history"]
+    kept = await history(client, "a")
+    assert (kept["label"], kept["account_id"]) == (None, "alice")
+    assert [entry["label"] for entry in kept["history"]] == ["fraud", "legitimate", None]
+    assert [entry["revision"] for entry in kept["history"]] == [1, 2, 3]
+    first, second, _ = kept["history"]
     assert (first["analyst"], first["note"]) == ("mia", "Called.\nNot hers.")
     assert (first["source"], second["source"]) == ("customer", "chargeback")
     assert second["labelled_at"] == "2026-02-03T09:00:00.000000Z"
@@ -102,14 +105,16 @@ async def test_every_change_of_an_accounts_labels_is_listed_the_newest_first(
     await client.put("/v1/transactions/t-2/label", json={"label": "fraud", "note": "Called."})
     await client.delete("/v1/transactions/t-0/label")
     found: list[dict[str, Any]] = []
-    asked: dict[str, str] = {"limit": "3"}
+    query: dict[str, str] = {"limit": "3"}
     while True:
-        page = (await client.get("/v1/accounts/alice/revisions", params=asked)).json()
+        page = (await client.get("/v1/accounts/alice/revisions", params=query)).json()
         found += page["data"]
         if not page["has_more"]:
             break
-        asked["cursor"] = page["next_cursor"]
-    assert [(one["revision"], one["transaction_id"], one["label"]) for one in found] == [
+        query["cursor"] = page["next_cursor"]
+    assert [
+        (change["revision"], change["transaction_id"], change["label"]) for change in found
+    ] == [
         (3, "t-0", None),
         (2, "t-2", "fraud"),
         (1, "t-1", "legitimate"),
@@ -153,7 +158,7 @@ async def test_each_label_of_a_batch_has_its_own_outcome(client: httpx.AsyncClie
     labels = [label("a"), label("missing"), label("b", "legitimate"), label("c")]
     answer = await client.post("/v1/labels", json={"labels": labels})
     a, missing, b, c = answer.json()["results"]
-    assert [one["transaction_id"] for one in (a, missing, b, c)] == ["a", "missing", "b", "c"]
+    assert [result["transaction_id"] for result in (a, missing, b, c)] == ["a", "missing", "b", "c"]
     assert missing["error"]["code"] == "transaction_not_found"
     assert (a["changed"], b["changed"], c["changed"]) == (True, True, False)
     assert (a["account_id"], b["account_id"]) == ("alice", "bob")
@@ -178,11 +183,11 @@ async def test_an_invalid_label_of_a_batch_leaves_its_neighbours_theirs(
     assert answer.status_code == 200
     a, *refused, b = answer.json()["results"]
     assert (a["changed"], b["changed"]) == (True, True)
-    assert [one["transaction_id"] for one in refused] == ["b", "a", None, None]
-    assert {one["error"]["code"] for one in refused} == {"validation_failed"}
+    assert [refusal["transaction_id"] for refusal in refused] == ["b", "a", None, None]
+    assert {refusal["error"]["code"] for refusal in refused} == {"validation_failed"}
     assert [(await history(client, key))["label"] for key in "ab"] == ["fraud", "fraud"]
     alone = await client.post("/v1/labels", json={"labels": [7]})
-    assert [one["error"]["code"] for one in alone.json()["results"]] == ["validation_failed"]
+    assert [result["error"]["code"] for result in alone.json()["results"]] == ["validation_failed"]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +203,7 @@ async def test_an_invalid_label_of_a_batch_leaves_its_neighbours_theirs(
     ],
     ids=repr,
 )
-async def test_a_label_that_says_nothing_sensible_is_refused_by_name(
+async def test_an_invalid_label_is_refused_by_the_name_of_its_field(
     edge: httpx.AsyncClient, body: dict[str, Any], field: str
 ) -> None:
     refused = await edge.put("/v1/transactions/a/label", json=body)
@@ -229,12 +234,12 @@ async def test_a_preview_is_what_then_happens_and_stores_nothing(
     bodies = [posted(f"t-{n}", amount=50 + 100 * n) for n in range(30)]
     await score(client, *bodies)
     await put(client, "t-0", "legitimate")
-    asked = {"dry_run": True, "labels": [label("t-28"), label("t-29"), label("t-0")]}
-    preview = (await client.post("/v1/accounts/alice/adapt", json=asked)).json()
+    preview_body = {"dry_run": True, "labels": [label("t-28"), label("t-29"), label("t-0")]}
+    preview = (await client.post("/v1/accounts/alice/adapt", json=preview_body)).json()
     assert preview["dry_run"] is True
     assert (await client.get("/v1/accounts/alice")).json()["revision"] == 1
     assert (await history(client, "t-28"))["history"] == []
-    done = await client.post("/v1/accounts/alice/labels", json={"labels": asked["labels"]})
+    done = await client.post("/v1/accounts/alice/labels", json={"labels": preview_body["labels"]})
     happened = done.json()
     assert preview["adaptation"]["adapter"] == happened["adaptation"]["adapter"]
     for name in ("labelled", "recent", "alerts", "guard", "raised", "cleared"):
@@ -257,6 +262,6 @@ async def test_a_preview_needs_transactions_of_its_account(client: httpx.AsyncCl
         ("missing", (404, "transaction_not_found")),
         ("b", (422, "transaction_of_another_account")),
     ):
-        asked = {"dry_run": True, "labels": [label(key)]}
-        refused = await client.post("/v1/accounts/alice/adapt", json=asked)
+        body = {"dry_run": True, "labels": [label(key)]}
+        refused = await client.post("/v1/accounts/alice/adapt", json=body)
         assert problem_of(refused) == expected

@@ -21,7 +21,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
-async def test_what_is_not_said_to_be_json_is_refused(
+async def test_a_body_of_another_content_type_is_refused(
     edge: httpx.AsyncClient, path: str, kind: str
 ) -> None:
     answer = await edge.post(
@@ -55,24 +55,24 @@ async def test_what_is_not_json_is_malformed(
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("given", ["", "Bearer", "Bearer ", "Basic cXM6", "Token qs_1_2"])
-async def test_a_caller_without_a_key_is_told_nothing_of_the_body(
-    edge: httpx.AsyncClient, path: str, given: str
+@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", "Basic cXM6", "Token qs_1_2"])
+async def test_a_caller_without_a_key_learns_nothing_of_the_body(
+    edge: httpx.AsyncClient, path: str, authorization: str
 ) -> None:
-    headers = {**JSON, "Authorization": given}
+    headers = {**JSON, "Authorization": authorization}
     answer = await edge.post(path, content=b"{", headers=headers)
     assert problem_of(answer) == (401, "unauthenticated")
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
 async def test_one_and_many_are_written_alike(client: httpx.AsyncClient) -> None:
-    one = await client.post("/v1/transactions", json=posted())
+    single = await client.post("/v1/transactions", json=posted())
     many = await client.post("/v1/transactions/batch", json={"transactions": [posted()]})
     stored = await client.get("/v1/transactions/t-1")
-    assert one.headers["content-type"] == many.headers["content-type"] == "application/json"
-    assert many.json()["results"] == [one.json()]
-    assert stored.json()["score"] == one.json()
-    assert one.content in many.content
+    assert single.headers["content-type"] == many.headers["content-type"] == "application/json"
+    assert many.json()["results"] == [single.json()]
+    assert stored.json()["score"] == single.json()
+    assert single.content in many.content
 
 
 async def test_a_service_below_a_path_of_a_proxy_answers_too(client: httpx.AsyncClient) -> None:
@@ -102,16 +102,16 @@ async def test_a_body_that_comes_in_chunks_is_read_whole_and_limited(
     assert problem_of(large) == (413, "body_too_large")
 
 
-async def test_another_method_is_told_which_there_are(edge: httpx.AsyncClient) -> None:
+async def test_a_wrong_method_is_answered_with_the_allowed_ones(edge: httpx.AsyncClient) -> None:
     answer = await edge.request("PUT", "/v1/transactions")
     assert problem_of(answer) == (405, "method_not_allowed")
     assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
 def dependencies_of(dependant: Any) -> Iterator[Any]:
-    for one in dependant.dependencies:
-        yield one.call
-        yield from dependencies_of(one)
+    for dependency in dependant.dependencies:
+        yield dependency.call
+        yield from dependencies_of(dependency)
 
 
 def test_no_request_waits_for_a_thread_to_look_up_what_it_depends_on() -> None:
@@ -123,7 +123,7 @@ def test_no_request_waits_for_a_thread_to_look_up_what_it_depends_on() -> None:
     }
     assert authenticated_caller in found
     # FastAPI calls in a thread what is not asynchronous itself, or by its `__call__`.
-    assert [one for one in found if not asynchronous(one)] == []
+    assert [dependency for dependency in found if not asynchronous(dependency)] == []
 
 
 def asynchronous(call: Any) -> bool:

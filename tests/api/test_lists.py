@@ -29,30 +29,30 @@ async def score(client: httpx.AsyncClient, *bodies: dict[str, Any]) -> None:
     assert all("probability" in result for result in answer.json()["results"])
 
 
-async def page(client: httpx.AsyncClient, path: str, **asked: str | int) -> dict[str, Any]:
+async def page(client: httpx.AsyncClient, path: str, **query: str | int) -> dict[str, Any]:
     """A page, whose two ways to tell whether more follows agree."""
-    answer = await client.get(httpx.URL(path).copy_merge_params(asked))
+    answer = await client.get(httpx.URL(path).copy_merge_params(query))
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     assert body["has_more"] is (body["next_cursor"] is not None)
-    assert len(body["data"]) <= int(asked.get("limit", 100))
+    assert len(body["data"]) <= int(query.get("limit", 100))
     return body
 
 
 async def rest(
-    client: httpx.AsyncClient, path: str, first: dict[str, Any], **asked: str | int
+    client: httpx.AsyncClient, path: str, first: dict[str, Any], **query: str | int
 ) -> list[dict[str, Any]]:
     """The rows of this page and of all that follow it."""
     rows, last = list(first["data"]), first
     while last["has_more"]:
-        last = await page(client, path, **asked, cursor=last["next_cursor"])
+        last = await page(client, path, **query, cursor=last["next_cursor"])
         assert last["data"]
         rows += last["data"]
     return rows
 
 
-async def all_of(client: httpx.AsyncClient, path: str, **asked: str | int) -> list[dict[str, Any]]:
-    return await rest(client, path, await page(client, path, **asked), **asked)
+async def all_of(client: httpx.AsyncClient, path: str, **query: str | int) -> list[dict[str, Any]]:
+    return await rest(client, path, await page(client, path, **query), **query)
 
 
 def names_of(rows: list[dict[str, Any]]) -> list[str]:
@@ -80,7 +80,7 @@ async def test_transactions_come_newest_first_as_each_is_read_alone(
     assert [row["label"] for row in rows] == [None, None, None, None, "fraud"]
 
 
-async def test_a_page_that_just_holds_the_last_row_says_that_nothing_follows(
+async def test_a_page_that_ends_with_the_last_row_has_no_more(
     client: httpx.AsyncClient,
 ) -> None:
     await score(client, at(9, "a"), at(10, "b"))
@@ -111,7 +111,7 @@ FILTERED: dict[str, tuple[dict[str, str], set[str]]] = {
 }
 
 
-async def test_transactions_are_told_by_account_time_outcome_and_level(
+async def test_transactions_are_filtered_by_account_time_outcome_and_level(
     client: httpx.AsyncClient,
 ) -> None:
     await decide_by(client, {"review": 0.9, "decline": 0.95})
@@ -121,8 +121,8 @@ async def test_transactions_are_told_by_account_time_outcome_and_level(
     await decide_by(client, {"review": 0.001, "decline": 0.002})
     await score(client, at(11, "declined", account_id="bob"))
     found = {
-        name: set(names_of(await all_of(client, "/v1/transactions", limit=1, **asked)))
-        for name, (asked, _) in FILTERED.items()
+        name: set(names_of(await all_of(client, "/v1/transactions", limit=1, **query)))
+        for name, (query, _) in FILTERED.items()
     }
     assert found == {name: wanted for name, (_, wanted) in FILTERED.items()}
 
@@ -214,15 +214,15 @@ async def test_reviews_that_come_in_between_two_pages_move_nothing(
     # Of one batch, so equally old; and pairs that are alike, so equally risky.
     amounts = {"a": 9000, "c": 9000, "e": 300, "g": 300, "i": 1, "k": 1}
     await score(client, *(alone(name, amount) for name, amount in amounts.items()))
-    asked: dict[str, str | int] = {"order": order, "limit": 3}
-    first = await page(client, "/v1/reviews", **asked)
+    query: dict[str, str | int] = {"order": order, "limit": 3}
+    first = await page(client, "/v1/reviews", **query)
     meanwhile = {"b": 9000, "d": 300, "f": 300, "h": 40, "l": 1}
     await score(client, *(alone(name, amount) for name, amount in meanwhile.items()))
-    rows = names_of(await rest(client, "/v1/reviews", first, **asked))
+    rows = names_of(await rest(client, "/v1/reviews", first, **query))
     assert len(set(rows)) == len(rows)
     assert [name for name in rows if name in amounts] == names_of(first["data"]) + [
         row
-        for row in names_of(await all_of(client, "/v1/reviews", **asked))
+        for row in names_of(await all_of(client, "/v1/reviews", **query))
         if row in amounts and row not in names_of(first["data"])
     ]
     assert set(amounts) <= set(rows)
@@ -230,7 +230,7 @@ async def test_reviews_that_come_in_between_two_pages_move_nothing(
 
 async def test_accounts_come_by_id_with_labels_or_without(client: httpx.AsyncClient) -> None:
     owners = {"t-1": "carol", "t-2": "alice", "t-3": "bob", "t-4": "alice"}
-    await score(client, *(posted(name, account_id=whose) for name, whose in owners.items()))
+    await score(client, *(posted(name, account_id=owner) for name, owner in owners.items()))
     for name, label in {"t-2": "fraud", "t-3": "legitimate"}.items():
         await client.put(f"/v1/transactions/{name}/label", json={"label": label})
     rows = await all_of(client, "/v1/accounts", limit=1)
@@ -247,7 +247,7 @@ async def test_accounts_come_by_id_with_labels_or_without(client: httpx.AsyncCli
 async def test_the_longest_of_ids_fit_into_a_cursor(client: httpx.AsyncClient) -> None:
     await decide_by(client, REVIEW)
     ids = [LONG_ID, LONG_ID[:-1] + '"']
-    await score(client, *(posted(one, account_id=one) for one in ids))
+    await score(client, *(posted(name, account_id=name) for name in ids))
     for path in LISTS:
         assert set(names_of(await all_of(client, path, limit=1))) == set(ids)
 
@@ -258,10 +258,10 @@ async def test_another_tenant_sees_nothing_even_with_a_cursor(
     await decide_by(client, REVIEW)
     await score(client, at(9, "a", account_id="a"), at(10, "b", account_id="b"))
     for path in LISTS:
-        mine = await page(client, path, limit=1)
+        own = await page(client, path, limit=1)
         nothing = {"data": [], "has_more": False, "next_cursor": None}
         assert await page(stranger, path) == nothing
-        assert await page(stranger, path, cursor=mine["next_cursor"]) == nothing
+        assert await page(stranger, path, cursor=own["next_cursor"]) == nothing
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

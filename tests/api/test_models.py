@@ -66,7 +66,7 @@ async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 async def models(client: httpx.AsyncClient) -> dict[str, dict[str, Any]]:
     answer = await client.get("/v1/models")
     assert answer.status_code == 200, answer.text
-    return {one["name"]: one for one in answer.json()["data"]}
+    return {model["name"]: model for model in answer.json()["data"]}
 
 
 async def do(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
@@ -83,14 +83,14 @@ async def score(client: httpx.AsyncClient, key: str, **changes: Any) -> dict[str
     return body
 
 
-async def test_the_shelf_is_told_with_what_cannot_be_served(client: httpx.AsyncClient) -> None:
+async def test_models_that_cannot_serve_are_listed_too(client: httpx.AsyncClient) -> None:
     found = await models(client)
     assert list(found) == ["alias", "damaged", "first", "link", "links", "second"]
-    assert [name for name, one in found.items() if one["active"]] == ["first"]
+    assert [name for name, model in found.items() if model["active"]] == ["first"]
     assert found["damaged"]["refused"] == (
         f"Model 'damaged' cannot be served: {WEIGHTS} was altered or damaged."
     )
-    assert [name for name, one in found.items() if one["refused"] is None] == [
+    assert [name for name, model in found.items() if model["refused"] is None] == [
         *("alias", "first", "second")
     ]
 
@@ -98,14 +98,14 @@ async def test_the_shelf_is_told_with_what_cannot_be_served(client: httpx.AsyncC
 async def test_a_model_is_activated_and_rolled_back_between_two_scores(
     client: httpx.AsyncClient,
 ) -> None:
-    one = await score(client, "t-1")
+    answer = await score(client, "t-1")
     await client.put("/v1/transactions/t-1/label", json={"label": "fraud"})
     adapted = await score(client, "t-2")
     await do(client, "second/activate")
     other = await score(client, "t-3")
     await do(client, "rollback")
     back = await score(client, "t-4")
-    assert one["model"] == adapted["model"] == back["model"] != other["model"]
+    assert answer["model"] == adapted["model"] == back["model"] != other["model"]
     assert adapted["probability"] == back["probability"] != other["probability"]
     # The label moved the copy of the other model too.
     assert (other["adaptation"]["labels"], other["adaptation"]["revision"]) == (1, 1)
@@ -119,8 +119,8 @@ async def test_a_score_is_replayed_by_the_model_that_made_it(client: httpx.Async
     for key in ("t-1", "t-2"):
         again = (await client.post(f"/v1/transactions/{key}/replay")).json()
         assert (again["match"], again["differs"]) == (True, [])
-        told = (await client.get(f"/v1/transactions/{key}/reasons")).json()
-        assert told["model"] == again["stored_model"]
+        explained = (await client.get(f"/v1/transactions/{key}/reasons")).json()
+        assert explained["model"] == again["stored_model"]
 
 
 async def test_rolling_back_twice_comes_back_and_without_a_past_is_refused(
@@ -183,17 +183,17 @@ async def test_each_tenant_has_a_model_of_its_own(
     other_key = await keys.create(app.state.service.part(Database), "tests", tenant="other")
     await do(client, "second/activate")
     async with client_of(app, other_key) as stranger:
-        mine, theirs = await score(client, "t-1"), await score(stranger, "t-1")
-        assert mine["model"] != theirs["model"]
+        own, theirs = await score(client, "t-1"), await score(stranger, "t-1")
+        assert own["model"] != theirs["model"]
         assert (await models(stranger))["first"]["active"]
 
 
 async def test_who_activated_what_is_logged(client: httpx.AsyncClient) -> None:
     await do(client, "second/shadow")
     await do(client, "second/activate")
-    told = (await client.get("/v1/audit-log", params={"subject": "second"})).json()["data"]
-    assert [one["action"] for one in told] == ["model.activated", "model.shadowed"]
-    assert told[0]["after"]["digest"] == (await models(client))["second"]["digest"]
+    entries = (await client.get("/v1/audit-log", params={"subject": "second"})).json()["data"]
+    assert [entry["action"] for entry in entries] == ["model.activated", "model.shadowed"]
+    assert entries[0]["after"]["digest"] == (await models(client))["second"]["digest"]
 
 
 async def some_labels(client: httpx.AsyncClient, frauds: int) -> None:
@@ -220,26 +220,26 @@ async def compared(client: httpx.AsyncClient, name: str) -> dict[str, Any]:
         await asyncio.sleep(0.1)
 
 
-async def test_the_comparison_tells_what_the_other_model_would_have_answered(
+async def test_a_comparison_shows_what_the_other_model_would_have_answered(
     client: httpx.AsyncClient, settings: Settings
 ) -> None:
-    async def told(name: str) -> dict[str, Any]:
+    async def compared_with(name: str) -> dict[str, Any]:
         text = await measured(settings, Task("comparison", "default", name, 365))
         found: dict[str, Any] = json.loads(text)
         return found
 
     await some_labels(client, 3)
-    same = await told("first")
+    same = await compared_with("first")
     assert (same["agreement"], same["changes"], same["transactions"]) == (1.0, [], 12)
     assert same["shift"] < 1e-6
     assert same["active"] == same["shadow"]
-    other = await told("second")
+    other = await compared_with("second")
     assert other["shift"] > 0.001
     assert (other["frauds"], other["legitimates"], other["better"]) == (3, 3, None)
 
 
 @mainly("sqlite")
-async def test_a_model_is_promoted_only_by_a_comparison_that_says_it_is_no_worse(
+async def test_a_model_is_promoted_only_by_a_comparison_in_which_it_is_no_worse(
     client: httpx.AsyncClient, stranger: httpx.AsyncClient, shelf: Path
 ) -> None:
     path = "/v1/models/second/promote"
@@ -354,8 +354,8 @@ async def test_scores_are_replayed_after_their_checkpoint_was_replaced(
         before = await replays(client, ("t-1", "t-2", "t-3"))
         before += await replays(other, ("t-1",))
         why = (await client.get("/v1/transactions/t-2/reasons")).json()
-    assert {one["match"] for one in before} == {True}
-    assert len({one["stored_model"] for one in before}) == 2
+    assert {payment["match"] for payment in before} == {True}
+    assert len({payment["stored_model"] for payment in before}) == 2
     for name, seed in (("first", 7), ("second", 8)):
         shutil.rmtree(shelf / name)
         tiny_checkpoint(shelf / name, seed=seed)
@@ -364,12 +364,14 @@ async def test_scores_are_replayed_after_their_checkpoint_was_replaced(
         after += await replays(other, ("t-1",))
         assert (await client.get("/v1/transactions/t-2/reasons")).json() == why
         # What decides is what lies in the folder, or nothing: nobody chose these.
-        assert (await score(client, "t-4"))["model"] not in {one["stored_model"] for one in before}
+        assert (await score(client, "t-4"))["model"] not in {
+            payment["stored_model"] for payment in before
+        }
         refused = await other.post("/v1/transactions", json=posted("t-4"))
         assert problem_of(refused) == (503, "model_unavailable")
-        told = (await models(other))["second"]
-        assert told["active"]
-        assert "no longer the checkpoint that decides" in told["refused"]
+        second = (await models(other))["second"]
+        assert second["active"]
+        assert "no longer the checkpoint that decides" in second["refused"]
         assert (await models(client))["first"]["refused"] is None
     # To the bit: the digests of the copies, too.
     assert after == before

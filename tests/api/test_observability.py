@@ -31,7 +31,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Any:
     caplog.handler.setFormatter(JsonFormatter())
 
     async def read() -> list[dict[str, Any]]:
-        # Requests are told when the loop's turn ends.
+        # Requests are logged when the loop's turn ends.
         await asyncio.sleep(0)
         return [json.loads(line) for line in caplog.text.splitlines() if '"quickstudy' in line]
 
@@ -54,20 +54,20 @@ async def test_every_request_is_a_line_with_its_id_route_status_and_time(
     assert line["level"] == "info"
 
 
-async def test_requests_of_one_turn_are_told_together_each_in_a_line_of_its_own(
+async def test_requests_of_one_turn_are_logged_together_each_in_a_line_of_its_own(
     edge: httpx.AsyncClient, lines: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     logged = RequestLines()
     for n in range(3):
         logged.add(f"till-{n}", "GET", "/livez", 200, 0.0012345)
-    told = [line["request_id"] for line in await lines() if line["route"] == "/livez"]
-    assert told == ["till-0", "till-1", "till-2"]
+    ids = [line["request_id"] for line in await lines() if line["route"] == "/livez"]
+    assert ids == ["till-0", "till-1", "till-2"]
     assert len(caplog.records) == 1
     logged.add("till-4", "GET", "/livez", 200, 0.1)
-    assert [line["request_id"] for line in await lines()] == [*told, "till-4"]
+    assert [line["request_id"] for line in await lines()] == [*ids, "till-4"]
 
 
-async def test_an_encoded_path_is_told_by_its_route_too(
+async def test_an_encoded_path_is_logged_by_its_route_too(
     edge: httpx.AsyncClient, lines: Any
 ) -> None:
     await edge.get("/v1/transactions/a%2Fb")
@@ -79,13 +79,14 @@ async def test_an_encoded_path_is_told_by_its_route_too(
     )
 
 
-@pytest.mark.parametrize("given", ["", "short", "x" * 65, 'a"}{"b', "a b c d e f g"])
+@pytest.mark.parametrize("request_id", ["", "short", "x" * 65, 'a"}{"b', "a b c d e f g"])
 async def test_an_id_that_could_forge_a_line_is_replaced(
-    edge: httpx.AsyncClient, given: str
+    edge: httpx.AsyncClient, request_id: str
 ) -> None:
-    answered = (await edge.get("/livez", headers={"X-Request-Id": given})).headers["x-request-id"]
-    assert re.fullmatch("[0-9a-f]{16}", answered)
-    assert (await edge.get("/livez")).headers["x-request-id"] != answered
+    answer = await edge.get("/livez", headers={"X-Request-Id": request_id})
+    replacement = answer.headers["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{16}", replacement)
+    assert (await edge.get("/livez")).headers["x-request-id"] != replacement
 
 
 async def test_nothing_that_callers_send_is_logged_or_measured(
@@ -115,9 +116,9 @@ def test_an_exception_is_one_line_too() -> None:
         )
     text = JsonFormatter().format(record)
     assert "\n" not in text
-    told = json.loads(text)["exception"]
-    assert told.endswith("builtins.ValueError")
-    assert "in test_an_exception_is_one_line_too" in told
+    traceback = json.loads(text)["exception"]
+    assert traceback.endswith("builtins.ValueError")
+    assert "in test_an_exception_is_one_line_too" in traceback
 
 
 def test_the_configuration_is_one_that_logging_takes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,11 +126,11 @@ def test_the_configuration_is_one_that_logging_takes(capsys: pytest.CaptureFixtu
     chosen["loggers"] = {"quickstudy.tried": chosen["loggers"]["quickstudy"]}
     logging.config.dictConfig(chosen)
     logger = logging.getLogger("quickstudy.tried")
-    logger.warning("told")
-    logger.info("not told")
+    logger.warning("a warning")
+    logger.info("an information")
     logger.handlers.clear()
     [line] = capsys.readouterr().out.splitlines()
-    assert json.loads(line)["message"] == "told"
+    assert json.loads(line)["message"] == "a warning"
 
 
 async def metrics_of(client: httpx.AsyncClient) -> dict[str, Any]:
@@ -162,13 +163,13 @@ async def test_metrics_are_named_by_the_conventions_and_described(edge: httpx.As
 
 async def test_a_batch_is_timed_by_stage_and_the_bank_is_counted(edge: httpx.AsyncClient) -> None:
     found = await metrics_of(edge)
-    stages = {one.labels["stage"] for one in found["quickstudy_stage_seconds"].samples}
+    stages = {sample.labels["stage"] for sample in found["quickstudy_stage_seconds"].samples}
     assert {"load", "features", "adapt", "score", "save"} <= stages
-    results = {one.labels["result"] for one in found["quickstudy_bank_lookups"].samples}
+    results = {sample.labels["result"] for sample in found["quickstudy_bank_lookups"].samples}
     assert results == {"found", "made"}
 
 
-async def test_the_dashboard_asks_for_metrics_that_there_are(edge: httpx.AsyncClient) -> None:
+async def test_the_dashboard_queries_metrics_that_exist(edge: httpx.AsyncClient) -> None:
     # Drift, and the change of the frauds' share, show with enough transactions, some labelled.
     long_ago = text_of(now_us() - 20 * DAY_US)
     batch = [posted(f"drift-{n}", occurred_at=long_ago) for n in range(100)]
@@ -188,13 +189,13 @@ async def test_the_dashboard_asks_for_metrics_that_there_are(edge: httpx.AsyncCl
     for query in queries:
         names = re.findall(r"quickstudy_\w+", query)
         grouped = re.findall(r"by \(([^)]*)\)", query)
-        labels = {one.strip() for group in grouped for one in group.split(",")}
+        labels = {part.strip() for group in grouped for part in group.split(",")}
         labels |= set(re.findall(r"(\w+)=~?\"", query))
         assert names
         for name in names:
-            assert {(name, one) for one in ["", *(labels - {"le"})]} <= exposed, query
+            assert {(name, label) for label in ["", *(labels - {"le"})]} <= exposed, query
     datasource = yaml.safe_load(
         (MONITORING / "provisioning" / "datasources" / "prometheus.yml").read_text()
     )
     uids = {panel["datasource"]["uid"] for panel in dashboard["panels"]}
-    assert uids == {one["uid"] for one in datasource["datasources"]}
+    assert uids == {source["uid"] for source in datasource["datasources"]}

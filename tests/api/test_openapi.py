@@ -38,11 +38,11 @@ def examples_of(media: Content) -> list[Any]:
     if "example" in media:
         return [media["example"]]
     if "examples" in media:
-        return [one["value"] for one in media["examples"].values()]
+        return [example["value"] for example in media["examples"].values()]
     schema = media["schema"]
-    for one in [schema, *schema.get("anyOf", [])]:
+    for part in [schema, *schema.get("anyOf", [])]:
         found = DOCUMENT
-        for step in one.get("$ref", "#").split("/")[1:]:
+        for step in part.get("$ref", "#").split("/")[1:]:
             found = found[step]
         if "examples" in found and found is not DOCUMENT:
             return list(found["examples"])
@@ -53,8 +53,8 @@ def examples_of(media: Content) -> list[Any]:
 def test_every_body_and_every_answer_has_an_example_that_its_schema_allows(
     path: str, operation: Content
 ) -> None:
-    told = [operation["requestBody"]] if "requestBody" in operation else []
-    for part in [*told, *operation["responses"].values()]:
+    bodies = [operation["requestBody"]] if "requestBody" in operation else []
+    for part in [*bodies, *operation["responses"].values()]:
         for kind, media in part["content"].items():
             examples = examples_of(media)
             assert examples, (path, kind)
@@ -63,7 +63,7 @@ def test_every_body_and_every_answer_has_an_example_that_its_schema_allows(
 
 
 @operations
-def test_every_operation_says_what_it_does_who_may_and_how_it_fails(
+def test_every_operation_describes_itself_its_scope_and_its_errors(
     path: str, operation: Content
 ) -> None:
     assert operation["description"].endswith(".")
@@ -75,7 +75,7 @@ def test_every_operation_says_what_it_does_who_may_and_how_it_fails(
         assert parameter.get("description") or parameter.get("schema", {}).get("title")
     if not path.startswith("/v1"):
         return
-    [scopes] = (one["api_key"] for one in operation["security"])
+    [scopes] = (requirement["api_key"] for requirement in operation["security"])
     assert [scope in SCOPES for scope in scopes] == [True]
     assert {"401", "403", "422", "503"} <= set(operation["responses"])
     for status, response in operation["responses"].items():
@@ -110,7 +110,8 @@ def test_generators_need_not_guess_a_type() -> None:
             assert part["format"] == "date-time", place
         # Of a choice between types of JSON they make an empty type.
         if "anyOf" in part:
-            assert len([one for one in part["anyOf"] if one.get("type") != "null"]) == 1, place
+            options = [option for option in part["anyOf"] if option.get("type") != "null"]
+            assert len(options) == 1, place
         # Beside properties it makes them a class of nothing, which does not compile.
         assert not ({"oneOf", "anyOf", "allOf"} & part.keys() and "properties" in part), place
         assert not isinstance(part.get("type"), list), place
@@ -141,8 +142,8 @@ def test_the_document_is_openapi_3_1_and_lists_every_error_code() -> None:
 def test_schemathesis_finds_no_server_error_and_no_answer_against_its_schema(
     database_url: str, checkpoint: Path, tmp_path: Path, run: str
 ) -> None:
-    said, failed = tried(database_url, checkpoint, tmp_path, run, EXAMPLES)
-    assert not failed, said
+    output, failed = tried(database_url, checkpoint, tmp_path, run, EXAMPLES)
+    assert not failed, output
 
 
 def test_what_is_made_is_linked_to_what_can_be_done_with_it() -> None:
@@ -165,7 +166,7 @@ def test_what_is_made_is_linked_to_what_can_be_done_with_it() -> None:
         operation["responses"]["200"].get("links", {}).get("next_page")
         for item in DOCUMENT["paths"].values()
         for operation in item.values()
-        if any(one["name"] == "cursor" for one in operation.get("parameters", ()))
+        if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ()))
     ]
     assert len(paged) == 9
     assert all(link["parameters"] == {"cursor": "$response.body#/next_cursor"} for link in paged)

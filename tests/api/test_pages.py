@@ -138,7 +138,7 @@ async def test_the_furthest_keys_page_to_nothing_or_to_all_on_both_databases(
     st.integers(1, 4),
     st.none() | st.just((7, "z")),
 )
-def test_a_page_says_more_follows_just_where_a_row_too_many_was_read_or_not_all_looked_at(
+def test_a_page_has_more_just_where_a_further_row_was_read_or_rows_are_left_to_read(
     rows: list[int], limit: int, until: tuple[int, str] | None
 ) -> None:
     part = Part(rows, until)

@@ -286,7 +286,7 @@ def comparable(answer: tuple[str, dict[str, str]], path: str) -> tuple[str, dict
         ("/v1/labels", "POST"),
     ],
 )
-async def test_another_method_is_told_which_there_are(
+async def test_a_wrong_method_is_answered_with_the_allowed_ones(
     served: Served, path: str, allowed: str
 ) -> None:
     caller = await served.caller()

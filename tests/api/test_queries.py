@@ -24,7 +24,7 @@ OPERATIONS = [
 def parameters(document: dict[str, Any], method: str, route: APIRoute) -> set[str]:
     """The query parameters of an operation, as the OpenAPI document has them."""
     found = document["paths"][route.path][method.lower()].get("parameters", [])
-    return {one["name"] for one in found if one["in"] == "query"}
+    return {parameter["name"] for parameter in found if parameter["in"] == "query"}
 
 
 @pytest.mark.parametrize(("method", "path", "route"), OPERATIONS)
@@ -32,7 +32,7 @@ async def test_every_route_refuses_a_parameter_that_it_does_not_have_and_names_t
     edge: httpx.AsyncClient, method: str, path: str, route: APIRoute
 ) -> None:
     document = (await edge.get("/openapi.json")).json()
-    known = parameters(document, method, route)
+    names = parameters(document, method, route)
     for query, wrong in [
         ("nonsense=1", "nonsense"),
         ("Limit=1", "Limit"),
@@ -40,18 +40,18 @@ async def test_every_route_refuses_a_parameter_that_it_does_not_have_and_names_t
         ("flag", "flag"),
         ("=1", ""),
         ("%F0%9F%A6%8A=%FF", "🦊"),
-        *((f"{name}=1&{name}=1", name) for name in known),
+        *((f"{name}=1&{name}=1", name) for name in names),
     ]:
         answer = await edge.request(method, f"{path}?{query}")
         assert problem_of(answer) == (422, "validation_failed"), query
         errors = answer.json()["errors"]
-        assert [one["field"] for one in errors] == [wrong]
-        if wrong in known:
+        assert [error["field"] for error in errors] == [wrong]
+        if wrong in names:
             assert "more than once" in errors[0]["message"]
         else:
             assert "unknown query parameter" in errors[0]["message"]
-            assert all(name in errors[0]["message"] for name in known)
-            assert known or "none" in errors[0]["message"]
+            assert all(name in errors[0]["message"] for name in names)
+            assert names or "none" in errors[0]["message"]
         assert errors[0]["message"] in answer.json()["detail"]
 
 

@@ -32,14 +32,14 @@ async def test_shares_and_baseline_add_up_to_the_score(client: httpx.AsyncClient
     await put(client, "p-1", "legitimate")
     await put(client, "p-2")
     [scored] = await score(client, posted("x", amount=412, country="BR"))
-    told = await reasons(client, "x")
-    total = told["baseline"] + sum(one["share"] for one in told["reasons"])
-    assert total == pytest.approx(told["log_odds"], abs=1e-9)
-    assert told["probability"] == pytest.approx(scored["probability"], abs=1e-7)
+    answer = await reasons(client, "x")
+    total = answer["baseline"] + sum(reason["share"] for reason in answer["reasons"])
+    assert total == pytest.approx(answer["log_odds"], abs=1e-9)
+    assert answer["probability"] == pytest.approx(scored["probability"], abs=1e-7)
     odds = np.log(scored["probability"] / (1 - scored["probability"]))
-    assert told["log_odds"] == pytest.approx(odds, abs=1e-6)
-    assert (told["past"], told["account_id"]) == (8, "alice")
-    shares = [one["share"] for one in told["reasons"]]
+    assert answer["log_odds"] == pytest.approx(odds, abs=1e-6)
+    assert (answer["past"], answer["account_id"]) == (8, "alice")
+    shares = [reason["share"] for reason in answer["reasons"]]
     assert shares == sorted(shares, reverse=True)
 
 
@@ -50,24 +50,24 @@ async def test_reasons_set_what_was_seen_beside_what_is_usual(client: httpx.Asyn
     elsewhere = {"merchant_id": "elsewhere", "merchant_category": "travel", "country": "BR"}
     night = posted("x", amount="412.5", occurred_at="2026-01-09T03:12:00Z", **elsewhere)
     await score(client, night)
-    told = {one["code"]: one for one in (await reasons(client, "x"))["reasons"]}
-    assert told["amount"]["sentence"] == (
+    by_code = {reason["code"]: reason for reason in (await reasons(client, "x"))["reasons"]}
+    assert by_code["amount"]["sentence"] == (
         "amount 412.50 EUR, 5.16 times the median 80.00 EUR of this account's last 8 payments"
     )
-    assert told["amount"]["observed"] == 412.5
-    assert told["amount"]["usual"] == pytest.approx(80, abs=0.01)
-    assert told["country"]["sentence"] == "country BR, in 0 of this account's last 8 payments"
-    assert (told["country"]["observed"], told["country"]["usual"]) == ("BR", "DE")
-    assert told["hour"]["sentence"] == (
+    assert by_code["amount"]["observed"] == 412.5
+    assert by_code["amount"]["usual"] == pytest.approx(80, abs=0.01)
+    assert by_code["country"]["sentence"] == "country BR, in 0 of this account's last 8 payments"
+    assert (by_code["country"]["observed"], by_code["country"]["usual"]) == ("BR", "DE")
+    assert by_code["hour"]["sentence"] == (
         "at 03:12 UTC; 0 of this account's last 8 payments came within 2 hours of that time of day"
     )
-    assert told["labels"]["sentence"] == (
+    assert by_code["labels"]["sentence"] == (
         "1 fraud label and 1 legitimate label move all of this account's scores"
     )
-    assert told["account_gap"]["observed"] == pytest.approx(13.2, abs=0.01)
+    assert by_code["account_gap"]["observed"] == pytest.approx(13.2, abs=0.01)
 
 
-async def test_a_risky_score_is_told_with_its_reasons_and_a_low_one_without(
+async def test_a_risky_score_comes_with_reasons_and_a_low_one_without(
     client: httpx.AsyncClient,
 ) -> None:
     stated = await client.post("/v1/thresholds", json={"review": 1e-8, "decline": 0.99})
@@ -75,9 +75,11 @@ async def test_a_risky_score_is_told_with_its_reasons_and_a_low_one_without(
     [risky] = await score(client, posted("a", amount=900))
     assert risky["outcome"] == "review"
     assert 1 <= len(risky["reasons"]) <= 5
-    whole = [one for one in (await reasons(client, "a"))["reasons"] if one["share"] >= 0.01]
-    told = [(one["code"], one["sentence"]) for one in risky["reasons"]]
-    assert told == [(one["code"], one["sentence"]) for one in whole[:5]]
+    whole = [
+        reason for reason in (await reasons(client, "a"))["reasons"] if reason["share"] >= 0.01
+    ]
+    named = [(reason["code"], reason["sentence"]) for reason in risky["reasons"]]
+    assert named == [(reason["code"], reason["sentence"]) for reason in whole[:5]]
     assert (await client.get("/v1/transactions/a")).json()["score"]["reasons"] == risky["reasons"]
     review = (await client.get("/v1/reviews/a")).json()
     assert review["transaction"]["score"]["reasons"] == risky["reasons"]
@@ -90,14 +92,16 @@ async def test_the_first_payment_of_an_account_is_set_against_the_population(
     client: httpx.AsyncClient,
 ) -> None:
     await score(client, posted("first"))
-    told = await reasons(client, "first")
-    assert told["past"] == 0
-    by_code = {one["code"]: one for one in told["reasons"]}
+    answer = await reasons(client, "first")
+    assert answer["past"] == 0
+    by_code = {reason["code"]: reason for reason in answer["reasons"]}
     assert by_code["amount"]["sentence"] == (
         "amount 412.00 EUR; this account has no earlier payments"
     )
     assert all(
-        one["usual"] is None for one in by_code.values() if one["code"] in ("hour", "country")
+        reason["usual"] is None
+        for reason in by_code.values()
+        if reason["code"] in ("hour", "country")
     )
 
 
@@ -111,10 +115,10 @@ async def test_reasons_of_what_is_not_there_or_anothers_are_not_found(
 
 
 async def must_be_the_same(client: httpx.AsyncClient, answers: list[dict[str, Any]]) -> None:
-    """Reasons given with a score are the first of those that are told of it afterwards."""
+    """The reasons that come with a score are the first of those of `/reasons` afterwards."""
     for answer in answers:
         whole = (await reasons(client, answer["transaction_id"]))["reasons"]
-        raising = [one for one in whole if one["share"] >= 0.01][:5]
+        raising = [reason for reason in whole if reason["share"] >= 0.01][:5]
         assert answer["reasons"] == raising
 
 
@@ -135,13 +139,13 @@ async def test_reasons_are_the_same_whatever_shares_the_batch(client: httpx.Asyn
         for n in range(90)
     ]
     answers = await score(client, *payments[:80])
-    assert sum(bool(one["reasons"]) for one in answers) > 40
+    assert sum(bool(answer["reasons"]) for answer in answers) > 40
     await must_be_the_same(client, answers)
     # As many requests at once, whichever of them share a batch.
     alone = await asyncio.gather(
-        *(client.post("/v1/transactions", json=one) for one in payments[80:])
+        *(client.post("/v1/transactions", json=payment) for payment in payments[80:])
     )
-    answers += [one.json() for one in alone]
+    answers += [answer.json() for answer in alone]
     await must_be_the_same(client, answers)
     # What comes late changes nothing of what was known.
     for account in ("a-0", "a-1"):

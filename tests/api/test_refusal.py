@@ -16,7 +16,7 @@ from app.settings import Settings
 from tests.api.connections import Caller, Served, serving
 from tests.api.requests import posted
 
-# No database is asked for what is refused: one kind of them will do.
+# A refusal needs no database: one kind of them will do.
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
@@ -77,7 +77,7 @@ STAY: dict[str, tuple[Framing, int]] = {
     "no key": (lambda c: (c.request(PAYMENT).replace(b"Bearer", b"Nothing"),), 1),
 }
 CLOSE: dict[str, Framing] = {
-    "asked to close": lambda c: (c.request(PAYMENT, "Connection: close"),),
+    "wants to close": lambda c: (c.request(PAYMENT, "Connection: close"),),
     "waits for leave to send": lambda c: (c.request(PAYMENT, "Expect: 100-continue"),),
     "an older version": lambda c: (c.request(PAYMENT).replace(b"HTTP/1.1", b"HTTP/1.0"),),
     "an older version, a query": lambda c: (

@@ -36,9 +36,9 @@ async def decide_by(client: httpx.AsyncClient, review: float, decline: float) ->
     assert stated.status_code == 200, stated.text
 
 
-async def listed(client: httpx.AsyncClient, **asked: str) -> list[str]:
+async def listed(client: httpx.AsyncClient, **query: str) -> list[str]:
     """The transactions of the queue's first page."""
-    answer = await client.get("/v1/reviews", params=asked)
+    answer = await client.get("/v1/reviews", params=query)
     assert answer.status_code == 200, answer.text
     return [review["transaction_id"] for review in answer.json()["data"]]
 
@@ -122,7 +122,7 @@ async def test_what_is_declined_waits_in_a_queue_of_its_own_the_most_doubtful_fi
     # In pages too.
     first = (await client.get("/v1/reviews", params={"kind": "decline", "limit": 2})).json()
     rest = await listed(client, kind="decline", cursor=first["next_cursor"])
-    assert [one["transaction_id"] for one in first["data"]] + rest == expected
+    assert [item["transaction_id"] for item in first["data"]] + rest == expected
     other = await client.get("/v1/reviews", params={"cursor": first["next_cursor"]})
     assert problem_of(other) == (422, "validation_failed")
     assert (await take(client, "mia", "t-1")).json()["kind"] == "decline"
@@ -166,17 +166,17 @@ async def test_a_sample_of_what_is_approved_is_shown_and_stays_as_it_was_scored(
 
 def test_a_sample_is_by_chance_of_its_share_and_always_the_same() -> None:
     ids = [f"t-{n}" for n in range(40_000)]
-    chosen = {one for one in ids if is_sampled("default", one, 0.05)}
+    chosen = {key for key in ids if is_sampled("default", key, 0.05)}
     assert len(chosen) == pytest.approx(2000, rel=0.1)
-    assert chosen == {one for one in ids if is_sampled("default", one, 0.05)}
-    assert chosen > {one for one in ids if is_sampled("default", one, 0.01)}
-    theirs = {one for one in ids if is_sampled("other", one, 0.05)}
+    assert chosen == {key for key in ids if is_sampled("default", key, 0.05)}
+    assert chosen > {key for key in ids if is_sampled("default", key, 0.01)}
+    theirs = {key for key in ids if is_sampled("other", key, 0.05)}
     assert len(chosen & theirs) < 200
-    assert not any(is_sampled("default", one, 0.0) for one in ids)
-    assert all(is_sampled("default", one, 1.0) for one in ids)
+    assert not any(is_sampled("default", key, 0.0) for key in ids)
+    assert all(is_sampled("default", key, 1.0) for key in ids)
 
 
-async def test_the_figures_tell_of_each_kind_how_many_were_right(
+async def test_the_figures_count_how_many_of_each_kind_were_right(
     client: httpx.AsyncClient, stranger: httpx.AsyncClient
 ) -> None:
     await queued(client, *(posted(f"r-{n}", account_id=f"r-{n}") for n in range(4)))
@@ -188,18 +188,18 @@ async def test_the_figures_tell_of_each_kind_how_many_were_right(
     for name in ("r-2", "d-1", "d-2"):
         await label(client, "fraud", name)
 
-    async def told(whose: httpx.AsyncClient) -> dict[str, list[Any]]:
-        answer = await whose.get("/v1/review-figures", params={"days": 7})
+    async def figures(caller: httpx.AsyncClient) -> dict[str, list[Any]]:
+        answer = await caller.get("/v1/review-figures", params={"days": 7})
         assert answer.status_code == 200, answer.text
-        return {one.pop("kind"): [*one.values()] for one in answer.json()["data"]}
+        return {item.pop("kind"): [*item.values()] for item in answer.json()["data"]}
 
     nothing = [0, 0, 0, None]
-    assert await told(client) == {
+    assert await figures(client) == {
         "review": [4, 1, 2, pytest.approx(1 / 3)],
         "decline": [3, 2, 1, pytest.approx(2 / 3)],
         "sample": nothing,
     }
-    assert await told(stranger) == dict.fromkeys(KINDS, nothing)
+    assert await figures(stranger) == dict.fromkeys(KINDS, nothing)
 
 
 async def test_the_queue_is_counted_by_kind_and_status_and_by_who_has_it(
@@ -212,10 +212,10 @@ async def test_the_queue_is_counted_by_kind_and_status_and_by_who_has_it(
     await take(client, "mia", "r-2")
     await take(client, "mia", "d-0")
 
-    async def counts(whose: httpx.AsyncClient, **asked: str) -> dict[str, list[int]]:
-        answer = await whose.get("/v1/review-counts", params=asked)
+    async def counts(caller: httpx.AsyncClient, **query: str) -> dict[str, list[int]]:
+        answer = await caller.get("/v1/review-counts", params=query)
         assert answer.status_code == 200, answer.text
-        return {one["kind"]: [one[s] for s in STATUSES] for one in answer.json()["data"]}
+        return {item["kind"]: [item[s] for s in STATUSES] for item in answer.json()["data"]}
 
     nothing = [0, 0, 0]
     assert await counts(client) == {
@@ -227,8 +227,8 @@ async def test_the_queue_is_counted_by_kind_and_status_and_by_who_has_it(
     assert await counts(client, assignee="mia") == by_mia
     assert await counts(client, assignee="noah") == dict.fromkeys(KINDS, nothing)
     assert await counts(stranger) == dict.fromkeys(KINDS, nothing)
-    told = (await client.get("/v1/review-counts")).json()
-    assert told["oldest_opened_at"] == scores[1]["evaluated_at"]
+    found = (await client.get("/v1/review-counts")).json()
+    assert found["oldest_opened_at"] == scores[1]["evaluated_at"]
     assert (await stranger.get("/v1/review-counts")).json()["oldest_opened_at"] is None
     # Every name may be a transaction's.
     assert problem_of(await client.get("/v1/reviews/counts"))[1] == "review_not_found"
@@ -269,7 +269,7 @@ async def test_only_the_key_that_took_a_review_or_an_administrator_may_release_i
             assert problem_of(refused) == (403, "missing_scope")
             assert "admin" in refused.json()["detail"]
         assert (await review(client))["assigned_by"] == owner_id
-        # Taking over is said in so many words, by an administrator too.
+        # Taking over is stated in the body, by an administrator too.
         assert problem_of(await take(admin, "eve")) == (409, "review_taken")
         taken = await admin.put("/v1/reviews/t-1/assignee", json=over)
         assert (taken.json()["assignee"], taken.json()["assigned_by"]) == ("eve", admin_id)
@@ -327,7 +327,7 @@ async def test_every_change_of_a_review_is_logged_with_key_and_analyst_and_nothi
     await label(client, "legitimate")
     await client.delete("/v1/transactions/t-1/label")
     actions = ["claimed", "released", "claimed", "resolved", "reopened"]
-    assert await logged(client) == [(f"review.{one}", key_id) for one in reversed(actions)]
+    assert await logged(client) == [(f"review.{action}", key_id) for action in reversed(actions)]
     answer = await client.get("/v1/audit-log", params={"account_id": "alice"})
     entries = [e for e in answer.json()["data"] if e["action"].startswith("review.")]
     states = [(e["before"], e["after"]) for e in reversed(entries)]
@@ -364,26 +364,26 @@ async def test_the_queue_is_by_risk_or_by_age(client: httpx.AsyncClient) -> None
     assert await listed(client, order="age") == names
 
 
-async def test_the_queue_is_told_by_account_by_assignee_and_by_status(
+async def test_the_queue_is_filtered_by_account_assignee_and_status(
     client: httpx.AsyncClient,
 ) -> None:
     names = {"t-1": "alice", "t-2": "alice", "t-3": "bob", "t-4": "bob"}
-    await queued(client, *(posted(name, account_id=whose) for name, whose in names.items()))
+    await queued(client, *(posted(name, account_id=owner) for name, owner in names.items()))
     await take(client, "mia", "t-2")
     await take(client, "mia", "t-3")
     await take(client, "noah", "t-4")
     await label(client, "fraud", "t-1")
 
-    async def told(**asked: str) -> set[str]:
-        return set(await listed(client, **asked))
+    async def queue(**query: str) -> set[str]:
+        return set(await listed(client, **query))
 
-    assert await told() == await told(status="open") == {"t-2", "t-3", "t-4"}
-    assert await told(status="resolved") == {"t-1"}
-    assert await told(status="cleared") == set()
-    assert await told(account_id="alice") == {"t-2"}
-    assert await told(assignee="mia") == {"t-2", "t-3"}
-    assert await told(assignee="mia", account_id="bob") == {"t-3"}
-    assert await told(assignee="nobody") == set()
+    assert await queue() == await queue(status="open") == {"t-2", "t-3", "t-4"}
+    assert await queue(status="resolved") == {"t-1"}
+    assert await queue(status="cleared") == set()
+    assert await queue(account_id="alice") == {"t-2"}
+    assert await queue(assignee="mia") == {"t-2", "t-3"}
+    assert await queue(assignee="mia", account_id="bob") == {"t-3"}
+    assert await queue(assignee="nobody") == set()
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ async def test_a_review_is_taken_by_somebody_with_a_name(
     assert refused.json()["errors"][0]["field"] == "assignee"
 
 
-async def test_a_review_that_somebody_has_is_nobody_elses_until_it_is_given_back(
+async def test_a_taken_review_is_nobody_elses_until_it_is_released(
     client: httpx.AsyncClient,
 ) -> None:
     await queued(client, posted("t-1"))

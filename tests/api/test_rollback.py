@@ -22,9 +22,9 @@ FOUND_OUT = "2025-11-09T10:00:00Z"
 
 
 async def back(
-    client: httpx.AsyncClient, revision: int, account: str = "alice", **said: Any
+    client: httpx.AsyncClient, revision: int, account: str = "alice", **fields: Any
 ) -> Any:
-    body = {"revision": revision, **said}
+    body = {"revision": revision, **fields}
     answer = await client.post(f"/v1/accounts/{account}/rollback", json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -59,15 +59,15 @@ async def test_set_changed_and_removed_labels_are_what_they_were(
     assert done["adaptation"]["adapter"] == await adapter(client, 2)
     assert (done["revision"], done["as_of"], done["dry_run"]) == (6, 2, False)
     assert done["labels"] == {"fraud": 1, "legitimate": 1}
-    assert {one["transaction_id"] for one in done["labelled"]} == {"t-0", "t-1", "t-2"}
-    said = [(await history(client, f"t-{n}"))["label"] for n in range(3)]
-    assert said == ["fraud", "legitimate", None]
+    assert {effect["transaction_id"] for effect in done["labelled"]} == {"t-0", "t-1", "t-2"}
+    labels = [(await history(client, f"t-{n}"))["label"] for n in range(3)]
+    assert labels == ["fraud", "legitimate", None]
     now = (await history(client, "t-0"))["history"][-1]
     assert (now.pop("revision"), before.pop("revision")) == (6, 1)
     assert now.pop("recorded_at") > before.pop("recorded_at")
     assert now == before
     # The very next score comes from that copy, and what was learned meanwhile can be replayed.
-    recent = {one["transaction_id"]: one["after"] for one in done["recent"]}
+    recent = {effect["transaction_id"]: effect["after"] for effect in done["recent"]}
     [again] = await score(client, posted("again", amount=400 - 60))
     assert again["probability"] == recent["t-5"]["probability"]
     assert await adapter(client, 6) == done["adaptation"]["adapter"]
@@ -75,7 +75,7 @@ async def test_set_changed_and_removed_labels_are_what_they_were(
     assert replayed.json()["match"] is True
 
 
-async def test_a_dry_run_says_what_will_happen_and_stores_nothing(
+async def test_a_dry_run_shows_what_will_happen_and_stores_nothing(
     client: httpx.AsyncClient,
 ) -> None:
     await poisoned(client)
@@ -107,22 +107,22 @@ async def test_the_audit_log_keeps_who_rolled_back_and_each_label_of_it(
 ) -> None:
     await poisoned(client)
     await back(client, 2)
-    told = (await client.get("/v1/audit-log?account_id=alice")).json()["data"][:4]
-    assert {one["actor"] for one in told} == {client.headers["Authorization"].split("_")[1]}
-    whole, *labels = told
+    entries = (await client.get("/v1/audit-log?account_id=alice")).json()["data"][:4]
+    assert {entry["actor"] for entry in entries} == {client.headers["Authorization"].split("_")[1]}
+    whole, *labels = entries
     assert (whole["action"], whole["subject"]) == ("account.rolled_back", "alice")
     assert (whole["before"], whole["after"]) == ({"revision": 5}, {"revision": 6, "as_of": 2})
-    assert {one["action"] for one in labels} == {"label.rolled_back"}
+    assert {label["action"] for label in labels} == {"label.rolled_back"}
     names = {
-        one["subject"]: [side and side["label"] for side in (one["before"], one["after"])]
-        for one in labels
+        label["subject"]: [side and side["label"] for side in (label["before"], label["after"])]
+        for label in labels
     }
     assert names == {
         "t-0": ["legitimate", "fraud"],
         "t-1": [None, "legitimate"],
         "t-2": ["fraud", None],
     }
-    assert next(one for one in labels if one["subject"] == "t-0")["after"]["analyst"] == "mia"
+    assert next(label for label in labels if label["subject"] == "t-0")["after"]["analyst"] == "mia"
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ async def test_what_is_waiting_for_a_review_follows(client: httpx.AsyncClient) -
     assert [await status(f"t-{n}") for n in range(3)] == ["resolved", "resolved", "open"]
 
 
-async def test_webhooks_are_told_of_each_label_and_of_the_copy(client: httpx.AsyncClient) -> None:
+async def test_webhooks_get_each_label_and_the_copy(client: httpx.AsyncClient) -> None:
     await poisoned(client)
     # Nothing is delivered to a port that nobody listens on.
     app = client._transport.app  # type: ignore[attr-defined]
@@ -180,7 +180,9 @@ async def test_webhooks_are_told_of_each_label_and_of_the_copy(client: httpx.Asy
     assert sorted(found) == ["adaptation.done", *["label.changed"] * 3]
 
 
-async def test_a_new_note_is_told_as_a_label_and_not_as_a_copy(client: httpx.AsyncClient) -> None:
+async def test_a_new_note_is_an_event_of_the_label_and_not_of_the_copy(
+    client: httpx.AsyncClient,
+) -> None:
     await score(client, posted("a"))
     await put(client, "a")
     app = client._transport.app  # type: ignore[attr-defined]
@@ -312,7 +314,7 @@ async def test_any_life_can_be_rolled_back(client: httpx.AsyncClient, seed: int)
     labelled: set[str] = set()
     adapters: dict[int, str] = {0: await adapter(client, 0)}
     for step in range(14):
-        # It sees what labels have told of the merchant by now.
+        # It sees the labels of the merchant that have matured by now.
         keys.append(f"c-{step}")
         await score(client, posted(keys[-1], occurred_at=f"2026-01-{step + 1:02}T10:00:00Z"))
         key = str(random.choice(keys))
@@ -322,8 +324,8 @@ async def test_any_life_can_be_rolled_back(client: httpx.AsyncClient, seed: int)
             revision = int(random.choice(list(adapters)))
             done = await back(client, revision)
             assert done["adaptation"]["adapter"] == adapters[revision]
-            told = await client.get(f"/v1/accounts/alice/revisions/{done['revision']}")
-            labelled = {one["transaction_id"] for one in told.json()["labels"]}
+            answer = await client.get(f"/v1/accounts/alice/revisions/{done['revision']}")
+            labelled = {label["transaction_id"] for label in answer.json()["labels"]}
         elif key in labelled and random.random() < 0.4:
             done = (await client.delete(f"/v1/transactions/{key}/label")).json()
             labelled.discard(key)
@@ -365,7 +367,7 @@ async def test_labels_that_come_meanwhile_are_before_or_after_it(
 async def test_many_labels_come_back_at_once(client: httpx.AsyncClient) -> None:
     bodies = [posted(f"t-{n:03}", amount=40 + n) for n in range(150)]
     await score(client, *bodies)
-    labels = [label(one["transaction_id"], "legitimate") for one in bodies]
+    labels = [label(body["transaction_id"], "legitimate") for body in bodies]
     done = await client.post("/v1/accounts/alice/labels", json={"labels": labels})
     await back(client, 0)
     again = await back(client, 1)

@@ -1,4 +1,4 @@
-"""What became of payments, told after they were scored."""
+"""What became of payments after they were scored."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ async def test_a_status_is_stored_once_and_written_down(client: httpx.AsyncClien
     await set_status(client, "t-2", "refunded")
     assert [await status_of(client, key) for key in ("t-1", "t-2")] == ["declined", "refunded"]
     log = (await client.get("/v1/audit-log?action=status.set&account_id=alice")).json()["data"]
-    assert [(one["subject"], one["before"], one["after"]) for one in log] == [
+    assert [(entry["subject"], entry["before"], entry["after"]) for entry in log] == [
         ("t-2", {"status": "authorised"}, {"status": "refunded"}),
         ("t-1", None, {"status": "declined"}),
     ]
@@ -51,7 +51,7 @@ async def test_the_next_score_goes_by_the_status(client: httpx.AsyncClient) -> N
     """The same as if it had come with the payment, whatever it was before."""
     for account, status in (("early", "declined"), ("late", None), ("changed", "authorised")):
         paid = [of_account(account, day, amount=400 * day) for day in range(1, 5)]
-        await score(client, *paid[:2], *(one | {"status": status} for one in paid[2:]))
+        await score(client, *paid[:2], *(payment | {"status": status} for payment in paid[2:]))
     before = await next_of(client, 6)
     for account in ("late", "changed"):
         for day in (3, 4):
@@ -70,8 +70,8 @@ def of_account(account: str, day: int, **changes: Any) -> dict[str, Any]:
 async def next_of(client: httpx.AsyncClient, day: int) -> dict[str, float]:
     """The next score of each account: of a refund, which counts for none of those after it."""
     accounts = ("early", "late", "changed")
-    scores = await score(client, *(of_account(one, day, type="refund") for one in accounts))
-    return {one["account_id"]: one["probability"] for one in scores}
+    scores = await score(client, *(of_account(account, day, type="refund") for account in accounts))
+    return {score["account_id"]: score["probability"] for score in scores}
 
 
 async def test_many_statuses_have_an_outcome_each(client: httpx.AsyncClient) -> None:
@@ -88,11 +88,12 @@ async def test_many_statuses_have_an_outcome_each(client: httpx.AsyncClient) -> 
     answer = await client.put("/v1/transactions/statuses", json={"statuses": items})
     assert answer.status_code == 200
     results = answer.json()["results"]
-    assert [one["transaction_id"] for one in results] == [
+    assert [result["transaction_id"] for result in results] == [
         *("b-1", "t-1", "nobody", "t-1", "t-1", "t-2", None)
     ]
-    assert [one.get("changed") for one in results] == [True, True, None, None, True, None, None]
-    codes = [one["error"]["code"] for one in results if "error" in one]
+    changed = [result.get("changed") for result in results]
+    assert changed == [True, True, None, None, True, None, None]
+    codes = [result["error"]["code"] for result in results if "error" in result]
     assert codes == ["transaction_not_found", *["validation_failed"] * 3]
     assert "another status earlier" in results[3]["error"]["detail"]
     stored = [await status_of(client, key) for key in ("t-1", "t-2", "b-1")]

@@ -67,8 +67,8 @@ async def scores(client: httpx.AsyncClient, size: int) -> list[float]:
     return [result["probability"] for result in answer.json()["results"]]
 
 
-async def history(client: httpx.AsyncClient, **asked: Any) -> dict[str, Any]:
-    answer = await client.get(f"{PATH}/history", params=asked)
+async def history(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
+    answer = await client.get(f"{PATH}/history", params=query)
     assert answer.status_code == 200, answer.text
     page: dict[str, Any] = answer.json()
     return page
@@ -125,14 +125,14 @@ async def test_where_both_thresholds_are_equal_nothing_is_reviewed(
     client: httpx.AsyncClient,
 ) -> None:
     amounts = (1, 20, 500, 4000, 90000)
-    middle = sorted([(await score(client, amount=one))["probability"] for one in amounts])[2]
+    middle = sorted([(await score(client, amount=value))["probability"] for value in amounts])[2]
     await put(client, review=middle, decline=middle)
-    found = [await score(client, amount=one) for one in amounts]
-    assert {one["outcome"] for one in found} == {"approve", "decline"}
-    for one in found:
-        assert (one["probability"] >= middle) == (one["outcome"] == "decline")
-        assert (one["risk_score"] >= 75) == (one["outcome"] == "decline")
-        assert one["risk_score"] < 50 or one["risk_score"] >= 75
+    found = [await score(client, amount=value) for value in amounts]
+    assert {payment["outcome"] for payment in found} == {"approve", "decline"}
+    for payment in found:
+        assert (payment["probability"] >= middle) == (payment["outcome"] == "decline")
+        assert (payment["risk_score"] >= 75) == (payment["outcome"] == "decline")
+        assert payment["risk_score"] < 50 or payment["risk_score"] >= 75
 
 
 async def test_what_was_answered_before_stays_as_it_was(client: httpx.AsyncClient) -> None:
@@ -245,7 +245,7 @@ async def test_nan_is_no_threshold(edge: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("path", [PATH, f"{PATH}/history"])
-async def test_without_a_key_nothing_is_told(edge: httpx.AsyncClient, path: str) -> None:
+async def test_without_a_key_nothing_is_answered(edge: httpx.AsyncClient, path: str) -> None:
     answer = await edge.get(path, headers={"Authorization": ""})
     assert problem_of(answer) == (401, "unauthenticated")
 
@@ -256,12 +256,12 @@ async def test_a_budget_chooses_a_threshold_that_would_have_kept_to_it(
     probabilities = await scores(client, 120)
     top = max(probabilities)
     kept = await put(client, reviews_per_day=4, decline=top, note="One analyst.")
-    reached = [one for one in probabilities if kept["review"] <= one < top]
+    reached = [probability for probability in probabilities if kept["review"] <= probability < top]
     assert 0 < len(reached) <= 20
     assert kept["review"] > kept["floor"] == pytest.approx(0.1 * MODEL_REVIEW)
     # One more would have been too many.
-    lower = max(one for one in probabilities if one < kept["review"])
-    assert sum(lower <= one < top for one in probabilities) > 20
+    lower = max(probability for probability in probabilities if probability < kept["review"])
+    assert sum(lower <= probability < top for probability in probabilities) > 20
     assert kept["expected_reviews_per_day"] == pytest.approx(len(reached) / 5, rel=1e-3)
     assert kept["expected_reviews_per_day"] <= 4
     assert (kept["decline"], kept["reviews_per_day"], kept["chosen_on"]) == (top, 4.0, 120)
@@ -301,7 +301,7 @@ async def test_a_budget_that_quiet_traffic_cannot_use_stays_above_its_floor(
     assert (free["floor_reached"], free["notice"]) == (False, None)
     for floor in (low, high):
         kept = await put(client, reviews_per_day=1e6, floor=floor, decline=0.9)
-        reached = sum(one >= floor for one in probabilities)
+        reached = sum(probability >= floor for probability in probabilities)
         assert (kept["review"], kept["floor"], kept["floor_reached"]) == (floor, floor, True)
         assert "cannot be spent above the floor" in kept["notice"]
         assert kept["expected_reviews_per_day"] == pytest.approx(reached / 5, rel=1e-3)
@@ -322,7 +322,7 @@ async def test_a_budget_that_quiet_traffic_cannot_use_stays_above_its_floor(
     ],
     ids=str,
 )
-async def test_a_dry_run_says_what_would_be_and_sets_nothing(
+async def test_a_dry_run_shows_what_would_follow_and_sets_nothing(
     client: httpx.AsyncClient, body: dict[str, Any]
 ) -> None:
     probabilities = await scores(client, 120)
@@ -333,10 +333,10 @@ async def test_a_dry_run_says_what_would_be_and_sets_nothing(
     assert logged.json()["data"] == []
     review, decline = tried["review"], tried["decline"]
     assert tried["expected_reviews_per_day"] == pytest.approx(
-        sum(review <= one < decline for one in probabilities) / 5, rel=1e-3
+        sum(review <= probability < decline for probability in probabilities) / 5, rel=1e-3
     )
     assert tried["expected_declines_per_day"] == pytest.approx(
-        sum(decline <= one for one in probabilities) / 5, rel=1e-3
+        sum(decline <= probability for probability in probabilities) / 5, rel=1e-3
     )
     assert (tried["chosen_on"], tried["chosen_on_days"]) == (120, pytest.approx(5, rel=1e-3))
     kept = await put(client, **body)
@@ -374,7 +374,7 @@ async def test_a_reset_goes_back_to_the_models_own_and_keeps_the_history(
     found = await score(client)
     assert (found["outcome"], found["probability"]) == ("approve", probability)
     kept = (await history(client))["data"]
-    assert [one["source"] for one in kept] == ["model", "tenant", "model", "tenant"]
+    assert [version["source"] for version in kept] == ["model", "tenant", "model", "tenant"]
     assert (kept[0]["review"], kept[0]["decline"]) == (MODEL["review"], MODEL["decline"])
     logged = await client.get("/v1/audit-log", params={"subject": "thresholds"})
     [reset, *_] = logged.json()["data"]
@@ -414,7 +414,7 @@ async def test_the_history_has_all_that_ever_were_stated_newest_first(
         client, review=0.1, decline=0.9, effective_at=text_of(now_us() + DAY_US), note="May."
     )
     rest = [await put(client, review=0.1 * n, decline=0.9) for n in range(1, 5)]
-    stated = [as_kept(one) for one in (planned, *rest[::-1])]
+    stated = [as_kept(change) for change in (planned, *rest[::-1])]
     assert (await history(client))["data"] == stated
 
     first = await history(client, limit=2)
@@ -428,8 +428,8 @@ async def test_the_history_has_all_that_ever_were_stated_newest_first(
 
 
 async def test_a_cursor_of_another_list_is_refused(client: httpx.AsyncClient) -> None:
-    for one in range(3):
-        await score(client, amount=one)
+    for n in range(3):
+        await score(client, amount=n)
     other = (await client.get("/v1/transactions", params={"limit": 1})).json()["next_cursor"]
     for cursor in (other, "!", "bm9uZQ=="):
         answer = await client.get(f"{PATH}/history", params={"cursor": cursor})

@@ -178,7 +178,9 @@ async def test_a_batch_is_answered_in_its_order(client: httpx.AsyncClient) -> No
     answer = await client.post("/v1/transactions/batch", json={"transactions": bodies})
     assert answer.status_code == 200
     results = answer.json()["results"]
-    assert [one["transaction_id"] for one in results] == [one["transaction_id"] for one in bodies]
+    assert [result["transaction_id"] for result in results] == [
+        body["transaction_id"] for body in bodies
+    ]
     alone = await client.post("/v1/transactions", json=bodies[17])
     assert alone.json() == results[17]
 
@@ -215,12 +217,13 @@ async def test_an_invalid_item_of_a_batch_leaves_its_neighbours_their_scores(
     first, *refused, last = answer.json()["results"]
     assert first == (await client.get("/v1/transactions/t-1")).json()["score"]
     assert last == (await client.get("/v1/transactions/t-4")).json()["score"]
-    assert [one["transaction_id"] for one in refused] == ["t-2", None, "t-3", None, None, None]
-    assert {one["error"]["code"] for one in refused} == {"validation_failed"}
-    for one, field in zip(
+    ids = [refusal["transaction_id"] for refusal in refused]
+    assert ids == ["t-2", None, "t-3", None, None, None]
+    assert {refusal["error"]["code"] for refusal in refused} == {"validation_failed"}
+    for refusal, field in zip(
         refused, ["amount: ", "transaction_id: ", "colour: ", "item: ", "item: ", ""], strict=True
     ):
-        assert one["error"]["detail"].startswith(field)
+        assert refusal["error"]["detail"].startswith(field)
     assert "currency: " in refused[0]["error"]["detail"]
     assert problem_of(await client.get("/v1/transactions/t-2"))[0] == 404
 
@@ -229,7 +232,8 @@ async def test_a_batch_of_invalid_items_alone_is_answered_item_by_item(
     client: httpx.AsyncClient,
 ) -> None:
     answer = await client.post("/v1/transactions/batch", json={"transactions": [{}, []]})
-    assert [one["error"]["code"] for one in answer.json()["results"]] == ["validation_failed"] * 2
+    codes = [result["error"]["code"] for result in answer.json()["results"]]
+    assert codes == ["validation_failed"] * 2
 
 
 @pytest.mark.parametrize(
@@ -268,11 +272,11 @@ async def test_a_transaction_is_read_back_as_posted_with_its_score(
 async def test_a_transaction_of_another_tenant_does_not_exist(
     client: httpx.AsyncClient, stranger: httpx.AsyncClient
 ) -> None:
-    mine = await client.post("/v1/transactions", json=posted())
+    own = await client.post("/v1/transactions", json=posted())
     assert problem_of(await stranger.get("/v1/transactions/t-1")) == (404, "transaction_not_found")
     theirs = await stranger.post("/v1/transactions", json=posted(amount=1))
     assert theirs.status_code == 200
-    assert (await client.post("/v1/transactions", json=posted())).content == mine.content
+    assert (await client.post("/v1/transactions", json=posted())).content == own.content
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_what_is_sure_is_written_with_a_comment(tmp_path: Path) -> None:
     assert "Next: quickstudy import" in result.output
 
 
-def test_what_is_not_sure_is_asked_and_nothing_is_written(tmp_path: Path) -> None:
+def test_open_questions_are_printed_and_nothing_is_written(tmp_path: Path) -> None:
     result, spec = inspected(tmp_path, STEPS, status=2)
     for name in ("time.unit", "time.origin", "currency.$", "amount.negative"):
         assert f"--answer {name}=…" in result.stderr
@@ -49,7 +49,7 @@ def test_what_is_not_sure_is_asked_and_nothing_is_written(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("unit", "seconds"), [("hours", 3600), ("days", 86400)])
-def test_answers_are_what_the_spec_says(tmp_path: Path, unit: str, seconds: int) -> None:
+def test_answers_go_into_the_spec(tmp_path: Path, unit: str, seconds: int) -> None:
     answers = [f"time.unit={unit}", "time.origin=2024-01-01", "currency.$=USD"]
     _, spec = inspected(tmp_path, STEPS, *answers, "amount.negative=refund")
     found = read_entries(tmp_path / "file.csv", DatasetSpec.load(spec))
@@ -57,7 +57,7 @@ def test_answers_are_what_the_spec_says(tmp_path: Path, unit: str, seconds: int)
     assert found.types_N.to_list() == ["refund", "payment"]
 
 
-def test_rows_that_cannot_be_read_are_asked_about(tmp_path: Path) -> None:
+def test_rows_that_cannot_be_read_become_a_question(tmp_path: Path) -> None:
     rows = "".join(f"t{n},c,2024-01-{n + 10},1\n" for n in range(19))
     content = f"id,account,time,amount\n{rows}t20,c,soon,1\n"
     assert "leave_out" in inspected(tmp_path, content, status=2)[0].stderr
@@ -126,16 +126,18 @@ def test_an_export_without_labels_is_imported_by_the_command_that_comes_next(
     assert "0 of them new" in again.output
 
 
-def test_a_column_with_a_word_for_fraud_is_asked_about_whatever_its_name(tmp_path: Path) -> None:
+def test_a_column_with_a_word_for_fraud_becomes_a_question_whatever_its_name(
+    tmp_path: Path,
+) -> None:
     outcomes = ["chargeback", *["ok"] * 17, "chargeback", "ok"]
     rows = "".join(
         f"o{n},buyer{n % 4},2024-03-{n + 10}T10:00:00Z,{n}.50,{outcome}\n"
         for n, outcome in enumerate(outcomes)
     )
     content = f"order,customer,placed at,total,outcome\n{rows}"
-    asked, spec = inspected(tmp_path, content, status=2)
-    assert "outcome has the word 'chargeback'. Does it say what was fraud?" in asked.output
-    assert "--answer label=…" in asked.stderr
+    result, spec = inspected(tmp_path, content, status=2)
+    assert "outcome has the word 'chargeback'. Does it say what was fraud?" in result.output
+    assert "--answer label=…" in result.stderr
     assert not spec.exists()
     _, spec = inspected(tmp_path, content, "label=outcome")
     found = DatasetSpec.load(spec)

@@ -109,8 +109,8 @@ def test_a_layout_says_what_the_words_the_dates_and_the_bytes_mean() -> None:
     assert "row 5 (line 6), column \"Grund\": 'Verlust': it is no word of the spec" in result.stderr
     assert "a date is of the format '%d.%m.%Y %H:%M'" in result.stderr
     with Path("left.csv").open(newline="") as report:
-        told = [(row["row"], row["column"], row["value"]) for row in csv.DictReader(report)]
-    assert told == [
+        refusals = [(row["row"], row["column"], row["value"]) for row in csv.DictReader(report)]
+    assert refusals == [
         ("2", "", ""),
         ("5", "Grund", "Verlust"),
         ("6", "Tag", "2026-02-03"),

@@ -36,10 +36,10 @@ def run(*arguments: str | Path, status: int = 0) -> Result:
 
 def sentence(*arguments: str | Path) -> str:
     """What a command says that ends with a user's error."""
-    said = run(*arguments, status=2).stderr
-    assert said.startswith("Error: ")
-    assert said.count("\n") == 1
-    return said
+    error = run(*arguments, status=2).stderr
+    assert error.startswith("Error: ")
+    assert error.count("\n") == 1
+    return error
 
 
 @pytest.fixture(scope="module")
@@ -66,17 +66,17 @@ def one_fold(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def model(folder: Path, data: Path) -> Path:
     out = folder / "models" / "tiny"
-    said = run("train", "--data", data, "--spec", "simulated", "--out", out, *FEW).output
-    assert "held-out average precision, adapted" in said
-    assert "meta: step 1 of 1" in said
+    output = run("train", "--data", data, "--spec", "simulated", "--out", out, *FEW).output
+    assert "held-out average precision, adapted" in output
+    assert "meta: step 1 of 1" in output
     return out
 
 
 @pytest.fixture(scope="module")
 def evaluated(folder: Path, data: Path, model: Path) -> Path:
     report = folder / "evaluation"
-    said = run("evaluate", "--data", data, "--model", model, "--report", report).output
-    assert "trained on this very file" in said
+    output = run("evaluate", "--data", data, "--model", model, "--report", report).output
+    assert "trained on this very file" in output
     return report
 
 
@@ -107,9 +107,11 @@ def test_a_simulated_file_is_the_same_in_both_formats_and_by_its_seed(
     folder: Path, data: Path
 ) -> None:
     out = folder / "same.csv"
-    said = run("simulate", "--out", out, "--accounts", "100", "--days", "60", "--seed", "3").output
+    output = run(
+        "simulate", "--out", out, "--accounts", "100", "--days", "60", "--seed", "3"
+    ).output
     expected = pl.read_parquet(data)
-    assert f"{len(expected):,} transactions" in said
+    assert f"{len(expected):,} transactions" in output
     found = pl.read_csv(out, try_parse_dates=True)
     assert found["transaction_id"].equals(expected["transaction_id"])
     assert found["amount"].equals(expected["amount"])
@@ -142,7 +144,7 @@ def test_evaluating_reports_the_same_by_file_format_and_column_names(
     options = ("--data", renamed, "--model", model, "--report", second, "--spec", spec)
     assert "trained on this very file" not in run("evaluate", *options).output
 
-    metrics = [json.loads((one / "metrics.json").read_text()) for one in (evaluated, second)]
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (evaluated, second)]
     assert metrics[0]["all"] == metrics[1]["all"]
     assert set(metrics[0]["by_labels"]) == {"0", "1", "3", "5", "10", "16"}
     assert metrics[0]["all"]["adapted"]["transactions"] == frame["bad"].count()
@@ -161,14 +163,14 @@ def test_training_and_evaluation_compare_amounts_by_the_rates_that_the_checkpoin
     rates = folder / "rates.toml"
     rates.write_text('reference = "USD"\nas_of = 2026-06-30\n[per_unit]\nJPY = 0.0064\n')
     options = ("--data", mixed, "--spec", "simulated", "--out", out)
-    said = run("train", *options, *FEW, "--rates", rates).output
-    assert "in currencies without a rate are not compared: 10 in KWD" in said
+    output = run("train", *options, *FEW, "--rates", rates).output
+    assert "in currencies without a rate are not compared: 10 in KWD" in output
     assert "in USD, by 2 rates of 2026-06-30" in (out / "README.md").read_text()
     assert "--rates models/mixed" in (out / "README.md").read_text()
     # The file is gone, and the model has them.
     rates.unlink()
-    said = run("evaluate", "--data", mixed, "--model", out, "--report", report).output
-    assert "10 in KWD" in said
+    output = run("evaluate", "--data", mixed, "--model", out, "--report", report).output
+    assert "10 in KWD" in output
     whole = json.loads((report / "metrics.json").read_text())["all"]["adapted"]
     assert whole["average_precision"] == whole["average_precision"]
     plain = folder / "plain.toml"
@@ -228,7 +230,7 @@ def test_an_evaluation_says_how_reliable_the_probabilities_are(evaluated: Path) 
     whole, reliability = metrics["all"]["adapted"], metrics["reliability"]["adapted"]
     for figure in ("transactions", "frauds", "brier", "calibration_error"):
         assert reliability[figure] == whole[figure]
-    assert sum(one["frauds"] for one in reliability["bins"]) == whole["frauds"]
+    assert sum(bin["frauds"] for bin in reliability["bins"]) == whole["frauds"]
     assert (evaluated / "report.html").read_text().count("<figure") == 3
 
 
@@ -237,14 +239,14 @@ def test_a_back_test_prints_both_protocols_and_reports_them(
 ) -> None:
     report = folder / "backtest"
     options = ("--data", data, "--spec", one_fold, "--report", report, *FEW)
-    said = run("backtest", *options, "--rivals", "logistic_regression,robust_z").output
+    output = run("backtest", *options, "--rivals", "logistic_regression,robust_z").output
     tables = ("Protocol A", "Protocol B", "by kind", "by support mix", "by number of labels")
-    assert all(table in said for table in tables)
+    assert all(table in output for table in tables)
     for rival in ("Logistic regression", "Robust z-scores per account"):
-        assert f"A 2024-02-10: {rival}" in said
-        assert f"B 2024-02-10: {rival}" in said
-    assert "2024-02-10" in said
-    assert "A 2024-02-10 global: step 2 of 2" in said
+        assert f"A 2024-02-10: {rival}" in output
+        assert f"B 2024-02-10: {rival}" in output
+    assert "2024-02-10" in output
+    assert "A 2024-02-10 global: step 2 of 2" in output
 
     metrics = json.loads((report / "metrics.json").read_text())
     assert metrics["spec"] == DatasetSpec.load(one_fold).name
@@ -255,7 +257,7 @@ def test_a_back_test_prints_both_protocols_and_reports_them(
     assert set(metrics["protocol_b"]["differences"]) == {"base"} | rivals
     assert metrics["command"].endswith("--rivals logistic_regression,robust_z")
     fold = metrics["protocol_a"]["folds"][0]
-    assert f"{fold['train_transactions']:,} ({fold['train_frauds']})" in said
+    assert f"{fold['train_transactions']:,} ({fold['train_frauds']})" in output
     page = (report / "report.html").read_text()
     assert "&lt;b&gt;one|fold&lt;/b&gt;" in page
     assert "<b>one|fold</b>" not in page
@@ -267,17 +269,17 @@ def test_a_back_test_without_rivals_compares_the_network_with_its_base(
 ) -> None:
     report = folder / "alone"
     options = ("--data", data, "--spec", one_fold, "--report", report, *FEW)
-    said = run("backtest", *options, "--rivals", "none").output
-    assert "no rivals were compared" in said
+    output = run("backtest", *options, "--rivals", "none").output
+    assert "no rivals were compared" in output
     metrics = json.loads((report / "metrics.json").read_text())
     assert set(metrics["methods"]) == {"adapted", "base"}
 
 
 def test_an_unknown_rival_is_one_sentence_before_the_file_is_read(folder: Path) -> None:
     arguments = ("--data", folder / "absent.csv", "--spec", "simulated", "--report", folder / "no")
-    said = sentence("backtest", *arguments, "--rivals", "xgboost,crystal_ball")
-    assert "unknown rival 'crystal_ball'; choose from " in said
-    assert "logistic_regression" in said
+    output = sentence("backtest", *arguments, "--rivals", "xgboost,crystal_ball")
+    assert "unknown rival 'crystal_ball'; choose from " in output
+    assert "logistic_regression" in output
 
 
 def test_ctrl_c_leaves_a_checkpoint_that_loads_and_resume_finishes_it(
@@ -295,10 +297,10 @@ def test_ctrl_c_leaves_a_checkpoint_that_loads_and_resume_finishes_it(
     assert process.stdout
     assert any("global: step 1 of 30" in line for line in process.stdout)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    assert "--resume" in said
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert "--resume" in output
     assert Checkpoint.load(out).metadata.name == "stopped"
 
     resumed = run(*command, "--resume").output
@@ -329,8 +331,8 @@ def test_a_file_or_spec_that_cannot_be_used_is_one_sentence(
     assert "no column" in sentence(*arguments, "handbook", "--data", data)
     bad = folder / "bad.csv"
     pl.read_parquet(data).with_columns(amount=-1.0).write_csv(bad)
-    said = sentence(*arguments, "simulated", "--data", bad)
-    assert 'bad.csv: row 1 (line 2), column "amount"' in said
+    output = sentence(*arguments, "simulated", "--data", bad)
+    assert 'bad.csv: row 1 (line 2), column "amount"' in output
 
 
 def test_too_little_to_learn_from_is_one_sentence(folder: Path, data: Path) -> None:
@@ -349,9 +351,9 @@ def test_an_evaluation_without_a_fraud_says_that_nothing_could_be_compared(
 ) -> None:
     few, report = folder / "legitimate.parquet", folder / "legitimate"
     pl.read_parquet(data).filter(~pl.col("is_fraud")).head(300).write_parquet(few)
-    said = run("evaluate", "--data", few, "--model", model, "--report", report).output
-    assert "Nothing could be compared" in said
-    assert "none of the figures" not in said
+    output = run("evaluate", "--data", few, "--model", model, "--report", report).output
+    assert "Nothing could be compared" in output
+    assert "none of the figures" not in output
     assert "Nothing could be compared" in (report / "report.md").read_text()
 
 

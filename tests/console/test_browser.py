@@ -187,7 +187,7 @@ def test_a_verdict_is_of_what_is_shown_or_none(console: Console, browser: Browse
         assert console.labels("r-1", "r-2", "r-3", "r-4") == [None, "fraud", None, None]
 
 
-def test_of_two_on_one_payment_the_second_is_told_and_overwrites_nothing(
+def test_the_second_verdict_on_a_payment_is_warned_and_overwrites_nothing(
     console: Console, browser: Browser
 ) -> None:
     console.queue("w-1", "w-2")
@@ -286,14 +286,16 @@ def test_axe_finds_nothing_on_any_page_which_all_fit_into_320_pixels(
             if "at=" in page or "payment" in page:
                 settled(tab, first)
             found = axe.run(tab, options=WCAG).response["violations"]
-            assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], page
+            assert [
+                (violation["id"], violation["nodes"][0]["html"]) for violation in found
+            ] == [], page
             tab.set_viewport_size({"width": 320, "height": 640})
             over = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             assert tab.evaluate(over) == 0, page
         tab.goto(f"{console.url}/console")
         press(tab, "?")
         found = axe.run(tab, options=WCAG).response["violations"]
-        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+        assert [(violation["id"], violation["nodes"][0]["html"]) for violation in found] == []
         tab.goto(
             httpx.URL(
                 f"{console.url}/console/payment", params={"id": body["transaction_id"]}

@@ -59,13 +59,11 @@ async def test_what_callers_write_is_text_on_every_page(
             # Of what is hidden in it the numbers are shown.
             assert pages.plain(text)[:120] in text_in(page)
             assert elements(page, "img") == []
-            assert {one.get("src", "").split("/")[1] for one in elements(page, "script")} == {  # type: ignore[union-attr]
-                "console"
-            }
-            assert not [one for one in elements(page, "svg") if "onload" in one]
-            assert not [
-                one for one in elements(page, "a") if (one["href"] or "").startswith("java")
-            ]
+            scripts = [script.get("src") or "" for script in elements(page, "script")]
+            assert {source.split("/")[1] for source in scripts} == {"console"}
+            assert not [element for element in elements(page, "svg") if "onload" in element]
+            links = [link["href"] or "" for link in elements(page, "a")]
+            assert not any(link.startswith("java") for link in links)
             assert not re.search(
                 "[\u200b\u202e\u2066]", re.sub('(value|href|data-note|data-done)="[^"]*"', "", page)
             )
@@ -85,7 +83,7 @@ def test_a_text_stands_apart_and_shows_what_is_hidden_in_it(text: str, html: str
     assert pages.shown(text) == html
 
 
-async def test_a_payments_page_adds_up_and_has_all_that_was_said_of_it(
+async def test_a_payments_page_adds_up_and_has_its_whole_history(
     shared: httpx.AsyncClient,
 ) -> None:
     for n in range(3):
@@ -94,20 +92,20 @@ async def test_a_payments_page_adds_up_and_has_all_that_was_said_of_it(
     await shared.put("/v1/transactions/p-2/label", json=label)
     async with person(shared) as mia:
         page = await shown(mia, "/payment", id="p-2")
-        said = text_in(page)
+        shown_text = text_in(page)
         stored = (await shared.get("/v1/transactions/p-2")).json()
-        assert "11.00 EUR" in said
-        assert stored["score"]["model"] in said
-        assert "by mia" in said
-        assert "Called." in said
-        assert "customer" in said
+        assert "11.00 EUR" in shown_text
+        assert stored["score"]["model"] in shown_text
+        assert "by mia" in shown_text
+        assert "Called." in shown_text
+        assert "customer" in shown_text
         explained = (await shared.get("/v1/transactions/p-2/reasons")).json()
-        said_of_shares = said.replace("\N{MINUS SIGN}", "-")
-        shares = [float(one) for one in re.findall(r"[+-]\d+\.\d\d(?=\s)", said_of_shares)]
+        said_of_shares = shown_text.replace("\N{MINUS SIGN}", "-")
+        shares = [float(text) for text in re.findall(r"[+-]\d+\.\d\d(?=\s)", said_of_shares)]
         expected = explained["log_odds"] - explained["baseline"]
         assert sum(shares) == pytest.approx(expected, abs=0.005 * len(shares) + 1e-6)
-        largest = max(explained["reasons"], key=lambda one: abs(one["share"]))
-        assert largest["sentence"] in said
+        largest = max(explained["reasons"], key=lambda reason: abs(reason["share"]))
+        assert largest["sentence"] in shown_text
 
         replayed = (await shared.post("/v1/transactions/p-2/replay")).json()
         again = text_in(await shown(mia, "/replay", id="p-2"))
@@ -126,15 +124,14 @@ async def test_an_accounts_page_has_its_payments_entities_labels_and_log(
     await shared.delete("/v1/transactions/q-1/label")
     async with person(shared) as mia:
         page = await shown(mia, "/account", id="q")
-        said = text_in(page)
-        assert "3 payments · 0 fraud, 0 legitimate · revision 2" in said
-        assert (
-            len([one for one in elements(page, "svg") if "mark " in (one.get("class") or "")]) >= 3
-        )
-        assert "d-both 2 accounts" in said
-        assert "revision 2: q-1 label removed" in said
-        assert "revision 1: q-1 Fraud" in said
-        assert "label.removed" in said
+        shown_text = text_in(page)
+        assert "3 payments · 0 fraud, 0 legitimate · revision 2" in shown_text
+        classes = [element.get("class") or "" for element in elements(page, "svg")]
+        assert sum("mark " in names for names in classes) >= 3
+        assert "d-both 2 accounts" in shown_text
+        assert "revision 2: q-1 label removed" in shown_text
+        assert "revision 1: q-1 Fraud" in shown_text
+        assert "label.removed" in shown_text
         entity = text_in(await shown(mia, "/entity", kind="device", id="d-both"))
         assert "Accounts that have used it: 2" in entity
 
@@ -152,13 +149,13 @@ async def test_what_has_an_id_is_found_by_it(
     assert (path, query["id"]) == (page, wanted)
 
 
-async def test_of_several_things_with_an_id_each_is_named_and_of_none_it_is_said(
+async def test_a_search_lists_everything_with_the_id_or_says_that_there_is_nothing(
     client: httpx.AsyncClient, mia: httpx.AsyncClient
 ) -> None:
     await client.post("/v1/transactions", json=posted("same", account_id="same"))
     page = await shown(mia, "/find", id="same")
     assert "Several things have this id: same" in text_in(page)
-    links = [one["href"] for one in elements(page, "a")]
+    links = [element["href"] for element in elements(page, "a")]
     assert {"/console/payment?id=same", "/console/account?id=same"} <= set(links)
     for wanted in ("nothing", "", "x" * 200, "a\x00b", "\u202e"):
         answer = await mia.get("/console/find", params={"id": wanted})
@@ -177,7 +174,7 @@ async def test_of_several_things_with_an_id_each_is_named_and_of_none_it_is_said
         "/nowhere",
     ],
 )
-async def test_what_is_not_there_is_said_on_a_page(mia: httpx.AsyncClient, address: str) -> None:
+async def test_an_unknown_id_is_a_page_that_says_so(mia: httpx.AsyncClient, address: str) -> None:
     answer = await mia.get(f"/console{address}")
     assert answer.status_code == 404
     assert answer.headers["content-type"].startswith("text/html")
@@ -185,7 +182,7 @@ async def test_what_is_not_there_is_said_on_a_page(mia: httpx.AsyncClient, addre
 
 
 @pytest.mark.parametrize("address", ["?tab=all", "?at=", "/payment", "?cursor=x", "/entity?id=x"])
-async def test_an_address_that_is_wrong_is_said_to_be(
+async def test_a_wrong_address_is_a_page_that_says_so(
     client: httpx.AsyncClient, mia: httpx.AsyncClient, address: str
 ) -> None:
     answer = await mia.get(f"/console{address}")

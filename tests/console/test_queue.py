@@ -94,7 +94,7 @@ async def test_a_verdict_on_what_has_another_label_by_now_is_not_stored(
         sent_to(await send(noah, "/verdict", **fields, label="legitimate"))
         _, query = sent_to(await send(mia, "/verdict", **fields, label="fraud"))
         assert query == {"id": "s-1", "notice": "changed"}
-        assert [one["label"] for one in await events(shared, "s-1")] == ["legitimate"]
+        assert [event["label"] for event in await events(shared, "s-1")] == ["legitimate"]
         page = await shown(mia, "/payment", **query)
         assert "Nothing was stored" in page
         # Having seen the other's, one may change it; and take that back, to the other's.
@@ -105,8 +105,9 @@ async def test_a_verdict_on_what_has_another_label_by_now_is_not_stored(
         sent_to(await send(noah, "/verdict", **{**fields, "shown": "fraud"}, label="legitimate"))
         _, query = sent_to(await send(mia, "/undo", **undo))
         assert query["notice"] == "changed"
-        assert [one["analyst"] for one in await events(shared, "s-1")] == ["noah", "mia", "noah"]
-        # What somebody else has said is nobody else's to undo from the queue.
+        analysts = [event["analyst"] for event in await events(shared, "s-1")]
+        assert analysts == ["noah", "mia", "noah"]
+        # Nobody undoes somebody else's verdict from the queue.
         assert "/console/undo" not in forms(await shown(mia, "/payment", id="s-1", done="s-1"))
 
 
@@ -123,7 +124,7 @@ async def test_a_verdict_is_fraud_or_legitimate(
     assert await events(client, "w-1") == []
 
 
-async def test_a_review_is_taken_and_given_back_by_who_has_it(shared: httpx.AsyncClient) -> None:
+async def test_a_review_is_taken_and_released_by_its_assignee(shared: httpx.AsyncClient) -> None:
     await queued(shared, "h-1", account="h")
     async with (
         person(shared, name="mia") as mia,
@@ -137,7 +138,7 @@ async def test_a_review_is_taken_and_given_back_by_who_has_it(shared: httpx.Asyn
         page = await shown(noah, "", at="h-1")
         assert "has this review" in text_in(page)
         # By a key one does not overrule somebody by accident.
-        keyed = {one.get("data-key") for one in elements(page, "button")}
+        keyed = {element.get("data-key") for element in elements(page, "button")}
         assert not {"f", "l", "a"} & keyed
         for form in ("/take", "/give-back"):
             assert sent_to(await send(noah, form, **fields))[1]["notice"] == "taken"
@@ -147,7 +148,7 @@ async def test_a_review_is_taken_and_given_back_by_who_has_it(shared: httpx.Asyn
             await connection.execute(update(reviews).values(assigned_at_us=earlier))
         # A day later anybody may take it.
         page = await shown(noah, "", at="h-1")
-        assert {"f", "l", "a"} <= {one.get("data-key") for one in elements(page, "button")}
+        assert {"f", "l", "a"} <= {element.get("data-key") for element in elements(page, "button")}
         assert "notice" not in sent_to(await send(noah, "/take", **fields))[1]
         sent_to(await send(noah, "/give-back", **fields))
         assert (await shared.get("/v1/reviews/h-1")).json()["assignee"] is None
@@ -166,7 +167,7 @@ async def test_the_tabs_are_the_queue_of_the_api_with_its_counts(
         sent_to(await send(lea, "/take", id="c-1"))
         counts = (await shared.get("/v1/review-counts")).json()
         own = (await shared.get("/v1/review-counts", params={"assignee": "lea"})).json()
-        by_kind = {one["kind"]: one for one in counts["data"]}
+        by_kind = {item["kind"]: item for item in counts["data"]}
         page = text_in(await shown(lea, "/counts"))
         reviews = by_kind["review"]
         assert f"Open {reviews['open']} Mine 1 Declined {by_kind['decline']['open']} " in page
@@ -175,7 +176,7 @@ async def test_the_tabs_are_the_queue_of_the_api_with_its_counts(
         for tab, status in (("open", "open"), ("cleared", "cleared"), ("resolved", "resolved")):
             listed = (await shared.get("/v1/reviews", params={"status": status})).json()["data"]
             rows = elements(await shown(lea, "", tab=tab), "a")
-            links = [one["href"] for one in rows if one.get("class") == "row"]
+            links = [row["href"] for row in rows if row.get("class") == "row"]
             assert len(links) == min(len(listed), 30)
         oldest = (await shared.get("/v1/reviews", params={"order": "age"})).json()["data"]
         assert counts["oldest_opened_at"] == oldest[0]["opened_at"]
@@ -205,14 +206,14 @@ async def test_a_page_of_many_reviews_goes_on_where_it_ended(client: httpx.Async
         page = await shown(mia, "", order="age")
         seen = rows_of(page)
         [more] = [
-            one["href"]
-            for one in elements(page, "a")
-            if "cursor=" in (one["href"] or "") and one.get("class") != "row"
+            element["href"]
+            for element in elements(page, "a")
+            if "cursor=" in (element["href"] or "") and element.get("class") != "row"
         ]
         answer = await mia.get(more or "")
         seen += rows_of(answer.text)
         assert sorted(seen) == names
-        # Who follows a link to what is not here is told, and led to it.
+        # A link to what is not here leads to where it is, with a notice.
         missing = text_in(await shown(mia, "", at="m-none"))
         assert "m-none is not in this list" in missing
 
@@ -223,5 +224,7 @@ async def _key(client: httpx.AsyncClient, tenant: str) -> dict[str, str]:
 
 def rows_of(page: str) -> list[str]:
     """The payments of a page's rows."""
-    links = [one["href"] or "" for one in elements(page, "a") if one.get("class") == "row"]
+    links = [
+        element["href"] or "" for element in elements(page, "a") if element.get("class") == "row"
+    ]
     return [link.rpartition("at=")[2] for link in links]

@@ -51,7 +51,7 @@ async def change(client: httpx.AsyncClient, **values: int) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-async def test_whoever_has_not_signed_in_is_asked_to_and_comes_back(
+async def test_whoever_has_not_signed_in_signs_in_and_comes_back(
     client: httpx.AsyncClient, page: str
 ) -> None:
     async with browser_of(app_of(client)) as browser:
@@ -89,7 +89,9 @@ async def test_the_cookie_is_for_this_service_and_no_script(
         assert name_value.startswith(f"{begin}=")
         assert ("Secure" in attributes) == base_url.startswith("https")
         assert {"HttpOnly", f"Path={path}", "SameSite=lax"} <= set(attributes)
-        assert not any(one.startswith(("Domain", "Max-Age", "expires")) for one in attributes)
+        assert not any(
+            attribute.startswith(("Domain", "Max-Age", "expires")) for attribute in attributes
+        )
 
 
 async def test_the_database_has_neither_the_key_nor_what_the_browser_has(
@@ -142,10 +144,10 @@ async def test_a_part_of_a_page_sends_the_whole_page_to_sign_in(
     client: httpx.AsyncClient,
 ) -> None:
     async with browser_of(app_of(client)) as browser:
-        asked = {"HX-Request": "true", "HX-Current-URL": "http://127.0.0.1/console?tab=mine"}
+        of_htmx = {"HX-Request": "true", "HX-Current-URL": "http://127.0.0.1/console?tab=mine"}
         for answer in (
-            await browser.get("/console/counts", headers=asked),
-            await browser.post("/console/verdict", headers=asked | HERE),
+            await browser.get("/console/counts", headers=of_htmx),
+            await browser.post("/console/verdict", headers=of_htmx | HERE),
         ):
             assert (answer.status_code, answer.text) == (200, "")
             back = answer.headers["hx-redirect"]
@@ -214,7 +216,7 @@ async def test_the_api_knows_no_cookie_and_the_console_no_key(
         sent_to(await browser.post("/console/verdict", data={}, headers={**bearer, **HERE}))
 
 
-async def test_what_is_wrong_with_a_sign_in_is_said_and_no_session_begins(
+async def test_a_failed_sign_in_explains_itself_and_begins_no_session(
     client: httpx.AsyncClient,
 ) -> None:
     key = await new_key(client)

@@ -49,7 +49,9 @@ def observe(client: httpx.Client, world: World) -> Answers:
     answers: Answers = {}
     for scenes in (past, later):
         for name, payments in scenes.items():
-            answers.setdefault(name, []).extend(scores[one["transaction_id"]] for one in payments)
+            answers.setdefault(name, []).extend(
+                scores[payment["transaction_id"]] for payment in payments
+            )
     answers |= reasons(client, world)
     return answers
 
@@ -58,29 +60,29 @@ def post(client: httpx.Client, payments: list[Payment]) -> list[Score]:
     """The scores of payments; raises ValueError where the service has none."""
     answer = client.post("/v1/transactions/batch", json={"transactions": payments})
     results: list[Score] = answer.raise_for_status().json()["results"]
-    refused = [one for one in results if "probability" not in one]
+    refused = [result for result in results if "probability" not in result]
     if refused:
         raise ValueError(f"a payment was not scored: {refused[0]}")
     return results
 
 
 def reasons(client: httpx.Client, world: World) -> Answers:
-    """The reasons told with a score, beside those that `/reasons` gives for it afterwards."""
+    """The reasons that come with a score, beside those of `/reasons` afterwards."""
     scored, explained = [], []
     for name, size in (("singly", 1), ("at-once", 12)):
         victim = Person(world, f"victim-{name}")
-        post(client, sorted(victim.past(), key=lambda one: one["occurred_at"]))
+        post(client, sorted(victim.past(), key=lambda payment: payment["occurred_at"]))
         sent = [takeover(victim, 21, 60 * i) for i in range(12)]
         for first in range(0, len(sent), size):
             scored.extend(post(client, sent[first : first + size]))
-        for one in sent:
-            answer = client.get(f"/v1/transactions/{one['transaction_id']}/reasons")
+        for payment in sent:
+            answer = client.get(f"/v1/transactions/{payment['transaction_id']}/reasons")
             explained.append(answer.raise_for_status().json())
     return {"scored reasons": scored, "later reasons": explained}
 
 
 def in_words(scores: list[Score], every: int = 1) -> str:
-    return ", ".join(f"{one['probability']:.4f} {one['outcome']}" for one in scores[::every])
+    return ", ".join(f"{score['probability']:.4f} {score['outcome']}" for score in scores[::every])
 
 
 def _rising(scene: str) -> Callable[[Answers], tuple[bool, str]]:
@@ -131,7 +133,7 @@ def _same_reasons(answers: Answers) -> tuple[bool, str]:
 
 
 def _shares(answer: Score) -> list[tuple[str, float]]:
-    return [(one["code"], round(one["share"], 3)) for one in answer["reasons"]]
+    return [(reason["code"], round(reason["share"], 3)) for reason in answer["reasons"]]
 
 
 EURO = f"{AMOUNTS[0]} to {AMOUNTS[-1]:,} euros"
@@ -203,7 +205,7 @@ EXPECTATIONS = (
     ),
     Expectation(
         "reasons",
-        "The reasons told with a score are those told later, one by one and in a batch.",
+        "The reasons that come with a score are those of later, one by one and in a batch.",
         _same_reasons,
     ),
 )

@@ -248,4 +248,4 @@ def businesses(world: World, past: Scenes, later: Scenes) -> None:
 
 
 def ordered(scenes: Scenes) -> list[Payment]:
-    return sorted(chain.from_iterable(scenes.values()), key=lambda one: one["occurred_at"])
+    return sorted(chain.from_iterable(scenes.values()), key=lambda payment: payment["occurred_at"])

@@ -1,4 +1,4 @@
-"""What a payments team would expect first of the shipped model, asked of a real service by HTTP.
+"""What a payments team would expect first of the shipped model, from a real service by HTTP.
 
 In four worlds, whose countries, money, shops and hours differ: frauds that anybody would name, and
 honest days that look odd.

@@ -107,7 +107,7 @@ class Person:
         device_age_days: float | None = None,
         **fields: Any,
     ) -> Payment:
-        """A payment, with what its channel tells: a device online, a distance in person."""
+        """A payment, with what its channel knows: a device online, a distance in person."""
         world = self.world
         country = country or world.home
         merchant = shop if isinstance(shop, str) else world.shop(category, country, shop)

@@ -45,7 +45,7 @@ def spec_of(name: str) -> DatasetSpec:
 
 
 class Subject:
-    """A learner with telling weights, and both engines of it."""
+    """A learner with weights that differ, and both engines of it."""
 
     def __init__(self, algorithm: Algorithm, spec: DatasetSpec) -> None:
         torch.manual_seed(0)
@@ -100,16 +100,16 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     return Subject(algorithm, spec_of(name))
 
 
-def test_both_engines_make_the_same_copies_and_tell_the_same_of_them(subject: Subject) -> None:
+def test_both_engines_make_the_same_copies_with_the_same_evidence(subject: Subject) -> None:
     supports = subject.supports()
-    one, other = (engine.learn(supports) for engine in (subject.compiled, subject.batched))
-    for column, expected in zip(one, other, strict=True):
+    first, other = (engine.learn(supports) for engine in (subject.compiled, subject.batched))
+    for column, expected in zip(first, other, strict=True):
         np.testing.assert_allclose(column, expected, rtol=CLOSE, atol=CLOSE)
     # So that there is something to compare.
-    assert one.weight_B.std() > 0.05
-    assert ((one.weight_B == 0) & (one.labels_B > 0)).any()
-    assert np.abs(one.evidence_B).max() > 0.1
-    assert one.drift_B.max() > 0.01
+    assert first.weight_B.std() > 0.05
+    assert ((first.weight_B == 0) & (first.labels_B > 0)).any()
+    assert np.abs(first.evidence_B).max() > 0.1
+    assert first.drift_B.max() > 0.01
 
 
 def test_both_engines_give_the_same_log_odds(subject: Subject) -> None:
@@ -197,11 +197,11 @@ def test_the_compiled_walk_is_the_one_on_arrays(subject: Subject) -> None:
     found = attribute(subject.kernel, *rows, pasts, copies_BW)
     copies = subject.learner.restored(torch.from_numpy(copies_BW))
     expected = attribute_on_arrays(subject.learner, subject.knots.double(), *rows, pasts, copies)
-    for one, other in zip(found, expected, strict=True):
-        for part, of_other in zip(one, other, strict=True):
+    for actual, other in zip(found, expected, strict=True):
+        for part, of_other in zip(actual, other, strict=True):
             np.testing.assert_allclose(part, of_other, rtol=CLOSE, atol=CLOSE)
-    assert max(np.abs(one.share_F).max() for one in found) > 0.01
-    assert max(abs(one.labels) for one in found) > 0.01
+    assert max(np.abs(attribution.share_F).max() for attribution in found) > 0.01
+    assert max(abs(attribution.labels) for attribution in found) > 0.01
 
 
 def test_what_is_explained_is_what_is_served(subject: Subject) -> None:
@@ -210,7 +210,9 @@ def test_what_is_explained_is_what_is_served(subject: Subject) -> None:
     pasts = [rows.features_NF[:5]] * len(copies_BW)
     [served_B] = subject.compiled.judge(rows, copies_BW, own)
     found = attribute(subject.kernel, *rows, pasts, copies_BW)
-    np.testing.assert_allclose([one.log_odds for one in found], served_B, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        [attribution.log_odds for attribution in found], served_B, rtol=0, atol=1e-12
+    )
 
 
 def test_a_row_and_a_copy_are_the_same_to_the_bit_whatever_is_beside_them(

@@ -201,8 +201,8 @@ def _heads(base: Head, copies: Head) -> list[Floats]:
     """The layers of P heads; one that is not adapted is shared by all."""
     accounts = len(copies.out_bias_BM)
     return [
-        _array(torch.cat([one.expand_as(other), other]) if len(other) == accounts else one)
-        for one, other in zip(base, copies, strict=True)
+        _array(torch.cat([weight.expand_as(other), other]) if len(other) == accounts else weight)
+        for weight, other in zip(base, copies, strict=True)
     ]
 
 
@@ -266,8 +266,8 @@ def _moved(
     share_BF = share_2BF[0] + followed_B[:, None] * (share_2BF[1] - share_2BF[0])
     labels_B = followed_B * (first_2B[1] - first_2B[0])
     return [
-        Attribution(*one)
-        for one in zip(
+        Attribution(*parts)
+        for parts in zip(
             first_2B[0].tolist(), log_odds_B.tolist(), share_BF, labels_B.tolist(), strict=True
         )
     ]

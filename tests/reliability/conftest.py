@@ -13,7 +13,7 @@ Note = Callable[[str, str, str], None]
 
 @pytest.fixture(scope="session")
 def torture() -> bool:
-    """Whether the full form is asked for."""
+    """Whether to run the full form."""
     return IS_TORTURE
 
 

@@ -16,10 +16,10 @@ HEAD = ["promise", "database", "what was seen", "test", "on"]
 
 def note(promise: str, database: str, seen: str, test: str) -> None:
     """Keep what a test saw, in place of what it saw before. `test` is its pytest id."""
-    told = _read()
+    figures = _read()
     today = datetime.now(UTC).date().isoformat()
-    told[f"{test} {promise}"] = [promise, NAMES.get(database, database), seen, test, today]
-    FIGURES.write_text(json.dumps(dict(sorted(told.items())), indent=1) + "\n")
+    figures[f"{test} {promise}"] = [promise, NAMES.get(database, database), seen, test, today]
+    FIGURES.write_text(json.dumps(dict(sorted(figures.items())), indent=1) + "\n")
 
 
 def main() -> None:
@@ -28,13 +28,13 @@ def main() -> None:
     _, ended, after = rest.partition(END)
     if not found or not ended:
         raise SystemExit(f"{DOCUMENT} lacks {BEGINNING} or {END}")
-    said = markdown_table(HEAD, sorted(_read().values(), key=lambda row: row[0].lower()))
-    DOCUMENT.write_text(f"{before}{BEGINNING}\n\n{said}\n\n{END}{after}")
+    table = markdown_table(HEAD, sorted(_read().values(), key=lambda row: row[0].lower()))
+    DOCUMENT.write_text(f"{before}{BEGINNING}\n\n{table}\n\n{END}{after}")
 
 
 def _read() -> dict[str, list[str]]:
-    told: dict[str, list[str]] = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-    return told
+    figures: dict[str, list[str]] = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    return figures
 
 
 if __name__ == "__main__":

@@ -63,11 +63,11 @@ ADDRESSED = [
     *("W10=", "WyJhIiwxXQ==", "bm90IEpTT04=", "%F0%9F%91%A8%E2%80%8D%F0%9F%91%A9", "'%20OR%201=1"),
 ]
 
-GIVEN = {"label": LABEL, "labelled_at": "2026-02-01T00:00:00Z", "source": "analyst"}
-SAID = {**GIVEN, "analyst": "mia", "note": "Cardholder called."}
-ONE = posted(f"t-{NUMBER}")
+LABEL_FIELDS = {"label": LABEL, "labelled_at": "2026-02-01T00:00:00Z", "source": "analyst"}
+ALL_LABEL_FIELDS = {**LABEL_FIELDS, "analyst": "mia", "note": "Cardholder called."}
+TRANSACTION = posted(f"t-{NUMBER}")
 GOOD = [json.dumps(posted(f"g-{NUMBER}-{n}")).encode() for n in range(2)]
-GOOD_LABELS = [json.dumps({"transaction_id": f"t-{n}", **GIVEN}).encode() for n in range(2)]
+GOOD_LABELS = [json.dumps({"transaction_id": f"t-{n}", **LABEL_FIELDS}).encode() for n in range(2)]
 
 GOOD_STATUSES = [
     json.dumps({"transaction_id": f"t-{n}", "status": "reversed"}).encode() for n in range(2)
@@ -100,12 +100,14 @@ def among(name: str, good: list[bytes], value: Any) -> Iterator[bytes]:
 
 # By operation: the bodies with a mark.
 BODIES: dict[tuple[str, str], list[bytes]] = {
-    ("POST", "/v1/transactions"): [*places(ONE)],
-    ("POST", "/v1/transactions/batch"): [*among("transactions", GOOD, ONE)],
-    ("PUT", "/v1/transactions/t-0/label"): [*places(SAID)],
-    ("POST", "/v1/labels"): [*among("labels", GOOD_LABELS, {"transaction_id": "t-2", **SAID})],
+    ("POST", "/v1/transactions"): [*places(TRANSACTION)],
+    ("POST", "/v1/transactions/batch"): [*among("transactions", GOOD, TRANSACTION)],
+    ("PUT", "/v1/transactions/t-0/label"): [*places(ALL_LABEL_FIELDS)],
+    ("POST", "/v1/labels"): [
+        *among("labels", GOOD_LABELS, {"transaction_id": "t-2", **ALL_LABEL_FIELDS})
+    ],
     ("POST", "/v1/accounts/alice/labels"): [
-        *among("labels", GOOD_LABELS, {"transaction": ONE, **SAID})
+        *among("labels", GOOD_LABELS, {"transaction": TRANSACTION, **ALL_LABEL_FIELDS})
     ],
     ("POST", "/v1/accounts/alice/adapt"): [
         *places({"dry_run": True, "labels": [{"transaction_id": "t-1", "label": "fraud"}]})

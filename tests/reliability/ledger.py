@@ -1,4 +1,4 @@
-"""Callers who write down what they were told, and whether the database stands by it."""
+"""Callers who write down their answers, and whether the database agrees with them."""
 
 import asyncio
 import json
@@ -47,14 +47,14 @@ ROUNDING = {"rtol": 1e-9, "atol": 1e-9}
 
 
 class Ledger:
-    """What callers were told: the score and the label of each transaction."""
+    """What callers were answered: the score and the label of each transaction."""
 
     def __init__(self) -> None:
         self.scores: dict[str, Json] = {}
         self.labels: dict[str, str] = {}
 
     def score(self, answer: Json) -> None:
-        """Note a score; the same transaction is told the same ever after."""
+        """Note a score; the same transaction gets the same one ever after."""
         first = self.scores.setdefault(answer["transaction_id"], answer)
         assert answer == first
 
@@ -63,9 +63,9 @@ class Ledger:
 
 
 class Caller:
-    """One connection; what is not answered is asked again, as whoever lost an answer would.
+    """One connection; what is not answered is sent again, as whoever lost an answer would.
 
-    What it was told goes into the ledger.
+    Its answers go into the ledger.
     """
 
     def __init__(self, url: str, key: str, ledger: Ledger) -> None:
@@ -83,19 +83,19 @@ class Caller:
         self._ledger.score(self.ask("POST", "/v1/transactions", body))
 
     def score_batch(self, bodies: Sequence[Json]) -> list[Json]:
-        told = self.ask("POST", "/v1/transactions/batch", {"transactions": bodies})
-        answers: list[Json] = told["results"]
+        body = self.ask("POST", "/v1/transactions/batch", {"transactions": bodies})
+        answers: list[Json] = body["results"]
         for answer in answers:
             self._ledger.score(answer)
         return answers
 
     def label(self, account_id: str, labels: Sequence[Json]) -> Json:
         """Labels of stored transactions, or of whole ones."""
-        told = self.ask("POST", f"/v1/accounts/{account_id}/labels", {"labels": labels})
-        for one in labels:
-            body = one.get("transaction", one)
-            self._ledger.label(body["transaction_id"], one["label"])
-        return told
+        answer = self.ask("POST", f"/v1/accounts/{account_id}/labels", {"labels": labels})
+        for label in labels:
+            body = label.get("transaction", label)
+            self._ledger.label(body["transaction_id"], label["label"])
+        return answer
 
     def replay(self, transaction_id: str) -> None:
         """The score can be made again: from the stored features, by the copy of its revision."""
@@ -113,8 +113,8 @@ class Caller:
             else:
                 if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                     assert answer.is_success, answer.text
-                    told: Json = answer.json()
-                    return told
+                    content: Json = answer.json()
+                    return content
                 assert time.monotonic() < until, answer.text
             time.sleep(0.05)
 
@@ -179,7 +179,7 @@ class Traffic:
         if labels:
             caller.label(bodies[0]["account_id"], labels)
             self._answered()
-            for whole in (one["transaction"] for one in labels if "transaction" in one):
+            for whole in (label["transaction"] for label in labels if "transaction" in label):
                 caller.score(whole)
         caller.score(again)
 
@@ -196,12 +196,14 @@ def payments(payer: int) -> Iterable[tuple[list[Json], Json, list[Json]]]:
         bodies = [payment(f"{payer}-{turn}-{n}", draw, at) for n in range(size)]
         labels: list[Json] = []
         name = "fraud" if draw.random() < 0.4 else "legitimate"
-        told = {"label": name, "labelled_at": (at + FIND_OUT).isoformat()}
+        label = {"label": name, "labelled_at": (at + FIND_OUT).isoformat()}
         if draw.random() < 0.3:
-            labels.append({"transaction_id": bodies[0]["transaction_id"], **told})
+            labels.append({"transaction_id": bodies[0]["transaction_id"], **label})
         if draw.random() < 0.1:
             whole = payment(f"{payer}-{turn}-whole", draw, at)
-            labels.append({"transaction": {**whole, "account_id": bodies[0]["account_id"]}, **told})
+            labels.append(
+                {"transaction": {**whole, "account_id": bodies[0]["account_id"]}, **label}
+            )
         done += bodies
         yield bodies, draw.choice(done), labels
 
@@ -235,7 +237,7 @@ class Stored(NamedTuple):
 
 
 def reconcile(database_url: str, ledger: Ledger) -> Stored:
-    """Everything that was told is stored once, nothing else is, and states are the rows' own."""
+    """All that was answered is stored once, nothing else is, and states are the rows' own."""
     stored = asyncio.run(_stored(database_url))
     answers = {
         row.transaction_id: json.loads(to_json(score_of(row))) for row in stored.transactions
@@ -264,12 +266,12 @@ def _check(stored: Stored) -> None:
     for row in stored.events:
         revisions[row.account_id].add(row.revision)
     paid = Counter(row.account_id for row in stored.transactions)
-    told = Counter((row.account_id, row.is_fraud) for row in stored.labels)
-    for one in stored.accounts:
-        key = one.account_id
-        counts = one.transactions, one.fraud_labels, one.legitimate_labels
-        assert counts == (paid[key], told[key, True], told[key, False])
-        assert revisions[key] == set(range(1, one.revision + 1))
+    counts_of = Counter((row.account_id, row.is_fraud) for row in stored.labels)
+    for account in stored.accounts:
+        key = account.account_id
+        counts = account.transactions, account.fraud_labels, account.legitimate_labels
+        assert counts == (paid[key], counts_of[key, True], counts_of[key, False])
+        assert revisions[key] == set(range(1, account.revision + 1))
     held_up = {row.transaction_id for row in stored.transactions if row.outcome != "approve"}
     sampled = {row.transaction_id for row in stored.reviews if row.kind == "sample"}
     waiting = {row.transaction_id for row in stored.reviews}
@@ -286,7 +288,9 @@ def _check_states(stored: Stored) -> None:
     rows = sorted(stored.transactions, key=lambda row: row.evaluated_at_us)
     payments = [transaction_of(row.content) for row in rows]
     paid, named = columns_of(features.spec, payments)
-    paid.standing_N[:] = [row.standing(one.type) for row, one in zip(rows, payments, strict=True)]
+    paid.standing_N[:] = [
+        row.standing(payment.type) for row, payment in zip(rows, payments, strict=True)
+    ]
     assert {row.account_id for row in stored.accounts} == set(named.accounts)
     assert {row.key for row in stored.entities} == set(named.entities)
     memory = features.empty(len(named.accounts), len(named.entities), len(named.links))

@@ -2,8 +2,8 @@
 
 Requests are sent when they are due, whether or not earlier ones have been answered, as customers'
 are; latency counts from when one was due. A connection carries one request at a time, and there
-are as many as the load needs, up to a bound: what is due when all of them wait is not sent, and
-is told. With `in_flight` it is a closed loop of that many connections instead, which finds out
+are as many as the load needs, up to a bound: what is due when all of them wait is not sent, but
+counted. With `in_flight` it is a closed loop of that many connections instead, which finds out
 how much the server can do.
 """
 
@@ -66,10 +66,10 @@ class Load:
     async def connect(self) -> "Connection":
         self.open += 1
         loop = asyncio.get_running_loop()
-        _, one = await loop.create_connection(
+        _, connection = await loop.create_connection(
             lambda: Connection(self), self.plan["host"], self.plan["port"]
         )
-        return one
+        return connection
 
     async def send(self, due: float) -> None:
         """On a connection that is free, or a new one."""
@@ -151,7 +151,7 @@ async def run(plan: Plan) -> dict[str, Any]:
     end = time.perf_counter() + LEFT_SECONDS
     while len(load.answers) + load.lost < load.sent and time.perf_counter() < end:
         await asyncio.sleep(0.01)
-    window = [one for one in load.answers if first <= one[1] < last]
+    window = [answer for answer in load.answers if first <= answer[1] < last]
     accepted = [took for status, _, took in window if status == 200]
     refused = [took for status, _, took in window if status in (429, 503)]
     return {

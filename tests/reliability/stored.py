@@ -7,7 +7,7 @@ from sqlalchemy import Table, text
 from app.db.database import Database
 from app.db.schema import metadata
 
-# What changes without anybody having asked for it: when a key was last seen, what was delivered.
+# What changes without a request: when a key was last seen, what was delivered.
 RESTLESS = {
     "api_keys": {"last_used_at_us"},
     "outbox": {"attempts", "next_at_us", "last_error"},
@@ -17,13 +17,13 @@ RESTLESS = {
 async def contents(database: Database) -> dict[str, tuple[Any, ...]]:
     """By table: how many rows there are, and what is in them."""
     one_of = _sqlite if database.is_sqlite else _postgres
-    asked = " UNION ALL ".join(one_of(table) for table in metadata.sorted_tables)
+    query = " UNION ALL ".join(one_of(table) for table in metadata.sorted_tables)
     async with database.glance() as connection:
-        return {row[0]: tuple(row[1:]) for row in await connection.execute(text(asked))}
+        return {row[0]: tuple(row[1:]) for row in await connection.execute(text(query))}
 
 
 def _names(table: Table) -> list[str]:
-    return [one.name for one in table.c if one.name not in RESTLESS.get(table.name, ())]
+    return [column.name for column in table.c if column.name not in RESTLESS.get(table.name, ())]
 
 
 def _sqlite(table: Table) -> str:

@@ -1,4 +1,4 @@
-"""What callers send is told to nobody else: not by logs, metrics, errors or others' answers."""
+"""What callers send reaches nobody else: not by logs, metrics, errors or others' answers."""
 
 import json
 import re
@@ -34,7 +34,7 @@ class Served:
     log: Path
 
     @property
-    def said(self) -> str:
+    def log_text(self) -> str:
         return self.log.read_text()
 
 
@@ -48,12 +48,12 @@ def served(database_url: str, checkpoint: Path, folder: Path) -> Iterator[Served
         "QUICKSTUDY_LOG_LEVEL": "debug",
         "QUICKSTUDY_WEBHOOKS_PRIVATE": "true",
     }
-    one = Served(f"http://127.0.0.1:{port}", folder / "log")
-    with one.log.open("w") as log:
+    server = Served(f"http://127.0.0.1:{port}", folder / "log")
+    with server.log.open("w") as log:
         process = subprocess.Popen(COMMAND, env=environment, stdout=log, stderr=log)
     try:
-        until_ready(one.url, process)
-        yield one
+        until_ready(server.url, process)
+        yield server
     finally:
         process.terminate()
         process.wait(START_SECONDS)
@@ -83,27 +83,27 @@ def break_inserts(database_url: str) -> None:
 def garble(url: str) -> None:
     """What is no HTTP at all."""
     host, port = url.removeprefix("http://").split(":")
-    for said in (f"{CANARY} {CANARY}\r\n\r\n", f"GET /{CANARY} HTTP/7\r\n{CANARY}\r\n\r\n"):
+    for request in (f"{CANARY} {CANARY}\r\n\r\n", f"GET /{CANARY} HTTP/7\r\n{CANARY}\r\n\r\n"):
         with socket.create_connection((host, int(port)), timeout=5) as connection:
-            connection.sendall(said.encode())
+            connection.sendall(request.encode())
             assert CANARY.encode() not in connection.recv(1 << 12)
 
 
 def read_by(client: httpx.Client) -> str:
     """All that can be read through the addresses of the OpenAPI document."""
     document = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
-    told = []
+    texts = []
     ids = {"account_id": "a", "transaction_id": "t", "revision": "0", "name": "tiny"}
     for path, item in document["paths"].items():
         if "get" in item:
             address = re.sub(r"\{(\w+)\}", lambda found: ids.get(found[1], "0" * 12), path)
-            told.append(client.get(address).text)
-    assert len(told) > 20
-    return "".join(told)
+            texts.append(client.get(address).text)
+    assert len(texts) > 20
+    return "".join(texts)
 
 
 def sent(client: httpx.Client) -> list[str]:
-    """Canaries in all that a caller can say; returns the secrets that were told for it."""
+    """Canaries in all that a caller can send; returns the secrets that were answered."""
     ids = {"account_id": f"{CANARY}-account", "merchant_id": f"{CANARY}-merchant"}
     batch = [posted(f"{CANARY}-{n}", **ids, amount=10 + n) for n in range(20)]
     hook = f"http://127.0.0.1:9/{CANARY}?token={CANARY}"
@@ -129,28 +129,28 @@ def sent(client: httpx.Client) -> list[str]:
         client.get("/v1/x", headers={"X-Request-Id": f"{CANARY} {CANARY}"}),
         client.put("/v1/transactions", content=CANARY),
     ]
-    assert {400, 401, 404, 405, 409, 422} == {problem_of(one)[0] for one in refused}
+    assert {400, 401, 404, 405, 409, 422} == {problem_of(refusal)[0] for refusal in refused}
     return [made.json()["key"].split("_", 2)[2], webhook.json()["secret"]]
 
 
-def test_what_callers_send_is_told_to_nobody_else(
+def test_what_callers_send_reaches_nobody_else(
     database_url: str, checkpoint: Path, tmp_path: Path, noted: Note
 ) -> None:
     is_sqlite = database_url.startswith("sqlite")
     named = database_url.replace("postgres@", f"postgres:{CANARY}-password@")
     with served(named, checkpoint, tmp_path) as service, ExitStack() as open_clients:
-        # The first key is printed, by design; any other is told in one answer alone.
-        first = re.search(r"qs_\S+", service.said)
+        # The first key is printed, by design; any other is in one answer alone.
+        first = re.search(r"qs_\S+", service.log_text)
         assert first is not None
-        mine, theirs = first[0], new_key(database_url, tenant="other")
+        own_key, other_key = first[0], new_key(database_url, tenant="other")
         client, stranger = (
             open_clients.enter_context(
                 httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {key}"})
             )
-            for key in (mine, theirs)
+            for key in (own_key, other_key)
         )
-        begun = len(service.said)
-        secrets = [mine.split("_", 2)[2], *sent(client)]
+        begun = len(service.log_text)
+        secrets = [own_key.split("_", 2)[2], *sent(client)]
         garble(service.url)
         break_inserts(database_url)
         headers = {"X-Request-Id": "till-7-broken"}
@@ -159,19 +159,19 @@ def test_what_callers_send_is_told_to_nobody_else(
         assert problem_of(broken) == (500, "internal_error")
         # A round of webhooks fails meanwhile.
         time.sleep(1.5)
-        log = service.said[begun:]
+        log = service.log_text[begun:]
         places = {
             "the log": log,
             "metrics": client.get("/metrics").text,
             "another tenant's answers": read_by(stranger),
             "an unexpected error": broken.text,
         }
-        for place, told in places.items():
-            assert [one for one in (CANARY, *secrets) if one in told] == [], place
-        # Its own tenant may know, but for the secrets, which were told once.
+        for place, text in places.items():
+            assert [secret for secret in (CANARY, *secrets) if secret in text] == [], place
+        # Its own tenant may know, but for the secrets, which were shown once.
         own = read_by(client)
         assert CANARY in own
-        assert [one for one in secrets if one in own] == []
+        assert [secret for secret in secrets if secret in own] == []
     # What an operator needs to know of a failure is there: of which request, where, how.
     lines = [json.loads(line) for line in log.splitlines()]
     [failure] = [line for line in lines if "exception" in line]
@@ -179,7 +179,7 @@ def test_what_callers_send_is_told_to_nobody_else(
     assert "pipeline.py" in failure["exception"]
     assert failure["exception"].endswith("SQLITE_ERROR" if is_sqlite else "P0001")
     noted(
-        "what callers send is told to nobody else",
+        "what callers send reaches nobody else",
         "SQLite" if is_sqlite else "PostgreSQL",
         "canaries in ids, bodies, keys, headers, queries, a password and a failing statement: none "
         f"in {len(lines)} lines of log at level debug, in metrics, or in what another tenant reads",

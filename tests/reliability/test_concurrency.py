@@ -37,7 +37,7 @@ def test_labels_of_replicas_are_all_there_and_make_the_serial_copies(
     most = {"QUICKSTUDY_LABELS_PER_ACCOUNT": str(count * each)}
     with ExitStack() as stack:
         some = stack.enter_context(replicas(count, database_url, checkpoint, **most))
-        callers = [stack.enter_context(Caller(one.url, key, ledger)) for one in some]
+        callers = [stack.enter_context(Caller(server.url, key, ledger)) for server in some]
         for accounts in ACCOUNTS:
             # The same payments twice, each time at one merchant: equal features, label by label.
             together, serial = (
@@ -50,7 +50,7 @@ def test_labels_of_replicas_are_all_there_and_make_the_serial_copies(
             for body in serial:
                 give(callers[0], body)
             for pair in zip(account_ids(together), account_ids(serial), strict=True):
-                copies = {copy_of(caller, one) for caller in callers for one in pair}
+                copies = {copy_of(caller, account_id) for caller in callers for account_id in pair}
                 assert len(copies) == 1
         pay_at_once(callers, each)
     stored = reconcile(database_url, ledger)
@@ -72,8 +72,8 @@ def test_labels_of_replicas_are_all_there_and_make_the_serial_copies(
 def namesakes(accounts: int) -> tuple[str, str]:
     """Two merchants that a copy cannot tell apart, by chance, though the database does."""
     names = (f"merchant-of-{accounts}-{n}" for n in itertools.count())
-    known = {entity_code("merchant", first := next(names)): first}
-    while (other := known.setdefault(entity_code("merchant", name := next(names)), name)) == name:
+    codes = {entity_code("merchant", first := next(names)): first}
+    while (other := codes.setdefault(entity_code("merchant", name := next(names)), name)) == name:
         pass
     return other, name
 
@@ -97,8 +97,8 @@ def account_ids(bodies: Sequence[Json]) -> list[str]:
 
 def copy_of(caller: Caller, account_id: str) -> str:
     """The digest of its bits, as this replica has made it."""
-    told = caller.ask("POST", f"/v1/accounts/{account_id}/adapt", {})
-    adapter: str = told["adaptation"]["adapter"]
+    answer = caller.ask("POST", f"/v1/accounts/{account_id}/adapt", {})
+    adapter: str = answer["adaptation"]["adapter"]
     return adapter
 
 
@@ -111,7 +111,7 @@ def give(caller: Caller, body: Json) -> Json:
 def pay_at_once(callers: Sequence[Caller], each: int) -> None:
     """Every replica scores payments of its own account, all at one merchant and device."""
 
-    def work(replica: int) -> None:
+    def pay(replica: int) -> None:
         for n in range(each):
             body = posted(
                 f"paid-{replica}-{n}",
@@ -123,18 +123,18 @@ def pay_at_once(callers: Sequence[Caller], each: int) -> None:
             callers[replica].score(body)
 
     with ThreadPoolExecutor(len(callers)) as threads:
-        list(threads.map(work, range(len(callers))))
+        list(threads.map(pay, range(len(callers))))
 
 
 def label_at_once(callers: Sequence[Caller], bodies: Sequence[Json]) -> None:
     """Each replica its share, in an order of its own; scores meanwhile use what was labelled."""
     accounts = account_ids(bodies)
 
-    def work(replica: int) -> list[str]:
+    def label(replica: int) -> list[str]:
         draw = random.Random(replica)
-        mine = draw.sample(bodies[replica :: len(callers)], len(bodies) // len(callers))
+        chosen = draw.sample(bodies[replica :: len(callers)], len(bodies) // len(callers))
         names = []
-        for turn, body in enumerate(mine):
+        for turn, body in enumerate(chosen):
             done = give(callers[replica], body)
             if turn % SCORED_EVERY == 0:
                 name = f"{body['transaction_id']}-meanwhile"
@@ -150,12 +150,12 @@ def label_at_once(callers: Sequence[Caller], bodies: Sequence[Json]) -> None:
                         for account in draw.sample(accounts, len(accounts))
                     ]
                 )
-                [own] = [one for one in answers if one["account_id"] == body["account_id"]]
+                [own] = [answer for answer in answers if answer["account_id"] == body["account_id"]]
                 assert own["adaptation"]["revision"] >= done["adaptation"]["revision"]
                 names.append(own["transaction_id"])
         return names
 
     with ThreadPoolExecutor(len(callers)) as threads:
-        scored = [name for names in threads.map(work, range(len(callers))) for name in names]
+        scored = [name for names in threads.map(label, range(len(callers))) for name in names]
     for name in scored:
         callers[0].replay(name)

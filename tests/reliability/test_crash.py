@@ -41,7 +41,7 @@ READY_SECONDS = 2.0
 # do. Where it takes longer, the machine is slower or busy, and so is everything after it.
 TORCH_SECONDS = 1.0
 TIMED_EVERY = 10
-# Of the transactions that callers were told of, so many are scored again, copies and all.
+# Of the transactions that were answered, so many are scored again, copies and all.
 REPLAYED = 50
 
 
@@ -72,16 +72,16 @@ def test_the_service_is_killed_and_what_it_acknowledged_stays(
     ready: list[float] = []
     torch: list[float] = []
     key = new_key(database)
-    with server_process(database, checkpoint) as one:
-        with Traffic(one.url, key, ledger) as traffic:
+    with server_process(database, checkpoint) as server:
+        with Traffic(server.url, key, ledger) as traffic:
             for kill in range(kills):
-                strike(traffic, draw, kill, one.process.kill)
-                one.kill()
+                strike(traffic, draw, kill, server.process.kill)
+                server.kill()
                 if torture and kill % TIMED_EVERY == 0:
                     torch.append(seconds_of(import_torch))
-                ready.append(seconds_of(one.start))
+                ready.append(seconds_of(server.start))
             await_answers(traffic, 60)
-        replay(one, key, ledger)
+        replay(server, key, ledger)
     stored = reconcile(database, ledger)
     assert {row.kind for row in stored.label_entities if row.folded} >= {"merchant", "device", "ip"}
     noted(
@@ -109,14 +109,14 @@ def test_postgresql_is_killed_and_what_was_acknowledged_stays(
     draw, ledger = random.Random(), Ledger()
     ready: list[float] = []
     key = new_key(durable)
-    with server_process(durable, checkpoint) as one:
-        with Traffic(one.url, key, ledger) as traffic:
+    with server_process(durable, checkpoint) as server:
+        with Traffic(server.url, key, ledger) as traffic:
             for kill in range(kills):
                 strike(traffic, draw, kill, own_postgres.kill)
                 own_postgres.start()
-                ready.append(seconds_of(lambda: until_ready(one)))
+                ready.append(seconds_of(lambda: until_ready(server)))
             await_answers(traffic, 60)
-        replay(one, key, ledger)
+        replay(server, key, ledger)
     reconcile(durable, ledger)
     noted(
         "nothing acknowledged is lost or doubled when PostgreSQL is killed",
@@ -147,8 +147,8 @@ async def test_nobody_is_answered_what_could_not_be_committed(
 
     execute = asyncpg.Connection.execute
 
-    async def fail_to_commit(connection: Any, text: str, *given: Any) -> Any:
-        return fail() if text == "COMMIT" else await execute(connection, text, *given)
+    async def fail_to_commit(connection: Any, text: str, *arguments: Any) -> Any:
+        return fail() if text == "COMMIT" else await execute(connection, text, *arguments)
 
     async with running(service_settings) as service:
         await service.part(Pipeline).score([Posted("t", payment)])
@@ -167,7 +167,7 @@ async def test_nobody_is_answered_what_could_not_be_committed(
 
 
 def strike(traffic: Traffic, draw: random.Random, turn: int, kill: Callable[[], None]) -> None:
-    """At any moment, or just when somebody has been answered: what was told must be committed."""
+    """At any moment, or just after an answer: what was answered must be committed."""
     await_answers(traffic, draw.randrange(10, 40))
     if turn % 2:
         time.sleep(draw.uniform(0, 0.1))
@@ -180,22 +180,22 @@ def await_answers(traffic: Traffic, answers: int) -> None:
     traffic.strike(answers, lambda: None)
 
 
-def until_ready(one: Server) -> None:
+def until_ready(server: Server) -> None:
     until = time.monotonic() + START_SECONDS
-    while not httpx.get(f"{one.url}/readyz", timeout=START_SECONDS).is_success:
+    while not httpx.get(f"{server.url}/readyz", timeout=START_SECONDS).is_success:
         assert time.monotonic() < until
         time.sleep(0.01)
 
 
-def replay(one: Server, key: str, ledger: Ledger) -> None:
-    with Caller(one.url, key, ledger) as caller:
+def replay(server: Server, key: str, ledger: Ledger) -> None:
+    with Caller(server.url, key, ledger) as caller:
         for name in random.Random(0).sample(sorted(ledger.scores), REPLAYED):
             caller.replay(name)
 
 
-def seconds_of(work: Callable[[], object]) -> float:
+def seconds_of(call: Callable[[], object]) -> float:
     began = time.monotonic()
-    work()
+    call()
     return time.monotonic() - began
 
 

@@ -26,8 +26,8 @@ from tests.servers import Server, new_key, server_process
 FULL, SHORT = 1000, 25
 
 
-# Python looks for it at every start. Unpickling tells audit hooks of every class that it looks up;
-# plain values have none, hence the functions too.
+# Python looks for it at every start. Unpickling raises an audit event for every class that it
+# looks up; plain values have none, hence the functions too.
 WATCH = """
 import pickle, sys
 def tell(what):
@@ -62,7 +62,7 @@ def database_url(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def watch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """Where a process tells what it unpickles, and the variables that make it tell."""
+    """Where a process logs what it unpickles, and the variables that make it do so."""
     folder = tmp_path_factory.mktemp("watch")
     log = folder / "unpickled"
     (folder / "sitecustomize.py").write_text(WATCH.format(log=str(log)))
@@ -72,8 +72,8 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
 @pytest.fixture(scope="module")
 def running(database_url: str, shelf: Path, watch: tuple[Path, dict[str, str]]) -> Iterator[Server]:
     """A server that every test of this file may use, and is watched all the time."""
-    with server_process(database_url, shelf / "first", **watch[1]) as one:
-        yield one
+    with server_process(database_url, shelf / "first", **watch[1]) as server:
+        yield server
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def respelled(whole: bytes) -> Iterator[bytes]:
         yield more + whole
 
 
-def telling(whole: bytes) -> list[int]:
+def places_in(whole: bytes) -> list[int]:
     """Places in JSON of each kind: white space, digits, quotes, letters, brackets."""
     kinds = (b" ", b"\n", b"0", b"9", b'"', b"e", b":", b",", b"{", b"}", b"]", b".")
     found = [whole.find(kind) for kind in kinds] + [whole.rfind(kind) for kind in kinds]
@@ -139,7 +139,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_last_good_one_goes_on(
     edges = [*range(9), header // 2, header + 6, header + 7, header + 8, len(weights) - 1]
     damages = {
         METADATA: [
-            *flipped(metadata, telling(metadata), times, chance),
+            *flipped(metadata, places_in(metadata), times, chance),
             *shortened(metadata, times, chance),
             *respelled(metadata),
         ],
@@ -184,8 +184,8 @@ def test_a_checkpoint_damaged_under_a_process_is_missed_at_the_next_start_alone(
     whole = (shelf / "second" / WEIGHTS).read_bytes()
     (shelf / "second" / WEIGHTS).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert model_of(client, "t-2") == serving
-    told = {one["name"]: one["refused"] for one in client.get("/v1/models").json()["data"]}
-    assert "altered or damaged" in told["second"]
+    reasons_of = {item["name"]: item["refused"] for item in client.get("/v1/models").json()["data"]}
+    assert "altered or damaged" in reasons_of["second"]
     stranger = {"Authorization": f"Bearer {new_key(database_url, tenant='other')}"}
 
     running.kill()
@@ -253,13 +253,17 @@ def unsafe(source: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found += [one.name for one in node.names if one.name.split(".")[0] in UNSAFE_MODULES]
+            found += [
+                alias.name for alias in node.names if alias.name.split(".")[0] in UNSAFE_MODULES
+            ]
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if module.split(".")[0] in UNSAFE_MODULES:
                 found.append(module)
             found += [
-                f"{module}.{one.name}" for one in node.names if (module, one.name) in UNSAFE_MEMBERS
+                f"{module}.{alias.name}"
+                for alias in node.names
+                if (module, alias.name) in UNSAFE_MEMBERS
             ]
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             if (node.value.id, node.attr) in UNSAFE_MEMBERS:
@@ -267,7 +271,7 @@ def unsafe(source: str) -> list[str]:
         elif isinstance(node, ast.Call):
             if isinstance(node.func, ast.Name) and node.func.id in UNSAFE_CALLS:
                 found.append(node.func.id)
-            found += [one.arg for one in node.keywords if one.arg == "allow_pickle"]
+            found += [keyword.arg for keyword in node.keywords if keyword.arg == "allow_pickle"]
     return found
 
 

@@ -70,7 +70,7 @@ def fill(folder: Path) -> Path:
         os.close(file)
 
 
-def test_a_full_disk_is_told_until_there_is_room(
+def test_a_full_disk_is_reported_until_there_is_room(
     small_database: str, small_disk: Path, checkpoint: Path
 ) -> None:
     upgrade(small_database)

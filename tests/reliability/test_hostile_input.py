@@ -73,7 +73,7 @@ async def score(client: httpx.AsyncClient, *bodies: dict[str, Any]) -> list[dict
     answer = await client.post("/v1/transactions/batch", json={"transactions": bodies})
     assert answer.status_code == 200, answer.text
     results: list[dict[str, Any]] = answer.json()["results"]
-    assert all("probability" in one for one in results), results
+    assert all("probability" in result for result in results), results
     return results
 
 
@@ -85,16 +85,22 @@ class Watch:
         self.accepted = self.refused = 0
 
     async def __aenter__(self) -> "Watch":
-        self._known = await contents(self.database)
+        self._contents = await contents(self.database)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """And the next good request works."""
         await score(self.client, posted(f"after-{next(_numbers)}"))
 
-    async def send(self, method: str, address: str, **given: Any) -> None:
-        answer = await self.client.request(method, address, **given)
-        said = method, address, given.get("content", b"")[:500], answer.status_code, answer.text
+    async def send(self, method: str, address: str, **options: Any) -> None:
+        answer = await self.client.request(method, address, **options)
+        exchange = (
+            method,
+            address,
+            options.get("content", b"")[:500],
+            answer.status_code,
+            answer.text,
+        )
         now = await contents(self.database)
         if answer.is_success and _refuses_an_item(answer):
             # Its neighbours may be stored.
@@ -103,10 +109,10 @@ class Watch:
             self.accepted += 1
         else:
             status, _ = problem_of(answer)
-            assert 400 <= status < 500, said
-            assert now == self._known, said
+            assert 400 <= status < 500, exchange
+            assert now == self._contents, exchange
             self.refused += 1
-        self._known = now
+        self._contents = now
 
 
 def _refuses_an_item(answer: httpx.Response) -> bool:
@@ -122,10 +128,10 @@ def bodies_of(marked: bytes, values: list[bytes]) -> Iterator[bytes]:
     for value in values:
         number = next(_numbers)
         label = "fraud" if number % 2 else "legitimate"
-        told = marked.replace(NUMBER.encode(), b"%d" % number).replace(
+        body = marked.replace(NUMBER.encode(), b"%d" % number).replace(
             LABEL.encode(), label.encode()
         )
-        yield told.replace(json.dumps(MARK).encode(), value)
+        yield body.replace(json.dumps(MARK).encode(), value)
 
 
 @pytest.mark.anyio
@@ -155,7 +161,7 @@ async def test_a_request_that_is_refused_in_the_midst_of_its_work_leaves_nothing
     await score(client, posted("bob-1", account_id="bob"))
     new = {"transaction": posted("new"), "label": "fraud"}
     taken = {"transaction": posted("t-1", amount=7), "label": "fraud"}
-    unknown, strange = ({"transaction_id": one, "label": "fraud"} for one in ("nowhere", "bob-1"))
+    unknown, strange = ({"transaction_id": id_, "label": "fraud"} for id_ in ("nowhere", "bob-1"))
     async with Watch(client, database) as watch:
         for bad in (taken, unknown, strange):
             for labels in ([new, bad], [bad, new], [{**unknown, "transaction_id": "t-0"}, bad]):
@@ -267,13 +273,13 @@ async def test_any_json_in_any_field_is_a_problem_or_is_read_back_as_it_was_post
     assert 0 <= scored["probability"] <= 1
     assert 0 <= scored["risk_score"] <= 100
     read = await client.get(f"/v1/transactions/{quote(body['transaction_id'], safe='')}")
-    told = read.json()
-    assert told["score"] == scored
+    stored = read.json()
+    assert stored["score"] == scored
     for name in ("transaction_id", "account_id", "currency", "merchant_id", "channel", "country"):
-        assert told[name] == body[name]
-    assert told["attributes"] == body["attributes"]
-    assert float(told["amount"]) == float(body["amount"])
-    again = await client.post("/v1/transactions", json={**body, "amount": told["amount"]})
+        assert stored[name] == body[name]
+    assert stored["attributes"] == body["attributes"]
+    assert float(stored["amount"]) == float(body["amount"])
+    again = await client.post("/v1/transactions", json={**body, "amount": stored["amount"]})
     assert again.json() == scored
 
 
@@ -306,9 +312,9 @@ async def test_every_history_that_is_accepted_gives_finite_features_and_probabil
     client: httpx.AsyncClient, database: Database, history: list[dict[str, Any]]
 ) -> None:
     bodies = [posted(f"x-{next(_numbers)}", **changes) for changes in history]
-    for one in await score(client, *bodies):
-        assert 0 <= one["probability"] <= 1
-        assert 0 <= one["risk_score"] <= 100
+    for answer in await score(client, *bodies):
+        assert 0 <= answer["probability"] <= 1
+        assert 0 <= answer["risk_score"] <= 100
     names = [body["transaction_id"] for body in bodies]
     async with database.read() as connection:
         rows = await transaction_store.scored(connection, "default", names)
@@ -338,13 +344,15 @@ async def test_ids_of_every_kind_are_themselves_or_refused(
             if stored:
                 accepted[kind] = text
                 encoded = quote(text, safe="")
-                told = (await client.get(f"/v1/transactions/{encoded}")).json()
-                assert (told["transaction_id"], told["account_id"]) == (text, text), kind
+                transaction = (await client.get(f"/v1/transactions/{encoded}")).json()
+                assert (transaction["transaction_id"], transaction["account_id"]) == (text, text), (
+                    kind
+                )
                 labelled = await client.put(
                     f"/v1/transactions/{encoded}/label", json={"label": "fraud", "analyst": text}
                 )
                 assert labelled.is_success, kind
-                watch._known = await contents(database)
+                watch._contents = await contents(database)
     assert watch.refused == 2
     # Each of them is another: what looks alike, or is the same text to people, is not the same.
     twins = [unicodedata.normalize("NFC", text).casefold().strip() for text in accepted.values()]
@@ -354,7 +362,7 @@ async def test_ids_of_every_kind_are_themselves_or_refused(
         labels = {"fraud": 1, "legitimate": 0}
         assert account == {"account_id": text, "revision": 1, "transactions": 1, "labels": labels}
         listed = await client.get("/v1/transactions", params={"account_id": text})
-        assert [one["transaction_id"] for one in listed.json()["data"]] == [text]
+        assert [item["transaction_id"] for item in listed.json()["data"]] == [text]
     listed_ids = await listed_in_pages(client, "/v1/accounts", "account_id")
     assert len(listed_ids) == len(set(listed_ids))
     assert set(listed_ids) == {"alice", *accepted.values()}
@@ -379,7 +387,7 @@ async def listed_in_pages(client: httpx.AsyncClient, path: str, name: str) -> li
     parameters: dict[str, Any] = {"limit": 3}
     while True:
         page = (await client.get(path, params=parameters)).json()
-        found += [one[name] for one in page["data"]]
+        found += [item[name] for item in page["data"]]
         if not page["has_more"]:
             return found
         parameters["cursor"] = page["next_cursor"]
@@ -396,7 +404,7 @@ def journey(size: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, 
     days[1::6] = days[::6][: len(days[1::6])]
     first = datetime(2024, 1, 1, tzinfo=UTC)
     places = [(account, merchant) for account in PROBABLE for merchant in PROBABLE]
-    known = [
+    established = [
         posted(
             f"k-{n}",
             account_id=account,
@@ -406,7 +414,7 @@ def journey(size: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, 
         )
         for n, (account, merchant) in enumerate(places)
     ]
-    return known, [
+    return established, [
         posted(
             f"j-{n}",
             account_id=PROBABLE[n % 3],
@@ -444,22 +452,22 @@ async def states_of(client: httpx.AsyncClient, database: Database, tenant: str) 
 async def test_after_time_travel_the_states_are_those_of_the_order_of_time(
     client: httpx.AsyncClient, database: Database, size: int
 ) -> None:
-    known, history = journey(60, seed=size)
+    established, history = journey(60, seed=size)
     mixed = [history[n] for n in np.random.default_rng(size).permutation(len(history))]
     last = posted("last", account_id="a-0", merchant_id="a-1", occurred_at="2026-03-01T00:00:00Z")
     seen = {}
-    for tenant, told, at_once in (("ordered", history, 1), ("mixed", mixed, size)):
-        async with await of_tenant(client, tenant) as one:
-            await score(one, *known)
-            for first in range(0, len(told), at_once):
-                await score(one, *told[first : first + at_once])
+    for tenant, payments, at_once in (("ordered", history, 1), ("mixed", mixed, size)):
+        async with await of_tenant(client, tenant) as caller:
+            await score(caller, *established)
+            for first in range(0, len(payments), at_once):
+                await score(caller, *payments[first : first + at_once])
             states = await states_of(client, database, tenant)
-            seen[tenant] = states, (await score(one, last))[0]["probability"]
-    for one, other in zip(*(seen[tenant][0] for tenant in seen), strict=True):
-        np.testing.assert_array_equal(one.time_us_G, other.time_us_G)
-        np.testing.assert_array_equal(one.previous_us_G, other.previous_us_G)
-        np.testing.assert_allclose(one.before_GD, other.before_GD, rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(one.at_GD, other.at_GD, rtol=1e-9, atol=1e-9)
+            seen[tenant] = states, (await score(caller, last))[0]["probability"]
+    for first, other in zip(*(seen[tenant][0] for tenant in seen), strict=True):
+        np.testing.assert_array_equal(first.time_us_G, other.time_us_G)
+        np.testing.assert_array_equal(first.previous_us_G, other.previous_us_G)
+        np.testing.assert_allclose(first.before_GD, other.before_GD, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(first.at_GD, other.at_GD, rtol=1e-9, atol=1e-9)
     assert seen["mixed"][1] == pytest.approx(seen["ordered"][1], abs=1e-6)
 
 
@@ -475,14 +483,14 @@ async def test_a_late_transaction_does_not_see_the_newest_and_one_beside_it_sees
     for tenant, amount in (("small", 1), ("large", 9e9)):
         newest = {**first, "transaction_id": "newest", "amount": amount}
         newest["occurred_at"] = "2026-01-31T10:00:00Z"
-        async with await of_tenant(client, tenant) as one:
-            await score(one, first, newest)
-            probabilities[tenant] = (await score(one, late))[0]["probability"]
-        async with await of_tenant(client, f"{tenant} in one request") as one:
-            results = await score(one, newest, late, first)
+        async with await of_tenant(client, tenant) as caller:
+            await score(caller, first, newest)
+            probabilities[tenant] = (await score(caller, late))[0]["probability"]
+        async with await of_tenant(client, f"{tenant} in one request") as caller:
+            results = await score(caller, newest, late, first)
             probabilities[tenant, "one request"] = results[1]["probability"]
-        async with await of_tenant(client, f"{tenant} in order") as one:
-            [_, in_order] = await score(one, first, late)
+        async with await of_tenant(client, f"{tenant} in order") as caller:
+            [_, in_order] = await score(caller, first, late)
             probabilities[tenant, "in order"] = in_order["probability"]
     assert probabilities["small"] == probabilities["large"]
     for tenant in ("small", "large"):
@@ -499,7 +507,7 @@ def answers(port: int, sent: bytes) -> list[tuple[int, dict[str, str], bytes]]:
     while heard:
         head, _, heard = heard.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
-        headers = {name.lower(): its for name, _, its in (one.partition(": ") for one in lines)}
+        headers = {name.lower(): its for name, _, its in (line.partition(": ") for line in lines)}
         size = int(headers.get("content-length", 0))
         found.append((int(first.split()[1]), headers, heard[:size]))
         heard = heard[size:]
@@ -522,13 +530,13 @@ class Raw:
         self, body: bytes = b"", to: str = "POST /v1/transactions", **headers: str | None
     ) -> bytes:
         """A request; headers by their names with `_` for `-`, None for none of it."""
-        said = {name.replace("_", "-"): value for name, value in headers.items()}
-        every = {**self._usual, "Content-Length": str(len(body)), **said}
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        every = {**self._usual, "Content-Length": str(len(body)), **fields}
         lines = [f"{name}: {value}" for name, value in every.items() if value is not None]
         return "\r\n".join([f"{to} HTTP/1.1", *lines, "", ""]).encode("latin-1") + body
 
     def chunked(self, *chunks: bytes, **headers: str | None) -> bytes:
-        framed = b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in (*chunks, b""))
+        framed = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
         framing = {"Content_Length": None, "Transfer_Encoding": "chunked"}
         return self(**{**framing, **headers}) + framed
 
@@ -643,18 +651,18 @@ async def test_bytes_that_are_no_good_request_are_refused_and_disturb_no_other(
                 assert headers["accept-encoding"] == "identity"
         assert await contents_of(database_url) == before
         # Good and bad ones on one connection, sent before any of them is answered.
-        told = answers(
+        found = answers(
             server.port,
             raw(good(), Connection=None)
             + raw(b"{", Connection=None)
-            + raw.chunked(*(bytes([one]) for one in good()), Connection=None)
+            + raw.chunked(*(bytes([byte]) for byte in good()), Connection=None)
             + raw(gzip.compress(good()), Content_Encoding="gzip", Connection=None)
             + raw(good(), Content_Encoding="Identity", Connection=None)
             + raw(THRESHOLDS, SET, Content_Type="application/json;charset=x", Connection=None)
             + raw(b"[" * 100_000, SET, Connection=None)
             + raw(good()),
         )
-        assert [status for status, _, _ in told] == [200, 400, 200, 415, 200, 200, 400, 200]
+        assert [status for status, _, _ in found] == [200, 400, 200, 415, 200, 200, 400, 200]
     noted(
         "Compressed, misframed and misnamed bodies are refused by a real server; nothing changes",
         database_url.partition("+")[0],
@@ -671,10 +679,10 @@ async def test_bytes_that_are_no_good_request_are_refused_and_disturb_no_other(
 def test_a_thousand_examples_of_every_operation_find_nothing(
     database_url: str, checkpoint: Path, tmp_path: Path, run: str, noted: Note
 ) -> None:
-    said, failed = tried(database_url, checkpoint, tmp_path, run, 1000)
-    assert not failed, said
-    [counted] = re.findall(r"Test cases:\n\s*(.*)", said)
-    [linked] = re.findall(r"API Links:\s*(.*)", said)
+    output, failed = tried(database_url, checkpoint, tmp_path, run, 1000)
+    assert not failed, output
+    [counted] = re.findall(r"Test cases:\n\s*(.*)", output)
+    [linked] = re.findall(r"API Links:\s*(.*)", output)
     noted(
         f"schemathesis, 1,000 examples an operation and stateful, finds nothing ({run})",
         database_url.partition("+")[0],

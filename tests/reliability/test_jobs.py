@@ -51,8 +51,8 @@ def test_scores_hardly_wait_for_a_comparison(database_url: str) -> None:
         def score() -> None:
             for _ in range(10):
                 begun = time.perf_counter()
-                one = posted(f"s-{time.time_ns()}", account_id="a-7")
-                assert client.post("/v1/transactions", json=one).status_code == 200
+                body = posted(f"s-{time.time_ns()}", account_id="a-7")
+                assert client.post("/v1/transactions", json=body).status_code == 200
                 took_ms.append(1000 * (time.perf_counter() - begun))
 
         for _ in range(20):
@@ -68,12 +68,12 @@ def test_a_job_outlives_the_service_that_ran_it(database_url: str, checkpoint: P
     headers = {"Authorization": f"Bearer {new_key(database_url)}"}
     with (
         replicas(2, database_url, checkpoint) as (first, second),
-        httpx.Client(base_url=first.url, headers=headers) as one,
+        httpx.Client(base_url=first.url, headers=headers) as client,
         httpx.Client(base_url=second.url, headers=headers) as other,
     ):
-        started = one.post("/v1/models/tiny/comparisons")
+        started = client.post("/v1/models/tiny/comparisons")
         location = started.headers["Location"]
-        while one.get(location).json()["status"] == "queued":
+        while client.get(location).json()["status"] == "queued":
             time.sleep(0.01)
         # Whichever has it: the other goes on.
         first.kill()

@@ -103,10 +103,10 @@ def test_a_start_on_another_schema_is_refused_with_a_sentence_and_serves_nothing
     assert done.returncode in (2, 3), done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
-    told = [line for line in done.stderr.splitlines() if sentence in line]
-    assert len(told) == 1
+    lines = [line for line in done.stderr.splitlines() if sentence in line]
+    assert len(lines) == 1
     assert asyncio.run(tables_of(url)) == before
-    noted(f"A start on a schema that is {state} is refused ({way})", dialect, told[0].strip())
+    noted(f"A start on a schema that is {state} is refused ({way})", dialect, lines[0].strip())
 
 
 MIGRATE = """
@@ -119,7 +119,7 @@ upgrade(sys.argv[1])
 
 
 def migrating(url: str) -> "subprocess.Popen[str]":
-    """A process that migrates as soon as it is told a line; it is ready to."""
+    """A process that migrates as soon as it reads a line; it is ready to."""
     process = subprocess.Popen(
         [sys.executable, "-c", MIGRATE, url],
         stdin=subprocess.PIPE,
@@ -147,8 +147,8 @@ def test_processes_that_migrate_at_once_all_end_with_the_whole_schema(
         processes = [migrating(url) for _ in range(size)]
         begin(*processes)
         for process in processes:
-            _, said = process.communicate(timeout=START_SECONDS)
-            assert process.returncode == 0, said
+            _, error = process.communicate(timeout=START_SECONDS)
+            assert process.returncode == 0, error
         command.check(migration_config(url))
         downgrade(url, "base")
     noted(
@@ -302,9 +302,9 @@ def test_payments_do_not_feel_how_long_an_index_takes_to_build(
         begun, slowest, n = time.monotonic(), 0.0, 0
         migration = asyncio.create_task(asyncio.to_thread(upgrade, url, BUILDING))
         while not migration.done():
-            n, one = n + 1, time.monotonic()
+            n, time_s = n + 1, time.monotonic()
             await connection.execute(STORED.format(name=f"new-{n}", rows=1))
-            slowest = max(slowest, time.monotonic() - one)
+            slowest = max(slowest, time.monotonic() - time_s)
             await asyncio.sleep(0.005)
         await migration
         await connection.close()

@@ -65,7 +65,7 @@ class Answered(NamedTuple):
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody who asks the service, as many requests at once as it takes."""
+    """A caller of the service, with as many requests at once as it takes."""
 
     client: httpx.AsyncClient
 
@@ -82,9 +82,11 @@ class Caller:
         return Answered(answer, time.perf_counter() - begun)
 
     async def label(self) -> Answered:
-        known = f"known-{next(NUMBERS) % ACCOUNTS}"
+        transaction_id = f"known-{next(NUMBERS) % ACCOUNTS}"
         begun = time.perf_counter()
-        answer = await self.client.put(f"/v1/transactions/{known}/label", json={"label": "fraud"})
+        answer = await self.client.put(
+            f"/v1/transactions/{transaction_id}/label", json={"label": "fraud"}
+        )
         return Answered(answer, time.perf_counter() - begun)
 
     async def prepare(self) -> None:
@@ -118,7 +120,7 @@ async def caller(service: tuple[Server, str]) -> AsyncIterator[Caller]:
     ) as client:
         caller = Caller(client)
         await caller.prepare()
-        assert {one.answer.status_code for one in await caller.mixed(MANY)} == {200}
+        assert {exchange.answer.status_code for exchange in await caller.mixed(MANY)} == {200}
         yield caller
 
 
@@ -153,7 +155,7 @@ async def test_requests_are_refused_at_once_and_served_soon_after(
         # Far more than there are connections, all at once.
         crowd = await caller.mixed(200)
         assert_refused([*later, *crowd])
-        assert {one.answer.status_code for one in alive} == {200}
+        assert {exchange.answer.status_code for exchange in alive} == {200}
     finally:
         await asyncio.to_thread(outage.end, own_postgres)
     begun = time.perf_counter()
@@ -163,15 +165,15 @@ async def test_requests_are_refused_at_once_and_served_soon_after(
     recovered = time.perf_counter() - begun
     assert answer.status_code == 200
     # Nothing of the outage is left: neither a lost connection nor one that nobody gave back.
-    after = [one for _ in range(3) for one in await caller.mixed(MANY)]
-    assert {one.answer.status_code for one in after} == {200}
+    after = [exchange for _ in range(3) for exchange in await caller.mixed(MANY)]
+    assert {exchange.answer.status_code for exchange in after} == {200}
     assert process.poll() is None
-    later_seconds = sorted(one.seconds for one in later)
+    later_seconds = sorted(exchange.seconds for exchange in later)
     p99 = later_seconds[int(0.99 * len(later))]
     slowest = {
-        "first": max(one.seconds for one in first),
-        "crowd": max(one.seconds for one in crowd),
-        "alive": max(one.seconds for one in alive),
+        "first": max(exchange.seconds for exchange in first),
+        "crowd": max(exchange.seconds for exchange in crowd),
+        "alive": max(exchange.seconds for exchange in alive),
     }
     noted(
         f"PostgreSQL {how}: 503 in under 1 s, served again in under 5 s",
@@ -259,8 +261,8 @@ async def test_a_connection_that_hangs_is_cut_with_its_database(
         cut = asyncio.gather(*running, return_exceptions=True)
         # Long before those who wait for a connection lose their patience.
         ended = await asyncio.wait_for(cut, CONNECT_SECONDS - 1)
-        assert {type(one) for one in ended} <= {DatabaseUnavailable, type(None)}
-        assert DatabaseUnavailable in {type(one) for one in ended}
+        assert {type(outcome) for outcome in ended} <= {DatabaseUnavailable, type(None)}
+        assert DatabaseUnavailable in {type(outcome) for outcome in ended}
         with pytest.raises(DatabaseUnavailable):
             await transaction()
     finally:
@@ -311,7 +313,7 @@ class Relay:
                 await writer.wait_closed()
 
 
-async def test_a_connection_that_hangs_alone_is_given_up(
+async def test_a_connection_that_hangs_alone_is_closed(
     own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.db.connections.STATEMENT_SECONDS", 1.0)
@@ -339,10 +341,10 @@ class Scripted:
 
     def __init__(self) -> None:
         self.answers = asyncio.Event()
-        self.asked = self.at_once = self.most_at_once = self.cuts = 0
+        self.queries = self.at_once = self.most_at_once = self.cuts = 0
 
     async def ask(self) -> None:
-        self.asked += 1
+        self.queries += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -354,7 +356,7 @@ class Scripted:
         self.cuts += 1
 
 
-async def test_one_question_at_a_time_is_asked_while_everybody_is_refused(
+async def test_one_query_at_a_time_tries_the_database_while_everybody_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, seconds in (("LONG", LONG_SECONDS), ("ANSWER", ANSWER_SECONDS), ("PAUSE", 0.25)):
@@ -369,7 +371,7 @@ async def test_one_question_at_a_time_is_asked_while_everybody_is_refused(
             pass
         await asyncio.sleep(0.001)
     assert (scripted.cuts, scripted.most_at_once) == (1, 1)
-    assert 1 < scripted.asked < 10
+    assert 1 < scripted.queries < 10
     scripted.answers.set()
     while breaker.is_open:
         await asyncio.sleep(0.001)
@@ -378,14 +380,14 @@ async def test_one_question_at_a_time_is_asked_while_everybody_is_refused(
     await breaker.close()
 
 
-async def test_short_transactions_ask_nothing() -> None:
+async def test_short_transactions_send_no_query() -> None:
     scripted = Scripted()
     breaker = Breaker(scripted.ask, scripted.cut)
     for _ in range(100):
         with breaker.transaction():
             await asyncio.sleep(0.001)
     await asyncio.sleep(LONG_SECONDS * 1.5)
-    assert scripted.asked == 0
+    assert scripted.queries == 0
 
 
 @pytest.fixture

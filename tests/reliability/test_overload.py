@@ -1,4 +1,4 @@
-"""More is asked than can be answered: what is answered stays as much and as quick as before."""
+"""More requests than can be answered: what is answered stays as much and as quick as before."""
 
 import asyncio
 import json
@@ -40,10 +40,10 @@ def key(database_url: str) -> str:
 
 
 @pytest.fixture
-def one(database_url: str) -> Iterator[Server]:
+def server(database_url: str) -> Iterator[Server]:
     """A server with the shipped model: with a tiny one, HTTP alone would be all of the load."""
-    with pinned(SERVER_CORE), server_process(database_url, SHIPPED_MODEL) as one:
-        yield one
+    with pinned(SERVER_CORE), server_process(database_url, SHIPPED_MODEL) as server:
+        yield server
 
 
 def payments(transactions: int) -> tuple[str, list[str]]:
@@ -66,10 +66,10 @@ def payments(transactions: int) -> tuple[str, list[str]]:
 
 
 def load(
-    one: Server, key: str, transactions: int, prefix: str, seconds: float, **options: Any
+    server: Server, key: str, transactions: int, prefix: str, seconds: float, **options: Any
 ) -> dict[str, Any]:
     """What a load generator saw, in a process of its own."""
-    address = urlsplit(one.url)
+    address = urlsplit(server.url)
     path, templates = payments(transactions)
     plan = {
         "host": address.hostname,
@@ -95,12 +95,12 @@ def load(
             check=True,
             cwd=Path(__file__).parents[2],
         )
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return measured
 
 
 def resident_bytes(process: int) -> int:
-    """Memory of a process, as Linux tells it."""
+    """Memory of a process, as Linux reports it."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
@@ -127,16 +127,16 @@ async def stored(database_url: str) -> int:
     indirect=["database_url"],
 )
 def test_what_is_answered_stays_as_much_and_as_quick(
-    one: Server, key: str, database_url: str, transactions: int, torture: bool, noted: Note
+    server: Server, key: str, database_url: str, transactions: int, torture: bool, noted: Note
 ) -> None:
     # Half a second is too short: a single stall of the disk may refuse all of it.
     seconds, rounds = (3.0, 7) if torture else (1.0, 1)
     at_once = min(AT_ONCE, FULL_ITEMS // transactions)
-    told = []
+    runs = []
 
     def run(name: str, **options: float) -> dict[str, Any]:
-        told.append(load(one, key, transactions, name, seconds, **options))
-        return told[-1]
+        runs.append(load(server, key, transactions, name, seconds, **options))
+        return runs[-1]
 
     warm = run("warm", in_flight=at_once)
     if torture:
@@ -150,10 +150,10 @@ def test_what_is_answered_stays_as_much_and_as_quick(
             normal = run(f"n{times}-{turn}", in_flight=at_once)
             assert normal["statuses"].keys() == {"200"}
             offered = times * normal["per_second"]
-            before = resident_bytes(one.process.pid)
+            before = resident_bytes(server.process.pid)
             pairs.append((normal, run(f"x{times}-{turn}", per_second=offered)))
             assert pairs[-1][1]["statuses"].keys() == {"200", "503"}
-            grown.append(resident_bytes(one.process.pid) / before)
+            grown.append(resident_bytes(server.process.pid) / before)
         share = median(more["per_second"] / normal["per_second"] for normal, more in pairs)
         slower = median(more["accepted_ms"][1] / normal["accepted_ms"][1] for normal, more in pairs)
         memory = max(grown)
@@ -172,13 +172,13 @@ def test_what_is_answered_stays_as_much_and_as_quick(
             if transactions > 1 or times == 2:
                 assert share >= (0.9 if times < 10 else 0.8)
                 assert slower <= 2.0
-    # Each was answered, or told when to come again.
-    for one_run in told:
+    # Each was answered, or got a time to come again.
+    for one_run in runs:
         lost = one_run["lost"], one_run["unanswered"], one_run["without_retry_after"]
         assert lost == (0, 0, 0)
     # What was acknowledged is there, and of what was refused nothing.
-    accepted = sum(one_run["accepted"] for one_run in told)
+    accepted = sum(one_run["accepted"] for one_run in runs)
     assert asyncio.run(stored(database_url)) == accepted * transactions
     begun = time.perf_counter()
-    assert httpx.get(f"{one.url}/readyz").is_success
+    assert httpx.get(f"{server.url}/readyz").is_success
     assert time.perf_counter() - begun < 1.0

@@ -58,15 +58,17 @@ def test_an_import_goes_on_after_its_database_was_killed(
         time.sleep(3)
         assert importing.poll() is None
         own_postgres.start()
-        said, _ = importing.communicate(timeout=PATIENCE)
-    assert importing.returncode == 0, said
-    assert "Waiting for the database: " in said
-    assert "The database is back." in said
+        output, _ = importing.communicate(timeout=PATIENCE)
+    assert importing.returncode == 0, output
+    assert "Waiting for the database: " in output
+    assert "The database is back." in output
     assert rows_of(url) == len(simulated)
 
 
 @pytest.mark.anyio
-async def test_what_stays_away_is_given_up_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_stays_away_ends_the_import_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("app.db.patience.GIVE_UP_SECONDS", 0)
     monkeypatch.setattr("app.db.patience.PAUSE_SECONDS", 0.01)
     notices: list[str] = []

@@ -1,7 +1,7 @@
 """Poisoned labels: what they cost the account that learns from them, and no other account.
 
-Axes: N rows of the file, E episodes (an account at a cut), K its support, Q its queries, A asked
-rows of all episodes.
+Axes: N rows of the file, E episodes (an account at a cut), K its support, Q its queries, A the
+queries of all episodes.
 """
 
 import math
@@ -45,9 +45,9 @@ from tests.training.files import rows_of, simulated_source
 # Of the labels that an account learns from, how many are wrong, and what that may cost of average
 # precision.
 MOST_LOST = {0.05: 0.04, 0.1: 0.05, 0.2: 0.06, 0.5: 0.08}
-# The same where the labels are chosen by somebody who knows the model and all that will be asked.
+# The same where the labels are chosen by somebody who knows the model and all payments to come.
 MOST_LOST_KNOWINGLY = {0.05: 0.04, 0.1: 0.06, 0.2: 0.08, 0.5: 0.14}
-# A thousand times the step that training begins with: such copies believe whatever they are told,
+# A thousand times the step that training begins with: such copies believe whatever label they get,
 # and only gate and bound stand between wrong labels and the answers.
 EAGER_STEP = 1000 * FIRST_STEP_SIZE
 # The files, counted together: one fraud that is ranked otherwise moves an account's average
@@ -63,7 +63,7 @@ Attacked = dict[float, list["Answered"]]
 
 @dataclass(frozen=True)
 class Ranked:
-    """Log-odds of what E accounts are asked, and how well they rank its frauds."""
+    """Log-odds of the queries of E accounts, and how well they rank their frauds."""
 
     is_fraud_E: list[NDArray[np.bool_]]
     logit_E: list[Floats]
@@ -75,7 +75,7 @@ class Ranked:
 
     @cached_property
     def pooled(self) -> float:
-        """The average precision of all that they are asked, in one queue."""
+        """The average precision of all their queries, in one queue."""
         return average_precision(np.concatenate(self.is_fraud_E), np.concatenate(self.logit_E))
 
     @property
@@ -117,7 +117,10 @@ def gap(is_fraud_Q: NDArray[np.bool_], logit_XQ: Floats) -> Floats:
     return difference_X
 
 
-RANKS: tuple[Callable[[Ranked], float], ...] = (lambda one: one.own, lambda one: one.pooled)
+RANKS: tuple[Callable[[Ranked], float], ...] = (
+    lambda ranked: ranked.own,
+    lambda ranked: ranked.pooled,
+)
 
 
 class Precision(NamedTuple):
@@ -139,8 +142,8 @@ class Measured(NamedTuple):
         """Of several files and cuts."""
         found = [
             [
-                [rank(was.served), rank(one.served), rank(one.base)]
-                for was, one in zip(clean, poisoned, strict=True)
+                [rank(was.served), rank(now.served), rank(now.base)]
+                for was, now in zip(clean, poisoned, strict=True)
             ]
             for rank in RANKS
         ]
@@ -150,10 +153,10 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Accounts:
-    """Accounts at a cut: what they have learned by then, and what they are asked from then on.
+    """Accounts at a cut: what they have learned by then, and their queries from then on.
 
-    What is asked is encoded once, with the base's log-odds, TOGETHER accounts at a time: no label
-    changes it.
+    Queries are encoded once, with the base's log-odds, TOGETHER accounts at a time: no label
+    changes them.
     """
 
     learner: Learner
@@ -174,10 +177,10 @@ class Accounts:
                 support = rows.support_of(int(query[0]), SUPPORT_LIMIT)
                 if len(support):
                     episodes.append(Episode(support, query))
-        episodes.sort(key=lambda one: len(one.query))
+        episodes.sort(key=lambda episode: len(episode.query))
         queries = [*encoded(learner, rows, episodes)]
         base_E = unpadded([base_BQ for _, base_BQ in queries], episodes)
-        is_fraud_E = [rows.is_fraud_N[one.query] == 1 for one in episodes]
+        is_fraud_E = [rows.is_fraud_N[episode.query] == 1 for episode in episodes]
         return cls(learner, rows, episodes, queries, Ranked(is_fraud_E, base_E))
 
     def poisoned(self, flipped: list[NDArray[np.intp]]) -> "Accounts":
@@ -214,12 +217,12 @@ class Accounts:
     def harm(self, episode: Episode, is_fraud_Q: NDArray[np.bool_]) -> Floats:
         """How much closer frauds and the rest come, by the label that is flipped: [K].
 
-        As somebody would reckon it who knew what the account will be asked.
+        As somebody would reckon it who knew the account's queries.
         """
         count = len(episode.support)
-        known = self.rows.support(episode.support)
-        flipped_KK = known.is_fraud_K ^ np.eye(count, dtype=bool)
-        variants = [known, *(known._replace(is_fraud_K=one) for one in flipped_KK)]
+        labels = self.rows.support(episode.support)
+        flipped_KK = labels.is_fraud_K ^ np.eye(count, dtype=bool)
+        variants = [labels, *(labels._replace(is_fraud_K=flipped) for flipped in flipped_KK)]
         copies = self.learner.learn(pad_supports(variants, self.rows.features_NF.shape[1]))
         [(encoded_1, base_1Q)] = encoded(self.learner, self.rows, [episode])
         queries = Encoded(*(part.expand(count + 1, *part.shape[1:]) for part in encoded_1))
@@ -229,16 +232,18 @@ class Accounts:
 
 
 def unpadded(logits: list[torch.Tensor], episodes: list[Episode]) -> list[Floats]:
-    """Of log-odds that are padded, those of what is asked."""
+    """Of log-odds that are padded, those of the queries."""
     padded_E = [logit_Q for logit_BQ in logits for logit_Q in logit_BQ.double().numpy()]
-    return [logit_Q[: len(one.query)] for logit_Q, one in zip(padded_E, episodes, strict=True)]
+    return [
+        logit_Q[: len(episode.query)] for logit_Q, episode in zip(padded_E, episodes, strict=True)
+    ]
 
 
 @torch.inference_mode()
 def encoded(
     learner: Learner, rows: Rows, episodes: list[Episode]
 ) -> Iterator[tuple[Encoded, torch.Tensor]]:
-    """What is asked in episodes, and the base's log-odds of it, TOGETHER of them at a time."""
+    """The queries of episodes, and the base's log-odds of them, TOGETHER episodes at a time."""
     for start in range(0, len(episodes), TOGETHER):
         groups = [episode.query for episode in episodes[start : start + TOGETHER]]
         queries = EncodedRows(learner, rows, np.concatenate(groups)).take(groups)
@@ -258,7 +263,8 @@ def at_random(some: Accounts) -> list[NDArray[np.intp]]:
 def frauds_first(some: Accounts) -> list[NDArray[np.intp]]:
     """As somebody would who wants more of the same to pass: then the newest of the rest."""
     return [
-        np.argsort(some.rows.is_fraud_N[one.support] != 1, kind="stable") for one in some.episodes
+        np.argsort(some.rows.is_fraud_N[episode.support] != 1, kind="stable")
+        for episode in some.episodes
     ]
 
 
@@ -307,30 +313,30 @@ def attacked(accounts: list[Accounts]) -> dict[Attack, Attacked]:
     return {attack: under(attack, accounts, MOST_LOST) for attack in ATTACKS}
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda function: function.__name__)
 def test_poisoned_labels_cost_an_account_no_more_than_they_may(
     clean: list[Answered], attacked: dict[Attack, Attacked], attack: Attack, noted: Note
 ) -> None:
     measured = {}
     allowed = MOST_LOST_KNOWINGLY if attack is most_harmful_first else MOST_LOST
     for share, most in allowed.items():
-        for one in attacked[attack][share]:
-            one.check_bounds()
+        for attacked_now in attacked[attack][share]:
+            attacked_now.check_bounds()
         # As measured, with some room: behind clean labels, and behind none at all.
         measured[share] = Measured.mean(clean, attacked[attack][share])
         for clean_labels, wrong_labels, no_labels in measured[share]:
             assert max(clean_labels, no_labels) - wrong_labels <= most
     where = ("within an account", "in one queue")
     for name, figures in zip(where, zip(*measured.values(), strict=True), strict=True):
-        told = ", ".join(
-            f"{share:.0%} wrong {one.wrong:.3f}"
-            for share, one in zip(measured, figures, strict=True)
+        wrong = ", ".join(
+            f"{share:.0%} wrong {figure.wrong:.3f}"
+            for share, figure in zip(measured, figures, strict=True)
         )
         noted(
             f"poisoned labels, {attack.__name__.replace('_', ' ')}: average precision {name}",
             "-",
-            f"clean {figures[0].clean:.3f}, no labels {figures[0].none:.3f}; {told}; "
-            f"{sum(len(one.weight_E) for one in clean)} accounts",
+            f"clean {figures[0].clean:.3f}, no labels {figures[0].none:.3f}; {wrong}; "
+            f"{sum(len(account.weight_E) for account in clean)} accounts",
         )
 
 
@@ -344,7 +350,7 @@ def test_wrong_labels_bring_frauds_and_the_rest_closer(
 
     def closer(attack: Attack, share: float) -> Floats:
         pairs = zip(clean, attacked[attack][share], strict=True)
-        return np.concatenate([was.served.gap_E - one.served.gap_E for was, one in pairs])
+        return np.concatenate([was.served.gap_E - now.served.gap_E for was, now in pairs])
 
     for share in MOST_LOST:
         random_E, harmful_E = closer(at_random, share), closer(most_harmful_first, share)
@@ -353,7 +359,9 @@ def test_wrong_labels_bring_frauds_and_the_rest_closer(
         assert closer(frauds_first, share).mean() > 0
 
 
-@pytest.mark.parametrize("attack", [at_random, frauds_first], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "attack", [at_random, frauds_first], ids=lambda function: function.__name__
+)
 def test_gate_and_bound_hold_back_copies_that_believe_anything(
     accounts: list[Accounts], attack: Attack
 ) -> None:
@@ -365,11 +373,11 @@ def test_gate_and_bound_hold_back_copies_that_believe_anything(
     learner = learner_of(Checkpoint.load(SHIPPED_MODEL))
     learner.set_step_sizes(EAGER_STEP)
     eager = under(attack, [replace(some, learner=learner) for some in accounts], [share])[share]
-    for one in eager:
-        one.check_bounds()
+    for account in eager:
+        account.check_bounds()
     for rank in RANKS:
         base, served, unguarded = (
-            float(np.mean([rank(getattr(one, logits)) for one in eager]))
+            float(np.mean([rank(getattr(account, logits)) for account in eager]))
             for logits in ("base", "served", "copies")
         )
         assert base - unguarded > 0.1
@@ -420,9 +428,9 @@ class Life:
     async def score(self, bodies: list[dict[str, Any]]) -> list[Any]:
         """What was answered, but for the moments of the answer and of the labels it names."""
         done = await self.post("/v1/transactions/batch", {"transactions": bodies})
-        for one in done["results"]:
-            one["evaluated_at"] = None
-            for reason in one["reasons"]:
+        for result in done["results"]:
+            result["evaluated_at"] = None
+            for reason in result["reasons"]:
                 reason.get("labelled_payment", {})["labelled_at"] = None
         return list(done["results"])
 
@@ -461,9 +469,9 @@ class Life:
 
     async def later(self, days_ago: float) -> list[Any]:
         return [
-            one
+            score
             for account in self.others
-            for one in await self.score(payments(account, 8, days_ago, 0.1))
+            for score in await self.score(payments(account, 8, days_ago, 0.1))
         ]
 
 
@@ -510,22 +518,22 @@ async def test_what_has_matured_crosses_through_merchants_and_is_rolled_back(
         await life.begin(days_ago)
         bodies = payments("victim", 4, days_ago, 1.0)
         honest = [label(body["transaction_id"], "legitimate") for body in bodies]
-        said = await life.post("/v1/accounts/victim/labels", {"labels": honest})
+        answer = await life.post("/v1/accounts/victim/labels", {"labels": honest})
         if life is hit:
             await life.poison(days_ago)
         before = await life.later(AHEAD_DAYS)
         if life is hit:
-            back = await life.post("/v1/accounts/victim/rollback", {"revision": said["revision"]})
-            assert back["adaptation"]["adapter"] == said["adaptation"]["adapter"]
+            back = await life.post("/v1/accounts/victim/rollback", {"revision": answer["revision"]})
+            assert back["adaptation"]["adapter"] == answer["adaptation"]["adapter"]
         seen.append((before, await life.later(2 * AHEAD_DAYS)))
     (calm_before, calm_after), (hit_before, hit_after) = seen
     # Reasons set a payment against earlier ones, which keep the features that they were scored by.
-    for one in (*calm_before, *hit_before, *calm_after, *hit_after):
-        one.pop("reasons", None)
+    for payment in (*calm_before, *hit_before, *calm_after, *hit_after):
+        payment.pop("reasons", None)
     changed = {
         n % 8 % 4 < len(SHARED)
-        for n, (one, other) in enumerate(zip(calm_before, hit_before, strict=True))
-        if one != other
+        for n, (calm, other) in enumerate(zip(calm_before, hit_before, strict=True))
+        if calm != other
     }
     assert changed == {True}
     assert calm_after == hit_after

@@ -41,8 +41,8 @@ class Target:
 
     def post(self, path: str, *headers: str) -> bytes:
         """The head of a request, without the empty line that ends it."""
-        said = [f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {self.key}"]
-        return "\r\n".join([*said, "Content-Type: application/json", *headers, ""]).encode()
+        head = [f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {self.key}"]
+        return "\r\n".join([*head, "Content-Type: application/json", *headers, ""]).encode()
 
     async def connect(self) -> "tuple[asyncio.StreamReader, asyncio.StreamWriter]":
         return await asyncio.open_connection("127.0.0.1", self.server.port)
@@ -88,9 +88,9 @@ def as_shipped(tmp_path: Path, migrated_sqlite: Path, checkpoint: Path) -> Itera
         yield Target(server, new_key(url))
 
 
-def problem_in(said: bytes) -> tuple[int, str]:
+def problem_in(answer: bytes) -> tuple[int, str]:
     """Status and code of the last answer that a connection had, and that it is a problem."""
-    head, _, body = said[said.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
+    head, _, body = answer[answer.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
     lines = head.decode().lower().split("\r\n")
     status = int(lines[0].split()[1])
     headers = dict(line.split(": ", 1) for line in lines[1:])
@@ -117,25 +117,25 @@ async def test_what_takes_too_long_to_arrive_is_answered_408(target: Target) -> 
         target.said_to([GET + b"\r\n" + GET]),
     )
     assert time.monotonic() - begun >= ARRIVAL_SECONDS
-    # Who has said nothing is not answered either: it may be a connection held in reserve.
+    # A connection that sent nothing is not answered either: it may be held in reserve.
     assert nothing == b""
-    assert [problem_in(said) for said in heard] == [(408, "request_timeout")] * len(heard)
-    assert [said.count(b"200 OK") for said in heard] == [0, 0, 0, 0, 0, 1, 1]
+    assert [problem_in(answer) for answer in heard] == [(408, "request_timeout")] * len(heard)
+    assert [answer.count(b"200 OK") for answer in heard] == [0, 0, 0, 0, 0, 1, 1]
 
 
 async def test_an_answer_that_nobody_fetches_is_not_kept_for_ever(target: Target) -> None:
     reader, writer = await target.connect()
     # Far more than all buffers on the way hold.
-    asked, size = 200, len(httpx.get(f"{target.server.url}/openapi.json").content)
+    requests, size = 200, len(httpx.get(f"{target.server.url}/openapi.json").content)
     writer.transport.pause_reading()
-    writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * asked)
+    writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * requests)
     await asyncio.sleep(2 * ARRIVAL_SECONDS + 2.0)
     writer.transport.resume_reading()
     read = 0
     with contextlib.suppress(ConnectionError):
         while part := await asyncio.wait_for(reader.read(1 << 20), LATE_SECONDS):
             read += len(part)
-    assert read < asked * size
+    assert read < requests * size
     writer.transport.abort()
 
 
@@ -152,13 +152,13 @@ async def test_headers_are_bounded(target: Target) -> None:
         [b"GET /livez?%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * MOST_HEADER_BYTES)],
         [GET, *[b"a: b\r\n" * 100] * 1000],
         [GET + b"X: ", *[b"x" * 1000] * 1000],
-        # Headers after a chunked body, and what is said of a chunk beside its size.
+        # Headers after a chunked body, and extensions of a chunk.
         [chunked + b"0\r\n", *[b"a: b\r\n" * 100] * 1000],
         [chunked + b"2;a=", *[b"x" * 1000] * 1000],
     ]
     for pieces in large:
-        said = await target.said_to(pieces, 0.001)
-        assert problem_in(said) == (431, "headers_too_large"), pieces[:2]
+        answer = await target.said_to(pieces, 0.001)
+        assert problem_in(answer) == (431, "headers_too_large"), pieces[:2]
     assert b"200 OK" in await target.said_to([exactly(MOST_HEADER_BYTES)])
 
 
@@ -178,10 +178,10 @@ async def test_a_body_over_the_limit_is_answered_413_and_not_read_on(
     # 64 chunks are the limit, and this would go on for ever.
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     begun = time.monotonic()
-    said = await target.said_to(
+    answer = await target.said_to(
         [target.post(path, "Transfer-Encoding: chunked", ""), *[chunk] * 10_000]
     )
-    assert problem_in(said) == (413, "body_too_large")
+    assert problem_in(answer) == (413, "body_too_large")
     assert time.monotonic() - begun < LATE_SECONDS
 
 
@@ -212,19 +212,19 @@ async def test_deep_nesting_and_endless_numbers_are_refused(target: Target, body
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [b"\x16\x03\x01\x02\x00\x01\xfc\x03", b"GET / HTTP/9\r\n\r\n", b"\0" * 100, b"SSH-2.0-x\r\n"],
 )
-async def test_what_is_not_http_is_told_so(target: Target, said: bytes) -> None:
-    assert problem_in(await target.said_to([said])) == (400, "malformed_request")
+async def test_malformed_http_is_answered_400(target: Target, sent: bytes) -> None:
+    assert problem_in(await target.said_to([sent])) == (400, "malformed_request")
 
 
 async def test_an_upgrade_is_passed_over_and_the_connection_goes_on(target: Target) -> None:
     for protocol in (b"h2c", b"websocket"):
         upgrade = b"Connection: Upgrade\r\nUpgrade: %s\r\nSec-WebSocket-Key: x\r\n\r\n" % protocol
         last = GET + b"Connection: close\r\n\r\n"
-        said = await target.said_to([GET + upgrade, last], 0.05)
-        assert said.count(b"200 OK") == 2
+        answer = await target.said_to([GET + upgrade, last], 0.05)
+        assert answer.count(b"200 OK") == 2
 
 
 @asynccontextmanager
@@ -390,8 +390,8 @@ async def test_a_new_connection_finds_room_at_the_cost_of_the_slowest(target: Ta
             async with httpx.AsyncClient(base_url=target.server.url) as client:
                 assert (await client.get("/livez")).status_code == 200
             # Not all are cut: that would be the work of time.
-            said = await asyncio.gather(*(reader.read() for reader, _ in opened[:50]))
-            assert {problem_in(one) for one in said} == {(503, "unavailable")}
+            answers = await asyncio.gather(*(reader.read() for reader, _ in opened[:50]))
+            assert {problem_in(answer) for answer in answers} == {(503, "unavailable")}
     finally:
         for _, writer in opened:
             writer.transport.abort()
@@ -437,9 +437,9 @@ async def test_a_new_connection_finds_room_at_the_cost_of_the_longest_idle(targe
                 opened.append((reader, writer))
                 writer.write(GET + b"\r\n")
                 assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
-            said = await asyncio.gather(*(reader.read() for reader, _ in opened[:50]))
+            answers = await asyncio.gather(*(reader.read() for reader, _ in opened[:50]))
             # The rest of the answer, and nothing after it.
-            assert not any(b"HTTP/1.1" in one for one in said)
+            assert not any(b"HTTP/1.1" in answer for answer in answers)
             opened[-1][1].write(GET + b"\r\n")
             assert b"200 OK" in await opened[-1][0].readuntil(b"\r\n\r\n")
     finally:

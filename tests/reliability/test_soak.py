@@ -21,7 +21,7 @@ pytestmark = pytest.mark.alone
 
 SECONDS, SHORT_SECONDS = 1800, 6
 ACCOUNTS, MERCHANTS = 500, 97
-# How often each is asked, and how many windows the time has: the first is for warming up.
+# How often each is called, and how many windows the time has: the first is for warming up.
 SCORES, BATCHES, LABELS, READS = 60.0, 0.5, 4.0, 8.0
 TOGETHER = 100
 WINDOWS = 6
@@ -65,7 +65,10 @@ class Traffic:
     async def batch(self) -> None:
         body = {"transactions": [self.payment() for _ in range(TOGETHER)]}
         await self.ask("POST", "/v1/transactions/batch", body)
-        self.scored += [(one["transaction_id"], one["account_id"]) for one in body["transactions"]]
+        self.scored += [
+            (transaction["transaction_id"], transaction["account_id"])
+            for transaction in body["transactions"]
+        ]
 
     async def label(self) -> None:
         # Each is labelled once, so that no other caller takes its label back first.
@@ -102,20 +105,20 @@ class Traffic:
 
 async def paced(call: Callable[[], Awaitable[None]], per_second: float, until: float) -> None:
     """Ask at this rate, whether or not the last one was answered."""
-    due, asked = time.perf_counter(), set[asyncio.Task[None]]()
+    due, tasks = time.perf_counter(), set[asyncio.Task[None]]()
     while due < until and not await asyncio.sleep(max(0.0, due - time.perf_counter())):
         task = asyncio.ensure_future(call())
-        asked.add(task)
-        task.add_done_callback(asked.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
         due += 1 / per_second
-    await asyncio.gather(*asked)
+    await asyncio.gather(*tasks)
 
 
-async def soak(one: Server, key: str, seconds: float) -> tuple[Traffic, list[Window]]:
+async def soak(server: Server, key: str, seconds: float) -> tuple[Traffic, list[Window]]:
     headers = {"Authorization": f"Bearer {key}"}
     limits = httpx.Limits(max_connections=50, max_keepalive_connections=50)
     async with httpx.AsyncClient(
-        base_url=one.url, headers=headers, timeout=30, limits=limits
+        base_url=server.url, headers=headers, timeout=30, limits=limits
     ) as client:
         traffic = Traffic(client)
         await traffic.batch()
@@ -134,19 +137,19 @@ async def soak(one: Server, key: str, seconds: float) -> tuple[Traffic, list[Win
             await asyncio.sleep(seconds / WINDOWS)
             median, p99 = np.percentile(traffic.milliseconds, (50, 99))
             answers = traffic.answers - before
-            windows.append(Window(*used(one), float(median), float(p99), answers))
+            windows.append(Window(*used(server), float(median), float(p99), answers))
         await asyncio.gather(*running)
     return traffic, windows
 
 
-def used(one: Server) -> tuple[int, int]:
+def used(server: Server) -> tuple[int, int]:
     """Resident memory in bytes, and open file handles without those of callers who are there.
 
     After a slow moment the callers have more connections, as many as they may.
     """
-    process = psutil.Process(one.process.pid)
+    process = psutil.Process(server.process.pid)
     callers = sum(
-        connection.laddr.port == one.port and connection.status == psutil.CONN_ESTABLISHED
+        connection.laddr.port == server.port and connection.status == psutil.CONN_ESTABLISHED
         for connection in process.net_connections("tcp4")
     )
     return process.memory_info().rss, process.num_fds() - callers
@@ -155,8 +158,8 @@ def used(one: Server) -> tuple[int, int]:
 def test_memory_handles_and_latency_are_flat(database_url: str, torture: bool, noted: Note) -> None:
     seconds = SECONDS if torture else SHORT_SECONDS
     key = new_key(database_url)
-    with server_process(database_url, SHIPPED_MODEL) as one:
-        traffic, windows = asyncio.run(soak(one, key, seconds))
+    with server_process(database_url, SHIPPED_MODEL) as server:
+        traffic, windows = asyncio.run(soak(server, key, seconds))
     assert traffic.failures == []
     assert all(window.answers for window in windows)
     first, *_, last = windows[1:]
@@ -168,10 +171,10 @@ def test_memory_handles_and_latency_are_flat(database_url: str, torture: bool, n
         # The machine drifts: the later half against the earlier one.
         assert np.median(medians[3:]) <= 1.5 * np.median(medians[:2])
     kind = database_url.partition("+")[0].partition(":")[0]
-    said = (
+    summary = (
         f"{seconds / 60:.0f} min, {sum(window.answers for window in windows):,} answers, all 2xx; "
         f"memory {first.resident_bytes >> 20} to {last.resident_bytes >> 20} MiB, handles "
         f"{first.handles} to {last.handles}, median {first.median_ms:.1f} to "
         f"{last.median_ms:.1f} ms, p99 {first.p99_ms:.1f} to {last.p99_ms:.1f} ms"
     )
-    noted("mixed load leaves memory, handles and latency flat", kind, said)
+    noted("mixed load leaves memory, handles and latency flat", kind, summary)

@@ -81,7 +81,7 @@ def test_protocol_a_leaves_out_accounts_from_when_their_fraud_is_known(source: S
 def test_a_fraud_that_becomes_known_late_is_neither_trained_on_nor_leaves_its_account_out(
     source: Source,
 ) -> None:
-    """The rule of a delay is not enough where the file tells when each label was known."""
+    """The rule of a delay is not enough where the file has when each label was known."""
     history = [(12.0, 1, 1), (12.5, 2, 1), (40.0, 4, 0)]
     tests = [(d + 0.1, a, 0) for d in (23, 24, 25) for a in (1, 2, 4)]
     rows = plain_rows(*map(list, zip(*history, *tests, strict=True)))
@@ -175,7 +175,7 @@ def assert_complete(
     assert "chosen" not in b
     assert set(b["differences_by_kind"]) == set(b["by_kind"])
     assert set(b["cost"]) == expected
-    assert all(one["milliseconds_an_account"] > 0 for one in b["cost"].values())
+    assert all(cost["milliseconds_an_account"] > 0 for cost in b["cost"].values())
     for fold in b["folds"]:
         by_mix = sum(each["adapted"]["transactions"] for each in fold["by_support"].values())
         assert by_mix == fold["unseen"]["adapted"]["transactions"]
@@ -187,11 +187,11 @@ def assert_complete(
 
 
 class Simulated(NamedTuple):
-    """A back-test of the simulated file in two folds, and the turns it told of."""
+    """A back-test of the simulated file in two folds, and the turns that it announced."""
 
     backtest: Backtest
     figures: dict[str, Any]
-    told: list[str]
+    messages: list[str]
     rivals: Sequence[Amounts]
 
 
@@ -204,17 +204,24 @@ def simulated(source: Source, rows: Rows) -> Simulated:
     starts = (first.date().isoformat(), last.date().isoformat())
     backtest = SIMULATED.backtest.model_copy(update={"test_starts": starts, "test_days": 8.0})
     spec = SIMULATED.model_copy(update={"backtest": backtest})
-    told: dict[str, None] = {}
+    messages: dict[str, None] = {}
 
     def watch(name: str, status: Status) -> bool:
-        told[name] = None
+        messages[name] = None
         return True
 
     rivals = contenders()
     tested = Backtest(
-        source.dataset, rows, spec, FEW, CPU, watch, rivals, lambda line: told.update({line: None})
+        source.dataset,
+        rows,
+        spec,
+        FEW,
+        CPU,
+        watch,
+        rivals,
+        lambda line: messages.update({line: None}),
     )
-    return Simulated(tested, tested.run(), list(told), rivals)
+    return Simulated(tested, tested.run(), list(messages), rivals)
 
 
 def test_a_back_test_of_simulated_data_is_complete(simulated: Simulated, source: Source) -> None:
@@ -222,7 +229,7 @@ def test_a_back_test_of_simulated_data_is_complete(simulated: Simulated, source:
     a, b = (
         [f"{protocol} {fold.name}" for fold in simulated.backtest.folds] for protocol in ("A", "B")
     )
-    assert simulated.told == [
+    assert simulated.messages == [
         f"{name}{turn}" for name in (*a, *b) for turn in ("", ": amounts <alone>", ": labels alone")
     ]
     kinds = {kind for fold in simulated.figures["protocol_b"]["folds"] for kind in fold["by_kind"]}
@@ -236,11 +243,11 @@ def test_rivals_are_fitted_on_what_was_known_and_on_no_unseen_account(
     folds = simulated.backtest.folds
     for rival in simulated.rivals:
         assert len(rival.fitted) == 2 * len(folds)
-        for fold, (known, split) in zip((*folds, *folds), rival.fitted, strict=True):
-            labelled_N = known.is_fraud_N != UNLABELLED
-            assert (known.known_at_us_N[labelled_N] <= fold.test_us).all()
-            assert (known.time_us_N[np.concatenate(split[:2])] < fold.test_us).all()
-            trained, held_out = (set(known.account_N[part]) for part in split[:2])
+        for fold, (rows, split) in zip((*folds, *folds), rival.fitted, strict=True):
+            labelled_N = rows.is_fraud_N != UNLABELLED
+            assert (rows.known_at_us_N[labelled_N] <= fold.test_us).all()
+            assert (rows.time_us_N[np.concatenate(split[:2])] < fold.test_us).all()
+            trained, held_out = (set(rows.account_N[part]) for part in split[:2])
             assert not trained & held_out
         unseen_N = simulated.backtest._unseen_N
         for _, split in rival.fitted[len(folds) :]:
@@ -291,13 +298,17 @@ def test_bands_lie_about_the_curve_and_reliability_is_of_all_folds(simulated: Si
                 value = b["by_labels"][limit][method][figure]
                 assert bands[figure]["low"] <= value <= bands[figure]["high"]
     pooled = sum(fold["unseen"]["base"]["transactions"] for fold in b["folds"])
-    for one in b["reliability"].values():
-        assert one["transactions"] == sum(each["transactions"] for each in one["bins"]) == pooled
+    for figures in b["reliability"].values():
+        assert (
+            figures["transactions"]
+            == sum(each["transactions"] for each in figures["bins"])
+            == pooled
+        )
 
 
 def test_an_account_costs_bytes_where_labels_are_kept(simulated: Simulated) -> None:
     cost = simulated.figures["protocol_b"]["cost"]
-    kept = {name: one["bytes_an_account"] for name, one in cost.items()}
+    kept = {name: spent["bytes_an_account"] for name, spent in cost.items()}
     assert kept["base"] == kept["amounts"] == 0
     assert kept["adapted"] > 1_000
     assert math.isnan(kept["labels"])
@@ -330,13 +341,13 @@ def test_no_label_of_the_test_days_is_known_in_training(
     fold = backtest.folds[0]
     backtest._protocol_a(fold)
     backtest._protocol_b(fold)
-    for known, split in handed:
-        labelled_N = known.is_fraud_N != UNLABELLED
+    for trained, split in handed:
+        labelled_N = trained.is_fraud_N != UNLABELLED
         assert labelled_N.any()
-        assert (known.known_at_us_N[labelled_N] <= fold.test_us).all()
+        assert (trained.known_at_us_N[labelled_N] <= fold.test_us).all()
         assert split.end_us == fold.test_us
         starts = np.concatenate([split.train, split.held_out])
-        assert (known.time_us_N[starts] < fold.test_us).all()
+        assert (trained.time_us_N[starts] < fold.test_us).all()
     unseen = set(rows.account_N[backtest._unseen_N])
     of_b = set(rows.account_N[np.concatenate(handed[1][1][:2])])
     assert unseen

@@ -64,7 +64,7 @@ def test_a_threshold_finds_a_rule_that_three_rows_in_a_thousand_meet(
     network = fitted(features_NF, is_fraud_N)
     found = steps(network, AMOUNT)
     assert ((found > 150) & (found < 221)).sum() == 1
-    # So one rise alone tells the rule from what lies just below it.
+    # So one rise alone distinguishes the rule from what lies just below it.
     [edge] = found[(found > 150) & (found < 221)].tolist()
     [place] = np.flatnonzero(network.encoder.edges_ZT[AMOUNT].numpy() == edge)[:1]
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_a_threshold_finds_a_rule_that_three_rows_in_a_thousand_meet(
     torch.testing.assert_close(above_M - below_M, torch.ones_like(above_M))
 
 
-def test_labels_that_say_nothing_of_a_quantity_leave_its_quantiles(
+def test_labels_unrelated_to_a_quantity_leave_its_quantiles(
     features_NF: np.ndarray, is_fraud_N: np.ndarray
 ) -> None:
     network = fitted(features_NF, np.zeros(ROWS, bool))
@@ -139,7 +139,7 @@ def test_all_features_constant_and_one_class_alone_can_be_fitted() -> None:
         assert encoded.static_BNU.isfinite().all()
 
 
-def test_a_flag_that_few_rows_have_is_told_from_its_absence(
+def test_a_flag_that_few_rows_have_differs_from_its_absence(
     features_NF: np.ndarray, is_fraud_N: np.ndarray
 ) -> None:
     network = fitted(features_NF, is_fraud_N)

@@ -56,9 +56,9 @@ def test_each_bin_of_the_diagram_holds_half_of_what_the_lower_ones_left() -> Non
     is_fraud_A = rng.random(6_400) < probability_A
     found = reliability(is_fraud_A, probability_A)
     bins = found["bins"]
-    assert [one["transactions"] for one in bins] == [3200, 1600, 800, 400, 200, 100, 100]
-    assert sum(one["frauds"] for one in bins) == found["frauds"] == is_fraud_A.sum()
-    total = sum(one["probability"] * one["transactions"] for one in bins)
+    assert [bin["transactions"] for bin in bins] == [3200, 1600, 800, 400, 200, 100, 100]
+    assert sum(bin["frauds"] for bin in bins) == found["frauds"] == is_fraud_A.sum()
+    total = sum(bin["probability"] * bin["transactions"] for bin in bins)
     assert total == pytest.approx(probability_A.sum())
     top_A = probability_A >= np.sort(probability_A)[-100]
     assert bins[-1]["observed"] == pytest.approx(is_fraud_A[top_A].mean())
@@ -69,5 +69,5 @@ def test_each_bin_of_the_diagram_holds_half_of_what_the_lower_ones_left() -> Non
 
 def test_few_rows_are_one_bin() -> None:
     found = reliability(np.array([True, False, False]), np.array([0.5, 0.2, 0.2]))
-    assert [one["transactions"] for one in found["bins"]] == [3]
+    assert [bin["transactions"] for bin in found["bins"]] == [3]
     assert found["bins"][0]["observed"] == pytest.approx(1 / 3)

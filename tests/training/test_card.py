@@ -38,8 +38,8 @@ def test_a_card_has_every_section_and_the_figures_of_the_metadata(metadata: Meta
     card = model_card(metadata)
     assert card.startswith("# tiny: a model card\n")
     assert re.findall(r"^## (.*)$", card, re.MULTILINE) == SECTIONS
-    for said in (metadata.data.sha256, "0.61234", "| global\\_steps | 20 |", "0.120000", "1.23%"):
-        assert said in card
+    for part in (metadata.data.sha256, "0.61234", "| global\\_steps | 20 |", "0.120000", "1.23%"):
+        assert part in card
     assert "`quickstudy train`" in card
 
 

@@ -502,11 +502,11 @@ def test_a_file_and_the_api_agree_exactly_on_the_same_transactions(
         assert data.transaction_ids == [t.transaction_id for t in posted]
         assert data.accounts == named.accounts
         assert data.entities == named.entities
-        # Nobody asks for a link by its place: each has its own.
+        # Nothing looks a link up by its place: each has its own.
         pairs = zip(data.columns.link_NK.flat, columns.link_NK.flat, strict=True)
         places = set[tuple[int, int]](pairs)
         assert all(len(set(side)) == len(places) for side in zip(*places, strict=True))
-        assert all((one < 0) == (other < 0) for one, other in places)
+        assert all((found < 0) == (other < 0) for found, other in places)
         for part in columns.__slots__:
             if part == "link_NK":
                 continue

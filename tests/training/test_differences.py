@@ -79,6 +79,6 @@ def test_reliability_is_of_the_network_in_all_folds_together(dataset: Dataset) -
     folds = [fold(dataset, seed) for seed in (0, 1)]
     found = pooled_reliability(folds)
     assert set(found) == {"adapted", "base"}
-    squares = [(one.probability_A("base") - one.is_fraud_A) ** 2 for one in folds]
+    squares = [(fold.probability_A("base") - fold.is_fraud_A) ** 2 for fold in folds]
     assert found["base"]["brier"] == pytest.approx(np.concatenate(squares).mean())
     assert found["base"]["frauds"] == 2 * ACCOUNTS

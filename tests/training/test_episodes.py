@@ -70,8 +70,8 @@ def known_before(rows: Rows, first_query: int) -> list[int]:
 @given(some_rows, st.integers(0, 1000), st.sampled_from(SUPPORT_SIZES))
 def test_a_support_is_what_was_known_strictly_before(rows: Rows, at: int, limit: int) -> None:
     first_query = at % len(rows.account_N)
-    known = np.array(known_before(rows, first_query), np.int64)
-    expected = known[select_support(rows.is_fraud_N[known] == 1, limit)]
+    labelled = np.array(known_before(rows, first_query), np.int64)
+    expected = labelled[select_support(rows.is_fraud_N[labelled] == 1, limit)]
     support = rows.support_of(first_query, limit)
     np.testing.assert_array_equal(support, expected)
     assert len(support) <= limit
@@ -93,14 +93,14 @@ def test_rows_of_one_instant_are_no_support_of_each_other() -> None:
 
 @given(some_rows, st.integers(0, 24 * 11))
 def test_what_is_known_by_a_moment_are_the_labels_known_by_then(rows: Rows, hour: int) -> None:
-    known = rows.known_by(hour * HOUR_US)
+    labelled = rows.known_by(hour * HOUR_US)
     early_N = rows.known_at_us_N <= hour * HOUR_US
-    np.testing.assert_array_equal(known.is_fraud_N[early_N], rows.is_fraud_N[early_N])
-    assert (known.is_fraud_N[~early_N] == UNLABELLED).all()
+    np.testing.assert_array_equal(labelled.is_fraud_N[early_N], rows.is_fraud_N[early_N])
+    assert (labelled.is_fraud_N[~early_N] == UNLABELLED).all()
 
 
 @given(some_rows, st.integers(0, 2**32), st.sampled_from([0, 3, SUPPORT_LIMIT]))
-def test_served_episodes_cover_each_asked_row_once_and_in_order(
+def test_served_episodes_cover_each_chosen_row_once_and_in_order(
     rows: Rows, seed: int, limit: int
 ) -> None:
     scored = np.flatnonzero(np.random.default_rng(seed).random(len(rows.account_N)) < 0.6)
@@ -111,11 +111,11 @@ def test_served_episodes_cover_each_asked_row_once_and_in_order(
         assert len(set(rows.account_N[[*support, *query]])) == 1
         # Not as of the episode's first row: every row sees what is known at its own moment.
         for row in query:
-            known = np.array(known_before(rows, row), np.int64)
-            expected = known[select_support(rows.is_fraud_N[known] == 1, limit)]
+            labelled = np.array(known_before(rows, row), np.int64)
+            expected = labelled[select_support(rows.is_fraud_N[labelled] == 1, limit)]
             np.testing.assert_array_equal(support, expected)
-    for one, following in pairwise(episodes):
-        last, first = one.query[-1], following.query[0]
+    for episode, following in pairwise(episodes):
+        last, first = episode.query[-1], following.query[0]
         if rows.account_N[last] == rows.account_N[first]:
             assert known_before(rows, last) != known_before(rows, first)
 
@@ -153,8 +153,8 @@ def test_the_support_of_an_account_with_many_labels_is_found_exactly(
 ) -> None:
     rows = of_one_account(900, frauds)
     for row in range(0, 900, 7):
-        known = np.array(known_before(rows, row), np.int64)
-        expected = known[select_support(rows.is_fraud_N[known] == 1, limit)]
+        labelled = np.array(known_before(rows, row), np.int64)
+        expected = labelled[select_support(rows.is_fraud_N[labelled] == 1, limit)]
         np.testing.assert_array_equal(rows.support_of(row, limit), expected)
 
 
@@ -217,8 +217,8 @@ def queries_of(batch: Batch) -> NDArray[np.int64]:
 
 def newest_known(rows: Rows, row: int, limit: int) -> list[int]:
     """The definition of a support: what the row's account knew, as the service chooses of it."""
-    known = np.array(known_before(rows, row), np.int64)
-    chosen: list[int] = known[select_support(rows.is_fraud_N[known] == 1, limit)].tolist()
+    labelled = np.array(known_before(rows, row), np.int64)
+    chosen: list[int] = labelled[select_support(rows.is_fraud_N[labelled] == 1, limit)].tolist()
     return chosen
 
 

@@ -187,7 +187,7 @@ def test_predictions_say_how_many_labels_each_row_was_scored_with(
     assert (predictions.adapted_A[~unlabelled_A] != predictions.base_A[~unlabelled_A]).all()
 
 
-def test_predictions_do_not_depend_on_what_else_is_asked(rows: Rows, learner: Learner) -> None:
+def test_predictions_do_not_depend_on_the_other_rows(rows: Rows, learner: Learner) -> None:
     scored = np.flatnonzero(rows.is_fraud_N != UNLABELLED)[:4000]
     together = predict(learner, rows, scored)
     first = 1234
@@ -275,7 +275,7 @@ def test_answers_are_of_bases_and_bounded_moves_and_of_every_accounts_evidence(
     np.testing.assert_allclose(quick.move_A, answered.move_A, atol=1e-3)
 
 
-def test_an_account_without_labels_follows_nothing_whatever_the_gate_says(
+def test_an_account_without_labels_follows_nothing_whatever_the_gate(
     learner: Learner,
 ) -> None:
     zero_A, move_A = np.zeros(2), np.array([3.0, -3.0])
@@ -300,7 +300,7 @@ def test_evidence_is_worked_out_where_it_is_heeded(
     np.testing.assert_allclose(predicted.adapted_A, expected.adapted_A, atol=1e-4)
 
 
-def test_nothing_asked_is_nothing_predicted(rows: Rows, learner: Learner) -> None:
+def test_no_rows_give_no_predictions(rows: Rows, learner: Learner) -> None:
     predictions = predict(learner, rows, np.zeros(0, np.intp))
     assert [len(column) for column in predictions] == [0] * 5
 
@@ -346,25 +346,25 @@ def fitted(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
     return fit
 
 
-ASKED = 400
-SIGN_A = np.where(np.arange(ASKED) % 2 == 0, 1.0, -1.0)  # of a move towards the truth
+COUNT = 400
+SIGN_A = np.where(np.arange(COUNT) % 2 == 0, 1.0, -1.0)  # of a move towards the truth
 
 
 def test_copies_that_pay_are_followed_nearly_all_the_way(fitted: MadeUp) -> None:
-    _, heed, predictions = fitted(2.0 * SIGN_A, np.zeros(ASKED))
+    _, heed, predictions = fitted(2.0 * SIGN_A, np.zeros(COUNT))
     assert heed == max(HEEDS)
     move_A = predictions.adapted_A * SIGN_A
     assert 1.9 < move_A.min() <= move_A.max() < 2
 
 
 def test_copies_that_do_not_pay_are_not_followed_at_all(fitted: MadeUp) -> None:
-    trust, _, predictions = fitted(-2.0 * SIGN_A, np.zeros(ASKED))
+    trust, _, predictions = fitted(-2.0 * SIGN_A, np.zeros(COUNT))
     assert trust == min(TRUSTS)
     np.testing.assert_array_equal(predictions.adapted_A, predictions.base_A)
 
 
-def test_evidence_is_heeded_where_it_tells_which_copies_pay(fitted: MadeUp) -> None:
-    pays_A = np.arange(ASKED) % 4 < 2
+def test_evidence_is_heeded_where_it_shows_which_copies_pay(fitted: MadeUp) -> None:
+    pays_A = np.arange(COUNT) % 4 < 2
     move_A = 2.0 * SIGN_A * np.where(pays_A, 1, -1)
     _, heed, predictions = fitted(move_A, np.where(pays_A, 2.0, -2.0))
     assert heed > 0
@@ -373,13 +373,13 @@ def test_evidence_is_heeded_where_it_tells_which_copies_pay(fitted: MadeUp) -> N
     # Evidence that says the contrary lets nobody follow, and one that says nothing few.
     _, _, predictions = fitted(move_A, np.where(pays_A, -2.0, 2.0))
     np.testing.assert_array_equal(predictions.adapted_A, predictions.base_A)
-    noise_A = np.random.default_rng(0).normal(0, 2, ASKED)
+    noise_A = np.random.default_rng(0).normal(0, 2, COUNT)
     assert fitted(2.0 * SIGN_A, noise_A)[1] < max(HEEDS)
 
 
 def test_no_more_heed_would_have_kept_what_labels_gain(fitted: MadeUp) -> None:
     rng = np.random.default_rng(1)
-    evidence_A = rng.normal(0, 2, ASKED)
+    evidence_A = rng.normal(0, 2, COUNT)
     move_A = SIGN_A * rng.normal(1 + 0.1 * evidence_A, 1.0)
     trust, heed, predictions = fitted(move_A, evidence_A)
 
@@ -390,9 +390,9 @@ def test_no_more_heed_would_have_kept_what_labels_gain(fitted: MadeUp) -> None:
 
     losses = {choice: loss(*choice) for choice in product(HEEDS, TRUSTS)}
     least, base = min(losses.values()), np.log(2)
-    kept = [choice for choice, one in losses.items() if base - one >= 0.95 * (base - least)]
+    kept = [choice for choice, loss in losses.items() if base - loss >= 0.95 * (base - least)]
     assert 1 < len(kept) < len(losses)
-    assert (heed, -trust) == max((one, -other) for one, other in kept)
+    assert (heed, -trust) == max((first, -other) for first, other in kept)
     served = np.logaddexp(0.0, -SIGN_A * predictions.adapted_A).mean()
     assert served == pytest.approx(losses[heed, trust], rel=1e-4)
 

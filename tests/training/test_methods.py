@@ -43,7 +43,7 @@ def drawn_by_amount(rows: Rows) -> NDArray[np.int8]:
 def test_every_method_is_calibrated_by_platt_scaling_on_the_held_out_accounts(
     source: Source, rows: Rows
 ) -> None:
-    # Amounts tell of frauds that are drawn by them: calibration leaves alone what tells nothing.
+    # Frauds are drawn by amounts: calibration leaves alone a score unrelated to them.
     rows = replace(rows, is_fraud_N=drawn_by_amount(rows))
     methods, split = fitted(source, rows)
     assert set(methods.calibrations) == {"adapted", "base", "amounts", "labels"}
@@ -87,7 +87,7 @@ def test_a_mean_is_half_of_each_of_its_parts_and_there_with_both(
         expected = (logits["adapted"] + logits["xgboost_support"]) / 2
         np.testing.assert_array_equal(logits["mean_with_trees"], expected)
     found = methods.cost(tested)
-    spent = {name: one["milliseconds_an_account"] for name, one in found.items()}
+    spent = {name: method["milliseconds_an_account"] for name, method in found.items()}
     both = spent["adapted"] + spent["xgboost_support"]
     assert spent["mean_with_trees"] == pytest.approx(both)
     assert np.isnan(found["mean_with_trees"]["bytes_an_account"])
@@ -114,5 +114,5 @@ def test_a_copys_bytes_are_those_that_the_service_counts(checkpoint: Path) -> No
 def test_methods_are_described_in_the_order_of_the_tables() -> None:
     found = described(contenders())
     assert list(found) == ["adapted", "base", "amounts", "labels"]
-    assert [one["reads_labels"] for one in found.values()] == [True, False, False, True]
+    assert [method["reads_labels"] for method in found.values()] == [True, False, False, True]
     assert found["amounts"]["title"] == "amounts <alone>"

@@ -46,7 +46,7 @@ def test_of_one_account_the_share_is_the_area_under_its_roc_curve() -> None:
 
 
 def fold(dataset: Dataset, seed: int, accounts: int = ACCOUNTS) -> Results:
-    """Accounts told apart by `base`, and by `adapted` their own rows too."""
+    """Accounts distinguished by `base`, and by `adapted` their own rows too."""
     rng = np.random.default_rng(seed)
     account_N = np.repeat(np.arange(accounts), ROWS_EACH)
     is_fraud_N = rng.random(len(account_N)) < 0.3
@@ -74,11 +74,11 @@ def test_shares_are_means_over_folds_and_leads_are_over_the_base(dataset: Datase
     for each in folds:
         seen_A = each.labels_A > 0
         for method, of_folds in shares.items():
-            one = pairs_within(
+            first = pairs_within(
                 each.account_A[seen_A], each.is_fraud_A[seen_A], each.logits[method][seen_A]
             )
-            of_folds.append(one.ordered_C.sum() / one.pairs_C.sum())
-        pairs += one.pairs_C.sum()
+            of_folds.append(first.ordered_C.sum() / first.pairs_C.sum())
+        pairs += first.pairs_C.sum()
     assert found["pairs"] == pairs
     methods = found["methods"]
     for method, of_folds in shares.items():

@@ -78,7 +78,7 @@ def test_programs_find_the_figures_under_their_names(tmp_path: Path) -> None:
     assert document["data_sha256"] == ORIGIN.data_sha256
 
 
-def test_a_figure_that_is_not_known_is_null_for_programs_and_said_to_people(tmp_path: Path) -> None:
+def test_an_unknown_figure_is_null_for_programs_and_a_word_for_people(tmp_path: Path) -> None:
     document, text, page = written(backtest_report(metrics(), ORIGIN), tmp_path)
     unknown = document["protocol_b"]["by_support"]["no labels"]["adapted"]["average_precision"]
     assert unknown is None
@@ -91,9 +91,9 @@ def test_a_figure_that_is_not_known_is_null_for_programs_and_said_to_people(tmp_
 def test_every_form_says_where_the_figures_come_from(tmp_path: Path) -> None:
     document, text, page = written(backtest_report(metrics(), ORIGIN), tmp_path)
     assert document["command"] == ORIGIN.command
-    for said in (ORIGIN.command, ORIGIN.data_sha256, ORIGIN.created_at, "quickstudy 0.1.0"):
-        assert said in text
-        assert said in Page(page).text
+    for part in (ORIGIN.command, ORIGIN.data_sha256, ORIGIN.created_at, "quickstudy 0.1.0"):
+        assert part in text
+        assert part in Page(page).text
 
 
 def test_the_page_is_well_formed_and_needs_nothing_beside_itself(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_the_page_is_well_formed_and_needs_nothing_beside_itself(tmp_path: Path)
     assert page.tags.count("table") == 16
     assert not {"script", "link", "img", "iframe", "object", "image"} & set(page.tags)
     references = [value for name, value in page.attributes if name in ("src", "href")]
-    assert [one for one in references if not (one or "").startswith("#")] == []
+    assert [reference for reference in references if not (reference or "").startswith("#")] == []
     assert re.findall(r"https?:|//\w|@import|url\((?!#)", source) == []
 
 
@@ -224,9 +224,9 @@ def test_it_says_where_adaptation_loses(tmp_path: Path) -> None:
 
 def test_it_says_so_when_adaptation_loses_nowhere(tmp_path: Path) -> None:
     _, text, page = written(backtest_report(metrics(), ORIGIN), tmp_path)
-    said = "Adaptation is behind the base in none of the figures of this report."
-    assert said in text
-    assert said in page
+    sentence = "Adaptation is behind the base in none of the figures of this report."
+    assert sentence in text
+    assert sentence in page
 
 
 @pytest.mark.parametrize("frauds", [0, 1000])
@@ -288,31 +288,31 @@ def test_for_a_brier_score_and_a_calibration_error_less_is_better(
 def test_the_verdict_names_the_rivals_ahead_behind_and_neither(tmp_path: Path) -> None:
     figures = metrics(rivals=RIVALS)
     _, text, page = written(backtest_report(figures, ORIGIN), tmp_path)
-    said = (
+    verdict = (
         "Protocol B, accounts not in training, average precision of the adapted network less a "
         "rival's: "
         "ahead of the adapted network beyond chance: gradient boosting (-0.0300); "
         "behind it beyond chance: neighbours (+0.0300); "
         "no difference beyond chance: logistic regression (+0.0000)."
     )
-    assert said in text
-    assert said in Page(page).text
+    assert verdict in text
+    assert verdict in Page(page).text
 
 
 def test_the_verdict_says_when_no_rival_is_ahead_and_when_none_was_compared() -> None:
     figures = metrics(rivals=RIVALS)
     figures["protocol_b"]["differences"]["trees"] = lead(-0.01)
-    said = backtest_report(figures, ORIGIN).verdict[0]
-    assert "no rival is ahead of the adapted network beyond chance" in said
-    assert "no difference beyond chance: gradient boosting (-0.0100)" in said
+    verdict = backtest_report(figures, ORIGIN).verdict[0]
+    assert "no rival is ahead of the adapted network beyond chance" in verdict
+    assert "no difference beyond chance: gradient boosting (-0.0100)" in verdict
     figures["protocol_b"]["differences"]["trees"] |= {"low": math.nan, "high": math.nan}
-    said = backtest_report(figures, ORIGIN).verdict[0]
-    assert "too few defrauded accounts to compare: gradient boosting (-0.0100)." in said
-    for one in figures["protocol_b"]["differences"].values():
-        one |= {"low": math.nan, "high": math.nan}
-    said = backtest_report(figures, ORIGIN).verdict[0]
-    assert "no rival could be compared, because fewer than 10 defrauded accounts" in said
-    assert "ahead" not in said
+    verdict = backtest_report(figures, ORIGIN).verdict[0]
+    assert "too few defrauded accounts to compare: gradient boosting (-0.0100)." in verdict
+    for difference in figures["protocol_b"]["differences"].values():
+        difference |= {"low": math.nan, "high": math.nan}
+    verdict = backtest_report(figures, ORIGIN).verdict[0]
+    assert "no rival could be compared, because fewer than 10 defrauded accounts" in verdict
+    assert "ahead" not in verdict
     assert backtest_report(metrics(), ORIGIN).verdict[:2] == (
         "Protocol B, accounts not in training: no rivals were compared.",
         "Protocol A: no rivals were compared.",
@@ -322,8 +322,8 @@ def test_the_verdict_says_when_no_rival_is_ahead_and_when_none_was_compared() ->
 def test_every_method_has_its_row_in_every_table(tmp_path: Path) -> None:
     figures = metrics(rivals=RIVALS)
     by_fold = figures["protocol_a"]["folds"], figures["protocol_b"]["by_support"].values()
-    for one in (*by_fold[0], *by_fold[1]):
-        one.update({name: quality(0.33) for name in RIVALS})
+    for figures in (*by_fold[0], *by_fold[1]):
+        figures.update({name: quality(0.33) for name in RIVALS})
     report = backtest_report(figures, ORIGIN)
     _, text, source = written(report, tmp_path)
     titles = [*TITLES.values(), *RIVALS.values()]
@@ -351,7 +351,7 @@ def test_the_best_of_a_column_is_bold_and_equals_are_bold_together(tmp_path: Pat
     unseen["trees"] |= {"average_precision": 0.9, "brier": 0.005}
     unseen["linear"] |= {"average_precision": 0.900004, "brier": 0.02}
     sections = backtest_report(figures, ORIGIN).sections
-    (section,) = (one for one in sections if one.title == "Protocol B, accounts not in training")
+    (section,) = (part for part in sections if part.title == "Protocol B, accounts not in training")
     assert {row for row, column in section.best if column == 1} == {2, 3}
     assert {row for row, column in section.best if column == 4} == {2}
 
@@ -365,7 +365,7 @@ def test_pairs_in_order_have_their_lead_over_the_base(tmp_path: Path) -> None:
     assert document["protocol_b"]["pairs_in_order"]["methods"]["adapted"]["share"] == 0.8
 
 
-def test_settings_gate_and_step_sizes_are_told(tmp_path: Path) -> None:
+def test_settings_gate_and_step_sizes_are_reported(tmp_path: Path) -> None:
     figures = metrics(rivals=RIVALS)
     figures["protocol_b"]["folds"][0]["chosen"]["rivals"]["near"]["setting"] = {"prior": 1 / 3}
     report = backtest_report(figures, ORIGIN)
@@ -414,7 +414,7 @@ def test_a_rival_tuned_into_nonsense_is_named() -> None:
     )
 
 
-def test_an_evaluation_tells_what_its_model_was_chosen_by(checkpoint: Path) -> None:
+def test_an_evaluation_reports_what_its_model_was_chosen_by(checkpoint: Path) -> None:
     model = Checkpoint.load(checkpoint)
     figures = evaluation_metrics(quality(0.6), quality(0.5))
     figures["chosen"]["held_out_frauds"] = 3
@@ -457,7 +457,7 @@ def test_the_reliability_diagram_states_the_scores_and_shows_bins_without_fraud(
     assert diagram.count("fill-opacity: 0;") == 2
 
 
-def test_a_model_judged_by_its_own_training_data_is_said_to_be(
+def test_a_model_judged_by_its_own_training_data_is_marked(
     tmp_path: Path, checkpoint: Path
 ) -> None:
     model = Checkpoint.load(checkpoint)

@@ -93,15 +93,15 @@ def made_rows(seed: int = 0) -> Rows:
 
 ROWS = made_rows()
 END_US = TRAINED_DAYS * DAY_US
-KNOWN = ROWS.known_by(END_US)
-SPLIT = Split.of(KNOWN, (ROWS.time_us_N < END_US) & (ROWS.account_N % 4 != 0), END_US, seed=0)
-ASKED = np.flatnonzero(ROWS.time_us_N >= END_US)
+TRAINING = ROWS.known_by(END_US)
+SPLIT = Split.of(TRAINING, (ROWS.time_us_N < END_US) & (ROWS.account_N % 4 != 0), END_US, seed=0)
+QUERIES = np.flatnonzero(ROWS.time_us_N >= END_US)
 
 
 @pytest.fixture(scope="module")
 def learner() -> Learner:
     options = Options(global_steps=60, meta_steps=5, episodes=32, check_every=60)
-    trainer = Trainer(KNOWN, SPLIT, options, "cpu")
+    trainer = Trainer(TRAINING, SPLIT, options, "cpu")
     trainer.run(lambda status: True)
     return trainer.learner
 
@@ -120,7 +120,7 @@ def _few_trials() -> Iterator[None]:
 
 def fit(name: str, learner: Learner, seed: int = 0) -> Rival:
     (rival,) = rivals([name])
-    rival.fit(KNOWN, SPLIT, learner, seed)
+    rival.fit(TRAINING, SPLIT, learner, seed)
     return rival
 
 
@@ -140,7 +140,7 @@ def flipped(rows: Rows, chosen: np.ndarray) -> Rows:
 def test_a_rival_finds_frauds_of_accounts_it_has_not_trained_on(
     fitted: dict[str, Rival], name: str
 ) -> None:
-    unseen = ASKED[ROWS.account_N[ASKED] % 4 == 0]
+    unseen = QUERIES[ROWS.account_N[QUERIES] % 4 == 0]
     is_fraud_A = ROWS.is_fraud_N[unseen] == 1
     score_A = fitted[name].scores(ROWS, unseen)
     assert score_A.dtype == np.float64
@@ -153,17 +153,17 @@ def test_a_rival_finds_frauds_of_accounts_it_has_not_trained_on(
 def test_a_rival_scores_the_same_again_after_the_same_seed(
     fitted: dict[str, Rival], learner: Learner, name: str
 ) -> None:
-    first = fitted[name].scores(ROWS, ASKED)
-    np.testing.assert_array_equal(fitted[name].scores(ROWS, ASKED), first)
-    np.testing.assert_array_equal(fit(name, learner).scores(ROWS, ASKED), first)
+    first = fitted[name].scores(ROWS, QUERIES)
+    np.testing.assert_array_equal(fitted[name].scores(ROWS, QUERIES), first)
+    np.testing.assert_array_equal(fit(name, learner).scores(ROWS, QUERIES), first)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_rival_sees_a_label_before_it_is_known(fitted: dict[str, Rival], name: str) -> None:
     now_us = END_US + 10 * DAY_US + 7 * HOUR_US
     later = flipped(ROWS, np.flatnonzero(ROWS.known_at_us_N > now_us))
-    by_now_A = ROWS.time_us_N[ASKED] <= now_us
-    before, after = (fitted[name].scores(rows, ASKED) for rows in (ROWS, later))
+    by_now_A = ROWS.time_us_N[QUERIES] <= now_us
+    before, after = (fitted[name].scores(rows, QUERIES) for rows in (ROWS, later))
     np.testing.assert_array_equal(after[by_now_A], before[by_now_A])
     if name in (*READERS, ONLINE):
         assert (after != before).any()
@@ -177,8 +177,8 @@ def test_known_labels_change_the_scores_of_their_account_alone(
     is_honest_G = np.bincount(ROWS.account_N, ROWS.is_fraud_N) == 0
     of_it_N = ROWS.account_N == np.flatnonzero(is_honest_G)[0]
     newest = np.flatnonzero(of_it_N & (ROWS.known_at_us_N <= END_US))[-3:]
-    of_it_A = of_it_N[ASKED]
-    before, after = rival.scores(ROWS, ASKED), rival.scores(flipped(ROWS, newest), ASKED)
+    of_it_A = of_it_N[QUERIES]
+    before, after = rival.scores(ROWS, QUERIES), rival.scores(flipped(ROWS, newest), QUERIES)
     assert (after[of_it_A] != before[of_it_A]).any()
     np.testing.assert_array_equal(after[~of_it_A], before[~of_it_A])
     # Frauds where there was none: suspicion, but for those that look at legitimate labels alone.
@@ -191,7 +191,7 @@ def test_only_rivals_that_say_so_heed_how_many_labels_are_shown(
     fitted: dict[str, Rival], name: str
 ) -> None:
     rival = fitted[name]
-    none, few, all_of_them = (rival.scores(ROWS, ASKED, limit) for limit in (0, 3, SUPPORT_LIMIT))
+    none, few, all_of_them = (rival.scores(ROWS, QUERIES, limit) for limit in (0, 3, SUPPORT_LIMIT))
     assert (none != few).any() == rival.reads_labels
     # The newest known fraud is among a few labels already.
     assert (few != all_of_them).any() == (rival.reads_labels and name != "recency_rule")
@@ -203,7 +203,7 @@ def test_no_rival_reads_an_identity_as_a_number(fitted: dict[str, Rival], name: 
     features_NF = ROWS.features_NF.copy()
     features_NF[:, -1] = np.random.default_rng(0).permutation(features_NF[:, -1])
     others = replace(ROWS, features_NF=features_NF)
-    scores = (fitted[name].scores(rows, ASKED) for rows in (ROWS, others))
+    scores = (fitted[name].scores(rows, QUERIES) for rows in (ROWS, others))
     np.testing.assert_array_equal(*scores)
 
 
@@ -218,9 +218,9 @@ def test_who_reads_likeness_compares_the_identities_of_labels(learner: Learner, 
         return replace(rows, features_NF=features_NF)
 
     (rival,) = rivals([name])
-    rival.fit(with_identities(KNOWN, identity_N), SPLIT, learner, seed=0)
+    rival.fit(with_identities(TRAINING, identity_N), SPLIT, learner, seed=0)
     same, renamed, shuffled = (
-        rival.scores(with_identities(ROWS, of_N), ASKED)
+        rival.scores(with_identities(ROWS, of_N), QUERIES)
         for of_N in (
             identity_N,
             16_000_000 - identity_N,
@@ -232,7 +232,7 @@ def test_who_reads_likeness_compares_the_identities_of_labels(learner: Learner, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_asked_is_nothing_scored(fitted: dict[str, Rival], name: str) -> None:
+def test_no_rows_give_no_scores(fitted: dict[str, Rival], name: str) -> None:
     assert fitted[name].scores(ROWS, np.zeros(0, np.intp)).shape == (0,)
 
 
@@ -240,11 +240,11 @@ def test_nothing_asked_is_nothing_scored(fitted: dict[str, Rival], name: str) ->
 def test_without_labels_the_networks_rivals_answer_as_its_base(
     fitted: dict[str, Rival], learner: Learner, name: str
 ) -> None:
-    features_1AF = torch.from_numpy(ROWS.features_NF[ASKED])[None]
-    day_1A = torch.from_numpy(ROWS.time_us_N[ASKED] / DAY_US)[None]
+    features_1AF = torch.from_numpy(ROWS.features_NF[QUERIES])[None]
+    day_1A = torch.from_numpy(ROWS.time_us_N[QUERIES] / DAY_US)[None]
     with torch.inference_mode():
         base_A = learner.base_logits(learner.network.encode(features_1AF, day_1A))[0].numpy()
-    np.testing.assert_allclose(fitted[name].scores(ROWS, ASKED, limit=0), base_A, atol=1e-5)
+    np.testing.assert_allclose(fitted[name].scores(ROWS, QUERIES, limit=0), base_A, atol=1e-5)
 
 
 def test_a_rival_that_learns_online_goes_on_from_where_its_training_ended(
@@ -260,10 +260,10 @@ def test_a_rival_that_learns_online_goes_on_from_where_its_training_ended(
             ROWS.is_fraud_N,
         ),
     )
-    learning, resting = rival.scores(ROWS, ASKED), rival.scores(unknown, ASKED)
-    first_hour_A = ROWS.time_us_N[ASKED] < END_US + HOUR_US
+    learning, resting = rival.scores(ROWS, QUERIES), rival.scores(unknown, QUERIES)
+    first_hour_A = ROWS.time_us_N[QUERIES] < END_US + HOUR_US
     np.testing.assert_array_equal(learning[first_hour_A], resting[first_hour_A])
-    later_A = ROWS.time_us_N[ASKED] >= now_us
+    later_A = ROWS.time_us_N[QUERIES] >= now_us
     assert (learning[later_A] != resting[later_A]).all()
 
 
@@ -310,15 +310,15 @@ def test_a_rival_is_kept_in_the_setting_that_does_best_on_held_out_accounts(
 def test_trials_are_compared_by_the_average_precision_of_held_out_accounts(
     fitted: dict[str, Rival], learner: Learner
 ) -> None:
-    held_out = sampled(KNOWN, SPLIT.held_out, 10_000, seed=0)
-    lesson = Lesson(KNOWN, held_out, held_out, END_US, learner, 0)
+    held_out = sampled(TRAINING, SPLIT.held_out, 10_000, seed=0)
+    lesson = Lesson(TRAINING, held_out, held_out, END_US, learner, 0)
     rival = fitted["xgboost"]
     assert isinstance(rival, Tuned)
     quality = rival.quality(None, lambda inputs: inputs, lesson, held_out.is_fraud_A.astype(float))
     assert quality == 1
 
 
-def test_all_rivals_are_listed_once_and_in_the_order_asked_for() -> None:
+def test_all_rivals_are_listed_once_and_in_the_chosen_order() -> None:
     assert [rival.name for rival in rivals()] == NAMES
     assert len({rival.title for rival in rivals()}) == len(NAMES)
     assert [rival.name for rival in rivals(["xgboost", "fine_tuned"])] == ["xgboost", "fine_tuned"]
@@ -381,12 +381,12 @@ def test_average_precision_counts_a_row_as_often_as_it_weighs() -> None:
 
 
 def test_labels_are_those_that_were_served() -> None:
-    labels = Labels.of(ROWS, ASKED, 5)
-    np.testing.assert_array_equal(labels.row_P[labels.scored_A], ASKED)
+    labels = Labels.of(ROWS, QUERIES, 5)
+    np.testing.assert_array_equal(labels.row_P[labels.scored_A], QUERIES)
     chunks = list(labels.chunks())
-    assert sum(len(some.scored_A) for some in chunks) == len(ASKED)
+    assert sum(len(some.scored_A) for some in chunks) == len(QUERIES)
     position = 0
-    for support, query in served(ROWS, ASKED, 5):
+    for support, query in served(ROWS, QUERIES, 5):
         for _ in query:
             for is_fraud, label_K in ((0, labels.legitimate_AK), (1, labels.fraud_AK)):
                 rows = labels.row_P[labels.at_AK[position][label_K[position]]]
@@ -397,21 +397,21 @@ def test_labels_are_those_that_were_served() -> None:
 def test_labels_to_train_on_are_few_and_many() -> None:
     labels = Labels.of(ROWS, SPLIT.train, SUPPORT_LIMIT, np.random.default_rng(0))
     shown_A = (labels.legitimate_AK | labels.fraud_AK).sum(1)
-    known = Labels.of(ROWS, SPLIT.train, SUPPORT_LIMIT)
-    most_A = (known.legitimate_AK | known.fraud_AK).sum(1)
+    whole = Labels.of(ROWS, SPLIT.train, SUPPORT_LIMIT)
+    most_A = (whole.legitimate_AK | whole.fraud_AK).sum(1)
     assert (shown_A <= most_A).all()
     assert set(shown_A[most_A >= 16]) >= set(SUPPORT_SIZES[:-1])
     # The place of a single label is a fraud's, as when labels are served.
-    alone_A = (shown_A == 1) & (most_A > 1) & known.fraud_AK.any(1)
+    alone_A = (shown_A == 1) & (most_A > 1) & whole.fraud_AK.any(1)
     assert alone_A.any()
     assert labels.fraud_AK[alone_A].any(1).all()
 
 
 def test_rows_of_an_account_and_day_are_trained_with_one_number_of_labels() -> None:
     labels = Labels.of(ROWS, SPLIT.train, SUPPORT_LIMIT, np.random.default_rng(0))
-    known = Labels.of(ROWS, SPLIT.train, SUPPORT_LIMIT)
+    whole = Labels.of(ROWS, SPLIT.train, SUPPORT_LIMIT)
     shown_A, most_A = (
-        (each.legitimate_AK | each.fraud_AK).sum(1).tolist() for each in (labels, known)
+        (each.legitimate_AK | each.fraud_AK).sum(1).tolist() for each in (labels, whole)
     )
     episode_A = [n for n, (_, query) in enumerate(served(ROWS, SPLIT.train)) for _ in query]
     # An episode that begins on an earlier day is shown what was drawn for that day.
@@ -441,30 +441,30 @@ def test_columns_are_in_units_of_the_populations_spread(population: Population) 
 
 
 def test_another_code_is_as_far_as_a_spread(population: Population) -> None:
-    one, other, unknown = population.encode(np.float32([[0, 0, 0, k, 0, k] for k in (1, 2, 77)]))
-    assert np.square(one - other).sum() == pytest.approx(1)
-    assert np.square(one - unknown).sum() == pytest.approx(0.5)
+    first, other, unknown = population.encode(np.float32([[0, 0, 0, k, 0, k] for k in (1, 2, 77)]))
+    assert np.square(first - other).sum() == pytest.approx(1)
+    assert np.square(first - unknown).sum() == pytest.approx(0.5)
 
 
 def test_distances_are_mean_squares_to_each_labelled_row() -> None:
     rng = np.random.default_rng(0)
-    labels = Labels.of(ROWS, ASKED, 5)
+    labels = Labels.of(ROWS, QUERIES, 5)
     column_PE = rng.normal(size=(len(labels.row_P), 3)).astype(np.float32)
     square_AK = distances(column_PE, labels)
-    a, k = len(ASKED) - 1, 4
+    a, k = len(QUERIES) - 1, 4
     gap_E = column_PE[labels.scored_A[a]] - column_PE[labels.at_AK[a, k]]
-    assert square_AK.shape == (len(ASKED), 5)
+    assert square_AK.shape == (len(QUERIES), 5)
     assert square_AK[a, k] == pytest.approx(np.square(gap_E).mean())
 
 
-def test_a_summary_tells_ages_likeness_distances_and_surprise(population: Population) -> None:
-    none = summary(population, ROWS, Labels.of(ROWS, ASKED, 0))
+def test_a_summary_has_ages_likeness_distances_and_surprise(population: Population) -> None:
+    none = summary(population, ROWS, Labels.of(ROWS, QUERIES, 0))
     # Four columns of likeness for the code, and four for the identity.
     _, _, nearest_A4, z_AO = np.split(none, [19, 27, 31], axis=1)
     assert z_AO.shape[1] == len(population.own_O)
     assert np.isnan(nearest_A4).all()
     assert np.isfinite(z_AO).all()
-    labels = Labels.of(ROWS, ASKED, SUPPORT_LIMIT)
+    labels = Labels.of(ROWS, QUERIES, SUPPORT_LIMIT)
     some = summary(population, ROWS, labels)
     np.testing.assert_array_equal(some[:, :19], ages(ROWS, labels))
     np.testing.assert_array_equal(some[:, 19:27], likeness(ROWS, labels))
@@ -473,14 +473,14 @@ def test_a_summary_tells_ages_likeness_distances_and_surprise(population: Popula
 
 
 def test_ages_and_counts_are_of_the_labels_of_each_class() -> None:
-    labels = Labels.of(ROWS, ASKED, SUPPORT_LIMIT)
+    labels = Labels.of(ROWS, QUERIES, SUPPORT_LIMIT)
     found = ages(ROWS, labels)
-    assert found.shape == (len(ASKED), 19)
-    for a in range(0, len(ASKED), 41):
+    assert found.shape == (len(QUERIES), 19)
+    for a in range(0, len(QUERIES), 41):
         hours: dict[bool, list[float]] = {}
         for is_fraud, label_AK in ((False, labels.legitimate_AK), (True, labels.fraud_AK)):
             rows = labels.row_P[labels.at_AK[a, label_AK[a]]]
-            age_us = ROWS.time_us_N[ASKED[a]] - ROWS.time_us_N[rows]
+            age_us = ROWS.time_us_N[QUERIES[a]] - ROWS.time_us_N[rows]
             hours[is_fraud] = (age_us / HOUR_US).tolist()
         expected: list[float] = []
         newest = []
@@ -532,16 +532,16 @@ def test_identities_are_compared_and_not_ordered() -> None:
     )
     trees = boosting.XGBoost()
     np.testing.assert_array_equal(
-        trees.inputs(ROWS, ASKED, SUPPORT_LIMIT), without.features_NF[ASKED]
+        trees.inputs(ROWS, QUERIES, SUPPORT_LIMIT), without.features_NF[QUERIES]
     )
 
 
 def few_frauds(most: int) -> Rows:
     """What was known, with so many of the held-out frauds alone."""
-    held = SPLIT.held_out[KNOWN.is_fraud_N[SPLIT.held_out] == 1]
-    is_fraud_N = KNOWN.is_fraud_N.copy()
+    held = SPLIT.held_out[TRAINING.is_fraud_N[SPLIT.held_out] == 1]
+    is_fraud_N = TRAINING.is_fraud_N.copy()
     is_fraud_N[held[most:]] = 0
-    return replace(KNOWN, is_fraud_N=is_fraud_N)
+    return replace(TRAINING, is_fraud_N=is_fraud_N)
 
 
 @pytest.mark.parametrize("name", ["xgboost", "xgboost_support"])
@@ -562,7 +562,7 @@ def test_trees_that_stop_at_once_are_doubted(
 
 
 def test_scores_that_find_no_held_out_fraud_are_doubted() -> None:
-    sample = sampled(KNOWN, SPLIT.held_out, 10_000, seed=0)
+    sample = sampled(TRAINING, SPLIT.held_out, 10_000, seed=0)
     score_A = sample.is_fraud_A + np.linspace(0, 0.1, len(sample.rows))
     assert doubts(sample, score_A) == ()
     nothing = "it finds no held-out fraud at 1 % false positives"
@@ -586,16 +586,16 @@ def test_a_rule_of_recency_is_one_weight_times_a_decay(
     rule = fitted["recency_rule"]
     weight = rule.chosen.setting["recency of frauds"]
     assert weight > 0
-    base_A = base_log_odds(learner, ROWS, ASKED)
+    base_A = base_log_odds(learner, ROWS, QUERIES)
     newest = [
         min((ROWS.time_us_N[row] - ROWS.time_us_N[s]) / DAY_US for s in frauds)
         if len(frauds := support[ROWS.is_fraud_N[support] == 1])
         else math.inf
-        for support, query in served(ROWS, ASKED)
+        for support, query in served(ROWS, QUERIES)
         for row in query
     ]
     expected = base_A + weight * np.exp(-np.array(newest) / 7)
-    np.testing.assert_allclose(rule.scores(ROWS, ASKED), expected, atol=1e-6)
+    np.testing.assert_allclose(rule.scores(ROWS, QUERIES), expected, atol=1e-6)
 
 
 def test_a_rules_weights_are_those_of_logistic_regression_with_an_offset() -> None:

@@ -176,8 +176,8 @@ def test_frauds_are_about_one_in_a_hundred_and_most_accounts_have_none(
 
 
 def test_every_kind_of_fraud_is_a_noticeable_share(frame: pl.DataFrame) -> None:
-    known = frame["fraud_kind"].drop_nulls()
-    shares = dict(known.value_counts(normalize=True).iter_rows())
+    kinds = frame["fraud_kind"].drop_nulls()
+    shares = dict(kinds.value_counts(normalize=True).iter_rows())
     assert set(shares) == set(KINDS[1:])
     assert min(shares.values()) > 0.02
     assert max(shares.values()) < 0.45
@@ -189,9 +189,7 @@ def test_even_a_small_simulation_has_every_kind_of_fraud() -> None:
 
 
 @pytest.mark.parametrize(("count", "days"), [(2, 1), (2, 400), (300, 1), (20, 5)])
-def test_of_the_smallest_sizes_no_transaction_lies_outside_what_was_asked_for(
-    count: int, days: int
-) -> None:
+def test_of_the_smallest_sizes_no_transaction_lies_outside_the_days(count: int, days: int) -> None:
     found = simulate(accounts=count, days=days, seed=0)
     holders = found.filter(pl.col("account_id") < f"a{count:06}")
     assert 0 < holders["account_id"].n_unique() <= count
@@ -790,13 +788,13 @@ def test_the_newest_transactions_are_unlabelled_and_keep_their_natural_rate(
     assert older["is_fraud"].null_count() < 0.01 * len(older)
     assert (frame["is_fraud"].is_null() == frame["label_delay_days"].is_null()).all()
     end = START.timestamp() + DAYS * 86_400
-    known = older.drop_nulls("is_fraud").select(
+    labelled_at = older.drop_nulls("is_fraud").select(
         pl.col("occurred_at").dt.epoch("s") + pl.col("label_delay_days") * 86_400
     )
-    assert known.to_series().max() <= end + 60
+    assert labelled_at.to_series().max() <= end + 60
 
 
-def test_a_start_can_be_given_and_needs_a_zone() -> None:
+def test_a_start_can_be_set_and_needs_a_zone() -> None:
     later = simulate(accounts=20, days=5, seed=1, start=datetime(2025, 6, 1, tzinfo=UTC))
     assert later["occurred_at"].min().date() == datetime(2025, 6, 1).date()
     with pytest.raises(ValueError, match="needs a time zone"):

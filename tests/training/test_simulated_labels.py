@@ -57,8 +57,8 @@ def test_thieves_return_to_the_same_account_and_shop(frame: pl.DataFrame) -> Non
 def test_most_attacks_end_soon_after_one_of_their_frauds_is_known(frame: pl.DataFrame) -> None:
     attacks = frame.filter(pl.col("fraud_kind").is_not_null() & (pl.col("fraud_kind") != "return"))
     attack = ["account_id", "fraud_kind"]
-    known = pl.col("occurred_at") + pl.duration(seconds=pl.col("label_delay_days") * 86_400)
-    first = attacks.filter("is_fraud").group_by(attack).agg(known=known.min())
+    labelled_at = pl.col("occurred_at") + pl.duration(seconds=pl.col("label_delay_days") * 86_400)
+    first = attacks.filter("is_fraud").group_by(attack).agg(labelled_at=labelled_at.min())
     late = pl.col("occurred_at") > pl.col("known") + timedelta(hours=6)
     goes_on = attacks.join(first, on=attack).group_by(attack).agg(late.any().alias("goes_on"))
     # Without an end a quarter of them have a fraud that late.
@@ -70,7 +70,8 @@ def test_an_account_with_a_fraud_is_likelier_to_have_another(labelled: pl.DataFr
     """A week from a fraud that is known, at least five times as likely as at any other account."""
     reported = labelled.filter("is_fraud").select(
         "account_id",
-        known=pl.col("occurred_at") + pl.duration(seconds=pl.col("label_delay_days") * 86_400),
+        labelled_at=pl.col("occurred_at")
+        + pl.duration(seconds=pl.col("label_delay_days") * 86_400),
         of=pl.col("occurred_at"),
     )
     pairs = labelled.join(reported, on="account_id").filter(

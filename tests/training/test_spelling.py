@@ -162,11 +162,11 @@ def test_a_time_may_stand_in_several_columns_and_each_row_name_its_zone(tmp_path
     how = {"format": "%Y %m %d %H:%M", "zone_column": "zone"}
     found = entries(tmp_path, content, columns, time={**how, "zones": {"CST": "-06:00"}})
     assert seconds(found) == [0, 0, 0]
-    said = refusal(tmp_path, content, columns, time=how)
-    assert said.startswith("row 1 (line 2), column \"zone\": 'CST' is not a time zone")
-    assert 'zones = { "CST" = "+01:00" } under [time]' in said
-    said = refusal(tmp_path, content.replace("1,06:00", "x,06:00"), columns, time=how)
-    assert said.startswith(
+    refused = refusal(tmp_path, content, columns, time=how)
+    assert refused.startswith("row 1 (line 2), column \"zone\": 'CST' is not a time zone")
+    assert 'zones = { "CST" = "+01:00" } under [time]' in refused
+    refused = refusal(tmp_path, content.replace("1,06:00", "x,06:00"), columns, time=how)
+    assert refused.startswith(
         'row 1 (line 2), columns "y", "m", "d", "at": '
         "'2024 1 x 06:00' is not a time (of the format %Y %m %d %H:%M); leave_out = 0.334"
     )
@@ -176,9 +176,9 @@ def test_an_hour_that_is_there_twice_or_never_is_refused_unless_the_spec_says(
     tmp_path: Path,
 ) -> None:
     twice = "id,card,at,paid\nt1,a,2024-10-27 02:30,1\n"
-    said = refusal(tmp_path, twice, time={"zone": "Europe/Berlin"})
-    assert "2024-10-27 02:30:00 is there twice in Europe/Berlin" in said
-    assert 'ambiguous = "earlier"' in said
+    refused = refusal(tmp_path, twice, time={"zone": "Europe/Berlin"})
+    assert "2024-10-27 02:30:00 is there twice in Europe/Berlin" in refused
+    assert 'ambiguous = "earlier"' in refused
     for ambiguous, hour in (("earlier", 0), ("later", 1)):
         how = {"zone": "Europe/Berlin", "ambiguous": ambiguous}
         [at] = entries(tmp_path, twice, time=how).time_us_N
@@ -225,9 +225,9 @@ def test_an_amount_is_read_by_its_marks_and_signs(
     ],
 )
 def test_a_number_by_other_marks_is_refused(tmp_path: Path, text: str, form: Any) -> None:
-    said = refusal(tmp_path, f"id,card,at,paid\nt1,a,2024-01-01,{text}\n", file=form)
-    assert 'column "paid": ' in said
-    assert "is not a number" in said
+    refused = refusal(tmp_path, f"id,card,at,paid\nt1,a,2024-01-01,{text}\n", file=form)
+    assert 'column "paid": ' in refused
+    assert "is not a number" in refused
 
 
 @pytest.mark.parametrize(
@@ -245,9 +245,9 @@ def test_the_sign_of_an_amount_says_what_the_spec_says(
     how, file = {"negative": negative}, {"thousands": ","}
     found = entries(tmp_path, content, amount=how, file=file)
     assert list(zip(found.types_N, found.amount_N.tolist(), strict=True)) == expected
-    said = refusal(tmp_path, content, file=file)
-    assert "is negative" in said
-    assert 'negative = "refund", "spending"' in said
+    refused = refusal(tmp_path, content, file=file)
+    assert "is negative" in refused
+    assert 'negative = "refund", "spending"' in refused
     checked = dataset(tmp_path, content, amount={**how, "zero": "verification"}, file=file)
     assert checked.columns.standing_N[-1] == TRIED
     assert {ASIDE, SPENT} >= set(checked.columns.standing_N[:-1])
@@ -286,8 +286,8 @@ def test_words_of_a_file_for_currencies_types_and_statuses_have_a_meaning(tmp_pa
     assert found.currency_N.to_list() == found.categories["currency"].to_list() == ["EUR", "USD"]
     assert found.types_N.to_list() == ["payment", "refund"]
     assert found.statuses_N.to_list() == ["authorised", None]
-    said = refusal(tmp_path, content, {"type": "kind"})
-    assert '"Sale" = "payment" under [types] says which it is' in said
+    refused = refusal(tmp_path, content, {"type": "kind"})
+    assert '"Sale" = "payment" under [types] says which it is' in refused
 
 
 def test_labels_may_be_words_of_the_file(tmp_path: Path) -> None:
@@ -297,12 +297,12 @@ def test_labels_may_be_words_of_the_file(tmp_path: Path) -> None:
     words = {"fraud": ["yes"], "legitimate": ["No"], "unknown": ["2"]}
     found = entries(tmp_path, content, {"label": "bad"}, label=words)
     assert found.is_fraud_N.tolist() == [1, 0, UNLABELLED, UNLABELLED]
-    said = refusal(tmp_path, content.replace("Yes", "1"), {"label": "bad"}, label=words)
-    assert said.startswith(
+    refused = refusal(tmp_path, content.replace("Yes", "1"), {"label": "bad"}, label=words)
+    assert refused.startswith(
         "row 1 (line 2), column \"bad\": '1' is not a label (yes, No, 2 or null)"
     )
-    assert 'unknown = ["1"]' in said
-    assert "fraud, legitimate and unknown under [label]" in said
+    assert 'unknown = ["1"]' in refused
+    assert "fraud, legitimate and unknown under [label]" in refused
 
 
 def test_of_chargebacks_alone_what_is_old_enough_is_legitimate(tmp_path: Path) -> None:
@@ -313,8 +313,8 @@ def test_of_chargebacks_alone_what_is_old_enough_is_legitimate(tmp_path: Path) -
     how = {"delay_days": 5, "legitimate_after_days": 30}
     found = entries(tmp_path, content, {"label": "bad"}, label=how)
     assert found.is_fraud_N.tolist() == [0, 1, UNLABELLED, UNLABELLED]
-    known = (found.known_at_us_N - found.time_us_N)[:2] / DAY_US
-    assert known.tolist() == [30, 5]
+    delay_days = (found.known_at_us_N - found.time_us_N)[:2] / DAY_US
+    assert delay_days.tolist() == [30, 5]
     assert (found.known_at_us_N[2:] == NEVER_US).all()
 
 
@@ -325,14 +325,14 @@ def test_ids_come_from_several_columns_or_the_number_of_the_row(tmp_path: Path) 
     assert found.ids_N.to_list() == ["may-3", "may-1"]
     assert found.accounts_N.to_list() == ["0-2", "0-1"]
     alike = content.replace("0,1,", "0-2,3,").replace("0,2,", "0,2-3,")
-    said = refusal(tmp_path, alike, columns)
-    assert said.startswith(
+    refused = refusal(tmp_path, alike, columns)
+    assert refused.startswith(
         'row 3 (line 4), columns "user", "card": \'0-2-3\' is the text of another'
     )
-    assert 'joined_by under [rows], such as "/"' in said
+    assert 'joined_by under [rows], such as "/"' in refused
     assert entries(tmp_path, alike, columns, rows={"joined_by": "/"}).accounts_N.n_unique() == 2
-    said = refusal(tmp_path, content.replace("0,2,", "0,,"), columns)
-    assert 'columns "user", "card": it is missing' in said
+    refused = refusal(tmp_path, content.replace("0,2,", "0,,"), columns)
+    assert 'columns "user", "card": it is missing' in refused
 
 
 def test_rows_of_one_order_are_its_first_or_their_sum(tmp_path: Path) -> None:
@@ -345,8 +345,10 @@ def test_rows_of_one_order_are_its_first_or_their_sum(tmp_path: Path) -> None:
     bare = content.replace("#1,a,2024-01-01,0.2", "#1,,,")
     assert len(entries(tmp_path, bare, rows={"same_transaction": "first"})) == 2
     other = content.replace("#1,a,2024-01-01,0.2", "#1,c,2024-01-01,0.2")
-    said = refusal(tmp_path, other, rows={"same_transaction": "sum"})
-    assert "row 3 (line 4), column \"card\": 'c' is another account than in the first row" in said
+    refused = refusal(tmp_path, other, rows={"same_transaction": "sum"})
+    assert (
+        "row 3 (line 4), column \"card\": 'c' is another account than in the first row" in refused
+    )
 
 
 def test_only_rows_of_some_values_are_transactions(tmp_path: Path) -> None:
@@ -380,8 +382,8 @@ def test_bad_rows_are_left_out_up_to_a_share_counted_and_kept(tmp_path: Path) ->
         ("100", "101", "not a number (paid)"),
     ]
     assert kept["paid"][-1] == "x"
-    said = refusal(tmp_path, BAD, rows={"leave_out": 0.02})
-    assert "3 of 100 rows cannot be read, more than leave_out = 0.02 under [rows] allows" in said
+    refused = refusal(tmp_path, BAD, rows={"leave_out": 0.02})
+    assert "3 of 100 rows cannot be read, more than leave_out = 0.02 under [rows] allows" in refused
 
 
 def test_an_order_that_has_a_bad_row_is_left_out_as_a_whole(tmp_path: Path) -> None:

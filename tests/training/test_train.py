@@ -93,7 +93,7 @@ def test_both_stages_run_and_learn(tmp_path: Path) -> None:
     assert trainer.stage == DONE
     steps = [(status.stage, status.step) for status in statuses]
     assert steps == [(GLOBAL, n + 1) for n in range(64)] + [(META, n + 1) for n in range(8)]
-    losses = [one.held_out_loss for one in statuses if one.held_out_loss is not None]
+    losses = [status.held_out_loss for status in statuses if status.held_out_loss is not None]
     assert len(losses) == 8 + 1
     # Better than whoever knows the rate of fraud alone; the base is in the loss as well.
     rate = (rows.is_fraud_N == 1).mean()
@@ -103,13 +103,13 @@ def test_both_stages_run_and_learn(tmp_path: Path) -> None:
 
 
 def test_training_again_is_the_same_training(rows: Rows) -> None:
-    one = Trainer(rows, split_of(rows), TINY, CPU)
-    statuses = statuses_of(one)
+    first = Trainer(rows, split_of(rows), TINY, CPU)
+    statuses = statuses_of(first)
     torch.rand(3)  # whatever else drew from torch meanwhile
     assert statuses_of(Trainer(rows, split_of(rows), TINY, CPU)) == statuses
     another = Trainer(rows, split_of(rows), replace(TINY, seed=1), CPU)
     another.run(until(GLOBAL, 1))
-    assert another.best_loss != one.best_loss
+    assert another.best_loss != first.best_loss
 
 
 def test_the_meta_stage_learns_its_step_sizes_and_starts_from_the_global_network(
@@ -122,7 +122,7 @@ def test_the_meta_stage_learns_its_step_sizes_and_starts_from_the_global_network
     assert numbers["stage"] == META
     for name, tensor in best.items():
         assert torch.equal(tensors[f"working/network.{name}"], tensor)
-    sizes = [one.step_size for one in statuses_of(trainer)]
+    sizes = [statuse.step_size for statuse in statuses_of(trainer)]
     assert sizes[0] != sizes[-1]
     assert all(size > 0 for size in sizes)
 
@@ -149,10 +149,10 @@ def test_every_algorithm_trains_a_checkpoint_that_resumes_bit_for_bit(
 ) -> None:
     options = replace(TINY, global_steps=3, meta_steps=6, check_every=3, algorithm=algorithm)
     statuses: list[Status] = []
-    whole = trained(source, tmp_path / "model", lambda one: not statuses.append(one), options)
-    assert [one.stage for one in statuses] == [GLOBAL] * 3 + [META] * 6
-    assert all(np.isfinite(one.loss) for one in statuses)
-    assert len({one.loss for one in statuses}) == 9
+    whole = trained(source, tmp_path / "model", lambda status: not statuses.append(status), options)
+    assert [status.stage for status in statuses] == [GLOBAL] * 3 + [META] * 6
+    assert all(np.isfinite(status.loss) for status in statuses)
+    assert len({status.loss for status in statuses}) == 9
     weights = (tmp_path / "model" / WEIGHTS).read_bytes()
     assert Checkpoint.load(tmp_path / "model").metadata.algorithm == algorithm
     (tmp_path / "model").rename(tmp_path / "whole")
@@ -168,16 +168,16 @@ def test_the_algorithms_train_the_same_base_first_and_then_each_its_own(rows: Ro
     for algorithm in ALGORITHMS:
         options = replace(TINY, global_steps=3, meta_steps=6, check_every=3, algorithm=algorithm)
         losses[algorithm] = [
-            one.loss for one in statuses_of(Trainer(rows, split_of(rows), options, CPU))
+            statuse.loss for statuse in statuses_of(Trainer(rows, split_of(rows), options, CPU))
         ]
-    assert len({tuple(one[:3]) for one in losses.values()}) == 1
-    assert len({tuple(one[3:]) for one in losses.values()}) == len(ALGORITHMS)
+    assert len({tuple(loss[:3]) for loss in losses.values()}) == 1
+    assert len({tuple(loss[3:]) for loss in losses.values()}) == len(ALGORITHMS)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_all_but_reptile_learn_their_step_sizes(rows: Rows, algorithm: Algorithm) -> None:
     trainer = Trainer(rows, split_of(rows), replace(TINY, algorithm=algorithm), CPU)
-    sizes = [one.step_size for one in statuses_of(trainer) if one.stage == META]
+    sizes = [statuse.step_size for statuse in statuses_of(trainer) if statuse.stage == META]
     start = pytest.approx(FIRST_STEP_SIZE, rel=1e-6)
     if algorithm == "reptile":
         assert sizes == [start] * len(sizes)
@@ -223,7 +223,9 @@ def test_reptile_moves_the_base_towards_the_mean_of_its_copies(rows: Rows) -> No
         assert expected.abs().max() > 1e-3, layer
         torch.testing.assert_close(base.grad, expected, rtol=0, atol=1e-12)
     moved = {id(base) for base in head.values()}
-    assert all(one.grad is None for one in learner.parameters() if id(one) not in moved)
+    assert all(
+        parameter.grad is None for parameter in learner.parameters() if id(parameter) not in moved
+    )
 
 
 def test_the_meta_stage_of_reptile_leaves_all_but_the_head_as_the_global_stage_left_it(
@@ -253,7 +255,7 @@ def test_the_wide_part_is_trained_and_not_drawn_to_zero(rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_the_multi_step_loss_asks_every_inner_step_for_the_query_and_at_last_only_the_last(
+def test_the_multi_step_loss_weighs_every_inner_step_and_at_last_only_the_last(
     rows: Rows, share: float
 ) -> None:
     trainer = Trainer(rows, split_of(rows), TINY, CPU)
@@ -262,7 +264,7 @@ def test_the_multi_step_loss_asks_every_inner_step_for_the_query_and_at_last_onl
     learner.set_step_sizes(0.5)
     queries = batch.queries(batch.encoded(learner.network))
     copies = steps_of(learner, batch)
-    losses_S = [train.query_loss(learner.member_logits(queries, one), batch) for one in copies]
+    losses_S = [train.query_loss(learner.member_logits(queries, copy), batch) for copy in copies]
     assert len({round(loss.item(), 7) for loss in losses_S}) == INNER_STEPS
     base = train.query_loss(learner.member_logits(queries, learner.base(len(batch))), batch)
     expected = share * sum(losses_S) / INNER_STEPS + (1 - share) * losses_S[-1]
@@ -401,7 +403,7 @@ def test_a_short_training_learns_likeness_to_labelled_frauds_through_the_direct_
     np.testing.assert_allclose(more_at_first(learner), 0.0, atol=1e-6)
 
 
-def test_what_labels_say_directly_and_the_prior_of_labels_are_learned(rows: Rows) -> None:
+def test_the_direct_part_of_labels_and_their_prior_are_learned(rows: Rows) -> None:
     """The path from 0 in both stages, faster than the units; the prior as step sizes are."""
     trainer = Trainer(rows, split_of(rows), TINY, CPU)
     network = trainer._working.network
@@ -476,7 +478,7 @@ def test_training_stops_early_when_it_no_longer_gets_better(
     monkeypatch.setattr(train, "STEP_SIZE_RATE", 0.0)
     options = Options(global_steps=50, meta_steps=50, episodes=4, check_every=2, patience=2)
     statuses = statuses_of(Trainer(rows, split_of(rows), options, CPU))
-    steps = {stage: sum(one.stage == stage for one in statuses) for stage in (GLOBAL, META)}
+    steps = {stage: sum(status.stage == stage for status in statuses) for stage in (GLOBAL, META)}
     assert steps[GLOBAL] == 2 * (1 + 2)
     assert steps[META] in (2 * 2, 2 * (1 + 2))
 
@@ -506,9 +508,9 @@ def test_labels_of_one_class_are_nothing_to_learn_from(
 
 
 def test_too_few_accounts_are_refused(rows: Rows) -> None:
-    one = rows.account_N == rows.account_N[rows.is_fraud_N == 1][0]
+    is_account_N = rows.account_N == rows.account_N[rows.is_fraud_N == 1][0]
     with pytest.raises(ValueError, match="1 accounts are too few"):
-        Split.of(rows, one, int(rows.time_us_N.max()) + 1, 0)
+        Split.of(rows, is_account_N, int(rows.time_us_N.max()) + 1, 0)
 
 
 def test_a_checkpoint_says_what_it_was_trained_on(source: Source, whole: Path) -> None:
@@ -541,7 +543,11 @@ def test_the_loss_of_a_tiny_training_is_the_known_one(tmp_path: Path) -> None:
     """Golden: recompute it when training is meant to change. 1 %, as processors round apart."""
     rows = rows_of(other_dataset(tmp_path), OTHER)
     trainer = Trainer(rows, split_of(rows), TINY, CPU)
-    losses = [one.held_out_loss for one in statuses_of(trainer) if one.held_out_loss is not None]
+    losses = [
+        statuse.held_out_loss
+        for statuse in statuses_of(trainer)
+        if statuse.held_out_loss is not None
+    ]
     assert losses == pytest.approx([0.69044, 0.67506, 0.66884, 0.66107], rel=0.01)
 
 
