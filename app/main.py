@@ -129,7 +129,7 @@ class Quickstudy(FastAPI):
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        watched_send = _telling_why(send) if scope["type"] == "lifespan" else send
+        watched_send = _with_reason(send) if scope["type"] == "lifespan" else send
         await super().__call__(scope, receive, watched_send)
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -144,7 +144,7 @@ class Quickstudy(FastAPI):
         return self.openapi_schema
 
 
-def _telling_why(send: Send) -> Send:
+def _with_reason(send: Send) -> Send:
     async def watched_send(message: Message) -> None:
         error = sys.exc_info()[1]
         if message["type"] == "lifespan.startup.failed" and isinstance(error, QuickstudyError):

@@ -82,7 +82,7 @@ async def adapt_account(
     """Adapt now, ahead of the next score; or try out what labels would do, storing nothing."""
     is_trial = posted is not None and posted.dry_run
     if posted is not None and is_trial:
-        hypotheses = [Verdict(one.transaction_id, one.label == "fraud") for one in posted.labels]
+        hypotheses = [Verdict(item.transaction_id, item.label == "fraud") for item in posted.labels]
         _check_distinct(hypotheses)
         done = await labelling.preview(tenant, account_id, hypotheses)
     else:

@@ -58,7 +58,7 @@ async def listed_entries(
     ]
     # There is an index for each filter; of several, that of the first leaves the fewest.
     served = [audit_log.c.tenant == tenant, *(column == value for column, value in wanted[:1])]
-    others = [unserved(*one) for one in wanted[1:]]
+    others = [unserved(*condition) for condition in wanted[1:]]
     query = select(*columns(audit_log, Entry)).where(*served, *others)
     walked = select(*order).where(*served) if others else None
     return await read_page(
@@ -73,8 +73,8 @@ async def change_of_rank(
 
     None where there are not so many since then.
     """
-    given: dict[str, Any] = {"of_account": account_id, "by": by, "since_us": since_us, "rank": rank}
-    found = await connection.fetch(tuple[int], _CHANGES, tenant, **given)
+    counted: dict[str, Any] = {"of_account": account_id, "by": by, "since_us": since_us}
+    found = await connection.fetch(tuple[int], _CHANGES, tenant, rank=rank, **counted)
     return found[0][0] if found else None
 
 

@@ -19,12 +19,12 @@ from app.ops.background import TaskHealth
 Answer = TypeVar("Answer")
 Row = TypeVar("Row")
 Values = TypeVar("Values", bound=tuple[Any, ...])
-One = TypeVar("One")
-Two = TypeVar("Two")
-Three = TypeVar("Three")
-Four = TypeVar("Four")
-Five = TypeVar("Five")
-Six = TypeVar("Six")
+First = TypeVar("First")
+Second = TypeVar("Second")
+Third = TypeVar("Third")
+Fourth = TypeVar("Fourth")
+Fifth = TypeVar("Fifth")
+Sixth = TypeVar("Sixth")
 # What queries the database, and returns what it has made of the rows.
 Query: TypeAlias = Coroutine[Any, Any, Answer]
 
@@ -130,24 +130,26 @@ class Connection(ABC):
         """
 
     @overload
-    async def together(self, one: Query[One], two: Query[Two], /) -> tuple[One, Two]: ...
+    async def together(
+        self, first: Query[First], second: Query[Second], /
+    ) -> tuple[First, Second]: ...
 
     @overload
     async def together(
-        self, one: Query[One], two: Query[Two], three: Query[Three], /
-    ) -> tuple[One, Two, Three]: ...
+        self, first: Query[First], second: Query[Second], third: Query[Third], /
+    ) -> tuple[First, Second, Third]: ...
 
     @overload
     async def together(
         self,
-        one: Query[One],
-        two: Query[Two],
-        three: Query[Three],
-        four: Query[Four],
-        five: Query[Five],
-        six: Query[Six],
+        first: Query[First],
+        second: Query[Second],
+        third: Query[Third],
+        fourth: Query[Fourth],
+        fifth: Query[Fifth],
+        sixth: Query[Sixth],
         /,
-    ) -> tuple[One, Two, Three, Four, Five, Six]: ...
+    ) -> tuple[First, Second, Third, Fourth, Fifth, Sixth]: ...
 
     @abstractmethod
     async def together(self, *queries: Query[Any]) -> Any:

@@ -194,17 +194,19 @@ class Connections:
             pending = set(attempts)
             while pending and found is None:
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                found = next((one.result() for one in done if not one.exception()), None)
+                found = next(
+                    (attempt.result() for attempt in done if not attempt.exception()), None
+                )
         finally:
             for attempt in attempts:
                 attempt.cancel()
             ended = await asyncio.gather(*attempts, return_exceptions=True)
-            for one in ended:
-                if isinstance(one, Session) and one is not found:
-                    one.terminate()
+            for outcome in ended:
+                if isinstance(outcome, Session) and outcome is not found:
+                    outcome.terminate()
         if found is not None:
             return found
-        failures = [one for one in ended if isinstance(one, BaseException)]
+        failures = [outcome for outcome in ended if isinstance(outcome, BaseException)]
         # Of a standby and servers that are off, the standby says most.
         raise min(failures, key=lambda failure: not isinstance(failure, READ_ONLY))
 

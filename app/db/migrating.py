@@ -36,8 +36,8 @@ def newest_revision() -> str | None:
 def missing(connection: Connection) -> list[str]:
     """Columns that the schema should have and has not."""
     found = sqlalchemy.inspect(connection).get_multi_columns()
-    there = {(table, one["name"]) for (_, table), columns in found.items() for one in columns}
-    wanted = [(table.name, one.name) for table in metadata.sorted_tables for one in table.c]
+    there = {(table, column["name"]) for (_, table), columns in found.items() for column in columns}
+    wanted = [(table.name, column.name) for table in metadata.sorted_tables for column in table.c]
     return [".".join(column) for column in wanted if column not in there]
 
 

@@ -83,7 +83,9 @@ def page(
     if after is not None:
         key, place = _key(order, after), tuple_(*order)
         query = query.where(place < key if descending else place > key)
-    return query.order_by(*(one.desc() if descending else one.asc() for one in order)).limit(limit)
+    return query.order_by(
+        *(column.desc() if descending else column.asc() for column in order)
+    ).limit(limit)
 
 
 def between(

@@ -111,12 +111,12 @@ class PostgresConnection(Connection):
     statement. So an error of a write may come later than the write, but inside the transaction.
     """
 
-    def __init__(self, connection: AsyncConnection, known: KnownRows) -> None:
+    def __init__(self, connection: AsyncConnection, stored: KnownRows) -> None:
         self._connection = connection
         self._raw = raw_connection(connection)
         self._waiting: dict[Table, tuple[str, Sequence[Any]]] = {}
         self._is_gathering = False
-        self._known = known
+        self._stored = stored
         # Inserted here, and nobody else sees them before the commit.
         self.inserted: list[RowKey] = []
         self.dialect = connection.dialect
@@ -191,7 +191,7 @@ class PostgresConnection(Connection):
         for values in await self.fetch(both, locking_one_each(table, kind), tenant, wanted):
             row, before = kind._make(values[:fields]), kind._make(values[fields:])
             found.append(Locked(row, before if before.tenant is not None else None))
-        locked = (one.row for one in found if one.row.tenant is not None)
+        locked = (lock.row for lock in found if lock.row.tenant is not None)
         self._check_none_is_erased(table, tenant, wanted, map(key_in(table, kind), locked))
         return found
 
@@ -200,7 +200,7 @@ class PostgresConnection(Connection):
 
         A row that does not exist cannot be locked.
         """
-        if new := self._known.absent(table, tenant, wanted):
+        if new := self._stored.absent(table, tenant, wanted):
             text, arrays = absent(table, self.dialect), wanted_arrays(new)
             await self._write(table, text, (tenant, *arrays.values()))
             self.inserted += [(table.name, tenant, key) for key in new]
@@ -210,7 +210,7 @@ class PostgresConnection(Connection):
     ) -> None:
         """Raises Raced where a row of one of the keys has not been found."""
         if len(set(found)) < len(wanted):
-            self._known.discard(table, tenant, wanted)
+            self._stored.discard(table, tenant, wanted)
             raise Raced
 
     # The overloads are the base class's.
@@ -268,7 +268,7 @@ class PostgresConnection(Connection):
         if self._waiting:
             texts, parameters = zip(*self._waiting.values(), strict=True)
             self._waiting = {}
-            values = [value for given in parameters for value in given]
+            values = [value for row in parameters for value in row]
             await self._raw.execute(_together(texts), *values)
 
 
@@ -307,7 +307,7 @@ class PostgresDriver(Driver):
         self._engine = create_engine(connections, most)
         # Transactions are begun here.
         event.listen(self._engine.sync_engine, "connect", _begin_nothing)
-        self._known = KnownRows()
+        self._stored = KnownRows()
 
     def write(self, aside: bool) -> AbstractAsyncContextManager[Connection]:
         return self._transaction(WRITES)
@@ -323,7 +323,7 @@ class PostgresDriver(Driver):
                 yield connection
             return
         async with self._engine.connect() as lent:
-            yield PostgresConnection(lent, self._known)
+            yield PostgresConnection(lent, self._stored)
 
     @asynccontextmanager
     async def _transaction(self, begin: Begin) -> AsyncIterator[Connection]:
@@ -331,12 +331,12 @@ class PostgresDriver(Driver):
             raw, is_over = raw_connection(lent), False
             try:
                 await raw.execute(_beginning(begin, raw))
-                connection = PostgresConnection(lent, self._known)
+                connection = PostgresConnection(lent, self._stored)
                 yield connection
                 await connection.flush()
                 await raw.execute("COMMIT")
                 is_over = True
-                self._known.add(connection.inserted)
+                self._stored.add(connection.inserted)
             finally:
                 if not is_over:
                     await _roll_back(raw)

@@ -112,7 +112,7 @@ def locking_one_each(table: Table, kind: Any) -> Any:
     are locked, that with 0 is waited for. PostgreSQL alone has such a statement.
     """
     names = [column.name for column in _key(table)]
-    [number] = [one for one in table.primary_key if one.name not in ("tenant", *names)]
+    [number] = [column for column in table.primary_key if column.name not in ("tenant", *names)]
     each = (
         func.unnest(*map(_texts, _parts_of(len(names))))
         .table_valued(*(column(name, Text) for name in names))
@@ -194,8 +194,8 @@ class Question(NamedTuple):
     tables: frozenset[Table]
     changes: Table | None
 
-    def parameters(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
-        values = {**self.constants, **given}
+    def parameters(self, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+        values = {**self.constants, **arguments}
         return tuple(values[name] for name in self.names)
 
 

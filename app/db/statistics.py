@@ -41,13 +41,16 @@ def _pretend(connection: sa.Connection, table: str) -> None:
     columns = sa.inspect(connection).get_columns(table)
     # Whichever tenant it is, all of the table: one that was seen would be the only one.
     op.execute(f"ALTER TABLE {table} ALTER COLUMN tenant SET (n_distinct = 1)")
-    given = [one for one in columns if _is_key(one) or not one["nullable"]]
-    names, values = ", ".join(one["name"] for one in given), ", ".join(map(_value, given))
+    required = [column for column in columns if _is_key(column) or not column["nullable"]]
+    names = ", ".join(column["name"] for column in required)
+    values = ", ".join(map(_value, required))
     op.execute(
         f"INSERT INTO {table} ({names}) SELECT {values} FROM generate_series(1, {ROWS}) AS n"
     )
     # Of nothing else: times like these would tell that nothing is of this century.
-    op.execute(f"ANALYZE {table} ({', '.join(one['name'] for one in given if _is_key(one))})")
+    op.execute(
+        f"ANALYZE {table} ({', '.join(column['name'] for column in required if _is_key(column))})"
+    )
     # The rows go, what was seen of them stays.
     op.execute(f"TRUNCATE {table}")
     op.execute(f"ALTER TABLE {table} ALTER COLUMN tenant RESET (n_distinct)")

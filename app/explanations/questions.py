@@ -78,12 +78,12 @@ class Questions:
             # In a batch the last bits differ; the copy is told as labels and replays tell it.
             [(copy, _)] = self._judge([support], recent, deciding)
             found = [
-                _influence(label, recent, one[1], all_of_them[1])
-                for label, one in zip(learned, without, strict=True)
+                _influence(label, recent, answer[1], all_of_them[1])
+                for label, answer in zip(learned, without, strict=True)
             ]
             ignored = [row for row in support if row not in learned]
             found += [Influence(row, False, 0.0, None, None, None) for row in ignored]
-            return copy, sorted(found, key=lambda one: -one.shift)
+            return copy, sorted(found, key=lambda influential: -influential.shift)
 
         copy, found = await asyncio.to_thread(measure)
         return account, copy, found
@@ -107,17 +107,19 @@ class Questions:
                 for is_fraud in (True, False)
             ]
             now, *then = self._judge([support, *tried], newest, deciding)
-            decided = {row.transaction_id: one for row, one in zip(newest, now[1], strict=True)}
+            decided = {
+                row.transaction_id: decision for row, decision in zip(newest, now[1], strict=True)
+            }
             found = []
             for n, row in enumerate(candidates):
                 own = decided[row.transaction_id]
                 if_fraud, if_legitimate = (
-                    shift(one[1][: len(recent)], now[1][: len(recent)])
-                    for one in then[2 * n : 2 * n + 2]
+                    shift(answers[1][: len(recent)], now[1][: len(recent)])
+                    for answers in then[2 * n : 2 * n + 2]
                 )
                 expected = own.probability * if_fraud + (1 - own.probability) * if_legitimate
                 found.append(Suggestion(row, own, expected, if_fraud, if_legitimate))
-            return sorted(found, key=lambda one: -one.shift)[:limit]
+            return sorted(found, key=lambda suggestion: -suggestion.shift)[:limit]
 
         return account, await asyncio.to_thread(rank)
 
@@ -146,20 +148,20 @@ class Questions:
     ) -> list[tuple[Copy, list[Decision]]]:
         unlabelled = self._pipeline.rows(rows)
         judged = deciding.scorer.judge(
-            [self._pipeline.support(one) for one in supports],
+            [self._pipeline.support(support) for support in supports],
             [unlabelled] * len(supports),
             deciding.thresholds,
         )
-        return [(one.copy, one.decisions) for one in judged]
+        return [(judgement.copy, judgement.decisions) for judgement in judged]
 
 
-def shift(one: Sequence[Decision], other: Sequence[Decision]) -> float:
+def shift(first: Sequence[Decision], other: Sequence[Decision]) -> float:
     """The mean absolute difference of log-odds between decisions on the same transactions."""
-    return float(np.abs(_odds(one) - _odds(other)).mean()) if one else 0.0
+    return float(np.abs(_odds(first) - _odds(other)).mean()) if first else 0.0
 
 
 def _odds(decisions: Sequence[Decision]) -> Floats:
-    return np.array([log_odds(one.probability) for one in decisions])
+    return np.array([log_odds(decision.probability) for decision in decisions])
 
 
 def _influence(

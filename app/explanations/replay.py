@@ -20,7 +20,7 @@ from app.labels.records import LabelEvent, SupportRow
 from app.learner.content import digest_of
 from app.learner.decisions import Decision, Thresholds
 from app.learner.engine import Rows
-from app.learner.reasons import PAST, Reason, shares_of, tell
+from app.learner.reasons import PAST, Reason, shares_of, worded_reasons
 from app.learner.scorer import Copy, Judge, Scorer, calibrated
 from app.scoring import store as transaction_store
 from app.scoring.errors import no_transaction
@@ -127,15 +127,15 @@ class Replay:
         self, scorer: Scorer, row: Scored, support: list[SupportRow], past: list[Past]
     ) -> Explained:
         rows = self._pipeline.rows([row])
-        past_KF = self._pipeline.matrix(one.features for one in past)
+        past_KF = self._pipeline.matrix(payment.features for payment in past)
         why = scorer.explain_with(self._pipeline.support(support), rows, past_KF)
-        frauds = sum(one.is_fraud for one in support)
+        frauds = sum(label.is_fraud for label in support)
         slope, shift = scorer.calibration.slope, scorer.calibration.shift
-        reasons = tell(
+        reasons = worded_reasons(
             shares_of(self._pipeline.features, why, slope, bool(support)),
             self._pipeline.features,
             row.content,
-            [one.content for one in past],
+            [payment.content for payment in past],
             rows.features_NF[0],
             past_KF,
             (frauds, len(support) - frauds),

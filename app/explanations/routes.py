@@ -122,7 +122,7 @@ async def read_influence(
     return Influence(
         account_id=account_id,
         adaptation=adaptation_of(account.revision, copy),
-        labels=[_influence(one) for one in found],
+        labels=[_influence(label) for label in found],
     )
 
 
@@ -142,13 +142,13 @@ async def ask_next(
         labels=state["labels"],
         suggestions=[
             Suggestion(
-                transaction=stored_of(one.transaction, None),
-                now=decision_of(one.decision),
-                shift=one.shift,
-                shift_if_fraud=one.if_fraud,
-                shift_if_legitimate=one.if_legitimate,
+                transaction=stored_of(suggestion.transaction, None),
+                now=decision_of(suggestion.decision),
+                shift=suggestion.shift,
+                shift_if_fraud=suggestion.if_fraud,
+                shift_if_legitimate=suggestion.if_legitimate,
             )
-            for one in found
+            for suggestion in found
         ],
     )
 
@@ -157,15 +157,15 @@ def _change(row: LabelEvent) -> LabelChange:
     return LabelChange(**event_of(row).model_dump(), transaction_id=row.transaction_id)
 
 
-def _influence(one: Influential) -> LabelInfluence:
+def _influence(influential: Influential) -> LabelInfluence:
     return LabelInfluence(
-        transaction_id=one.label.transaction_id,
-        label=label_name(one.label.is_fraud),
-        learned=one.is_learned,
-        shift=one.shift,
-        furthest=one.furthest,
-        without=_perhaps(one.before),
-        with_label=_perhaps(one.after),
+        transaction_id=influential.label.transaction_id,
+        label=label_name(influential.label.is_fraud),
+        learned=influential.is_learned,
+        shift=influential.shift,
+        furthest=influential.furthest,
+        without=_perhaps(influential.before),
+        with_label=_perhaps(influential.after),
     )
 
 

@@ -57,8 +57,8 @@ def export_spec(trained: DatasetSpec, name: str) -> DatasetSpec:
         ),
         label=LabelDelay(delay_days=trained.label.delay_days, delay_column=DELAY),
         entities={kind: ENTITY_FIELDS.get(kind, f"entities.{kind}") for kind in trained.entities},
-        categorical={one: _column(one) for one in trained.categorical},
-        numeric={one: _column(one) for one in trained.numeric},
+        categorical={name: _column(name) for name in trained.categorical},
+        numeric={name: _column(name) for name in trained.numeric},
     )
 
 
@@ -123,26 +123,28 @@ def _columns(
     transactions = [transaction_of(row.content) for row in rows]
     label_of_row = [labels.get(row.transaction_id) for row in rows]
     found: dict[str, list[Any]] = {
-        "transaction_id": [one.transaction_id for one in transactions],
-        "account_id": [one.account_id for one in transactions],
-        "occurred_at": [text_of(one.occurred_at_us) for one in transactions],
-        "amount": [str(one.amount) for one in transactions],
-        "currency": [one.currency for one in transactions],
-        "type": [one.type for one in transactions],
+        "transaction_id": [transaction.transaction_id for transaction in transactions],
+        "account_id": [transaction.account_id for transaction in transactions],
+        "occurred_at": [text_of(transaction.occurred_at_us) for transaction in transactions],
+        "amount": [str(transaction.amount) for transaction in transactions],
+        "currency": [transaction.currency for transaction in transactions],
+        "type": [transaction.type for transaction in transactions],
         # In a file nothing else decides how a payment counts.
         "status": [row.counted_as for row in rows],
     }
     for kind, column in (ENTITY_FIELDS | spec.entities).items():
-        found[column] = [one.entity(kind) for one in transactions]
+        found[column] = [transaction.entity(kind) for transaction in transactions]
     for name, column in spec.categorical.items():
-        found[column] = [_text(one, name) for one in transactions]
+        found[column] = [_text(transaction, name) for transaction in transactions]
     for name, column in spec.numeric.items():
-        numbers = [attribute_number(one.attributes.get(name)) for one in transactions]
+        numbers = [
+            attribute_number(transaction.attributes.get(name)) for transaction in transactions
+        ]
         found[column] = [None if isnan(number) else number for number in numbers]
-    found[LABEL] = [None if one is None else one.is_fraud for one in label_of_row]
+    found[LABEL] = [None if label is None else label.is_fraud for label in label_of_row]
     found[DELAY] = [
-        None if one is None else _days(one.labelled_at_us - one.occurred_at_us)
-        for one in label_of_row
+        None if label is None else _days(label.labelled_at_us - label.occurred_at_us)
+        for label in label_of_row
     ]
     return found
 

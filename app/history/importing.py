@@ -92,13 +92,13 @@ class Importer:
             ids = [past.transaction_id for past in chunk]
             accounts = {past.transaction.account_id for past in chunk}
             await account_store.lock_accounts(connection, tenant, accounts)
-            known = await transaction_store.scored(connection, tenant, ids)
-            new = [past for past in chunk if past.transaction_id not in known]
-            return known, await self._store_new(connection, tenant, new)
+            scored_before = await transaction_store.scored(connection, tenant, ids)
+            new = [past for past in chunk if past.transaction_id not in scored_before]
+            return scored_before, await self._store_new(connection, tenant, new)
 
-        known, tally = await self._patience.run(lambda: self._database.run(store))
-        again = [past for past in chunk if past.transaction_id in known]
-        tally += await self._patience.run(lambda: self._store_late(tenant, again, known))
+        scored_before, tally = await self._patience.run(lambda: self._database.run(store))
+        again = [past for past in chunk if past.transaction_id in scored_before]
+        tally += await self._patience.run(lambda: self._store_late(tenant, again, scored_before))
         return tally
 
     async def _store_new(self, connection: Connection, tenant: str, new: Sequence[Past]) -> Tally:
@@ -106,7 +106,9 @@ class Importer:
         delay_us = self._pipeline.spec.label.delay_us
         transactions = [past.transaction for past in new]
         kinds = self._pipeline.spec.entity_names
-        named = {one.transaction_id: named_by(one, kinds) for one in transactions}
+        named = {
+            transaction.transaction_id: named_by(transaction, kinds) for transaction in transactions
+        }
         if labelled:
             # Who has scored there meanwhile has not seen the labels.
             entities = {key for keys in named.values() for key in keys}
@@ -122,7 +124,7 @@ class Importer:
                 raise answer
         await account_store.count_labels(connection, tenant, counted(labels, []))
         accounts = await account_store.lock_accounts(
-            connection, tenant, {one.account_id for one in labels}
+            connection, tenant, {label.account_id for label in labels}
         )
         events = [event_of(label, accounts[label.account_id].revision) for label in labels]
         await label_store.save_label_events(connection, events)
@@ -133,11 +135,11 @@ class Importer:
         return Tally(len(new), Counter(fates))
 
     async def _store_late(
-        self, tenant: str, again: Sequence[Past], known: dict[str, Scored]
+        self, tenant: str, again: Sequence[Past], scored_before: dict[str, Scored]
     ) -> Tally:
         """Store what the file knows by now of the labels of transactions that were there."""
         tally = Tally()
-        tally.differing = _differing(self._pipeline.spec, again, known)
+        tally.differing = _differing(self._pipeline.spec, again, scored_before)
         labelled = [
             past
             for past in again
@@ -152,20 +154,22 @@ class Importer:
 
 
 def _differing(
-    spec: DatasetSpec, again: Sequence[Past], known: dict[str, Scored]
+    spec: DatasetSpec, again: Sequence[Past], scored_before: dict[str, Scored]
 ) -> dict[str, list[str]]:
     """The fields in which transactions are stored otherwise than the file has them, by id.
 
     Of fields that the file does not have it says nothing: what was posted may have more.
     """
     of_file = [past.transaction for past in again]
-    of_database = [transaction_of(known[one.transaction_id].content) for one in of_file]
+    of_database = [
+        transaction_of(scored_before[transaction.transaction_id].content) for transaction in of_file
+    ]
     columns, _ = columns_of(spec, [*of_database, *of_file])
     fields = {
         "account_id": columns.account_N,
         "occurred_at": columns.time_us_N,
         # As posted, in whatever currency.
-        "amount": np.array([float(one.amount) for one in (*of_database, *of_file)]),
+        "amount": np.array([float(transaction.amount) for transaction in (*of_database, *of_file)]),
         **dict(zip(map(_field_of, spec.entity_names), columns.entity_NK.T, strict=True)),
         **dict(zip(spec.categorical_names, columns.categorical_NC.T, strict=True)),
         **dict(zip(spec.numeric_names, columns.numeric_NM.T, strict=True)),
@@ -173,13 +177,13 @@ def _differing(
     differs = {name: _unequal(*np.split(value_N, 2)) for name, value_N in fields.items()}
     both = list(zip(of_file, of_database, strict=True))
     differs["currency"] = np.array(
-        [one.currency not in (NO_CURRENCY, stored.currency) for one, stored in both], bool
+        [sent.currency not in (NO_CURRENCY, stored.currency) for sent, stored in both], bool
     )
     if spec.columns.type is not None:
-        differs["type"] = np.array([one.type != stored.type for one, stored in both], bool)
+        differs["type"] = np.array([sent.type != stored.type for sent, stored in both], bool)
     found = {
-        one.transaction_id: [name for name, differs_N in differs.items() if differs_N[n]]
-        for n, one in enumerate(of_file)
+        transaction.transaction_id: [name for name, differs_N in differs.items() if differs_N[n]]
+        for n, transaction in enumerate(of_file)
     }
     return {key: names for key, names in found.items() if names}
 

@@ -61,7 +61,9 @@ class History:
                 fields[name] = text
             else:
                 attributes[name] = text
-        for kind, id_ in (data.entities[one] for one in columns.entity_NK[n] if one != NO_ENTITY):
+        for kind, id_ in (
+            data.entities[entity] for entity in columns.entity_NK[n] if entity != NO_ENTITY
+        ):
             if kind in ENTITY_FIELDS:
                 fields[ENTITY_FIELDS[kind]] = id_
             else:

@@ -22,7 +22,7 @@ class Authenticator(Protocol):
     async def caller_of_id(self, key_id: str) -> Caller:
         """The same, by the id of a key that was proven before. Raises Unauthenticated."""
 
-    def known_tenant(self, token: str) -> str | None:
+    def tenant_in_memory(self, token: str) -> str | None:
         """The tenant of a key that need not be looked up; None of any other."""
 
 

@@ -402,7 +402,7 @@ class Batcher(Generic[Item, Answer]):
         """With what else the tenant has waiting there, as far as one batch holds it."""
         tenant = part.request.tenant
         batch = self._fresh.get(tenant)
-        if batch is None or sum(one.last for one in batch) + part.last > MOST_ITEMS:
+        if batch is None or sum(queued.last for queued in batch) + part.last > MOST_ITEMS:
             batch = self._fresh[tenant] = []
             self._apart.add(tenant, batch)
             self._any_apart.set()

@@ -60,7 +60,7 @@ class KeyedRoute(APIRoute):
                 return await handled(request)
             except RequestValidationError as error:
                 # Of bodies that are JSON, only those of another type come this far unparsed.
-                is_of_body = any(one["loc"][:1] == ("body",) for one in error.errors())
+                is_of_body = any(detail["loc"][:1] == ("body",) for detail in error.errors())
                 if isinstance(error.body, bytes) and is_of_body:
                     raise invalid([NOT_SAID_TO_BE_JSON]) from None
                 raise

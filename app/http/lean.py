@@ -89,7 +89,7 @@ class ScoringRoute(APIRoute):
             posted = self._parse(body)
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
-            raise invalid([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
+            raise invalid([{**error, "loc": ("body", *error["loc"])} for error in found]) from None
         return to_json(await self.endpoint(posted, scoring, place))
 
 

@@ -18,7 +18,7 @@ _SERIALIZED: JsonSchemaMode = "serialization"
 _VALUES = frozenset(("default", "enum", "example", "examples"))
 
 # By operation: where its answer always holds a path parameter of others.
-GIVEN = {
+LINKED = {
     ("post", "/v1/transactions"): {
         "transaction_id": "/transaction_id",
         "account_id": "/account_id",
@@ -82,7 +82,7 @@ def _merge_choice(schema: dict[str, Any], schemas: dict[str, Any]) -> None:
             "type": "object",
             "description": " Or: ".join(member["description"] for member in members),
             "properties": {k: v for member in members for k, v in member["properties"].items()},
-            "required": sorted(set.intersection(*(set(one["required"]) for one in members))),
+            "required": sorted(set.intersection(*(set(member["required"]) for member in members))),
         }
 
 
@@ -105,21 +105,21 @@ def link(paths: dict[str, Any]) -> None:
     """Add its links to every operation of an OpenAPI document."""
     for path, item in paths.items():
         for method, operation in item.items():
-            given = GIVEN.get((method, path), {})
+            pointers = LINKED.get((method, path), {})
             links = {
-                other["operationId"]: _to(other, {name: given[name]})
-                for name in given
+                other["operationId"]: _to(other, {name: pointers[name]})
+                for name in pointers
                 for to, its in paths.items()
                 for other in its.values()
                 if f"{{{name}}}" in to
             }
-            if any(one["name"] == CURSOR for one in operation.get("parameters", ())):
+            if any(parameter["name"] == CURSOR for parameter in operation.get("parameters", ())):
                 links["next_page"] = _to(operation, {CURSOR: "/next_cursor"})
             if links:
                 answers = operation["responses"]
                 answers["200" if "200" in answers else "202"]["links"] = links
 
 
-def _to(operation: dict[str, Any], given: dict[str, str]) -> dict[str, Any]:
-    parameters = {name: f"$response.body#{pointer}" for name, pointer in given.items()}
+def _to(operation: dict[str, Any], pointers: dict[str, str]) -> dict[str, Any]:
+    parameters = {name: f"$response.body#{pointer}" for name, pointer in pointers.items()}
     return {"operationId": operation["operationId"], "parameters": parameters}

@@ -178,11 +178,11 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
 
 def invalid(found: Sequence[Mapping[str, Any]]) -> Problem:
     """What Pydantic found wrong with a request, as an answer; bodies are at the place `body`."""
-    if any(one["type"] == "json_invalid" for one in found):
+    if any(error["type"] == "json_invalid" for error in found):
         return MalformedBody(f"The body is not JSON: {found[0]['ctx']['error']}.")
     errors = [
-        FieldError(field_name(one["loc"]), str(one["msg"]).removeprefix("Value error, "))
-        for one in found[:MOST_FIELD_ERRORS]
+        FieldError(field_name(error["loc"]), str(error["msg"]).removeprefix("Value error, "))
+        for error in found[:MOST_FIELD_ERRORS]
     ]
     return ValidationFailed(f"{errors[0].field}: {errors[0].message}", errors)
 
@@ -227,7 +227,7 @@ def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
 
 def kinds(root: type[Problem] = Problem) -> list[type[Problem]]:
     """Every error that has an answer."""
-    below = [one for kind in root.__subclasses__() for one in kinds(kind)]
+    below = [problem for kind in root.__subclasses__() for problem in kinds(kind)]
     return below if root is Problem else [root, *below]
 
 

@@ -20,11 +20,11 @@ def check_query(route: APIRoute, query: bytes) -> None:
     """
     if not query:
         return
-    known, seen = parameters_of(route), set[str]()
+    names, seen = parameters_of(route), set[str]()
     errors: list[FieldError] = []
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name not in known:
-            message = f"unknown query parameter; {_instead(known)}"
+        if name not in names:
+            message = f"unknown query parameter; {_instead(names)}"
         elif name in seen:
             message = "this query parameter is given more than once; send it once"
         else:
@@ -46,7 +46,7 @@ def _names(dependant: Dependant) -> set[str]:
     return own.union(*map(_names, dependant.dependencies))
 
 
-def _instead(known: tuple[str, ...]) -> str:
-    if not known:
+def _instead(names: tuple[str, ...]) -> str:
+    if not names:
         return "this route takes none, and what belongs to a body must be sent in the body"
-    return f"this route takes {', '.join(known)}"
+    return f"this route takes {', '.join(names)}"

@@ -76,7 +76,7 @@ def comparison_of(name: str, found: Comparison) -> ModelComparison:
 
 def drift_of(name: str, found: Drift) -> ModelDrift:
     """Drift as it is answered."""
-    furthest = sorted(found.features, key=lambda one: -(one.psi or 0.0))
+    furthest = sorted(found.features, key=lambda feature: -(feature.psi or 0.0))
     return ModelDrift(
         name=name,
         days=[
@@ -96,10 +96,10 @@ def drift_of(name: str, found: Drift) -> ModelDrift:
             transactions=found.profile.transactions,
             frauds=found.profile.frauds,
         ),
-        drifted=[one.name for one in [found.score, *furthest] if one.drifted],
+        drifted=[column.name for column in [found.score, *furthest] if column.drifted],
         fraud_share=FraudShareDrift.model_validate(found.fraud_share._asdict()),
         score=Drifted.model_validate(found.score._asdict()),
-        features=[Drifted.model_validate(one._asdict()) for one in furthest],
+        features=[Drifted.model_validate(feature._asdict()) for feature in furthest],
     )
 
 

@@ -47,7 +47,7 @@ class ApiKey(NamedTuple):
     revoked_at_us: int | None
 
 
-class Known(NamedTuple):
+class CachedKey(NamedTuple):
     """A key that was looked up: when, its row, and whom it speaks for."""
 
     seen_at: float
@@ -147,8 +147,8 @@ class Authenticator:
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
-        self._known: dict[str, Known] = {}
-        self._asking: dict[str, asyncio.Task[Known | None]] = {}
+        self._cached: dict[str, CachedKey] = {}
+        self._lookups: dict[str, asyncio.Task[CachedKey | None]] = {}
         self._notes: set[asyncio.Task[None]] = set()
         # Anybody can send any number of wrong keys: these wait for each other, and hold few of the
         # connections that scores need.
@@ -159,69 +159,69 @@ class Authenticator:
         """Whom a live key speaks for; raises Unauthenticated for any other text."""
         prefix, _, rest = key.partition("_")
         key_id, _, secret = rest.partition("_")
-        known = await self._known_now(key_id, is_one=prefix == "qs")
+        cached = await self._current(key_id, is_key=prefix == "qs")
         # Hashed and compared even where there is no such key, to take equally long.
-        expected = known.row.digest if known is not None else bytes(32)
-        if not hmac.compare_digest(_digest(secret), expected) or known is None or prefix != "qs":
+        expected = cached.row.digest if cached is not None else bytes(32)
+        if not hmac.compare_digest(_digest(secret), expected) or cached is None or prefix != "qs":
             raise Unauthenticated("The API key is not known.", headers=CHALLENGE)
-        return _caller_of_live(known)
+        return _caller_of_live(cached)
 
     async def caller_of_id(self, key_id: str) -> Caller:
         """Whom the live key of this id speaks for, for who has proven to have it.
 
         Raises Unauthenticated where it is revoked or replaced.
         """
-        known = await self._known_now(key_id)
-        if known is None:
+        cached = await self._current(key_id)
+        if cached is None:
             raise Unauthenticated("The API key is not known.", headers=CHALLENGE)
-        return _caller_of_live(known)
+        return _caller_of_live(cached)
 
-    async def _known_now(self, key_id: str, is_one: bool = True) -> Known | None:
+    async def _current(self, key_id: str, is_key: bool = True) -> CachedKey | None:
         """The key as it was a second ago or less."""
-        known = self._known.get(key_id)
-        if known is not None and self._clock() - known.seen_at < CACHE_SECONDS:
-            return known
-        return await self._looked_up(key_id) if is_one and _could_be_an_id(key_id) else None
+        cached = self._cached.get(key_id)
+        if cached is not None and self._clock() - cached.seen_at < CACHE_SECONDS:
+            return cached
+        return await self._looked_up(key_id) if is_key and _could_be_an_id(key_id) else None
 
-    def known_tenant(self, token: str) -> str | None:
+    def tenant_in_memory(self, token: str) -> str | None:
         """The tenant of a key that was looked up before, from memory: to count its requests.
 
         It may have been revoked since.
         """
-        known = self._known.get(token[3:15])
-        if known is None or not hmac.compare_digest(_digest(token[16:]), known.row.digest):
+        cached = self._cached.get(token[3:15])
+        if cached is None or not hmac.compare_digest(_digest(token[16:]), cached.row.digest):
             return None
         # Whoever stole a key takes no more places of its tenant once it is revoked.
-        is_live = known.row.revoked_at_us is None and not known.has_expired
-        return known.caller.tenant if is_live else None
+        is_live = cached.row.revoked_at_us is None and not cached.has_expired
+        return cached.caller.tenant if is_live else None
 
-    async def _looked_up(self, key_id: str) -> Known | None:
+    async def _looked_up(self, key_id: str) -> CachedKey | None:
         """The key as the database has it; requests that want to know at once share the question."""
-        if key_id not in self._asking:
-            self._asking[key_id] = asyncio.create_task(self._look_up(key_id))
-            self._asking[key_id].add_done_callback(lambda _: self._asking.pop(key_id))
+        if key_id not in self._lookups:
+            self._lookups[key_id] = asyncio.create_task(self._look_up(key_id))
+            self._lookups[key_id].add_done_callback(lambda _: self._lookups.pop(key_id))
         # The first caller may hang up; the others still wait.
-        return await asyncio.shield(self._asking[key_id])
+        return await asyncio.shield(self._lookups[key_id])
 
-    async def _look_up(self, key_id: str) -> Known | None:
+    async def _look_up(self, key_id: str) -> CachedKey | None:
         now = self._clock()
-        waiting = nullcontext() if key_id in self._known else self._strangers
+        waiting = nullcontext() if key_id in self._cached else self._strangers
         async with waiting, self._database.glance() as connection:
             found = await connection.execute(select(api_keys).where(api_keys.c.id == key_id))
             row = found.one_or_none()
         if row is None:
-            self._known.pop(key_id, None)
+            self._cached.pop(key_id, None)
             return None
-        if len(self._known) >= CACHED_KEYS:
-            self._known.clear()
+        if len(self._cached) >= CACHED_KEYS:
+            self._cached.clear()
         caller = Caller(row.tenant, key_id, frozenset(row.scopes.split()))
-        self._known[key_id] = Known(now, row, caller)
+        self._cached[key_id] = CachedKey(now, row, caller)
         if (row.last_used_at_us or 0) < now_us() - USE_NOTED_US:
             # Nobody waits for it.
             task = asyncio.create_task(self._note_use(key_id))
             self._notes.add(task)
             task.add_done_callback(self._notes.discard)
-        return self._known[key_id]
+        return self._cached[key_id]
 
     async def _note_use(self, key_id: str) -> None:
         change = update(api_keys).where(api_keys.c.id == key_id)
@@ -273,12 +273,12 @@ async def _live(connection: Connection, key_id: str, tenant: str | None) -> Row[
     return row
 
 
-def _caller_of_live(known: Known) -> Caller:
-    if known.row.revoked_at_us is not None:
+def _caller_of_live(cached: CachedKey) -> Caller:
+    if cached.row.revoked_at_us is not None:
         raise Unauthenticated("The API key has been revoked.", headers=CHALLENGE)
-    if known.has_expired:
+    if cached.has_expired:
         raise Unauthenticated("The API key has been replaced.", headers=CHALLENGE)
-    return known.caller
+    return cached.caller
 
 
 def _facts(row: Any) -> dict[str, Any]:

@@ -58,6 +58,6 @@ def attribute(
     day_B1 = (time_us_B / DAY_US)[:, None]
     befores = [past_KF if len(past_KF) else learner.population_1F for past_KF in pasts]
     return [
-        Attribution(*walked(learner, *one))
-        for one in zip(features_B1F, day_B1, befores, copies_BW, strict=True)
+        Attribution(*walked(learner, *row))
+        for row in zip(features_B1F, day_B1, befores, copies_BW, strict=True)
     ]

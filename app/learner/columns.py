@@ -41,16 +41,16 @@ def columns_of(
     An entity is a kind and an id; a link is those and the account. By `rates` amounts are in the
     reference currency, NaN where a currency has no rate.
     """
-    account_N, accounts = _positions([one.account_id for one in transactions])
+    account_N, accounts = _positions([transaction.account_id for transaction in transactions])
     kinds, rows = spec.entity_names, len(transactions)
     entities, links = dict[tuple[str, str], int](), dict[tuple[str, str, str], int]()
     entity_NK = np.full((rows, len(kinds)), NO_ENTITY, np.int64)
     link_NK = entity_NK.copy()
     for k, kind in enumerate(kinds):
-        for n, one in enumerate(transactions):
-            if (id_ := one.entity(kind)) is not None:
+        for n, transaction in enumerate(transactions):
+            if (id_ := transaction.entity(kind)) is not None:
                 entity_NK[n, k] = entities.setdefault((kind, id_), len(entities))
-                link_NK[n, k] = links.setdefault((kind, id_, one.account_id), len(links))
+                link_NK[n, k] = links.setdefault((kind, id_, transaction.account_id), len(links))
     # The last place is that of no entity.
     code_G = np.array([*(entity_code(*key) for key in entities), MISSING], np.int64)
     columns = TransactionColumns(
@@ -58,13 +58,16 @@ def columns_of(
         entity_NK,
         link_NK,
         code_G[entity_NK],
-        np.array([one.occurred_at_us for one in transactions], np.int64),
+        np.array([transaction.occurred_at_us for transaction in transactions], np.int64),
         _amounts(transactions, rates),
-        np.array([standing_of(one.type, one.status) for one in transactions], np.int64),
+        np.array(
+            [standing_of(transaction.type, transaction.status) for transaction in transactions],
+            np.int64,
+        ),
         np.empty((rows, len(spec.categorical_names)), np.int64),
         np.empty((rows, len(spec.numeric_names)), np.float64),
     )
-    attributes_N = [one.attributes for one in transactions]
+    attributes_N = [transaction.attributes for transaction in transactions]
     for c, name in enumerate(spec.categorical_names):
         codes = _codes_of(name)
         if name in STANDARD_FIELDS:
@@ -80,17 +83,19 @@ def columns_of(
 
 
 def _amounts(transactions: Sequence[Transaction], rates: Rates | None) -> NDArray[np.float64]:
-    amount_N = np.array([float(one.amount) for one in transactions], np.float64)
+    amount_N = np.array([float(transaction.amount) for transaction in transactions], np.float64)
     return (
-        amount_N if rates is None else amount_N * rates.of([one.currency for one in transactions])
+        amount_N
+        if rates is None
+        else amount_N * rates.of([transaction.currency for transaction in transactions])
     )
 
 
 def _positions(keys: Iterable[str]) -> tuple[NDArray[np.int64], list[str]]:
     """Each key as a position among the distinct ones, by first appearance."""
-    known: dict[str, int] = {}
-    position_N = np.array([known.setdefault(key, len(known)) for key in keys], np.int64)
-    return position_N, list(known)
+    positions: dict[str, int] = {}
+    position_N = np.array([positions.setdefault(key, len(positions)) for key in keys], np.int64)
+    return position_N, list(positions)
 
 
 # Far more than there are countries and categories; merchants come and go.

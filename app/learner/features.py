@@ -292,7 +292,9 @@ def undecided_apart(columns: TransactionColumns) -> list[Ints]:
             instant = place
         if waiting.get(account, time_us) < time_us:
             cuts.append(instant)
-            waiting = {one: since_us for one, since_us in waiting.items() if since_us == time_us}
+            waiting = {
+                other: since_us for other, since_us in waiting.items() if since_us == time_us
+            }
         if is_open_N[place]:
             waiting.setdefault(account, time_us)
     return np.split(order_N, cuts)
@@ -305,9 +307,9 @@ def check_same_features(spec: DatasetSpec, features: FeatureSet, model: str) -> 
     """
     trained = features.spec
     fields = {
-        "entities": [sorted(one.entities) for one in (spec, trained)],
-        "categorical": [sorted(one.categorical) for one in (spec, trained)],
-        "numeric": [sorted(one.numeric) for one in (spec, trained)],
+        "entities": [sorted(each.entities) for each in (spec, trained)],
+        "categorical": [sorted(each.categorical) for each in (spec, trained)],
+        "numeric": [sorted(each.numeric) for each in (spec, trained)],
     }
     parts = []
     if features.rates is not None and not spec.has_currencies:

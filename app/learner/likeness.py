@@ -61,12 +61,12 @@ class MostAlike(NamedTuple):
 def fields_of(features: FeatureSet) -> Fields:
     """What is compared of payments with these features."""
     compared = Columns.of(features.kinds).compared
-    known = {name: place for place, name in enumerate([*ENTITY_FIELDS, *STANDARD_FIELDS])}
+    order_of = {name: place for place, name in enumerate([*ENTITY_FIELDS, *STANDARD_FIELDS])}
     found = []
     for f in compared:
         is_identity = features.kinds[f] == "identity"
         name = features.names[f].removesuffix(IDENTITY if is_identity else CODE)
-        found.append((not is_identity, known.get(name, len(known)), name, f))
+        found.append((not is_identity, order_of.get(name, len(order_of)), name, f))
     found.sort()
     return Fields(
         [name for _, _, name, _ in found],

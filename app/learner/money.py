@@ -16,7 +16,9 @@ Code = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 Rate = Annotated[float, Field(ge=1e-12, le=1e12)]
 
 MINOR_UNITS: dict[str, int] = {
-    one.code: one.exponent for one in iso4217.Currency if one.exponent is not None
+    currency.code: currency.exponent
+    for currency in iso4217.Currency
+    if currency.exponent is not None
 }
 # Of what is no currency of ISO 4217: two decimals, or what three digits take where it is small.
 USUAL_DECIMALS, MOST_DECIMALS = 2, 12
@@ -43,7 +45,7 @@ class Rates(BaseModel):
 
     def of(self, currency_N: Sequence[str | None]) -> NDArray[np.float64]:
         """The rate of each currency, NaN where there is none."""
-        return np.array([self.per_unit.get(one or "", nan) for one in currency_N], np.float64)
+        return np.array([self.per_unit.get(code or "", nan) for code in currency_N], np.float64)
 
     def converted(self, amount: float, currency: str | None) -> float | None:
         """An amount in the reference currency; None where its currency has no rate."""

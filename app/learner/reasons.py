@@ -188,7 +188,7 @@ class Case:
 
     def entities(self, kind: str) -> list[str | None]:
         """The same of the earlier payments."""
-        return [_entity(kind, one) for one in self.past]
+        return [_entity(kind, payment) for payment in self.past]
 
     def counted(self, number: int, within_us: int, what: str) -> str:
         """A number of earlier payments of so long before, where there may be more of them."""
@@ -208,7 +208,7 @@ class Case:
     def ages_us(self) -> list[int]:
         """How long before this payment the earlier ones were, in microseconds, newest first."""
         now_us = self.payment["occurred_at_us"]
-        return [now_us - one["occurred_at_us"] for one in self.past]
+        return [now_us - payment["occurred_at_us"] for payment in self.past]
 
     @property
     def currency(self) -> str | None:
@@ -230,9 +230,9 @@ class Case:
         amount = float(self.payment["amount"])
         aged = list(zip(self.ages_us(), self.past, strict=True))
         alike = [
-            (age_us, float(one["amount"]))
-            for age_us, one in aged
-            if one.get("currency") == self.currency
+            (age_us, float(payment["amount"]))
+            for age_us, payment in aged
+            if payment.get("currency") == self.currency
         ]
         which = "" if len(alike) == len(aged) else f" in {self.currency or 'no currency'}"
         own = Compared(self.currency, amount, alike, which)
@@ -240,7 +240,9 @@ class Case:
         if len(alike) >= LEAST_ALIKE or reference_amount is None or self.rates is None:
             return own
         converted = [
-            (age_us, value) for age_us, one in aged if (value := self._converted(one)) is not None
+            (age_us, value)
+            for age_us, payment in aged
+            if (value := self._converted(payment)) is not None
         ]
         if len(converted) == len(alike):
             return own
@@ -255,7 +257,7 @@ class Case:
 
 
 # What tells of entities of a kind: a sentence, what was observed, what is usual.
-TellKind = Callable[[str, Case], tuple[str, Value, Value]]
+WordsOfKind = Callable[[str, Case], tuple[str, Value, Value]]
 
 
 # Risky payments of an account come in bursts, and have nearly the same past.
@@ -303,7 +305,7 @@ def shares_of(
     shares = list(map(Share, codes, (slope * np.bincount(code_G, share_G)).tolist()))
     if has_labels:
         shares.append(Share(LABELS, slope * attribution.labels))
-    return sorted(shares, key=lambda one: -one.share)
+    return sorted(shares, key=lambda share: -share.share)
 
 
 @cache
@@ -327,10 +329,10 @@ def _figure(value: Value) -> Value:
 
 def raising(shares: Sequence[Share]) -> list[Share]:
     """The few that raise a score most."""
-    return [one for one in shares if one.share >= LEAST_SHARE][:MOST_REASONS]
+    return [share for share in shares if share.share >= LEAST_SHARE][:MOST_REASONS]
 
 
-def tell(
+def worded_reasons(
     shares: Iterable[Share],
     features: FeatureSet,
     content: str,
@@ -348,7 +350,7 @@ def tell(
     """
     fields = list(map(_fields, contents))
     # A refund is no payment of the account.
-    rows = [k for k, one in enumerate(fields) if one.get("type") != "refund"]
+    rows = [k for k, payment in enumerate(fields) if payment.get("type") != "refund"]
     past = [fields[k] for k in rows]
     case = Case(
         *(_fields(content), past, _places(features), features_F, past_KF[rows], labels),
@@ -361,27 +363,29 @@ def tell(
     if labelled is None:
         return reasons
     return [
-        _naming(one, features, features_F, labelled) if one.code == LABELS else one
-        for one in reasons
+        _naming(reason, features, features_F, labelled) if reason.code == LABELS else reason
+        for reason in reasons
     ]
 
 
 @cache
-def _of_kinds(kinds: tuple[str, ...]) -> dict[str, tuple[str, TellKind]]:
+def _of_kinds(kinds: tuple[str, ...]) -> dict[str, tuple[str, WordsOfKind]]:
     """The codes that tell of entities of these kinds, each with its kind and what tells of it."""
-    each = [(f"{kind}{of_kind}", kind, tells) for kind in kinds for of_kind, tells in TOLD_OF_KIND]
+    each = [
+        (f"{kind}{of_kind}", kind, tells) for kind in kinds for of_kind, tells in WORDED_OF_KIND
+    ]
     each += [(f"account_new_{kind}", kind, _new_entities) for kind in kinds]
     return {code: (kind, tells) for code, kind, tells in each}
 
 
 def _worded(
-    code: str, case: Case, of_kinds: Mapping[str, tuple[str, TellKind]]
+    code: str, case: Case, of_kinds: Mapping[str, tuple[str, WordsOfKind]]
 ) -> tuple[str, Value, Value]:
     if code in of_kinds:
         kind, tells = of_kinds[code]
         return tells(kind, case)
-    if code in TOLD:
-        return TOLD[code](case)
+    if code in WORDED:
+        return WORDED[code](case)
     if code.startswith("attribute_"):
         return _attribute(code.removeprefix("attribute_"), case)
     return _category(code, case)
@@ -480,8 +484,8 @@ def _hour(case: Case) -> tuple[str, Value, Value]:
     clock = text_of(now_us)[11:16]
     if case.is_first:
         return f"at {clock} UTC; {NO_EARLIER}", clock, None
-    apart_us = [(one["occurred_at_us"] - now_us) % DAY_US for one in case.past]
-    near = sum(min(one, DAY_US - one) <= NEAR_US for one in apart_us)
+    apart_us = [(payment["occurred_at_us"] - now_us) % DAY_US for payment in case.past]
+    near = sum(min(distance_us, DAY_US - distance_us) <= NEAR_US for distance_us in apart_us)
     sentence = f"at {clock} UTC; {near} of {case.last} came within 2 hours of that time of day"
     return sentence, clock, near / len(case.past)
 
@@ -491,7 +495,7 @@ def _weekend(case: Case) -> tuple[str, Value, Value]:
     observed = "weekend" if is_weekend else "weekday"
     if case.is_first:
         return f"on a {observed} (UTC); {NO_EARLIER}", observed, None
-    alike = sum(_is_weekend(one) == is_weekend for one in case.past)
+    alike = sum(_is_weekend(payment) == is_weekend for payment in case.past)
     sentence = f"on a {observed} (UTC), as {alike} of {case.last}"
     return sentence, observed, alike / len(case.past)
 
@@ -658,27 +662,27 @@ def _naming(
 
 def _attribute(name: str, case: Case) -> tuple[str, Value, Value]:
     value = _number(case.payment["attributes"].get(name))
-    numbers = [_number(one["attributes"].get(name)) for one in case.past]
-    known = [number for number in numbers if number is not None]
+    numbers = [_number(payment["attributes"].get(name)) for payment in case.past]
+    present = [number for number in numbers if number is not None]
     if value is None:
         sentence = f"{name} missing"
         if case.past:
-            sentence = f"{sentence}, as in {len(numbers) - len(known)} of {case.last}"
-        return sentence, None, _median(known) if known else None
+            sentence = f"{sentence}, as in {len(numbers) - len(present)} of {case.last}"
+        return sentence, None, _median(present) if present else None
     sentence = f"{name} {_exact(value)}"
     if case.is_first:
         return f"{sentence}; {NO_EARLIER}", value, None
-    if not known:
+    if not present:
         return f"{sentence}; missing in {case.last}", value, None
-    usual = _median(known)
-    of_past = f"the median {_figures(usual)} of {_last(len(known))}"
-    which = "" if len(known) == len(numbers) else " that have it"
+    usual = _median(present)
+    of_past = f"the median {_figures(usual)} of {_last(len(present))}"
+    which = "" if len(present) == len(numbers) else " that have it"
     return f"{sentence}, against {of_past}{which}", value, usual
 
 
 def _category(name: str, case: Case) -> tuple[str, Value, Value]:
     value = _category_of(name, case.payment)
-    past = [_category_of(name, one) for one in case.past]
+    past = [_category_of(name, payment) for payment in case.past]
     usual = _most_usual(past)
     if value is None:
         sentence = f"{name} missing"
@@ -690,7 +694,9 @@ def _category(name: str, case: Case) -> tuple[str, Value, Value]:
     if case.is_first:
         return f"{name} {value}; {NO_EARLIER}", value, None
     sentence = f"{name} {value}, in {past.count(value)} of {case.last}"
-    lately = {one for one, age_us in zip(past, case.ages_us(), strict=True) if age_us <= HOUR_US}
+    lately = {
+        category for category, age_us in zip(past, case.ages_us(), strict=True) if age_us <= HOUR_US
+    }
     if len(lately - {None}) > 1:
         counted = case.counted(len(lately - {None}), HOUR_US, "value")
         sentence = f"{sentence}; {counted} in the hour before"
@@ -784,7 +790,7 @@ def _count(number: int | str, what: str) -> str:
     return f"{number} {what if str(number) == '1' else _plural(what)}"
 
 
-TOLD: dict[str, Callable[[Case], tuple[str, Value, Value]]] = {
+WORDED: dict[str, Callable[[Case], tuple[str, Value, Value]]] = {
     "amount": _amount,
     "account_spending": _spending,
     "account_pace": _pace,
@@ -795,7 +801,7 @@ TOLD: dict[str, Callable[[Case], tuple[str, Value, Value]]] = {
     "account_refused": _refused,
     LABELS: _labels,
 }
-TOLD_OF_KIND: tuple[tuple[str, TellKind], ...] = (
+WORDED_OF_KIND: tuple[tuple[str, WordsOfKind], ...] = (
     ("", _entity_used),
     ("_accounts", _entity_accounts),
     ("_activity", _entity_activity),

@@ -130,7 +130,10 @@ class Judge:
 
     def _answered(self, logit_N: Floats) -> list[float]:
         """The probabilities that log-odds stand for, as they are answered."""
-        return [round(one, DIGITS) for one in self.calibration.probabilities(logit_N).tolist()]
+        return [
+            round(probability, DIGITS)
+            for probability in self.calibration.probabilities(logit_N).tolist()
+        ]
 
 
 class PastJudge(Judge):

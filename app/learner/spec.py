@@ -171,9 +171,9 @@ class DatasetSpec(BaseModel):
             text = (path if path.suffix == ".toml" else built_in).read_text("utf-8")
             return cls.model_validate(_merchant_moved(tomllib.loads(text)))
         except FileNotFoundError:
-            known = ", ".join(built_in_specs())
+            available = ", ".join(built_in_specs())
             raise ValueError(
-                f"spec {path_or_name}: no such file, and the built-in specs are: {known}"
+                f"spec {path_or_name}: no such file, and the built-in specs are: {available}"
             ) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ValueError(f"spec {path_or_name}: {error}") from None

@@ -36,7 +36,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _known(encoding: str) -> str:
+def _existing(encoding: str) -> str:
     try:
         codecs.lookup(encoding)
     except LookupError:
@@ -46,7 +46,7 @@ def _known(encoding: str) -> str:
     return encoding
 
 
-Encoding = Annotated[str, AfterValidator(_known)]
+Encoding = Annotated[str, AfterValidator(_existing)]
 
 
 class RowNumber(Part):

@@ -90,4 +90,4 @@ def attribute_of(value: Any) -> str | float | bool:
 
 def is_unicode(text: str) -> bool:
     """Whether it can be encoded: a lone surrogate is the one text that cannot."""
-    return text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)

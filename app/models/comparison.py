@@ -182,15 +182,15 @@ class Shadowing:
         decisions = await asyncio.to_thread(self._decide, deciding, groups)
         answered_N = [row.probability for row in rows]
         shadowed = [decisions[row.transaction_id] for row in rows]
-        known = [n for n, row in enumerate(rows) if row.transaction_id in labels]
-        is_fraud = np.array([labels[rows[n].transaction_id].is_fraud for n in known], np.bool_)
+        labelled = [n for n, row in enumerate(rows) if row.transaction_id in labels]
+        is_fraud = np.array([labels[rows[n].transaction_id].is_fraud for n in labelled], np.bool_)
         pairs: Counter[tuple[str, str]] = Counter(
-            (row.outcome, one.outcome) for row, one in zip(rows, shadowed, strict=True)
+            (row.outcome, answer.outcome) for row, answer in zip(rows, shadowed, strict=True)
         )
-        same = sum(count for (one, other), count in pairs.items() if one == other)
+        same = sum(count for (outcome, other), count in pairs.items() if outcome == other)
         shifts = [
-            abs(log_odds(one.probability) - log_odds(p))
-            for p, one in zip(answered_N, shadowed, strict=True)
+            abs(log_odds(answer.probability) - log_odds(p))
+            for p, answer in zip(answered_N, shadowed, strict=True)
         ]
         return Comparison(
             transactions=len(rows),
@@ -201,13 +201,13 @@ class Shadowing:
             frauds=int(is_fraud.sum()),
             legitimates=int((~is_fraud).sum()),
             active=_quality(
-                np.array([answered_N[n] for n in known]),
-                np.array([rows[n].outcome != "approve" for n in known], np.bool_),
+                np.array([answered_N[n] for n in labelled]),
+                np.array([rows[n].outcome != "approve" for n in labelled], np.bool_),
                 is_fraud,
             ),
             shadow=_quality(
-                np.array([shadowed[n].probability for n in known]),
-                np.array([shadowed[n].outcome != "approve" for n in known], np.bool_),
+                np.array([shadowed[n].probability for n in labelled]),
+                np.array([shadowed[n].outcome != "approve" for n in labelled], np.bool_),
                 is_fraud,
             ),
             digest=scorer.digest,
@@ -269,9 +269,9 @@ class Shadowing:
                 [self._pipeline.rows(rows) for _, rows in part],
                 deciding.thresholds,
             )
-            for (_, rows), one in zip(part, judged, strict=True):
+            for (_, rows), judgement in zip(part, judged, strict=True):
                 ids = (row.transaction_id for row in rows)
-                found.update(zip(ids, one.decisions, strict=True))
+                found.update(zip(ids, judgement.decisions, strict=True))
         return found
 
 

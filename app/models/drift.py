@@ -160,12 +160,12 @@ class Drifting:
                 async with self._database.read() as connection:
                     scorer = await self._models.active(connection, tenant)
                 found = await self._of(tenant, scorer, WATCHED_DAYS)
-                for one in (found.score, *found.features):
-                    if one.psi is not None:
-                        indices[one.name] = max(one.psi, indices.get(one.name, one.psi))
+                for column in (found.score, *found.features):
+                    if column.psi is not None:
+                        indices[column.name] = max(column.psi, indices.get(column.name, column.psi))
                 if found.fraud_share.now is not None and found.fraud_share.trained:
                     ratios.append(found.fraud_share.now / found.fraud_share.trained)
-        furthest = max(ratios, key=lambda one: abs(one - 1)) if ratios else None
+        furthest = max(ratios, key=lambda ratio: abs(ratio - 1)) if ratios else None
         return Gauges(indices, furthest)
 
     async def _of(self, tenant: str, scorer: Scorer, days: int) -> Drift:

@@ -174,21 +174,21 @@ async def _models(shadowing: Shadowing, tenant: str) -> ModelList:
     return ModelList(
         data=[
             ModelState(
-                name=one.name,
-                digest=one.digest,
-                active=one.name == roles.active,
-                shadow=roles.shadow is not None and one.name == roles.shadow.name,
-                refused=one.refused or _replaced(one, roles),
+                name=model.name,
+                digest=model.digest,
+                active=model.name == roles.active,
+                shadow=roles.shadow is not None and model.name == roles.shadow.name,
+                refused=model.refused or _replaced(model, roles),
             )
-            for one in roles.shelf
+            for model in roles.shelf
         ]
     )
 
 
-def _replaced(one: Shelved, roles: Roles) -> str | None:
-    if one.name != roles.active or one.digest == roles.active_digest:
+def _replaced(model: Shelved, roles: Roles) -> str | None:
+    if model.name != roles.active or model.digest == roles.active_digest:
         return None
-    return f"Model {one.name!r} is no longer the checkpoint that decides: activate it to use it."
+    return f"Model {model.name!r} is no longer the checkpoint that decides: activate it to use it."
 
 
 def _address(prefix: str, name: str, kind: str, job_id: str) -> str:

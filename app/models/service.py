@@ -124,9 +124,9 @@ class Models:
         It may read other features than are computed now. None where it is neither, or where this
         version cannot compute with it any more.
         """
-        for one in (*self._loaded.values(), *self._past.values()):
-            if one.model == model:
-                return one
+        for loaded in (*self._loaded.values(), *self._past.values()):
+            if loaded.model == model:
+                return loaded
         row = await model_store.kept_checkpoint(connection, model)
         if row is None:
             return None
@@ -146,9 +146,9 @@ class Models:
                 return PastJudge(PastCheckpoint.of(files, place))
             raise error
 
-    async def keep(self, connection: Connection, one: Scorer | Checkpoint) -> None:
+    async def keep(self, connection: Connection, checkpoint: Scorer | Checkpoint) -> None:
         """Keep a checkpoint that is to score, so that its scores can be replayed for ever."""
-        row = KeptCheckpoint(one.digest, one.model, *one.files, now_us())
+        row = KeptCheckpoint(checkpoint.digest, checkpoint.model, *checkpoint.files, now_us())
         await model_store.keep_checkpoint(connection, row)
 
     async def keep_all(self, database: Database) -> None:
@@ -170,14 +170,14 @@ class Models:
                     missing += [checkpoint] if checkpoint.digest == digest else []
 
         async def keep_missing(connection: Connection) -> None:
-            for one in missing:
-                await self.keep(connection, one)
+            for checkpoint in missing:
+                await self.keep(connection, checkpoint)
 
         if missing:
             try:
                 await database.run(keep_missing)
             except DatabaseUnavailable as error:
-                names = ", ".join(one.model for one in missing)
+                names = ", ".join(checkpoint.model for checkpoint in missing)
                 logger.warning("scores by %s may not replay after an upgrade: %s", names, error)
 
     async def shelved(self) -> Sequence[Shelved]:
@@ -220,7 +220,7 @@ class Models:
         """Whether there is a checkpoint that no link leads out of the folder of checkpoints."""
         top = self._folder.resolve()
         files = ((folder / file).resolve() for file in (METADATA, WEIGHTS))
-        return (folder / METADATA).is_file() and all(one.is_relative_to(top) for one in files)
+        return (folder / METADATA).is_file() and all(path.is_relative_to(top) for path in files)
 
     def _ready(self, checkpoint: Checkpoint) -> Scorer:
         return Scorer(checkpoint, self._settings.device, self._settings.bank_bytes)

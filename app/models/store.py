@@ -37,8 +37,8 @@ async def deciding_at(
 
     Raises DatabaseUnavailable while the tenant's states are being rebuilt.
     """
-    given: dict[str, Any] = {"of_role": "active", "most": 1, "at_us": at_us}
-    [row] = await connection.fetch(tuple[Any, ...], _DECIDING, tenant, **given)
+    parameters: dict[str, Any] = {"of_role": "active", "most": 1, "at_us": at_us}
+    [row] = await connection.fetch(tuple[Any, ...], _DECIDING, tenant, **parameters)
     *found, is_rebuilding = row
     refuse_if(is_rebuilding)
     change = ModelChange._make(found[: len(ModelChange._fields)])

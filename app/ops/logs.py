@@ -29,8 +29,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if (one := request_id.get()) is not None:
-            line["request_id"] = one
+        if (current := request_id.get()) is not None:
+            line["request_id"] = current
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["exception"] = _traced(record.exc_info[1])

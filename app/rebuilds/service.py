@@ -195,11 +195,11 @@ class Rebuilder:
         transactions = {entry.transaction.transaction_id: entry.transaction for entry in entries}
         labels = await label_store.labels_of(connection, tenant, transactions)
         there = {
-            (one.transaction_id, one.kind): one
-            for one in await label_store.entities_of_labels(connection, tenant, transactions)
+            (row.transaction_id, row.kind): row
+            for row in await label_store.entities_of_labels(connection, tenant, transactions)
         }
         # Some have had a label.
-        past = {one.transaction_id: one for one in there.values()}
+        past = {row.transaction_id: row for row in there.values()}
         named = []
         for key in sorted(labels.keys() | past.keys()):
             label = labels.get(key)

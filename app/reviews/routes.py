@@ -135,7 +135,7 @@ async def read_review_figures(
     since_us = now_us() - days * DAY_US
     async with database.read() as connection:
         counts = await review_store.count_reviews(connection, tenant, since_us)
-    by_kind = {one.kind: one for one in counts}
+    by_kind = {count.kind: count for count in counts}
     return ReviewFigures(
         since=text_of(since_us),
         data=[_figure(by_kind.get(kind, ReviewCount(kind, 0, 0, 0))) for kind in get_args(Kind)],
@@ -153,8 +153,8 @@ async def count_reviews(
         counts = await review_store.count_waiting(connection, tenant, assignee)
         oldest_us = await review_store.oldest_open(connection, tenant)
     by_kind: dict[str, dict[str, int]] = {}
-    for one in counts:
-        by_kind.setdefault(one.kind, {})[one.status] = one.reviews
+    for count in counts:
+        by_kind.setdefault(count.kind, {})[count.status] = count.reviews
     return ReviewCounts(
         data=[QueueCount.model_validate({"kind": kind, **by_kind[kind]}) for kind in by_kind],
         most_counted=review_store.MOST_COUNTED,

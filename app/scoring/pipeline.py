@@ -33,7 +33,7 @@ from app.learner.decisions import Decision, Thresholds
 from app.learner.engine import Learned, Rows
 from app.learner.features import EntityLabels, Features, FeatureSet, Memory
 from app.learner.likeness import LabelledPayments, fields_of
-from app.learner.reasons import PAST, Reason, raising, shares_of, tell
+from app.learner.reasons import PAST, Reason, raising, shares_of, worded_reasons
 from app.learner.scorer import AdapterKey, Held, Scorer
 from app.learner.states import NEVER_US, Ints, States
 from app.learner.transaction import NO_ENTITY, Transaction, TransactionColumns
@@ -108,9 +108,9 @@ class Loaded(NamedTuple):
         position = {entity.key: g for g, entity in enumerate(self.entities)}
         size = len(self.labels)
         return EntityLabels(
-            np.fromiter((position[one.key] for one in self.labels), np.int64, size),
-            np.fromiter((one.matures_at_us for one in self.labels), np.int64, size),
-            np.fromiter((one.is_fraud for one in self.labels), np.float64, size),
+            np.fromiter((position[label.key] for label in self.labels), np.int64, size),
+            np.fromiter((label.matures_at_us for label in self.labels), np.int64, size),
+            np.fromiter((label.is_fraud for label in self.labels), np.float64, size),
         )
 
 
@@ -173,8 +173,8 @@ class Pipeline:
         """
         entries = [_entry(transaction) for transaction in transactions]
         first = {entry.transaction.transaction_id: entry for entry in reversed(entries)}
-        known = await transaction_store.scored(connection, tenant, first)
-        new = [entry for key, entry in first.items() if key not in known]
+        stored_rows = await transaction_store.scored(connection, tenant, first)
+        new = [entry for key, entry in first.items() if key not in stored_rows]
         problem: Problem | None = None
         if new:
             try:
@@ -183,9 +183,9 @@ class Pipeline:
                 # Raised before anything is locked or written: others share this transaction.
                 problem = error
             else:
-                known |= {row.transaction_id: row for row in rows}
+                stored_rows |= {row.transaction_id: row for row in rows}
         return [
-            _answer(entry, known.get(entry.transaction.transaction_id), problem)
+            _answer(entry, stored_rows.get(entry.transaction.transaction_id), problem)
             for entry in entries
         ]
 
@@ -262,12 +262,12 @@ class Pipeline:
         decisions: Sequence[Decision],
     ) -> dict[int, list[Reason]]:
         """Why, of each row whose risk is above low: of those that somebody will ask about."""
-        risky = [n for n, one in enumerate(decisions) if one.risk_level != "low"]
+        risky = [n for n, decision in enumerate(decisions) if decision.risk_level != "low"]
         if not risky:
             return {}
         account_N = loaded.columns.account_N
         payments = [loaded.entries[n].transaction for n in risky]
-        moments = [(one.account_id, one.occurred_at_us) for one in payments]
+        moments = [(payment.account_id, payment.occurred_at_us) for payment in payments]
         stored = await transaction_store.pasts_of(connection, tenant, moments, PAST)
         together = _by_account(loaded.entries, transaction_store.float32_rows(result.features_NF))
         pasts = [
@@ -284,11 +284,11 @@ class Pipeline:
                 account = loaded.accounts[account_N[n]]
                 labels = account.fraud_labels, account.legitimate_labels
                 slope = scorer.calibration.slope
-                found[n] = tell(
+                found[n] = worded_reasons(
                     raising(shares_of(self.features, why, slope, account.has_labels)),
                     self.features,
                     loaded.entries[n].content,
-                    [one.content for one in past],
+                    [payment.content for payment in past],
                     result.features_NF[n],
                     past_KF,
                     labels,
@@ -342,8 +342,8 @@ class Pipeline:
                 )
             decisions.update(zip(rows.tolist(), found, strict=True))
             standings = (
-                decided(loaded.entries[n].transaction.type, one.outcome)
-                for n, one in zip(rows.tolist(), found, strict=True)
+                decided(loaded.entries[n].transaction.type, decision.outcome)
+                for n, decision in zip(rows.tolist(), found, strict=True)
             )
             return np.fromiter(standings, np.int64, len(rows))
 

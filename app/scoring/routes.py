@@ -144,7 +144,7 @@ async def explain_transaction(
         log_odds=explained.log_odds,
         baseline=explained.baseline,
         past=past,
-        reasons=[Reason.model_validate(one.answered()) for one in explained.reasons],
+        reasons=[Reason.model_validate(reason.answered()) for reason in explained.reasons],
         model=explained.model,
     )
 

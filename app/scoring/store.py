@@ -49,7 +49,7 @@ def _newest(kind: Any, account_id: ColumnElement[str], *more: ColumnElement[bool
             transactions.c.account_id == account_id,
             *more,
         )
-        .order_by(*(one.desc() for one in _KEY))
+        .order_by(*(column.desc() for column in _KEY))
         .limit(bindparam("most"))
     )
 
@@ -70,7 +70,7 @@ _NEWEST_FIRST = (
     .where(transactions.c.tenant == bindparam("of_tenant"), IsWanted(transactions.c.transaction_id))
     .order_by(*(column.desc() for column in _KEY))
 )
-_ASKED = (
+_ACCOUNTS = (
     func.unnest(
         bindparam("of_accounts", type_=ARRAY(Text)),
         bindparam("befores_us", type_=ARRAY(BigInteger)),
@@ -78,12 +78,12 @@ _ASKED = (
     .table_valued(column("account_id", Text), column("before_us", BigInteger), with_ordinality="n")
     .render_derived()
 )
-_PAST_OF_EACH = _past(_ASKED.c.account_id, _ASKED.c.before_us).lateral()
+_PAST_OF_EACH = _past(_ACCOUNTS.c.account_id, _ACCOUNTS.c.before_us).lateral()
 # Of all of them at once: the way to PostgreSQL takes longer than the answer.
 _PASTS = (
-    select(_ASKED.c.n, *(_PAST_OF_EACH.c[name] for name in Past._fields))
+    select(_ACCOUNTS.c.n, *(_PAST_OF_EACH.c[name] for name in Past._fields))
     .join(_PAST_OF_EACH, true())
-    .order_by(_ASKED.c.n, *(_PAST_OF_EACH.c[one.name].desc() for one in _KEY))
+    .order_by(_ACCOUNTS.c.n, *(_PAST_OF_EACH.c[column.name].desc() for column in _KEY))
 )
 
 
@@ -157,7 +157,7 @@ async def listed(
     walked = None
     if outcome is not None or level is not None:
         possible = LEVELS[outcome] if outcome is not None else chain(*LEVELS.values())
-        levels = [one for one in possible if level in (None, one)]
+        levels = [each for each in possible if level in (None, each)]
         if not levels:
             return Part([], None)
         query = query.where(table.risk_level.in_(levels))

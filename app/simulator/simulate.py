@@ -97,7 +97,7 @@ def _frame(world: World, events: Events, labels: Labels) -> pl.DataFrame:
     currency_N = _currencies(world, events)
     start_us = (world.start - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     time_us_N = start_us + events.second_N * 1_000_000
-    known = pl.Series(labels.is_known_N)
+    is_known = pl.Series(labels.is_known_N)
     # Ages are of the payments with a device: what a refund or a till has is none.
     with_device_N = ONLINE_K[market_N] & ~events.is_refund_N
     age_N = np.full(len(events), np.nan)
@@ -131,8 +131,8 @@ def _frame(world: World, events: Events, labels: Labels) -> pl.DataFrame:
         pl.col("distance_from_home_km", "device_age_days").fill_nan(None),
         pl.when(has_device).then(pl.col("device_id")).alias("device_id"),
         pl.when(has_device).then(pl.col("ip_address")).alias("ip_address"),
-        pl.when(known).then(pl.col("is_fraud")).alias("is_fraud"),
-        pl.when(known).then(pl.col("label_delay_days")).alias("label_delay_days"),
+        pl.when(is_known).then(pl.col("is_fraud")).alias("is_fraud"),
+        pl.when(is_known).then(pl.col("label_delay_days")).alias("label_delay_days"),
         pl.when(pl.col("fraud_kind") != KINDS[GENUINE]).then("fraud_kind"),
     )
 

@@ -88,16 +88,18 @@ class Desk:
         self, service: Service, routes: Mapping[tuple[str, str], ScoringRoute], most_bytes: int
     ) -> None:
         self._service, self._admission = service, service.part(Admission)
-        self._routes = {(verb.encode(), path.encode()): one for (verb, path), one in routes.items()}
+        self._routes = {
+            (verb.encode(), path.encode()): route for (verb, path), route in routes.items()
+        }
         self._most_bytes = most_bytes
-        self._known = lru_cache(KNOWN_HEADS)(self._read)
+        self._cached_read = lru_cache(KNOWN_HEADS)(self._read)
 
     def whole(self, data: bytes) -> tuple[Head, bytes] | None:
         """Head and body, where these bytes are one request from its first to its last."""
         end = data.find(END, 0, LONGEST_HEAD) + len(END)
         if end < len(END):
             return None
-        head = self._known(data[:end])
+        head = self._cached_read(data[:end])
         return (head, data[end:]) if head and len(data) == end + head.length else None
 
     def _read(self, head: bytes) -> Head | None:

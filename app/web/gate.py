@@ -62,4 +62,4 @@ class Gate:
             if self._batcher.is_full:
                 self._batcher.refuse()
             return None
-        return self._authenticator.known_tenant(token)
+        return self._authenticator.tenant_in_memory(token)

@@ -30,13 +30,13 @@ SECURITY_HEADERS = (
 _lines = RequestLines()
 
 
-def id_of(given: bytes) -> bytes:
+def id_of(sent: bytes) -> bytes:
     """The id of a request: the one that its caller sends, where it is harmless, or a new one.
 
     So a request can be followed across services.
     """
     # Nothing rests on nobody's guessing it.
-    return given if OURS.fullmatch(given) else b"%016x" % random.getrandbits(64)
+    return sent if OURS.fullmatch(sent) else b"%016x" % random.getrandbits(64)
 
 
 def note(name: str, method: str, route: str, status: int, seconds: float) -> None:
@@ -55,8 +55,8 @@ class Observation:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"")
-        header = id_of(given)
+        sent = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"")
+        header = id_of(sent)
         own_id = header.decode()
         token = request_id.set(own_id)
         method = scope["method"] if scope["method"] in METHODS else "other"

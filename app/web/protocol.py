@@ -478,7 +478,9 @@ class Sweep:
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         self._is_under_way = False
         now = loop.time()
-        late = sum(one.sweep(now, self._most_seconds) for one in list(self._connections))
+        late = sum(
+            connection.sweep(now, self._most_seconds) for connection in list(self._connections)
+        )
         if late:
             logger.warning("closed %d connections that were too slow", late)
         if self._connections:
@@ -491,8 +493,12 @@ class Sweep:
         of everyone else. A new one keeps the service waiting too: it is the one, where all others
         are being answered.
         """
-        unused = [one for one in self._connections if one.is_idle or one.is_slow]
-        min(unused, key=lambda one: (one.has_key, one.since)).make_way()
+        unused = [
+            connection
+            for connection in self._connections
+            if connection.is_idle or connection.is_slow
+        ]
+        min(unused, key=lambda connection: (connection.has_key, connection.since)).make_way()
 
 
 _sweeps: WeakKeyDictionary[ServerState, Sweep] = WeakKeyDictionary()

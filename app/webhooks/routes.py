@@ -94,7 +94,7 @@ async def list_messages(
 async def _webhooks(database: Database, tenant: str) -> WebhookList:
     async with database.read() as connection:
         found = await webhook_store.webhooks(connection, tenant)
-    return WebhookList(data=[_state(one) for one in found])
+    return WebhookList(data=[_state(row) for row in found])
 
 
 def _state(row: Webhook) -> WebhookState:

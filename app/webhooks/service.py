@@ -134,7 +134,7 @@ def signed(webhook: Webhook, message_id: str, at_seconds: int, body: str) -> dic
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(at_seconds),
-        "webhook-signature": " ".join(f"v1,{one}" for one in signatures),
+        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
         "content-type": "application/json",
     }
 
@@ -264,7 +264,7 @@ class Webhooks(InBackground):
         # Looked for first: claiming is writing, and mostly there is nothing.
         async with self._database.read() as connection:
             due = await webhook_store.due(connection, at_us)
-        chosen = self._choose([one for one in due if one.webhook_id not in self._lanes])
+        chosen = self._choose([webhook for webhook in due if webhook.webhook_id not in self._lanes])
         if not chosen:
             return
 
@@ -275,7 +275,9 @@ class Webhooks(InBackground):
             )
             for webhook, messages in found:
                 if webhook is None:
-                    await webhook_store.delete_messages(connection, [one.id for one in messages])
+                    await webhook_store.delete_messages(
+                        connection, [message.id for message in messages]
+                    )
             return found
 
         for webhook, messages in await self._database.run(claim):
@@ -289,17 +291,17 @@ class Webhooks(InBackground):
         lanes = Counter(lane.tenant for lane in self._lanes.values())
         turns, by_turn = lanes.copy(), []
         random.shuffle(due)
-        for one in due:
-            by_turn.append((turns[one.tenant], one))
-            turns[one.tenant] += 1
+        for webhook in due:
+            by_turn.append((turns[webhook.tenant], webhook))
+            turns[webhook.tenant] += 1
         chosen: list[webhook_store.Due] = []
-        for _, one in sorted(by_turn, key=itemgetter(0)):
+        for _, webhook in sorted(by_turn, key=itemgetter(0)):
             free = LANES - len(self._lanes) - len(chosen)
             if free <= 0 or len(chosen) == LANES_OF_A_ROUND:
                 break
-            if lanes[one.tenant] < max(1, free // FREE_FOR_ONE):
-                lanes[one.tenant] += 1
-                chosen.append(one)
+            if lanes[webhook.tenant] < max(1, free // FREE_FOR_ONE):
+                lanes[webhook.tenant] += 1
+                chosen.append(webhook)
         return chosen
 
     def _begin(self, webhook: Webhook, messages: Sequence[Message]) -> None:

@@ -122,17 +122,17 @@ async def claim(
     Nobody else gets them before `until_us`.
     """
     claims = []
-    for one in chosen:
+    for due in chosen:
         query = (
             select(*columns(outbox, Message))
-            .where(outbox.c.webhook_id == one.webhook_id, outbox.c.next_at_us <= at_us)
+            .where(outbox.c.webhook_id == due.webhook_id, outbox.c.next_at_us <= at_us)
             .order_by(outbox.c.next_at_us)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
         messages = await connection.read(Message._make, query)
         if messages:
-            found = await webhook(connection, one.tenant, one.webhook_id)
+            found = await webhook(connection, due.tenant, due.webhook_id)
             claims.append(Claim(found, messages))
     ids = [message.id for claim in claims for message in claim.messages]
     if ids:

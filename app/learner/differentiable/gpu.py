@@ -53,7 +53,9 @@ class BatchedEngine:
         evidence_B, adapted = self._learner.evidence(batch, encoded, base_BK)
         copies = self._learner.followed(adapted, evidence_B, batch)
         served_BK = self._learner.served_logits(encoded, copies, base_BK, earlier=True)
-        before_B, after_B = (cross_entropy(one, batch).sum(1) for one in (base_BK, served_BK))
+        before_B, after_B = (
+            cross_entropy(logit_BK, batch).sum(1) for logit_BK in (base_BK, served_BK)
+        )
         figures = evidence_B, before_B, after_B, self._learner.drift(copies)
         return Learned(
             _array(self._learner.kept(copies)),
