@@ -25,6 +25,7 @@ from app.keys import routes as keys
 from app.labels import routes as labels
 from app.models import routes as models
 from app.ops import garbage, tracing
+from app.people import routes as people
 from app.reviews import routes as reviews
 from app.scoring import routes as transactions
 from app.settings import Settings
@@ -56,6 +57,7 @@ ROUTERS = (
             erasures,
             models,
             keys,
+            people,
             audit,
             webhooks,
             health,

@@ -183,6 +183,11 @@ async def test_every_operation_is_answered_in_its_type(
     assert [key.name for key in (await ask("keys")).data] == ["tests", "till", "till"]
     ended = await ask("revoke_key", successor.id)
     assert ended.data[-1].revoked_at is not None
+    person = await ask("add_person", "mia", "analyst", email="mia@x.example")
+    assert (await ask("reset_person", person.id)).setup_path != person.setup_path
+    assert (await ask("set_role", person.id, "lead")).role == "lead"
+    assert (await ask("remove_person", person.id)).state == "removed"
+    assert [one.name for one in (await ask("people")).data] == ["mia"]
     logged = (await ask("audit_log", account_id="alice")).data
     of_labels = [entry.action for entry in logged if entry.action.startswith("label.")]
     assert of_labels == ["label.removed", *["label.set"] * 3]

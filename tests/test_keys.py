@@ -202,8 +202,8 @@ async def test_a_key_may_do_what_its_scopes_say(database: Database) -> None:
 
 
 @pytest.mark.parametrize("scopes", [[], ["everything"], ["read", "write"]])
-async def test_there_are_four_scopes(database: Database, scopes: list[str]) -> None:
-    with pytest.raises(ValueError, match="some of score, label, read, admin"):
+async def test_there_are_six_scopes(database: Database, scopes: list[str]) -> None:
+    with pytest.raises(ValueError, match="some of score, label, decide, read, manage, admin"):
         await keys.create(database, "till", scopes=scopes)
 
 

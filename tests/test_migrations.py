@@ -11,7 +11,18 @@ import anyio
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, MetaData, Table, event, insert, inspect, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    MetaData,
+    Table,
+    UniqueConstraint,
+    event,
+    insert,
+    inspect,
+    select,
+    text,
+)
 
 from app.db.database import PG_SETTINGS, Database
 from app.db.indexing import PG_BUILD_LIMITS
@@ -311,7 +322,15 @@ def fill(connection: Connection) -> None:
     """Two rows in every table: one with all that it may hold, one with what it must."""
     for table in metadata.sorted_tables:
         full = {column.name: MADE_UP[column.type.python_type] for column in table.c}
-        keys = {column.name for column in table.primary_key if column.name != "tenant"}
+        unique = [
+            constraint
+            for constraint in table.constraints
+            if isinstance(constraint, UniqueConstraint)
+        ]
+        columns = [column for key in (table.primary_key, *unique) for column in key]
+        keys = {
+            column.name for column in columns if column.name != "tenant" and not column.nullable
+        }
         bare = {column.name: full[column.name] for column in table.c if not column.nullable}
         other = {name: 8 if bare[name] == 7 else "other" for name in keys}
         connection.execute(table.delete())

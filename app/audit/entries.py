@@ -1,7 +1,8 @@
-"""Who changed what: an entry for every change of a label, a status, a threshold, a key or a model.
+"""Who changed what: an entry for every change of a label, a status, a threshold, a key, a model, …
 
 Entries are written in the database transaction of the change, so that neither is there without
-the other. Who acts is ambient: a request's key, set where it is authenticated.
+the other. Who acts is ambient: a request's key, or the person of its session, set where it is
+authenticated.
 """
 
 import json
@@ -28,6 +29,11 @@ Action = Literal[
     "key.created",
     "key.rotated",
     "key.revoked",
+    "person.added",
+    "person.password_set",
+    "person.role_set",
+    "person.reset",
+    "person.removed",
     "model.activated",
     "model.shadowed",
 ]

@@ -32,7 +32,9 @@ class LogEntry(BaseModel):
     )
 
     at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-    actor: Annotated[str, Field(description="The id of a key, or `command line`.")]
+    actor: Annotated[
+        str, Field(description="The id of a key; `person:` and a person's id; or `command line`.")
+    ]
     action: Action
     subject: Annotated[
         str, Field(description="A transaction, a key, a model, an erasure, or `thresholds`.")

@@ -22,7 +22,7 @@ def create(
     tenant: Annotated[str, typer.Option(help="Whose data the key opens.")] = DEFAULT_TENANT,
     scopes: Annotated[
         str, typer.Option(help=f"What it may do: some of {','.join(SCOPES)}.")
-    ] = "score,label,read",
+    ] = "score,label,decide,read",
 ) -> None:
     """Make a key and print it, alone: it cannot be shown again."""
     from app.keys import service as keys

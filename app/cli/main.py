@@ -2,7 +2,18 @@
 
 import typer
 
-from app.cli import database, demo, history, inspection, keys, labels, retraining, serve, training
+from app.cli import (
+    database,
+    demo,
+    history,
+    inspection,
+    keys,
+    labels,
+    people,
+    retraining,
+    serve,
+    training,
+)
 from app.cli.terminal import OneSentence
 from app.ops import garbage
 
@@ -25,6 +36,7 @@ app.command("retrain")(retraining.retrain)
 app.command("evaluate")(training.evaluate)
 app.command("backtest")(training.backtest)
 app.add_typer(keys.commands, name="keys")
+app.add_typer(people.commands, name="people")
 app.add_typer(database.commands, name="db")
 
 garbage.spare_what_is_imported()

@@ -17,13 +17,14 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
 ) -> None:
-    """Serve the API; on the first start, make the database and an API key."""
+    """Serve the API; on the first start, make the database, an API key and a link."""
     # Here, since `quickstudy --help` takes as long as what it imports.
     from app.cli.keys import on_database
     from app.db.migrating import upgrade
     from app.keys import service as keys
     from app.models.service import Models
     from app.ops import metrics
+    from app.people import service as people
     from app.rebuilds.service import check_states
     from app.settings import Settings
     from app.web import server
@@ -38,20 +39,31 @@ def serve(
     upgrade(settings.database_url)
     on_database(lambda database: check_states(database, models.default.features))
     key = on_database(lambda database: keys.create_first(database, FIRST_KEY))
-    typer.echo(_welcome(settings, key), err=False)
+    link = on_database(people.first_link) if settings.console else None
+    typer.echo(_welcome(settings, key, link), err=False)
     with tempfile.TemporaryDirectory(prefix="quickstudy-metrics-") as pool:
         if settings.workers > 1:
             os.environ[metrics.POOL_DIRECTORY] = pool
         server.serve(settings)
 
 
-def _welcome(settings: "Settings", key: str | None) -> str:
+def address_of(settings: "Settings") -> str:
+    """Where a service with these settings is, as a browser on its machine has it."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    return f"http://{host}:{settings.port}{settings.prefix}"
+
+
+def _welcome(settings: "Settings", key: str | None, link: str | None) -> str:
     from app.times import now_us, text_of
 
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    url = f"http://{host}:{settings.port}"
+    url = address_of(settings)
     page = f"{url}/docs" if settings.docs else url
     console = f"The console, for analysts: {url}/console\n" if settings.console else ""
+    if link is not None:
+        console += (
+            "Become its first administrator, within an hour and once: "
+            f"{url}/console/setup?token={link}\n"
+        )
     if key is None:
         return f"Serving {page} with the API keys of `quickstudy keys list`.\n{console}".rstrip()
     return f"""The first API key, shown only now:

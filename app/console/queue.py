@@ -10,7 +10,7 @@ from app.accounts.schemas import Adapted, AdaptRequest, Hypothesis
 from app.console import browsers, texts
 from app.console.browsers import BadForm
 from app.console.payments import shown_payment
-from app.console.records import Viewer
+from app.console.records import DECIDING, Viewer
 from app.console.viewing import PollRoute, SignedIn, ViewerRoute, go, show
 from app.db.database import Database
 from app.errors import Problem
@@ -150,7 +150,7 @@ async def show_what_if(
     id: Id,
 ) -> Response:
     """What each verdict on a payment would do; nothing is stored."""
-    viewer.caller.check(("label",))
+    viewer.caller.check(DECIDING)
     payment = await read_transaction(id, database, viewer.tenant)
     tried = [
         (name, await _tried(labelling, viewer, payment.account_id, id, name))
@@ -164,7 +164,7 @@ async def give_verdict(
     request: Request, viewer: SignedIn, labelling: RunningLabelling, database: RunningDatabase
 ) -> Response:
     """Label the payment that the page showed, if its label is still the one that it showed."""
-    viewer.caller.check(("label",))
+    viewer.caller.check(DECIDING)
     form = await browsers.form_of(request)
     transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
     now = await read_label(transaction_id, database, viewer.tenant)
@@ -186,7 +186,7 @@ async def undo_verdict(
     request: Request, viewer: SignedIn, labelling: RunningLabelling, database: RunningDatabase
 ) -> Response:
     """Make a payment's label what it was, if nobody has changed it since."""
-    viewer.caller.check(("label",))
+    viewer.caller.check(DECIDING)
     form = await browsers.form_of(request)
     transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
     history = (await read_label(transaction_id, database, viewer.tenant)).history
@@ -203,7 +203,7 @@ async def undo_verdict(
 @router.post("/take")
 async def take(request: Request, viewer: SignedIn, database: RunningDatabase) -> Response:
     """Take a review, so that nobody else looks at it meanwhile."""
-    viewer.caller.check(("label",))
+    viewer.caller.check(DECIDING)
     form = await browsers.form_of(request)
     transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
     posted = Assignment(assignee=viewer.person)
@@ -214,7 +214,7 @@ async def take(request: Request, viewer: SignedIn, database: RunningDatabase) ->
 @router.post("/give-back")
 async def give_back(request: Request, viewer: SignedIn, database: RunningDatabase) -> Response:
     """Give a review back to the queue."""
-    viewer.caller.check(("label",))
+    viewer.caller.check(DECIDING)
     form = await browsers.form_of(request)
     transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
     releasing = release_review(transaction_id, database, viewer.caller)

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from app.http.authentication import Caller
 
+# What a verdict needs.
+DECIDING = ("label", "decide")
+
 
 class StoredSession(NamedTuple):
     """A row of `sessions`."""
@@ -18,7 +21,7 @@ class StoredSession(NamedTuple):
 
 
 class Viewer(NamedTuple):
-    """Who looks at a page: a person, and what the key of their session may do."""
+    """Who looks at a page, and what they, or the key of their session, may do."""
 
     person: str
     caller: Caller
@@ -28,5 +31,9 @@ class Viewer(NamedTuple):
         return self.caller.tenant
 
     @property
-    def may_label(self) -> bool:
-        return "label" in self.caller.scopes
+    def may_decide(self) -> bool:
+        return self.caller.scopes.issuperset(DECIDING)
+
+    @property
+    def may_administer(self) -> bool:
+        return "admin" in self.caller.scopes

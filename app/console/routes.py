@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.console import accounts, queue, signing, texts
+from app.console import accounts, people, queue, signing, texts
 from app.console.viewing import OpenRoute, error_page, go
 
 others = APIRouter(prefix="/console", include_in_schema=False, route_class=OpenRoute)
@@ -23,5 +23,6 @@ ROUTERS = (
     queue.router,
     queue.polling,
     accounts.router,
+    people.router,
     others,
 )

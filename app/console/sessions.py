@@ -1,4 +1,4 @@
-"""Sessions of the console: begun by an API key, and ended with it.
+"""Sessions of the console: begun by a person or an API key, and ended with either.
 
 The browser has a secret in its cookie, the database its digest: whoever reads the database cannot
 sign in by it, and a session that is deleted is over at once, for every process.
@@ -11,8 +11,11 @@ from app.console import store
 from app.console.records import StoredSession, Viewer
 from app.db.database import Database
 from app.http.admission import Authenticator
+from app.http.authentication import Caller
 from app.http.problems import Unauthenticated
 from app.learner.transaction import HOUR_US
+from app.people.records import PERSON, Person
+from app.people.service import People
 from app.times import now_us
 
 # A working day; and how long nobody need be at the desk.
@@ -24,16 +27,23 @@ USE_NOTED_US = 60_000_000
 class Sessions:
     """Begins, finds and ends sessions."""
 
-    def __init__(self, database: Database, authenticator: Authenticator) -> None:
-        self._database, self._authenticator = database, authenticator
+    def __init__(self, database: Database, authenticator: Authenticator, people: People) -> None:
+        self._database, self._authenticator, self._people = database, authenticator, people
 
     async def begin(self, key: str, person: str) -> str:
-        """The secret of a new session of whoever has this key.
+        """The secret of a new session of whoever has this key, under the name that they say.
 
         Raises Unauthenticated where it is no live key, and Forbidden where it may not read.
         """
         caller = await self._authenticator.caller_of(key)
         caller.check(("read",))
+        return await self._begin(caller, person)
+
+    async def begin_of(self, person: Person) -> str:
+        """The secret of a new session of somebody who has proven to be this person."""
+        return await self._begin(person.caller, person.name)
+
+    async def _begin(self, caller: Caller, person: str) -> str:
         secret, now = secrets.token_urlsafe(32), now_us()
         row = StoredSession(
             _digest(secret),
@@ -48,7 +58,7 @@ class Sessions:
         return secret
 
     async def viewer(self, secret: str, is_use: bool = True) -> Viewer | None:
-        """Whose session it is; None where it has ended, or its key is not good any more.
+        """Whose session it is; None where it has ended, or the person or key is not good any more.
 
         Where it is no use by the person, such as a page's looking for news, it stays as idle.
         """
@@ -58,7 +68,7 @@ class Sessions:
         if row is None or now >= min(row.idle_until_us, row.ends_at_us):
             return None
         try:
-            caller = await self._authenticator.caller_of_id(row.key_id)
+            caller = await self._caller_of(row.key_id)
         except Unauthenticated:
             return None
         if is_use and row.idle_until_us < now + IDLE_US - USE_NOTED_US:
@@ -67,6 +77,11 @@ class Sessions:
                 lambda connection: store.extend(connection, digest, now + IDLE_US)
             )
         return Viewer(row.person, caller)
+
+    async def _caller_of(self, key_id: str) -> Caller:
+        if key_id.startswith(PERSON):
+            return (await self._people.caller_of(key_id)).caller
+        return await self._authenticator.caller_of_id(key_id)
 
     async def end(self, secret: str) -> None:
         """End a session; nothing happens where there is none."""

@@ -1,5 +1,7 @@
 """Signing in and out, and the files that pages are made with."""
 
+from typing import Annotated
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
@@ -16,7 +18,12 @@ from app.console.viewing import (
     root_of,
     show,
 )
-from app.http.problems import Forbidden, Unauthenticated
+from app.errors import ValidationFailed
+from app.http.parts import part
+from app.http.problems import Forbidden, Overloaded, RateLimited, Unauthenticated
+from app.keys.scopes import DEFAULT_TENANT
+from app.people.errors import LinkNotFound, PersonExists
+from app.people.service import People
 
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=OpenRoute)
 leaving = APIRouter(prefix="/console", include_in_schema=False, route_class=ViewerRoute)
@@ -27,29 +34,58 @@ STATIC = {path.name: KINDS[path.suffix] for path in pages.STATIC.iterdir() if pa
 KEPT = {**browsers.HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
 
 
+RunningPeople = Annotated[People, part(People)]
+# What an API key begins with, and no password does.
+KEY = "qs_"
+
+
 @router.get("/sign-in")
-async def show_sign_in(request: Request, back: str = "") -> Response:
+async def show_sign_in(request: Request, back: str = "", tenant: str = DEFAULT_TENANT) -> Response:
     """Where people sign in."""
-    return await _form(request, place_in(request, back))
+    return await _form(request, place_in(request, back), tenant=tenant)
 
 
 @router.post("/sign-in")
-async def sign_in(request: Request, sessions: RunningSessions) -> Response:
-    """Begin a session by an API key, and go where one wanted to."""
+async def sign_in(request: Request, sessions: RunningSessions, people: RunningPeople) -> Response:
+    """Begin a session by a password or an API key, and go where one wanted to."""
     if not browsers.is_private(request):
         return await error_page(request, 403, *texts.NOT_PRIVATE)
     form = await browsers.form_of(request)
     back = place_in(request, form.get("back", ""))
-    person = form.get("person", "")
+    person, proof = form.get("person", ""), form.get("key", "")
+    tenant = form.get("tenant") or DEFAULT_TENANT
     try:
         name = browsers.id_in(form, "person", texts.YOUR_NAME)
-        secret = await sessions.begin(form.get("key", "").strip(), name)
-    except (BadForm, Unauthenticated, Forbidden) as error:
+        if proof.strip().startswith(KEY):
+            secret = await sessions.begin(proof.strip(), name)
+        else:
+            secret = await sessions.begin_of(await people.sign_in(tenant, name, proof))
+    except (BadForm, Unauthenticated, Forbidden, RateLimited, Overloaded) as error:
         status = getattr(error, "status", 422)
-        return await _form(request, back, status, person, f"{error} {texts.TRY_AGAIN}")
-    response = RedirectResponse(back, SEE_OTHER, headers=browsers.HEADERS)
-    browsers.give_cookie(response, request, root_of(request), secret)
-    return response
+        message = f"{error} {texts.TRY_AGAIN}"
+        return await _form(request, back, status, person, message, tenant)
+    return _signed_in(request, back, secret)
+
+
+@router.get("/setup")
+async def show_set_up(request: Request, people: RunningPeople, token: str = "") -> Response:
+    """Where somebody chooses a password, by a link that is good once."""
+    return await _set_up_form(request, people, token)
+
+
+@router.post("/setup")
+async def set_up(request: Request, sessions: RunningSessions, people: RunningPeople) -> Response:
+    """Choose a password, and be signed in."""
+    if not browsers.is_private(request):
+        return await error_page(request, 403, *texts.NOT_PRIVATE)
+    form = await browsers.form_of(request)
+    token, name = form.get("token", ""), form.get("person", "")
+    try:
+        name = browsers.id_in(form, "person", texts.YOUR_NAME)
+        person = await people.set_up(token, form.get("password", ""), name)
+    except (BadForm, ValidationFailed, PersonExists) as error:
+        return await _set_up_form(request, people, token, name, str(error))
+    return _signed_in(request, root_of(request), await sessions.begin_of(person))
 
 
 @leaving.post("/sign-out")
@@ -69,8 +105,38 @@ async def send_file(request: Request, digest: str, name: str) -> Response:
     return FileResponse(pages.STATIC / name, media_type=STATIC[name], headers=KEPT)
 
 
+def _signed_in(request: Request, back: str, secret: str) -> Response:
+    response = RedirectResponse(back, SEE_OTHER, headers=browsers.HEADERS)
+    browsers.give_cookie(response, request, root_of(request), secret)
+    return response
+
+
+async def _set_up_form(
+    request: Request, people: People, token: str, name: str = "", error: str = ""
+) -> Response:
+    try:
+        person = await people.invited(token)
+    except LinkNotFound:
+        return await error_page(request, 404, *texts.LINK_ENDED)
+    return await show(
+        request,
+        "set_up.html",
+        422 if error else 200,
+        token=token,
+        person=person.name if person else None,
+        name=name,
+        error=error,
+        is_private=browsers.is_private(request),
+    )
+
+
 async def _form(
-    request: Request, back: str, status: int = 200, person: str = "", error: str = ""
+    request: Request,
+    back: str,
+    status: int = 200,
+    person: str = "",
+    error: str = "",
+    tenant: str = DEFAULT_TENANT,
 ) -> Response:
     return await show(
         request,
@@ -78,6 +144,7 @@ async def _form(
         status,
         back=back,
         person=person,
+        tenant=tenant,
         error=error,
         is_private=browsers.is_private(request),
     )

@@ -19,26 +19,68 @@ FOREIGN = (
 )
 FAILED = ("Something went wrong here.", "Try again. The service's log has the cause.")
 NO_PAGE = ("There is no such page.", "Go to the queue, or find a payment or an account by its id.")
+LINK_ENDED = (
+    "This link is good no more.",
+    "It has been used, or has ended. Whoever runs the service makes a new one: quickstudy people "
+    "reset NAME.",
+)
 BAD_FORM = "This form cannot be taken."
 BAD_ADDRESS = "This address has something wrong in it."
 NOT_PRIVATE = (
     "Nobody signs in over plain HTTP from another machine.",
-    "Whoever is on the way could read the key. Put a proxy before the service that offers https "
-    "and sends X-Forwarded-Proto (FORWARDED_ALLOW_IPS names the proxy), or come by a tunnel: "
+    "Whoever is on the way could read the password. Put a proxy before the service that offers "
+    "https and sends X-Forwarded-Proto (FORWARDED_ALLOW_IPS names the proxy), or come by a tunnel: "
     "ssh -L 8000:127.0.0.1:8000 and then http://127.0.0.1:8000/console.",
 )
 
 # Signing in.
 SIGN_IN = "Sign in"
-SIGN_IN_LEAD = "With your name, which stands with what you decide, and an API key."
+SIGN_IN_LEAD = "With your name, which stands with what you decide, and your password."
 YOUR_NAME = "Your name"
-API_KEY = "API key"
+PASSWORD = "Password, or an API key"
 KEY_HINT = (
-    "It begins with qs_. A key needs the scope read to look, and label to decide: "
-    "quickstudy keys create NAME --scopes read,label."
+    "You have none? quickstudy people add NAME prints a link to choose one. An API key begins with "
+    "qs_, and needs the scope read to look, and label and decide for verdicts."
 )
-SESSION_HINT = "A session ends after 12 hours, after an hour without use, or with its key."
+OTHER_TENANT = "For another tenant"
+TENANT = "Tenant"
+SESSION_HINT = (
+    "A session ends after 12 hours, after an hour without use, or with its person or key."
+)
 TRY_AGAIN = "Look at it and try again."
+SET_UP = "Choose a password"
+SET_UP_LEAD = "This link is good once. You are signed in with it."
+SET_UP_FIRST = (
+    "You are the first: an administrator, who may add others. This link is good once, while there "
+    "is nobody yet."
+)
+NEW_PASSWORD = "New password"
+NEW_PASSWORD_HINT = "12 to 200 characters; several words are easier to keep in mind than signs."
+
+# People.
+PEOPLE = "People"
+ROLE = "Role"
+ROLES = {
+    "auditor": "Auditor: looks",
+    "analyst": "Analyst: labels and decides",
+    "lead": "Lead: also thresholds and models",
+    "admin": "Administrator: also people, keys and erasure",
+}
+PERSON_NAME = "Name"
+EMAIL = "E-mail address, or nothing"
+STATE = "State"
+STATES = {"invited": "invited", "active": "active", "removed": "removed"}
+ADDED = "Since"
+ADD_PERSON = "Add a person"
+ADD = "Add"
+CHANGE = "Change"
+RESET = "New link"
+LET_IN = "Let in again"
+REMOVE = "Remove"
+REALLY_REMOVE = "Remove at once"
+INVITED = "Send this link to"
+INVITED_NOTE = "It is good once, for a day, and shown only now."
+NO_PEOPLE = "Nobody yet: sessions are of API keys."
 
 # The queue.
 TABS = {
@@ -106,7 +148,7 @@ SAID = "you labelled"
 REVISION = "revision"
 DONE_CLEARED = "reviews cleared"
 DONE_RAISED = "payments raised"
-MAY_NOT_LABEL = "This key may look only: a verdict needs the scope label."
+MAY_NOT_DECIDE = "You may look only: a verdict needs the scopes label and decide."
 WHAT_IF = "What each verdict would do"
 WHAT_IF_NONE = "Nothing else would change."
 IF = "If"
@@ -246,6 +288,7 @@ KEYS = {
     "r": "replay",
     "/": "find by id",
     "g q": "go to the queue",
+    "g p": "go to the people",
     "?": "this list",
     "Esc": "leave a field, close this list",
 }

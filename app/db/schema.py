@@ -38,6 +38,7 @@ LONGEST_ID, LONGEST_KIND = ID.longest, 32
 WAS_REMOVED = "removed_at_us IS NOT NULL"
 HAS_LABELS, ABOVE_LOW = "fraud_labels + legitimate_labels > 0", "risk_level <> 'low'"
 ASSIGNED = "assignee IS NOT NULL"
+SNOOZED = "snoozed_until_us IS NOT NULL"
 
 
 def _partial(name: str, *columns: str, where: str) -> Index:
@@ -61,15 +62,55 @@ api_keys = Table(
     Index("ix_api_keys_tenant", "tenant", "created_at_us", "id"),
 )
 
-# People who have signed in to the console by a key: neither it nor what their browser has is here.
+# Who works at the console. Names are what their verdicts bear, so nobody ever gets another's.
+people = Table(
+    "people",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(LONGEST_ID), nullable=False),
+    Column("name", String(LONGEST_ID), nullable=False),
+    Column("email", String(LONGEST_ID)),
+    Column("role", String(16), nullable=False),
+    # A slow hash; null until they have chosen one.
+    Column("password", Text),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("disabled_at_us", BigInteger),
+    UniqueConstraint("tenant", "name"),
+    UniqueConstraint("tenant", "email"),
+)
+
+# By which people choose a password, once.
+setup_links = Table(
+    "setup_links",
+    metadata,
+    # Of the secret in the link.
+    Column("digest", String(64), primary_key=True),
+    Column("tenant", String(LONGEST_ID), nullable=False),
+    # Null: whoever has the link becomes the first person.
+    Column("person_id", String(32)),
+    Column("ends_at_us", BigInteger, nullable=False),
+)
+
+# How often somebody has lately tried to sign in, by the digest of the name, whether or not there is
+# such a person: who guesses learns nothing by being stopped.
+sign_in_attempts = Table(
+    "sign_in_attempts",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("attempts", Integer, nullable=False),
+    Column("until_us", BigInteger, nullable=False),
+)
+
+# Who has signed in to the console: neither a key nor what their browser has is here.
 sessions = Table(
     "sessions",
     metadata,
     # Of the secret in the browser's cookie.
     Column("digest", String(64), primary_key=True),
     Column("tenant", String(LONGEST_ID), nullable=False),
+    # By which they have signed in, or `person:` and their id.
     Column("key_id", String(32), nullable=False),
-    # As they named themselves.
+    # As they named themselves, where it was by a key.
     Column("person", String(LONGEST_ID), nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
     # It ends at the earlier of the two; the first moves on with use.
@@ -84,7 +125,7 @@ audit_log = Table(
     Column("tenant", String(LONGEST_ID), primary_key=True),
     Column("at_us", BigInteger, primary_key=True),
     Column("id", String(32), primary_key=True),
-    # The id of a key, or that it was the command line.
+    # The id of a key, `person:` and a person's id, or that it was the command line.
     Column("actor", String(LONGEST_ID), nullable=False),
     Column("action", String(32), nullable=False),
     Column("subject", String(LONGEST_ID), nullable=False),
@@ -333,8 +374,10 @@ reviews = Table(
     Column("resolved_at_us", BigInteger),
     # Why it is here: held up for a review, declined, or one of the approvals drawn by chance.
     Column("kind", String(16), nullable=False, server_default="review"),
-    # The key that the assignee came with.
+    # The key that the assignee came with, or the person, as the audit log has them.
     Column("assigned_by", String(32)),
+    # Until when nobody is to be bothered with it.
+    Column("snoozed_until_us", BigInteger),
     Index("ix_reviews_risk", "tenant", "kind", "status", "risk_score", "transaction_id"),
     Index("ix_reviews_age", "tenant", "kind", "status", "opened_at_us", "transaction_id"),
     *(
@@ -352,6 +395,30 @@ reviews = Table(
         )
         for name, order in REVIEW_ORDERS
     ),
+    *(
+        _partial(
+            f"ix_reviews_snoozed_{name}",
+            *("tenant", "kind", "status", order, "transaction_id"),
+            where=SNOOZED,
+        )
+        for name, order in REVIEW_ORDERS
+    ),
+)
+
+# What people write down about accounts. Only ever added to, until the account is erased.
+notes = Table(
+    "notes",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("account_id", String(LONGEST_ID), primary_key=True),
+    Column("at_us", BigInteger, primary_key=True),
+    Column("id", String(32), primary_key=True),
+    # Where it is about one payment of it.
+    Column("transaction_id", String(LONGEST_ID)),
+    Column("author", String(LONGEST_ID)),
+    # As in the audit log.
+    Column("actor", String(LONGEST_ID), nullable=False),
+    Column("text", Text, nullable=False),
 )
 
 # Which checkpoint decides for a tenant, or is in shadow: the newest row of a role counts. Without a

@@ -11,21 +11,24 @@ from app.http.problems import Forbidden
 
 
 class Caller(NamedTuple):
-    """Whom a live key speaks for."""
+    """Whom a live key speaks for; or a person, whose `key_id` then is `person:` and their id."""
 
     tenant: str
     key_id: str
     scopes: frozenset[str]
+    # The name of a person who has proven to be that; of a key, anybody may have it.
+    person: str | None = None
 
     @property
-    def may_administer(self) -> bool:
-        return "admin" in self.scopes
+    def may_manage(self) -> bool:
+        return "manage" in self.scopes
 
     def check(self, scopes: Iterable[str]) -> None:
         """Raises Forbidden where a scope is missing."""
         if not self.scopes.issuperset(scopes):
             missing = sorted(set(scopes) - self.scopes)
-            raise Forbidden(f"This key has no scope {', '.join(missing)}.")
+            holder = "key" if self.person is None else "person"
+            raise Forbidden(f"This {holder} has no scope {', '.join(missing)}.")
 
 
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="quickstudy"'}
@@ -65,6 +68,7 @@ ScorePlace = Annotated[Place, Security(authenticated_tenant, scopes=["score"])]
 # The tenant of a key that may do this.
 MayScore = Annotated[str, Security(authenticated_tenant, scopes=["score"])]
 MayLabel = Annotated[str, Security(authenticated_tenant, scopes=["label"])]
-LabelCaller = Annotated[Caller, Security(authenticated_caller, scopes=["label"])]
+DecidingCaller = Annotated[Caller, Security(authenticated_caller, scopes=["decide"])]
 MayRead = Annotated[str, Security(authenticated_tenant, scopes=["read"])]
+MayManage = Annotated[str, Security(authenticated_tenant, scopes=["manage"])]
 MayAdminister = Annotated[str, Security(authenticated_tenant, scopes=["admin"])]

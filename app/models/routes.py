@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Response
 
-from app.http.authentication import MayAdminister, MayRead
+from app.http.authentication import MayManage, MayRead
 from app.http.keyed import KeyedRoute
 from app.http.parts import part
 from app.http.problems import EVERYWHERE, RateLimited, documented
@@ -62,30 +62,28 @@ async def list_models(shadowing: RunningShadowing, tenant: MayRead) -> ModelList
 
 
 @router.post("/rollback", responses=documented(ModelRefused, ModelUnavailable, *EVERYWHERE))
-async def roll_back(shadowing: RunningShadowing, tenant: MayAdminister) -> ModelList:
+async def roll_back(shadowing: RunningShadowing, tenant: MayManage) -> ModelList:
     """Let the checkpoint decide that did before the active one."""
     await shadowing.roll_back(tenant)
     return await _models(shadowing, tenant)
 
 
 @router.post("/{name}/activate", responses=CHANGES)
-async def activate_model(
-    name: Name, shadowing: RunningShadowing, tenant: MayAdminister
-) -> ModelList:
+async def activate_model(name: Name, shadowing: RunningShadowing, tenant: MayManage) -> ModelList:
     """Let a checkpoint decide from the next transaction on; accounts adapt to it lazily."""
     await shadowing.activate(tenant, name)
     return await _models(shadowing, tenant)
 
 
 @router.post("/{name}/shadow", responses=CHANGES)
-async def shadow_model(name: Name, shadowing: RunningShadowing, tenant: MayAdminister) -> ModelList:
+async def shadow_model(name: Name, shadowing: RunningShadowing, tenant: MayManage) -> ModelList:
     """Try a checkpoint out beside the active one."""
     await shadowing.shadow(tenant, name)
     return await _models(shadowing, tenant)
 
 
 @router.delete("/{name}/shadow", responses=documented(ModelNotFound))
-async def end_shadow(name: Name, shadowing: RunningShadowing, tenant: MayAdminister) -> ModelList:
+async def end_shadow(name: Name, shadowing: RunningShadowing, tenant: MayManage) -> ModelList:
     """Try it out no longer."""
     roles = await shadowing.roles(tenant)
     if roles.shadow is None or roles.shadow.name != name:
@@ -100,7 +98,7 @@ async def compare_model(
     models: RunningModels,
     jobs: RunningJobs,
     settings: RunningSettings,
-    tenant: MayAdminister,
+    tenant: MayManage,
     response: Response,
     posted: ComparisonRequest | None = None,
 ) -> ComparisonJob:
@@ -127,7 +125,7 @@ async def measure_drift(
     models: RunningModels,
     jobs: RunningJobs,
     settings: RunningSettings,
-    tenant: MayAdminister,
+    tenant: MayManage,
     response: Response,
     posted: DriftRequest | None = None,
 ) -> DriftJob:
@@ -156,7 +154,7 @@ async def promote_model(
     models: RunningModels,
     jobs: RunningJobs,
     shadowing: RunningShadowing,
-    tenant: MayAdminister,
+    tenant: MayManage,
 ) -> ModelComparison:
     """Activate it, if a comparison says that it ranks the labelled frauds at least as high as the
     active one."""

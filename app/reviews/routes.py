@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 from fastapi import APIRouter, Query
 
 from app.db.connection import Connection
-from app.http.authentication import LabelCaller, MayRead
+from app.http.authentication import DecidingCaller, MayRead
 from app.http.fields import Id
 from app.http.keyed import KeyedRoute
 from app.http.pages import Page
@@ -106,7 +106,7 @@ async def assign_review(
     transaction_id: TransactionId,
     posted: Assignment,
     database: RunningDatabase,
-    caller: LabelCaller,
+    caller: DecidingCaller,
 ) -> Review:
     """Take a review; of two who try at once, one gets it. After 24 hours others may take it."""
     assignee, take_over = posted.assignee, posted.take_over
@@ -118,9 +118,9 @@ async def assign_review(
 
 @router.delete("/{transaction_id}/assignee", responses=documented(ReviewNotFound, ReviewTaken))
 async def release_review(
-    transaction_id: TransactionId, database: RunningDatabase, caller: LabelCaller
+    transaction_id: TransactionId, database: RunningDatabase, caller: DecidingCaller
 ) -> Review:
-    """Give a review back to the queue: by the key that took it, or one with the scope `admin`."""
+    """Give a review back to the queue: by the key that took it, or one with the scope `manage`."""
     row = await database.run(lambda connection: claims.release(connection, caller, transaction_id))
     return review_of(row)
 

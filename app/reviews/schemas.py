@@ -70,7 +70,8 @@ class Review(BaseModel):
     ]
     assigned_at: str | None
     assigned_by: Annotated[
-        str | None, Field(description="The id of the key that they took it with: this is proven.")
+        str | None,
+        Field(description="The id of the key, or `person:` and of the person: this is proven."),
     ]
     resolved_at: str | None
 
@@ -84,7 +85,7 @@ class ReviewedTransaction(Review):
 
 
 class Assignment(Body):
-    """Who takes a review; a key with the scope `admin` may `take_over` what somebody has."""
+    """Who takes a review; a key with the scope `manage` may `take_over` what somebody has."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"assignee": "mia"}]})
 

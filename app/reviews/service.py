@@ -28,10 +28,10 @@ async def take(
     """Assign a review. Who has it already keeps it, from when they took it.
 
     Raises ReviewNotFound, ReviewTaken where somebody else has it or it is resolved, and Forbidden
-    where a key without the scope `admin` would take it over.
+    where somebody without the scope `manage` would take it over.
     """
-    if take_over and not caller.may_administer:
-        raise Forbidden("Only a key with the scope admin may take a review over.")
+    if take_over and not caller.may_manage:
+        raise Forbidden("Only who has the scope manage may take a review over.")
     row = await _locked(connection, caller.tenant, transaction_id)
     now = now_us()
     if _is_claimed(row, now):
@@ -39,8 +39,8 @@ async def take(
             return row
         if not take_over:
             raise ReviewTaken(
-                f"{row.assignee!r} has this review until {_until(row)}; a key with the scope "
-                "admin may take it over with take_over: true."
+                f"{row.assignee!r} has this review until {_until(row)}; who has the scope "
+                "manage may take it over with take_over: true."
             )
     return await _assign(connection, caller, row, "review.claimed", assignee, now)
 
@@ -54,10 +54,10 @@ async def release(connection: Connection, caller: Caller, transaction_id: str) -
     if row.assignee is None:
         return row
     owns = row.assigned_by in (caller.key_id, None) or not _is_claimed(row, now_us())
-    if not owns and not caller.may_administer:
+    if not owns and not caller.may_manage:
         raise ReviewTaken(
             f"{row.assignee!r} has this review by another key until {_until(row)}: only that key, "
-            "or one with the scope admin, may release it."
+            "or one with the scope manage, may release it."
         )
     return await _assign(connection, caller, row, "review.released", None, None)
 

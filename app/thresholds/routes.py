@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from app.http.authentication import MayAdminister, MayRead
+from app.http.authentication import MayManage, MayRead
 from app.http.keyed import KeyedRoute
 from app.http.pages import Page
 from app.http.paging import BY_TIMES, Paging
@@ -52,7 +52,7 @@ async def _in_force(policy: TenantPolicy, tenant: str) -> ThresholdsInForce:
 
 @router.post("", responses={**WRITES, **documented(TooFewScores)})
 async def set_thresholds(
-    posted: PostedThresholds, policy: RunningPolicy, tenant: MayAdminister
+    posted: PostedThresholds, policy: RunningPolicy, tenant: MayManage
 ) -> ThresholdsSet:
     """Set thresholds from a time on, or let a budget of reviews choose them.
 
@@ -80,7 +80,7 @@ async def set_thresholds(
 
 
 @router.delete("")
-async def reset_thresholds(policy: RunningPolicy, tenant: MayAdminister) -> ThresholdsInForce:
+async def reset_thresholds(policy: RunningPolicy, tenant: MayManage) -> ThresholdsInForce:
     """Let the active model's own thresholds decide again, from now on; planned ones are off.
 
     The history stays.

@@ -25,6 +25,7 @@ from app.models.drift import DriftGauges
 from app.models.service import Models
 from app.ops import metrics
 from app.ops.background import TaskHealth
+from app.people.service import People
 from app.rebuilds.service import check_states
 from app.scoring.pipeline import Pipeline
 from app.scoring.service import Scoring
@@ -65,7 +66,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         await check_states(database, models.default.features)
         await models.keep_all(database)
         pipeline = Pipeline(database, models, settings.sampled_approvals)
-        authenticator = Authenticator(database)
+        authenticator, people = Authenticator(database), People(database)
         aside = Aside(settings)
         async with (
             Webhooks(database, settings.webhooks_private) as webhooks,
@@ -96,7 +97,8 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     models,
                     pipeline,
                     admission,
-                    Sessions(database, authenticator),
+                    people,
+                    Sessions(database, authenticator, people),
                     Scoring(batcher, rates),
                     Labelling(database, pipeline, Allowance(settings.labels_per_account)),
                     Statuses(database, pipeline),

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from app.db.connection import Connection
 from app.db.database import Database
 from app.db.schema import metadata
 from app.http.keyed import KeyedRoute
@@ -16,6 +17,8 @@ from app.http.lean import ScoringRoute
 from app.keys import service as keys
 from app.keys.scopes import SCOPES
 from app.main import ROUTES, create_app
+from app.people import store as people_store
+from app.people.records import Person
 from app.settings import Settings
 from app.times import now_us
 from app.webhooks import store as webhook_store
@@ -34,10 +37,10 @@ SCOPED = {
 }
 OPERATIONS = list(SCOPED)
 NAMED = [operation for operation in OPERATIONS if "{" in operation[1]]
-WEBHOOK = "feedfacecafe"
+WEBHOOK, PERSON = "feedfacecafe", "decafbadc0de"
 LISTS = [
     *("/v1/transactions", "/v1/accounts", "/v1/reviews", "/v1/thresholds/history"),
-    "/v1/webhooks",
+    *("/v1/people", "/v1/webhooks"),
     "/v1/audit-log?action=label.set",
 ]
 BODIES: dict[str, Any] = {
@@ -57,6 +60,8 @@ BODIES: dict[str, Any] = {
     "POST /v1/labels/import": "transaction,label\nt-1,legitimate\n",
     "POST /v1/webhooks": {"url": "https://192.0.2.1/", "events": ["label.changed"]},
     "POST /v1/keys": {"name": "eve", "scopes": ["score"]},
+    "POST /v1/people": {"name": "eve", "role": "auditor"},
+    "PUT /v1/people/{person_id}/role": {"role": "lead"},
     "POST /v1/thresholds": {"review": 0.5, "decline": 0.6},
     "POST /v1/models/{name}/promote": {"comparison": "0" * 16},
 }
@@ -80,9 +85,14 @@ async def furnish(client: httpx.AsyncClient) -> None:
         *("default", WEBHOOK, "https://service.example/", "model.activated", new_secret()),
         *(None, None, now_us()),
     )
-    await database_of(client).run(
-        lambda connection: webhook_store.save_webhook(connection, webhook)
-    )
+    # Likewise, to have an id that is known.
+    person = Person(PERSON, "default", "mia", None, "analyst", None, now_us(), None)
+
+    async def save(connection: Connection) -> None:
+        await webhook_store.save_webhook(connection, webhook)
+        await people_store.add_person(connection, person)
+
+    await database_of(client).run(save)
 
 
 def database_of(client: httpx.AsyncClient) -> Database:
@@ -127,6 +137,7 @@ def address(owner: httpx.AsyncClient, path: str) -> str:
         key_id=key_id,
         name="x",
         webhook_id=WEBHOOK,
+        person_id=PERSON,
         comparison_id="0" * 16,
         drift_id="0" * 16,
         erasure_id="0" * 24,
@@ -262,14 +273,18 @@ async def test_nobody_without_a_live_key_and_its_scope_does_or_learns_anything(
 
 def scope_for(method: str, path: str) -> str:
     """What a route ought to ask for: the document says what it does."""
-    if path.startswith(("/v1/keys", "/v1/webhooks")):
+    is_changed = method != "GET"
+    if path.startswith(("/v1/keys", "/v1/webhooks")) or (is_changed and "people" in path):
         return "admin"
     if method == "GET" or path.endswith("/replay"):
         return "read"
     if path in ("/v1/transactions", "/v1/transactions/batch") or "/status" in path:
         return "score"
-    decides = path.startswith(("/v1/models", "/v1/thresholds"))
-    return "admin" if decides or path == "/v1/accounts/{account_id}" else "label"
+    if path.startswith(("/v1/models", "/v1/thresholds")):
+        return "manage"
+    if path.startswith("/v1/reviews"):
+        return "decide"
+    return "admin" if path == "/v1/accounts/{account_id}" else "label"
 
 
 def test_every_operation_requires_its_scope() -> None:

@@ -252,22 +252,22 @@ async def test_only_the_key_that_took_a_review_or_an_administrator_may_release_i
     client: httpx.AsyncClient,
 ) -> None:
     await queued(client, posted("t-1"))
-    owner, owner_id = await caller_with(client, "label")
-    other, _ = await caller_with(client, "label", "read", "score")
-    admin, admin_id = await caller_with(client, "label", "admin")
+    owner, owner_id = await caller_with(client, "decide")
+    other, _ = await caller_with(client, "decide", "read", "score")
+    admin, admin_id = await caller_with(client, "decide", "manage")
     async with owner, other, admin:
         assert (await take(owner, "mia")).json()["assigned_by"] == owner_id
         for refused in (await give_back(other), await take(other, "mia"), await take(other, "eve")):
             assert problem_of(refused) == (409, "review_taken")
             assert "'mia'" in refused.json()["detail"]
-            assert "admin" in refused.json()["detail"]
+            assert "manage" in refused.json()["detail"]
         over = {"assignee": "eve", "take_over": True}
         for refused in (
             await other.put("/v1/reviews/t-1/assignee", json=over),
             await owner.put("/v1/reviews/t-1/assignee", json=over),
         ):
             assert problem_of(refused) == (403, "missing_scope")
-            assert "admin" in refused.json()["detail"]
+            assert "manage" in refused.json()["detail"]
         assert (await review(client))["assigned_by"] == owner_id
         # Taking over is stated in the body, by an administrator too.
         assert problem_of(await take(admin, "eve")) == (409, "review_taken")
@@ -290,7 +290,7 @@ async def test_a_claim_ends_after_a_day(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await queued(client, posted("t-1"))
-    other, other_id = await caller_with(client, "label")
+    other, other_id = await caller_with(client, "decide")
     begun = (await take(client, "mia")).json()["assigned_at"]
     day_us = CLAIM_HOURS * HOUR_US
 

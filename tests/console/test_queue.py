@@ -128,7 +128,7 @@ async def test_a_review_is_taken_and_released_by_its_assignee(shared: httpx.Asyn
     await queued(shared, "h-1", account="h")
     async with (
         person(shared, name="mia") as mia,
-        person(shared, "read", "label", name="noah") as noah,
+        person(shared, "read", "label", "decide", name="noah") as noah,
     ):
         fields = {"id": "h-1", "tab": "open", "order": "risk"}
         sent_to(await send(mia, "/take", **fields))

@@ -290,7 +290,7 @@ async def test_a_key_that_may_read_alone_has_no_buttons_and_no_verdict(
     await client.post("/v1/transactions", json=posted("t-read"))
     async with person(client, "read") as auditor:
         page = await shown(auditor, "/payment", id="t-read")
-        assert "This key may look only" in page
+        assert "You may look only" in page
         assert 'value="fraud"' not in page
         for form in ("/verdict", "/undo", "/take", "/give-back"):
             answer = await send(auditor, form, id="t-read", label="fraud", shown="")

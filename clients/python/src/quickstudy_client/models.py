@@ -61,7 +61,7 @@ class ApiKeyState(BaseModel):
 
     id: str
     name: str
-    scopes: list[Literal["score", "label", "read", "admin"]]
+    scopes: list[Literal["score", "label", "decide", "read", "manage", "admin"]]
     created_at: str
     expires_at: str | None
     """Where it has been replaced."""
@@ -77,7 +77,7 @@ class ApiKeys(BaseModel):
 
 
 class Assignment(BaseModel):
-    """Who takes a review; a key with the scope `admin` may `take_over` what somebody has."""
+    """Who takes a review; a key with the scope `manage` may `take_over` what somebody has."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -221,6 +221,23 @@ class Hypothesis(BaseModel):
         str, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
     ]
     label: Literal["fraud", "legitimate"]
+
+
+class InvitedPerson(BaseModel):
+    """With the link by which they choose a password: it is good once, and shown once."""
+
+    id: str
+    name: str
+    email: str | None
+    role: Literal["auditor", "analyst", "lead", "admin"]
+    """An auditor reads; an analyst labels and decides, too; a lead also manages thresholds and models; an admin may do everything."""
+    state: Literal["invited", "active", "removed"]
+    """Invited: without a password so far."""
+    created_at: str
+    removed_at: str | None
+    setup_path: str
+    """Below the address of the service."""
+    setup_ends_at: str
 
 
 class ItemProblem(BaseModel):
@@ -429,7 +446,7 @@ class LogEntry(BaseModel):
 
     at: str
     actor: str
-    """The id of a key, or `command line`."""
+    """The id of a key; `person:` and a person's id; or `command line`."""
     action: Literal[
         "label.set",
         "label.removed",
@@ -446,6 +463,11 @@ class LogEntry(BaseModel):
         "key.created",
         "key.rotated",
         "key.revoked",
+        "person.added",
+        "person.password_set",
+        "person.role_set",
+        "person.reset",
+        "person.removed",
         "model.activated",
         "model.shadowed",
     ]
@@ -505,6 +527,15 @@ class NewKey(BaseModel):
     key: str
 
 
+class NewRole(BaseModel):
+    """What somebody may do from now on."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+    )
+    role: Literal["auditor", "analyst", "lead", "admin"]
+
+
 class NewStatus(BaseModel):
     """What became of a transaction."""
 
@@ -547,6 +578,20 @@ class OutcomeChange(BaseModel):
     transactions: int
 
 
+class PersonState(BaseModel):
+    """A person. The audit log calls them `person:` and the id."""
+
+    id: str
+    name: str
+    email: str | None
+    role: Literal["auditor", "analyst", "lead", "admin"]
+    """An auditor reads; an analyst labels and decides, too; a lead also manages thresholds and models; an admin may do everything."""
+    state: Literal["invited", "active", "removed"]
+    """Invited: without a password so far."""
+    created_at: str
+    removed_at: str | None
+
+
 class PostedKey(BaseModel):
     """A key to make."""
 
@@ -557,8 +602,26 @@ class PostedKey(BaseModel):
         str, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
     ]
     scopes: Annotated[
-        list[Literal["score", "label", "read", "admin"]], Field(max_length=4, min_length=1)
+        list[Literal["score", "label", "decide", "read", "manage", "admin"]],
+        Field(max_length=6, min_length=1),
     ]
+
+
+class PostedPerson(BaseModel):
+    """A person to add."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+    )
+    name: Annotated[
+        str, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
+    ]
+    """What their verdicts bear, for good."""
+    role: Literal["auditor", "analyst", "lead", "admin"]
+    email: Annotated[
+        str | None, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
+    ] = None
+    """With an @; kept in lower case."""
 
 
 class PostedThresholds(BaseModel):
@@ -759,7 +822,7 @@ class Review(BaseModel):
     """Who has it, as the caller named them; for 24 hours."""
     assigned_at: str | None
     assigned_by: str | None
-    """The id of the key that they took it with: this is proven."""
+    """The id of the key, or `person:` and of the person: this is proven."""
     resolved_at: str | None
 
 
@@ -1268,6 +1331,12 @@ class ModelList(BaseModel):
     data: list[ModelState]
 
 
+class PeopleList(BaseModel):
+    """A tenant's people by name, also those who have been removed."""
+
+    data: list[PersonState]
+
+
 class PostedBatch(BaseModel):
     """Payments of any accounts, each scored as if it had been posted alone."""
 
@@ -1335,7 +1404,7 @@ class ReviewedTransaction(BaseModel):
     """Who has it, as the caller named them; for 24 hours."""
     assigned_at: str | None
     assigned_by: str | None
-    """The id of the key that they took it with: this is proven."""
+    """The id of the key, or `person:` and of the person: this is proven."""
     resolved_at: str | None
     transaction: StoredTransaction
 

@@ -29,6 +29,7 @@ from quickstudy_client.models import (
     Erasure,
     Explanation,
     Influence,
+    InvitedPerson,
     LabelBatch,
     LabelBatchResult,
     LabelChange,
@@ -40,11 +41,15 @@ from quickstudy_client.models import (
     ModelComparison,
     ModelList,
     NewKey,
+    NewRole,
     NewStatus,
     NewWebhook,
+    PeopleList,
+    PersonState,
     PostedBatch,
     PostedKey,
     PostedLabels,
+    PostedPerson,
     PostedThresholds,
     PostedTransaction,
     PostedWebhook,
@@ -277,7 +282,7 @@ class Client:
         return self._send(ReviewedTransaction, "GET", f"/v1/reviews/{segment(transaction_id)}")
 
     def assign_review(self, transaction_id: str, assignee: str, take_over: bool = False) -> Review:
-        """Assign a review; `take_over` (scope admin) takes it from its assignee."""
+        """Assign a review; `take_over` (scope manage) takes it from its assignee."""
         body = Assignment(assignee=assignee, take_over=take_over)
         return self._send(Review, "PUT", f"/v1/reviews/{segment(transaction_id)}/assignee", body)
 
@@ -377,6 +382,29 @@ class Client:
         """Activate a model if a comparison shows that it is no worse."""
         path, body = f"/v1/models/{segment(name)}/promote", Promotion(comparison=comparison_id)
         return self._send(ModelComparison, "POST", path, body, repeatable=False)
+
+    def people(self) -> PeopleList:
+        """Who may work at the console, and as what."""
+        return self._send(PeopleList, "GET", "/v1/people")
+
+    def add_person(self, name: str, role: str, email: str | None = None) -> InvitedPerson:
+        """Add a person; the link by which they choose a password is shown only in this answer."""
+        body = PostedPerson.model_validate({"name": name, "role": role, "email": email})
+        return self._send(InvitedPerson, "POST", "/v1/people", body, repeatable=False)
+
+    def set_role(self, person_id: str, role: str) -> PersonState:
+        """Say what a person may do: auditor, analyst, lead or admin."""
+        body = NewRole.model_validate({"role": role})
+        return self._send(PersonState, "PUT", f"/v1/people/{segment(person_id)}/role", body)
+
+    def reset_person(self, person_id: str) -> InvitedPerson:
+        """A new link for a person, whose password and sessions of before end."""
+        path = f"/v1/people/{segment(person_id)}/reset"
+        return self._send(InvitedPerson, "POST", path, repeatable=False)
+
+    def remove_person(self, person_id: str) -> PersonState:
+        """End what a person may do."""
+        return self._send(PersonState, "DELETE", f"/v1/people/{segment(person_id)}")
 
     def webhooks(self) -> WebhookList:
         """The tenant's webhooks, without their secrets."""

@@ -1,0 +1,1 @@
+"""People: who may work at the console, as what, and how they sign in."""

@@ -1,0 +1,22 @@
+"""What requests about people can fail with."""
+
+from app.errors import NotFound, Problem
+
+
+class PersonNotFound(NotFound):
+    """List the people: none has this id."""
+
+    code, title = "person_not_found", "No such person."
+
+
+class PersonExists(Problem):
+    """Choose another name or e-mail address; or reset or let in again who has it."""
+
+    status, code = 409, "person_exists"
+    title = "Somebody else has this name or e-mail address."
+
+
+class LinkNotFound(NotFound):
+    """Get a new one, by `quickstudy people reset NAME`: each is good once, and for a while."""
+
+    code, title = "link_not_found", "This link has been used, or has ended."
