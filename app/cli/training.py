@@ -106,11 +106,15 @@ def train(
         bool, typer.Option("--resume", help="Go on where the training in --out was stopped.")
     ] = False,
 ) -> None:
-    """Train a model on a file; Ctrl-C keeps what was learned so far."""
+    """Train a model on a file; Ctrl-C keeps what was learned so far.
+
+    `torchrun --no-python quickstudy train …` trains on several processes.
+    """
     from app.cli.interruption import Interruption
     from app.cli.progress import TrainingProgress
     from app.learner.spec import DatasetSpec
     from app.training.devices import training_device
+    from app.training.ranks import joined
     from app.training.rates import rates_for
     from app.training.run import UNFINISHED, Source, train_checkpoint
 
@@ -120,16 +124,23 @@ def train(
     budget = {"reviewed": reviewed_share, "declined": declined_share}
     costs = {"review": review_cost, "fraud": fraud_cost, "wrong_decline": wrong_decline_cost}
     stated = _stated(budget, costs)
-    source = Source.read(data, chosen, rates_for(chosen, rates))
-    _say_of(source, chosen)
-    with Interruption() as interruption, TrainingProgress() as progress:
+    with joined(on) as ranks:
+        # One of several speaks for all.
+        console.quiet = ranks.rank > 0
+        source = Source.read(data, chosen, rates_for(chosen, rates))
+        _say_of(source, chosen)
+        with Interruption() as interruption, TrainingProgress() as progress:
 
-        def watch(status: "Status") -> bool:
-            interruption.listen()
-            progress.show("", status)
-            return not interruption.is_wished
+            def watch(status: "Status") -> bool:
+                interruption.listen()
+                progress.show("", status)
+                return not interruption.is_wished
 
-        metadata = train_checkpoint(source, chosen, out, options, on, watch, resume, stated)
+            metadata = train_checkpoint(
+                source, chosen, out, options, ranks.device, watch, resume, stated, ranks
+            )
+    if metadata is None:
+        return
     console.print(_summary(metadata, out))
     if (out / UNFINISHED).exists():
         console.print(

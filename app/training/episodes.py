@@ -23,6 +23,7 @@ from app.learner.states import Ints
 from app.learner.transaction import DAY_US
 from app.training.dataset import UNLABELLED, Dataset
 from app.training.known import KnownLabels
+from app.training.ranks import ALONE, Ranks
 
 QUERY_LIMIT = 16
 # How many labels an episode of the training may see; what is served lies in between.
@@ -77,6 +78,21 @@ class Rows:
             dataset.is_fraud_N[order_N],
             dataset.known_at_us_N[order_N],
         )
+
+    def take(self, chosen: NDArray[np.intp] | slice) -> "Rows":
+        """Some of the rows, of whole accounts, in the same order."""
+        columns = ("position_N", "features_NF", "account_N", "time_us_N", "is_fraud_N")
+        taken = (getattr(self, name)[chosen] for name in (*columns, "known_at_us_N"))
+        return Rows(self.kinds, *taken)
+
+    def share(self, ranks: Ranks) -> "Rows":
+        """The rows of a rank's accounts."""
+        if ranks.size == 1:
+            return self
+        first_A = np.flatnonzero(np.diff(self.account_N, prepend=-1))
+        place = ranks.share(len(first_A))
+        first_A = np.append(first_A, len(self.account_N))
+        return self.take(slice(int(first_A[place.start]), int(first_A[place.stop])))
 
     def known_by(self, now_us: int) -> "Rows":
         """The same rows as they were known at `now_us`: later labels are not there yet."""
@@ -143,11 +159,12 @@ class Batch:
 def collate(rows: Rows, episodes: list[Episode]) -> Batch:
     """The tensors of a list of episodes, with their query rows in the same order."""
     sizes = [len(episode.query) for episode in episodes]
-    longest = max(len(episode.support) for episode in episodes)
+    longest = max((len(episode.support) for episode in episodes), default=0)
     support_EK = np.full((len(episodes), longest), -1, np.intp)
     for support_K, episode in zip(support_EK, episodes, strict=True):
         support_K[: len(episode.support)] = episode.support
-    query_A = np.concatenate([episode.query for episode in episodes])
+    nothing = np.zeros(0, np.intp)
+    query_A = np.concatenate([nothing, *(episode.query for episode in episodes)])
     support_AK = np.repeat(support_EK, sizes, axis=0)
     is_label_AK = support_AK >= 0
     is_fraud_AK = rows.is_fraud_N[support_AK] == 1
@@ -174,9 +191,13 @@ class Starts:
     much: so FRAUD_EPISODES of them are drawn from those with a fraud in the query. An episode
     weighs as much less as it is drawn more often, so what a batch loses is, on average, what
     episodes at the natural rate lose (importance sampling), and no prior is left to correct.
+
+    Several ranks draw from the rows of all of them, one rank's after the other's.
     """
 
-    def __init__(self, rows: Rows, first: NDArray[np.intp], end_us: int) -> None:
+    def __init__(
+        self, rows: Rows, first: NDArray[np.intp], end_us: int, ranks: Ranks = ALONE
+    ) -> None:
         self._rows, self._first = rows, first
         # Rows are in the order of time within an account: the first too late ends a query.
         too_late_N = rows.time_us_N >= end_us
@@ -188,21 +209,25 @@ class Starts:
         frauds_N = np.append(0, np.cumsum(rows.is_fraud_N == 1))
         self._has_fraud = frauds_N[self._stop] > frauds_N[first]
         self._with_fraud = np.flatnonzero(self._has_fraud)
+        self._before, self._all = ranks.before(len(first))
+        self._frauds_before, self._all_with_fraud = ranks.before(len(self._with_fraud))
 
     def draw(self, size: int, rng: np.random.Generator) -> Batch:
-        """A batch of `size` random episodes.
+        """A batch of `size` random episodes, of which each rank has those of its own rows.
 
         The queries of each are a row and the account's next ones; each of them sees the labels
         known at its own moment, at most a random number that is the episode's.
         """
-        rare = round(FRAUD_EPISODES * size) if len(self._with_fraud) else 0
-        chosen = np.concatenate(
-            [
-                rng.integers(0, len(self._first), size - rare),
-                self._with_fraud[rng.integers(0, max(1, len(self._with_fraud)), rare)],
-            ]
-        )
+        rare = round(FRAUD_EPISODES * size) if self._all_with_fraud else 0
+        place = rng.integers(0, self._all, size - rare) - self._before
+        of_frauds = rng.integers(0, max(1, self._all_with_fraud), rare) - self._frauds_before
         limits = rng.choice(SUPPORT_SIZES, size)
+        is_own, is_own_fraud = (
+            (each >= 0) & (each < len(own))
+            for each, own in ((place, self._first), (of_frauds, self._with_fraud))
+        )
+        chosen = np.concatenate([place[is_own], self._with_fraud[of_frauds[is_own_fraud]]])
+        limits = limits[np.concatenate([is_own, is_own_fraud])]
         starts, stops = self._first[chosen], self._stop[chosen]
         episodes = [
             Episode(self._rows.support_of(row, int(limit)), np.array([row]))
@@ -211,7 +236,7 @@ class Starts:
         ]
         batch = collate(self._rows, episodes)
         share, has_fraud_B = rare / size, self._has_fraud[chosen]
-        of_rare = len(self._first) / max(1, len(self._with_fraud))
+        of_rare = self._all / max(1, self._all_with_fraud)
         more_often_B = 1 - share + share * has_fraud_B * of_rare
         weight_A = torch.from_numpy(np.repeat(1 / more_often_B, stops - starts).astype(np.float32))
         return replace(batch, weight_A=batch.weight_A * weight_A)

@@ -37,6 +37,7 @@ from app.training.evaluate import (
 )
 from app.training.files import digest_of
 from app.training.profile import profile_of
+from app.training.ranks import ALONE, Ranks
 from app.training.report.card import model_card
 from app.training.train import Options, Split, Status, Trainer
 
@@ -67,35 +68,42 @@ def train_checkpoint(
     watch: Watch,
     resume: bool = False,
     stated: AlertBudget | Costs | None = None,
-) -> Metadata:
+    ranks: Ranks = ALONE,
+) -> Metadata | None:
     """Train on all labelled transactions of a file and leave a checkpoint in `folder`.
 
     The thresholds follow what is `stated` of them.
     When `watch` stops the training, the checkpoint holds the best learner so far and the folder
     also what `resume` goes on from. Raises ValueError where there is nothing to learn from or
     nothing (or something else) to resume.
+
+    Of several ranks each has the same source and trains on its share of the accounts; rank 0
+    writes the folder and gives the metadata.
     """
     features = FeatureSet(spec, source.rates)
-    rows = Rows.of(source.dataset, features)
+    rows = Rows.of(source.dataset, features).share(ranks)
     labelled = rows.is_fraud_N != UNLABELLED
-    end_us = int(rows.time_us_N.max()) + 1
-    split = Split.of(rows, labelled, end_us, options.seed)
-    trainer = Trainer(rows, split, options, device)
+    end_us = max(ranks.gather(int(rows.time_us_N.max(initial=0)))) + 1
+    split = Split.of(rows, labelled, end_us, options.seed, ranks)
+    trainer = Trainer(rows, split, options, device, ranks)
     identity = {"data": source.sha256, "features": features.digest, "options": asdict(options)}
     if resume:
         _restore(trainer, folder, identity)
     folder.mkdir(parents=True, exist_ok=True)
 
     def watch_and_keep(status: Status) -> bool:
-        if status.held_out_loss is not None:
+        if status.held_out_loss is not None and trainer.sample:
             _keep(trainer, folder, identity)
         return watch(status)
 
     trainer.run(watch_and_keep)
+    if trainer.sample is None:
+        return None
     if trainer.done:
         (folder / UNFINISHED).unlink(missing_ok=True)
     else:
         _keep(trainer, folder, identity)
+    rows, split = trainer.sample
     held_out = fit_gate(trainer.learner, rows, split.held_out)
     name = folder.resolve().name
     metadata = _described(name, source, spec, features, rows, trainer, options, held_out, stated)

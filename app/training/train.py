@@ -17,9 +17,9 @@ Axes: N rows, A query rows, M members.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self, cast
 
 import numpy as np
@@ -36,6 +36,7 @@ from app.learner.network import INNER_STEPS
 from app.training import bins
 from app.training.dataset import UNLABELLED
 from app.training.episodes import QUERY_LIMIT, Batch, Rows, Starts
+from app.training.ranks import ALONE, Ranks
 
 GLOBAL, META, DONE = "global", "meta", "done"
 STAGES = (GLOBAL, META)
@@ -67,6 +68,9 @@ LEAST_BATCHES, MOST_BATCHES = 4, 32
 # draws each row of the file at most so many times, and takes this many steps at least.
 TIMES_DRAWN = {GLOBAL: 50, META: 20}
 LEAST_STEPS = {GLOBAL: 100, META: 50}
+# Scales, bins, the gate, the calibration and the profile are of so many rows at most, of whole
+# accounts: more would say the same, and take the memory of one process.
+SAMPLED_ROWS, SAMPLE_SEED = 1_000_000, 7
 # A short stage is checked a few times, too.
 LEAST_CHECKS, LEAST_BETWEEN_CHECKS = 5, 10
 
@@ -103,21 +107,70 @@ class Split(NamedTuple):
     end_us: int
 
     @classmethod
-    def of(cls, rows: Rows, scored: NDArray[np.bool_], end_us: int, seed: int) -> Self:
-        """Split these rows by account; raises ValueError where there is nothing to learn."""
+    def of(
+        cls,
+        rows: Rows,
+        scored: NDArray[np.bool_],
+        end_us: int,
+        seed: int,
+        ranks: Ranks = ALONE,
+    ) -> Self:
+        """Split these rows by account; raises ValueError where there is nothing to learn.
+
+        Of several ranks each splits its own, as one that had the accounts of all would.
+        """
         labelled = np.flatnonzero(scored & (rows.is_fraud_N != UNLABELLED))
-        if not len(labelled):
+        is_fraud = rows.is_fraud_N[labelled] == 1
+        frauds, legitimate = ranks.total(is_fraud.sum(), (~is_fraud).sum())
+        if not frauds + legitimate:
             raise ValueError("there is nothing to learn: no label is known by then")
-        if len(np.unique(rows.is_fraud_N[labelled])) < 2:
+        if not (frauds and legitimate):
             raise ValueError("there is nothing to learn: the labels known are all of one class")
         accounts = np.unique(rows.account_N[labelled])
-        held = np.random.default_rng(seed).random(len(accounts)) < HELD_OUT_ACCOUNTS
-        is_held = np.isin(rows.account_N[labelled], accounts[held])
-        if not is_held.any() or is_held.all():
-            raise ValueError(f"{len(accounts)} accounts are too few to hold some out")
-        if len(np.unique(rows.is_fraud_N[labelled[~is_held]])) < 2:
+        before, count = ranks.before(len(accounts))
+        held = np.random.default_rng(seed).random(count) < HELD_OUT_ACCOUNTS
+        held_here = held[before : before + len(accounts)]
+        is_held = np.isin(rows.account_N[labelled], accounts[held_here])
+        if not held.any() or held.all():
+            raise ValueError(f"{count} accounts are too few to hold some out")
+        if not all(ranks.total((is_fraud & ~is_held).sum(), (~is_fraud & ~is_held).sum())):
             raise ValueError("labels of one class all fall to the accounts held out: too few")
         return cls(labelled[~is_held], labelled[is_held], end_us)
+
+    def sample(self, rows: Rows, ranks: Ranks = ALONE) -> "tuple[Rows, Split] | None":
+        """Rows of whole accounts of all ranks, drawn at random, for rank 0; None for the others.
+
+        They are about SAMPLED_ROWS, or all where there are no more.
+        """
+        accounts, account_N = np.unique(rows.account_N, return_inverse=True)
+        before, count = ranks.before(len(accounts))
+        _, in_all = ranks.before(len(rows.account_N))
+        if ranks.size == 1 and in_all <= SAMPLED_ROWS:
+            return rows, self
+        draws = np.random.default_rng(SAMPLE_SEED).random(count)
+        is_drawn = draws[before : before + len(accounts)] < SAMPLED_ROWS / in_all
+        chosen = np.flatnonzero(is_drawn[account_N])
+        taken = rows.take(chosen)
+        taken = replace(taken, account_N=account_N[chosen] + before)
+        parts = (np.searchsorted(chosen, part[np.isin(part, chosen)]) for part in self[:2])
+        return _concatenated(ranks.collect((taken, *parts)), self.end_us)
+
+
+def _concatenated(
+    samples: Sequence[tuple[Rows, NDArray[np.intp], NDArray[np.intp]]], end_us: int
+) -> tuple[Rows, Split] | None:
+    """The samples of all ranks as one."""
+    if not samples:
+        return None
+    parts = [rows for rows, _, _ in samples]
+    columns = ("position_N", "features_NF", "account_N", "time_us_N", "is_fraud_N", "known_at_us_N")
+    whole = (np.concatenate([getattr(part, name) for part in parts]) for name in columns)
+    first = np.cumsum([0, *(len(part.account_N) for part in parts)])
+    train, held_out = (
+        np.concatenate([start + sample[n] for start, sample in zip(first, samples, strict=False)])
+        for n in (1, 2)
+    )
+    return Rows(parts[0].kinds, *whole), Split(train, held_out, end_us)
 
 
 class Status(NamedTuple):
@@ -137,19 +190,29 @@ class Trainer:
     `learner` is what a checkpoint should hold now: the running average of the weights (Polyak
     and Juditsky, 1992) where it did best on held-out accounts. It takes no inner steps until
     those do better than none.
+
+    Several ranks train the same learner, each on its rows. `sample` are rows of all of them, at
+    rank 0.
     """
 
-    def __init__(self, rows: Rows, split: Split, options: Options, device: str) -> None:
-        self._options, self._device = options, torch.device(device)
-        self._train = Starts(rows, split.train, split.end_us)
-        self._steps = {stage: options.steps(stage, len(split.train)) for stage in STAGES}
-        self._held_out = Starts(rows, split.held_out, split.end_us)
-        self._check_batches = options.check_batches(len(split.held_out))
+    def __init__(
+        self, rows: Rows, split: Split, options: Options, device: str, ranks: Ranks = ALONE
+    ) -> None:
+        self._options, self._device, self._ranks = options, torch.device(device), ranks
+        self._train = Starts(rows, split.train, split.end_us, ranks)
+        self._held_out = Starts(rows, split.held_out, split.end_us, ranks)
+        trained, held_out = (round(one) for one in ranks.total(*map(len, split[:2])))
+        self._steps = {stage: options.steps(stage, trained) for stage in STAGES}
+        self._check_batches = options.check_batches(held_out)
         torch.manual_seed(options.seed)
         self._working = Learner(rows.kinds, options.algorithm)
-        is_fraud_N = rows.is_fraud_N[split.train] == 1
-        bins.fit(self._working.network.encoder, rows.features_NF[split.train], is_fraud_N)
+        self.sample = split.sample(rows, ranks)
+        if self.sample is not None:
+            some, (train, *_) = self.sample
+            is_fraud_N = some.is_fraud_N[train] == 1
+            bins.fit(self._working.network.encoder, some.features_NF[train], is_fraud_N)
         self._working.to(device)
+        ranks.copy_first(self._working)
         self.learner = deepcopy(self._working)
         self.stage, self.step = GLOBAL, 0
         self.best_loss, self.bad_checks = math.inf, 0
@@ -165,7 +228,7 @@ class Trainer:
         return cast(Learner, self._averaged.module)
 
     def run(self, watch: Callable[[Status], bool]) -> None:
-        """Train to the end, or until `watch`, called at every step, returns False."""
+        """Train to the end, or until `watch`, called at every step, returns False at any rank."""
         while not self.done:
             loss = self._update()
             self.step += 1
@@ -178,7 +241,7 @@ class Trainer:
             status = Status(self.stage, self.step, steps, loss, held_out_loss, step_size)
             if last or self.bad_checks >= self._options.patience:
                 self._next_stage()
-            if not watch(status):
+            if any(self._ranks.total(not watch(status))):
                 break
         if math.isinf(self.best_loss):
             # Stopped before the first check: what there is, which the first check replaces.
@@ -246,19 +309,30 @@ class Trainer:
     def _update(self) -> float:
         rng = np.random.default_rng([self._options.seed, STAGES.index(self.stage), self.step])
         batch = self._draw(self._train, rng)
-        loss = self._loss(self._working, batch, self._share_of_earlier_steps())
+        loss = self._of_all(batch, self._loss(self._working, batch, self._share_of_earlier_steps()))
         if self.stage == META and self._options.algorithm == "reptile":
-            loss = _distance(self._working, batch)
+            share = len(batch) / self._ranks.total(len(batch))[0]
+            loss = _distance(self._working, batch) * share
         weights, wide, labels, steps = self._optimizer.param_groups
         weights["lr"], steps["lr"] = self._rates()
         wide["lr"], labels["lr"] = WIDE_RATE * weights["lr"], LABEL_RATE * weights["lr"]
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        self._ranks.sum_gradients(self._working)
         torch.nn.utils.clip_grad_norm_(self._working.network.parameters(), CLIP_NORM)
         self._optimizer.step()
         self._working.network.keep_rising()
         self._averaged.update_parameters(self._working)
-        return float(loss.detach())
+        return self._ranks.total(float(loss.detach()))[0]
+
+    def _of_all(self, batch: Batch, loss: Tensor) -> Tensor:
+        """What a rank's mean loss adds to that of all ranks: it weighs as much as its query.
+
+        A plain mean over ranks, as of DistributedDataParallel, would be another loss: queries
+        weigh more at one rank than at another.
+        """
+        own = float(batch.weight_A.sum())
+        return loss * (max(own, 1.0) / max(self._ranks.total(own)[0], 1.0))
 
     def _rates(self) -> tuple[float, float]:
         """Learning rates of the weights and of the step sizes: a warm-up, then half a cosine."""
@@ -312,7 +386,8 @@ class Trainer:
         """The loss on held-out accounts, always of the same episodes; keeps the best learner."""
         rngs = (np.random.default_rng(batch) for batch in range(self._check_batches))
         batches = (self._draw(self._held_out, rng) for rng in rngs)
-        loss = float(np.mean([float(self._loss(self.averaged, batch)) for batch in batches]))
+        losses = [float(self._of_all(batch, self._loss(self.averaged, batch))) for batch in batches]
+        loss = self._ranks.total(float(np.mean(losses)))[0]
         if loss < self.best_loss:
             self.best_loss, self.bad_checks = loss, 0
             self.learner.load_state_dict(self.averaged.state_dict())
@@ -339,7 +414,7 @@ def _distance(learner: Learner, batch: Batch) -> Tensor:
     *_, (_, copies) = learner.steps(labelled, batch.legitimate_AK, batch.fraud_AK)
     pairs = zip(learner.network.base, copies, strict=True)
     return torch.stack([(base - copy.detach()).square().sum() for base, copy in pairs]).sum() / (
-        2 * len(batch)
+        2 * max(1, len(batch))
     )
 
 
