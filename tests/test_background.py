@@ -22,13 +22,13 @@ from sqlalchemy import text
 from app.db.database import Database
 from app.db.migrating import upgrade
 from app.http.batching import Batcher
-from app.main import create_app
 from app.ops import background
 from app.ops.background import BackgroundTask, TaskHealth
 from app.ops.logs import JsonFormatter
 from app.settings import Settings
 from quickstudy_client import Client
-from tests.api.requests import client_of, posted, problem_of
+from tests.api.callers import calling
+from tests.api.requests import posted, problem_of
 from tests.postgres import execute, postgres_server
 from tests.servers import START_SECONDS, Server, new_key, server_process
 
@@ -155,8 +155,7 @@ async def test_the_service_is_unready_while_a_task_that_it_needs_fails(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(background, "UNREADY_SECONDS", 0.5)
-    app = create_app(service_settings)
-    async with app.router.lifespan_context(app), client_of(app, "none") as client:
+    async with calling(service_settings) as client:
         assert (await client.get("/readyz")).status_code == 200
         await change(database, "ALTER TABLE outbox RENAME TO away")
         refused = await until_status(client, 503)

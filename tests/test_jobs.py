@@ -17,10 +17,10 @@ from app.jobs.records import Job
 from app.jobs.service import KEPT_DAYS, KEPT_RESULTS, MOST_UNFINISHED, Jobs
 from app.keys import service as keys
 from app.learner.transaction import DAY_US, SECOND_US
-from app.main import create_app
 from app.settings import Settings
 from app.times import now_us
-from tests.api.requests import client_of, posted, problem_of
+from tests.api.callers import calling, of_another_tenant
+from tests.api.requests import posted, problem_of
 from tests.conftest import mainly
 
 pytestmark = pytest.mark.anyio
@@ -34,11 +34,8 @@ def jobs(database: Database, service_settings: Settings) -> Jobs:
 
 @pytest.fixture
 async def client(service_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(service_settings)
-    async with app.router.lifespan_context(app):
-        key = await keys.create(app.state.service.part(Database), "tests")
-        async with client_of(app, key) as client:
-            yield client
+    async with calling(service_settings) as client:
+        yield client
 
 
 async def claimed(database: Database, at_us: int, until_us: int) -> Job | None:
@@ -95,9 +92,7 @@ async def test_a_comparison_is_computed_by_a_process_that_may_be_killed(
     assert isinstance(done["result"], dict)
     assert (done["result"]["transactions"], done["result"]["agreement"]) == (1, 1.0)
     # Nobody else's, of no other model, and of no other kind.
-    app = client._transport.app  # type: ignore[attr-defined]
-    other = await keys.create(app.state.service.part(Database), "tests", tenant="other")
-    async with client_of(app, other) as stranger:
+    async with await of_another_tenant(client) as stranger:
         for who, path in (
             (stranger, started.headers["Location"]),
             (client, f"/v1/models/other/comparisons/{job['id']}"),
@@ -111,16 +106,14 @@ async def test_a_service_that_stops_leaves_its_job_to_the_next(
     service_settings: Settings, database: Database
 ) -> None:
     key = await keys.create(database, "tests")
-    app = create_app(service_settings)
-    async with app.router.lifespan_context(app), client_of(app, key) as client:
+    async with calling(service_settings, key) as client:
         started = await client.post("/v1/models/tiny/comparisons")
         pid = await asyncio.wait_for(computing(), 60)
     assert not Path(f"/proc/{pid}").exists()
     [job] = await all_of(database, "default", [started.json()["id"]])
     assert job is not None
     assert (job.status, job.attempts) == ("queued", 0)
-    next_one = create_app(service_settings)
-    async with next_one.router.lifespan_context(next_one), client_of(next_one, key) as client:
+    async with calling(service_settings, key) as client:
         await once(client, started.headers["Location"], "done")
 
 
@@ -132,9 +125,7 @@ async def test_what_cannot_be_computed_says_why(
     await jobs.run_next()
     found = await jobs.find("default", "comparison", "gone", gone.id)
     assert (found.status, found.slot, found.result) == ("failed", None, None)
-    app = create_app(service_settings)
-    key = await keys.create(database, "tests")
-    async with app.router.lifespan_context(app), client_of(app, key) as client:
+    async with calling(service_settings) as client:
         comparison = (await client.get(f"/v1/models/gone/comparisons/{gone.id}")).json()
     assert comparison["error"] == {"code": "model_not_found", "detail": "There is no model 'gone'."}
 

@@ -12,9 +12,9 @@ from sqlalchemy import text
 from app.db.database import PG_SETTINGS, Database
 from app.db.errors import DatabaseUnavailable, Raced
 from app.db.migrating import upgrade
-from app.main import create_app
 from app.settings import Settings
-from tests.api.requests import client_of, posted
+from tests.api.callers import calling
+from tests.api.requests import posted
 from tests.conftest import postgres_database
 from tests.postgres import pooler
 from tests.servers import made_key
@@ -50,8 +50,8 @@ async def test_a_service_behind_a_pooler_scores_labels_and_lists(
 ) -> None:
     await asyncio.to_thread(upgrade, pooled_url)
     key = await made_key(pooled_url)
-    app = create_app(Settings(database_url=pooled_url, model=checkpoint, device="cpu"))
-    async with app.router.lifespan_context(app), client_of(app, key) as client:
+    settings = Settings(database_url=pooled_url, model=checkpoint, device="cpu")
+    async with calling(settings, key) as client:
         bodies = [posted(f"t-{n}", account_id=f"a-{n % 5}") for n in range(60)]
         scores = await asyncio.gather(*(client.post("/v1/transactions", json=b) for b in bodies))
         assert [answer.text for answer in scores if answer.status_code != 200] == []

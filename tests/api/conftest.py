@@ -2,37 +2,13 @@
 
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from app.db.database import Database
-from app.keys import service as keys
-from app.main import create_app
 from app.settings import Settings
-from tests.api.requests import client_of
-
-
-@asynccontextmanager
-async def calling(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A caller of a new service with a key of the tenant `default`."""
-    app = create_app(settings)
-    async with app.router.lifespan_context(app):
-        database = app.state.service.part(Database)
-        async with client_of(app, await keys.create(database, "tests")) as client:
-            yield client
-
-
-async def of_another_tenant(client: httpx.AsyncClient) -> httpx.AsyncClient:
-    app = client._transport.app  # type: ignore[attr-defined]
-    database = app.state.service.part(Database)
-    return client_of(app, await keys.create(database, "tests", tenant="other"))
-
-
-def settings_of(database_url: str, checkpoint: Path) -> Settings:
-    return Settings(database_url=database_url, model=checkpoint, device="cpu", bank_bytes=1 << 20)
+from tests.api.callers import calling, of_another_tenant, settings_of
 
 
 @pytest.fixture

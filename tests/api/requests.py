@@ -3,16 +3,8 @@
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
 
 NOON = "2026-01-31T12:00:00Z"
-
-
-def client_of(app: FastAPI, key: str) -> httpx.AsyncClient:
-    # A 500 is an answer like any other: tests look at what a caller would see.
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    headers = {"Authorization": f"Bearer {key}"}
-    return httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers)
 
 
 def posted(transaction_id: str = "t-1", **changes: Any) -> dict[str, Any]:

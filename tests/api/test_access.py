@@ -24,6 +24,7 @@ from app.times import now_us
 from app.webhooks import store as webhook_store
 from app.webhooks.records import Webhook
 from app.webhooks.service import new_secret
+from tests.api.callers import part_of
 from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -92,11 +93,7 @@ async def furnish(client: httpx.AsyncClient) -> None:
         await webhook_store.save_webhook(connection, webhook)
         await people_store.add_person(connection, person)
 
-    await database_of(client).run(save)
-
-
-def database_of(client: httpx.AsyncClient) -> Database:
-    return client._transport.app.state.service.part(Database)  # type: ignore[attr-defined,no-any-return]
+    await part_of(client, Database).run(save)
 
 
 @pytest.fixture
@@ -215,7 +212,7 @@ class Intruders(NamedTuple):
 async def intruders(edge: httpx.AsyncClient) -> Intruders:
     """At the door of a tenant with something of everything."""
     await furnish(edge)
-    database = database_of(edge)
+    database = part_of(edge, Database)
     whole = edge.headers["Authorization"]
     start, key_id, secret = whole.split("_", 2)
     public = f"{start}_{key_id}"
@@ -248,7 +245,7 @@ async def test_nobody_without_a_live_key_and_its_scope_does_or_learns_anything(
     edge: httpx.AsyncClient, intruders: Intruders, method: str, path: str
 ) -> None:
     scope, body = SCOPED[method, path], BODIES.get(f"{method} {path}")
-    before = await stored(database_of(edge))
+    before = await stored(part_of(edge, Database))
     for kind, header in intruders.unknown.items():
         # What is wrong with the body is nobody's business either.
         for content in (body, {"unheard of": 1}):
@@ -268,7 +265,7 @@ async def test_nobody_without_a_live_key_and_its_scope_does_or_learns_anything(
     )
     assert problem_of(refused) == (403, "missing_scope")
     assert scope in refused.json()["detail"]
-    assert await stored(database_of(edge)) == before
+    assert await stored(part_of(edge, Database)) == before
 
 
 def scope_for(method: str, path: str) -> str:
@@ -295,12 +292,12 @@ def test_every_operation_requires_its_scope() -> None:
 async def test_a_key_that_may_read_changes_nothing(
     edge: httpx.AsyncClient, intruders: Intruders
 ) -> None:
-    before = await stored(database_of(edge))
+    before = await stored(part_of(edge, Database))
     for (method, path), scope in SCOPED.items():
         if scope == "read" or method == "GET":
             answer = await edge.request(method, address(edge, path))
             assert answer.status_code in {200, 404}, (method, path)
-    assert await stored(database_of(edge)) == before
+    assert await stored(part_of(edge, Database)) == before
 
 
 async def test_the_key_that_has_the_scope_is_let_in_by_every_operation(
@@ -308,7 +305,7 @@ async def test_the_key_that_has_the_scope_is_let_in_by_every_operation(
 ) -> None:
     # Else the matrix would hold of a service that refuses everybody.
     for (method, path), scope in SCOPED.items():
-        key = await keys.create(database_of(edge), "alone", tenant="third", scopes=[scope])
+        key = await keys.create(part_of(edge, Database), "alone", tenant="third", scopes=[scope])
         answer = await edge.request(
             method,
             address(edge, path),

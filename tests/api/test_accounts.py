@@ -7,11 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.db.database import Database
-from app.keys import service as keys
-from app.main import create_app
 from app.settings import Settings
-from tests.api.requests import client_of, label, posted, problem_of
+from tests.api.callers import calling
+from tests.api.requests import label, posted, problem_of
 from tests.checkpoints import tiny_checkpoint
 
 pytestmark = pytest.mark.anyio
@@ -218,19 +216,16 @@ async def test_an_account_whose_labels_do_not_support_its_copy_is_scored_by_the_
 ) -> None:
     """By a model that follows no copy, however many labels there are."""
     model = tiny_checkpoint(tmp_path, trust=-6.0, heed=0.0)
-    app = create_app(service_settings.model_copy(update={"model": model}))
-    async with app.router.lifespan_context(app):
-        key = await keys.create(app.state.service.part(Database), "tests")
-        async with client_of(app, key) as client:
-            before = await probability(client, posted("t-1"))
-            done = await labelled(client, label("t-1"))
-            assert used(done["adaptation"]) == {"used": "base", "labels": 1, "revision": 1}
-            assert done["adaptation"]["weight"] == 0
-            assert done["labelled"][0]["after"]["probability"] == before
-            scored = (await client.post("/v1/transactions", json=posted("t-2"))).json()
-            assert scored["adaptation"] == used(done["adaptation"])
-            adapted = await client.post("/v1/accounts/alice/adapt")
-            assert adapted.json()["adaptation"] == done["adaptation"]
+    async with calling(service_settings.model_copy(update={"model": model})) as client:
+        before = await probability(client, posted("t-1"))
+        done = await labelled(client, label("t-1"))
+        assert used(done["adaptation"]) == {"used": "base", "labels": 1, "revision": 1}
+        assert done["adaptation"]["weight"] == 0
+        assert done["labelled"][0]["after"]["probability"] == before
+        scored = (await client.post("/v1/transactions", json=posted("t-2"))).json()
+        assert scored["adaptation"] == used(done["adaptation"])
+        adapted = await client.post("/v1/accounts/alice/adapt")
+        assert adapted.json()["adaptation"] == done["adaptation"]
 
 
 async def test_deleting_what_is_not_there_is_not_found(

@@ -16,7 +16,8 @@ from app.main import create_app
 from app.scoring.pipeline import Pipeline
 from app.settings import Settings
 from app.web.service import MOST_AT_ONCE
-from tests.api.requests import client_of, label, posted, problem_of
+from tests.api.callers import client_of
+from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
 

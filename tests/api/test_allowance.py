@@ -15,7 +15,8 @@ from app.keys import service as keys
 from app.learner.transaction import DAY_US, HOUR_US
 from app.main import create_app
 from app.settings import Settings
-from tests.api.requests import client_of, label, posted, problem_of
+from tests.api.callers import client_of, part_of
+from tests.api.requests import label, posted, problem_of
 from tests.api.test_labels import history, score
 
 pytestmark = pytest.mark.anyio
@@ -49,8 +50,7 @@ async def state(client: httpx.AsyncClient) -> Any:
 
 async def wait(client: httpx.AsyncClient, us: int) -> None:
     """As if all that was done until now had been done so much earlier."""
-    database = client._transport.app.state.service.part(Database)  # type: ignore[attr-defined]
-    async with database.write() as connection:
+    async with part_of(client, Database).write() as connection:
         await connection.execute(update(audit_log).values(at_us=audit_log.c.at_us - us))
 
 

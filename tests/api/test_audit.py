@@ -12,10 +12,9 @@ from sqlalchemy import select
 
 from app.db.database import Database
 from app.db.schema import entities, metadata
-from app.keys import service as keys
-from app.main import create_app
 from app.settings import Settings
-from tests.api.requests import client_of, label, posted, problem_of
+from tests.api.callers import calling, part_of
+from tests.api.requests import label, posted, problem_of
 from tests.api.test_labels import history, put, score
 from tests.checkpoints import tiny_checkpoint
 
@@ -59,16 +58,11 @@ async def test_a_replay_is_by_the_model_that_scored_also_after_another_took_its_
     service_settings: Settings, tmp_path: Path
 ) -> None:
     other = service_settings.model_copy(update={"model": tiny_checkpoint(tmp_path, seed=1)})
-    key = ""
-    for settings in (service_settings, other):
-        app = create_app(settings)
-        async with app.router.lifespan_context(app):
-            key = key or await keys.create(app.state.service.part(Database), "tests")
-            async with client_of(app, key) as client:
-                if settings is service_settings:
-                    await score(client, posted("a"))
-                    continue
-                again = await replayed(client, "a")
+    async with calling(service_settings) as client:
+        await score(client, posted("a"))
+        key = client.headers["Authorization"].removeprefix("Bearer ")
+    async with calling(other, key) as client:
+        again = await replayed(client, "a")
     assert again["match"] is True
     assert again["differs"] == []
     assert again["model"] == again["stored_model"]
@@ -76,7 +70,7 @@ async def test_a_replay_is_by_the_model_that_scored_also_after_another_took_its_
 
 async def test_a_score_that_was_tampered_with_does_not_match(client: httpx.AsyncClient) -> None:
     await score(client, posted("a"))
-    database = client._transport.app.state.service.part(Database)  # type: ignore[attr-defined]
+    database = part_of(client, Database)
     from sqlalchemy import update
 
     from app.db.schema import transactions

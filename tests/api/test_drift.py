@@ -29,7 +29,6 @@ from app.learner.scorer import AdapterKey, Scorer
 from app.learner.spec import DatasetSpec
 from app.learner.states import Floats
 from app.learner.transaction import SECOND_US
-from app.main import create_app
 from app.models import drift, drift_store
 from app.models.drift import DriftGauges
 from app.models.schemas import ModelDrift
@@ -41,8 +40,8 @@ from app.times import now_us
 from app.training.dataset import UNLABELLED, read_transactions
 from app.training.episodes import Rows
 from app.training.profile import profile_of
-from app.web.service import Service
-from tests.api.requests import client_of, problem_of
+from tests.api.callers import app_of, calling, part_of
+from tests.api.requests import problem_of
 from tests.checkpoints import tiny_checkpoint
 from tests.conftest import mainly
 
@@ -137,12 +136,10 @@ def stream(world: World, name: str, *changes: pl.Expr) -> Stream:
 
 @pytest.fixture
 async def client(service_settings: Settings, world: World) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(service_settings.model_copy(update={"model": world.model}))
-    async with app.router.lifespan_context(app):
-        app.state.database_url = service_settings.database_url
-        key = await keys.create(app.state.service.part(Database), "tests")
-        async with client_of(app, key) as client:
-            yield client
+    settings = service_settings.model_copy(update={"model": world.model})
+    async with calling(settings) as client:
+        app_of(client).state.database_url = settings.database_url
+        yield client
 
 
 async def drift_of(client: httpx.AsyncClient, stored: Stream, world: World) -> ModelDrift:
@@ -152,9 +149,9 @@ async def drift_of(client: httpx.AsyncClient, stored: Stream, world: World) -> M
         await transaction_store.save_scored(connection, stored.rows)
         await label_store.save_labels(connection, stored.labels, [])
 
-    await service_of(client).part(Database).run(insert)
+    await part_of(client, Database).run(insert)
     settings = Settings(
-        database_url=client._transport.app.state.database_url,  # type: ignore[attr-defined]
+        database_url=app_of(client).state.database_url,
         model=world.model,
         device="cpu",
     )
@@ -223,8 +220,8 @@ async def test_the_gauges_show_the_highest_of_all_tenants(
 ) -> None:
     stored = stream(world, "devices", pl.col("device_age_days") / 10)
     found = await drift_of(client, stored, world)
-    await keys.create(service_of(client).part(Database), "tests", tenant="without traffic")
-    await service_of(client).part(DriftGauges).measure()
+    await keys.create(part_of(client, Database), "tests", tenant="without traffic")
+    await part_of(client, DriftGauges).measure()
     values = {
         sample.labels["feature"]: sample.value
         for family in text_string_to_metric_families((await client.get("/metrics")).text)
@@ -242,12 +239,9 @@ async def test_a_checkpoint_without_a_profile_is_refused(
     old = Checkpoint.load(checkpoint)
     folder = tmp_path / "old"
     save_checkpoint(folder, learner_of(old), old.metadata.model_copy(update={"profile": None}))
-    app = create_app(service_settings.model_copy(update={"model": folder}))
-    async with app.router.lifespan_context(app):
-        key = await keys.create(app.state.service.part(Database), "tests")
-        async with client_of(app, key) as client:
-            refused = problem_of(await client.post("/v1/models/old/drift"))
-            await app.state.service.part(DriftGauges).measure()
+    async with calling(service_settings.model_copy(update={"model": folder})) as client:
+        refused = problem_of(await client.post("/v1/models/old/drift"))
+        await part_of(client, DriftGauges).measure()
     assert refused == (409, "model_refused")
 
 
@@ -258,7 +252,7 @@ async def test_a_sample_is_always_the_same_and_no_larger_than_its_limit(
     theirs = [row._replace(tenant="other", account_id="theirs") for row in stored.rows]
     await drift_of(client, Stream(theirs, []), world)
     await drift_of(client, stored, world)
-    async with service_of(client).part(Database).read() as connection:
+    async with part_of(client, Database).read() as connection:
         first, again = [await drift_store.sampled(connection, "default", 0, 7) for _ in range(2)]
         other = await drift_store.sampled(connection, "other", 0, 7)
     assert first == again
@@ -305,8 +299,3 @@ def test_bins_separate_values(values: Floats) -> None:
     assert max(found.counts) <= max(np.unique(values, return_counts=True)[1].max(), 150)
     # Whatever was not there before has a bin that was nearly empty.
     assert drift.psi(np.array(found.counts), found.count(values + 1e6)) > drift.DRIFTED
-
-
-def service_of(client: httpx.AsyncClient) -> Service:
-    service: Service = client._transport.app.state.service  # type: ignore[attr-defined]
-    return service

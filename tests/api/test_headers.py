@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import Settings
 from app.web.docs import POLICY
 from app.web.observation import SECURITY_HEADERS
-from tests.api.requests import client_of, posted, problem_of
+from tests.api.callers import app_of, client_of
+from tests.api.requests import posted, problem_of
 
 pytestmark = pytest.mark.anyio
 EXPECTED = {
@@ -21,10 +21,6 @@ EXPECTED = {
     "x-frame-options": "DENY",
 }
 PAGES = ["/docs", "/docs/page.js", "/docs/swagger-ui.js", "/docs/swagger-ui.css", "/openapi.json"]
-
-
-def app_of(client: httpx.AsyncClient) -> FastAPI:
-    return client._transport.app  # type: ignore[attr-defined,no-any-return]
 
 
 async def answers(client: httpx.AsyncClient) -> AsyncIterator[httpx.Response]:

@@ -2,18 +2,14 @@
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import text
 
 from app.db.database import Database
 from app.labels.service import Labelling
+from tests.api.callers import app_of
 from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
-
-
-def app_of(client: httpx.AsyncClient) -> FastAPI:
-    return client._transport.app  # type: ignore[attr-defined,no-any-return]
 
 
 async def test_health_needs_no_key(client: httpx.AsyncClient) -> None:

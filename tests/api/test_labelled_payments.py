@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app.settings import Settings
-from tests.api.conftest import calling, settings_of
+from tests.api.callers import calling, settings_of
 from tests.api.requests import label, posted
 from tests.api.test_labels import put, score
 from tests.api.test_reasons import reasons

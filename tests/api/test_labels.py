@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from app.models.service import Models
+from tests.api.callers import part_of
 from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -57,8 +58,7 @@ async def test_the_copy_that_a_label_made_scores_next_without_being_made_again(
     client: httpx.AsyncClient,
 ) -> None:
     await score(client, posted("a"), posted("b"))
-    app = client._transport.app  # type: ignore[attr-defined]
-    scorer, made = app.state.service.part(Models).default, []
+    scorer, made = part_of(client, Models).default, []
     scorer.adapt = made.append
     done = await put(client, "a")
     recent = {effect["transaction_id"]: effect["after"] for effect in done["recent"]}

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 
 from app.http.authentication import authenticated_caller
 from app.main import ROUTES
+from tests.api.callers import app_of
 from tests.api.requests import posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -76,8 +77,7 @@ async def test_one_and_many_are_written_alike(client: httpx.AsyncClient) -> None
 
 
 async def test_a_service_below_a_path_of_a_proxy_answers_too(client: httpx.AsyncClient) -> None:
-    app = client._transport.app  # type: ignore[attr-defined]
-    transport = httpx.ASGITransport(app, root_path="/fraud")
+    transport = httpx.ASGITransport(app_of(client), root_path="/fraud")
     async with httpx.AsyncClient(transport=transport, base_url="http://proxy") as below:
         answer = await below.post(
             "/fraud/v1/transactions", json=posted(), headers=dict(client.headers)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from app.jobs.aside import Task
 from app.jobs.measuring import measured
 from app.keys import service as keys
 from app.learner.checkpoint import METADATA, WEIGHTS
-from app.main import create_app
 from app.models.comparison import LEAST_FRAUDS, average_precision
 from app.settings import Settings
-from tests.api.requests import client_of, posted, problem_of
+from tests.api.callers import calling, of_another_tenant
+from tests.api.requests import posted, problem_of
 from tests.checkpoints import tiny_checkpoint
 from tests.conftest import mainly
 
@@ -56,11 +55,8 @@ def settings(service_settings: Settings, shelf: Path) -> Settings:
 
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings)
-    async with app.router.lifespan_context(app):
-        key = await keys.create(app.state.service.part(Database), "tests")
-        async with client_of(app, key) as client:
-            yield client
+    async with calling(settings) as client:
+        yield client
 
 
 async def models(client: httpx.AsyncClient) -> dict[str, dict[str, Any]]:
@@ -165,24 +161,20 @@ async def test_a_checkpoint_that_changed_under_its_name_is_not_served_for_anothe
         shutil.copy(shelf / "first" / file, shelf / "second" / file)
     # The process that has loaded it goes on; one that starts now cannot.
     await score(client, "t-1")
-    app = create_app(settings)
-    async with app.router.lifespan_context(app):
-        key = client.headers["Authorization"].removeprefix("Bearer ")
-        async with client_of(app, key) as late:
-            refused = await late.post("/v1/transactions", json=posted("t-2"))
-            assert problem_of(refused) == (503, "model_unavailable")
-            assert "no longer the checkpoint" in refused.json()["detail"]
-            await do(late, "rollback")
-            await score(late, "t-2")
+    key = client.headers["Authorization"].removeprefix("Bearer ")
+    async with calling(settings, key) as late:
+        refused = await late.post("/v1/transactions", json=posted("t-2"))
+        assert problem_of(refused) == (503, "model_unavailable")
+        assert "no longer the checkpoint" in refused.json()["detail"]
+        await do(late, "rollback")
+        await score(late, "t-2")
 
 
 async def test_each_tenant_has_a_model_of_its_own(
     client: httpx.AsyncClient,
 ) -> None:
-    app = client._transport.app  # type: ignore[attr-defined]
-    other_key = await keys.create(app.state.service.part(Database), "tests", tenant="other")
     await do(client, "second/activate")
-    async with client_of(app, other_key) as stranger:
+    async with await of_another_tenant(client) as stranger:
         own, theirs = await score(client, "t-1"), await score(stranger, "t-1")
         assert own["model"] != theirs["model"]
         assert (await models(stranger))["first"]["active"]
@@ -320,14 +312,6 @@ def test_average_precision_is_that_of_the_field() -> None:
     assert average_precision(np.zeros(3), np.zeros(3, bool)) is None
 
 
-@asynccontextmanager
-async def served(settings: Settings, key: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A service that starts now, as after an upgrade."""
-    app = create_app(settings)
-    async with app.router.lifespan_context(app), client_of(app, key) as client:
-        yield client
-
-
 async def replays(client: httpx.AsyncClient, keys: Iterable[str]) -> list[dict[str, Any]]:
     answers = [await client.post(f"/v1/transactions/{key}/replay") for key in keys]
     assert {answer.status_code for answer in answers} == {200}
@@ -342,7 +326,7 @@ async def test_scores_are_replayed_after_their_checkpoint_was_replaced(
     key = await keys.create(database, "tests")
     other_key = await keys.create(database, "tests", tenant="other")
     await database.close()
-    async with served(settings, key) as client, served(settings, other_key) as other:
+    async with calling(settings, key) as client, calling(settings, other_key) as other:
         await score(client, "t-1")
         await client.put("/v1/transactions/t-1/label", json={"label": "fraud"})
         await score(client, "t-2")
@@ -359,7 +343,7 @@ async def test_scores_are_replayed_after_their_checkpoint_was_replaced(
     for name, seed in (("first", 7), ("second", 8)):
         shutil.rmtree(shelf / name)
         tiny_checkpoint(shelf / name, seed=seed)
-    async with served(settings, key) as client, served(settings, other_key) as other:
+    async with calling(settings, key) as client, calling(settings, other_key) as other:
         after = await replays(client, ("t-1", "t-2", "t-3"))
         after += await replays(other, ("t-1",))
         assert (await client.get("/v1/transactions/t-2/reasons")).json() == why
@@ -382,16 +366,16 @@ async def test_what_was_activated_before_checkpoints_were_kept_is_kept_from_the_
 ) -> None:
     database = Database(settings.database_url)
     key = await keys.create(database, "tests")
-    async with served(settings, key) as client:
+    async with calling(settings, key) as client:
         await do(client, "second/activate")
         await score(client, "t-1")
         await do(client, "rollback")
     async with database.write() as connection:
         await connection.execute(checkpoints.delete())
     await database.close()
-    async with served(settings, key):
+    async with calling(settings, key):
         pass
     shutil.rmtree(shelf / "second")
-    async with served(settings, key) as client:
+    async with calling(settings, key) as client:
         [replayed] = await replays(client, ["t-1"])
     assert replayed["match"]

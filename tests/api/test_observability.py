@@ -17,6 +17,7 @@ from app.learner.transaction import DAY_US
 from app.models.drift import DriftGauges
 from app.ops.logs import JsonFormatter, RequestLines, configuration
 from app.times import now_us, text_of
+from tests.api.callers import part_of
 from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -175,7 +176,7 @@ async def test_the_dashboard_queries_metrics_that_exist(edge: httpx.AsyncClient)
     batch = [posted(f"drift-{n}", occurred_at=long_ago) for n in range(100)]
     await edge.post("/v1/transactions/batch", json={"transactions": batch})
     await edge.put("/v1/transactions/drift-1/label", json={"label": "fraud"})
-    await edge._transport.app.state.service.part(DriftGauges).measure()  # type: ignore[attr-defined]
+    await part_of(edge, DriftGauges).measure()
     exposed = {
         (sample.name, label)
         for family in (await metrics_of(edge)).values()

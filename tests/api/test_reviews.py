@@ -10,13 +10,13 @@ from app.db.database import Database
 from app.keys import service as keys
 from app.keys.scopes import Scope
 from app.learner.transaction import HOUR_US
-from app.main import create_app
 from app.reviews import store as review_store
 from app.reviews.service import CLAIM_HOURS
 from app.scoring.pipeline import is_sampled
 from app.settings import Settings
 from app.times import parse_us
-from tests.api.requests import client_of, posted, problem_of
+from tests.api.callers import app_of, calling, client_of, part_of
+from tests.api.requests import posted, problem_of
 
 pytestmark = pytest.mark.anyio
 KINDS = ("review", "decline", "sample")
@@ -148,9 +148,8 @@ async def test_a_decline_follows_the_accounts_newest_copy_and_is_never_cleared(
 async def test_a_sample_of_what_is_approved_is_shown_and_stays_as_it_was_scored(
     service_settings: Settings, database: Database
 ) -> None:
-    app = create_app(service_settings.model_copy(update={"sampled_approvals": 1.0}))
-    client = client_of(app, await keys.create(database, "tests"))
-    async with app.router.lifespan_context(app), client:
+    settings = service_settings.model_copy(update={"sampled_approvals": 1.0})
+    async with calling(settings) as client:
         await decide_by(client, 0.9, 0.95)
         for n in range(2):
             await client.post("/v1/transactions", json=posted(f"t-{n}"))
@@ -236,9 +235,8 @@ async def test_the_queue_is_counted_by_kind_and_status_and_by_who_has_it(
 
 async def caller_with(client: httpx.AsyncClient, *scopes: Scope) -> tuple[httpx.AsyncClient, str]:
     """A caller with a key of its own, and the key's id."""
-    app = client._transport.app  # type: ignore[attr-defined]
-    key = await keys.create(app.state.service.part(Database), "tests", scopes=scopes)
-    return client_of(app, key), key.split("_")[1]
+    key = await keys.create(part_of(client, Database), "tests", scopes=scopes)
+    return client_of(app_of(client), key), key.split("_")[1]
 
 
 async def logged(client: httpx.AsyncClient) -> list[tuple[str, str]]:
@@ -439,9 +437,7 @@ async def test_of_all_who_take_a_review_at_once_exactly_one_has_it(
 ) -> None:
     names = [f"t-{n}" for n in range(6)]
     await queued(client, *(posted(name) for name in names))
-    replica = create_app(service_settings)
-    other = client_of(replica, await keys.create(database, "replica"))
-    async with replica.router.lifespan_context(replica), other:
+    async with calling(service_settings) as other:
         people = {f"analyst-{n}": (client, other)[n % 2] for n in range(8)}
         tries = [(who, name) for name in names for who in people]
         answers = await asyncio.gather(*(take(people[who], who, name) for who, name in tries))

@@ -11,7 +11,8 @@ from sqlalchemy import select
 from app.db.database import Database
 from app.db.schema import outbox
 from app.labels.service import Labelling
-from app.webhooks.service import Webhooks
+from app.settings import Settings
+from tests.api.callers import part_of
 from tests.api.requests import label, posted, problem_of
 from tests.api.test_labels import history, put, score
 
@@ -165,19 +166,28 @@ async def test_what_is_waiting_for_a_review_follows(client: httpx.AsyncClient) -
     assert [await status(f"t-{n}") for n in range(3)] == ["resolved", "resolved", "open"]
 
 
+@pytest.fixture
+def service_settings(service_settings: Settings) -> Settings:
+    return service_settings.model_copy(update={"webhooks_private": True})
+
+
+async def listen(client: httpx.AsyncClient) -> None:
+    """A webhook for labels and copies, to a port that nobody listens on: nothing is delivered."""
+    events = ["label.changed", "adaptation.done"]
+    made = await client.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/", "events": events})
+    assert made.status_code == 200, made.text
+
+
+async def events_of(client: httpx.AsyncClient) -> list[str]:
+    async with part_of(client, Database).read() as connection:
+        return list((await connection.execute(select(outbox.c.event))).scalars())
+
+
 async def test_webhooks_get_each_label_and_the_copy(client: httpx.AsyncClient) -> None:
     await poisoned(client)
-    # Nothing is delivered to a port that nobody listens on.
-    app = client._transport.app  # type: ignore[attr-defined]
-    app.state.service.part(Webhooks)._allow_private = True
-    url = "http://127.0.0.1:9/"
-    events = ["label.changed", "adaptation.done"]
-    made = await client.post("/v1/webhooks", json={"url": url, "events": events})
-    assert made.status_code == 200, made.text
+    await listen(client)
     await back(client, 2)
-    async with app.state.service.part(Database).read() as connection:
-        found = (await connection.execute(select(outbox.c.event))).scalars().all()
-    assert sorted(found) == ["adaptation.done", *["label.changed"] * 3]
+    assert sorted(await events_of(client)) == ["adaptation.done", *["label.changed"] * 3]
 
 
 async def test_a_new_note_is_an_event_of_the_label_and_not_of_the_copy(
@@ -185,16 +195,10 @@ async def test_a_new_note_is_an_event_of_the_label_and_not_of_the_copy(
 ) -> None:
     await score(client, posted("a"))
     await put(client, "a")
-    app = client._transport.app  # type: ignore[attr-defined]
-    app.state.service.part(Webhooks)._allow_private = True
-    events = ["label.changed", "adaptation.done"]
-    made = await client.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/", "events": events})
-    assert made.status_code == 200, made.text
+    await listen(client)
     # With it the label has another time, which copies do not learn from.
     await put(client, "a", note="Sure.")
-    async with app.state.service.part(Database).read() as connection:
-        found = (await connection.execute(select(outbox.c.event))).scalars().all()
-    assert found == ["label.changed"]
+    assert await events_of(client) == ["label.changed"]
 
 
 async def test_a_merchant_and_the_copies_of_others_forget_what_is_taken_back(
@@ -339,8 +343,7 @@ async def test_any_life_can_be_rolled_back(client: httpx.AsyncClient, seed: int)
 
 async def test_a_rollback_is_one_change_of_a_keys_allowance(client: httpx.AsyncClient) -> None:
     await poisoned(client)
-    service = client._transport.app.state.service  # type: ignore[attr-defined]
-    service.part(Labelling).allowance.changes = 7
+    part_of(client, Labelling).allowance.changes = 7
     for revision in (2, 5):
         await back(client, revision)
         # Again is no change, and free.

@@ -13,23 +13,18 @@ from fastapi import FastAPI
 from app.db.database import Database
 from app.keys import service as keys
 from app.keys.scopes import SCOPES, Scope
+from tests.api.callers import ServiceClient, app_of, part_of
 
 HERE = {"Sec-Fetch-Site": "same-origin"}
 
 
-def app_of(client: httpx.AsyncClient) -> FastAPI:
-    return client._transport.app  # type: ignore[attr-defined,no-any-return]
-
-
 def browser_of(app: FastAPI, base_url: str = "http://127.0.0.1") -> httpx.AsyncClient:
     """A browser that nobody has signed in with."""
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url=base_url)
+    return ServiceClient(app, base_url=base_url)
 
 
 async def new_key(client: httpx.AsyncClient, *scopes: Scope, tenant: str = "default") -> str:
-    database = app_of(client).state.service.part(Database)
-    return await keys.create(database, "console", tenant, scopes or SCOPES)
+    return await keys.create(part_of(client, Database), "console", tenant, scopes or SCOPES)
 
 
 async def sign_in(browser: httpx.AsyncClient, key: str, person: str = "mia") -> httpx.Response:

@@ -10,9 +10,9 @@ from app.db.database import Database
 from app.db.schema import reviews
 from app.learner.transaction import HOUR_US
 from app.reviews.service import CLAIM_HOURS
+from tests.api.callers import part_of
 from tests.api.requests import posted
 from tests.console.people import (
-    app_of,
     elements,
     forms,
     new_key,
@@ -142,7 +142,7 @@ async def test_a_review_is_taken_and_released_by_its_assignee(shared: httpx.Asyn
         assert not {"f", "l", "a"} & keyed
         for form in ("/take", "/give-back"):
             assert sent_to(await send(noah, form, **fields))[1]["notice"] == "taken"
-        database = app_of(shared).state.service.part(Database)
+        database = part_of(shared, Database)
         async with database.write() as connection:
             earlier = reviews.c.assigned_at_us - CLAIM_HOURS * HOUR_US
             await connection.execute(update(reviews).values(assigned_at_us=earlier))

@@ -14,6 +14,7 @@ from app.keys.service import CACHE_SECONDS
 from app.main import create_app
 from app.settings import Settings
 from app.times import now_us
+from tests.api.callers import part_of
 from tests.api.requests import posted, problem_of
 from tests.console.people import (
     HERE,
@@ -34,19 +35,15 @@ PAGES = ("", "/account?id=a", "/payment?id=t", "/entity?kind=device&id=d", "/fin
 FORMS = ("/verdict", "/undo", "/take", "/give-back", "/sign-out", "/sign-in")
 
 
-def database_of(client: httpx.AsyncClient) -> Database:
-    return app_of(client).state.service.part(Database)
-
-
 async def rows(client: httpx.AsyncClient) -> list[tuple[object, ...]]:
-    async with database_of(client).read() as connection:
+    async with part_of(client, Database).read() as connection:
         found = await connection.execute(select(sessions).order_by(sessions.c.created_at_us))
         return [tuple(row) for row in found]
 
 
 async def change(client: httpx.AsyncClient, **values: int) -> None:
     """Make all sessions as old as a test needs them."""
-    async with database_of(client).write() as connection:
+    async with part_of(client, Database).write() as connection:
         await connection.execute(update(sessions).values(**values))
 
 
@@ -110,7 +107,7 @@ async def test_a_session_ends_with_its_key(shared: httpx.AsyncClient) -> None:
         key = await new_key(shared)
         await sign_in(browser, key)
         assert (await browser.get("/console")).status_code == 200
-        await keys.revoke(database_of(shared), key.split("_")[1])
+        await keys.revoke(part_of(shared, Database), key.split("_")[1])
         await asyncio.sleep(CACHE_SECONDS)
         path, _ = sent_to(await browser.get("/console"))
         assert path == "/console/sign-in"

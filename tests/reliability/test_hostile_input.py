@@ -28,14 +28,14 @@ from app.db.database import Database
 from app.db.schema import accounts, entities, transactions
 from app.http.keyed import KeyedRoute
 from app.http.lean import ScoringRoute
-from app.keys import service as keys
 from app.learner.states import States
 from app.main import ROUTES, create_app
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline
 from app.settings import Settings
+from tests.api.callers import calling, of_another_tenant, part_of
 from tests.api.contract import RUNS, tried
-from tests.api.requests import client_of, posted, problem_of
+from tests.api.requests import posted, problem_of
 from tests.conftest import IS_TORTURE, mainly
 from tests.reliability.conftest import Note
 from tests.reliability.hostile import (
@@ -60,12 +60,10 @@ _numbers = count()
 @pytest.fixture
 async def client(service_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A caller of the real application, who may do everything, with three transactions."""
-    app = create_app(service_settings.model_copy(update={"webhooks_private": True}))
-    async with app.router.lifespan_context(app):
-        key = await keys.create(app.state.service.part(Database), "tests")
-        async with client_of(app, key) as client:
-            await score(client, *(posted(f"t-{n}") for n in range(3)))
-            yield client
+    settings = service_settings.model_copy(update={"webhooks_private": True})
+    async with calling(settings) as client:
+        await score(client, *(posted(f"t-{n}") for n in range(3)))
+        yield client
 
 
 async def score(client: httpx.AsyncClient, *bodies: dict[str, Any]) -> list[dict[str, Any]]:
@@ -427,14 +425,9 @@ def journey(size: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, 
     ]
 
 
-async def of_tenant(client: httpx.AsyncClient, tenant: str) -> httpx.AsyncClient:
-    app = client._transport.app  # type: ignore[attr-defined]
-    return client_of(app, await keys.create(app.state.service.part(Database), "tests", tenant))
-
-
 async def states_of(client: httpx.AsyncClient, database: Database, tenant: str) -> list[States]:
     """What is remembered of a tenant's accounts and entities."""
-    features = client._transport.app.state.service.part(Pipeline).features  # type: ignore[attr-defined]
+    features = part_of(client, Pipeline).features
     found = []
     async with database.read() as connection:
         for table, key, sums in (
@@ -457,7 +450,7 @@ async def test_after_time_travel_the_states_are_those_of_the_order_of_time(
     last = posted("last", account_id="a-0", merchant_id="a-1", occurred_at="2026-03-01T00:00:00Z")
     seen = {}
     for tenant, payments, at_once in (("ordered", history, 1), ("mixed", mixed, size)):
-        async with await of_tenant(client, tenant) as caller:
+        async with await of_another_tenant(client, tenant) as caller:
             await score(caller, *established)
             for first in range(0, len(payments), at_once):
                 await score(caller, *payments[first : first + at_once])
@@ -483,13 +476,13 @@ async def test_a_late_transaction_does_not_see_the_newest_and_one_beside_it_sees
     for tenant, amount in (("small", 1), ("large", 9e9)):
         newest = {**first, "transaction_id": "newest", "amount": amount}
         newest["occurred_at"] = "2026-01-31T10:00:00Z"
-        async with await of_tenant(client, tenant) as caller:
+        async with await of_another_tenant(client, tenant) as caller:
             await score(caller, first, newest)
             probabilities[tenant] = (await score(caller, late))[0]["probability"]
-        async with await of_tenant(client, f"{tenant} in one request") as caller:
+        async with await of_another_tenant(client, f"{tenant} in one request") as caller:
             results = await score(caller, newest, late, first)
             probabilities[tenant, "one request"] = results[1]["probability"]
-        async with await of_tenant(client, f"{tenant} in order") as caller:
+        async with await of_another_tenant(client, f"{tenant} in order") as caller:
             [_, in_order] = await score(caller, first, late)
             probabilities[tenant, "in order"] = in_order["probability"]
     assert probabilities["small"] == probabilities["large"]

@@ -22,10 +22,9 @@ from app.db.connections import CONNECT_SECONDS
 from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
 from app.db.migrating import upgrade
-from app.keys import service as keys
-from app.main import create_app
-from app.settings import MOST_CONNECTIONS, Settings
-from tests.api.requests import client_of, posted, problem_of
+from app.settings import MOST_CONNECTIONS
+from tests.api.callers import calling, settings_of
+from tests.api.requests import posted, problem_of
 from tests.conftest import sqlite_url
 from tests.postgres import PostgresServer
 from tests.reliability.conftest import Note
@@ -399,15 +398,10 @@ async def on_sqlite(
     monkeypatch.setattr("app.db.sqlite.STILL_BUSY_MS", 30)
     path = tmp_path / "quickstudy.db"
     path.write_bytes(migrated_sqlite.read_bytes())
-    app = create_app(
-        Settings(database_url=sqlite_url(path), model=checkpoint, device="cpu", bank_bytes=1 << 20)
-    )
-    async with app.router.lifespan_context(app):
-        key = await keys.create(app.state.service.part(Database), "tests")
-        async with client_of(app, key) as client:
-            caller = Caller(client)
-            await caller.prepare()
-            yield caller, path
+    async with calling(settings_of(sqlite_url(path), checkpoint)) as client:
+        caller = Caller(client)
+        await caller.prepare()
+        yield caller, path
 
 
 async def test_a_sqlite_file_locked_for_long_is_refused_to_all_who_wait_for_it(

@@ -38,7 +38,8 @@ from app.settings import SHIPPED_MODEL, Settings
 from app.training.dataset import UNLABELLED
 from app.training.episodes import Episode, Rows
 from app.training.evaluate import EncodedRows, average_precision
-from tests.api.requests import client_of, label, posted
+from tests.api.callers import client_of
+from tests.api.requests import label, posted
 from tests.reliability.conftest import Note
 from tests.training.files import rows_of, simulated_source
 
