@@ -25,7 +25,7 @@ from app.training.episodes import Rows
 from app.training.evaluate import answers, average_precision
 from app.training.train import META, Options, Split, Status, Trainer
 
-ASKED_ACCOUNTS = 400
+ACCOUNTS = 400
 CPU = "cpu"
 
 
@@ -63,7 +63,7 @@ def main() -> None:
     found = Trainer(rows, split, Options(), CPU)
     found.run(lambda _: found.stage != META)
     held = rows.account_N[split.held_out]
-    scored = split.held_out[np.isin(held, np.unique(held)[:ASKED_ACCOUNTS])]
+    scored = split.held_out[np.isin(held, np.unique(held)[:ACCOUNTS])]
     is_fraud_A = rows.is_fraud_N[scored] == 1
     print(f"{len(scored):,} held-out transactions, {is_fraud_A.sum()} frauds; held-out loss of the")
     print(f"global network {found.best_loss:.5f}. Average precision by algorithm:")

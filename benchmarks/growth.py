@@ -45,7 +45,7 @@ POPULATIONS = (1, 1000, 100_000, 1_000_000)
 LEAST_ROWS, POPULATION_OF_ROWS = 1_000_000, 100_000
 BATCH, TURNS = 32, 40
 LABELS = (0, 1, 4, 16, 32)
-LABELLED, LABELLED_PAST_DAYS, LABELLED_ASKED = 200, 60, 6000
+LABELLED, LABELLED_PAST_DAYS, LABELLED_PAYMENTS = 200, 60, 6000
 
 # Of a table: what grows, and what it costs.
 Row = dict[str, Any]
@@ -186,7 +186,7 @@ async def by_labels(path: Path) -> list[Row]:
 
     All labels say legitimate: it is not for reasons that the payments take their time.
     """
-    simulated = traffic(LABELLED, LABELLED_PAST_DAYS, LABELLED_ASKED)
+    simulated = traffic(LABELLED, LABELLED_PAST_DAYS, LABELLED_PAYMENTS)
     past, payments = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     for body in simulated.past:
         past[body["account_id"]].append(body["transaction_id"])

@@ -203,8 +203,8 @@ def test_only_maml_anil_and_meta_sgd_differentiate_through_their_steps(
         learner = learner_of(algorithm)
         last = learner.adapt(padded(supports)).head.out_weight_BMH.sum()
         [slope] = torch.autograd.grad(last, learner.network.out_weight_MH)
-        is_as_given = torch.equal(slope, torch.full_like(slope, len(supports)))
-        assert is_as_given == (algorithm in FIRST_ORDER), algorithm
+        is_unchanged = torch.equal(slope, torch.full_like(slope, len(supports)))
+        assert is_unchanged == (algorithm in FIRST_ORDER), algorithm
 
 
 def test_an_account_gets_the_mean_of_the_members(

@@ -122,8 +122,8 @@ async def assert_parity(service: Service, path: Path, spec: DatasetSpec) -> None
     ids = [dataset.transaction_ids[position] for position in rows.position_N]
     served_NF = await stored_features(service, ids)
     for name in ("merchant_frauds_30d", "merchant_fraud_share_6h"):
-        told_N = rows.features_NF[:, features.names.index(name)]
-        assert (told_N > 0).sum() >= 10  # labels do mature within
+        reported_N = rows.features_NF[:, features.names.index(name)]
+        assert (reported_N > 0).sum() >= 10  # labels do mature within
     for position, name in enumerate(features.names):
         np.testing.assert_array_equal(
             served_NF[:, position], rows.features_NF[:, position], err_msg=name

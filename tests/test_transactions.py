@@ -195,8 +195,8 @@ def test_a_value_is_spelled_the_same_whatever_its_type(value: str | float, text:
 
 
 def transaction(number: int, **parts: object) -> Transaction:
-    given_parts = {"account_id": "a", "occurred_at_us": number, "amount": Decimal("1.10")}
-    return Transaction(f"t{number}", currency="EUR", **{**given_parts, **parts})  # type: ignore[arg-type]
+    column_parts = {"account_id": "a", "occurred_at_us": number, "amount": Decimal("1.10")}
+    return Transaction(f"t{number}", currency="EUR", **{**column_parts, **parts})  # type: ignore[arg-type]
 
 
 def test_transactions_become_columns_in_their_own_order() -> None:

@@ -76,10 +76,10 @@ def _answers(stated: list[str]) -> "Answers":
     from app.training.inspection.questions import Answers
 
     pairs = {}
-    for one in stated:
-        name, equals, value = one.partition("=")
+    for answer in stated:
+        name, equals, value = answer.partition("=")
         if not equals:
-            raise SetupError(f"--answer {one}: an answer is NAME=VALUE")
+            raise SetupError(f"--answer {answer}: an answer is NAME=VALUE")
         pairs[name] = value
     return Answers(pairs, _ask if sys.stdin.isatty() and console.is_terminal else None)
 
@@ -178,8 +178,8 @@ def _months(months: "list[Month]") -> "Table":
     for name in ("payments", "labelled", "frauds"):
         table.add_column(name, justify="right")
     shown = months[-MONTHS_SHOWN:]
-    for one in shown:
-        table.add_row(one.month, f"{one.payments:,}", f"{one.labelled:,}", f"{one.frauds:,}")
+    for row in shown:
+        table.add_row(row.month, f"{row.payments:,}", f"{row.labelled:,}", f"{row.frauds:,}")
     return table
 
 

@@ -67,7 +67,7 @@ def label_from_file(
     tally.refused = sorted([*found.refused, *contradicting, *tally.refused])
     if report is not None:
         _write(report, tally)
-    _tell(file, found, tally, dry_run)
+    _report(file, found, tally, dry_run)
     _complain(file, tally, tenant)
 
 
@@ -139,7 +139,7 @@ async def _bring(
     return tally
 
 
-def _tell(file: Path, found: "LabelFile", tally: "LabelTally", is_preview: bool) -> None:
+def _report(file: Path, found: "LabelFile", tally: "LabelTally", is_preview: bool) -> None:
     name, rows = escape(str(file)), _counted(found.rows)
     if is_preview:
         rows += ". Nothing is stored: this is a dry run, which says what would be"
@@ -152,7 +152,7 @@ def _tell(file: Path, found: "LabelFile", tally: "LabelTally", is_preview: bool)
         line += f" and {more:,} other words." if more > 0 else "."
         console.print(escape(line), soft_wrap=True)
     if unmatched := sorted(tally.unmatched):
-        shown = _some([f"{one.transaction_id!r} (row {one.row})" for one in unmatched])
+        shown = _some([f"{row.transaction_id!r} (row {row.row})" for row in unmatched])
         line = f"{_counted(len(unmatched))} of no stored transaction: {shown}."
         console.print(escape(line), soft_wrap=True)
 
@@ -160,7 +160,7 @@ def _tell(file: Path, found: "LabelFile", tally: "LabelTally", is_preview: bool)
 def _complain(file: Path, tally: "LabelTally", tenant: str) -> None:
     """Raise SetupError where a row cannot be used, or none of them is of a stored transaction."""
     if tally.refused:
-        shown = _some([_sentence(one) for one in tally.refused], "; ")
+        shown = _some([_sentence(row) for row in tally.refused], "; ")
         raise SetupError(
             f"{file}: {len(tally.refused):,} of its rows cannot be used: {shown}; correct them and "
             "bring the file again"
@@ -204,10 +204,10 @@ def _rows_of_report(
     nothing = "there is no such transaction"
     return sorted(
         [
-            *((one.row, one.line, "", one.transaction_id, nothing) for one in unmatched),
+            *((row.row, row.line, "", row.transaction_id, nothing) for row in unmatched),
             *(
-                (one.row, one.line, one.column or "", one.value or "", one.message)
-                for one in refused
+                (row.row, row.line, row.column or "", row.value or "", row.message)
+                for row in refused
             ),
         ]
     )

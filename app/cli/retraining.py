@@ -205,7 +205,7 @@ def _table(name: str, compared: "ModelComparison") -> "Table":
 
     table = Table("", "active", name, box=SIMPLE_HEAD)
     for figure in ("average_precision", "recall", "precision", "held_up"):
-        values = (getattr(one, figure) for one in (compared.active, compared.shadow))
+        values = (getattr(model, figure) for model in (compared.active, compared.shadow))
         texts = [
             "" if v is None else f"{v:,}" if isinstance(v, int) else f"{v:.4f}" for v in values
         ]

@@ -238,18 +238,18 @@ def _stated(
 
     from app.learner.checkpoint import AlertBudget, Costs
 
-    given = [set(part.values()) != {None} for part in (budget, costs)]
-    if all(given):
+    complete = [set(part.values()) != {None} for part in (budget, costs)]
+    if all(complete):
         raise SetupError("thresholds follow an alert budget or costs, not both")
-    if not any(given):
+    if not any(complete):
         return None
-    kind, values = (AlertBudget, budget) if given[0] else (Costs, costs)
+    kind, values = (AlertBudget, budget) if complete[0] else (Costs, costs)
     try:
         return kind.model_validate(values)
     except ValidationError:
         raise SetupError(
             "an alert budget is --reviewed-share and --declined-share, each between 0 and 1"
-            if given[0]
+            if complete[0]
             else "costs are --review-cost, --fraud-cost and --wrong-decline-cost, each above 0"
         ) from None
 

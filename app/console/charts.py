@@ -61,8 +61,11 @@ def waterfall(
     `thresholds` are the probabilities of review and decline; `names` are those of the first row, of
     what is left, and of the last.
     """
-    ordered = sorted(reasons, key=lambda one: -abs(one.share))
-    steps = [(one.code.replace("_", " "), one.sentence, one.share) for one in ordered[:MOST_BARS]]
+    ordered = sorted(reasons, key=lambda reason: -abs(reason.share))
+    steps = [
+        (reason.code.replace("_", " "), reason.sentence, reason.share)
+        for reason in ordered[:MOST_BARS]
+    ]
     first, others, last = names
     rest = total - baseline - sum(share for _, _, share in steps)
     if len(ordered) > MOST_BARS:
@@ -71,7 +74,7 @@ def waterfall(
     for _, _, share in steps:
         at += share
         ends.append(at)
-    marks = [] if thresholds is None else [log_odds(one) for one in thresholds]
+    marks = [] if thresholds is None else [log_odds(threshold) for threshold in thresholds]
     place = _scale([*ends, total, *marks])
 
     def bar(name: str, sentence: str, start: float, end: float, share: float | None) -> Bar:
@@ -88,7 +91,7 @@ def waterfall(
         *bars,
         Bar(last, "", None, probability, place(total), 0),
     ]
-    review_at, decline_at = (place(one) for one in marks) if marks else (None, None)
+    review_at, decline_at = (place(log_odds_) for log_odds_ in marks) if marks else (None, None)
     return Waterfall(bars, review_at, decline_at)
 
 
@@ -98,12 +101,12 @@ def strip(payments: Sequence[StoredTransaction], this: str | None) -> list[Mark]
     step = 100 / max(len(ordered), 1)
     return [
         Mark(
-            one,
+            payment,
             round((n + 0.5) * step, 2),
-            round(6 + 0.88 * (100 - one.score.risk_score), 2),
-            one.transaction_id == this,
+            round(6 + 0.88 * (100 - payment.score.risk_score), 2),
+            payment.transaction_id == this,
         )
-        for n, one in enumerate(ordered)
+        for n, payment in enumerate(ordered)
     ]
 
 

@@ -170,7 +170,7 @@ async def give_verdict(
     now = await read_label(transaction_id, database, viewer.tenant)
     if (now.label or "") != form.get("shown", ""):
         return _back(request, form, transaction_id, notice="changed")
-    posted = _given(viewer, _label_in(form), browsers.note_in(form))
+    posted = _label_body(viewer, _label_in(form), browsers.note_in(form))
     result = await label_transaction(transaction_id, posted, labelling, viewer.tenant)
     return _back(
         request,
@@ -193,7 +193,7 @@ async def undo_verdict(
     if not history or str(history[-1].revision) != form.get("revision"):
         return _back(request, form, transaction_id, notice="changed")
     if form.get("was"):
-        posted = _given(viewer, _label_in(form, "was"))
+        posted = _label_body(viewer, _label_in(form, "was"))
         await label_transaction(transaction_id, posted, labelling, viewer.tenant)
     else:
         await remove_label(transaction_id, labelling, viewer.tenant)
@@ -282,7 +282,7 @@ async def _counts(database: Database, viewer: Viewer) -> Counts:
     own = await count_reviews(database, viewer.tenant, assignee=viewer.person)
     tabs = {}
     for name, tab in TABS.items():
-        by_kind = {one.kind: one for one in (own if tab.is_mine else found).data}
+        by_kind = {counts.kind: counts for counts in (own if tab.is_mine else found).data}
         count = sum(getattr(by_kind[kind], tab.status) for kind in tab.kinds)
         tabs[name] = f"{count:,}+" if count >= found.most_counted else f"{count:,}"
     return Counts(tabs, found.oldest_opened_at)
@@ -304,7 +304,7 @@ async def _tried(
     return await adapt_account(account_id, labelling, viewer.tenant, posted)
 
 
-def _given(viewer: Viewer, label: LabelName, note: str | None = None) -> LabelGiven:
+def _label_body(viewer: Viewer, label: LabelName, note: str | None = None) -> LabelGiven:
     body = {"label": label, "analyst": viewer.person, "note": note}
     return LabelGiven.model_validate(body)
 

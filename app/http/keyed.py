@@ -21,7 +21,7 @@ from starlette.types import Message, Receive
 
 from app.http.admission import Admission, authenticate
 from app.http.parts import part_of
-from app.http.problems import NOT_SAID_TO_BE_JSON, DeadlineExceeded, MalformedBody, invalid
+from app.http.problems import OTHER_CONTENT_TYPE, DeadlineExceeded, MalformedBody, invalid
 from app.http.queries import check_query, parameters_of
 from app.http.shares import Shares
 
@@ -62,7 +62,7 @@ class KeyedRoute(APIRoute):
                 # Of bodies that are JSON, only those of another type come this far unparsed.
                 is_of_body = any(detail["loc"][:1] == ("body",) for detail in error.errors())
                 if isinstance(error.body, bytes) and is_of_body:
-                    raise invalid([NOT_SAID_TO_BE_JSON]) from None
+                    raise invalid([OTHER_CONTENT_TYPE]) from None
                 raise
 
         return handled_in_our_words

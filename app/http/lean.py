@@ -22,7 +22,7 @@ from app.http.authentication import Caller
 from app.http.batching import Place
 from app.http.keyed import Held, whole_body
 from app.http.parts import part_of
-from app.http.problems import NOT_SAID_TO_BE_JSON, BodyTooLarge, invalid, render
+from app.http.problems import OTHER_CONTENT_TYPE, BodyTooLarge, invalid, render
 from app.http.queries import check_query
 
 JSON = b"application/json"
@@ -131,4 +131,4 @@ def _check(body: bytes, content_type: bytes) -> None:
     if not body:
         raise invalid([{"type": "missing", "loc": ("body",), "msg": "Field required"}])
     if kind != JSON and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
-        raise invalid([NOT_SAID_TO_BE_JSON])
+        raise invalid([OTHER_CONTENT_TYPE])

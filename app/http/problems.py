@@ -16,7 +16,7 @@ PROBLEM_JSON = "application/problem+json"
 # A body of a thousand bad transactions need not be answered with all their errors.
 MOST_FIELD_ERRORS = 100
 LONGEST_FIELD_NAME = 200
-NOT_SAID_TO_BE_JSON = {
+OTHER_CONTENT_TYPE = {
     "type": "content_type",
     "loc": ("body",),
     "msg": "a body is JSON, and its Content-Type application/json",

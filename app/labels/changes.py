@@ -108,12 +108,12 @@ class SetLabels(NamedTuple):
     ) -> Alteration:
         ids = [verdict.transaction_id for verdict in self.verdicts]
         # First of all: while this is its revision, what is read after it has not changed.
-        account, known, old = await connection.together(
+        account, stored, old = await connection.together(
             account_store.account(connection, tenant, self.account_id),
             transaction_store.scored(connection, tenant, ids),
             label_store.labels_of(connection, tenant, ids),
         )
-        self.check(known)
+        self.check(stored)
         account = _existing(account, self.account_id)
         changed = {
             verdict.transaction_id: verdict
@@ -121,11 +121,11 @@ class SetLabels(NamedTuple):
             if _differs(verdict, old.get(verdict.transaction_id))
         }
 
-        rows = [known[key] for key in ids]
+        rows = [stored[key] for key in ids]
 
         def labels(at_us: int, corrected: Corrected) -> dict[str, StoredLabel]:
             return {
-                key: _label(known[key], verdict, at_us, features.spec, corrected.get(key))
+                key: _label(stored[key], verdict, at_us, features.spec, corrected.get(key))
                 for key, verdict in changed.items()
             }
 
@@ -135,16 +135,16 @@ class SetLabels(NamedTuple):
             {key: label for key, label in old.items() if key in changed},
             frozenset(changed),
             labels,
-            unseen=[known[key] for key in changed],
+            unseen=[stored[key] for key in changed],
             unchanged=len(self.verdicts) - len(changed),
             allowance=len(changed),
             named=named_in(features, rows),
         )
 
-    def check(self, known: Mapping[str, Scored]) -> None:
+    def check(self, stored: Mapping[str, Scored]) -> None:
         """Raises TransactionNotFound or WrongAccount for the first verdict that is refused."""
         for verdict in self.verdicts:
-            owner = verdict.transaction or known.get(verdict.transaction_id)
+            owner = verdict.transaction or stored.get(verdict.transaction_id)
             if owner is None:
                 raise no_transaction(verdict.transaction_id)
             if owner.account_id != self.account_id:

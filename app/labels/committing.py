@@ -117,11 +117,11 @@ async def _replace(
     removed = {key: label for key, label in old.items() if key not in new}
     # As they are now that nobody else can fold the labels into their entities' records.
     there = await label_store.entities_of_labels(connection, tenant, old)
-    folded = {(one.transaction_id, one.kind): one for one in there}
+    folded = {(row.transaction_id, row.kind): row for row in there}
     await label_store.delete_labels(connection, tenant, removed, now_us())
     named = [
-        _as_folded(one, folded.get((one.transaction_id, one.kind)))
-        for one in label_entities(new.values(), alteration.named)
+        _as_folded(row, folded.get((row.transaction_id, row.kind)))
+        for row in label_entities(new.values(), alteration.named)
     ]
     await label_store.save_labels(connection, new.values(), named)
     await forget_in_record(connection, features, tenant, there)

@@ -84,10 +84,10 @@ def corrected_features(
     for key, own in by_entity.items():
         kind, _ = key
         entries = _entries(history[key], gone, rest)
-        evaluated_us_N = np.array([one.computed_at_us for one in own], np.int64)
-        occurred_us_N = np.array([one.occurred_at_us for one in own], np.int64)
+        evaluated_us_N = np.array([row.computed_at_us for row in own], np.int64)
+        occurred_us_N = np.array([row.occurred_at_us for row in own], np.int64)
         wanted_N = _saw_any(entries.those(~entries.stands_E), evaluated_us_N, occurred_us_N)
-        wanted_N |= np.array([one.transaction_id in were_corrected for one in own], bool)
+        wanted_N |= np.array([row.transaction_id in were_corrected for row in own], bool)
         chosen_N = np.flatnonzero(wanted_N)
         values_NV = _evidence(
             features,
@@ -99,8 +99,8 @@ def corrected_features(
         for n, value_V in zip(chosen_N.tolist(), values_NV, strict=True):
             witness = own[n]
             if witness.transaction_id not in found:
-                known = witness.corrected or witness.features
-                found[witness.transaction_id] = np.frombuffer(known, "<f4").copy()
+                latest = witness.corrected or witness.features
+                found[witness.transaction_id] = np.frombuffer(latest, "<f4").copy()
             found[witness.transaction_id][features.evidence[kind]] = value_V
     return {key: features_F.tobytes() for key, features_F in found.items()}
 
@@ -111,13 +111,13 @@ def _entries(
     rows = []
     for transaction_id, all_of_it in history.items():
         changes = rest(all_of_it) if rest else all_of_it
-        removed = [n for n, one in enumerate(changes) if one.is_fraud is None]
+        removed = [n for n, change in enumerate(changes) if change.is_fraud is None]
         last = len(changes) if transaction_id in gone else max(removed, default=-1)
-        ends = [*(one.recorded_at_us for one in changes[1:]), FOREVER_US]
+        ends = [*(change.recorded_at_us for change in changes[1:]), FOREVER_US]
         rows += [
-            (one.recorded_at_us, end_us, one.matures_at_us, bool(one.is_fraud), n > last)
-            for n, (one, end_us) in enumerate(zip(changes, ends, strict=False))
-            if one.is_fraud is not None
+            (change.recorded_at_us, end_us, change.matures_at_us, bool(change.is_fraud), n > last)
+            for n, (change, end_us) in enumerate(zip(changes, ends, strict=False))
+            if change.is_fraud is not None
         ]
     from_us, until_us, matures_us, is_fraud, stands = zip(*rows, strict=True) if rows else [()] * 5
     return Entries(

@@ -107,21 +107,22 @@ async def bring_labels(
     Raises Unavailable where it could not be finished: what is stored by then is there already when
     the same is brought again.
     """
-    verdicts = [_verdict(one.label, source) for one in stated]
+    verdicts = [_verdict(item.label, source) for item in stated]
     tally = LabelTally()
-    for one, fate in zip(stated, await labelling.bring(tenant, verdicts, is_preview), strict=True):
+    fates = await labelling.bring(tenant, verdicts, is_preview)
+    for item, fate in zip(stated, fates, strict=True):
         if isinstance(fate, Unavailable):
             raise fate
         if isinstance(fate, TransactionNotFound):
-            tally.unmatched += one.rows
+            tally.unmatched += item.rows
             continue
         if isinstance(fate, Problem):
-            tally.refused.append(_refused(one.label, fate))
+            tally.refused.append(_refused(item.label, fate))
         else:
             tally.labels[fate] += 1
-        tally.labels["unchanged"] += len(one.repeated)
-        tally.labels["superseded"] += len(one.superseded)
-        tally.labels["not_yet_known"] += len(one.later)
+        tally.labels["unchanged"] += len(item.repeated)
+        tally.labels["superseded"] += len(item.superseded)
+        tally.labels["not_yet_known"] += len(item.later)
     return tally
 
 

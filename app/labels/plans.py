@@ -253,13 +253,13 @@ def _most_alike_first(
     The first are the labelled ones, which the others are compared with.
     """
     labelled = groups[0]
-    ids = np.array([one.transaction_id for one in labelled], np.object_)
+    ids = np.array([row.transaction_id for row in labelled], np.object_)
     labelled_KF = features_NF[: len(labelled)]
     ordered, first = [labelled], len(labelled)
     for group in groups[1:]:
         own_NF = features_NF[first : first + len(group)]
         first += len(group)
-        own_ids = np.array([one.transaction_id for one in group], np.object_)
+        own_ids = np.array([row.transaction_id for row in group], np.object_)
         is_itself_NK = own_ids[:, None] == ids
         order = most_alike_first(fields, own_NF, labelled_KF, is_itself_NK)
         ordered.append([group[n] for n in order])

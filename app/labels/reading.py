@@ -189,8 +189,8 @@ def _unknown_word(layout: LabelLayout) -> str:
 def _plain(header: Sequence[str]) -> LabelLayout:
     """The layout of a file that needs no spec. Raises UnreadableLabels for any other."""
     layout = PLAIN if "date" in header else PLAIN_UNDATED
-    known = set(_named(layout))
-    if others := [name for name in header if name not in known]:
+    columns_ = set(_named(layout))
+    if others := [name for name in header if name not in columns_]:
         raise UnreadableLabels(
             f"the column {others[0][:LONGEST_VALUE]!r} is none of transaction, label and date; "
             "other files need a spec"

@@ -32,7 +32,7 @@ class WayBack(NamedTuple):
     @property
     def removed(self) -> list[StoredLabel]:
         """The labels that were not there then."""
-        return [one for key, one in self.now.items() if key not in self.then]
+        return [label for key, label in self.now.items() if key not in self.then]
 
 
 async def way_back(
@@ -46,17 +46,17 @@ async def way_back(
     # Every revision has events, but those of before events were kept.
     if events and 0 < revision < events[0].revision:
         raise RevisionNotFound(f"Revisions before {events[0].revision} are not available.")
-    known: dict[str, LabelEvent] = {}
+    of_then: dict[str, LabelEvent] = {}
     since: dict[str, list[LabelEvent]] = defaultdict(list)
     for event in events:
         if event.revision <= revision:
-            known[event.transaction_id] = event
+            of_then[event.transaction_id] = event
         else:
             since[event.transaction_id].append(event)
     rows = await transaction_store.scored(connection, tenant, since)
     now = await label_store.labels_of(connection, tenant, since)
     standing = {
-        key: known[key] for key in since if key in known and known[key].is_fraud is not None
+        key: of_then[key] for key in since if key in of_then and of_then[key].is_fraud is not None
     }
     # Their features have been corrected since then, or would have been, had they had a label then:
     # for labels of this account, which is undone, or of others, which is not.

@@ -130,7 +130,9 @@ async def label_many(
     verdicts = [_verdict(key, item) for key, item in items.first.items()]
     answers = await labelling.store_each(tenant, verdicts)
     stored = [answer for answer in answers if isinstance(answer, Labelled)]
-    effects = {one.transaction_id: one for answer in stored for one in answer.change.labelled}
+    effects = {
+        effect.transaction_id: effect for answer in stored for effect in answer.change.labelled
+    }
 
     def outcome(transaction_id: str, answer: Labelled) -> LabelStored:
         return _stored(transaction_id, answer, effects[transaction_id])
@@ -166,10 +168,14 @@ async def import_labels(
         rows=found.rows,
         **{fate: done.labels[fate] for fate in get_args(Fate)},
         unmatched=[
-            UnmatchedRow(row=one.row, line=one.line, transaction_id=one.transaction_id)
-            for one in sorted(done.unmatched)
+            UnmatchedRow(
+                row=unmatched_row.row,
+                line=unmatched_row.line,
+                transaction_id=unmatched_row.transaction_id,
+            )
+            for unmatched_row in sorted(done.unmatched)
         ],
-        refused=[RefusedLabelRow(**one._asdict()) for one in refused],
+        refused=[RefusedLabelRow(**refused_row._asdict()) for refused_row in refused],
     )
 
 
@@ -216,15 +222,17 @@ def state_of(account: Account) -> dict[str, Any]:
 
 def changed_of(account: Account, change: Change) -> dict[str, Any]:
     """What labels did, as fields of an answer."""
-    judged = {one.transaction_id: one for group in change[1:] for one in group}
-    raised = [key for key, one in judged.items() if _held(one.after) and not _held(one.before)]
+    judged = {effect.transaction_id: effect for group in change[1:] for effect in group}
+    raised = [
+        key for key, effect in judged.items() if _held(effect.after) and not _held(effect.before)
+    ]
     return {
         "adaptation": adaptation_of(account.revision, change.copy),
         "labelled": _effects(change.labelled),
         "recent": _effects(change.recent),
         "alerts": _effects(change.alerts),
         "guard": _effects(change.guard),
-        "cleared": [one.transaction_id for one in change.alerts if not _held(one.after)],
+        "cleared": [alert.transaction_id for alert in change.alerts if not _held(alert.after)],
         "raised": raised,
     }
 
@@ -252,11 +260,11 @@ def _held(decision: Decision) -> bool:
 def _effects(effects: Iterable[Judged]) -> list[Effect]:
     return [
         Effect(
-            transaction_id=one.transaction_id,
-            before=decision_of(one.before),
-            after=decision_of(one.after),
+            transaction_id=effect.transaction_id,
+            before=decision_of(effect.before),
+            after=decision_of(effect.after),
         )
-        for one in effects
+        for effect in effects
     ]
 
 

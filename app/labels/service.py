@@ -131,7 +131,7 @@ class Labelling:
             verdict.transaction_id: _fate_of(verdict, stored.get(verdict.transaction_id), now)
             for verdict in verdicts
         }
-        due = [one for one in verdicts if fates[one.transaction_id] in ("stored", "changed")]
+        due = [v for v in verdicts if fates[v.transaction_id] in ("stored", "changed")]
         answers = await self.store_each(tenant, due, is_preview)
         for verdict, answer in zip(due, answers, strict=True):
             if isinstance(answer, Problem):
@@ -243,7 +243,7 @@ class Labelling:
         stored = named_in(features, found.values()).values()
         kinds = features.spec.entity_names
         entities = {key for keys in stored for key in keys}
-        entities.update(key for one in whole for key in named_by(one, kinds))
+        entities.update(key for transaction in whole for key in named_by(transaction, kinds))
         await entity_states.lock_only(connection, tenant, entities)
         in_time_order = sorted(whole, key=lambda row: (row.occurred_at_us, row.transaction_id))
         for answer in await self._pipeline.score_of(connection, tenant, in_time_order):

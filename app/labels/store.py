@@ -247,12 +247,12 @@ async def maturing_labels(
     """The labels of each entity that mature before its time and are not folded yet."""
     if not before_us:
         return []
-    given: dict[str, Any] = {"before_us": max(before_us.values())}
+    parameters: dict[str, Any] = {"before_us": max(before_us.values())}
     make, query = EntityLabel._make, _MATURING
-    rows = await connection.fetch(make, query, tenant, before_us, most=MOST_ITEMS + 1, **given)
+    rows = await connection.fetch(make, query, tenant, before_us, most=MOST_ITEMS + 1, **parameters)
     if len(rows) > MOST_ITEMS:
         rows = await connection.fetch(
-            make, query, tenant, before_us, are_many=True, most=2**62, **given
+            make, query, tenant, before_us, are_many=True, most=2**62, **parameters
         )
     return [row for row in rows if row.matures_at_us < before_us[row.key]]
 

@@ -118,23 +118,21 @@ class Backtest:
         )
 
     def _fitted(self, name: str, scored_N: NDArray[np.bool_], fold: Fold) -> Methods:
-        known = self._rows.known_by(fold.test_us)
+        rows = self._rows.known_by(fold.test_us)
         try:
-            split = Split.of(known, scored_N, fold.test_us, self._options.seed)
+            split = Split.of(rows, scored_N, fold.test_us, self._options.seed)
         except ValueError as error:
             raise ValueError(f"the fold tested from {fold.name}: {error}") from None
-        trainer = Trainer(known, split, self._options, self._device)
+        trainer = Trainer(rows, split, self._options, self._device)
         trainer.run(lambda status: self._watch(name, status))
         methods = Methods(self._dataset, trainer.learner, self._rivals)
-        methods.fit(
-            known, split, self._options.seed, lambda title: self._report(f"{name}: {title}")
-        )
+        methods.fit(rows, split, self._options.seed, lambda title: self._report(f"{name}: {title}"))
         return methods
 
     def _figures_a(self, tested: Sequence[tuple[Metrics, Results]]) -> Metrics:
-        figures = [one.card_figures() for _, one in tested]
+        figures = [fold.card_figures() for _, fold in tested]
         means = mean_of(figures)
-        folds = [one for _, one in tested]
+        folds = [fold for _, fold in tested]
         return {
             "folds": [counts | each for (counts, _), each in zip(tested, figures, strict=True)],
             "mean": means[ADAPTED],
@@ -144,23 +142,23 @@ class Backtest:
         }
 
     def _figures_b(self, served: Sequence[Served]) -> Metrics:
-        figures = [_served_figures(one) for one in served]
+        figures = [_served_figures(fold) for fold in served]
         folds = [
-            {"test_start": fold.name, **each, "chosen": one.chosen}
-            for fold, each, one in zip(self.folds, figures, served, strict=True)
+            {"test_start": fold.name, **each, "chosen": served_fold.chosen}
+            for fold, each, served_fold in zip(self.folds, figures, served, strict=True)
         ]
-        whole, unseen = [one.whole for one in served], [one.unseen for one in served]
+        whole, unseen = [fold.whole for fold in served], [fold.unseen for fold in served]
         draws = draws_of(unseen)
         return {
             "folds": folds,
             **mean_of(figures),
             "differences": differences(unseen, draws),
             "differences_all": differences(whole, draws_of(whole)),
-            "differences_by_kind": differences_by((one.kinds() for one in unseen), draws),
-            "differences_by_support": differences_by((one.mixes() for one in unseen), draws),
+            "differences_by_kind": differences_by((fold.kinds() for fold in unseen), draws),
+            "differences_by_support": differences_by((fold.mixes() for fold in unseen), draws),
             "pairs_in_order": pairs_in_order(unseen),
             "pairs_in_order_all": pairs_in_order(whole),
-            "bands_by_labels": bands([one.by_labels for one in served], draws),
+            "bands_by_labels": bands([fold.by_labels for fold in served], draws),
             "reliability": pooled_reliability(unseen),
         }
 
@@ -190,8 +188,8 @@ def _served_figures(served: Served) -> Metrics:
     return {
         "all": served.whole.card_figures(),
         "unseen": served.unseen.card_figures(),
-        "by_support": {name: one.card_figures() for name, one in served.unseen.mixes()},
-        "by_kind": {name: one.card_figures() for name, one in served.unseen.kinds()},
-        "by_labels": {name: one.card_figures() for name, one in served.by_labels.items()},
+        "by_support": {name: part.card_figures() for name, part in served.unseen.mixes()},
+        "by_kind": {name: part.card_figures() for name, part in served.unseen.kinds()},
+        "by_labels": {name: part.card_figures() for name, part in served.by_labels.items()},
         "cost": served.cost,
     }

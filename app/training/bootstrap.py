@@ -126,18 +126,18 @@ class Interval(NamedTuple):
     def of(cls, value_R: Floats) -> Self:
         """The percentile interval, over the draws that have the figure."""
         drawn = value_R[1:]
-        known = drawn[~np.isnan(drawn)]
-        if np.isnan(value_R[0]) or not len(known):
+        measured = drawn[~np.isnan(drawn)]
+        if np.isnan(value_R[0]) or not len(measured):
             return cls(float(value_R[0]), float("nan"), float("nan"))
-        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        low, high = np.quantile(measured, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return cls(float(value_R[0]), float(low), float(high))
 
 
 def _counted(segment_A: Ints, place_A: Ints, shape: tuple[int, int]) -> csr_array:
     """How many rows each account has in each segment."""
     kept = segment_A < shape[0]
-    ones = np.ones(int(kept.sum()))
-    return coo_array((ones, (segment_A[kept], place_A[kept])), shape=shape).tocsr()
+    units = np.ones(int(kept.sum()))
+    return coo_array((units, (segment_A[kept], place_A[kept])), shape=shape).tocsr()
 
 
 def mean_of_known(value_FR: Floats) -> Floats:

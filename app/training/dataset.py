@@ -141,13 +141,13 @@ def _entities(
         position_N, ids = _positions(entries.entities[kind])
         there = np.flatnonzero(position_N != NO_ENTITY)
         pairs_N = account_N[there] * max(len(ids), 1) + position_N[there]
-        known, link_N = np.unique(pairs_N, return_inverse=True)
+        pairs, link_N = np.unique(pairs_N, return_inverse=True)
         entity_NK[there, k] = position_N[there] + len(entities)
         link_NK[there, k] = link_N + links
         codes = np.array([entity_code(kind, id_) for id_ in ids], np.int64)
         code_NK[there, k] = codes[position_N[there]]
         entities += [(kind, id_) for id_ in ids]
-        links += len(known)
+        links += len(pairs)
     return entity_NK, link_NK, code_NK, entities
 
 

@@ -62,11 +62,13 @@ def _band(folds: Sequence[Mapping[str, Results]], draws: Draws, limit: str, meth
     tested = [fold[limit] for fold in folds]
     measured = _measured(tested, draws, method)
     intervals = {key: _interval(tested, value_R) for key, value_R in measured._asdict().items()}
-    return {key: {"low": one.low, "high": one.high} for key, one in intervals.items()}
+    return {
+        key: {"low": interval.low, "high": interval.high} for key, interval in intervals.items()
+    }
 
 
 def _interval(folds: Sequence[Results], value_R: Floats) -> Interval:
-    defrauded = np.concatenate([one.account_A[one.is_fraud_A] for one in folds])
+    defrauded = np.concatenate([fold.account_A[fold.is_fraud_A] for fold in folds])
     if len(np.unique(defrauded)) < LEAST_DEFRAUDED:
         return Interval(float(value_R[0]), math.nan, math.nan)
     return Interval.of(value_R)
@@ -74,5 +76,5 @@ def _interval(folds: Sequence[Results], value_R: Floats) -> Interval:
 
 def _measured(folds: Sequence[Results], draws: Draws, method: str) -> Measured:
     return draws.means(
-        [draws.ranking(one.account_A, one.is_fraud_A, one.logits[method]) for one in folds]
+        [draws.ranking(fold.account_A, fold.is_fraud_A, fold.logits[method]) for fold in folds]
     )

@@ -371,20 +371,20 @@ def _labels(table: Table) -> NDArray[np.int8]:
     column, how = table.spec.columns.label, table.spec.label
     if column is None:
         return np.full(len(table), UNLABELLED, dtype=np.int8)
-    meanings, known = LABELS, "0, 1, true, false, fraud, legitimate or null"
+    meanings, allowed = LABELS, "0, 1, true, false, fraud, legitimate or null"
     if how.fraud or how.legitimate or how.unknown:
         stated = {UNLABELLED: how.unknown, 0: how.legitimate, 1: how.fraud}
         meanings = {
             word.strip().lower(): label for label, words in stated.items() for word in words
         }
-        known = f"{', '.join((*how.fraud, *how.legitimate, *how.unknown))} or null"
+        allowed = f"{', '.join((*how.fraud, *how.legitimate, *how.unknown))} or null"
     text_N = texts(table[column]).str.strip_chars().str.to_lowercase().replace("", None)
     label_N = mapped(text_N, pl.Series(list(meanings)), list(meanings.values()), pl.Int8())
     table.refuse(
         column,
         label_N.is_null() & text_N.is_not_null(),
         "not a label",
-        lambda value: f"{value!r} is not a label ({known})",
+        lambda value: f"{value!r} is not a label ({allowed})",
         lambda value: (
             "fraud, legitimate and unknown under [label] list the file's own words, such as "
             f"unknown = [{toml_text(str(value))}]"

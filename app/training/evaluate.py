@@ -122,11 +122,11 @@ def answers(
     base_A, move_A, evidence_A = (np.zeros(len(scored)) for _ in range(3))
     for places, group in alike(episodes):
         support = pad_supports([rows.support(e.support) for e in group], len(rows.kinds))
-        known = support.to(learner.device), encoded.take([episode.support for episode in group])
+        of_labels = support.to(learner.device), encoded.take([episode.support for episode in group])
         if with_evidence:
-            evidence_B, copies = learner.evidence(*known)
+            evidence_B, copies = learner.evidence(*of_labels)
         else:
-            evidence_B, copies = torch.zeros(len(group)), learner.adapt(*known)
+            evidence_B, copies = torch.zeros(len(group)), learner.adapt(*of_labels)
         queries = encoded.take([episode.query for episode in group])
         base_BQ = learner.base_logits(queries)
         move_BQ = bounded(learner.logits(queries, copies) - base_BQ)
@@ -215,7 +215,7 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
     forgone_C = loss_C - loss_C.min()
     kept_C = forgone_C <= GAIN_FORGONE * (base_J.sum() - loss_C.min())
     heed, trust = max(
-        (choices[c] for c in np.flatnonzero(kept_C)), key=lambda one: (one[0], -one[1])
+        (choices[c] for c in np.flatnonzero(kept_C)), key=lambda choice: (choice[0], -choice[1])
     )
     learner.gate.set(trust, heed)
     return gated(learner, answered)

@@ -46,12 +46,12 @@ def contents_of(path: Path, form: File) -> list["Content"]:
         found = list(base.glob(str(path.relative_to(base))))
     else:
         raise DataError(f"{path}: there is no such file")
-    files = [one for one in sorted(found) if one.is_file() and _is_data(one.relative_to(base))]
+    files = [path for path in sorted(found) if path.is_file() and _is_data(path.relative_to(base))]
     if path.is_dir() and form.format is None:
-        files = [one for one in files if _suffixes(one)[0] in (*DELIMITERS, ".parquet")]
+        files = [file for file in files if _suffixes(file)[0] in (*DELIMITERS, ".parquet")]
     if not files:
         raise DataError(f"{path}: there is no .csv or .parquet file in it")
-    return [Content(one, form, _partition(one.relative_to(base))) for one in files]
+    return [Content(file, form, _partition(file.relative_to(base))) for file in files]
 
 
 def digest_of(path: Path, form: File) -> str:
@@ -62,7 +62,7 @@ def digest_of(path: Path, form: File) -> str:
             digests.append(hashlib.file_digest(file, "sha256"))
     if len(digests) == 1:
         return digests[0].hexdigest()
-    return hashlib.sha256(b"".join(one.digest() for one in digests)).hexdigest()
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
 
 
 def base_of(path: Path) -> Path:

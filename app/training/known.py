@@ -71,10 +71,10 @@ class KnownLabels:
             parts.append(self._row_L[first + checkpoints * SUPPORT_LIMIT : first + seen])
             if checkpoints:
                 parts.append(self._newest_CK[self._checkpoint_G[group] + checkpoints - 1])
-        known = np.concatenate(parts)
-        known.sort()
-        known = known[::-1]
-        support: NDArray[np.intp] = known[select_support(self._is_fraud_N[known] == 1, limit)]
+        rows = np.concatenate(parts)
+        rows.sort()
+        rows = rows[::-1]
+        support: NDArray[np.intp] = rows[select_support(self._is_fraud_N[rows] == 1, limit)]
         return support
 
     def seen(self, account_A: Ints, time_us_A: Ints) -> Ints:

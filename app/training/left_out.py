@@ -59,7 +59,7 @@ class LeftOut:
         found: dict[Reason, int] = {}
         for reason, part in self._parts:
             found[reason] = found.get(reason, 0) + len(part)
-        return dict(sorted(found.items(), key=lambda one: -one[1]))
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
 
     def sentence(self) -> str:
         """How many rows were left out and why, in one sentence."""

@@ -79,19 +79,19 @@ class Methods:
         self.chosen: Metrics = {}
         self._watch = Stopwatch()
 
-    def fit(self, known: Rows, split: Split, seed: int, report: Report) -> None:
+    def fit(self, rows: Rows, split: Split, seed: int, report: Report) -> None:
         """Find the learner's blend, fit each rival, and calibrate all on the held-out accounts.
 
         `known` is what was known when training ended; `report` hears whose turn it is. `chosen` is
         then what the held-out accounts chose, and on how many frauds.
         """
-        held_out = fit_gate(self._learner, known, split.held_out)
+        held_out = fit_gate(self._learner, rows, split.held_out)
         logits = {ADAPTED: held_out.adapted_A, BASE: held_out.base_A}
         for rival in self._rivals:
             report(rival.title)
-            rival.fit(known, split, self._learner, seed)
-            logits[rival.name] = rival.scores(known, split.held_out)
-        is_fraud_A = known.is_fraud_N[split.held_out] == 1
+            rival.fit(rows, split, self._learner, seed)
+            logits[rival.name] = rival.scores(rows, split.held_out)
+        is_fraud_A = rows.is_fraud_N[split.held_out] == 1
         self.calibrations = {
             name: calibrate(is_fraud_A, logit) for name, logit in with_means(logits).items()
         }

@@ -57,8 +57,8 @@ class Results:
     ) -> "Results":
         """The predicted rows with the network's two methods, and the `others`."""
         logits = {ADAPTED: predictions.adapted_A, BASE: predictions.base_A, **(others or {})}
-        known = predictions.labels_A, predictions.frauds_A
-        return cls(dataset, rows, predictions.rows, *known, logits, calibrations)
+        counts = predictions.labels_A, predictions.frauds_A
+        return cls(dataset, rows, predictions.rows, *counts, logits, calibrations)
 
     def take(self, chosen_A: NDArray[np.bool_]) -> "Results":
         return replace(

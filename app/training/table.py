@@ -81,7 +81,7 @@ class Table:
     def read(cls, path: Path, spec: DatasetSpec) -> "Table":
         """A file, or the files of a folder or a pattern one after the other."""
         contents = contents_of(path, spec.file)
-        frames, blank, overfull = zip(*(_read(one, spec) for one in contents), strict=True)
+        frames, blank, overfull = zip(*(_read(content, spec) for content in contents), strict=True)
         pieces = tuple(map(Piece, contents, accumulate(map(len, frames[:-1]), initial=0)))
         row_N = np.flatnonzero(~np.concatenate(blank))
         if not len(row_N):
@@ -113,7 +113,7 @@ class Table:
 
     def piece(self, row: int) -> Piece:
         """The file in which a row of the table stands."""
-        return self.pieces[bisect_right([one.first for one in self.pieces], row) - 1]
+        return self.pieces[bisect_right([piece.first for piece in self.pieces], row) - 1]
 
     def name(self, piece: Piece) -> str:
         """How a file is called beside the others."""
@@ -208,11 +208,13 @@ def _joined(pieces: Sequence[Piece], frames: Sequence[pl.DataFrame]) -> pl.DataF
 
 def columns_used(spec: DatasetSpec) -> list[str]:
     columns, named = spec.columns, list[str]()
-    for one in (columns.transaction, columns.account, columns.time):
-        named += [] if isinstance(one, RowNumber) else columns_of_name(one)
+    for parts in (columns.transaction, columns.account, columns.time):
+        named += [] if isinstance(parts, RowNumber) else columns_of_name(parts)
     optional = columns.model_dump(exclude={"transaction", "account", "time"}, exclude_none=True)
     named += [*optional.values(), *spec.rows.only]
-    named += [one for one in (spec.label.delay_column, spec.time.zone_column) if one is not None]
+    named += [
+        column for column in (spec.label.delay_column, spec.time.zone_column) if column is not None
+    ]
     named += [*spec.entities.values(), *spec.categorical.values(), *spec.numeric.values()]
     return list(dict.fromkeys(named))
 

@@ -283,7 +283,11 @@ class Trainer:
         working.set_step_sizes(FIRST_STEP_SIZE if self.stage == META else NO_STEP_SIZE)
         network = working.network
         wide, labels = network.wide_rises_ZTM, network.wide_relation_IM
-        weights = [one for one in network.parameters() if one is not wide and one is not labels]
+        weights = [
+            parameter
+            for parameter in network.parameters()
+            if parameter is not wide and parameter is not labels
+        ]
         step_sizes = [*working.log_step_sizes.values(), working.log_prior]
         self._optimizer = torch.optim.AdamW(
             [

@@ -247,7 +247,7 @@ def _numbers_of_text(values_N: pl.Series, marks: Marks, signs: tuple[str, ...]) 
     # Accountants write negative amounts in brackets, or with the sign behind.
     text = text.str.replace(r"^\((.*)\)$", "-${1}")
     if signs:
-        either = "|".join(re.escape(one) for one in sorted(signs, key=len, reverse=True))
+        either = "|".join(re.escape(sign) for sign in sorted(signs, key=len, reverse=True))
         text = text.str.replace(rf"^([+-]?)\s*(?:{either})\s*", "${1}")
         text = text.str.replace(rf"\s*(?:{either})\s*$", "")
     text = text.str.replace(r"^([^+-].*?)\s*([+-])$", "${2}${1}").str.replace(r"^([+-])\s+", "${1}")
@@ -337,7 +337,9 @@ def _currencies(table: Table) -> pl.Series:
     found = [] if named is None else [pl.lit(currency_words(table, named))]
     amount = table.spec.columns.amount
     if how.currencies and amount is not None and table[amount].dtype == pl.String:
-        either = "|".join(re.escape(one) for one in sorted(how.currencies, key=len, reverse=True))
+        either = "|".join(
+            re.escape(currency) for currency in sorted(how.currencies, key=len, reverse=True)
+        )
         sign = pl.lit(table[amount]).str.extract(f"({either})")
         codes = pl.Series(list(how.currencies.values()), dtype=pl.String)
         found.append(sign.replace_strict(pl.Series(list(how.currencies)), codes, default=None))

@@ -100,8 +100,8 @@ async def test_a_payments_page_adds_up_and_has_its_whole_history(
         assert "Called." in shown_text
         assert "customer" in shown_text
         explained = (await shared.get("/v1/transactions/p-2/reasons")).json()
-        said_of_shares = shown_text.replace("\N{MINUS SIGN}", "-")
-        shares = [float(text) for text in re.findall(r"[+-]\d+\.\d\d(?=\s)", said_of_shares)]
+        shares_text = shown_text.replace("\N{MINUS SIGN}", "-")
+        shares = [float(text) for text in re.findall(r"[+-]\d+\.\d\d(?=\s)", shares_text)]
         expected = explained["log_odds"] - explained["baseline"]
         assert sum(shares) == pytest.approx(expected, abs=0.005 * len(shares) + 1e-6)
         largest = max(explained["reasons"], key=lambda reason: abs(reason["share"]))

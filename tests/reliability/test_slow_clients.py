@@ -47,7 +47,7 @@ class Target:
     async def connect(self) -> "tuple[asyncio.StreamReader, asyncio.StreamWriter]":
         return await asyncio.open_connection("127.0.0.1", self.server.port)
 
-    async def said_to(self, pieces: Sequence[bytes], pause: float = 0.0) -> bytes:
+    async def answer_to(self, pieces: Sequence[bytes], pause: float = 0.0) -> bytes:
         """What the server says to these pieces until it hangs up."""
         reader, writer = await self.connect()
 
@@ -105,16 +105,16 @@ async def test_what_takes_too_long_to_arrive_is_answered_408(target: Target) -> 
     body = "Content-Length: 5000", ""
     begun = time.monotonic()
     nothing, *heard = await asyncio.gather(
-        target.said_to([]),
-        target.said_to(dripped(b"GET /"), 0.1),
-        target.said_to(dripped(GET + b"X-Slow: "), 0.1),
-        target.said_to(dripped(target.post("/v1/transactions", *body)), 0.1),
-        target.said_to(dripped(target.post("/v1/labels", *body)), 0.1),
-        target.said_to([target.post("/v1/labels", "Transfer-Encoding: chunked", "")]),
+        target.answer_to([]),
+        target.answer_to(dripped(b"GET /"), 0.1),
+        target.answer_to(dripped(GET + b"X-Slow: "), 0.1),
+        target.answer_to(dripped(target.post("/v1/transactions", *body)), 0.1),
+        target.answer_to(dripped(target.post("/v1/labels", *body)), 0.1),
+        target.answer_to([target.post("/v1/labels", "Transfer-Encoding: chunked", "")]),
         # Empty lines before a request begin none, for the parser.
-        target.said_to([GET + b"\r\n", *[b"\r\n"] * 100], 0.1),
+        target.answer_to([GET + b"\r\n", *[b"\r\n"] * 100], 0.1),
         # Half of the next request, in one piece with a whole one.
-        target.said_to([GET + b"\r\n" + GET]),
+        target.answer_to([GET + b"\r\n" + GET]),
     )
     assert time.monotonic() - begun >= ARRIVAL_SECONDS
     # A connection that sent nothing is not answered either: it may be held in reserve.
@@ -157,16 +157,16 @@ async def test_headers_are_bounded(target: Target) -> None:
         [chunked + b"2;a=", *[b"x" * 1000] * 1000],
     ]
     for pieces in large:
-        answer = await target.said_to(pieces, 0.001)
+        answer = await target.answer_to(pieces, 0.001)
         assert problem_in(answer) == (431, "headers_too_large"), pieces[:2]
-    assert b"200 OK" in await target.said_to([exactly(MOST_HEADER_BYTES)])
+    assert b"200 OK" in await target.answer_to([exactly(MOST_HEADER_BYTES)])
 
 
 async def test_a_body_in_small_chunks_is_not_taken_for_headers(target: Target) -> None:
     posting = json.dumps(posted("t-small-chunks")).encode()
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in posting)
     head = target.post("/v1/transactions", "Transfer-Encoding: chunked", "Connection: close", "")
-    assert b"200 OK" in await target.said_to([head + chunks + b"0\r\n\r\n"])
+    assert b"200 OK" in await target.answer_to([head + chunks + b"0\r\n\r\n"])
 
 
 @pytest.mark.parametrize("path", ["/v1/transactions", "/v1/transactions/batch", "/v1/labels"])
@@ -174,11 +174,11 @@ async def test_a_body_over_the_limit_is_answered_413_and_not_read_on(
     target: Target, path: str
 ) -> None:
     announced = target.post(path, f"Content-Length: {MOST_BODY_BYTES + 1}", "")
-    assert problem_in(await target.said_to([announced])) == (413, "body_too_large")
+    assert problem_in(await target.answer_to([announced])) == (413, "body_too_large")
     # 64 chunks are the limit, and this would go on for ever.
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     begun = time.monotonic()
-    answer = await target.said_to(
+    answer = await target.answer_to(
         [target.post(path, "Transfer-Encoding: chunked", ""), *[chunk] * 10_000]
     )
     assert problem_in(answer) == (413, "body_too_large")
@@ -216,14 +216,14 @@ async def test_deep_nesting_and_endless_numbers_are_refused(target: Target, body
     [b"\x16\x03\x01\x02\x00\x01\xfc\x03", b"GET / HTTP/9\r\n\r\n", b"\0" * 100, b"SSH-2.0-x\r\n"],
 )
 async def test_malformed_http_is_answered_400(target: Target, sent: bytes) -> None:
-    assert problem_in(await target.said_to([sent])) == (400, "malformed_request")
+    assert problem_in(await target.answer_to([sent])) == (400, "malformed_request")
 
 
 async def test_an_upgrade_is_passed_over_and_the_connection_goes_on(target: Target) -> None:
     for protocol in (b"h2c", b"websocket"):
         upgrade = b"Connection: Upgrade\r\nUpgrade: %s\r\nSec-WebSocket-Key: x\r\n\r\n" % protocol
         last = GET + b"Connection: close\r\n\r\n"
-        answer = await target.said_to([GET + upgrade, last], 0.05)
+        answer = await target.answer_to([GET + upgrade, last], 0.05)
         assert answer.count(b"200 OK") == 2
 
 

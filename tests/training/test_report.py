@@ -463,10 +463,10 @@ def test_a_model_judged_by_its_own_training_data_is_marked(
     model = Checkpoint.load(checkpoint)
     figures = evaluation_metrics(quality(0.7), quality(0.6))
     same = ORIGIN.__class__(**{**vars(ORIGIN), "data_sha256": model.metadata.data.sha256})
-    for origin, is_said in ((ORIGIN, False), (same, True)):
+    for origin, is_stated in ((ORIGIN, False), (same, True)):
         document, text, page = written(evaluation_report(figures, origin, model), tmp_path)
-        assert ("trained on this very file" in text) is is_said
-        assert ("trained on this very file" in page) is is_said
+        assert ("trained on this very file" in text) is is_stated
+        assert ("trained on this very file" in page) is is_stated
     assert document["model"] == {"name": "tiny", "digest": model.digest}
     assert "beyond chance" not in text
 

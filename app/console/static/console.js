@@ -10,7 +10,7 @@
   const arriving = new Set();
   let later = "";
 
-  function tell(text, isSeen = false) {
+  function announce(text, isSeen = false) {
     const status = document.getElementById("status");
     status.textContent = text;
     status.classList.toggle("seen", isSeen);
@@ -22,7 +22,7 @@
   }
 
   function target(key) {
-    return [...document.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key);
+    return [...document.querySelectorAll("[data-key]")].find((element) => element.dataset.key === key);
   }
 
   function press(key) {
@@ -34,7 +34,7 @@
       later = key;
     } else if (arriving.size) {
       // The page is about to show something else than it was meant for.
-      tell(sentences().busy, true);
+      announce(sentences().busy, true);
     } else {
       found.click();
     }
@@ -66,7 +66,7 @@
     const copies = event.target.closest("[data-copies]");
     if (copies) {
       const text = document.getElementById(copies.dataset.copies).textContent;
-      navigator.clipboard.writeText(text).then(() => tell(sentences().copied, true));
+      navigator.clipboard.writeText(text).then(() => announce(sentences().copied, true));
     }
   });
 
@@ -82,7 +82,7 @@
     if (id) sessionStorage.setItem(NOTE + id, event.target.value);
   });
 
-  function sayTimes(root) {
+  function localizeTimes(root) {
     for (const time of root.querySelectorAll("time:not([title])")) {
       const moment = new Date(time.dateTime);
       time.title = time.textContent;
@@ -91,7 +91,7 @@
   }
 
   function keepNotes(root) {
-    for (const told of root.querySelectorAll("[data-done]")) sessionStorage.removeItem(NOTE + told.dataset.done);
+    for (const done of root.querySelectorAll("[data-done]")) sessionStorage.removeItem(NOTE + done.dataset.done);
     for (const field of root.querySelectorAll("[data-note]")) {
       const kept = sessionStorage.getItem(NOTE + field.dataset.note);
       if (kept && !field.value) field.value = kept;
@@ -100,10 +100,10 @@
 
   function arrive(root) {
     page().dataset.ready = "";
-    sayTimes(root);
+    localizeTimes(root);
     keepNotes(root);
-    const told = [...root.querySelectorAll("[data-tells]")].map((one) => one.textContent.trim().replace(/\s+/g, " "));
-    if (told.length) tell(told.join(" "));
+    const notices = [...root.querySelectorAll("[data-announces]")].map((element) => element.textContent.trim().replace(/\s+/g, " "));
+    if (notices.length) announce(notices.join(" "));
     // Where the list is beside the panel; where it is below, the panel is what is looked at.
     if (matchMedia("(min-width: 60.01rem)").matches) root.querySelector(".row[aria-current]")?.scrollIntoView({ block: "nearest" });
   }
@@ -134,7 +134,7 @@
       arrive(document);
     }
   });
-  document.addEventListener("htmx:error", () => tell(sentences().offline, true));
+  document.addEventListener("htmx:error", () => announce(sentences().offline, true));
   document.addEventListener("DOMContentLoaded", () => {
     arrive(document);
     const box = document.getElementById("keys-on");

@@ -30,7 +30,7 @@ def add_amount(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[s
     if refund is not None:
         draft.add("columns", "refund", refund, "what was paid back")
     taken.update(columns)
-    text_N = pl.concat([_texts(frame[one]) for one in columns])
+    text_N = pl.concat([_texts(frame[column]) for column in columns])
     signs = sorted({sign for text in text_N.to_list() if (sign := guesses.sign_of(text))})
     meanings = {sign: _meaning(sign, answers) for sign in signs}
     if currency is not None:
@@ -63,7 +63,7 @@ def _currency_column(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> 
     if stated is not None:
         return stated[0] if stated else None
     for column in (
-        one for ranked in candidates("currency", frame.columns, taken) for one in ranked
+        name for ranked in candidates("currency", frame.columns, taken) for name in ranked
     ):
         words = frame[column].cast(pl.String).drop_nulls().unique().to_list()
         if words and all(word.strip().upper() in MINOR_UNITS or not word for word in words):
@@ -76,30 +76,36 @@ def _amount_columns(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> l
     if stated is not None:
         return stated
     debit, credit = (
-        [one for one in frame.columns if word in names.plain(one).split() and one not in taken]
+        [
+            column
+            for column in frame.columns
+            if word in names.plain(column).split() and column not in taken
+        ]
         for word in ("debit", "credit")
     )
-    if len(debit) == len(credit) == 1 and any(_is_money(frame[one]) for one in debit + credit):
-        return _asked_side(debit[0], credit[0], answers)
+    if len(debit) == len(credit) == 1 and any(
+        _is_money(frame[column]) for column in debit + credit
+    ):
+        return _side_by_question(debit[0], credit[0], answers)
     for ranked in candidates("amount", frame.columns, taken):
-        money = [one for one in ranked if _is_money(frame[one])]
+        money = [column for column in ranked if _is_money(frame[column])]
         if len(money) == 1:
             return money
         if money:
-            shown = {one: f"such as {_texts(frame[one])[0]!r}" for one in money}
+            shown = {column: f"such as {_texts(frame[column])[0]!r}" for column in money}
             return [answers.of(Question("amount", QUESTION, shown))]
     numeric = [
-        one
-        for one in frame.columns
-        if one not in taken and len(_texts(frame[one])) and _is_money(frame[one])
+        column
+        for column in frame.columns
+        if column not in taken and len(_texts(frame[column])) and _is_money(frame[column])
     ]
-    shown = {one: f"such as {_texts(frame[one])[0]!r}" for one in numeric}
+    shown = {column: f"such as {_texts(frame[column])[0]!r}" for column in numeric}
     shown[NOBODY] = "no column: all amounts are 0"
     answer = answers.of(Question("amount", QUESTION, shown, proposal=NOBODY))
     return [] if answer == NOBODY else [answer]
 
 
-def _asked_side(debit: str, credit: str, answers: Answers) -> list[str]:
+def _side_by_question(debit: str, credit: str, answers: Answers) -> list[str]:
     answer = answers.of(
         Question(
             "amount",

@@ -69,7 +69,9 @@ def add_account(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[
             taken.add(column)
             return
     if stated is None:
-        stated = _asked_account(frame, answers, [one for some in ranked for one in some])
+        stated = _account_by_question(
+            frame, answers, [column for some in ranked for column in some]
+        )
     if not stated:
         draft.add(
             "columns",
@@ -84,7 +86,7 @@ def add_account(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[
     taken.update(stated)
 
 
-def _asked_account(frame: pl.DataFrame, answers: Answers, likely: list[str]) -> list[str]:
+def _account_by_question(frame: pl.DataFrame, answers: Answers, likely: list[str]) -> list[str]:
     choices = {column: _distinct(frame, column) for column in likely}
     if 2 <= len(likely) <= 3:
         choices["+".join(likely)] = "together"
@@ -126,10 +128,16 @@ def add_transaction(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: 
     stated = chosen_columns("transaction", answers, frame.columns)
     row_number = {"row_number": f"{draft.name}-"}
     if stated is None:
-        some = [one for ranked in candidates("transaction", frame.columns, taken) for one in ranked]
-        some = [one for one in some if _looks_like_id(frame[one])]
+        some = [
+            column
+            for ranked in candidates("transaction", frame.columns, taken)
+            for column in ranked
+        ]
+        some = [column for column in some if _looks_like_id(frame[column])]
         whole = [
-            one for one in some if frame[one].null_count() == 0 and frame[one].is_unique().all()
+            column
+            for column in some
+            if frame[column].null_count() == 0 and frame[column].is_unique().all()
         ]
         stated = whole[:1] or some[:1]
     if not stated:
@@ -140,7 +148,7 @@ def add_transaction(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: 
     if is_unique:
         draft.add("columns", "transaction", named, "an id of its own in every row")
     else:
-        same = _asked_same(frame, stated, answers)
+        same = _same_by_question(frame, stated, answers)
         if same == ROW:
             draft.add("columns", "transaction", row_number, f"{named} is there several times")
             return
@@ -154,7 +162,7 @@ def _looks_like_id(values_N: pl.Series) -> bool:
     return len(text_N) > 0 and text_N.n_unique() > len(text_N) / 4
 
 
-def _asked_same(frame: pl.DataFrame, columns: list[str], answers: Answers) -> str:
+def _same_by_question(frame: pl.DataFrame, columns: list[str], answers: Answers) -> str:
     again = frame.filter(~frame.select(pl.struct(columns).is_first_distinct()).to_series())
     example = again.select(columns).row(0)
     emptier = sum(again.null_count().row(0)) > len(again) * frame.width / 4
@@ -177,7 +185,7 @@ def add_entities(draft: Draft, frame: pl.DataFrame, taken: set[str]) -> None:
     """The merchant, the device, … of each payment. An account's own column may be one, too."""
     account = draft.value("columns", "account")
     for kind in ENTITIES:
-        some = [one for ranked in candidates(kind, frame.columns, taken) for one in ranked]
+        some = [column for ranked in candidates(kind, frame.columns, taken) for column in ranked]
         if not some or len(candidates(kind, [account] if isinstance(account, str) else [], set())):
             continue
         column = some[0]
@@ -203,7 +211,7 @@ def add_fields(
 ) -> None:
     """Categories and numbers; what looks like a leak is only proposed, with a comment."""
     for role in CATEGORIES:
-        some = [one for ranked in candidates(role, frame.columns, taken) for one in ranked]
+        some = [column for ranked in candidates(role, frame.columns, taken) for column in ranked]
         if some and not _leak(some[0], frame[some[0]], is_fraud_N):
             draft.add("categorical", role, some[0], _distinct(frame, some[0]))
             taken.add(some[0])
@@ -263,7 +271,7 @@ def _leak(column: str, values_N: pl.Series, is_fraud_N: pl.Series | None) -> str
         return "left out: by its name it is known only later, or comes from another model"
     if word := accusing_word(values_N):
         return f"left out: {word!r} among its words is known only later"
-    if is_fraud_N is None or not _tells_apart(values_N, is_fraud_N):
+    if is_fraud_N is None or not _distinguishes(values_N, is_fraud_N):
         return ""
     return "left out: it tells nearly every fraud apart by itself, so it may be known only later"
 
@@ -278,7 +286,7 @@ def accusing_word(values_N: pl.Series) -> str | None:
     return None
 
 
-def _tells_apart(values_N: pl.Series, is_fraud_N: pl.Series) -> bool:
+def _distinguishes(values_N: pl.Series, is_fraud_N: pl.Series) -> bool:
     """Whether frauds have values of their own, and nearly all of them."""
     frame = pl.DataFrame([values_N.cast(pl.String).alias("value"), is_fraud_N.alias("fraud")])
     frame = frame.filter(pl.col("fraud").is_not_null())

@@ -49,7 +49,9 @@ def add_label(
     else:
         _add_delay(draft, frame, answers, taken)
     numbers = {word: _number(found) for word, found in meaning.items()}
-    kinds = [one for ranked in candidates("fraud_kind", frame.columns, taken) for one in ranked]
+    kinds = [
+        column for ranked in candidates("fraud_kind", frame.columns, taken) for column in ranked
+    ]
     if kinds:
         draft.add("columns", "fraud_kind", kinds[0], "for reports only; no model sees it")
         taken.add(kinds[0])
@@ -85,7 +87,7 @@ def _number(meaning: str) -> int | None:
 def _meanings(column: str, words: Mapping[str, int], answers: Answers) -> dict[str, str]:
     meaning = {}
     for word in words:
-        known = [
+        usual = [
             kind
             for kind, some in (
                 ("fraud", names.FRAUD),
@@ -95,7 +97,7 @@ def _meanings(column: str, words: Mapping[str, int], answers: Answers) -> dict[s
             if word in some
         ]
         stated = answers.stated(f"label.{word}")
-        meaning[word] = stated or (known[0] if known else "")
+        meaning[word] = stated or (usual[0] if usual else "")
     rows = sum(words.values())
     frauds = sum(count for word, count in words.items() if meaning[word] == "fraud")
     legitimate = sum(count for word, count in words.items() if meaning[word] == "legitimate")
@@ -133,7 +135,7 @@ def _add_chargebacks(draft: Draft, answers: Answers) -> None:
 
 
 def _add_delay(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
-    some = [one for ranked in candidates("delay", frame.columns, taken) for one in ranked]
+    some = [column for ranked in candidates("delay", frame.columns, taken) for column in ranked]
     if some:
         draft.add("label", "delay_column", some[0], "days until the label was known, by its name")
         taken.add(some[0])
@@ -163,13 +165,15 @@ def _no_days(text: str) -> str | None:
 
 def add_type_and_status(draft: Draft, frame: pl.DataFrame, taken: set[str]) -> None:
     """Columns whose words are all known; others stay what they are."""
-    for role, section, known, possible in (
+    for role, section, recognized, possible in (
         ("type", "types", names.TYPES, get_args(Type)),
         ("status", "statuses", names.STATUSES, get_args(Status)),
     ):
-        for column in (one for ranked in candidates(role, frame.columns, taken) for one in ranked):
+        for column in (
+            name for ranked in candidates(role, frame.columns, taken) for name in ranked
+        ):
             words = frame[column].cast(pl.String).drop_nulls().unique().sort().to_list()
-            meanings = {word: known.get(word.strip().lower()) for word in words}
+            meanings = {word: recognized.get(word.strip().lower()) for word in words}
             if not words or None in meanings.values():
                 continue
             draft.add("columns", role, column, "by its name and words")

@@ -135,7 +135,7 @@ def _of_columns(frame: pl.DataFrame, columns: list[str], answers: Answers) -> Wh
         text_N = _sampled(values_N)
     else:
         parts = [frame[column].cast(pl.String).str.strip_chars() for column in columns]
-        joined = pl.DataFrame([one.alias(str(n)) for n, one in enumerate(parts)])
+        joined = pl.DataFrame([part.alias(str(n)) for n, part in enumerate(parts)])
         text_N = _sampled(joined.select(pl.concat_str(pl.all(), separator=" ")).to_series())
         if len(text_N) and guesses.share(text_N.str.contains(ISO)) > 0.9:
             return When(columns, [], "a date and a time of day")
@@ -146,12 +146,12 @@ def _of_columns(frame: pl.DataFrame, columns: list[str], answers: Answers) -> Wh
             f"{', '.join(columns)} holds {example!r}, in no form of a time that is known here; "
             "write format under [time] of a spec yourself, as in strptime"
         )
-    form = formats[0] if len(formats) == 1 else _asked_format(text_N, formats, answers)
+    form = formats[0] if len(formats) == 1 else _format_by_question(text_N, formats, answers)
     why = "reads every value" if len(formats) == 1 else "as answered"
     return When(columns, [("format", form, why)], f"such as {text_N[0]}")
 
 
-def _asked_format(text_N: pl.Series, formats: list[str], answers: Answers) -> str:
+def _format_by_question(text_N: pl.Series, formats: list[str], answers: Answers) -> str:
     read = pl.DataFrame([guesses.parsed(text_N, form).alias(form) for form in formats])
     # One that tells them apart, where there is any.
     differ_N = read.select(pl.col(formats[0]) != pl.col(formats[-1])).to_series()
@@ -210,7 +210,7 @@ def _counted(columns: list[str], values_N: pl.Series, answers: Answers) -> When:
 
 
 def _bounds(number_N: pl.Series) -> str:
-    low, high = (float(one) for one in np.nanpercentile(number_N.to_numpy(), [0, 100]))
+    low, high = (float(bound) for bound in np.nanpercentile(number_N.to_numpy(), [0, 100]))
     return f"{low:.10g} to {high:.10g}"
 
 
@@ -242,7 +242,7 @@ def _add_zone(
     if zone is not None:
         draft.add("time", "zone", zone, "as answered")
         return
-    some = [one for ranked in candidates("zone", frame.columns, taken) for one in ranked]
+    some = [column for ranked in candidates("zone", frame.columns, taken) for column in ranked]
     if some:
         _add_zone_column(draft, frame, some[0], answers)
         taken.add(some[0])

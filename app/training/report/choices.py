@@ -31,7 +31,7 @@ def of_choices(title: str, choices: Mapping[str, Metrics], titles: Titles) -> Se
     for name in titles:
         if any(name in choice["rivals"] for choice in every):
             chosen = [choice["rivals"].get(name) for choice in every]
-            cells = (_settings(one["setting"]) if one else UNKNOWN for one in chosen)
+            cells = (_settings(choice["setting"]) if choice else UNKNOWN for choice in chosen)
             rows.append([titles[name], *cells])
     return Section(title=title, note=NOTE, header=[FROM, *choices], rows=rows)
 

@@ -113,11 +113,11 @@ class RiverOnline(Tuned[Rate, Stream]):
             score_A = np.empty(len(stream.column_AE))
             begin_us_A = stream.time_us_A // HOUR_US * HOUR_US
             for begin_us in np.unique(begin_us_A):
-                known = int(np.searchsorted(stream.learned.known_at_us_L, begin_us, "right"))
+                reached = int(np.searchsorted(stream.learned.known_at_us_L, begin_us, "right"))
                 # What fills no batch yet waits for the next hour.
-                known -= (known - learned) % LEARNED_AT_ONCE
-                _learn(model, stream.learned.part(learned, known))
-                learned = known
+                reached -= (reached - learned) % LEARNED_AT_ONCE
+                _learn(model, stream.learned.part(learned, reached))
+                learned = reached
                 now_A = begin_us_A == begin_us
                 score_A[now_A] = _log_odds(model, stream.column_AE[now_A])
             return score_A

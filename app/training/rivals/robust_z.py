@@ -74,8 +74,8 @@ class RobustZ(Tuned[Gathered, Usual]):
         usual_1AO = own_AO[None, ~train.is_fraud_A][:, :, ~is_flag_O]
         self._median_1O, self._spread_1O = _robust(usual_1AO, np.ones(usual_1AO.shape[:2], bool))
         z_AO = self._z(self.inputs(rows, train.rows, SUPPORT_LIMIT), self.settings[0].prior)
-        telling_O = np.array([_tells(train, z_A) for z_A in z_AO.T], bool)
-        self._telling_O = telling_O if telling_O.any() else ~telling_O
+        informative_O = np.array([_tells(train, z_A) for z_A in z_AO.T], bool)
+        self._informative_O = informative_O if informative_O.any() else ~informative_O
 
     def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Usual:
         labels = Labels.of(rows, scored, limit)
@@ -89,7 +89,7 @@ class RobustZ(Tuned[Gathered, Usual]):
         least = -CLIP if setting.below else 0.0
 
         def score(inputs: Usual) -> Floats:
-            z_AO = self._z(inputs, setting.prior)[:, self._telling_O]
+            z_AO = self._z(inputs, setting.prior)[:, self._informative_O]
             square_AO = np.square(z_AO.clip(least, CLIP))
             gathered_A = square_AO.max(1, initial=0.0) if setting.by == "max" else square_AO.sum(1)
             suspicion_A: Floats = np.log1p(gathered_A, dtype=np.float64)

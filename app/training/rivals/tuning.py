@@ -200,10 +200,10 @@ class Population:
         self._mean_Z = np.average(quantity_AZ, axis=0, weights=sample.weight_A)
         square_Z = np.average((quantity_AZ - self._mean_Z) ** 2, axis=0, weights=sample.weight_A)
         self._spread_Z = np.maximum(np.sqrt(square_Z), 1e-3)
-        self._known = [(f, _frequent(features_AF[:, f])) for f in columns.codes]
+        self._frequent_codes = [(f, _frequent(features_AF[:, f])) for f in columns.codes]
         self.own_O = np.array(columns.own, np.intp)
         is_own = np.isin(np.arange(len(self._quantities)), self.own_O).tolist()
-        codes = sum(len(known) for _, known in self._known)
+        codes = sum(len(frequent) for _, frequent in self._frequent_codes)
         self.is_own_E = np.array(is_own + [True] * codes)
 
     def encode(self, features_AF: Features) -> Features:
@@ -212,7 +212,7 @@ class Population:
         Rows of another frequent code are as far apart as those a spread apart.
         """
         scaled_AZ = (features_AF[:, self._quantities] - self._mean_Z) / self._spread_Z
-        flags = [features_AF[:, [f]] == known for f, known in self._known]
+        flags = [features_AF[:, [f]] == frequent for f, frequent in self._frequent_codes]
         columns = [scaled_AZ.clip(-CLIP, CLIP), *(flag * np.sqrt(0.5) for flag in flags)]
         return np.concatenate(columns, axis=1).astype(np.float32)
 
