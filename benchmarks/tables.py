@@ -81,13 +81,21 @@ STORED = {
 
 
 def main(path: Path) -> None:
-    text = path.read_text()
-    before, found, rest = text.partition(BEGINNING)
+    path.write_text(page(path))
+
+
+def page(path: Path = DOCUMENT) -> str:
+    """The page with the figures of results.json."""
+    return with_figures(path, rendered(read()))
+
+
+def with_figures(path: Path, figures: str) -> str:
+    """A page with these figures between its marker comments; raises SystemExit without these."""
+    before, found, rest = path.read_text().partition(BEGINNING)
     _, ended, after = rest.partition(END)
     if not found or not ended:
         raise SystemExit(f"{path} lacks {BEGINNING} or {END}")
-    figures = rendered(read())
-    path.write_text(f"{before}{BEGINNING}\n\n{figures}\n\n{END}{after}")
+    return f"{before}{BEGINNING}\n\n{figures}\n\n{END}{after}"
 
 
 def rendered(results: dict[str, Any]) -> str:

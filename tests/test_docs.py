@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import tables
 from docs.generate import pages
+from tests.reliability import figures
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -14,6 +16,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def test_a_generated_page_is_what_the_code_says(name: str) -> None:
     written = (REPOSITORY / "docs" / name).read_text()
     assert written == pages()[name], "run make docs"
+
+
+def test_a_page_of_figures_has_those_of_the_last_runs() -> None:
+    assert tables.DOCUMENT.read_text() == tables.page(), "run python -m benchmarks.tables"
+    written = figures.DOCUMENT.read_text()
+    assert written == figures.page(), "run python -m tests.reliability.figures"
 
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md"])

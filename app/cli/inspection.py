@@ -38,8 +38,8 @@ def inspect(
 ) -> None:
     """Look at a file, and write a spec with a comment for each guess.
 
-    What is not sure is asked, or answered by --answer where there is no terminal. Then it shows
-    what the file holds by this spec, and the next command.
+    What is not sure becomes a question, or is answered by --answer where there is no terminal.
+    Then it shows what the file holds by this spec, and the next command.
     """
     from app.training.inspection.inspection import days_of, drafted, looked_at, spec_name
     from app.training.inspection.labels import fit_delay

@@ -17,7 +17,7 @@ router = APIRouter(tags=["health"])
 
 @router.get("/livez")
 async def livez() -> Status:
-    """The process answers. Never asks the database: restarting would not bring that back."""
+    """The process answers. Never reads the database: restarting would not bring that back."""
     return Status(status="ok")
 
 

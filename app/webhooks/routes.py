@@ -82,7 +82,7 @@ async def remove_webhook(
 async def list_messages(
     webhook_id: WebhookId, database: RunningDatabase, tenant: MayAdminister
 ) -> WaitingMessages:
-    """What has not arrived yet, or was given up, and why."""
+    """What has not arrived yet, or is no longer tried, and why."""
     async with database.read() as connection:
         webhook = await webhook_store.webhook(connection, tenant, webhook_id)
         if webhook is None:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.training.report.rendering import markdown_table
+from benchmarks.tables import with_figures
 
 FIGURES = Path(__file__).with_name("figures.json")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
-BEGINNING, END = "<!-- figures -->", "<!-- end of figures -->"
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 HEAD = ["promise", "database", "what was seen", "test", "on"]
 
@@ -22,14 +22,10 @@ def note(promise: str, database: str, seen: str, test: str) -> None:
     FIGURES.write_text(json.dumps(dict(sorted(figures.items())), indent=1) + "\n")
 
 
-def main() -> None:
-    """Write the table into the document; raises SystemExit where it has no place for it."""
-    before, found, rest = DOCUMENT.read_text().partition(BEGINNING)
-    _, ended, after = rest.partition(END)
-    if not found or not ended:
-        raise SystemExit(f"{DOCUMENT} lacks {BEGINNING} or {END}")
-    table = markdown_table(HEAD, sorted(_read().values(), key=lambda row: row[0].lower()))
-    DOCUMENT.write_text(f"{before}{BEGINNING}\n\n{table}\n\n{END}{after}")
+def page() -> str:
+    """The document with the figures of figures.json."""
+    rows = sorted(_read().values(), key=lambda row: row[0].lower())
+    return with_figures(DOCUMENT, markdown_table(HEAD, rows))
 
 
 def _read() -> dict[str, list[str]]:
@@ -38,4 +34,4 @@ def _read() -> dict[str, list[str]]:
 
 
 if __name__ == "__main__":
-    main()
+    DOCUMENT.write_text(page())
