@@ -109,10 +109,16 @@ async def test_every_operation_is_answered_in_its_type(
     assert len(waiting.data) == 5
     assert (await ask("assign_review", "t-0", "mia")).assignee == "mia"
     assert (await ask("assign_review", "t-0", "noah", take_over=True)).assignee == "noah"
+    handed = await ask("assign_review", "t-0", "mia", hand_over=True)
+    assert handed.assignee == "mia"
     assert (await ask("release_review", "t-0")).assignee is None
-    assert [figures.opened for figures in (await ask("review_figures")).data] == [5, 0, 0]
-    counts = (await ask("review_counts", assignee="noah")).data
-    assert [row.open for row in counts] == [0, 0, 0]
+    until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    assert (await ask("snooze_review", "t-0", until)).snoozed_until is not None
+    assert (await ask("wake_review", "t-0")).snoozed_until is None
+    following = await ask("next_review", "mia", order="age")
+    assert (await ask("release_review", following.transaction_id)).assignee is None
+    assert [one.opened for one in (await ask("review_figures")).data] == [5, 0, 0]
+    assert [one.open for one in (await ask("review_counts", assignee="noah")).data] == [0, 0, 0]
     assert (await ask("review", "t-0")).transaction.amount == "50"
 
     tried = await ask("preview", "alice", [label("t-0"), label("t-1", "legitimate")])

@@ -18,6 +18,7 @@ from app.explanations.routes import RunningReplay
 from app.http.fields import Id, LabelName
 from app.http.paging import PageParams
 from app.http.parts import RunningDatabase, part_of
+from app.keys.scopes import ROLES
 from app.labels.routes import (
     RunningLabelling,
     label_transaction,
@@ -26,15 +27,28 @@ from app.labels.routes import (
 )
 from app.labels.schemas import LabelGiven, LabelHistory, TransactionLabelled
 from app.learner.transaction import HOUR_US
-from app.reviews.errors import ReviewNotFound, ReviewTaken
+from app.people.routes import list_people
+from app.reviews.errors import QueueEmpty, ReviewNotFound, ReviewTaken
 from app.reviews.routes import (
     assign_review,
     count_reviews,
     list_reviews,
+    read_review,
     release_review,
+    snooze_review,
+    take_next_review,
+    wake_review,
 )
-from app.reviews.schemas import Assignment, Kind, Order, ReviewedTransaction, Status
-from app.reviews.service import CLAIM_HOURS
+from app.reviews.schemas import (
+    Assignment,
+    Kind,
+    NextAssignment,
+    Order,
+    ReviewedTransaction,
+    Snooze,
+    Status,
+)
+from app.reviews.service import CLAIM_HOURS, holds
 from app.scoring.routes import read_transaction
 from app.settings import Settings
 from app.times import now_us, parse_us, text_of
@@ -47,7 +61,9 @@ router, polling = (
 ROWS = 30
 # So long after a verdict it can be taken back from the queue; later, on the payment's page.
 UNDO_US = HOUR_US
-Name = Literal["open", "mine", "declined", "sampled", "cleared", "resolved"]
+Name = Literal["open", "mine", "declined", "sampled", "cleared", "resolved", "snoozed"]
+# What a review can be snoozed for, in hours; the page says these in words.
+SNOOZES = (1, 4, 24, 72, 168)
 
 
 class Tab(NamedTuple):
@@ -56,6 +72,7 @@ class Tab(NamedTuple):
     kinds: Sequence[Kind]
     status: Status
     is_mine: bool = False
+    is_asleep: bool = False
 
 
 TABS: dict[Name, Tab] = {
@@ -65,14 +82,15 @@ TABS: dict[Name, Tab] = {
     "sampled": Tab(["sample"], "open"),
     "cleared": Tab(["review"], "cleared"),
     "resolved": Tab(["review"], "resolved"),
+    "snoozed": Tab(["review", "decline", "sample"], "open", is_asleep=True),
 }
 
 
 class Counts(NamedTuple):
-    """How many reviews each tab has, as a page says it, and since when the oldest waits."""
+    """How many reviews each tab has, as a page says it, and since when the oldest of it waits."""
 
     tabs: dict[Name, str]
-    oldest_opened_at: str | None
+    oldest: dict[Name, str]
 
 
 class Done(NamedTuple):
@@ -97,7 +115,8 @@ async def show_queue(
     done: Id | None = None,
     cleared: Annotated[int, Query(ge=0, le=9999)] = 0,
     raised: Annotated[int, Query(ge=0, le=9999)] = 0,
-    notice: Literal["changed", "taken", "gone"] | None = None,
+    slept: Id | None = None,
+    notice: Literal["changed", "taken", "gone", "empty"] | None = None,
 ) -> Response:
     """What waits, and all about one of it: the one that the address names, or else the first."""
     rows, following = await _listed(database, viewer, tab, order, cursor)
@@ -112,6 +131,7 @@ async def show_queue(
         here="queue",
         tab=tab,
         order=order,
+        snoozes=SNOOZES,
         cursor=cursor,
         counts=await _counts(database, viewer),
         rows=rows,
@@ -122,8 +142,10 @@ async def show_queue(
         after=ids[n + 1] if n + 1 < len(ids) else None,
         about=await shown_payment(database, replay, viewer.tenant, ids[n]) if rows else None,
         done=await done_of(database, viewer, done, cleared, raised) if done else None,
+        slept=await _asleep(database, viewer, slept) if slept else None,
+        colleagues=await _colleagues(database, viewer),
         # After a verdict, the next may be gone by it.
-        missing=at if at and at not in ids and not done else None,
+        missing=at if at and at not in ids and not done and not slept else None,
         notice=notice,
     )
 
@@ -221,13 +243,70 @@ async def give_back(request: Request, viewer: SignedIn, database: RunningDatabas
     return await _back_after(releasing, request, form, transaction_id)
 
 
+@router.post("/next")
+async def take_next(request: Request, viewer: SignedIn, database: RunningDatabase) -> Response:
+    """Take the most urgent review that nobody has, and show it."""
+    viewer.caller.check(DECIDING)
+    form = await browsers.form_of(request)
+    kind: Kind = "decline" if form.get("tab") == "declined" else "review"
+    order: Order = "age" if form.get("order") == "age" else "risk"
+    posted = NextAssignment(assignee=viewer.person, kind=kind, order=order)
+    try:
+        taken = await take_next_review(posted, database, viewer.caller)
+    except QueueEmpty:
+        return go(request, "", tab=form.get("tab"), order=order, notice="empty")
+    return go(request, "", tab="mine", order=order, at=taken.transaction_id)
+
+
+@router.post("/hand-over")
+async def hand_over(request: Request, viewer: SignedIn, database: RunningDatabase) -> Response:
+    """Give a review to a colleague."""
+    viewer.caller.check(DECIDING)
+    form = await browsers.form_of(request)
+    transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
+    assignee = form.get("assignee", "")
+    if assignee not in await _colleagues(database, viewer):
+        raise BadForm(texts.NO_COLLEAGUE)
+    posted = Assignment(assignee=assignee, hand_over=True, take_over=viewer.caller.may_manage)
+    handing = assign_review(transaction_id, posted, database, viewer.caller)
+    return await _back_after(handing, request, form, form.get("next") or transaction_id)
+
+
+@router.post("/snooze")
+async def snooze(request: Request, viewer: SignedIn, database: RunningDatabase) -> Response:
+    """Leave a review out of the queue for some hours."""
+    viewer.caller.check(DECIDING)
+    form = await browsers.form_of(request)
+    transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
+    hours = next((one for one in SNOOZES if str(one) == form.get("hours")), None)
+    if hours is None:
+        raise BadForm(texts.NO_SNOOZE)
+    posted = Snooze.model_validate({"until": text_of(now_us() + hours * HOUR_US)})
+    snoozing = snooze_review(transaction_id, posted, database, viewer.caller)
+    following = form.get("next") or transaction_id
+    return await _back_after(snoozing, request, form, following, slept=transaction_id)
+
+
+@router.post("/wake")
+async def wake(request: Request, viewer: SignedIn, database: RunningDatabase) -> Response:
+    """Put a review back into the queue."""
+    viewer.caller.check(DECIDING)
+    form = await browsers.form_of(request)
+    transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
+    waking = wake_review(transaction_id, database, viewer.caller)
+    return await _back_after(waking, request, form, transaction_id)
+
+
 def holder_of(review: ReviewedTransaction, viewer: Viewer) -> Literal["you", "another"] | None:
     """Who has a review, as the viewer sees it; None where anybody may take it."""
     if review.assignee is None or review.assigned_at is None:
         return None
     if now_us() - parse_us(review.assigned_at) >= CLAIM_HOURS * HOUR_US:
         return None
-    is_own = (review.assignee, review.assigned_by) == (viewer.person, viewer.caller.key_id)
+    # By a key one is whom one says.
+    is_own = review.assignee == viewer.person and holds(
+        viewer.caller, review.assignee, review.assigned_by
+    )
     return "you" if is_own else "another"
 
 
@@ -270,22 +349,50 @@ async def _listed(
             status=here.status,
             assignee=assignee,
             order=order,
+            snoozed=here.is_asleep,
         )
         rows += page.data
         # Nobody has so many that they need a second page of them.
-        following = None if here.is_mine else page.next_cursor
+        following = page.next_cursor if len(here.kinds) == 1 else None
     return rows, following
 
 
 async def _counts(database: Database, viewer: Viewer) -> Counts:
     found = await count_reviews(database, viewer.tenant)
     own = await count_reviews(database, viewer.tenant, assignee=viewer.person)
-    tabs = {}
+    tabs, oldest = {}, {}
     for name, tab in TABS.items():
-        by_kind = {counts.kind: counts for counts in (own if tab.is_mine else found).data}
-        count = sum(getattr(by_kind[kind], tab.status) for kind in tab.kinds)
+        by_kind = {one.kind: one for one in (own if tab.is_mine else found).data}
+        counted = "snoozed" if tab.is_asleep else tab.status
+        count = sum(getattr(by_kind[kind], counted) for kind in tab.kinds)
         tabs[name] = f"{count:,}+" if count >= found.most_counted else f"{count:,}"
-    return Counts(tabs, found.oldest_opened_at)
+        waiting = [by_kind[kind].oldest_opened_at for kind in tab.kinds if counted == "open"]
+        if opened_at := min(filter(None, waiting), default=None):
+            oldest[name] = opened_at
+    return Counts(tabs, oldest)
+
+
+async def _asleep(
+    database: Database, viewer: Viewer, transaction_id: str
+) -> ReviewedTransaction | None:
+    """A review that sleeps, to be woken by who has just sent it to sleep."""
+    try:
+        review = await read_review(transaction_id, database, viewer.tenant)
+    except ReviewNotFound:
+        return None
+    return review if review.snoozed_until else None
+
+
+async def _colleagues(database: Database, viewer: Viewer) -> list[str]:
+    """Who else may decide."""
+    found = (await list_people(database, viewer.tenant)).data
+    return [
+        one.name
+        for one in found
+        if one.state == "active"
+        and one.name != viewer.person
+        and set(DECIDING) <= set(ROLES[one.role])
+    ]
 
 
 async def _is_empty(database: Database, tenant: str) -> bool:
@@ -327,14 +434,18 @@ def _notice_of(problem: Problem) -> str:
 
 
 async def _back_after(
-    change: Awaitable[object], request: Request, form: Mapping[str, str], transaction_id: str
+    change: Awaitable[object],
+    request: Request,
+    form: Mapping[str, str],
+    transaction_id: str,
+    **message: object,
 ) -> Response:
     """Back once a review is taken or given back, with a notice where somebody else has it."""
     try:
         await change
     except (ReviewTaken, ReviewNotFound) as problem:
-        return _back(request, form, transaction_id, notice=_notice_of(problem))
-    return _back(request, form, transaction_id)
+        return _back(request, form, form["id"], notice=_notice_of(problem))
+    return _back(request, form, transaction_id, **message)
 
 
 def _back(

@@ -90,6 +90,7 @@ TABS = {
     "sampled": "Sampled",
     "cleared": "Cleared",
     "resolved": "Resolved",
+    "snoozed": "Snoozed",
 }
 TAB_NOTES = {
     "open": "Held up for a review, and without a label.",
@@ -98,17 +99,19 @@ TAB_NOTES = {
     "sampled": "Approved, and drawn by chance to see what is missed.",
     "cleared": "Held up once; the account's labels of today would approve them.",
     "resolved": "Held up once, and with a label by now.",
+    "snoozed": "Left out of all other lists until a time, when it is back by itself.",
 }
 OLDEST = "oldest"
 ORDERS = {"risk": "By risk", "age": "Oldest first"}
 LIST = "Reviews"
 NOTHING_HERE = {
     "open": "Nothing waits for a review.",
-    "mine": "You have taken nothing. Press a on an open review to take it.",
+    "mine": "You have taken nothing. Take next brings what is most urgent.",
     "declined": "No declined payment waits for a second look.",
     "sampled": "No approval has been drawn yet: QUICKSTUDY_SAMPLED_APPROVALS sets how many are.",
     "cleared": "No review has been cleared by labels.",
     "resolved": "No review has a label yet.",
+    "snoozed": "Nothing is snoozed.",
 }
 NOTHING_HINT = (
     "How many reviews open depends on the thresholds: POST /v1/thresholds takes a budget of "
@@ -120,6 +123,17 @@ RISK_NOW = "risk now"
 RISK_THEN = "risk then"
 WAITS = "waits"
 TAKE = "Take"
+TAKE_NEXT = "Take next"
+MORE_WAYS = "Snooze, hand over"
+SNOOZE = "Snooze"
+SNOOZE_FOR = "For"
+SNOOZES = {1: "an hour", 4: "4 hours", 24: "a day", 72: "3 days", 168: "a week"}
+NO_SNOOZE = "A review is snoozed for one of the times on its page."
+WAKE = "Wake"
+ASLEEP = "is snoozed until"
+HAND_OVER = "Hand over"
+HAND_OVER_TO = "To"
+NO_COLLEAGUE = "There is nobody of this name who may decide."
 GIVE_BACK = "Give back"
 HELD_BY_OTHER = (
     "has this review. Your verdict would count all the same, so its keys are off: use the buttons "
@@ -130,6 +144,7 @@ NOTICES = {
     "is now.",
     "taken": "Nothing was changed: somebody else has this review, or it has a label by now.",
     "gone": "There is no such review.",
+    "empty": "Nothing waits here that nobody has.",
 }
 NOT_IN_LIST = "is not in this list:"
 OPEN_IT = "open it"
@@ -282,6 +297,9 @@ KEYS = {
     "s": "skip",
     "u": "undo your last verdict",
     "a": "take, or give back",
+    "x": "take the next that nobody has",
+    "z": "snooze, or wake",
+    "h": "hand over to a colleague",
     "n": "write a note",
     "o": "open the account",
     "t": "open the payment",

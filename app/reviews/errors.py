@@ -14,3 +14,9 @@ class ReviewTaken(Problem):
 
     status, code = 409, "review_taken"
     title = "The review is assigned to another key, or resolved."
+
+
+class QueueEmpty(NotFound):
+    """Come back later: nothing waits that nobody has."""
+
+    code, title = "queue_empty", "No review waits that nobody has."

@@ -20,6 +20,7 @@ class Review(NamedTuple):
     resolved_at_us: int | None = None
     kind: str = "review"
     assigned_by: str | None = None
+    snoozed_until_us: int | None = None
 
 
 class ReviewCount(NamedTuple):
@@ -29,6 +30,13 @@ class ReviewCount(NamedTuple):
     opened: int
     frauds: int
     legitimates: int
+
+
+class Oldest(NamedTuple):
+    """When the review of a kind that has waited longest was opened."""
+
+    kind: str
+    opened_at_us: int
 
 
 class Waiting(NamedTuple):

@@ -18,12 +18,13 @@ from app.labels import store as label_store
 from app.learner.transaction import DAY_US
 from app.reviews import service as claims
 from app.reviews import store as review_store
-from app.reviews.errors import ReviewNotFound, ReviewTaken
+from app.reviews.errors import QueueEmpty, ReviewNotFound, ReviewTaken
 from app.reviews.records import Review as Row
 from app.reviews.records import ReviewCount
 from app.reviews.schemas import (
     Assignment,
     Kind,
+    NextAssignment,
     Order,
     QueueCount,
     Review,
@@ -31,6 +32,7 @@ from app.reviews.schemas import (
     ReviewedTransaction,
     ReviewFigure,
     ReviewFigures,
+    Snooze,
     Status,
 )
 from app.scoring import store as transaction_store
@@ -70,14 +72,29 @@ async def list_reviews(
     order: Annotated[
         Order, Query(description="Highest risk first, of declines the lowest; or oldest first.")
     ] = "risk",
+    snoozed: Annotated[
+        bool, Query(description="Those that sleep, and no others; else none of the open does.")
+    ] = False,
 ) -> Page[ReviewedTransaction]:
     """The review queue of a kind, each with its transaction and the score it had."""
-    listed = "reviews", kind, status, account_id, assignee, order
-    by_risk = order == "risk"
+    listed = "reviews", kind, status, account_id, assignee, order, snoozed
+    by_risk, now = order == "risk", now_us()
+    asleep_at_us = now if snoozed else None
+    awake_at_us = now if status == "open" and not snoozed else None
     after = paging.after(BY_RISK if by_risk else BY_TIME, *listed)
     async with database.read() as connection:
         found = await review_store.listed_reviews(
-            connection, tenant, kind, status, account_id, assignee, by_risk, after, paging.limit + 1
+            connection,
+            tenant,
+            kind,
+            status,
+            account_id,
+            assignee,
+            asleep_at_us,
+            awake_at_us,
+            by_risk,
+            after,
+            paging.limit + 1,
         )
         reviewed_of = await _reviewed(connection, tenant, found.rows)
         return await paging.page(
@@ -109,9 +126,15 @@ async def assign_review(
     caller: DecidingCaller,
 ) -> Review:
     """Take a review; of two who try at once, one gets it. After 24 hours others may take it."""
-    assignee, take_over = posted.assignee, posted.take_over
     row = await database.run(
-        lambda connection: claims.take(connection, caller, transaction_id, assignee, take_over)
+        lambda connection: claims.take(
+            connection,
+            caller,
+            transaction_id,
+            posted.assignee,
+            posted.take_over,
+            posted.hand_over,
+        )
     )
     return review_of(row)
 
@@ -122,6 +145,44 @@ async def release_review(
 ) -> Review:
     """Give a review back to the queue: by the key that took it, or one with the scope `manage`."""
     row = await database.run(lambda connection: claims.release(connection, caller, transaction_id))
+    return review_of(row)
+
+
+@router.post("/next", responses={**WRITES, **documented(QueueEmpty)})
+async def take_next_review(
+    posted: NextAssignment, database: RunningDatabase, caller: DecidingCaller
+) -> ReviewedTransaction:
+    """Take the most urgent review that is open and that nobody has; of two at once each another."""
+    by_risk = posted.order == "risk"
+
+    async def take(connection: Connection) -> ReviewedTransaction:
+        row = await claims.take_next(connection, caller, posted.assignee, posted.kind, by_risk)
+        return (await _reviewed(connection, caller.tenant, [row]))(row)
+
+    return await database.run(take)
+
+
+@router.put(
+    "/{transaction_id}/snooze", responses={**WRITES, **documented(ReviewNotFound, ReviewTaken)}
+)
+async def snooze_review(
+    transaction_id: TransactionId, posted: Snooze, database: RunningDatabase, caller: DecidingCaller
+) -> Review:
+    """Leave a review out of the queue until a time, when it is back by itself."""
+    row = await database.run(
+        lambda connection: claims.snooze(connection, caller, transaction_id, posted.until)
+    )
+    return review_of(row)
+
+
+@router.delete("/{transaction_id}/snooze", responses=documented(ReviewNotFound, ReviewTaken))
+async def wake_review(
+    transaction_id: TransactionId, database: RunningDatabase, caller: DecidingCaller
+) -> Review:
+    """Put a review that sleeps back into the queue."""
+    row = await database.run(
+        lambda connection: claims.snooze(connection, caller, transaction_id, None)
+    )
     return review_of(row)
 
 
@@ -149,16 +210,26 @@ async def count_reviews(
     assignee: Annotated[Id | None, Query(description="Of this person only.")] = None,
 ) -> ReviewCounts:
     """How many reviews are open, cleared and resolved, of each kind, and since when one waits."""
+    now = now_us()
     async with database.read() as connection:
-        counts = await review_store.count_waiting(connection, tenant, assignee)
-        oldest_us = await review_store.oldest_open(connection, tenant)
+        counts = await review_store.count_waiting(connection, tenant, assignee, now)
+        own = await review_store.oldest_open(connection, tenant, assignee, now)
+        of_all = await review_store.oldest_open(connection, tenant, None, now) if assignee else own
     by_kind: dict[str, dict[str, int]] = {}
-    for count in counts:
-        by_kind.setdefault(count.kind, {})[count.status] = count.reviews
+    for one in counts:
+        by_kind.setdefault(one.kind, {})[one.status] = one.reviews
+    oldest = {one.kind: text_of(one.opened_at_us) for one in own}
     return ReviewCounts(
-        data=[QueueCount.model_validate({"kind": kind, **by_kind[kind]}) for kind in by_kind],
+        data=[
+            QueueCount.model_validate(
+                {"kind": kind, **by_kind[kind], "oldest_opened_at": oldest.get(kind)}
+            )
+            for kind in by_kind
+        ],
         most_counted=review_store.MOST_COUNTED,
-        oldest_opened_at=None if oldest_us is None else text_of(oldest_us),
+        oldest_opened_at=next(
+            (text_of(one.opened_at_us) for one in of_all if one.kind == "review"), None
+        ),
     )
 
 
@@ -185,6 +256,7 @@ async def _reviewed(
 
 def review_of(row: Row) -> Review:
     """The answer that a stored review stands for."""
+    until = row.snoozed_until_us
     return Review(
         transaction_id=row.transaction_id,
         account_id=row.account_id,
@@ -198,5 +270,6 @@ def review_of(row: Row) -> Review:
         assignee=row.assignee,
         assigned_at=text_of(row.assigned_at_us) if row.assigned_at_us is not None else None,
         assigned_by=row.assigned_by,
+        snoozed_until=text_of(until) if until is not None and until > now_us() else None,
         resolved_at=text_of(row.resolved_at_us) if row.resolved_at_us is not None else None,
     )

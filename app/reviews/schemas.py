@@ -2,11 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from app.http.fields import Body, Figure, Id
+from app.http.fields import Body, Figure, FutureInstant, Id
+from app.learner.transaction import DAY_US
 from app.scoring.schemas import STORED, StoredTransaction
+from app.times import now_us
 
 Kind = Literal["review", "decline", "sample"]
 Status = Literal["open", "cleared", "resolved"]
@@ -24,6 +26,7 @@ REVIEW: JsonDict = {
     "assignee": "mia",
     "assigned_at": "2026-01-31T11:20:00.000000Z",
     "assigned_by": "3c81463f5052",
+    "snoozed_until": None,
     "resolved_at": None,
 }
 FIGURES: JsonDict = {
@@ -36,14 +39,45 @@ FIGURES: JsonDict = {
 }
 COUNTS: JsonDict = {
     "data": [
-        {"kind": "review", "open": 84, "cleared": 12, "resolved": 1000},
-        {"kind": "decline", "open": 21, "cleared": 0, "resolved": 70},
-        {"kind": "sample", "open": 210, "cleared": 0, "resolved": 4},
+        {
+            "kind": "review",
+            "open": 84,
+            "cleared": 12,
+            "resolved": 1000,
+            "snoozed": 0,
+            "oldest_opened_at": "2026-01-31T05:12:00.000000Z",
+        },
+        {
+            "kind": "decline",
+            "open": 21,
+            "cleared": 0,
+            "resolved": 70,
+            "snoozed": 0,
+            "oldest_opened_at": "2026-01-31T08:00:00.000000Z",
+        },
+        {
+            "kind": "sample",
+            "open": 210,
+            "cleared": 0,
+            "resolved": 4,
+            "snoozed": 0,
+            "oldest_opened_at": "2026-01-31T09:00:00.000000Z",
+        },
     ],
     "most_counted": 1000,
     "oldest_opened_at": "2026-01-31T05:12:00.000000Z",
 }
 WAITING: JsonDict = {**STORED, "label": None}
+
+
+def _soon(until_us: int) -> int:
+    if until_us > now_us() + MOST_SNOOZED_DAYS * DAY_US:
+        raise ValueError(f"a review sleeps for {MOST_SNOOZED_DAYS} days at most")
+    return until_us
+
+
+MOST_SNOOZED_DAYS = 90
+SnoozeEnd = Annotated[FutureInstant, AfterValidator(_soon)]
 
 
 class Review(BaseModel):
@@ -73,6 +107,9 @@ class Review(BaseModel):
         str | None,
         Field(description="The id of the key, or `person:` and of the person: this is proven."),
     ]
+    snoozed_until: Annotated[
+        str | None, Field(description="Left out of the queue until then. null: it is awake.")
+    ]
     resolved_at: str | None
 
 
@@ -85,12 +122,31 @@ class ReviewedTransaction(Review):
 
 
 class Assignment(Body):
-    """Who takes a review; a key with the scope `manage` may `take_over` what somebody has."""
+    """Who takes a review. Who has it may `hand_over`, the scope `manage` lets `take_over`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"assignee": "mia"}]})
 
     assignee: Id
     take_over: Annotated[bool, Field(strict=True)] = False
+    hand_over: Annotated[bool, Field(strict=True)] = False
+
+
+class NextAssignment(Body):
+    """Who takes the next review that nobody has."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"assignee": "mia"}]})
+
+    assignee: Id
+    kind: Kind = "review"
+    order: Order = "risk"
+
+
+class Snooze(Body):
+    """Until when a review is left out of the queue: 90 days at most."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"until": "2027-02-01T08:00:00Z"}]})
+
+    until: SnoozeEnd
 
 
 class ReviewFigure(BaseModel):
@@ -125,9 +181,13 @@ class QueueCount(BaseModel):
     """How many reviews of a kind there are, by status."""
 
     kind: Kind
-    open: int
+    open: Annotated[int, Field(description="Without those that sleep.")]
     cleared: int
     resolved: int
+    snoozed: Annotated[int, Field(description="Open, and asleep.")]
+    oldest_opened_at: Annotated[
+        str | None, Field(description="Of the open ones that are awake; null: nothing waits.")
+    ]
 
 
 class ReviewCounts(BaseModel):

@@ -1,6 +1,7 @@
 """Claims of reviews: who works on one, by which key; each change is in the audit log.
 
-Proven is the key of a request alone: the analyst is whom its caller names.
+Proven is the key of a request alone: the analyst is whom its caller names. But a person is who they
+are, and has what bears their name, whoever gave it to them.
 """
 
 from app.audit import store as audit_store
@@ -10,7 +11,7 @@ from app.http.authentication import Caller
 from app.http.problems import Forbidden
 from app.learner.transaction import HOUR_US
 from app.reviews import store as review_store
-from app.reviews.errors import ReviewNotFound, ReviewTaken
+from app.reviews.errors import QueueEmpty, ReviewNotFound, ReviewTaken
 from app.reviews.records import Review
 from app.times import now_us, text_of
 
@@ -24,8 +25,9 @@ async def take(
     transaction_id: str,
     assignee: str,
     take_over: bool = False,
+    hand_over: bool = False,
 ) -> Review:
-    """Assign a review. Who has it already keeps it, from when they took it.
+    """Assign a review. Who has it already keeps it, from when they took it, or hands it over.
 
     Raises ReviewNotFound, ReviewTaken where somebody else has it or it is resolved, and Forbidden
     where somebody without the scope `manage` would take it over.
@@ -35,8 +37,11 @@ async def take(
     row = await _locked(connection, caller.tenant, transaction_id)
     now = now_us()
     if _is_claimed(row, now):
-        if row.assignee == assignee and row.assigned_by in (caller.key_id, None):
+        owns = holds(caller, row.assignee, row.assigned_by)
+        if row.assignee == assignee and owns:
             return row
+        if hand_over and owns:
+            return await _assign(connection, caller, row, "review.handed_over", assignee, now)
         if not take_over:
             raise ReviewTaken(
                 f"{row.assignee!r} has this review until {_until(row)}; who has the scope "
@@ -53,13 +58,58 @@ async def release(connection: Connection, caller: Caller, transaction_id: str) -
     row = await _locked(connection, caller.tenant, transaction_id)
     if row.assignee is None:
         return row
-    owns = row.assigned_by in (caller.key_id, None) or not _is_claimed(row, now_us())
+    _check_held(caller, row, "release")
+    return await _assign(connection, caller, row, "review.released", None, None)
+
+
+async def take_next(
+    connection: Connection, caller: Caller, assignee: str, kind: str, by_risk: bool
+) -> Review:
+    """Assign the first review of a kind that nobody has: of two at once, each gets another.
+
+    Raises QueueEmpty where there is none.
+    """
+    now = now_us()
+    free_at_us = now - CLAIM_HOURS * HOUR_US
+    row = await review_store.lock_next(connection, caller.tenant, kind, by_risk, free_at_us, now)
+    if row is None:
+        raise QueueEmpty
+    return await _assign(connection, caller, row, "review.claimed", assignee, now)
+
+
+async def snooze(
+    connection: Connection, caller: Caller, transaction_id: str, until_us: int | None
+) -> Review:
+    """Leave a review out of the queue until a time, when it is back by itself; or wake it, by None.
+
+    Raises ReviewNotFound, and ReviewTaken where somebody else holds it or it is resolved.
+    """
+    row = await _locked(connection, caller.tenant, transaction_id)
+    _check_held(caller, row, "snooze or wake")
+    now = row._replace(snoozed_until_us=until_us)
+    if now == row:
+        return row
+    await review_store.snooze_review(connection, now)
+    action: Action = "review.woken" if until_us is None else "review.snoozed"
+    return await _noted(connection, action, row, now)
+
+
+def holds(caller: Caller, assignee: str | None, assigned_by: str | None) -> bool:
+    """Whether a claim is the caller's: a person's by their name, else by the key it came with."""
+    if caller.person is not None:
+        return assignee == caller.person
+    return assigned_by in (caller.key_id, None)
+
+
+def _check_held(caller: Caller, row: Review, change: str) -> None:
+    """Raises ReviewTaken where somebody else has the review, and the caller may not overrule."""
+    is_free = row.assignee is None or not _is_claimed(row, now_us())
+    owns = is_free or holds(caller, row.assignee, row.assigned_by)
     if not owns and not caller.may_manage:
         raise ReviewTaken(
             f"{row.assignee!r} has this review by another key until {_until(row)}: only that key, "
-            "or one with the scope manage, may release it."
+            f"or one with the scope manage, may {change} it."
         )
-    return await _assign(connection, caller, row, "review.released", None, None)
 
 
 async def found(connection: Connection, tenant: str, transaction_id: str) -> Review:
@@ -89,16 +139,22 @@ async def _assign(
         assigned_by=caller.key_id if assignee is not None else None,
     )
     await review_store.assign_review(connection, now)
+    return await _noted(connection, action, row, now)
+
+
+async def _noted(connection: Connection, action: Action, old: Review, new: Review) -> Review:
     noted = entry(
-        row.tenant, action, row.transaction_id, facts_of(row), facts_of(now), row.account_id
+        old.tenant, action, old.transaction_id, facts_of(old), facts_of(new), old.account_id
     )
     await audit_store.save_entries(connection, [noted])
-    return now
+    return new
 
 
 def facts_of(row: Review) -> dict[str, str | None]:
     """What the audit log keeps of a review."""
+    until = row.snoozed_until_us
     return {
+        **({} if until is None else {"snoozed_until": text_of(until)}),
         "kind": row.kind,
         "status": row.status,
         "assignee": row.assignee,

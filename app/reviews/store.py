@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Select,
     bindparam,
     case,
@@ -18,9 +19,9 @@ from sqlalchemy import (
 
 from app.db.connection import Connection
 from app.db.pages import Part, read_page, unserved
-from app.db.schema import ASSIGNED, labels, reviews
+from app.db.schema import ASSIGNED, SNOOZED, labels, reviews
 from app.db.statements import by_key, columns
-from app.reviews.records import Review, ReviewCount, Waiting
+from app.reviews.records import Oldest, Review, ReviewCount, Waiting
 
 # Of each kind and status: whoever sees so many waiting need not know how many more there are.
 MOST_COUNTED = 1_000
@@ -64,10 +65,10 @@ async def open_of_account(
 async def save_reviews(connection: Connection, rows: Iterable[Review]) -> None:
     """Overwrite reviews of accounts that the transaction has locked.
 
-    But not who has them: people take and release reviews without a lock on the account, and may
-    have done so since these rows were read.
+    But not who has them, and until when they sleep: people take and release reviews without a
+    lock on the account, and may have done so since these rows were read.
     """
-    kept = ("assignee", "assigned_at_us", "assigned_by")
+    kept = ("assignee", "assigned_at_us", "assigned_by", "snoozed_until_us")
     await connection.write_rows(reviews, rows, ("tenant", "transaction_id"), kept)
 
 
@@ -78,11 +79,13 @@ async def listed_reviews(
     status: str,
     account_id: str | None,
     assignee: str | None,
+    asleep_at_us: int | None,
+    awake_at_us: int | None,
     by_risk: bool,
     after: tuple[int | float | str, ...] | None,
     limit: int,
 ) -> Part[Review]:
-    """The queue of a kind, by risk or the oldest first.
+    """The queue of a kind, by risk or the oldest first: what sleeps or is awake at a time, or all.
 
     The highest risk comes first, but of declines the lowest: the one that is most likely wrong.
     """
@@ -93,12 +96,18 @@ async def listed_reviews(
         served.append(table.account_id == account_id)
     elif assignee is not None:
         served += [text(ASSIGNED), table.assignee == assignee]
-    query = select(*columns(reviews, Review)).where(*served)
-    order = [table.risk_score if by_risk else table.opened_at_us, table.transaction_id]
-    walked = None
+    elif asleep_at_us is not None:
+        served.append(text(SNOOZED))
+    others: list[Any] = []
     if account_id is not None and assignee is not None:
-        query = query.where(unserved(table.assignee, assignee))
-        walked = select(*order).where(*served)
+        others.append(unserved(table.assignee, assignee))
+    if asleep_at_us is not None:
+        others.append(table.snoozed_until_us > asleep_at_us)
+    if awake_at_us is not None:
+        others.append(_awake(awake_at_us))
+    query = select(*columns(reviews, Review)).where(*served, *others)
+    order = [table.risk_score if by_risk else table.opened_at_us, table.transaction_id]
+    walked = select(*order).where(*served) if others else None
     return await read_page(
         connection,
         Review._make,
@@ -120,6 +129,42 @@ async def lock_review(connection: Connection, tenant: str, transaction_id: str) 
     )
     rows = await connection.read(Review._make, query)
     return rows[0] if rows else None
+
+
+async def lock_next(
+    connection: Connection, tenant: str, kind: str, by_risk: bool, free_at_us: int, now_us: int
+) -> Review | None:
+    """The first open review of a kind that is awake, and that nobody has taken since `free_at_us`.
+
+    Nobody else can assign it until the transaction ends; those that others have locked right now
+    are passed over.
+    """
+    table = reviews.c
+    order = [table.risk_score if by_risk else table.opened_at_us, table.transaction_id]
+    is_descending = by_risk and kind != "decline"
+    query = (
+        select(*columns(reviews, Review))
+        .where(
+            table.tenant == tenant,
+            table.kind == kind,
+            table.status == "open",
+            or_(table.assigned_at_us.is_(None), table.assigned_at_us <= free_at_us),
+            _awake(now_us),
+        )
+        .order_by(*(one.desc() if is_descending else one.asc() for one in order))
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    return next(iter(await connection.read(Review._make, query)), None)
+
+
+async def snooze_review(connection: Connection, row: Review) -> None:
+    """Store until when a locked review sleeps, and nothing else of it."""
+    await connection.execute(
+        update(reviews)
+        .where(reviews.c.tenant == row.tenant, reviews.c.transaction_id == row.transaction_id)
+        .values(snoozed_until_us=row.snoozed_until_us)
+    )
 
 
 async def assign_review(connection: Connection, row: Review) -> None:
@@ -161,32 +206,56 @@ async def count_reviews(connection: Connection, tenant: str, since_us: int) -> l
     return await connection.read(ReviewCount._make, query)
 
 
-async def count_waiting(connection: Connection, tenant: str, assignee: str | None) -> list[Waiting]:
+async def count_waiting(
+    connection: Connection, tenant: str, assignee: str | None, now_us: int
+) -> list[Waiting]:
     """How many reviews there are of each kind and status, of one assignee or of all.
 
-    Each count ends at MOST_COUNTED: what it costs does not grow with the table.
+    Open ones that sleep are counted as `snoozed`. Each count ends at MOST_COUNTED: what it costs
+    does not grow with the table.
     """
 
     def counted(kind: str, status: str) -> Select[str, str, int]:
-        table = reviews.c
+        table, is_open = reviews.c, status in ("open", "snoozed")
         some = select(table.transaction_id).where(
-            table.tenant == tenant, table.kind == kind, table.status == status
+            *_of(tenant, kind, "open" if is_open else status, assignee)
         )
-        if assignee is not None:
-            some = some.where(text(ASSIGNED), table.assignee == assignee)
+        if status == "open":
+            some = some.where(_awake(now_us))
+        elif is_open:
+            some = some.where(text(SNOOZED), table.snoozed_until_us > now_us)
         found = some.limit(MOST_COUNTED).subquery()
         return select(literal(kind), literal(status), func.count()).select_from(found)
 
-    queries = [counted(kind, status) for kind in KINDS for status in STATUSES]
+    queries = [counted(kind, status) for kind in KINDS for status in (*STATUSES, "snoozed")]
     return await connection.read(Waiting._make, union_all(*queries))
 
 
-async def oldest_open(connection: Connection, tenant: str) -> int | None:
-    """When the review that has waited longest was opened; None where none waits."""
-    query = (
-        select(reviews.c.opened_at_us)
-        .where(reviews.c.tenant == tenant, reviews.c.kind == "review", reviews.c.status == "open")
-        .order_by(reviews.c.opened_at_us)
-        .limit(1)
-    )
-    return (await connection.execute(query)).scalar_one_or_none()
+async def oldest_open(
+    connection: Connection, tenant: str, assignee: str | None, now_us: int
+) -> list[Oldest]:
+    """Of each kind, when the one that has waited longest was opened, of those that are awake."""
+
+    def oldest(kind: str) -> Select[str, int]:
+        found = (
+            select(reviews.c.opened_at_us)
+            .where(*_of(tenant, kind, "open", assignee), _awake(now_us))
+            .order_by(reviews.c.opened_at_us)
+            .limit(1)
+            .subquery()
+        )
+        return select(literal(kind), found.c.opened_at_us)
+
+    return await connection.read(Oldest._make, union_all(*map(oldest, KINDS)))
+
+
+def _of(tenant: str, kind: str, status: str, assignee: str | None) -> list[ColumnElement[bool]]:
+    table = reviews.c
+    found = [table.tenant == tenant, table.kind == kind, table.status == status]
+    if assignee is not None:
+        found += [text(ASSIGNED), table.assignee == assignee]  # type: ignore[list-item]
+    return found
+
+
+def _awake(now_us: int) -> ColumnElement[bool]:
+    return or_(reviews.c.snoozed_until_us.is_(None), reviews.c.snoozed_until_us <= now_us)

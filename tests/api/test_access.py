@@ -16,11 +16,12 @@ from app.http.keyed import KeyedRoute
 from app.http.lean import ScoringRoute
 from app.keys import service as keys
 from app.keys.scopes import SCOPES
+from app.learner.transaction import DAY_US
 from app.main import ROUTES, create_app
 from app.people import store as people_store
 from app.people.records import Person
 from app.settings import Settings
-from app.times import now_us
+from app.times import now_us, text_of
 from app.webhooks import store as webhook_store
 from app.webhooks.records import Webhook
 from app.webhooks.service import new_secret
@@ -54,6 +55,8 @@ BODIES: dict[str, Any] = {
     "POST /v1/accounts/{account_id}/adapt": {"dry_run": True, "labels": [label("t-1")]},
     "POST /v1/accounts/{account_id}/rollback": {"revision": 0},
     "PUT /v1/reviews/{transaction_id}/assignee": {"assignee": "eve"},
+    "PUT /v1/reviews/{transaction_id}/snooze": {"until": text_of(now_us() + 10 * DAY_US)},
+    "POST /v1/reviews/next": {"assignee": "eve"},
     "POST /v1/transactions": posted("t-1", amount=1),
     "POST /v1/transactions/batch": {"transactions": [posted("t-2", amount=1)]},
     "POST /v1/labels": {"labels": [label("t-1", "legitimate")]},
@@ -173,8 +176,12 @@ async def test_ids_labels_and_thresholds_of_one_tenant_touch_no_other(
     for method, path in OPERATIONS:
         if method == "POST" and "{" not in path:
             answer = await stranger.request(method, path, **body_of(method, path))
-            # It has no past of its own, and the webhook is refused to everybody.
-            expected = {"/v1/models/rollback": 409, "/v1/webhooks": 422}.get(path, 200)
+            # It has no past of its own, and the webhook is refused whoever asks.
+            expected = {
+                "/v1/models/rollback": 409,
+                "/v1/webhooks": 422,
+                "/v1/reviews/next": 404,
+            }.get(path, 200)
             assert answer.status_code == expected, answer.text
             assert "alice" in answer.text or "transactions" not in path
     assert await everything(owner) == before

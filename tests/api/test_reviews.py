@@ -14,7 +14,7 @@ from app.reviews import store as review_store
 from app.reviews.service import CLAIM_HOURS
 from app.scoring.pipeline import is_sampled
 from app.settings import Settings
-from app.times import parse_us
+from app.times import now_us, parse_us, text_of
 from tests.api.callers import app_of, calling, client_of, part_of
 from tests.api.requests import posted, problem_of
 
@@ -526,3 +526,89 @@ async def test_a_review_of_an_id_with_slashes_is_found_and_taken(client: httpx.A
     await queued(client, posted("a/assignee"))
     assert (await review(client, "a%2Fassignee"))["transaction_id"] == "a/assignee"
     assert (await take(client, "mia", "a%2Fassignee")).json()["assignee"] == "mia"
+
+
+async def take_next(client: httpx.AsyncClient, **body: str) -> httpx.Response:
+    return await client.post("/v1/reviews/next", json={"assignee": "mia", **body})
+
+
+async def test_whoever_takes_the_next_gets_what_nobody_has_and_the_most_urgent_first(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"t-{n}" for n in range(6)]
+    await queued(client, *(posted(name, account_id=name) for name in names))
+    order = await listed(client)
+    assert sorted(order) == names
+    taken = [(await take_next(client)).json()["transaction_id"] for _ in range(2)]
+    assert taken == order[:2]
+    # All at once: each gets another, and one nothing.
+    answers = await asyncio.gather(*(take_next(client, assignee=f"p-{n}") for n in range(5)))
+    bodies = [answer.json() for answer in answers if answer.status_code == 200]
+    assert sorted(one["transaction_id"] for one in bodies) == sorted(order[2:])
+    for one in bodies:
+        assert await review(client, one["transaction_id"]) == one
+    assert problem_of(await take_next(client)) == (404, "queue_empty")
+    assert problem_of(await take_next(client, kind="decline")) == (404, "queue_empty")
+    await give_back(client, order[4])
+    assert (await take_next(client, order="age")).json()["transaction_id"] == order[4]
+    await client.put(f"/v1/transactions/{order[0]}/label", json={"label": "fraud"})
+    # A day later what was taken is anybody's; but not what is resolved.
+    later = parse_us((await review(client, order[4]))["assigned_at"]) + CLAIM_HOURS * HOUR_US
+    monkeypatch.setattr("app.reviews.service.now_us", lambda: later)
+    assert (await take_next(client)).json()["transaction_id"] == order[1]
+
+
+async def test_what_sleeps_is_in_no_other_list_and_back_by_itself(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await queued(client, *(posted(f"t-{n}", account_id=f"a-{n}") for n in range(3)))
+    first, second, third = await listed(client)
+    await take(client, "mia", first)
+    until = text_of(now_us() + HOUR_US)
+    for name in (first, second):
+        slept = await client.put(f"/v1/reviews/{name}/snooze", json={"until": until})
+        assert slept.json()["snoozed_until"] == until
+    assert await listed(client) == [third]
+    assert await listed(client, assignee="mia") == []
+    assert await listed(client, snoozed="true") == [first, second]
+    assert (await take_next(client)).json()["transaction_id"] == third
+    assert problem_of(await take_next(client)) == (404, "queue_empty")
+    counts = (await client.get("/v1/review-counts")).json()["data"][0]
+    assert (counts["open"], counts["snoozed"]) == (1, 2)
+    assert counts["oldest_opened_at"] == (await review(client, third))["opened_at"]
+    # Labels of its account move its risk meanwhile, and do not wake it.
+    await client.post("/v1/transactions", json=posted("t-9", account_id="a-0"))
+    await client.put("/v1/transactions/t-9/label", json={"label": "fraud"})
+    assert first not in await listed(client)
+    other, _ = await caller_with(client, "decide")
+    async with other:
+        for change in (other.delete, lambda at: other.put(at, json={"until": until})):
+            refused = await change(f"/v1/reviews/{first}/snooze")  # type: ignore[operator]
+            assert problem_of(refused) == (409, "review_taken")
+        woken = await other.delete(f"/v1/reviews/{second}/snooze")
+        assert woken.json()["snoozed_until"] is None
+    assert second in await listed(client)
+    for wrong in ("2020-01-01T00:00:00Z", text_of(now_us() + 91 * 24 * HOUR_US), "soon"):
+        refused = await client.put(f"/v1/reviews/{second}/snooze", json={"until": wrong})
+        assert problem_of(refused) == (422, "validation_failed")
+    monkeypatch.setattr("app.reviews.routes.now_us", lambda: parse_us(until))
+    assert first in await listed(client)
+    assert first in await listed(client, assignee="mia")
+    assert await listed(client, snoozed="true") == []
+
+
+async def test_who_has_a_review_hands_it_over_and_nobody_else_does(
+    client: httpx.AsyncClient,
+) -> None:
+    await queued(client, posted("t-1"))
+    owner, owner_id = await caller_with(client, "decide")
+    other, _ = await caller_with(client, "decide")
+    async with owner, other:
+        await take(owner, "mia")
+        body = {"assignee": "noah", "hand_over": True}
+        refused = await other.put("/v1/reviews/t-1/assignee", json=body)
+        assert problem_of(refused) == (409, "review_taken")
+        assert problem_of(await take(owner, "noah")) == (409, "review_taken")
+        handed = (await owner.put("/v1/reviews/t-1/assignee", json=body)).json()
+        assert handed["assignee"] == "noah"
+    assert await logged(client) == [("review.handed_over", owner_id), ("review.claimed", owner_id)]

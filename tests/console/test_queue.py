@@ -10,9 +10,10 @@ from app.db.database import Database
 from app.db.schema import reviews
 from app.learner.transaction import HOUR_US
 from app.reviews.service import CLAIM_HOURS
-from tests.api.callers import part_of
+from tests.api.callers import app_of, part_of
 from tests.api.requests import posted
 from tests.console.people import (
+    browser_of,
     elements,
     forms,
     new_key,
@@ -39,6 +40,11 @@ async def queued(client: httpx.AsyncClient, *names: str, account: str = "alice")
 async def payment(client: httpx.AsyncClient, name: str) -> dict[str, Any]:
     answer = await client.get(f"/v1/transactions/{name}")
     body: dict[str, Any] = answer.json()
+    return body
+
+
+async def review(client: httpx.AsyncClient, name: str) -> dict[str, Any]:
+    body: dict[str, Any] = (await client.get(f"/v1/reviews/{name}")).json()
     return body
 
 
@@ -172,7 +178,10 @@ async def test_the_tabs_are_the_queue_of_the_api_with_its_counts(
         reviews = by_kind["review"]
         assert f"Open {reviews['open']} Mine 1 Declined {by_kind['decline']['open']} " in page
         assert f"Cleared {reviews['cleared']} Resolved {reviews['resolved']}" in page
-        assert own["data"][0] == {"kind": "review", "open": 1, "cleared": 0, "resolved": 0}
+        mine = own["data"][0]
+        assert [mine[name] for name in ("open", "cleared", "resolved", "snoozed")] == [1, 0, 0, 0]
+        assert mine["oldest_opened_at"] == (await review(shared, "c-1"))["opened_at"]
+        assert "oldest: open 0 min, mine 0 min" in page
         for tab, status in (("open", "open"), ("cleared", "cleared"), ("resolved", "resolved")):
             listed = (await shared.get("/v1/reviews", params={"status": status})).json()["data"]
             rows = elements(await shown(lea, "", tab=tab), "a")
@@ -228,3 +237,41 @@ def rows_of(page: str) -> list[str]:
         element["href"] or "" for element in elements(page, "a") if element.get("class") == "row"
     ]
     return [link.rpartition("at=")[2] for link in links]
+
+
+async def test_the_next_is_taken_handed_over_put_to_sleep_and_woken(
+    shared: httpx.AsyncClient,
+) -> None:
+    await queued(shared, "x-1", "x-2", account="x")
+    body = {"name": "noah", "role": "analyst"}
+    token = (await shared.post("/v1/people", json=body)).json()["setup_path"].partition("=")[2]
+    async with person(shared, name="mia") as mia, browser_of(app_of(shared)) as noah:
+        fields = {"token": token, "person": "noah", "password": "correct horse battery"}
+        sent_to(await send(noah, "/setup", **fields))
+        path, query = sent_to(await send(mia, "/next", tab="open", order="risk"))
+        assert (path, query["tab"]) == ("/console", "mine")
+        name = query["at"]
+        assert (await review(shared, name))["assignee"] == "mia"
+        page = await shown(mia, "", **query)
+        assert verdict_of(page)["id"] == name
+        # Whom there is, and nobody else.
+        assert 'value="noah"' in page
+        assert (await send(mia, "/hand-over", id=name, assignee="eve")).status_code == 422
+        sent_to(await send(mia, "/hand-over", id=name, assignee="noah"))
+        assert (await review(shared, name))["assignee"] == "noah"
+        # It is theirs, by their name.
+        assert name in await shown(noah, "", tab="mine")
+        notice = sent_to(await send(mia, "/snooze", id=name, hours="24"))[1]["notice"]
+        assert notice == "taken"
+        _, query = sent_to(await send(noah, "/snooze", id=name, hours="24", tab="mine"))
+        page = await shown(noah, "", **query)
+        assert f"{name} is snoozed until" in text_in(page)
+        assert name in await shown(noah, "", tab="snoozed")
+        wake = forms(page)["/console/wake"]
+        assert sent_to(await send(noah, "/wake", **wake))[1]["at"] == name
+        assert name in await shown(noah, "", tab="mine")
+        assert (await send(noah, "/snooze", id=name, hours="5")).status_code == 422
+        while "at" in query:
+            _, query = sent_to(await send(mia, "/next", tab="open", order="age"))
+        assert query["notice"] == "empty"
+        assert "Nothing waits here that nobody has" in await shown(mia, "", **query)

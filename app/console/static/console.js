@@ -28,7 +28,8 @@
   function press(key) {
     const found = target(key);
     if (!found) return false;
-    if (found.matches("input, textarea")) {
+    if (found.matches("input, textarea, select")) {
+      found.closest("details")?.setAttribute("open", "");
       found.focus();
     } else if (arriving.size && found.matches("a")) {
       later = key;

@@ -42,6 +42,7 @@ from quickstudy_client.models import (
     NewRole,
     NewStatus,
     NewWebhook,
+    NextAssignment,
     PeopleList,
     PersonState,
     PostedBatch,
@@ -62,6 +63,7 @@ from quickstudy_client.models import (
     RolledBack,
     Rotation,
     Score,
+    Snooze,
     StatusBatch,
     StatusBatchResult,
     StatusStored,
@@ -295,11 +297,36 @@ class AsyncClient:
             ReviewedTransaction, "GET", f"/v1/reviews/{segment(transaction_id)}"
         )
 
+    async def next_review(
+        self, assignee: str, kind: str = "review", order: str = "risk"
+    ) -> ReviewedTransaction:
+        """Take the most urgent review that nobody has."""
+        body = NextAssignment.model_validate({"assignee": assignee, "kind": kind, "order": order})
+        # A second attempt would take another.
+        return await self._send(
+            ReviewedTransaction, "POST", "/v1/reviews/next", body, repeatable=False
+        )
+
+    async def snooze_review(self, transaction_id: str, until: str) -> Review:
+        """Leave a review out of the queue until a time."""
+        body = Snooze.model_validate({"until": until})
+        return await self._send(
+            Review, "PUT", f"/v1/reviews/{segment(transaction_id)}/snooze", body
+        )
+
+    async def wake_review(self, transaction_id: str) -> Review:
+        """Put a review that sleeps back into the queue."""
+        return await self._send(Review, "DELETE", f"/v1/reviews/{segment(transaction_id)}/snooze")
+
     async def assign_review(
-        self, transaction_id: str, assignee: str, take_over: bool = False
+        self,
+        transaction_id: str,
+        assignee: str,
+        take_over: bool = False,
+        hand_over: bool = False,
     ) -> Review:
-        """Assign a review; `take_over` (scope manage) takes it from its assignee."""
-        body = Assignment(assignee=assignee, take_over=take_over)
+        """Assign a review; who has it may `hand_over`, the scope manage `take_over`."""
+        body = Assignment(assignee=assignee, take_over=take_over, hand_over=hand_over)
         return await self._send(
             Review, "PUT", f"/v1/reviews/{segment(transaction_id)}/assignee", body
         )

@@ -77,7 +77,7 @@ class ApiKeys(BaseModel):
 
 
 class Assignment(BaseModel):
-    """Who takes a review; a key with the scope `manage` may `take_over` what somebody has."""
+    """Who takes a review. Who has it may `hand_over`, the scope `manage` lets `take_over`."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -86,6 +86,7 @@ class Assignment(BaseModel):
         str, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
     ]
     take_over: bool = False
+    hand_over: bool = False
 
 
 class ComparisonRequest(BaseModel):
@@ -455,7 +456,10 @@ class LogEntry(BaseModel):
         "account.erased",
         "status.set",
         "review.claimed",
+        "review.handed_over",
         "review.released",
+        "review.snoozed",
+        "review.woken",
         "review.resolved",
         "review.reopened",
         "thresholds.set",
@@ -557,6 +561,19 @@ class NewWebhook(BaseModel):
     disabled_at: str | None
     disabled_reason: str | None
     secret: str
+
+
+class NextAssignment(BaseModel):
+    """Who takes the next review that nobody has."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+    )
+    assignee: Annotated[
+        str, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
+    ]
+    kind: Literal["review", "decline", "sample"] = "review"
+    order: Literal["risk", "age"] = "risk"
 
 
 class NotScored(BaseModel):
@@ -740,8 +757,13 @@ class QueueCount(BaseModel):
 
     kind: Literal["review", "decline", "sample"]
     open: int
+    """Without those that sleep."""
     cleared: int
     resolved: int
+    snoozed: int
+    """Open, and asleep."""
+    oldest_opened_at: str | None
+    """Of the open ones that are awake; null: nothing waits."""
 
 
 class Readiness(BaseModel):
@@ -823,6 +845,8 @@ class Review(BaseModel):
     assigned_at: str | None
     assigned_by: str | None
     """The id of the key, or `person:` and of the person: this is proven."""
+    snoozed_until: str | None
+    """Left out of the queue until then. null: it is awake."""
     resolved_at: str | None
 
 
@@ -927,6 +951,15 @@ class Score(BaseModel):
     """Up to five that raise it, the largest first."""
     model: str
     evaluated_at: str
+
+
+class Snooze(BaseModel):
+    """Until when a review is left out of the queue: 90 days at most."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+    )
+    until: str
 
 
 class Status(BaseModel):
@@ -1405,6 +1438,8 @@ class ReviewedTransaction(BaseModel):
     assigned_at: str | None
     assigned_by: str | None
     """The id of the key, or `person:` and of the person: this is proven."""
+    snoozed_until: str | None
+    """Left out of the queue until then. null: it is awake."""
     resolved_at: str | None
     transaction: StoredTransaction
 

@@ -44,6 +44,7 @@ from quickstudy_client.models import (
     NewRole,
     NewStatus,
     NewWebhook,
+    NextAssignment,
     PeopleList,
     PersonState,
     PostedBatch,
@@ -64,6 +65,7 @@ from quickstudy_client.models import (
     RolledBack,
     Rotation,
     Score,
+    Snooze,
     StatusBatch,
     StatusBatchResult,
     StatusStored,
@@ -281,9 +283,32 @@ class Client:
         """A review with its transaction."""
         return self._send(ReviewedTransaction, "GET", f"/v1/reviews/{segment(transaction_id)}")
 
-    def assign_review(self, transaction_id: str, assignee: str, take_over: bool = False) -> Review:
-        """Assign a review; `take_over` (scope manage) takes it from its assignee."""
-        body = Assignment(assignee=assignee, take_over=take_over)
+    def next_review(
+        self, assignee: str, kind: str = "review", order: str = "risk"
+    ) -> ReviewedTransaction:
+        """Take the most urgent review that nobody has."""
+        body = NextAssignment.model_validate({"assignee": assignee, "kind": kind, "order": order})
+        # A second attempt would take another.
+        return self._send(ReviewedTransaction, "POST", "/v1/reviews/next", body, repeatable=False)
+
+    def snooze_review(self, transaction_id: str, until: str) -> Review:
+        """Leave a review out of the queue until a time."""
+        body = Snooze.model_validate({"until": until})
+        return self._send(Review, "PUT", f"/v1/reviews/{segment(transaction_id)}/snooze", body)
+
+    def wake_review(self, transaction_id: str) -> Review:
+        """Put a review that sleeps back into the queue."""
+        return self._send(Review, "DELETE", f"/v1/reviews/{segment(transaction_id)}/snooze")
+
+    def assign_review(
+        self,
+        transaction_id: str,
+        assignee: str,
+        take_over: bool = False,
+        hand_over: bool = False,
+    ) -> Review:
+        """Assign a review; who has it may `hand_over`, the scope manage `take_over`."""
+        body = Assignment(assignee=assignee, take_over=take_over, hand_over=hand_over)
         return self._send(Review, "PUT", f"/v1/reviews/{segment(transaction_id)}/assignee", body)
 
     def release_review(self, transaction_id: str) -> Review:
