@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from app.accounts import store as account_store
 from app.audit import store as audit_store
@@ -16,7 +16,8 @@ from app.audit.store import EntryFilters
 from app.db.connection import Connection
 from app.db.database import Database
 from app.db.patience import Patience
-from app.history.importing import Importer, Past, Tally
+from app.db.schema import metadata
+from app.history.importing import STEP, Importer, Past, Tally
 from app.history.reading import History
 from app.labels import store as label_store
 from app.labels.changes import Verdict
@@ -131,6 +132,52 @@ async def test_features_are_those_of_training_whatever_the_size_of_a_chunk(
         rows = await transaction_store.scored(connection, TENANT, data.transaction_ids)
     imported_NF = np.stack([np.frombuffer(rows[t].features, "<f4") for t in data.transaction_ids])
     np.testing.assert_allclose(imported_NF, expected_NF, atol=1e-6)
+
+
+OF_THE_CLOCK = {"recorded_at_us", "evaluated_at_us", "created_at_us"}
+OF_PAYMENTS = (*COLUMNS, "label_entities", "label_events")
+
+
+async def rows_of(database: Database, tenant: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row that tells of a tenant's payments, but for its tenant and times of the clock."""
+    found = {}
+    async with database.read() as connection:
+        for name in OF_PAYMENTS:
+            table = metadata.tables[name]
+            columns = [one for one in table.c if one.name not in {"tenant", *OF_THE_CLOCK}]
+            rows = await connection.read(
+                tuple[Any, ...], select(*columns).where(table.c.tenant == tenant)
+            )
+            found[name] = sorted(rows, key=repr)
+    return found
+
+
+async def test_a_part_of_a_file_by_copy_is_what_its_thousands_are(
+    service: Service, tmp_path: Path
+) -> None:
+    path = tmp_path / "history.parquet"
+    simulate(accounts=30, days=60, seed=3).head(1250).write_parquet(path)
+    [whole] = History(path, SPEC).chunks(10_000)
+    assert len(whole) > STEP
+    database = service.part(Database)
+    await imported(service, [whole], "whole")
+    await imported(service, [whole[:STEP], whole[STEP:]], "thousands")
+    found = await rows_of(database, "whole")
+    assert {name: len(rows) > 0 for name, rows in found.items()} == dict.fromkeys(OF_PAYMENTS, True)
+    # Some labels mature within the part, and some after it.
+    place = list(metadata.tables["label_entities"].c.keys()).index("folded") - 1
+    assert {row[place] for row in found["label_entities"]} == {True, False}
+    assert found == await rows_of(database, "thousands")
+    # None of a thousand has seen the labels that came with it.
+    ids = [past.transaction_id for past in whole]
+    async with database.read() as connection:
+        stored = await transaction_store.scored(connection, "whole", ids)
+    assert {stored[key].revision for key in ids[:STEP]} == {0}
+    assert max(stored[key].revision for key in ids[STEP:]) == 1
+    # Beside accounts, entities and links that are there already.
+    await imported(service, [whole[:100]])
+    await imported(service, [whole])
+    assert await contents(database) == await contents(database, "whole")
 
 
 async def test_states_are_those_of_scoring_live(service: Service, file: Path) -> None:

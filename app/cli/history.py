@@ -137,7 +137,7 @@ async def _import(history: "History", tenant: str) -> "Tally":
                 say_why(waiting)
 
             importer = Importer(service.part(Database), service.part(Pipeline), Patience(show))
-            for chunk in history.chunks(CHUNK):
-                tally += await importer.add(tenant, chunk)
-                progress.advance(task, len(chunk))
+            async for added in importer.run(tenant, history.chunks(CHUNK)):
+                tally += added
+                progress.advance(task, min(CHUNK, len(history)))
     return tally

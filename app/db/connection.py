@@ -86,12 +86,18 @@ class Connection(ABC):
         """Insert rows of one type of named tuple.
 
         With a `key`, rows that are there are overwritten: all but their key and what is `kept`.
-        Without, the driver raises an error of integrity where one is there.
+        Without, the driver raises an error of integrity where one is there. PostgreSQL takes more
+        rows than a batch has by COPY.
         """
-        for some in parts(rows):
-            kind: Any = type(some[0])
-            text, ordered = statements.inserting(table, kind, key, kept, self.dialect)
-            await self._insert(table, text, ordered, some)
+        some = list(rows)
+        if not some:
+            return
+        kind: Any = type(some[0])
+        if len(some) > MOST_ITEMS:
+            await self._copy(table, some, key, kept)
+            return
+        text, ordered = statements.inserting(table, kind, key, kept, self.dialect)
+        await self._insert(table, text, ordered, some)
 
     @abstractmethod
     async def _insert(
@@ -102,6 +108,12 @@ class Connection(ABC):
         rows: Sequence[Any],
     ) -> None:
         """Execute an insert of rows; `ordered` puts their fields in the statement's order."""
+
+    @abstractmethod
+    async def _copy(
+        self, table: Table, rows: Sequence[Any], key: tuple[str, ...], kept: tuple[str, ...]
+    ) -> None:
+        """`write_rows`, of more rows than a batch has."""
 
     @abstractmethod
     async def update_rows(self, statement: Update, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -36,6 +36,7 @@ from app.db.statements import (
     key_in,
     locking,
     locking_one_each,
+    merging,
     question_of,
     updating_each,
     wanted_arrays,
@@ -157,6 +158,20 @@ class PostgresConnection(Connection):
         rows: Sequence[Any],
     ) -> None:
         await self._write(table, text, ordered(list(zip(*rows, strict=True))))
+
+    async def _copy(
+        self, table: Table, rows: Sequence[Any], key: tuple[str, ...], kept: tuple[str, ...]
+    ) -> None:
+        await self.flush()
+        kind: Any = type(rows[0])
+        copy, names = self._raw.copy_records_to_table, list(kind._fields)
+        if not key:
+            await copy(table.name, records=rows, columns=names)
+            return
+        beside = merging(table, kind, key, kept, self.dialect)
+        await self._raw.execute(beside.create)
+        await copy(beside.copied, records=rows, columns=names)
+        await self._raw.execute(f"{beside.merge}; DROP TABLE {beside.copied}")
 
     async def update_rows(self, statement: Update, rows: Iterable[Mapping[str, Any]]) -> None:
         question = updating_each(statement, self.dialect)

@@ -31,7 +31,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 from app.db.connection import Answer, Connection, Driver, Locked, Query, Row, parts
-from app.db.statements import Key, key_in, locking, question_of
+from app.db.statements import Key, inserting, key_in, locking, question_of
 from app.db.threads import in_a_thread
 from app.errors import SetupError
 from app.learner.transaction import MOST_ITEMS
@@ -321,6 +321,13 @@ class SQLiteConnection(Connection):
         rows: Sequence[Any],
     ) -> None:
         await self._write(text, [ordered(row) for row in rows])
+
+    async def _copy(
+        self, table: Table, rows: Sequence[Any], key: tuple[str, ...], kept: tuple[str, ...]
+    ) -> None:
+        kind: Any = type(rows[0])
+        text, ordered = inserting(table, kind, key, kept, self.dialect)
+        await self._write(text, [ordered(row) for row in rows], are_many=True)
 
     async def update_rows(self, statement: Update, rows: Iterable[Mapping[str, Any]]) -> None:
         question = question_of(statement, self.dialect)

@@ -27,6 +27,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy import cast as sql_cast
+from sqlalchemy import table as sqlalchemy_table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.ext.compiler import compiles
@@ -224,15 +225,42 @@ def inserting(
     insert = (postgresql if is_postgres else sqlite).insert(table)
     if is_postgres:
         insert = insert.from_select(kind._fields, select(*_unnested(table, kind)))
-    if key:
-        overwritten = [name for name in kind._fields if name not in key + kept]
-        values = {name: insert.excluded[name] for name in overwritten}
-        insert = insert.on_conflict_do_update(index_elements=key, set_=values)
-    compiled = insert.compile(
+    compiled = _overwriting(insert, kind, key, kept).compile(
         dialect=dialect, column_keys=None if is_postgres else list(kind._fields)
     )
     names = cast(SQLCompiler, compiled).positiontup or []
     return compiled.string, itemgetter(*map(kind._fields.index, names))
+
+
+class Merging(NamedTuple):
+    """How PostgreSQL overwrites rows of a table with those that were copied beside it."""
+
+    copied: str
+    create: str
+    merge: str
+
+
+@lru_cache(maxsize=64)
+def merging(
+    table: Table, kind: Any, key: tuple[str, ...], kept: tuple[str, ...], dialect: Dialect
+) -> Merging:
+    """The statements around a COPY of rows of a kind, which alone cannot overwrite any."""
+    copied = f"copied_{table.name}"
+    names = ", ".join(kind._fields)
+    create = f"CREATE TEMPORARY TABLE {copied} AS SELECT {names} FROM {table.name} WITH NO DATA"
+    beside = sqlalchemy_table(copied, *map(column, kind._fields))
+    insert = postgresql.insert(table).from_select(kind._fields, select(*beside.c))
+    merge = str(_overwriting(insert, kind, key, kept).compile(dialect=dialect))
+    return Merging(copied, create, merge)
+
+
+def _overwriting(insert: Any, kind: Any, key: tuple[str, ...], kept: tuple[str, ...]) -> Any:
+    """An insert that overwrites rows of the same key, if there is one, but for what is kept."""
+    if not key:
+        return insert
+    overwritten = [name for name in kind._fields if name not in key + kept]
+    values = {name: insert.excluded[name] for name in overwritten}
+    return insert.on_conflict_do_update(index_elements=key, set_=values)
 
 
 @lru_cache(maxsize=64)

@@ -1,21 +1,23 @@
 """A transactions file as whole transactions with their labels, for `quickstudy import`."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import polars as pl
+import numpy as np
+from numpy.typing import NDArray
 
 from app.history.importing import NO_CURRENCY, Past
 from app.learner.spec import DatasetSpec
-from app.learner.transaction import ENTITY_FIELDS, NO_ENTITY, STANDARD_FIELDS, Transaction
+from app.learner.transaction import ENTITY_FIELDS, STANDARD_FIELDS, Transaction
 from app.learner.validity import MOST_ATTRIBUTES, amount_of
 from app.training.dataset import UNLABELLED, dataset_of
 from app.training.entries import read_entries
 from app.training.files import DataError
 
-# What a file does not say of: it went through, as in training.
-WENT_THROUGH = "authorised"
+# Of what a file does not say. Without a status it went through, as in training.
+DEFAULTS = {"currency": NO_CURRENCY, "type": "payment", "status": "authorised"}
 
 
 class History:
@@ -41,49 +43,75 @@ class History:
     def chunks(self, size: int) -> Iterator[list[Past]]:
         """All of them, `size` at a time."""
         for first in range(0, len(self), size):
-            last = min(first + size, len(self))
-            fields, categories = (
-                {name: text_N[first:last] for name, text_N in texts.items()}
-                for texts in (self._fields, self._categories)
-            )
-            yield [
-                self._past(n, _row(fields, n - first), _row(categories, n - first))
-                for n in range(first, last)
-            ]
+            yield self._chunk(slice(first, first + size))
 
-    def _past(self, n: int, fields: dict[str, Any], categories: dict[str, str]) -> Past:
+    def _chunk(self, rows: slice) -> list[Past]:
+        """The transactions of some rows, column by column: values are not fetched one by one."""
         data, columns = self._data, self._data.columns
-        numeric = zip(self._spec.numeric_names, columns.numeric_NM[n].tolist(), strict=True)
-        attributes: dict[str, Any] = {name: value for name, value in numeric if value == value}
-        entities = {}
-        for name, text in categories.items():
-            if name in STANDARD_FIELDS:
-                fields[name] = text
+        texts = {name: text_N[rows].to_list() for name, text_N in self._fields.items()}
+        fields: dict[str, list[Any]] = {
+            "transaction_id": data.transaction_ids[rows],
+            "account_id": [data.accounts[g] for g in columns.account_N[rows].tolist()],
+            "occurred_at_us": columns.time_us_N[rows].tolist(),
+            "amount": self._amounts(rows),
+            **texts,
+        }
+        attributes: dict[str, list[Any]] = {
+            name: _or_none(columns.numeric_NM[rows, m])
+            for m, name in enumerate(self._spec.numeric_names)
+        }
+        for name, text_N in self._categories.items():
+            text_n = text_N[rows].to_list()
+            if name not in STANDARD_FIELDS:
+                attributes[name] = text_n
+            elif name in fields:
+                fields[name] = list(map(_first_text, text_n, fields[name]))
             else:
-                attributes[name] = text
-        for kind, id_ in (
-            data.entities[entity] for entity in columns.entity_NK[n] if entity != NO_ENTITY
-        ):
+                fields[name] = text_n
+        entities: dict[str, list[Any]] = {}
+        ids = [*(id_ for _, id_ in data.entities), None]
+        for k, kind in enumerate(self._spec.entity_names):
+            # The last place is that of no entity.
+            id_n = [ids[entity] for entity in columns.entity_NK[rows, k].tolist()]
             if kind in ENTITY_FIELDS:
-                fields[ENTITY_FIELDS[kind]] = id_
+                fields[ENTITY_FIELDS[kind]] = id_n
             else:
-                entities[kind] = id_
-        transaction = Transaction(
-            transaction_id=data.transaction_ids[n],
-            account_id=data.accounts[columns.account_N[n]],
-            occurred_at_us=int(columns.time_us_N[n]),
-            amount=amount_of(self._written_N[n] or float(self._amount_N[n])),
-            attributes=attributes,
-            entities=entities,
-            **{"currency": NO_CURRENCY, "status": WENT_THROUGH, **fields},
-        )
-        label = int(data.is_fraud_N[n])
-        is_fraud = None if label == UNLABELLED else label == 1
-        return Past(transaction, is_fraud, int(data.known_at_us_N[n]))
+                entities[kind] = id_n
+        size = len(fields["transaction_id"])
+        fields["attributes"], fields["entities"] = _rows(attributes, size), _rows(entities, size)
+        nothing = [None] * size
+        for name, default in DEFAULTS.items():
+            values = fields.get(name, nothing)
+            fields[name] = [default if value is None else value for value in values]
+        ordered = [fields.get(name, nothing) for name in Transaction._fields]
+        transactions = map(Transaction._make, zip(*ordered, strict=True))
+        is_fraud_n = data.is_fraud_N[rows].tolist()
+        labels = [None if label == UNLABELLED else label == 1 for label in is_fraud_n]
+        known_at_us = data.known_at_us_N[rows].tolist()
+        return list(map(Past, transactions, labels, known_at_us))
+
+    def _amounts(self, rows: slice) -> list[Decimal]:
+        written_N, amount_N = self._written_N[rows].to_list(), self._amount_N[rows].tolist()
+        return [amount_of(text or amount) for text, amount in zip(written_N, amount_N, strict=True)]
 
 
-def _row(texts: dict[str, pl.Series], n: int) -> dict[str, str]:
-    return {name: text_N[n] for name, text_N in texts.items() if text_N[n] is not None}
+def _or_none(number_N: NDArray[np.float64]) -> list[float | None]:
+    return [number if number == number else None for number in number_N.tolist()]
+
+
+def _first_text(text: str | None, other: str | None) -> str | None:
+    return other if text is None else text
+
+
+def _rows(columns: dict[str, list[Any]], size: int) -> list[dict[str, Any]]:
+    """What each row has, by name, without what it lacks."""
+    if not columns:
+        return [{}] * size
+    names = list(columns)
+    return [
+        {name: value for name, value in zip(names, row, strict=True) if value is not None}
+        for row in zip(*columns.values(), strict=True)
+    ]
 
 
 def _check_attributes(spec: DatasetSpec) -> None:

@@ -210,18 +210,19 @@ async def corrections(
 
 def event_of(label: StoredLabel, revision: int, removed: bool = False) -> LabelEvent:
     """The event of a label that was set, or removed, by this revision of its account."""
+    # By position: an import has one for each payment.
     return LabelEvent(
-        tenant=label.tenant,
-        account_id=label.account_id,
-        revision=revision,
-        transaction_id=label.transaction_id,
-        is_fraud=None if removed else label.is_fraud,
-        occurred_at_us=label.occurred_at_us,
-        labelled_at_us=label.labelled_at_us,
-        matures_at_us=label.matures_at_us,
-        source=label.source,
-        analyst=label.analyst,
-        note=label.note,
-        recorded_at_us=now_us() if removed else label.recorded_at_us,
-        features=label.features,
+        label.tenant,
+        label.account_id,
+        revision,
+        label.transaction_id,
+        None if removed else label.is_fraud,
+        label.occurred_at_us,
+        label.labelled_at_us,
+        label.matures_at_us,
+        label.source,
+        label.analyst,
+        label.note,
+        now_us() if removed else label.recorded_at_us,
+        label.features,
     )

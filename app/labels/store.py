@@ -290,6 +290,14 @@ async def save_labels(
     )
 
 
+async def insert_labels(
+    connection: Connection, rows: Iterable[StoredLabel], named: Iterable[LabelEntity]
+) -> None:
+    """The same of transactions that are new."""
+    await connection.write_rows(labels, rows)
+    await connection.write_rows(label_entities, named)
+
+
 async def mark_folded(connection: Connection, tenant: str, rows: Iterable[EntityLabel]) -> None:
     """These labels of locked entities are in the entities' label_state now."""
     await connection.change(_FOLDED, tenant, [(row.transaction_id, row.kind) for row in rows])

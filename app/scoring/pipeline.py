@@ -122,6 +122,13 @@ class Result(NamedTuple):
     memory: Memory
 
 
+class History(NamedTuple):
+    """What is remembered after payments of the past, and their rows."""
+
+    memory: Memory
+    rows: list[Scored]
+
+
 class Deciding(NamedTuple):
     """What decides for a tenant."""
 
@@ -165,20 +172,16 @@ class Pipeline:
         connection: Connection,
         tenant: str,
         transactions: Sequence[Transaction],
-        adapted: bool = True,
     ) -> list[Scored | Problem]:
-        """The same for one tenant, inside the caller's database transaction.
-
-        History is not `adapted`: nobody asks for its scores, and the base gives them.
-        """
-        entries = [_entry(transaction) for transaction in transactions]
+        """The same for one tenant, inside the caller's database transaction."""
+        entries = [entry_of(transaction) for transaction in transactions]
         first = {entry.transaction.transaction_id: entry for entry in reversed(entries)}
         stored_rows = await transaction_store.scored(connection, tenant, first)
         new = [entry for key, entry in first.items() if key not in stored_rows]
         problem: Problem | None = None
         if new:
             try:
-                rows = await self._score_new(connection, tenant, new, adapted)
+                rows = await self._score_new(connection, tenant, new)
             except ModelUnavailable as error:
                 # Raised before anything is locked or written: others share this transaction.
                 problem = error
@@ -219,15 +222,13 @@ class Pipeline:
         return Deciding(scorer, Thresholds(own.review, own.decline))
 
     async def _score_new(
-        self, connection: Connection, tenant: str, entries: Sequence[Entry], adapted: bool
+        self, connection: Connection, tenant: str, entries: Sequence[Entry]
     ) -> list[Scored]:
         with stage("load"):
             # Before the locks: who waits for them waits for no more than has to be.
             deciding = await self.deciding(connection, tenant)
             loaded = await load(connection, self.features, tenant, entries)
-        keys_G = [
-            adapter_key(account) if adapted else base_key(account) for account in loaded.accounts
-        ]
+        keys_G = [adapter_key(account) for account in loaded.accounts]
         async with self._bank:
             with stage("load"):
                 supports = await self._missing_supports(connection, deciding.scorer, tenant, keys_G)
@@ -235,21 +236,31 @@ class Pipeline:
             result = await in_a_thread_if(
                 aside, lambda: self._process(loaded, keys_G, supports, deciding)
             )
-            # Nobody asks why history is risky.
-            risky = result.decisions if adapted else []
             with stage("explain"):
                 reasons = await self._reasons(
-                    connection, deciding.scorer, tenant, loaded, keys_G, result, risky
+                    connection, deciding.scorer, tenant, loaded, keys_G, result
                 )
         with stage("save"):
-            rows = self._rows(tenant, loaded, result, deciding, reasons)
-            await _save(connection, loaded, result.memory, rows)
-            if adapted:
-                await review_store.open_reviews(connection, _reviews(rows, self._sampled_share))
-                await announce(connection, tenant, _flagged(rows))
-        for answered, count in Counter((row.used, row.outcome) for row in rows).items():
-            metrics.labelled(metrics.scored_transactions, *answered).inc(count)
+            revision_N = [loaded.accounts[g].revision for g in loaded.columns.account_N]
+            rows = self._rows(tenant, loaded, result, deciding, reasons, revision_N)
+            await save(connection, loaded, result.memory, rows)
+            await review_store.open_reviews(connection, _reviews(rows, self._sampled_share))
+            await announce(connection, tenant, _flagged(rows))
+        _count(rows)
         return rows
+
+    def remember(
+        self, tenant: str, loaded: Loaded, deciding: Deciding, revision_N: Sequence[int]
+    ) -> History:
+        """What history makes of a memory. Nobody asks for its scores, and the base gives them.
+
+        `revision_N` are those of each payment's account before it.
+        """
+        keys_G = [base_key(account) for account in loaded.accounts]
+        result = self._process(loaded, keys_G, {}, deciding)
+        rows = self._rows(tenant, loaded, result, deciding, {}, revision_N)
+        _count(rows)
+        return History(result.memory, rows)
 
     async def _reasons(
         self,
@@ -259,10 +270,9 @@ class Pipeline:
         loaded: Loaded,
         keys_G: Sequence[AdapterKey],
         result: Result,
-        decisions: Sequence[Decision],
     ) -> dict[int, list[Reason]]:
         """Why, of each row whose risk is above low: of those that somebody will ask about."""
-        risky = [n for n, decision in enumerate(decisions) if decision.risk_level != "low"]
+        risky = [n for n, decision in enumerate(result.decisions) if decision.risk_level != "low"]
         if not risky:
             return {}
         account_N = loaded.columns.account_N
@@ -400,35 +410,34 @@ class Pipeline:
         result: Result,
         deciding: Deciding,
         reasons: Mapping[int, Sequence[Reason]],
+        revision_N: Sequence[int],
     ) -> list[Scored]:
         evaluated_at_us = now_us()
         features_N = transaction_store.float32_rows(result.features_NF)
         rows = []
-        for n, (transaction, content, digest) in enumerate(loaded.entries):
-            decision = result.decisions[n]
+        digest, model, thresholds = self.features.digest, deciding.scorer.model, deciding.thresholds
+        each = zip(loaded.entries, result.decisions, features_N, revision_N, strict=True)
+        for n, ((transaction, content, content_digest), decision, features, revision) in enumerate(
+            each
+        ):
+            # By position, which takes half as long: history has a million rows.
             rows.append(
                 Scored(
-                    tenant=tenant,
-                    transaction_id=transaction.transaction_id,
-                    account_id=transaction.account_id,
-                    occurred_at_us=transaction.occurred_at_us,
-                    content=content,
-                    content_digest=digest,
-                    features=features_N[n],
-                    features_digest=self.features.digest,
-                    probability=decision.probability,
-                    risk_score=decision.risk_score,
-                    risk_level=decision.risk_level,
-                    outcome=decision.outcome,
-                    used=decision.used,
-                    labels=decision.labels,
-                    revision=loaded.accounts[loaded.columns.account_N[n]].revision,
-                    model=deciding.scorer.model,
-                    evaluated_at_us=evaluated_at_us,
-                    review_from=deciding.thresholds.review,
-                    decline_from=deciding.thresholds.decline,
-                    reasons=_text(reasons[n]) if n in reasons else None,
-                    status=transaction.status,
+                    tenant,
+                    transaction.transaction_id,
+                    transaction.account_id,
+                    transaction.occurred_at_us,
+                    content,
+                    content_digest,
+                    features,
+                    digest,
+                    *decision,
+                    revision,
+                    model,
+                    evaluated_at_us,
+                    *thresholds,
+                    _text(reasons[n]) if n in reasons else None,
+                    transaction.status,
                 )
             )
         return rows
@@ -552,7 +561,8 @@ def _flagged(rows: Iterable[Scored]) -> list[News]:
     ]
 
 
-def _entry(transaction: Transaction) -> Entry:
+def entry_of(transaction: Transaction) -> Entry:
+    """A transaction with its canonical text. Raises ValueError for a number that it cannot say."""
     content = content_of(transaction)
     return Entry(transaction, content, digest_of(content))
 
@@ -589,7 +599,12 @@ def _newest_before(at_us: int, stored: list[Past], together: list[Past]) -> list
     return sorted([*stored, *earlier], reverse=True)[:PAST]
 
 
-def _newest_us(columns: TransactionColumns, named: Named) -> dict[EntityKey, int]:
+def _count(rows: Iterable[Scored]) -> None:
+    for answered, count in Counter((row.used, row.outcome) for row in rows).items():
+        metrics.labelled(metrics.scored_transactions, *answered).inc(count)
+
+
+def newest_us(columns: TransactionColumns, named: Named) -> dict[EntityKey, int]:
     """The newest time at which each entity is used."""
     newest_us_G = np.full(len(named.entities), NEVER_US)
     for entity_N in columns.entity_NK.T:
@@ -610,7 +625,7 @@ async def load(
     # As they are at one moment: a label is folded already, or still to be.
     links, labels, slots = await connection.together(
         entity_states.links_of(connection, tenant, named.links),
-        label_store.maturing_labels(connection, tenant, _newest_us(columns, named)),
+        label_store.maturing_labels(connection, tenant, newest_us(columns, named)),
         entity_states.states_of(connection, tenant, shared),
     )
     first_use_us = (links.get(key, NEVER_US) for key in named.links)
@@ -631,9 +646,10 @@ async def load(
     )
 
 
-async def _save(
+async def save(
     connection: Connection, loaded: Loaded, memory: Memory, rows: Sequence[Scored]
 ) -> None:
+    """Save the rows of what was loaded, and what is remembered then."""
     counts_G = np.bincount(loaded.columns.account_N, minlength=len(loaded.accounts)).tolist()
     now = now_us()
     accounts = [

@@ -14,6 +14,7 @@ from app.db.errors import DatabaseUnavailable
 from app.db.migrating import upgrade
 from app.db.patience import Patience
 from app.errors import SetupError
+from app.history.importing import CHUNK
 from app.simulator.simulate import simulate
 from tests.postgres import PostgresServer
 
@@ -37,7 +38,9 @@ def test_an_import_goes_on_after_its_database_was_killed(
     url = own_postgres.create("patience")
     upgrade(url)
     history = tmp_path / "history.parquet"
-    simulated = simulate(accounts=120, days=60, seed=5)
+    simulated = simulate(accounts=300, days=60, seed=5)
+    # Of the second commit nothing is there yet when the first one is seen.
+    assert len(simulated) > 1.2 * CHUNK
     simulated.write_parquet(history)
     variables = {
         "QUICKSTUDY_DATABASE_URL": url,
