@@ -1,12 +1,16 @@
 """Whatever happened before, an account can be erased, and what is left never knew it."""
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from itertools import count
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -19,6 +23,7 @@ from app.db.patience import Patience
 from app.db.schema import (
     accounts,
     entities,
+    forgettings,
     label_entities,
     label_events,
     labels,
@@ -28,10 +33,12 @@ from app.db.schema import (
     transactions,
 )
 from app.erasures.service import Erasing
+from app.erasures.store import listed_erasures
 from app.history.importing import Importer, Past
 from app.labels import store as label_store
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
+from app.learner.checkpoint import Checkpoint
 from app.learner.money import Rates
 from app.learner.states import States
 from app.learner.transaction import DAY_US, Transaction, Type
@@ -39,9 +46,12 @@ from app.ops.garbage import spare_requests
 from app.scoring.pipeline import Pipeline, Posted
 from app.scoring.records import Scored
 from app.settings import Settings
+from app.times import now_us
 from app.web.service import Service, running
 from benchmarks.routes import Filler
 from tests.checkpoints import tiny_checkpoint
+from tests.conftest import mainly
+from tests.servers import Server, made_key, server_process
 
 ACCOUNTS, MERCHANTS, DEVICES = ("a", "b", "c"), ("m", "n"), ("d", "e", "f")
 CURRENCIES = ("EUR", "JPY", "KWD")
@@ -408,3 +418,66 @@ def test_four_times_the_labels_are_forgotten_in_about_four_times_as_long(
         seconds[size] = took
     # Each label by each other would take sixteen times as long.
     assert seconds[8_000] < 8 * seconds[2_000]
+
+
+async def corrected_so_far(database: Database, tenant: str) -> list[int]:
+    """How many labels of others are corrected, of each forgetting that has not ended."""
+    query = select(forgettings.c.corrected).where(forgettings.c.tenant == tenant)
+    async with database.read() as connection:
+        return list((await connection.execute(query)).scalars())
+
+
+async def learned_from(database: Database, tenant: str) -> dict[str, bytes | None]:
+    """The features that labels have been given since they were scored, by transaction."""
+    query = select(labels.c.transaction_id, labels.c.features).where(labels.c.tenant == tenant)
+    async with database.read() as connection:
+        rows = (await connection.execute(query)).all()
+    return {row.transaction_id: row.features for row in rows}
+
+
+async def kill_amid(one: Server, database: Database, key: str, path: str) -> int:
+    """Ask to forget, and kill the service in the midst; how many had forgotten by then."""
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=one.url, headers=headers, timeout=60) as client:
+        request = asyncio.ensure_future(client.delete(path))
+        while not any(await corrected_so_far(database, "killed")):
+            assert not request.done()
+            await asyncio.sleep(0.001)
+        one.kill()
+        with suppress(httpx.TransportError):
+            await request
+    [corrected] = await corrected_so_far(database, "killed")
+    return corrected
+
+
+@mainly("sqlite")
+@pytest.mark.anyio
+async def test_what_a_kill_leaves_half_forgotten_is_forgotten_at_the_next_start(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, now = tiny_checkpoint(tmp_path / "model"), now_us()
+    # The same payments at the same times, so that what is learned has the same bits.
+    monkeypatch.setattr("benchmarks.routes.now_us", lambda: now)
+    database = Database(database_url)
+    features = Checkpoint.load(model).features
+    for tenant in ("killed", "calm"):
+        await Filler(database, features, "tiny", tenant).fill(1_000)
+    keys = {name: await made_key(database_url, name) for name in ("killed", "calm")}
+    with server_process(database_url, model) as one:
+        for path in ("/v1/transactions/p-20/label", "/v1/accounts/a-4"):
+            before = await learned_from(database, "calm")
+            some = await kill_amid(one, database, keys["killed"], path)
+            await asyncio.to_thread(one.start)
+            assert await corrected_so_far(database, "killed") == []
+            headers = {"Authorization": f"Bearer {keys['calm']}"}
+            async with httpx.AsyncClient(base_url=one.url, headers=headers, timeout=60) as client:
+                assert (await client.delete(path)).is_success
+            after = await learned_from(database, "calm")
+            assert await learned_from(database, "killed") == after
+            assert 0 < some < sum(after[key] != before[key] for key in after)
+    async with database.read() as connection:
+        kept = [(await listed_erasures(connection, name, None, 2)).rows for name in keys]
+    [mine], [theirs] = [[json.loads(row.content) for row in rows] for rows in kept]
+    for fact in ("erased", "labels_corrected", "merchants_rebuilt"):
+        assert mine[fact] == theirs[fact]
+    await database.close()

@@ -19,7 +19,7 @@ from app.db.schema import (
     reviews,
     transactions,
 )
-from app.db.statements import IsWanted, columns
+from app.db.statements import IsWanted, columns, locking
 
 _IS_ONE = (
     accounts.c.tenant == bindparam("of_tenant"),
@@ -51,6 +51,20 @@ class AccountKey(NamedTuple):
     account_id: str
 
 
+class AccountRevision(NamedTuple):
+    """What tells one state of an account's labels from another."""
+
+    tenant: str
+    account_id: str
+    revision: int
+    created_at_us: int
+
+
+_REVISIONS = select(*columns(accounts, AccountRevision)).where(
+    accounts.c.tenant == bindparam("of_tenant"), IsWanted(accounts.c.account_id)
+)
+
+
 async def account(connection: Connection, tenant: str, account_id: str) -> Account | None:
     """An account as it stands, without locking it."""
     found = await connection.fetch(Account._make, _ACCOUNT, tenant, of_id=account_id)
@@ -71,6 +85,24 @@ async def lock_only(connection: Connection, tenant: str, account_ids: Iterable[s
     """These accounts, ours alone until the transaction ends; what is known of them is not read."""
     if connection.dialect.name != "sqlite":
         await connection.lock(accounts, AccountKey, tenant, sorted(set(account_ids)))
+
+
+async def revisions_of(
+    connection: Connection, tenant: str, account_ids: Iterable[str]
+) -> dict[str, AccountRevision]:
+    """The revisions of these accounts, without locking them."""
+    wanted = sorted(set(account_ids))
+    rows = await connection.fetch(AccountRevision._make, _REVISIONS, tenant, wanted)
+    return {row.account_id: row for row in rows}
+
+
+async def lock_revisions(
+    connection: Connection, tenant: str, account_ids: Iterable[str]
+) -> dict[str, AccountRevision]:
+    """The same of those that are there, which are locked; none is made."""
+    wanted, query = sorted(set(account_ids)), locking(accounts, AccountRevision)
+    rows = await connection.fetch(AccountRevision._make, query, tenant, wanted)
+    return {row.account_id: row for row in rows}
 
 
 async def revise_accounts(connection: Connection, tenant: str, account_ids: Iterable[str]) -> None:

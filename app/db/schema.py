@@ -354,6 +354,29 @@ label_events = Table(
     Index("ix_label_events_transaction", "tenant", "transaction_id", "revision"),
 )
 
+# Labels that are removed while others have yet to forget them, a row for each removal, rollback or
+# erasure until it has ended. Whoever finds one that nobody works on goes on with it.
+forgettings = Table(
+    "forgettings",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    # Of an erasure, its certificate's.
+    Column("id", String(32), primary_key=True),
+    # When it was last worked on.
+    Column("at_us", BigInteger, nullable=False),
+    # Whose labels they were.
+    Column("account_id", String(LONGEST_ID), nullable=False),
+    # Whether the account is to be erased once all others have forgotten it.
+    Column("is_erasure", Boolean, nullable=False),
+    # As in the audit log.
+    Column("actor", String(LONGEST_ID), nullable=False),
+    # The payments whose labels they were, as JSON.
+    Column("transactions", Text, nullable=False),
+    # How many labels were removed, and how many of others corrected so far.
+    Column("labels", BigInteger, nullable=False),
+    Column("corrected", BigInteger, nullable=False),
+)
+
 # Transactions that a person is to look at. Risk is as the account's newest copy sees it.
 REVIEW_ORDERS = ("risk", "risk_score"), ("age", "opened_at_us")
 reviews = Table(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.erasures.records import Erasure
-from app.ops.actor import actor
+from app.labels.records import Forgetting
 from app.times import now_us, text_of
 
 NOT_COVERED = (
@@ -29,19 +29,21 @@ COST, BLOCK, PARALLEL = 1 << 15, 8, 1
 MEMORY = 128 * COST * BLOCK * 2
 
 
-def certified(tenant: str, account_id: str, facts: Mapping[str, Any]) -> Erasure:
-    """The certificate of an erasure of now, by whoever is acting, as it is kept."""
+def certified(forgetting: Forgetting, facts: Mapping[str, Any]) -> Erasure:
+    """The certificate of an erasure that ends now, as it is kept."""
     at_us, salt = now_us(), secrets.token_hex(16)
     content = {
-        "id": secrets.token_hex(12),
+        "id": forgetting.id,
         "erased_at": text_of(at_us),
-        "account_digest": digest_of_account(account_id, salt),
+        "account_digest": digest_of_account(forgetting.account_id, salt),
         "salt": salt,
         **facts,
         "not_covered": list(NOT_COVERED),
     }
-    digest = hashlib.sha256(canonical({**content, "account_id": account_id}).encode()).hexdigest()
-    return Erasure(tenant, at_us, str(content["id"]), actor.get(), canonical(content), digest)
+    whole = canonical({**content, "account_id": forgetting.account_id})
+    digest = hashlib.sha256(whole.encode()).hexdigest()
+    by = forgetting.actor
+    return Erasure(forgetting.tenant, at_us, forgetting.id, by, canonical(content), digest)
 
 
 def digest_of_account(account_id: str, salt: str) -> str:

@@ -1,6 +1,7 @@
 """Erasure: an account forgotten, with a certificate."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -21,18 +22,14 @@ from app.erasures.certificates import certified
 from app.erasures.rebuilding import Rebuilding
 from app.erasures.records import Erasure
 from app.labels import store as label_store
-from app.labels.forgetting import (
-    ERASED,
-    Corrections,
-    are_settled,
-    correct,
-    forget_in_record,
-    plan_corrections,
-)
-from app.labels.records import StoredLabel
+from app.labels.committing import counted
+from app.labels.correcting import Correcting, forgetting_of
+from app.labels.forgetting import event_of, forget_in_record, records_without
+from app.labels.records import Forgetting
 from app.models.errors import ModelUnavailable
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline
+from app.times import now_us
 from app.webhooks import store as webhook_store
 
 # Accounts whose payments are found by their ids; texts of as many are compared for each step.
@@ -46,10 +43,8 @@ class ErasurePlan(NamedTuple):
     """
 
     account: Account
-    labels: list[StoredLabel]
     entities: dict[EntityKey, list[EntityState]]
     states: dict[EntityKey, bytes | None]
-    corrections: Corrections
 
 
 class Erasing:
@@ -58,6 +53,7 @@ class Erasing:
     def __init__(self, database: Database, pipeline: Pipeline) -> None:
         self._database = database
         self._pipeline = pipeline
+        self._correcting = Correcting(database, pipeline.features)
 
     async def erase(self, tenant: str, account_id: str) -> Erasure:
         """Delete all rows of an account; its entities and their witnesses forget it.
@@ -65,47 +61,129 @@ class Erasing:
         Returns the certificate, which is kept without the account's id.
         What is left is as if its transactions and labels had never come, but for the counts and
         amounts of its entities in features already stored. Entities that nobody else has used are
-        gone with it. Raises AccountNotFound.
+        gone with it. Raises AccountNotFound. An erasure that has begun is finished after a crash,
+        too.
         """
-        # What takes long, before anything is locked.
+        forgetting = await self._unlearn(tenant, account_id)
+        try:
+            return await self.finish(forgetting)
+        except AccountNotFound:
+            # Another process has finished it.
+            async with self._database.read() as connection:
+                found = await erasure_store.erasure(connection, tenant, forgetting.id)
+            if found is None:
+                raise
+            return found
+
+    async def finish(self, forgetting: Forgetting) -> Erasure:
+        """Let all others forget the account, then delete it. Raises AccountNotFound."""
+        tenant, account_id = forgetting.tenant, forgetting.account_id
+        while True:
+            # All that takes long, before anything is locked.
+            await self._correcting.correct(forgetting)
+            async with self._database.read() as connection:
+                planned = await self._plan(connection, tenant, account_id)
+                model = await self._model(connection, tenant)
+            erase_all = partial(self._erase, forgetting=forgetting, first=[planned], model=model)
+            if erasure := await self._database.run(erase_all, aside=True):
+                return erasure
+            # Labels have come meanwhile.
+            forgetting = await self._unlearn(tenant, account_id)
+
+    async def _unlearn(self, tenant: str, account_id: str) -> Forgetting:
+        """Remove all labels of an account, and note that it is to be erased.
+
+        Raises AccountNotFound.
+        """
+        features = self._pipeline.features
         async with self._database.read() as connection:
-            planned: ErasurePlan | None = await self._plan(connection, tenant, account_id)
-            model = await self._model(connection, tenant)
-
-        async def erase_all(connection: Connection) -> Erasure:
-            nonlocal planned
-            await refuse_while_rebuilding(connection, tenant)
-            plan = planned or await self._plan(connection, tenant, account_id)
-            # It is tried again only where it was outdated.
-            planned = None
-            plan = await self._locked(connection, plan)
-            used, corrections = plan.entities, plan.corrections
-            labelled = await label_store.entities_of_labels(
-                connection, tenant, [label.transaction_id for label in plan.labels]
+            labels = await label_store.labels_of_account(connection, tenant, account_id)
+            records = await records_without(
+                connection, features, tenant, [label.transaction_id for label in labels]
             )
-            await correct(connection, tenant, account_id, corrections)
-            counts = await account_store.erase_account(connection, tenant, account_id)
-            await audit_store.erase_entries(connection, tenant, account_id)
-            await webhook_store.erase_messages(connection, tenant, account_id)
-            now = await entity_states.lock_entities(connection, tenant, used)
-            await entity_states.replace_states(connection, tenant, now, plan.states)
-            await forget_in_record(connection, self._pipeline.features, tenant, labelled)
-            await entity_states.delete_unused(connection, tenant, used)
-            facts = {
-                "erased": dict(zip(ERASED, counts, strict=True)),
-                "merchants_rebuilt": len(used),
-                "labels_corrected": len(corrections.features),
-                "features": self._pipeline.features.digest,
-                **model,
-            }
-            erasure = await in_a_thread(lambda: certified(tenant, account_id, facts))
-            await erasure_store.save_erasure(connection, erasure)
-            # That it was, and not whose: that is in the certificate.
-            noted = entry(tenant, "account.erased", erasure.id, after={"digest": erasure.digest})
-            await audit_store.save_entries(connection, [noted])
-            return erasure
 
-        return await self._database.run(erase_all, aside=True)
+        async def unlearn(connection: Connection) -> Forgetting:
+            await refuse_while_rebuilding(connection, tenant)
+            if account_id not in await account_store.lock_revisions(
+                connection, tenant, [account_id]
+            ):
+                raise AccountNotFound(f"There is no account {account_id!r}.")
+            account = await account_store.account(connection, tenant, account_id)
+            assert account is not None
+            labels = await label_store.labels_of_account(connection, tenant, account_id)
+            ids = [label.transaction_id for label in labels]
+            named = await label_store.entities_of_labels(connection, tenant, ids)
+            await entity_states.lock_only(connection, tenant, {one.key for one in named})
+            # As they are now that nobody else can fold the labels into their entities' records.
+            named = await label_store.entities_of_labels(connection, tenant, ids)
+            await label_store.delete_labels(connection, tenant, ids, now_us())
+            removals = [event_of(label, account.revision + 1, removed=True) for label in labels]
+            await label_store.save_label_events(connection, removals)
+            await forget_in_record(connection, features, tenant, named, records)
+            await account_store.count_labels(connection, tenant, counted([], labels))
+            before = await label_store.erasure_of(connection, tenant, account_id)
+            forgetting = forgetting_of(tenant, account_id, ids, is_erasure=True)
+            if before:
+                # It was interrupted, or another one is under way.
+                forgetting = forgetting._replace(
+                    id=before.id,
+                    actor=before.actor,
+                    transactions=json.dumps(sorted({*ids, *before.ids})),
+                    labels=before.labels + len(ids),
+                    corrected=before.corrected,
+                )
+            await label_store.save_forgetting(connection, forgetting)
+            return forgetting
+
+        return await self._database.run(unlearn, aside=True)
+
+    async def _erase(
+        self,
+        connection: Connection,
+        forgetting: Forgetting,
+        first: list[ErasurePlan],
+        model: Mapping[str, str | None],
+    ) -> Erasure | None:
+        """Delete all rows of an account that others have forgotten; None where it has labels."""
+        tenant, account_id = forgetting.tenant, forgetting.account_id
+        await refuse_while_rebuilding(connection, tenant)
+        # It is tried again only where it was outdated.
+        plan = first.pop() if first else await self._plan(connection, tenant, account_id)
+        plan = await self._locked(connection, plan)
+        if plan.account.has_labels:
+            return None
+        noted = await label_store.forgetting(connection, tenant, forgetting.id)
+        if noted is None:
+            raise AccountNotFound(f"There is no account {account_id!r}.")
+        used = plan.entities
+        transactions, _, events, reviews = await account_store.erase_account(
+            connection, tenant, account_id
+        )
+        await audit_store.erase_entries(connection, tenant, account_id)
+        await webhook_store.erase_messages(connection, tenant, account_id)
+        now = await entity_states.lock_entities(connection, tenant, used)
+        await entity_states.replace_states(connection, tenant, now, plan.states)
+        await entity_states.delete_unused(connection, tenant, used)
+        await label_store.delete_forgetting(connection, tenant, noted.id)
+        facts = {
+            "erased": {
+                "transactions": transactions,
+                "labels": noted.labels,
+                # Without those of their removal.
+                "label_events": events - noted.labels,
+                "reviews": reviews,
+            },
+            "merchants_rebuilt": len(used),
+            "labels_corrected": noted.corrected,
+            "features": self._pipeline.features.digest,
+            **model,
+        }
+        erasure = await in_a_thread(lambda: certified(noted, facts))
+        await erasure_store.save_erasure(connection, erasure)
+        # That it was, and not whose: that is in the certificate.
+        entries = [entry(tenant, "account.erased", erasure.id, after={"digest": erasure.digest})]
+        await audit_store.save_entries(connection, entries)
+        return erasure
 
     async def _model(self, connection: Connection, tenant: str) -> dict[str, str | None]:
         """The tenant's model, as certificates have it; nothing where it cannot be loaded."""
@@ -119,42 +197,26 @@ class Erasing:
         account = await account_store.account(connection, tenant, account_id)
         if account is None:
             raise AccountNotFound(f"There is no account {account_id!r}.")
-        labels = await label_store.labels_of_account(connection, tenant, account_id)
         used = await entity_states.used_by(connection, tenant, account_id)
         entities = await entity_states.states_of(connection, tenant, used)
-        states = await self._rebuilt(connection, account, used)
-        # Its own labels are about to go, with their history.
-        corrections = await plan_corrections(
-            connection, self._pipeline.features, tenant, labels, account_id, others_only=True
-        )
-        return ErasurePlan(account, labels, entities, states, corrections)
+        return ErasurePlan(account, entities, await self._rebuilt(connection, account, used))
 
     async def _locked(self, connection: Connection, plan: ErasurePlan) -> ErasurePlan:
         """The plan as it is once nobody else can change anything that it is made of.
 
-        Raises Raced where the account has changed meanwhile, or others are to be locked.
+        Raises Raced where the account has changed meanwhile.
         """
         tenant, account_id = plan.account.tenant, plan.account.account_id
-        corrections = plan.corrections
-        await account_store.lock_only(connection, tenant, {account_id, *corrections.accounts})
+        await account_store.lock_only(connection, tenant, [account_id])
         entities = await entity_states.lock_entities(connection, tenant, plan.entities)
         account = await account_store.account(connection, tenant, account_id)
         if account != plan.account:
             raise Raced
-        labels = await label_store.labels_of_account(connection, tenant, account_id)
-        plan = plan._replace(labels=labels)
         changed = [key for key, rows in entities.items() if rows != plan.entities.get(key)]
-        if changed:
-            states = await self._rebuilt(connection, account, changed)
-            plan = plan._replace(states={**plan.states, **states})
-        if await are_settled(connection, tenant, corrections):
+        if not changed:
             return plan
-        now = await plan_corrections(
-            connection, self._pipeline.features, tenant, labels, account_id, others_only=True
-        )
-        if not now.accounts <= corrections.accounts:
-            raise Raced
-        return plan._replace(corrections=now)
+        states = await self._rebuilt(connection, account, changed)
+        return plan._replace(states={**plan.states, **states})
 
     async def _rebuilt(
         self, connection: Connection, account: Account, keys: Iterable[EntityKey]

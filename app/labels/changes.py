@@ -15,7 +15,7 @@ from app.db.connection import Connection
 from app.entities.records import EntityKey
 from app.labels import store as label_store
 from app.labels.errors import LabelNotFound, WrongAccount
-from app.labels.forgetting import Corrections, entities_of, plan_corrections
+from app.labels.forgetting import Record, corrections_without, entities_of, records_without
 from app.labels.records import StoredLabel
 from app.labels.rollback import way_back
 from app.learner.features import FeatureSet
@@ -52,9 +52,10 @@ class Alteration(NamedTuple):
     `rows` are the transactions that it is about, `changed` those whose label becomes another, and
     `old` the labels that these have. `labels` makes those that they get, recorded at a time (in
     microseconds), with the features that `unseen` rows get had they not seen labels since removed.
-    While the entities' labels have the `checksum`, others are to learn from what `corrections`
-    says. `named` are the entities of the rows, by transaction. `allowance` is how many changes
-    count for the key.
+    That is so while the entities' labels have the `checksum`, if there is one. Other labels of the
+    account are to learn from `corrections`, and other accounts are to forget the labels of the
+    `removed` transactions, without which the entities' `records` are what they are there. `named`
+    are the entities of the rows, by transaction. `allowance` is how many changes count for the key.
     """
 
     account: Account
@@ -66,7 +67,9 @@ class Alteration(NamedTuple):
     unchanged: int = 0
     allowance: int = 0
     checksum: tuple[int, int] | None = None
-    corrections: Corrections | None = None
+    corrections: Corrected = MappingProxyType({})
+    removed: frozenset[str] = frozenset()
+    records: Mapping[EntityKey, Record] = MappingProxyType({})
     as_of: int | None = None
     named: Mapping[str, Sequence[EntityKey]] = MappingProxyType({})
 
@@ -74,12 +77,6 @@ class Alteration(NamedTuple):
     def entities(self) -> set[EntityKey]:
         """The entities of the rows."""
         return {key for keys in self.named.values() for key in keys}
-
-    @property
-    def accounts(self) -> set[str]:
-        """All whose revision changes."""
-        others = self.corrections.accounts if self.corrections else frozenset()
-        return {self.account.account_id, *others}
 
     @property
     def action(self) -> Action | None:
@@ -169,8 +166,8 @@ class RemoveLabel(NamedTuple):
         label = old[self.transaction_id]
         account = await account_of(connection, tenant, label.account_id)
         rows = await transaction_store.scored(connection, tenant, wanted)
-        corrections = await plan_corrections(
-            connection, features, tenant, [label], label.account_id
+        corrections = await corrections_without(
+            connection, features, tenant, wanted, label.account_id, of_others=False
         )
         return Alteration(
             account,
@@ -178,8 +175,9 @@ class RemoveLabel(NamedTuple):
             old,
             frozenset(wanted),
             allowance=1,
-            checksum=corrections.checksum,
-            corrections=corrections,
+            corrections=corrections.get(label.account_id, {}),
+            removed=frozenset(wanted),
+            records=await records_without(connection, features, tenant, wanted),
             named=named_in(features, rows.values()),
         )
 
@@ -198,10 +196,14 @@ class RollBack(NamedTuple):
         back = await way_back(connection, features, account, self.revision)
         named = named_in(features, back.rows.values())
         entities = {key for keys in named.values() for key in keys}
-        checksum = await label_store.checksum_of_changes(connection, tenant, entities)
-        corrections = await plan_corrections(
-            connection, features, tenant, back.removed, self.account_id, others_only=True
+        checksum = (
+            await label_store.checksum_of_changes(connection, tenant, entities)
+            if back.follows_others
+            else None
         )
+        removed = frozenset(back.removed)
+        # What comes back is folded into the records, too.
+        records = {} if back.then else await records_without(connection, features, tenant, removed)
 
         def labels(at_us: int, _: Corrected) -> dict[str, StoredLabel]:
             return {key: label._replace(recorded_at_us=at_us) for key, label in back.then.items()}
@@ -214,7 +216,8 @@ class RollBack(NamedTuple):
             labels,
             allowance=min(len(back.rows), 1),
             checksum=checksum,
-            corrections=corrections,
+            removed=removed,
+            records=records,
             as_of=self.revision,
             named=named,
         )

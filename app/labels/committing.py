@@ -11,10 +11,11 @@ from app.db.connection import Connection
 from app.entities import states as entity_states
 from app.entities.records import EntityKey
 from app.labels import store as label_store
-from app.labels.changes import Alteration, account_of
-from app.labels.forgetting import correct, event_of, forget_in_record, need_correction
+from app.labels.changes import Alteration
+from app.labels.correcting import forgetting_of
+from app.labels.forgetting import event_of, forget_in_record, need_correction
 from app.labels.plans import REVIEWED, Draft, Plan
-from app.labels.records import LabelEntity, LabelEvent, StoredLabel
+from app.labels.records import Forgetting, LabelEntity, LabelEvent, StoredLabel
 from app.learner.decisions import Decision
 from app.learner.features import FeatureSet
 from app.learner.scorer import Copy
@@ -32,11 +33,7 @@ async def lock(connection: Connection, alteration: Alteration) -> Account:
     Raises AccountNotFound.
     """
     tenant, account_id = alteration.account.tenant, alteration.account.account_id
-    if len(alteration.accounts) == 1:
-        account = (await account_store.lock_accounts(connection, tenant, [account_id]))[account_id]
-    else:
-        await account_store.lock_only(connection, tenant, alteration.accounts)
-        account = await account_of(connection, tenant, account_id)
+    account = (await account_store.lock_accounts(connection, tenant, [account_id]))[account_id]
     await entity_states.lock_only(connection, tenant, alteration.entities)
     return account
 
@@ -62,15 +59,22 @@ async def is_current(
     return checksum == alteration.checksum
 
 
-async def commit(connection: Connection, features: FeatureSet, plan: Plan) -> tuple[Plan, Account]:
-    """Carry out a plan; its accounts and entities are locked.
+async def commit(
+    connection: Connection, features: FeatureSet, plan: Plan
+) -> tuple[Plan, Account, Forgetting | None]:
+    """Carry out a plan; its account and entities are locked.
 
-    The plan as it was stored, and the account as it is then.
+    The plan as it was stored, the account as it is then, and what others have yet to forget.
     """
     draft = plan.draft
     alteration = draft.alteration
     account, old = alteration.account, alteration.old
     tenant = account.tenant
+    forgetting = (
+        forgetting_of(tenant, account.account_id, alteration.removed)
+        if alteration.removed
+        else None
+    )
     # Only now: who has scored at the entities meanwhile has not seen them.
     new = alteration.labels(now_us(), draft.corrected)
     if alteration.changed:
@@ -84,13 +88,16 @@ async def commit(connection: Connection, features: FeatureSet, plan: Plan) -> tu
             entries = [entry(tenant, "account.rolled_back", key, *revisions, key)]
             await audit_store.save_entries(connection, entries)
         if alteration.corrections:
-            await correct(connection, tenant, account.account_id, alteration.corrections)
+            corrected = alteration.corrections
+            await label_store.correct_labels(connection, tenant, corrected, now_us())
+        if forgetting:
+            await label_store.save_forgetting(connection, forgetting)
     await _save_reviews(connection, plan, new.keys(), account.revision)
     news = _news(old, new)
     if draft.has_new_copy:
         news.append(_adaptation(account, plan.change.copy))
     await announce(connection, tenant, news)
-    return plan.stored(new), account
+    return plan.stored(new), account, forgetting
 
 
 def counted(
@@ -124,7 +131,7 @@ async def _replace(
         for row in label_entities(new.values(), alteration.named)
     ]
     await label_store.save_labels(connection, new.values(), named)
-    await forget_in_record(connection, features, tenant, there)
+    await forget_in_record(connection, features, tenant, there, alteration.records)
     counts = counted(new.values(), old.values())
     await account_store.count_labels(connection, tenant, counts)
     fraud, legitimate = counts[account.account_id]

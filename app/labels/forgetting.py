@@ -6,12 +6,12 @@ features of their moment, for replays; where they are labelled, the copies that 
 are given features as they would have been without the label (`labels.features`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
 
-from app.accounts import store as account_store
 from app.db.connection import Connection
 from app.db.threads import in_a_thread
 from app.entities import states as entity_states
@@ -25,9 +25,6 @@ from app.learner.entities import named_by
 from app.learner.features import EntityLabels, FeatureSet
 from app.scoring.records import Scored
 from app.times import now_us
-
-# What `account_store.erase_account` counts.
-ERASED = ("transactions", "labels", "label_events", "reviews")
 
 
 class Undone(NamedTuple):
@@ -46,86 +43,77 @@ class Undone(NamedTuple):
         return [event for event in left if event.is_fraud is not None] if stood else left
 
 
-class Corrections(NamedTuple):
-    """What labelled transactions of others are to learn from once labels are removed.
+class Record(NamedTuple):
+    """An entity's record of matured labels, and the same without some of them."""
 
-    `features` are those of the transactions for which they change, `accounts` whose these are. It
-    is so while the labels of the `entities` have this `checksum`.
-    """
-
-    entities: frozenset[EntityKey]
-    checksum: tuple[int, int]
-    accounts: frozenset[str]
-    features: dict[str, bytes]
+    before: bytes | None
+    after: bytes | None
 
 
-async def plan_corrections(
+async def corrections_without(
     connection: Connection,
     features: FeatureSet,
     tenant: str,
-    removed: Sequence[StoredLabel],
+    removed: Iterable[str],
     account_id: str,
-    others_only: bool = False,
-) -> Corrections:
-    """What labelled transactions are to learn from without the `removed` labels.
+    *,
+    of_others: bool,
+) -> dict[str, dict[str, bytes]]:
+    """What labelled transactions are to learn from without the labels of the `removed` ones.
 
-    The account's own ones stay as they are where it is `others_only`.
+    By account and transaction: of the account itself, whose labels they are, or of all others.
+    Those that learn from that already are left out. A label that others are to forget has been
+    removed, and may have come again.
     """
-    gone = {one.transaction_id for one in removed}
-    named = await label_store.entities_of_labels(connection, tenant, gone)
-    entities = frozenset(one.key for one in named)
-    # Before what it vouches for.
-    checksum = await label_store.checksum_of_changes(connection, tenant, entities)
-    matured_us = await label_store.first_maturities(connection, tenant, gone)
+    ids = set(removed)
+    gone = set() if of_others else ids
+    matured_us = await label_store.first_maturities(connection, tenant, ids)
     found = [
         one
-        for one in await label_store.witnesses(connection, tenant, matured_us)
-        if one.transaction_id not in gone and not (others_only and one.account_id == account_id)
+        for one in await label_store.witnesses(
+            connection, tenant, matured_us, account_id, of_others
+        )
+        if one.transaction_id not in gone
     ]
     changes = await label_store.label_changes(connection, tenant, matured_us) if found else []
 
-    def compute() -> dict[str, tuple[str, bytes]]:
+    def compute() -> dict[str, dict[str, bytes]]:
         corrected = corrected_features(features, found, changes, gone)
-        return {
-            one.transaction_id: (one.account_id, corrected[one.transaction_id])
-            for one in found
-            if corrected.get(one.transaction_id) not in (None, one.corrected or one.features)
-        }
+        by_account: dict[str, dict[str, bytes]] = defaultdict(dict)
+        for one in found:
+            without = corrected.get(one.transaction_id)
+            if without not in (None, one.corrected or one.features):
+                by_account[one.account_id][one.transaction_id] = without
+        return dict(by_account)
 
-    changed = await in_a_thread(compute)
-    return Corrections(
-        entities,
-        checksum,
-        frozenset(account for account, _ in changed.values()),
-        {key: value for key, (_, value) in changed.items()},
-    )
+    return await in_a_thread(compute)
 
 
-async def correct(
-    connection: Connection, tenant: str, account_id: str, corrections: Corrections
-) -> None:
-    """Give labelled transactions of locked accounts the features that they are to learn from.
-
-    Other accounts than `account_id`, whose revision has changed anyway, are a revision further.
-    """
-    await account_store.revise_accounts(connection, tenant, corrections.accounts - {account_id})
-    await label_store.correct_labels(connection, tenant, corrections.features, now_us())
-
-
-async def are_settled(connection: Connection, tenant: str, corrections: Corrections) -> bool:
-    """Whether the labels of the entities, which are locked, are as they were."""
-    now = await label_store.checksum_of_changes(connection, tenant, corrections.entities)
-    return now == corrections.checksum
+async def records_without(
+    connection: Connection, features: FeatureSet, tenant: str, removed: Iterable[str]
+) -> dict[EntityKey, Record]:
+    """What the records of entities become where the labels of these transactions are removed."""
+    ids = set(removed)
+    named = await label_store.entities_of_labels(connection, tenant, ids)
+    keys = {one.key for one in named if one.folded}
+    states = await refold(connection, features, tenant, keys, ids)
+    now = await entity_states.states_of(connection, tenant, keys)
+    return {key: Record(now[key][0].label_state, states[key]) for key in keys if key in now}
 
 
 async def refold(
-    connection: Connection, features: FeatureSet, tenant: str, keys: Iterable[EntityKey]
+    connection: Connection,
+    features: FeatureSet,
+    tenant: str,
+    keys: Iterable[EntityKey],
+    without: Set[str] = frozenset(),
 ) -> dict[EntityKey, bytes | None]:
-    """The records of locked entities, of the labels that are still folded into them."""
+    """The records of entities, of the labels that are folded into them but for those `without`."""
     wanted = sorted(set(keys))
     if not wanted:
         return {}
-    left = await label_store.labels_of_record(connection, tenant, wanted)
+    rows = await label_store.labels_of_record(connection, tenant, wanted)
+    left = [row for row in rows if row.transaction_id not in without]
 
     def fold() -> dict[EntityKey, bytes | None]:
         position = {key: g for g, key in enumerate(wanted)}
@@ -146,12 +134,24 @@ async def refold(
 
 
 async def forget_in_record(
-    connection: Connection, features: FeatureSet, tenant: str, removed: Iterable[LabelEntity]
+    connection: Connection,
+    features: FeatureSet,
+    tenant: str,
+    removed: Iterable[LabelEntity],
+    planned: Mapping[EntityKey, Record],
 ) -> None:
-    """Make locked entities' records what they are without labels that are there no more."""
+    """Make locked entities' records what they are without labels that are there no more.
+
+    As was planned, where a record is still what it was then.
+    """
     keys = {one.key for one in removed if one.folded}
-    states = await refold(connection, features, tenant, keys)
     locked = await entity_states.lock_entities(connection, tenant, keys)
+    states = {
+        key: planned[key].after
+        for key, (first, *_) in locked.items()
+        if key in planned and first.label_state == planned[key].before is not None
+    }
+    states |= await refold(connection, features, tenant, keys - states.keys())
     await entity_states.save_entities(
         connection,
         [first._replace(label_state=states[key]) for key, (first, *_) in locked.items()],

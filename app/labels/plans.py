@@ -199,7 +199,7 @@ class Planner:
         corrected: Mapping[str, bytes],
     ) -> list[SupportRow]:
         """The labels that copies learn from after a change, newest first."""
-        others = alteration.corrections.features if alteration.corrections else {}
+        others = alteration.corrections
 
         def altered() -> tuple[list[SupportRow], bool]:
             left = [

@@ -1,5 +1,6 @@
 """The rows of labels, as the code passes them on: plain tuples, no ORM."""
 
+import json
 from typing import NamedTuple
 
 from app.entities.records import EntityKey
@@ -116,6 +117,28 @@ class Witness(NamedTuple):
     @property
     def key(self) -> EntityKey:
         return self.kind, self.entity_id
+
+
+class Forgetting(NamedTuple):
+    """A row of `forgettings`: labels that are removed, which others have yet to forget.
+
+    `transactions` are their payments' ids, as JSON. Of an erasure the `id` is its certificate's.
+    """
+
+    tenant: str
+    id: str
+    at_us: int
+    account_id: str
+    is_erasure: bool
+    actor: str
+    transactions: str
+    labels: int
+    corrected: int = 0
+
+    @property
+    def ids(self) -> list[str]:
+        """The payments whose labels were removed."""
+        return list(json.loads(self.transactions))
 
 
 class SupportRow(NamedTuple):

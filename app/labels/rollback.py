@@ -22,17 +22,19 @@ from app.times import now_us
 class WayBack(NamedTuple):
     """The transactions whose label is another now, their labels as they are, and as they were.
 
-    `now` and `then` lack those that have, or had, no label.
+    `now` and `then` lack those that have, or had, no label. Labels of others decide what those of
+    then are to learn from where `follows_others`.
     """
 
     rows: dict[str, Scored]
     now: dict[str, StoredLabel]
     then: dict[str, StoredLabel]
+    follows_others: bool
 
     @property
-    def removed(self) -> list[StoredLabel]:
-        """The labels that were not there then."""
-        return [label for key, label in self.now.items() if key not in self.then]
+    def removed(self) -> set[str]:
+        """The transactions whose label was not there then."""
+        return self.now.keys() - self.then.keys()
 
 
 async def way_back(
@@ -77,6 +79,7 @@ async def way_back(
         {key: rows[key] for key in changed},
         {key: now[key] for key in changed if key in now},
         {key: then[key] for key in changed if key in then},
+        bool(doubtful),
     )
 
 

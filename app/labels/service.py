@@ -28,8 +28,9 @@ from app.labels.changes import (
     named_in,
 )
 from app.labels.committing import commit, is_current, lock
+from app.labels.correcting import Correcting
 from app.labels.plans import Change, Plan, Planner
-from app.labels.records import StoredLabel
+from app.labels.records import Forgetting, StoredLabel
 from app.learner.entities import named_by
 from app.scoring import store as transaction_store
 from app.scoring.by_account import each_by_account
@@ -55,13 +56,17 @@ class Labelled(NamedTuple):
 
 
 class Labelling:
-    """Stores and removes labels, one database transaction each; previews what they would do."""
+    """Stores and removes labels, one database transaction each; previews what they would do.
+
+    Others forget a label that is removed in transactions after that.
+    """
 
     def __init__(self, database: Database, pipeline: Pipeline, allowance: Allowance) -> None:
         self._database = database
         self._pipeline = pipeline
         self.allowance = allowance
         self._planner = Planner(pipeline, allowance)
+        self._correcting = Correcting(database, pipeline.features)
 
     async def store(
         self,
@@ -209,7 +214,7 @@ class Labelling:
             draft = await self._planner.draft(connection, tenant, change, looks_around)
             return await self._planner.judge(draft)
 
-        async def committed(connection: Connection) -> tuple[Plan, Account]:
+        async def committed(connection: Connection) -> tuple[Plan, Account, Forgetting | None]:
             nonlocal first
             if isinstance(change, SetLabels):
                 await self._score(connection, tenant, change)
@@ -219,14 +224,16 @@ class Labelling:
             if not await is_current(connection, features, plan.draft, now):
                 plan = await planned(connection)
                 again = plan.draft.alteration
-                if not (
-                    again.accounts <= alteration.accounts and again.entities <= alteration.entities
-                ):
+                if not again.entities <= alteration.entities:
                     raise Raced
                 now = again.account
             return await commit(connection, features, plan.of(now))
 
-        return await self._kept(*await self._database.run(committed, aside))
+        plan, account, forgetting = await self._database.run(committed, aside)
+        labelled = await self._kept(plan, account)
+        if forgetting:
+            await self._correcting.finish(forgetting)
+        return labelled
 
     async def _score(self, connection: Connection, tenant: str, change: SetLabels) -> None:
         """Score the transactions that come with their labels, under the locks of all labels."""

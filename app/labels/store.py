@@ -24,6 +24,7 @@ from app.db.pages import Part, read_page
 from app.db.schema import (
     WAS_REMOVED,
     accounts,
+    forgettings,
     label_entities,
     label_events,
     labels,
@@ -34,6 +35,7 @@ from app.db.statements import IsWanted, by_key, columns
 from app.entities.records import EntityKey
 from app.labels.records import (
     EntityLabel,
+    Forgetting,
     LabelChange,
     LabelEntity,
     LabelEvent,
@@ -163,6 +165,8 @@ _WITNESSING = (
     .join(transactions, _with_entities(transactions))
     .where(*_OF_ENTITIES, labels.c.occurred_at_us > bindparam("after_us"))
 )
+_OWN_WITNESSING = _WITNESSING.where(labels.c.account_id == bindparam("of_account"))
+_OTHERS_WITNESSING = _WITNESSING.where(labels.c.account_id != bindparam("of_account"))
 _EVENTS_THERE = _with_entities(label_events)
 _CHANGES = (
     select(
@@ -220,6 +224,17 @@ _CORRECT = (
         labels.c.transaction_id == bindparam("of_id"),
     )
     .values(features=bindparam("new_features"))
+)
+_PROGRESS = (
+    update(forgettings)
+    .where(
+        forgettings.c.tenant == bindparam("of_tenant"),
+        forgettings.c.id == bindparam("of_id"),
+    )
+    .values(
+        corrected=forgettings.c.corrected + bindparam("more"),
+        at_us=bindparam("now_us"),
+    )
 )
 _OF_EVENT: dict[str, Any] = {
     "revision": accounts.c.revision,
@@ -340,19 +355,26 @@ async def labels_of_account(
 
 
 async def witnesses(
-    connection: Connection, tenant: str, after_us: Mapping[EntityKey, int]
+    connection: Connection,
+    tenant: str,
+    after_us: Mapping[EntityKey, int],
+    account_id: str,
+    of_others: bool,
 ) -> list[Witness]:
-    """The labelled transactions at each of these entities that occurred after its time."""
+    """The labelled transactions at each of these entities that occurred after its time.
+
+    Of one account, or of all others.
+    """
     if not after_us:
         return []
-    first_us = min(after_us.values())
     rows = await connection.fetch(
         Witness._make,
-        _WITNESSING,
+        _OTHERS_WITNESSING if of_others else _OWN_WITNESSING,
         tenant,
         after_us,
         are_many=True,
-        after_us=first_us,
+        after_us=min(after_us.values()),
+        of_account=account_id,
     )
     return [row for row in rows if row.occurred_at_us > after_us[row.key]]
 
@@ -431,6 +453,50 @@ async def correct_labels(
     for first in range(0, len(keys), MOST_ITEMS):
         some = keys[first : first + MOST_ITEMS]
         await connection.change(_NOTE, tenant, some, at_us=at_us)
+
+
+async def save_forgetting(connection: Connection, row: Forgetting) -> None:
+    """Keep that others have yet to forget labels, or what has become of it."""
+    await connection.write_rows(forgettings, [row], ("tenant", "id"))
+
+
+async def note_corrected(
+    connection: Connection, tenant: str, forgetting_id: str, corrected: int, at_us: int
+) -> None:
+    """So many more labels of others have been corrected."""
+    given = {"of_tenant": tenant, "of_id": forgetting_id, "more": corrected, "now_us": at_us}
+    await connection.update_rows(_PROGRESS, [given])
+
+
+async def forgetting(connection: Connection, tenant: str, forgetting_id: str) -> Forgetting | None:
+    """A forgetting that has not ended."""
+    query = select(*columns(forgettings, Forgetting)).where(
+        forgettings.c.tenant == tenant, forgettings.c.id == forgetting_id
+    )
+    return next(iter(await connection.read(Forgetting._make, query)), None)
+
+
+async def erasure_of(connection: Connection, tenant: str, account_id: str) -> Forgetting | None:
+    """The erasure of an account that has not ended."""
+    query = select(*columns(forgettings, Forgetting)).where(
+        forgettings.c.tenant == tenant,
+        forgettings.c.account_id == account_id,
+        forgettings.c.is_erasure == true(),
+    )
+    return next(iter(await connection.read(Forgetting._make, query)), None)
+
+
+async def unfinished(connection: Connection, before_us: int) -> list[Forgetting]:
+    """Those of all tenants that nobody has worked on since then."""
+    query = select(*columns(forgettings, Forgetting)).where(forgettings.c.at_us < before_us)
+    return await connection.read(Forgetting._make, query.order_by(forgettings.c.at_us))
+
+
+async def delete_forgetting(connection: Connection, tenant: str, forgetting_id: str) -> None:
+    """It has ended."""
+    await connection.execute(
+        delete(forgettings).where(forgettings.c.tenant == tenant, forgettings.c.id == forgetting_id)
+    )
 
 
 async def support_at(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from app.console.sessions import Sessions
 from app.db.database import Database
 from app.erasures.service import Erasing
+from app.erasures.unfinished import Unfinished
 from app.explanations.questions import Questions
 from app.explanations.replay import Replay
 from app.http.admission import Admission
@@ -68,10 +69,15 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         pipeline = Pipeline(database, models, settings.sampled_approvals)
         authenticator, people = Authenticator(database), People(database)
         aside = Aside(settings)
+        erasing = Erasing(database, pipeline)
+        unfinished = Unfinished(database, pipeline, erasing)
+        # Before anybody is scored by what should have been forgotten.
+        await unfinished.finish_all()
         async with (
             Webhooks(database, settings.webhooks_private) as webhooks,
             DriftGauges(aside) as drifting,
             Jobs(database, aside) as jobs,
+            unfinished,
             Batcher(
                 pipeline.score,
                 metrics.batch_size.observe,
@@ -105,7 +111,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     TenantPolicy(database, pipeline),
                     Questions(database, pipeline),
                     Replay(database, pipeline),
-                    Erasing(database, pipeline),
+                    erasing,
                     Shadowing(database, pipeline),
                     drifting,
                     jobs,
@@ -117,6 +123,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     webhooks.health,
                     drifting.health,
                     jobs.health,
+                    unfinished.health,
                     authenticator.health,
                     *database.background,
                 ),
