@@ -102,13 +102,11 @@ async def _exported(database: "Database", tenant: str, file: Path) -> "Checkpoin
     """Write the tenant's payments with their labels; the model that is active."""
     from app.db.patience import Patience
     from app.history.exporting import export, export_spec
-    from app.learner.checkpoint import Checkpoint
-    from app.models.service import Models
+    from app.models.shelf import Shelf
     from app.settings import Settings
 
     async with database.read() as connection:
-        scorer = await Models(Settings()).active(connection, tenant)
-    active = Checkpoint.of(scorer.files, Path(scorer.model))
+        active = await Shelf(Settings()).active(connection, tenant)
     spec = export_spec(active.metadata.spec, file.stem)
     await export(database, tenant, spec, file, Patience(say_why))
     return active

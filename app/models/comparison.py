@@ -28,7 +28,8 @@ from app.models import store as model_store
 from app.models.errors import ModelRefused
 from app.models.records import ModelChange
 from app.models.schemas import ModelComparison
-from app.models.service import Models, Role, Shelved
+from app.models.service import Models, Role
+from app.models.shelf import Shelved
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Deciding, Pipeline
 from app.scoring.records import Scored
@@ -108,10 +109,11 @@ class Shadowing:
         async with self._database.read() as connection:
             active = await model_store.model_change(connection, tenant, "active")
             shadow = await model_store.model_change(connection, tenant, "shadow")
-        name = active.name if active and active.name else self._models.default_name
+        name = active.name if active and active.name else self._models.shelf.default_name
         digest = active.digest if active and active.digest else self._models.default.digest
         is_shadowed = shadow is not None and shadow.name is not None
-        return Roles(await self._models.shelved(), name, digest, shadow if is_shadowed else None)
+        shelved = await self._models.shelf.shelved()
+        return Roles(shelved, name, digest, shadow if is_shadowed else None)
 
     async def activate(self, tenant: str, name: str) -> None:
         """Let a checkpoint decide from the next batch on. Raises ModelNotFound or ModelRefused."""
@@ -228,13 +230,13 @@ class Shadowing:
             noted = entry(
                 tenant,
                 action,
-                name or self._models.default_name,
+                name or self._models.shelf.default_name,
                 {"name": before.name, "digest": before.digest} if before else None,
                 {"name": name, "digest": digest},
             )
             await audit_store.save_entries(connection, [noted])
             if action == "model.activated":
-                facts = {"name": name or self._models.default_name, "digest": digest}
+                facts = {"name": name or self._models.shelf.default_name, "digest": digest}
                 await announce(connection, tenant, [(action, facts)])
 
         await self._database.run(place)

@@ -28,7 +28,8 @@ from app.models.schemas import (
     ModelState,
     Promotion,
 )
-from app.models.service import Models, Shelved
+from app.models.service import Models
+from app.models.shelf import Shelved
 from app.scoring.routes import WRITES
 from app.settings import Settings
 from app.times import text_of
@@ -104,7 +105,7 @@ async def compare_model(
 ) -> ComparisonJob:
     """Compute, beside requests, what this checkpoint would have decided on the newest
     transactions, up to 5,000; the answer says where the result will be."""
-    await models.checkpoint(name)
+    await models.shelf.checkpoint(name)
     days = (posted or ComparisonRequest()).days
     job = await jobs.submit(tenant, "comparison", name, days)
     response.headers["Location"] = _address(settings.prefix, name, "comparisons", job.id)
@@ -131,7 +132,7 @@ async def measure_drift(
 ) -> DriftJob:
     """Compute, beside requests, how far this tenant's traffic is from the data that a checkpoint
     was trained on; the answer says where the result will be."""
-    checkpoint = await models.checkpoint(name)
+    checkpoint = await models.shelf.checkpoint(name)
     check_profile(checkpoint.metadata.profile, name)
     days = (posted or DriftRequest()).days
     job = await jobs.submit(tenant, "drift", name, days)
@@ -158,7 +159,7 @@ async def promote_model(
 ) -> ModelComparison:
     """Activate it, if a comparison says that it ranks the labelled frauds at least as high as the
     active one."""
-    await models.checkpoint(name)
+    await models.shelf.checkpoint(name)
     job = await jobs.find(tenant, "comparison", name, posted.comparison)
     if job.result is None:
         raise ModelRefused(f"The comparison {job.id!r} is {job.status}: it has no result.")

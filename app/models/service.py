@@ -9,27 +9,19 @@ import asyncio
 import contextlib
 import logging
 import math
-import re
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from app.db.connection import Connection
 from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
-from app.learner.checkpoint import (
-    METADATA,
-    WEIGHTS,
-    Checkpoint,
-    CheckpointError,
-    Files,
-    PastCheckpoint,
-)
+from app.learner.checkpoint import Checkpoint, CheckpointError, Files, PastCheckpoint
 from app.learner.scorer import Judge, PastJudge, Scorer
 from app.models import store as model_store
 from app.models.errors import ModelNotFound, ModelRefused, ModelUnavailable
 from app.models.records import KeptCheckpoint, ModelChange
+from app.models.shelf import Shelf, replaced
 from app.settings import Settings
 from app.times import now_us
 
@@ -38,28 +30,18 @@ logger = logging.getLogger("quickstudy")
 # After a checkpoint could not be loaded, until it is tried again.
 RETRY_SECONDS = 5.0
 Role = Literal["active", "shadow"]
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
-class Shelved(NamedTuple):
-    """A checkpoint in the folder of checkpoints; `refused` says why it cannot be served."""
-
-    name: str
-    digest: str | None
-    refused: str | None
 
 
 class Models:
-    """The folder of checkpoints, and those of them that are loaded.
+    """The checkpoints that are loaded, and the shelf that they come from.
 
     `default` serves every tenant that has not chosen another.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._folder = settings.models or settings.model.resolve().parent
-        self.default = self._ready(Checkpoint.load(settings.model))
-        self.default_name = settings.model.resolve().name
+        self.shelf = Shelf(settings)
+        self.default = self._ready(self.shelf.default)
         self._loaded = {self.default.digest: self.default}
         # By what scores call them: what decides is only ever what lies in the folder.
         self._past: dict[str, Judge] = {}
@@ -107,13 +89,13 @@ class Models:
             logger.exception("a model could not be loaded")
             return f"Model {name!r} cannot be loaded."
         if scorer.digest != digest:
-            return f"Model {name!r} is no longer the checkpoint that was activated."
+            return replaced(name)
         return ""
 
     async def load(self, name: str) -> Scorer:
         """The checkpoint that has this name now. Raises ModelNotFound or ModelRefused."""
         async with self._loading:
-            checkpoint = await self.checkpoint(name)
+            checkpoint = await self.shelf.checkpoint(name)
             if checkpoint.digest not in self._loaded:
                 self._loaded[checkpoint.digest] = await asyncio.to_thread(self._ready, checkpoint)
             return self._loaded[checkpoint.digest]
@@ -166,7 +148,7 @@ class Models:
             if digest not in kept and digest != self.default.digest:
                 # One that is not there any more, or cannot be read, is lost; no other is for that.
                 with contextlib.suppress(Exception):
-                    checkpoint = await self.checkpoint(name)
+                    checkpoint = await self.shelf.checkpoint(name)
                     missing += [checkpoint] if checkpoint.digest == digest else []
 
         async def keep_missing(connection: Connection) -> None:
@@ -179,48 +161,6 @@ class Models:
             except DatabaseUnavailable as error:
                 names = ", ".join(checkpoint.model for checkpoint in missing)
                 logger.warning("scores by %s may not replay after an upgrade: %s", names, error)
-
-    async def shelved(self) -> Sequence[Shelved]:
-        """What is in the folder, by name."""
-        names = [self.default_name]
-        if self._folder.is_dir():
-            found = [path.parent.name for path in self._folder.glob(f"*/{METADATA}")]
-            names = sorted({*names, *(name for name in found if NAME.fullmatch(name))})
-        shelf = []
-        for name in names:
-            try:
-                shelf.append(Shelved(name, (await self.checkpoint(name)).digest, None))
-            except (ModelNotFound, ModelRefused) as error:
-                shelf.append(Shelved(name, None, error.detail))
-        return shelf
-
-    async def checkpoint(self, name: str) -> Checkpoint:
-        """What has this name now, not loaded. Raises ModelNotFound or ModelRefused."""
-        try:
-            checkpoint = await asyncio.to_thread(Checkpoint.load, self._path(name))
-        except CheckpointError as error:
-            raise ModelRefused(f"Model {name!r} cannot be served: {error.reason}.") from error
-        if checkpoint.features.digest != self.default.features.digest:
-            raise ModelRefused(
-                f"Model {name!r} reads features {checkpoint.features.digest}, and the database "
-                f"holds {self.default.features.digest}: it needs a database of its own, or "
-                "`quickstudy db rebuild` for all tenants."
-            )
-        return checkpoint
-
-    def _path(self, name: str) -> Path:
-        if name == self.default_name:
-            return self._settings.model
-        # Only names of this shape become part of a path.
-        if not NAME.fullmatch(name) or not self._has(self._folder / name):
-            raise ModelNotFound(f"There is no model {name!r}.")
-        return self._folder / name
-
-    def _has(self, folder: Path) -> bool:
-        """Whether there is a checkpoint that no link leads out of the folder of checkpoints."""
-        top = self._folder.resolve()
-        files = ((folder / file).resolve() for file in (METADATA, WEIGHTS))
-        return (folder / METADATA).is_file() and all(path.is_relative_to(top) for path in files)
 
     def _ready(self, checkpoint: Checkpoint) -> Scorer:
         return Scorer(checkpoint, self._settings.device, self._settings.bank_bytes)
