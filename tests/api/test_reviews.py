@@ -82,6 +82,7 @@ async def test_a_transaction_to_review_waits_in_the_queue_with_the_score_it_had(
         "assignee": None,
         "assigned_at": None,
         "assigned_by": None,
+        "snoozed_until": None,
         "resolved_at": None,
         "transaction": (await client.get("/v1/transactions/t-1")).json(),
     }
