@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from app.db.errors import DatabaseUnavailable
+from app.errors import Problem
 from app.http.batching import Batcher
 from app.http.problems import DeadlineExceeded, InternalError, Overloaded
 from app.learner.transaction import MOST_ITEMS
+from app.models.errors import ModelUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +32,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 class Processor:
     """Answers numbers with their doubles, noting every batch; negative ones are its downfall."""
 
-    def __init__(self) -> None:
+    def __init__(self, failure: type[Exception] = ZeroDivisionError) -> None:
+        self.failure = failure
         self.batches: list[list[int]] = []
         self.open = asyncio.Event()
         self.open.set()
@@ -39,7 +42,7 @@ class Processor:
         self.batches.append(list(items))
         await self.open.wait()
         if any(item < 0 for item in items):
-            raise ZeroDivisionError
+            raise self.failure
         return [2 * item for item in items]
 
 
@@ -269,8 +272,12 @@ async def test_each_tenant_has_its_turn_in_a_batch() -> None:
     ]
 
 
-async def test_a_tenant_whose_requests_fail_leaves_the_others_alone() -> None:
-    processor = Processor()
+# An answer for callers, too, is one for those alone whose requests it is about.
+@pytest.mark.parametrize("failure", [ZeroDivisionError, ModelUnavailable])
+async def test_a_tenant_whose_requests_fail_leaves_the_others_alone(
+    failure: type[Exception],
+) -> None:
+    processor = Processor(failure)
     async with batcher_of(processor) as batcher:
         # Together the first time, when nobody knows.
         tried = await asyncio.gather(
@@ -279,8 +286,9 @@ async def test_a_tenant_whose_requests_fail_leaves_the_others_alone() -> None:
             ask(batcher, [5], "b"),
             return_exceptions=True,
         )
-        assert isinstance(tried[0], ZeroDivisionError)
-        assert [type(answer) for answer in tried[1]] == [int, InternalError, int, int]
+        assert isinstance(tried[0], failure)
+        blamed = failure if issubclass(failure, Problem) else InternalError
+        assert [type(answer) for answer in tried[1]] == [int, blamed, int, int]
         assert tried[2] == [10]
         processor.batches.clear()
         tried = await asyncio.gather(
@@ -288,7 +296,7 @@ async def test_a_tenant_whose_requests_fail_leaves_the_others_alone() -> None:
             *(ask(batcher, [n], "b") for n in range(1, 9)),
             return_exceptions=True,
         )
-        assert [type(answer) for answer in tried[:8]] == [ZeroDivisionError] * 8
+        assert [type(answer) for answer in tried[:8]] == [failure] * 8
         assert tried[8:] == [[2 * n] for n in range(1, 9)]
     # From then on its batches are its own.
     assert not [batch for batch in processor.batches if min(batch) < 0 < max(batch)]
