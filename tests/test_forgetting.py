@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from itertools import count
@@ -18,6 +18,7 @@ from hypothesis import strategies as some
 from sqlalchemy import select, text
 
 from app.accounts import store as account_store
+from app.db.connection import Connection
 from app.db.database import Database
 from app.db.patience import Patience
 from app.db.schema import (
@@ -36,6 +37,7 @@ from app.erasures.service import Erasing
 from app.erasures.store import listed_erasures
 from app.history.importing import Importer, Past
 from app.labels import store as label_store
+from app.labels.allowance import Allowance
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
 from app.learner.checkpoint import Checkpoint
@@ -461,7 +463,7 @@ async def test_what_a_kill_leaves_half_forgotten_is_forgotten_at_the_next_start(
     database = Database(database_url)
     features = Checkpoint.load(model).features
     for tenant in ("killed", "calm"):
-        await Filler(database, features, "tiny", tenant).fill(1_000)
+        await Filler(database, features, "tiny", tenant).fill(1_500)
     keys = {name: await made_key(database_url, name) for name in ("killed", "calm")}
     with server_process(database_url, model) as one:
         for path in ("/v1/transactions/p-20/label", "/v1/accounts/a-4"):
@@ -481,3 +483,57 @@ async def test_what_a_kill_leaves_half_forgotten_is_forgotten_at_the_next_start(
     for fact in ("erased", "labels_corrected", "merchants_rebuilt"):
         assert mine[fact] == theirs[fact]
     await database.close()
+
+
+class Slow(Database):
+    """A database on which one of the transactions that are run has to wait."""
+
+    def __init__(self, url: str, waiting: int) -> None:
+        super().__init__(url)
+        self._left = waiting
+        self.reached, self.open = asyncio.Event(), asyncio.Event()
+
+    async def run(self, change: Callable[[Connection], Awaitable[Any]], aside: bool = False) -> Any:
+        self._left -= 1
+        if not self._left:
+            self.reached.set()
+            await self.open.wait()
+        return await super().run(change, aside)
+
+
+async def known_of_merchant(database: Database, tenant: str) -> tuple[Any, ...]:
+    """What labels at the merchant learn from, and what its record of them is."""
+    query = select(entities.c.label_state).where(
+        entities.c.tenant == tenant, entities.c.entity_id == "big"
+    )
+    async with database.read() as connection:
+        [state] = (await connection.execute(query)).scalars()
+    assert state is not None
+    return await learned_from(database, tenant), state
+
+
+# The removal itself, and the first step of those who have yet to forget.
+@pytest.mark.parametrize("waiting", [1, 2])
+def test_who_comes_late_does_not_bring_back_what_was_forgotten_meanwhile(
+    started: Started, monkeypatch: pytest.MonkeyPatch, waiting: int
+) -> None:
+    service, runner = started
+    now = now_us()
+    monkeypatch.setattr("benchmarks.routes.now_us", lambda: now)
+
+    async def removed(is_in_turn: bool) -> tuple[Any, ...]:
+        tenant, labelling = f"world-{next(_tenants)}", service.part(Labelling)
+        await filler_of(service, tenant).fill(200)
+        # The merchant has a record from then on.
+        await labelling.remove(tenant, "p-0")
+        slow = Slow(service.part(Settings).database_url, 0 if is_in_turn else waiting)
+        late = Labelling(slow, service.part(Pipeline), Allowance(None))
+        removal = asyncio.ensure_future(late.remove(tenant, "p-2"))
+        await (removal if is_in_turn else slow.reached.wait())
+        await labelling.remove(tenant, "p-5")
+        slow.open.set()
+        await removal
+        await slow.close()
+        return await known_of_merchant(service.part(Database), tenant)
+
+    assert runner.run(removed(False)) == runner.run(removed(True))

@@ -3,7 +3,7 @@
 All are read in the same way: from a snapshot, or again once the account is locked.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ from app.db.connection import Connection
 from app.entities.records import EntityKey
 from app.labels import store as label_store
 from app.labels.errors import LabelNotFound, WrongAccount
-from app.labels.forgetting import Record, corrections_without, entities_of, records_without
+from app.labels.forgetting import Record, corrections_without, named_in, records_without
 from app.labels.records import StoredLabel
 from app.labels.rollback import way_back
 from app.learner.features import FeatureSet
@@ -135,7 +135,7 @@ class SetLabels(NamedTuple):
             unseen=[stored[key] for key in changed],
             unchanged=len(self.verdicts) - len(changed),
             allowance=len(changed),
-            named=named_in(features, rows),
+            named=await named_in(features, rows),
         )
 
     def check(self, stored: Mapping[str, Scored]) -> None:
@@ -178,7 +178,7 @@ class RemoveLabel(NamedTuple):
             corrections=corrections.get(label.account_id, {}),
             removed=frozenset(wanted),
             records=await records_without(connection, features, tenant, wanted),
-            named=named_in(features, rows.values()),
+            named=await named_in(features, rows.values()),
         )
 
 
@@ -194,7 +194,7 @@ class RollBack(NamedTuple):
         """Raises AccountNotFound or RevisionNotFound."""
         account = await account_of(connection, tenant, self.account_id)
         back = await way_back(connection, features, account, self.revision)
-        named = named_in(features, back.rows.values())
+        named = await named_in(features, back.rows.values())
         entities = {key for keys in named.values() for key in keys}
         checksum = (
             await label_store.checksum_of_changes(connection, tenant, entities)
@@ -239,11 +239,6 @@ class KeepLabels(NamedTuple):
 async def account_of(connection: Connection, tenant: str, account_id: str) -> Account:
     """An account as it stands. Raises AccountNotFound."""
     return _existing(await account_store.account(connection, tenant, account_id), account_id)
-
-
-def named_in(features: FeatureSet, rows: Iterable[Scored]) -> dict[str, list[EntityKey]]:
-    """The entities of stored transactions, by transaction."""
-    return {row.transaction_id: entities_of(features, row) for row in rows}
 
 
 def _existing(account: Account | None, account_id: str) -> Account:

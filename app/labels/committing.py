@@ -38,9 +38,7 @@ async def lock(connection: Connection, alteration: Alteration) -> Account:
     return account
 
 
-async def is_current(
-    connection: Connection, features: FeatureSet, draft: Draft, now: Account
-) -> bool:
+async def is_current(connection: Connection, draft: Draft, now: Account) -> bool:
     """Whether a draft would be the same again, by what is locked now."""
     alteration = draft.alteration
     was, tenant = alteration.account, now.tenant
@@ -53,7 +51,8 @@ async def is_current(
         ]:
             return False
     if alteration.checksum is None:
-        return not await need_correction(connection, features, tenant, alteration.unseen)
+        unseen, named = alteration.unseen, alteration.named
+        return not await need_correction(connection, tenant, unseen, named)
     entities = alteration.entities
     checksum = await label_store.checksum_of_changes(connection, tenant, entities)
     return checksum == alteration.checksum

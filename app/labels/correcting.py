@@ -28,7 +28,7 @@ from app.times import now_us
 
 # Labels that are corrected in one transaction: some milliseconds, in place. In a thread each
 # statement would wait for its turn, and on SQLite everybody for all of them.
-STEP_LABELS = 50
+STEP_LABELS = 100
 # How often it is begun again for accounts whose labels have changed meanwhile.
 ATTEMPTS = 10
 

@@ -7,7 +7,7 @@ are given features as they would have been without the label (`labels.features`)
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from app.learner.columns import columns_of
 from app.learner.content import transaction_of
 from app.learner.entities import named_by
 from app.learner.features import EntityLabels, FeatureSet
+from app.scoring.pipeline import IN_PLACE, in_a_thread_if
 from app.scoring.records import Scored
 from app.times import now_us
 
@@ -163,16 +164,28 @@ def entities_of(features: FeatureSet, row: Scored) -> list[EntityKey]:
     return named_by(transaction_of(row.content), features.spec.entity_names)
 
 
+async def named_in(features: FeatureSet, rows: Collection[Scored]) -> dict[str, list[EntityKey]]:
+    """The entities of stored transactions, by transaction."""
+
+    def name() -> dict[str, list[EntityKey]]:
+        return {row.transaction_id: entities_of(features, row) for row in rows}
+
+    return await in_a_thread_if(len(rows) > IN_PLACE, name)
+
+
 async def need_correction(
-    connection: Connection, features: FeatureSet, tenant: str, rows: Sequence[Scored]
+    connection: Connection,
+    tenant: str,
+    rows: Sequence[Scored],
+    named: Mapping[str, Sequence[EntityKey]],
 ) -> bool:
-    """Whether any of these rows may have seen a label since removed."""
-    named = {row.transaction_id: entities_of(features, row) for row in rows}
-    keys = {key for keys in named.values() for key in keys}
-    if not keys:
+    """Whether any of these rows, which name these entities, may have seen a label since removed."""
+    with_entities = [row for row in rows if named[row.transaction_id]]
+    if not with_entities:
         return False
-    ids = [key for key, its in named.items() if its]
-    since_us = min(row.computed_at_us for row in rows if named[row.transaction_id])
+    ids = [row.transaction_id for row in with_entities]
+    keys = {key for name in ids for key in named[name]}
+    since_us = min(row.computed_at_us for row in with_entities)
     return await label_store.any_removed(
         connection, tenant, keys, since_us
     ) or await label_store.any_corrected(connection, tenant, ids)
@@ -189,7 +202,8 @@ async def corrections(
 
     What is `undone` removes nothing.
     """
-    if not await need_correction(connection, features, tenant, rows):
+    named = await named_in(features, rows)
+    if not await need_correction(connection, tenant, rows, named):
         return {}
     found = [
         Witness(
@@ -201,7 +215,7 @@ async def corrections(
             row.features,
         )
         for row in rows
-        for key in entities_of(features, row)
+        for key in named[row.transaction_id]
     ]
     changes = await label_store.label_changes(connection, tenant, {one.key for one in found})
     rest = undone.rest if undone else None

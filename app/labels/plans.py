@@ -148,7 +148,7 @@ class Planner:
             label_store.supports(
                 connection, tenant, [account.account_id], SUPPORT_LIMIT + len(alteration.old)
             ),
-            need_correction(connection, features, tenant, unseen),
+            need_correction(connection, tenant, unseen, alteration.named),
             review_store.reviews_of(connection, tenant, ids),
             _watched(connection, account, alteration.rows, looks_around),
             model_store.deciding_at(connection, tenant, now_us()),

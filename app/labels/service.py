@@ -25,10 +25,10 @@ from app.labels.changes import (
     SetLabels,
     Verdict,
     account_of,
-    named_in,
 )
 from app.labels.committing import commit, is_current, lock
 from app.labels.correcting import Correcting
+from app.labels.forgetting import named_in
 from app.labels.plans import Change, Plan, Planner
 from app.labels.records import Forgetting, StoredLabel
 from app.learner.entities import named_by
@@ -221,7 +221,7 @@ class Labelling:
             plan, first = first or await planned(connection), None
             alteration = plan.draft.alteration
             now = await lock(connection, alteration)
-            if not await is_current(connection, features, plan.draft, now):
+            if not await is_current(connection, plan.draft, now):
                 plan = await planned(connection)
                 again = plan.draft.alteration
                 if not again.entities <= alteration.entities:
@@ -247,7 +247,7 @@ class Labelling:
         # All locks on entities at once and in order: those of new transactions, whose state
         # grows, and those of labels, which may be folded into it or be forgotten by it meanwhile.
         features = self._pipeline.features
-        stored = named_in(features, found.values()).values()
+        stored = (await named_in(features, found.values())).values()
         kinds = features.spec.entity_names
         entities = {key for keys in stored for key in keys}
         entities.update(key for transaction in whole for key in named_by(transaction, kinds))
