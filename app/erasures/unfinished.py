@@ -17,7 +17,7 @@ logger = logging.getLogger("quickstudy")
 
 POLL_SECONDS = 5.0
 # Nobody works any more on what nobody has worked on for so long.
-LEFT_US = 60 * SECOND_US
+LEFT_US = 30 * SECOND_US
 # Many labels at a merchant take seconds.
 LONGEST_SECONDS = 600.0
 
