@@ -62,7 +62,7 @@ def differing(urls: list[str]) -> list[str]:
             async with database.read() as connection:
                 for name in TABLES:
                     table = metadata.tables[name]
-                    columns = [one for one in table.c if one.name not in OF_THE_CLOCK]
+                    columns = [column for column in table.c if column.name not in OF_THE_CLOCK]
                     query = table.select().with_only_columns(*columns)
                     stored = await connection.read(tuple[object, ...], query)
                     found[name] = sorted(stored, key=repr)
@@ -70,8 +70,8 @@ def differing(urls: list[str]) -> list[str]:
             await database.close()
         return found
 
-    one, other = [asyncio.run(rows(url)) for url in urls]
-    return [name for name in TABLES if one[name] != other[name]]
+    old, new = [asyncio.run(rows(url)) for url in urls]
+    return [name for name in TABLES if old[name] != new[name]]
 
 
 def main() -> None:

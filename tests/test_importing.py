@@ -144,7 +144,8 @@ async def rows_of(database: Database, tenant: str) -> dict[str, list[tuple[Any, 
     async with database.read() as connection:
         for name in OF_PAYMENTS:
             table = metadata.tables[name]
-            columns = [one for one in table.c if one.name not in {"tenant", *OF_THE_CLOCK}]
+            left_out = {"tenant", *OF_THE_CLOCK}
+            columns = [column for column in table.c if column.name not in left_out]
             rows = await connection.read(
                 tuple[Any, ...], select(*columns).where(table.c.tenant == tenant)
             )

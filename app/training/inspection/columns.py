@@ -139,7 +139,7 @@ def add_transaction(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: 
             for column in some
             if frame[column].null_count() == 0 and frame[column].is_unique().all()
         ]
-        stated = whole[:1] or some[:1]
+        stated = whole[:1] or some[:1] or _asked_id(frame, answers, taken)
     if not stated:
         draft.add("columns", "transaction", row_number, "no column looks like an id of the payment")
         return
@@ -155,6 +155,42 @@ def add_transaction(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: 
         draft.add("columns", "transaction", named, "of several rows, see [rows]")
         draft.add("rows", "same_transaction", same, "several rows have one id")
     taken.update(stated)
+
+
+def _asked_id(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> list[str]:
+    """The column of ids where none is called so, but values of some are there only once."""
+    unlike = [
+        column
+        for column in frame.columns
+        if column not in taken and not _says_else(column) and _is_all_ids(frame[column])
+    ]
+    if not unlike:
+        return []
+    answer = answers.of(
+        Question(
+            "transaction",
+            f"Is there an id of the payment? {', '.join(unlike)} has another value in every row.",
+            {**dict.fromkeys(unlike, "this column"), NOBODY: "no, take the row's number"},
+            proposal=unlike[0],
+        )
+    )
+    return [] if answer == NOBODY else [answer]
+
+
+def _says_else(column: str) -> bool:
+    """Whether a column is called as others are."""
+    is_other = any(rank(role, column) is not None for role in names.ROLES)
+    return is_other or names.TIME.match(column) is not None
+
+
+def _is_all_ids(values_N: pl.Series) -> bool:
+    """Whether every row has a word of its own, that is no number."""
+    if values_N.dtype != pl.String or values_N.null_count() or not values_N.is_unique().all():
+        return False
+    return not (
+        values_N.cast(pl.Float64, strict=False).is_not_null().any()
+        or values_N.str.contains(r"[\s.,:/$€£¥@]").any()
+    )
 
 
 def _looks_like_id(values_N: pl.Series) -> bool:

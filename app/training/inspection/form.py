@@ -15,6 +15,8 @@ from app.training.inspection.questions import Answers, Question
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip"}
 SAMPLE_CHARACTERS = 1 << 18
 TAIL_RECORDS = 20
+# The encoding that reads anything.
+ANY_BYTES = "latin-1"
 # What Western exports are written in, and what else a person may know of theirs.
 ENCODINGS = {
     "cp1252": "Western Europe, Windows",
@@ -87,26 +89,35 @@ def _encoding(content: bytes, answers: Answers) -> str:
     except UnicodeDecodeError as error:
         around = re.split(rb"[\r\n]", content[max(0, error.start - 20) : error.start + 20])
         shown = max(around, key=lambda part: sum(byte > 127 for byte in part))
+    fitting = {name: where for name, where in ENCODINGS.items() if _decodes(content, name)}
     choices = {
-        name: f"{shown.decode(name, 'replace')!r} ({where})" for name, where in ENCODINGS.items()
+        name: f"{shown.decode(name, 'replace')!r} ({where})" for name, where in fitting.items()
     }
     return answers.of(
         Question(
             "encoding",
             "The file is not UTF-8. In which encoding is it?",
             choices,
-            _no_encoding,
-            "cp1252",
+            lambda name: _no_encoding(content, name),
+            next(iter(fitting), ANY_BYTES),
         )
     )
 
 
-def _no_encoding(name: str) -> str | None:
+def _no_encoding(content: bytes, name: str) -> str | None:
     try:
         File(encoding=name)
     except ValueError:
         return "there is no such encoding"
-    return None
+    return None if _decodes(content, name) else f"the file is not {name}"
+
+
+def _decodes(content: bytes, name: str) -> bool:
+    try:
+        content.decode(name)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _divide(text: str, usual: str, found: dict[str, Any], reasons: dict[str, str]) -> None:

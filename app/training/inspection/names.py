@@ -11,6 +11,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         r" ?(id|num|number|no|ref|reference|key|uuid)",
         r"(transaktions|buchungs|zahlungs) ?(id|nummer|nr)",
         r"id|uuid|reference|name|nr",
+        r"order|transaction|trans|txn|charge|invoice|receipt|bestellung|auftrag|rechnung|beleg",
     ),
     "account": (
         r"(account|acct|customer|cust|client|user|member|payer|entity|holder|shopper)"
