@@ -32,7 +32,7 @@ with TestClient(create_app()) as client:
     )
 print(json.dumps([answer.status_code, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
-TRAINING = {"torch", "currency_converter", "polars", "sklearn", "scipy", "matplotlib"}
+TRAINING = {"duckdb", "torch", "currency_converter", "polars", "sklearn", "scipy", "matplotlib"}
 
 
 def test_a_process_that_has_served_a_score_has_no_library_of_training(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ errors = Console(stderr=True)
 USER_ERROR = 2
 # What the extra `train` has and serving does without: the names of these libraries.
 TRAINING = {
+    "duckdb": "DuckDB",
     "matplotlib": "matplotlib",
     "polars": "Polars",
     "scipy": "scikit-learn",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from app.learner.checkpoint import AlertBudget, Costs, Metadata
     from app.learner.spec import DatasetSpec
+    from app.training.parts import Parts
     from app.training.report.report import Origin, Report
     from app.training.report.sections import Section
     from app.training.rivals import Rival
@@ -87,6 +88,32 @@ def simulate(
     console.print(f"{len(frame):,} transactions are in {escape(str(out))}; spec: simulated.")
 
 
+def partition(
+    data: Data,
+    spec: Spec,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the parts go.")],
+    parts: Annotated[
+        int | None, typer.Option(min=1, help="How many; without it each has about 250,000 rows.")
+    ] = None,
+    rates: WhichRates = None,
+) -> None:
+    """Divide transactions by account, with their features: for data larger than memory."""
+    from app.learner.spec import DatasetSpec
+    from app.training.partition import partition as partitioned
+    from app.training.rates import rates_for
+
+    chosen = DatasetSpec.load(spec)
+    with console.status("Partitioning …"):
+        found, left_out = partitioned(data, chosen, rates_for(chosen, rates), out, parts)
+    if left_out:
+        say(f"{left_out.sentence()}; they are in {left_out.keep()}.")
+    _say_of(found, chosen)
+    say(
+        f"{found.data.transactions:,} transactions of {found.data.accounts:,} accounts are in "
+        f"{len(found.rows_of_part):,} parts in {out}."
+    )
+
+
 def train(
     data: Data,
     spec: Spec,
@@ -114,6 +141,7 @@ def train(
     from app.cli.progress import TrainingProgress
     from app.learner.spec import DatasetSpec
     from app.training.devices import training_device
+    from app.training.parts import Parts
     from app.training.ranks import joined
     from app.training.rates import rates_for
     from app.training.run import UNFINISHED, Source, train_checkpoint
@@ -127,7 +155,13 @@ def train(
     with joined(on) as ranks:
         # One of several speaks for all.
         console.quiet = ranks.rank > 0
-        source = Source.read(data, chosen, rates_for(chosen, rates))
+        if Parts.are_in(data):
+            # Rates are those that the parts were written by, unless others are stated.
+            source: Source | Parts = Parts.load(
+                data, chosen, rates_for(chosen, rates) if rates else None
+            )
+        else:
+            source = Source.read(data, chosen, rates_for(chosen, rates))
         _say_of(source, chosen)
         with Interruption() as interruption, TrainingProgress() as progress:
 
@@ -264,11 +298,10 @@ def _rivals(choice: str) -> "list[Rival]":
     return rivals(None if choice == "all" else names)
 
 
-def _say_of(source: "Source", spec: "DatasetSpec") -> None:
+def _say_of(source: "Source | Parts", spec: "DatasetSpec") -> None:
     """What a reader should know of a file; some currency may be missing by mistake."""
-    dataset = source.dataset
-    say_of_file(spec, int(dataset.columns.time_us_N[-1]), dataset.left_out)
-    if counts := dataset.without_rate:
+    say_of_file(spec, source.newest_us, source.left_out)
+    if counts := source.without_rate:
         each = ", ".join(f"{count:,} in {currency}" for currency, count in counts.items())
         say(
             f"Amounts in currencies without a rate are not compared: {each}; "

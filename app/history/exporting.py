@@ -4,7 +4,6 @@ Names are those of the API, so that one spec serves every export. What was score
 trained on as it was posted; labels have the delay that they really had.
 """
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from math import isnan
 from pathlib import Path
@@ -18,7 +17,7 @@ from app.errors import SetupError
 from app.labels import store as label_store
 from app.labels.records import StoredLabel
 from app.learner.content import transaction_of
-from app.learner.spec import Columns, DatasetSpec, LabelDelay
+from app.learner.spec import Columns, DatasetSpec, LabelDelay, toml_of
 from app.learner.transaction import (
     DAY_US,
     ENTITY_FIELDS,
@@ -160,18 +159,3 @@ def _text(transaction: Transaction, name: str) -> str | None:
 
 def _days(delay_us: int) -> float:
     return min(max(delay_us / DAY_US, 0.0), float(LONGEST_DELAY_DAYS))
-
-
-def toml_of(spec: DatasetSpec) -> str:
-    """A spec as the TOML that `DatasetSpec.load` reads."""
-    sections = spec.model_dump(exclude_none=True, exclude_defaults=True)
-    lines = [f"name = {_quoted(sections.pop('name'))}"]
-    for section, values in sections.items():
-        lines += ["", f"[{section}]"]
-        lines += [f"{_quoted(key)} = {_quoted(value)}" for key, value in values.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _quoted(value: Any) -> str:
-    """As JSON, which is TOML too but for the characters beyond 16 bits and DEL."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

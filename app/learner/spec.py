@@ -1,5 +1,6 @@
 """The spec of a transactions file: which column holds what, and how its labels come."""
 
+import json
 import tomllib
 from functools import cached_property
 from importlib.resources import files
@@ -179,6 +180,21 @@ class DatasetSpec(BaseModel):
             raise ValueError(f"spec {path_or_name}: {error}") from None
         except ValidationError as error:
             raise ValueError(f"spec {path_or_name}: {first_problem(error, 'spec')}") from None
+
+
+def toml_of(spec: DatasetSpec) -> str:
+    """A spec as the TOML that `DatasetSpec.load` reads."""
+    sections = spec.model_dump(exclude_none=True, exclude_defaults=True)
+    lines = [f"name = {_quoted(sections.pop('name'))}"]
+    for section, values in sections.items():
+        lines += ["", f"[{section}]"]
+        lines += [f"{_quoted(key)} = {_quoted(value)}" for key, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(value: Any) -> str:
+    """As JSON, which is TOML too but for the characters beyond 16 bits and DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def built_in_specs() -> list[str]:

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from app.learner.entities import canonical
-from app.learner.spec import DatasetSpec
+from app.learner.spec import DatasetSpec, LabelDelay
 from app.learner.spelling import Named, RowNumber
 from app.learner.transaction import (
     DAY_US,
@@ -75,7 +75,11 @@ def read_entries(path: str | Path, spec: DatasetSpec) -> Entries:
     Raises DataError with one sentence for the first thing that is wrong, or where more rows cannot
     be read than the spec leaves out.
     """
-    table = Table.read(Path(path), spec)
+    return entries_of(Table.read(Path(path), spec))
+
+
+def entries_of(table: Table) -> Entries:
+    """The same of a table. Raises DataError as `read_entries` does."""
     left_out = LeftOut(table)
     while True:
         try:
@@ -403,12 +407,24 @@ def _known_at(
     else:
         delay_us_N = _delays(table, how.delay_column, is_labelled_N)
     known_at_us_N = np.where(is_labelled_N, time_us_N + delay_us_N, NEVER_US)
-    if how.legitimate_after_days is not None:
-        cleared_us_N = time_us_N + round(how.legitimate_after_days * DAY_US)
-        is_cleared_N = ~is_labelled_N & (cleared_us_N <= time_us_N.max(initial=0))
-        is_fraud_N[is_cleared_N] = 0
-        known_at_us_N[is_cleared_N] = cleared_us_N[is_cleared_N]
+    clear(how, time_us_N, is_fraud_N, known_at_us_N, time_us_N.max(initial=0))
     return known_at_us_N
+
+
+def clear(
+    how: LabelDelay,
+    time_us_N: NDArray[np.int64],
+    is_fraud_N: NDArray[np.int8],
+    known_at_us_N: NDArray[np.int64],
+    newest_us: int,
+) -> None:
+    """Let what has no label for long enough by the newest transaction be legitimate, in place."""
+    if how.legitimate_after_days is None:
+        return
+    cleared_us_N = time_us_N + round(how.legitimate_after_days * DAY_US)
+    is_cleared_N = (is_fraud_N == UNLABELLED) & (cleared_us_N <= newest_us)
+    is_fraud_N[is_cleared_N] = 0
+    known_at_us_N[is_cleared_N] = cleared_us_N[is_cleared_N]
 
 
 def _delays(table: Table, column: str, is_labelled_N: NDArray[np.bool_]) -> NDArray[np.int64]:

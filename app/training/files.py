@@ -116,7 +116,22 @@ class Content:
             return self._csv(rows=0, truncated=True).columns
         return list(pl.read_parquet_schema(self.path))
 
-    def frame(self, columns: Collection[str], truncated: bool = False) -> pl.DataFrame:
+    def ranges(self, most: int | None) -> list[tuple[int, int | None]]:
+        """Where to cut the file for no more than `most` rows at once: first rows, and how many.
+
+        CSV is read whole, since only then is all that is wrong with it noticed.
+        """
+        if self.is_csv or most is None:
+            return [(0, None)]
+        rows = int(pl.scan_parquet(self.path, glob=False).select(pl.len()).collect().item())
+        return [(first, most) for first in range(0, max(rows, 1), most)]
+
+    def frame(
+        self,
+        columns: Collection[str],
+        truncated: bool = False,
+        rows: tuple[int, int | None] = (0, None),
+    ) -> pl.DataFrame:
         """Some columns, those of CSV as text. Raises OSError and PolarsError.
 
         Rows of CSV with more fields than the header are an error, unless they are `truncated`.
@@ -124,7 +139,7 @@ class Content:
         if self.is_csv:
             # Read whole: only then is a row with too many fields noticed.
             return self._csv(truncated=truncated).select(columns)
-        return pl.read_parquet(self.path, columns=list(columns), glob=False)
+        return pl.scan_parquet(self.path, glob=False).slice(*rows).select(columns).collect()
 
     def head(self, rows: int) -> pl.DataFrame:
         """The first rows with all columns."""

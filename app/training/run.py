@@ -25,7 +25,6 @@ from app.learner.differentiable.saving import save_checkpoint
 from app.learner.features import FeatureSet
 from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
-from app.learner.transaction import SECOND_US
 from app.training.dataset import UNLABELLED, Dataset, read_transactions
 from app.training.decisions import thresholds
 from app.training.episodes import Rows
@@ -36,6 +35,8 @@ from app.training.evaluate import (
     fit_gate,
 )
 from app.training.files import digest_of
+from app.training.left_out import LeftOut
+from app.training.parts import Parts, data_of
 from app.training.profile import profile_of
 from app.training.ranks import ALONE, Ranks
 from app.training.report.card import model_card
@@ -58,9 +59,37 @@ class Source(NamedTuple):
     def read(cls, path: Path, spec: DatasetSpec, rates: Rates | None = None) -> "Source":
         return cls(read_transactions(path, spec, rates), digest_of(path, spec.file), rates)
 
+    @property
+    def data(self) -> Data:
+        dataset, time_us_N = self.dataset, self.dataset.columns.time_us_N
+        return data_of(
+            self.sha256,
+            len(dataset),
+            len(dataset.accounts),
+            int((dataset.is_fraud_N == 1).sum()),
+            int(time_us_N[0]),
+            int(time_us_N[-1]),
+        )
+
+    @property
+    def newest_us(self) -> int:
+        return int(self.dataset.columns.time_us_N[-1])
+
+    @property
+    def without_rate(self) -> dict[str, int]:
+        return self.dataset.without_rate
+
+    @property
+    def left_out(self) -> LeftOut | None:
+        return self.dataset.left_out
+
+    def rows(self, features: FeatureSet, ranks: Ranks = ALONE) -> Rows:
+        """The rows of a rank's accounts."""
+        return Rows.of(self.dataset, features).share(ranks)
+
 
 def train_checkpoint(
-    source: Source,
+    source: Source | Parts,
     spec: DatasetSpec,
     folder: Path,
     options: Options,
@@ -81,7 +110,7 @@ def train_checkpoint(
     writes the folder and gives the metadata.
     """
     features = FeatureSet(spec, source.rates)
-    rows = Rows.of(source.dataset, features).share(ranks)
+    rows = source.rows(features, ranks)
     labelled = rows.is_fraud_N != UNLABELLED
     end_us = max(ranks.gather(int(rows.time_us_N.max(initial=0)))) + 1
     split = Split.of(rows, labelled, end_us, options.seed, ranks)
@@ -139,7 +168,7 @@ def _restore(trainer: Trainer, folder: Path, identity: Mapping[str, object]) -> 
 
 def _described(
     name: str,
-    source: Source,
+    source: Source | Parts,
     spec: DatasetSpec,
     features: FeatureSet,
     rows: Rows,
@@ -162,7 +191,7 @@ def _described(
         step_sizes=trainer.learner.step_sizes,
         calibration=calibration,
         decisions=decisions,
-        data=_data(source),
+        data=source.data,
         seed=options.seed,
         options=asdict(options),
         # What could not be measured (no fraud held out, stopped before a check) is left out.
@@ -190,20 +219,4 @@ def _described(
         },
         profile=profile_of(features, rows, held_out.rows, served_A),
         rates=source.rates,
-    )
-
-
-def _data(source: Source) -> Data:
-    dataset = source.dataset
-    first, last = (
-        datetime.fromtimestamp(int(time_us) / SECOND_US, UTC).isoformat(timespec="seconds")
-        for time_us in (dataset.columns.time_us_N[0], dataset.columns.time_us_N[-1])
-    )
-    return Data(
-        sha256=source.sha256,
-        transactions=len(dataset),
-        accounts=len(dataset.accounts),
-        frauds=int((dataset.is_fraud_N == 1).sum()),
-        first=first,
-        last=last,
     )

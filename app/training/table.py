@@ -6,9 +6,8 @@ Axis: N rows of the file.
 import difflib
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,16 +79,26 @@ class Table:
     @classmethod
     def read(cls, path: Path, spec: DatasetSpec) -> "Table":
         """A file, or the files of a folder or a pattern one after the other."""
-        contents = contents_of(path, spec.file)
-        frames, blank, overfull = zip(*(_read(content, spec) for content in contents), strict=True)
-        pieces = tuple(map(Piece, contents, accumulate(map(len, frames[:-1]), initial=0)))
-        row_N = np.flatnonzero(~np.concatenate(blank))
+        tables = list(cls.chunks(path, spec))
+        row_N = np.concatenate([one.row_N for one in tables])
         if not len(row_N):
             raise DataError(f"{path}: there is no transaction in it")
-        frame = _joined(pieces, frames)
-        rows = (piece.first + row for piece, of in zip(pieces, overfull, strict=True) for row in of)
-        frame = frame if len(row_N) == len(frame) else frame[row_N]
-        return cls(path, pieces, spec, frame, row_N, frozenset(rows))
+        overfull = frozenset[int]().union(*(one.overfull for one in tables))
+        return cls(path, tables[-1].pieces, spec, _joined(tables), row_N, overfull)
+
+    @classmethod
+    def chunks(cls, path: Path, spec: DatasetSpec, most: int | None = None) -> "Iterator[Table]":
+        """The same in tables one after the other, of `most` rows; a CSV file is one table."""
+        pieces, first = tuple[Piece, ...](), 0
+        for content in contents_of(path, spec.file):
+            pieces = (*pieces, Piece(content, first))
+            for rows in content.ranges(most):
+                frame, blank_N, overfull = _read(content, spec, rows)
+                row_N = np.flatnonzero(~blank_N)
+                whole = frame if len(row_N) == len(frame) else frame[row_N]
+                too_full = frozenset(first + row for row in overfull)
+                yield cls(path, pieces, spec, whole, row_N + first, too_full)
+                first += len(frame)
 
     def __len__(self) -> int:
         return len(self.row_N)
@@ -122,7 +131,7 @@ class Table:
     def place(self, position: int) -> str:
         piece = self.piece(int(self.row_N[position]))
         row, line = piece.place(int(self.row_N[position]))
-        file = f"{self.name(piece)}, " if len(self.pieces) > 1 else ""
+        file = f"{self.name(piece)}, " if piece.content.path != self.path else ""
         return f"{file}row {row}" + (f" (line {line})" if line else "")
 
     def refuse(
@@ -162,7 +171,7 @@ class Table:
 
 
 def _read(
-    content: Content, spec: DatasetSpec
+    content: Content, spec: DatasetSpec, rows: tuple[int, int | None]
 ) -> tuple[pl.DataFrame, NDArray[np.bool_], frozenset[int]]:
     """The columns that the spec names, which rows are blank, and which have too many fields."""
     overfull = frozenset[int]()
@@ -171,7 +180,7 @@ def _read(
         _check_columns(content, [*header, *content.partition], spec)
         written = [name for name in used if name in header]
         try:
-            frame = content.frame(written)
+            frame = content.frame(written, rows=rows)
         except pl.exceptions.ComputeError:
             overfull = frozenset(content.overfull(len(header)))
             if not (overfull and spec.rows.leave_out):
@@ -192,18 +201,19 @@ def _read(
     return frame.with_columns(values).select(used), blank_N, overfull
 
 
-def _joined(pieces: Sequence[Piece], frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """The rows of all files; integers of some and fractions of others are fractions."""
-    first, *others = frames
-    for piece, frame in zip(pieces[1:], others, strict=True):
-        for name, dtype in frame.schema.items():
-            expected = first.schema[name]
+def _joined(tables: Sequence[Table]) -> pl.DataFrame:
+    """The rows of all tables; integers of some and fractions of others are fractions."""
+    first = tables[0]
+    for table in tables[1:]:
+        for name, dtype in table.frame.schema.items():
+            expected = first.frame.schema[name]
             if dtype != expected and not (dtype.is_numeric() and expected.is_numeric()):
                 raise DataError(
-                    f'{piece.content.path}: column "{name}" holds {dtype}, and {expected} in '
-                    f"{pieces[0].content.path.name}: write all files with the same types"
+                    f'{table.pieces[-1].content.path}: column "{name}" holds {dtype}, and '
+                    f"{expected} in {first.pieces[0].content.path.name}: write all files with the "
+                    "same types"
                 )
-    return pl.concat(frames, how="vertical_relaxed")
+    return pl.concat([table.frame for table in tables], how="vertical_relaxed")
 
 
 def columns_used(spec: DatasetSpec) -> list[str]:

@@ -131,6 +131,19 @@ def test_training_leaves_a_checkpoint_with_its_card_and_nothing_unfinished(
     }
 
 
+def test_a_model_is_trained_on_parts_of_a_file(folder: Path, data: Path, model: Path) -> None:
+    parts, out = folder / "parts", folder / "models" / "of-parts"
+    options = ("--data", data, "--spec", "simulated", "--out", parts, "--parts", "3")
+    output = run("partition", *options).output
+    expected = Checkpoint.load(model).metadata.data
+    assert "rates are stated with --rates" in output
+    assert f"{expected.transactions:,} transactions of {expected.accounts:,} accounts" in output
+    assert "are in 3 parts" in output
+    assert "name a new folder" in sentence("partition", *options)
+    run("train", "--data", parts, "--spec", "simulated", "--out", out, *FEW)
+    assert Checkpoint.load(out).metadata.data == expected
+
+
 def test_evaluating_reports_the_same_by_file_format_and_column_names(
     folder: Path, data: Path, model: Path, evaluated: Path
 ) -> None:
