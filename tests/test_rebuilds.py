@@ -302,7 +302,7 @@ def test_the_commands_say_what_to_do_until_the_states_are_those_of_the_model(
 async def replays(url: str, model: Path) -> dict[str, Replayed]:
     async with running(settings(url, model)) as service:
         # Why, by the model of today, with what it reads.
-        _, _, why = await service.part(Replay).explain("shop", "t-23")
+        why = await service.part(Replay).explain("shop", "t-23")
         assert why.model == service.part(Models).default.model
         ids = [(t, past.transaction_id) for t, some in (await pasts(url)).items() for past in some]
         return {key: await service.part(Replay).replay(tenant, key) for tenant, key in ids}

@@ -434,11 +434,13 @@ def test_a_removed_label_leaves_no_bit_of_itself_in_a_copy(of_algorithm: Path) -
     labels.features_KF[:, compared] = np.arange(7 * len(compared)).reshape(7, -1) + 1
     for removed in range(7):
         left = Support(*(np.delete(column, removed, axis=0) for column in labels))
-        _, judged, learned = scorer.change(labels, left, Rows(*rows(scorer, 3)), scorer.thresholds)
-        assert judged.copy.digest == digest_of(never, left) != digest_of(never, labels)
+        changed = scorer.change(labels, left, Rows(*rows(scorer, 3)), scorer.thresholds)
+        assert changed.after.copy.digest == digest_of(never, left) != digest_of(never, labels)
         for code in labels.features_KF[removed, compared]:
-            assert not (learned.copies_BW == code).any()
-        assert not (np.abs(learned.copies_BW) == labels.time_us_K[removed] / DAY_US + 1).any()
+            assert not (changed.learned.copies_BW == code).any()
+        assert not (
+            np.abs(changed.learned.copies_BW) == labels.time_us_K[removed] / DAY_US + 1
+        ).any()
     # The last is one that a copy holds while there is the label.
     held = scorer._engine.learn([labels]).copies_BW
     assert (np.abs(held) == labels.time_us_K[6] / DAY_US + 1).any()
@@ -516,16 +518,16 @@ def test_the_payments_of_its_labels_stay_with_a_copy_as_long_as_it_is_in_the_ban
     assert scorer.labelled_payments(key(1)) is first
     assert scorer.labelled_payments(key(2)) is None
     assert scorer.labelled_payments(key(1, revision=0)) is None
-    _, _, learned = scorer.change(
+    changed = scorer.change(
         support(scorer, 1), support(scorer, 2), Rows(*rows(scorer, 1)), scorer.thresholds
     )
-    scorer.keep(key(1, revision=2), learned, second)
+    scorer.keep(key(1, revision=2), changed.learned, second)
     assert scorer.labelled_payments(key(1, revision=2)) is second
     assert scorer.labelled_payments(key(1)) is None
     # A copy that comes without them has none of those before it.
-    scorer.keep(key(1, revision=3), learned)
+    scorer.keep(key(1, revision=3), changed.learned)
     assert scorer.labelled_payments(key(1, revision=3)) is None
-    scorer.keep(key(9000), learned, second)
+    scorer.keep(key(9000), changed.learned, second)
     filled(scorer)
     assert scorer.labelled_payments(key(9000)) is None
     assert len(scorer._labelled) == 0
@@ -536,5 +538,5 @@ def test_the_base_stands_for_no_labels(scorer: Scorer) -> None:
     held = scorer.held(key(1, revision=0))
     assert held is not None
     assert (held.used, held.labels) == ("insufficient_labels", 0)
-    was, _, _ = scorer.change(held, support(scorer, 1), questions, scorer.thresholds)
+    was = scorer.change(held, support(scorer, 1), questions, scorer.thresholds).before
     assert was == scorer.score(*questions, [key(1, revision=0)] * 7, scorer.thresholds)

@@ -3,6 +3,15 @@
 from typing import NamedTuple
 
 
+class ErasedRows(NamedTuple):
+    """How many rows of an erased account there were."""
+
+    transactions: int
+    labels: int
+    label_events: int
+    reviews: int
+
+
 class Account(NamedTuple):
     """A row of `accounts`."""
 

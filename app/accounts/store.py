@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, select, text, update
 
-from app.accounts.records import Account
+from app.accounts.records import Account, ErasedRows
 from app.db.connection import Connection
 from app.db.pages import Part, read_page
 from app.db.schema import (
@@ -146,13 +146,8 @@ async def listed_accounts(
     return await read_page(connection, Account._make, query, order, after, limit, walked=walked)
 
 
-async def erase_account(
-    connection: Connection, tenant: str, account_id: str
-) -> tuple[int, int, int, int]:
-    """Delete every row of a locked account: transactions, labels, label events, reviews.
-
-    And its links, and what entities its labels name.
-    """
+async def erase_account(connection: Connection, tenant: str, account_id: str) -> ErasedRows:
+    """Delete every row of a locked account, its links, and what entities its labels name."""
     labelled = select(label_events.c.transaction_id).where(
         label_events.c.tenant == tenant, label_events.c.account_id == account_id
     )
@@ -175,4 +170,4 @@ async def erase_account(
             delete(table).where(table.c.tenant == tenant, table.c.account_id == account_id)
         )
         counts.append(deleted.rowcount)
-    return counts[0], counts[1], counts[2], counts[3]
+    return ErasedRows(*counts[:4])

@@ -38,7 +38,8 @@ async def shown_payment(
 ) -> Shown:
     """All of a payment but what it takes long to know. Raises TransactionNotFound."""
     payment = await read_transaction(transaction_id, database, tenant)
-    row, past, explained = await replay.explain(tenant, transaction_id)
+    explained = await replay.explain(tenant, transaction_id)
+    row = explained.transaction
     thresholds = (
         (row.review_from, row.decline_from)
         if row.review_from is not None and row.decline_from is not None
@@ -53,7 +54,9 @@ async def shown_payment(
         (texts.USUAL, texts.OTHER_REASONS, texts.THIS_PAYMENT),
     )
     recent = await recent_of(database, tenant, payment.account_id)
-    return Shown(payment, facts_of(payment), why, past, recent, strip(recent, transaction_id))
+    return Shown(
+        payment, facts_of(payment), why, explained.past, recent, strip(recent, transaction_id)
+    )
 
 
 async def recent_of(database: Database, tenant: str, account_id: str) -> list[StoredTransaction]:

@@ -156,9 +156,7 @@ class Erasing:
         if noted is None:
             raise AccountNotFound(f"There is no account {account_id!r}.")
         used = plan.entities
-        transactions, _, events, reviews = await account_store.erase_account(
-            connection, tenant, account_id
-        )
+        counts = await account_store.erase_account(connection, tenant, account_id)
         await audit_store.erase_entries(connection, tenant, account_id)
         await webhook_store.erase_messages(connection, tenant, account_id)
         now = await entity_states.lock_entities(connection, tenant, used)
@@ -167,11 +165,11 @@ class Erasing:
         await label_store.delete_forgetting(connection, tenant, noted.id)
         facts = {
             "erased": {
-                "transactions": transactions,
+                "transactions": counts.transactions,
                 "labels": noted.labels,
                 # Without those of their removal.
-                "label_events": events - noted.labels,
-                "reviews": reviews,
+                "label_events": counts.label_events - noted.labels,
+                "reviews": counts.reviews,
             },
             "merchants_rebuilt": len(used),
             "labels_corrected": noted.corrected,

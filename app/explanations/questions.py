@@ -18,7 +18,7 @@ from app.labels.plans import RECENT, with_label
 from app.labels.records import SupportRow
 from app.learner.adaptation import select_support
 from app.learner.decisions import Decision, log_odds
-from app.learner.scorer import Copy
+from app.learner.scorer import Copy, Judged
 from app.learner.states import Floats
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Deciding, Pipeline
@@ -58,6 +58,23 @@ class Suggestion(NamedTuple):
     if_legitimate: float
 
 
+class Influences(NamedTuple):
+    """What the labels of an account do, the furthest first, beside the copy of them all."""
+
+    account: Account
+    copy: Copy
+    labels: list[Influence]
+
+
+class _Labelled(NamedTuple):
+    """An account with its labels, its newest transactions, and what decides."""
+
+    account: Account
+    support: list[SupportRow]
+    newest: list[Scored]
+    deciding: Deciding
+
+
 class Questions:
     """Reads an account and asks its copies; stores nothing."""
 
@@ -65,28 +82,26 @@ class Questions:
         self._database = database
         self._pipeline = pipeline
 
-    async def influence(
-        self, tenant: str, account_id: str
-    ) -> tuple[Account, Copy, list[Influence]]:
+    async def influence(self, tenant: str, account_id: str) -> Influences:
         """How far each label moves the account, the furthest first. Raises AccountNotFound."""
         account, support, recent, deciding = await self._read(tenant, account_id, RECENT)
         learned = self._learned(support)
 
-        def measure() -> tuple[Copy, list[Influence]]:
+        def measure() -> Influences:
             left_out = [[row for row in support if row is not label] for label in learned]
             all_of_them, *without = self._judge([support, *left_out], recent, deciding)
-            # In a batch the last bits differ; the copy is told as labels and replays tell it.
-            [(copy, _)] = self._judge([support], recent, deciding)
+            # In a batch the last bits differ; the copy is the one of labels and replays.
+            [alone] = self._judge([support], recent, deciding)
             found = [
-                _influence(label, recent, answer[1], all_of_them[1])
-                for label, answer in zip(learned, without, strict=True)
+                _influence(label, recent, judged.decisions, all_of_them.decisions)
+                for label, judged in zip(learned, without, strict=True)
             ]
             ignored = [row for row in support if row not in learned]
             found += [Influence(row, False, 0.0, None, None, None) for row in ignored]
-            return copy, sorted(found, key=lambda influential: -influential.shift)
+            found.sort(key=lambda influence: -influence.shift)
+            return Influences(account, alone.copy, found)
 
-        copy, found = await asyncio.to_thread(measure)
-        return account, copy, found
+        return await asyncio.to_thread(measure)
 
     async def ask_next(
         self, tenant: str, account_id: str, limit: int
@@ -108,14 +123,15 @@ class Questions:
             ]
             now, *then = self._judge([support, *tried], newest, deciding)
             decided = {
-                row.transaction_id: decision for row, decision in zip(newest, now[1], strict=True)
+                row.transaction_id: decision
+                for row, decision in zip(newest, now.decisions, strict=True)
             }
             found = []
             for n, row in enumerate(candidates):
                 own = decided[row.transaction_id]
                 if_fraud, if_legitimate = (
-                    shift(answers[1][: len(recent)], now[1][: len(recent)])
-                    for answers in then[2 * n : 2 * n + 2]
+                    shift(judged.decisions[: len(recent)], now.decisions[: len(recent)])
+                    for judged in then[2 * n : 2 * n + 2]
                 )
                 expected = own.probability * if_fraud + (1 - own.probability) * if_legitimate
                 found.append(Suggestion(row, own, expected, if_fraud, if_legitimate))
@@ -123,9 +139,7 @@ class Questions:
 
         return account, await asyncio.to_thread(rank)
 
-    async def _read(
-        self, tenant: str, account_id: str, newest: int
-    ) -> tuple[Account, list[SupportRow], list[Scored], Deciding]:
+    async def _read(self, tenant: str, account_id: str, newest: int) -> _Labelled:
         async with self._database.read() as connection:
             account = await account_store.account(connection, tenant, account_id)
             if account is None:
@@ -133,7 +147,7 @@ class Questions:
             support = await label_store.supports(connection, tenant, [account_id])
             recent = await transaction_store.recent(connection, tenant, account_id, newest)
             deciding = await self._pipeline.deciding(connection, tenant)
-        return account, support[account_id], recent, deciding
+        return _Labelled(account, support[account_id], recent, deciding)
 
     def _learned(self, support: Sequence[SupportRow]) -> list[SupportRow]:
         """The labels that are learned from: of many, the newest of both kinds."""
@@ -145,14 +159,13 @@ class Questions:
         supports: Sequence[Sequence[SupportRow]],
         rows: Sequence[Scored],
         deciding: Deciding,
-    ) -> list[tuple[Copy, list[Decision]]]:
+    ) -> list[Judged]:
         unlabelled = self._pipeline.rows(rows)
-        judged = deciding.scorer.judge(
+        return deciding.scorer.judge(
             [self._pipeline.support(support) for support in supports],
             [unlabelled] * len(supports),
             deciding.thresholds,
         )
-        return [(judgement.copy, judgement.decisions) for judgement in judged]
 
 
 def shift(first: Sequence[Decision], other: Sequence[Decision]) -> float:

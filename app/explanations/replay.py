@@ -53,8 +53,10 @@ class Revision(NamedTuple):
 
 
 class Explained(NamedTuple):
-    """A score taken apart, in calibrated log-odds."""
+    """A score taken apart, in calibrated log-odds, against `past` payments before it."""
 
+    transaction: Scored
+    past: int
     probability: float
     log_odds: float
     baseline: float
@@ -100,9 +102,8 @@ class Replay:
         )
         return Revision(account, support, judged.copy, changes)
 
-    async def explain(self, tenant: str, transaction_id: str) -> tuple[Scored, int, Explained]:
-        """Why a stored transaction has its score, and how many payments before it that is set
-        against. Raises TransactionNotFound."""
+    async def explain(self, tenant: str, transaction_id: str) -> Explained:
+        """Why a stored transaction has its score. Raises TransactionNotFound."""
         async with self._database.read() as connection:
             row = await _scored(connection, tenant, transaction_id)
             support = await _support(connection, row)
@@ -111,8 +112,7 @@ class Replay:
                 connection, tenant, [moment], PAST, row.evaluated_at_us
             )
             scorer = await self._scorer(connection, row)
-        explained = await asyncio.to_thread(self._explained, scorer, row, support, past)
-        return row, len(past), explained
+        return await asyncio.to_thread(self._explained, scorer, row, support, past)
 
     async def _scorer(self, connection: Connection, row: Scored) -> Scorer:
         """The model that scored it, where it was kept and reads the features that there are: else
@@ -142,6 +142,8 @@ class Replay:
             self._pipeline.labelled(support),
         )
         return Explained(
+            row,
+            len(past),
             calibrated(why.log_odds, scorer.calibration),
             slope * why.log_odds + shift,
             slope * why.baseline + shift,

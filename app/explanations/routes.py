@@ -118,11 +118,11 @@ async def read_influence(
 ) -> Influence:
     """How far each label moves the account: the copy that leaves it out, beside the one that
     has it."""
-    account, copy, found = await questions.influence(tenant, account_id)
+    found = await questions.influence(tenant, account_id)
     return Influence(
         account_id=account_id,
-        adaptation=adaptation_of(account.revision, copy),
-        labels=[_influence(label) for label in found],
+        adaptation=adaptation_of(found.account.revision, found.copy),
+        labels=[_influence(label) for label in found.labels],
     )
 
 

@@ -177,13 +177,13 @@ class Planner:
 
         def compute() -> Plan:
             after = self._pipeline.support(draft.after)
-            was, judged, learned = scorer.change(before, after, rows, thresholds)
-            pairs = iter(zip(was, judged.decisions, strict=True))
+            changed = scorer.change(before, after, rows, thresholds)
+            pairs = iter(zip(changed.before, changed.after.decisions, strict=True))
             effects = [
                 [Effect(row.transaction_id, *next(pairs)) for row in group] for group in groups
             ]
             ordered = _most_alike_first(fields, rows.features_NF, effects)
-            return Plan(draft, Change(judged.copy, *ordered), learned)
+            return Plan(draft, Change(changed.after.copy, *ordered), changed.learned)
 
         return await in_a_thread_if(len(rows.time_us_N) > IN_PLACE, compute)
 

@@ -86,6 +86,8 @@ CODES_OF_KIND = (
     ("_fraud", r"(fraud_share|frauds)_\w+"),
 )
 Value = float | str | None
+# The sentence of a reason, what was observed, and what is usual.
+Words = tuple[str, Value, Value]
 
 
 class Reason(NamedTuple):
@@ -257,7 +259,7 @@ class Case:
 
 
 # What tells of entities of a kind: a sentence, what was observed, what is usual.
-WordsOfKind = Callable[[str, Case], tuple[str, Value, Value]]
+WordsOfKind = Callable[[str, Case], Words]
 
 
 # Risky payments of an account come in bursts, and have nearly the same past.
@@ -378,9 +380,7 @@ def _of_kinds(kinds: tuple[str, ...]) -> dict[str, tuple[str, WordsOfKind]]:
     return {code: (kind, tells) for code, kind, tells in each}
 
 
-def _worded(
-    code: str, case: Case, of_kinds: Mapping[str, tuple[str, WordsOfKind]]
-) -> tuple[str, Value, Value]:
+def _worded(code: str, case: Case, of_kinds: Mapping[str, tuple[str, WordsOfKind]]) -> Words:
     if code in of_kinds:
         kind, tells = of_kinds[code]
         return tells(kind, case)
@@ -391,7 +391,7 @@ def _worded(
     return _category(code, case)
 
 
-def _amount(case: Case) -> tuple[str, Value, Value]:
+def _amount(case: Case) -> Words:
     compared = case.compared
     amount = compared.amount
     if case.is_first:
@@ -406,7 +406,7 @@ def _amount(case: Case) -> tuple[str, Value, Value]:
     return f"{sentence}, {_figures(amount / usual)} times {median}", amount, usual
 
 
-def _spending(case: Case) -> tuple[str, Value, Value]:
+def _spending(case: Case) -> Words:
     if case.is_first:
         return NO_EARLIER, None, None
     compared = case.compared
@@ -427,7 +427,7 @@ def _spending(case: Case) -> tuple[str, Value, Value]:
     return f"{sentence}, {whole}", recent, usual
 
 
-def _pace(case: Case) -> tuple[str, Value, Value]:
+def _pace(case: Case) -> Words:
     ages_us = case.ages_us()
     lately = sum(age_us <= DAY_US for age_us in ages_us)
     counted = f"{case.counted(lately, DAY_US, 'payment')} in the 24 hours before"
@@ -437,7 +437,7 @@ def _pace(case: Case) -> tuple[str, Value, Value]:
     return f"{counted}; {_figures(usual)} a day on average over {case.last}", float(lately), usual
 
 
-def _burst(case: Case) -> tuple[str, Value, Value]:
+def _burst(case: Case) -> Words:
     ages_us = case.ages_us()
     lately = sum(age_us <= HOUR_US for age_us in ages_us)
     moment = sum(age_us <= MOMENT_US for age_us in ages_us)
@@ -457,7 +457,7 @@ def _burst(case: Case) -> tuple[str, Value, Value]:
     return f"{counted}; the median before {of_past} is {_figures(usual)}", float(lately), usual
 
 
-def _refused(case: Case) -> tuple[str, Value, Value]:
+def _refused(case: Case) -> Words:
     lately = expm1(case.now("account_refused_1d"))
     if lately <= 0:
         return "no attempt of this account was declined or held up lately", 0.0, None
@@ -465,7 +465,7 @@ def _refused(case: Case) -> tuple[str, Value, Value]:
     return f"{sentence} (an attempt counts half for every 24 hours of age)", lately, None
 
 
-def _gap(case: Case) -> tuple[str, Value, Value]:
+def _gap(case: Case) -> Words:
     if case.is_first:
         return NO_EARLIER, None, None
     ages_us = case.ages_us()
@@ -479,7 +479,7 @@ def _gap(case: Case) -> tuple[str, Value, Value]:
     return f"{sentence}; {usual}", observed, usual_us / HOUR_US
 
 
-def _hour(case: Case) -> tuple[str, Value, Value]:
+def _hour(case: Case) -> Words:
     now_us = case.payment["occurred_at_us"]
     clock = text_of(now_us)[11:16]
     if case.is_first:
@@ -490,7 +490,7 @@ def _hour(case: Case) -> tuple[str, Value, Value]:
     return sentence, clock, near / len(case.past)
 
 
-def _weekend(case: Case) -> tuple[str, Value, Value]:
+def _weekend(case: Case) -> Words:
     is_weekend = _is_weekend(case.payment)
     observed = "weekend" if is_weekend else "weekday"
     if case.is_first:
@@ -500,7 +500,7 @@ def _weekend(case: Case) -> tuple[str, Value, Value]:
     return sentence, observed, alike / len(case.past)
 
 
-def _entity_used(kind: str, case: Case) -> tuple[str, Value, Value]:
+def _entity_used(kind: str, case: Case) -> Words:
     id_, past = case.entity(kind), case.entities(kind)
     if id_ is None:
         sentence = _none_named(kind)
@@ -519,7 +519,7 @@ def _entity_used(kind: str, case: Case) -> tuple[str, Value, Value]:
     return sentence, id_, _most_usual(past)
 
 
-def _entity_accounts(kind: str, case: Case) -> tuple[str, Value, Value]:
+def _entity_accounts(kind: str, case: Case) -> Words:
     if case.entity(kind) is None:
         return _none_named(kind), None, None
     name, noun = f"{kind}_accounts_ever", _noun(kind)
@@ -537,7 +537,7 @@ def _entity_accounts(kind: str, case: Case) -> tuple[str, Value, Value]:
     return f"{sentence} (a first time counts half for every 24 hours of age)", float(count), usual
 
 
-def _entity_activity(kind: str, case: Case) -> tuple[str, Value, Value]:
+def _entity_activity(kind: str, case: Case) -> Words:
     if case.entity(kind) is None:
         return _none_named(kind), None, None
     name, here = f"{kind}_count_30d", _here(kind)
@@ -556,7 +556,7 @@ def _entity_activity(kind: str, case: Case) -> tuple[str, Value, Value]:
     return f"{sentence} ({weighed})", rate, usual
 
 
-def _entity_amount(kind: str, case: Case) -> tuple[str, Value, Value]:
+def _entity_amount(kind: str, case: Case) -> Words:
     if case.entity(kind) is None:
         return _none_named(kind), None, None
     currency, amount = case.currency, float(case.payment["amount"])
@@ -580,7 +580,7 @@ def _entity_amount(kind: str, case: Case) -> tuple[str, Value, Value]:
     return f"{_own_amount(case, currency)}; {typical} ({weighed}{how})", amount, usual
 
 
-def _entity_fraud(kind: str, case: Case) -> tuple[str, Value, Value]:
+def _entity_fraud(kind: str, case: Case) -> Words:
     if case.entity(kind) is None:
         return _none_named(kind), None, None
     name, noun = f"{kind}_fraud_share_30d", _noun(kind)
@@ -596,7 +596,7 @@ def _entity_fraud(kind: str, case: Case) -> tuple[str, Value, Value]:
     return f"{sentence} ({weighed})", share, usual
 
 
-def _new_entities(kind: str, case: Case) -> tuple[str, Value, Value]:
+def _new_entities(kind: str, case: Case) -> Words:
     if case.is_first:
         return NO_EARLIER, None, None
     used_K = case.past_KF[:, case.place[f"{kind}_used"]].tolist()
@@ -634,7 +634,7 @@ def _entity(kind: str, payment: Mapping[str, Any]) -> str | None:
     return found
 
 
-def _labels(case: Case) -> tuple[str, Value, Value]:
+def _labels(case: Case) -> Words:
     frauds, legitimates = case.labels
     counted = f"{_count(frauds, 'fraud label')} and {_count(legitimates, 'legitimate label')}"
     return f"{counted} move all of this account's scores", f"{frauds}+{legitimates}", None
@@ -660,7 +660,7 @@ def _naming(
     return reason._replace(sentence=sentence, labelled_payment=found)
 
 
-def _attribute(name: str, case: Case) -> tuple[str, Value, Value]:
+def _attribute(name: str, case: Case) -> Words:
     value = _number(case.payment["attributes"].get(name))
     numbers = [_number(payment["attributes"].get(name)) for payment in case.past]
     present = [number for number in numbers if number is not None]
@@ -680,7 +680,7 @@ def _attribute(name: str, case: Case) -> tuple[str, Value, Value]:
     return f"{sentence}, against {of_past}{which}", value, usual
 
 
-def _category(name: str, case: Case) -> tuple[str, Value, Value]:
+def _category(name: str, case: Case) -> Words:
     value = _category_of(name, case.payment)
     past = [_category_of(name, payment) for payment in case.past]
     usual = _most_usual(past)
@@ -790,7 +790,7 @@ def _count(number: int | str, what: str) -> str:
     return f"{number} {what if str(number) == '1' else _plural(what)}"
 
 
-WORDED: dict[str, Callable[[Case], tuple[str, Value, Value]]] = {
+WORDED: dict[str, Callable[[Case], Words]] = {
     "amount": _amount,
     "account_spending": _spending,
     "account_pace": _pace,

@@ -75,6 +75,17 @@ class Judged(NamedTuple):
     decisions: list[Decision]
 
 
+class Changed(NamedTuple):
+    """What an account's copies decide before and after a change of its labels.
+
+    `learned` is the new copy, as `keep` takes it.
+    """
+
+    before: list[Decision]
+    after: Judged
+    learned: Learned
+
+
 class Held(NamedTuple):
     """The copy of one account, as the bank has it, and what answers tell of it."""
 
@@ -274,11 +285,10 @@ class Scorer(Judge):
 
     def change(
         self, before: Support | Held, after: Support, rows: Rows, thresholds: Thresholds
-    ) -> tuple[list[Decision], Judged, Learned]:
+    ) -> Changed:
         """What the copies of an account's labels as they were, and as they are, decide on N rows.
 
         The new copy is made alone, so that equal labels have equal bits whatever they were before.
-        Told last is what `keep` takes, of the labels as they are.
         """
         old = before if isinstance(before, Held) else _alone(self._learned([before]))
         learned = self._learned([after])
@@ -288,11 +298,8 @@ class Scorer(Judge):
             rows, np.concatenate([old.copy_1W, learned.copies_BW]), copy_2N
         )
         decisions = self._decided(now_N, copy.used, copy.labels, thresholds)
-        return (
-            self._decided(was_N, old.used, old.labels, thresholds),
-            Judged(copy, decisions),
-            learned,
-        )
+        decisions_before = self._decided(was_N, old.used, old.labels, thresholds)
+        return Changed(decisions_before, Judged(copy, decisions), learned)
 
     def explain(
         self, rows: Rows, pasts: Sequence[Features], keys: Sequence[AdapterKey]

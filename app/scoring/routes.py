@@ -136,14 +136,14 @@ async def explain_transaction(
     transaction_id: TransactionId, replay: RunningReplay, tenant: MayRead
 ) -> Explanation:
     """Why a transaction has its score: all shares, by the copy that scored it."""
-    row, past, explained = await replay.explain(tenant, transaction_id)
+    explained = await replay.explain(tenant, transaction_id)
     return Explanation(
-        transaction_id=row.transaction_id,
-        account_id=row.account_id,
+        transaction_id=explained.transaction.transaction_id,
+        account_id=explained.transaction.account_id,
         probability=explained.probability,
         log_odds=explained.log_odds,
         baseline=explained.baseline,
-        past=past,
+        past=explained.past,
         reasons=[Reason.model_validate(reason.answered()) for reason in explained.reasons],
         model=explained.model,
     )

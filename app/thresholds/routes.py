@@ -40,13 +40,13 @@ async def read_thresholds(policy: RunningPolicy, tenant: MayRead) -> ThresholdsI
 
 
 async def _in_force(policy: TenantPolicy, tenant: str) -> ThresholdsInForce:
-    now, own, planned = await policy.in_force(tenant)
+    found = await policy.in_force(tenant)
     return ThresholdsInForce(
-        review=now.review,
-        decline=now.decline,
-        source="tenant" if own else "model",
-        own=_kept(own) if own else None,
-        next=_kept(planned) if planned else None,
+        review=found.now.review,
+        decline=found.now.decline,
+        source="tenant" if found.own else "model",
+        own=_kept(found.own) if found.own else None,
+        next=_kept(found.planned) if found.planned else None,
     )
 
 

@@ -57,6 +57,14 @@ class Kept(NamedTuple):
     floor_reached: bool = False
 
 
+class InForce(NamedTuple):
+    """What decides now, the tenant's own row where that is its own, and the next planned."""
+
+    now: Thresholds
+    own: TenantThresholds | None
+    planned: TenantThresholds | None
+
+
 class TenantPolicy:
     """Keeps each tenant's thresholds, with the time from which each is in force."""
 
@@ -147,10 +155,7 @@ class TenantPolicy:
 
         await self._database.run(forget)
 
-    async def in_force(
-        self, tenant: str
-    ) -> tuple[Thresholds, TenantThresholds | None, TenantThresholds | None]:
-        """Those of now, the tenant's own row where they are its own, and the next planned."""
+    async def in_force(self, tenant: str) -> InForce:
         at_us = now_us()
         async with self._database.read() as connection:
             own = await threshold_store.thresholds_at(connection, tenant, at_us)
@@ -158,7 +163,7 @@ class TenantPolicy:
             deciding = await self._pipeline.deciding(connection, tenant)
         if own is not None and own.is_reset:
             own = None
-        return deciding.thresholds, own, planned[0] if planned else None
+        return InForce(deciding.thresholds, own, planned[0] if planned else None)
 
 
 async def choose(
