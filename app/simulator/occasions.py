@@ -45,8 +45,8 @@ def occasions(
     """What comes to the purchases of `account_N` at `second_N` and `merchant_N`."""
     return [
         _sales(rng, world),
-        _sprees(rng, world, account_N, second_N, merchant_N),
-        _payrolls(rng, world),
+        sprees(rng, world, account_N, second_N, merchant_N),
+        payrolls(rng, world),
         _nights(rng, world),
         _projects(rng, world, account_N, second_N),
     ]
@@ -89,7 +89,7 @@ def _sales(rng: np.random.Generator, world: World) -> Events:
     return charges(rng, world, account_N, second_N, merchant_N, amount_N)
 
 
-def _sprees(
+def sprees(
     rng: np.random.Generator, world: World, account_N: Ints, second_N: Ints, merchant_N: Ints
 ) -> Events:
     """Five to thirty purchases within an hour, at one to three online shops.
@@ -114,7 +114,7 @@ def _sprees(
     return charges(rng, world, buyer_N, when_N, shop_N, amount_N)
 
 
-def _payrolls(rng: np.random.Generator, world: World) -> Events:
+def payrolls(rng: np.random.Generator, world: World) -> Events:
     """An eighth of the businesses pays 20 to 150 others within minutes, every month.
 
     A third of them begins within the file.

@@ -75,13 +75,13 @@ class Backtest:
         self._rivals, self._report = rivals, report
         accounts = int(rows.account_N.max()) + 1
         draws = np.random.default_rng(UNSEEN_SEED).random(accounts)
-        self._unseen_N = (draws < spec.backtest.unseen_share)[rows.account_N]
+        self.unseen_N = (draws < spec.backtest.unseen_share)[rows.account_N]
         self.folds = folds_of(spec, rows)
 
     def run(self) -> Metrics:
         """The figures of both protocols, by fold and as means over the folds."""
-        protocol_a = [self._protocol_a(fold) for fold in self.folds]
-        protocol_b = [self._protocol_b(fold) for fold in self.folds]
+        protocol_a = [self.protocol_a(fold) for fold in self.folds]
+        protocol_b = [self.protocol_b(fold) for fold in self.folds]
         return {
             "spec": self._spec.name,
             "methods": described(self._rivals),
@@ -89,11 +89,11 @@ class Backtest:
             "protocol_b": self._figures_b(protocol_b),
         }
 
-    def _protocol_a(self, fold: Fold) -> tuple[Metrics, Results]:
+    def protocol_a(self, fold: Fold) -> tuple[Metrics, Results]:
         t = self._rows.time_us_N
         trained_N = (t >= fold.train_us) & (t < fold.train_end_us)
         methods = self._fitted(f"A {fold.name}", trained_N, fold)
-        tested = methods.test(self._rows, self._labelled(self._tested_in_a(fold)))
+        tested = methods.test(self._rows, self._labelled(self.tested_in_a(fold)))
         counts = {
             "test_start": fold.name,
             "train_transactions": int(trained_N.sum()),
@@ -104,15 +104,15 @@ class Backtest:
         }
         return counts, tested
 
-    def _protocol_b(self, fold: Fold) -> Served:
+    def protocol_b(self, fold: Fold) -> Served:
         t = self._rows.time_us_N
         days = self._spec.backtest.feedback_train_days
         first_us = 0 if days is None else fold.test_us - round(days * DAY_US)
-        trained_N = (t >= first_us) & (t < fold.test_us) & ~self._unseen_N
+        trained_N = (t >= first_us) & (t < fold.test_us) & ~self.unseen_N
         methods = self._fitted(f"B {fold.name}", trained_N, fold)
         scored = self._labelled((t >= fold.test_us) & (t < fold.test_end_us))
         tested = methods.test(self._rows, scored)
-        unseen = tested.take(self._unseen_N[scored])
+        unseen = tested.take(self.unseen_N[scored])
         return Served(
             tested, methods.cost(tested), unseen, methods.by_labels(unseen), methods.chosen
         )
@@ -162,7 +162,7 @@ class Backtest:
             "reliability": pooled_reliability(unseen),
         }
 
-    def _tested_in_a(self, fold: Fold) -> NDArray[np.bool_]:
+    def tested_in_a(self, fold: Fold) -> NDArray[np.bool_]:
         """The test days without the accounts known to be defrauded, as these become known.
 
         They are the accounts defrauded in the training days and since, on each test day those

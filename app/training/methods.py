@@ -74,7 +74,7 @@ class Methods:
     """A trained learner and the rivals, on one fold."""
 
     def __init__(self, dataset: Dataset, learner: Learner, rivals: Sequence["Rival"]) -> None:
-        self._dataset, self._learner, self._rivals = dataset, learner, rivals
+        self._dataset, self.learner, self._rivals = dataset, learner, rivals
         self.calibrations: dict[str, Calibration] = {}
         self.chosen: Metrics = {}
         self._watch = Stopwatch()
@@ -85,22 +85,22 @@ class Methods:
         `known` is what was known when training ended; `report` hears whose turn it is. `chosen` is
         then what the held-out accounts chose, and on how many frauds.
         """
-        held_out = fit_gate(self._learner, rows, split.held_out)
+        held_out = fit_gate(self.learner, rows, split.held_out)
         logits = {ADAPTED: held_out.adapted_A, BASE: held_out.base_A}
         for rival in self._rivals:
             report(rival.title)
-            rival.fit(rows, split, self._learner, seed)
+            rival.fit(rows, split, self.learner, seed)
             logits[rival.name] = rival.scores(rows, split.held_out)
         is_fraud_A = rows.is_fraud_N[split.held_out] == 1
         self.calibrations = {
             name: calibrate(is_fraud_A, logit) for name, logit in with_means(logits).items()
         }
-        gate = self._learner.gate
+        gate = self.learner.gate
         self.chosen = {
             "held_out_transactions": len(is_fraud_A),
             "held_out_frauds": int(is_fraud_A.sum()),
             "gate": {"trust": float(gate.trust), "heed": float(gate.heed)},
-            "step_sizes": self._learner.step_sizes,
+            "step_sizes": self.learner.step_sizes,
             "rivals": {
                 rival.name: {
                     "setting": dict(rival.chosen.setting),
@@ -113,7 +113,7 @@ class Methods:
     def test(self, rows: Rows, scored: NDArray[np.intp]) -> Results:
         """The scored rows (ascending) as every method scores them."""
         with self._watch.timing(ADAPTED):
-            predictions = predict(self._learner, rows, scored)
+            predictions = predict(self.learner, rows, scored)
         others = {}
         for rival in self._rivals:
             with self._watch.timing(rival.name):
@@ -126,7 +126,7 @@ class Methods:
         The base is timed in a run of its own, without labels.
         """
         with self._watch.timing(BASE):
-            predict(self._learner, tested.rows, tested.row_A, 0)
+            predict(self.learner, tested.rows, tested.row_A, 0)
         seconds = self._watch.seconds
         for mean in means_of(seconds):
             seconds = {**seconds, mean.name: sum(seconds[part] for part in mean.parts)}
@@ -147,7 +147,7 @@ class Methods:
             else whole.logits[rival.name]
             for rival in self._rivals
         }
-        predictions = predict(self._learner, rows, scored, limit)
+        predictions = predict(self.learner, rows, scored, limit)
         return self._results(rows, predictions, others)
 
     def _results(
@@ -161,4 +161,4 @@ class Methods:
     def _bytes_kept(self) -> dict[str, int]:
         """Nothing where labels are not read; what other rivals would keep is not known."""
         nothing = {rival.name: 0 for rival in self._rivals if not rival.reads_labels}
-        return {ADAPTED: copy_bytes(self._learner), BASE: 0, **nothing}
+        return {ADAPTED: copy_bytes(self.learner), BASE: 0, **nothing}

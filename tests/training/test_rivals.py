@@ -21,7 +21,7 @@ from app.training.dataset import UNLABELLED
 from app.training.episodes import SUPPORT_SIZES, Rows, served
 from app.training.evaluate import LEAST_FRAUDS, average_precision, base_log_odds
 from app.training.rivals import RIVALS, Rival, boosting, rivals, rules
-from app.training.rivals.robust_z import DEVIATIONS, _robust
+from app.training.rivals.robust_z import DEVIATIONS, median_and_spread
 from app.training.rivals.supports import Labels, ages, distances, likeness, summary
 from app.training.rivals.tabular import Deviation, DevNet
 from app.training.rivals.tuning import (
@@ -616,6 +616,6 @@ def test_a_rules_weights_are_those_of_logistic_regression_with_an_offset() -> No
 def test_medians_and_deviations_are_of_the_labels_alone() -> None:
     own_AKO = np.float32([[[1], [9], [2], [6], [100]], [[5], [7], [9], [0], [0]], [[1]] * 5])
     is_label_AK = np.array([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [0] * 5], bool)
-    median_AO, spread_AO = _robust(own_AKO, is_label_AK)
+    median_AO, spread_AO = median_and_spread(own_AKO, is_label_AK)
     np.testing.assert_allclose(median_AO[:, 0], [4, 7, 0])
     np.testing.assert_allclose(spread_AO[:, 0], DEVIATIONS * np.array([2.5, 2, 0]))

@@ -15,7 +15,8 @@ from app.simulator.frauds import IMPOSSIBLE_KMH, KINDS
 from app.simulator.frauds.scripts import burst
 from app.simulator.labelling import CLEARING_DAYS
 from app.simulator.merchants import ONLINE_K, Merchants
-from app.simulator.occasions import _payrolls, _sprees
+from app.simulator.occasions import payrolls
+from app.simulator.occasions import sprees as sprees_of
 from app.simulator.omissions import ATTRIBUTES, CATEGORIES, ENTITIES, omitted
 from app.simulator.simulate import START, simulate
 from app.simulator.spending import spend
@@ -438,7 +439,7 @@ def sprees(drawn: World) -> pl.DataFrame:
         shops.rename({"merchant": "first", "online": "began_online"}), on="first"
     )
     return (
-        episodes_of(_sprees(rng, drawn, holder_N, noon_N, merchant_N))
+        episodes_of(sprees_of(rng, drawn, holder_N, noon_N, merchant_N))
         .with_columns(day=pl.col("second") // 86_400)
         .join(firsts, on=["account", "day"])
         .join(shops, on="merchant")
@@ -639,7 +640,7 @@ def test_a_third_of_the_payrolls_begins_within_the_file(
 ) -> None:
     """Of businesses that were there from the start, and once begun without a gap to the end."""
     monkeypatch.setattr("app.simulator.occasions.PAYER_SHARE", 1.0)
-    events = _payrolls(np.random.default_rng(6), drawn)
+    events = payrolls(np.random.default_rng(6), drawn)
     opened = pl.DataFrame({"opens": drawn.accounts.opens_on_A}).with_row_index("account")
     payers = (
         pl.DataFrame({"account": events.account_N, "day": events.second_N // 86_400})

@@ -72,7 +72,9 @@ class RobustZ(Tuned[Gathered, Usual]):
         is_flag_O = np.array([len(np.unique(own_A)) <= 2 for own_A in own_AO.T], bool)
         self._own_O = self._population.own_O[~is_flag_O]
         usual_1AO = own_AO[None, ~train.is_fraud_A][:, :, ~is_flag_O]
-        self._median_1O, self._spread_1O = _robust(usual_1AO, np.ones(usual_1AO.shape[:2], bool))
+        self._median_1O, self._spread_1O = median_and_spread(
+            usual_1AO, np.ones(usual_1AO.shape[:2], bool)
+        )
         z_AO = self._z(self.inputs(rows, train.rows, SUPPORT_LIMIT), self.settings[0].prior)
         informative_O = np.array([_tells(train, z_A) for z_A in z_AO.T], bool)
         self._informative_O = informative_O if informative_O.any() else ~informative_O
@@ -80,7 +82,9 @@ class RobustZ(Tuned[Gathered, Usual]):
     def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Usual:
         labels = Labels.of(rows, scored, limit)
         own_PO = self._population.encode(rows.features_NF[labels.row_P])[:, self._own_O]
-        robust = [_robust(own_PO[some.at_AK], some.legitimate_AK) for some in labels.chunks()]
+        robust = [
+            median_and_spread(own_PO[some.at_AK], some.legitimate_AK) for some in labels.chunks()
+        ]
         median_AO, spread_AO = map(np.concatenate, zip(*robust, strict=True))
         labels_A = labels.legitimate_AK.sum(1).astype(np.float64)
         return Usual(own_PO[labels.scored_A], median_AO, spread_AO, labels_A)
@@ -111,7 +115,9 @@ def _tells(train: Sample, z_A: Floats) -> bool:
     return max(weighted_precision(train, end * z_A) for end in (1, -1)) > TELLING * chance
 
 
-def _robust(own_AKO: Features, is_label_AK: NDArray[np.bool_]) -> tuple[Features, Features]:
+def median_and_spread(
+    own_AKO: Features, is_label_AK: NDArray[np.bool_]
+) -> tuple[Features, Features]:
     """The medians and the MADs, as standard deviations, of the labels alone: both [A, O]."""
     median_AO = _median(own_AKO, is_label_AK)
     return median_AO, DEVIATIONS * _median(np.abs(own_AKO - median_AO[:, None]), is_label_AK)
