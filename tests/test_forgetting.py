@@ -33,7 +33,7 @@ from app.db.schema import (
     reviews,
     transactions,
 )
-from app.erasures.service import Erasing
+from app.erasures.service import ErasureService
 from app.erasures.store import listed_erasures
 from app.history.importing import Importer, Past
 from app.labels import store as label_store
@@ -228,7 +228,7 @@ class World:
         async with self.service.part(Database).read() as connection:
             account = await account_store.account(connection, self.tenant, account_id)
         if account is not None:
-            await self.service.part(Erasing).erase(self.tenant, account_id)
+            await self.service.part(ErasureService).erase(self.tenant, account_id)
 
     async def left_of(self, account_id: str) -> int:
         """How many rows there are of an account."""
@@ -412,7 +412,7 @@ def test_four_times_the_labels_are_forgotten_in_about_four_times_as_long(
             labelling.remove(tenant, "p-7"),
             labelling.roll_back(tenant, "a-3", 1),
             labelling.roll_back(tenant, "heavy", 1),
-            service.part(Erasing).erase(tenant, "a-4"),
+            service.part(ErasureService).erase(tenant, "a-4"),
         ):
             its_seconds, pause = runner.run(longest_pause(forgetting))
             took += its_seconds

@@ -9,7 +9,7 @@ import pytest
 
 from app.accounts import store as account_store
 from app.db.database import Database
-from app.erasures.service import Erasing
+from app.erasures.service import ErasureService
 from app.labels import store as label_store
 from app.labels.allowance import Allowance
 from app.labels.changes import LabelChange, RemoveLabel, RollBack, SetLabels, Verdict
@@ -116,7 +116,7 @@ async def test_an_account_erased_meanwhile_stays_erased(
 ) -> None:
     await scored(service, paid("t", 0))
     meanwhile.append(
-        lambda: Erasing(service.part(Database), service.part(Pipeline)).erase(TENANT, "a")
+        lambda: ErasureService(service.part(Database), service.part(Pipeline)).erase(TENANT, "a")
     )
     with pytest.raises(TransactionNotFound):
         await give(service, "t")

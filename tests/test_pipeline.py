@@ -20,7 +20,7 @@ from app.db.schema import links
 from app.db.statements import columns
 from app.entities import states as entity_states
 from app.entities.records import EntityState, Link
-from app.erasures.service import Erasing
+from app.erasures.service import ErasureService
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
 from app.learner.columns import columns_of
@@ -410,7 +410,7 @@ async def test_payments_at_once_at_one_merchant_leave_what_they_leave_in_turn(
     is_sqlite = service.part(Database).is_sqlite
     assert await assert_same_entity(service, "once", "turn") == (1 if is_sqlite else accounts)
     for name in ("turn-1", "once-1", "turn-2", "once-2"):
-        await service.part(Erasing).erase(TENANT, name)
+        await service.part(ErasureService).erase(TENANT, name)
     assert await assert_same_entity(service, "once", "turn") == 1
     assert (await slots_of(service, "once"))[0].slots == 1
     # And on they go.

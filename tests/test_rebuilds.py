@@ -20,7 +20,7 @@ from app.db.errors import DatabaseUnavailable
 from app.db.migrating import upgrade
 from app.db.patience import Patience
 from app.db.schema import checkpoints, past_features, rebuilds, transactions
-from app.erasures.service import Erasing
+from app.erasures.service import ErasureService
 from app.errors import SetupError
 from app.explanations.replay import Replay, Replayed
 from app.history.importing import Importer, Past
@@ -359,7 +359,7 @@ async def test_a_label_that_a_rebuild_has_seen_is_forgotten_wherever_it_was_seen
         assert await features(database_url) == before | {"ana": rebuilt["ana"]}
         # Nothing of an erased account is left, in the past either.
         assert await count(database_url, past_features) == 3
-        await service.part(Erasing).erase("shop", "ben")
+        await service.part(ErasureService).erase("shop", "ben")
         assert await count(database_url, past_features) == 2
 
 
@@ -405,7 +405,7 @@ async def test_a_server_that_runs_while_states_are_rebuilt_stores_nothing_and_is
             pipeline.score([Posted("shop", payment("ben", 1))]),
             service.part(Labelling).put("shop", Verdict("ana", True)),
             service.part(Statuses).put("shop", "ana", "reversed"),
-            service.part(Erasing).erase("shop", "ana"),
+            service.part(ErasureService).erase("shop", "ana"),
         ):
             with pytest.raises(DatabaseUnavailable, match="being rebuilt: nothing was stored"):
                 await change

@@ -177,13 +177,13 @@ async def _compared(tenant: str, name: str, days: float) -> "tuple[str, ModelCom
     import time
 
     from app.jobs.service import Jobs
-    from app.models.comparison import Shadowing
+    from app.models.comparison import ShadowService
     from app.models.schemas import ModelComparison
     from app.settings import Settings
     from app.web.service import running
 
     async with running(Settings()) as service:
-        await service.part(Shadowing).shadow(tenant, name)
+        await service.part(ShadowService).shadow(tenant, name)
         jobs, until = service.part(Jobs), time.monotonic() + LONGEST_SECONDS
         job = await jobs.submit(tenant, "comparison", name, days)
         while job.status in ("queued", "running") and time.monotonic() < until:

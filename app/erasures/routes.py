@@ -10,7 +10,7 @@ from app.erasures import store as erasure_store
 from app.erasures.errors import ErasureNotFound
 from app.erasures.records import Erasure as Kept
 from app.erasures.schemas import Certificate, Erasure
-from app.erasures.service import Erasing
+from app.erasures.service import ErasureService
 from app.http.authentication import MayAdminister, MayRead
 from app.http.keyed import KeyedRoute
 from app.http.pages import Page
@@ -25,7 +25,7 @@ router = APIRouter(
     responses=documented(*EVERYWHERE),
     route_class=KeyedRoute,
 )
-RunningErasing = Annotated[Erasing, part(Erasing)]
+RunningErasing = Annotated[ErasureService, part(ErasureService)]
 
 
 @router.delete("/accounts/{account_id}", responses=documented(AccountNotFound))

@@ -47,7 +47,7 @@ class ErasurePlan(NamedTuple):
     states: dict[EntityKey, bytes | None]
 
 
-class Erasing:
+class ErasureService:
     """Erases accounts."""
 
     def __init__(self, database: Database, pipeline: Pipeline) -> None:

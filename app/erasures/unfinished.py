@@ -5,7 +5,7 @@ import logging
 
 from app.accounts.errors import AccountNotFound
 from app.db.database import Database
-from app.erasures.service import Erasing
+from app.erasures.service import ErasureService
 from app.labels import store as label_store
 from app.labels.correcting import Correcting
 from app.learner.transaction import SECOND_US
@@ -25,7 +25,7 @@ LONGEST_SECONDS = 600.0
 class Unfinished(InBackground):
     """Finishes what was begun to be forgotten: at the start, and while it is entered."""
 
-    def __init__(self, database: Database, pipeline: Pipeline, erasing: Erasing) -> None:
+    def __init__(self, database: Database, pipeline: Pipeline, erasing: ErasureService) -> None:
         self._database = database
         self._correcting = Correcting(database, pipeline.features)
         self._erasing = erasing

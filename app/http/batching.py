@@ -10,7 +10,6 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
-from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from app.db.errors import DatabaseUnavailable
@@ -224,14 +223,9 @@ class Batcher(Generic[Item, Answer]):
             await lane.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         for lane in self._lanes:
-            await lane.__aexit__(kind, error, traceback)
+            await lane.__aexit__(*error)
         for part in [*self._queue, *chain.from_iterable(self._apart)]:
             part.request.done.cancel()
 

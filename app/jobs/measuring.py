@@ -12,8 +12,8 @@ from typing import Any
 from app.db.database import Database
 from app.errors import Problem
 from app.jobs.aside import LONGEST_SECONDS, NICENESS, OUT_OF_MEMORY_FIRST, Task
-from app.models.comparison import Comparison, Quality, Shadowing
-from app.models.drift import Drift, Drifting
+from app.models.comparison import Comparison, Quality, ShadowService
+from app.models.drift import Drift, DriftService
 from app.models.schemas import (
     DriftDay,
     Drifted,
@@ -36,11 +36,11 @@ async def measured(settings: Settings, task: Task) -> str:
     try:
         pipeline = Pipeline(database, Models(settings))
         if task.kind == "comparison":
-            compared = await Shadowing(database, pipeline).compare(
+            compared = await ShadowService(database, pipeline).compare(
                 task.tenant, task.model, task.days
             )
             return comparison_of(task.model, compared).model_dump_json()
-        drifting = Drifting(database, pipeline)
+        drifting = DriftService(database, pipeline)
         if task.kind == "drift":
             found = await drifting.of_model(task.tenant, task.model, int(task.days))
             return drift_of(task.model, found).model_dump_json()

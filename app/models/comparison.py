@@ -93,7 +93,7 @@ class Roles(NamedTuple):
     shadow: ModelChange | None
 
 
-class Shadowing:
+class ShadowService:
     """Gives checkpoints their roles for a tenant, and compares them."""
 
     def __init__(self, database: Database, pipeline: Pipeline) -> None:

@@ -130,7 +130,7 @@ class DriftGauges(InBackground):
             metrics.drift_fraud_ratio.set(found.fraud_ratio)
 
 
-class Drifting:
+class DriftService:
     """Sets stored traffic beside the profiles of checkpoints."""
 
     def __init__(self, database: Database, pipeline: Pipeline) -> None:

@@ -13,7 +13,7 @@ from app.jobs.errors import JobNotFound, TooManyJobs
 from app.jobs.records import Job
 from app.jobs.service import Jobs
 from app.learner.validity import ID
-from app.models.comparison import Roles, Shadowing
+from app.models.comparison import Roles, ShadowService
 from app.models.drift import check_profile
 from app.models.errors import ModelNotFound, ModelRefused, ModelUnavailable
 from app.models.schemas import (
@@ -43,7 +43,7 @@ router = APIRouter(
 RunningJobs = Annotated[Jobs, part(Jobs)]
 RunningModels = Annotated[Models, part(Models)]
 RunningSettings = Annotated[Settings, part(Settings)]
-RunningShadowing = Annotated[Shadowing, part(Shadowing)]
+RunningShadowing = Annotated[ShadowService, part(ShadowService)]
 CHANGES = documented(ModelNotFound, ModelRefused)
 Name = Annotated[str, Path(min_length=1, max_length=128, examples=["default"])]
 JobId = Annotated[
@@ -168,7 +168,7 @@ async def promote_model(
     return compared
 
 
-async def _models(shadowing: Shadowing, tenant: str) -> ModelList:
+async def _models(shadowing: ShadowService, tenant: str) -> ModelList:
     roles = await shadowing.roles(tenant)
     return ModelList(
         data=[

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Self
 
 from app.ops import metrics
@@ -119,12 +118,7 @@ class BackgroundTask:
         self._task = asyncio.create_task(self._supervise(), name=self.health.name)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self._is_closing = True
         if self._is_running and self._grace_seconds:
             await asyncio.wait([self._task], timeout=self._grace_seconds)
@@ -169,10 +163,5 @@ class InBackground:
         await self._task.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._task.__aexit__(kind, error, traceback)
+    async def __aexit__(self, *error: object) -> None:
+        await self._task.__aexit__(*error)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from app.console.sessions import Sessions
 from app.db.database import Database
-from app.erasures.service import Erasing
+from app.erasures.service import ErasureService
 from app.erasures.unfinished import Unfinished
 from app.explanations.questions import Questions
 from app.explanations.replay import Replay
@@ -21,7 +21,7 @@ from app.jobs.service import Jobs
 from app.keys.service import Authenticator
 from app.labels.allowance import Allowance
 from app.labels.service import Labelling
-from app.models.comparison import Shadowing
+from app.models.comparison import ShadowService
 from app.models.drift import DriftGauges
 from app.models.service import Models
 from app.ops import metrics
@@ -69,7 +69,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         pipeline = Pipeline(database, models, settings.sampled_approvals)
         authenticator, people = Authenticator(database), People(database)
         aside = Aside(settings)
-        erasing = Erasing(database, pipeline)
+        erasing = ErasureService(database, pipeline)
         unfinished = Unfinished(database, pipeline, erasing)
         # Before anybody is scored by what should have been forgotten.
         await unfinished.finish_all()
@@ -112,7 +112,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     Questions(database, pipeline),
                     Replay(database, pipeline),
                     erasing,
-                    Shadowing(database, pipeline),
+                    ShadowService(database, pipeline),
                     drifting,
                     jobs,
                     webhooks,

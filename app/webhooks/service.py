@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from operator import itemgetter
-from types import TracebackType
 from typing import Any, NamedTuple, get_args
 
 import httpx
@@ -231,13 +230,8 @@ class Webhooks(InBackground):
 
         await self._database.run(delete)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await super().__aexit__(kind, error, traceback)
+    async def __aexit__(self, *error: object) -> None:
+        await super().__aexit__(*error)
         tasks = [lane.task for lane in self._lanes.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=GRACE_SECONDS)
