@@ -125,7 +125,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 class Quickstudy(FastAPI):
-    """FastAPI, with an OpenAPI document that tells how errors really look.
+    """FastAPI, with an OpenAPI document that shows how errors really look.
 
     A start that is refused on purpose says why in one sentence, and not in a traceback.
     """

@@ -114,7 +114,7 @@ class Settings(BaseSettings):
 
     @property
     def connections_per_worker(self) -> int:
-        """Of each worker's pool: one more is kept free for asking whether the database answers."""
+        """Of each worker's pool: one more is kept free to check whether the database answers."""
         return min(MOST_CONNECTIONS, self.database_connections // self.workers - 1)
 
     @property

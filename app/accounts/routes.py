@@ -101,7 +101,7 @@ async def roll_back_account(
     """Make the account's labels what they were at a revision, as a new one; or try it out."""
     roll_back = labelling.preview_roll_back if posted.dry_run else labelling.roll_back
     done = await roll_back(tenant, account_id, posted.revision)
-    # It may tell of thousands of labels.
+    # It may have thousands of labels.
     return await in_a_thread(
         lambda: RolledBack(
             **state_of(done.account),

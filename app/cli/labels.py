@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from app.labels.service import Fate
 
 ROWS_SHOWN = 5
-# What a file of labels may say of a label, as it is told.
+# What became of a label of a file, in words.
 FATES: dict["Fate", str] = {
     "stored": "stored",
     "changed": "changed",

@@ -76,7 +76,7 @@ async def show_payment(
     raised: Annotated[int, Query(ge=0, le=9999)] = 0,
     notice: str | None = None,
 ) -> Response:
-    """A payment: what was posted, why it has its score, what was ever said of it."""
+    """A payment: what was posted, why it has its score, and every change of its label."""
     about = await shown_payment(database, replay, viewer.tenant, id)
     review = await _review(database, viewer.tenant, id)
     return await show(

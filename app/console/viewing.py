@@ -1,6 +1,6 @@
 """Routes for people who have signed in: what changes something comes from here, by a live session.
 
-Errors are pages. A session is asked for before anything else of a request is read, and a request
+Errors are pages. A session is required before anything else of a request is read, and a request
 has a place among its tenant's, as one with a key has.
 """
 

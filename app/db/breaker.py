@@ -23,7 +23,7 @@ from app.ops.background import TaskHealth
 logger = logging.getLogger("quickstudy")
 
 # A batch or a label takes a tenth of it. Together with the next less than a second, within which a
-# request is told that the database has just gone.
+# request learns that the database has just gone.
 LONG_SECONDS = 0.2
 ANSWER_SECONDS = 0.6
 # Between two questions: a database that is merely slow must not be flooded with questions.
@@ -42,7 +42,7 @@ class Breaker:
         self._closed_at = -math.inf
         self._probe = probe
         self._cut = cut
-        self._asking: asyncio.Task[None] | None = None
+        self._observing: asyncio.Task[None] | None = None
         self.health = TaskHealth("database breaker")
 
     def transaction(self) -> "_Watched":
@@ -55,22 +55,24 @@ class Breaker:
     def check(self) -> None:
         """Raises DatabaseUnavailable while the database is known not to answer, or only to read."""
         if self.is_open:
-            raise DatabaseUnavailable(f"The database {self._trouble}: it is being asked again.")
+            raise DatabaseUnavailable(f"The database {self._trouble}: it is being tried again.")
 
     def was_open_within(self, seconds: float) -> bool:
         """Whether the database was away so short a time ago."""
         return self.is_open or time.monotonic() - self._closed_at < seconds
 
     def doubt(self) -> None:
-        """Ask the database whether it is there, unless it has just been asked."""
-        if self._asking is None or self._asking.done():
+        """Check whether the database answers, unless that was just checked."""
+        if self._observing is None or self._observing.done():
             # Not in the name of the request that happens to be the first to wait.
             context = contextvars.Context()
-            self._asking = asyncio.get_running_loop().create_task(self._ask(), context=context)
+            self._observing = asyncio.get_running_loop().create_task(
+                self._observe(), context=context
+            )
 
-    async def _ask(self) -> None:
+    async def _observe(self) -> None:
         try:
-            await self._ask_until_answered()
+            await self._wait_until_answered()
         except Exception as error:
             # What is not known to be away is tried.
             self.is_open = False
@@ -78,7 +80,7 @@ class Breaker:
         else:
             self.health.succeeded()
 
-    async def _ask_until_answered(self) -> None:
+    async def _wait_until_answered(self) -> None:
         if not await self._is_answered():
             self.is_open = True
             logger.warning("the database %s: requests are refused meanwhile", self._trouble)
@@ -106,10 +108,10 @@ class Breaker:
         return failure is None
 
     async def close(self) -> None:
-        """Ask no more."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+        """Check no more."""
+        if self._observing is not None:
+            self._observing.cancel()
+            await asyncio.gather(self._observing, return_exceptions=True)
 
 
 class _Watched:

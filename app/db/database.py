@@ -234,7 +234,7 @@ class Readiness:
         self._checking: asyncio.Task[None] | None = None
 
     def watched(self) -> "_Stored":
-        """A block that writes: what becomes of it tells whether others could."""
+        """A block that writes: what becomes of it shows whether others could."""
         return _Stored(self)
 
     def note(self, error: BaseException | None) -> None:
@@ -300,7 +300,7 @@ class _Stored:
 
 
 class _translated:
-    """Driver errors as those that callers tell apart; anything else passes through."""
+    """Driver errors as those that callers distinguish; anything else passes through."""
 
     __slots__ = ("_fail_over",)
 

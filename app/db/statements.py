@@ -142,7 +142,7 @@ def locking_one_each(table: Table, kind: Any) -> Any:
 
 @cache
 def _key(table: Table) -> list[Any]:
-    """What tells a tenant's rows apart, but for a number of their own."""
+    """What distinguishes a tenant's rows, but for a number of their own."""
     texts = [column for column in table.primary_key if isinstance(column.type, String)]
     return [column for column in texts if column.name != "tenant"]
 

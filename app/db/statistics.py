@@ -47,7 +47,7 @@ def _pretend(connection: sa.Connection, table: str) -> None:
     op.execute(
         f"INSERT INTO {table} ({names}) SELECT {values} FROM generate_series(1, {ROWS}) AS n"
     )
-    # Of nothing else: times like these would tell that nothing is of this century.
+    # Of nothing else: by times like these nothing would be of this century.
     op.execute(
         f"ANALYZE {table} ({', '.join(column['name'] for column in required if _is_key(column))})"
     )

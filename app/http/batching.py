@@ -92,7 +92,7 @@ class _Request(Generic[Item, Answer]):
             self.fail(error)
             return
         if self.failed == 1:
-            # A line for each of a thousand would tell no more.
+            # A line for each of a thousand would add nothing.
             logger.error("an item of a request for scores failed", exc_info=error)
         self.answer(first, [error if isinstance(error, Problem) else InternalError()])
 

@@ -2,7 +2,7 @@
 
 FastAPI looks a route up by pattern, parses the JSON first and validates the objects it gave, looks
 the dependencies up anew for every request, and validates the answer before it is written. Here
-start-up has done what can be done ahead. The signature still tells the OpenAPI document everything.
+start-up has done what can be done ahead. The signature has everything for the OpenAPI document.
 """
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping

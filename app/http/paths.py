@@ -14,7 +14,7 @@ from app.learner.spec import EntityKind as Kind
 class EncodedSlashes:
     """ASGI middleware: decodes each segment of the path, but leaves `/` and `%` in it encoded.
 
-    Servers decode the whole path, and then nobody can tell `a%2Flabel` from `a/label`.
+    Servers decode the whole path, and then `a%2Flabel` and `a/label` look the same.
     """
 
     def __init__(self, app: ASGIApp) -> None:

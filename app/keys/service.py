@@ -142,7 +142,7 @@ async def revoke(database: Database, key_id: str, tenant: str | None = None) -> 
 
 
 class Authenticator:
-    """Tells whom a key speaks for, asking the database at most once a second a key."""
+    """Finds whom a key speaks for, with at most one query a second a key."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database

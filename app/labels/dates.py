@@ -72,7 +72,7 @@ def _moment(text: str, how: Time) -> datetime:
 
 
 def _placed(moment: datetime, how: Time, zone: tzinfo) -> datetime:
-    """A local time where it is told. Raises ValueError for one that is there twice, or never."""
+    """A local time in its zone. Raises ValueError for one that is there twice, or never."""
     earlier, later = (moment.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
     if earlier.utcoffset() == later.utcoffset():
         return earlier

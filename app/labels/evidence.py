@@ -36,7 +36,7 @@ Rest = Callable[[Sequence[LabelChange]], Sequence[LabelChange]]
 class Entries(NamedTuple):
     """E labels of an entity, each as it was from one event to the next.
 
-    `stands_E` tells those that were not removed since then.
+    `stands_E` marks those that were not removed since then.
     """
 
     from_us_E: Ints

@@ -252,7 +252,7 @@ _NOTE = label_events.insert().from_select(
     )
     .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id)),
 )
-# Of the sum that tells one state of an entity's label events from another.
+# Of the sum that distinguishes states of an entity's label events.
 MODULUS = 1_000_000_007
 
 

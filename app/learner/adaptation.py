@@ -13,7 +13,7 @@ from app.learner.features import Features
 from app.learner.states import Ints
 
 SUPPORT_LIMIT = 32
-# A copy that saw one half of the labels is asked for the other. Leaving one out at a time would
+# A copy that saw one half of the labels scores the other. Leaving one out at a time would
 # cost as many copies as there are labels, and more time than all the rest (docs/experiments.md).
 PARTS = 2
 # Log-odds further from the base than this are not followed: odds 150 times higher or lower.

@@ -1,6 +1,6 @@
 """Reasons: the shares of a score by code, each with what was observed and what is usual.
 
-A code stands for the features that tell of one thing; docs/reasons.md says what each means. The
+A code stands for the features of one thing; docs/reasons.md says what each means. The
 usual values are those of the account's own payments before this one.
 """
 
@@ -258,7 +258,7 @@ class Case:
         return self.rates.converted(float(payment["amount"]), payment.get("currency"))
 
 
-# What tells of entities of a kind: a sentence, what was observed, what is usual.
+# Words about entities of a kind: a sentence, what was observed, what is usual.
 WordsOfKind = Callable[[str, Case], Words]
 
 
@@ -372,18 +372,18 @@ def worded_reasons(
 
 @cache
 def _of_kinds(kinds: tuple[str, ...]) -> dict[str, tuple[str, WordsOfKind]]:
-    """The codes that tell of entities of these kinds, each with its kind and what tells of it."""
+    """The codes of entities of these kinds, each with its kind and what words it."""
     each = [
-        (f"{kind}{of_kind}", kind, tells) for kind in kinds for of_kind, tells in WORDED_OF_KIND
+        (f"{kind}{of_kind}", kind, words) for kind in kinds for of_kind, words in WORDED_OF_KIND
     ]
     each += [(f"account_new_{kind}", kind, _new_entities) for kind in kinds]
-    return {code: (kind, tells) for code, kind, tells in each}
+    return {code: (kind, words) for code, kind, words in each}
 
 
 def _worded(code: str, case: Case, of_kinds: Mapping[str, tuple[str, WordsOfKind]]) -> Words:
     if code in of_kinds:
-        kind, tells = of_kinds[code]
-        return tells(kind, case)
+        kind, words = of_kinds[code]
+        return words(kind, case)
     if code in WORDED:
         return WORDED[code](case)
     if code.startswith("attribute_"):

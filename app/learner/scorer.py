@@ -39,7 +39,7 @@ LEAST_COPIES = 1024
 class AdapterKey(NamedTuple):
     """A copy's name: an account's labels change with its revision, and so does its copy.
 
-    `created_at_us` tells the account from an erased one of the same name.
+    `created_at_us` distinguishes the account from an erased one of the same name.
     """
 
     tenant: str
@@ -87,7 +87,7 @@ class Changed(NamedTuple):
 
 
 class Held(NamedTuple):
-    """The copy of one account, as the bank has it, and what answers tell of it."""
+    """The copy of one account, as the bank has it, and what answers show of it."""
 
     copy_1W: Floats
     used: Used
@@ -194,7 +194,7 @@ class Scorer(Judge):
         self._slots: OrderedDict[tuple[str, str], tuple[AdapterKey, int]] = OrderedDict()
         self._labels = np.zeros(self.capacity + 1, np.int64)
         self._is_followed = np.zeros(self.capacity + 1, bool)
-        # By the same keys as the slots: reasons name them without asking the database.
+        # By the same keys as the slots: reasons name them without a query.
         self._labelled: dict[tuple[str, str], LabelledPayments] = {}
 
     def missing(self, keys: Sequence[AdapterKey]) -> list[AdapterKey]:

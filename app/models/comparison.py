@@ -40,7 +40,7 @@ from app.webhooks.service import announce
 
 # The newest transactions are compared, of so many accounts with labels at once.
 COMPARED, TOGETHER = 5000, 64
-# Fewer frauds tell nothing about which of two models finds them.
+# Fewer frauds cannot show which of two models finds them.
 LEAST_FRAUDS = 10
 
 

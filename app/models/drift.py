@@ -36,7 +36,7 @@ from app.times import now_us
 
 # So many transactions of a period are looked at, and so many make a day worth a figure.
 SAMPLE, LEAST_OF_A_DAY = 20_000, 100
-# Fewer frauds tell nothing about where they lie.
+# Fewer frauds cannot show where they lie.
 LEAST_FRAUDS = 30
 DRIFTED = 0.2
 # A share of frauds has changed by so much, either way, when it is also no accident.
@@ -96,7 +96,7 @@ class Drift(NamedTuple):
 
 
 class Gauges(NamedTuple):
-    """What metrics tell: the highest index of each name, and a ratio of shares of frauds."""
+    """What metrics show: the highest index of each name, and a ratio of shares of frauds."""
 
     indices: dict[str, float]
     fraud_ratio: float | None

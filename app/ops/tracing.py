@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry, where they are asked for; nothing, and no import, where they are not.
+"""Spans of OpenTelemetry, where they are switched on; nothing, and no import, where they are not.
 
 Where spans go, and what the service is called there, is set by OpenTelemetry's own environment
 variables: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, …

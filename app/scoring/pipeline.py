@@ -145,7 +145,7 @@ class Pipeline:
         self._sampled_share = sampled_share
         self.features = models.default.features
         self.spec = models.default.spec
-        # From asking the bank what it lacks to scoring with it, nobody else may evict a copy.
+        # From finding what the bank lacks to scoring with it, nobody else may evict a copy.
         self._bank = asyncio.Lock()
 
     async def score(self, batch: Sequence[Posted]) -> list[Scored | Problem]:

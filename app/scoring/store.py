@@ -132,7 +132,7 @@ def float32_rows(features_NF: np.ndarray[Any, Any]) -> list[bytes]:
 
 
 class Filters(NamedTuple):
-    """Which transactions of a tenant a list tells; None is any."""
+    """Which transactions of a tenant a list has; None is any."""
 
     account_id: str | None = None
     occurred_from_us: int | None = None
@@ -223,7 +223,7 @@ async def payments_of(
     while True:
         last = page(step, order, after, 1).offset(STEP_ENTRIES - 1)
         until = next(iter(await connection.read(tuple[Any, ...], last)), None)
-        # The index tells the ids, so that only rows of these accounts are read.
+        # The index has the ids, so that only rows of these accounts are read.
         chosen = select(transactions.c.content, COMPUTED_AT_US).where(
             of_tenant, transactions.c.transaction_id.in_(ids.where(*between(order, after, until)))
         )

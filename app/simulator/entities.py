@@ -1,6 +1,6 @@
 """With what is paid: the devices, addresses, cards and e-mails of the simulator, shared and not.
 
-What is shared tells little by itself. Homes share an address, a tablet and now and then a card;
+What is shared means little by itself. Homes share an address, a tablet and now and then a card;
 offices have an address for all; carriers put hundreds of customers behind one (Richter et al.
 2016, IMC, "A multi-perspective analysis of carrier-grade NAT deployment"), and an address lasts
 days to months (Padmanabhan et al. 2016, IMC, "Reasons dynamic addresses change"). Browsers that

@@ -61,7 +61,7 @@ class BodyLimit:
 def _last_unless_read(receive: Receive, send: Send) -> tuple[Receive, Send]:
     """For a caller who waits for leave to send a body: without it the answer ends the connection.
 
-    Nobody could tell whether what comes next is that body or another request (RFC 9110, 10.1.1).
+    Nobody could know whether what comes next is that body or another request (RFC 9110, 10.1.1).
     """
     is_read = False
 

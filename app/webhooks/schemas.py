@@ -19,7 +19,7 @@ WEBHOOK: JsonDict = {
 
 
 class PostedWebhook(Body):
-    """Where to tell of what. The host must have public addresses only."""
+    """Where to send which events. The host must have public addresses only."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -1,4 +1,4 @@
-"""Webhooks by Standard Webhooks: written with what they tell of, delivered until they arrive.
+"""Webhooks by Standard Webhooks: written with their events, delivered until they arrive.
 
 A message is a row of `outbox` in the database transaction of its event, so that neither is there
 without the other. Every process delivers what is due; a claim is a lease, so that a process that
@@ -38,7 +38,7 @@ from app.webhooks.records import Message, Webhook
 from app.webhooks.schemas import Event
 
 EVENTS: tuple[Event, ...] = get_args(Event)
-# What has happened, and what there is to tell of it.
+# What has happened, and its facts.
 News = tuple[Event, Mapping[str, Any]]
 
 SECOND_US = 1_000_000
@@ -97,7 +97,7 @@ async def announce(connection: Connection, tenant: str, news: Sequence[News]) ->
         if webhook.disabled_at_us is None
     ]
     messages = []
-    # A time for each, by which they can be told apart and put in order.
+    # A time for each, by which they can be distinguished and put in order.
     for at_us, (event, data) in enumerate(news, now_us()):
         interested = [webhook for webhook in enabled if event in webhook.events.split()]
         if not interested:

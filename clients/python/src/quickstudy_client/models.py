@@ -730,7 +730,7 @@ class PostedTransaction(BaseModel):
 
 
 class PostedWebhook(BaseModel):
-    """Where to tell of what. The host must have public addresses only."""
+    """Where to send which events. The host must have public addresses only."""
 
     model_config = ConfigDict(
         extra="forbid",
