@@ -243,7 +243,7 @@ def _check_same(
 
 
 def _signs(table: Table, amount_N: pl.Series, types_N: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Amounts without their signs, and the types that signs and zeros tell of."""
+    """Amounts without their signs, and the types that signs and zeros stand for."""
     how, column = table.spec.amount, table.spec.columns.amount
     if column is None:
         return amount_N, types_N

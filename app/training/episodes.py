@@ -187,7 +187,7 @@ def collate(rows: Rows, episodes: list[Episode]) -> Batch:
 class Starts:
     """Rows that an episode may begin at, and how episodes are drawn from them.
 
-    Drawn evenly, nearly every episode is without a fraud, and nothing but frauds tells a network
+    Drawn evenly, nearly every episode is without a fraud, and nothing but frauds shows a network
     much: so FRAUD_EPISODES of them are drawn from those with a fraud in the query. An episode
     weighs as much less as it is drawn more often, so what a batch loses is, on average, what
     episodes at the natural rate lose (importance sampling), and no prior is left to correct.

@@ -24,7 +24,7 @@ from app.training.table import Table
 
 Cure = Callable[[object], str]
 LONGEST_SHOWN = 64
-# Below this a float tells any amount from its neighbours by their decimals.
+# Below this a float distinguishes any amount from its neighbours by their decimals.
 EXACT_AMOUNT = 1e7
 
 

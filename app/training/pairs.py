@@ -1,6 +1,6 @@
-"""Rank within accounts: does a score tell an account's frauds from the account's own payments?
+"""Rank within accounts: does a score rank an account's frauds above the account's own payments?
 
-Figures over all rows also reward a score for telling accounts apart. Here a fraud and a
+Figures over all rows also reward a score for separating accounts. Here a fraud and a
 legitimate row of one account, both scored with a label of it, are a pair; it is in order where
 the fraud scores higher, and half in order where both score alike: the area under the account's
 own ROC curve (Mann and Whitney, 1947), every pair of every account counting once.

@@ -1,4 +1,4 @@
-"""The columns of a file that a spec names, and how what is wrong with a row is told.
+"""The columns of a file that a spec names, and the messages for what is wrong with a row.
 
 Axis: N rows of the file.
 """

@@ -131,7 +131,7 @@ def _time_cure(value: str) -> str:
 
 
 def _in_utc(table: Table, time_us_N: pl.Series, is_local_N: pl.Series) -> pl.Series:
-    """Times in UTC, of which some are told in the file's or the row's own zone."""
+    """Times in UTC, of which some stand in the file's or the row's own zone."""
     how = table.spec.time
     if how.zone_column is None:
         return _of_zone(table, time_us_N, is_local_N, how.zone)

@@ -6,7 +6,7 @@ axis, and the gradient of the SUM of the accounts' losses is every account's own
 Training differentiates through it; evaluation and serving call the same function.
 
 Whether a copy is followed is the account's own labels' say: copies that learned from a part of
-them are asked for the rest. A move away from the base is bounded whatever the labels are.
+them score the rest. A move away from the base is bounded whatever the labels are.
 
 Axes: B accounts, K support rows, N rows, F features, S inner steps, P parts of a support.
 """

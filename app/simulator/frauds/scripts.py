@@ -37,7 +37,7 @@ def card_testing(rng: np.random.Generator, world: World, genuine: Events, target
     By hand 4 to 12 within 40 minutes, by a script 12 to 60 within two; half of the scripts try
     another card each time, and some charge nothing, which is a check of the card.
 
-    Small charges tell which stolen or guessed card details work, at merchants whose checks are
+    Small charges show which stolen or guessed card details work, at merchants whose checks are
     weak; the card is spent within 36 hours (Ali et al. 2017, IEEE Security & Privacy 15(2):78;
     the networks' advice on enumeration attacks). The merchants are popular ones with honest
     customers, the large charges four to twelve times the account's typical purchase.

@@ -23,7 +23,7 @@ CATEGORIES = ("merchant_category", "channel", "country")
 MOST_CATEGORIES = 1000
 MOST_FIELDS = 40
 SHOWN = 8
-# A column whose values tell frauds apart so well says what came after.
+# A column whose values separate frauds so well says what came after.
 LEAKS_AT, LEAST_FRAUDS = 0.98, 8
 # A column of more different words says something else, as a free text does.
 MOST_ACCUSING = 12
@@ -39,7 +39,7 @@ def candidates(role: str, columns: Sequence[str], taken: set[str]) -> list[list[
 
 
 def chosen_columns(role: str, answers: Answers, columns: Sequence[str]) -> list[str] | None:
-    """What a person has said of a role, although nobody asked."""
+    """What an answer states of a role without a question."""
     if (answer := answers.stated(role)) is None:
         return None
     return [] if answer == NOBODY else _parts(role, answer, columns)
@@ -58,7 +58,7 @@ def _parts(role: str, answer: str, columns: Sequence[str]) -> list[str]:
 
 
 def add_account(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
-    """Who pays; asked where columns of several kinds may say so, or none does."""
+    """Who pays; a question where columns of several kinds may say so, or none does."""
     stated, columns = chosen_columns("account", answers, frame.columns), frame.columns
     ranked = candidates("account", columns, taken)
     if stated is None and len(ranked) == 1 and len(ranked[0]) == 1 and ranked[0][0] != "merchant":
@@ -124,7 +124,7 @@ def _note_scientific(draft: Draft, frame: pl.DataFrame, columns: Sequence[str]) 
 
 
 def add_transaction(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
-    """The id of each transaction; of several rows of one id it is asked what they make."""
+    """The id of each transaction; several rows of one id are a question."""
     stated = chosen_columns("transaction", answers, frame.columns)
     row_number = {"row_number": f"{draft.name}-"}
     if stated is None:
@@ -302,7 +302,7 @@ def _field_name(column: str) -> str:
 
 
 def _leak(column: str, values_N: pl.Series, is_fraud_N: pl.Series | None) -> str:
-    """Why a column may say what became of a payment, empty where nothing tells so."""
+    """Why a column may say what became of a payment, empty where nothing shows it."""
     if names.LEAK.fullmatch(names.plain(column)):
         return "left out: by its name it is known only later, or comes from another model"
     if word := accusing_word(values_N):

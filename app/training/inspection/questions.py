@@ -1,4 +1,4 @@
-"""What is asked of a person where a guess would not be sure."""
+"""Questions to a person where a guess would not be sure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

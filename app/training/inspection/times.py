@@ -153,7 +153,7 @@ def _of_columns(frame: pl.DataFrame, columns: list[str], answers: Answers) -> Wh
 
 def _format_by_question(text_N: pl.Series, formats: list[str], answers: Answers) -> str:
     read = pl.DataFrame([guesses.parsed(text_N, form).alias(form) for form in formats])
-    # One that tells them apart, where there is any.
+    # One that distinguishes them, where there is any.
     differ_N = read.select(pl.col(formats[0]) != pl.col(formats[-1])).to_series()
     n = differ_N.arg_max() or 0
     return answers.of(
@@ -181,7 +181,7 @@ def _epoch(columns: list[str], values_N: pl.Series) -> When:
 
 
 def _counted(columns: list[str], values_N: pl.Series, answers: Answers) -> When:
-    """Numbers, whose meaning nothing in a file tells."""
+    """Numbers, whose meaning nothing in a file shows."""
     text_N = _sampled(values_N)
     number_N = text_N.cast(pl.Float64, strict=False)
     shown = f"{text_N[0]!r}, from {_bounds(number_N)}"
@@ -254,7 +254,7 @@ def _add_zone(
 
 
 def _add_zone_column(draft: Draft, frame: pl.DataFrame, column: str, answers: Answers) -> None:
-    """Each row's own zone; asked about words that mean several."""
+    """Each row's own zone; a question for words that mean several."""
     draft.add("time", "zone_column", column, "each row names its own")
     words = _sampled(frame[column]).unique().sort().to_list()
     meanings = {}

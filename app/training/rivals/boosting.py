@@ -112,7 +112,7 @@ class XGBoost(Tuned[Boosting, Features]):
 
 
 class XGBoostSupport(XGBoost):
-    """The same trees, told in columns what the account's known labels say."""
+    """The same trees, with columns of the account's known labels."""
 
     name, title, reads_labels = "xgboost_support", "XGBoost with the account's labels", True
 

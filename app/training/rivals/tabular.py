@@ -63,7 +63,7 @@ class Isolation(NamedTuple):
 
 
 class IsolationForest(_Encoded[Isolation]):
-    """How easily a transaction is told apart (Liu, Ting, Zhou, ICDM 2008), labels unseen.
+    """How easily a transaction is isolated (Liu, Ting, Zhou, ICDM 2008), labels unseen.
 
     One forest for all accounts: of at most 32 labels a forest of the account's own would be
     noise, and thousands of them slow; the account's habits are in the features.

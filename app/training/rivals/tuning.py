@@ -155,9 +155,9 @@ def sampled(rows: Rows, scored: NDArray[np.intp], legitimate: int, seed: int) ->
 
 
 def doubts(held_out: Sample, score_A: Floats) -> tuple[str, ...]:
-    """What is wrong with scores that do not even tell the accounts they were chosen on apart.
+    """What is wrong with scores that do not even separate the accounts they were chosen on.
 
-    Of fewer than LEAST_FRAUDS frauds a good model may miss all, so nothing is said of them.
+    Of fewer than LEAST_FRAUDS frauds a good model may miss all, so there is no verdict on them.
     """
     _, is_fraud_A, weight_A = held_out
     if is_fraud_A.sum() < LEAST_FRAUDS or is_fraud_A.all():
