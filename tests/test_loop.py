@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from app.cli.main import app
 from app.cli.retraining import LOCK
 from app.learner.checkpoint import Checkpoint
 from app.learner.features import FeatureSet
@@ -174,16 +176,18 @@ def test_labels_become_the_next_model_while_nobody_notices(
         assert [entry.subject for entry in logged] == ["first", new.name]
 
 
-def test_a_retraining_without_a_folder_of_models_says_so(tmp_path: Path) -> None:
-    output = quickstudy(
-        f"sqlite:///{tmp_path}/x.db", tmp_path / "no" / "model", "retrain", status=2
-    )
-    assert f"there is no folder {tmp_path / 'no'}: QUICKSTUDY_MODELS names" in output
+def test_a_retraining_without_a_folder_of_models_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUICKSTUDY_DATABASE_URL", f"sqlite:///{tmp_path}/x.db")
+    monkeypatch.setenv("QUICKSTUDY_MODEL", str(tmp_path / "no" / "model"))
+    done = CliRunner().invoke(app, ["retrain"])
+    assert done.exit_code == 2, done.output
+    assert f"there is no folder {tmp_path / 'no'}: QUICKSTUDY_MODELS names" in done.output
 
 
 @pytest.mark.parametrize("name", ["production.csv", "production"])
 def test_an_export_is_parquet(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "app.cli.main", "export", str(tmp_path / name)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode != 0
+    done = CliRunner().invoke(app, ["export", str(tmp_path / name)])
+    assert done.exit_code == 2, done.output
     assert "an export is a .parquet file" in done.stderr

@@ -21,9 +21,12 @@ from tests.training.contenders import Amounts, Labels, contenders
 from tests.training.files import TINY
 
 
+def split_of(rows: Rows) -> Split:
+    return Split.of(rows, rows.is_fraud_N != UNLABELLED, int(rows.time_us_N.max()) + 1, seed=0)
+
+
 def fitted(source: Source, rows: Rows) -> tuple[Methods, Split]:
-    scored_N = rows.is_fraud_N != UNLABELLED
-    split = Split.of(rows, scored_N, int(rows.time_us_N.max()) + 1, seed=0)
+    split = split_of(rows)
     # Not a step trained, but ready to score.
     learner = Trainer(rows, split, TINY, "cpu").learner
     methods = Methods(source.dataset, learner, contenders())
@@ -77,7 +80,7 @@ def test_a_mean_is_half_of_each_of_its_parts_and_there_with_both(
     assert "mean_with_trees" not in described(contenders())
     assert list(described([trees])) == ["adapted", "base", "xgboost_support", "mean_with_trees"]
     assert described([trees])["mean_with_trees"]["reads_labels"]
-    split = Split.of(rows, rows.is_fraud_N != UNLABELLED, int(rows.time_us_N.max()) + 1, seed=0)
+    split = split_of(rows)
     methods = Methods(source.dataset, Trainer(rows, split, TINY, "cpu").learner, [trees])
     methods.fit(rows, split, seed=0, report=lambda _: None)
     tested = methods.test(rows, split.held_out[:300])
@@ -93,9 +96,8 @@ def test_a_mean_is_half_of_each_of_its_parts_and_there_with_both(
     assert np.isnan(found["mean_with_trees"]["bytes_an_account"])
 
 
-def test_a_cost_is_by_account_and_known_labels(source: Source, rows: Rows) -> None:
-    _, split = fitted(source, rows)
-    scored = split.held_out
+def test_a_cost_is_by_account_and_known_labels(rows: Rows) -> None:
+    scored = split_of(rows).held_out
     episodes = len(list(served(rows, scored)))
     assert 0 < episodes < len(scored)
     found = costs({"one": 3.0}, {}, rows, scored)["one"]
