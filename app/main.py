@@ -24,6 +24,7 @@ from app.http.problems import install
 from app.keys import routes as keys
 from app.labels import routes as labels
 from app.models import routes as models
+from app.notes import routes as notes
 from app.ops import garbage, tracing
 from app.people import routes as people
 from app.reviews import routes as reviews
@@ -50,6 +51,7 @@ ROUTERS = (
             statuses,
             labels,
             accounts,
+            notes,
             entities,
             reviews,
             thresholds,

@@ -198,6 +198,8 @@ async def test_every_operation_is_answered_in_its_type(
     of_labels = [entry.action for entry in logged if entry.action.startswith("label.")]
     assert of_labels == ["label.removed", *["label.set"] * 3]
     assert logged[-1].action == "review.claimed"
+    noted = await ask("add_note", "alice", "Called.", author="mia")
+    assert (await ask("notes", "alice")).data == [noted]
     certificate = await ask("erase_account", "alice")
     assert certificate.erased.transactions == 5
     assert [kept.id for kept in (await ask("erasures")).data] == [certificate.id]

@@ -15,6 +15,7 @@ from app.db.schema import (
     label_events,
     labels,
     links,
+    notes,
     past_features,
     reviews,
     transactions,
@@ -147,7 +148,7 @@ async def listed_accounts(
 
 
 async def erase_account(connection: Connection, tenant: str, account_id: str) -> ErasedRows:
-    """Delete every row of a locked account, its links, and what entities its labels name."""
+    """Delete every row of a locked account, its notes and links, and what entities its labels name."""
     labelled = select(label_events.c.transaction_id).where(
         label_events.c.tenant == tenant, label_events.c.account_id == account_id
     )
@@ -165,7 +166,7 @@ async def erase_account(connection: Connection, tenant: str, account_id: str) ->
         )
     )
     counts = []
-    for table in (transactions, labels, label_events, reviews, links, accounts):
+    for table in (transactions, labels, label_events, reviews, notes, links, accounts):
         deleted = await connection.execute(
             delete(table).where(table.c.tenant == tenant, table.c.account_id == account_id)
         )

@@ -27,6 +27,7 @@ Action = Literal[
     "review.woken",
     "review.resolved",
     "review.reopened",
+    "note.added",
     "thresholds.set",
     "thresholds.reset",
     "key.created",

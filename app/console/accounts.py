@@ -1,6 +1,6 @@
 """Pages to look around in: an account, a payment, an entity, and finding one by its id."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -22,6 +22,7 @@ from app.http.paging import PageParams
 from app.http.parts import RunningDatabase
 from app.labels.routes import read_label
 from app.learner.spec import EntityKind
+from app.notes.routes import list_notes
 from app.reviews.errors import ReviewNotFound
 from app.reviews.routes import read_review
 from app.reviews.schemas import ReviewedTransaction
@@ -30,7 +31,7 @@ from app.scoring.routes import list_transactions, read_transaction
 
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ViewerRoute)
 
-PAYMENTS, LINKS, CHANGES, ENTRIES = 60, 30, 30, 20
+PAYMENTS, LINKS, CHANGES, ENTRIES, NOTES = 60, 30, 30, 20, 30
 Cursor = Annotated[str | None, Query(max_length=1000)]
 
 
@@ -44,9 +45,17 @@ class Found(NamedTuple):
 
 @router.get("/account")
 async def show_account(
-    request: Request, viewer: SignedIn, database: RunningDatabase, id: Id, cursor: Cursor = None
+    request: Request,
+    viewer: SignedIn,
+    database: RunningDatabase,
+    id: Id,
+    cursor: Cursor = None,
+    notice: Literal["changed"] | None = None,
+    noted: bool = False,
+    stored: Annotated[int | None, Query(ge=0, le=9999)] = None,
+    revision: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
-    """An account: its payments, what it uses, its labels, what was done about it."""
+    """An account: its payments, what it uses, its labels, notes, what was done about it."""
     tenant = viewer.tenant
     account = await read_account(id, database, tenant)
     payments = await list_transactions(
@@ -58,6 +67,11 @@ async def show_account(
         account=account,
         payments=payments,
         marks=strip(payments.data, None),
+        notes=await list_notes(id, database, tenant, PageParams(NOTES, None)),
+        notice=notice,
+        noted=noted,
+        stored=stored,
+        revision=revision,
         links=await list_links(id, database, tenant, PageParams(LINKS, None)),
         changes=await list_revisions(id, database, tenant, PageParams(CHANGES, None)),
         log=await read_audit_log(database, tenant, PageParams(ENTRIES, None), account_id=id),

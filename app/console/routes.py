@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.console import accounts, people, queue, signing, texts
+from app.console import accounts, learning, people, queue, signing, texts
 from app.console.viewing import OpenRoute, error_page, go
 
 others = APIRouter(prefix="/console", include_in_schema=False, route_class=OpenRoute)
@@ -23,6 +23,7 @@ ROUTERS = (
     queue.router,
     queue.polling,
     accounts.router,
+    learning.router,
     people.router,
     others,
 )

@@ -268,6 +268,33 @@ NOT_FOUND = "Nothing has this id:"
 NOT_FOUND_HINT = "Ids are found whole: a payment's, an account's, a device's, a card's, …"
 SEVERAL = "Several things have this id:"
 
+# Notes, and what an account has learned.
+NOTES = "Notes"
+ADD_NOTE = "Write it down"
+NOTED = "It is written down."
+NO_NOTES = "Nobody has written anything down."
+NO_NOTE = "A note has some text."
+CHOOSE = "Choose"
+CHOSEN_IF = "What if those chosen were"
+NOTHING_CHOSEN = "Choose up to 60 payments first."
+WHAT_IF_CHOSEN = "What these labels would do"
+RISK_WITHOUT = "Risk now"
+RISK_WITH = "Risk with them"
+LABEL_ALL = "Label all"
+LABELS_STORED = "labels are another now, by revision"
+ASK_NEXT = "Worth knowing next"
+ASK_NEXT_NOTE = "A label of these would move the account most: expected change in log-odds."
+SHIFT = "moves by"
+NOTHING_TO_ASK = "No payment without a label would move it."
+WHAT_CHANGED = "What it changed"
+NO_DIFFERENCE = "No label that its copy reads."
+COPY_OF = "The copy"
+LABELS_READ = "labels read"
+COUNTS = "it counts"
+GO_BACK = "Go back to revision"
+GO_BACK_NOTE = "As a new revision: what was since stays in the history. It would do this:"
+LABELS_CHANGE = "labels would change"
+
 # The first run.
 FIRST_RUN = "Nothing has been scored yet"
 FIRST_RUN_LEAD = "Three steps to the first label:"
@@ -301,6 +328,7 @@ KEYS = {
     "z": "snooze, or wake",
     "h": "hand over to a colleague",
     "n": "write a note",
+    "Shift+j": "on an account, choose the next payment; Shift+k the one before",
     "o": "open the account",
     "t": "open the payment",
     "r": "replay",

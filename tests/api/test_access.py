@@ -56,6 +56,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/accounts/{account_id}/rollback": {"revision": 0},
     "PUT /v1/reviews/{transaction_id}/assignee": {"assignee": "eve"},
     "PUT /v1/reviews/{transaction_id}/snooze": {"until": text_of(now_us() + 10 * DAY_US)},
+    "POST /v1/accounts/{account_id}/notes": {"text": "Called."},
     "POST /v1/reviews/next": {"assignee": "eve"},
     "POST /v1/transactions": posted("t-1", amount=1),
     "POST /v1/transactions/batch": {"transactions": [posted("t-2", amount=1)]},
@@ -286,7 +287,7 @@ def scope_for(method: str, path: str) -> str:
         return "score"
     if path.startswith(("/v1/models", "/v1/thresholds")):
         return "manage"
-    if path.startswith("/v1/reviews"):
+    if path.startswith("/v1/reviews") or path.endswith("/notes"):
         return "decide"
     return "admin" if path == "/v1/accounts/{account_id}" else "label"
 

@@ -42,9 +42,21 @@
     return true;
   }
 
+  // With Shift, j and k go through what can be chosen, and choose it; space takes it back.
+  function choose(key) {
+    const all = [...document.querySelectorAll("[data-choice]")];
+    if (!all.length || !["J", "K"].includes(key)) return false;
+    const at = all.indexOf(document.activeElement);
+    const next = all[key === "J" ? at + 1 : at < 0 ? all.length - 1 : at - 1];
+    if (!next) return true;
+    next.checked = true;
+    next.focus();
+    return true;
+  }
+
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat) return;
-    const isInField = event.target.closest?.("input, textarea, select");
+    const isInField = event.target.closest?.("input:not([data-choice]), textarea, select");
     if (event.key === "Escape") {
       if (isInField && !document.querySelector("dialog[open]")) event.target.blur();
       pending = "";
@@ -57,7 +69,7 @@
       return;
     }
     pending = "";
-    if (press(key)) event.preventDefault();
+    if (choose(event.key) || press(key)) event.preventDefault();
   });
 
   document.addEventListener("click", (event) => {

@@ -462,6 +462,7 @@ class LogEntry(BaseModel):
         "review.woken",
         "review.resolved",
         "review.reopened",
+        "note.added",
         "thresholds.set",
         "thresholds.reset",
         "key.created",
@@ -587,6 +588,20 @@ class NotScored(BaseModel):
     error: ItemProblem
 
 
+class Note(BaseModel):
+    """A note. It cannot be changed, and goes with its account."""
+
+    id: str
+    account_id: str
+    transaction_id: str | None
+    text: str
+    author: str | None
+    """As the caller named them."""
+    actor: str
+    """The id of the key, or `person:` and of the person: this is proven."""
+    at: str
+
+
 class OutcomeChange(BaseModel):
     """How many transactions the active model gave one outcome and the shadow would the other."""
 
@@ -622,6 +637,28 @@ class PostedKey(BaseModel):
         list[Literal["score", "label", "decide", "read", "manage", "admin"]],
         Field(max_length=6, min_length=1),
     ]
+
+
+class PostedNote(BaseModel):
+    """Something to write down about an account, perhaps about one payment of it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+    )
+    text: Annotated[
+        str,
+        Field(
+            max_length=2000,
+            min_length=1,
+            pattern="^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]+$",
+        ),
+    ]
+    author: Annotated[
+        str | None, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
+    ] = None
+    transaction_id: Annotated[
+        str | None, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
+    ] = None
 
 
 class PostedPerson(BaseModel):

@@ -45,11 +45,13 @@ from quickstudy_client.models import (
     NewStatus,
     NewWebhook,
     NextAssignment,
+    Note,
     PeopleList,
     PersonState,
     PostedBatch,
     PostedKey,
     PostedLabels,
+    PostedNote,
     PostedPerson,
     PostedThresholds,
     PostedTransaction,
@@ -237,6 +239,23 @@ class Client:
         """What labels would change; nothing is stored."""
         body = AdaptRequest.model_validate({"dry_run": True, "labels": labels})
         return self._send(Adapted, "POST", f"/v1/accounts/{segment(account_id)}/adapt", body)
+
+    def notes(self, account_id: str, **paging: str | int | None) -> Page[Note]:
+        """A page of the notes on an account, the newest first."""
+        path = f"/v1/accounts/{segment(account_id)}/notes"
+        return self._send(Page[Note], "GET", path, query=paging)
+
+    def add_note(
+        self,
+        account_id: str,
+        text: str,
+        author: str | None = None,
+        transaction_id: str | None = None,
+    ) -> Note:
+        """Write something down about an account."""
+        body = PostedNote(text=text, author=author, transaction_id=transaction_id)
+        path = f"/v1/accounts/{segment(account_id)}/notes"
+        return self._send(Note, "POST", path, body, repeatable=False)
 
     def roll_back(self, account_id: str, revision: int, dry_run: bool = False) -> RolledBack:
         """Restore the labels of a revision; with `dry_run` only show what that would change."""
