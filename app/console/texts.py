@@ -330,6 +330,8 @@ KEYS = {
     "n": "write a note",
     "Shift+j": "on an account, choose the next payment; Shift+k the one before",
     "o": "open the account",
+    "m": "open the merchant",
+    "1 … 7": "the lists of the queue",
     "t": "open the payment",
     "r": "replay",
     "/": "find by id",

@@ -161,6 +161,136 @@ def test_a_day_by_keys_alone(console: Console, browser: Browser) -> None:
         expect(tab.get_by_role("heading", level=1)).to_contain_text("Payment d-2")
 
 
+class Hands:
+    """Presses keys, and counts them: text that is typed counts as one."""
+
+    def __init__(self, tab: Page) -> None:
+        self._tab, self.keys = tab, 0
+
+    def press(self, *keys: str) -> None:
+        press(self._tab, *keys)
+        self.keys += len(keys)
+
+    def write(self, text: str) -> None:
+        self._tab.keyboard.type(text)
+        self.keys += 1
+
+    def taken(self) -> int:
+        """How many since this was last asked."""
+        keys, self.keys = self.keys, 0
+        return keys
+
+
+def test_each_task_of_a_day_takes_few_keys_and_no_mouse(console: Console, browser: Browser) -> None:
+    console.queue("k-1", "k-2", "k-3", "k-4")
+    burst = [posted(f"b-{n}", account_id="k-burst", amount=30 + n) for n in range(4)]
+    console.api.post("/v1/transactions/batch", json={"transactions": burst}).raise_for_status()
+    invited = console.api.post("/v1/people", json={"name": "lea", "role": "analyst"}).json()
+    needed: dict[str, int] = {}
+    with signed_in(browser, console) as tab, signed_in(browser, console, "noah") as other:
+        # Somebody to hand over to, who has followed their link.
+        other.context.clear_cookies()
+        other.goto(f"{console.url}{invited['setup_path']}")
+        other.keyboard.type("correct horse battery")
+        other.keyboard.press("Enter")
+        expect(other.get_by_role("button", name="Sign out")).to_be_visible()
+        hands, heading = Hands(tab), tab.get_by_role("heading", level=1)
+        tab.goto(f"{console.url}/console/people")
+        hands.press("g", "q")
+        expect(tab.locator(".tabs [aria-current]")).to_contain_text("Open")
+        needed["see what waits"] = hands.taken()
+        tab.goto(f"{console.url}/console?order=age&at=k-1")
+        settled(tab, "k-1")
+        # Why, and what each verdict would do, are there without a key.
+        expect(tab.locator("table.why")).to_be_visible()
+        needed["why, and what if"] = hands.taken()
+        hands.press("z")
+        settled(tab, "k-2")
+        expect(tab.locator(".done")).to_contain_text("k-1 is snoozed until")
+        needed["snooze"] = hands.taken()
+        hands.press("u")
+        settled(tab, "k-1")
+        needed["wake"] = hands.taken()
+        hands.press("s")
+        settled(tab, "k-2")
+        needed["skip"] = hands.taken()
+        hands.press("f")
+        settled(tab, "k-3")
+        needed["fraud"] = hands.taken()
+        hands.press("u")
+        settled(tab, "k-2")
+        assert console.labels("k-2") == [None]
+        needed["undo"] = hands.taken()
+        hands.press("l")
+        settled(tab, "k-3")
+        assert console.labels("k-2") == ["legitimate"]
+        needed["legitimate"] = hands.taken()
+        hands.press("x")
+        expect(tab.locator(".tabs [aria-current]")).to_contain_text("Mine 1")
+        taken = shown(tab)
+        assert console.api.get(f"/v1/reviews/{taken}").json()["assignee"] == "mia"
+        needed["take the next"] = hands.taken()
+        hands.press("h", "Tab", "Enter")
+        expect(tab.get_by_role("heading", name="You have taken nothing")).to_be_visible()
+        assert console.api.get(f"/v1/reviews/{taken}").json()["assignee"] == "lea"
+        needed["hand over"] = hands.taken()
+        hands.press("3")
+        expect(tab.locator(".tabs [aria-current]")).to_contain_text("Declined")
+        needed["declines"] = hands.taken()
+        hands.press("/")
+        hands.write("b-0")
+        hands.press("Enter")
+        expect(heading).to_contain_text("Payment b-0")
+        needed["find by id"] = hands.taken()
+        hands.press("r")
+        expect(tab.locator("#replay")).to_contain_text("The same again.")
+        needed["replay"] = hands.taken()
+        hands.press("m")
+        expect(heading).to_contain_text(burst[0]["merchant_id"])
+        needed["others at the merchant"] = hands.taken()
+        tab.goto(f"{console.url}/console/payment?id=b-0")
+        hands.press("o")
+        expect(heading).to_contain_text("Account k-burst")
+        expect(tab.locator("section#ask-next")).to_contain_text("b-")
+        needed["like this account, and what to ask next"] = hands.taken()
+        hands.press("n")
+        hands.write("Rang them up.")
+        hands.press("Tab", "Enter")
+        expect(tab.locator("blockquote")).to_contain_text("Rang them up.")
+        assert tab.locator("[name=note]").input_value() == ""
+        needed["note"] = hands.taken()
+        hands.press("Shift+j", "Shift+j", "Shift+j", "f")
+        expect(heading).to_contain_text("What these labels would do")
+        assert console.labels("b-1", "b-2", "b-3") == [None, None, None]
+        hands.press("f")
+        expect(tab.locator(".match")).to_contain_text("3 labels are another now")
+        assert console.labels("b-0", "b-1", "b-2", "b-3") == [None, "fraud", "fraud", "fraud"]
+        needed["label three of a burst"] = hands.taken()
+        hands.press("g", "p")
+        expect(heading).to_contain_text("People")
+        needed["who is here"] = hands.taken()
+    assert needed == {
+        "see what waits": 2,
+        "why, and what if": 0,
+        "snooze": 1,
+        "wake": 1,
+        "skip": 1,
+        "fraud": 1,
+        "undo": 1,
+        "legitimate": 1,
+        "take the next": 1,
+        "hand over": 3,
+        "declines": 1,
+        "find by id": 3,
+        "replay": 1,
+        "others at the merchant": 1,
+        "like this account, and what to ask next": 1,
+        "note": 4,
+        "label three of a burst": 5,
+        "who is here": 2,
+    }
+
+
 def test_a_verdict_is_of_what_is_shown_or_none(console: Console, browser: Browser) -> None:
     console.queue("r-1", "r-2", "r-3", "r-4")
     with signed_in(browser, console) as tab:
@@ -276,6 +406,8 @@ def test_axe_finds_nothing_on_any_page_which_all_fit_into_320_pixels(
         f"/account?id={first}-account",
         "/entity?kind=device&id=d",
         f"/find?id={first}-account",
+        f"/try?account={first}-account&id={first}&label=fraud",
+        "/people",
         "/sign-in",
     ]
     axe = Axe()

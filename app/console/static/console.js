@@ -43,11 +43,12 @@
   }
 
   // With Shift, j and k go through what can be chosen, and choose it; space takes it back.
-  function choose(key) {
+  function choose(event) {
     const all = [...document.querySelectorAll("[data-choice]")];
-    if (!all.length || !["J", "K"].includes(key)) return false;
+    const key = event.key.toLowerCase();
+    if (!all.length || !event.shiftKey || !["j", "k"].includes(key)) return false;
     const at = all.indexOf(document.activeElement);
-    const next = all[key === "J" ? at + 1 : at < 0 ? all.length - 1 : at - 1];
+    const next = all[key === "j" ? at + 1 : at < 0 ? all.length - 1 : at - 1];
     if (!next) return true;
     next.checked = true;
     next.focus();
@@ -69,7 +70,7 @@
       return;
     }
     pending = "";
-    if (choose(event.key) || press(key)) event.preventDefault();
+    if (choose(event) || press(key)) event.preventDefault();
   });
 
   document.addEventListener("click", (event) => {
