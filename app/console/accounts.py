@@ -23,6 +23,8 @@ from app.http.parts import RunningDatabase
 from app.labels.routes import read_label
 from app.learner.spec import EntityKind
 from app.notes.routes import list_notes
+from app.people.records import PERSON
+from app.people.routes import list_people
 from app.reviews.errors import ReviewNotFound
 from app.reviews.routes import read_review
 from app.reviews.schemas import ReviewedTransaction
@@ -67,6 +69,7 @@ async def show_account(
         account=account,
         payments=payments,
         marks=strip(payments.data, None),
+        names=await _names(database, tenant),
         notes=await list_notes(id, database, tenant, PageParams(NOTES, None)),
         notice=notice,
         noted=noted,
@@ -136,6 +139,11 @@ async def find(request: Request, viewer: SignedIn, database: RunningDatabase, id
     if len(found) == 1:
         return go(request, found[0].path, id=wanted, kind=found[0].kind)
     return await show(request, "found.html", 200 if found else 404, wanted=wanted, found=found)
+
+
+async def _names(database: Database, tenant: str) -> dict[str, str]:
+    """Whom the audit log means by its actors."""
+    return {f"{PERSON}{row.id}": row.name for row in (await list_people(database, tenant)).data}
 
 
 async def _review(

@@ -142,8 +142,11 @@ async def test_verdicts_and_claims_are_their_persons_whatever_a_form_says(
         assert [one["action"] for one in done] == [
             *("review.claimed", "review.resolved", "label.set", "person.password_set"),
         ]
-        # Nobody else of that name takes it for theirs.
         assert "p-2" in await shown(mia, "", tab="mine")
+        # Where people look at the log, it has their names.
+        account = text_in(await shown(mia, "/account", id="p"))
+        assert f"person:{person_id}" not in account
+        assert "review.claimedp-2mia" in account.replace(" ", "")
 
 
 async def test_each_role_may_do_what_it_says_and_no_more(shared: httpx.AsyncClient) -> None:
