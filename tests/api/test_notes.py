@@ -6,6 +6,7 @@ from sqlalchemy import select
 
 from app.db.database import Database
 from app.db.schema import notes
+from tests.api.callers import part_of
 from tests.api.requests import posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +47,5 @@ async def test_a_note_stays_until_its_account_is_erased(
         refused = await caller.post(at, json={"text": "x"})
         assert problem_of(refused) == (404, "account_not_found")
     assert (await shared.delete("/v1/accounts/a")).status_code == 200
-    database = shared._transport.app.state.service.part(Database)  # type: ignore[attr-defined]
-    async with database.read() as connection:
+    async with part_of(shared, Database).read() as connection:
         assert (await connection.execute(select(notes))).all() == []
