@@ -148,7 +148,7 @@ async def listed_accounts(
 
 
 async def erase_account(connection: Connection, tenant: str, account_id: str) -> ErasedRows:
-    """Delete every row of a locked account, its notes and links, and what entities its labels name."""
+    """Delete every row of a locked account, its notes and links, and its labels' entities."""
     labelled = select(label_events.c.transaction_id).where(
         label_events.c.tenant == tenant, label_events.c.account_id == account_id
     )
