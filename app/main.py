@@ -12,10 +12,12 @@ from app import __version__
 from app.accounts import routes as accounts
 from app.audit import routes as audit
 from app.console import routes as console
+from app.demo import routes as demo
 from app.entities import routes as entities
 from app.erasures import routes as erasures
 from app.errors import QuickstudyError
 from app.explanations import routes as explanations
+from app.figures import routes as figures
 from app.http.admission import Admission
 from app.http.lean import LeanRoutes, lean_routes
 from app.http.openapi import complete, operation_id
@@ -62,6 +64,8 @@ ROUTERS = (
             people,
             audit,
             webhooks,
+            figures,
+            demo,
             health,
         )
     ),

@@ -93,6 +93,8 @@ async def test_every_operation_is_answered_in_its_type(
     assert (await ask("thresholds")).review == 1e-8
     assert (await ask("set_thresholds", review=0.1, decline=0.2, dry_run=True)).dry_run
     assert (await ask("reset_thresholds")).source == "model"
+    assert (await ask("threshold_effects", review=0.01)).effect.review == 0.01
+    assert (await ask("demo")).status == "none"
     await ask("set_thresholds", review=1e-8, decline=0.999)
     assert [kept.decline for kept in (await ask("threshold_history")).data][::2] == [0.999, 0.999]
 
@@ -105,6 +107,10 @@ async def test_every_operation_is_answered_in_its_type(
     rest = await ask("transactions", account_id="alice", limit=3, cursor=page.next_cursor)
     assert len({payment.transaction_id for payment in [*page.data, *rest.data]}) == 5
 
+    with pytest.raises(ApiError, match="tenant_not_empty"):
+        await ask("load_demo")
+    assert sum(day.opened for day in (await ask("figures")).days) == 5
+    assert (await ask("ask_next_of_all", 1)).data[0].account_id
     waiting = await ask("reviews", order="age")
     assert len(waiting.data) == 5
     assert (await ask("assign_review", "t-0", "mia")).assignee == "mia"
@@ -177,8 +183,12 @@ async def test_every_operation_is_answered_in_its_type(
     await ask("shadow_model", model)
     job = await until_ended(ask, "comparison", model, await ask("compare_model", model, days=365.0))
     assert job.result.agreement == 1.0
+    assert [one.id for one in (await ask("comparisons", model)).data] == [job.id]
     measured = await until_ended(ask, "drift", model, await ask("measure_drift", model, days=365))
     assert (measured.status, measured.result.name) == ("done", model)
+    assert [one.id for one in (await ask("drifts", model)).data] == [measured.id]
+    with pytest.raises(ApiError, match="report_not_found"):
+        await ask("model_report", model)
     await ask("end_shadow", model)
     with pytest.raises(ApiError, match="model_refused"):
         await ask("promote_model", model, job.id)

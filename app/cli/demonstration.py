@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,34 @@ def demonstrate() -> None:
         for reason in why["reasons"]:
             if abs(reason["share"]) >= LEAST_SHARE:
                 console.print(f"  {reason['share']:+.2f}  {reason['sentence']}", soft_wrap=True)
+
+
+def show_console() -> None:
+    """Serve the console on demonstration payments, on a database that is gone afterwards."""
+    Models(Settings())
+    with (
+        tempfile.TemporaryDirectory(prefix="quickstudy-demo-") as folder,
+        _server(folder) as client,
+    ):
+        console.print("Loading and scoring demonstration payments ...")
+        state = _answer(client.post("/v1/demo"))
+        while state["status"] in ("queued", "running"):
+            time.sleep(0.5)
+            state = _answer(client.get("/v1/demo"))
+        if state["status"] != "done":
+            raise SetupError("the demonstration payments could not be loaded")
+        loaded = state["loaded"]
+        key = client.headers["Authorization"].removeprefix("Bearer ")
+        console.print(
+            f"{loaded['payments']:,} payments, {loaded['labels']:,} labels; {loaded['reviews']} "
+            f"payments wait for a review. Sign in with any name and this key:\n\n  {key}\n\n"
+            f"{client.base_url}/console\n\nCtrl-C ends it, and all of its data are gone.",
+            soft_wrap=True,
+            highlight=False,
+        )
+        with suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
 
 
 def _scores(client: httpx.Client, payments: list[Json]) -> list[Json]:

@@ -12,7 +12,7 @@ from app.http.fields import Id, Note
 # All that is loaded is loaded from here, and no page of ours is shown inside another.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -20,6 +20,15 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+}
+# A report has its styles in itself. In its frame it has no origin, runs nothing, loads nothing.
+REPORT_HEADERS = {
+    **HEADERS,
+    "Content-Security-Policy": (
+        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        "frame-ancestors 'self'"
+    ),
+    "X-Frame-Options": "SAMEORIGIN",
 }
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 MOST_FORM_BYTES, MOST_FIELDS = 16 << 10, 20

@@ -7,12 +7,19 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from app.figures.schemas import FigureDay
 from app.learner.decisions import log_odds
 from app.learner.reasons import Reason
+from app.models.schemas import ModelComparison, ModelDrift
 from app.scoring.schemas import StoredTransaction
+from app.thresholds.schemas import HistogramBin
 
 # Of the width of a waterfall: what is left free at both ends.
 MARGIN = 4.0
+# Of a histogram: columns, and the least probability that has a place of its own.
+COLUMNS, LEAST_SHOWN = 60, 1e-6
+# Of a population stability index.
+LITTLE_DRIFT, MUCH_DRIFT = 0.1, 0.2
 # Reasons that have a row of their own; the others share one.
 MOST_BARS = 6
 
@@ -46,6 +53,70 @@ class Mark(NamedTuple):
     left: float
     top: float
     is_this: bool
+
+
+class Column(NamedTuple):
+    """Scores of a histogram from a probability on: how many, and its place and heights, 0 to 100.
+
+    Heights grow with the logarithm: frauds are few, and would not be seen beside all others.
+    """
+
+    probability: float
+    transactions: int
+    frauds: int
+    legitimates: int
+    left: float
+    width: float
+    height: float
+    fraud_height: float
+
+
+class Histogram(NamedTuple):
+    """Columns of scores, and where the thresholds of review and decline are among them."""
+
+    columns: list[Column]
+    review_at: float
+    decline_at: float
+    ends: tuple[float, float]
+
+
+def histogram(bins: Sequence[HistogramBin], thresholds: tuple[float, float]) -> Histogram:
+    """Scores along their log-odds, from the least to .99 and beyond."""
+    probabilities = [one.probability for one in bins if one.probability >= LEAST_SHOWN]
+    least = min([*probabilities, thresholds[0]])
+    start, end = log_odds(least), log_odds(0.99)
+    span = end - start
+    found: dict[int, list[HistogramBin]] = {}
+    for one in bins:
+        at = (log_odds(max(one.probability, least)) - start) / span
+        found.setdefault(min(int(at * COLUMNS), COLUMNS - 1), []).append(one)
+    sums = {
+        n: (
+            sum(one.transactions for one in some),
+            sum(one.frauds for one in some),
+            sum(one.legitimates for one in some),
+        )
+        for n, some in found.items()
+    }
+    most = math.log1p(max((total for total, _, _ in sums.values()), default=1))
+    width = 100 / COLUMNS
+    columns = [
+        Column(
+            min(one.probability for one in found[n]),
+            *sums[n],
+            round(n * width, 2),
+            round(0.9 * width, 2),
+            round(96 * math.log1p(sums[n][0]) / most, 2),
+            round(96 * math.log1p(sums[n][1]) / most, 2),
+        )
+        for n in sorted(sums)
+    ]
+
+    def place(probability: float) -> float:
+        return round(min(max(100 * (log_odds(probability) - start) / span, 0), 100), 2)
+
+    review, decline = thresholds
+    return Histogram(columns, place(review), place(decline), (start, end))
 
 
 def waterfall(
@@ -108,6 +179,70 @@ def strip(payments: Sequence[StoredTransaction], this: str | None) -> list[Mark]
         )
         for n, payment in enumerate(ordered)
     ]
+
+
+class DayBar(NamedTuple):
+    """A day's alerts and frauds, in percent of the chart."""
+
+    left: float
+    width: float
+    opened: float
+    frauds: float
+
+
+def day_bars(days: Sequence[FigureDay]) -> list[DayBar]:
+    """The bars of each day, the oldest at the left."""
+    most = max([1, *(day.opened + day.declined for day in days), *(day.frauds for day in days)])
+    width = 100 / max(len(days), 1)
+    return [
+        DayBar(
+            round(n * width, 2),
+            round(0.8 * width, 2),
+            round(96 * (day.opened + day.declined) / most, 2),
+            round(96 * day.frauds / most, 2),
+        )
+        for n, day in enumerate(days)
+    ]
+
+
+class Pair(NamedTuple):
+    """A figure of two models, each None where there is nothing to reckon it by."""
+
+    name: str
+    active: float | None
+    other: float | None
+
+
+class Row(NamedTuple):
+    """A row of a heat map: what has drifted how far in all, and by day; and how much that is."""
+
+    name: str
+    psi: float | None
+    drifted: bool
+    by_day: list[tuple[float | None, str]]
+
+
+def compared(found: ModelComparison) -> list[Pair]:
+    """What two models made of the same labelled payments."""
+    names = "average_precision", "precision", "recall"
+    return [Pair(name, getattr(found.active, name), getattr(found.shadow, name)) for name in names]
+
+
+def heat_map(found: ModelDrift) -> list[Row]:
+    """The score and each feature, the furthest first, by day."""
+    return [
+        Row(one.name, one.psi, one.drifted, [(psi, heat(psi)) for psi in one.by_day])
+        for one in (found.score, *found.features)
+    ]
+
+
+def heat(psi: float | None) -> str:
+    """How much a population stability index is, by custom."""
+    if psi is None:
+        return "unknown"
+    if psi < LITTLE_DRIFT:
+        return "little"
+    return "some" if psi < MUCH_DRIFT else "much"
 
 
 class _scale:

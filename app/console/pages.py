@@ -108,6 +108,23 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
+def share(value: float | None) -> str:
+    """A share of something, in percent; or that there is nothing to have a share of."""
+    return texts.NOTHING if value is None else f"{100 * value:.1f} %"
+
+
+def threshold(probability: float) -> str:
+    """A threshold as its field has it: in percent, without the sign."""
+    return f"{100 * probability:.6g}"
+
+
+def count(value: float | None) -> str:
+    """How many, whole from 100 on; or that there is none."""
+    if value is None:
+        return texts.NOTHING
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -126,6 +143,9 @@ def _environment() -> Environment:
         "since": since,
         "outcome": outcome,
         "percent": percent,
+        "share": share,
+        "threshold": threshold,
+        "count": count,
     }
     environment.globals |= {"t": texts, "query": query, "digest_of": digest_of}
     return environment

@@ -454,6 +454,8 @@ def _back(
     """To the page that a form was on: the payment's, or the queue at a payment."""
     if form.get("page") == "payment":
         return go(request, "/payment", id=form.get("id"), **message)
+    if form.get("page") == "ask":
+        return go(request, "/ask", **message)
     tab, order = form.get("tab"), form.get("order")
     return go(
         request,

@@ -35,5 +35,9 @@ class Viewer(NamedTuple):
         return self.caller.scopes.issuperset(DECIDING)
 
     @property
+    def may_manage(self) -> bool:
+        return "manage" in self.caller.scopes
+
+    @property
     def may_administer(self) -> bool:
         return "admin" in self.caller.scopes

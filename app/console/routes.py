@@ -2,7 +2,19 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.console import accounts, learning, people, queue, signing, texts
+from app.console import (
+    accounts,
+    administration,
+    demo,
+    figures,
+    learning,
+    models,
+    people,
+    queue,
+    signing,
+    texts,
+    thresholds,
+)
 from app.console.viewing import OpenRoute, error_page, go
 
 others = APIRouter(prefix="/console", include_in_schema=False, route_class=OpenRoute)
@@ -25,5 +37,11 @@ ROUTERS = (
     accounts.router,
     learning.router,
     people.router,
+    thresholds.router,
+    models.router,
+    figures.router,
+    administration.router,
+    demo.router,
+    demo.polling,
     others,
 )

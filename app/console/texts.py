@@ -5,9 +5,22 @@ CONSOLE = "Console"
 SKIP = "To the content"
 NAVIGATION = "Pages"
 QUEUE = "Queue"
+# Each page that the head leads to: its address, its name, its key.
+PAGES = {
+    "queue": ("", "Queue", "g q"),
+    "ask": ("/ask", "Ask next", "g n"),
+    "thresholds": ("/thresholds", "Thresholds", "g h"),
+    "figures": ("/figures", "Figures", "g s"),
+    "models": ("/models", "Models", "g m"),
+    "drift": ("/drift", "Drift", "g d"),
+    "keys": ("/keys", "Keys", "g k"),
+    "webhooks": ("/webhooks", "Webhooks", "g w"),
+    "audit": ("/audit", "Audit", "g u"),
+    "people": ("/people", "People", "g p"),
+}
 FIND = "Find"
 FIND_HINT = "payment, account, device, …"
-KEYS_HELP = "Keys"
+KEYS_HELP = "Shortcuts"
 SIGNED_IN_AS = "Signed in as"
 SIGN_OUT = "Sign out"
 
@@ -294,10 +307,253 @@ COUNTS = "it counts"
 GO_BACK = "Go back to revision"
 GO_BACK_NOTE = "As a new revision: what was since stays in the history. It would do this:"
 LABELS_CHANGE = "labels would change"
+# Thresholds.
+NOTHING = "none"
+THRESHOLDS = "Thresholds"
+IN_FORCE = "In force"
+SOURCES = {"tenant": "your own", "model": "the model's own"}
+PLANNED = "Planned"
+FROM = "from"
+SCORES_OF = "Scores of the last 28 days"
+SCORES_NOTE = (
+    "From unlikely fraud at the left to likely at the right. Heights grow with the logarithm of "
+    "the count, so that the few frauds are seen."
+)
+COUNTED = "Counted"
+SAMPLED_NOTE = "in a sample of one in"
+NO_SCORES = "Nothing has been scored in the last 28 days: there is nothing to try thresholds on."
+ALL_SCORES = "all payments"
+LABELLED_FRAUD = "labelled fraud"
+REVIEW_THRESHOLD = "Review from"
+DECLINE_THRESHOLD = "Decline from"
+IN_PERCENT = "percent probability of fraud"
+TRY = "Show the effect"
+EFFECT = "What they would have done"
+EFFECT_NOTE = (
+    "By the scores of the last 28 days and the labels that they have by now. Labels are not a "
+    "sample of all payments: somebody chose to look at them."
+)
+THESE = "These"
+DIFFERENCE = "Change"
+EFFECTS = {
+    "reviews_per_day": "Reviews a day",
+    "declines_per_day": "Declines a day",
+    "precision": "Of what is held up, fraud",
+    "recall": "Of all frauds, held up",
+    "legitimate_share": "Of honest payments, held up",
+}
+SET_NOW = "Set these"
+WHY_FIELD = "Why"
+FROM_FIELD = "From (UTC; empty: now)"
+THRESHOLD_NOTICES = {
+    "look": "This is what they would do. Nothing is set yet.",
+    "set": "Set. Scores from then on are decided by these; earlier decisions stay.",
+    "reset": "The model's own thresholds decide again.",
+}
+MAY_NOT_SET = "You may look only: thresholds are set by who has the scope manage."
+BUDGET = "Or by a budget"
+BUDGET_NOTE = "The threshold of review is chosen so that so many reviews a day come."
+REVIEWS_PER_DAY = "Reviews a day"
+FLOOR = "Never below"
+TRY_BUDGET = "Try the budget"
+BUDGET_WOULD = "It would review from"
+SET_BUDGET = "Set this budget"
+RESET_THRESHOLDS = "Back to the model's own"
+THRESHOLD_HISTORY = "History"
+NEVER_SET = "Nobody has set any: the model's own decide."
+EFFECTIVE = "From"
+CHOSEN_FOR = "Chosen for"
+A_DAY = "reviews a day"
+PROBABILITY_FROM = "Probability from"
+FRAUD_COUNT = "Frauds"
+LEGITIMATES = "Legitimate"
+
+# Models.
+MODELS = "Models"
+MODEL_LIST = "Models there are"
+MODEL_ROLE = "Role"
+ACTIVE = "active: it decides"
+SHADOW = "in shadow"
+NO_ROLE = "no role"
+REFUSED = "cannot be served"
+DIGEST = "Digest"
+COMPARE = "Compare with the active model"
+COMPARISON = "Comparison"
+COMPARED_AT = "compared"
+COMPARED_NOTE = (
+    "The newest payments, at most 5,000: what the active model answered, and what this one would "
+    "have."
+)
+NO_COMPARISON = "It has not been compared with the active model."
+WORKING = "It is being computed: the page shows it when it is there."
+RELOAD = "Look again"
+JOB_FAILED = "The last one failed:"
+OF_PAYMENTS = "of"
+AGREEMENT = "Same outcome"
+MEAN_SHIFT = "Mean shift of log-odds"
+LABELLED = "Labelled"
+METRIC = "Figure"
+ACTIVE_MODEL = "Active"
+THIS_MODEL = "This one"
+METRICS = {
+    "average_precision": "Average precision",
+    "precision": "Of what is held up, fraud",
+    "recall": "Of all frauds, held up",
+}
+CHANGED_OUTCOMES = "Payments with another outcome"
+OUTCOME_ACTIVE = "The active model"
+OUTCOME_THIS = "This one"
+NO_CHANGED_OUTCOMES = "Both give every payment the same outcome."
+BETTER = {
+    True: "It ranks the labelled frauds at least as high as the active model.",
+    False: "It ranks the labelled frauds lower than the active model.",
+    None: "There are too few labelled frauds to say which is better.",
+}
+TO_SHADOW = "Put in shadow"
+END_SHADOW = "End its shadow"
+PROMOTE = "Promote"
+ACTIVATE = "Activate without a comparison"
+ROLL_BACK = "Roll back to the model before"
+MODEL_NOTICES = {
+    "shadow": "Done: the list says what each model does now.",
+    "active": "Done: the next payment is scored by the model that is active now.",
+}
+MAY_NOT_CHANGE = "You may look only: changes need the scope manage."
+REPORT = "The report of its training"
+NO_REPORT = (
+    "Its folder has no report.html. quickstudy train writes one: put it beside the checkpoint."
+)
+
+# Figures.
+FIGURES = "Figures"
+FIGURES_LEAD = (
+    "Alerts of the last 28 days with today, in UTC, and what was decided of them by the labels "
+    "that they have by now."
+)
+AS_CSV = "The days as CSV"
+BY_DAY = "By day"
+ALERTS = "alerts: held up or declined"
+DECIDED_FRAUD = "decided on that day: fraud"
+DAY = "Day"
+HELD_UP = "Held up"
+DECLINED = "Declined"
+DECIDED = "Decided"
+PRECISION = "Fraud among them"
+WAITED = "How long they waited"
+WITHIN = "Decided within"
+WITHIN_HOURS = {1: "1 hour", 4: "4 hours", 24: "1 day", 72: "3 days", None: "longer"}
+BY_PERSON = "By person"
+WHO = "Who"
+NOBODY_NAMED = "nobody named"
+NOTHING_DECIDED = "Nothing has been decided yet."
+
+# Asking next.
+ASK = "Ask next"
+QUESTION = "Question"
+WORTH = "Its label can be expected to move the account by"
+WORTH_NOTE = "In log-odds of its newest payments."
+ASKED_OF = "Of the"
+ASKED_ACCOUNTS = "accounts with the riskiest open reviews."
+NO_QUESTION = "There is nothing to ask."
+NO_QUESTION_NOTE = "Questions are about accounts with open reviews, and none has any."
+
+# Drift.
+DRIFT = "Drift"
+DRIFT_LEAD = (
+    "How far each feature's values are from those that the model was trained on, day by day: the "
+    "population stability index."
+)
+MEASURE = "Measure the last 28 days"
+MEASURED = "Measured"
+NO_DRIFT = "Nothing has been measured yet."
+FEATURE = "Feature"
+ALL_DAYS = "All days"
+HEATS = {"little": "under .1", "some": ".1 to .2", "much": ".2 or more", "unknown": "too few"}
+DRIFTED = "drifted"
+FRAUD_SHARE = "Share of frauds in training"
+FRAUD_SHARE_NOW = "now"
+MORE_FEATURES = "features that are nearer"
+HEAT_MAP = "Heat map: features down, days across"
+
+# Keys.
+KEYS_PAGE = "API keys"
+KEY_NAME = "Name"
+SCOPES = "Scopes"
+SCOPE_NOTES = {
+    "score": "send payments",
+    "label": "label, take reviews",
+    "decide": "decide reviews as people do",
+    "read": "look",
+    "manage": "thresholds, models",
+    "admin": "keys, webhooks, people, erasure",
+}
+CREATED = "Created"
+LAST_USED = "Last used"
+KEY_STATE = "State"
+LIVE = "good"
+REVOKED = "revoked"
+REPLACED = "replaced, good until"
+NEVER = "never"
+NEW_KEY = "A new key"
+CREATE = "Create"
+ROTATE = "Replace"
+REVOKE = "Revoke"
+SHOWN_ONCE = "This is shown once, here, and stored nowhere. Copy it now:"
+NO_SCOPES = "A key: choose at least one scope."
+ONLY_ADMIN = "Only a key with the scope admin may see these."
+THIS_SESSION = "this session's"
+
+# Webhooks.
+WEBHOOKS = "Webhooks"
+NO_WEBHOOKS = "There is none: no events are sent anywhere."
+URL = "Address"
+EVENTS = "Events"
+NEW_WEBHOOK = "A new webhook"
+WEBHOOK_NOTE = "https, and a host with public addresses only."
+DISABLED = "disabled:"
+ENABLE = "Deliver again"
+REMOVE_WEBHOOK = "Remove"
+MESSAGES = "What has not arrived"
+NO_MESSAGES = "Everything has arrived."
+ATTEMPTS = "Attempts"
+NEXT_ATTEMPT = "Next attempt"
+GIVEN_UP = "none"
+LAST_ERROR = "Last error"
+EVENT = "Event"
+NO_EVENTS = "A webhook: choose at least one event."
+
+# The audit log.
+AUDIT = "Audit log"
+AUDIT_LEAD = "Every change, the newest first: by which key, of what, before and after."
+FILTER = "Filter"
+ANY = "any"
+BEFORE = "Before"
+AFTER = "After"
+NO_ENTRIES = "Nothing matches."
 
 # The first run.
 FIRST_RUN = "Nothing has been scored yet"
-FIRST_RUN_LEAD = "Three steps to the first label:"
+FIRST_RUN_LEAD = "Look around with demonstration payments, or send one of your own."
+DEMO = "Demonstration payments"
+DEMO_LEAD = (
+    "1,764 simulated payments of 70 accounts up to now, with labels. Those of the last week are "
+    "scored, so that reviews wait. It takes some seconds, and only an empty service can do it."
+)
+DEMO_LOAD = "Load demonstration payments"
+DEMO_ADMIN = "A key with the scope admin may load demonstration payments here."
+DEMO_LOADING = "They are being loaded and scored."
+DEMO_LABELS = "labels"
+DEMO_REVIEWS = "wait for a review"
+DEMO_DECLINES = "were declined"
+DEMO_BEGIN = "To the first review"
+DEMO_FAILED = "They could not be loaded. The service's log has the cause."
+DEMO_NONE = "Nobody has asked for any."
+FIRST_STEPS = "To the first label of your own"
+YOUR_KEY = "Have a key"
+YOUR_KEY_NOTE = (
+    "The one that you have signed in with, or another: "
+    "quickstudy keys create NAME --scopes score,label,read."
+)
 FIRST_PAYMENT = "Send a payment"
 FIRST_PAYMENT_NOTE = (
     "KEY stands for your API key. The answer is its score; what is held up for a review appears "
@@ -311,11 +567,12 @@ FIRST_LABEL_NOTE = (
 )
 FIRST_HISTORY = (
     "To bring a history along, quickstudy import FILE; its payments are known and may be labelled, "
-    "and open no reviews. quickstudy demo shows what labels change, on a server of its own."
+    "and open no reviews. quickstudy demo shows what labels change, on a server of its own; "
+    "quickstudy demo --console is this console on demonstration payments."
 )
 
 # The keyboard.
-KEYS_TITLE = "Keys"
+KEYS_TITLE = "Shortcuts"
 KEYS = {
     "j": "next review",
     "k": "previous review",
@@ -337,6 +594,14 @@ KEYS = {
     "/": "find by id",
     "g q": "go to the queue",
     "g p": "go to the people",
+    "g n": "go to the next question",
+    "g h": "go to the thresholds",
+    "g s": "go to the figures",
+    "g m": "go to the models",
+    "g d": "go to the drift",
+    "g k": "go to the keys",
+    "g w": "go to the webhooks",
+    "g u": "go to the audit log",
     "?": "this list",
     "Esc": "leave a field, close this list",
 }

@@ -558,6 +558,19 @@ thresholds = Table(
     Column("is_reset", Boolean, nullable=False, server_default=false()),
 )
 
+# Figures about a tenant's payments, kept until they are counted anew: sums, and nobody's ids.
+figures = Table(
+    "figures",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    Column("name", String(32), primary_key=True),
+    Column("counted_at_us", BigInteger, nullable=False),
+    # How long counting took, by which it is said how long the figures are kept.
+    Column("took_us", BigInteger, nullable=False),
+    # JSON.
+    Column("content", Text, nullable=False),
+)
+
 # What readiness stores to see whether anything can be stored: a row for each process.
 write_probes = Table(
     "write_probes",

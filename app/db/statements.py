@@ -37,6 +37,8 @@ from sqlalchemy.sql.visitors import iterate
 
 # PostgreSQL's parameters, from $1 on.
 PARAMETER = re.compile(r"\$(\d+)")
+# Lehmer's generator as Park and Miller (1988) have it, here to scatter the seconds of a day.
+MULTIPLIER, MODULUS = 48271, 2**31 - 1
 # Of a row among a tenant's: a text, or one for each column.
 Key: TypeAlias = str | tuple[str, ...]
 # A statement that reads or changes rows; always the same object, so that its text is kept.
@@ -288,3 +290,8 @@ def _unnested(table: Table, kind: Any) -> Iterable[Any]:
 def columns(table: Table, kind: Any) -> list[Any]:
     """The columns of a table that a row's type names, in its order."""
     return [table.c[name] for name in kind._fields]
+
+
+def is_sampled(second: ColumnElement[int], one_in: int) -> ColumnElement[bool]:
+    """Whether a second is one of a sample of about one in so many: always the same seconds."""
+    return second * MULTIPLIER % MODULUS % one_in == 0

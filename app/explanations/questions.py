@@ -5,6 +5,7 @@ Both are answered by copies made for the question, all in one batch.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +21,14 @@ from app.learner.adaptation import select_support
 from app.learner.decisions import Decision, log_odds
 from app.learner.scorer import Copy, Judged
 from app.learner.states import Floats
+from app.reviews import store as review_store
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Deciding, Pipeline
 from app.scoring.records import Scored
+from app.times import now_us
 
+# Across accounts: how many are looked at, of the accounts of so many open reviews.
+MOST_ACCOUNTS, RISKIEST = 4, 50
 # Unlabelled transactions that are considered, the newest.
 CANDIDATES = 50
 
@@ -138,6 +143,32 @@ class Questions:
             return sorted(found, key=lambda suggestion: -suggestion.shift)[:limit]
 
         return account, await asyncio.to_thread(rank)
+
+    async def ask_next_of_all(self, tenant: str, limit: int) -> tuple[int, list[Suggestion]]:
+        """The same of several accounts, those with the riskiest open reviews; and how many.
+
+        Of more accounts it would take longer than whoever waits for the next question waits.
+        """
+        async with self._database.read() as connection:
+            part = await review_store.listed_reviews(
+                connection,
+                tenant,
+                "review",
+                "open",
+                None,
+                None,
+                None,
+                now_us(),
+                True,
+                None,
+                RISKIEST,
+            )
+        accounts = list(dict.fromkeys(row.account_id for row in part.rows))[:MOST_ACCOUNTS]
+        found: list[Suggestion] = []
+        for account_id in accounts:
+            with suppress(AccountNotFound):
+                found += (await self.ask_next(tenant, account_id, limit))[1]
+        return len(accounts), sorted(found, key=lambda one: -one.shift)[:limit]
 
     async def _read(self, tenant: str, account_id: str, newest: int) -> _Labelled:
         async with self._database.read() as connection:

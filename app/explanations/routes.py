@@ -8,6 +8,7 @@ from app.accounts import store as account_store
 from app.accounts.errors import AccountNotFound
 from app.explanations.questions import Influence as Influential
 from app.explanations.questions import Questions
+from app.explanations.questions import Suggestion as Suggested
 from app.explanations.replay import Replay
 from app.explanations.schemas import (
     AccountRevision,
@@ -16,9 +17,11 @@ from app.explanations.schemas import (
     LabelChange,
     LabelInfluence,
     LabelledTransaction,
+    Question,
     Replayed,
     Suggestion,
 )
+from app.explanations.schemas import Questions as ManyQuestions
 from app.http.authentication import MayRead
 from app.http.keyed import KeyedRoute
 from app.http.pages import Page
@@ -140,16 +143,37 @@ async def ask_next(
         account_id=account_id,
         revision=account.revision,
         labels=state["labels"],
-        suggestions=[
-            Suggestion(
-                transaction=stored_of(suggestion.transaction, None),
-                now=decision_of(suggestion.decision),
-                shift=suggestion.shift,
-                shift_if_fraud=suggestion.if_fraud,
-                shift_if_legitimate=suggestion.if_legitimate,
-            )
-            for suggestion in found
+        suggestions=[_suggestion(one) for one in found],
+    )
+
+
+@router.get("/ask-next")
+async def ask_next_of_all(
+    questions: RunningQuestions,
+    tenant: MayRead,
+    limit: Annotated[int, Query(ge=1, le=50, description="Payments at most.")] = 5,
+) -> ManyQuestions:
+    """Which payments to label next, of the 4 accounts with the riskiest open reviews.
+
+    Each would move its account as far as `shift` says, the furthest first.
+    """
+    accounts, found = await questions.ask_next_of_all(tenant, limit)
+    return ManyQuestions(
+        accounts=accounts,
+        data=[
+            Question(**dict(_suggestion(one)), account_id=one.transaction.account_id)
+            for one in found
         ],
+    )
+
+
+def _suggestion(one: Suggested) -> Suggestion:
+    return Suggestion(
+        transaction=stored_of(one.transaction, None),
+        now=decision_of(one.decision),
+        shift=one.shift,
+        shift_if_fraud=one.if_fraud,
+        shift_if_legitimate=one.if_legitimate,
     )
 
 

@@ -166,6 +166,19 @@ class Suggestion(BaseModel):
     shift_if_legitimate: Figure
 
 
+class Question(Suggestion):
+    """A suggestion of some account."""
+
+    account_id: str
+
+
+class Questions(BaseModel):
+    """Payments of several accounts whose label would move their account most, these first."""
+
+    accounts: Annotated[int, Field(description="That were looked at.")]
+    data: list[Question]
+
+
 class AskNext(BaseModel):
     """The unlabelled transactions whose label would move the account most, the first the most."""
 

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from app.errors import QuickstudyError
 from app.settings import Settings
 
-Kind = Literal["comparison", "drift", "gauges"]
+Kind = Literal["comparison", "drift", "demo", "gauges"]
 # No task takes so long on a machine that has any time for it.
 LONGEST_SECONDS = 900
 # The lowest priority, and the first to go where memory runs out.
@@ -24,7 +24,7 @@ NICENESS, OUT_OF_MEMORY_FIRST = 19, "1000"
 
 
 class Task(NamedTuple):
-    """What to compute: for a tenant and a model by its name, or the gauges of all tenants."""
+    """What to compute: for a tenant, mostly about a model, or the gauges of all tenants."""
 
     kind: Kind
     tenant: str = ""

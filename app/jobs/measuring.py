@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.db.database import Database
+from app.demo.loading import load
 from app.errors import Problem
 from app.jobs.aside import LONGEST_SECONDS, NICENESS, OUT_OF_MEMORY_FIRST, Task
 from app.models.comparison import Comparison, Quality, ShadowService
@@ -40,6 +41,8 @@ async def measured(settings: Settings, task: Task) -> str:
                 task.tenant, task.model, task.days
             )
             return comparison_of(task.model, compared).model_dump_json()
+        if task.kind == "demo":
+            return (await load(database, pipeline, task.tenant)).model_dump_json()
         drifting = DriftService(database, pipeline)
         if task.kind == "drift":
             found = await drifting.of_model(task.tenant, task.model, int(task.days))

@@ -8,7 +8,7 @@ class Job(NamedTuple):
 
     tenant: str
     id: str
-    kind: Literal["comparison", "drift"]
+    kind: Literal["comparison", "drift", "demo"]
     model: str
     days: float
     status: Literal["queued", "running", "done", "failed"] = "queued"

@@ -26,7 +26,7 @@ from app.ops.background import BackgroundTask, InBackground, TaskHealth
 from app.times import now_us
 
 logger = logging.getLogger("quickstudy.jobs")
-JobKind = Literal["comparison", "drift"]
+JobKind = Literal["comparison", "drift", "demo"]
 
 # Of one tenant, waiting and running.
 MOST_UNFINISHED = 4
@@ -79,6 +79,11 @@ class Jobs(InBackground):
         if found is None or (found.kind, found.model) != (kind, model):
             raise JobNotFound(f"There is no {kind} {job_id!r} of model {model!r}.")
         return found
+
+    async def listed(self, tenant: str, kind: JobKind, model: str, limit: int) -> list[Job]:
+        """The newest jobs of this kind about this model, the newest first."""
+        async with self._database.read() as connection:
+            return await job_store.listed_jobs(connection, tenant, kind, model, limit)
 
     async def _wait(self) -> None:
         if self._is_idle:

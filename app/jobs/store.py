@@ -20,6 +20,19 @@ async def job(connection: Connection, tenant: str, job_id: str) -> Job | None:
     return found[0] if found else None
 
 
+async def listed_jobs(
+    connection: Connection, tenant: str, kind: str, model: str, limit: int
+) -> list[Job]:
+    """A tenant's jobs of a kind about a model, the newest first; of all there are some 100."""
+    query = (
+        select(*columns(jobs, Job))
+        .where(jobs.c.tenant == tenant, jobs.c.kind == kind, jobs.c.model == model)
+        .order_by(jobs.c.created_at_us.desc(), jobs.c.id)
+        .limit(limit)
+    )
+    return await connection.read(Job._make, query)
+
+
 async def taken_slots(connection: Connection, tenant: str) -> set[int]:
     """The slots of a tenant's jobs that have not ended."""
     query = select(jobs.c.slot).where(jobs.c.tenant == tenant, jobs.c.slot.is_not(None))

@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Integer, cast, func, select, text
+from sqlalchemy import Integer, cast, func, select, text
 
 from app.db.connection import Connection
 from app.db.schema import api_keys, labels, transactions
-from app.db.statements import by_key
+from app.db.statements import by_key, is_sampled
 from app.learner.transaction import DAY_US, SECOND_US
-
-# Lehmer's generator as Park and Miller (1988) have it, here to scatter the seconds of a day.
-MULTIPLIER, MODULUS = 48271, 2**31 - 1
 
 
 class Sampled(NamedTuple):
@@ -66,7 +63,7 @@ async def sampled(connection: Connection, tenant: str, since_us: int, one_in: in
         transactions.c.tenant == tenant, transactions.c.occurred_at_us >= since_us
     )
     if one_in > 1:
-        ids = ids.where(_is_chosen(transactions.c.occurred_at_us // SECOND_US, one_in))
+        ids = ids.where(is_sampled(transactions.c.occurred_at_us // SECOND_US, one_in))
     chosen = ids.subquery()
     query = (
         select(
@@ -85,7 +82,3 @@ async def sampled(connection: Connection, tenant: str, since_us: int, one_in: in
         )
     )
     return await connection.read(Sampled._make, query)
-
-
-def _is_chosen(second: ColumnElement[int], one_in: int) -> ColumnElement[bool]:
-    return second * MULTIPLIER % MODULUS % one_in == 0

@@ -9,6 +9,12 @@ class ModelNotFound(NotFound):
     code, title = "model_not_found", "No such model."
 
 
+class ReportNotFound(NotFound):
+    """Put the `report.html` of its training into the model's folder."""
+
+    code, title = "report_not_found", "This model has no report."
+
+
 class ModelRefused(Problem):
     """Read `detail`: other features, damaged, or not better."""
 

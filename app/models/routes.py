@@ -15,16 +15,19 @@ from app.jobs.service import Jobs
 from app.learner.validity import ID
 from app.models.comparison import Roles, ShadowService
 from app.models.drift import check_profile
-from app.models.errors import ModelNotFound, ModelRefused, ModelUnavailable
+from app.models.errors import ModelNotFound, ModelRefused, ModelUnavailable, ReportNotFound
 from app.models.schemas import (
     ComparisonJob,
+    ComparisonJobs,
     ComparisonRequest,
     DriftJob,
+    DriftJobs,
     DriftRequest,
     JobError,
     ModelComparison,
     ModelDrift,
     ModelList,
+    ModelReport,
     ModelState,
     Promotion,
 )
@@ -50,6 +53,7 @@ JobId = Annotated[
     str,
     Path(min_length=1, max_length=32, pattern=ID.pattern, examples=["5f3c9a0b12d4e678"]),
 ]
+MOST_LISTED = 10
 STARTS = {**WRITES, **documented(TooManyJobs, RateLimited)}
 STARTED: dict[str, Any] = {
     "headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
@@ -112,6 +116,13 @@ async def compare_model(
     return _comparison(job)
 
 
+@router.get("/{name}/comparisons")
+async def list_comparisons(name: Name, jobs: RunningJobs, tenant: MayRead) -> ComparisonJobs:
+    """The newest 10 comparisons of this model that are kept, the newest first."""
+    found = await jobs.listed(tenant, "comparison", name, MOST_LISTED)
+    return ComparisonJobs(data=[_comparison(job) for job in found])
+
+
 @router.get("/{name}/comparisons/{comparison_id}", responses=documented(JobNotFound))
 async def read_comparison(
     name: Name, comparison_id: JobId, jobs: RunningJobs, tenant: MayRead
@@ -140,10 +151,25 @@ async def measure_drift(
     return _drift(job)
 
 
+@router.get("/{name}/drift")
+async def list_drift(name: Name, jobs: RunningJobs, tenant: MayRead) -> DriftJobs:
+    """The newest 10 measurements of this model's drift that are kept, the newest first."""
+    return DriftJobs(
+        data=[_drift(job) for job in await jobs.listed(tenant, "drift", name, MOST_LISTED)]
+    )
+
+
 @router.get("/{name}/drift/{drift_id}", responses=documented(JobNotFound))
 async def read_drift(name: Name, drift_id: JobId, jobs: RunningJobs, tenant: MayRead) -> DriftJob:
     """How far a measurement of drift is, and what came of it."""
     return _drift(await jobs.find(tenant, "drift", name, drift_id))
+
+
+@router.get("/{name}/report", responses=documented(ModelNotFound, ModelRefused, ReportNotFound))
+async def read_report(name: Name, models: RunningModels, tenant: MayRead) -> ModelReport:
+    """The report of this model's training, where its folder has one."""
+    await models.shelf.checkpoint(name)
+    return ModelReport(name=name, html=await models.shelf.report(name))
 
 
 @router.post(

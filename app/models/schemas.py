@@ -266,6 +266,12 @@ class ComparisonJob(Job):
     result: Annotated[ModelComparison | None, Field(description="Once it is done.")]
 
 
+class ComparisonJobs(BaseModel):
+    """The newest comparisons of a model."""
+
+    data: list[ComparisonJob]
+
+
 class DriftJob(Job):
     """A measurement of how far traffic is from a model's training data."""
 
@@ -275,3 +281,20 @@ class DriftJob(Job):
 
     days: int
     result: Annotated[ModelDrift | None, Field(description="Once it is done.")]
+
+
+class DriftJobs(BaseModel):
+    """The newest measurements of a model's drift."""
+
+    data: list[DriftJob]
+
+
+class ModelReport(BaseModel):
+    """The report of a model's training."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "spring", "html": "<!DOCTYPE html>…"}]}
+    )
+
+    name: str
+    html: Annotated[str, Field(description="A page of its own, which loads nothing.")]

@@ -9,9 +9,11 @@ from typing import NamedTuple
 from app.db.connection import Connection
 from app.learner.checkpoint import METADATA, WEIGHTS, Checkpoint, CheckpointError
 from app.models import store as model_store
-from app.models.errors import ModelNotFound, ModelRefused
+from app.models.errors import ModelNotFound, ModelRefused, ReportNotFound
 from app.settings import Settings
 
+# What training writes for people, if it is in a checkpoint's folder.
+REPORT = "report.html"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -76,6 +78,16 @@ class Shelf:
                 "`quickstudy db rebuild` for all tenants."
             )
         return checkpoint
+
+    async def report(self, name: str) -> str:
+        """The page that training wrote beside a checkpoint. Raises ReportNotFound."""
+        path = self._path(name) / REPORT
+        if not path.resolve().is_relative_to(self._path(name).resolve()):
+            raise ReportNotFound(f"Model {name!r} has no {REPORT} in its folder.")
+        try:
+            return await asyncio.to_thread(path.read_text, "utf-8")
+        except (OSError, ValueError):
+            raise ReportNotFound(f"Model {name!r} has no {REPORT} in its folder.") from None
 
     def _path(self, name: str) -> Path:
         if name == self.default_name:

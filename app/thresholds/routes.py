@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
+from app.errors import FieldError, ValidationFailed
+from app.figures.service import RunningFigures
 from app.http.authentication import MayManage, MayRead
 from app.http.keyed import KeyedRoute
 from app.http.pages import Page
@@ -12,11 +14,14 @@ from app.http.parts import RunningDatabase, part
 from app.http.problems import EVERYWHERE, documented
 from app.learner.decisions import Thresholds
 from app.scoring.routes import WRITES
+from app.thresholds import effects
 from app.thresholds import store as threshold_store
 from app.thresholds.errors import TooFewScores
 from app.thresholds.records import TenantThresholds
 from app.thresholds.schemas import (
     PostedThresholds,
+    ScoreHistogram,
+    ThresholdEffects,
     ThresholdsInForce,
     ThresholdsKept,
     ThresholdsSet,
@@ -31,6 +36,7 @@ router = APIRouter(
     route_class=KeyedRoute,
 )
 RunningPolicy = Annotated[TenantPolicy, part(TenantPolicy)]
+Threshold = Annotated[float | None, Query(ge=1e-8, lt=1, description="By default that in force.")]
 
 
 @router.get("")
@@ -87,6 +93,38 @@ async def reset_thresholds(policy: RunningPolicy, tenant: MayManage) -> Threshol
     """
     await policy.reset(tenant)
     return await _in_force(policy, tenant)
+
+
+@router.get("/effects")
+async def read_threshold_effects(
+    policy: RunningPolicy,
+    figures: RunningFigures,
+    tenant: MayRead,
+    review: Threshold = None,
+    decline: Threshold = None,
+) -> ThresholdEffects:
+    """What thresholds would have done with the scores of the last 28 days, by their labels.
+
+    Counted now and then: what counting takes says how often, a hundredth of the time at most.
+    """
+    now, _, _ = await policy.in_force(tenant)
+    wanted = Thresholds(
+        now.review if review is None else review, now.decline if decline is None else decline
+    )
+    if wanted.review > wanted.decline:
+        message = f"review may not be above decline, which is {wanted.decline:g}"
+        raise ValidationFailed(f"review: {message}", [FieldError("review", message)])
+    kept = await figures.of(
+        tenant,
+        effects.NAME,
+        ScoreHistogram,
+        lambda connection: effects.count_histogram(connection, tenant),
+    )
+    return ThresholdEffects(
+        **dict(kept.content),
+        counted_at=text_of(kept.counted_at_us),
+        effect=effects.effect(kept.content, wanted),
+    )
 
 
 @router.get("/history")

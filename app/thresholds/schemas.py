@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from app.http.fields import Body, FutureInstant, Note, without_default
+from app.http.fields import Body, Figure, FutureInstant, Note, without_default
 
 Probability = Annotated[float, Field(ge=1e-8, lt=1, strict=True)]
 STATED: JsonDict = {"review": 0.01, "decline": 0.2, "effective_at": "2027-01-01T00:00:00Z"}
@@ -31,6 +31,24 @@ SET: JsonDict = {
     "dry_run": False,
 }
 PREVIEW: JsonDict = {"reviews_per_day": 50, "floor": 0.01, "dry_run": True}
+
+BIN: JsonDict = {"probability": 0.012, "transactions": 310, "frauds": 3, "legitimates": 120}
+EFFECT: JsonDict = {
+    "review": 0.012,
+    "decline": 0.2,
+    "reviews_per_day": 83.1,
+    "declines_per_day": 11.1,
+    "precision": 0.224,
+    "recall": 0.718,
+    "legitimate_share": 0.017,
+}
+HISTOGRAM: JsonDict = {
+    "since": "2026-01-03T11:00:00.000000Z",
+    "days": 28.0,
+    "transactions": 116_497,
+    "sampled_one_in": 1,
+    "bins": [BIN],
+}
 
 
 class PostedThresholds(Body):
@@ -171,3 +189,62 @@ class ThresholdsInForce(BaseModel):
     ]
     own: ThresholdsKept | None
     next: ThresholdsKept | None
+
+
+class HistogramBin(BaseModel):
+    """Scores from a probability to the next one of two digits, and the labels that they have."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [BIN]})
+
+    probability: Annotated[Figure, Field(description="0 for all that is below 1e-8.")]
+    transactions: int
+    frauds: int
+    legitimates: int
+
+
+class ScoreHistogram(BaseModel):
+    """A tenant's scores of the last 28 days."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [HISTOGRAM]})
+
+    since: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    days: Annotated[Figure, Field(description="From the oldest of these scores to now, 1 or more.")]
+    transactions: int
+    sampled_one_in: Annotated[
+        int, Field(description="Bins are counted in a sample of about one in so many, and scaled.")
+    ]
+    bins: Annotated[list[HistogramBin], Field(description="Those that have scores.")]
+
+
+class Effect(BaseModel):
+    """What thresholds would have made of the scores of the last 28 days."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EFFECT]})
+
+    review: Annotated[Figure, Field(description="Rounded to two digits, as it was counted with.")]
+    decline: Annotated[Figure, Field(description="The same.")]
+    reviews_per_day: Figure | None
+    declines_per_day: Figure | None
+    precision: Annotated[
+        Figure | None,
+        Field(description="Frauds among the labelled payments to be reviewed or declined."),
+    ]
+    recall: Annotated[Figure | None, Field(description="Of the labelled frauds, so held up.")]
+    legitimate_share: Annotated[
+        Figure | None, Field(description="Of the payments labelled legitimate, so held up.")
+    ]
+
+
+class ThresholdEffects(ScoreHistogram):
+    """What thresholds would have done of late, and the histogram that says so for all others."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {**HISTOGRAM, "counted_at": "2026-01-31T11:00:00.000000Z", "effect": EFFECT}
+            ]
+        }
+    )
+
+    counted_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    effect: Effect

@@ -1,14 +1,30 @@
 """A tenant's thresholds: each from its time until the next one's."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, case, func, select
+from sqlalchemy import BigInteger, ColumnElement, bindparam, case, cast, func, select
 
 from app.db.connection import Connection
 from app.db.pages import Part, read_page
-from app.db.schema import thresholds, transactions
-from app.db.statements import columns
+from app.db.schema import labels, thresholds, transactions
+from app.db.statements import by_key, columns, is_sampled
+from app.learner.transaction import SECOND_US
 from app.thresholds.records import TenantThresholds
+
+# Bins of probabilities by their two first digits: so many in a decade, the first from 1e-8 on.
+DECADES, PER_DECADE = range(-8, 0), 90
+# What probabilities are counted in: whole numbers have the same first digits on each database.
+PARTS_LOG10 = 11
+
+
+class CountedBin(NamedTuple):
+    """Scores of a bin, and what those of them that have a label were."""
+
+    bin: int
+    transactions: int
+    frauds: int
+    legitimates: int
+
 
 IN_FORCE = (
     select(*columns(thresholds, TenantThresholds))
@@ -129,3 +145,48 @@ async def count_reached(
     )
     [(reviews, declined)] = await connection.read(tuple[Any, ...], query)
     return reviews, declined
+
+
+async def histogram(
+    connection: Connection, tenant: str, since_us: int, until_us: int, one_in: int
+) -> list[CountedBin]:
+    """A time's scores by bin, of about one second in `one_in`, with the labels that they have."""
+    at_us = transactions.c.occurred_at_us
+    ids = select(transactions.c.tenant, transactions.c.transaction_id).where(
+        transactions.c.tenant == tenant, at_us >= since_us, at_us < until_us
+    )
+    if one_in > 1:
+        ids = ids.where(is_sampled(at_us // SECOND_US, one_in))
+    chosen = ids.subquery()
+    number = _bin_of(transactions.c.probability).label("bin")
+    query = (
+        select(
+            number,
+            func.count(),
+            func.count(case((labels.c.is_fraud, 1))),
+            func.count(case((~labels.c.is_fraud, 1))),
+        )
+        # The index has the ids, so that only the rows of the sample are read.
+        .join_from(chosen, transactions, by_key(transactions, chosen, "transaction_id"))
+        .outerjoin(labels, by_key(labels, transactions, "transaction_id"))
+        .group_by(number)
+        .order_by(number)
+    )
+    return await connection.read(CountedBin._make, query)
+
+
+def _bin_of(probability: ColumnElement[float]) -> ColumnElement[int]:
+    """From 1 on; 0 for what is below the first decade."""
+    parts = cast(func.round(probability * 10.0**PARTS_LOG10), BigInteger)
+    first = PER_DECADE // 9
+    whens = [
+        (
+            parts >= 10 ** (PARTS_LOG10 + decade),
+            parts // 10 ** (PARTS_LOG10 + decade - 1)
+            - first
+            + 1
+            + PER_DECADE * (decade - DECADES.start),
+        )
+        for decade in reversed(DECADES)
+    ]
+    return case(*whens, else_=0)

@@ -10,6 +10,7 @@ from app.erasures.service import ErasureService
 from app.erasures.unfinished import Unfinished
 from app.explanations.questions import Questions
 from app.explanations.replay import Replay
+from app.figures.service import Figures
 from app.http.admission import Admission
 from app.http.batching import Batcher
 from app.http.parts import Part
@@ -73,6 +74,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         unfinished = Unfinished(database, pipeline, erasing)
         # Before anybody is scored by what should have been forgotten.
         await unfinished.finish_all()
+        figures = Figures(database)
         async with (
             Webhooks(database, settings.webhooks_private) as webhooks,
             DriftGauges(aside) as drifting,
@@ -109,6 +111,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     Labelling(database, pipeline, Allowance(settings.labels_per_account)),
                     Statuses(database, pipeline),
                     TenantPolicy(database, pipeline),
+                    figures,
                     Questions(database, pipeline),
                     Replay(database, pipeline),
                     erasing,
@@ -128,6 +131,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     *database.background,
                 ),
             )
+            await figures.close()
             await authenticator.close()
     finally:
         await database.close()

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.api.conftest import edge, shared
+from tests.api.conftest import edge, shared, shared_stranger
 from tests.console.people import person
 
-__all__ = ["edge", "shared"]
+__all__ = ["edge", "shared", "shared_stranger"]
 
 
 @pytest.fixture(scope="module")

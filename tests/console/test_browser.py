@@ -387,6 +387,13 @@ def test_links_and_forms_do_without_scripts(console: Console, browser: Browser) 
         assert shown(tab) == "s-2"
         tab.get_by_role("button", name="Undo").click()
         assert console.labels("s-1") == [None]
+        tab.get_by_role("link", name="Thresholds").click()
+        tab.fill("#review", "2")
+        tab.get_by_role("button", name="Show the effect").click()
+        expect(tab.locator("[name=seen]")).to_have_value("2 99.9")
+        tab.fill("#review", "0.00001")
+        tab.get_by_role("button", name="Set these").click()
+        expect(tab.locator("p.problem")).to_contain_text("Nothing is set yet")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -408,6 +415,15 @@ def test_axe_finds_nothing_on_any_page_which_all_fit_into_320_pixels(
         f"/find?id={first}-account",
         f"/try?account={first}-account&id={first}&label=fraud",
         "/people",
+        "/ask",
+        "/thresholds?review=1&decline=5",
+        "/figures",
+        "/models",
+        "/drift",
+        "/keys",
+        "/webhooks",
+        "/audit",
+        "/demo",
         "/sign-in",
     ]
     axe = Axe()

@@ -112,7 +112,63 @@
     }
   }
 
+  // Two thresholds that are moved, and what they would do: sums of the histogram in the page.
+  function tryThresholds(form) {
+    const { bins, edges, ends, days } = Object.fromEntries(Object.entries(form.dataset).map(([name, text]) => [name, JSON.parse(text)]));
+    const field = (name) => form.elements[name];
+    const slider = (name) => form.querySelector(`[data-moves="${name}"]`);
+    const nearest = (value) => edges.reduce((best, edge, n) => Math.abs(edge - value) < Math.abs(edges[best] - value) ? n : best, 0);
+    const sums = (from) => bins.filter(([edge]) => edge >= from).reduce((sum, one) => sum.map((value, n) => value + one[n + 1]), [0, 0, 0]);
+    const share = (part, whole) => whole ? `${(100 * part / whole).toFixed(1)} %` : sentences().nothing;
+    const count = (value) => value >= 100 || Number.isInteger(value) ? Math.round(value).toLocaleString("en") : value.toFixed(1);
+    const all = sums(0);
+    const places = { review: -1, decline: -1 };
+    function follow() {
+      for (const name of Object.keys(places)) {
+        places[name] = nearest(Number(field(name).value) / 100);
+        slider(name).value = places[name];
+        slider(name).setAttribute("aria-valuetext", `${field(name).value} %`);
+        const edge = edges[places[name]];
+        const at = 100 * (Math.log(edge / (1 - edge)) - ends[0]) / (ends[1] - ends[0]);
+        for (const line of form.querySelectorAll(`.histogram .${name}`)) ["x1", "x2"].forEach((end) => line.setAttribute(end, `${Math.min(Math.max(at, 0), 100)}%`));
+      }
+      const held = sums(edges[places.review]), declined = sums(edges[places.decline]);
+      const effects = {
+        reviews_per_day: days ? count((held[0] - declined[0]) / days) : sentences().nothing,
+        declines_per_day: days ? count(declined[0] / days) : sentences().nothing,
+        precision: share(held[1], held[1] + held[2]),
+        recall: share(held[1], all[1]),
+        legitimate_share: share(held[2], all[2]),
+      };
+      for (const output of form.querySelectorAll("[data-effect]")) output.value = effects[output.dataset.effect];
+      if (field("seen")) field("seen").value = `${field("review").value} ${field("decline").value}`;
+    }
+    function move(event) {
+      const name = event.target.dataset.moves;
+      if (name) {
+        field(name).value = Number((100 * edges[event.target.value]).toPrecision(2));
+        // One does not pass the other: it takes it along.
+        const other = name === "review" ? "decline" : "review";
+        const isPast = name === "review" ? Number(field(name).value) > Number(field(other).value) : Number(field(name).value) < Number(field(other).value);
+        if (isPast) field(other).value = field(name).value;
+      }
+      if (name || event.target.matches("#review, #decline")) follow();
+    }
+    for (const name of Object.keys(places)) {
+      slider(name).min = nearest(1 / (1 + Math.exp(-ends[0])));
+      slider(name).hidden = false;
+      slider(name).value = nearest(Number(field(name).value) / 100);
+    }
+    for (const button of form.querySelectorAll("[data-without-script]")) button.hidden = true;
+    form.addEventListener("input", move);
+  }
+
   function arrive(root) {
+    const trying = document.getElementById("trying");
+    if (trying && !trying.dataset.isTried) {
+      tryThresholds(trying);
+      trying.dataset.isTried = "true";
+    }
     page().dataset.ready = "";
     localizeTimes(root);
     keepNotes(root);

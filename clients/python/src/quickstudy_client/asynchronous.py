@@ -20,8 +20,12 @@ from quickstudy_client.models import (
     BatchResult,
     Certificate,
     ComparisonJob,
+    ComparisonJobs,
     ComparisonRequest,
+    CountedFigures,
+    DemoState,
     DriftJob,
+    DriftJobs,
     DriftRequest,
     Entity,
     Erasure,
@@ -38,6 +42,7 @@ from quickstudy_client.models import (
     LogEntry,
     ModelComparison,
     ModelList,
+    ModelReport,
     NewKey,
     NewRole,
     NewStatus,
@@ -55,6 +60,7 @@ from quickstudy_client.models import (
     PostedTransaction,
     PostedWebhook,
     Promotion,
+    Questions,
     Readiness,
     Replayed,
     Review,
@@ -70,6 +76,7 @@ from quickstudy_client.models import (
     StatusBatchResult,
     StatusStored,
     StoredTransaction,
+    ThresholdEffects,
     ThresholdsInForce,
     ThresholdsKept,
     ThresholdsSet,
@@ -283,6 +290,10 @@ class AsyncClient:
         path = f"/v1/accounts/{segment(account_id)}/ask-next"
         return await self._send(AskNext, "GET", path, query={"limit": limit})
 
+    async def ask_next_of_all(self, limit: int = 5) -> Questions:
+        """The payments, of several accounts, whose label would teach their account most."""
+        return await self._send(Questions, "GET", "/v1/ask-next", query={"limit": limit})
+
     async def revisions(self, account_id: str, **paging: str | int | None) -> Page[LabelChange]:
         """A page of the changes of an account's labels, the newest first."""
         path = f"/v1/accounts/{segment(account_id)}/revisions"
@@ -363,6 +374,10 @@ class AsyncClient:
         query = {"assignee": assignee}
         return await self._send(ReviewCounts, "GET", "/v1/review-counts", query=query)
 
+    async def figures(self) -> CountedFigures:
+        """Alerts, decisions and waiting times of four weeks, by day and by person."""
+        return await self._send(CountedFigures, "GET", "/v1/figures")
+
     async def thresholds(self) -> ThresholdsInForce:
         """The thresholds in force, and those that come next."""
         return await self._send(ThresholdsInForce, "GET", "/v1/thresholds")
@@ -376,9 +391,24 @@ class AsyncClient:
         """Return to the thresholds of the model."""
         return await self._send(ThresholdsInForce, "DELETE", "/v1/thresholds")
 
+    async def threshold_effects(
+        self, review: float | None = None, decline: float | None = None
+    ) -> ThresholdEffects:
+        """What thresholds, by default those in force, would have done of late."""
+        query = {"review": review, "decline": decline}
+        return await self._send(ThresholdEffects, "GET", "/v1/thresholds/effects", query=query)
+
     async def threshold_history(self, **page: str | int | None) -> Page[ThresholdsKept]:
         """A page of all thresholds so far."""
         return await self._send(Page[ThresholdsKept], "GET", "/v1/thresholds/history", query=page)
+
+    async def demo(self) -> DemoState:
+        """Whether demonstration payments are being loaded."""
+        return await self._send(DemoState, "GET", "/v1/demo")
+
+    async def load_demo(self) -> DemoState:
+        """Load demonstration payments into an empty tenant, beside requests."""
+        return await self._send(DemoState, "POST", "/v1/demo", repeatable=False)
 
     async def keys(self) -> ApiKeys:
         """The tenant's keys, without their secrets."""
@@ -432,6 +462,19 @@ class AsyncClient:
         """The state of a comparison, and its result once it is done."""
         path = f"/v1/models/{segment(name)}/comparisons/{segment(comparison_id)}"
         return await self._send(ComparisonJob, "GET", path)
+
+    async def comparisons(self, name: str) -> ComparisonJobs:
+        """The newest comparisons of a model."""
+        path = f"/v1/models/{segment(name)}/comparisons"
+        return await self._send(ComparisonJobs, "GET", path)
+
+    async def drifts(self, name: str) -> DriftJobs:
+        """The newest measurements of a model's drift."""
+        return await self._send(DriftJobs, "GET", f"/v1/models/{segment(name)}/drift")
+
+    async def model_report(self, name: str) -> ModelReport:
+        """The report of a model's training, an HTML page."""
+        return await self._send(ModelReport, "GET", f"/v1/models/{segment(name)}/report")
 
     async def measure_drift(self, name: str, days: int = 28) -> DriftJob:
         """Start a job that measures how far the traffic of `days` is from the training data."""

@@ -108,6 +108,25 @@ class DecisionMade(BaseModel):
     outcome: str
 
 
+class DemoLoaded(BaseModel):
+    """What there is to look at."""
+
+    payments: int
+    labels: int
+    reviews: int
+    """Payments of the last week that wait."""
+    declines: int
+
+
+class DemoState(BaseModel):
+    """Whether demonstration payments are being loaded."""
+
+    status: Literal["none", "queued", "running", "done", "failed"]
+    """`none` where nobody has asked for them, or they came a week ago."""
+    loaded: DemoLoaded | None = None
+    """Once it is done."""
+
+
 class DriftDay(BaseModel):
     """A day by the time of its transactions, with the labels that they have by now."""
 
@@ -149,14 +168,6 @@ class Drifted(BaseModel):
     frauds_drifted: bool
     by_day: list[float | None]
     """`psi` of each of `days`."""
-
-
-class Effect(BaseModel):
-    """A transaction as it was decided before, and as it would be now."""
-
-    transaction_id: str
-    before: DecisionMade
-    after: DecisionMade
 
 
 class EntityUse(BaseModel):
@@ -202,6 +213,21 @@ class Erasure(BaseModel):
     """The id of the key that erased."""
 
 
+class FigureDay(BaseModel):
+    """A day in UTC: alerts that it opened, and what was decided on it."""
+
+    start: str
+    opened: int
+    """Held up for a review."""
+    declined: int
+    decided: int
+    """Of both kinds, labelled on this day."""
+    frauds: int
+    legitimates: int
+    precision: float | None
+    """Of those decided, fraud."""
+
+
 class FraudShareDrift(BaseModel):
     """The share of frauds among all transactions older than labels take to come."""
 
@@ -210,6 +236,16 @@ class FraudShareDrift(BaseModel):
     """null: nothing so old has a label."""
     drifted: bool
     """By a half or more, and not by chance."""
+
+
+class HistogramBin(BaseModel):
+    """Scores from a probability to the next one of two digits, and the labels that they have."""
+
+    probability: float
+    """0 for all that is below 1e-8."""
+    transactions: int
+    frauds: int
+    legitimates: int
 
 
 class Hypothesis(BaseModel):
@@ -397,32 +433,6 @@ class LabelStored(BaseModel):
     after: DecisionMade
 
 
-class LabelledAccount(BaseModel):
-    """An account after labels, and what they did."""
-
-    adaptation: AdaptationMade
-    labelled: list[Effect]
-    """The transactions that were labelled."""
-    recent: list[Effect]
-    """The account's newest transactions."""
-    alerts: list[Effect]
-    """Transactions that wait for a review."""
-    guard: list[Effect]
-    """Earlier approved ones, which nothing should alarm."""
-    cleared: list[str]
-    """Alerts that the account's copy would now approve."""
-    raised: list[str]
-    """Transactions that would now be held up, and were not."""
-    account_id: str
-    revision: int
-    """Counts the changes of the account's labels."""
-    transactions: int
-    labels: LabelCounts
-    stored: int
-    """Labels that were new or other than before."""
-    unchanged: int
-
-
 class LabelledPayment(BaseModel):
     """The account's labelled payment that a payment is most like, and what they share."""
 
@@ -511,6 +521,14 @@ class ModelQuality(BaseModel):
     recall: float | None
     """Of the labelled frauds, held up."""
     average_precision: float | None
+
+
+class ModelReport(BaseModel):
+    """The report of a model's training."""
+
+    name: str
+    html: str
+    """A page of its own, which loads nothing."""
 
 
 class ModelState(BaseModel):
@@ -608,6 +626,16 @@ class OutcomeChange(BaseModel):
     active: Literal["approve", "review", "decline"]
     shadow: Literal["approve", "review", "decline"]
     transactions: int
+
+
+class PersonFigure(BaseModel):
+    """What somebody has decided."""
+
+    analyst: str | None
+    """As the labels name them."""
+    decided: int
+    frauds: int
+    legitimates: int
 
 
 class PersonState(BaseModel):
@@ -930,37 +958,6 @@ class RollbackRequest(BaseModel):
     dry_run: bool = False
 
 
-class RolledBack(BaseModel):
-    """
-    An account whose labels are what they were at a revision, and what that did.
-
-    `labelled` are the transactions whose label is another than before, or is none. In a dry run
-    the account is as it is, and the answer is what would be.
-    """
-
-    adaptation: AdaptationMade
-    labelled: list[Effect]
-    """The transactions that were labelled."""
-    recent: list[Effect]
-    """The account's newest transactions."""
-    alerts: list[Effect]
-    """Transactions that wait for a review."""
-    guard: list[Effect]
-    """Earlier approved ones, which nothing should alarm."""
-    cleared: list[str]
-    """Alerts that the account's copy would now approve."""
-    raised: list[str]
-    """Transactions that would now be held up, and were not."""
-    account_id: str
-    revision: int
-    """Counts the changes of the account's labels."""
-    transactions: int
-    labels: LabelCounts
-    as_of: int
-    """The revision that the labels are of."""
-    dry_run: bool
-
-
 class Rotation(BaseModel):
     """How long the old key is still good, so that nobody is locked out meanwhile."""
 
@@ -1120,29 +1117,6 @@ class ThresholdsSet(BaseModel):
     """True: nothing was set."""
 
 
-class TransactionLabelled(BaseModel):
-    """One label, and what it did."""
-
-    adaptation: AdaptationMade
-    labelled: list[Effect]
-    """The transactions that were labelled."""
-    recent: list[Effect]
-    """The account's newest transactions."""
-    alerts: list[Effect]
-    """Transactions that wait for a review."""
-    guard: list[Effect]
-    """Earlier approved ones, which nothing should alarm."""
-    cleared: list[str]
-    """Alerts that the account's copy would now approve."""
-    raised: list[str]
-    """Transactions that would now be held up, and were not."""
-    transaction_id: str
-    account_id: str
-    label: Literal["fraud", "legitimate"] | None
-    changed: bool
-    """False where it had been there already."""
-
-
 class UnmatchedRow(BaseModel):
     """A row whose transaction is not stored."""
 
@@ -1151,6 +1125,14 @@ class UnmatchedRow(BaseModel):
     line: int
     """From 1, of the whole file."""
     transaction_id: str
+
+
+class WaitingFigure(BaseModel):
+    """How many alerts were decided within so many hours, and not within fewer."""
+
+    hours: int | None
+    """null: longer than all others."""
+    decided: int
 
 
 class WaitingMessage(BaseModel):
@@ -1188,6 +1170,31 @@ class WebhookState(BaseModel):
     disabled_reason: str | None
 
 
+class AppLabelsSchemasEffect(BaseModel):
+    """A transaction as it was decided before, and as it would be now."""
+
+    transaction_id: str
+    before: DecisionMade
+    after: DecisionMade
+
+
+class AppThresholdsSchemasEffect(BaseModel):
+    """What thresholds would have made of the scores of the last 28 days."""
+
+    review: float
+    """Rounded to two digits, as it was counted with."""
+    decline: float
+    """The same."""
+    reviews_per_day: float | None
+    declines_per_day: float | None
+    precision: float | None
+    """Frauds among the labelled payments to be reviewed or declined."""
+    recall: float | None
+    """Of the labelled frauds, so held up."""
+    legitimate_share: float | None
+    """Of the payments labelled legitimate, so held up."""
+
+
 class AccountRevision(BaseModel):
     """An account's copy at a revision, made again from the labels of then."""
 
@@ -1223,13 +1230,13 @@ class Adapted(BaseModel):
     """The account's copy: before is the base, or, in a dry run, the copy of today."""
 
     adaptation: AdaptationMade
-    labelled: list[Effect]
+    labelled: list[AppLabelsSchemasEffect]
     """The transactions that were labelled."""
-    recent: list[Effect]
+    recent: list[AppLabelsSchemasEffect]
     """The account's newest transactions."""
-    alerts: list[Effect]
+    alerts: list[AppLabelsSchemasEffect]
     """Transactions that wait for a review."""
-    guard: list[Effect]
+    guard: list[AppLabelsSchemasEffect]
     """Earlier approved ones, which nothing should alarm."""
     cleared: list[str]
     """Alerts that the account's copy would now approve."""
@@ -1279,6 +1286,17 @@ class Certificate(BaseModel):
     account_id: str
 
 
+class CountedFigures(BaseModel):
+    """The same, with the time at which they were counted."""
+
+    since: str
+    days: list[FigureDay]
+    waiting: list[WaitingFigure]
+    people: list[PersonFigure]
+    """Who decided most comes first."""
+    counted_at: str
+
+
 class DriftJob(BaseModel):
     """A measurement of how far traffic is from a model's training data."""
 
@@ -1294,6 +1312,12 @@ class DriftJob(BaseModel):
     days: int
     result: ModelDrift | None
     """Once it is done."""
+
+
+class DriftJobs(BaseModel):
+    """The newest measurements of a model's drift."""
+
+    data: list[DriftJob]
 
 
 class Entity(BaseModel):
@@ -1350,6 +1374,32 @@ class LabelBatchResult(BaseModel):
     """In the order of the request."""
 
     results: list[LabelStored | LabelNotStored]
+
+
+class LabelledAccount(BaseModel):
+    """An account after labels, and what they did."""
+
+    adaptation: AdaptationMade
+    labelled: list[AppLabelsSchemasEffect]
+    """The transactions that were labelled."""
+    recent: list[AppLabelsSchemasEffect]
+    """The account's newest transactions."""
+    alerts: list[AppLabelsSchemasEffect]
+    """Transactions that wait for a review."""
+    guard: list[AppLabelsSchemasEffect]
+    """Earlier approved ones, which nothing should alarm."""
+    cleared: list[str]
+    """Alerts that the account's copy would now approve."""
+    raised: list[str]
+    """Transactions that would now be held up, and were not."""
+    account_id: str
+    revision: int
+    """Counts the changes of the account's labels."""
+    transactions: int
+    labels: LabelCounts
+    stored: int
+    """Labels that were new or other than before."""
+    unchanged: int
 
 
 class LabelsImported(BaseModel):
@@ -1457,6 +1507,26 @@ class PostedLabels(BaseModel):
     labels: Annotated[list[PostedLabel], Field(max_length=1000, min_length=1)]
 
 
+class Question(BaseModel):
+    """A suggestion of some account."""
+
+    transaction: StoredTransaction
+    now: DecisionMade
+    shift: float
+    """Expected mean absolute change of the recent transactions' log-odds, fraud being as likely as the account's copy says."""
+    shift_if_fraud: float
+    shift_if_legitimate: float
+    account_id: str
+
+
+class Questions(BaseModel):
+    """Payments of several accounts whose label would move their account most, these first."""
+
+    accounts: int
+    """That were looked at."""
+    data: list[Question]
+
+
 class ReviewedTransaction(BaseModel):
     """A review with the transaction as it was posted and scored."""
 
@@ -1481,6 +1551,37 @@ class ReviewedTransaction(BaseModel):
     transaction: StoredTransaction
 
 
+class RolledBack(BaseModel):
+    """
+    An account whose labels are what they were at a revision, and what that did.
+
+    `labelled` are the transactions whose label is another than before, or is none. In a dry run
+    the account is as it is, and the answer is what would be.
+    """
+
+    adaptation: AdaptationMade
+    labelled: list[AppLabelsSchemasEffect]
+    """The transactions that were labelled."""
+    recent: list[AppLabelsSchemasEffect]
+    """The account's newest transactions."""
+    alerts: list[AppLabelsSchemasEffect]
+    """Transactions that wait for a review."""
+    guard: list[AppLabelsSchemasEffect]
+    """Earlier approved ones, which nothing should alarm."""
+    cleared: list[str]
+    """Alerts that the account's copy would now approve."""
+    raised: list[str]
+    """Transactions that would now be held up, and were not."""
+    account_id: str
+    revision: int
+    """Counts the changes of the account's labels."""
+    transactions: int
+    labels: LabelCounts
+    as_of: int
+    """The revision that the labels are of."""
+    dry_run: bool
+
+
 class StatusBatch(BaseModel):
     """Statuses of any transactions, each with its own outcome."""
 
@@ -1496,6 +1597,21 @@ class StatusBatchResult(BaseModel):
     results: list[StatusStored | StatusNotStored]
 
 
+class ThresholdEffects(BaseModel):
+    """What thresholds would have done of late, and the histogram that says so for all others."""
+
+    since: str
+    days: float
+    """From the oldest of these scores to now, 1 or more."""
+    transactions: int
+    sampled_one_in: int
+    """Bins are counted in a sample of about one in so many, and scaled."""
+    bins: list[HistogramBin]
+    """Those that have scores."""
+    counted_at: str
+    effect: AppThresholdsSchemasEffect
+
+
 class ThresholdsInForce(BaseModel):
     """What decides now, and what will next."""
 
@@ -1505,6 +1621,29 @@ class ThresholdsInForce(BaseModel):
     """Stated by the tenant, or the model's."""
     own: ThresholdsKept | None
     next: ThresholdsKept | None
+
+
+class TransactionLabelled(BaseModel):
+    """One label, and what it did."""
+
+    adaptation: AdaptationMade
+    labelled: list[AppLabelsSchemasEffect]
+    """The transactions that were labelled."""
+    recent: list[AppLabelsSchemasEffect]
+    """The account's newest transactions."""
+    alerts: list[AppLabelsSchemasEffect]
+    """Transactions that wait for a review."""
+    guard: list[AppLabelsSchemasEffect]
+    """Earlier approved ones, which nothing should alarm."""
+    cleared: list[str]
+    """Alerts that the account's copy would now approve."""
+    raised: list[str]
+    """Transactions that would now be held up, and were not."""
+    transaction_id: str
+    account_id: str
+    label: Literal["fraud", "legitimate"] | None
+    changed: bool
+    """False where it had been there already."""
 
 
 class WebhookList(BaseModel):
@@ -1528,3 +1667,9 @@ class ComparisonJob(BaseModel):
     days: float
     result: ModelComparison | None
     """Once it is done."""
+
+
+class ComparisonJobs(BaseModel):
+    """The newest comparisons of a model."""
+
+    data: list[ComparisonJob]

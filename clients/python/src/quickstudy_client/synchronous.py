@@ -22,8 +22,12 @@ from quickstudy_client.models import (
     BatchResult,
     Certificate,
     ComparisonJob,
+    ComparisonJobs,
     ComparisonRequest,
+    CountedFigures,
+    DemoState,
     DriftJob,
+    DriftJobs,
     DriftRequest,
     Entity,
     Erasure,
@@ -40,6 +44,7 @@ from quickstudy_client.models import (
     LogEntry,
     ModelComparison,
     ModelList,
+    ModelReport,
     NewKey,
     NewRole,
     NewStatus,
@@ -57,6 +62,7 @@ from quickstudy_client.models import (
     PostedTransaction,
     PostedWebhook,
     Promotion,
+    Questions,
     Readiness,
     Replayed,
     Review,
@@ -72,6 +78,7 @@ from quickstudy_client.models import (
     StatusBatchResult,
     StatusStored,
     StoredTransaction,
+    ThresholdEffects,
     ThresholdsInForce,
     ThresholdsKept,
     ThresholdsSet,
@@ -271,6 +278,10 @@ class Client:
         path = f"/v1/accounts/{segment(account_id)}/ask-next"
         return self._send(AskNext, "GET", path, query={"limit": limit})
 
+    def ask_next_of_all(self, limit: int = 5) -> Questions:
+        """The payments, of several accounts, whose label would teach their account most."""
+        return self._send(Questions, "GET", "/v1/ask-next", query={"limit": limit})
+
     def revisions(self, account_id: str, **paging: str | int | None) -> Page[LabelChange]:
         """A page of the changes of an account's labels, the newest first."""
         path = f"/v1/accounts/{segment(account_id)}/revisions"
@@ -343,6 +354,10 @@ class Client:
         query = {"assignee": assignee}
         return self._send(ReviewCounts, "GET", "/v1/review-counts", query=query)
 
+    def figures(self) -> CountedFigures:
+        """Alerts, decisions and waiting times of four weeks, by day and by person."""
+        return self._send(CountedFigures, "GET", "/v1/figures")
+
     def thresholds(self) -> ThresholdsInForce:
         """The thresholds in force, and those that come next."""
         return self._send(ThresholdsInForce, "GET", "/v1/thresholds")
@@ -356,9 +371,24 @@ class Client:
         """Return to the thresholds of the model."""
         return self._send(ThresholdsInForce, "DELETE", "/v1/thresholds")
 
+    def threshold_effects(
+        self, review: float | None = None, decline: float | None = None
+    ) -> ThresholdEffects:
+        """What thresholds, by default those in force, would have done of late."""
+        query = {"review": review, "decline": decline}
+        return self._send(ThresholdEffects, "GET", "/v1/thresholds/effects", query=query)
+
     def threshold_history(self, **page: str | int | None) -> Page[ThresholdsKept]:
         """A page of all thresholds so far."""
         return self._send(Page[ThresholdsKept], "GET", "/v1/thresholds/history", query=page)
+
+    def demo(self) -> DemoState:
+        """Whether demonstration payments are being loaded."""
+        return self._send(DemoState, "GET", "/v1/demo")
+
+    def load_demo(self) -> DemoState:
+        """Load demonstration payments into an empty tenant, beside requests."""
+        return self._send(DemoState, "POST", "/v1/demo", repeatable=False)
 
     def keys(self) -> ApiKeys:
         """The tenant's keys, without their secrets."""
@@ -412,6 +442,19 @@ class Client:
         """The state of a comparison, and its result once it is done."""
         path = f"/v1/models/{segment(name)}/comparisons/{segment(comparison_id)}"
         return self._send(ComparisonJob, "GET", path)
+
+    def comparisons(self, name: str) -> ComparisonJobs:
+        """The newest comparisons of a model."""
+        path = f"/v1/models/{segment(name)}/comparisons"
+        return self._send(ComparisonJobs, "GET", path)
+
+    def drifts(self, name: str) -> DriftJobs:
+        """The newest measurements of a model's drift."""
+        return self._send(DriftJobs, "GET", f"/v1/models/{segment(name)}/drift")
+
+    def model_report(self, name: str) -> ModelReport:
+        """The report of a model's training, an HTML page."""
+        return self._send(ModelReport, "GET", f"/v1/models/{segment(name)}/report")
 
     def measure_drift(self, name: str, days: int = 28) -> DriftJob:
         """Start a job that measures how far the traffic of `days` is from the training data."""

@@ -1,0 +1,1 @@
+"""Demonstration payments for an empty tenant: simulated ones, up to now."""

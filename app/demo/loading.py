@@ -1,0 +1,82 @@
+"""Loading the demonstration: a history with the labels that came, and last days that wait."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from app.db.database import Database
+from app.db.patience import Patience
+from app.demo.schemas import DemoLoaded
+from app.errors import Problem
+from app.history.importing import CHUNK, Importer, Past
+from app.learner.transaction import DAY_US, SECOND_US
+from app.scoring.pipeline import Pipeline, Posted
+from app.scoring.schemas import PostedTransaction
+from app.times import now_us, text_of
+
+FILE = Path(__file__).parent / "payments.jsonl.gz"
+# Of the last week each payment is scored as it would have been live, so that reviews open.
+SCORED_US = 7 * DAY_US
+
+
+class Demonstration(NamedTuple):
+    """Payments that are known, with their labels, and those that are to be scored."""
+
+    past: list[Past]
+    live: list[Past]
+
+
+def demonstration(end_us: int) -> Demonstration:
+    """The payments of the file, moved so that they end then, in the order of time."""
+    payments = sorted(_payments(end_us), key=lambda one: one.transaction.occurred_at_us)
+    since_us = end_us - SCORED_US
+    return Demonstration(
+        [one for one in payments if one.transaction.occurred_at_us < since_us],
+        [one for one in payments if one.transaction.occurred_at_us >= since_us],
+    )
+
+
+async def load(
+    database: Database,
+    pipeline: Pipeline,
+    tenant: str,
+    patience: Callable[[str], None] = lambda _: None,
+) -> DemoLoaded:
+    """Bring the demonstration into a tenant's data. Raises Problem."""
+    found = demonstration(now_us())
+    importer = Importer(database, pipeline, Patience(patience))
+    for chunk in _chunks(found.past):
+        await importer.add(tenant, chunk)
+    outcomes = {"review": 0, "decline": 0}
+    for chunk in _chunks(found.live):
+        for row in await pipeline.score([Posted(tenant, one.transaction) for one in chunk]):
+            if isinstance(row, Problem):
+                raise row
+            if row.outcome in outcomes:
+                outcomes[row.outcome] += 1
+    return DemoLoaded(
+        payments=len(found.past) + len(found.live),
+        labels=sum(one.is_fraud is not None and one.known_at_us <= now_us() for one in found.past),
+        reviews=outcomes["review"],
+        declines=outcomes["decline"],
+    )
+
+
+def _payments(end_us: int) -> Iterator[Past]:
+    with gzip.open(FILE, "rt") as lines:
+        for line in lines:
+            row = json.loads(line)
+            at_us = end_us - row["before"] * SECOND_US
+            body = {**row["payment"], "occurred_at": text_of(at_us)}
+            transaction = PostedTransaction.model_validate(body).transaction()
+            known_at_us = at_us + int(row.get("days", 0) * DAY_US)
+            yield Past(transaction, row.get("fraud"), known_at_us)
+
+
+def _chunks(payments: list[Past]) -> Iterator[list[Past]]:
+    rest = iter(payments)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk

@@ -1,0 +1,1 @@
+"""Figures about many payments, counted now and then and kept meanwhile."""
