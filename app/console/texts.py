@@ -430,6 +430,7 @@ FIGURES_LEAD = (
     "Alerts of the last 28 days with today, in UTC, and what was decided of them by the labels "
     "that they have by now."
 )
+TABLE = "table"
 AS_CSV = "The days as CSV"
 BY_DAY = "By day"
 ALERTS = "alerts: held up or declined"
