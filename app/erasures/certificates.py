@@ -9,7 +9,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.erasures.records import Erasure
 from app.labels.records import Forgetting
@@ -29,14 +29,27 @@ COST, BLOCK, PARALLEL = 1 << 15, 8, 1
 MEMORY = 128 * COST * BLOCK * 2
 
 
-def certified(forgetting: Forgetting, facts: Mapping[str, Any]) -> Erasure:
+class SaltedDigest(NamedTuple):
+    """The digest of an account's id, and its salt."""
+
+    digest: str
+    salt: str
+
+
+def salted_digest(account_id: str) -> SaltedDigest:
+    """A digest of an account's id by a new salt: slow on purpose, so nothing is to be locked."""
+    salt = secrets.token_hex(16)
+    return SaltedDigest(digest_of_account(account_id, salt), salt)
+
+
+def certified(forgetting: Forgetting, salted: SaltedDigest, facts: Mapping[str, Any]) -> Erasure:
     """The certificate of an erasure that ends now, as it is kept."""
-    at_us, salt = now_us(), secrets.token_hex(16)
+    at_us = now_us()
     content = {
         "id": forgetting.id,
         "erased_at": text_of(at_us),
-        "account_digest": digest_of_account(forgetting.account_id, salt),
-        "salt": salt,
+        "account_digest": salted.digest,
+        "salt": salted.salt,
         **facts,
         "not_covered": list(NOT_COVERED),
     }

@@ -18,7 +18,7 @@ from app.db.threads import in_a_thread
 from app.entities import states as entity_states
 from app.entities.records import EntityKey, EntityState
 from app.erasures import store as erasure_store
-from app.erasures.certificates import certified
+from app.erasures.certificates import SaltedDigest, certified, salted_digest
 from app.erasures.rebuilding import Rebuilding
 from app.erasures.records import Erasure
 from app.labels import store as label_store
@@ -84,7 +84,10 @@ class ErasureService:
             async with self._database.read() as connection:
                 planned = await self._plan(connection, tenant, account_id)
                 model = await self._model(connection, tenant)
-            erase_all = partial(self._erase, forgetting=forgetting, first=[planned], model=model)
+            salted = await in_a_thread(partial(salted_digest, account_id))
+            erase_all = partial(
+                self._erase, forgetting=forgetting, first=[planned], model=model, salted=salted
+            )
             if erasure := await self._database.run(erase_all, aside=True):
                 return erasure
             # Labels have come meanwhile.
@@ -143,6 +146,7 @@ class ErasureService:
         forgetting: Forgetting,
         first: list[ErasurePlan],
         model: Mapping[str, str | None],
+        salted: SaltedDigest,
     ) -> Erasure | None:
         """Delete all rows of an account that others have forgotten; None where it has labels."""
         tenant, account_id = forgetting.tenant, forgetting.account_id
@@ -176,7 +180,7 @@ class ErasureService:
             "features": self._pipeline.features.digest,
             **model,
         }
-        erasure = await in_a_thread(lambda: certified(noted, facts))
+        erasure = certified(noted, salted, facts)
         await erasure_store.save_erasure(connection, erasure)
         # That it was, and not whose: that is in the certificate.
         entries = [entry(tenant, "account.erased", erasure.id, after={"digest": erasure.digest})]
