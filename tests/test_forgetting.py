@@ -512,10 +512,11 @@ async def known_of_merchant(database: Database, tenant: str) -> tuple[Any, ...]:
     return await learned_from(database, tenant), state
 
 
-# The removal itself, and the first step of those who have yet to forget.
-@pytest.mark.parametrize("waiting", [1, 2])
+# The removal itself, while its account's labels stay as they are, and the first step of those who
+# have yet to forget.
+@pytest.mark.parametrize(("waiting", "meanwhile"), [(1, "p-180"), (2, "p-5")])
 def test_who_comes_late_does_not_bring_back_what_was_forgotten_meanwhile(
-    started: Started, monkeypatch: pytest.MonkeyPatch, waiting: int
+    started: Started, monkeypatch: pytest.MonkeyPatch, waiting: int, meanwhile: str
 ) -> None:
     service, runner = started
     now = now_us()
@@ -530,7 +531,7 @@ def test_who_comes_late_does_not_bring_back_what_was_forgotten_meanwhile(
         late = Labelling(slow, service.part(Pipeline), Allowance(None))
         removal = asyncio.ensure_future(late.remove(tenant, "p-2"))
         await (removal if is_in_turn else slow.reached.wait())
-        await labelling.remove(tenant, "p-5")
+        await labelling.remove(tenant, meanwhile)
         slow.open.set()
         await removal
         await slow.close()
