@@ -1,11 +1,19 @@
 """`quickstudy labels`"""
 
+import bz2
 import codecs
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+import gzip
+import io
+import lzma
+import zipfile
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO
 
 import typer
 from rich.markup import escape
@@ -16,7 +24,7 @@ from app.keys.scopes import DEFAULT_TENANT
 
 # All else is imported inside the functions: `quickstudy --help` takes as long as what it imports.
 if TYPE_CHECKING:
-    from app.labels.importing import LabelTally, Stated
+    from app.labels.importing import LabelTally
     from app.labels.layout import LabelLayout
     from app.labels.reading import LabelFile, RefusedRow, StatedLabel
     from app.labels.schemas import Source
@@ -53,18 +61,15 @@ def label_from_file(
     import asyncio
 
     from app.db.migrating import upgrade
-    from app.labels.importing import settle
     from app.labels.layout import LabelLayout
     from app.settings import Settings
-    from app.times import now_us
 
     layout = None if spec is None else LabelLayout.load(spec)
-    found = _read(file, layout)
-    stated, contradicting = settle(found.labels, now_us())
+    found = _counted_rows(file, layout)
     upgrade(Settings().database_url)
     source = "chargeback" if layout is None else layout.source
-    tally = asyncio.run(_bring(stated, tenant, source, dry_run))
-    tally.refused = sorted([*found.refused, *contradicting, *tally.refused])
+    tally = asyncio.run(_bring(file, layout, found, tenant, source, dry_run))
+    tally.refused = sorted([*found.refused, *tally.refused])
     if report is not None:
         _write(report, tally)
     _report(file, found, tally, dry_run)
@@ -82,64 +87,141 @@ def labels_line(labels: Mapping["Fate", int]) -> str:
     return line
 
 
-def _read(file: Path, layout: "LabelLayout | None") -> "LabelFile":
-    """The rows of a file; raises SetupError with one sentence where there are none to be had."""
-    from app.labels.reading import UnreadableLabels, read_labels
+class CountedRows(NamedTuple):
+    """What a file holds, without its labels: how many rows it has, and which cannot be used.
+
+    `repeated` are hashes of the transactions that more than one row is about.
+    """
+
+    rows: int
+    labels: int
+    refused: list["RefusedRow"]
+    unknown: Counter[str]
+    repeated: frozenset[int]
+
+
+def _counted_rows(file: Path, layout: "LabelLayout | None") -> CountedRows:
+    """Look through a file once; raises SetupError with one sentence where it has no labels."""
+    import numpy as np
+
+    hashes, refused, unknown = array("q"), list["RefusedRow"](), Counter[str]()
+    for block in _blocks(file, layout):
+        hashes.extend(hash(label.transaction_id) for label in block.labels)
+        refused += block.refused
+        unknown += block.unknown
+    rows = len(hashes) + len(refused) + unknown.total()
+    if not rows:
+        raise SetupError(f"{file}: there is no label in it")
+    ordered = np.sort(np.frombuffer(hashes, np.int64))
+    repeated = frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    return CountedRows(rows, len(hashes), refused, unknown, repeated)
+
+
+def _blocks(file: Path, layout: "LabelLayout | None") -> Iterator["LabelFile"]:
+    """A file's rows, as many labels at a time as a batch has."""
+    from app.labels.reading import UnreadableLabels, label_blocks
+    from app.learner.transaction import MOST_ITEMS
 
     encoding = codecs.lookup(layout.file.encoding if layout else "utf-8").name
-    # A byte order mark is no part of the first column's name.
-    mark = "-sig" if encoding == "utf-8" else ""
     try:
-        with file.open(newline="", encoding=encoding + mark) as lines:
-            found = read_labels(lines, layout)
+        with _opened(file, layout, encoding) as lines:
+            yield from label_blocks(lines, layout, MOST_ITEMS)
     except FileNotFoundError:
         raise SetupError(f"{file}: there is no such file") from None
     except UnicodeError:
         raise SetupError(
             f"{file}: it is not {encoding}; name its encoding in the spec under [file]"
         ) from None
-    except (OSError, UnreadableLabels) as error:
+    except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, UnreadableLabels) as error:
         raise SetupError(f"{file}: {error}") from None
-    if not found.rows:
-        raise SetupError(f"{file}: there is no label in it")
-    return found
+
+
+@contextmanager
+def _opened(file: Path, layout: "LabelLayout | None", encoding: str) -> Iterator[TextIO]:
+    """A file's text, unpacked as it is read."""
+    from app.learner.spelling import COMPRESSION
+
+    # A byte order mark is no part of the first column's name.
+    encoding += "-sig" if encoding == "utf-8" else ""
+    stated = layout.file.compression if layout else None
+    with ExitStack() as stack:
+        unpacked: Any
+        match stated or COMPRESSION.get(file.suffix.lower(), "none"):
+            case "gzip":
+                unpacked = stack.enter_context(gzip.open(file))
+            case "bzip2":
+                unpacked = stack.enter_context(bz2.open(file))
+            case "xz":
+                unpacked = stack.enter_context(lzma.open(file))
+            case "zip":
+                archive = stack.enter_context(zipfile.ZipFile(file))
+                names = archive.namelist()
+                if len(names) != 1:
+                    raise SetupError(f"{file}: the archive holds {len(names)} files, not one")
+                unpacked = stack.enter_context(archive.open(names[0]))
+            case _:
+                unpacked = stack.enter_context(file.open("rb"))
+        yield stack.enter_context(io.TextIOWrapper(unpacked, encoding, newline=""))
 
 
 async def _bring(
-    stated: Sequence["Stated"], tenant: str, source: "Source", is_preview: bool
+    file: Path,
+    layout: "LabelLayout | None",
+    found: CountedRows,
+    tenant: str,
+    source: "Source",
+    is_preview: bool,
 ) -> "LabelTally":
-    """Store the labels in parts: what is stored when it is interrupted stays."""
+    """Store the labels in parts: what is stored when it is interrupted stays.
+
+    Of transactions that several rows are about, all of them say which counts: those come last.
+    """
     from app.cli.progress import counting
     from app.db.database import Database
     from app.db.patience import Patience
     from app.labels.allowance import Allowance
-    from app.labels.importing import LabelTally, bring_labels
+    from app.labels.importing import LabelTally, bring_labels, settle
     from app.labels.service import Labelling
     from app.learner.transaction import MOST_ITEMS
     from app.scoring.pipeline import Pipeline
     from app.settings import Settings
+    from app.times import now_us
     from app.web.service import running
 
-    tally = LabelTally()
+    tally, now = LabelTally(), now_us()
     async with running(Settings()) as service:
         labelling = Labelling(service.part(Database), service.part(Pipeline), Allowance(None))
         with counting() as progress:
-            task = progress.add_task("Labelling", total=len(stated))
+            task = progress.add_task("Labelling", total=found.labels)
 
             def show(waiting: str) -> None:
                 progress.update(task, description="Waiting" if waiting else "Labelling")
                 say_why(waiting)
 
             patience = Patience(show)
-            for first in range(0, len(stated), MOST_ITEMS):
-                part = stated[first : first + MOST_ITEMS]
-                step = partial(bring_labels, labelling, tenant, part, source, is_preview)
-                tally += await patience.run(step)
-                progress.advance(task, len(part))
+
+            async def store(labels: Iterable["StatedLabel"]) -> None:
+                nonlocal tally
+                stated, contradicting = settle(labels, now)
+                tally.refused += contradicting
+                for first in range(0, len(stated), MOST_ITEMS):
+                    part = stated[first : first + MOST_ITEMS]
+                    step = partial(bring_labels, labelling, tenant, part, source, is_preview)
+                    tally += await patience.run(step)
+                    progress.advance(task, sum(len(one.rows) for one in part))
+
+            several = list["StatedLabel"]()
+            for block in _blocks(file, layout):
+                alone = list["StatedLabel"]()
+                for label in block.labels:
+                    is_repeated = hash(label.transaction_id) in found.repeated
+                    (several if is_repeated else alone).append(label)
+                await store(alone)
+            await store(several)
     return tally
 
 
-def _report(file: Path, found: "LabelFile", tally: "LabelTally", is_preview: bool) -> None:
+def _report(file: Path, found: CountedRows, tally: "LabelTally", is_preview: bool) -> None:
     name, rows = escape(str(file)), _counted(found.rows)
     if is_preview:
         rows += ". Nothing is stored: this is a dry run, which says what would be"

@@ -14,7 +14,7 @@ from app.errors import SetupError, first_problem
 from app.http.fields import LabelName
 from app.labels.dates import check_zones
 from app.labels.schemas import Source
-from app.learner.spelling import Encoding, Part, Time
+from app.learner.spelling import Compression, Encoding, Part, Time
 from app.learner.validity import FRAUD_WORDS, LEGITIMATE_WORDS
 
 # Every other word.
@@ -22,10 +22,15 @@ ANY = "*"
 
 
 class FileFormat(Part):
-    """How the file is written. `skip_lines` are the lines above its header."""
+    """How the file is written. `skip_lines` are the lines above its header.
+
+    Without a `compression` its suffix says how it is packed.
+    """
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    quote: Annotated[str, Field(max_length=1)] = '"'
     encoding: Encoding = "utf-8"
+    compression: Compression | None = None
     skip_lines: Annotated[int, Field(ge=0)] = 0
 
 

@@ -1,6 +1,7 @@
 """A CSV file of labels, row by row: what each states, and why some cannot be used."""
 
 import csv
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -69,14 +70,26 @@ def read_labels(
 
     Raises UnreadableLabels where the file as a whole makes no sense, or has more rows.
     """
+    [whole] = label_blocks(lines, layout, sys.maxsize, most_rows)
+    return whole
+
+
+def label_blocks(
+    lines: Iterable[str], layout: LabelLayout | None, size: int, most_rows: int | None = None
+) -> Iterator[LabelFile]:
+    """The same in blocks of so many labels: one at least, and the last may have fewer."""
     lines = iter(lines)
     skipped = layout.file.skip_lines if layout else 0
     for _ in range(skipped):
         next(lines, None)
     delimiter = layout.file.delimiter if layout else ","
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    quote = layout.file.quote if layout else '"'
+    if quote:
+        reader = csv.reader(lines, delimiter=delimiter, quotechar=quote, strict=True)
+    else:
+        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
     try:
-        return _read(reader, skipped, layout, most_rows)
+        yield from _blocks(reader, skipped, layout, size, most_rows)
     except csv.Error as error:
         raise UnreadableLabels(
             f"line {reader.line_num + skipped}: {error}; is it CSV, with the delimiter "
@@ -112,9 +125,9 @@ class _Reader(NamedTuple):
         return None
 
 
-def _read(
-    reader: "Reader", skipped: int, layout: LabelLayout | None, most_rows: int | None
-) -> LabelFile:
+def _blocks(
+    reader: "Reader", skipped: int, layout: LabelLayout | None, size: int, most_rows: int | None
+) -> Iterator[LabelFile]:
     names = next(reader, [])
     if len(names) > MOST_COLUMNS:
         raise UnreadableLabels(f"the header has {len(names):,} columns, more than {MOST_COLUMNS:,}")
@@ -133,7 +146,10 @@ def _read(
             _add(found, columns, row, reader.line_num + skipped, fields)
         else:
             found.other_rows += 1
-    return found
+        if len(found.labels) >= size:
+            yield found
+            found = LabelFile()
+    yield found
 
 
 def _add(found: LabelFile, columns: _Reader, row: int, line: int, fields: Sequence[str]) -> None:

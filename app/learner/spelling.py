@@ -49,6 +49,16 @@ def _existing(encoding: str) -> str:
 Encoding = Annotated[str, AfterValidator(_existing)]
 
 
+Compression = Literal["none", "gzip", "bzip2", "xz", "zip"]
+# By the last suffix of a file's name.
+COMPRESSION: dict[str, Compression] = {
+    ".gz": "gzip",
+    ".bz2": "bzip2",
+    ".xz": "xz",
+    ".zip": "zip",
+}
+
+
 class RowNumber(Part):
     """An id made of the row's number in the file, after a text that is this file's own.
 
@@ -70,7 +80,7 @@ class File(Part):
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     quote: Annotated[str, Field(max_length=1)] = '"'
     encoding: Encoding = "utf-8"
-    compression: Literal["none", "gzip", "bzip2", "xz", "zip"] | None = None
+    compression: Compression | None = None
     skip_lines: Annotated[int, Field(ge=0)] = 0
     footer_lines: Annotated[int, Field(ge=0)] = 0
     header: tuple[str, ...] = ()

@@ -16,9 +16,8 @@ from urllib.parse import unquote
 import polars as pl
 
 from app.errors import SetupError
-from app.learner.spelling import File
+from app.learner.spelling import COMPRESSION, File
 
-COMPRESSION = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zip": "zip"}
 DELIMITERS = {".csv": ",", ".txt": ",", ".tsv": "\t", ".tab": "\t"}
 BYTES_SHOWN = 24
 # The rows that a command left out of files stand beside them, and are not to be read again.

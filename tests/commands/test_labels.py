@@ -1,7 +1,10 @@
 """`quickstudy labels`: files of other layouts, what cannot be used, and running it again."""
 
+import bz2
 import csv
+import gzip
 import shutil
+import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -156,6 +159,21 @@ def test_a_large_file_goes_in_parts_and_again_changes_nothing() -> None:
     again = run("labels", "labels.csv").stdout
     assert "Labels: 0 stored, 0 changed, 8 already there, 0 not yet known, 1 left out" in again
     assert stored() == found
+
+
+def test_a_packed_file_is_read_by_its_suffix_or_by_the_spec() -> None:
+    rows = f"transaction,label,date\n{PAID[0]},fraud,2026-02-03\n".encode()
+    Path("labels.csv.gz").write_bytes(gzip.compress(rows))
+    assert "Labels: 1 stored" in run("labels", "labels.csv.gz").stdout
+    with zipfile.ZipFile("labels.zip", "w") as archive:
+        archive.writestr("labels.csv", rows)
+    assert "1 already there" in run("labels", "labels.zip").stdout
+    Path("other.toml").write_text(LAYOUT + 'quote = "\'"\ncompression = "bzip2"\n')
+    other = f"id;Grund;Tag\n'{PAID[1]}';Betrug;03.02.2026 09:30\n"
+    Path("other").write_bytes(bz2.compress(other.encode("latin-1")))
+    assert "Labels: 1 stored" in run("labels", "other", "--spec", "other.toml").stdout
+    Path("broken.csv.gz").write_bytes(rows)
+    assert "broken.csv.gz: Not a gzipped file" in run("labels", "broken.csv.gz", status=2).stderr
 
 
 @pytest.mark.parametrize(

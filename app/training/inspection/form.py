@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.learner.spelling import File
-from app.training.files import COMPRESSION, DELIMITERS, Content, DataError
+from app.learner.spelling import COMPRESSION, File
+from app.training.files import DELIMITERS, Content, DataError
 from app.training.inspection.draft import Draft
 from app.training.inspection.questions import Answers, Question
 
