@@ -65,7 +65,7 @@ def partition(
         features = FeatureSet(spec, rates)
         counts = _sorted(path, spec, aside, count)
         walk = _Walk(path, features, aside, counts)
-        for frame in _instants(aside / "sorted.parquet"):
+        for frame in _chunks(aside / "sorted.parquet"):
             walk.add(frame)
         rows_of = _written(folder, spec, features, count)
     finally:
@@ -239,19 +239,12 @@ def _quoted(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
 
 
-def _instants(path: Path) -> Iterator[pl.DataFrame]:
-    """All rows in the order of time, in chunks that end with an instant."""
-    source, first, rest = pl.scan_parquet(path, glob=False), 0, None
+def _chunks(path: Path) -> Iterator[pl.DataFrame]:
+    """All rows in the order of time."""
+    source = pl.scan_parquet(path, glob=False)
     rows = int(source.select(pl.len()).collect().item())
-    while first < rows:
-        chunk = source.slice(first, CHUNK_ROWS).collect()
-        first += len(chunk)
-        chunk = chunk if rest is None else pl.concat([rest, chunk])
-        last = chunk["time_us"][-1]
-        rest = chunk.filter(pl.col("time_us") == last) if first < rows else chunk.clear()
-        whole = chunk.head(len(chunk) - len(rest))
-        if len(whole):
-            yield whole
+    for first in range(0, rows, CHUNK_ROWS):
+        yield source.slice(first, CHUNK_ROWS).collect()
 
 
 class _Walk:
@@ -275,7 +268,8 @@ class _Walk:
         for currency, count in dataset.without_rate.items():
             self.without_rate[currency] = self.without_rate.get(currency, 0) + count
         labels = _joined(self._waiting, dataset.entity_labels(spec.label.delay_us))
-        is_due_E = labels.time_us_E <= entries.time_us_N[-1]
+        # Later chunks may begin at this one's last instant, whose rows do not see its labels.
+        is_due_E = labels.time_us_E < entries.time_us_N[-1]
         features_NF = features.serve(dataset.columns, self._memory, labels.take(is_due_E))
         self._waiting = labels.take(~is_due_E)
         labelled = pl.Series(entries.is_fraud_N != UNLABELLED)

@@ -141,7 +141,10 @@ def test_a_model_is_trained_on_parts_of_a_file(folder: Path, data: Path, model: 
     assert "are in 3 parts" in output
     assert "name a new folder" in sentence("partition", *options)
     run("train", "--data", parts, "--spec", "simulated", "--out", out, *FEW)
-    assert Checkpoint.load(out).metadata.data == expected
+    metadata = Checkpoint.load(out).metadata
+    assert metadata.data == expected
+    # Rates are those of the parts.
+    assert metadata.rates == Checkpoint.load(model).metadata.rates
 
 
 def test_evaluating_reports_the_same_by_file_format_and_column_names(
