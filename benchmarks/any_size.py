@@ -47,7 +47,7 @@ def measured(limit: int, *arguments: str | Path) -> dict[str, float]:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
     begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    words = [str(one) for one in (QUICKSTUDY, *arguments)]
+    words = [str(word) for word in (QUICKSTUDY, *arguments)]
     process = subprocess.Popen(words, preexec_fn=limited, stdout=subprocess.DEVNULL)
     most = {"RssAnon": 0, "VmHWM": 0}
     while process.poll() is None:
@@ -100,7 +100,7 @@ def main() -> None:
             for command, arguments in steps.items()
             if command == "partition" or options.steps
         }
-        size = sum(one.stat().st_size for one in parts.rglob("*") if one.is_file())
+        size = sum(path.stat().st_size for path in parts.rglob("*") if path.is_file())
     for command, figure in figures.items():
         each = figure["processor_seconds"] / rows * 1e6
         print(

@@ -313,7 +313,7 @@ def _written(folder: Path, spec: DatasetSpec, features: FeatureSet, parts: int) 
     width, aside = len(features.names), folder / UNFINISHED
     frames = [sorted((aside / name_of(part)).glob("*.parquet")) for part in range(parts)]
     rows = [
-        sum(pl.scan_parquet(one).select(pl.len()).collect().item() for one in some)
+        sum(pl.scan_parquet(file).select(pl.len()).collect().item() for file in some)
         for some in frames
     ]
     whole_NF = np.lib.format.open_memmap(folder / FEATURES, "w+", np.float32, (sum(rows), width))
@@ -323,7 +323,7 @@ def _written(folder: Path, spec: DatasetSpec, features: FeatureSet, parts: int) 
         target.mkdir()
         if not some:
             continue
-        frame = pl.concat([pl.read_parquet(one) for one in some])
+        frame = pl.concat([pl.read_parquet(file) for file in some])
         order_N = np.lexsort((frame["time_us"].to_numpy(), frame["account_place"].to_numpy()))
         frame[order_N].select(_columns(spec)).write_parquet(target / TRANSACTIONS)
         features_NF = np.fromfile(aside / name_of(part) / "features", np.float32)

@@ -74,9 +74,11 @@ class Ranks:
         """Let every rank have the sums of the gradients over all ranks."""
         if self.size == 1:
             return
-        gradients = [one.grad for one in module.parameters() if one.grad is not None]
+        gradients = [
+            parameter.grad for parameter in module.parameters() if parameter.grad is not None
+        ]
         # One exchange for all of them: each takes as long to begin as to carry thousands of values.
-        summed = self.sum(torch.cat([one.flatten() for one in gradients]))
+        summed = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
         first = 0
         for gradient in gradients:
             gradient.copy_(summed[first : first + gradient.numel()].view_as(gradient))

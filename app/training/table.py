@@ -80,10 +80,10 @@ class Table:
     def read(cls, path: Path, spec: DatasetSpec) -> "Table":
         """A file, or the files of a folder or a pattern one after the other."""
         tables = list(cls.chunks(path, spec))
-        row_N = np.concatenate([one.row_N for one in tables])
+        row_N = np.concatenate([table.row_N for table in tables])
         if not len(row_N):
             raise DataError(f"{path}: there is no transaction in it")
-        overfull = frozenset[int]().union(*(one.overfull for one in tables))
+        overfull = frozenset[int]().union(*(table.overfull for table in tables))
         return cls(path, tables[-1].pieces, spec, _joined(tables), row_N, overfull)
 
     @classmethod

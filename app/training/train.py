@@ -201,7 +201,7 @@ class Trainer:
         self._options, self._device, self._ranks = options, torch.device(device), ranks
         self._train = Starts(rows, split.train, split.end_us, ranks)
         self._held_out = Starts(rows, split.held_out, split.end_us, ranks)
-        trained, held_out = (round(one) for one in ranks.total(*map(len, split[:2])))
+        trained, held_out = (round(count) for count in ranks.total(*map(len, split[:2])))
         self._steps = {stage: options.steps(stage, trained) for stage in STAGES}
         self._check_batches = options.check_batches(held_out)
         torch.manual_seed(options.seed)

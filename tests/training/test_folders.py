@@ -139,7 +139,7 @@ def test_a_file_in_pieces_gives_the_columns_of_the_whole(tmp_path: Path) -> None
     assert found.sha256 != whole.sha256
     assert found.dataset.transaction_ids == whole.dataset.transaction_ids
     for name in whole.dataset.columns.__slots__:
-        values = (getattr(one.dataset.columns, name) for one in (found, whole))
+        values = (getattr(source.dataset.columns, name) for source in (found, whole))
         np.testing.assert_array_equal(*values)
     again = read_transactions(tmp_path / "pieces", SIMULATED)
     assert again.is_fraud_N.tolist() == whole.dataset.is_fraud_N.tolist()

@@ -61,7 +61,7 @@ def parts(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
 
 def ids_of(parts: Parts) -> list[str]:
     files = sorted(parts.folder.glob(f"part=*/{TRANSACTIONS}"))
-    return [id_ for one in files for id_ in pl.read_parquet(one)["transaction_id"]]
+    return [id_ for path in files for id_ in pl.read_parquet(path)["transaction_id"]]
 
 
 def sorted_by(ids: Any, rows: Rows) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def test_features_and_labels_of_parts_are_those_of_the_whole_file_to_the_bit(
 def test_parts_are_ordinary_files_with_a_spec(whole: Source, parts: Parts) -> None:
     spec = DatasetSpec.load(parts.folder / "spec.toml")
     again = Source.read(parts.folder, spec, RATES)
-    order, expected = (np.argsort(one.dataset.transaction_ids) for one in (again, whole))
+    order, expected = (np.argsort(source.dataset.transaction_ids) for source in (again, whole))
     for name in ("amount_N", "standing_N", "categorical_NC", "numeric_NM", "entity_code_NK"):
         found = getattr(again.dataset.columns, name)[order]
         np.testing.assert_array_equal(found, getattr(whole.dataset.columns, name)[expected])
@@ -102,9 +102,9 @@ def test_parts_are_ordinary_files_with_a_spec(whole: Source, parts: Parts) -> No
 def test_ranks_have_all_parts_between_them(parts: Parts) -> None:
     whole = parts.rows(FEATURES)
     shares = [parts.rows(FEATURES, Ranks(rank, 3)) for rank in range(3)]
-    assert len(shares) > 1 < min(len(one.account_N) for one in shares)
+    assert len(shares) > 1 < min(len(share.account_N) for share in shares)
     for name in ("features_NF", "time_us_N", "is_fraud_N"):
-        joined = np.concatenate([getattr(one, name) for one in shares])
+        joined = np.concatenate([getattr(share, name) for share in shares])
         np.testing.assert_array_equal(joined, getattr(whole, name))
 
 

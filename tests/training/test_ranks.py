@@ -96,7 +96,7 @@ def test_gradients_of_several_ranks_are_those_of_one(
     ranks: list[dict[str, Trained]], alone: dict[str, Trained]
 ) -> None:
     for name, expected in alone.items():
-        assert max(float(one.abs().max()) for one in expected.gradients.values()) > 1e-3
+        assert max(float(gradient.abs().max()) for gradient in expected.gradients.values()) > 1e-3
         for rank in ranks:
             found = rank[name].gradients
             assert found.keys() == expected.gradients.keys()
