@@ -586,6 +586,33 @@ HOSTILE = {step: learner_of("maml", step).requires_grad_(False) for step in (1.0
 QUIET = {step: learner_of("anil", step).requires_grad_(False) for step in (1.0, 1e3)}
 
 
+@pytest.mark.parametrize("reach", [0.0, 0.25, 1.0])
+def test_labels_reach_payments_as_far_as_they_say_something_of_them(
+    learner: Learner, supports: list[Support], queries: QueryRows, reach: float
+) -> None:
+    """Up by likeness to a fraud, down by likeness to a cleared payment or unlikeness to frauds."""
+    learner.gate.set(6.0, 0.0)
+    rows, copies = learner.network.encode(*queries[:2]), learner.learn(padded(supports))
+    base_BQ = learner.base_logits(rows)
+    whole_BQ = learner.served_logits(rows, copies) - base_BQ
+    learner.gate.set(6.0, 0.0, reach)
+    moved_BQ = learner.served_logits(rows, copies) - base_BQ
+    expected_BQ = whole_BQ.clone()
+    for b, support in enumerate(supports):
+        for q, row_E in enumerate(rows.compared_BNE[b]):
+            theirs_KE = torch.from_numpy(support.features_KF[:, COMPARED])
+            same_K = ((theirs_KE == row_E) & (row_E != 0)).double().mean(1)
+            alike = [
+                min(max(same_K[support.is_fraud_K == label].tolist(), default=0.0) / 0.5, 1.0) ** 2
+                for label in (False, True)
+            ]
+            calmed = max(alike[0], 1 - alike[1] if support.is_fraud_K.any() else 0.0)
+            says = alike[1] if whole_BQ[b, q] > 0 else calmed
+            expected_BQ[b, q] *= reach + (1 - reach) * says
+    torch.testing.assert_close(moved_BQ, expected_BQ, rtol=0, atol=1e-9)
+    assert reach == 1 or (moved_BQ - whole_BQ).abs().max() > 0.001
+
+
 @settings(max_examples=40)
 @given(
     labels=st.text("01", max_size=SUPPORT_LIMIT),

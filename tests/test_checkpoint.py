@@ -319,6 +319,14 @@ def test_the_gate_comes_back_as_it_was_fitted(tmp_path: Path) -> None:
     assert (gate.trust.item(), gate.heed.item()) == (-1.0, 0.25)
 
 
+def test_of_a_checkpoint_that_knows_no_reach_labels_reach_all_payments(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    del tensors["gate.reach"]
+    (folder / WEIGHTS).write_bytes(save(tensors))
+    rewritten(folder)
+    assert learner_of(Checkpoint.load(folder)).gate.reach == 1
+
+
 def test_a_device_that_is_not_there_is_refused() -> None:
     assert choose_device("cpu") == "cpu"
     assert choose_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")

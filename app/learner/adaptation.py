@@ -20,6 +20,9 @@ PARTS = 2
 LARGEST_MOVE = 5.0
 # Less than this of a copy is none of it.
 LEAST_WEIGHT = 0.02
+# The share of codes and identities in common from which payments are alike, and a label of the one
+# moves the other as far as its copy would.
+ALIKE = 0.5
 
 
 class Support(NamedTuple):

@@ -28,6 +28,7 @@ ALIKE_HALF_LIVES = (0, 2)
 NEVER_DAYS = 1e6
 # Of a class of labels: counts, whether there is any, its age in two ways, and the most alike.
 OF_CLASS = len(LABEL_HALF_LIVES_DAYS) + 5
+LIKEST = len(LABEL_HALF_LIVES_DAYS) + 3
 # Of both classes: which is younger, the share of frauds, and its log-odds.
 OF_BOTH = 3
 # Scaled values further out than this say nothing more, and could only break the network.
@@ -83,6 +84,13 @@ class Columns(NamedTuple):
     def class_inputs(self) -> int:
         """How many of these are of one class of labels."""
         return OF_CLASS + len(ALIKE_HALF_LIVES) * len(self.compared)
+
+    @property
+    def likest_inputs(self) -> list[int]:
+        """Where among them stands how alike the most alike legitimate label is, the most alike
+        fraud, and how many frauds there are.
+        """
+        return [LIKEST, self.class_inputs + LIKEST, self.class_inputs]
 
 
 def amounts(kinds: Sequence[Kind]) -> list[int]:
@@ -143,6 +151,7 @@ def shapes(kinds: Sequence[Kind], algorithm: Algorithm) -> dict[str, tuple[int, 
     return {
         "gate.trust": (),
         "gate.heed": (),
+        "gate.reach": (),
         "log_prior": (),
         **{f"network.{name}": shape for name, shape in network.items()},
         **{f"log_step_sizes.{layer}": shape for layer, shape in steps.items()},

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, roc_curve
 
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.checkpoint import Calibration
-from app.learner.differentiable.adaptation import Learner, bounded, pad_supports
+from app.learner.differentiable.adaptation import Learner, pad_supports
 from app.learner.differentiable.network import Encoded
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
@@ -37,6 +37,8 @@ SAMPLED_ROWS = 20_000
 GATE_SEED = 0
 # The share of what labels gain that a careful gate may cost.
 GAIN_FORGONE = 0.05
+# How far labels reach payments like none of them: as far as any, or less.
+REACHES = (1.0, 0.5, 0.25, 0.0)
 # Where too few frauds are held out to choose: copies are followed unless their evidence is bad.
 USUAL_GATE = (3.0, 1.0)
 
@@ -54,12 +56,14 @@ class Predictions(NamedTuple):
 class Answers(NamedTuple):
     """What was answered about A rows before any gate: log-odds of the base, moves of the copies.
 
-    `evidence_A` is that of the account's labels for its copy (see `Learner.evidence`).
+    `evidence_A` is that of the account's labels for its copy (see `Learner.evidence`), `alike_A`
+    how much they have to say of a row (see `alike` there).
     """
 
     rows: NDArray[np.intp]
     base_A: Floats
     move_A: Floats
+    alike_A: Floats
     evidence_A: Floats
     labels_A: Ints
     frauds_A: Ints
@@ -116,10 +120,10 @@ def answers(
     episodes = list(served(rows, scored, limit))
     if not episodes:
         nothing, none = np.zeros(0), np.zeros(0, np.int64)
-        return Answers(scored, nothing, nothing, nothing, none, none)
+        return Answers(scored, nothing, nothing, nothing, nothing, none, none)
     needed = np.unique(np.concatenate([scored, *(episode.support for episode in episodes)]))
     encoded = EncodedRows(learner, rows, needed)
-    base_A, move_A, evidence_A = (np.zeros(len(scored)) for _ in range(3))
+    base_A, move_A, alike_A, evidence_A = (np.zeros(len(scored)) for _ in range(4))
     for places, group in alike(episodes):
         support = pad_supports([rows.support(e.support) for e in group], len(rows.kinds))
         of_labels = support.to(learner.device), encoded.take([episode.support for episode in group])
@@ -129,8 +133,8 @@ def answers(
             evidence_B, copies = torch.zeros(len(group)), learner.adapt(*of_labels)
         queries = encoded.take([episode.query for episode in group])
         base_BQ = learner.base_logits(queries)
-        move_BQ = bounded(learner.logits(queries, copies) - base_BQ)
-        for part_A, part_BQ in ((base_A, base_BQ), (move_A, move_BQ)):
+        move_BQ, alike_BQ = learner.moves(queries, copies, base_BQ)
+        for part_A, part_BQ in ((base_A, base_BQ), (move_A, move_BQ), (alike_A, alike_BQ)):
             for place, part_Q in zip(places, part_BQ.cpu().numpy(), strict=True):
                 part_A[place] = part_Q[: place.stop - place.start]
         for place, evidence in zip(places, evidence_B.tolist(), strict=True):
@@ -142,6 +146,7 @@ def answers(
         scored,
         base_A,
         move_A,
+        alike_A,
         evidence_A,
         np.repeat(np.array(labels, np.int64), sizes),
         np.repeat(np.array(frauds, np.int64), sizes),
@@ -173,8 +178,14 @@ def gated(learner: Learner, answered: Answers) -> Predictions:
     """The answers as served: each copy followed as far as the learner's gate says."""
     evidence_A = torch.from_numpy(answered.evidence_A).to(learner.device)
     weight_A = learner.gate(evidence_A).cpu().numpy() * (answered.labels_A > 0)
-    rows, base_A, move_A, _, labels_A, frauds_A = answered
-    return Predictions(rows, base_A + weight_A * move_A, base_A, labels_A, frauds_A)
+    rows, base_A, move_A, alike_A, _, labels_A, frauds_A = answered
+    moved_A = weight_A * _reached(float(learner.gate.reach), move_A, alike_A)
+    return Predictions(rows, base_A + moved_A, base_A, labels_A, frauds_A)
+
+
+def _reached(reach: float, move_A: Floats, alike_A: Floats) -> Floats:
+    """As `Gate.reached`."""
+    return move_A * (reach + (1 - reach) * alike_A)
 
 
 def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predictions:
@@ -183,9 +194,10 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
     Of the trusts and heeds that keep all but GAIN_FORGONE of what the best of them gains on the
     base, in cross-entropy, it takes those that heed the evidence most, and among them the least
     trust, so that copies of wrong labels are not followed. They are judged with all labels that are
-    known and with few (GATE_LIMITS), J situations, none of which may be worse than the base. Where
-    held-out accounts have fewer than DECIDING_FRAUDS frauds these choose nothing, and the gate is
-    USUAL_GATE.
+    known and with few (GATE_LIMITS), J situations, none of which may be worse than the base. Then
+    it takes the least reach that keeps all but GAIN_FORGONE of what is gained with that, so that
+    labels leave payments alone that they say nothing of. Where held-out accounts have fewer than
+    DECIDING_FRAUDS frauds these choose nothing, and the gate is USUAL_GATE.
     """
     answered = answers(learner, rows, held_out)
     if not answered.labels_A.any():
@@ -195,30 +207,38 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
         return gated(learner, answered)
     sampled = _whole_accounts(rows, held_out, SAMPLED_ROWS)
     judged = [answered, *(answers(learner, rows, sampled, limit) for limit in GATE_LIMITS)]
-    choices = [*product(HEEDS, TRUSTS)]
-    base_J, loss_JC = np.zeros(len(judged)), np.zeros((len(judged), len(choices)))
-    for j, of_limit in enumerate(judged):
-        has_labels_A = of_limit.labels_A > 0
-        if not has_labels_A.any():
-            continue
-        is_fraud_A = (rows.is_fraud_N[of_limit.rows] == 1)[has_labels_A]
-        base_A, move_A, evidence_A = (
-            part[has_labels_A] for part in (of_limit.base_A, of_limit.move_A, of_limit.evidence_A)
-        )
-        base_J[j] = cross_entropy(is_fraud_A, base_A).mean()
-        on_device_A = torch.from_numpy(evidence_A).to(learner.device)
-        for c, (heed, trust) in enumerate(choices):
-            learner.gate.set(trust, heed)
-            weight_A = learner.gate(on_device_A).cpu().numpy()
-            loss_JC[j, c] = cross_entropy(is_fraud_A, base_A + weight_A * move_A).mean()
+    situations = [_labelled(rows, of_limit) for of_limit in judged if of_limit.labels_A.any()]
+    kept = _keeping(learner, situations, [(*one, 1.0) for one in product(TRUSTS, HEEDS)])
+    trust, heed, _ = max(kept, key=lambda one: (one[1], -one[0]))
+    kept = _keeping(learner, situations, [(trust, heed, reach) for reach in REACHES])
+    learner.gate.set(*min(kept, key=lambda one: one[2]))
+    return gated(learner, answered)
+
+
+def _labelled(rows: Rows, answered: Answers) -> tuple[NDArray[np.bool_], Answers]:
+    """Of answers those with a label, and which of them are frauds."""
+    with_labels = Answers._make(part[answered.labels_A > 0] for part in answered)
+    return rows.is_fraud_N[with_labels.rows] == 1, with_labels
+
+
+def _keeping(
+    learner: Learner,
+    situations: Sequence[tuple[NDArray[np.bool_], Answers]],
+    choices: Sequence[tuple[float, float, float]],
+) -> list[tuple[float, float, float]]:
+    """The gates that keep all but GAIN_FORGONE of what the best of them gains on the base."""
+    base_J = np.array(
+        [cross_entropy(is_fraud_A, of.base_A).mean() for is_fraud_A, of in situations]
+    )
+    loss_JC = np.zeros((len(situations), len(choices)))
+    for c, choice in enumerate(choices):
+        learner.gate.set(*choice)
+        for j, (is_fraud_A, of) in enumerate(situations):
+            loss_JC[j, c] = cross_entropy(is_fraud_A, gated(learner, of).adapted_A).mean()
     loss_C = np.where((loss_JC <= base_J[:, None]).all(0), loss_JC.sum(0), np.inf)
     forgone_C = loss_C - loss_C.min()
     kept_C = forgone_C <= GAIN_FORGONE * (base_J.sum() - loss_C.min())
-    heed, trust = max(
-        (choices[c] for c in np.flatnonzero(kept_C)), key=lambda choice: (choice[0], -choice[1])
-    )
-    learner.gate.set(trust, heed)
-    return gated(learner, answered)
+    return [choice for choice, is_kept in zip(choices, kept_C, strict=True) if is_kept]
 
 
 def _whole_accounts(rows: Rows, held_out: NDArray[np.intp], most: int) -> NDArray[np.intp]:

@@ -48,7 +48,7 @@ def evaluation(
         "methods": described(),
         "chosen": {
             "held_out_frauds": metadata.metrics.get("held_out_frauds", float("nan")),
-            "gate": {"trust": float(learner.gate.trust), "heed": float(learner.gate.heed)},
+            "gate": learner.gate.described(),
             "step_sizes": metadata.step_sizes,
             "rivals": {},
         },

@@ -95,11 +95,10 @@ class Methods:
         self.calibrations = {
             name: calibrate(is_fraud_A, logit) for name, logit in with_means(logits).items()
         }
-        gate = self.learner.gate
         self.chosen = {
             "held_out_transactions": len(is_fraud_A),
             "held_out_frauds": int(is_fraud_A.sum()),
-            "gate": {"trust": float(gate.trust), "heed": float(gate.heed)},
+            "gate": self.learner.gate.described(),
             "step_sizes": self.learner.step_sizes,
             "rivals": {
                 rival.name: {

@@ -201,6 +201,7 @@ def _described(
                 "held_out_loss": trainer.best_loss,
                 "gate_trust": float(trainer.learner.gate.trust),
                 "gate_heed": float(trainer.learner.gate.heed),
+                "gate_reach": float(trainer.learner.gate.reach),
                 "held_out_transactions": len(held_out.rows),
                 "held_out_frauds": int(is_fraud_A.sum()),
                 "held_out_average_precision_adapted": average_precision(

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.learner.adaptation import LARGEST_MOVE
 from app.learner.attribution import Attribution
 from app.learner.differentiable.adaptation import Copies, Learner
 from app.learner.differentiable.network import Context, Encoded, Encoder, Head, Network
@@ -96,7 +95,7 @@ def attribute(
     wide_2B = _array(payment.wide_BNM)[:, 0].mean(1) + direct_2B
     first_2B = walk.first_2B + wide_2B - steps.wide_BG.sum(1)
     last_2B = walk.last_2B + wide_2B
-    return _moved(first_2B, last_2B, share_2BF, _array(copies.weight_B))
+    return _moved(first_2B, last_2B, share_2BF, _followed(learner, payment, copies, last_2B))
 
 
 def _array(part: Tensor) -> Floats:
@@ -253,15 +252,18 @@ def _positive(along_PMSH: Floats) -> Floats:
     return part_PMSH
 
 
-def _moved(
-    first_2B: Floats, last_2B: Floats, share_2BF: Floats, weight_B: Floats
-) -> list[Attribution]:
-    """The base's shares moved towards the copy's as `Learner.served_logits` moves the score.
-
-    Where the bound acts, the whole move is shortened alike.
-    """
+def _followed(learner: Learner, payment: Encoded, copies: Copies, last_2B: Floats) -> Floats:
+    """The share of each copy's move that its payment gets as `Learner.served_logits` has it."""
+    served_B1 = learner.served_logits(payment, copies, torch.from_numpy(last_2B[0])[:, None])
     move_B = last_2B[1] - last_2B[0]
-    followed_B = weight_B * np.minimum(LARGEST_MOVE / np.maximum(np.abs(move_B), LEAST_SIZE), 1.0)
+    return np.asarray((_array(served_B1)[:, 0] - last_2B[0]) / np.where(move_B, move_B, 1.0))
+
+
+def _moved(
+    first_2B: Floats, last_2B: Floats, share_2BF: Floats, followed_B: Floats
+) -> list[Attribution]:
+    """The base's shares moved towards the copy's: the whole move is shortened alike."""
+    move_B = last_2B[1] - last_2B[0]
     log_odds_B = last_2B[0] + followed_B * move_B
     share_BF = share_2BF[0] + followed_B[:, None] * (share_2BF[1] - share_2BF[0])
     labels_B = followed_B * (first_2B[1] - first_2B[0])

@@ -280,7 +280,7 @@ def test_an_account_without_labels_follows_nothing_whatever_the_gate(
 ) -> None:
     zero_A, move_A = np.zeros(2), np.array([3.0, -3.0])
     labels_A = np.array([0, 1])
-    answered = Answers(np.arange(2), zero_A, move_A, zero_A, labels_A, labels_A)
+    answered = Answers(np.arange(2), zero_A, move_A, zero_A, zero_A, labels_A, labels_A)
     unlabelled, labelled = gated(learner, answered).adapted_A
     assert unlabelled == 0
     assert labelled == pytest.approx(-3 / (1 + np.exp(-6)))
@@ -320,7 +320,7 @@ def test_rows_encoded_once_are_taken_in_groups_of_any_size(rows: Rows, learner: 
             torch.testing.assert_close(part[b, : len(group)], wanted[0], rtol=0, atol=1e-5)
 
 
-MadeUp = Callable[[np.ndarray, np.ndarray], tuple[float, float, Predictions]]
+MadeUp = Callable[..., tuple[float, float, Predictions]]
 
 
 @pytest.fixture
@@ -330,14 +330,17 @@ def fitted(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
     Of as many rows as are given; every second is a fraud, and the base knows no better.
     """
 
-    def fit(move_A: np.ndarray, evidence_A: np.ndarray) -> tuple[float, float, Predictions]:
+    def fit(
+        move_A: np.ndarray, evidence_A: np.ndarray, alike_A: np.ndarray | None = None
+    ) -> tuple[float, float, Predictions]:
         size = len(move_A)
+        alike_A = np.ones(size) if alike_A is None else alike_A
         frauds = np.resize(np.flatnonzero(rows.is_fraud_N == 1), size)
         held_out = np.where(
             np.arange(size) % 2 == 0, frauds, np.flatnonzero(rows.is_fraud_N == 0)[:size]
         )
         three_A = np.full(size, 3)
-        answered = Answers(held_out, np.zeros(size), move_A, evidence_A, three_A, three_A)
+        answered = Answers(held_out, np.zeros(size), move_A, alike_A, evidence_A, three_A, three_A)
         monkeypatch.setattr(evaluate, "answers", lambda *of: answered)
         learner = learner_of(rows)
         predictions = fit_gate(learner, rows, held_out)
@@ -397,6 +400,20 @@ def test_no_more_heed_would_have_kept_what_labels_gain(fitted: MadeUp) -> None:
     assert served == pytest.approx(losses[heed, trust], rel=1e-4)
 
 
+def test_labels_reach_no_further_than_what_they_say_where_that_keeps_what_they_gain(
+    fitted: MadeUp,
+) -> None:
+    """Of every second payment labels say nothing: moves of these pay as others do, or harm."""
+    alike_A = np.where(np.arange(COUNT) % 4 < 2, 1.0, 0.0)
+    of_none = alike_A == 0
+    predictions = fitted(2.0 * SIGN_A, np.zeros(COUNT), alike_A)[2]
+    assert np.abs(predictions.adapted_A[of_none]).min() > 1.9
+    harmful_A = np.where(of_none, -0.1, 2.0) * SIGN_A
+    predictions = fitted(harmful_A, np.zeros(COUNT), alike_A)[2]
+    np.testing.assert_array_equal(predictions.adapted_A[of_none], 0)
+    assert np.abs(predictions.adapted_A[~of_none]).min() > 1.7
+
+
 def test_held_out_accounts_without_labels_leave_the_gate_as_it_was(rows: Rows) -> None:
     learner = learner_of(rows)
     learner.gate.set(2.5, 0.125)
@@ -433,7 +450,8 @@ def test_the_gate_is_judged_with_few_labels_too(
         sign = -1.0 if limit in harmful else 1.0
         move_A = sign * 3.0 * np.where(is_fraud_A, 1.0, -1.0)
         labels_A = np.full(size, 3)
-        return Answers(scored, np.zeros(size), move_A, np.zeros(size), labels_A, labels_A)
+        zero_A = np.zeros(size)
+        return Answers(scored, zero_A, move_A, zero_A + 1, zero_A, labels_A, labels_A)
 
     monkeypatch.setattr(evaluate, "answers", answered)
 

@@ -19,7 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
-from app.learner.adaptation import LARGEST_MOVE, LEAST_WEIGHT, PARTS, SUPPORT_LIMIT, Support
+from app.learner.adaptation import (
+    ALIKE,
+    LARGEST_MOVE,
+    LEAST_WEIGHT,
+    PARTS,
+    SUPPORT_LIMIT,
+    Support,
+)
 from app.learner.algorithms import Algorithm
 from app.learner.differentiable.network import Context, Encoded, Head, Hidden, Network
 from app.learner.features import Kind
@@ -63,30 +70,43 @@ class Copies(NamedTuple):
 
 
 class Gate(nn.Module):
-    """How far a copy is followed, from 0, the base, to 1.
+    """How far a copy is followed, from 0, the base, to 1, and by which payments.
 
     weight = sigmoid(trust + heed * evidence), where the evidence is how much better copies that
     did not see a label predicted it than the base did, in log-likelihood, summed over the
     account's labels: the weights of Bayesian model averaging with cross-validated evidence
-    (pseudo-BMA; Yao, Vehtari, Simpson and Gelman, Bayesian Analysis, 2018). `trust` and `heed` are
-    fitted on held-out accounts.
+    (pseudo-BMA; Yao, Vehtari, Simpson and Gelman, Bayesian Analysis, 2018).
+
+    `reach` is the share of a copy's move that a payment gets of which the labels say nothing
+    (see `alike`), 1 where likeness makes no difference. All three are fitted on held-out accounts.
     """
 
     trust: Tensor
     heed: Tensor
+    reach: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("trust", torch.tensor(6.0))
         self.register_buffer("heed", torch.zeros(()))
+        self.register_buffer("reach", torch.ones(()))
 
-    def set(self, trust: float, heed: float) -> None:
+    def set(self, trust: float, heed: float, reach: float = 1.0) -> None:
         self.trust.fill_(trust)
         self.heed.fill_(heed)
+        self.reach.fill_(reach)
 
     def forward(self, evidence_B: Tensor) -> Tensor:
         weight_B = (self.trust + self.heed * evidence_B).sigmoid()
         return weight_B * (weight_B >= LEAST_WEIGHT)
+
+    def described(self) -> dict[str, float]:
+        """What was fitted, by name."""
+        return {name: float(buffer) for name, buffer in self.named_buffers()}
+
+    def reached(self, move_BN: Tensor, alike_BN: Tensor) -> Tensor:
+        """What rows get of a copy's move, by how much its labels say of them (see `alike`)."""
+        return move_BN * (self.reach + (1 - self.reach) * alike_BN)
 
 
 class Learner(nn.Module):
@@ -292,9 +312,19 @@ class Learner(nn.Module):
         """
         if base_BN is None:
             base_BN = self.base_logits(rows)
-        adapted = Adapted(copies.context, copies.head)
-        copy_BN = self.member_logits(rows, adapted, earlier).mean(0)
-        return base_BN + copies.weight_B[:, None] * bounded(copy_BN - base_BN)
+        move_BN, alike_BN = self.moves(rows, Adapted(copies.context, copies.head), base_BN, earlier)
+        return base_BN + copies.weight_B[:, None] * self.gate.reached(move_BN, alike_BN)
+
+    def moves(
+        self, rows: Encoded, adapted: Adapted, base_BN: Tensor, earlier: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """How far copies go from the base's log-odds, and what `alike` says of them: [B, N]."""
+        inputs_BNI = self.network.label_inputs(rows, adapted.context, earlier)
+        hidden = self.network.hidden_by(rows, adapted.context, inputs_BNI)
+        move_BN = bounded(adapted.head.logits(hidden).mean(0) - base_BN)
+        return move_BN, alike(
+            move_BN, *inputs_BNI[..., self.network.encoder.likest_inputs].unbind(2)
+        )
 
     def base_logits(self, rows: Encoded) -> Tensor:
         """The log-odds that accounts without labels are given: [B, N]."""
@@ -314,6 +344,20 @@ def _padded(part_BK: Tensor, labels: int) -> Tensor:
 def bounded(move: Tensor) -> Tensor:
     """A move away from the base's log-odds, no larger than whatever labels may cause."""
     return move.clamp(-LARGEST_MOVE, LARGEST_MOVE)
+
+
+def alike(move_BN: Tensor, legitimate_BN: Tensor, fraud_BN: Tensor, frauds_BN: Tensor) -> Tensor:
+    """How much labels have to say of rows that they move, from 0 to 1: [B, N].
+
+    Likeness is the square of the share that a row has in common with the most alike label, of
+    ALIKE. A row is moved up as it is like a fraud, and down as it is like a legitimate label, or
+    unlike the frauds, where there are any.
+    """
+    legitimate_BN, fraud_BN = (
+        (likest_BN / ALIKE).clamp(max=1).square() for likest_BN in (legitimate_BN, fraud_BN)
+    )
+    calmed_BN = torch.maximum(legitimate_BN, (1 - fraud_BN) * (frauds_BN > 0))
+    return torch.where(move_BN > 0, fraud_BN, calmed_BN)
 
 
 def cross_entropy(logit_BK: Tensor, support: SupportBatch) -> Tensor:

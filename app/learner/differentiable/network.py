@@ -189,6 +189,7 @@ class Encoder(nn.Module):
         columns = Columns.of(kinds)
         self.quantities, self.codes, self.own = columns.quantities, columns.codes, columns.own
         self.compared, self.label_inputs = columns.compared, columns.label_inputs
+        self.likest_inputs = columns.likest_inputs
         quantities, codes = len(self.quantities), len(self.codes)
         # The same positions where tensors are indexed: a list would be made a tensor each time.
         for name, positions in (
@@ -376,9 +377,12 @@ class Network(nn.Module):
 
         With `earlier`, each row sees the labels of earlier rows alone, as a labelled row does.
         """
-        related_BNI = self.label_inputs(rows, context, earlier)
-        related_BNR = torch.cat([self.relative(rows, context), related_BNI], dim=-1)
-        return self._hidden(rows, self.relation(related_BNR), related_BNI @ self.wide_relation_IM)
+        return self.hidden_by(rows, context, self.label_inputs(rows, context, earlier))
+
+    def hidden_by(self, rows: Encoded, context: Context, inputs_BNI: Tensor) -> Hidden:
+        """The same where `label_inputs` of the rows are at hand."""
+        related_BNR = torch.cat([self.relative(rows, context), inputs_BNI], dim=-1)
+        return self._hidden(rows, self.relation(related_BNR), inputs_BNI @ self.wide_relation_IM)
 
     def unlabelled(self, rows: Encoded) -> Hidden:
         """The same by `no_context`, which leaves a row as it is and says nothing."""

@@ -101,7 +101,8 @@ cdef class Learner(Network):
         cdef double[:, ::1] wide_KM = np.empty((labels, MEMBERS))
         cdef double[::1] other_W = np.empty(self.copy_size)
         cdef double[::1] gradient_A = np.empty(self.adapted)
-        cdef double[::1] related_R = np.empty(self.relations)
+        # Of each label what the labels before it say.
+        cdef double[:, ::1] related_KR = np.empty((labels, self.relations))
         cdef int base_at = self.base_at
         if is_fraud_K.shape[0] != labels or copy_W.shape[0] != self.copy_size or labels > LABELS:
             raise ValueError("every row has one label, and the copy is of this network")
@@ -114,7 +115,7 @@ cdef class Learner(Network):
                 self.make(
                     &encoded_KX[0, 0], labels, &is_fraud_K[0], part, &other_W[0],
                     &units_KU[0, 0], &summed_KU[0, 0], &wide_KM[0, 0], &gradient_A[0],
-                    &related_R[0],
+                    &related_KR[0, 0],
                 )
                 for k in range(labels):
                     if k % PARTS != part:
@@ -124,10 +125,10 @@ cdef class Learner(Network):
                         &other_W[0], base, &wide_KM[k, 0], &units_KU[k, 0], &summed_KU[k, 0]
                     )
                     evidence += cross_entropy(base, is_fraud_K[k])
-                    evidence -= cross_entropy(base + move, is_fraud_K[k])
+                    evidence -= cross_entropy(base + bounded(move), is_fraud_K[k])
             self.make(
                 &encoded_KX[0, 0], labels, &is_fraud_K[0], NO_PART, &copy_W[0],
-                &units_KU[0, 0], &summed_KU[0, 0], &wide_KM[0, 0], &gradient_A[0], &related_R[0],
+                &units_KU[0, 0], &summed_KU[0, 0], &wide_KM[0, 0], &gradient_A[0], &related_KR[0, 0],
             )
             copy_W[self.weight_at] = self.followed(evidence)
             for k in range(labels):
@@ -135,6 +136,7 @@ cdef class Learner(Network):
                 move = self.move(
                     &copy_W[0], base, &wide_KM[k, 0], &units_KU[k, 0], &summed_KU[k, 0]
                 )
+                move = self.reached(move, &related_KR[k, self.own])
                 before += cross_entropy(base, is_fraud_K[k])
                 after += cross_entropy(base + copy_W[self.weight_at] * move, is_fraud_K[k])
         return evidence, before, after, self.drift(&copy_W[0])
@@ -155,7 +157,7 @@ cdef class Learner(Network):
     cdef void make(
         self, const double* encoded_KX, int labels, const unsigned char* is_fraud_K, int part,
         double* copy_W, double* units_KU, double* summed_KU, double* wide_KM, double* gradient_A,
-        double* related_R,
+        double* related_KR,
     ) noexcept nogil:
         """A copy of all labels but those of a part, and what it makes of all of them.
 
@@ -163,10 +165,12 @@ cdef class Learner(Network):
         """
         cdef int k, step, a, seen
         cdef const double* encoded_X
+        cdef double* related_R
         cdef double* head_A = copy_W + self.head_at
         seen = self.begin(encoded_KX, labels, is_fraud_K, part, copy_W)
         for k in range(labels):
             encoded_X = encoded_KX + k * self.encoded_size
+            related_R = related_KR + k * self.relations
             self.relate(encoded_X, copy_W, True, related_R)
             self.first_units(encoded_X, self.relations, related_R, units_KU + k * UNITS)
             self.widen(encoded_X, related_R + self.own, wide_KM + k * MEMBERS)
@@ -234,14 +238,14 @@ cdef class Learner(Network):
         self, const double* copy_W, double base, const double* wide_M, const double* units_U,
         const double* summed_U,
     ) noexcept nogil:
-        """How far a copy goes from the base's log-odds on a row that it was made of."""
+        """How far a copy goes from the base's log-odds on a row that it was made of, unbounded."""
         cdef Head head = self.head_of(copy_W)
         cdef double logit
         if self.has_own_inner:
             logit = self.logit(units_U, head, wide_M)
         else:
             logit = self.logit_of(summed_U, head, wide_M)
-        return bounded(logit - base)
+        return logit - base
 
     cdef void add_gradient(
         self, Head head, const double* wide_M, bint is_fraud, double weight,

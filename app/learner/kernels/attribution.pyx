@@ -22,7 +22,6 @@ from app.learner.kernels.network cimport (
     Network,
     add_knots,
     add_rows,
-    bounded,
     product,
     within,
 )
@@ -96,9 +95,12 @@ def attribute(
                 inner_of(network, &copy_W[0], &from_MHH[0, 0, 0]), wide_M, &by_copy,
                 &share_2G[1, 0],
             )
-            # As `served` moves the score; where the bound acts, all is shortened alike.
+            # As `served` moves the score: what does not reach the payment shortens all alike.
             move = by_copy.last - by_base.last
-            followed = weight * (bounded(move) / move if fabs(move) > LEAST_SIZE else 1.0)
+            if fabs(move) > LEAST_SIZE:
+                followed = weight * network.reached(move, &related_2R[0, own]) / move
+            else:
+                followed = weight
         else:
             by_copy = by_base
         for g in range(features):

@@ -25,6 +25,7 @@ cdef enum:
     ALIKE_HALF_LIVES = 2
     OF_CLASS = 10
     OF_BOTH = 3
+    LIKEST = 8
     # Places for labels in a copy.
     LABELS = 32
 
@@ -46,6 +47,8 @@ cdef class Network:
     # Whether labels are read as they were before they were read payment by payment.
     cdef bint is_past
     cdef bint has_own_inner
+    # What of a copy's move a row gets that is like none of its labels.
+    cdef double reach
     cdef list _arrays
     cdef const int* quantity_Z
     cdef const int* code_C
@@ -116,6 +119,8 @@ cdef class Network:
     cdef double logit_of(
         self, const double* summed_U, Head head, const double* wide_M
     ) noexcept nogil
+    @cython.final
+    cdef double reached(self, double move, const double* input_I) noexcept nogil
     @cython.final
     cdef double served(
         self, const double* encoded_X, const double* copy_W, double* related_R

@@ -19,6 +19,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from app.learner import network as definition
+from app.learner.adaptation import ALIKE as ALIKE_
 from app.learner.adaptation import LARGEST_MOVE as LARGEST_MOVE_
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.network import CLIP as CLIP_
@@ -28,6 +29,7 @@ from app.learner.network import NEVER_DAYS as NEVER_DAYS_
 from app.learner.transaction import MISSING as MISSING_
 
 NO_CODE = -2.0
+cdef double ALIKE = ALIKE_
 cdef double CLIP = CLIP_
 cdef double MISSING = MISSING_
 cdef double LARGEST_MOVE = LARGEST_MOVE_
@@ -45,7 +47,9 @@ assert (KNOWN_VALUES, LABELS) == (definition.KNOWN_VALUES, SUPPORT_LIMIT)
 assert (HALF_LIVES, ALIKE_HALF_LIVES) == (
     len(LABEL_HALF_LIVES_DAYS), len(definition.ALIKE_HALF_LIVES)
 )
-assert (OF_CLASS, OF_BOTH) == (definition.OF_CLASS, definition.OF_BOTH)
+assert (OF_CLASS, OF_BOTH, LIKEST) == (
+    definition.OF_CLASS, definition.OF_BOTH, definition.LIKEST
+)
 
 
 cdef double bounded(double move) noexcept nogil:
@@ -83,6 +87,7 @@ cdef class Network:
         self.day_at = self.compared_at + self.compared
         self.base_at = self.day_at + 1
         self.encoded_size = self.base_at + 1
+        self.reach = float(weights["gate.reach"])
         self.has_own_inner = algorithm != "anil"
         self.codes_at = 2 * self.own
         self.labels_at = self.codes_at + LABELS * self.compared
@@ -344,7 +349,7 @@ cdef class Network:
                     class_I[OF_CLASS + life * self.compared + e] += weight_L[alike_lives[life]]
             if same:
                 share = <double> same / self.compared
-                class_I[HALF_LIVES + 3] = max(class_I[HALF_LIVES + 3], share)
+                class_I[LIKEST] = max(class_I[LIKEST], share)
                 class_I[HALF_LIVES + 4] += share * share * share
         labels = input_I[0] + input_I[of_class]
         if labels == 0.0:
@@ -446,6 +451,18 @@ cdef class Network:
         self.relate(encoded_X, copy_W, False, related_R)
         self.first_units(encoded_X, self.relations, related_R, units_U)
         self.widen(encoded_X, related_R + self.own, wide_M)
-        return base + weight * bounded(
-            self.logit(units_U, self.head_of(copy_W), wide_M) - base
+        return base + weight * self.reached(
+            self.logit(units_U, self.head_of(copy_W), wide_M) - base, related_R + self.own
         )
+
+    @cython.final
+    cdef double reached(self, double move, const double* input_I) noexcept nogil:
+        """What a row gets of a copy's move, within bounds, by its inputs from labels."""
+        cdef const double* fraud_I = input_I + OF_CLASS + ALIKE_HALF_LIVES * self.compared
+        cdef double alike = min(fraud_I[LIKEST] / ALIKE, 1.0), legitimate
+        alike *= alike
+        if move <= 0.0:
+            alike = 1.0 - alike if fraud_I[0] > 0.0 else 0.0
+            legitimate = min(input_I[LIKEST] / ALIKE, 1.0)
+            alike = max(alike, legitimate * legitimate)
+        return bounded(move) * (self.reach + (1.0 - self.reach) * alike)
