@@ -128,7 +128,7 @@ def test_a_day_by_keys_alone(console: Console, browser: Browser) -> None:
         press(tab, "a")
         expect(tab.get_by_role("button", name="Give back")).to_be_visible()
         press(tab, "a")
-        expect(tab.get_by_role("button", name="Take")).to_be_visible()
+        expect(tab.get_by_role("button", name="Take", exact=True)).to_be_visible()
         settled(tab, "d-2")
         # In a field keys are letters, and Escape leaves it.
         press(tab, "n")
