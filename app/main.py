@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from app import __version__
 from app.accounts import routes as accounts
@@ -15,10 +15,9 @@ from app.console import routes as console
 from app.demo import routes as demo
 from app.entities import routes as entities
 from app.erasures import routes as erasures
-from app.errors import QuickstudyError
 from app.explanations import routes as explanations
 from app.figures import routes as figures
-from app.http.admission import Admission
+from app.http.authentication import Admission
 from app.http.lean import LeanRoutes, lean_routes
 from app.http.openapi import complete, operation_id
 from app.http.paths import EncodedSlashes
@@ -35,8 +34,7 @@ from app.settings import Settings
 from app.statuses import routes as statuses
 from app.thresholds import routes as thresholds
 from app.web import docs, health
-from app.web.desk import DESK, Desk
-from app.web.gate import GATE, Gate
+from app.web.desk import DESK, GATE, Desk, Gate
 from app.web.limits import BodyLimit
 from app.web.observation import Observation
 from app.web.service import running
@@ -90,11 +88,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 app.state.service = service
                 garbage.spare_requests()
                 sys.setswitchinterval(SWITCH_SECONDS)
+                admission = service.part(Admission)
                 # For the protocol, which has no other way to the application.
-                desk = Desk(service, SCORING, chosen.max_body_bytes)
+                desk = Desk(admission, SCORING, chosen.max_body_bytes)
                 # Spans are made by the middlewares.
                 yield {
-                    GATE: Gate(service.part(Admission), SCORING),
+                    GATE: Gate(admission, SCORING),
                     DESK: None if chosen.tracing else desk,
                 }
 
@@ -131,14 +130,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 class Quickstudy(FastAPI):
-    """FastAPI, with an OpenAPI document that shows how errors really look.
-
-    A start that is refused on purpose says why in one sentence, and not in a traceback.
-    """
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        watched_send = _with_reason(send) if scope["type"] == "lifespan" else send
-        await super().__call__(scope, receive, watched_send)
+    """FastAPI, with an OpenAPI document that shows how errors really look."""
 
     def build_middleware_stack(self) -> ASGIApp:
         # Around all others, the one of Starlette too that answers 500 where nobody else did.
@@ -150,16 +142,6 @@ class Quickstudy(FastAPI):
             complete(document, ROUTES)
         assert self.openapi_schema is not None
         return self.openapi_schema
-
-
-def _with_reason(send: Send) -> Send:
-    async def watched_send(message: Message) -> None:
-        error = sys.exc_info()[1]
-        if message["type"] == "lifespan.startup.failed" and isinstance(error, QuickstudyError):
-            message = {**message, "message": str(error)}
-        await send(message)
-
-    return watched_send
 
 
 garbage.spare_what_is_imported()

@@ -25,13 +25,14 @@ from typing import Any, NamedTuple
 import torch
 
 from app.db.migrating import upgrade
+from app.http.parts import Service
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
 from app.models.service import Models
 from app.scoring.pipeline import Pipeline, Posted
 from app.scoring.schemas import PostedTransaction
 from app.settings import Settings
-from app.web.service import Service, running
+from app.web.service import running
 from benchmarks.filling import NEWEST, Filled, copy_of, fill
 from benchmarks.results import keep
 from benchmarks.serving.driving import sync_milliseconds

@@ -33,7 +33,7 @@ PARTS = {
         "(app/learner/features.py",
         "(app/learner/states.py",
     ),
-    "canonical text and its digest": ("(app/learner/content.py",),
+    "canonical text and its digest": ("content_of (", "digest_of (app/learner/transaction.py"),
     "database: checkpoints, beside": ("Checkpoints.",),
     "database: begin, commit": ("begin (app/db/sqlite.py", "_begun (", "commit (app/db/sqlite.py"),
     "database: load": (
@@ -49,7 +49,7 @@ PARTS = {
         "/store.py",
         "database.py",
     ),
-    "batching": ("(app/http/batching.py", "(app/scoring/service.py"),
+    "batching": ("(app/http/batching.py",),
     "log line, metrics, request id": ("(app/ops/logs.py", "prometheus_client", "observation.py"),
     "key": ("(app/http/authentication.py", "(app/keys/service.py"),
     "body, validated": ("validate_json", "/schemas.py"),

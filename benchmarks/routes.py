@@ -23,18 +23,17 @@ import httpx
 import numpy as np
 
 from app.accounts import store as account_store
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.db.database import Database
 from app.db.migrating import upgrade
 from app.entities import states as entity_store
-from app.entities.records import EntityState, Link, LinkKey
+from app.entities.states import EntityState, Link, LinkKey
 from app.labels import store as label_store
 from app.labels.forgetting import event_of
 from app.labels.records import LabelEntity, StoredLabel
 from app.learner.checkpoint import Checkpoint
-from app.learner.content import content_of, digest_of
 from app.learner.features import FeatureSet
-from app.learner.transaction import DAY_US, Transaction
+from app.learner.transaction import DAY_US, Transaction, content_of, digest_of
 from app.scoring import store as transaction_store
 from app.scoring.records import Scored
 from app.settings import SHIPPED_MODEL

@@ -3,17 +3,22 @@
     python -m benchmarks.ways [--names]
 
 A file of `app/` counts where one of its functions is called between a request and its answer, on
-SQLite and without a GPU, or while a small training runs. What runs at start-up does not count.
+SQLite and without a GPU, or while a small training runs. What runs at start-up does not count, nor
+what runs beside requests: of several requests, the files count that all of them pass. Each comes in
+one piece, which may go past ASGI, or in two, which does not; the files of both ways are a way's.
 """
 
+import itertools
+import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -34,6 +39,8 @@ PAYMENT = {
     "currency": "EUR",
     "merchant_id": "m-1",
 }
+# Of each kind, in one piece and in two: in so many, what runs each second falls between some.
+REQUESTS = 4
 HOUSE = str(Path(app.__file__).parent) + os.sep
 
 called: set[CodeType] = set()
@@ -44,17 +51,19 @@ def note(frame: FrameType, event: str, _: Any) -> None:
         called.add(frame.f_code)
 
 
-@contextmanager
-def way(name: str) -> Iterator[None]:
-    """Prints which files are passed meanwhile."""
+def passed(pass_once: Callable[[], None]) -> set[str]:
+    """The files of the house that are passed meanwhile."""
     called.clear()
-    yield
-    files = sorted({code.co_filename for code in called.copy()})
-    files = [file for file in files if file.startswith(HOUSE)]
+    pass_once()
+    files = {code.co_filename for code in called.copy()}
+    return {file for file in files if file.startswith(HOUSE)}
+
+
+def show(name: str, files: set[str]) -> None:
     lines = sum(len(Path(file).read_text().splitlines()) for file in files)
     print(f"{name:12}{len(files):3} files {lines:6,} lines", flush=True)
     if "--names" in sys.argv:
-        print("   ", " ".join(file.removeprefix(HOUSE) for file in files), flush=True)
+        print("   ", " ".join(sorted(file.removeprefix(HOUSE) for file in files)), flush=True)
 
 
 def quickstudy(*arguments: str) -> str:
@@ -63,23 +72,56 @@ def quickstudy(*arguments: str) -> str:
     return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout
 
 
+def ready(port: int) -> None:
+    while True:
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/readyz").raise_for_status()
+        except httpx.HTTPError:
+            time.sleep(0.1)
+        else:
+            return
+
+
+def send(port: int, key: str, line: str, body: dict[str, str], pieces: int) -> None:
+    """One request on a connection of its own, answered with 200."""
+    content = json.dumps(body).encode()
+    head = (
+        f"{line} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    ).encode()
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        if pieces == 1:
+            connection.sendall(head + content)
+        else:
+            connection.sendall(head)
+            time.sleep(0.1)
+            connection.sendall(content)
+        answer = connection.recv(1 << 16)
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(answer.decode())
+
+
 def requests(port: int, key: str) -> None:
-    """The ways of the second score of an account, and of its first label."""
-    headers = {"Authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
-        while True:
-            try:
-                client.get("/readyz").raise_for_status()
-                break
-            except httpx.HTTPError:
-                time.sleep(0.1)
-        first = {**PAYMENT, "transaction_id": "t-0"}
-        client.post("/v1/transactions", json=first).raise_for_status()
-        with way("a score"):
-            client.post("/v1/transactions", json=PAYMENT).raise_for_status()
-        with way("a label"):
-            label = {"label": "fraud"}
-            client.put("/v1/transactions/t-1/label", json=label).raise_for_status()
+    """The ways of scores of an account, after its first, and of labels."""
+    ready(port)
+    numbers = itertools.count()
+
+    def score(pieces: int) -> None:
+        payment = {**PAYMENT, "transaction_id": f"t-{next(numbers)}"}
+        send(port, key, "POST /v1/transactions", payment, pieces)
+
+    def label(pieces: int) -> None:
+        path = f"/v1/transactions/t-{next(labelled)}/label"
+        send(port, key, f"PUT {path}", {"label": "fraud"}, pieces)
+
+    def way(request: Callable[[int], None]) -> set[str]:
+        each = ([passed(partial(request, pieces)) for _ in range(REQUESTS)] for pieces in (1, 2))
+        return set().union(*(set.intersection(*files) for files in each))
+
+    score(1)
+    labelled = itertools.count()
+    show("a score", way(score))
+    show("a label", way(label))
 
 
 def main() -> None:
@@ -97,8 +139,8 @@ def main() -> None:
         quickstudy("simulate", "--accounts", "200", "--out", payments)
         training = ["train", "--data", payments, "--spec", "simulated", "--out", f"{folder}/model"]
         sys.setprofile(note)
-        with way("a training"):
-            commands([*training, "--global-steps", "5", "--meta-steps", "5"], standalone_mode=False)
+        steps = ["--global-steps", "5", "--meta-steps", "5"]
+        show("a training", passed(lambda: commands([*training, *steps], standalone_mode=False)))
         sys.setprofile(None)
         threading.setprofile(note)
         threading.Thread(target=serve, args=[Settings()], daemon=True).start()

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from app.learner.algorithms import Algorithm
-from app.learner.checkpoint import Calibration, Data, Decisions, Files, Metadata
+from app.learner.checkpoint import Data, Decisions, Files, Metadata
+from app.learner.decisions import Calibration
 from app.learner.differentiable.adaptation import Learner
 from app.learner.differentiable.saving import save_checkpoint
 from app.learner.features import FeatureSet, without_identities

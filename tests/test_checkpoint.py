@@ -14,12 +14,7 @@ from safetensors.torch import load_file, save
 
 from app.errors import SetupError
 from app.learner.algorithms import ALGORITHMS, Algorithm
-from app.learner.checkpoint import (
-    METADATA,
-    WEIGHTS,
-    Checkpoint,
-    CheckpointError,
-)
+from app.learner.checkpoint import METADATA, WEIGHTS, Checkpoint, CheckpointError
 from app.learner.devices import choose_device
 from app.learner.differentiable.adaptation import Learner
 from app.learner.differentiable.saving import learner_of, save_checkpoint

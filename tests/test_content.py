@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.learner.content import amount_text, content_of, digest_of, transaction_of
-from app.learner.transaction import Status, Transaction, Type
+from app.learner.transaction import (
+    Status,
+    Transaction,
+    Type,
+    amount_text,
+    content_of,
+    digest_of,
+    transaction_of,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 TRANSACTIONS = st.builds(

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.db import sqlite
 from app.db.connection import Connection
 from app.db.database import Database

@@ -13,14 +13,14 @@ from app.db.patience import Patience
 from app.history.exporting import export, export_spec
 from app.history.importing import Importer
 from app.history.reading import History
+from app.http.parts import Service
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
 from app.learner.columns import columns_of
-from app.learner.content import transaction_of
 from app.learner.features import FeatureSet
 from app.learner.spec import DatasetSpec
 from app.learner.states import Ints
-from app.learner.transaction import DAY_US
+from app.learner.transaction import DAY_US, transaction_of
 from app.learner.validity import ID
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline, Posted
@@ -30,7 +30,7 @@ from app.thresholds import store as threshold_store
 from app.thresholds.records import TenantThresholds
 from app.times import now_us, text_of
 from app.training.dataset import Dataset, read_transactions
-from app.web.service import Service, running
+from app.web.service import running
 from tests.api.requests import posted
 from tests.checkpoints import tiny_checkpoint
 

@@ -36,6 +36,7 @@ from app.db.schema import (
 from app.erasures.service import ErasureService
 from app.erasures.store import listed_erasures
 from app.history.importing import Importer, Past
+from app.http.parts import Service
 from app.labels import store as label_store
 from app.labels.allowance import Allowance
 from app.labels.changes import Verdict
@@ -49,7 +50,7 @@ from app.scoring.pipeline import Pipeline, Posted
 from app.scoring.records import Scored
 from app.settings import Settings
 from app.times import now_us
-from app.web.service import Service, running
+from app.web.service import running
 from benchmarks.routes import Filler
 from tests.checkpoints import tiny_checkpoint
 from tests.conftest import mainly

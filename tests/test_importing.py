@@ -19,6 +19,7 @@ from app.db.patience import Patience
 from app.db.schema import metadata
 from app.history.importing import STEP, Importer, Past, Tally
 from app.history.reading import History
+from app.http.parts import Service
 from app.labels import store as label_store
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
@@ -34,7 +35,7 @@ from app.thresholds import store as threshold_store
 from app.thresholds.records import TenantThresholds
 from app.times import now_us
 from app.training.dataset import read_transactions
-from app.web.service import Service, running
+from app.web.service import running
 from app.webhooks import store as webhook_store
 from app.webhooks.records import Webhook
 

@@ -10,6 +10,7 @@ import pytest
 from app.accounts import store as account_store
 from app.db.database import Database
 from app.erasures.service import ErasureService
+from app.http.parts import Service
 from app.labels import store as label_store
 from app.labels.allowance import Allowance
 from app.labels.changes import LabelChange, RemoveLabel, RollBack, SetLabels, Verdict
@@ -21,7 +22,6 @@ from app.reviews.records import Review
 from app.scoring.errors import TransactionNotFound
 from app.scoring.pipeline import Pipeline
 from app.scoring.records import Scored
-from app.web.service import Service
 from tests.test_pipeline import TENANT, label, paid, scored, service, wide_checkpoint
 
 __all__ = ["service", "wide_checkpoint"]

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, event, insert, text
 
 from app.accounts import store as account_store
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.audit import store as audit_store
 from app.audit.entries import entry
 from app.audit.store import EntryFilters

@@ -11,6 +11,7 @@ from app.db.database import Database
 from app.db.patience import Patience
 from app.history.importing import Importer, Past
 from app.history.reading import History
+from app.http.parts import Service
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
 from app.learner.features import FeatureSet
@@ -24,7 +25,7 @@ from app.settings import Settings
 from app.simulator.simulate import simulate
 from app.training.dataset import read_transactions
 from app.training.episodes import Rows
-from app.web.service import Service, running
+from app.web.service import running
 from tests.checkpoints import tiny_checkpoint
 
 pytestmark = pytest.mark.anyio

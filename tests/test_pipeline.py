@@ -19,8 +19,9 @@ from app.db.database import Database
 from app.db.schema import links
 from app.db.statements import columns
 from app.entities import states as entity_states
-from app.entities.records import EntityState, Link
+from app.entities.states import EntityState, Link
 from app.erasures.service import ErasureService
+from app.http.parts import Service
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
 from app.learner.columns import columns_of
@@ -42,7 +43,7 @@ from app.scoring.pipeline import Pipeline, Posted, in_a_thread_if
 from app.scoring.records import Scored
 from app.scoring.statuses import change_status
 from app.settings import Settings
-from app.web.service import Service, running
+from app.web.service import running
 from tests.checkpoints import tiny_checkpoint
 
 pytestmark = pytest.mark.anyio

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from app.accounts import store as account_store
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.db.connection import Connection
 from app.db.database import Database
 from app.db.errors import Raced
 from app.entities import states as entity_states
-from app.entities.records import EntityKey, EntityState, Link
+from app.entities.states import EntityKey, EntityState, Link
 from app.labels import store as label_store
 from app.reviews import store as review_store
 from app.scoring import store as transaction_store

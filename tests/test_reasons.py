@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from app.learner.attribution import Attribution
 from app.learner.columns import columns_of
-from app.learner.content import content_of
 from app.learner.features import FeatureSet, without_identities
 from app.learner.likeness import LabelledPayments
 from app.learner.money import Rates
@@ -33,7 +32,7 @@ from app.learner.reasons import (
     worded_reasons,
 )
 from app.learner.spec import DatasetSpec
-from app.learner.transaction import Transaction
+from app.learner.transaction import Transaction, content_of
 from tests.test_likeness import codes_of
 
 SPECS = [

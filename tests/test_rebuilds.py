@@ -29,9 +29,8 @@ from app.labels import store as label_store
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
 from app.learner.checkpoint import Checkpoint, CheckpointError, Files
-from app.learner.content import transaction_of
 from app.learner.spec import DatasetSpec
-from app.learner.transaction import DAY_US, Transaction
+from app.learner.transaction import DAY_US, Transaction, transaction_of
 from app.models.service import Models
 from app.rebuilds.service import Progress, Rebuilder, check_states
 from app.scoring import store as transaction_store

@@ -10,9 +10,9 @@ import pytest
 
 from app.learner.adaptation import LARGEST_MOVE, SUPPORT_LIMIT, Support
 from app.learner.algorithms import Algorithm
-from app.learner.checkpoint import METADATA, Calibration, Checkpoint
+from app.learner.checkpoint import METADATA, Checkpoint
 from app.learner.compiled import CompiledEngine
-from app.learner.decisions import Decision, Thresholds, risk_score
+from app.learner.decisions import Calibration, Decision, Thresholds, risk_score
 from app.learner.differentiable.saving import learner_of, weights_of
 from app.learner.engine import Rows
 from app.learner.likeness import LabelledPayments

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import Table
 
 from app.accounts import store as account_store
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.db.database import Database
 from app.db.schema import accounts, entities, label_entities, labels, links, transactions
 from app.entities import states as entity_states
-from app.entities.records import EntityState, Link
+from app.entities.states import EntityState, Link
 from app.labels import store as label_store
 from app.labels.records import EntityLabel, LabelEntity, StoredLabel
 from app.learner.adaptation import SUPPORT_LIMIT

@@ -179,7 +179,7 @@ async def test_what_does_not_arrive_is_tried_later_and_later_and_at_last_dropped
     service = Webhooks(database, allow_private=True)
     made = await service.register("t", url, ["model.activated"])
     async with database.write() as connection:
-        await webhooks.announce(connection, "t", [("model.activated", {"name": "m"})])
+        await webhook_store.announce(connection, "t", [("model.activated", {"name": "m"})])
     waits = []
     for attempt in range(len(webhooks.DELAYS_SECONDS) + 1):
         handler.answers[:] = [500 if attempt % 2 else 302]
@@ -202,11 +202,11 @@ async def test_what_does_not_arrive_is_tried_later_and_later_and_at_last_dropped
 
 @pytest.mark.anyio
 async def test_news_of_one_change_wait_in_their_order(database: Database) -> None:
-    news: list[webhooks.News] = [("label.changed", {"name": str(n)}) for n in range(9)]
+    news: list[webhook_store.News] = [("label.changed", {"name": str(n)}) for n in range(9)]
     service = Webhooks(database, allow_private=True)
     made = await service.register("t", "http://127.0.0.1:1/here", ["label.changed"])
     async with database.write() as connection:
-        await webhooks.announce(connection, "t", [*news, ("adaptation.done", {"name": "9"})])
+        await webhook_store.announce(connection, "t", [*news, ("adaptation.done", {"name": "9"})])
         waiting = await webhook_store.waiting(connection, "t", made.id, 20)
     assert [json.loads(review.body)["data"]["name"] for review in waiting] == list("012345678")
     assert len({json.loads(review.body)["timestamp"] for review in waiting}) == len(news)
@@ -220,8 +220,8 @@ async def test_two_processes_never_deliver_one_message_at_once(
     first, other = (Webhooks(database, allow_private=True) for _ in range(2))
     await first.register("t", url, ["model.activated"])
     async with database.write() as connection:
-        news: list[webhooks.News] = [("model.activated", {"name": str(n)}) for n in range(50)]
-        await webhooks.announce(connection, "t", news)
+        news: list[webhook_store.News] = [("model.activated", {"name": str(n)}) for n in range(50)]
+        await webhook_store.announce(connection, "t", news)
     end = time.monotonic() + 20
     while len(handler.received) < 50 and time.monotonic() < end:
         await asyncio.gather(first.deliver_due(), other.deliver_due())
@@ -276,7 +276,7 @@ async def test_a_name_that_has_become_private_is_not_delivered_to(
     lax = Webhooks(database, allow_private=True)
     await lax.register("t", url, ["label.changed"])
     async with database.write() as connection:
-        await webhooks.announce(connection, "t", [("label.changed", {"account_id": "a"})])
+        await webhook_store.announce(connection, "t", [("label.changed", {"account_id": "a"})])
     strict = Webhooks(database, allow_private=False)
     assert await strict.deliver_due() == 1
     async with database.read() as connection:
@@ -293,11 +293,11 @@ def receiving() -> Iterator[Receivers]:
 
 async def announced(database: Database, tenant: str, number: int, account_id: str = "a") -> None:
     """So many messages for each of a tenant's webhooks."""
-    news: list[webhooks.News] = [
+    news: list[webhook_store.News] = [
         ("label.changed", {"name": str(n), "account_id": account_id}) for n in range(number)
     ]
     async with database.write() as connection:
-        await webhooks.announce(connection, tenant, news)
+        await webhook_store.announce(connection, tenant, news)
 
 
 async def outbox_of(database: Database, webhook_id: str) -> list[Message]:

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Query
 from app.accounts import store as account_store
 from app.accounts.errors import AccountNotFound
 from app.accounts.schemas import AccountState, Adapted, AdaptRequest, RollbackRequest, RolledBack
-from app.db.threads import in_a_thread
 from app.errors import FieldError, ValidationFailed
 from app.http.authentication import MayLabel, MayRead
 from app.http.keyed import KeyedRoute
@@ -20,6 +19,7 @@ from app.labels.changes import Verdict
 from app.labels.errors import RevisionNotFound, TooManyLabels, WrongAccount
 from app.labels.routes import changed_of, state_of
 from app.labels.service import Labelling
+from app.ops.background import in_a_thread
 from app.scoring.errors import TransactionNotFound
 from app.scoring.routes import WRITES
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, select, text, update
 
-from app.accounts.records import Account, ErasedRows
 from app.db.connection import Connection
 from app.db.pages import Part, read_page
 from app.db.schema import (
@@ -21,6 +20,33 @@ from app.db.schema import (
     transactions,
 )
 from app.db.statements import IsWanted, columns, locking
+
+
+class ErasedRows(NamedTuple):
+    """How many rows of an erased account there were."""
+
+    transactions: int
+    labels: int
+    label_events: int
+    reviews: int
+
+
+class Account(NamedTuple):
+    """A row of `accounts`."""
+
+    tenant: str
+    account_id: str
+    revision: int = 0
+    transactions: int = 0
+    fraud_labels: int = 0
+    legitimate_labels: int = 0
+    state: bytes | None = None
+    created_at_us: int = 0
+
+    @property
+    def has_labels(self) -> bool:
+        return self.fraud_labels + self.legitimate_labels > 0
+
 
 _IS_ONE = (
     accounts.c.tenant == bindparam("of_tenant"),

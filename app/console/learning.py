@@ -11,9 +11,10 @@ from app.console.browsers import BadForm
 from app.console.records import DECIDING
 from app.console.viewing import SignedIn, ViewerRoute, go, show
 from app.explanations.routes import RunningQuestions, RunningReplay, ask_next, read_revision
+from app.http.authentication import RunningAdmission
 from app.http.fields import Id, LabelName
 from app.http.parts import RunningDatabase
-from app.labels.routes import RunningLabelling, RunningScoring, label_account, read_label
+from app.labels.routes import RunningLabelling, label_account, read_label
 from app.labels.schemas import PostedLabels
 from app.notes.routes import add_note
 from app.notes.schemas import PostedNote
@@ -60,7 +61,7 @@ async def label_chosen(
     request: Request,
     viewer: SignedIn,
     labelling: RunningLabelling,
-    scoring: RunningScoring,
+    admission: RunningAdmission,
     database: RunningDatabase,
 ) -> Response:
     """Label several payments of an account, if each has the label that the page showed."""
@@ -81,7 +82,7 @@ async def label_chosen(
     posted = PostedLabels.model_validate(
         {"labels": [{"transaction_id": one, **each} for one in ids]}
     )
-    done = await label_account(account, posted, scoring, labelling, viewer.tenant)
+    done = await label_account(account, posted, admission, labelling, viewer.tenant)
     return go(request, "/account", id=account, stored=done.stored, revision=done.revision)
 
 

@@ -10,8 +10,7 @@ import secrets
 from app.console import store
 from app.console.records import StoredSession, Viewer
 from app.db.database import Database
-from app.http.admission import Authenticator
-from app.http.authentication import Caller
+from app.http.authentication import Authenticator, Caller
 from app.http.problems import Unauthenticated
 from app.learner.transaction import HOUR_US
 from app.people.records import PERSON, Person

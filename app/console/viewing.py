@@ -18,13 +18,13 @@ from app.console import browsers, pages, texts
 from app.console.browsers import BadForm
 from app.console.records import Viewer
 from app.console.sessions import Sessions
-from app.db.threads import in_a_thread
 from app.errors import Problem
-from app.http.admission import Admission
+from app.http.authentication import Admission
 from app.http.keyed import Held, in_time, in_turn
 from app.http.parts import part, part_of
 from app.http.problems import invalid
 from app.ops.actor import actor
+from app.ops.background import in_a_thread
 from app.settings import Settings
 
 logger = logging.getLogger("quickstudy")

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import asyncpg
-from sqlalchemy import delete, func, insert, make_url, or_, select
+from sqlalchemy import bindparam, delete, exists, func, insert, make_url, or_, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import (
     ArgumentError,
@@ -70,6 +70,9 @@ RETRYABLE = frozenset({"40P01", "40001", "55P03"})
 
 # Each time another replica's batch has got through, so that this one's turn comes.
 ATTEMPTS = 10
+# Whether a tenant's states are being rebuilt: servers that run already store nothing of it then.
+IS_REBUILDING = exists().where(rebuilds.c.tenant == bindparam("of_tenant"))
+_REBUILDING = select(IS_REBUILDING)
 
 
 class Violated(Raced):
@@ -220,6 +223,21 @@ class Database:
     async def close(self) -> None:
         await self._readiness.close()
         await self._driver.close()
+
+
+async def refuse_while_rebuilding(connection: Connection, tenant: str) -> None:
+    """Raises DatabaseUnavailable while the tenant's states are being rebuilt."""
+    [(is_rebuilding,)] = await connection.fetch(tuple[Any, ...], _REBUILDING, tenant)
+    refuse_if(is_rebuilding)
+
+
+def refuse_if(is_rebuilding: bool) -> None:
+    """Raises DatabaseUnavailable where that was found."""
+    if is_rebuilding:
+        raise DatabaseUnavailable(
+            "The states are being rebuilt: nothing was stored, and nothing is until "
+            "`quickstudy db rebuild` has ended and the servers are started again."
+        )
 
 
 class Readiness:

@@ -41,8 +41,7 @@ from app.db.statements import (
     updating_each,
     wanted_arrays,
 )
-from app.db.threads import in_a_thread
-from app.ops.background import LONGEST_PAUSE_SECONDS, TaskHealth
+from app.ops.background import LONGEST_PAUSE_SECONDS, TaskHealth, in_a_thread
 
 # By table, tenant and key.
 RowKey: TypeAlias = tuple[str, str, Key]

@@ -32,10 +32,9 @@ from sqlalchemy.pool import StaticPool
 
 from app.db.connection import Answer, Connection, Driver, Locked, Query, Row, parts
 from app.db.statements import Key, inserting, key_in, locking, question_of
-from app.db.threads import in_a_thread
 from app.errors import SetupError
 from app.learner.transaction import MOST_ITEMS
-from app.ops.background import TaskHealth
+from app.ops.background import TaskHealth, in_a_thread
 
 # A reader that turns writer can fail at once with "locked", whatever the timeout.
 BEGIN = "BEGIN IMMEDIATE"

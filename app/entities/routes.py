@@ -6,8 +6,9 @@ from app.accounts import store as account_store
 from app.accounts.errors import AccountNotFound
 from app.entities import store as entity_store
 from app.entities.errors import EntityNotFound
-from app.entities.records import Link, SharedLink
 from app.entities.schemas import AccountLink, Entity, EntityUse
+from app.entities.states import Link
+from app.entities.store import SharedLink
 from app.errors import FieldError, ValidationFailed
 from app.http.authentication import MayRead
 from app.http.keyed import KeyedRoute

@@ -7,7 +7,7 @@ writes it has locked its account.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import bindparam, delete, exists, select
 
@@ -15,10 +15,46 @@ from app.db.connection import Connection
 from app.db.errors import Raced
 from app.db.schema import entities, links
 from app.db.statements import IsWanted, columns
-from app.entities.records import EntityKey, EntityState, Link, LinkKey
 
+# Of an entity among a tenant's: its kind and its id; of a link, also the account's.
+EntityKey: TypeAlias = tuple[str, str]
+LinkKey: TypeAlias = tuple[str, str, str]
 # Of an entity: where so many payments are scored at once, others wait for the first.
 MOST_SLOTS = 16
+
+
+class EntityState(NamedTuple):
+    """A row of `entities`: what features remember of it, in one of its slots.
+
+    Sums of slots add up. Of the first one, the `label_state`, and how many slots there are.
+    """
+
+    tenant: str
+    kind: str
+    entity_id: str
+    state: bytes | None = None
+    label_state: bytes | None = None
+    slot: int = 0
+    slots: int = 1
+
+    @property
+    def key(self) -> EntityKey:
+        return self.kind, self.entity_id
+
+
+class Link(NamedTuple):
+    """A row of `links`: since when an account has used an entity."""
+
+    tenant: str
+    kind: str
+    entity_id: str
+    account_id: str
+    first_use_us: int
+
+    @property
+    def key(self) -> LinkKey:
+        return self.kind, self.entity_id, self.account_id
+
 
 _SLOTS = (
     select(*columns(entities, EntityState))

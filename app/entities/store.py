@@ -1,15 +1,35 @@
 """Entities and their links with accounts: read by page, and counted."""
 
+from typing import NamedTuple
+
 from sqlalchemy import bindparam, func, select
 
 from app.db.connection import Connection
 from app.db.pages import Part, read_page
 from app.db.schema import label_entities, labels, links
 from app.db.statements import by_key, columns
-from app.entities.records import Evidence, Link, SharedLink
+from app.entities.states import Link
 
 # Where more accounts or labels than these share an entity, a count ends: a few milliseconds each.
 MOST_COUNTED, MOST_COUNTED_OF_EACH = 10_000, 1_000
+
+
+class SharedLink(NamedTuple):
+    """A link, and how many accounts have used the entity, as far as they are counted."""
+
+    tenant: str
+    kind: str
+    entity_id: str
+    account_id: str
+    first_use_us: int
+    accounts: int
+
+
+class Evidence(NamedTuple):
+    """How many matured labels an entity has, and how many of them say fraud."""
+
+    labels: int
+    frauds: int
 
 
 _USER = links.alias("user")

@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from app.entities.records import EntityKey
+from app.entities.states import EntityKey
 from app.learner.columns import columns_of
-from app.learner.content import transaction_of
 from app.learner.features import EntityLabels, FeatureSet, Memory
 from app.learner.states import NEVER_US, Ints, States
-from app.learner.transaction import ASIDE, MISSING, NO_ENTITY, TransactionColumns
+from app.learner.transaction import ASIDE, MISSING, NO_ENTITY, TransactionColumns, transaction_of
 from app.scoring.records import Arrived
 
 # A link of before any payment.

@@ -7,16 +7,14 @@ from typing import NamedTuple
 
 from app.accounts import store as account_store
 from app.accounts.errors import AccountNotFound
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.audit import store as audit_store
 from app.audit.entries import entry
 from app.db.connection import Connection
-from app.db.database import Database
+from app.db.database import Database, refuse_while_rebuilding
 from app.db.errors import Raced
-from app.db.rebuilding import refuse_while_rebuilding
-from app.db.threads import in_a_thread
 from app.entities import states as entity_states
-from app.entities.records import EntityKey, EntityState
+from app.entities.states import EntityKey, EntityState
 from app.erasures import store as erasure_store
 from app.erasures.certificates import SaltedDigest, certified, salted_digest
 from app.erasures.rebuilding import Rebuilding
@@ -27,6 +25,7 @@ from app.labels.correcting import Correcting, forgetting_of
 from app.labels.forgetting import event_of, forget_in_record, records_without
 from app.labels.records import Forgetting
 from app.models.errors import ModelUnavailable
+from app.ops.background import in_a_thread
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline
 from app.times import now_us

@@ -12,7 +12,7 @@ import numpy as np
 
 from app.accounts import store as account_store
 from app.accounts.errors import AccountNotFound
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.db.database import Database
 from app.labels import store as label_store
 from app.labels.plans import RECENT, with_label

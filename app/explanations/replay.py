@@ -11,17 +11,17 @@ import numpy as np
 
 from app.accounts import store as account_store
 from app.accounts.errors import AccountNotFound
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.db.connection import Connection
 from app.db.database import Database
 from app.labels import store as label_store
 from app.labels.errors import RevisionNotFound
 from app.labels.records import LabelEvent, SupportRow
-from app.learner.content import digest_of
 from app.learner.decisions import Decision, Thresholds
 from app.learner.engine import Rows
 from app.learner.reasons import PAST, Reason, shares_of, worded_reasons
 from app.learner.scorer import Copy, Judge, Scorer, calibrated
+from app.learner.transaction import digest_of
 from app.scoring import store as transaction_store
 from app.scoring.errors import no_transaction
 from app.scoring.pipeline import Pipeline, matrix_of, support_of

@@ -16,7 +16,6 @@ from app.db.patience import Patience
 from app.errors import SetupError
 from app.labels import store as label_store
 from app.labels.records import StoredLabel
-from app.learner.content import transaction_of
 from app.learner.spec import Columns, DatasetSpec, LabelDelay, toml_of
 from app.learner.transaction import (
     DAY_US,
@@ -27,6 +26,7 @@ from app.learner.transaction import (
     Transaction,
     attribute_number,
     category_text,
+    transaction_of,
 )
 from app.scoring import store as transaction_store
 from app.scoring.records import Scored

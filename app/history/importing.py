@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.accounts import store as account_store
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.db.connection import Connection
 from app.db.database import Database
 from app.db.patience import Patience
-from app.db.threads import in_a_thread
 from app.entities import states as entity_states
-from app.entities.records import EntityKey
+from app.entities.states import EntityKey
 from app.errors import Problem
 from app.labels import store as label_store
 from app.labels.allowance import Allowance
@@ -25,10 +24,16 @@ from app.labels.forgetting import event_of
 from app.labels.records import EntityLabel, LabelEntity, LabelEvent, StoredLabel
 from app.labels.service import Fate, Labelling
 from app.learner.columns import Named, columns_of
-from app.learner.content import transaction_of
 from app.learner.spec import DatasetSpec
 from app.learner.states import NEVER_US
-from app.learner.transaction import ENTITY_FIELDS, NO_ENTITY, Transaction, TransactionColumns
+from app.learner.transaction import (
+    ENTITY_FIELDS,
+    NO_ENTITY,
+    Transaction,
+    TransactionColumns,
+    transaction_of,
+)
+from app.ops.background import in_a_thread
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Entry, Loaded, Pipeline, entry_of, newest_us, save
 from app.scoring.records import Scored

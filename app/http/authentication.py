@@ -1,13 +1,21 @@
-"""Who asks: the API key in `Authorization: Bearer …`, and the tenant it speaks for."""
+"""Who asks: the API key in `Authorization: Bearer …`, and the tenant it speaks for.
 
-from collections.abc import Iterable
-from typing import Annotated, NamedTuple, cast
+And what bounds the requests of a process: keys, rates, places in the queue, memory, deadlines.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, Protocol, cast
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.http.batching import Place
-from app.http.problems import Forbidden
+from app.http.batching import Batcher, Place
+from app.http.parts import part
+from app.http.problems import Forbidden, Unauthenticated
+from app.http.quotas import Rates, Shares
+from app.ops.actor import actor
 
 
 class Caller(NamedTuple):
@@ -40,6 +48,52 @@ def token_of(authorization: str) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
+class Authenticator(Protocol):
+    """Tells whom a key speaks for."""
+
+    async def caller_of(self, token: str) -> Caller:
+        """Raises Unauthenticated."""
+
+    async def caller_of_id(self, key_id: str) -> Caller:
+        """The same, by the id of a key that was proven before. Raises Unauthenticated."""
+
+    def tenant_in_memory(self, token: str) -> str | None:
+        """The tenant of a key that need not be looked up; None of any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """`queue` has the requests that share batches; `places` the others, `bodies` their bytes."""
+
+    authenticator: Authenticator
+    rates: Rates
+    queue: Batcher[Any, Any]
+    bodies: Shares
+    places: Shares
+    # A list that waits for its turn keeps no connection, and does not make a score wait.
+    lists: asyncio.Semaphore
+    deadline_seconds: float
+
+
+async def authenticate(
+    admission: Admission, authorization: str | None, scopes: Sequence[str]
+) -> Caller:
+    """Whom the key in an Authorization header speaks for.
+
+    Raises Unauthenticated, RateLimited, or Forbidden where the key has no such scope.
+    """
+    token = token_of(authorization or "")
+    if token is None:
+        raise Unauthenticated(
+            "Send an API key in the header Authorization: Bearer qs_…", headers=CHALLENGE
+        )
+    caller = await admission.authenticator.caller_of(token)
+    admission.rates.spend(caller.key_id)
+    caller.check(scopes)
+    actor.set(caller.key_id)
+    return caller
+
+
 bearer = HTTPBearer(
     auto_error=False,
     scheme_name="api_key",
@@ -63,6 +117,7 @@ async def authenticated_tenant(
     return caller.tenant
 
 
+RunningAdmission = Annotated[Admission, part(Admission)]
 # The place in the queue that a lean route has taken for a key that may score.
 ScorePlace = Annotated[Place, Security(authenticated_tenant, scopes=["score"])]
 # The tenant of a key that may do this.

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 from app.db.errors import DatabaseUnavailable
 from app.errors import Problem
 from app.http.problems import DeadlineExceeded, InternalError, Overloaded
-from app.http.shares import Shares
+from app.http.quotas import Shares
 from app.learner.transaction import MOST_ITEMS
 from app.ops.background import BackgroundTask, TaskHealth
 

@@ -22,10 +22,9 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import ErrorDetails
 
-from app.learner.content import amount_text, figure
 from app.learner.entities import canonical
 from app.learner.spec import EntityKind
-from app.learner.transaction import ENTITY_FIELDS
+from app.learner.transaction import ENTITY_FIELDS, amount_text, figure
 from app.learner.validity import (
     CURRENCY,
     DECIMAL_TEXT,

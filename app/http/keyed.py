@@ -4,6 +4,9 @@ The key comes first, by the headers alone, and before a byte of the body is read
 within the tenant's share of memory. Only a request that has come whole takes one of its tenant's
 places, so that whoever sends slowly, or nothing, is in nobody's way. FastAPI would read the body
 first and look at the key afterwards.
+
+Query parameters that a route does not have are refused, as in bodies: a filter that nobody applied
+would answer with everything, and a `dry_run` in the wrong place would be stored.
 """
 
 import asyncio
@@ -11,19 +14,28 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from json import JSONDecodeError
 from typing import Any, Self, get_type_hints
+from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Security
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.types import Message, Receive
 
-from app.http.admission import Admission, authenticate
+from app.errors import FieldError, ValidationFailed
+from app.http.authentication import Admission, authenticate
 from app.http.parts import part_of
-from app.http.problems import OTHER_CONTENT_TYPE, DeadlineExceeded, MalformedBody, invalid
-from app.http.queries import check_query, parameters_of
-from app.http.shares import Shares
+from app.http.problems import (
+    LONGEST_FIELD_NAME,
+    MOST_FIELD_ERRORS,
+    OTHER_CONTENT_TYPE,
+    DeadlineExceeded,
+    MalformedBody,
+    invalid,
+)
+from app.http.quotas import Shares
 
 
 class KeyedRoute(APIRoute):
@@ -148,3 +160,42 @@ class _JSONRequest(Request):
         except ValueError as error:
             # The only exception that FastAPI takes for a body that is not JSON.
             raise JSONDecodeError(str(error), "", 0) from None
+
+
+def check_query(route: APIRoute, query: bytes) -> None:
+    """Raises ValidationFailed for parameters that the route does not have, or has only once.
+
+    `query` is what follows the question mark, percent-encoded.
+    """
+    if not query:
+        return
+    names, seen = parameters_of(route), set[str]()
+    errors: list[FieldError] = []
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name not in names:
+            message = f"unknown query parameter; {_instead(names)}"
+        elif name in seen:
+            message = "this query parameter is given more than once; send it once"
+        else:
+            seen.add(name)
+            continue
+        errors.append(FieldError(name[:LONGEST_FIELD_NAME], message))
+    if errors:
+        first = errors[0]
+        raise ValidationFailed(f"{first.field}: {first.message}", errors[:MOST_FIELD_ERRORS])
+
+
+def parameters_of(route: APIRoute) -> tuple[str, ...]:
+    """The query parameters that a route has, in the order of their names."""
+    return tuple(sorted(_names(route.dependant)))
+
+
+def _names(dependant: Dependant) -> set[str]:
+    own = {field.alias for field in dependant.query_params}
+    return own.union(*map(_names, dependant.dependencies))
+
+
+def _instead(names: tuple[str, ...]) -> str:
+    if not names:
+        return "this route takes none, and what belongs to a body must be sent in the body"
+    return f"this route takes {', '.join(names)}"

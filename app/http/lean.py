@@ -17,19 +17,17 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import Problem
-from app.http.admission import Admission, authenticate
-from app.http.authentication import Caller
+from app.http.authentication import Admission, Caller, authenticate
 from app.http.batching import Place
-from app.http.keyed import Held, whole_body
+from app.http.keyed import Held, check_query, whole_body
 from app.http.parts import part_of
 from app.http.problems import OTHER_CONTENT_TYPE, BodyTooLarge, invalid, render
-from app.http.queries import check_query
 
 JSON = b"application/json"
 
 
 class ScoringRoute(APIRoute):
-    """A route of `async def endpoint(posted, scoring, place)` for keys that may score.
+    """A route of `async def endpoint(posted, admission, place)` for keys that may score.
 
     The endpoint returns what is to be written as JSON, in the shape of its response model.
     """
@@ -38,7 +36,6 @@ class ScoringRoute(APIRoute):
         super().__init__(*args, **options)
         hints = get_type_hints(self.endpoint)
         self._parse = TypeAdapter[Any](hints["posted"]).validate_json
-        self.part = hints["scoring"]
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """In place of what FastAPI makes of the signature, for paths that `LeanRoutes` misses."""
@@ -76,12 +73,12 @@ class ScoringRoute(APIRoute):
         # From here on nothing is awaited before the place is taken and the body is parsed.
         place = admission.queue.enter(caller.tenant, len(body))
         try:
-            return await self.body_of(part_of(scope, self.part), place, headers, body)
+            return await self.body_of(admission, place, headers, body)
         finally:
             place.leave()
 
     async def body_of(
-        self, scoring: Any, place: Place, headers: Mapping[bytes, bytes], body: bytes
+        self, admission: Admission, place: Place, headers: Mapping[bytes, bytes], body: bytes
     ) -> bytes:
         """The answer to a body that has a place in the queue; raises Problem."""
         _check(body, headers.get(b"content-type", b""))
@@ -90,7 +87,7 @@ class ScoringRoute(APIRoute):
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
             raise invalid([{**error, "loc": ("body", *error["loc"])} for error in found]) from None
-        return to_json(await self.endpoint(posted, scoring, place))
+        return to_json(await self.endpoint(posted, admission, place))
 
 
 async def caller_of(admission: Admission, headers: Mapping[bytes, bytes]) -> Caller:

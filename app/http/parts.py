@@ -4,21 +4,30 @@ A route names what it needs, and not the service that holds everything: the serv
 subjects, and no subject knows the service.
 """
 
-from typing import Annotated, Any, Protocol, TypeVar, cast
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Request
 from starlette.types import Scope
 
 from app.db.database import Database
+from app.ops.background import TaskHealth
 
 Part = TypeVar("Part")
 
 
-class Service(Protocol):
-    """What the application keeps in its state as `service`."""
+class Service:
+    """A running service: its parts, each found by its type, and its tasks in the background."""
+
+    def __init__(self, parts: Iterable[object], background: Sequence[TaskHealth]) -> None:
+        self._parts = {type(part): part for part in parts}
+        self.background = background
 
     def part(self, kind: type[Part]) -> Part:
         """The one part of a type; raises KeyError where there is none."""
+        found = self._parts[kind]
+        assert isinstance(found, kind)
+        return found
 
 
 def part_of(scope: Scope, kind: type[Part]) -> Part:

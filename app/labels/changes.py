@@ -9,10 +9,10 @@ from typing import NamedTuple, Protocol
 
 from app.accounts import store as account_store
 from app.accounts.errors import AccountNotFound
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.audit.entries import Action
 from app.db.connection import Connection
-from app.entities.records import EntityKey
+from app.entities.states import EntityKey
 from app.labels import store as label_store
 from app.labels.errors import LabelNotFound, WrongAccount
 from app.labels.forgetting import Record, corrections_without, named_in, records_without

@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 
 from app.accounts import store as account_store
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.audit import store as audit_store
 from app.audit.entries import Action, Entry, entry
 from app.db.connection import Connection
 from app.entities import states as entity_states
-from app.entities.records import EntityKey
+from app.entities.states import EntityKey
 from app.labels import store as label_store
 from app.labels.changes import Alteration
 from app.labels.correcting import forgetting_of
@@ -24,7 +24,7 @@ from app.reviews.records import Review
 from app.reviews.service import facts_of
 from app.scoring.pipeline import IN_PLACE, in_a_thread_if
 from app.times import now_us
-from app.webhooks.service import News, announce
+from app.webhooks.store import News, announce
 
 
 async def lock(connection: Connection, alteration: Alteration) -> Account:

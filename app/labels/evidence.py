@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.entities.records import EntityKey
+from app.entities.states import EntityKey
 from app.labels.records import LabelChange, Witness
 from app.learner.features import EntityLabels, Features, FeatureSet
 from app.learner.kernels.features import LABEL_HALF_LIVES

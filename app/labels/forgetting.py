@@ -13,16 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from app.db.connection import Connection
-from app.db.threads import in_a_thread
 from app.entities import states as entity_states
-from app.entities.records import EntityKey
+from app.entities.states import EntityKey
 from app.labels import store as label_store
 from app.labels.evidence import corrected_features
 from app.labels.records import LabelChange, LabelEntity, LabelEvent, StoredLabel, Witness
 from app.learner.columns import columns_of
-from app.learner.content import transaction_of
 from app.learner.entities import named_by
 from app.learner.features import EntityLabels, FeatureSet
+from app.learner.transaction import transaction_of
+from app.ops.background import in_a_thread
 from app.scoring.pipeline import IN_PLACE, in_a_thread_if
 from app.scoring.records import Scored
 from app.times import now_us

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.db.connection import Connection
 from app.labels import store as label_store
 from app.labels.allowance import Allowance

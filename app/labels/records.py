@@ -3,7 +3,7 @@
 import json
 from typing import NamedTuple
 
-from app.entities.records import EntityKey
+from app.entities.states import EntityKey
 
 
 class StoredLabel(NamedTuple):

@@ -7,7 +7,7 @@ of another account has been forgotten since then, they stay as if that had never
 from collections import defaultdict
 from typing import NamedTuple
 
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.db.connection import Connection
 from app.labels import store as label_store
 from app.labels.errors import RevisionNotFound

@@ -7,10 +7,10 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Body, Query
 from pydantic import WithJsonSchema
 
-from app.accounts.records import Account
 from app.accounts.schemas import LabelCounts, LabelledAccount
+from app.accounts.store import Account
 from app.errors import FieldError, ValidationFailed
-from app.http.authentication import MayLabel, MayRead
+from app.http.authentication import MayLabel, MayRead, RunningAdmission
 from app.http.fields import LabelName
 from app.http.keyed import KeyedRoute
 from app.http.parts import RunningDatabase, part
@@ -54,7 +54,6 @@ from app.scoring import store as transaction_store
 from app.scoring.errors import TransactionConflict, TransactionNotFound, no_transaction
 from app.scoring.items import Items, otherwise
 from app.scoring.routes import WRITES, label_name
-from app.scoring.service import Scoring
 from app.times import now_us, text_of
 
 router = APIRouter(
@@ -64,7 +63,6 @@ router = APIRouter(
     route_class=KeyedRoute,
 )
 RunningLabelling = Annotated[Labelling, part(Labelling)]
-RunningScoring = Annotated[Scoring, part(Scoring)]
 LabelFileBody = Annotated[
     bytes,
     Body(media_type="text/csv", openapi_examples={"three columns": {"value": LABEL_FILE}}),
@@ -118,14 +116,14 @@ async def read_label(
 
 @router.post("/labels", responses=WRITES)
 async def label_many(
-    posted: LabelBatch, scoring: RunningScoring, labelling: RunningLabelling, tenant: MayLabel
+    posted: LabelBatch, admission: RunningAdmission, labelling: RunningLabelling, tenant: MayLabel
 ) -> LabelBatchResult:
     """Store up to 1,000 labels of any accounts, such as a file of chargebacks.
 
     The results come in their order, each with its own outcome; labels of one account are stored
     together.
     """
-    scoring.rates.owe(actor.get(), len(posted.labels) - 1)
+    admission.rates.owe(actor.get(), len(posted.labels) - 1)
     items = Items(posted.labels, "label")
     verdicts = [_verdict(key, item) for key, item in items.first.items()]
     answers = await labelling.store_each(tenant, verdicts)
@@ -144,7 +142,7 @@ async def label_many(
 @router.post("/labels/import", responses=WRITES)
 async def import_labels(
     file: LabelFileBody,
-    scoring: RunningScoring,
+    admission: RunningAdmission,
     labelling: RunningLabelling,
     tenant: MayLabel,
     source: Annotated[Source, Query(description="How they were found out.")] = "chargeback",
@@ -159,7 +157,7 @@ async def import_labels(
         found = read_labels(StringIO(_text_of(file), newline=""), None, MOST_ITEMS)
     except UnreadableLabels as error:
         raise ValidationFailed(str(error)) from None
-    scoring.rates.owe(actor.get(), found.rows - 1)
+    admission.rates.owe(actor.get(), found.rows - 1)
     stated, contradicting = settle(found.labels, now_us())
     done = await bring_labels(labelling, tenant, stated, source, dry_run)
     refused = sorted([*found.refused, *contradicting, *done.refused])
@@ -183,12 +181,12 @@ async def import_labels(
 async def label_account(
     account_id: AccountId,
     posted: PostedLabels,
-    scoring: RunningScoring,
+    admission: RunningAdmission,
     labelling: RunningLabelling,
     tenant: MayLabel,
 ) -> LabelledAccount:
     """Store labels of one account, all or none; its very next score uses them."""
-    scoring.rates.owe(actor.get(), len(posted.labels) - 1)
+    admission.rates.owe(actor.get(), len(posted.labels) - 1)
     verdicts = _distinct([_posted(label) for label in posted.labels])
     done = await labelling.store(tenant, account_id, verdicts)
     return LabelledAccount(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from app.accounts import store as account_store
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.db.connection import Connection
 from app.db.database import Database
 from app.db.errors import Raced

@@ -32,7 +32,7 @@ from app.db.schema import (
     transactions,
 )
 from app.db.statements import IsWanted, by_key, columns
-from app.entities.records import EntityKey
+from app.entities.states import EntityKey
 from app.labels.records import (
     EntityLabel,
     Forgetting,

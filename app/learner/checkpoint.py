@@ -24,13 +24,13 @@ from safetensors.numpy import load as load_arrays
 
 from app.errors import SetupError, first_problem
 from app.learner.algorithms import Algorithm
+from app.learner.decisions import Calibration
 from app.learner.features import FeatureSet, Kind
 from app.learner.money import Rates
 from app.learner.network import Weights, shapes
 from app.learner.past import kinds_of, own_of, translated
 from app.learner.profile import Profile
 from app.learner.spec import DatasetSpec
-from app.learner.states import Floats
 
 FORMAT = 2
 WEIGHTS = "model.safetensors"
@@ -52,19 +52,6 @@ class CheckpointError(SetupError, ValueError):
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Calibration(_Part):
-    """Platt scaling of log-odds (Platt, 1999): probability = sigmoid(slope * log-odds + shift)."""
-
-    slope: Annotated[float, Field(gt=0)]
-    shift: float
-
-    def probabilities(self, logit_A: Floats) -> Floats:
-        """The probabilities of fraud that log-odds stand for."""
-        log_odds_A = np.clip(self.slope * logit_A + self.shift, -40.0, 40.0)
-        probability_A: Floats = 1.0 / (1.0 + np.exp(-log_odds_A))
-        return probability_A
 
 
 class AlertBudget(_Part):

@@ -1,8 +1,13 @@
-"""From a probability to what is answered: thresholds, outcome, risk, level."""
+"""From log-odds to what is answered: calibration, thresholds, outcome, risk, level."""
 
 import math
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.learner.states import Floats
 
 DIGITS = 9
 # Of the probabilities that are answered, the nearest to 0 and 1 that have log-odds.
@@ -23,6 +28,21 @@ LEVELS: dict[Outcome, tuple[Level, ...]] = {
 # By the account's copy; by the base, since its labels do not bear the copy out; or by the base,
 # since it has no labels to learn from.
 Used = Literal["adapted", "base", "insufficient_labels"]
+
+
+class Calibration(BaseModel):
+    """Platt scaling of log-odds (Platt, 1999): probability = sigmoid(slope * log-odds + shift)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    slope: Annotated[float, Field(gt=0)]
+    shift: float
+
+    def probabilities(self, logit_A: Floats) -> Floats:
+        """The probabilities of fraud that log-odds stand for."""
+        log_odds_A = np.clip(self.slope * logit_A + self.shift, -40.0, 40.0)
+        probability_A: Floats = 1.0 / (1.0 + np.exp(-log_odds_A))
+        return probability_A
 
 
 class Thresholds(NamedTuple):

@@ -18,7 +18,6 @@ import numpy as np
 from pydantic_core import from_json
 
 from app.learner.attribution import Attribution
-from app.learner.content import figure
 from app.learner.features import Features, FeatureSet, without_identities
 from app.learner.kernels.features import CODE
 from app.learner.likeness import LabelledPayments, MostAlike, fields_of, most_alike
@@ -32,6 +31,7 @@ from app.learner.transaction import (
     STANDARD_FIELDS,
     AttributeValue,
     category_text,
+    figure,
 )
 from app.times import text_of
 

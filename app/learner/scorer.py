@@ -21,9 +21,9 @@ import numpy as np
 
 from app.learner.adaptation import Support, select_support
 from app.learner.attribution import Attribution, attribute
-from app.learner.checkpoint import Calibration, Checkpoint, PastCheckpoint
+from app.learner.checkpoint import Checkpoint, PastCheckpoint
 from app.learner.compiled import CompiledEngine
-from app.learner.decisions import DIGITS, Decision, Thresholds, Used, decide
+from app.learner.decisions import DIGITS, Calibration, Decision, Thresholds, Used, decide
 from app.learner.devices import choose_device
 from app.learner.engine import Engine, Learned, Rows
 from app.learner.features import Features

@@ -36,7 +36,7 @@ from app.scoring.records import Scored
 from app.scoring.store import Filters
 from app.thresholds import store as threshold_store
 from app.times import now_us
-from app.webhooks.service import announce
+from app.webhooks.store import announce
 
 # The newest transactions are compared, of so many accounts with labels at once.
 COMPARED, TOGETHER = 5000, 64

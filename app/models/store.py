@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, literal, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.connection import Connection
-from app.db.rebuilding import IS_REBUILDING, refuse_if
+from app.db.database import IS_REBUILDING, refuse_if
 from app.db.schema import checkpoints, model_changes
 from app.db.statements import columns
 from app.models.records import KeptCheckpoint, ModelChange

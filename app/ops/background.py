@@ -8,11 +8,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Self
+from concurrent.futures import Executor
+from contextvars import copy_context
+from typing import Self, TypeVar
 
 from app.ops import metrics
 
 logger = logging.getLogger("quickstudy.background")
+Answer = TypeVar("Answer")
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
 # A task that fails for so long makes the service unready: an outage of the database ends sooner.
@@ -165,3 +168,13 @@ class InBackground:
 
     async def __aexit__(self, *error: object) -> None:
         await self._task.__aexit__(*error)
+
+
+async def in_a_thread(function: Callable[[], Answer], threads: Executor | None = None) -> Answer:
+    """What a function returns that cannot be interrupted: waits for its end when cancelled, too."""
+    done = asyncio.get_running_loop().run_in_executor(threads, copy_context().run, function)
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await asyncio.wait([done])
+        raise

@@ -6,8 +6,8 @@ import hmac
 import secrets
 from base64 import b64decode, b64encode
 
-from app.db.threads import in_a_thread
 from app.http.problems import Overloaded
+from app.ops.background import in_a_thread
 
 SHORTEST, LONGEST = 12, 200
 # Of scrypt, as OWASP advises: 32 MiB and some tenths of a second for each guess.

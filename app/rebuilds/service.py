@@ -17,14 +17,13 @@ from sqlalchemy import Delete, Update
 from app.db.connection import Connection
 from app.db.database import Database
 from app.db.patience import Patience
-from app.db.threads import in_a_thread
 from app.errors import SetupError
 from app.labels import store as label_store
 from app.labels.records import LabelEntity
-from app.learner.content import transaction_of
 from app.learner.entities import named_by
 from app.learner.features import FeatureSet, Memory
-from app.learner.transaction import MOST_ITEMS
+from app.learner.transaction import MOST_ITEMS, transaction_of
+from app.ops.background import in_a_thread
 from app.rebuilds import store as rebuild_store
 from app.rebuilds.records import Rebuild
 from app.scoring import store as transaction_store

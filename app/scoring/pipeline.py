@@ -17,18 +17,16 @@ import numpy as np
 from pydantic_core import to_json
 
 from app.accounts import store as account_store
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.db.connection import Connection
 from app.db.database import Database
-from app.db.threads import in_a_thread
 from app.entities import states as entity_states
-from app.entities.records import EntityKey, EntityState, Link, LinkKey
+from app.entities.states import EntityKey, EntityState, Link, LinkKey
 from app.errors import Problem
 from app.labels import store as label_store
 from app.labels.records import EntityLabel, SupportRow
 from app.learner.adaptation import Support, select_support
 from app.learner.columns import Named, columns_of
-from app.learner.content import content_of, digest_of
 from app.learner.decisions import Decision, Thresholds
 from app.learner.engine import Learned, Rows
 from app.learner.features import EntityLabels, Features, FeatureSet, Memory
@@ -36,12 +34,19 @@ from app.learner.likeness import LabelledPayments, fields_of
 from app.learner.reasons import PAST, Reason, raising, shares_of, worded_reasons
 from app.learner.scorer import AdapterKey, Held, Scorer
 from app.learner.states import NEVER_US, Ints, States
-from app.learner.transaction import NO_ENTITY, Transaction, TransactionColumns
+from app.learner.transaction import (
+    NO_ENTITY,
+    Transaction,
+    TransactionColumns,
+    content_of,
+    digest_of,
+)
 from app.models import store as model_store
 from app.models.errors import ModelUnavailable
 from app.models.records import ModelChange
 from app.models.service import Models
 from app.ops import metrics, tracing
+from app.ops.background import in_a_thread
 from app.reviews import store as review_store
 from app.reviews.records import Review
 from app.scoring import store as transaction_store
@@ -49,7 +54,7 @@ from app.scoring.errors import TransactionConflict
 from app.scoring.records import Past, Scored, decided
 from app.thresholds.records import TenantThresholds
 from app.times import now_us
-from app.webhooks.service import News, announce
+from app.webhooks.store import News, announce
 
 # So many rows, risky ones or copies are worked on in less time than other requests would notice,
 # and a hop to a thread would take longer.

@@ -1,5 +1,6 @@
 """Transactions: scored one by one or up to 1,000 at once, and read back."""
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -7,7 +8,8 @@ from pydantic_core import from_json
 
 from app.errors import Problem
 from app.explanations.replay import Replay
-from app.http.authentication import MayRead, ScorePlace
+from app.http.authentication import Admission, MayRead, RunningAdmission, ScorePlace
+from app.http.batching import Place
 from app.http.fields import Id, InstantBound, InvalidItem, LabelName
 from app.http.keyed import KeyedRoute
 from app.http.lean import ScoringRoute
@@ -24,13 +26,13 @@ from app.http.problems import (
 )
 from app.labels import store as label_store
 from app.labels.records import StoredLabel
-from app.learner.content import amount_text, transaction_of
 from app.learner.decisions import Level, Outcome
-from app.learner.transaction import Transaction
+from app.learner.transaction import Transaction, amount_text, transaction_of
 from app.ops.actor import actor
 from app.scoring import store as transaction_store
 from app.scoring.errors import TransactionConflict, TransactionNotFound, no_transaction
 from app.scoring.items import problem_of, why_invalid
+from app.scoring.pipeline import Posted
 from app.scoring.records import Scored
 from app.scoring.schemas import (
     BatchResult,
@@ -41,7 +43,6 @@ from app.scoring.schemas import (
     Score,
     StoredTransaction,
 )
-from app.scoring.service import Scoring
 from app.scoring.store import Filters
 from app.times import text_of
 
@@ -55,16 +56,15 @@ router, scoring = (
     for kind in (KeyedRoute, ScoringRoute)
 )
 RunningReplay = Annotated[Replay, part(Replay)]
-RunningScoring = Annotated[Scoring, part(Scoring)]
 WRITES = documented(MalformedBody, BodyTooLarge, UnsupportedEncoding)
 
 
 @scoring.post("", response_model=Score, responses={**WRITES, **documented(TransactionConflict)})
 async def score_transaction(
-    posted: PostedTransaction, scoring: RunningScoring, place: ScorePlace
+    posted: PostedTransaction, admission: RunningAdmission, place: ScorePlace
 ) -> dict[str, Any]:
     """Score one transaction and remember it."""
-    [answer] = await scoring.score(place, [posted.transaction()])
+    [answer] = await _scored(admission, place, [posted.transaction()])
     if isinstance(answer, Problem):
         raise answer
     return score_of(answer)
@@ -72,13 +72,13 @@ async def score_transaction(
 
 @scoring.post("/batch", response_model=BatchResult, responses=WRITES)
 async def score_batch(
-    posted: PostedBatch, scoring: RunningScoring, place: ScorePlace
+    posted: PostedBatch, admission: RunningAdmission, place: ScorePlace
 ) -> dict[str, Any]:
     """Score up to 1,000 transactions; the results come in their order."""
     items = posted.transactions
-    scoring.rates.owe(actor.get(), len(items) - 1)
+    admission.rates.owe(actor.get(), len(items) - 1)
     valid = [item.transaction() for item in items if not isinstance(item, InvalidItem)]
-    results = map(_result, valid, await scoring.score(place, valid))
+    results = map(_result, valid, await _scored(admission, place, valid))
     return {
         "results": [
             {"transaction_id": item.transaction_id, "error": why_invalid(item)}
@@ -87,6 +87,14 @@ async def score_batch(
             for item in items
         ]
     }
+
+
+async def _scored(
+    admission: Admission, place: Place, transactions: Iterable[Transaction]
+) -> Sequence[Scored | Problem]:
+    """Score in the next batch, beside whoever else is waiting."""
+    posted = [Posted(place.tenant, transaction) for transaction in transactions]
+    return await admission.queue.submit(place, posted)
 
 
 @router.get("")

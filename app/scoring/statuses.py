@@ -8,14 +8,13 @@ from sqlalchemy import cast as sql_cast
 
 from app.accounts import store as account_store
 from app.db.connection import Connection
+from app.db.database import refuse_while_rebuilding
 from app.db.errors import Raced
-from app.db.rebuilding import refuse_while_rebuilding
 from app.db.schema import transactions
 from app.db.statements import IsWanted
 from app.learner.columns import columns_of
-from app.learner.content import transaction_of
 from app.learner.states import States
-from app.learner.transaction import Status
+from app.learner.transaction import Status, transaction_of
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import IN_PLACE, Pipeline, in_a_thread_if
 from app.scoring.records import Scored

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from app.http.authentication import MayScore
+from app.http.authentication import MayScore, RunningAdmission
 from app.http.keyed import KeyedRoute
 from app.http.parts import part
 from app.http.paths import TransactionId
@@ -13,7 +13,6 @@ from app.ops.actor import actor
 from app.scoring.errors import TransactionNotFound
 from app.scoring.items import Items
 from app.scoring.routes import WRITES
-from app.scoring.service import Scoring
 from app.statuses.schemas import (
     NewStatus,
     StatusBatch,
@@ -29,7 +28,6 @@ router = APIRouter(
     responses=documented(*EVERYWHERE),
     route_class=KeyedRoute,
 )
-RunningScoring = Annotated[Scoring, part(Scoring)]
 RunningStatuses = Annotated[Statuses, part(Statuses)]
 
 
@@ -43,14 +41,14 @@ async def set_status(
 
 @router.put("/statuses", responses=WRITES)
 async def set_statuses(
-    posted: StatusBatch, scoring: RunningScoring, statuses: RunningStatuses, tenant: MayScore
+    posted: StatusBatch, admission: RunningAdmission, statuses: RunningStatuses, tenant: MayScore
 ) -> StatusBatchResult:
     """Say what became of up to 1,000 transactions, such as a file of a processor.
 
     The results come in their order, each with its own outcome; those of one account are stored
     together.
     """
-    scoring.rates.owe(actor.get(), len(posted.statuses) - 1)
+    admission.rates.owe(actor.get(), len(posted.statuses) - 1)
     items = Items(posted.statuses, "status")
     statuses_of = {key: item.status for key, item in items.first.items()}
     answers = await statuses.put_each(tenant, statuses_of)

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_curve
 
 from app.learner.adaptation import SUPPORT_LIMIT
-from app.learner.checkpoint import Calibration
+from app.learner.decisions import Calibration
 from app.learner.differentiable.adaptation import Learner, pad_supports
 from app.learner.differentiable.network import Encoded
 from app.learner.states import Floats, Ints

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.learner.checkpoint import Calibration
+from app.learner.decisions import Calibration
 from app.learner.differentiable.adaptation import Learner
 from app.learner.states import Floats
 from app.training.cost import Stopwatch, copy_bytes, costs

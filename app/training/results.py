@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.learner.checkpoint import Calibration
+from app.learner.decisions import Calibration
 from app.learner.states import Floats, Ints
 from app.training.calibration import brier, calibration_error, reliability
 from app.training.dataset import Dataset

@@ -14,13 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 
 from app import __version__
-from app.learner.checkpoint import (
-    AlertBudget,
-    Costs,
-    Data,
-    Metadata,
-    replace_file,
-)
+from app.learner.checkpoint import AlertBudget, Costs, Data, Metadata, replace_file
 from app.learner.differentiable.saving import save_checkpoint
 from app.learner.features import FeatureSet
 from app.learner.money import Rates

@@ -1,4 +1,8 @@
-"""Requests for scores that came in one piece: from their bytes to those of the answer.
+"""Requests for scores before ASGI: refused at once, or answered where they came in one piece.
+
+Under overload, what could not be answered in time is refused. A request that is refused costs a
+fraction of one that is answered, so the answers that are given stay as many and as quick as they
+were. Health and metrics are always let in.
 
 What ASGI, its middlewares and the router do for a request takes longer than the network does
 (docs/decisions/0028-past-asgi.md). `app.web.protocol` hands over here what is plain; all else goes
@@ -6,32 +10,37 @@ their way, and both end in the same `ScoringRoute`.
 """
 
 import logging
+import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 import httptools
 
 from app.errors import Problem
-from app.http.admission import Admission
+from app.http.authentication import Admission, token_of
 from app.http.batching import Place
 from app.http.lean import ScoringRoute, caller_of
-from app.http.parts import Service
-from app.http.problems import InternalError, render
+from app.http.problems import ExpectationFailed, InternalError, MalformedRequest, render
 from app.ops.logs import request_id
-from app.web.heads import problem_of_head
 from app.web.observation import REQUEST_ID, SECURITY_HEADERS, id_of, note
 
 logger = logging.getLogger("quickstudy")
 
-# Its name in the state of the server.
-DESK = "desk"
+# Their names in the state of the server.
+GATE, DESK = "gate", "desk"
+
+# Methods and paths of the requests that share batches.
+Routes = Collection[tuple[str, str]]
+
 
 END = b"\r\n\r\n"
 LENGTH, AUTHORIZATION = b"content-length", b"authorization"
 # Callers say the same again and again: of heads that are no longer, so many are known.
 LONGEST_HEAD, KNOWN_HEADS = 2048, 1024
+# A name or an address, and a port: RFC 3986, 3.2.2. It is empty where there is none.
+HOST = re.compile(rb"(\[[0-9A-Za-z:.]+\]|([A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(:[0-9]*)?")
 Headers = list[tuple[bytes, bytes]]
 # Headers of requests that end elsewhere, want another answer, or are to be refused for them.
 UNUSUAL = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"))
@@ -81,13 +90,61 @@ class _Reader:
         self.is_complete = True
 
 
+class Gate:
+    """Is shut to a tenant's requests for scores while it may have no more of their queue.
+
+    `protocol.py` asks it when no more than the headers have been read, and before there is a task
+    for the request: at ten times the load, refusing is most of the work. Who is refused is counted,
+    but has no log line and no request id. What does not pass here (another spelling of the address,
+    a key that has to be looked up) asks the queue itself for a place, before its body is parsed.
+
+    A batch takes all that waits, so a bound on what waits is one on how long it takes: who comes
+    to a full queue is better off asking another server, or later, than waiting ever longer with
+    everyone else (Google's "Site Reliability Engineering", 2016, chapter 21).
+    """
+
+    def __init__(self, admission: Admission, scoring: Routes) -> None:
+        self._batcher = admission.queue
+        self._authenticator = admission.authenticator
+        self._scoring = {(method.encode(), path.encode()) for method, path in scoring}
+
+    def leads_to(self, method: bytes, url: bytes) -> bool:
+        """Whether it is this gate that a request has to pass."""
+        return (method, url) in self._scoring
+
+    def check(self, authorization: bytes) -> None:
+        """Raises Overloaded where a request with this header would have no place."""
+        if (tenant := self._tenant_of(authorization)) is not None:
+            self._batcher.check(tenant)
+
+    def enter(self, authorization: bytes, size: int) -> Place | None:
+        """A place for a request with a body of `size` bytes, which has come whole.
+
+        None where its key has to be looked up first. Raises Overloaded.
+        """
+        tenant = self._tenant_of(authorization)
+        return None if tenant is None else self._batcher.enter(tenant, size)
+
+    def _tenant_of(self, authorization: bytes) -> str | None:
+        """The tenant of a key that is known already.
+
+        Raises Overloaded where the queue is full and this is no key: to say so takes longer.
+        """
+        token = token_of(authorization.decode("latin-1"))
+        if token is None:
+            if self._batcher.is_full:
+                self._batcher.refuse()
+            return None
+        return self._authenticator.tenant_in_memory(token)
+
+
 class Desk:
     """Answers for the lean routes of a service; bodies of at most `most_bytes`."""
 
     def __init__(
-        self, service: Service, routes: Mapping[tuple[str, str], ScoringRoute], most_bytes: int
+        self, admission: Admission, routes: Mapping[tuple[str, str], ScoringRoute], most_bytes: int
     ) -> None:
-        self._service, self._admission = service, service.part(Admission)
+        self._admission = admission
         self._routes = {
             (verb.encode(), path.encode()): route for (verb, path), route in routes.items()
         }
@@ -138,7 +195,7 @@ class Desk:
             caller = await caller_of(self._admission, headers)
             if place is None:
                 place = self._admission.queue.enter(caller.tenant, len(body))
-            content = await route.body_of(self._service.part(route.part), place, headers, body)
+            content = await route.body_of(self._admission, place, headers, body)
             answer = Answer(200, HEAD % (len(content), REQUEST_ID, own_id, SECURITY_LINES, content))
         except Problem as problem:
             answer = refusal(problem, (REQUEST_ID, own_id))
@@ -150,6 +207,27 @@ class Desk:
                 place.leave()
         note(name, "POST", route.path, answer.status, time.perf_counter() - begun)
         return answer
+
+
+def problem_of_head(version: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
+    """Why a request is to be refused by its HTTP version and its headers, whose names are in lower
+    case; None where it is not."""
+    if version not in ("1.0", "1.1"):
+        return MalformedRequest(f"HTTP/{version} is not supported; send HTTP/1.1.")
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) > 1:
+        return MalformedRequest("There is more than one Host header; send one.")
+    if not hosts and version == "1.1":
+        return MalformedRequest("There is no Host header; HTTP/1.1 needs one.")
+    if hosts and not HOST.fullmatch(hosts[0]):
+        return MalformedRequest("The Host header is not valid; send a name or an address.")
+    if version == "1.0":
+        return None
+    # HTTP/1.0 knows no expectations.
+    for name, value in headers:
+        if name == b"expect" and value.lower() != b"100-continue":
+            return ExpectationFailed("Only 100-continue is supported; leave out the Expect header.")
+    return None
 
 
 def refusal(problem: Problem, *headers: tuple[bytes, bytes]) -> Answer:

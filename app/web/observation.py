@@ -2,11 +2,13 @@
 
 import random
 import re
+import sys
 import time
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.errors import QuickstudyError
 from app.ops import tracing
 from app.ops.logs import RequestLines, request_id
 from app.ops.metrics import labelled, request_seconds
@@ -46,14 +48,17 @@ def note(name: str, method: str, route: str, status: int, seconds: float) -> Non
 
 
 class Observation:
-    """ASGI middleware: gives every request an id, answers with it, times it and logs its route."""
+    """ASGI middleware: gives every request an id, answers with it, times it and logs its route.
+
+    A start that is refused on purpose says why in one sentence, and not in a traceback.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, _telling_why(send))
             return
         sent = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"")
         header = id_of(sent)
@@ -91,3 +96,13 @@ class Observation:
             note(own_id, method, route, status, time.perf_counter() - begun)
         # Not after an exception: the server logs it when we are through, with the id.
         request_id.reset(token)
+
+
+def _telling_why(send: Send) -> Send:
+    async def watched_send(message: Message) -> None:
+        error = sys.exc_info()[1]
+        if message["type"] == "lifespan.startup.failed" and isinstance(error, QuickstudyError):
+            message = {**message, "message": str(error)}
+        await send(message)
+
+    return watched_send

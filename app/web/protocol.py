@@ -37,9 +37,18 @@ from app.http.problems import (
     Unauthenticated,
 )
 from app.settings import Settings
-from app.web.desk import AUTHORIZATION, DESK, END, Desk, Head, lines_of, refusal
-from app.web.gate import GATE, Gate
-from app.web.heads import problem_of_head
+from app.web.desk import (
+    AUTHORIZATION,
+    DESK,
+    END,
+    GATE,
+    Desk,
+    Gate,
+    Head,
+    lines_of,
+    problem_of_head,
+    refusal,
+)
 
 logger = logging.getLogger("quickstudy")
 

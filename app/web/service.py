@@ -1,7 +1,7 @@
 """All the parts of a running service, put together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from app.console.sessions import Sessions
@@ -11,12 +11,11 @@ from app.erasures.unfinished import Unfinished
 from app.explanations.questions import Questions
 from app.explanations.replay import Replay
 from app.figures.service import Figures
-from app.http.admission import Admission
+from app.http.authentication import Admission
 from app.http.batching import Batcher
-from app.http.parts import Part
-from app.http.rates import Rates
+from app.http.parts import Service
+from app.http.quotas import Rates, Shares
 from app.http.refusals import Refusals
-from app.http.shares import Shares
 from app.jobs.aside import Aside
 from app.jobs.service import Jobs
 from app.keys.service import Authenticator
@@ -26,11 +25,9 @@ from app.models.comparison import ShadowService
 from app.models.drift import DriftGauges
 from app.models.service import Models
 from app.ops import metrics
-from app.ops.background import TaskHealth
 from app.people.service import People
 from app.rebuilds.service import check_states
 from app.scoring.pipeline import Pipeline
-from app.scoring.service import Scoring
 from app.settings import Settings
 from app.statuses.service import Statuses
 from app.thresholds.service import TenantPolicy
@@ -42,20 +39,6 @@ MOST_AT_ONCE = 64
 LISTS_AT_ONCE = 2
 # Bytes of bodies that are arriving or being answered, of those that do not come in one piece.
 MOST_BODY_BYTES = 64 << 20
-
-
-class Service:
-    """A running service: its parts, each found by its type, and its tasks in the background."""
-
-    def __init__(self, parts: Iterable[object], background: Sequence[TaskHealth]) -> None:
-        self._parts = {type(part): part for part in parts}
-        self.background = background
-
-    def part(self, kind: type[Part]) -> Part:
-        """The one part of a type; raises KeyError where there is none."""
-        found = self._parts[kind]
-        assert isinstance(found, kind)
-        return found
 
 
 @asynccontextmanager
@@ -107,7 +90,6 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     admission,
                     people,
                     Sessions(database, authenticator, people),
-                    Scoring(batcher, rates),
                     Labelling(database, pipeline, Allowance(settings.labels_per_account)),
                     Statuses(database, pipeline),
                     TenantPolicy(database, pipeline),

@@ -11,14 +11,13 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import json
 import random
 import re
 import secrets
 import ssl
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from operator import itemgetter
 from typing import Any, NamedTuple, get_args
@@ -30,7 +29,7 @@ from app.db.database import Database
 from app.errors import FieldError, ValidationFailed
 from app.http.problems import RateLimited
 from app.ops.background import BackgroundTask, InBackground, TaskHealth
-from app.times import now_us, text_of
+from app.times import now_us
 from app.webhooks import addresses, posting
 from app.webhooks import store as webhook_store
 from app.webhooks.errors import TooManyWebhooks, WebhookNotFound
@@ -38,8 +37,6 @@ from app.webhooks.records import Message, Webhook
 from app.webhooks.schemas import Event
 
 EVENTS: tuple[Event, ...] = get_args(Event)
-# What has happened, and its facts.
-News = tuple[Event, Mapping[str, Any]]
 
 SECOND_US = 1_000_000
 # After each failure; then it is given up, and stays to be seen. A random part of each is added.
@@ -82,42 +79,6 @@ class Lane(NamedTuple):
 
     tenant: str
     task: "asyncio.Task[None]"
-
-
-async def announce(connection: Connection, tenant: str, news: Sequence[News]) -> None:
-    """Queue a message for each piece of news, to every webhook that wants to know of its event.
-
-    An `account_id` in it is erased with its account.
-    """
-    if not news:
-        return
-    enabled = [
-        webhook
-        for webhook in await webhook_store.webhooks(connection, tenant)
-        if webhook.disabled_at_us is None
-    ]
-    messages = []
-    # A time for each, by which they can be distinguished and put in order.
-    for at_us, (event, data) in enumerate(news, now_us()):
-        interested = [webhook for webhook in enabled if event in webhook.events.split()]
-        if not interested:
-            continue
-        body = json.dumps({"type": event, "timestamp": text_of(at_us), "data": data})
-        account_id = data.get("account_id")
-        messages += [
-            Message(
-                f"msg_{secrets.token_hex(12)}",
-                tenant,
-                webhook.id,
-                event,
-                account_id,
-                at_us,
-                body,
-                next_at_us=at_us,
-            )
-            for webhook in interested
-        ]
-    await webhook_store.add_messages(connection, messages)
 
 
 def signed(webhook: Webhook, message_id: str, at_seconds: int, body: str) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Webhooks and their outbox."""
 
-from collections.abc import Iterable
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, delete, func, or_, select, update
@@ -9,7 +11,12 @@ from app.db.connection import Connection
 from app.db.schema import outbox
 from app.db.schema import webhooks as table
 from app.db.statements import columns
+from app.times import now_us, text_of
 from app.webhooks.records import Message, Webhook
+from app.webhooks.schemas import Event
+
+# What has happened, and what there is to tell of it.
+News = tuple[Event, Mapping[str, Any]]
 
 _WEBHOOKS = (
     select(*columns(table, Webhook))
@@ -75,7 +82,41 @@ async def delete_webhook(connection: Connection, tenant: str, webhook_id: str) -
     return done.rowcount > 0
 
 
-async def add_messages(connection: Connection, rows: Iterable[Message]) -> None:
+async def announce(connection: Connection, tenant: str, news: Sequence[News]) -> None:
+    """Queue a message for each piece of news, to every webhook that wants to know of its event.
+
+    An `account_id` in it is erased with its account.
+    """
+    if not news:
+        return
+    enabled = [
+        webhook for webhook in await webhooks(connection, tenant) if webhook.disabled_at_us is None
+    ]
+    messages = []
+    # A time for each, by which they can be told apart and put in order.
+    for at_us, (event, data) in enumerate(news, now_us()):
+        interested = [webhook for webhook in enabled if event in webhook.events.split()]
+        if not interested:
+            continue
+        body = json.dumps({"type": event, "timestamp": text_of(at_us), "data": data})
+        account_id = data.get("account_id")
+        messages += [
+            Message(
+                f"msg_{secrets.token_hex(12)}",
+                tenant,
+                webhook.id,
+                event,
+                account_id,
+                at_us,
+                body,
+                next_at_us=at_us,
+            )
+            for webhook in interested
+        ]
+    await _add_messages(connection, messages)
+
+
+async def _add_messages(connection: Connection, rows: Iterable[Message]) -> None:
     """Insert new messages."""
     await connection.write_rows(outbox, rows)
 

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.db.database import Database
-from app.http.admission import Admission
+from app.http.authentication import Admission
 from app.keys import service as keys
 from app.labels.service import Labelling
 from app.main import create_app

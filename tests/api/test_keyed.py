@@ -9,7 +9,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from app.db.database import Database
-from app.http.admission import Admission
+from app.http.authentication import Admission
 from app.keys import service as keys
 from app.main import ROUTES
 from app.settings import Settings

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.http.admission import Admission
+from app.http.authentication import Admission
 from app.http.batching import Place
 from app.http.problems import Overloaded
 from app.settings import Settings

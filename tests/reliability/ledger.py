@@ -16,19 +16,19 @@ import numpy as np
 from pydantic_core import to_json
 from sqlalchemy import Table, select
 
-from app.accounts.records import Account
+from app.accounts.store import Account
 from app.audit.entries import Entry
 from app.db import schema as tables
 from app.db.connection import Connection
 from app.db.database import Database
 from app.db.statements import columns
-from app.entities.records import EntityState, Link
+from app.entities.states import EntityState, Link
 from app.labels.records import LabelEntity, LabelEvent, StoredLabel
 from app.learner.columns import columns_of
-from app.learner.content import transaction_of
 from app.learner.features import EntityLabels, FeatureSet
 from app.learner.spec import DatasetSpec
 from app.learner.states import States
+from app.learner.transaction import transaction_of
 from app.reviews.records import Review
 from app.scoring.records import Scored
 from app.scoring.routes import label_name, score_of

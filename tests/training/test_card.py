@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.learner.checkpoint import Calibration, Checkpoint, Metadata
+from app.learner.checkpoint import Checkpoint, Metadata
+from app.learner.decisions import Calibration
 from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 from app.settings import SHIPPED_MODEL

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from app.learner.checkpoint import Calibration
+from app.learner.decisions import Calibration
 from app.training.dataset import Dataset
 from app.training.differences import LEAST_DEFRAUDED, differences, differences_by, draws_of
 from app.training.results import Results, pooled_reliability

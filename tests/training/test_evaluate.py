@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.learner.adaptation import LARGEST_MOVE, SUPPORT_LIMIT
-from app.learner.checkpoint import Calibration
+from app.learner.decisions import Calibration
 from app.learner.differentiable.adaptation import Learner, pad_supports
 from app.learner.scorer import calibrated
 from app.learner.transaction import DAY_US

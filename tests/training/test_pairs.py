@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from app.learner.checkpoint import Calibration
+from app.learner.decisions import Calibration
 from app.training.dataset import Dataset
 from app.training.differences import LEAST_DEFRAUDED
 from app.training.pairs import pairs_in_order, pairs_within
