@@ -48,7 +48,7 @@ async def show_models(
     """The models there are, and all about one of them: by default the shadow, or the active one."""
     listed = await list_models(shadowing, viewer.tenant)
     chosen = name or _default(listed, "shadow")
-    comparisons = (await list_comparisons(chosen, jobs, viewer.tenant)).data
+    comparisons = (await list_comparisons(chosen, models, jobs, viewer.tenant)).data
     newest = next((one for one in comparisons if one.result), None)
     return await show(
         request,
@@ -142,13 +142,14 @@ async def show_drift(
     request: Request,
     viewer: SignedIn,
     shadowing: RunningShadowing,
+    models: RunningModels,
     jobs: RunningJobs,
     name: Name = None,
 ) -> Response:
     """How far each feature is, day by day, from what a model was trained on."""
     listed = await list_models(shadowing, viewer.tenant)
     chosen = name or _default(listed, "active")
-    measured = (await list_drift(chosen, jobs, viewer.tenant)).data
+    measured = (await list_drift(chosen, models, jobs, viewer.tenant)).data
     newest = next((one for one in measured if one.result), None)
     return await show(
         request,

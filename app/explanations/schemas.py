@@ -1,6 +1,6 @@
 """For auditors: scores replayed, copies of the past, influence of labels, certificates."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
@@ -150,6 +150,15 @@ class Influence(BaseModel):
     labels: list[LabelInfluence]
 
 
+SUGGESTION: dict[str, Any] = {
+    "transaction": {**STORED, "label": None},
+    "now": DECISION,
+    "shift": 0.21,
+    "shift_if_fraud": 1.9,
+    "shift_if_legitimate": 0.19,
+}
+
+
 class Suggestion(BaseModel):
     """A transaction to label next, and how far its label can be expected to move the account."""
 
@@ -175,6 +184,12 @@ class Question(Suggestion):
 class Questions(BaseModel):
     """Payments of several accounts whose label would move their account most, these first."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"accounts": 1, "data": [{**SUGGESTION, "account_id": "a-17"}]}]
+        }
+    )
+
     accounts: Annotated[int, Field(description="That were looked at.")]
     data: list[Question]
 
@@ -189,15 +204,7 @@ class AskNext(BaseModel):
                     "account_id": "a-17",
                     "revision": 1,
                     "labels": {"fraud": 2, "legitimate": 1},
-                    "suggestions": [
-                        {
-                            "transaction": {**STORED, "label": None},
-                            "now": DECISION,
-                            "shift": 0.21,
-                            "shift_if_fraud": 1.9,
-                            "shift_if_legitimate": 0.19,
-                        }
-                    ],
+                    "suggestions": [SUGGESTION],
                 }
             ]
         }

@@ -11,7 +11,7 @@ from app.http.parts import part
 from app.http.problems import EVERYWHERE, RateLimited, documented
 from app.jobs.errors import JobNotFound, TooManyJobs
 from app.jobs.records import Job
-from app.jobs.service import Jobs
+from app.jobs.service import JobKind, Jobs
 from app.learner.validity import ID
 from app.models.comparison import Roles, ShadowService
 from app.models.drift import check_profile
@@ -116,10 +116,12 @@ async def compare_model(
     return _comparison(job)
 
 
-@router.get("/{name}/comparisons")
-async def list_comparisons(name: Name, jobs: RunningJobs, tenant: MayRead) -> ComparisonJobs:
+@router.get("/{name}/comparisons", responses=documented(ModelNotFound))
+async def list_comparisons(
+    name: Name, models: RunningModels, jobs: RunningJobs, tenant: MayRead
+) -> ComparisonJobs:
     """The newest 10 comparisons of this model that are kept, the newest first."""
-    found = await jobs.listed(tenant, "comparison", name, MOST_LISTED)
+    found = await _listed(name, models, jobs, tenant, "comparison")
     return ComparisonJobs(data=[_comparison(job) for job in found])
 
 
@@ -151,12 +153,13 @@ async def measure_drift(
     return _drift(job)
 
 
-@router.get("/{name}/drift")
-async def list_drift(name: Name, jobs: RunningJobs, tenant: MayRead) -> DriftJobs:
+@router.get("/{name}/drift", responses=documented(ModelNotFound))
+async def list_drift(
+    name: Name, models: RunningModels, jobs: RunningJobs, tenant: MayRead
+) -> DriftJobs:
     """The newest 10 measurements of this model's drift that are kept, the newest first."""
-    return DriftJobs(
-        data=[_drift(job) for job in await jobs.listed(tenant, "drift", name, MOST_LISTED)]
-    )
+    found = await _listed(name, models, jobs, tenant, "drift")
+    return DriftJobs(data=[_drift(job) for job in found])
 
 
 @router.get("/{name}/drift/{drift_id}", responses=documented(JobNotFound))
@@ -214,6 +217,14 @@ def _replaced(model: Shelved, roles: Roles) -> str | None:
     if model.name != roles.active or model.digest == roles.active_digest:
         return None
     return f"Model {model.name!r} is no longer the checkpoint that decides: activate it to use it."
+
+
+async def _listed(name: str, models: Models, jobs: Jobs, tenant: str, kind: JobKind) -> list[Job]:
+    """The newest jobs of a model, which may be gone by now. Raises ModelNotFound."""
+    found = await jobs.listed(tenant, kind, name, MOST_LISTED)
+    if not found:
+        models.shelf.expect(name)
+    return found
 
 
 def _address(prefix: str, name: str, kind: str, job_id: str) -> str:

@@ -255,12 +255,14 @@ class Job(BaseModel):
     error: Annotated[JobError | None, Field(description="Where it failed.")]
 
 
+COMPARISON_JOB = {**DONE, "name": "spring", "result": COMPARISON}
+DRIFT_JOB = {**DONE, "name": "default", "result": DRIFT}
+
+
 class ComparisonJob(Job):
     """A comparison of a model with the active one."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{**DONE, "name": "spring", "result": COMPARISON}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [COMPARISON_JOB]})
 
     days: float
     result: Annotated[ModelComparison | None, Field(description="Once it is done.")]
@@ -269,15 +271,15 @@ class ComparisonJob(Job):
 class ComparisonJobs(BaseModel):
     """The newest comparisons of a model."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"data": [COMPARISON_JOB]}]})
+
     data: list[ComparisonJob]
 
 
 class DriftJob(Job):
     """A measurement of how far traffic is from a model's training data."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{**DONE, "name": "default", "result": DRIFT}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [DRIFT_JOB]})
 
     days: int
     result: Annotated[ModelDrift | None, Field(description="Once it is done.")]
@@ -285,6 +287,8 @@ class DriftJob(Job):
 
 class DriftJobs(BaseModel):
     """The newest measurements of a model's drift."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"data": [DRIFT_JOB]}]})
 
     data: list[DriftJob]
 

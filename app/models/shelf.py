@@ -79,6 +79,10 @@ class Shelf:
             )
         return checkpoint
 
+    def expect(self, name: str) -> None:
+        """Raises ModelNotFound where there is no checkpoint of this name."""
+        self._path(name)
+
     async def report(self, name: str) -> str:
         """The page that training wrote beside a checkpoint. Raises ReportNotFound."""
         path = self._path(name) / REPORT

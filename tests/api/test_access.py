@@ -182,6 +182,7 @@ async def test_ids_labels_and_thresholds_of_one_tenant_touch_no_other(
                 "/v1/models/rollback": 409,
                 "/v1/webhooks": 422,
                 "/v1/reviews/next": 404,
+                "/v1/demo": 409,
             }.get(path, 200)
             assert answer.status_code == expected, answer.text
             assert "alice" in answer.text or "transactions" not in path
@@ -279,7 +280,8 @@ async def test_nobody_without_a_live_key_and_its_scope_does_or_learns_anything(
 def scope_for(method: str, path: str) -> str:
     """What a route ought to ask for: the document says what it does."""
     is_changed = method != "GET"
-    if path.startswith(("/v1/keys", "/v1/webhooks")) or (is_changed and "people" in path):
+    is_for_admins = path.startswith(("/v1/people", "/v1/demo"))
+    if path.startswith(("/v1/keys", "/v1/webhooks")) or (is_changed and is_for_admins):
         return "admin"
     if method == "GET" or path.endswith("/replay"):
         return "read"
@@ -305,7 +307,9 @@ async def test_a_key_that_may_read_changes_nothing(
         if scope == "read" or method == "GET":
             answer = await edge.request(method, address(edge, path))
             assert answer.status_code in {200, 404}, (method, path)
-    assert await stored(part_of(edge, Database)) == before
+    # Figures are kept so that the next to read them need not wait: nothing decides by them.
+    after = await stored(part_of(edge, Database))
+    assert after | {"figures": before["figures"]} == before
 
 
 async def test_the_key_that_has_the_scope_is_let_in_by_every_operation(
@@ -320,7 +324,7 @@ async def test_the_key_that_has_the_scope_is_let_in_by_every_operation(
             **body_of(method, path),
             headers={"Authorization": f"Bearer {key}"},
         )
-        assert answer.status_code in {200, 404, 409, 422}, (method, path)
+        assert answer.status_code in {200, 202, 404, 409, 422}, (method, path)
 
 
 def test_every_route_is_in_the_document_and_three_need_no_key() -> None:
