@@ -19,8 +19,8 @@ EXISTING = """
 "path.revision" = 1
 """
 # No schema can say how far a time may lie ahead of now, or whose a transaction is. And there may
-# be a transaction `batch`, or `statuses`: its address knows GET, which the schema has under
-# another path. Of a batch what is wrong is refused item by item, in an answer of 200. An amount
+# be a transaction `batch` or `statuses`, or a review of a transaction `next`: their addresses know
+# GET, which the schema has under another path. Of a batch what is wrong is refused item by item, in an answer of 200. An amount
 # may be a number.
 EVERY = """
 [checks]
@@ -30,6 +30,10 @@ positive_data_acceptance.enabled = false
 include-path-regex = "^/v1/transactions/(batch|statuses)$"
 checks.allow_header_conformance.enabled = false
 checks.negative_data_rejection.enabled = false
+
+[[operations]]
+include-path-regex = "^/v1/reviews/next$"
+checks.allow_header_conformance.enabled = false
 
 [[operations]]
 include-path-regex = "^/v1/(transactions(/statuses)?|labels|accounts/[^/]+/(labels|adapt))$"

@@ -168,5 +168,5 @@ def test_what_is_made_is_linked_to_what_can_be_done_with_it() -> None:
         for operation in item.values()
         if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ()))
     ]
-    assert len(paged) == 9
+    assert len(paged) == 10
     assert all(link["parameters"] == {"cursor": "$response.body#/next_cursor"} for link in paged)

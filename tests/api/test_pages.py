@@ -25,8 +25,8 @@ KEYS: list[tuple[Cursor, tuple[Any, ...]]] = [
 LISTS = {
     "/v1/accounts": ("accounts", None),
     "/v1/transactions": ("transactions", None, None, None, None, None),
-    "/v1/reviews": ("reviews", "review", "open", None, None, "risk"),
-    "/v1/reviews?order=age": ("reviews", "review", "open", None, None, "age"),
+    "/v1/reviews": ("reviews", "review", "open", None, None, "risk", False),
+    "/v1/reviews?order=age": ("reviews", "review", "open", None, None, "age", False),
     "/v1/thresholds/history": ("thresholds",),
 }
 
