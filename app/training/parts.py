@@ -97,7 +97,7 @@ class Parts:
         place = ranks.share(len(self.rows_of_part))
         first = sum(self.rows_of_part[: place.start])
         count = sum(self.rows_of_part[place])
-        features_NF = np.load(self.folder / FEATURES, mmap_mode="r")
+        features_NF = np.lib.format.open_memmap(self.folder / FEATURES, mode="r")
         account_N = np.empty(count, np.int64)
         time_us_N, known_at_us_N = np.empty_like(account_N), np.empty_like(account_N)
         is_fraud_N = np.empty(count, np.int8)
