@@ -20,8 +20,8 @@ EXISTING = """
 """
 # No schema can say how far a time may lie ahead of now, or whose a transaction is. And there may
 # be a transaction `batch` or `statuses`, or a review of a transaction `next`: their addresses know
-# GET, which the schema has under another path. Of a batch what is wrong is refused item by item, in an answer of 200. An amount
-# may be a number.
+# GET, which the schema has under another path. Of a batch what is wrong is refused item by item, in
+# an answer of 200. An amount may be a number.
 EVERY = """
 [checks]
 positive_data_acceptance.enabled = false

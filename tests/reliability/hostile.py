@@ -5,6 +5,8 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
+from app.learner.transaction import DAY_US
+from app.times import now_us, text_of
 from tests.api.requests import posted
 
 # In the place of this text comes a value, in the place of these a number and a label that
@@ -118,6 +120,14 @@ BODIES: dict[tuple[str, str], list[bytes]] = {
         *among("statuses", GOOD_STATUSES, {"transaction_id": "t-2", "status": "declined"})
     ],
     ("PUT", "/v1/reviews/t-0/assignee"): [*places({"assignee": "mia"})],
+    ("PUT", "/v1/reviews/t-0/snooze"): [*places({"until": text_of(now_us() + 10 * DAY_US)})],
+    ("POST", "/v1/reviews/next"): [*places({"assignee": "mia", "kind": "review", "order": "age"})],
+    ("POST", "/v1/accounts/alice/notes"): [
+        *places({"text": "Abroad.", "author": "mia", "transaction_id": "t-0"})
+    ],
+    ("POST", "/v1/people"): [
+        *places({"name": "mia", "role": "analyst", "email": "mia@shop.example"})
+    ],
     ("POST", "/v1/thresholds"): [
         *places({"review": 0.01, "decline": 0.2, "effective_at": "2090-01-01T00:00:00Z"}),
         *places({"reviews_per_day": 50, "note": "Two analysts."}),

@@ -183,7 +183,8 @@ def test_every_body_of_the_service_is_read_by_the_same_parser_and_is_among_those
     jobs = {("POST", f"/v1/models/{{name}}/{last}") for last in ("comparisons", "drift", "promote")}
     # CSV: tests/api/test_label_files.py tries it.
     files = ("POST", "/v1/labels/import")
-    assert with_body.keys() - tried == {("POST", "/v1/keys/{key_id}/rotate"), files, *jobs}
+    made = {("POST", "/v1/keys/{key_id}/rotate"), ("PUT", "/v1/people/{person_id}/role")}
+    assert with_body.keys() - tried == {files, *jobs, *made}
 
 
 def addresses() -> Iterator[tuple[str, str, str]]:
@@ -191,7 +192,7 @@ def addresses() -> Iterator[tuple[str, str, str]]:
     document = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
     usual = {"account_id": "alice", "transaction_id": "t-0", "revision": "1", "name": "tiny"}
     usual |= {"kind": "merchant", "entity_id": "acme"}
-    made = ("webhook_id", "key_id", "erasure_id", "comparison_id", "drift_id")
+    made = ("webhook_id", "key_id", "person_id", "erasure_id", "comparison_id", "drift_id")
     usual |= dict.fromkeys(made, "5f0c9d2e1a7b")
     for path, item in document["paths"].items():
         for method, operation in item.items():
