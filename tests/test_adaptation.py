@@ -590,7 +590,7 @@ QUIET = {step: learner_of("anil", step).requires_grad_(False) for step in (1.0, 
 def test_labels_reach_payments_as_far_as_they_say_something_of_them(
     learner: Learner, supports: list[Support], queries: QueryRows, reach: float
 ) -> None:
-    """Up by likeness to a fraud, down by likeness to a cleared payment or unlikeness to frauds."""
+    """Down by likeness to a cleared payment or unlikeness to frauds; up all alike."""
     learner.gate.set(6.0, 0.0)
     rows, copies = learner.network.encode(*queries[:2]), learner.learn(padded(supports))
     base_BQ = learner.base_logits(rows)
@@ -607,7 +607,7 @@ def test_labels_reach_payments_as_far_as_they_say_something_of_them(
                 for label in (False, True)
             ]
             calmed = max(alike[0], 1 - alike[1] if support.is_fraud_K.any() else 0.0)
-            says = alike[1] if whole_BQ[b, q] > 0 else calmed
+            says = 1.0 if whole_BQ[b, q] > 0 else calmed
             expected_BQ[b, q] *= reach + (1 - reach) * says
     torch.testing.assert_close(moved_BQ, expected_BQ, rtol=0, atol=1e-9)
     assert reach == 1 or (moved_BQ - whole_BQ).abs().max() > 0.001

@@ -107,7 +107,7 @@ def listings() -> Iterator[tuple[str, Listing]]:
         yield (
             f"reviews by {who}",
             lambda c, after, w=who: review_store.listed_reviews(
-                c, TENANT, "review", "resolved", *w, after, LIMIT
+                c, TENANT, "review", "resolved", *w[:2], None, None, w[2], after, LIMIT
             ),
         )
     for logged in product(

@@ -49,8 +49,9 @@ def weights(described: bytes) -> bytes:
         if name in OWN or name.startswith("attribute_"):
             kinds[n] = "own"
     then = shapes(kinds, "anil")
-    # Labels were six counts, read by the trunk alone, and the inner loss was a mean.
-    for name in ("network.wide_relation_IM", "log_prior"):
+    # Labels were six counts, read by the trunk alone, the inner loss was a mean, and a copy moved
+    # all payments alike.
+    for name in ("network.wide_relation_IM", "log_prior", "gate.reach"):
         del then[name]
     units, _ = then["network.relation.weight"]
     then["network.relation.weight"] = units, kinds.count("own") + 6

@@ -334,7 +334,6 @@ EFFECT_NOTE = (
     "sample of all payments: somebody chose to look at them."
 )
 THESE = "These"
-DIFFERENCE = "Change"
 EFFECTS = {
     "reviews_per_day": "Reviews a day",
     "declines_per_day": "Declines a day",
@@ -501,7 +500,6 @@ ROTATE = "Replace"
 REVOKE = "Revoke"
 SHOWN_ONCE = "This is shown once, here, and stored nowhere. Copy it now:"
 NO_SCOPES = "A key: choose at least one scope."
-ONLY_ADMIN = "Only a key with the scope admin may see these."
 THIS_SESSION = "this session's"
 
 # Webhooks.

@@ -322,8 +322,8 @@ def test_the_verdict_says_when_no_rival_is_ahead_and_when_none_was_compared() ->
 def test_every_method_has_its_row_in_every_table(tmp_path: Path) -> None:
     figures = metrics(rivals=RIVALS)
     by_fold = figures["protocol_a"]["folds"], figures["protocol_b"]["by_support"].values()
-    for figures in (*by_fold[0], *by_fold[1]):
-        figures.update({name: quality(0.33) for name in RIVALS})
+    for of_fold in (*by_fold[0], *by_fold[1]):
+        of_fold.update({name: quality(0.33) for name in RIVALS})
     report = backtest_report(figures, ORIGIN)
     _, text, source = written(report, tmp_path)
     titles = [*TITLES.values(), *RIVALS.values()]

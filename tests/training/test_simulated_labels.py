@@ -59,7 +59,7 @@ def test_most_attacks_end_soon_after_one_of_their_frauds_is_known(frame: pl.Data
     attack = ["account_id", "fraud_kind"]
     labelled_at = pl.col("occurred_at") + pl.duration(seconds=pl.col("label_delay_days") * 86_400)
     first = attacks.filter("is_fraud").group_by(attack).agg(labelled_at=labelled_at.min())
-    late = pl.col("occurred_at") > pl.col("known") + timedelta(hours=6)
+    late = pl.col("occurred_at") > pl.col("labelled_at") + timedelta(hours=6)
     goes_on = attacks.join(first, on=attack).group_by(attack).agg(late.any().alias("goes_on"))
     # Without an end a quarter of them have a fraud that late.
     assert len(goes_on) > 100
@@ -75,7 +75,7 @@ def test_an_account_with_a_fraud_is_likelier_to_have_another(labelled: pl.DataFr
         of=pl.col("occurred_at"),
     )
     pairs = labelled.join(reported, on="account_id").filter(
-        pl.col("occurred_at") > pl.col("known"),
+        pl.col("occurred_at") > pl.col("labelled_at"),
         pl.col("occurred_at") - pl.col("of") < pl.duration(days=7),
     )
     after = pairs.unique("transaction_id")["is_fraud"]

@@ -350,14 +350,14 @@ def alike(move_BN: Tensor, legitimate_BN: Tensor, fraud_BN: Tensor, frauds_BN: T
     """How much labels have to say of rows that they move, from 0 to 1: [B, N].
 
     Likeness is the square of the share that a row has in common with the most alike label, of
-    ALIKE. A row is moved up as it is like a fraud, and down as it is like a legitimate label, or
-    unlike the frauds, where there are any.
+    ALIKE. A row is moved down as it is like a legitimate label, or unlike the frauds, where there
+    are any. Of a move up it is 1: that a fraud is known makes all payments of its account suspect.
     """
     legitimate_BN, fraud_BN = (
         (likest_BN / ALIKE).clamp(max=1).square() for likest_BN in (legitimate_BN, fraud_BN)
     )
     calmed_BN = torch.maximum(legitimate_BN, (1 - fraud_BN) * (frauds_BN > 0))
-    return torch.where(move_BN > 0, fraud_BN, calmed_BN)
+    return torch.where(move_BN > 0, torch.ones_like(calmed_BN), calmed_BN)
 
 
 def cross_entropy(logit_BK: Tensor, support: SupportBatch) -> Tensor:

@@ -459,10 +459,11 @@ cdef class Network:
     cdef double reached(self, double move, const double* input_I) noexcept nogil:
         """What a row gets of a copy's move, within bounds, by its inputs from labels."""
         cdef const double* fraud_I = input_I + OF_CLASS + ALIKE_HALF_LIVES * self.compared
-        cdef double alike = min(fraud_I[LIKEST] / ALIKE, 1.0), legitimate
-        alike *= alike
-        if move <= 0.0:
-            alike = 1.0 - alike if fraud_I[0] > 0.0 else 0.0
-            legitimate = min(input_I[LIKEST] / ALIKE, 1.0)
-            alike = max(alike, legitimate * legitimate)
+        cdef double alike, legitimate
+        if move > 0.0:
+            return bounded(move)
+        alike = min(fraud_I[LIKEST] / ALIKE, 1.0)
+        alike = 1.0 - alike * alike if fraud_I[0] > 0.0 else 0.0
+        legitimate = min(input_I[LIKEST] / ALIKE, 1.0)
+        alike = max(alike, legitimate * legitimate)
         return bounded(move) * (self.reach + (1.0 - self.reach) * alike)
