@@ -96,6 +96,9 @@ def test_from_an_empty_service_to_a_promoted_model(tmp_path: Path, migrated_sqli
             # The frame runs nothing, and Chromium says so.
             watch.complaints = [one for one in watch.complaints if "sandboxed" not in one]
             tab.get_by_role("button", name="Put in shadow").click()
+            # The page that answers is there, and takes the next click.
+            expect(tab.get_by_role("button", name="End its shadow")).to_be_visible()
+            expect(ready).to_be_attached()
             tab.get_by_role("button", name="Compare with the active model").click()
             tab.get_by_role("button", name="Promote").click(timeout=ASIDE_MILLISECONDS)
             expect(tab.get_by_role("status").first).to_contain_text("Done")
