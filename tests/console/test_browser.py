@@ -69,6 +69,8 @@ def signed_in(
     tab = context.new_page()
     watch = Watch(tab, console.url)
     tab.goto(f"{console.url}/console")
+    # Keys that come before the page has put the cursor there are lost, as they would be anywhere.
+    expect(tab.locator("#person")).to_be_focused()
     tab.keyboard.type(person)
     tab.keyboard.press("Tab")
     tab.keyboard.type(console.keys[person])
