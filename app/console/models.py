@@ -1,6 +1,6 @@
 """Models: which decides, how another compares, its report, and how far traffic has drifted."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -28,7 +28,7 @@ from app.models.routes import (
     roll_back,
     shadow_model,
 )
-from app.models.schemas import ModelList, Promotion
+from app.models.schemas import Job, ModelList, Promotion
 
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ViewerRoute)
 
@@ -49,7 +49,7 @@ async def show_models(
     listed = await list_models(shadowing, viewer.tenant)
     chosen = name or _default(listed, "shadow")
     comparisons = (await list_comparisons(chosen, models, jobs, viewer.tenant)).data
-    newest = next((one for one in comparisons if one.result), None)
+    newest = next((job for job in comparisons if job.result), None)
     return await show(
         request,
         "models.html",
@@ -60,7 +60,7 @@ async def show_models(
         comparisons=comparisons,
         compared=newest,
         bars=compared(newest.result) if newest and newest.result else [],
-        is_waiting=any(one.status in ("queued", "running") for one in comparisons),
+        is_waiting=_is_waiting(comparisons),
         has_report=await _has_report(chosen, models, viewer.tenant),
         notice=notice if notice in texts.MODEL_NOTICES else None,
     )
@@ -150,7 +150,7 @@ async def show_drift(
     listed = await list_models(shadowing, viewer.tenant)
     chosen = name or _default(listed, "active")
     measured = (await list_drift(chosen, models, jobs, viewer.tenant)).data
-    newest = next((one for one in measured if one.result), None)
+    newest = next((job for job in measured if job.result), None)
     return await show(
         request,
         "drift.html",
@@ -160,7 +160,7 @@ async def show_drift(
         last=measured[0] if measured else None,
         measured=newest,
         rows=heat_map(newest.result) if newest and newest.result else [],
-        is_waiting=any(one.status in ("queued", "running") for one in measured),
+        is_waiting=_is_waiting(measured),
     )
 
 
@@ -199,6 +199,11 @@ async def _has_report(name: str, models: RunningModels, tenant: str) -> bool:
     except Problem:
         return False
     return True
+
+
+def _is_waiting(jobs: Sequence[Job]) -> bool:
+    """Whether something is to come, which the page fetches by itself."""
+    return any(job.status in ("queued", "running") for job in jobs)
 
 
 def _default(listed: ModelList, role: str) -> str:

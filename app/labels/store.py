@@ -464,8 +464,8 @@ async def note_corrected(
     connection: Connection, tenant: str, forgetting_id: str, corrected: int, at_us: int
 ) -> None:
     """So many more labels of others have been corrected."""
-    given = {"of_tenant": tenant, "of_id": forgetting_id, "more": corrected, "now_us": at_us}
-    await connection.update_rows(_PROGRESS, [given])
+    progress = {"of_tenant": tenant, "of_id": forgetting_id, "more": corrected, "now_us": at_us}
+    await connection.update_rows(_PROGRESS, [progress])
 
 
 async def forgetting(connection: Connection, tenant: str, forgetting_id: str) -> Forgetting | None:

@@ -15,7 +15,7 @@ from app.times import now_us, text_of
 from app.webhooks.records import Message, Webhook
 from app.webhooks.schemas import Event
 
-# What has happened, and what there is to tell of it.
+# What has happened, and its facts.
 News = tuple[Event, Mapping[str, Any]]
 
 _WEBHOOKS = (
@@ -93,7 +93,7 @@ async def announce(connection: Connection, tenant: str, news: Sequence[News]) ->
         webhook for webhook in await webhooks(connection, tenant) if webhook.disabled_at_us is None
     ]
     messages = []
-    # A time for each, by which they can be told apart and put in order.
+    # A time for each, by which they can be distinguished and put in order.
     for at_us, (event, data) in enumerate(news, now_us()):
         interested = [webhook for webhook in enabled if event in webhook.events.split()]
         if not interested:

@@ -171,8 +171,8 @@ def words(frame: pl.DataFrame) -> Spelling:
         "category",
         "EVENT_LABEL",
     )
-    said = pl.col("fraud").replace_strict({1: "fraud", 0: "legit"}, return_dtype=pl.String)
-    frame = iso(frame, "%Y-%m-%dT%H:%M:%SZ").with_columns(fraud=said)
+    word = pl.col("fraud").replace_strict({1: "fraud", 0: "legit"}, return_dtype=pl.String)
+    frame = iso(frame, "%Y-%m-%dT%H:%M:%SZ").with_columns(fraud=word)
     return Spelling("afd.csv", named(frame, names).write_csv().encode(), back(names))
 
 
@@ -266,8 +266,8 @@ def inspected(folder: Path, spelling: Spelling) -> DatasetSpec:
     path.write_bytes(spelling.content)
     command = ["inspect", str(path), "--spec", str(spec)]
     result = runner.invoke(app, command)
-    asked = set(QUESTION.findall(result.stderr))
-    assert asked == set(spelling.answers), result.output
+    questions = set(QUESTION.findall(result.stderr))
+    assert questions == set(spelling.answers), result.output
     for name, answer in spelling.answers.items():
         command += ["--answer", f"{name}={answer}"]
     if spelling.answers:
