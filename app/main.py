@@ -115,17 +115,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # Not FastAPI's `root_path`, which would take a path for the prefix that begins like it.
         servers=[{"url": chosen.root_path}],
     )
-    install(app, ROUTES)
+    routers = (
+        *ROUTERS,
+        *((docs.router,) if chosen.docs else ()),
+        *(console.ROUTERS if chosen.console else ()),
+    )
+    # The first are FastAPI's own: the OpenAPI document.
+    install(app, (*app.routes, *(route for router in routers for route in router.routes)))
     app.add_middleware(EncodedSlashes)
     app.add_middleware(LeanRoutes, routes=SCORING)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
-    for router in ROUTERS:
+    for router in routers:
         app.include_router(router)
-    if chosen.docs:
-        app.include_router(docs.router)
-    if chosen.console:
-        for router in console.ROUTERS:
-            app.include_router(router)
     return app
 
 

@@ -17,7 +17,14 @@ from app.console import (
 )
 from app.console.viewing import OpenRoute, error_page, go
 
+root = APIRouter(include_in_schema=False, route_class=OpenRoute)
 others = APIRouter(prefix="/console", include_in_schema=False, route_class=OpenRoute)
+
+
+@root.get("/")
+async def show_the_way(request: Request) -> Response:
+    """To the console, for whoever types the service's address into a browser."""
+    return go(request, "")
 
 
 @others.get("/{path:path}")
@@ -30,6 +37,7 @@ async def refuse(request: Request, path: str) -> Response:
 
 # The last takes what is left.
 ROUTERS = (
+    root,
     signing.router,
     signing.leaving,
     queue.router,

@@ -284,6 +284,10 @@ def comparable(answer: tuple[str, dict[str, str]], path: str) -> tuple[str, dict
         ("/livez", "GET, HEAD"),
         ("/v1/transactions", "GET, HEAD, POST"),
         ("/v1/labels", "POST"),
+        ("/openapi.json", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
+        ("/console", "GET, HEAD"),
+        ("/console/verdict", "GET, HEAD, POST"),
     ],
 )
 async def test_a_wrong_method_is_answered_with_the_allowed_ones(

@@ -181,6 +181,11 @@ async def test_an_unknown_id_is_a_page_that_says_so(mia: httpx.AsyncClient, addr
     assert 'href="/console"' in answer.text
 
 
+async def test_the_services_own_address_leads_to_the_console(mia: httpx.AsyncClient) -> None:
+    answer = await mia.get("/", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console")
+
+
 @pytest.mark.parametrize("address", ["?tab=all", "?at=", "/payment", "?cursor=x", "/entity?id=x"])
 async def test_a_wrong_address_is_a_page_that_says_so(
     client: httpx.AsyncClient, mia: httpx.AsyncClient, address: str
