@@ -48,19 +48,18 @@ NOT_PRIVATE = (
 
 # Signing in.
 SIGN_IN = "Sign in"
-SIGN_IN_LEAD = "With your name, which stands with what you decide, and your password."
+SIGN_IN_LEAD = "Sign in with your own name: your decisions are kept under it."
 YOUR_NAME = "Your name"
 PASSWORD = "Password, or an API key"
 KEY_HINT = (
-    "You have none? quickstudy people add NAME prints a link to choose one. An API key begins with "
-    "qs_, and needs the scope read to look, and label and decide for verdicts."
+    "No password yet? An administrator makes a link to choose one on the page People, or by "
+    "quickstudy people add NAME. An API key begins with qs_; it needs the scope read to look, and "
+    "label and decide to give verdicts."
 )
 OTHER_TENANT = "For another tenant"
 TENANT = "Tenant"
-SESSION_HINT = (
-    "A session ends after 12 hours, after an hour without use, or with its person or key."
-)
-TRY_AGAIN = "Look at it and try again."
+SESSION_HINT = "You are signed out after 12 hours, or after an hour without use."
+TRY_AGAIN = "Check them and try again."
 SET_UP = "Choose a password"
 SET_UP_LEAD = "This link is good once. You are signed in with it."
 SET_UP_FIRST = (
@@ -546,12 +545,12 @@ DEMO_REVIEWS = "wait for a review"
 DEMO_DECLINES = "were declined"
 DEMO_BEGIN = "To the first review"
 DEMO_FAILED = "They could not be loaded. The service's log has the cause."
-DEMO_NONE = "Nobody has asked for any."
+DEMO_NONE = "None have been loaded."
 FIRST_STEPS = "To the first label of your own"
 YOUR_KEY = "Have a key"
 YOUR_KEY_NOTE = (
-    "The one that you have signed in with, or another: "
-    "quickstudy keys create NAME --scopes score,label,read."
+    "Make one on the page Keys, or by quickstudy keys create NAME --scopes score,label,read. It is "
+    "shown once."
 )
 FIRST_PAYMENT = "Send a payment"
 FIRST_PAYMENT_NOTE = (
@@ -565,8 +564,8 @@ FIRST_LABEL_NOTE = (
     "Press f for fraud or l for legitimate: the account's very next score has learned from it."
 )
 FIRST_HISTORY = (
-    "To bring a history along, quickstudy import FILE; its payments are known and may be labelled, "
-    "and open no reviews. quickstudy demo shows what labels change, on a server of its own; "
+    "quickstudy import FILE brings your history along: the scores know its payments, which open no "
+    "reviews. quickstudy demo shows what labels change, on a server of its own; "
     "quickstudy demo --console is this console on demonstration payments."
 )
 
