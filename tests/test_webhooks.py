@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 from app.db.database import Database
 from app.errors import ValidationFailed
+from app.ops import metrics
 from app.times import now_us
 from app.webhooks import service as webhooks
 from app.webhooks import store as webhook_store
@@ -171,6 +173,16 @@ async def make_due(url: str) -> None:
         await database.close()
 
 
+def deliveries() -> dict[str, float]:
+    """How many deliveries the metrics have counted, by result."""
+    return {
+        sample.labels["result"]: sample.value
+        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for sample in family.samples
+        if sample.name == "quickstudy_deliveries_total"
+    }
+
+
 @pytest.mark.anyio
 async def test_what_does_not_arrive_is_tried_later_and_later_and_at_last_dropped(
     database: Database, receiver: tuple[str, type[Receiver]]
@@ -181,6 +193,7 @@ async def test_what_does_not_arrive_is_tried_later_and_later_and_at_last_dropped
     async with database.write() as connection:
         await webhook_store.announce(connection, "t", [("model.activated", {"name": "m"})])
     waits = []
+    before = deliveries()
     for attempt in range(len(webhooks.DELAYS_SECONDS) + 1):
         handler.answers[:] = [500 if attempt % 2 else 302]
         before_us = now_us()
@@ -198,6 +211,14 @@ async def test_what_does_not_arrive_is_tried_later_and_later_and_at_last_dropped
         assert delay <= wait <= delay * (1 + webhooks.JITTER) + 5
     assert json.loads(row.body)["data"] == {"name": "m"}
     assert made.events == "model.activated"
+    tried = {result: count - before[result] for result, count in deliveries().items()}
+    assert tried == {"arrived": 0, "failed": len(webhooks.DELAYS_SECONDS), "given_up": 1}
+    async with database.write() as connection:
+        await webhook_store.announce(connection, "t", [("model.activated", {"name": "m"})])
+    handler.answers[:] = [200]
+    assert await service.deliver_due() == 1
+    # The one that was given up is due again above.
+    assert deliveries()["arrived"] == before["arrived"] + 2
 
 
 @pytest.mark.anyio

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
@@ -114,6 +115,11 @@ class Database:
     def is_recovering(self) -> bool:
         """Whether tasks that failed for want of PostgreSQL have not had the time to run again."""
         return self._driver.is_recovering
+
+    @property
+    def file(self) -> Path | None:
+        """SQLite's file."""
+        return Path(self.url.database or "") if self.is_sqlite else None
 
     @property
     def connections_in_use(self) -> int:

@@ -45,6 +45,13 @@ async def any_job_due(connection: Connection, at_us: int) -> bool:
     return (await connection.execute(query)).first() is not None
 
 
+async def oldest_due(connection: Connection, at_us: int) -> int | None:
+    """When the job was queued that has waited longest; None where none waits."""
+    query = select(func.min(jobs.c.created_at_us)).where(_is_due(at_us))
+    found: int | None = (await connection.execute(query)).scalar_one()
+    return found
+
+
 async def claim_job(connection: Connection, at_us: int, until_us: int) -> Job | None:
     """The next job, of the tenant that has waited longest for a turn; ours until `until_us`."""
     others = jobs.alias()

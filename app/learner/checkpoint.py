@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -139,6 +140,15 @@ class Checkpoint:
     def model(self) -> str:
         """What scores call it."""
         return f"{self.metadata.name}@{self.digest[:12]}"
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was trained; None where its description does not say a time."""
+        try:
+            found = datetime.fromisoformat(self.metadata.created_at)
+        except ValueError:
+            return None
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -168,6 +168,7 @@ class Scorer(Judge):
         self.features_digest, self.width = self.features.digest, len(self.features.names)
         self.digest = checkpoint.digest
         self.model = checkpoint.model
+        self.created_at = checkpoint.created_at
         self.files = checkpoint.files
         self.thresholds = Thresholds(
             checkpoint.metadata.decisions.review, checkpoint.metadata.decisions.decline

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import bindparam, literal, select, true
+from sqlalchemy import bindparam, func, literal, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.connection import Connection
@@ -73,6 +73,25 @@ async def activated(connection: Connection) -> dict[str, str]:
         .distinct()
     )
     return {row.digest: row.name for row in await connection.execute(query)}
+
+
+async def oldest_shadow(connection: Connection) -> int | None:
+    """Since when a checkpoint is in shadow, of the tenant that has tried one longest."""
+    later = model_changes.alias()
+    is_last = ~(
+        select(later.c.at_us)
+        .where(
+            later.c.tenant == model_changes.c.tenant,
+            later.c.role == "shadow",
+            later.c.at_us > model_changes.c.at_us,
+        )
+        .exists()
+    )
+    query = select(func.min(model_changes.c.at_us)).where(
+        model_changes.c.role == "shadow", model_changes.c.name.is_not(None), is_last
+    )
+    found: int | None = (await connection.execute(query)).scalar_one()
+    return found
 
 
 async def kept_digests(connection: Connection) -> set[str]:

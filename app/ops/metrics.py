@@ -63,6 +63,53 @@ background_failures = Counter(
     "Errors that ended a run of a background task.",
     ("task",),
 )
+waiting_reviews = Gauge(
+    "quickstudy_waiting_reviews",
+    "Open reviews of a kind that do not sleep, 1,000 at most: of the tenant that has most.",
+    ("kind",),
+    multiprocess_mode="mostrecent",
+)
+oldest_review_seconds = Gauge(
+    "quickstudy_oldest_review_seconds",
+    "How long the review of a kind that was opened first has waited, of all tenants.",
+    ("kind",),
+    multiprocess_mode="mostrecent",
+)
+overdue_message_seconds = Gauge(
+    "quickstudy_overdue_message_seconds",
+    "How long ago the webhook message that waits longest should have been sent.",
+    multiprocess_mode="mostrecent",
+)
+overdue_job_seconds = Gauge(
+    "quickstudy_overdue_job_seconds",
+    "How long ago the job was queued that waits longest for a process.",
+    multiprocess_mode="mostrecent",
+)
+oldest_shadow_seconds = Gauge(
+    "quickstudy_oldest_shadow_seconds",
+    "How long a checkpoint has been in shadow, of the tenant that has tried one longest.",
+    multiprocess_mode="mostrecent",
+)
+disk_free_ratio = Gauge(
+    "quickstudy_disk_free_ratio",
+    "Share of the disk of the SQLite file that is free; absent on PostgreSQL.",
+    ("volume",),
+    multiprocess_mode="mostrecent",
+)
+model_created_seconds = Gauge(
+    "quickstudy_model_created_timestamp_seconds",
+    "When the checkpoint was trained that decides where a tenant has activated no other.",
+    ("model",),
+    multiprocess_mode="livemax",
+)
+deliveries = Counter(
+    "quickstudy_deliveries_total",
+    "Attempts to deliver webhook messages: arrived, failed, or given_up for good.",
+    ("result",),
+)
+# From the start: of a counter that appears with its first event, Prometheus sees no increase.
+for result in ("arrived", "failed", "given_up"):
+    deliveries.labels(result)
 batch_size = Histogram(
     "quickstudy_batch_size",
     "Transactions scored together.",

@@ -31,6 +31,7 @@ from app.scoring.pipeline import Pipeline
 from app.settings import Settings
 from app.statuses.service import Statuses
 from app.thresholds.service import TenantPolicy
+from app.web.backlog import Backlog
 from app.webhooks.service import Webhooks
 
 # Requests other than for scores, which all want the database for themselves, at once.
@@ -50,6 +51,8 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         models = Models(settings)
         await check_states(database, models.default.features)
         await models.keep_all(database)
+        if (created := models.default.created_at) is not None:
+            metrics.model_created_seconds.labels(models.default.model).set(created.timestamp())
         pipeline = Pipeline(database, models, settings.sampled_approvals)
         authenticator, people = Authenticator(database), People(database)
         aside = Aside(settings)
@@ -61,6 +64,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         async with (
             Webhooks(database, settings.webhooks_private) as webhooks,
             DriftGauges(aside) as drifting,
+            Backlog(database) as backlog,
             Jobs(database, aside) as jobs,
             unfinished,
             Batcher(
@@ -99,6 +103,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     erasing,
                     ShadowService(database, pipeline),
                     drifting,
+                    backlog,
                     jobs,
                     webhooks,
                 ),
@@ -107,6 +112,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     batcher.health_apart,
                     webhooks.health,
                     drifting.health,
+                    backlog.health,
                     jobs.health,
                     unfinished.health,
                     authenticator.health,

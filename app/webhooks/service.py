@@ -28,6 +28,7 @@ from app.db.connection import Connection
 from app.db.database import Database
 from app.errors import FieldError, ValidationFailed
 from app.http.problems import RateLimited
+from app.ops import metrics
 from app.ops.background import BackgroundTask, InBackground, TaskHealth
 from app.times import now_us
 from app.webhooks import addresses, posting
@@ -360,6 +361,8 @@ async def _store(connection: Connection, webhook: Webhook, attempts: Sequence[At
     for attempt in attempts:
         if attempt.failure:
             await webhook_store.change_message(connection, _tried(attempt))
+    for attempt in attempts:
+        metrics.labelled(metrics.deliveries, _result(attempt)).inc()
     pause = max(attempt.retry_after_seconds for attempt in attempts)
     changes: dict[str, Any] = {}
     if pause:
@@ -368,6 +371,12 @@ async def _store(connection: Connection, webhook: Webhook, attempts: Sequence[At
         changes |= {"disabled_at_us": now_us(), "disabled_reason": "answered 410"}
     if changes:
         await webhook_store.change_webhook(connection, webhook.tenant, webhook.id, **changes)
+
+
+def _result(attempt: Attempt) -> str:
+    if attempt.failure is None:
+        return "arrived"
+    return "failed" if attempt.message.attempts < len(DELAYS_SECONDS) else "given_up"
 
 
 def _tried(attempt: Attempt) -> Message:

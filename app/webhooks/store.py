@@ -27,10 +27,11 @@ _IS_WAITING = outbox.c.next_at_us.is_not(None)
 
 
 class Due(NamedTuple):
-    """A webhook that has messages to be delivered now."""
+    """A webhook that has messages to be delivered now, and since when."""
 
     tenant: str
     webhook_id: str
+    since_us: int
 
 
 class Claim(NamedTuple):
@@ -140,10 +141,17 @@ async def due(connection: Connection, at_us: int) -> list[Due]:
         .limit(1)
         .scalar_subquery()
     )
-    found = select(tenant.label("tenant"), walk.c.id.label("id")).subquery()
+    since = (
+        select(func.min(outbox.c.next_at_us))
+        .where(outbox.c.webhook_id == walk.c.id, _IS_WAITING)
+        .scalar_subquery()
+    )
+    found = select(
+        tenant.label("tenant"), walk.c.id.label("id"), since.label("since_us")
+    ).subquery()
     is_its = and_(table.c.tenant == found.c.tenant, table.c.id == found.c.id)
     query = (
-        select(found.c.tenant, found.c.id)
+        select(found.c.tenant, found.c.id, found.c.since_us)
         .outerjoin_from(found, table, is_its)
         # Of a webhook that was removed all of these are null, too.
         .where(

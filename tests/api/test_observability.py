@@ -17,6 +17,7 @@ from app.learner.transaction import DAY_US
 from app.models.drift import DriftGauges
 from app.ops.logs import JsonFormatter, RequestLines, configuration
 from app.times import now_us, text_of
+from app.web.backlog import Backlog
 from tests.api.callers import part_of
 from tests.api.requests import label, posted, problem_of
 
@@ -170,13 +171,16 @@ async def test_a_batch_is_timed_by_stage_and_the_bank_is_counted(edge: httpx.Asy
     assert results == {"found", "made"}
 
 
-async def test_the_dashboard_queries_metrics_that_exist(edge: httpx.AsyncClient) -> None:
+async def test_the_dashboard_and_the_alerts_query_metrics_that_exist(
+    edge: httpx.AsyncClient,
+) -> None:
     # Drift, and the change of the frauds' share, show with enough transactions, some labelled.
     long_ago = text_of(now_us() - 20 * DAY_US)
     batch = [posted(f"drift-{n}", occurred_at=long_ago) for n in range(100)]
     await edge.post("/v1/transactions/batch", json={"transactions": batch})
     await edge.put("/v1/transactions/drift-1/label", json={"label": "fraud"})
     await part_of(edge, DriftGauges).measure()
+    await part_of(edge, Backlog).measure()
     exposed = {
         (sample.name, label)
         for family in (await metrics_of(edge)).values()
@@ -186,8 +190,15 @@ async def test_the_dashboard_queries_metrics_that_exist(edge: httpx.AsyncClient)
     folder = MONITORING / "provisioning" / "dashboards"
     dashboard = json.loads((folder / "quickstudy.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    assert len(queries) == len(dashboard["panels"]) >= 6
-    for query in queries:
+    assert len(queries) >= len(dashboard["panels"]) >= 6
+    groups = yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    recorded = {rule["record"] for rule in rules if "record" in rule}
+    for query in queries + [rule["expr"] for rule in rules]:
+        assert set(re.findall(r"quickstudy:[\w:]+", query)) <= recorded
+        # Of what others export, and of what is recorded, nothing is exposed here.
+        if re.search(r"\b(pg|cnpg|node|up|quickstudy:)", query):
+            continue
         names = re.findall(r"quickstudy_\w+", query)
         grouped = re.findall(r"by \(([^)]*)\)", query)
         labels = {part.strip() for group in grouped for part in group.split(",")}
