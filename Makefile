@@ -21,10 +21,10 @@ SERVICE := .venv/.installed-service
 EVERYTHING := .venv/.installed-everything
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test torture lint client docs lock audit train demo bench
+.PHONY: help setup serve test torture lint client manifests docs lock audit train demo bench
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(EVERYTHING) ## Make .venv with everything: service, training, rivals, tests
 
@@ -48,6 +48,9 @@ lint: $(EVERYTHING) ## Check style, formatting, types and the directions of impo
 
 client: $(EVERYTHING) ## Write the Python client's models and its synchronous half
 	$(BIN)/python -m clients.python.generate
+
+manifests: $(EVERYTHING) ## Write the manifests of deploy/kubernetes/ by the chart (needs helm)
+	$(BIN)/python -m deploy.generate
 
 docs: $(EVERYTHING) ## Write the pages that the code knows, and build the site of docs/ into build/site
 	$(BIN)/python -m docs.generate
