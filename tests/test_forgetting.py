@@ -42,7 +42,9 @@ from app.labels.allowance import Allowance
 from app.labels.changes import Verdict
 from app.labels.service import Labelling
 from app.learner.checkpoint import Checkpoint
+from app.learner.features import FeatureSet
 from app.learner.money import Rates
+from app.learner.spec import DatasetSpec
 from app.learner.states import States
 from app.learner.transaction import DAY_US, Transaction, Type
 from app.ops.garbage import spare_requests
@@ -421,6 +423,32 @@ def test_four_times_the_labels_are_forgotten_in_about_four_times_as_long(
         seconds[size] = took
     # Each label by each other would take sixteen times as long.
     assert seconds[8_000] < 8 * seconds[2_000]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_sqlite_looks_at_each_label_once_to_see_what_others_have_to_forget(
+    database: Database,
+) -> None:
+    features, hundreds = FeatureSet(DatasetSpec.load("simulated")), dict[int, int]()
+    for labelled in (25, 100):
+        await Filler(database, features, "tiny", f"of-{labelled}").fill(10 * labelled)
+        ids = [f"h-{10 * n}" for n in range(labelled)]
+        taken = count(1)
+
+        def step(taken: Iterator[int] = taken) -> int:
+            next(taken)
+            return 0
+
+        async with database.read() as connection:
+            raw: Any = await connection.run_sync(lambda sync: sync.connection.driver_connection)
+            raw.set_progress_handler(step, 100)
+            found = await label_store.first_maturities(connection, f"of-{labelled}", ids)
+            raw.set_progress_handler(None, 0)
+        assert found
+        hundreds[labelled] = next(taken)
+    # Each id by each other would take sixteen times as many instructions.
+    assert hundreds[100] < 8 * hundreds[25]
 
 
 async def corrected_so_far(database: Database, tenant: str) -> list[int]:

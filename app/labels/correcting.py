@@ -7,6 +7,7 @@ revision, and scores come between. What is to be corrected follows from the hist
 so whoever finds the row, after a crash too, goes on with the rest.
 """
 
+import asyncio
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +30,8 @@ from app.times import now_us
 # Labels that are corrected in one transaction: some milliseconds, in place. In a thread each
 # statement would wait for its turn, and on SQLite everybody for all of them.
 STEP_LABELS = 100
+# After each of them, so that scores find the processor and the database free in between.
+PAUSE_SECONDS = 0.005
 # How often it is begun again for accounts whose labels have changed meanwhile.
 ATTEMPTS = 10
 
@@ -103,6 +106,7 @@ class Correcting:
             )
             expected |= revised
             is_whole &= all(one.account_id in revised for one in step)
+            await asyncio.sleep(PAUSE_SECONDS)
         return is_whole
 
     async def _step(

@@ -9,9 +9,8 @@ Axes: N transactions, E entries (a label as it was from one event to the next), 
 and a node of a tree. Times are int64 microseconds.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Sequence, Set
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +21,17 @@ from app.learner.features import EntityLabels, Features, FeatureSet
 from app.learner.kernels.features import LABEL_HALF_LIVES
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
+from app.scoring.pipeline import matrix_of
+from app.scoring.store import float32_rows
 
 Flags = NDArray[np.bool_]
+KeyOfRow = TypeVar("KeyOfRow", bound=Hashable)
 
 # As in `app/learner/kernels/features.pyx`.
 LEAST_LABELS = 1e-200
 # Later than any time.
 FOREVER_US = 2**62
-# What a label's history is taken for, where part of it is undone.
+# What the changes of labels are taken for, where some of them are undone.
 Rest = Callable[[Sequence[LabelChange]], Sequence[LabelChange]]
 
 
@@ -58,7 +60,7 @@ class Entries(NamedTuple):
 def corrected_features(
     features: FeatureSet,
     witnesses: Sequence[Witness],
-    changes: Iterable[LabelChange],
+    changes: Sequence[LabelChange],
     gone: Iterable[str] = (),
     rest: Rest | None = None,
 ) -> dict[str, bytes]:
@@ -70,63 +72,87 @@ def corrected_features(
     Witnesses that were corrected before are corrected again: what the labels of an erased account
     did to their entities stands in no history any more.
     """
-    gone = set(gone)
-    history: dict[EntityKey, dict[str, list[LabelChange]]] = defaultdict(lambda: defaultdict(list))
-    were_corrected = set()
-    for change in changes:
-        history[change.key][change.transaction_id].append(change)
-        if change.is_corrected:
-            were_corrected.add(change.transaction_id)
-    by_entity: dict[EntityKey, list[Witness]] = defaultdict(list)
-    for witness in witnesses:
-        by_entity[witness.key].append(witness)
-    found: dict[str, NDArray[np.float32]] = {}
-    for key, own in by_entity.items():
-        kind, _ = key
-        entries = _entries(history[key], gone, rest)
-        evaluated_us_N = np.array([row.computed_at_us for row in own], np.int64)
-        occurred_us_N = np.array([row.occurred_at_us for row in own], np.int64)
-        wanted_N = _saw_any(entries.those(~entries.stands_E), evaluated_us_N, occurred_us_N)
-        wanted_N |= np.array([row.transaction_id in were_corrected for row in own], bool)
-        chosen_N = np.flatnonzero(wanted_N)
-        values_NV = _evidence(
-            features,
-            kind,
-            entries.those(entries.stands_E),
-            evaluated_us_N[chosen_N],
-            occurred_us_N[chosen_N],
+    were_corrected = {change.transaction_id for change in changes if change.is_corrected}
+    entries, places_E = _entries(rest(changes) if rest else changes, set(gone))
+    evaluated_us_N = np.array([row.computed_at_us for row in witnesses], np.int64)
+    occurred_us_N = np.array([row.occurred_at_us for row in witnesses], np.int64)
+    doubtful_N = np.array([row.transaction_id in were_corrected for row in witnesses], np.bool_)
+    found: list[Evidence] = []
+    for key, own_N in _places([row.key for row in witnesses]).items():
+        own = entries.those(places_E.get(key, np.zeros(0, np.int64)))
+        wanted_N = doubtful_N[own_N] | _saw_any(
+            own.those(~own.stands_E), evaluated_us_N[own_N], occurred_us_N[own_N]
         )
-        for n, value_V in zip(chosen_N.tolist(), values_NV, strict=True):
-            witness = own[n]
-            if witness.transaction_id not in found:
-                latest = witness.corrected or witness.features
-                found[witness.transaction_id] = np.frombuffer(latest, "<f4").copy()
-            found[witness.transaction_id][features.evidence[kind]] = value_V
-    return {key: features_F.tobytes() for key, features_F in found.items()}
+        chosen_N = own_N[wanted_N]
+        if len(chosen_N):
+            times_us_N = evaluated_us_N[chosen_N], occurred_us_N[chosen_N]
+            values_NV = _evidence(features, key[0], own.those(own.stands_E), *times_us_N)
+            found.append(Evidence(key[0], [witnesses[n] for n in chosen_N.tolist()], values_NV))
+    return _with_evidence(features, found)
+
+
+class Evidence(NamedTuple):
+    """What entities of a kind say of N witnesses, as features: [N, V]."""
+
+    kind: str
+    witnesses: Sequence[Witness]
+    values_NV: Features
+
+
+def _with_evidence(features: FeatureSet, found: Iterable[Evidence]) -> dict[str, bytes]:
+    """The newest features of these witnesses with that evidence, by transaction."""
+    place: dict[str, int] = {}
+    latest: list[bytes] = []
+    each = []
+    for kind, witnesses, values_NV in found:
+        for row in witnesses:
+            if place.setdefault(row.transaction_id, len(latest)) == len(latest):
+                latest.append(row.corrected or row.features)
+        each.append((kind, [place[row.transaction_id] for row in witnesses], values_NV))
+    features_NF = matrix_of(latest, len(features.names))
+    for kind, places, values_NV in each:
+        features_NF[np.ix_(places, features.evidence[kind])] = values_NV
+    return dict(zip(place, float32_rows(features_NF), strict=True))
+
+
+def _places(keys: Iterable[EntityKey]) -> dict[EntityKey, Ints]:
+    """Where each of the keys stands among them."""
+    code_N, distinct = _codes(keys)
+    ends = np.cumsum(np.bincount(code_N, minlength=len(distinct)))[:-1]
+    each = np.split(np.argsort(code_N, kind="stable"), ends)
+    return dict(zip(distinct, each, strict=True)) if distinct else {}
+
+
+def _codes(keys: Iterable[KeyOfRow]) -> tuple[Ints, list[KeyOfRow]]:
+    """Each key as a number, and the keys by these: in the order in which they come."""
+    codes: dict[KeyOfRow, int] = {}
+    return np.array([codes.setdefault(key, len(codes)) for key in keys], np.int64), list(codes)
 
 
 def _entries(
-    history: Mapping[str, Sequence[LabelChange]], gone: set[str], rest: Rest | None
-) -> Entries:
-    rows = []
-    for transaction_id, all_of_it in history.items():
-        changes = rest(all_of_it) if rest else all_of_it
-        removed = [n for n, change in enumerate(changes) if change.is_fraud is None]
-        last = len(changes) if transaction_id in gone else max(removed, default=-1)
-        ends = [*(change.recorded_at_us for change in changes[1:]), FOREVER_US]
-        rows += [
-            (change.recorded_at_us, end_us, change.matures_at_us, bool(change.is_fraud), n > last)
-            for n, (change, end_us) in enumerate(zip(changes, ends, strict=False))
-            if change.is_fraud is not None
-        ]
-    from_us, until_us, matures_us, is_fraud, stands = zip(*rows, strict=True) if rows else [()] * 5
-    return Entries(
-        np.array(from_us, np.int64),
-        np.array(until_us, np.int64),
-        np.array(matures_us, np.int64),
-        np.array(is_fraud, np.float64),
-        np.array(stands, np.bool_),
-    )
+    changes: Sequence[LabelChange], gone: Set[str]
+) -> tuple[Entries, dict[EntityKey, Ints]]:
+    """The labels of all entities, and where those of each stand, label by label."""
+    # C changes of L labels, of which each entity has one of its own.
+    code_C, labels = _codes((row.kind, row.entity_id, row.transaction_id) for row in changes)
+    order_C = np.argsort(code_C, kind="stable")
+    changes, code_C = [changes[c] for c in order_C.tolist()], code_C[order_C]
+    is_set_C = np.array([row.is_fraud is not None for row in changes], np.bool_)
+    from_us_C = np.array([row.recorded_at_us for row in changes], np.int64)
+    is_last_C = np.append(code_C[1:] != code_C[:-1], True)[: len(changes)]
+    until_us_C = np.where(is_last_C, FOREVER_US, np.roll(from_us_C, -1))
+    place_C = np.arange(len(changes))
+    removed_L = np.full(len(labels), -1)
+    np.maximum.at(removed_L, code_C[~is_set_C], place_C[~is_set_C])
+    removed_L[[transaction_id in gone for _, _, transaction_id in labels]] = len(changes)
+    entries = Entries(
+        from_us_C,
+        until_us_C,
+        np.array([row.matures_at_us for row in changes], np.int64),
+        np.array([bool(row.is_fraud) for row in changes], np.float64),
+        place_C > removed_L[code_C],
+    ).those(is_set_C)
+    return entries, _places(row.key for row in changes if row.is_fraud is not None)
 
 
 def _evidence(

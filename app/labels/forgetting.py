@@ -34,14 +34,25 @@ class Undone(NamedTuple):
     account_id: str
     revision: int
 
-    def rest(self, events: Sequence[LabelChange]) -> list[LabelChange]:
-        """What there is without it of a transaction's history: of others all, of its own what a
+    def rest(self, changes: Sequence[LabelChange]) -> list[LabelChange]:
+        """What there is without it of all changes: those of others, and of its own what a
         rollback would leave, with no removal before a label that stood."""
-        if events[0].account_id != self.account_id:
-            return list(events)
-        left = [event for event in events if event.revision <= self.revision]
-        stood = left and left[-1].is_fraud is not None
-        return [event for event in left if event.is_fraud is not None] if stood else left
+        stood: dict[tuple[EntityKey, str], bool] = {}
+        for change in changes:
+            if self._leaves(change):
+                stood[change.key, change.transaction_id] = change.is_fraud is not None
+        return [
+            change
+            for change in changes
+            if change.account_id != self.account_id
+            or (
+                self._leaves(change)
+                and (change.is_fraud is not None or not stood[change.key, change.transaction_id])
+            )
+        ]
+
+    def _leaves(self, change: LabelChange) -> bool:
+        return change.account_id == self.account_id and change.revision <= self.revision
 
 
 class Record(NamedTuple):

@@ -185,19 +185,10 @@ _CHECKED: Any = (
     .join_from(label_entities, label_events, _EVENTS_THERE)
     .where(*_OF_ENTITIES)
 )
-_MATURED = (
-    select(
-        label_entities.c.kind,
-        label_entities.c.entity_id,
-        func.min(label_events.c.matures_at_us),
-    )
-    .join_from(label_entities, label_events, _EVENTS_THERE)
-    .where(
-        label_entities.c.tenant == bindparam("of_tenant"),
-        IsWanted(label_entities.c.transaction_id),
-        label_events.c.is_fraud.is_not(None),
-    )
-    .group_by(label_entities.c.kind, label_entities.c.entity_id)
+_MATURITIES = select(label_events.c.transaction_id, label_events.c.matures_at_us).where(
+    label_events.c.tenant == bindparam("of_tenant"),
+    IsWanted(label_events.c.transaction_id),
+    label_events.c.is_fraud.is_not(None),
 )
 _REMOVED = (
     select(label_entities.c.removed_at_us)
@@ -383,8 +374,18 @@ async def first_maturities(
     connection: Connection, tenant: str, transaction_ids: Iterable[str]
 ) -> dict[EntityKey, int]:
     """When the first label that these transactions ever had matured, by entity."""
-    rows = await connection.fetch(tuple[Any, ...], _MATURED, tenant, transaction_ids, are_many=True)
-    return {(kind, entity_id): first_us for kind, entity_id, first_us in rows}
+    wanted = list(transaction_ids)
+    # Not as one query with a join: for each row SQLite would try all the ids that are wanted.
+    events = await connection.fetch(tuple[Any, ...], _MATURITIES, tenant, wanted, are_many=True)
+    first_us: dict[str, int] = {}
+    for transaction_id, matures_at_us in events:
+        before_us = first_us.get(transaction_id, matures_at_us)
+        first_us[transaction_id] = min(matures_at_us, before_us)
+    found: dict[EntityKey, int] = {}
+    for row in await entities_of_labels(connection, tenant, wanted):
+        if (matures_at_us := first_us.get(row.transaction_id)) is not None:
+            found[row.key] = min(matures_at_us, found.get(row.key, matures_at_us))
+    return found
 
 
 async def label_changes(
