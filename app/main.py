@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from app import __version__
@@ -71,6 +72,18 @@ ROUTERS = (
 ROUTES = tuple(route for router in ROUTERS for route in router.routes)
 SCORING = lean_routes(ROUTES)
 
+
+def _included(*routers: APIRouter) -> list[BaseRoute]:
+    """Routes as applications take them: made ready by the first request, for all of a process."""
+    # Operation ids are short, and what generated clients name their methods by: the functions' own.
+    including = APIRouter(generate_unique_id_function=operation_id)
+    for router in routers:
+        including.include_router(router)
+    return including.routes
+
+
+API, DOCS, CONSOLE = _included(*ROUTERS), _included(docs.router), _included(*console.ROUTERS)
+
 # How long a thread that computes (what labels would have been without another, many rows) keeps the
 # event loop waiting each time: Python's own 5 ms, several times in a request, quadrupled the 99th
 # percentile of scores beside it.
@@ -104,8 +117,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         # `/v1/accounts/` is an account with an empty id, not the list of all of them.
         redirect_slashes=False,
-        # Short, and what generated clients name their methods by: the functions' own names.
-        generate_unique_id_function=operation_id,
         # Spans and metrics are ours; FastAPI's own would look for a provider every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         # FastAPI's own pages load their scripts from a CDN.
@@ -125,8 +136,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(EncodedSlashes)
     app.add_middleware(LeanRoutes, routes=SCORING)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
-    for router in routers:
-        app.include_router(router)
+    app.router.routes.extend(
+        (*API, *(DOCS if chosen.docs else ()), *(CONSOLE if chosen.console else ()))
+    )
     return app
 
 

@@ -20,12 +20,11 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-from app.main import create_app
-from app.settings import Settings
 from clients.python import generate
 from quickstudy_client import ApiError, AsyncClient, Client, transport
 from quickstudy_client.models import PostedTransaction, Score
 from quickstudy_client.transport import ATTEMPTS
+from tests.api.callers import openapi_document
 from tests.api.requests import NOON, label, posted
 from tests.servers import START_SECONDS, made_key, server
 
@@ -221,7 +220,7 @@ async def test_every_operation_is_answered_in_its_type(
 
     # Nothing that the service offers is out of the client's reach, but what orchestrators ask;
     # and the client has nothing else. Every answer has the type that the document states.
-    document = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
+    document = openapi_document()
     operations = {
         (method.upper(), path): _answer_of(operation, document)
         for path, item in document["paths"].items()

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,12 @@ class ServiceClient(httpx.AsyncClient):
         # A 500 is an answer like any other: tests look at what a caller would see.
         super().__init__(transport=httpx.ASGITransport(app, raise_app_exceptions=False), **options)
         self.app = app
+
+
+@cache
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document, which takes most of a second to make."""
+    return create_app(Settings(database_url="sqlite:///unused.db")).openapi()
 
 
 def client_of(app: FastAPI, key: str) -> httpx.AsyncClient:

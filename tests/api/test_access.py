@@ -25,11 +25,11 @@ from app.times import now_us, text_of
 from app.webhooks import store as webhook_store
 from app.webhooks.records import Webhook
 from app.webhooks.service import new_secret
-from tests.api.callers import part_of
+from tests.api.callers import openapi_document, part_of
 from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
-DOCUMENT = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
+DOCUMENT = openapi_document()
 # Each with the scope that it requires.
 SCOPED = {
     (method.upper(), path): operation["security"][0]["api_key"][0]

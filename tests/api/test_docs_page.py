@@ -16,9 +16,9 @@ import pytest
 from playwright.sync_api import Page, expect
 from pydantic import ValidationError
 
-from app.main import create_app
 from app.settings import Settings
 from quickstudy_client import Client
+from tests.api.callers import openapi_document
 from tests.api.requests import posted
 from tests.browsers import Watch, chromium
 from tests.servers import new_key, server
@@ -141,7 +141,7 @@ def test_the_client_takes_a_url_with_a_prefix(service: Service) -> None:
 
 
 def test_without_a_prefix_addresses_begin_at_the_root() -> None:
-    document = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
+    document = openapi_document()
     assert document["servers"] == [{"url": "/"}]
 
 

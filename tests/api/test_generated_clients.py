@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.main import create_app
-from app.settings import Settings
+from tests.api.callers import openapi_document
 from tests.servers import new_key, server
 
 pytestmark = pytest.mark.torture
@@ -28,7 +27,7 @@ public @interface Generated { String[] value(); String date() default ""; String
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("openapi") / "openapi.json"
-    path.write_text(json.dumps(create_app(Settings(database_url="sqlite:///unused.db")).openapi()))
+    path.write_text(json.dumps(openapi_document()))
     return path
 
 

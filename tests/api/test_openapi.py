@@ -12,11 +12,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.http.problems import BY_STATUS, kinds
 from app.keys.scopes import SCOPES
-from app.main import create_app
-from app.settings import Settings
+from tests.api.callers import openapi_document
 from tests.api.contract import RUNS, tried
 
-DOCUMENT = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
+DOCUMENT = openapi_document()
 OPERATIONS = [
     pytest.param(path, operation, id=f"{method.upper()} {path}")
     for path, item in DOCUMENT["paths"].items()

@@ -15,8 +15,7 @@ from pathlib import Path
 import httpx
 from sqlalchemy import make_url
 
-from app.main import create_app
-from app.settings import Settings
+from tests.api.callers import openapi_document
 from tests.api.requests import posted, problem_of
 from tests.postgres import execute, free_port
 from tests.reliability.conftest import Note
@@ -91,7 +90,7 @@ def garble(url: str) -> None:
 
 def read_by(client: httpx.Client) -> str:
     """All that can be read through the addresses of the OpenAPI document."""
-    document = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
+    document = openapi_document()
     texts = []
     ids = {"account_id": "a", "transaction_id": "t", "revision": "0", "name": "tiny"}
     for path, item in document["paths"].items():

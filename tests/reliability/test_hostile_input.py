@@ -29,11 +29,11 @@ from app.db.schema import accounts, entities, transactions
 from app.http.keyed import KeyedRoute
 from app.http.lean import ScoringRoute
 from app.learner.states import States
-from app.main import ROUTES, create_app
+from app.main import ROUTES
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline
 from app.settings import Settings
-from tests.api.callers import calling, of_another_tenant, part_of
+from tests.api.callers import calling, of_another_tenant, openapi_document, part_of
 from tests.api.contract import RUNS, tried
 from tests.api.requests import posted, problem_of
 from tests.conftest import IS_TORTURE, mainly
@@ -189,7 +189,7 @@ def test_every_body_of_the_service_is_read_by_the_same_parser_and_is_among_those
 
 def addresses() -> Iterator[tuple[str, str, str]]:
     """Method and address of every operation with a mark in each part and each parameter."""
-    document = create_app(Settings(database_url="sqlite:///unused.db")).openapi()
+    document = openapi_document()
     usual = {"account_id": "alice", "transaction_id": "t-0", "revision": "1", "name": "tiny"}
     usual |= {"kind": "merchant", "entity_id": "acme"}
     made = ("webhook_id", "key_id", "person_id", "erasure_id", "comparison_id", "drift_id")
