@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from app.learner.checkpoint import Data, Decisions, Files, Metadata
 from app.learner.decisions import Calibration
 from app.learner.differentiable.adaptation import Learner
 from app.learner.differentiable.saving import save_checkpoint
-from app.learner.features import FeatureSet, without_identities
+from app.learner.features import FeatureSet, Kind, without_identities
 from app.learner.money import Rates
 from app.learner.network import LABEL_HALF_LIVES_DAYS, OF_BOTH
 from app.learner.profile import Histogram, Profile
@@ -41,22 +42,16 @@ def tiny_checkpoint(
     """
     spec = spec or DatasetSpec.load("simulated")
     features = FeatureSet(spec, rates)
-    torch.manual_seed(seed)
+    drawn = _drawn(features.names, features.kinds, algorithm, seed)
     learner = Learner(features.kinds, algorithm)
-    random = np.random.default_rng(seed).normal(1.0, 1.0, (256, len(features.names)))
-    bins.fit(learner.network.encoder, random.astype(np.float32), random[:, 0] > 2)
+    learner.load_state_dict(drawn.weights)
     network = learner.network
-    with torch.no_grad():
-        network.wide_rises_ZTM.normal_(0, 0.02)
-        # What labels say directly is as if it were learned: frauds speak for fraud.
-        of_legitimate = (network.encoder.label_inputs - OF_BOTH) // 2
-        network.wide_relation_IM[:of_legitimate] = -0.05
-        network.wide_relation_IM[of_legitimate:] = 0.05
-        if likeness:
+    if likeness:
+        with torch.no_grad():
             # Of each class the share of the most alike.
             most_alike = len(LABEL_HALF_LIVES_DAYS) + 3
             network.wide_relation_IM[most_alike] -= likeness
-            network.wide_relation_IM[of_legitimate + most_alike] += likeness
+            network.wide_relation_IM[_of_legitimate(learner) + most_alike] += likeness
     learner.gate.set(trust, heed)
     metadata = Metadata(
         name="tiny",
@@ -73,7 +68,7 @@ def tiny_checkpoint(
         options={},
         metrics={},
         versions={},
-        profile=profile or _profile(features, random),
+        profile=profile or drawn.profile,
         rates=rates,
     )
     save_checkpoint(folder, learner, metadata)
@@ -89,7 +84,36 @@ def signed(described: dict[str, Any], weights: bytes) -> Files:
     return Files((json.dumps(described, indent=2) + "\n").encode(), weights)
 
 
-def _profile(features: FeatureSet, random_NF: Floats) -> Profile:
+class _Drawn(NamedTuple):
+    weights: dict[str, torch.Tensor]
+    profile: Profile
+
+
+@cache
+def _drawn(
+    names: tuple[str, ...], kinds: tuple[Kind, ...], algorithm: Algorithm, seed: int
+) -> _Drawn:
+    """Random weights, once: to fit the bins takes longer than what most tests do with them."""
+    torch.manual_seed(seed)
+    learner = Learner(kinds, algorithm)
+    network = learner.network
+    random = np.random.default_rng(seed).normal(1.0, 1.0, (256, len(names)))
+    bins.fit(network.encoder, random.astype(np.float32), random[:, 0] > 2)
+    with torch.no_grad():
+        network.wide_rises_ZTM.normal_(0, 0.02)
+        # What labels say directly is as if it were learned: frauds speak for fraud.
+        of_legitimate = _of_legitimate(learner)
+        network.wide_relation_IM[:of_legitimate] = -0.05
+        network.wide_relation_IM[of_legitimate:] = 0.05
+    return _Drawn(learner.state_dict(), _profile(names, kinds, random))
+
+
+def _of_legitimate(learner: Learner) -> int:
+    """How many of the inputs from labels are of legitimate ones: the first."""
+    return (learner.network.encoder.label_inputs - OF_BOTH) // 2
+
+
+def _profile(names: tuple[str, ...], kinds: tuple[Kind, ...], random_NF: Floats) -> Profile:
     is_fraud_N = random_NF[:, 0] > 2
     return Profile(
         first="2026-01-01T00:00:00.000000Z",
@@ -98,8 +122,7 @@ def _profile(features: FeatureSet, random_NF: Floats) -> Profile:
         accounts=64,
         frauds=int(is_fraud_N.sum()),
         features={
-            features.names[f]: Histogram.of(random_NF[:, f], is_fraud_N)
-            for f in without_identities(features.kinds)
+            names[f]: Histogram.of(random_NF[:, f], is_fraud_N) for f in without_identities(kinds)
         },
         score=Histogram.of(np.clip(random_NF[:, 0] / 8, 0, 1), is_fraud_N),
     )

@@ -1,5 +1,7 @@
 """Adaptation: all accounts at once is each account alone, through two derivatives."""
 
+import copy
+from functools import cache
 from itertools import product
 from typing import get_args
 
@@ -77,6 +79,12 @@ def queries() -> QueryRows:
 
 def learner_of(algorithm: Algorithm, largest_step: float = 0.5) -> Learner:
     """A learner with large steps, another one for each step and size there is."""
+    return copy.deepcopy(drawn(algorithm, largest_step))
+
+
+@cache
+def drawn(algorithm: Algorithm, largest_step: float) -> Learner:
+    """The same, once: to fit its bins takes longer than most tests."""
     torch.manual_seed(0)
     learner = Learner(FEATURES.kinds, algorithm)
     rows_NF = random_rows(np.random.default_rng(0), 300)

@@ -4,6 +4,7 @@ Both read the same learner, of every algorithm, with merchants and codes and wit
 one is given the knots in double, whose sums in float32 would differ in the seventh digit.
 """
 
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -16,9 +17,10 @@ from app.learner.attribution import attribute
 from app.learner.compiled import CompiledEngine
 from app.learner.differentiable.adaptation import Learner, pad_supports
 from app.learner.differentiable.gpu import BatchedEngine
+from app.learner.differentiable.network import Encoder
 from app.learner.differentiable.saving import weights_of
 from app.learner.engine import Engine, Rows
-from app.learner.features import FeatureSet
+from app.learner.features import FeatureSet, Kind
 from app.learner.kernels import adaptation as kernels
 from app.learner.kernels.attribution import attribute as walked
 from app.learner.network import KNOWN_VALUES, MEMBERS
@@ -44,6 +46,25 @@ def spec_of(name: str) -> DatasetSpec:
     return DatasetSpec.model_validate(described)
 
 
+def rows_of(kinds: tuple[Kind, ...], size: int, seed: int) -> Rows:
+    """Usual values and far ones; codes that are known, and others."""
+    rng = np.random.default_rng(seed)
+    features_NF = rng.normal(1, 1.5, (size, len(kinds))).astype(np.float32)
+    features_NF[rng.random(features_NF.shape) < 0.02] *= 100
+    for kind, values in (("code", 2 * KNOWN_VALUES), ("identity", 5)):
+        of_kind = np.array(kinds) == kind
+        features_NF[:, of_kind] = rng.integers(0, values, (size, of_kind.sum()))
+    return Rows(features_NF, TODAY_US + rng.integers(-10 * DAY_US, 30 * DAY_US, size))
+
+
+@cache
+def fitted(kinds: tuple[Kind, ...]) -> dict[str, torch.Tensor]:
+    """The bins and known codes of an encoder, once: to fit them takes longer than most tests."""
+    encoder, [features_NF, _] = Encoder(kinds), rows_of(kinds, 300, 0)
+    bins.fit(encoder, features_NF, features_NF[:, 0] > 2)
+    return encoder.state_dict()
+
+
 class Subject:
     """A learner with weights that differ, and both engines of it."""
 
@@ -51,8 +72,7 @@ class Subject:
         torch.manual_seed(0)
         self.features = FeatureSet(spec)
         self.learner = Learner(self.features.kinds, algorithm)
-        fitted_NF = self.rows(300, 0).features_NF
-        bins.fit(self.learner.network.encoder, fitted_NF, fitted_NF[:, 0] > 2)
+        self.learner.network.encoder.load_state_dict(fitted(self.features.kinds))
         with torch.no_grad():
             self.learner.network.wide_rises_ZTM.normal_(0, 0.05)
             self.learner.network.wide_relation_IM.normal_(0, 0.05)
@@ -69,14 +89,7 @@ class Subject:
         self.batched: Engine = batched
 
     def rows(self, size: int, seed: int) -> Rows:
-        """Usual values and far ones; codes that are known, and others."""
-        rng = np.random.default_rng(seed)
-        features_NF = rng.normal(1, 1.5, (size, len(self.features.names))).astype(np.float32)
-        features_NF[rng.random(features_NF.shape) < 0.02] *= 100
-        for kind, values in (("code", 2 * KNOWN_VALUES), ("identity", 5)):
-            of_kind = np.array(self.features.kinds) == kind
-            features_NF[:, of_kind] = rng.integers(0, values, (size, of_kind.sum()))
-        return Rows(features_NF, TODAY_US + rng.integers(-10 * DAY_US, 30 * DAY_US, size))
+        return rows_of(self.features.kinds, size, seed)
 
     def supports(self) -> list[Support]:
         """Accounts of all numbers of labels: mixed ones, and of one class alone.
