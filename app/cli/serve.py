@@ -20,6 +20,7 @@ def serve(
     """Serve the API; on the first start, make the database, an API key and a link."""
     # Here, since `quickstudy --help` takes as long as what it imports.
     from app.cli.keys import on_database
+    from app.db.holding import held
     from app.db.migrating import upgrade
     from app.keys import service as keys
     from app.models.service import Models
@@ -36,15 +37,16 @@ def serve(
     settings = Settings()
     # What is refused should be refused here, in a sentence, rather than in a worker's trace.
     models = Models(settings)
-    upgrade(settings.database_url)
-    on_database(lambda database: check_states(database, models.default.features))
-    key = on_database(lambda database: keys.create_first(database, FIRST_KEY))
-    link = on_database(people.first_link) if settings.console else None
-    typer.echo(_welcome(settings, key, link), err=False)
-    with tempfile.TemporaryDirectory(prefix="quickstudy-metrics-") as pool:
-        if settings.workers > 1:
-            os.environ[metrics.POOL_DIRECTORY] = pool
-        server.serve(settings)
+    with held(settings.database_url):
+        upgrade(settings.database_url)
+        on_database(lambda database: check_states(database, models.default.features))
+        key = on_database(lambda database: keys.create_first(database, FIRST_KEY))
+        link = on_database(people.first_link) if settings.console else None
+        typer.echo(_welcome(settings, key, link), err=False)
+        with tempfile.TemporaryDirectory(prefix="quickstudy-metrics-") as pool:
+            if settings.workers > 1:
+                os.environ[metrics.POOL_DIRECTORY] = pool
+            server.serve(settings)
 
 
 def address_of(settings: "Settings") -> str:

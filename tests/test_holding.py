@@ -1,0 +1,65 @@
+"""A SQLite file is one server's, and a second one is refused with a sentence."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.db.holding import held
+from app.errors import SetupError
+from tests.postgres import free_port
+from tests.servers import START_SECONDS, until_ready
+
+PROGRAM = Path(sys.executable).with_name("quickstudy")
+
+
+def test_a_second_server_on_a_file_is_refused_until_the_first_is_gone(
+    migrated_sqlite: Path, tmp_path: Path, checkpoint: Path
+) -> None:
+    database = tmp_path / "quickstudy.db"
+    database.write_bytes(migrated_sqlite.read_bytes())
+    url, port = f"sqlite:///{database}", free_port()
+    command = [PROGRAM, "serve", "--port", str(port)]
+    environment = {
+        **os.environ,
+        "QUICKSTUDY_DATABASE_URL": url,
+        "QUICKSTUDY_MODEL": str(checkpoint),
+        "QUICKSTUDY_DEVICE": "cpu",
+    }
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        until_ready(f"http://127.0.0.1:{port}", first)
+        # On another port, which would not be taken.
+        second = subprocess.run(
+            [*command[:-1], str(free_port())],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+        )
+        assert second.returncode == 2
+        refusal = " ".join(second.stderr.split())
+        assert f"another server has the database {database}" in refusal
+        assert f"process {first.pid} on " in refusal
+        # Commands go on beside it.
+        listed = subprocess.run([PROGRAM, "keys", "list"], env=environment, capture_output=True)
+        assert listed.returncode == 0
+        assert httpx.get(f"http://127.0.0.1:{port}/readyz").is_success
+        with pytest.raises(SetupError), held(url):
+            pass
+    finally:
+        first.kill()
+        first.wait()
+    with held(url):
+        pass
+
+
+def test_postgresql_is_anybodys_and_a_place_that_is_not_there_is_left_to_the_database(
+    tmp_path: Path,
+) -> None:
+    for url in ("postgresql://db/quickstudy", f"sqlite:///{tmp_path}/nowhere/quickstudy.db"):
+        with held(url), held(url):
+            pass
