@@ -49,7 +49,7 @@ BESIDE_THE_BASE = (
     "likeness_rule",
 )
 # These compare codes and identities with those of an account's labels.
-LIKENESS_READERS = ("fine_tuned", "likeness_rule", "xgboost_support")
+LIKENESS_READERS = ("fine_tuned", "likeness_rule", "xgboost_support", "lightgbm_support")
 # It learns what becomes known of every account while it is tested.
 ONLINE = "river_online"
 SETTINGS = {rival.name: rival.settings for rival in RIVALS}
@@ -344,7 +344,7 @@ def test_without_a_library_its_rivals_are_not_there(monkeypatch: pytest.MonkeyPa
 def test_no_library_of_a_rival_is_imported_before_it_learns() -> None:
     folder = Path(package.__file__).parent
     libraries = {rival.library for rival in RIVALS if rival.library}
-    assert libraries == {"river", "xgboost"}
+    assert libraries == {"river", "xgboost", "lightgbm"}
     for path in folder.glob("*.py"):
         at_once = ast.parse(path.read_text()).body
         plain = [
@@ -530,10 +530,10 @@ def test_identities_are_compared_and_not_ordered() -> None:
         Population(ROWS, train).encode(ROWS.features_NF[:50]),
         Population(without, train).encode(without.features_NF[:50]),
     )
-    trees = boosting.XGBoost()
-    np.testing.assert_array_equal(
-        trees.inputs(ROWS, QUERIES, SUPPORT_LIMIT), without.features_NF[QUERIES]
-    )
+    for trees in (boosting.XGBoost(), boosting.LightGBM()):
+        np.testing.assert_array_equal(
+            trees.inputs(ROWS, QUERIES, SUPPORT_LIMIT), without.features_NF[QUERIES]
+        )
 
 
 def few_frauds(most: int) -> Rows:
@@ -544,21 +544,32 @@ def few_frauds(most: int) -> Rows:
     return replace(TRAINING, is_fraud_N=is_fraud_N)
 
 
-@pytest.mark.parametrize("name", ["xgboost", "xgboost_support"])
-def test_few_held_out_frauds_do_not_say_when_trees_stop(name: str, learner: Learner) -> None:
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        ("xgboost", "eta"),
+        ("xgboost_support", "eta"),
+        ("lightgbm", "learning_rate"),
+        ("lightgbm_support", "learning_rate"),
+    ],
+)
+def test_few_held_out_frauds_do_not_say_when_trees_stop(
+    name: str, rate: str, learner: Learner
+) -> None:
     (rival,) = rivals([name])
     rival.fit(few_frauds(3), SPLIT, learner, 0)
     setting, _ = rival.chosen
-    assert setting["trees"] == round(boosting.STEADY_LEARNING / setting["eta"]) == 60
+    assert setting["trees"] == round(boosting.STEADY_LEARNING / setting[rate]) == 60
     assert fit(name, learner).chosen.setting["trees"] <= boosting.TREES_AT_MOST
 
 
+@pytest.mark.parametrize("name", ["xgboost", "lightgbm"])
 def test_trees_that_stop_at_once_are_doubted(
-    learner: Learner, monkeypatch: pytest.MonkeyPatch
+    name: str, learner: Learner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert fit("xgboost", learner).chosen.doubts == ()
+    assert fit(name, learner).chosen.doubts == ()
     monkeypatch.setattr(boosting, "TREES_AT_MOST", 1)
-    assert fit("xgboost", learner).chosen.doubts[0] == "it stopped after 1 tree"
+    assert fit(name, learner).chosen.doubts[0] == "it stopped after 1 tree"
 
 
 def test_scores_that_find_no_held_out_fraud_are_doubted() -> None:

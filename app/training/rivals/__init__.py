@@ -16,7 +16,7 @@ from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.differentiable.adaptation import Learner
 from app.learner.states import Floats
 from app.training.episodes import Rows
-from app.training.rivals.boosting import XGBoost, XGBoostSupport
+from app.training.rivals.boosting import LightGBM, LightGBMSupport, XGBoost, XGBoostSupport
 from app.training.rivals.comparing import NearestNeighbours, Prototypes
 from app.training.rivals.fine_tuning import FineTuned
 from app.training.rivals.online import RiverOnline
@@ -57,6 +57,8 @@ RIVALS: tuple[type[Tuned[Any, Any]], ...] = (
     FineTuned,
     XGBoost,
     XGBoostSupport,
+    LightGBM,
+    LightGBMSupport,
     LogisticRegression,
     RobustZ,
     IsolationForest,
