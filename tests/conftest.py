@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +22,16 @@ from tests.checkpoints import tiny_checkpoint
 from tests.postgres import execute, postgres_server
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
     from app.db.database import Database
+    from app.learner.differentiable.network import Encoder
+    from app.learner.features import Features
     from app.settings import Settings
+
+    Array = NDArray[np.bool_]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HANDBOOK = REPOSITORY.parent / "shared" / "data" / "handbook" / "transactions.parquet"
@@ -124,6 +133,34 @@ async def database(database_url: str) -> AsyncIterator["Database"]:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint of the built-in spec `simulated`."""
     return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def _fitted() -> dict[bytes, dict[str, "Tensor"]]:
+    """Bins by the rows that they are fitted to."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def fitted_once(_fitted: dict[bytes, dict[str, "Tensor"]]) -> Iterator[None]:
+    """Trainings on the same rows fit their bins once: of a short one, that is most of the time.
+
+    That bins of the same rows are the same is tested in tests/training/test_bins.py.
+    """
+    from app.training import bins
+
+    fit = bins.fit
+
+    def remembered(encoder: "Encoder", features_NF: "Features", is_fraud_N: "Array") -> None:
+        key = sha256(features_NF.tobytes() + is_fraud_N.tobytes()).digest()
+        if key not in _fitted:
+            fit(encoder, features_NF, is_fraud_N)
+            _fitted[key] = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+        encoder.load_state_dict(_fitted[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bins, "fit", remembered)
+        yield
 
 
 @pytest.fixture

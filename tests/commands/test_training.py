@@ -17,6 +17,7 @@ from app.learner.checkpoint import Checkpoint
 from app.learner.spec import DatasetSpec
 from app.training.rates import central_bank
 
+pytestmark = pytest.mark.usefixtures("fitted_once")
 FEW = ("--global-steps", "2", "--meta-steps", "1")
 BUILT_IN = Path("app/learner/specs/simulated.toml")
 

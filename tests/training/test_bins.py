@@ -151,6 +151,12 @@ def test_a_flag_that_few_rows_have_differs_from_its_absence(
     assert (present_M - absent_M).min() > 0.5
 
 
+def test_the_same_rows_are_fitted_alike(features_NF: np.ndarray, is_fraud_N: np.ndarray) -> None:
+    first, again = (fitted(features_NF, is_fraud_N).encoder.state_dict() for _ in range(2))
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
 def test_scales_are_those_of_the_rows(features_NF: np.ndarray, is_fraud_N: np.ndarray) -> None:
     encoder = fitted(features_NF, is_fraud_N).encoder
     scaled_NZ = encoder.scaled(torch.from_numpy(features_NF)[None])[0]

@@ -27,6 +27,8 @@ from app.training.run import UNFINISHED, Source, train_checkpoint
 from app.training.train import DONE, GLOBAL, META, Options, Split, Status, Trainer
 from tests.training.files import OTHER, SIMULATED, TINY, other_dataset, rows_of
 
+pytestmark = pytest.mark.usefixtures("fitted_once")
+
 CPU = "cpu"
 
 
