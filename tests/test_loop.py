@@ -1,10 +1,7 @@
 """The loop closes: production's labels become the next checkpoint, with traffic running."""
 
 import fcntl
-import os
 import re
-import subprocess
-import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,16 +85,10 @@ class Traffic:
 
 
 def quickstudy(url: str, model: Path, *arguments: str, status: int = 0) -> str:
-    environment = {
-        **os.environ,
-        "QUICKSTUDY_DATABASE_URL": url,
-        "QUICKSTUDY_MODEL": str(model),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "app.cli.main", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    environment = {"QUICKSTUDY_DATABASE_URL": url, "QUICKSTUDY_MODEL": str(model)}
+    done = CliRunner().invoke(app, arguments, env=environment)
+    assert done.exit_code == status, done.output
+    return done.output
 
 
 @mainly("postgresql")
