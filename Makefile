@@ -32,7 +32,7 @@ serve: $(SERVICE) ## Serve on http://127.0.0.1:8000; PORT=9000 for another port
 	$(BIN)/quickstudy serve --port $(PORT)
 
 test: $(EVERYTHING) ## Run every test, on SQLite and on PostgreSQL
-	$(BIN)/python -m pytest -m 'not alone' --numprocesses logical --maxprocesses 4
+	$(BIN)/python -m pytest -m 'not alone' --numprocesses logical --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest -m alone
 
 torture: $(EVERYTHING) ## Run the reliability suite in full, about an hour, and write docs/reliability.md
