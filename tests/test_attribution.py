@@ -196,14 +196,15 @@ def integrated(learner: Learner, rows_NF: Tensor, adapted: Adapted, points: int)
     adapted.head.logits(hidden).mean(0).sum().backward()
     assert units_AU.grad is not None
     assert wide_AM.grad is not None
-    shares = []
-    for feature in range(len(payment_F)):
-        toggled_KF = payment_F.repeat(len(past_KF), 1)
-        toggled_KF[:, feature] = past_KF[:, feature]
-        units_KU, wide_KM = units_of(learner, toggled_KF, adapted, payment_F)
-        step_U, step_M = end_U - units_KU.mean(0), end_M - wide_KM.mean(0)
-        shares.append(units_AU.grad.mean(0) @ step_U + wide_AM.grad.mean(0) @ step_M)
-    return torch.stack(shares)
+    toggled_FKF = payment_F.repeat(len(payment_F), len(past_KF), 1)
+    every = torch.arange(len(payment_F))
+    toggled_FKF[every, :, every] = past_KF.T
+    units_TU, wide_TM = units_of(learner, toggled_FKF.flatten(0, 1), adapted, payment_F)
+    step_FU, step_FM = (
+        end - part.unflatten(0, toggled_FKF.shape[:2]).mean(1)
+        for end, part in ((end_U, units_TU), (end_M, wide_TM))
+    )
+    return step_FU @ units_AU.grad.mean(0) + step_FM @ wide_AM.grad.mean(0)
 
 
 def test_shares_are_those_of_a_fine_numeric_integral(learner: Learner, tmp_path: Path) -> None:
