@@ -1,10 +1,10 @@
 """What each route costs where much is stored: `python -m benchmarks.routes [--labels 15000]`.
 
 A merchant with so many labels, seen by one another, and an account with as many payments and a
-tenth as many labels. Each route is called in turn, while other threads request `/livez` and
-scores without a pause. Printed are a route's seconds, the longest that `/livez` was silent
-meanwhile, and the 99th percentile and the slowest of the scores; the first line is of a time when
-nothing else is called. On SQLite, and on PostgreSQL with `--postgresql`.
+tenth as many labels. Each route is called in turn, while threads of another process request
+`/livez` and scores without a pause. Printed are a route's seconds, the longest that `/livez` was
+silent meanwhile, and the 99th percentile and the slowest of the scores; the first line is of a
+time when nothing else is called. On SQLite, and on PostgreSQL with `--postgresql`.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,29 +146,61 @@ class Filler:
 
 
 class Meanwhile:
-    """Threads that request `/livez` and scores without a pause."""
+    """A process that requests `/livez` and scores without a pause, and when it had its answers.
+
+    Each is when it began, on the clock of all processes, and how many seconds it took.
+    """
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
-        self._url, self._headers = url, headers
-        self._over = threading.Event()
+        context = get_context("spawn")
+        here, there = context.Pipe(duplex=False)
+        self._pipe = here
+        self._process = context.Process(target=request_on, args=(url, headers, there), daemon=True)
         self.silences: list[tuple[float, float]] = []
         self.scores: list[tuple[float, float]] = []
-        self._threads = [threading.Thread(target=self._live)]
-        self._threads += [threading.Thread(target=self._score, args=(n,)) for n in range(SCORERS)]
 
     def __enter__(self) -> "Meanwhile":
-        for thread in self._threads:
-            thread.start()
+        self._process.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
+        self._process.kill()
+        self._process.join()
+
+    def read(self) -> None:
+        """Take what it has answers to."""
+        while self._pipe.poll():
+            silences, scores = self._pipe.recv()
+            self.silences += silences
+            self.scores += scores
+
+
+def request_on(url: str, headers: dict[str, str], pipe: Connection) -> None:
+    """Send when each answer had come, from time to time, for ever."""
+    callers = Callers(url, headers)
+    silences = scores = 0
+    while True:
+        time.sleep(0.05)
+        some = callers.silences[silences:], callers.scores[scores:]
+        silences, scores = silences + len(some[0]), scores + len(some[1])
+        pipe.send(some)
+
+
+class Callers:
+    """Threads that request `/livez` and scores."""
+
+    def __init__(self, url: str, headers: dict[str, str]) -> None:
+        self._url, self._headers = url, headers
+        self.silences: list[tuple[float, float]] = []
+        self.scores: list[tuple[float, float]] = []
+        threading.Thread(target=self._live, daemon=True).start()
+        for n in range(SCORERS):
+            threading.Thread(target=self._score, args=(n,), daemon=True).start()
 
     def _live(self) -> None:
         with httpx.Client(base_url=self._url, timeout=300) as client:
-            while not self._over.wait(0.003):
+            while True:
+                time.sleep(0.003)
                 begun = time.perf_counter()
                 client.get("/livez")
                 self.silences.append((begun, time.perf_counter() - begun))
@@ -174,7 +208,8 @@ class Meanwhile:
     def _score(self, number: int) -> None:
         count = 0
         with httpx.Client(base_url=self._url, headers=self._headers, timeout=300) as client:
-            while not self._over.wait(0.02):
+            while True:
+                time.sleep(0.02)
                 body = payment(f"s-{number}-{count}", f"s-{number}-{count % 50}", f"s-{count % 9}")
                 begun = time.perf_counter()
                 answer = client.post("/v1/transactions", json=body)
@@ -219,7 +254,20 @@ def routes(labels: int) -> list[Route]:
         Route("reasons", "GET", f"/v1/transactions/h-{scored}/reasons"),
         Route("influence", "GET", "/v1/accounts/heavy/influence"),
         Route("ask next", "GET", "/v1/accounts/heavy/ask-next"),
+        Route("ask next of all", "GET", "/v1/ask-next"),
+        Route("revisions", "GET", "/v1/accounts/heavy/revisions?limit=1000"),
         Route("revision", "GET", f"/v1/accounts/heavy/revisions/{revisions}"),
+        Route("links", "GET", "/v1/accounts/heavy/links"),
+        Route("notes", "GET", "/v1/accounts/heavy/notes"),
+        Route("entity", "GET", "/v1/entities/merchant/big"),
+        Route("accounts with labels", "GET", "/v1/accounts?labelled=true&limit=1000"),
+        Route("accounts without", "GET", "/v1/accounts?labelled=false&limit=1000"),
+        Route("audit log", "GET", "/v1/audit-log?account_id=heavy"),
+        Route("reviews", "GET", "/v1/reviews"),
+        Route("review counts", "GET", "/v1/review-counts"),
+        Route("review figures", "GET", "/v1/review-figures"),
+        Route("figures", "GET", "/v1/figures"),
+        Route("effects of thresholds", "GET", "/v1/thresholds/effects?review=0.1&decline=0.9"),
         Route("thresholds of a budget", "POST", "/v1/thresholds", {"reviews_per_day": 50}),
         Route("drift", "POST", "/v1/models/default/drift", {"days": 28}),
         Route("preview of a label", "POST", "/v1/accounts/new-1001/adapt", dry_run),
@@ -266,8 +314,11 @@ def measure(url: str, key: str, labels: int) -> None:
 def report(name: str, status: str, begun: float, others: Meanwhile) -> None:
     ended = time.perf_counter()
     # A silence is recorded only once it has ended.
-    while others.silences[-1][0] < ended or others.scores[-1][0] < ended:
+    while not (others.silences and others.scores) or (
+        min(others.silences[-1][0], others.scores[-1][0]) < ended
+    ):
         time.sleep(0.01)
+        others.read()
     silences = [took for at, took in others.silences if begun - took <= at <= ended]
     scores = [took for at, took in others.scores if begun - took <= at <= ended]
     figures = max(silences), np.quantile(scores, 0.99), max(scores)
