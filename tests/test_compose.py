@@ -34,13 +34,18 @@ def configured(*profiles: str, **variables: str) -> dict[str, Any]:
     return services
 
 
-def test_every_profile_parses() -> None:
+def test_every_profile_parses_and_hides_no_default_of_the_service() -> None:
     services = configured(*PROFILES)
     found = {
         profile: {n for n, service in services.items() if service.get("profiles") == [profile]}
         for profile in PROFILES
     }
     assert found == PROFILES
+    assert set(services["service"]["environment"]) == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "QUICKSTUDY_DOCS",
+        "QUICKSTUDY_TRACING",
+    }
 
 
 def test_settings_and_models_are_taken_from_a_file_and_the_environment(tmp_path: Path) -> None:
@@ -53,12 +58,6 @@ def test_settings_and_models_are_taken_from_a_file_and_the_environment(tmp_path:
         assert environment["QUICKSTUDY_LOG_LEVEL"] == "warning"
         assert environment["QUICKSTUDY_MODEL"] == "/models/shop"
         assert f"{checkpoints}:/models:ro" in found[name]["volumes"]
-    # Without any, nothing hides the service's own defaults.
-    assert set(configured()["service"]["environment"]) == {
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        "QUICKSTUDY_DOCS",
-        "QUICKSTUDY_TRACING",
-    }
 
 
 def test_caddy_takes_its_file() -> None:

@@ -19,9 +19,9 @@ from tests.conftest import REPOSITORY
 from tests.postgres import free_port
 from tests.servers import START_SECONDS, Server, new_key, replicas, until_ready
 
-ACCOUNTS = [f"account-{n}" for n in range(6)]
+ACCOUNTS = [f"account-{n}" for n in range(5)]
 # Senders at once, and what each sends while a server is killed.
-SENDERS, EACH = 4, 30
+SENDERS, EACH = 4, 20
 
 
 @contextmanager

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from app.cli.main import app
 from app.db.holding import held
 from app.errors import SetupError
 from tests.postgres import free_port
@@ -17,7 +19,7 @@ PROGRAM = Path(sys.executable).with_name("quickstudy")
 
 
 def test_a_second_server_on_a_file_is_refused_until_the_first_is_gone(
-    migrated_sqlite: Path, tmp_path: Path, checkpoint: Path
+    migrated_sqlite: Path, tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = tmp_path / "quickstudy.db"
     database.write_bytes(migrated_sqlite.read_bytes())
@@ -45,8 +47,8 @@ def test_a_second_server_on_a_file_is_refused_until_the_first_is_gone(
         assert f"another server has the database {database}" in refusal
         assert f"process {first.pid} on " in refusal
         # Commands go on beside it.
-        listed = subprocess.run([PROGRAM, "keys", "list"], env=environment, capture_output=True)
-        assert listed.returncode == 0
+        monkeypatch.setenv("QUICKSTUDY_DATABASE_URL", url)
+        assert "first" in CliRunner().invoke(app, ["keys", "list"]).output
         assert httpx.get(f"http://127.0.0.1:{port}/readyz").is_success
         with pytest.raises(SetupError), held(url):
             pass
