@@ -8,9 +8,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.db.connections import Address, Connections
-from app.db.database import create_engine, with_driver
-from app.db.migrating import PG_MIGRATION_LIMITS
+from app.db.migrating import create_engine
 from app.db.schema import metadata
 from app.settings import Settings
 
@@ -57,15 +55,7 @@ async def alone(engine: AsyncEngine) -> AsyncIterator[None]:
 
 
 async def migrate_online() -> None:
-    url = context.config.attributes.get("url") or Settings().database_url
-    parsed = with_driver(url)
-    is_sqlite = parsed.get_backend_name() == "sqlite"
-    connections = None
-    if not is_sqlite:
-        # An index of many rows takes minutes: its end is the server's own limits.
-        connections = Connections(Address(url), PG_MIGRATION_LIMITS, bounds_statements=False)
-    # The second one holds the lock.
-    engine = create_engine(parsed, connections, pg_connections=2)
+    engine = create_engine(context.config.attributes.get("url") or Settings().database_url)
     try:
         async with alone(engine), engine.connect() as connection:
             await connection.run_sync(migrate)

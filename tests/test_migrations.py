@@ -27,7 +27,8 @@ from sqlalchemy import (
 
 from app.db.database import PG_SETTINGS, Database
 from app.db.indexing import PG_BUILD_LIMITS
-from app.db.migrating import MIGRATIONS, PG_MIGRATION_LIMITS, downgrade, migration_config, upgrade
+from app.db.migrating import PG_MIGRATION_LIMITS, downgrade, migration_config, upgrade
+from app.db.revisions import MIGRATIONS, newest_revision
 from app.db.schema import entities, label_entities, label_events, labels, metadata, transactions
 from app.errors import SetupError
 from tests.conftest import IS_TORTURE
@@ -137,6 +138,10 @@ async def check(url: str) -> None:
 
 def test_the_migrations_make_exactly_the_tables_that_the_code_knows(database_url: str) -> None:
     command.check(migration_config(database_url))
+
+
+def test_the_newest_file_is_the_newest_revision() -> None:
+    assert newest_revision() == ScriptDirectory(str(MIGRATIONS)).get_current_head()
 
 
 def test_every_revision_goes_up_and_down_and_up_again(unmigrated_database_url: str) -> None:

@@ -102,11 +102,14 @@ async def _exported(database: "Database", tenant: str, file: Path) -> "Checkpoin
     """Write the tenant's payments with their labels; the model that is active."""
     from app.db.patience import Patience
     from app.history.exporting import export, export_spec
+    from app.learner.checkpoint import Checkpoint
     from app.models.shelf import Shelf
     from app.settings import Settings
 
+    settings = Settings()
+    shelf = Shelf(settings, Checkpoint.load(settings.model))
     async with database.read() as connection:
-        active = await Shelf(Settings()).active(connection, tenant)
+        active = await shelf.active(connection, tenant)
     spec = export_spec(active.metadata.spec, file.stem)
     await export(database, tenant, spec, file, Patience(say_why))
     return active

@@ -1,6 +1,7 @@
 """`quickstudy serve`"""
 
 import os
+import sys
 import tempfile
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,14 +20,8 @@ def serve(
 ) -> None:
     """Serve the API; on the first start, make the database, an API key and a link."""
     # Here, since `quickstudy --help` takes as long as what it imports.
-    from app.cli.keys import on_database
     from app.db.holding import held
-    from app.db.migrating import upgrade
-    from app.keys import service as keys
-    from app.models.service import Models
     from app.ops import metrics
-    from app.people import service as people
-    from app.rebuilds.service import check_states
     from app.settings import Settings
     from app.web import server
 
@@ -35,18 +30,58 @@ def serve(
         if value is not None:
             os.environ[f"QUICKSTUDY_{name}"] = str(value)
     settings = Settings()
-    # What is refused should be refused here, in a sentence, rather than in a worker's trace.
-    models = Models(settings)
     with held(settings.database_url):
-        upgrade(settings.database_url)
-        on_database(lambda database: check_states(database, models.default.features))
-        key = on_database(lambda database: keys.create_first(database, FIRST_KEY))
-        link = on_database(people.first_link) if settings.console else None
-        typer.echo(_welcome(settings, key, link), err=False)
+        typer.echo(_welcome(settings, *_prepared(settings)), err=False)
         with tempfile.TemporaryDirectory(prefix="quickstudy-metrics-") as pool:
             if settings.workers > 1:
                 os.environ[metrics.POOL_DIRECTORY] = pool
             server.serve(settings)
+
+
+def _prepared(settings: "Settings") -> tuple[str | None, str | None]:
+    """Have everything ready to serve; the first key and link, where there were none.
+
+    What is refused should be refused here, in a sentence, rather than in a worker's trace.
+    """
+    from app.cli.keys import on_database
+    from app.db.database import Database
+    from app.errors import Problem, SetupError
+    from app.keys import service as keys
+    from app.learner.checkpoint import Checkpoint
+    from app.learner.devices import choose_device
+    from app.models.shelf import Shelf
+    from app.people import service as people
+    from app.rebuilds.service import check_states
+
+    default = Checkpoint.load(settings.model)
+    choose_device(settings.device)
+    try:
+        on_database(Database.check_revision)
+    except (SetupError, Problem):
+        _migrate()
+
+    async def first(database: Database) -> tuple[str | None, str | None]:
+        await check_states(database, default.features)
+        await Shelf(settings, default).keep_all(database)
+        key = await keys.create_first(database, FIRST_KEY)
+        return key, await people.first_link(database) if settings.console else None
+
+    return on_database(first)
+
+
+def _migrate() -> None:
+    """Bring the schema up to date, in a process of its own: what that imports would stay in ours.
+
+    Raises SetupError.
+    """
+    import subprocess
+
+    from app.errors import SetupError
+
+    command = [sys.executable, "-P", "-m", "app.db.migrating"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SetupError(done.stdout.strip() or "the database cannot be migrated")
 
 
 def address_of(settings: "Settings") -> str:

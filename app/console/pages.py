@@ -10,11 +10,10 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from app.console import texts
@@ -22,6 +21,9 @@ from app.console.browsers import HEADERS
 from app.learner.decisions import RISK_AT_DECLINE, RISK_AT_REVIEW, Outcome
 from app.learner.money import posted_amount
 from app.times import now_us, parse_us
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -126,7 +128,10 @@ def count(value: float | None) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def _environment() -> "Environment":
+    # Here, since a service that only scores has no pages.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         autoescape=True,
         loader=FileSystemLoader(HERE / "templates"),

@@ -24,9 +24,8 @@ from sqlalchemy.exc import (
     IntegrityError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from app.db import migrating, postgres, sqlite
+from app.db import revisions
 from app.db.connection import Connection, Driver
 from app.db.connections import Address, Connections
 from app.db.errors import DatabaseUnavailable, Raced
@@ -44,7 +43,10 @@ PG_SETTINGS = {
     "lock_timeout": "5000",
     "statement_timeout": "10000",
     "jit": "off",
-    **postgres.BY_KEYS,
+    # Few rows are found by their keys: a plan with an array of keys would be made each time, and no
+    # table is so small that all of it should be looked at for each of the keys.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
 }
 # SQLite's codes for a file that is locked, that cannot be written, read or opened, or is damaged;
 # and what either driver says of a connection that is closed.
@@ -99,12 +101,18 @@ class Database:
     def __init__(self, url: str, pg_connections: int = MOST_CONNECTIONS) -> None:
         self.url = with_driver(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._driver: Driver = (
-            sqlite.SQLiteDriver(self.url)
-            if self.is_sqlite
-            else postgres.PostgresDriver(Connections(Address(url), PG_SETTINGS), pg_connections)
-        )
+        self._driver = self._driver_for(url, pg_connections)
         self._readiness = Readiness(self)
+
+    def _driver_for(self, url: str, pg_connections: int) -> Driver:
+        # Here, since SQLAlchemy has its ORM come along with what PostgreSQL's needs: 7 MB.
+        if self.is_sqlite:
+            from app.db.sqlite import SQLiteDriver
+
+            return SQLiteDriver(self.url)
+        from app.db.postgres import PostgresDriver
+
+        return PostgresDriver(Connections(Address(url), PG_SETTINGS), pg_connections)
 
     @property
     def background(self) -> list[TaskHealth]:
@@ -185,11 +193,11 @@ class Database:
     async def check_revision(self) -> None:
         """Raises SetupError where the schema is not the one this version was written for."""
         async with self.read() as connection:
-            found = await connection.run_sync(migrating.current_revision)
-        if found != migrating.newest_revision():
+            found = await connection.run_sync(revisions.current_revision)
+        if found != revisions.newest_revision():
             raise SetupError(
                 f"the database is at schema revision {found or 'none'}, this version needs "
-                f"{migrating.newest_revision()}: run `quickstudy db upgrade` with the version that "
+                f"{revisions.newest_revision()}: run `quickstudy db upgrade` with the version that "
                 "is to serve"
             )
 
@@ -197,10 +205,10 @@ class Database:
         """The same, and that all of that schema is there: too much to ask at every probe."""
         await self.check_revision()
         async with self.read() as connection:
-            missing = await connection.run_sync(migrating.missing)
+            missing = await connection.run_sync(revisions.missing)
         if missing:
             raise SetupError(
-                f"the database is marked as schema revision {migrating.newest_revision()}, but "
+                f"the database is marked as schema revision {revisions.newest_revision()}, but "
                 f"has no {missing[0]}: restore it whole from a backup"
             )
 
@@ -400,12 +408,3 @@ def with_driver(url: str) -> URL:
     if parsed.database in (None, "", ":memory:"):
         raise SetupError("a SQLite database needs a file, as in sqlite:///quickstudy.db")
     return parsed.set(drivername="sqlite+aiosqlite")
-
-
-def create_engine(url: URL, connections: Connections | None, pg_connections: int) -> AsyncEngine:
-    """SQLAlchemy's engine, which migrates: with durable commits and explicit transactions."""
-    if connections is None:
-        engine = create_async_engine(url, hide_parameters=True)
-        sqlite.listen(engine.sync_engine, sqlite.BUSY_MS)
-        return engine
-    return postgres.create_engine(connections, pg_connections)

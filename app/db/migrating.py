@@ -1,44 +1,41 @@
-"""The schema's revisions: which one a database has, and the way to another."""
+"""The way to another revision of the schema, by Alembic, which serving does without.
 
-from functools import cache
-from pathlib import Path
+`python -m app.db.migrating` brings the settings' database up to date, or prints why it cannot.
+"""
+
+import sys
 from typing import Any
 
 import asyncpg
-import sqlalchemy
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from app.db.connections import NONE_LEFT
+from app.db import postgres, sqlite
+from app.db.connections import NONE_LEFT, Address, Connections
+from app.db.database import with_driver
 from app.db.postgres import LOST
-from app.db.schema import metadata
+from app.db.revisions import MIGRATIONS
 from app.errors import SetupError
+from app.settings import Settings
 
-MIGRATIONS = Path(__file__).parents[2] / "migrations"
 # Of a migration. It waits briefly for locks: all that asks for a table queues behind it meanwhile.
 PG_MIGRATION_LIMITS = {"lock_timeout": "2000", "statement_timeout": "600000", "jit": "off"}
 
 
-def current_revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-@cache
-def newest_revision() -> str | None:
-    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
-
-
-def missing(connection: Connection) -> list[str]:
-    """Columns that the schema should have and has not."""
-    found = sqlalchemy.inspect(connection).get_multi_columns()
-    there = {(table, column["name"]) for (_, table), columns in found.items() for column in columns}
-    wanted = [(table.name, column.name) for table in metadata.sorted_tables for column in table.c]
-    return [".".join(column) for column in wanted if column not in there]
+def create_engine(url: str) -> AsyncEngine:
+    """SQLAlchemy's engine, with durable commits and explicit transactions."""
+    parsed = with_driver(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_async_engine(parsed, hide_parameters=True)
+        sqlite.listen(engine.sync_engine, sqlite.BUSY_MS)
+        return engine
+    # An index of many rows takes minutes: its end is the server's own limits.
+    connections = Connections(Address(url), PG_MIGRATION_LIMITS, bounds_statements=False)
+    # The second one holds the lock.
+    return postgres.create_engine(connections, most=2)
 
 
 def migration_config(url: str) -> Config:
@@ -80,3 +77,11 @@ def _migrate(url: str, direction: Any, revision: str) -> None:
         raise SetupError(
             "the connection to the database was lost while it was migrated: run it again"
         ) from error
+
+
+if __name__ == "__main__":
+    try:
+        upgrade(Settings().database_url)
+    except SetupError as error:
+        print(error)
+        sys.exit(1)

@@ -46,9 +46,6 @@ from app.ops.background import LONGEST_PAUSE_SECONDS, TaskHealth, in_a_thread
 # By table, tenant and key.
 RowKey: TypeAlias = tuple[str, str, Key]
 
-# Few rows are found by their keys: a plan with an array of keys would be made each time, and no
-# table is so small that all of it should be looked at for each of the keys.
-BY_KEYS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 # What a driver raises whose connection is no more.
 LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 # Keys of which it is remembered that they have a row: some ten MB.

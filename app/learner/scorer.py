@@ -169,7 +169,6 @@ class Scorer(Judge):
         self.digest = checkpoint.digest
         self.model = checkpoint.model
         self.created_at = checkpoint.created_at
-        self.files = checkpoint.files
         self.thresholds = Thresholds(
             checkpoint.metadata.decisions.review, checkpoint.metadata.decisions.decline
         )

@@ -26,7 +26,7 @@ from app.learner.states import Floats
 from app.learner.transaction import DAY_US
 from app.models import store as model_store
 from app.models.errors import ModelRefused
-from app.models.records import ModelChange
+from app.models.records import KeptCheckpoint, ModelChange
 from app.models.schemas import ModelComparison
 from app.models.service import Models, Role
 from app.models.shelf import Shelved
@@ -118,7 +118,8 @@ class ShadowService:
     async def activate(self, tenant: str, name: str) -> None:
         """Let a checkpoint decide from the next batch on. Raises ModelNotFound or ModelRefused."""
         scorer = await self._models.load(name)
-        await self._change(tenant, "active", name, scorer, "model.activated")
+        kept = await self._models.shelf.to_keep(name, scorer.digest)
+        await self._change(tenant, "active", name, scorer, "model.activated", kept)
 
     async def roll_back(self, tenant: str) -> None:
         """Let the checkpoint decide that did before. Raises ModelRefused where none did."""
@@ -217,13 +218,19 @@ class ShadowService:
         )
 
     async def _change(
-        self, tenant: str, role: Role, name: str | None, scorer: Scorer | None, action: Action
+        self,
+        tenant: str,
+        role: Role,
+        name: str | None,
+        scorer: Scorer | None,
+        action: Action,
+        kept: KeptCheckpoint | None = None,
     ) -> None:
         digest = scorer.digest if scorer else None
 
         async def place(connection: Connection) -> None:
-            if scorer and role == "active":
-                await self._models.keep(connection, scorer)
+            if kept:
+                await model_store.keep_checkpoint(connection, kept)
             before = await model_store.model_change(connection, tenant, role)
             row = ModelChange(tenant, role, now_us(), name, digest)
             await model_store.save_model_change(connection, row)

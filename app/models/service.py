@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 from app.db.connection import Connection
-from app.db.database import Database
-from app.db.errors import DatabaseUnavailable
 from app.learner.checkpoint import Checkpoint, CheckpointError, Files, PastCheckpoint
 from app.learner.scorer import Judge, PastJudge, Scorer
 from app.models import store as model_store
@@ -23,7 +21,6 @@ from app.models.errors import ModelNotFound, ModelRefused, ModelUnavailable
 from app.models.records import KeptCheckpoint, ModelChange
 from app.models.shelf import Shelf, replaced
 from app.settings import Settings
-from app.times import now_us
 
 logger = logging.getLogger("quickstudy")
 
@@ -40,8 +37,9 @@ class Models:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.shelf = Shelf(settings)
-        self.default = self._ready(self.shelf.default)
+        default = Checkpoint.load(settings.model)
+        self.shelf = Shelf(settings, default)
+        self.default = self._ready(default)
         self._loaded = {self.default.digest: self.default}
         # By what scores call them: what decides is only ever what lies in the folder.
         self._past: dict[str, Judge] = {}
@@ -127,40 +125,6 @@ class Models:
             with contextlib.suppress(CheckpointError):
                 return PastJudge(PastCheckpoint.of(files, place))
             raise error
-
-    async def keep(self, connection: Connection, checkpoint: Scorer | Checkpoint) -> None:
-        """Keep a checkpoint that is to score, so that its scores can be replayed for ever."""
-        row = KeptCheckpoint(checkpoint.digest, checkpoint.model, *checkpoint.files, now_us())
-        await model_store.keep_checkpoint(connection, row)
-
-    async def keep_all(self, database: Database) -> None:
-        """Keep the default and what any tenant has activated, as far as they are not kept yet.
-
-        What is activated later is kept with its activation.
-        """
-        async with database.read() as connection:
-            kept = await model_store.kept_digests(connection)
-            activated = await model_store.activated(connection)
-        missing: list[Scorer | Checkpoint] = []
-        if self.default.digest not in kept:
-            missing.append(self.default)
-        for digest, name in activated.items():
-            if digest not in kept and digest != self.default.digest:
-                # One that is not there any more, or cannot be read, is lost; no other is for that.
-                with contextlib.suppress(Exception):
-                    checkpoint = await self.shelf.checkpoint(name)
-                    missing += [checkpoint] if checkpoint.digest == digest else []
-
-        async def keep_missing(connection: Connection) -> None:
-            for checkpoint in missing:
-                await self.keep(connection, checkpoint)
-
-        if missing:
-            try:
-                await database.run(keep_missing)
-            except DatabaseUnavailable as error:
-                names = ", ".join(checkpoint.model for checkpoint in missing)
-                logger.warning("scores by %s may not replay after an upgrade: %s", names, error)
 
     def _ready(self, checkpoint: Checkpoint) -> Scorer:
         return Scorer(checkpoint, self._settings.device, self._settings.bank_bytes)

@@ -1,16 +1,24 @@
 """The folder of checkpoints: what can be served, by name, and what decides, as files."""
 
 import asyncio
+import contextlib
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from app.db.connection import Connection
+from app.db.database import Database
+from app.db.errors import DatabaseUnavailable
 from app.learner.checkpoint import METADATA, WEIGHTS, Checkpoint, CheckpointError
 from app.models import store as model_store
 from app.models.errors import ModelNotFound, ModelRefused, ReportNotFound
+from app.models.records import KeptCheckpoint
 from app.settings import Settings
+from app.times import now_us
+
+logger = logging.getLogger("quickstudy")
 
 # What training writes for people, if it is in a checkpoint's folder.
 REPORT = "report.html"
@@ -30,22 +38,20 @@ def replaced(name: str) -> str:
 
 
 class Shelf:
-    """Checkpoints that nothing scores by yet.
+    """Checkpoints as files: each is read when somebody wants it, and nothing is kept of it."""
 
-    `default` serves every tenant that has not chosen another.
-    """
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, default: Checkpoint) -> None:
+        """`default` is the settings' own: it serves every tenant that has not chosen another."""
         self._path_of_default = settings.model
         self._folder = settings.models or settings.model.resolve().parent
-        self.default = Checkpoint.load(settings.model)
         self.default_name = settings.model.resolve().name
+        self._default_digest, self._features_digest = default.digest, default.features.digest
 
     async def active(self, connection: Connection, tenant: str) -> Checkpoint:
         """What decides for a tenant now. Raises ModelNotFound or ModelRefused."""
         change = await model_store.model_change(connection, tenant, "active")
         if change is None or change.name is None:
-            return self.default
+            return await self.checkpoint(self.default_name)
         checkpoint = await self.checkpoint(change.name)
         if checkpoint.digest != change.digest:
             raise ModelRefused(replaced(change.name))
@@ -71,13 +77,49 @@ class Shelf:
             checkpoint = await asyncio.to_thread(Checkpoint.load, self._path(name))
         except CheckpointError as error:
             raise ModelRefused(f"Model {name!r} cannot be served: {error.reason}.") from error
-        if checkpoint.features.digest != self.default.features.digest:
+        if checkpoint.features.digest != self._features_digest:
             raise ModelRefused(
                 f"Model {name!r} reads features {checkpoint.features.digest}, and the database "
-                f"holds {self.default.features.digest}: it needs a database of its own, or "
+                f"holds {self._features_digest}: it needs a database of its own, or "
                 "`quickstudy db rebuild` for all tenants."
             )
         return checkpoint
+
+    async def to_keep(self, name: str, digest: str) -> KeptCheckpoint:
+        """What is to be kept of a checkpoint, so that its scores can be replayed for ever.
+
+        Raises ModelNotFound or ModelRefused, also where another has its name by now.
+        """
+        checkpoint = await self.checkpoint(name)
+        if checkpoint.digest != digest:
+            raise ModelRefused(f"Model {name!r} is being replaced: activate it once that is done.")
+        return KeptCheckpoint(digest, checkpoint.model, *checkpoint.files, now_us())
+
+    async def keep_all(self, database: Database) -> None:
+        """Keep the default and what any tenant has activated, as far as they are not kept yet.
+
+        What is activated later is kept with its activation.
+        """
+        async with database.read() as connection:
+            kept = await model_store.kept_digests(connection)
+            activated = await model_store.activated(connection)
+        missing: list[KeptCheckpoint] = []
+        for digest, name in {**activated, self._default_digest: self.default_name}.items():
+            if digest not in kept:
+                # One that is not there any more, or cannot be read, is lost; no other is for that.
+                with contextlib.suppress(Exception):
+                    missing.append(await self.to_keep(name, digest))
+
+        async def keep_missing(connection: Connection) -> None:
+            for row in missing:
+                await model_store.keep_checkpoint(connection, row)
+
+        if missing:
+            try:
+                await database.run(keep_missing)
+            except DatabaseUnavailable as error:
+                names = ", ".join(row.model for row in missing)
+                logger.warning("scores by %s may not replay after an upgrade: %s", names, error)
 
     def expect(self, name: str) -> None:
         """Raises ModelNotFound where there is no checkpoint of this name."""

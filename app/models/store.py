@@ -102,7 +102,8 @@ async def kept_digests(connection: Connection) -> set[str]:
 async def keep_checkpoint(connection: Connection, row: KeptCheckpoint) -> None:
     """Keep a checkpoint's files, if nobody has yet."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    await connection.execute(insert(checkpoints).values(row._asdict()).on_conflict_do_nothing())
+    # The files are no part of the statement, which SQLAlchemy remembers.
+    await connection.execute(insert(checkpoints).on_conflict_do_nothing(), row._asdict())
 
 
 async def kept_checkpoint(connection: Connection, model: str) -> KeptCheckpoint | None:

@@ -50,7 +50,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         await database.check_schema()
         models = Models(settings)
         await check_states(database, models.default.features)
-        await models.keep_all(database)
+        await models.shelf.keep_all(database)
         if (created := models.default.created_at) is not None:
             metrics.model_created_seconds.labels(models.default.model).set(created.timestamp())
         pipeline = Pipeline(database, models, settings.sampled_approvals)

@@ -9,12 +9,14 @@ import base64
 import os
 import ssl
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import h11
-import httpx
 
 from app import __version__
+
+if TYPE_CHECKING:
+    import httpx
 
 # Of status line and headers, those of 1xx answers before it among them.
 MOST_HEAD_BYTES = 16 << 10
@@ -32,15 +34,28 @@ class NoAnswer(Exception):
     """A receiver has not answered, for the reason in the sentence."""
 
 
+def url_of(text: str) -> "httpx.URL":
+    """An address; raises ValueError, in a sentence, where it is none."""
+    # Here, since its command line comes along: 4 MB that no service without webhooks needs.
+    import httpx
+
+    try:
+        return httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise ValueError(str(error)) from None
+
+
 def create_tls() -> ssl.SSLContext:
     """Certificates are verified by certifi's authorities, or those of `SSL_CERT_FILE`."""
+    import httpx
+
     tls = httpx.create_ssl_context()
     tls.set_alpn_protocols(["http/1.1"])
     return tls
 
 
 async def post(
-    url: httpx.URL,
+    url: "httpx.URL",
     address: str,
     headers: Mapping[str, str],
     body: bytes,
@@ -62,7 +77,7 @@ async def post(
 
 
 async def _exchange(
-    url: httpx.URL,
+    url: "httpx.URL",
     address: str,
     headers: Mapping[str, str],
     body: bytes,
@@ -87,7 +102,7 @@ async def _exchange(
 
 
 def _request(
-    connection: h11.Connection, url: httpx.URL, headers: Mapping[str, str], body: bytes
+    connection: h11.Connection, url: "httpx.URL", headers: Mapping[str, str], body: bytes
 ) -> bytes:
     lines = {
         "host": url.netloc.decode(),
@@ -120,7 +135,7 @@ async def _answer(connection: h11.Connection, reader: asyncio.StreamReader) -> A
             raise ValueError("no answer")
 
 
-def port_of(url: httpx.URL) -> int:
+def port_of(url: "httpx.URL") -> int:
     """A URL's port, or that of its scheme."""
     if url.port is not None:
         return url.port

@@ -20,9 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from operator import itemgetter
-from typing import Any, NamedTuple, get_args
-
-import httpx
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from app.db.connection import Connection
 from app.db.database import Database
@@ -36,6 +34,9 @@ from app.webhooks import store as webhook_store
 from app.webhooks.errors import TooManyWebhooks, WebhookNotFound
 from app.webhooks.records import Message, Webhook
 from app.webhooks.schemas import Event
+
+if TYPE_CHECKING:
+    import httpx
 
 EVENTS: tuple[Event, ...] = get_args(Event)
 
@@ -138,9 +139,9 @@ class Webhooks(InBackground):
         others are still being looked up, and TooManyWebhooks.
         """
         try:
-            parsed = httpx.URL(url)
+            parsed = posting.url_of(url)
             await self._check(tenant, parsed)
-        except (ValueError, httpx.InvalidURL) as error:
+        except ValueError as error:
             message = str(error)
             raise ValidationFailed(f"url: {message}", [FieldError("url", message)]) from None
         ordered = " ".join(event for event in EVENTS if event in events)
@@ -278,11 +279,11 @@ class Webhooks(InBackground):
         until = asyncio.get_running_loop().time() + TIMEOUT_SECONDS
         lookup = None
         try:
-            url = httpx.URL(webhook.url)
+            url = posting.url_of(webhook.url)
             lookup = self._look_up(url)
             # To the address that was looked at, not to what the name may mean a moment later.
             address = await self._address(lookup, until)
-        except (ValueError, httpx.InvalidURL) as error:
+        except ValueError as error:
             attempts = [Attempt(message, str(error)) for message in messages]
         else:
             attempts = await asyncio.gather(
@@ -294,7 +295,7 @@ class Webhooks(InBackground):
             await asyncio.wait([lookup])
 
     async def _post(
-        self, webhook: Webhook, url: httpx.URL, address: str, message: Message, until: float
+        self, webhook: Webhook, url: "httpx.URL", address: str, message: Message, until: float
     ) -> Attempt:
         headers = signed(webhook, message.id, int(time.time()), message.body)
         try:
@@ -313,7 +314,7 @@ class Webhooks(InBackground):
         seconds = _seconds(answer.retry_after) if status in (429, 503) else 0.0
         return Attempt(message, f"answered {status}", status, seconds)
 
-    async def _check(self, tenant: str, url: httpx.URL) -> None:
+    async def _check(self, tenant: str, url: "httpx.URL") -> None:
         """Raises ValueError where a URL may not be delivered to, and RateLimited."""
         if self._lookups[tenant] >= MOST_LOOKUPS:
             raise RateLimited(
@@ -332,7 +333,7 @@ class Webhooks(InBackground):
         lookup.add_done_callback(end)
         await self._address(lookup, asyncio.get_running_loop().time() + TIMEOUT_SECONDS)
 
-    def _look_up(self, url: httpx.URL) -> "asyncio.Future[Sequence[str]]":
+    def _look_up(self, url: "httpx.URL") -> "asyncio.Future[Sequence[str]]":
         """The addresses of a URL's host; raises ValueError where there can be none."""
         if url.scheme != "https" and not (self._allow_private and url.scheme == "http"):
             raise ValueError("a webhook's URL begins with https://")

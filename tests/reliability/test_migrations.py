@@ -21,12 +21,11 @@ from sqlalchemy import Connection, inspect, text
 from app.db.database import Database
 from app.db.migrating import (
     PG_MIGRATION_LIMITS,
-    current_revision,
     downgrade,
     migration_config,
-    newest_revision,
     upgrade,
 )
+from app.db.revisions import current_revision, newest_revision
 from app.errors import SetupError
 from quickstudy_client import Client
 from tests.api.requests import posted
