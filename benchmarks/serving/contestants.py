@@ -165,13 +165,14 @@ def quickstudy(
     workers: int = 1,
     core: int | None = SERVER_CORE,
     key: str = "",
+    quickstudy: str = QUICKSTUDY,
 ) -> Iterator[Server]:
     """The service on a database, with everything on, as `quickstudy serve` starts it.
 
-    Without a key, it is the first one on that database.
+    Without a key, it is the first one on that database. `quickstudy` may be of another version.
     """
     port = free_port()
-    command = [QUICKSTUDY, "serve", "--port", str(port), "--workers", str(workers)]
+    command = [quickstudy, "serve", "--port", str(port), "--workers", str(workers)]
     environment = {"QUICKSTUDY_DATABASE_URL": url}
     with process(command, log, environment, lambda: answers(port, "/readyz"), core) as pid:
         words = log.read_text().split()

@@ -38,11 +38,14 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True)
 class Material:
-    """Enough for so many rounds of so many seconds."""
+    """Enough for so many rounds of so many seconds, with `loads` of single payments in each."""
 
     folder: Path
     rounds: int
     seconds: float
+    singles_a_second: int = SINGLES
+    batches_a_second: int = BATCHES
+    loads: int = LOADS
 
     @property
     def whole_seconds(self) -> float:
@@ -51,7 +54,9 @@ class Material:
     @cached_property
     def singles(self) -> Prepared:
         """Payments of the accounts that the rivals have a module for."""
-        found = traffic(ACCOUNTS, PAST_DAYS, round(LOADS * SINGLES * self.whole_seconds))
+        found = traffic(
+            ACCOUNTS, PAST_DAYS, round(self.loads * self.singles_a_second * self.whole_seconds)
+        )
         return Prepared(
             found.past,
             found.labels,
@@ -62,7 +67,7 @@ class Material:
     @cached_property
     def batches(self) -> Prepared:
         """Payments in thousands, each of another account."""
-        count = round(LEFT_OVER * AT_ONCE * BATCHES * self.whole_seconds)
+        count = round(LEFT_OVER * AT_ONCE * self.batches_a_second * self.whole_seconds)
         found = traffic(BATCHED_ACCOUNTS, BATCHED_PAST_DAYS, count, seed=1)
         bodies = (Payment("", body) for body in batches(found.payments, AT_ONCE))
         return Prepared(

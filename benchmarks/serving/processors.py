@@ -52,3 +52,9 @@ def processor_seconds(pid: int) -> float:
     for member in family:
         family += [process.pid for process in processes if process.parent == member]
     return sum(process.seconds for process in processes if process.pid in family)
+
+
+def resident_bytes(process: int) -> int:
+    """Memory of a process, as Linux reports it."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,16 +1,10 @@
 """More requests than can be answered: what is answered stays as much and as quick as before."""
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -20,18 +14,16 @@ from app.db.database import Database
 from app.db.schema import transactions as table
 from app.http.batching import FULL_ITEMS
 from app.settings import SHIPPED_MODEL
-from benchmarks.serving.processors import LOAD_CORE, SERVER_CORE, pinned
-from tests.api.requests import posted
+from benchmarks.serving.processors import SERVER_CORE, pinned, resident_bytes
 from tests.reliability.conftest import Note
-from tests.servers import START_SECONDS, Server, new_key, server_process
+from tests.reliability.flooding import flood
+from tests.servers import Server, new_key, server_process
 
 pytestmark = pytest.mark.alone
 
-ACCOUNTS = 1_000
 TOGETHER = 50
 # Requests that make the peak: with fewer, batches are smaller.
 AT_ONCE = 64
-CONNECTIONS = 2_000
 
 
 @pytest.fixture
@@ -44,65 +36,6 @@ def server(database_url: str) -> Iterator[Server]:
     """A server with the shipped model: with a tiny one, HTTP alone would be all of the load."""
     with pinned(SERVER_CORE), server_process(database_url, SHIPPED_MODEL) as server:
         yield server
-
-
-def payments(transactions: int) -> tuple[str, list[str]]:
-    """A path, and bodies of so many payments each: `@` is for the number of the request."""
-    bodies = [
-        [
-            posted(
-                f"@-{n}",
-                account_id=f"a-{(first + n) % ACCOUNTS}",
-                merchant_id=f"m-{(first + 7 * n) % 97}",
-                amount=10 + (first * 13 + n) % 190,
-            )
-            for n in range(transactions)
-        ]
-        for first in range(0, ACCOUNTS, transactions)
-    ]
-    if transactions == 1:
-        return "/v1/transactions", [json.dumps(body) for [body] in bodies]
-    return "/v1/transactions/batch", [json.dumps({"transactions": body}) for body in bodies]
-
-
-def load(
-    server: Server, key: str, transactions: int, prefix: str, seconds: float, **options: Any
-) -> dict[str, Any]:
-    """What a load generator saw, in a process of its own."""
-    address = urlsplit(server.url)
-    path, templates = payments(transactions)
-    plan = {
-        "host": address.hostname,
-        "port": address.port,
-        "path": path,
-        "key": key,
-        "templates": templates,
-        "prefix": prefix,
-        "seconds": seconds,
-        "warm_seconds": 1.0,
-        "per_second": 0.0,
-        "in_flight": 0,
-        "connections": CONNECTIONS,
-        **options,
-    }
-    with pinned(LOAD_CORE):
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.reliability.load"],
-            input=json.dumps(plan),
-            capture_output=True,
-            text=True,
-            timeout=seconds + START_SECONDS,
-            check=True,
-            cwd=Path(__file__).parents[2],
-        )
-    measured: dict[str, Any] = json.loads(done.stdout)
-    return measured
-
-
-def resident_bytes(process: int) -> int:
-    """Memory of a process, as Linux reports it."""
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 async def stored(database_url: str) -> int:
@@ -135,7 +68,7 @@ def test_what_is_answered_stays_as_much_and_as_quick(
     runs = []
 
     def run(name: str, **options: float) -> dict[str, Any]:
-        runs.append(load(server, key, transactions, name, seconds, **options))
+        runs.append(flood(server.port, key, transactions, name, seconds, **options))
         return runs[-1]
 
     warm = run("warm", in_flight=at_once)
