@@ -31,6 +31,7 @@ from app.ops import garbage, tracing
 from app.people import routes as people
 from app.reviews import routes as reviews
 from app.scoring import routes as transactions
+from app.searches import routes as searches
 from app.settings import Settings
 from app.statuses import routes as statuses
 from app.thresholds import routes as thresholds
@@ -49,6 +50,7 @@ ROUTERS = (
         resource.router
         for resource in (
             transactions,
+            searches,
             statuses,
             labels,
             accounts,

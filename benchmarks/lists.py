@@ -2,7 +2,8 @@
 
 A server on each database in turn, filled by SQL with copies of payments that it has scored: all of
 them approved at low risk but the oldest, which were reviewed; one account has a tenth of them. All
-accounts have labels, and the audit log has an entry for each payment. Then each list is read by
+accounts have labels, and so has each payment, one of about a hundred that of fraud; the audit log
+has an entry for each payment. Then each list is read by
 filters that match nothing, few rows far back, or most of them, and from a page in the middle on. At
 the end payments are scored alone, and beside 20 callers who read lists without a pause.
 """
@@ -27,10 +28,11 @@ import torch
 from sqlalchemy import Table, make_url
 
 from app.db.migrating import upgrade
-from app.db.schema import accounts, audit_log, reviews, transactions
+from app.db.schema import accounts, audit_log, labels, links, reviews, transactions
 from app.learner.transaction import DAY_US
 from app.scoring.pipeline import Pipeline, Posted
 from app.scoring.schemas import PostedTransaction
+from app.scoring.store import MOST_ACCOUNTS
 from app.settings import Settings
 from app.web.service import running
 from benchmarks.filling import filling
@@ -43,6 +45,8 @@ TENANT, MODEL = "default", Path(__file__).parents[1] / "models" / "default"
 ROWS, SEEDS = 1_000_000, 1000
 # How far apart the copies of a payment lie; one payment in BIG_ONE_IN is of the account BIG.
 STEP_US, BIG, BIG_ONE_IN = DAY_US, "big", 10
+# Devices that no payment names, and that so many accounts are said to have used.
+FEW, MANY, USERS = "few", "many", {"few": MOST_ACCOUNTS, "many": 5 * MOST_ACCOUNTS}
 TURNS, CALLERS, SCORES, WARM_SECONDS = 5, 20, 200, 5
 
 Query = Mapping[str, str | int]
@@ -60,6 +64,14 @@ LISTS: Sequence[tuple[str, Query]] = (
     ("/v1/transactions", {"account_id": BIG, "outcome": "decline"}),
     ("/v1/transactions", {"account_id": BIG, "risk_level": "high"}),
     ("/v1/transactions", {"account_id": "nobody"}),
+    ("/v1/transactions", {"label": "fraud"}),
+    ("/v1/transactions", {"label": "fraud", "amount_from": "1000000000"}),
+    ("/v1/transactions", {"label": "none", "outcome": "decline"}),
+    ("/v1/transactions", {"amount_from": "1000000000"}),
+    ("/v1/transactions", {"amount_from": "1000000000", "account_id": BIG}),
+    ("/v1/transactions", {"entity_kind": "device", "entity_id": FEW}),
+    ("/v1/transactions", {"entity_kind": "device", "entity_id": FEW, "label": "fraud"}),
+    ("/v1/transactions", {"entity_kind": "device", "entity_id": MANY}),
     ("/v1/accounts", {}),
     ("/v1/accounts", {"labelled": "true"}),
     ("/v1/accounts", {"labelled": "false"}),
@@ -157,6 +169,32 @@ def copying(copies: int, numbers: str) -> Iterator[str]:
         **{name: f"account.{name}" for name in ("tenant", "revision", "fraud_labels")},
     )
     yield copied(
+        labels,
+        "transactions",
+        is_fraud="occurred_at_us % 97 = 0",
+        labelled_at_us="evaluated_at_us",
+        matures_at_us="evaluated_at_us",
+        source="'analyst'",
+        analyst="NULL",
+        note="NULL",
+        recorded_at_us="evaluated_at_us",
+        features="NULL",
+    )
+    for device, users in USERS.items():
+        # One of them has a tenth of all payments.
+        others = (
+            f"SELECT DISTINCT tenant, account_id FROM transactions WHERE account_id <> '{BIG}' "
+            f"LIMIT {users - 1}"
+        )
+        yield copied(
+            links,
+            f"(SELECT '{TENANT}' AS tenant, '{BIG}' AS account_id UNION ALL "
+            f"SELECT * FROM ({others}) AS others) AS users",
+            kind="'device'",
+            entity_id=f"'{device}'",
+            first_use_us="0",
+        )
+    yield copied(
         reviews,
         "transactions",
         opened_at_us="evaluated_at_us + occurred_at_us % 1000000",
@@ -179,7 +217,7 @@ def copying(copies: int, numbers: str) -> Iterator[str]:
     )
 
 
-def copied(table: Table, source: str, **changed: str) -> str:
+def copied(table: Table, source: str, /, **changed: str) -> str:
     names = [column.name for column in table.columns]
     values = ", ".join(changed.get(name, name) for name in names)
     return f"INSERT INTO {table.name} ({', '.join(names)}) SELECT {values} FROM {source}"

@@ -198,6 +198,10 @@ async def test_every_operation_is_answered_in_its_type(
     assert [key.name for key in (await ask("keys")).data] == ["tests", "till", "till"]
     ended = await ask("revoke_key", successor.id)
     assert ended.data[-1].revoked_at is not None
+    saved = await ask("save_search", "large", amount_from="500.50", label="none")
+    assert (await ask("searches")).data == [saved]
+    assert (saved.filters.amount_from, saved.filters.label) == ("500.5", "none")
+    assert (await ask("remove_search", "large")).data == []
     person = await ask("add_person", "mia", "analyst", email="mia@x.example")
     assert (await ask("reset_person", person.id)).setup_path != person.setup_path
     assert (await ask("set_role", person.id, "lead")).role == "lead"

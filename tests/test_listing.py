@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, get_args
 
 import pytest
-from sqlalchemy import Engine, event, insert, text
+from sqlalchemy import Engine, event, insert, select, text
 
 from app.accounts import store as account_store
 from app.accounts.store import Account
@@ -18,7 +18,16 @@ from app.audit.store import EntryFilters
 from app.db.connection import Connection
 from app.db.database import Database
 from app.db.pages import Part
-from app.db.schema import accounts, audit_log, metadata, reviews, transactions
+from app.db.schema import (
+    accounts,
+    audit_log,
+    labels,
+    links,
+    metadata,
+    reviews,
+    transactions,
+)
+from app.entities.states import Link
 from app.learner.decisions import Level, Outcome
 from app.reviews import store as review_store
 from app.reviews.records import Review
@@ -32,6 +41,15 @@ TENANT, ROWS, MOST_READ, LIMIT = "t", 20_000, 500, 50
 # The keys, and then the rows; of SQLite's instructions, hundreds: it takes some 15 for a row.
 MOST, MOST_STEPS = 2 * MOST_READ + 2 * LIMIT, 300
 LOW = {"risk_level": "low", "outcome": "approve"}
+LABELLED = {
+    "transaction_id": "t",
+    "account_id": "a",
+    "is_fraud": False,
+    "occurred_at_us": 1,
+    "labelled_at_us": 1,
+    "matures_at_us": 1,
+}
+LABEL_NAMES = {None: "none", True: "fraud", False: "legitimate"}
 Statement = tuple[str, Any]
 Listing = Callable[[Connection, Any], Awaitable[Part[Any]]]
 
@@ -56,6 +74,7 @@ async def filled(database: Database) -> Database:
             (accounts, Account(TENANT, "a", legitimate_labels=1)._asdict()),
             (reviews, Review(TENANT, "t", "a", 1, 1, 0.5, 60.0, "resolved", 1)._asdict()),
             (audit_log, entry(TENANT, "label.set", "s", account_id="a")._asdict()),
+            (labels, LABELLED),
         ):
             await connection.execute(insert(table), row | {"tenant": TENANT})
         for statement in (
@@ -77,8 +96,16 @@ async def filled(database: Database) -> Database:
                 assignee="'ann'",
             ),
             copies("audit_log", at_us="n", id=f"'e' || {number}", account_id=one_of_two),
+            copies(
+                "labels",
+                transaction_id=f"'t-' || {number}",
+                account_id=one_of_two,
+                occurred_at_us="n * 1000",
+            ),
         ):
             await connection.execute(text(statement))
+        used = [("of both", "a"), ("of both", "big"), *(("of many", f"a-{n}") for n in range(60))]
+        await connection.write_rows(links, [Link(TENANT, "device", *pair, 1) for pair in used])
     if not database.is_sqlite:
         async with database.write() as connection:
             await connection.execute(text("ANALYZE"))
@@ -95,6 +122,32 @@ def listings() -> Iterator[tuple[str, Listing]]:
         yield (
             f"transactions by {combined}",
             lambda c, after, f=filters: transaction_store.listed(c, TENANT, f, after, LIMIT),
+        )
+    searched: tuple[dict[str, Any], ...] = (
+        {"amount_from": 10.0},
+        {"amount_to": 0.0, "outcome": "decline"},
+        {"amount_to": 0.0, "outcome": "approve", "account_id": "big"},
+        {"label": "fraud"},
+        {"label": "legitimate"},
+        {"label": "legitimate", "account_id": "big"},
+        {"label": "legitimate", "outcome": "decline"},
+        {"label": "legitimate", "risk_level": "medium", "account_id": "a"},
+        {"label": "none"},
+        {"label": "none", "risk_level": "critical"},
+        {"entity": ("device", "of both")},
+        {"entity": ("device", "of both"), "label": "legitimate"},
+        {"entity": ("device", "of both"), "outcome": "decline", "occurred_from_us": 9_000_000},
+        {"entity": ("device", "of both"), "occurred_to_us": 5_000_000},
+        {"entity": ("device", "of many")},
+        {"entity": ("device", "of many"), "amount_from": 1.0, "label": "none"},
+        {"entity": ("merchant", "of nobody")},
+    )
+    for wanted in searched:
+        yield (
+            f"transactions by {wanted}",
+            lambda c, after, by=wanted: transaction_store.listed(
+                c, TENANT, Filters(**by), after, LIMIT
+            ),
         )
     for labelled in (None, True, False):
         yield (
@@ -222,6 +275,75 @@ async def test_pages_that_read_a_part_each_have_the_same_rows_as_one_that_reads_
                 and outcome in (None, row["outcome"])
                 and level in (None, row["risk_level"])
                 and row["occurred_at_us"] < 18
+            ]
+            found, after, limit = [], None, 2
+            while True:
+                part = await transaction_store.listed(connection, TENANT, filters, after, limit)
+                found += [row.transaction_id for row in part.rows]
+                if len(part.rows) == limit:
+                    last = part.rows[-1]
+                    after = (last.occurred_at_us, last.transaction_id)
+                elif part.until is None:
+                    break
+                else:
+                    after = part.until
+            assert found == expected, filters
+
+
+@pytest.mark.parametrize("most_read", [2, 7])
+async def test_payments_are_found_by_what_no_index_has_and_none_is_left_out(
+    database: Database, monkeypatch: pytest.MonkeyPatch, most_read: int
+) -> None:
+    rows, given, used = [], {}, set()
+    for n in range(36):
+        # Many of one time, whose ids a database's own order tells apart.
+        name, account = f"{'tT'[n % 2]}-{n:02}", f"a-{n % 5}"
+        device, amount = "d" if n % 3 else "other", n % 7 + 0.5
+        fields = {"amount": f"{amount}", "device_id": device, "entities": {"phone": f"p-{n % 4}"}}
+        row = scored(name, "base") | {"account_id": account, "occurred_at_us": n // 8}
+        rows.append(row | {"content": json.dumps(fields)})
+        # Of phones nobody's use is noted, as of kinds that no model knows.
+        used.add(("device", device, account))
+        if n % 4:
+            given[name] = n % 4 == 1
+    payments = {row["transaction_id"]: json.loads(row["content"]) for row in rows}
+    async with database.write() as connection:
+        await connection.execute(insert(transactions), rows)
+        names = ("transaction_id", "account_id", "occurred_at_us")
+        await connection.execute(
+            insert(labels),
+            [
+                LABELLED
+                | {"tenant": TENANT, "is_fraud": given[row["transaction_id"]]}
+                | {name: row[name] for name in names}
+                for row in rows
+                if row["transaction_id"] in given
+            ],
+        )
+        await connection.write_rows(links, [Link(TENANT, *one, 1) for one in sorted(used)])
+        order = [transactions.c.occurred_at_us.desc(), transactions.c.transaction_id.desc()]
+        by_key = select(transactions.c.transaction_id, transactions.c.account_id).order_by(*order)
+        newest = list(await connection.execute(by_key))
+    monkeypatch.setattr("app.db.pages.MOST_READ", most_read)
+    async with database.read() as connection:
+        for account, entity, amounts, label in product(
+            (None, "a-1"),
+            (None, ("device", "d"), ("phone", "p-2"), ("device", "none")),
+            ((None, None), (2.5, 4.5)),
+            (None, "fraud", "legitimate", "none"),
+        ):
+            filters = Filters(account, entity=entity, label=label)
+            filters = filters._replace(amount_from=amounts[0], amount_to=amounts[1])
+            field = None if entity is None else entity[0]
+            expected = [
+                name
+                for name, owner in newest
+                for payment in [payments[name]]
+                if account in (None, owner)
+                and (field != "device" or payment["device_id"] == entity[1])
+                and (field != "phone" or payment["entities"]["phone"] == entity[1])
+                and (amounts[0] or 0.0) <= float(payment["amount"]) <= (amounts[1] or 1e9)
+                and label in (None, LABEL_NAMES[given.get(name)])
             ]
             found, after, limit = [], None, 2
             while True:

@@ -42,18 +42,22 @@ async def read_page(
     descending: bool = False,
     walked: Select[Any] | None = None,
     last: tuple[Any, ...] | None = None,
+    lists: int = 1,
 ) -> Part[Row]:
     """The query's next rows, at most `limit`, after the row with the key `after`, up to `last`.
 
     `walked` is for a query with filters that no index serves, or `unserved`: the keys of all rows
     among which its own are, by conditions that an index does serve. Neither may bound the order by
     conditions of their own: of two bounds SQLite takes one to find its rows, and passes through
-    what the other leaves out.
+    what the other leaves out. Of several `lists` that are read for one page, each is walked for its
+    share.
     """
     until: tuple[Any, ...] | None = None
     if walked is not None:
         walk = page(_up_to(walked, order, last, descending), order, after, 1, descending)
-        found = (await connection.execute(walk.offset(MOST_READ - 1))).one_or_none()
+        found = (
+            await connection.execute(walk.offset(max(MOST_READ // lists, 1) - 1))
+        ).one_or_none()
         until = tuple(found) if found is not None else None
     query = _up_to(query, order, until or last, descending)
     return Part(await connection.read(make, page(query, order, after, limit, descending)), until)

@@ -307,6 +307,8 @@ labels = Table(
         "occurred_at_us",
         "transaction_id",
     ),
+    # Payments by label, in the order of their list.
+    Index("ix_labels_time", "tenant", "is_fraud", "occurred_at_us", "transaction_id"),
 )
 
 # The entities that labelled payments name, a row for each; they stay with the label's events.
@@ -442,6 +444,23 @@ notes = Table(
     # As in the audit log.
     Column("actor", String(LONGEST_ID), nullable=False),
     Column("text", Text, nullable=False),
+)
+
+# Searches for payments that people, or keys, keep for themselves.
+searches = Table(
+    "searches",
+    metadata,
+    Column("tenant", String(LONGEST_ID), primary_key=True),
+    # As the audit log has them.
+    Column("owner", String(LONGEST_ID), primary_key=True),
+    Column("name", String(LONGEST_ID), primary_key=True),
+    # What it looks for, by which it is erased.
+    Column("account_id", String(LONGEST_ID)),
+    Column("entity_kind", String(LONGEST_KIND)),
+    Column("entity_id", String(LONGEST_ID)),
+    # JSON: all of its filters.
+    Column("content", Text, nullable=False),
+    Column("saved_at_us", BigInteger, nullable=False),
 )
 
 # Which checkpoint decides for a tenant, or is in shadow: the newest row of a role counts. Without a

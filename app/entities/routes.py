@@ -9,15 +9,13 @@ from app.entities.errors import EntityNotFound
 from app.entities.schemas import AccountLink, Entity, EntityUse
 from app.entities.states import Link
 from app.entities.store import SharedLink
-from app.errors import FieldError, ValidationFailed
 from app.http.authentication import MayRead
 from app.http.keyed import KeyedRoute
 from app.http.pages import Page
 from app.http.paging import BY_ENTITY, BY_ID, Paging
 from app.http.parts import RunningDatabase
-from app.http.paths import AccountId, EntityId, EntityKind
+from app.http.paths import AccountId, EntityId, EntityKind, stored_id
 from app.http.problems import EVERYWHERE, documented
-from app.learner.entities import canonical
 from app.times import now_us, text_of
 
 router = APIRouter(
@@ -54,12 +52,7 @@ async def read_entity(
     paging: Paging,
 ) -> Entity:
     """What is known of a device, an address, a card, …, and who has used it, by their ids."""
-    try:
-        id_ = canonical(kind, entity_id)
-    except ValueError as error:
-        raise ValidationFailed(
-            f"entity_id: {error}", [FieldError("entity_id", str(error))]
-        ) from None
+    id_ = stored_id(kind, entity_id)
     after = paging.after(BY_ID, "entities", kind, id_)
     async with database.read() as connection:
         accounts = await entity_store.users(connection, tenant, kind, id_)

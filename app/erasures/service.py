@@ -28,6 +28,7 @@ from app.models.errors import ModelUnavailable
 from app.ops.background import in_a_thread
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline
+from app.searches import store as search_store
 from app.times import now_us
 from app.webhooks import store as webhook_store
 
@@ -165,6 +166,7 @@ class ErasureService:
         now = await entity_states.lock_entities(connection, tenant, used)
         await entity_states.replace_states(connection, tenant, now, plan.states)
         await entity_states.delete_unused(connection, tenant, used)
+        await search_store.erase_searches(connection, tenant, account_id, used)
         await label_store.delete_forgetting(connection, tenant, noted.id)
         facts = {
             "erased": {

@@ -123,6 +123,7 @@ ScorePlace = Annotated[Place, Security(authenticated_tenant, scopes=["score"])]
 # The tenant of a key that may do this.
 MayScore = Annotated[str, Security(authenticated_tenant, scopes=["score"])]
 MayLabel = Annotated[str, Security(authenticated_tenant, scopes=["label"])]
+ReadingCaller = Annotated[Caller, Security(authenticated_caller, scopes=["read"])]
 DecidingCaller = Annotated[Caller, Security(authenticated_caller, scopes=["decide"])]
 MayRead = Annotated[str, Security(authenticated_tenant, scopes=["read"])]
 MayManage = Annotated[str, Security(authenticated_tenant, scopes=["manage"])]

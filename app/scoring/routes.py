@@ -10,13 +10,13 @@ from app.errors import Problem
 from app.explanations.replay import Replay
 from app.http.authentication import Admission, MayRead, RunningAdmission, ScorePlace
 from app.http.batching import Place
-from app.http.fields import Id, InstantBound, InvalidItem, LabelName
+from app.http.fields import Amount, Id, InstantBound, InvalidItem, LabelName
 from app.http.keyed import KeyedRoute
 from app.http.lean import ScoringRoute
 from app.http.pages import Page
 from app.http.paging import BY_TIME, Paging
 from app.http.parts import RunningDatabase, part
-from app.http.paths import TransactionId
+from app.http.paths import TransactionId, stored_entity
 from app.http.problems import (
     EVERYWHERE,
     BodyTooLarge,
@@ -27,6 +27,7 @@ from app.http.problems import (
 from app.labels import store as label_store
 from app.labels.records import StoredLabel
 from app.learner.decisions import Level, Outcome
+from app.learner.spec import EntityKind
 from app.learner.transaction import Transaction, amount_text, transaction_of
 from app.ops.actor import actor
 from app.scoring import store as transaction_store
@@ -43,7 +44,7 @@ from app.scoring.schemas import (
     Score,
     StoredTransaction,
 )
-from app.scoring.store import Filters
+from app.scoring.store import Filters, LabelFilter
 from app.times import text_of
 
 router, scoring = (
@@ -109,9 +110,37 @@ async def list_transactions(
     occurred_to: Annotated[InstantBound | None, Query(description="Before this time.")] = None,
     outcome: Annotated[Outcome | None, Query(description="With this outcome.")] = None,
     risk_level: Annotated[Level | None, Query(description="Of this level.")] = None,
+    entity_kind: Annotated[
+        EntityKind | None,
+        Query(description="merchant, device, ip, card, email, or another; with entity_id."),
+    ] = None,
+    entity_id: Annotated[
+        Id | None, Query(description="That named this entity; with entity_kind.")
+    ] = None,
+    amount_from: Annotated[
+        Amount | None, Query(description="Of this amount or more, in whatever currency.")
+    ] = None,
+    amount_to: Annotated[
+        Amount | None, Query(description="Of this amount or less, in whatever currency.")
+    ] = None,
+    label: Annotated[LabelFilter | None, Query(description="With this label, or none.")] = None,
 ) -> Page[StoredTransaction]:
-    """Transactions with their scores, the newest first."""
-    filters = Filters(account_id, occurred_from, occurred_to, outcome, risk_level)
+    """Transactions with their scores, the newest first.
+
+    By an amount, an entity or the lack of a label 2,000 are looked at for a page, which may have
+    few or none of them and still go on.
+    """
+    filters = Filters(
+        account_id,
+        occurred_from,
+        occurred_to,
+        outcome,
+        risk_level,
+        stored_entity(entity_kind, entity_id),
+        None if amount_from is None else float(amount_from),
+        None if amount_to is None else float(amount_to),
+        label,
+    )
     after = paging.after(BY_TIME, "transactions", *filters)
     async with database.read() as connection:
         found = await transaction_store.listed(connection, tenant, filters, after, paging.limit + 1)

@@ -2,33 +2,43 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Double,
     Select,
     Text,
     bindparam,
+    cast,
     column,
+    exists,
     func,
+    literal,
     select,
     text,
     true,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
+from app.db import pages
 from app.db.connection import Connection
 from app.db.pages import Part, between, page, read_page
-from app.db.schema import ABOVE_LOW, past_features, transactions
-from app.db.statements import IsWanted, columns
+from app.db.schema import ABOVE_LOW, labels, links, past_features, transactions
+from app.db.statements import IsWanted, by_key, columns
 from app.learner.decisions import LEVELS, Level, Outcome
-from app.learner.transaction import MOST_ITEMS
+from app.learner.transaction import ENTITY_FIELDS, MOST_ITEMS
 from app.scoring.records import Arrived, Past, Scored
 
 # Of the index by time: so many take a few milliseconds, for which others wait.
 STEP_ENTRIES = 5 * MOST_ITEMS
+
+# Of so many the payments are looked for account by account.
+MOST_ACCOUNTS = 20
+LabelFilter = Literal["fraud", "legitimate", "none"]
+IS_FRAUD: dict[LabelFilter | None, bool] = {"fraud": True, "legitimate": False}
 
 # In `past_features`: of a transaction itself, and not of a label's event.
 AS_SCORED = 0
@@ -69,6 +79,20 @@ _NEWEST_FIRST = (
     select(transactions.c.transaction_id)
     .where(transactions.c.tenant == bindparam("of_tenant"), IsWanted(transactions.c.transaction_id))
     .order_by(*(column.desc() for column in _KEY))
+)
+_USERS = (
+    select(links.c.account_id)
+    .where(
+        links.c.tenant == bindparam("of_tenant"),
+        links.c.kind == bindparam("of_kind"),
+        links.c.entity_id == bindparam("of_id"),
+    )
+    .limit(MOST_ACCOUNTS + 1)
+)
+_LINKED = (
+    select(literal(1))
+    .where(links.c.tenant == bindparam("of_tenant"), links.c.kind == bindparam("of_kind"))
+    .limit(1)
 )
 _ACCOUNTS = (
     func.unnest(
@@ -139,6 +163,12 @@ class Filters(NamedTuple):
     occurred_to_us: int | None = None
     outcome: Outcome | None = None
     risk_level: Level | None = None
+    # A kind, and an id as it is stored.
+    entity: tuple[str, str] | None = None
+    # In whatever currency they were posted.
+    amount_from: float | None = None
+    amount_to: float | None = None
+    label: LabelFilter | None = None
 
 
 async def listed(
@@ -148,38 +178,150 @@ async def listed(
     after: tuple[Any, ...] | None,
     limit: int,
 ) -> Part[Scored]:
-    """Transactions, the newest first."""
-    table, outcome, level = transactions.c, filters.outcome, filters.risk_level
-    served = [table.tenant == tenant]
+    """Transactions, the newest first.
+
+    No index has payments by entity. Where few accounts have used it, theirs are looked at, and
+    otherwise those of all accounts, `MOST_READ` for a page in any case.
+    """
+    if filters.entity is None or filters.account_id is not None:
+        return await _listed(connection, tenant, filters, after, limit)
+    kind, id_ = filters.entity
+    accounts = await connection.fetch(tuple[str], _USERS, tenant, of_kind=kind, of_id=id_)
+    # Of kinds that the model does not know nobody's use is noted.
+    is_noted = bool(accounts) or await connection.fetch(tuple[int], _LINKED, tenant, of_kind=kind)
+    if len(accounts) > MOST_ACCOUNTS or not is_noted:
+        return await _listed(connection, tenant, filters, after, limit)
+    parts = [
+        await _listed(
+            connection,
+            tenant,
+            filters._replace(account_id=account_id),
+            after,
+            limit,
+            len(accounts),
+        )
+        for (account_id,) in accounts
+    ]
+    found = {row.transaction_id: row for part in parts for row in part.rows}
+    ends = {part.until[1]: part.until for part in parts if part.until is not None}
+    rows = []
+    # Up to the newest end: of what comes after it, one of the lists has not said yet.
+    for id_ in await newest_first(connection, tenant, {*found, *ends}):
+        if id_ in found:
+            rows.append(found[id_])
+        if id_ in ends:
+            return Part(rows[:limit], ends[id_])
+    return Part(rows[:limit], None)
+
+
+async def _listed(
+    connection: Connection,
+    tenant: str,
+    filters: Filters,
+    after: tuple[Any, ...] | None,
+    limit: int,
+    lists: int = 1,
+) -> Part[Scored]:
+    """One of so many lists that are read for a page."""
+    outcome, level, label = filters.outcome, filters.risk_level, filters.label
+    table = transactions.c
+    query = select(*columns(transactions, Scored))
+    served: list[Any] = [table.tenant == tenant]
     if filters.account_id is not None:
         served.append(table.account_id == filters.account_id)
-    query = select(*columns(transactions, Scored)).where(*served)
-    walked = None
+    others = _others(filters, connection.dialect.name)
     if outcome is not None or level is not None:
         possible = LEVELS[outcome] if outcome is not None else chain(*LEVELS.values())
         levels = [each for each in possible if level in (None, each)]
         if not levels:
             return Part([], None)
-        query = query.where(table.risk_level.in_(levels))
-        if "low" in levels:
-            walked = select(*_KEY).where(*served)
+        is_of_level = table.risk_level.in_(levels)
+        if "low" in levels or label in IS_FRAUD:
+            others.append(is_of_level)
         else:
-            query = query.where(text(ABOVE_LOW))
+            served += [is_of_level, text(ABOVE_LOW)]
     # As keys: no id is before the empty one.
     first = _first_of(filters.occurred_to_us)
     if first is not None:
         after = first if after is None else min(after, first)
+    if label in IS_FRAUD:
+        return await _labelled(connection, tenant, filters, others, after, limit, lists)
     return await read_page(
         connection,
         Scored._make,
-        query,
+        query.where(*served, *others),
         _KEY,
         after,
         limit,
         descending=True,
-        walked=walked,
+        walked=select(*_KEY).where(*served) if others else None,
         last=_first_of(filters.occurred_from_us),
+        lists=lists,
     )
+
+
+async def _labelled(
+    connection: Connection,
+    tenant: str,
+    filters: Filters,
+    others: Sequence[ColumnElement[bool]],
+    after: tuple[Any, ...] | None,
+    limit: int,
+    lists: int,
+) -> Part[Scored]:
+    """The same of one label, by the index of labels in the order of their payments' times."""
+    order = labels.c.occurred_at_us, labels.c.transaction_id
+    query = select(*order).where(
+        labels.c.tenant == tenant, labels.c.is_fraud == IS_FRAUD[filters.label]
+    )
+    if filters.account_id is not None:
+        query = query.where(labels.c.account_id == filters.account_id)
+    looked_at = max(pages.MOST_READ // lists, 1) if others else limit
+    last = _first_of(filters.occurred_from_us)
+    keys = (
+        await read_page(
+            connection, tuple, query, order, after, looked_at, descending=True, last=last
+        )
+    ).rows
+    ids = [id_ for _, id_ in keys]
+    if others and ids:
+        # Neither ordered nor joined: PostgreSQL would look for them among all there are.
+        matching = select(transactions.c.transaction_id).where(
+            transactions.c.tenant == tenant, IsWanted(transactions.c.transaction_id), *others
+        )
+        found = await connection.read(tuple[str], matching, {"wanted": ids})
+        matched = {id_ for (id_,) in found}
+        ids = [id_ for id_ in ids if id_ in matched]
+    rows = await scored(connection, tenant, ids[:limit])
+    until = keys[-1] if others and len(keys) == looked_at else None
+    return Part([rows[id_] for id_ in ids[:limit] if id_ in rows], until)
+
+
+def _others(filters: Filters, dialect: str) -> list[ColumnElement[bool]]:
+    """The conditions that no index serves."""
+    found: list[ColumnElement[bool]] = []
+    amount = cast(_posted(dialect, "amount"), Double)
+    if filters.amount_from is not None:
+        found.append(amount >= filters.amount_from)
+    if filters.amount_to is not None:
+        found.append(amount <= filters.amount_to)
+    if filters.entity is not None:
+        kind, id_ = filters.entity
+        field = ENTITY_FIELDS.get(kind)
+        path = (field,) if field is not None else ("entities", kind)
+        found.append(_posted(dialect, *path) == id_)
+    if filters.label == "none":
+        found.append(~exists().where(by_key(labels, transactions, "transaction_id")))
+    return found
+
+
+def _posted(dialect: str, *path: str) -> ColumnElement[str]:
+    """A text that was posted; null where there is none."""
+    content = transactions.c.content
+    if dialect == "sqlite":
+        return func.json_extract(content, ".".join(("$", *path)))
+    found: ColumnElement[str] = cast(content, JSON)[path].astext
+    return found
 
 
 def _first_of(time_us: int | None) -> tuple[int, str] | None:

@@ -107,19 +107,44 @@ FILTERED: dict[str, tuple[dict[str, str], set[str]]] = {
         {"reviewed", "declined"},
     ),
     "several": ({"account_id": "bob", "outcome": "review"}, {"noon"}),
+    "a merchant": ({"entity_kind": "merchant", "entity_id": "m-9"}, {"reviewed", "declined"}),
+    "an address, spelled otherwise": (
+        {"entity_kind": "ip", "entity_id": "2001:DB8::0:1"},
+        {"declined"},
+    ),
+    "another kind": ({"entity_kind": "phone", "entity_id": "+1"}, {"noon"}),
+    "a merchant of an account": (
+        {"entity_kind": "merchant", "entity_id": "m-9", "account_id": "bob"},
+        {"declined"},
+    ),
+    "an amount and more": ({"amount_from": "59.90"}, {"declined", "noon"}),
+    "an amount and less": ({"amount_to": "59.9"}, {"approved", "reviewed", "declined"}),
+    "amounts": ({"amount_from": "59.9", "amount_to": "59.9"}, {"declined"}),
+    "fraud": ({"label": "fraud"}, {"reviewed"}),
+    "legitimate": ({"label": "legitimate"}, {"noon"}),
+    "no label": ({"label": "none"}, {"approved", "declined"}),
+    "fraud that was approved": ({"label": "fraud", "outcome": "approve"}, set()),
+    "fraud of a merchant": (
+        {"label": "fraud", "entity_kind": "merchant", "entity_id": "m-9"},
+        {"reviewed"},
+    ),
     "nothing": ({"account_id": "nobody"}, set()),
 }
 
 
-async def test_transactions_are_filtered_by_account_time_outcome_and_level(
+async def test_transactions_are_filtered_by_whatever_people_look_for(
     client: httpx.AsyncClient,
 ) -> None:
     await decide_by(client, {"review": 0.9, "decline": 0.95})
-    await score(client, at(9, "approved"))
+    await score(client, at(9, "approved", amount=5))
     await decide_by(client, REVIEW)
-    await score(client, at(10, "reviewed"), at(12, "noon", account_id="bob"))
+    noon = {"amount": 1000, "entities": {"phone": "+1"}, "account_id": "bob"}
+    await score(client, at(10, "reviewed", amount=50, merchant_id="m-9"), at(12, "noon", **noon))
     await decide_by(client, {"review": 0.001, "decline": 0.002})
-    await score(client, at(11, "declined", account_id="bob"))
+    declined = {"merchant_id": "m-9", "ip_address": "2001:db8::1", "amount": "59.90"}
+    await score(client, at(11, "declined", account_id="bob", **declined))
+    for name, label in (("reviewed", "fraud"), ("noon", "legitimate")):
+        await client.put(f"/v1/transactions/{name}/label", json={"label": label})
     found = {
         name: set(names_of(await all_of(client, "/v1/transactions", limit=1, **query)))
         for name, (query, _) in FILTERED.items()
@@ -135,6 +160,11 @@ async def test_transactions_are_filtered_by_account_time_outcome_and_level(
         ("/v1/transactions", {"outcome": "allow"}),
         ("/v1/transactions", {"risk_level": "severe"}),
         ("/v1/transactions", {"account_id": "a\x00b"}),
+        ("/v1/transactions", {"amount_from": "many"}),
+        ("/v1/transactions", {"amount_to": "NaN"}),
+        ("/v1/transactions", {"label": "perhaps"}),
+        ("/v1/transactions", {"entity_kind": "Merchant", "entity_id": "m-1"}),
+        ("/v1/transactions", {"entity_id": "not an address", "entity_kind": "ip"}),
         ("/v1/accounts", {"labelled": "perhaps"}),
         *((path, {"limit": limit}) for path in LISTS for limit in (0, 1001, "all")),
         *((path, {"cursor": text}) for path in LISTS for text in ("x", "é", "bnVsbA==", "e30=")),
@@ -155,6 +185,9 @@ async def test_what_is_wrong_with_a_list_is_refused_by_name(
         ("/v1/transactions", "/v1/transactions?account_id=alice"),
         ("/v1/transactions?outcome=review", "/v1/transactions?risk_level=high"),
         ("/v1/transactions", "/v1/transactions?occurred_to=2026-02-01T00:00:00Z"),
+        ("/v1/transactions", "/v1/transactions?label=none"),
+        ("/v1/transactions", "/v1/transactions?amount_from=1"),
+        ("/v1/transactions", "/v1/transactions?entity_kind=merchant&entity_id=m-1"),
         ("/v1/transactions", "/v1/reviews?order=age"),
         ("/v1/transactions", "/v1/accounts"),
         ("/v1/accounts", "/v1/accounts?labelled=false"),
@@ -290,3 +323,10 @@ async def test_lists_that_take_long_leave_connections_to_scores(
         await holder.close()
     assert {answer.status_code for answer in answers} <= {200, 503}
     assert (await client.get("/v1/reviews")).status_code == 200
+
+
+async def test_an_entity_has_a_kind_and_an_id(edge: httpx.AsyncClient) -> None:
+    for there, missing in (("entity_kind", "entity_id"), ("entity_id", "entity_kind")):
+        refused = await edge.get("/v1/transactions", params={there: "merchant"})
+        assert problem_of(refused) == (422, "validation_failed")
+        assert refused.json()["errors"][0]["field"] == missing

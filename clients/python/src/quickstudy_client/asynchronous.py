@@ -70,7 +70,10 @@ from quickstudy_client.models import (
     RollbackRequest,
     RolledBack,
     Rotation,
+    SavedSearch,
     Score,
+    SearchFilters,
+    SearchList,
     Snooze,
     StatusBatch,
     StatusBatchResult,
@@ -491,6 +494,19 @@ class AsyncClient:
         """Activate a model if a comparison shows that it is no worse."""
         path, body = f"/v1/models/{segment(name)}/promote", Promotion(comparison=comparison_id)
         return await self._send(ModelComparison, "POST", path, body, repeatable=False)
+
+    async def searches(self) -> SearchList:
+        """The searches for transactions that whoever has this key has saved."""
+        return await self._send(SearchList, "GET", "/v1/searches")
+
+    async def save_search(self, name: str, **filters: str | None) -> SavedSearch:
+        """Save a search under a name; the filters are those of `transactions`."""
+        body = SearchFilters.model_validate(filters)
+        return await self._send(SavedSearch, "PUT", f"/v1/searches/{segment(name)}", body)
+
+    async def remove_search(self, name: str) -> SearchList:
+        """Forget a saved search."""
+        return await self._send(SearchList, "DELETE", f"/v1/searches/{segment(name)}")
 
     async def people(self) -> PeopleList:
         """Who may work at the console, and as what."""

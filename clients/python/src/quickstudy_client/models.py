@@ -987,6 +987,30 @@ class Score(BaseModel):
     evaluated_at: str
 
 
+class SearchFilters(BaseModel):
+    """Filters as `GET /v1/transactions` takes them; null is any."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+    )
+    account_id: Annotated[
+        str | None, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
+    ] = None
+    occurred_from: str | None = None
+    occurred_to: str | None = None
+    outcome: Literal["approve", "review", "decline"] | None = None
+    risk_level: Literal["low", "medium", "high", "critical"] | None = None
+    entity_kind: Annotated[str | None, Field(pattern="^[a-z][a-z0-9_]{0,31}$")] = None
+    entity_id: Annotated[
+        str | None, Field(max_length=128, min_length=1, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]+$")
+    ] = None
+    amount_from: Annotated[str | None, Field(pattern="^\\d{1,15}(\\.\\d{1,8})?$")] = None
+    """A decimal text, which is exact. A JSON number is accepted too, and rounded to 8 decimals, half to even."""
+    amount_to: Annotated[str | None, Field(pattern="^\\d{1,15}(\\.\\d{1,8})?$")] = None
+    """A decimal text, which is exact. A JSON number is accepted too, and rounded to 8 decimals, half to even."""
+    label: Literal["fraud", "legitimate", "none"] | None = None
+
+
 class Snooze(BaseModel):
     """Until when a review is left out of the queue: 90 days at most."""
 
@@ -1580,6 +1604,20 @@ class RolledBack(BaseModel):
     as_of: int
     """The revision that the labels are of."""
     dry_run: bool
+
+
+class SavedSearch(BaseModel):
+    """A search, under the name that its owner gave it."""
+
+    name: str
+    filters: SearchFilters
+    saved_at: str
+
+
+class SearchList(BaseModel):
+    """What a person, or a key, has saved, by name."""
+
+    data: list[SavedSearch]
 
 
 class StatusBatch(BaseModel):

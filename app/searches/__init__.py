@@ -1,0 +1,1 @@
+"""Searches for payments that people save under a name."""

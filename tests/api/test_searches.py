@@ -1,0 +1,97 @@
+"""Saved searches: each of whoever saved them, and gone with what they look for."""
+
+import httpx
+import pytest
+from sqlalchemy import select
+
+from app.db.database import Database
+from app.db.schema import searches
+from tests.api.callers import part_of
+from tests.api.requests import posted, problem_of
+
+pytestmark = pytest.mark.anyio
+
+NAMES = (
+    *("account_id", "occurred_from", "occurred_to", "outcome", "risk_level"),
+    *("entity_kind", "entity_id", "amount_from", "amount_to", "label"),
+)
+NOTHING = dict.fromkeys(NAMES)
+MISSED = {
+    "outcome": "approve",
+    "label": "fraud",
+    "amount_from": "500.50",
+    "occurred_from": "2026-01-01T01:00:00+01:00",
+    "entity_kind": "email",
+    "entity_id": "Ann@Example.com",
+}
+PATH = "/v1/searches/missed%2Fabroad"
+
+
+async def names(client: httpx.AsyncClient) -> list[str]:
+    answer = await client.get("/v1/searches")
+    assert answer.status_code == 200, answer.text
+    return [one["name"] for one in answer.json()["data"]]
+
+
+async def test_a_search_is_kept_for_who_saved_it(
+    shared: httpx.AsyncClient, shared_stranger: httpx.AsyncClient
+) -> None:
+    saved = (await shared.put(PATH, json=MISSED)).json()
+    assert saved["name"] == "missed/abroad"
+    assert saved["filters"] == NOTHING | MISSED | {
+        "amount_from": "500.5",
+        "occurred_from": "2026-01-01T00:00:00.000000Z",
+        "entity_id": "ann@example.com",
+    }
+    await shared.put("/v1/searches/all", json={})
+    assert (await shared.get("/v1/searches")).json()["data"][1] == saved
+    # As it is saved it is a query.
+    query = {name: value for name, value in saved["filters"].items() if value is not None}
+    assert (await shared.get("/v1/transactions", params=query)).status_code == 200
+    replaced = (await shared.put(PATH, json={"label": "none"})).json()
+    assert replaced["filters"] == NOTHING | {"label": "none"}
+    assert await names(shared) == ["all", "missed/abroad"]
+    assert await names(shared_stranger) == []
+    refused = await shared_stranger.delete(PATH)
+    assert problem_of(refused) == (404, "search_not_found")
+    assert (await shared.delete(PATH)).json()["data"][0]["name"] == "all"
+    assert problem_of(await shared.delete(PATH)) == (404, "search_not_found")
+    for body in (
+        {"amount": 1},
+        {"label": "perhaps"},
+        {"entity_kind": "device"},
+        {"entity_kind": "ip", "entity_id": "x"},
+        {"occurred_from": "yesterday"},
+    ):
+        assert problem_of(await shared.put(PATH, json=body)) == (422, "validation_failed")
+
+
+async def test_a_caller_saves_fifty_at_most(shared: httpx.AsyncClient) -> None:
+    there = await names(shared)
+    for n in range(50 - len(there)):
+        assert (await shared.put(f"/v1/searches/s-{n}", json={})).status_code == 200
+    assert problem_of(await shared.put("/v1/searches/more", json={})) == (409, "too_many_searches")
+    assert (await shared.put("/v1/searches/s-1", json={"label": "fraud"})).status_code == 200
+
+
+async def test_searches_for_an_erased_account_and_what_it_alone_has_used_go_with_it(
+    client: httpx.AsyncClient,
+) -> None:
+    used = {"device_id": "own", "email": "ann@example.com", "merchant_id": "shop"}
+    await client.post("/v1/transactions", json=posted("t-1", account_id="a", **used))
+    other = posted("t-2", account_id="b", merchant_id="shop", device_id="b-own")
+    await client.post("/v1/transactions", json=other)
+    for name, filters in {
+        "account": {"account_id": "a"},
+        "other": {"account_id": "b"},
+        "device": {"entity_kind": "device", "entity_id": "own"},
+        "email": {"entity_kind": "email", "entity_id": "Ann@example.com", "label": "none"},
+        "shop": {"entity_kind": "merchant", "entity_id": "shop"},
+        "not seen yet": {"entity_kind": "device", "entity_id": "nobody has it"},
+    }.items():
+        assert (await client.put(f"/v1/searches/{name}", json=filters)).status_code == 200
+    assert (await client.delete("/v1/accounts/a")).status_code == 200
+    assert await names(client) == ["not seen yet", "other", "shop"]
+    async with part_of(client, Database).read() as connection:
+        rows = (await connection.execute(select(searches.c.content))).scalars().all()
+    assert not any("ann@" in content or '"own"' in content for content in rows)
