@@ -97,6 +97,13 @@ def note_in(form: Mapping[str, str]) -> str | None:
         raise BadForm("The note: at most 2,000 characters, and no control characters.") from None
 
 
+def in_utc(text: str) -> str:
+    """What browsers send of a date and a time, which has no zone: the page says UTC."""
+    if len(text) == len("2027-01-01T00:00"):
+        text += ":00"
+    return text if text.endswith("Z") or "+" in text else f"{text}Z"
+
+
 def secret_of(request: Request) -> str | None:
     """The secret of the session in the request's cookie."""
     return request.cookies.get(secret_name(request))

@@ -8,6 +8,7 @@ QUEUE = "Queue"
 # Each page that the head leads to: its address, its name, its key.
 PAGES = {
     "queue": ("", "Queue", "g q"),
+    "payments": ("/payments", "Payments", "g t"),
     "ask": ("/ask", "Ask next", "g n"),
     "thresholds": ("/thresholds", "Thresholds", "g h"),
     "figures": ("/figures", "Figures", "g s"),
@@ -279,6 +280,30 @@ FRAUDS = "of them fraud"
 NOT_FOUND = "Nothing has this id:"
 NOT_FOUND_HINT = "Ids are found whole: a payment's, an account's, a device's, a card's, …"
 SEVERAL = "Several things have this id:"
+
+# Searching for payments.
+SEARCH = "Find payments"
+BY_WHAT_ELSE = "Look for payments by merchant, amount, time or label"
+ENTITY_KIND = "Kind"
+ENTITY_ID = "Merchant, device, …"
+AMOUNT_FROM = "Amount from"
+AMOUNT_TO = "to"
+PAID_FROM = "Paid from (UTC)"
+PAID_BEFORE = "Before (UTC)"
+LEVEL = "Level"
+LEVELS = {"low": "low", "medium": "medium", "high": "high", "critical": "critical"}
+LABEL_CHOICES = {"fraud": "Fraud", "legitimate": "Legitimate", "none": "none"}
+FOUND = "Found"
+SO_FAR = "so far"
+NONE_FOUND = "No payment matches."
+NONE_SO_FAR = "None so far: there are more payments to look at."
+LOOK_FURTHER = "Look further back"
+FOUND_AS_CSV = "All as CSV, 10,000 at most"
+MORE_THAN_FILE = "There may be more than this file has: narrow the search by a time."
+SEARCHES = "Your searches"
+SEARCH_NAME = "Save this search as"
+SAVE_SEARCH = "Save"
+FORGET_SEARCH = "Remove"
 
 # Notes, and what an account has learned.
 NOTES = "Notes"
@@ -592,6 +617,7 @@ KEYS = {
     "/": "find by id",
     "g q": "go to the queue",
     "g p": "go to the people",
+    "g t": "go to the search for payments",
     "g n": "go to the next question",
     "g h": "go to the thresholds",
     "g s": "go to the figures",

@@ -134,8 +134,7 @@ def _when(form: Mapping[str, str]) -> dict[str, object]:
     at = form.get("effective_at", "").strip()
     body: dict[str, object] = {"note": browsers.note_in(form)}
     if at:
-        # What browsers send of a date and a time has no zone: the page says UTC.
-        body["effective_at"] = f"{at}:00Z" if len(at) == len("2027-01-01T00:00") else f"{at}Z"
+        body["effective_at"] = browsers.in_utc(at)
     return body
 
 

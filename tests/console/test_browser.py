@@ -426,6 +426,7 @@ def test_axe_finds_nothing_on_any_page_which_all_fit_into_320_pixels(
         "/entity?kind=device&id=d",
         f"/find?id={first}-account",
         f"/try?account={first}-account&id={first}&label=fraud",
+        "/payments?entity_kind=device&entity_id=d",
         "/people",
         "/ask",
         "/thresholds?review=1&decline=5",

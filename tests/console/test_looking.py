@@ -54,6 +54,7 @@ async def test_what_callers_write_is_text_on_every_page(
             await shown(browser, "/entity", kind="merchant", id=text),
             await shown(browser, "/what-if", id=text),
             await shown(browser, "/replay", id=text),
+            await shown(browser, "/payments", account_id=text),
             (await browser.get("/console/find", params={"id": f"{text[:120]} ?"})).text,
         ):
             # Of what is hidden in it the numbers are shown.

@@ -31,7 +31,15 @@ from tests.console.people import (
 
 pytestmark = pytest.mark.anyio
 
-PAGES = ("", "/account?id=a", "/payment?id=t", "/entity?kind=device&id=d", "/find?id=t", "/counts")
+PAGES = (
+    "",
+    "/account?id=a",
+    "/payment?id=t",
+    "/entity?kind=device&id=d",
+    "/find?id=t",
+    "/counts",
+    "/payments.csv",
+)
 FORMS = ("/verdict", "/undo", "/take", "/give-back", "/sign-out", "/sign-in")
 
 
