@@ -205,6 +205,8 @@ async def test_every_operation_is_answered_in_its_type(
     person = await ask("add_person", "mia", "analyst", email="mia@x.example")
     assert (await ask("reset_person", person.id)).setup_path != person.setup_path
     assert (await ask("set_role", person.id, "lead")).role == "lead"
+    with pytest.raises(ApiError, match="wrong_password"):
+        await ask("change_password", person.id, "none so far", "correct horse battery")
     assert (await ask("remove_person", person.id)).state == "removed"
     assert [one.name for one in (await ask("people")).data] == ["mia"]
     logged = (await ask("audit_log", account_id="alice")).data

@@ -1,16 +1,16 @@
 """Signing in and out, and the files that pages are made with."""
 
-from typing import Annotated
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
 from app.console import browsers, pages, texts
 from app.console.browsers import BadForm
+from app.console.records import Viewer
 from app.console.viewing import (
     SEE_OTHER,
     OpenRoute,
     RunningSessions,
+    SignedIn,
     ViewerRoute,
     error_page,
     go,
@@ -19,10 +19,11 @@ from app.console.viewing import (
     show,
 )
 from app.errors import ValidationFailed
-from app.http.parts import part
 from app.http.problems import Forbidden, Overloaded, RateLimited, Unauthenticated
 from app.keys.scopes import DEFAULT_TENANT
-from app.people.errors import LinkNotFound, PersonExists
+from app.people.errors import LinkNotFound, PersonExists, PersonNotFound, WrongPassword
+from app.people.records import PERSON
+from app.people.routes import RunningPeople
 from app.people.service import People
 
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=OpenRoute)
@@ -34,7 +35,6 @@ STATIC = {path.name: KINDS[path.suffix] for path in pages.STATIC.iterdir() if pa
 KEPT = {**browsers.HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
 
 
-RunningPeople = Annotated[People, part(People)]
 # What an API key begins with, and no password does.
 KEY = "qs_"
 
@@ -97,6 +97,32 @@ async def sign_out(request: Request, sessions: RunningSessions) -> Response:
     return response
 
 
+@leaving.get("/password")
+async def show_password(request: Request, viewer: SignedIn) -> Response:
+    """Where somebody changes their own password."""
+    return await _password_form(request, viewer)
+
+
+@leaving.post("/password")
+async def change_own_password(
+    request: Request, viewer: SignedIn, sessions: RunningSessions, people: RunningPeople
+) -> Response:
+    """Change one's own password: all sessions end, and this browser has a new one."""
+    if not browsers.is_private(request):
+        return await error_page(request, 403, *texts.NOT_PRIVATE)
+    form = await browsers.form_of(request)
+    person_id = viewer.caller.key_id.removeprefix(PERSON)
+    try:
+        person = await people.change_password(
+            viewer.tenant, person_id, form.get("password", ""), form.get("new_password", "")
+        )
+    except (ValidationFailed, PersonNotFound, WrongPassword, RateLimited, Overloaded) as error:
+        message = texts.WRONG_PASSWORD if isinstance(error, WrongPassword) else str(error)
+        return await _password_form(request, viewer, error.status, message)
+    secret = await sessions.begin_of(person)
+    return _signed_in(request, f"{root_of(request)}/password?changed=true", secret)
+
+
 @router.get("/static/{digest}/{name}")
 async def send_file(request: Request, digest: str, name: str) -> Response:
     """A style sheet or a script, which browsers may keep for good."""
@@ -109,6 +135,20 @@ def _signed_in(request: Request, back: str, secret: str) -> Response:
     response = RedirectResponse(back, SEE_OTHER, headers=browsers.HEADERS)
     browsers.give_cookie(response, request, root_of(request), secret)
     return response
+
+
+async def _password_form(
+    request: Request, viewer: Viewer, status: int = 200, error: str = ""
+) -> Response:
+    return await show(
+        request,
+        "password.html",
+        status,
+        is_person=viewer.caller.person is not None,
+        changed=request.query_params.get("changed") == "true",
+        error=error,
+        is_private=browsers.is_private(request),
+    )
 
 
 async def _set_up_form(

@@ -68,6 +68,13 @@ SET_UP_FIRST = (
     "is nobody yet."
 )
 NEW_PASSWORD = "New password"
+OWN_PASSWORD = "Your password"
+PRESENT_PASSWORD = "Present password"
+CHANGE_PASSWORD = "Change it"
+PASSWORD_LEAD = "Wherever else you are signed in, you are then signed out."
+PASSWORD_CHANGED = "Your password is changed, and your other sessions have ended."
+PASSWORD_OF_KEY = "This session is of an API key: it has no password. Sign in by name and password."
+WRONG_PASSWORD = "The present password is wrong."
 NEW_PASSWORD_HINT = "12 to 200 characters; several words are easier to keep in mind than signs."
 
 # People.
@@ -287,7 +294,7 @@ BY_WHAT_ELSE = "Look for payments by merchant, amount, time or label"
 ENTITY_KIND = "Kind"
 ENTITY_ID = "Merchant, device, …"
 AMOUNT_FROM = "Amount from"
-AMOUNT_TO = "to"
+AMOUNT_TO = "Amount to"
 PAID_FROM = "Paid from (UTC)"
 PAID_BEFORE = "Before (UTC)"
 LEVEL = "Level"

@@ -20,3 +20,9 @@ class LinkNotFound(NotFound):
     """Get a new one, by `quickstudy people reset NAME`: each is good once, and for a while."""
 
     code, title = "link_not_found", "This link has been used, or has ended."
+
+
+class WrongPassword(Problem):
+    """Send the present password of this person; reset who has forgotten it."""
+
+    status, code, title = 403, "wrong_password", "This is not the person's password."

@@ -6,12 +6,19 @@ from fastapi import APIRouter, Path
 
 from app.http.authentication import MayAdminister, MayRead
 from app.http.keyed import KeyedRoute
-from app.http.parts import RunningDatabase
-from app.http.problems import EVERYWHERE, documented
+from app.http.parts import RunningDatabase, part
+from app.http.problems import EVERYWHERE, RateLimited, documented
 from app.people import service as people
-from app.people.errors import PersonExists, PersonNotFound
+from app.people.errors import PersonExists, PersonNotFound, WrongPassword
 from app.people.records import Person
-from app.people.schemas import InvitedPerson, NewRole, PeopleList, PersonState, PostedPerson
+from app.people.schemas import (
+    InvitedPerson,
+    NewRole,
+    PasswordChange,
+    PeopleList,
+    PersonState,
+    PostedPerson,
+)
 from app.scoring.routes import WRITES
 from app.times import text_of
 
@@ -21,6 +28,7 @@ router = APIRouter(
     responses=documented(*EVERYWHERE),
     route_class=KeyedRoute,
 )
+RunningPeople = Annotated[people.People, part(people.People)]
 PersonId = Annotated[str, Path(pattern="^[0-9a-f]{12}$", examples=["8d2f41c07ab3"])]
 
 
@@ -44,6 +52,18 @@ async def set_role(
 ) -> PersonState:
     """Say what somebody may do, from their next request on."""
     return _state(await people.set_role(database, tenant, person_id, posted.role))
+
+
+@router.put(
+    "/{person_id}/password",
+    responses=WRITES | documented(PersonNotFound, WrongPassword, RateLimited),
+)
+async def change_password(
+    person_id: PersonId, posted: PasswordChange, running: RunningPeople, tenant: MayAdminister
+) -> PersonState:
+    """Change a person's password by the present one; their sessions end, and their links."""
+    change = running.change_password(tenant, person_id, posted.password, posted.new_password)
+    return _state(await change)
 
 
 @router.post("/{person_id}/reset", responses=documented(PersonNotFound))

@@ -7,6 +7,7 @@ from pydantic.config import JsonDict
 
 from app.http.fields import Body, Email, Id
 from app.keys.scopes import Role
+from app.people.passwords import LONGEST, SHORTEST
 
 PERSON: JsonDict = {
     "id": "8d2f41c07ab3",
@@ -37,6 +38,19 @@ class NewRole(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"role": "lead"}]})
 
     role: Role
+
+
+class PasswordChange(Body):
+    """A person's present password, and the one to have from now on."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"password": "correct horse battery", "new_password": "a stapled donkey"}]
+        }
+    )
+
+    password: Annotated[str, Field(max_length=LONGEST)]
+    new_password: Annotated[str, Field(min_length=SHORTEST, max_length=LONGEST)]
 
 
 class PersonState(BaseModel):

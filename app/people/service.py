@@ -16,7 +16,7 @@ from app.learner.transaction import DAY_US, HOUR_US
 from app.learner.validity import ID
 from app.ops.actor import actor
 from app.people import store
-from app.people.errors import LinkNotFound, PersonExists, PersonNotFound
+from app.people.errors import LinkNotFound, PersonExists, PersonNotFound, WrongPassword
 from app.people.passwords import LONGEST, SHORTEST, Passwords
 from app.people.records import PERSON, Attempts, Person, SetupLink
 from app.times import now_us
@@ -162,6 +162,35 @@ class People:
                 await _add(connection, row)
             actor.set(row.actor)
             return await _save(connection, row, row._replace(password=kept), "person.password_set")
+
+        return await self._database.run(change)
+
+    async def change_password(
+        self, tenant: str, person_id: str, password: str, new_password: str
+    ) -> Person:
+        """Choose another password by the present one; every session and link of before ends.
+
+        Raises PersonNotFound, WrongPassword, RateLimited, and ValidationFailed for one that will
+        not do.
+        """
+        _check_password(new_password)
+        async with self._database.read() as connection:
+            row = await store.person(connection, person_id)
+        if row is None or row.tenant != tenant or row.disabled_at_us is not None:
+            raise PersonNotFound(f"There is no person {person_id!r}.")
+        try:
+            proven = await self.sign_in(tenant, row.name, password)
+        except Unauthenticated:
+            raise WrongPassword from None
+        kept = await self._passwords.hashed(new_password)
+
+        async def change(connection: Connection) -> Person:
+            now = await _locked(connection, tenant, person_id)
+            if now.password != proven.password:
+                raise WrongPassword
+            await store.end_sessions(connection, person_id)
+            new = now._replace(password=kept)
+            return await _save(connection, now, new, "person.password_set")
 
         return await self._database.run(change)
 

@@ -73,6 +73,10 @@ BODIES: dict[str, Any] = {
     "POST /v1/keys": {"name": "eve", "scopes": ["score"]},
     "POST /v1/people": {"name": "eve", "role": "auditor"},
     "PUT /v1/people/{person_id}/role": {"role": "lead"},
+    "PUT /v1/people/{person_id}/password": {
+        "password": "correct horse battery",
+        "new_password": "a stapled donkey",
+    },
     "POST /v1/thresholds": {"review": 0.5, "decline": 0.6},
     "POST /v1/models/{name}/promote": {"comparison": "0" * 16},
 }

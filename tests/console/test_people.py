@@ -208,6 +208,57 @@ async def test_who_is_removed_is_out_at_once_and_back_by_a_new_link_alone(
     ]
 
 
+async def test_people_change_their_own_password_and_all_other_sessions_end(
+    shared: httpx.AsyncClient,
+) -> None:
+    new = "a stapled donkey"
+    async with joined(shared, "ida") as (person_id, ida), browser_of(app_of(shared)) as other:
+        assert (await send(other, "/sign-in", person="ida", key=PASSWORD)).status_code == 303
+        assert 'action="/console/password"' in await shown(ida, "/password")
+        for fields, status, problem in (
+            ({"password": "wrong", "new_password": new}, 403, "The present password is wrong."),
+            ({"password": PASSWORD, "new_password": "short"}, 422, "12 to 200 characters"),
+            ({"new_password": new}, 403, "The present password is wrong."),
+        ):
+            answer = await send(ida, "/password", **fields)
+            assert answer.status_code == status
+            assert problem in text_in(answer.text)
+            assert "set-cookie" not in answer.headers
+        before = ida.cookies["qs"]
+        changed = await send(ida, "/password", password=PASSWORD, new_password=new)
+        assert sent_to(changed) == ("/console/password", {"changed": "true"})
+        assert ida.cookies["qs"] != before
+        assert "is changed" in text_in(await shown(ida, "/password", changed="true"))
+        assert sent_to(await other.get("/console"))[0] == "/console/sign-in"
+        stolen = await other.get("/console", headers={"Cookie": f"qs={before}"})
+        assert sent_to(stolen)[0] == "/console/sign-in"
+        assert (await sign_in(shared, "ida")).status_code == 401
+        assert (await sign_in(shared, "ida", new)).status_code == 303
+        # By the API it is as well the present one that proves it.
+        path = f"/v1/people/{person_id}/password"
+        body = {"password": PASSWORD, "new_password": PASSWORD}
+        assert problem_of(await shared.put(path, json=body)) == (403, "wrong_password")
+        answer = await shared.put(path, json={**body, "password": new})
+        assert (answer.status_code, answer.json()["state"]) == (200, "active")
+        assert sent_to(await ida.get("/console"))[0] == "/console/sign-in"
+        done = await entries(shared, subject=person_id)
+        assert [one["action"] for one in done] == [*["person.password_set"] * 3, "person.added"]
+        assert done[1]["actor"] == f"person:{person_id}"
+        # Who guesses is stopped here, too.
+        for _ in range(MOST_ATTEMPTS):
+            await shared.put(path, json={**body, "password": "guessed"})
+        assert problem_of(await shared.put(path, json=body)) == (429, "rate_limited")
+
+
+async def test_a_session_of_a_key_has_no_password_to_change(client: httpx.AsyncClient) -> None:
+    async with browser_of(app_of(client)) as browser:
+        key = await new_key(client)
+        assert (await send(browser, "/sign-in", person="mia", key=key)).status_code == 303
+        assert "of an API key" in text_in(await shown(browser, "/password"))
+        fields = {"password": key, "new_password": PASSWORD}
+        assert (await send(browser, "/password", **fields)).status_code == 404
+
+
 async def test_who_guesses_is_stopped_and_learns_nothing(shared: httpx.AsyncClient) -> None:
     async with joined(shared, "lena"):
         pass

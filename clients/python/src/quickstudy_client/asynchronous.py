@@ -49,6 +49,7 @@ from quickstudy_client.models import (
     NewWebhook,
     NextAssignment,
     Note,
+    PasswordChange,
     PeopleList,
     PersonState,
     PostedBatch,
@@ -521,6 +522,14 @@ class AsyncClient:
         """Say what a person may do: auditor, analyst, lead or admin."""
         body = NewRole.model_validate({"role": role})
         return await self._send(PersonState, "PUT", f"/v1/people/{segment(person_id)}/role", body)
+
+    async def change_password(
+        self, person_id: str, password: str, new_password: str
+    ) -> PersonState:
+        """Change a person's password by the present one; their sessions end."""
+        body = PasswordChange(password=password, new_password=new_password)
+        path = f"/v1/people/{segment(person_id)}/password"
+        return await self._send(PersonState, "PUT", path, body, repeatable=False)
 
     async def reset_person(self, person_id: str) -> InvitedPerson:
         """A new link for a person, whose password and sessions of before end."""

@@ -628,6 +628,16 @@ class OutcomeChange(BaseModel):
     transactions: int
 
 
+class PasswordChange(BaseModel):
+    """A person's present password, and the one to have from now on."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+    )
+    password: Annotated[str, Field(max_length=200)]
+    new_password: Annotated[str, Field(max_length=200, min_length=12)]
+
+
 class PersonFigure(BaseModel):
     """What somebody has decided."""
 

@@ -51,6 +51,7 @@ from quickstudy_client.models import (
     NewWebhook,
     NextAssignment,
     Note,
+    PasswordChange,
     PeopleList,
     PersonState,
     PostedBatch,
@@ -499,6 +500,12 @@ class Client:
         """Say what a person may do: auditor, analyst, lead or admin."""
         body = NewRole.model_validate({"role": role})
         return self._send(PersonState, "PUT", f"/v1/people/{segment(person_id)}/role", body)
+
+    def change_password(self, person_id: str, password: str, new_password: str) -> PersonState:
+        """Change a person's password by the present one; their sessions end."""
+        body = PasswordChange(password=password, new_password=new_password)
+        path = f"/v1/people/{segment(person_id)}/password"
+        return self._send(PersonState, "PUT", path, body, repeatable=False)
 
     def reset_person(self, person_id: str) -> InvitedPerson:
         """A new link for a person, whose password and sessions of before end."""
