@@ -171,7 +171,7 @@ async def read_drift(name: Name, drift_id: JobId, jobs: RunningJobs, tenant: May
 @router.get("/{name}/report", responses=documented(ModelNotFound, ModelRefused, ReportNotFound))
 async def read_report(name: Name, models: RunningModels, tenant: MayRead) -> ModelReport:
     """The report of this model's training, where its folder has one."""
-    await models.shelf.checkpoint(name)
+    await models.shelf.check(name)
     return ModelReport(name=name, html=await models.shelf.report(name))
 
 

@@ -25,6 +25,10 @@ REPORT = "report.html"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
+# Of a file: its device, number, size, and when its content and its entry were last changed.
+Version = tuple[int, int, int, int, int]
+
+
 class Shelved(NamedTuple):
     """A checkpoint in the folder of checkpoints; `refused` says why it cannot be served."""
 
@@ -38,7 +42,7 @@ def replaced(name: str) -> str:
 
 
 class Shelf:
-    """Checkpoints as files: each is read when somebody wants it, and nothing is kept of it."""
+    """Checkpoints as files: each is read when somebody wants it; of what lists say the digest stays."""
 
     def __init__(self, settings: Settings, default: Checkpoint) -> None:
         """`default` is the settings' own: it serves every tenant that has not chosen another."""
@@ -46,6 +50,7 @@ class Shelf:
         self._folder = settings.models or settings.model.resolve().parent
         self.default_name = settings.model.resolve().name
         self._default_digest, self._features_digest = default.digest, default.features.digest
+        self._kept: dict[str, tuple[tuple[Version | None, ...], Shelved]] = {}
 
     async def active(self, connection: Connection, tenant: str) -> Checkpoint:
         """What decides for a tenant now. Raises ModelNotFound or ModelRefused."""
@@ -63,13 +68,32 @@ class Shelf:
         if self._folder.is_dir():
             found = [path.parent.name for path in self._folder.glob(f"*/{METADATA}")]
             names = sorted({*names, *(name for name in found if NAME.fullmatch(name))})
-        shelf = []
-        for name in names:
-            try:
-                shelf.append(Shelved(name, (await self.checkpoint(name)).digest, None))
-            except (ModelNotFound, ModelRefused) as error:
-                shelf.append(Shelved(name, None, error.detail))
-        return shelf
+        return [await self._shelved(name) for name in names]
+
+    async def check(self, name: str) -> None:
+        """Raises ModelNotFound or ModelRefused where `checkpoint` would."""
+        self.expect(name)
+        found = await self._shelved(name)
+        if found.refused is not None:
+            raise ModelRefused(found.refused)
+
+    async def _shelved(self, name: str) -> Shelved:
+        """What is known of a checkpoint; its files are read again once one of them is another."""
+        try:
+            path = self._path(name)
+        except ModelNotFound as error:
+            return Shelved(name, None, error.detail)
+        # Before they are read: whatever replaces them meanwhile is another version.
+        versions = tuple(_version_of(path / file) for file in (METADATA, WEIGHTS))
+        kept = self._kept.get(name)
+        if kept is not None and kept[0] == versions:
+            return kept[1]
+        try:
+            found = Shelved(name, (await self.checkpoint(name)).digest, None)
+        except (ModelNotFound, ModelRefused) as error:
+            found = Shelved(name, None, error.detail)
+        self._kept[name] = versions, found
+        return found
 
     async def checkpoint(self, name: str) -> Checkpoint:
         """What has this name now. Raises ModelNotFound or ModelRefused."""
@@ -148,3 +172,11 @@ class Shelf:
         top = self._folder.resolve()
         files = ((folder / file).resolve() for file in (METADATA, WEIGHTS))
         return (folder / METADATA).is_file() and all(path.is_relative_to(top) for path in files)
+
+
+def _version_of(path: Path) -> Version | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

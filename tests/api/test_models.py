@@ -283,6 +283,29 @@ async def test_an_id_of_a_job_with_control_characters_is_refused(client: httpx.A
         assert problem_of(refused) == (422, "validation_failed")
 
 
+async def test_a_checkpoint_whose_files_are_others_is_another_at_once(
+    client: httpx.AsyncClient, shelf: Path
+) -> None:
+    before = await models(client)
+    assert await models(client) == before
+    for file in (METADATA, WEIGHTS):
+        shutil.copy(shelf / "first" / file, shelf / "second" / file)
+    now = (await models(client))["second"]
+    assert now["digest"] == before["first"]["digest"] != before["second"]["digest"]
+    # Of the same size.
+    weights = (shelf / "second" / WEIGHTS).read_bytes()
+    (shelf / "second" / WEIGHTS).write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    assert (await models(client))["second"]["refused"] is not None
+    refused = await client.get("/v1/models/second/report")
+    assert problem_of(refused) == (409, "model_refused")
+    (shelf / "second" / WEIGHTS).write_bytes(weights)
+    assert (await models(client))["second"] == now
+    shutil.rmtree(shelf / "second")
+    assert "second" not in await models(client)
+    gone = await client.get("/v1/models/second/report")
+    assert problem_of(gone) == (404, "model_not_found")
+
+
 async def test_shadow_begins_and_ends(client: httpx.AsyncClient) -> None:
     await do(client, "second/shadow")
     assert (await models(client))["second"]["shadow"]
