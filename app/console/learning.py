@@ -141,7 +141,7 @@ async def show_ask_next(
 ) -> Response:
     """Which payments of an account to label next."""
     found = await ask_next(id, questions, viewer.tenant, SUGGESTIONS)
-    return await show(request, "ask_next.html", asked=found)
+    return await show(request, "ask_next.html", found=found)
 
 
 @router.post("/note")

@@ -16,7 +16,7 @@ from app.scoring.routes import WRITES
 from app.times import text_of
 
 router = APIRouter(
-    prefix="/v1",
+    prefix="/v1/keys",
     tags=["keys"],
     responses=documented(*EVERYWHERE),
     route_class=KeyedRoute,
@@ -24,19 +24,19 @@ router = APIRouter(
 KeyId = Annotated[str, Path(pattern="^[0-9a-f]{12}$", examples=["3c81463f5052"])]
 
 
-@router.get("/keys")
+@router.get("")
 async def list_keys(database: RunningDatabase, tenant: MayAdminister) -> ApiKeys:
     """The tenant's keys, without their secrets."""
     return ApiKeys(data=[_state(key) for key in await keys.listed(database, tenant)])
 
 
-@router.post("/keys", responses=WRITES)
+@router.post("", responses=WRITES)
 async def create_key(posted: PostedKey, database: RunningDatabase, tenant: MayAdminister) -> NewKey:
     """Make a key; its text is in this answer and nowhere else."""
     return _new(await keys.create(database, posted.name, tenant, posted.scopes))
 
 
-@router.post("/keys/{key_id}/rotate", responses={**WRITES, **documented(KeyNotFound)})
+@router.post("/{key_id}/rotate", responses={**WRITES, **documented(KeyNotFound)})
 async def rotate_key(
     key_id: KeyId,
     database: RunningDatabase,
@@ -48,7 +48,7 @@ async def rotate_key(
     return _new(await keys.rotate(database, key_id, hours, tenant))
 
 
-@router.delete("/keys/{key_id}", responses=documented(KeyNotFound))
+@router.delete("/{key_id}", responses=documented(KeyNotFound))
 async def revoke_key(key_id: KeyId, database: RunningDatabase, tenant: MayAdminister) -> ApiKeys:
     """End a key, at once but for the second that a process may remember it."""
     await keys.revoke(database, key_id, tenant)

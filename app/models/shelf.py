@@ -42,7 +42,7 @@ def replaced(name: str) -> str:
 
 
 class Shelf:
-    """Checkpoints as files: each is read when somebody wants it; of what lists say the digest stays."""
+    """Checkpoints as files: each is read when somebody wants it; for lists, its digest is kept."""
 
     def __init__(self, settings: Settings, default: Checkpoint) -> None:
         """`default` is the settings' own: it serves every tenant that has not chosen another."""
