@@ -39,6 +39,15 @@ class Oldest(NamedTuple):
     opened_at_us: int
 
 
+class Longest(NamedTuple):
+    """Of a kind, over all tenants: how many are open where most are, at most so many as are
+    counted, and when the first one was opened; None and 0 where none is."""
+
+    kind: str
+    reviews: int | None
+    opened_at_us: int | None
+
+
 class Waiting(NamedTuple):
     """How many reviews there are of a kind and a status, at most so many as are counted."""
 

@@ -19,9 +19,9 @@ from sqlalchemy import (
 
 from app.db.connection import Connection
 from app.db.pages import Part, read_page, unserved
-from app.db.schema import ASSIGNED, SNOOZED, labels, reviews
+from app.db.schema import ASSIGNED, SNOOZED, api_keys, labels, reviews
 from app.db.statements import by_key, columns
-from app.reviews.records import Oldest, Review, ReviewCount, Waiting
+from app.reviews.records import Longest, Oldest, Review, ReviewCount, Waiting
 
 # Of each kind and status: whoever sees so many waiting need not know how many more there are.
 MOST_COUNTED = 1_000
@@ -247,6 +247,34 @@ async def oldest_open(
         return select(literal(kind), found.c.opened_at_us)
 
     return await connection.read(Oldest._make, union_all(*map(oldest, KINDS)))
+
+
+async def longest_waiting(connection: Connection, now_us: int) -> list[Longest]:
+    """Of each kind, the tenant that has most open reviews that are awake, and the oldest of all.
+
+    By one statement, however many tenants there are; each count ends at MOST_COUNTED.
+    """
+
+    def of_tenants(kind: str) -> Select[str, int | None, int | None]:
+        tenants = select(api_keys.c.tenant).distinct().subquery()
+        is_its = (
+            reviews.c.tenant == tenants.c.tenant,
+            reviews.c.kind == kind,
+            reviews.c.status == "open",
+            _awake(now_us),
+        )
+        some = select(reviews.c.transaction_id).where(*is_its).limit(MOST_COUNTED)
+        counted = select(func.count()).select_from(some.correlate(tenants).subquery())
+        oldest = select(reviews.c.opened_at_us).where(*is_its)
+        oldest = oldest.order_by(reviews.c.opened_at_us).limit(1)
+        found = select(
+            counted.correlate(tenants).scalar_subquery().label("reviews"),
+            oldest.correlate(tenants).scalar_subquery().label("opened_at_us"),
+        ).select_from(tenants)
+        each = found.subquery()
+        return select(literal(kind), func.max(each.c.reviews), func.min(each.c.opened_at_us))
+
+    return await connection.read(Longest._make, union_all(*map(of_tenants, KINDS)))
 
 
 def _of(tenant: str, kind: str, status: str, assignee: str | None) -> list[ColumnElement[bool]]:

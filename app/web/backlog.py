@@ -6,12 +6,9 @@ Every process measures the same, so that the figures are there as long as one of
 import asyncio
 import random
 import shutil
-from collections.abc import Mapping
 
-from app.db.connection import Connection
 from app.db.database import Database
 from app.jobs import store as job_store
-from app.models import drift_store
 from app.models import store as model_store
 from app.ops import metrics
 from app.ops.background import BackgroundTask, InBackground, TaskHealth
@@ -48,43 +45,18 @@ class Backlog(InBackground):
             metrics.disk_free_ratio.labels("database").set(usage.free / usage.total)
         now = now_us()
         async with self._database.read() as connection:
-            tenants = await drift_store.tenants(connection)
+            longest = await review_store.longest_waiting(connection, now)
             due = await webhook_store.due(connection, now)
             job_us = await job_store.oldest_due(connection, now)
             shadow_us = await model_store.oldest_shadow(connection)
-        first_message_us = min((found.since_us for found in due), default=None)
+        first_message_us = min((one.since_us for one in due), default=None)
         metrics.overdue_message_seconds.set(_seconds_since(first_message_us, now))
         metrics.overdue_job_seconds.set(_seconds_since(job_us, now))
         metrics.oldest_shadow_seconds.set(_seconds_since(shadow_us, now))
-        most = dict.fromkeys(review_store.KINDS, 0)
-        oldest: dict[str, int | None] = dict.fromkeys(review_store.KINDS)
-        for tenant in tenants:
-            async with self._database.read() as connection:
-                await _add_reviews(connection, tenant, now, most, oldest)
-        _show_reviews(most, oldest, now)
-
-
-async def _add_reviews(
-    connection: Connection,
-    tenant: str,
-    now: int,
-    most: dict[str, int],
-    oldest: dict[str, int | None],
-) -> None:
-    """Raise the figures of each kind by a tenant's reviews, where they are beyond them."""
-    for counted in await review_store.count_waiting(connection, tenant, None, now):
-        if counted.status == "open":
-            most[counted.kind] = max(most[counted.kind], counted.reviews)
-    for found in await review_store.oldest_open(connection, tenant, None, now):
-        before = oldest[found.kind]
-        is_older = before is None or found.opened_at_us < before
-        oldest[found.kind] = found.opened_at_us if is_older else before
-
-
-def _show_reviews(most: Mapping[str, int], oldest: Mapping[str, int | None], now: int) -> None:
-    for kind in review_store.KINDS:
-        metrics.waiting_reviews.labels(kind).set(most[kind])
-        metrics.oldest_review_seconds.labels(kind).set(_seconds_since(oldest[kind], now))
+        for found in longest:
+            metrics.waiting_reviews.labels(found.kind).set(found.reviews or 0)
+            seconds = _seconds_since(found.opened_at_us, now)
+            metrics.oldest_review_seconds.labels(found.kind).set(seconds)
 
 
 def _seconds_since(at_us: int | None, now: int) -> float:
