@@ -38,6 +38,10 @@ checks.allow_header_conformance.enabled = false
 [[operations]]
 include-path-regex = "^/v1/(transactions(/statuses)?|labels|accounts/[^/]+/(labels|adapt))$"
 checks.negative_data_rejection.enabled = false
+
+[[operations]]
+include-path-regex = "^/v1/searches/[^/]+$"
+checks.negative_data_rejection.enabled = false
 """
 # Else most examples of labels would be refused unseen, and no webhook be registered.
 ALLOWED = {"QUICKSTUDY_LABELS_PER_ACCOUNT": "1000000", "QUICKSTUDY_WEBHOOKS_PRIVATE": "1"}

@@ -68,6 +68,8 @@ async def test_a_key_that_will_not_do_is_refused_before_the_body_comes(
         database = served.app.state.service.part(Database)
         revoked, powerless = [await keys.create(database, "tests") for _ in range(2)]
         powerless = await keys.create(database, "tests", scopes=["read"])
+        # Searches of one's own are saved by whoever may read.
+        enough = {path for _, path in WITH_BODY if "/searches/" in path}
         await keys.revoke(database, revoked.split("_")[1])
         refusals = {
             "": (401, "unauthenticated"),
@@ -78,6 +80,8 @@ async def test_a_key_that_will_not_do_is_refused_before_the_body_comes(
         }
         for key, refusal in refusals.items():
             for method, path in WITH_BODY:
+                if key == powerless and path in enough:
+                    continue
                 async with calling(served, key) as caller:
                     caller.writer.write(head(caller, method, path, *headers))
                     answer = await caller.answer()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from app.db.pages import Part
 from app.errors import ValidationFailed
 from app.http.paging import BY_ID, BY_RISK, BY_TIME, BY_TIMES, Cursor, PageParams
+from app.scoring.store import Filters
 from tests.api.requests import posted, problem_of
 
 KEYS: list[tuple[Cursor, tuple[Any, ...]]] = [
@@ -24,7 +25,7 @@ KEYS: list[tuple[Cursor, tuple[Any, ...]]] = [
 ]
 LISTS = {
     "/v1/accounts": ("accounts", None),
-    "/v1/transactions": ("transactions", None, None, None, None, None),
+    "/v1/transactions": ("transactions", *Filters()),
     "/v1/reviews": ("reviews", "review", "open", None, None, "risk", False),
     "/v1/reviews?order=age": ("reviews", "review", "open", None, None, "age", False),
     "/v1/thresholds/history": ("thresholds",),

@@ -70,7 +70,7 @@ ALL_LABEL_FIELDS = {**LABEL_FIELDS, "analyst": "mia", "note": "Cardholder called
 TRANSACTION = posted(f"t-{NUMBER}")
 GOOD = [json.dumps(posted(f"g-{NUMBER}-{n}")).encode() for n in range(2)]
 GOOD_LABELS = [json.dumps({"transaction_id": f"t-{n}", **LABEL_FIELDS}).encode() for n in range(2)]
-
+FILTERS = {"account_id": "alice", "occurred_from": "2026-01-01T00:00:00Z", "outcome": "review"}
 GOOD_STATUSES = [
     json.dumps({"transaction_id": f"t-{n}", "status": "reversed"}).encode() for n in range(2)
 ]
@@ -132,6 +132,7 @@ BODIES: dict[tuple[str, str], list[bytes]] = {
         *places({"review": 0.01, "decline": 0.2, "effective_at": "2090-01-01T00:00:00Z"}),
         *places({"reviews_per_day": 50, "note": "Two analysts."}),
     ],
+    ("PUT", "/v1/searches/costly"): [*places({**FILTERS, "amount_from": "500", "label": "fraud"})],
     ("POST", "/v1/keys"): [*places({"name": "till", "scopes": ["score"]})],
     ("POST", "/v1/webhooks"): [
         *places({"url": "http://127.0.0.1:9/nobody-listens", "events": ["label.changed"]})

@@ -176,14 +176,22 @@ def test_every_body_of_the_service_is_read_by_the_same_parser_and_is_among_those
     }
     assert all(isinstance(route, KeyedRoute | ScoringRoute) for route in with_body.values())
     tried = {
-        (method, path.replace("t-0", "{transaction_id}").replace("alice", "{account_id}"))
+        (
+            method,
+            path.replace("t-0", "{transaction_id}")
+            .replace("alice", "{account_id}")
+            .replace("costly", "{name}"),
+        )
         for method, path in BODIES
     }
     # Their addresses need what another request makes first.
     jobs = {("POST", f"/v1/models/{{name}}/{last}") for last in ("comparisons", "drift", "promote")}
     # CSV: tests/api/test_label_files.py tries it.
     files = ("POST", "/v1/labels/import")
-    made = {("POST", "/v1/keys/{key_id}/rotate"), ("PUT", "/v1/people/{person_id}/role")}
+    made = {
+        ("POST", "/v1/keys/{key_id}/rotate"),
+        *(("PUT", f"/v1/people/{{person_id}}/{last}") for last in ("role", "password")),
+    }
     assert with_body.keys() - tried == {files, *jobs, *made}
 
 
