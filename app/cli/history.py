@@ -37,7 +37,7 @@ def import_history(
     """Bring a history into the database; run it again to continue, or with a newer file.
 
     Labels count from when they are known; those of payments that are there already are stored as
-    if they were put. Payments that differ from those stored are left as they are, and named.
+    by PUT. Payments that differ from those stored are left as they are, and named.
     """
     import asyncio
 

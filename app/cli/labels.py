@@ -55,8 +55,8 @@ def label_from_file(
 ) -> None:
     """Bring a file of labels, such as chargebacks; run it again with the same or a newer file.
 
-    Each label is stored as if it were put, and counts from its date; of two labels of a
-    transaction the one known later stands.
+    Each label is stored as by PUT, and counts from its date; of two labels of a transaction the
+    one known later stands.
     """
     import asyncio
 

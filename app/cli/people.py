@@ -60,7 +60,7 @@ def set_role(
     role: Annotated[str, typer.Argument(help=f"One of {', '.join(ROLES)}.")],
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
-    """Say what somebody may do from now on."""
+    """Change what somebody may do, from now on."""
     from app.people import service as people
 
     chosen = next((one for one in ROLES if one == role), None)
@@ -77,7 +77,7 @@ def set_role(
 
 @commands.command("reset")
 def reset(name: Name, tenant: Tenant = DEFAULT_TENANT) -> None:
-    """Print a new link, alone: password and sessions end; who was removed is let in again."""
+    """Print a new link, alone. Password and sessions end; somebody removed is let in again."""
     from app.people import service as people
 
     async def change(database: "Database") -> "Invited":
@@ -88,7 +88,7 @@ def reset(name: Name, tenant: Tenant = DEFAULT_TENANT) -> None:
 
 @commands.command("remove")
 def remove(name: Name, tenant: Tenant = DEFAULT_TENANT) -> None:
-    """End what somebody may do, at once; their name is never anybody else's."""
+    """Remove somebody, at once. Nobody else can ever have the name."""
     from app.people import service as people
 
     async def change(database: "Database") -> None:

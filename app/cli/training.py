@@ -76,7 +76,7 @@ def simulate(
     days: Annotated[int, typer.Option(min=1, help="Days they pay over.")] = 180,
     seed: Seed = 0,
 ) -> None:
-    """Write card payments with fraud, from a simulator: a file to train on without one's own."""
+    """Write card payments with fraud, from a simulator: a file to train on without your own."""
     from app.simulator.simulate import simulate as simulated
 
     if out.suffix.lower() not in (".csv", ".parquet"):
