@@ -42,10 +42,18 @@ def test_every_profile_parses_and_hides_no_default_of_the_service() -> None:
     }
     assert found == PROFILES
     assert set(services["service"]["environment"]) == {
+        "FORWARDED_ALLOW_IPS",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "QUICKSTUDY_DOCS",
         "QUICKSTUDY_TRACING",
     }
+
+
+def test_the_service_believes_caddy_that_a_browser_came_by_https() -> None:
+    services = configured("tls", FORWARDED_ALLOW_IPS="")
+    assert services["service"]["environment"]["FORWARDED_ALLOW_IPS"] == "*"
+    narrowed = configured("tls", FORWARDED_ALLOW_IPS="172.18.0.9")
+    assert narrowed["service"]["environment"]["FORWARDED_ALLOW_IPS"] == "172.18.0.9"
 
 
 def test_settings_and_models_are_taken_from_a_file_and_the_environment(tmp_path: Path) -> None:
