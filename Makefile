@@ -10,6 +10,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # several GB: make setup TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 TORCH_INDEX_URL ?=
 
+# Tests wait for servers and databases a third of their time: one worker more than processors.
+TESTERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 PIP_AUDIT := 2.10.1
 UV := 0.13.9
 # Known vulnerabilities that do not touch us, each with its reason in SECURITY.md.
@@ -32,7 +35,7 @@ serve: $(SERVICE) ## Serve on http://127.0.0.1:8000; PORT=9000 for another port
 	$(BIN)/quickstudy serve --port $(PORT)
 
 test: $(EVERYTHING) ## Run every test, on SQLite and on PostgreSQL
-	$(BIN)/python -m pytest -m 'not alone' --numprocesses logical --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m 'not alone' --numprocesses $(TESTERS) --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest -m alone
 
 torture: $(EVERYTHING) ## Run the reliability suite in full, about an hour, and write docs/reliability.md
