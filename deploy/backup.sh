@@ -9,11 +9,13 @@ name=${url##*/}
 
 once() {
     file=$name-$(date -u +%Y%m%dT%H%M%SZ).dump
-    # It gets its name when it is whole.
-    pg_dump --format=custom --file="$folder/$file.unfinished" "$url"
-    mv "$folder/$file.unfinished" "$folder/$file"
-    find "$folder" -name "$name-*" -mtime "+$days" -exec rm -- {} +
-    echo "$file"
+    # It gets its name when it is whole, and only then old ones go. In a chain, since `set -e` counts
+    # for nothing in what `forever` tries; and of what this made, for the folder may hold more.
+    pg_dump --format=custom --file="$folder/$file.unfinished" "$url" \
+        && mv "$folder/$file.unfinished" "$folder/$file" \
+        && find "$folder" -maxdepth 1 -type f -name "$name-????????T??????Z.dump*" \
+            -mtime "+$days" -exec rm -- {} + \
+        && echo "$file"
 }
 
 restore() {

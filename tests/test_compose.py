@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
-from tests.postgres import PostgresServer, execute, postgres_server
+from tests.postgres import PostgresServer, execute, free_port, postgres_server
 
 BACKUP = REPOSITORY / "deploy" / "backup.sh"
 PROFILES = {"monitoring": {"prometheus", "grafana"}, "backup": {"backup"}, "tls": {"tls"}}
@@ -109,13 +109,15 @@ def test_a_backup_comes_back_and_what_was_there_stays(
 
     execute(url, "CREATE TABLE payments (id int); INSERT INTO payments VALUES (1), (2)")
     old = tmp_path / "quickstudy-20200101T000000Z.dump"
-    old.touch()
-    os.utime(old, (0, 0))
+    kept = tmp_path / "quickstudy-before-the-move.dump"
+    for path in (old, kept):
+        path.touch()
+        os.utime(path, (0, 0))
     made = backup("once")
     assert made.returncode == 0, made.stderr
     file = made.stdout.strip()
-    # Whole, and alone: the old one has had its time.
-    assert [path.name for path in tmp_path.glob("quickstudy-*")] == [file]
+    # Whole: the old one has had its time, and what somebody has put beside it is left.
+    assert {path.name for path in tmp_path.glob("quickstudy-*")} == {file, kept.name}
 
     execute(url, "INSERT INTO payments VALUES (3)")
     holding = subprocess.Popen(
@@ -144,6 +146,39 @@ def test_a_backup_comes_back_and_what_was_there_stays(
     before = ask("SELECT datname FROM pg_database WHERE datname LIKE 'quickstudy_before_%'")
     url = f"{url.rpartition('/')[0]}/{before}"
     assert ask("SELECT count(*) FROM payments") == "3"
+
+
+def test_a_backup_that_fails_has_no_name_and_takes_no_other_away(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    (tmp_path / "quickstudy_database_url").write_text(
+        f"postgresql://nobody@127.0.0.1:{free_port()}/quickstudy"
+    )
+    environment = {
+        **os.environ,
+        "PATH": f"{server.binaries}:{os.environ['PATH']}",
+        "QUICKSTUDY_SECRETS": str(tmp_path),
+        "QUICKSTUDY_BACKUPS": str(tmp_path),
+        "QUICKSTUDY_BACKUP_HOURS": "0",
+    }
+    old = tmp_path / "quickstudy-20200101T000000Z.dump"
+    old.touch()
+    os.utime(old, (0, 0))
+    with subprocess.Popen(
+        [BACKUP, "forever"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stderr is not None
+        lines: list[str] = []
+        # Until the second attempt: the first one is over.
+        while sum("pg_dump: error" in line for line in lines) < 2:
+            lines.append(process.stderr.readline())
+        process.kill()
+    assert any("the backup failed" in line for line in lines)
+    assert list(tmp_path.glob("*.dump")) == [old]
 
 
 def test_a_backup_that_is_not_there_is_named(tmp_path: Path) -> None:
