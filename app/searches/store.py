@@ -2,13 +2,25 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import and_, delete, exists, or_, select, tuple_
+from sqlalchemy import bindparam, delete, exists, select
 
 from app.db.connection import Connection
 from app.db.schema import links, searches
-from app.db.statements import columns
+from app.db.statements import IsWanted, columns
 from app.entities.states import EntityKey
 from app.searches.records import StoredSearch
+
+# Of entities that nobody uses any more. An account may have used more of them than a statement has
+# parameters.
+_OF_NOBODY = delete(searches).where(
+    searches.c.tenant == bindparam("of_tenant"),
+    IsWanted(searches.c.entity_kind, searches.c.entity_id),
+    ~exists().where(
+        links.c.tenant == searches.c.tenant,
+        links.c.kind == searches.c.entity_kind,
+        links.c.entity_id == searches.c.entity_id,
+    ),
+)
 
 
 async def listed_searches(connection: Connection, tenant: str, owner: str) -> list[StoredSearch]:
@@ -41,14 +53,7 @@ async def erase_searches(
 ) -> None:
     """Forget the searches for an erased account, and for what nobody else has used."""
     table = searches.c
-    is_used = exists().where(
-        links.c.tenant == table.tenant,
-        links.c.kind == table.entity_kind,
-        links.c.entity_id == table.entity_id,
-    )
-    is_of_nobody = and_(tuple_(table.entity_kind, table.entity_id).in_(sorted(used)), ~is_used)
     await connection.execute(
-        delete(searches).where(
-            table.tenant == tenant, or_(table.account_id == account_id, is_of_nobody)
-        )
+        delete(searches).where(table.tenant == tenant, table.account_id == account_id)
     )
+    await connection.change(_OF_NOBODY, tenant, sorted(used))

@@ -6,6 +6,8 @@ from sqlalchemy import select
 
 from app.db.database import Database
 from app.db.schema import searches
+from app.searches import store as search_store
+from app.searches.records import StoredSearch
 from tests.api.callers import part_of
 from tests.api.requests import posted, problem_of
 
@@ -95,3 +97,14 @@ async def test_searches_for_an_erased_account_and_what_it_alone_has_used_go_with
     async with part_of(client, Database).read() as connection:
         rows = (await connection.execute(select(searches.c.content))).scalars().all()
     assert not any("ann@" in content or '"own"' in content for content in rows)
+
+
+async def test_an_account_that_has_used_ever_so_much_is_forgotten_too(database: Database) -> None:
+    saved = StoredSearch("t", "key", "own", None, "device", "d-19999", "{}", 1)
+    async with database.write() as connection:
+        await search_store.save_search(connection, saved)
+        await search_store.save_search(connection, saved._replace(name="other", entity_id="d"))
+        used = [("device", f"d-{n}") for n in range(20_000)]
+        await search_store.erase_searches(connection, "t", "a", used)
+        left = await search_store.listed_searches(connection, "t", "key")
+    assert [row.name for row in left] == ["other"]
