@@ -16,8 +16,10 @@ from app.console.viewing import SignedIn, ViewerRoute, go, show
 from app.db.database import Database
 from app.errors import ValidationFailed
 from app.http.authentication import Admission
+from app.http.keyed import Held
 from app.http.paging import PageParams
 from app.http.parts import RunningDatabase, part_of
+from app.http.paths import stored_entity
 from app.http.problems import invalid
 from app.scoring.routes import list_transactions
 from app.scoring.schemas import StoredTransaction
@@ -36,8 +38,8 @@ COLUMNS = (
     *("merchant_id", "merchant_category", "channel", "country", "device_id", "ip_address"),
     *("card_fingerprint", "email", "probability", "risk_score", "outcome", "label"),
 )
-# What spreadsheets take for the beginning of a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# What spreadsheets take for the beginning of a formula, in some languages also as wide characters.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 class Found(NamedTuple):
@@ -118,13 +120,19 @@ async def _found(
 async def _lines(
     admission: Admission, database: Database, tenant: str, filters: SearchFilters
 ) -> AsyncIterator[str]:
-    """A file of payments, page by page, each in its turn among the lists of others."""
+    """A file of payments, page by page, each in its turn among the lists of others.
+
+    While it waits for a page and reads it, it holds a place of its tenant's; not while it is sent,
+    which whoever reads it slowly makes as long as they like. Raises Overloaded.
+    """
     yield _line(COLUMNS)
     cursor, sent = None, 0
     for _ in range(MOST_PAGES):
-        async with admission.lists:
-            paging = PageParams(min(FILE_PAGE, MOST_IN_FILE - sent), cursor)
-            page = await list_transactions(database, tenant, paging, **dict(filters))
+        with Held(admission, admission.places, tenant) as place:
+            place.take(1)
+            async with admission.lists:
+                paging = PageParams(min(FILE_PAGE, MOST_IN_FILE - sent), cursor)
+                page = await list_transactions(database, tenant, paging, **dict(filters))
         sent += len(page.data)
         yield "".join(_line(_cells(payment)) for payment in page.data)
         cursor = page.next_cursor
@@ -157,7 +165,7 @@ def _line(cells: Any) -> str:
 
 
 def _filters(fields: Mapping[str, str]) -> SearchFilters:
-    """What is filled in; raises BadForm."""
+    """What is filled in; raises BadForm, and ValidationFailed for what is no entity."""
     wanted = {
         name: text.strip()
         for name in SearchFilters.model_fields
@@ -170,9 +178,12 @@ def _filters(fields: Mapping[str, str]) -> SearchFilters:
         if name in wanted:
             wanted[name] = browsers.in_utc(wanted[name])
     try:
-        return SearchFilters.model_validate(wanted)
+        filters = SearchFilters.model_validate(wanted)
     except ValidationError as error:
         raise BadForm(invalid(error.errors()).detail) from None
+    # Of a file that has begun nobody would see the error.
+    stored_entity(filters.entity_kind, filters.entity_id)
+    return filters
 
 
 def _fields(filters: SearchFilters) -> dict[str, str]:

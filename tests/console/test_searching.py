@@ -1,17 +1,21 @@
 """Payments by whatever is known of them: on a page, under a name, as a file."""
 
+import asyncio
 import csv
 import io
 
 import httpx
 import pytest
 
+from app.http.authentication import Admission
+from app.web.service import LISTS_AT_ONCE
+from tests.api.callers import part_of
 from tests.api.requests import posted
 from tests.console.people import elements, person, send, sent_to, shown, text_in
 
 pytestmark = pytest.mark.anyio
 
-FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)")
+FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\uff1d1+1")
 
 
 async def pay(client: httpx.AsyncClient, *bodies: dict[str, object]) -> None:
@@ -95,6 +99,37 @@ async def test_what_is_few_among_many_is_looked_for_page_by_page(
         *("transac", "w-1"),
         "There m",
     ]
+
+
+async def test_a_file_that_cannot_be_is_refused_before_it_begins(mia: httpx.AsyncClient) -> None:
+    for wrong in ({"entity_id": "x"}, {"entity_kind": "ip", "entity_id": "x"}):
+        answer = await mia.get("/console/payments.csv", params=wrong)
+        assert answer.status_code == 422
+        assert answer.headers["content-type"].startswith("text/html")
+
+
+async def test_a_file_holds_a_place_of_its_tenant_while_it_waits_for_a_page(
+    client: httpx.AsyncClient, mia: httpx.AsyncClient
+) -> None:
+    admission = part_of(client, Admission)
+    for _ in range(LISTS_AT_ONCE):
+        await admission.lists.acquire()
+    request = asyncio.create_task(file_of(mia, account_id="nobody"))
+    while admission.places.total == 0:
+        await asyncio.sleep(0.01)
+    # Between the beginning of the answer and its first page.
+    again = asyncio.create_task(admission.lists.acquire())
+    await asyncio.sleep(0)
+    admission.lists.release()
+    await again
+    for _ in range(10):
+        await asyncio.sleep(0.01)
+    held = admission.places.total
+    for _ in range(LISTS_AT_ONCE):
+        admission.lists.release()
+    assert len(await request) == 1
+    assert held == 1
+    assert admission.places.total == 0
 
 
 async def test_no_cell_of_a_file_is_a_formula(
