@@ -6,13 +6,16 @@ sign in by it, and a session that is deleted is over at once, for every process.
 
 import hashlib
 import secrets
+from collections.abc import Awaitable, Callable
 
 from app.console import store
 from app.console.records import StoredSession, Viewer
+from app.db.connection import Connection
 from app.db.database import Database
 from app.http.authentication import Authenticator, Caller
 from app.http.problems import Unauthenticated
 from app.learner.transaction import HOUR_US
+from app.people import store as people_store
 from app.people.records import PERSON, Person
 from app.people.service import People
 from app.times import now_us
@@ -39,10 +42,26 @@ class Sessions:
         return await self._begin(caller, person)
 
     async def begin_of(self, person: Person) -> str:
-        """The secret of a new session of somebody who has proven to be this person."""
-        return await self._begin(person.caller, person.name)
+        """The secret of a new session of somebody who has proven to be this person.
 
-    async def _begin(self, caller: Caller, person: str) -> str:
+        Raises Unauthenticated where the password that proved it is theirs no more: who had it
+        would be signed in after all sessions have ended.
+        """
+
+        async def check(connection: Connection) -> None:
+            await people_store.lock_people(connection)
+            now = await people_store.person(connection, person.id)
+            if now is None or now.password != person.password:
+                raise Unauthenticated("The password has been changed meanwhile.")
+
+        return await self._begin(person.caller, person.name, check)
+
+    async def _begin(
+        self,
+        caller: Caller,
+        person: str,
+        check: Callable[[Connection], Awaitable[None]] | None = None,
+    ) -> str:
         secret, now = secrets.token_urlsafe(32), now_us()
         row = StoredSession(
             _digest(secret),
@@ -53,7 +72,13 @@ class Sessions:
             now + IDLE_US,
             now + LONGEST_US,
         )
-        await self._database.run(lambda connection: store.begin(connection, row))
+
+        async def begin(connection: Connection) -> None:
+            if check is not None:
+                await check(connection)
+            await store.begin(connection, row)
+
+        await self._database.run(begin)
         return secret
 
     async def viewer(self, secret: str, is_use: bool = True) -> Viewer | None:

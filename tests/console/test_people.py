@@ -12,13 +12,16 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from app.cli.main import app
+from app.console.sessions import Sessions
 from app.db.database import Database
 from app.db.migrating import upgrade
 from app.db.schema import metadata
+from app.http.problems import Unauthenticated
 from app.keys.scopes import Role
 from app.people import passwords
 from app.people import service as people
 from app.people.service import MOST_ATTEMPTS
+from tests.api.callers import part_of
 from tests.api.requests import posted, problem_of
 from tests.console.people import (
     HERE,
@@ -248,6 +251,19 @@ async def test_people_change_their_own_password_and_all_other_sessions_end(
         for _ in range(MOST_ATTEMPTS):
             await shared.put(path, json={**body, "password": "guessed"})
         assert problem_of(await shared.put(path, json=body)) == (429, "rate_limited")
+
+
+async def test_who_signed_in_while_the_password_was_changed_has_no_session(
+    shared: httpx.AsyncClient,
+) -> None:
+    running, sessions = part_of(shared, people.People), part_of(shared, Sessions)
+    async with joined(shared, "eve") as (person_id, _):
+        proven = await running.sign_in("default", "eve", PASSWORD)
+        new = await running.change_password("default", person_id, PASSWORD, PASSWORD[::-1])
+        # Else a stolen password would be good for a session that survives its end.
+        with pytest.raises(Unauthenticated):
+            await sessions.begin_of(proven)
+        assert await sessions.viewer(await sessions.begin_of(new)) is not None
 
 
 async def test_a_session_of_a_key_has_no_password_to_change(client: httpx.AsyncClient) -> None:
