@@ -59,6 +59,20 @@ def test_a_second_server_on_a_file_is_refused_until_the_first_is_gone(
         pass
 
 
+def test_a_link_leads_to_the_same_lock_and_a_full_disk_is_no_reason_to_refuse(
+    tmp_path: Path,
+) -> None:
+    database, link = tmp_path / "quickstudy.db", tmp_path / "link.db"
+    database.touch()
+    link.symlink_to(database)
+    with held(f"sqlite:///{database}"), pytest.raises(SetupError), held(f"sqlite:///{link}"):
+        pass
+    # What is written there finds no room.
+    (tmp_path / "full.db-server").symlink_to("/dev/full")
+    with held(f"sqlite:///{tmp_path}/full.db"):
+        pass
+
+
 def test_postgresql_is_anybodys_and_a_place_that_is_not_there_is_left_to_the_database(
     tmp_path: Path,
 ) -> None:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.db.database import with_driver
@@ -28,7 +28,8 @@ def held(url: str) -> Iterator[None]:
     if parsed.get_backend_name() != "sqlite":
         yield
         return
-    path = Path(f"{parsed.database}{SUFFIX}")
+    # Whatever links lead to it, a file has one lock.
+    path = Path(f"{Path(parsed.database or '').resolve()}{SUFFIX}")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
@@ -51,5 +52,10 @@ def _lock(descriptor: int, database: str) -> None:
             f"another server has the database {database} ({holder}): stop it first, or use "
             "PostgreSQL, which any number of servers may share"
         ) from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    except OSError:
+        # A file system without such locks: nothing can be kept there.
+        return
+    # A full disk has no room for a name, and reads and refusals are served all the same.
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
