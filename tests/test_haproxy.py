@@ -96,6 +96,8 @@ def test_an_account_stays_with_a_server_until_that_is_drained_or_killed(
         until_both_are_up(tmp_path)
         first = served_by(client, servers, "first")
         assert {tuple(counts) for counts in first} == {(3, 0), (0, 3)}
+        # Prometheus goes to the servers themselves.
+        assert {client.get(p).status_code for p in ("/metrics", "/%6detrics?all=1")} == {404}
         # By the path as by the body.
         assert client.get(f"/v1/accounts/{ACCOUNTS[0]}").status_code == 200
 
