@@ -58,14 +58,21 @@ def test_the_service_believes_caddy_that_a_browser_came_by_https() -> None:
 
 def test_settings_and_models_are_taken_from_a_file_and_the_environment(tmp_path: Path) -> None:
     settings = tmp_path / "shop.env"
-    settings.write_text("QUICKSTUDY_LOG_LEVEL=warning\nQUICKSTUDY_MODEL=/models/shop\n")
+    settings.write_text(
+        "QUICKSTUDY_LOG_LEVEL=warning\nQUICKSTUDY_MODEL=/models/shop\nQUICKSTUDY_DOCS=false\n"
+    )
     checkpoints = str(tmp_path / "checkpoints")
     found = configured(QUICKSTUDY_SETTINGS=str(settings), QUICKSTUDY_CHECKPOINTS=checkpoints)
     for name in ("migrate", "service"):
         environment = found[name]["environment"]
         assert environment["QUICKSTUDY_LOG_LEVEL"] == "warning"
         assert environment["QUICKSTUDY_MODEL"] == "/models/shop"
+        assert environment["QUICKSTUDY_DOCS"] == "false"
         assert f"{checkpoints}:/models:ro" in found[name]["volumes"]
+    # And without a file, as before there could be one.
+    found = configured(QUICKSTUDY_DOCS="false")
+    assert found["service"]["environment"]["QUICKSTUDY_DOCS"] == "false"
+    assert found["service"]["environment"]["QUICKSTUDY_TRACING"] == "false"
 
 
 def test_caddy_takes_its_file() -> None:
