@@ -9,10 +9,15 @@ name=${url##*/}
 
 once() {
     file=$name-$(date -u +%Y%m%dT%H%M%SZ).dump
-    # It gets its name when it is whole, and only then old ones go. In a chain, since `set -e` counts
-    # for nothing in what `forever` tries; and of what this made, for the folder may hold more.
-    pg_dump --format=custom --file="$folder/$file.unfinished" "$url" \
-        && mv "$folder/$file.unfinished" "$folder/$file" \
+    # `set -e` counts for nothing in what `forever` tries.
+    if ! pg_dump --format=custom --file="$folder/$file.unfinished" "$url"; then
+        # A full disk would stay full.
+        rm -f -- "$folder/$file.unfinished"
+        return 1
+    fi
+    # It gets its name when it is whole, and only then old ones go: of what this made, for the folder
+    # may hold more.
+    mv "$folder/$file.unfinished" "$folder/$file" \
         && find "$folder" -maxdepth 1 -type f -name "$name-????????T??????Z.dump*" \
             -mtime "+$days" -exec rm -- {} + \
         && echo "$file"

@@ -171,6 +171,9 @@ def test_a_backup_that_fails_has_no_name_and_takes_no_other_away(
     old = tmp_path / "quickstudy-20200101T000000Z.dump"
     old.touch()
     os.utime(old, (0, 0))
+    failed = subprocess.run([BACKUP, "once"], capture_output=True, env=environment)
+    assert failed.returncode != 0
+    assert list(tmp_path.glob("quickstudy-*")) == [old]
     with subprocess.Popen(
         [BACKUP, "forever"],
         stdout=subprocess.DEVNULL,
