@@ -1,8 +1,11 @@
 """A SQLite file is one server's, and a second one is refused with a sentence."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -13,8 +16,9 @@ from app.cli.main import app
 from app.db.holding import held
 from app.errors import SetupError
 from tests.postgres import free_port
-from tests.servers import START_SECONDS, until_ready
+from tests.servers import START_SECONDS, server_process, until_ready
 
+END_SECONDS = 30
 PROGRAM = Path(sys.executable).with_name("quickstudy")
 
 
@@ -57,6 +61,34 @@ def test_a_second_server_on_a_file_is_refused_until_the_first_is_gone(
         first.wait()
     with held(url):
         pass
+
+
+def is_running(process: str) -> bool:
+    try:
+        # Of one that nobody has waited for, nothing but its end is left.
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
+def test_workers_end_with_the_server_that_started_them(
+    migrated_sqlite: Path, tmp_path: Path, checkpoint: Path
+) -> None:
+    database = tmp_path / "quickstudy.db"
+    database.write_bytes(migrated_sqlite.read_bytes())
+    with server_process(f"sqlite:///{database}", checkpoint, QUICKSTUDY_WORKERS="2") as server:
+        pid = server.process.pid
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        server.kill()
+        try:
+            deadline = time.monotonic() + END_SECONDS
+            while any(map(is_running, workers)):
+                assert time.monotonic() < deadline, "workers go on without their server"
+                time.sleep(0.05)
+        finally:
+            for worker in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(int(worker), signal.SIGKILL)
 
 
 def test_a_link_leads_to_the_same_lock_and_a_full_disk_is_no_reason_to_refuse(

@@ -1,6 +1,8 @@
 """uvicorn, as `quickstudy serve` and everything else here starts it: `python -m app.web.server`."""
 
+import ctypes
 import os
+import signal
 import socket
 import sys
 from typing import Any, cast
@@ -19,6 +21,8 @@ START_SECONDS = 60
 # Longer than clients and proxies keep an idle connection, mostly 5 to 60 s: whoever closes first
 # must be the one who asks, or a request meets a connection that is just being closed.
 KEEP_ALIVE_SECONDS = 75
+# Of Linux's prctl(2): which signal a process gets when its parent ends.
+PR_SET_PDEATHSIG = 1
 
 
 def serve(settings: Settings) -> None:
@@ -65,15 +69,28 @@ class OwnSocket:
             self._family, self._address = probe.family, probe.getsockname()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _bound, (self._family, self._address)
+        return _bound, (self._family, self._address, os.getpid())
 
 
-def _bound(family: int, address: Any) -> socket.socket:
+def _bound(family: int, address: Any, supervisor: int) -> socket.socket:
+    _end_with(supervisor)
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listener.bind(address)
     return listener
+
+
+def _end_with(supervisor: int) -> None:
+    """Have the system end this worker process once that one is gone, however it ended.
+
+    Workers that were left behind would write to a SQLite file whose lock is free, and keep the port
+    from the next server. It is the supervisor's main thread that starts workers, and lasts as long.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    # It was gone before.
+    if os.getppid() != supervisor:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
