@@ -61,8 +61,8 @@ async def save_search(
     )
 
     async def save(connection: Connection) -> None:
-        there = await search_store.listed_searches(connection, caller.tenant, caller.key_id)
-        if len(there) >= MOST_SEARCHES and name not in {one.name for one in there}:
+        saved = await search_store.listed_searches(connection, caller.tenant, caller.key_id)
+        if len(saved) >= MOST_SEARCHES and name not in {search.name for search in saved}:
             raise TooManySearches(f"You have saved {MOST_SEARCHES}: remove one first.")
         await search_store.save_search(connection, row)
 

@@ -49,7 +49,7 @@ class Backlog(InBackground):
             due = await webhook_store.due(connection, now)
             job_us = await job_store.oldest_due(connection, now)
             shadow_us = await model_store.oldest_shadow(connection)
-        first_message_us = min((one.since_us for one in due), default=None)
+        first_message_us = min((webhook.since_us for webhook in due), default=None)
         metrics.overdue_message_seconds.set(_seconds_since(first_message_us, now))
         metrics.overdue_job_seconds.set(_seconds_since(job_us, now))
         metrics.oldest_shadow_seconds.set(_seconds_since(shadow_us, now))
