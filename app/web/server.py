@@ -87,7 +87,8 @@ def _end_with(supervisor: int) -> None:
     Workers that were left behind would write to a SQLite file whose lock is free, and keep the port
     from the next server. It is the supervisor's main thread that starts workers, and lasts as long.
     """
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     # It was gone before.
     if os.getppid() != supervisor:
         os.kill(os.getpid(), signal.SIGTERM)
