@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from app.errors import Problem
 from app.history.importing import CHUNK, Importer, Past
 from app.learner.transaction import DAY_US, SECOND_US
 from app.scoring.pipeline import Pipeline, Posted
+from app.scoring.records import Scored
 from app.scoring.schemas import PostedTransaction
 from app.times import now_us, text_of
 
@@ -43,18 +45,21 @@ async def load(
     database: Database,
     pipeline: Pipeline,
     tenant: str,
-    patience: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> DemoLoaded:
-    """Bring the demonstration into a tenant's data. Raises Problem."""
+    """Bring the demonstration into a tenant's data. Raises Problem.
+
+    Where the database is away for a while it waits, and `notify` gets a sentence: a tenant that is
+    half filled could not be filled again.
+    """
     found = demonstration(now_us())
-    importer = Importer(database, pipeline, Patience(patience))
+    patience = Patience(notify)
+    importer = Importer(database, pipeline, patience)
     for chunk in _chunks(found.past):
         await importer.add(tenant, chunk)
     outcomes = {"review": 0, "decline": 0}
     for chunk in _chunks(found.live):
-        for row in await pipeline.score([Posted(tenant, one.transaction) for one in chunk]):
-            if isinstance(row, Problem):
-                raise row
+        for row in await patience.run(partial(_scored, pipeline, tenant, chunk)):
             if row.outcome in outcomes:
                 outcomes[row.outcome] += 1
     return DemoLoaded(
@@ -63,6 +68,15 @@ async def load(
         reviews=outcomes["review"],
         declines=outcomes["decline"],
     )
+
+
+async def _scored(pipeline: Pipeline, tenant: str, chunk: list[Past]) -> list[Scored]:
+    rows: list[Scored] = []
+    for row in await pipeline.score([Posted(tenant, one.transaction) for one in chunk]):
+        if isinstance(row, Problem):
+            raise row
+        rows.append(row)
+    return rows
 
 
 def _payments(end_us: int) -> Iterator[Past]:

@@ -29,9 +29,9 @@ from app.times import now_us
 
 # Labels that are corrected in one transaction: some milliseconds, in place. In a thread each
 # statement would wait for its turn, and on SQLite everybody for all of them.
-STEP_LABELS = 100
+STEP_LABELS = 50
 # After each of them, so that scores find the processor and the database free in between.
-PAUSE_SECONDS = 0.005
+PAUSE_SECONDS = 0.002
 # How often it is begun again for accounts whose labels have changed meanwhile.
 ATTEMPTS = 10
 

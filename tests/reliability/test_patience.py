@@ -1,4 +1,4 @@
-"""An import and an export outlast a database that goes away under them, and say that they wait."""
+"""Imports, exports and the demonstration outlast a database that goes away under them."""
 
 import asyncio
 import os
@@ -10,11 +10,16 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
 from app.db.migrating import upgrade
 from app.db.patience import Patience
+from app.demo.loading import load
 from app.errors import SetupError
 from app.history.importing import CHUNK
+from app.models.service import Models
+from app.scoring.pipeline import Pipeline
+from app.settings import Settings
 from app.simulator.simulate import simulate
 from tests.postgres import PostgresServer
 
@@ -22,14 +27,15 @@ PATIENCE = 120
 
 
 def rows_of(url: str) -> int:
-    async def count() -> int:
-        connection = await asyncpg.connect(url)
-        try:
-            return int(await connection.fetchval("SELECT count(*) FROM transactions"))
-        finally:
-            await connection.close()
+    return asyncio.run(count(url))
 
-    return asyncio.run(count())
+
+async def count(url: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM transactions"))
+    finally:
+        await connection.close()
 
 
 def test_an_import_goes_on_after_its_database_was_killed(
@@ -66,6 +72,32 @@ def test_an_import_goes_on_after_its_database_was_killed(
     assert "Waiting for the database: " in output
     assert "The database is back." in output
     assert rows_of(url) == len(simulated)
+
+
+@pytest.mark.anyio
+async def test_the_demonstration_is_loaded_whole_although_its_database_was_killed(
+    own_postgres: PostgresServer, checkpoint: Path
+) -> None:
+    url = await asyncio.to_thread(own_postgres.create, "demonstration")
+    await asyncio.to_thread(upgrade, url)
+    notices: list[str] = []
+    database = Database(url)
+    pipeline = Pipeline(database, Models(Settings(model=checkpoint, device="cpu")))
+    try:
+        loading = asyncio.create_task(load(database, pipeline, "default", notices.append))
+        async with asyncio.timeout(PATIENCE):
+            # The history is one commit, and what is scored then another.
+            while await count(url) == 0:
+                assert not loading.done()
+            await asyncio.to_thread(own_postgres.kill)
+            await asyncio.sleep(2)
+            assert not loading.done()
+            await asyncio.to_thread(own_postgres.start)
+            loaded = await loading
+    finally:
+        await database.close()
+    assert notices[0].startswith("Waiting for the database: ")
+    assert await count(url) == loaded.payments
 
 
 @pytest.mark.anyio
