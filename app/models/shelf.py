@@ -91,7 +91,8 @@ class Shelf:
         try:
             found = Shelved(name, (await self.checkpoint(name)).digest, None)
         except (ModelNotFound, ModelRefused) as error:
-            found = Shelved(name, None, error.detail)
+            # Not kept: what could not be read for want of a file handle can be in a moment.
+            return Shelved(name, None, error.detail)
         self._kept[name] = versions, found
         return found
 
