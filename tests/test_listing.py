@@ -245,6 +245,22 @@ async def test_a_page_reads_few_rows_whatever_its_filters_are_and_wherever_it_be
                     break
 
 
+async def paged(connection: Connection, filters: Filters) -> list[str]:
+    """The ids of all payments that are found, two a page."""
+    found: list[str] = []
+    after, limit = None, 2
+    while True:
+        part = await transaction_store.listed(connection, TENANT, filters, after, limit)
+        found += [row.transaction_id for row in part.rows]
+        if len(part.rows) == limit:
+            last = part.rows[-1]
+            after = (last.occurred_at_us, last.transaction_id)
+        elif part.until is None:
+            return found
+        else:
+            after = part.until
+
+
 @pytest.mark.parametrize("most_read", [1, 3, 7])
 async def test_pages_that_read_a_part_each_have_the_same_rows_as_one_that_reads_all(
     database: Database, monkeypatch: pytest.MonkeyPatch, most_read: int
@@ -276,25 +292,14 @@ async def test_pages_that_read_a_part_each_have_the_same_rows_as_one_that_reads_
                 and level in (None, row["risk_level"])
                 and row["occurred_at_us"] < 18
             ]
-            found, after, limit = [], None, 2
-            while True:
-                part = await transaction_store.listed(connection, TENANT, filters, after, limit)
-                found += [row.transaction_id for row in part.rows]
-                if len(part.rows) == limit:
-                    last = part.rows[-1]
-                    after = (last.occurred_at_us, last.transaction_id)
-                elif part.until is None:
-                    break
-                else:
-                    after = part.until
-            assert found == expected, filters
+            assert await paged(connection, filters) == expected, filters
 
 
 @pytest.mark.parametrize("most_read", [2, 7])
 async def test_payments_are_found_by_what_no_index_has_and_none_is_left_out(
     database: Database, monkeypatch: pytest.MonkeyPatch, most_read: int
 ) -> None:
-    rows, given, used = [], {}, set()
+    rows, labelled, used = [], {}, set()
     for n in range(36):
         # Many of one time, whose ids a database's own order tells apart.
         name, account = f"{'tT'[n % 2]}-{n:02}", f"a-{n % 5}"
@@ -305,7 +310,7 @@ async def test_payments_are_found_by_what_no_index_has_and_none_is_left_out(
         # Of phones nobody's use is noted, as of kinds that no model knows.
         used.add(("device", device, account))
         if n % 4:
-            given[name] = n % 4 == 1
+            labelled[name] = n % 4 == 1
     payments = {row["transaction_id"]: json.loads(row["content"]) for row in rows}
     async with database.write() as connection:
         await connection.execute(insert(transactions), rows)
@@ -314,10 +319,10 @@ async def test_payments_are_found_by_what_no_index_has_and_none_is_left_out(
             insert(labels),
             [
                 LABELLED
-                | {"tenant": TENANT, "is_fraud": given[row["transaction_id"]]}
+                | {"tenant": TENANT, "is_fraud": labelled[row["transaction_id"]]}
                 | {name: row[name] for name in names}
                 for row in rows
-                if row["transaction_id"] in given
+                if row["transaction_id"] in labelled
             ],
         )
         await connection.write_rows(links, [Link(TENANT, *one, 1) for one in sorted(used)])
@@ -343,17 +348,6 @@ async def test_payments_are_found_by_what_no_index_has_and_none_is_left_out(
                 and (field != "device" or payment["device_id"] == entity[1])
                 and (field != "phone" or payment["entities"]["phone"] == entity[1])
                 and (amounts[0] or 0.0) <= float(payment["amount"]) <= (amounts[1] or 1e9)
-                and label in (None, LABEL_NAMES[given.get(name)])
+                and label in (None, LABEL_NAMES[labelled.get(name)])
             ]
-            found, after, limit = [], None, 2
-            while True:
-                part = await transaction_store.listed(connection, TENANT, filters, after, limit)
-                found += [row.transaction_id for row in part.rows]
-                if len(part.rows) == limit:
-                    last = part.rows[-1]
-                    after = (last.occurred_at_us, last.transaction_id)
-                elif part.until is None:
-                    break
-                else:
-                    after = part.until
-            assert found == expected, filters
+            assert await paged(connection, filters) == expected, filters

@@ -33,17 +33,13 @@ class Evidence(NamedTuple):
 
 
 _USER = links.alias("user")
-_USERS = (
-    select(links.c.account_id)
-    .where(
-        links.c.tenant == bindparam("of_tenant"),
-        links.c.kind == bindparam("of_kind"),
-        links.c.entity_id == bindparam("of_id"),
-    )
-    .limit(MOST_COUNTED)
-    .subquery()
+# The accounts that have used an entity.
+USERS = select(links.c.account_id).where(
+    links.c.tenant == bindparam("of_tenant"),
+    links.c.kind == bindparam("of_kind"),
+    links.c.entity_id == bindparam("of_id"),
 )
-_COUNT = select(func.count()).select_from(_USERS)
+_COUNT = select(func.count()).select_from(USERS.limit(MOST_COUNTED).subquery())
 _USERS_OF_EACH = (
     select(_USER.c.account_id)
     .where(*(_USER.c[name] == links.c[name] for name in ("tenant", "kind", "entity_id")))

@@ -28,6 +28,7 @@ from app.db.connection import Connection
 from app.db.pages import Part, between, page, read_page
 from app.db.schema import ABOVE_LOW, labels, links, past_features, transactions
 from app.db.statements import IsWanted, by_key, columns
+from app.entities.store import USERS
 from app.learner.decisions import LEVELS, Level, Outcome
 from app.learner.transaction import ENTITY_FIELDS, MOST_ITEMS
 from app.scoring.records import Arrived, Past, Scored
@@ -80,15 +81,7 @@ _NEWEST_FIRST = (
     .where(transactions.c.tenant == bindparam("of_tenant"), IsWanted(transactions.c.transaction_id))
     .order_by(*(column.desc() for column in _KEY))
 )
-_USERS = (
-    select(links.c.account_id)
-    .where(
-        links.c.tenant == bindparam("of_tenant"),
-        links.c.kind == bindparam("of_kind"),
-        links.c.entity_id == bindparam("of_id"),
-    )
-    .limit(MOST_ACCOUNTS + 1)
-)
+_SOME_USERS = USERS.limit(MOST_ACCOUNTS + 1)
 _LINKED = (
     select(literal(1))
     .where(links.c.tenant == bindparam("of_tenant"), links.c.kind == bindparam("of_kind"))
@@ -186,7 +179,7 @@ async def listed(
     if filters.entity is None or filters.account_id is not None:
         return await _listed(connection, tenant, filters, after, limit)
     kind, id_ = filters.entity
-    accounts = await connection.fetch(tuple[str], _USERS, tenant, of_kind=kind, of_id=id_)
+    accounts = await connection.fetch(tuple[str], _SOME_USERS, tenant, of_kind=kind, of_id=id_)
     # Of kinds that the model does not know nobody's use is noted.
     is_noted = bool(accounts) or await connection.fetch(tuple[int], _LINKED, tenant, of_kind=kind)
     if len(accounts) > MOST_ACCOUNTS or not is_noted:
