@@ -3,8 +3,8 @@
 First a tenant has a webhook to each of the receivers of `tests/receivers.py` that do not answer as
 they should (without end, compressed, a byte now and then, never), with 200 messages for each: how
 long do messages of another tenant take meanwhile? Then 300 requests of 1,000 payments come at
-once, spelled with a query or with an absolute address, beside callers who come again when they are
-told to. Both times with the growth of the service's memory and the slowest `/livez`. On SQLite.
+once, spelled with a query or with an absolute address, beside callers who heed Retry-After.
+Both times with the growth of the service's memory and the slowest `/livez`. On SQLite.
 """
 
 import asyncio
@@ -130,7 +130,7 @@ async def flood(service: Server, key: str) -> None:
         seconds = time.perf_counter() - begun
         statuses = Counter(await asyncio.gather(*rude))
     print(
-        f"their statuses: {dict(statuses)}; of callers who come again when told {sum(polite)} of "
+        f"their statuses: {dict(statuses)}; of callers who heed Retry-After {sum(polite)} of "
         f"{CALLERS * PAYMENTS} payments in {seconds:.1f} s",
         flush=True,
     )

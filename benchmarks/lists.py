@@ -45,7 +45,7 @@ TENANT, MODEL = "default", Path(__file__).parents[1] / "models" / "default"
 ROWS, SEEDS = 1_000_000, 1000
 # How far apart the copies of a payment lie; one payment in BIG_ONE_IN is of the account BIG.
 STEP_US, BIG, BIG_ONE_IN = DAY_US, "big", 10
-# Devices that no payment names, and that so many accounts are said to have used.
+# Devices that no payment names, but so many accounts have a link to.
 FEW, MANY, USERS = "few", "many", {"few": MOST_ACCOUNTS, "many": 5 * MOST_ACCOUNTS}
 TURNS, CALLERS, SCORES, WARM_SECONDS = 5, 20, 200, 5
 
