@@ -64,6 +64,8 @@ RATES = Rates(reference="EUR", per_unit={"JPY": 0.006})
 # Sums of the same terms in another order.
 ROUNDING = {"rel": 1e-6, "abs": 1e-6}
 FIRST_DAY = 20_000
+# Of the account `heavy`, and at the merchant `big`.
+PAYMENTS = 1_500
 _tenants = count(1)
 
 
@@ -451,9 +453,11 @@ async def test_sqlite_looks_at_each_label_once_to_see_what_others_have_to_forget
     assert hundreds[100] < 8 * hundreds[25]
 
 
-async def corrected_so_far(database: Database, tenant: str) -> list[int]:
-    """How many labels of others are corrected, of each forgetting that has not ended."""
-    query = select(forgettings.c.corrected).where(forgettings.c.tenant == tenant)
+async def done_so_far(database: Database, tenant: str) -> list[int]:
+    """How many labels of others are corrected and how many payments are gone, of each forgetting
+    that has not ended."""
+    done = forgettings.c.corrected + forgettings.c.erased_transactions
+    query = select(done).where(forgettings.c.tenant == tenant)
     async with database.read() as connection:
         return list((await connection.execute(query)).scalars())
 
@@ -467,18 +471,18 @@ async def learned_from(database: Database, tenant: str) -> dict[str, bytes | Non
 
 
 async def kill_amid(one: Server, database: Database, key: str, path: str) -> int:
-    """Ask to forget, and kill the service in the midst; how many had forgotten by then."""
+    """Ask to forget, and kill the service in the midst; how much was done by then."""
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=one.url, headers=headers, timeout=60) as client:
         request = asyncio.ensure_future(client.delete(path))
-        while not any(await corrected_so_far(database, "killed")):
+        while not any(await done_so_far(database, "killed")):
             assert not request.done()
             await asyncio.sleep(0.001)
         one.kill()
         with suppress(httpx.TransportError):
             await request
-    [corrected] = await corrected_so_far(database, "killed")
-    return corrected
+    [done] = await done_so_far(database, "killed")
+    return done
 
 
 @mainly("sqlite")
@@ -492,25 +496,30 @@ async def test_what_a_kill_leaves_half_forgotten_is_forgotten_at_the_next_start(
     database = Database(database_url)
     features = Checkpoint.load(model).features
     for tenant in ("killed", "calm"):
-        await Filler(database, features, "tiny", tenant).fill(1_500)
+        await Filler(database, features, "tiny", tenant).fill(PAYMENTS)
     keys = {name: await made_key(database_url, name) for name in ("killed", "calm")}
     with server_process(database_url, model) as one:
-        for path in ("/v1/transactions/p-20/label", "/v1/accounts/a-4"):
+        for path in ("/v1/transactions/p-20/label", "/v1/accounts/a-4", "/v1/accounts/heavy"):
             before = await learned_from(database, "calm")
             some = await kill_amid(one, database, keys["killed"], path)
             await asyncio.to_thread(one.start)
-            assert await corrected_so_far(database, "killed") == []
+            assert await done_so_far(database, "killed") == []
             headers = {"Authorization": f"Bearer {keys['calm']}"}
             async with httpx.AsyncClient(base_url=one.url, headers=headers, timeout=60) as client:
                 assert (await client.delete(path)).is_success
             after = await learned_from(database, "calm")
             assert await learned_from(database, "killed") == after
-            assert 0 < some < sum(after[key] != before[key] for key in after)
+            changed = sum(after[key] != before[key] for key in after)
+            # Nobody else has learned from the labels of the last one.
+            assert 0 < some < (changed or PAYMENTS)
     async with database.read() as connection:
-        kept = [(await listed_erasures(connection, name, None, 2)).rows for name in keys]
-    [mine], [theirs] = [[json.loads(row.content) for row in rows] for rows in kept]
-    for fact in ("erased", "labels_corrected", "merchants_rebuilt"):
-        assert mine[fact] == theirs[fact]
+        kept = [(await listed_erasures(connection, name, None, 3)).rows for name in keys]
+    mine, theirs = [[json.loads(row.content) for row in rows] for rows in kept]
+    assert len(mine) == 2
+    for own, other in zip(mine, theirs, strict=True):
+        for fact in ("erased", "labels_corrected", "merchants_rebuilt"):
+            assert own[fact] == other[fact]
+    assert mine[0]["erased"]["transactions"] == PAYMENTS
     await database.close()
 
 
@@ -567,3 +576,41 @@ def test_who_comes_late_does_not_bring_back_what_was_forgotten_meanwhile(
         return await known_of_merchant(service.part(Database), tenant)
 
     assert runner.run(removed(False)) == runner.run(removed(True))
+
+
+def test_an_account_half_erased_is_scored_as_before_and_what_came_meanwhile_is_erased(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, runner = started
+    now = now_us()
+    monkeypatch.setattr("benchmarks.routes.now_us", lambda: now)
+    pipeline, database = service.part(Pipeline), service.part(Database)
+
+    async def scored(tenant: str) -> Scored:
+        payment = Transaction("x", "heavy", now, Decimal(9_000), "EUR", "m-1")
+        [row] = await pipeline.score([Posted(tenant, payment)])
+        assert isinstance(row, Scored)
+        return row
+
+    async def live() -> None:
+        whole, half = World(service), World(service)
+        for world in (whole, half):
+            await filler_of(service, world.tenant).fill(PAYMENTS)
+            # Without labels in both: of the copy nothing is left when the erasure begins.
+            await service.part(Labelling).roll_back(world.tenant, "heavy", 0)
+        slow = Slow(service.part(Settings).database_url, 4)
+        erasure = asyncio.ensure_future(ErasureService(slow, pipeline).erase(half.tenant, "heavy"))
+        await slow.reached.wait()
+        [gone] = await done_so_far(database, half.tenant)
+        own, other = await scored(half.tenant), await scored(whole.tenant)
+        slow.open.set()
+        certificate = json.loads((await erasure).content)
+        await slow.close()
+        assert 0 < gone < PAYMENTS
+        assert own.reasons
+        assert own.features == other.features
+        assert (own.probability, own.reasons) == (other.probability, other.reasons)
+        assert certificate["erased"]["transactions"] == PAYMENTS + 1
+        assert await half.left_of("heavy") == 0
+
+    runner.run(live())

@@ -6,13 +6,12 @@ from typing import NamedTuple
 from sqlalchemy import bindparam, delete, select, text, update
 
 from app.db.connection import Connection
-from app.db.pages import Part, read_page
+from app.db.pages import Part, page, read_page
 from app.db.schema import (
     HAS_LABELS,
     accounts,
     label_entities,
     label_events,
-    labels,
     links,
     notes,
     past_features,
@@ -20,15 +19,24 @@ from app.db.schema import (
     transactions,
 )
 from app.db.statements import IsWanted, columns, locking
+from app.learner.transaction import MOST_ITEMS
 
 
 class ErasedRows(NamedTuple):
-    """How many rows of an erased account there were."""
+    """How many rows of an account are gone, and the key of the newest payment among them."""
 
-    transactions: int
-    labels: int
-    label_events: int
-    reviews: int
+    transactions: int = 0
+    label_events: int = 0
+    reviews: int = 0
+    last: tuple[int, str] | None = None
+
+    def plus(self, later: "ErasedRows") -> "ErasedRows":
+        return ErasedRows(
+            self.transactions + later.transactions,
+            self.label_events + later.label_events,
+            self.reviews + later.reviews,
+            later.last or self.last,
+        )
 
 
 class Account(NamedTuple):
@@ -173,28 +181,46 @@ async def listed_accounts(
     return await read_page(connection, Account._make, query, order, after, limit, walked=walked)
 
 
-async def erase_account(connection: Connection, tenant: str, account_id: str) -> ErasedRows:
-    """Delete every row of a locked account, its notes and links, and its labels' entities."""
-    labelled = select(label_events.c.transaction_id).where(
-        label_events.c.tenant == tenant, label_events.c.account_id == account_id
-    )
-    await connection.execute(
-        delete(label_entities).where(
-            label_entities.c.tenant == tenant, label_entities.c.transaction_id.in_(labelled)
-        )
-    )
-    paid = select(transactions.c.transaction_id).where(
+async def erase_payments(
+    connection: Connection,
+    tenant: str,
+    account_id: str,
+    after: tuple[int, str] | None,
+    most: int,
+    spared: int = 0,
+) -> ErasedRows | None:
+    """Delete the oldest payments of a locked account, and all that is about them.
+
+    So many of those after a key, and none of the newest, which are `spared`. None where no other is
+    left.
+    """
+    order = transactions.c.occurred_at_us, transactions.c.transaction_id
+    query = select(*order).where(
         transactions.c.tenant == tenant, transactions.c.account_id == account_id
     )
-    await connection.execute(
-        delete(past_features).where(
-            past_features.c.tenant == tenant, past_features.c.transaction_id.in_(paid)
-        )
-    )
-    counts = []
-    for table in (transactions, labels, label_events, reviews, notes, links, accounts):
+    found = (await connection.execute(page(query, order, after, most + spared))).all()
+    gone = found[: max(len(found) - spared, 0)]
+    if not gone:
+        return None
+    wanted = {"wanted": [row.transaction_id for row in gone]}
+    counts = {}
+    for table in (transactions, label_events, reviews, label_entities, past_features):
         deleted = await connection.execute(
+            delete(table).where(table.c.tenant == tenant, IsWanted(table.c.transaction_id)), wanted
+        )
+        counts[table.name] = deleted.rowcount
+    return ErasedRows(
+        counts["transactions"], counts["label_events"], counts["reviews"], last=tuple(gone[-1])
+    )
+
+
+async def erase_account(connection: Connection, tenant: str, account_id: str) -> ErasedRows:
+    """Delete every row of a locked account without labels, its notes and links."""
+    rows = ErasedRows()
+    while some := await erase_payments(connection, tenant, account_id, rows.last, MOST_ITEMS):
+        rows = rows.plus(some)
+    for table in (notes, links, accounts):
+        await connection.execute(
             delete(table).where(table.c.tenant == tenant, table.c.account_id == account_id)
         )
-        counts.append(deleted.rowcount)
-    return ErasedRows(*counts[:4])
+    return rows

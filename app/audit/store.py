@@ -78,8 +78,20 @@ async def change_of_rank(
     return found[0][0] if found else None
 
 
-async def erase_entries(connection: Connection, tenant: str, account_id: str) -> None:
-    """Delete what the log says of an account."""
-    await connection.execute(
-        delete(audit_log).where(audit_log.c.tenant == tenant, audit_log.c.account_id == account_id)
-    )
+async def erase_entries(
+    connection: Connection, tenant: str, account_id: str, most: int | None = None
+) -> bool:
+    """Delete what the log says of an account, or about so many of the oldest entries.
+
+    Returns whether there may be more.
+    """
+    of_account = audit_log.c.tenant == tenant, audit_log.c.account_id == account_id
+    until_us = None
+    if most is not None:
+        # Entries of one moment go together.
+        time_us = select(audit_log.c.at_us).where(*of_account).order_by(audit_log.c.at_us)
+        found = await connection.execute(time_us.offset(most - 1).limit(1))
+        until_us = found.scalar_one_or_none()
+    until = [] if until_us is None else [audit_log.c.at_us <= until_us]
+    await connection.execute(delete(audit_log).where(*of_account, *until))
+    return until_us is not None

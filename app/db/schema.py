@@ -377,6 +377,10 @@ forgettings = Table(
     # How many labels were removed, and how many of others corrected so far.
     Column("labels", BigInteger, nullable=False),
     Column("corrected", BigInteger, nullable=False),
+    # Of an erasure: how many rows of the account are gone so far.
+    Column("erased_transactions", BigInteger, nullable=False, server_default="0"),
+    Column("erased_label_events", BigInteger, nullable=False, server_default="0"),
+    Column("erased_reviews", BigInteger, nullable=False, server_default="0"),
 )
 
 # Transactions that a person is to look at. Risk is as the account's newest copy sees it.

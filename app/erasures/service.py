@@ -1,5 +1,6 @@
 """Erasure: an account forgotten, with a certificate."""
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -21,9 +22,9 @@ from app.erasures.rebuilding import Rebuilding
 from app.erasures.records import Erasure
 from app.labels import store as label_store
 from app.labels.committing import counted
-from app.labels.correcting import Correcting, forgetting_of
+from app.labels.correcting import PAUSE_SECONDS, Correcting, forgetting_of
 from app.labels.forgetting import event_of, forget_in_record, records_without
-from app.labels.records import Forgetting
+from app.labels.records import Forgetting, Progress
 from app.models.errors import ModelUnavailable
 from app.ops.background import in_a_thread
 from app.scoring import store as transaction_store
@@ -34,6 +35,9 @@ from app.webhooks import store as webhook_store
 
 # Accounts whose payments are found by their ids; texts of as many are compared for each step.
 MOST_USERS = 10_000
+# Payments of the account that are deleted in one transaction, as are entries of the audit log: some
+# milliseconds. The newest, which are more than any score looks back on, go with the account.
+STEP_PAYMENTS, SPARED_PAYMENTS = 250, 100
 
 
 class ErasurePlan(NamedTuple):
@@ -81,6 +85,7 @@ class ErasureService:
         while True:
             # All that takes long, before anything is locked.
             await self._correcting.correct(forgetting)
+            await self._erase_oldest(forgetting)
             async with self._database.read() as connection:
                 planned = await self._plan(connection, tenant, account_id)
                 model = await self._model(connection, tenant)
@@ -133,12 +138,55 @@ class ErasureService:
                     actor=before.actor,
                     transactions=json.dumps(sorted({*ids, *before.ids})),
                     labels=before.labels + len(ids),
-                    corrected=before.corrected,
                 )
             await label_store.save_forgetting(connection, forgetting)
             return forgetting
 
         return await self._database.run(unlearn, aside=True)
+
+    async def _erase_oldest(self, forgetting: Forgetting) -> None:
+        """Delete all but the newest payments of the account, and its entries of the audit log.
+
+        In steps, the oldest first: until the last one, sums and the newest payments are those of
+        the whole account, so that what is scored for it meanwhile is scored as before.
+        """
+        after: tuple[int, str] | None = None
+        is_more = True
+        while is_more:
+            step = partial(self._erase_some, forgetting=forgetting, after=after)
+            after, is_more = await self._database.run(step)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _erase_some(
+        self, connection: Connection, forgetting: Forgetting, after: tuple[int, str] | None
+    ) -> tuple[tuple[int, str] | None, bool]:
+        """One step: the key of the last payment that is gone, and whether there is another step."""
+        tenant, account_id = forgetting.tenant, forgetting.account_id
+        account = await self._under_way(connection, forgetting)
+        if account.has_labels:
+            # Others are to forget them first.
+            return after, False
+        is_more = await audit_store.erase_entries(connection, tenant, account_id, STEP_PAYMENTS)
+        if erased := await account_store.erase_payments(
+            connection, tenant, account_id, after, STEP_PAYMENTS, SPARED_PAYMENTS
+        ):
+            after, is_more = erased.last, True
+            progress = Progress(0, erased.transactions, erased.label_events, erased.reviews)
+            await label_store.note_progress(connection, tenant, forgetting.id, progress, now_us())
+        return after, is_more
+
+    async def _under_way(self, connection: Connection, forgetting: Forgetting) -> Account:
+        """The account, which is locked.
+
+        Raises AccountNotFound where another process has finished its erasure.
+        """
+        tenant, account_id = forgetting.tenant, forgetting.account_id
+        await refuse_while_rebuilding(connection, tenant)
+        await account_store.lock_revisions(connection, tenant, [account_id])
+        account = await account_store.account(connection, tenant, account_id)
+        if account is None or not await label_store.is_under_way(connection, tenant, forgetting.id):
+            raise AccountNotFound(f"There is no account {account_id!r}.")
+        return account
 
     async def _erase(
         self,
@@ -160,7 +208,7 @@ class ErasureService:
         if noted is None:
             raise AccountNotFound(f"There is no account {account_id!r}.")
         used = plan.entities
-        counts = await account_store.erase_account(connection, tenant, account_id)
+        rest = await account_store.erase_account(connection, tenant, account_id)
         await audit_store.erase_entries(connection, tenant, account_id)
         await webhook_store.erase_messages(connection, tenant, account_id)
         now = await entity_states.lock_entities(connection, tenant, used)
@@ -170,11 +218,11 @@ class ErasureService:
         await label_store.delete_forgetting(connection, tenant, noted.id)
         facts = {
             "erased": {
-                "transactions": counts.transactions,
+                "transactions": noted.erased_transactions + rest.transactions,
                 "labels": noted.labels,
                 # Without those of their removal.
-                "label_events": counts.label_events - noted.labels,
-                "reviews": counts.reviews,
+                "label_events": noted.erased_label_events + rest.label_events - noted.labels,
+                "reviews": noted.erased_reviews + rest.reviews,
             },
             "merchants_rebuilt": len(used),
             "labels_corrected": noted.corrected,

@@ -22,7 +22,7 @@ from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
 from app.labels import store as label_store
 from app.labels.forgetting import corrections_without
-from app.labels.records import Forgetting
+from app.labels.records import Forgetting, Progress
 from app.learner.features import FeatureSet
 from app.ops.actor import actor
 from app.times import now_us
@@ -129,7 +129,8 @@ class Correcting:
         some = {one.transaction_id: one.features for one in step if one.account_id in current}
         await account_store.revise_accounts(connection, tenant, current)
         await label_store.correct_labels(connection, tenant, some, now_us())
-        await label_store.note_corrected(connection, tenant, forgetting.id, len(some), now_us())
+        done = Progress(corrected=len(some))
+        await label_store.note_progress(connection, tenant, forgetting.id, done, now_us())
         return {key: now[key]._replace(revision=now[key].revision + 1) for key in current}
 
 

@@ -119,10 +119,20 @@ class Witness(NamedTuple):
         return self.kind, self.entity_id
 
 
+class Progress(NamedTuple):
+    """How many labels of others are corrected, and of an erasure, how many rows are gone."""
+
+    corrected: int = 0
+    erased_transactions: int = 0
+    erased_label_events: int = 0
+    erased_reviews: int = 0
+
+
 class Forgetting(NamedTuple):
     """A row of `forgettings`: labels that are removed, which others have yet to forget.
 
-    `transactions` are their payments' ids, as JSON. Of an erasure the `id` is its certificate's.
+    `transactions` are their payments' ids, as JSON. Of an erasure the `id` is its certificate's,
+    and so many rows of the account are gone already.
     """
 
     tenant: str
@@ -134,6 +144,9 @@ class Forgetting(NamedTuple):
     transactions: str
     labels: int
     corrected: int = 0
+    erased_transactions: int = 0
+    erased_label_events: int = 0
+    erased_reviews: int = 0
 
     @property
     def ids(self) -> list[str]:

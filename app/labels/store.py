@@ -39,6 +39,7 @@ from app.labels.records import (
     LabelChange,
     LabelEntity,
     LabelEvent,
+    Progress,
     StoredLabel,
     SupportRow,
     Witness,
@@ -223,9 +224,12 @@ _PROGRESS = (
         forgettings.c.id == bindparam("of_id"),
     )
     .values(
-        corrected=forgettings.c.corrected + bindparam("more"),
+        **{name: forgettings.c[name] + bindparam(f"more_{name}") for name in Progress._fields},
         at_us=bindparam("now_us"),
     )
+)
+_UNDER_WAY = select(forgettings.c.id).where(
+    forgettings.c.tenant == bindparam("of_tenant"), forgettings.c.id == bindparam("of_id")
 )
 _OF_EVENT: dict[str, Any] = {
     "revision": accounts.c.revision,
@@ -457,16 +461,22 @@ async def correct_labels(
 
 
 async def save_forgetting(connection: Connection, row: Forgetting) -> None:
-    """Keep that others have yet to forget labels, or what has become of it."""
-    await connection.write_rows(forgettings, [row], ("tenant", "id"))
+    """Keep that others have yet to forget labels; of one that is kept already, its progress is."""
+    await connection.write_rows(forgettings, [row], ("tenant", "id"), kept=Progress._fields)
 
 
-async def note_corrected(
-    connection: Connection, tenant: str, forgetting_id: str, corrected: int, at_us: int
+async def note_progress(
+    connection: Connection, tenant: str, forgetting_id: str, more: Progress, at_us: int
 ) -> None:
-    """So many more labels of others have been corrected."""
-    progress = {"of_tenant": tenant, "of_id": forgetting_id, "more": corrected, "now_us": at_us}
-    await connection.update_rows(_PROGRESS, [progress])
+    """So much more has been done of it."""
+    row = {f"more_{name}": value for name, value in more._asdict().items()}
+    row |= {"of_tenant": tenant, "of_id": forgetting_id, "now_us": at_us}
+    await connection.update_rows(_PROGRESS, [row])
+
+
+async def is_under_way(connection: Connection, tenant: str, forgetting_id: str) -> bool:
+    """Whether a forgetting has not ended."""
+    return bool(await connection.fetch(tuple[str], _UNDER_WAY, tenant, of_id=forgetting_id))
 
 
 async def forgetting(connection: Connection, tenant: str, forgetting_id: str) -> Forgetting | None:
