@@ -268,6 +268,31 @@ async def test_a_database_that_is_away_is_unavailable() -> None:
     await database.close()
 
 
+async def test_a_file_that_is_not_at_its_path_any_more_takes_nothing(database: Database) -> None:
+    if database.file is None:
+        pytest.skip("PostgreSQL has its files to itself")
+    async with database.write() as connection:
+        await connection.execute(accounts.insert(), ALICE)
+    path, away = database.file, database.file.with_name("away.db")
+
+    async def is_refused() -> None:
+        for begin in (database.write, database.read, database.glance):
+            with pytest.raises(DatabaseUnavailable, match="moved, replaced or deleted"):
+                async with begin() as connection:
+                    await connection.execute(text("SELECT 1"))
+        with pytest.raises(DatabaseUnavailable):
+            await database.check_ready()
+
+    path.rename(away)
+    await is_refused()
+    # A backup of another day in its place.
+    path.write_bytes(away.read_bytes())
+    await is_refused()
+    away.replace(path)
+    await database.check_ready()
+    assert await names(database) == ["alice"]
+
+
 async def test_an_error_never_holds_the_parameters_of_a_statement(database: Database) -> None:
     with pytest.raises(Exception) as failed:  # noqa: PT011
         async with database.read() as connection:

@@ -31,6 +31,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 from app.db.connection import Answer, Connection, Driver, Locked, Query, Row, parts
+from app.db.errors import DatabaseUnavailable
 from app.db.statements import Key, inserting, key_in, locking, question_of
 from app.errors import SetupError
 from app.learner.transaction import MOST_ITEMS
@@ -53,13 +54,15 @@ CACHE_KIB, READER_CACHE_KIB = 64 << 10, 8 << 10
 # Of the log: how often its pages are copied into the file, each in its newest state alone, and how
 # many there may be until a commit waits so that it begins anew. 32 MiB.
 CHECKPOINT_SECONDS, LONG_PAGES = 0.25, 8000
+MOVED = "The database's file was moved, replaced or deleted: restart the service."
 
 
 class SQLiteDriver(Driver):
     """Connections to a SQLite file: that which writes, and those that read beside it."""
 
     def __init__(self, url: URL) -> None:
-        self._writer = Writer(url)
+        self._path = OpenedPath(url)
+        self._writer = Writer(url, self._path)
         # The pool would keep the loop waiting for a connection: who reads waits for a turn before.
         self._reading = create_in_place(url, READ_MS, pool_size=READERS)
         self._turns = asyncio.Semaphore(READERS)
@@ -68,6 +71,8 @@ class SQLiteDriver(Driver):
         # One more is opened in place; to wait for one would be to keep the loop from whoever has
         # it.
         self._glancing = create_in_place(url, GLANCE_MS, max_overflow=-1)
+        for engine in (self._reading, self._glancing):
+            event.listen(engine, "connect", lambda *_: self._path.note())
 
     def write(self, aside: bool) -> AbstractAsyncContextManager[Connection]:
         return self._writer.begin(aside)
@@ -77,6 +82,7 @@ class SQLiteDriver(Driver):
         async with asyncio.timeout(TURN_SECONDS):
             await self._turns.acquire()
         try:
+            self._path.check()
             with ExitStack() as stack:
                 lent = await in_a_thread(partial(self._lend, stack), self._threads)
                 raw = _driver_connection(lent)
@@ -86,6 +92,7 @@ class SQLiteDriver(Driver):
 
     @asynccontextmanager
     async def glance(self) -> AsyncIterator[Connection]:
+        self._path.check()
         with self._glancing.connect() as lent:
             lent.execution_options(reads_only=True)
             yield SQLiteConnection(_driver_connection(lent), lent.dialect, lambda: lent)
@@ -114,6 +121,34 @@ class SQLiteDriver(Driver):
         self._glancing.dispose()
 
 
+class OpenedPath:
+    """Whether the path of a database still leads to the file that was opened there.
+
+    SQLite goes on writing to a file that was moved, replaced or deleted, whatever is at its path by
+    then: what was acknowledged meanwhile would be gone, and new connections would see another file.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._path = url.database or ""
+        self._opened: tuple[int, int] | None = None
+
+    def note(self) -> None:
+        """A connection has been opened: the first says which file it is."""
+        self._opened = self._opened or self._found()
+
+    def check(self) -> None:
+        """Raises DatabaseUnavailable where it is another file by now, or none."""
+        if self._opened is not None and self._found() != self._opened:
+            raise DatabaseUnavailable(MOVED)
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
 def _driver_connection(lent: sqlalchemy.Connection) -> sqlite3.Connection:
     return cast(sqlite3.Connection, lent.connection.driver_connection)
 
@@ -126,7 +161,8 @@ class Writer:
     called. Only a commit goes to a thread: it waits for the disk.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, path: OpenedPath) -> None:
+        self._path = path
         # The driver would wait in place. Transactions are begun and committed here: SQLAlchemy's
         # own take longer than SQLite's.
         self._engine = create_in_place(url, 0, CACHE_KIB, begins=False, poolclass=StaticPool)
@@ -146,6 +182,7 @@ class Writer:
         patience = STILL_BUSY_MS if self._waited_in_vain else BUSY_MS
         until = asyncio.get_running_loop().time() + patience / 1000
         async with self._turn:
+            self._path.check()
             raw = self._opened()
             await self._begun(raw, until)
             in_place = SQLiteConnection(raw, self._engine.dialect, self._engine.connect, aside)
@@ -170,6 +207,7 @@ class Writer:
                 pooled.close()
                 raw.execute("PRAGMA wal_autocheckpoint=0")
             self._raw = raw
+            self._path.note()
         return self._raw
 
     async def _begun(self, raw: sqlite3.Connection, until: float) -> None:
