@@ -13,12 +13,14 @@ from app.accounts import store as account_store
 from app.accounts.store import Account
 from app.db.connection import Connection
 from app.db.database import Database
-from app.db.errors import Raced
+from app.db.errors import DatabaseUnavailable, Raced
 from app.entities import states as entity_states
 from app.entities.states import EntityKey, EntityState, Link
 from app.labels import store as label_store
 from app.reviews import store as review_store
 from app.scoring import store as transaction_store
+from tests.conftest import database_of
+from tests.postgres import execute
 from tests.test_store import TENANT, label_row, scored_row
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +135,28 @@ async def test_a_write_that_waits_for_the_commit_can_still_be_raced(
             "t-1",
             "t-2",
         }
+
+
+async def test_a_server_that_lets_nobody_in_is_a_database_that_is_away(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    role = "CREATE ROLE locked_out NOLOGIN"
+    await asyncio.to_thread(execute, postgres_url, role)
+    try:
+        # Its rights were taken away, and its database was renamed.
+        for url, why in (
+            (postgres_url.replace("postgres@", "locked_out@"), '"locked_out" is not permitted'),
+            (database_of(postgres_url, "renamed"), '"renamed" does not exist'),
+        ):
+            database = Database(url)
+            for ask in (database.check_ready, database.check_revision):
+                with pytest.raises(DatabaseUnavailable, match="refuses this service"):
+                    await ask()
+            await database.close()
+            # For the operator, and for no caller.
+            assert why in caplog.text
+    finally:
+        await asyncio.to_thread(execute, postgres_url, "DROP ROLE locked_out")
 
 
 async def test_a_text_too_long_for_its_column_is_refused_not_cut(postgres_only: Database) -> None:

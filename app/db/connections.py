@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 import asyncpg
 
 from app.db.breaker import Breaker
+from app.db.errors import DatabaseUnavailable
 from app.errors import SetupError
 
 CONNECT_SECONDS = 5
@@ -20,8 +21,12 @@ CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 12
 # A plan made while a table was small, or its statistics were being replaced, reads all of it.
 PLAN_SECONDS = 5
-# Between warnings that no connection is left, which every request would have.
+# Between warnings that no connection can be had, which every request would have.
 WARN_SECONDS = 10
+# Classes of errors by which a server refuses whoever connects: a password or a role that is good no
+# more, a database that is not there or closed to this role.
+REFUSALS = frozenset({"28", "3D", "42"})
+REFUSED = "The database refuses this service: its password, its rights or the name have changed."
 NONE_LEFT = "lower QUICKSTUDY_DATABASE_CONNECTIONS, or raise max_connections of the server"
 logger = logging.getLogger("quickstudy")
 APPLICATION = "quickstudy"
@@ -148,7 +153,12 @@ class Connections:
             try:
                 connection = await self._connected()
             except asyncpg.TooManyConnectionsError:
-                self._warn_of_none_left()
+                self._warn(f"PostgreSQL has no connection left: {NONE_LEFT}")
+                raise
+            except asyncpg.PostgresError as error:
+                if str(error.sqlstate)[:2] in REFUSALS:
+                    self._warn(f"PostgreSQL refuses connections: {error}")
+                    raise DatabaseUnavailable(REFUSED) from error
                 raise
             finally:
                 self._opening.discard(opening)
@@ -164,10 +174,10 @@ class Connections:
             if not opening.expired():
                 opening.reschedule(0)
 
-    def _warn_of_none_left(self) -> None:
+    def _warn(self, message: str) -> None:
         if time.monotonic() - self._warned_at > WARN_SECONDS:
             self._warned_at = time.monotonic()
-            logger.warning("PostgreSQL has no connection left: %s", NONE_LEFT)
+            logger.warning(message)
 
     async def _ask(self) -> None:
         """Raises what a new connection meets while the database is not there, or only reads."""
