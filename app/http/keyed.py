@@ -5,8 +5,9 @@ within the tenant's share of memory. Only a request that has come whole takes on
 places, so that whoever sends slowly, or nothing, is in nobody's way. FastAPI would read the body
 first and look at the key afterwards.
 
-Query parameters that a route does not have are refused, as in bodies: a filter that nobody applied
-would answer with everything, and a `dry_run` in the wrong place would be stored.
+Query parameters that a route does not have are refused, as in bodies, and so is a body that it does
+not read: a filter that nobody applied would answer with everything, and a `dry_run` in the wrong
+place would be stored.
 """
 
 import asyncio
@@ -37,6 +38,9 @@ from app.http.problems import (
 )
 from app.http.quotas import Shares
 
+# What clients send that have nothing to say.
+NOTHING = frozenset((b"", b"{}", b"null"))
+
 
 class KeyedRoute(APIRoute):
     """A route whose endpoint has a parameter of one of the types in `app.http.authentication`.
@@ -58,8 +62,10 @@ class KeyedRoute(APIRoute):
             scope["caller"] = caller
             check_query(self, scope["query_string"])
             with Held(admission, admission.bodies, caller.tenant) as memory:
-                if self.body_field is not None:
-                    receive = _again(await whole_body(receive, memory))
+                body = await whole_body(receive, memory)
+                if self.body_field is None:
+                    check_no_body(body)
+                receive = _again(body)
                 with Held(admission, admission.places, caller.tenant) as place:
                     place.take(1)
                     answering = handle(_JSONRequest(scope, receive))
@@ -160,6 +166,13 @@ class _JSONRequest(Request):
         except ValueError as error:
             # The only exception that FastAPI takes for a body that is not JSON.
             raise JSONDecodeError(str(error), "", 0) from None
+
+
+def check_no_body(body: bytes) -> None:
+    """Raises ValidationFailed for a body that says something to a route that reads none."""
+    if body.strip() not in NOTHING:
+        message = "this route takes no body, and would not heed it: leave it out"
+        raise ValidationFailed(f"body: {message}", [FieldError("body", message)])
 
 
 def check_query(route: APIRoute, query: bytes) -> None:

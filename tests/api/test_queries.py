@@ -1,4 +1,4 @@
-"""Query parameters that a route does not have are refused by name, on every route with a key."""
+"""Query parameters and bodies that a route does not take are refused, on every route with a key."""
 
 import re
 from typing import Any
@@ -80,6 +80,33 @@ async def test_what_is_misplaced_in_the_query_stores_nothing(client: httpx.Async
         assert problem_of(answer) == (422, "validation_failed")
     assert (await client.get("/v1/accounts/alice")).json() == before
     assert (await client.get("/v1/transactions/t-3")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        pytest.param(*operation.values[:2], id=operation.id)
+        for operation in OPERATIONS
+        if operation.values[2].body_field is None
+    ],
+)
+async def test_a_route_without_a_body_refuses_one_that_says_something(
+    edge: httpx.AsyncClient, method: str, path: str
+) -> None:
+    for body in ('{"dry_run": true}', "dry_run=true", "[]"):
+        answer = await edge.request(method, path, content=body)
+        assert problem_of(answer) == (422, "validation_failed")
+        assert "takes no body" in answer.json()["detail"]
+
+
+async def test_a_body_that_would_not_be_heeded_changes_nothing(client: httpx.AsyncClient) -> None:
+    await client.post("/v1/transactions", json=posted("t-1"))
+    answer = await client.request("DELETE", "/v1/accounts/alice", json={"dry_run": True})
+    assert problem_of(answer) == (422, "validation_failed")
+    # Clients that send something with every request have nothing to say here.
+    for nothing in (b"", b" {} ", b"null"):
+        assert (await client.request("GET", "/v1/accounts/alice", content=nothing)).is_success
+    assert (await client.request("DELETE", "/v1/accounts/alice", json={})).is_success
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))
