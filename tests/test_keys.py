@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import text
 
 from app.db.database import Database
+from app.db.schema import api_keys
 from app.http.problems import Forbidden, Unauthenticated
 from app.keys import service as keys
-from app.keys.errors import KeyNotFound
+from app.keys.errors import KeyNotFound, TooManyKeys
 from app.keys.scopes import DEFAULT_TENANT
 from app.times import now_us
 
@@ -52,6 +53,29 @@ async def caller_of(database: Database, key: str) -> keys.Caller:
 async def test_a_key_speaks_for_its_tenant(database: Database) -> None:
     key = await keys.create(database, "till", tenant="acme")
     assert (await caller_of(database, key)).tenant == "acme"
+
+
+async def test_a_tenant_has_so_many_live_keys_and_a_list_of_so_many(database: Database) -> None:
+    def rows(count: int, **columns: object) -> list[dict[str, object]]:
+        made = {"tenant": "acme", "name": "till", "digest": b"", "scopes": "read", **columns}
+        return [{"id": f"{count} {n}", "created_at_us": n, **made} for n in range(count)]
+
+    async with database.write() as connection:
+        await connection.execute(api_keys.insert(), rows(keys.MOST_LISTED, revoked_at_us=5))
+        await connection.execute(api_keys.insert(), rows(keys.MOST_KEYS - 1, expires_at_us=None))
+    created = (keys.create(database, "one more", tenant="acme") for _ in range(3))
+    made = await asyncio.gather(*created, return_exceptions=True)
+    # Of three at once, one.
+    [new] = [key for key in made if isinstance(key, str)]
+    assert sum(isinstance(key, TooManyKeys) for key in made) == 2
+    with pytest.raises(TooManyKeys):
+        await keys.rotate(database, new[3:15], 1, "acme")
+    await keys.create(database, "till", tenant="else")
+    listed = await keys.listed(database, "acme")
+    assert len(listed) == keys.MOST_LISTED
+    assert sum(key.revoked_at_us is None for key in listed) == keys.MOST_KEYS
+    await keys.revoke(database, new[3:15])
+    await keys.create(database, "one more", tenant="acme")
 
 
 async def test_requests_at_once_query_the_database_once(

@@ -9,7 +9,7 @@ from app.http.keyed import KeyedRoute
 from app.http.parts import RunningDatabase
 from app.http.problems import EVERYWHERE, documented
 from app.keys import service as keys
-from app.keys.errors import KeyNotFound
+from app.keys.errors import KeyNotFound, TooManyKeys
 from app.keys.schemas import ApiKeys, ApiKeyState, NewKey, PostedKey, Rotation
 from app.keys.scopes import GRACE_HOURS, SCOPES
 from app.scoring.routes import WRITES
@@ -26,17 +26,17 @@ KeyId = Annotated[str, Path(pattern="^[0-9a-f]{12}$", examples=["3c81463f5052"])
 
 @router.get("")
 async def list_keys(database: RunningDatabase, tenant: MayAdminister) -> ApiKeys:
-    """The tenant's keys, without their secrets."""
+    """The tenant's keys, without their secrets; of many that have ended, the newest alone."""
     return ApiKeys(data=[_state(key) for key in await keys.listed(database, tenant)])
 
 
-@router.post("", responses=WRITES)
+@router.post("", responses=WRITES | documented(TooManyKeys))
 async def create_key(posted: PostedKey, database: RunningDatabase, tenant: MayAdminister) -> NewKey:
     """Make a key; its text is in this answer and nowhere else."""
     return _new(await keys.create(database, posted.name, tenant, posted.scopes))
 
 
-@router.post("/{key_id}/rotate", responses={**WRITES, **documented(KeyNotFound)})
+@router.post("/{key_id}/rotate", responses=WRITES | documented(KeyNotFound, TooManyKeys))
 async def rotate_key(
     key_id: KeyId,
     database: RunningDatabase,

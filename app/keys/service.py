@@ -9,16 +9,17 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, select, text, update
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select, text, update
 
 from app.audit import store as audit_store
 from app.audit.entries import entry
 from app.db.connection import Connection
 from app.db.database import Database
 from app.db.schema import api_keys
+from app.db.turns import take_turn
 from app.http.authentication import CHALLENGE, Caller
 from app.http.problems import Unauthenticated
-from app.keys.errors import KeyNotFound
+from app.keys.errors import KeyNotFound, TooManyKeys
 from app.keys.scopes import DEFAULT_TENANT, SCOPES
 from app.learner.validity import ID
 from app.ops.background import TaskHealth
@@ -32,6 +33,8 @@ MOST_STRANGERS = 2
 # How exactly a key's last use is known: one write a minute, not one a request.
 USE_NOTED_US = 60_000_000
 HOUR_US = 3_600_000_000
+# Live ones of a tenant; and how many are listed, the newest of those that have ended among them.
+MOST_KEYS, MOST_LISTED = 1000, 2000
 
 
 class ApiKey(NamedTuple):
@@ -69,7 +72,7 @@ async def create(
     """Make a key and return its text, which is nowhere else: only a digest is stored.
 
     Raises ValueError for a name or tenant that is empty or longer than 128 characters, and for
-    scopes that there are not.
+    scopes that there are not; TooManyKeys.
     """
     for what, value in (("name", name), ("tenant", tenant)):
         # As the ids of the API are.
@@ -100,19 +103,22 @@ async def create_first(database: Database, name: str) -> str | None:
 
 
 async def listed(database: Database, tenant: str | None = None) -> Sequence[ApiKey]:
-    """Every key, or a tenant's, the oldest first."""
+    """Every key, or a tenant's, the oldest first; of many that have ended, the newest alone."""
     columns = [api_keys.c[name] for name in ApiKey._fields]
     query = select(*columns).order_by(api_keys.c.created_at_us, api_keys.c.id)
     if tenant is not None:
-        query = query.where(api_keys.c.tenant == tenant)
+        order = _is_live(now_us()).desc(), api_keys.c.created_at_us.desc(), api_keys.c.id
+        query = select(*columns).where(api_keys.c.tenant == tenant).order_by(*order)
+        query = query.limit(MOST_LISTED)
     async with database.read() as connection:
-        return await connection.read(ApiKey._make, query)
+        rows = await connection.read(ApiKey._make, query)
+    return sorted(rows, key=lambda row: (row.created_at_us, row.id))
 
 
 async def rotate(database: Database, key_id: str, hours: float, tenant: str | None = None) -> str:
     """Replace a key by one of the same name and scopes; the old one is good for `hours` more.
 
-    Returns the new key's text. Raises KeyNotFound where there is no such live key.
+    Returns the new key's text. Raises KeyNotFound where there is no such live key, and TooManyKeys.
     """
 
     async def replace(connection: Connection) -> str:
@@ -249,6 +255,10 @@ async def _create(connection: Connection, tenant: str, name: str, scopes: str) -
 async def _insert(
     connection: Connection, tenant: str, name: str, scopes: str
 ) -> tuple[dict[str, Any], str]:
+    await take_turn(connection, "keys", tenant)
+    count = select(func.count()).where(api_keys.c.tenant == tenant, _is_live(now_us()))
+    if (await connection.execute(count)).scalar_one() >= MOST_KEYS:
+        raise TooManyKeys(f"This tenant has {MOST_KEYS:,} keys, the most there can be: end one.")
     # Hexadecimal, so that the id never holds the underscore that separates it.
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     row = {
@@ -271,6 +281,13 @@ async def _live(connection: Connection, key_id: str, tenant: str | None) -> Row[
     if row is None:
         raise KeyNotFound(f"There is no live key {key_id!r}.")
     return row
+
+
+def _is_live(now: int) -> ColumnElement[bool]:
+    """Whether a key is neither revoked nor replaced."""
+    columns = api_keys.c
+    is_good = or_(columns.expires_at_us.is_(None), columns.expires_at_us > now)
+    return and_(columns.revoked_at_us.is_(None), is_good)
 
 
 def _caller_of_live(cached: CachedKey) -> Caller:

@@ -26,3 +26,9 @@ class WrongPassword(Problem):
     """Send the present password of this person; reset who has forgotten it."""
 
     status, code, title = 403, "wrong_password", "This is not the person's password."
+
+
+class TooManyPeople(Problem):
+    """Let in again who was removed, or use another tenant: a tenant has at most 2,000 people."""
+
+    status, code, title = 409, "too_many_people", "The limit of people is reached."

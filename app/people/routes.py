@@ -9,7 +9,7 @@ from app.http.keyed import KeyedRoute
 from app.http.parts import RunningDatabase, part
 from app.http.problems import EVERYWHERE, RateLimited, documented
 from app.people import service as people
-from app.people.errors import PersonExists, PersonNotFound, WrongPassword
+from app.people.errors import PersonExists, PersonNotFound, TooManyPeople, WrongPassword
 from app.people.records import Person
 from app.people.schemas import (
     InvitedPerson,
@@ -38,7 +38,7 @@ async def list_people(database: RunningDatabase, tenant: MayRead) -> PeopleList:
     return PeopleList(data=[_state(row) for row in await people.listed(database, tenant)])
 
 
-@router.post("", responses=WRITES | documented(PersonExists))
+@router.post("", responses=WRITES | documented(PersonExists, TooManyPeople))
 async def add_person(
     posted: PostedPerson, database: RunningDatabase, tenant: MayAdminister
 ) -> InvitedPerson:

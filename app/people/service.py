@@ -16,13 +16,21 @@ from app.learner.transaction import DAY_US, HOUR_US
 from app.learner.validity import ID
 from app.ops.actor import actor
 from app.people import store
-from app.people.errors import LinkNotFound, PersonExists, PersonNotFound, WrongPassword
+from app.people.errors import (
+    LinkNotFound,
+    PersonExists,
+    PersonNotFound,
+    TooManyPeople,
+    WrongPassword,
+)
 from app.people.passwords import LONGEST, SHORTEST, Passwords
 from app.people.records import PERSON, Attempts, Person, SetupLink
 from app.times import now_us
 
 # How long a link is good: the first one's holder may become an administrator.
 LINK_US, FIRST_LINK_US = DAY_US, HOUR_US
+# Of a tenant, those who were removed among them: their names stay theirs.
+MOST_PEOPLE = 2000
 # So many attempts to sign in under a name in so long.
 MOST_ATTEMPTS, ATTEMPTS_US = 8, HOUR_US // 4
 WRONG = "Name or password is wrong."
@@ -39,7 +47,7 @@ class Invited(NamedTuple):
 async def add(
     database: Database, tenant: str, name: str, role: Role, email: str | None = None
 ) -> Invited:
-    """Add a person. Raises PersonExists, and ValueError for a name that is none."""
+    """Add a person. Raises PersonExists, TooManyPeople, and ValueError for a name that is none."""
     if not ID.allows(name) or not ID.allows(tenant):
         raise ValueError(f"a name must have 1 to {ID.longest} printable characters")
     now = now_us()
@@ -251,6 +259,8 @@ async def _of_link(connection: Connection, link: SetupLink) -> Person | None:
 
 async def _add(connection: Connection, row: Person) -> None:
     await store.lock_people(connection)
+    if await store.count_people(connection, row.tenant) >= MOST_PEOPLE:
+        raise TooManyPeople(f"This tenant has {MOST_PEOPLE:,} people, the most there can be.")
     if await store.is_taken(connection, row.tenant, row.name, row.email):
         raise PersonExists(f"There is somebody named {row.name!r}, or with this address, already.")
     await store.add_person(connection, row)

@@ -1,6 +1,6 @@
 """People, their links, and attempts to sign in."""
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, func, select, text, update
 
 from app.db.connection import Connection
 from app.db.schema import people, sessions, setup_links, sign_in_attempts
@@ -21,6 +21,12 @@ async def listed_people(connection: Connection, tenant: str | None) -> list[Pers
     if tenant is not None:
         query = query.where(people.c.tenant == tenant)
     return await connection.read(Person._make, query)
+
+
+async def count_people(connection: Connection, tenant: str) -> int:
+    """How many people a tenant has, also those who have been removed."""
+    query = select(func.count()).where(people.c.tenant == tenant)
+    return int((await connection.execute(query)).scalar_one())
 
 
 async def person(connection: Connection, person_id: str) -> Person | None:

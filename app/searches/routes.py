@@ -7,6 +7,7 @@ from pydantic import BeforeValidator
 
 from app.db.connection import Connection
 from app.db.database import Database
+from app.db.turns import take_turn
 from app.http.authentication import ReadingCaller
 from app.http.fields import Id
 from app.http.keyed import KeyedRoute
@@ -61,6 +62,7 @@ async def save_search(
     )
 
     async def save(connection: Connection) -> None:
+        await take_turn(connection, "searches", caller.tenant, caller.key_id)
         saved = await search_store.listed_searches(connection, caller.tenant, caller.key_id)
         if len(saved) >= MOST_SEARCHES and name not in {search.name for search in saved}:
             raise TooManySearches(f"You have saved {MOST_SEARCHES}: remove one first.")

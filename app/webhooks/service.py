@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from app.db.connection import Connection
 from app.db.database import Database
+from app.db.turns import take_turn
 from app.errors import FieldError, ValidationFailed
 from app.http.problems import RateLimited
 from app.ops import metrics
@@ -150,6 +151,7 @@ class Webhooks(InBackground):
         )
 
         async def save(connection: Connection) -> None:
+            await take_turn(connection, "webhooks", tenant)
             if len(await webhook_store.webhooks(connection, tenant)) >= MOST_WEBHOOKS:
                 raise TooManyWebhooks(
                     f"This tenant has {MOST_WEBHOOKS} webhooks, the most there can be: "

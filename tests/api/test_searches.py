@@ -1,5 +1,7 @@
 """Saved searches: each of whoever saved them, and gone with what they look for."""
 
+import asyncio
+
 import httpx
 import pytest
 from sqlalchemy import select
@@ -70,10 +72,15 @@ async def test_a_search_is_kept_for_who_saved_it(
 
 async def test_a_caller_saves_fifty_at_most(shared: httpx.AsyncClient) -> None:
     there = await names(shared)
-    for n in range(50 - len(there)):
-        assert (await shared.put(f"/v1/searches/s-{n}", json={})).status_code == 200
+    # Also where they come at once.
+    answers = await asyncio.gather(
+        *(shared.put(f"/v1/searches/s-{n}", json={}) for n in range(59 - len(there)))
+    )
+    assert sorted(answer.status_code for answer in answers)[-9:] == [409] * 9
+    assert len(await names(shared)) == 50
     assert problem_of(await shared.put("/v1/searches/more", json={})) == (409, "too_many_searches")
-    assert (await shared.put("/v1/searches/s-1", json={"label": "fraud"})).status_code == 200
+    again = f"/v1/searches/{(await names(shared))[0]}"
+    assert (await shared.put(again, json={"label": "fraud"})).status_code == 200
 
 
 async def test_searches_for_an_erased_account_and_what_it_alone_has_used_go_with_it(

@@ -16,10 +16,12 @@ from app.console.sessions import Sessions
 from app.db.database import Database
 from app.db.migrating import upgrade
 from app.db.schema import metadata
+from app.db.schema import people as people_table
 from app.http.problems import Unauthenticated
 from app.keys.scopes import Role
 from app.people import passwords
 from app.people import service as people
+from app.people.errors import TooManyPeople
 from app.people.service import MOST_ATTEMPTS
 from tests.api.callers import part_of
 from tests.api.requests import posted, problem_of
@@ -364,3 +366,13 @@ def test_the_commands_add_show_and_remove(tmp_path: Path, monkeypatch: pytest.Mo
     assert "nobody named 'noah'" in run("reset", "noah", status=2)
     assert "role" in run("add", "noah", "--role", "owner", status=2)
     assert "role" in run("role", "mia", "owner", status=2)
+
+
+async def test_a_tenant_has_so_many_people_and_no_more(database: Database) -> None:
+    columns = {"tenant": "acme", "role": "analyst", "created_at_us": 5, "disabled_at_us": 6}
+    rows = [{"id": f"p-{n}", "name": f"n-{n}", **columns} for n in range(people.MOST_PEOPLE)]
+    async with database.write() as connection:
+        await connection.execute(people_table.insert(), rows)
+    with pytest.raises(TooManyPeople):
+        await people.add(database, "acme", "noah", "analyst")
+    await people.add(database, "else", "noah", "analyst")
