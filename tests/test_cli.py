@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli.main import app
+from app.cli.terminal import console
 from app.simulator.simulate import simulate
 from quickstudy_client import Client
 from quickstudy_client.models import DriftJob
@@ -65,6 +66,24 @@ def test_a_key_is_printed_alone_and_listed_without_its_secret() -> None:
     listed = run("keys", "list").output
     assert all(part in listed for part in ("till", "acme", key.split("_")[1]))
     assert key.strip().split("_", 2)[2] not in listed
+
+
+def test_lists_are_whole_in_a_narrow_terminal_whatever_things_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(console, "width", 80)
+    run("db", "upgrade")
+    # To Rich, the end of a tag that was not begun.
+    name = "till [/bold]"
+    key_id = run("keys", "create", name, "--tenant", "acme").stdout.split("_")[1]
+    listed = run("keys", "list").output
+    assert all(part in listed for part in (key_id, "[/bold]", "label", "decide"))
+    assert "…" not in listed
+    run("people", "add", "ann [/bold]")
+    assert "[/bold]" in (listed := run("people", "list").output)
+    assert "…" not in listed
+    assert "ann [/bold] is auditor" in run("people", "role", "ann [/bold]", "auditor").output
+    assert "ann [/bold] is removed" in run("people", "remove", "ann [/bold]").output
 
 
 def test_a_key_is_revoked_once() -> None:

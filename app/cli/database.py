@@ -38,7 +38,7 @@ def back_up(
             'pg_dump --format=custom --file=FILE "$QUICKSTUDY_DATABASE_URL"'
         )
     sqlite.back_up(Path(str(url.database)), file)
-    console.print(f"{file} has all that was committed.")
+    console.print(f"{escape(str(file))} has all that was committed.")
 
 
 @commands.command("rebuild")

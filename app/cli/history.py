@@ -79,7 +79,8 @@ def export_history(
 
     spec = export_spec(Checkpoint.load(Settings().model).metadata.spec, file.stem)
     count = on_database(lambda database: export(database, tenant, spec, file, Patience(say_why)))
-    console.print(f"{count:,} transactions are in {file}, their spec in {file.stem}.toml.")
+    written, spec_file = escape(str(file)), escape(f"{file.stem}.toml")
+    console.print(f"{count:,} transactions are in {written}, their spec in {spec_file}.")
 
 
 def _conflict(file: Path, differing: dict[str, list[str]]) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from app.cli.terminal import console
+from app.cli.terminal import console, second_of, show_rows
 from app.keys.scopes import DEFAULT_TENANT, GRACE_HOURS, SCOPES
 
 if TYPE_CHECKING:
@@ -34,23 +34,16 @@ def create(
 @commands.command("list")
 def list_keys() -> None:
     """Show every key: its id, name and tenant, never its secret."""
-    from rich.table import Table
-
     from app.keys import service as keys
-    from app.times import text_of
 
-    table = Table("id", "name", "tenant", "scopes", "created", "last used", "ends")
-    for key in on_database(keys.listed):
+    def row(key: keys.ApiKey) -> tuple[str, ...]:
         ends = min((at for at in (key.revoked_at_us, key.expires_at_us) if at), default=None)
         times = (key.created_at_us, key.last_used_at_us, ends)
-        table.add_row(
-            key.id,
-            key.name,
-            key.tenant,
-            key.scopes.replace(" ", ","),
-            *("" if at is None else text_of(at)[:19] for at in times),
-        )
-    console.print(table)
+        shown = (second_of(at) for at in times)
+        return key.id, key.name, key.tenant, key.scopes, *shown
+
+    names = ("id", "name", "tenant", "scopes", "created", "last used", "ends")
+    show_rows(names, map(row, on_database(keys.listed)))
 
 
 @commands.command("rotate")

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from app.cli.keys import on_database
-from app.cli.terminal import console
+from app.cli.terminal import console, second_of, show_rows
 from app.keys.scopes import DEFAULT_TENANT, ROLES
 
 if TYPE_CHECKING:
@@ -41,17 +42,15 @@ def add(
 @commands.command("list")
 def list_people() -> None:
     """Show everybody: name, tenant, role, and since when."""
-    from rich.table import Table
-
     from app.people import service as people
-    from app.times import text_of
+    from app.people.records import Person
 
-    table = Table("name", "tenant", "role", "e-mail", "added", "removed", "id")
-    for one in on_database(people.listed):
-        times = (one.created_at_us, one.disabled_at_us)
-        added, removed = ("" if at is None else text_of(at)[:19] for at in times)
-        table.add_row(one.name, one.tenant, one.role, one.email or "", added, removed, one.id)
-    console.print(table)
+    def row(one: Person) -> tuple[str, ...]:
+        times = (second_of(at) for at in (one.created_at_us, one.disabled_at_us))
+        return one.name, one.tenant, one.role, one.email or "", *times, one.id
+
+    names = ("name", "tenant", "role", "e-mail", "added", "removed", "id")
+    show_rows(names, map(row, on_database(people.listed)))
 
 
 @commands.command("role")
@@ -72,7 +71,7 @@ def set_role(
         await people.set_role(database, tenant, person.id, chosen)
 
     on_database(change)
-    console.print(f"{name} is {chosen} from now on.")
+    console.print(f"{escape(name)} is {chosen} from now on.")
 
 
 @commands.command("reset")
@@ -95,7 +94,7 @@ def remove(name: Name, tenant: Tenant = DEFAULT_TENANT) -> None:
         await people.remove(database, tenant, (await _named(database, tenant, name)).id)
 
     on_database(change)
-    console.print(f"{name} is removed.")
+    console.print(f"{escape(name)} is removed.")
 
 
 async def _named(database: "Database", tenant: str, name: str) -> "Person":

@@ -1,5 +1,6 @@
 """How commands talk to people: results on stdout, one sentence on stderr for an error."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
@@ -37,6 +38,26 @@ class OneSentence(TyperGroup):
             sentence = escape(sentence_of(error))
             errors.print(f"[bold red]Error:[/] {sentence}", highlight=False, soft_wrap=True)
             raise typer.Exit(USER_ERROR) from None
+
+
+def show_rows(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table, whole: what is too long for the terminal goes on in the next line, and ids stay in
+    one piece, for other commands ask for them. Texts are no markup, whatever people wrote."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Column, Table
+
+    columns = (Column(name, overflow="fold", no_wrap=name == "id") for name in names)
+    table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
+def second_of(at_us: int | None) -> str:
+    """A time to the second, in UTC; empty where there is none."""
+    from app.times import text_of
+
+    return "" if at_us is None else text_of(at_us)[:19].replace("T", " ")
 
 
 def say_why(waiting: str) -> None:
