@@ -243,6 +243,19 @@ def execute(url: str, statement: str) -> None:
     asyncio.run(run())
 
 
+def value_of(url: str, query: str) -> Any:
+    """What one query answers, on the database at a SQLAlchemy `url`."""
+
+    async def ask() -> Any:
+        connection = await asyncpg.connect(url.replace("+asyncpg", ""), timeout=START_SECONDS)
+        try:
+            return await connection.fetchval(query)
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
+
+
 def _is_root() -> bool:
     return os.geteuid() == 0
 

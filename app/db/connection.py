@@ -234,6 +234,12 @@ class Driver(ABC):
         """A transaction; where it fails, that may be a sign of an outage."""
         return nullcontext()
 
+    @property
+    def history(self) -> str:
+        """Changes where the database may have lost what was committed, as when a standby takes over
+        that had not everything yet."""
+        return ""
+
     @abstractmethod
     def fail_over(self) -> None:
         """Lead the next connections elsewhere: the server only reads by now."""

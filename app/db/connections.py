@@ -45,6 +45,8 @@ WRITABLE = ("any", "primary", "read-write")
 READ_ONLY = asyncpg.ReadOnlySQLTransactionError
 # A pooler answers with a process id of its own: the server's differs.
 CHECK = "SELECT pg_backend_pid(), current_setting('transaction_read_only') = 'on'"
+# PostgreSQL's timeline: another one after each promotion and each recovery to a point in time.
+TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
 
 
 class Session(asyncpg.Connection):  # type: ignore[misc]
@@ -139,6 +141,9 @@ class Connections:
         self.settings = settings
         # Whether there is a pooler; None before the first connection.
         self.is_pooled: bool | None = None
+        # Which of the histories that a server may have it is by the newest connection; "" where the
+        # server does not say.
+        self.history = ""
         self._address = address
         self._warned_at = -math.inf
         self._bounds_statements = bounds_statements
@@ -254,7 +259,8 @@ class Connections:
             connection.is_pooled = server_pid != connection.get_server_pid()
             connection.settings = self.settings
             session = "" if connection.is_pooled else self._session
-            await connection.execute(f"COMMIT{session}")
+            self.history = await _timeline(connection)
+            await connection.execute(f"ROLLBACK{session}")
         except BaseException:
             connection.terminate()
             raise
@@ -263,3 +269,12 @@ class Connections:
     @cached_property
     def _session(self) -> str:
         return "".join(f"; SET {name} = {value}" for name, value in self.settings.items())
+
+
+async def _timeline(connection: Session) -> str:
+    """Of the server; its transaction may have failed, where the server is no plain PostgreSQL."""
+    try:
+        statement = await connection.prepare(TIMELINE, name="")
+        return str(await statement.fetchval())
+    except asyncpg.PostgresError:
+        return ""

@@ -125,6 +125,11 @@ class Database:
         return self._driver.is_recovering
 
     @property
+    def history(self) -> str:
+        """Another one once what was committed may be gone, and its numbers be given anew."""
+        return self._driver.history
+
+    @property
     def file(self) -> Path | None:
         """SQLite's file."""
         return Path(self.url.database or "") if self.is_sqlite else None

@@ -364,6 +364,10 @@ class PostgresDriver(Driver):
     def connections_in_use(self) -> int:
         return cast(QueuePool, self._engine.pool).checkedout()
 
+    @property
+    def history(self) -> str:
+        return self._connections.history
+
     def watched(self) -> AbstractContextManager[None]:
         return self._connections.breaker.transaction()
 

@@ -35,7 +35,7 @@ from app.learner.entities import named_by
 from app.scoring import store as transaction_store
 from app.scoring.by_account import each_by_account
 from app.scoring.errors import no_transaction
-from app.scoring.pipeline import Pipeline, adapter_key
+from app.scoring.pipeline import Pipeline
 from app.times import now_us
 
 # What becomes of a label of a file. The stored label of one that is superseded was known later.
@@ -260,7 +260,8 @@ class Labelling:
     async def _kept(self, plan: Plan, account: Account) -> Labelled:
         """Spare the account's next score the making of the copy: now its labels are committed."""
         scorer = plan.draft.deciding.scorer
-        await self._pipeline.keep(scorer, adapter_key(account), plan.learned, plan.draft.after)
+        key = self._pipeline.adapter_key(account)
+        await self._pipeline.keep(scorer, key, plan.learned, plan.draft.after)
         return _labelled(plan, account)
 
 

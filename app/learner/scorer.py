@@ -39,13 +39,15 @@ LEAST_COPIES = 1024
 class AdapterKey(NamedTuple):
     """A copy's name: an account's labels change with its revision, and so does its copy.
 
-    `created_at_us` distinguishes the account from an erased one of the same name.
+    `created_at_us` distinguishes the account from an erased one of the same name, and `history` its
+    revision from one of the same number that was lost with a database.
     """
 
     tenant: str
     account_id: str
     revision: int
     created_at_us: int = 0
+    history: str = ""
 
 
 class Copy(NamedTuple):

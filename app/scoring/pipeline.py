@@ -200,7 +200,7 @@ class Pipeline:
     async def held(self, scorer: Scorer, account: Account) -> Held | None:
         """The copy of an account that the bank has, if it has it."""
         async with self._bank:
-            return scorer.held(adapter_key(account))
+            return scorer.held(self.adapter_key(account))
 
     async def keep(
         self, scorer: Scorer, key: AdapterKey, learned: Learned, labels: Sequence[SupportRow]
@@ -209,6 +209,15 @@ class Pipeline:
         async with self._bank:
             if scorer.missing([key]):
                 scorer.keep(key, learned, self.labelled(labels))
+
+    def adapter_key(self, account: Account) -> AdapterKey:
+        """The copy that scores this account: the base where no label is left."""
+        if not account.has_labels:
+            return base_key(account)
+        tenant, account_id, revision = account[:3]
+        return AdapterKey(
+            tenant, account_id, revision, account.created_at_us, self._database.history
+        )
 
     async def deciding(self, connection: Connection, tenant: str) -> Deciding:
         """What decides for a tenant now: its active model, and its own thresholds or the model's.
@@ -233,7 +242,7 @@ class Pipeline:
             # Before the locks: who waits for them waits for no more than has to be.
             deciding = await self.deciding(connection, tenant)
             loaded = await load(connection, self.features, tenant, entries)
-        keys_G = [adapter_key(account) for account in loaded.accounts]
+        keys_G = [self.adapter_key(account) for account in loaded.accounts]
         async with self._bank:
             with stage("load"):
                 supports = await self._missing_supports(connection, deciding.scorer, tenant, keys_G)
@@ -496,13 +505,6 @@ def stage(name: str, inner: Stage | None = None) -> Iterator[None]:
             yield
     finally:
         timed.observe(inner.seconds if inner else 0.0)
-
-
-def adapter_key(account: Account) -> AdapterKey:
-    """The copy that scores this account: the base where no label is left."""
-    if not account.has_labels:
-        return base_key(account)
-    return AdapterKey(account.tenant, account.account_id, account.revision, account.created_at_us)
 
 
 def base_key(account: Account) -> AdapterKey:

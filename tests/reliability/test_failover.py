@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
 from app.db.migrating import upgrade
 from tests.api.requests import posted, problem_of
-from tests.postgres import PostgresServer, execute, standby_of
+from tests.postgres import PostgresServer, execute, standby_of, value_of
 from tests.servers import new_key, server_process
 
 PATIENCE = 60
@@ -38,6 +38,12 @@ class Caller:
         if answer.is_success:
             self.acknowledged[body["transaction_id"]] = answer.content
         return answer
+
+    def label(self, name: str, label: str) -> Any:
+        return self._client.put(f"/v1/transactions/{name}/label", json={"label": label}).json()
+
+    def replay(self, name: str) -> Any:
+        return self._client.post(f"/v1/transactions/{name}/replay").json()
 
     def get(self, path: str) -> httpx.Response:
         return self._client.get(path)
@@ -128,6 +134,37 @@ def test_a_standby_that_is_promoted_is_found(
                 caller.assert_all_there()
         finally:
             (own_postgres.home / "data" / "postgresql.auto.conf").write_text("")
+
+
+def test_a_label_after_one_that_a_failover_lost_is_not_scored_by_its_copy(
+    own_postgres: PostgresServer, checkpoint: Path
+) -> None:
+    if own_postgres.process is None or own_postgres.process.poll() is not None:
+        own_postgres.start()
+    name = own_postgres.create("behind").rpartition("/")[2]
+    hosts = f"127.0.0.1:{own_postgres.port}"
+    with standby_of(own_postgres) as standby:
+        hosts += f",127.0.0.1:{standby.port}"
+        with serving(f"postgresql://postgres@{hosts}/{name}", checkpoint) as caller:
+            names = [caller.score().json()["transaction_id"] for _ in range(3)]
+            behind = f"{standby.url.rpartition('/')[0]}/{name}"
+            caller.until(lambda: value_of(behind, "SELECT count(*) FROM transactions") == 3)
+            # From here on the standby gets nothing.
+            execute(standby.url, "ALTER SYSTEM SET primary_conninfo = ''")
+            execute(standby.url, "SELECT pg_reload_conf()")
+            following = "SELECT count(*) FROM pg_stat_wal_receiver"
+            caller.until(lambda: value_of(behind, following) == 0)
+            lost = caller.label(names[0], "fraud")
+            assert lost["adaptation"]["revision"] == 1
+            own_postgres.stop()
+            execute(standby.url, "SELECT pg_promote()")
+            caller.until(lambda: caller.get("/readyz").is_success)
+            # The account's first label, once more, and another one.
+            assert caller.label(names[1], "legitimate")["adaptation"]["revision"] == 1
+            scored = caller.score().json()
+            assert scored["adaptation"]["labels"] == 1
+            again = caller.replay(scored["transaction_id"])
+            assert (again["match"], again["differs"]) == (True, [])
 
 
 def test_of_several_hosts_one_that_is_off_holds_up_nobody(
