@@ -34,6 +34,8 @@ setup: $(EVERYTHING) ## Make .venv with everything: service, training, rivals, t
 serve: $(SERVICE) ## Serve on http://127.0.0.1:8000; PORT=9000 for another port
 	$(BIN)/quickstudy serve --port $(PORT)
 
+# Tests start hundreds of processes: each would compile the service anew where none keeps its bytecode.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(EVERYTHING) ## Run every test, on SQLite and on PostgreSQL
 	$(BIN)/python -m pytest -m 'not alone' --numprocesses $(TESTERS) --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest -m alone
