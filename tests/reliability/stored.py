@@ -2,16 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy import LargeBinary, Table, text
+from sqlalchemy import Table, select, text
 
 from app.db.database import Database
-from app.db.schema import metadata
+from app.db.schema import checkpoints, metadata
 
 # What changes without a request: when a key was last seen, what was delivered.
 RESTLESS = {
     "api_keys": {"last_used_at_us"},
     "outbox": {"attempts", "next_at_us", "last_error"},
 }
+# Megabytes, which take as long as fifty requests to read: of them the length alone.
+LARGE = {"checkpoints": {"description", "weights"}}
 
 
 async def contents(database: Database) -> dict[str, tuple[Any, ...]]:
@@ -22,20 +24,28 @@ async def contents(database: Database) -> dict[str, tuple[Any, ...]]:
         return {row[0]: tuple(row[1:]) for row in await connection.execute(text(query))}
 
 
+async def kept_checkpoints(database: Database) -> list[tuple[Any, ...]]:
+    """The rows of which `contents` has lengths alone."""
+    async with database.read() as connection:
+        return [tuple(row) for row in await connection.execute(select(checkpoints))]
+
+
 def _names(table: Table) -> list[str]:
     return [column.name for column in table.c if column.name not in RESTLESS.get(table.name, ())]
 
 
 def _sqlite(table: Table) -> str:
-    row = " || '|' || ".join(f"quote({name})" for name in _names(table))
+    row = " || '|' || ".join(
+        f"length({name})" if name in LARGE.get(table.name, ()) else f"quote({name})"
+        for name in _names(table)
+    )
     rows = f"SELECT {row} AS one FROM {table.name} ORDER BY one"
     return f"SELECT '{table.name}', count(*), group_concat(one, ';') FROM ({rows})"
 
 
 def _postgres(table: Table) -> str:
-    # As text the weights of a checkpoint are twice as long, and take it many times as long.
     columns = [
-        f"md5({name})" if isinstance(table.c[name].type, LargeBinary) else name
+        f"octet_length({name}) AS {name}" if name in LARGE.get(table.name, ()) else name
         for name in _names(table)
     ]
     rows = f"SELECT {', '.join(columns)} FROM {table.name}"

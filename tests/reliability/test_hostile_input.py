@@ -47,7 +47,7 @@ from tests.reliability.hostile import (
     VALUES,
     ids,
 )
-from tests.reliability.stored import contents
+from tests.reliability.stored import contents, kept_checkpoints
 from tests.servers import made_key, server_process
 
 JSON = {"Content-Type": "application/json"}
@@ -63,7 +63,9 @@ async def client(service_settings: Settings) -> AsyncIterator[httpx.AsyncClient]
     settings = service_settings.model_copy(update={"webhooks_private": True})
     async with calling(settings) as client:
         await score(client, *(posted(f"t-{n}") for n in range(3)))
+        kept = await kept_checkpoints(part_of(client, Database))
         yield client
+        assert kept == await kept_checkpoints(part_of(client, Database))
 
 
 async def score(client: httpx.AsyncClient, *bodies: dict[str, Any]) -> list[dict[str, Any]]:
