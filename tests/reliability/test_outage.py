@@ -362,15 +362,22 @@ async def test_one_query_at_a_time_tries_the_database_while_everybody_is_refused
         monkeypatch.setattr(breaking, f"{name}_SECONDS", seconds / 10)
     scripted = Scripted()
     breaker = Breaker(scripted.ask, scripted.cut)
+    begun = time.monotonic()
     with breaker.transaction():
         while not breaker.is_open:
             await asyncio.sleep(0.001)
-    for _ in range(200):
-        with pytest.raises(DatabaseUnavailable), breaker.transaction():
-            pass
-        await asyncio.sleep(0.001)
+    refused = 0
+    async with asyncio.timeout(PATIENCE):
+        while scripted.queries < 3:
+            with pytest.raises(DatabaseUnavailable), breaker.transaction():
+                pass
+            refused += 1
+            await asyncio.sleep(0.001)
     assert (scripted.cuts, scripted.most_at_once) == (1, 1)
-    assert 1 < scripted.queries < 10
+    assert refused > 3
+    # Each has its time to be answered, and the pause after it.
+    each = breaking.ANSWER_SECONDS + breaking.PAUSE_SECONDS
+    assert scripted.queries <= 1 + (time.monotonic() - begun) / each
     scripted.answers.set()
     while breaker.is_open:
         await asyncio.sleep(0.001)

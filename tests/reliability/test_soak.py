@@ -14,10 +14,12 @@ import pytest
 
 from app.settings import SHIPPED_MODEL
 from tests.api.requests import posted
+from tests.conftest import IS_TORTURE
 from tests.reliability.conftest import Note
 from tests.servers import Server, new_key, server_process
 
-pytestmark = pytest.mark.alone
+# The short form measures nothing.
+pytestmark = [pytest.mark.alone] if IS_TORTURE else []
 
 SECONDS, SHORT_SECONDS = 1800, 6
 ACCOUNTS, MERCHANTS = 500, 97
