@@ -102,7 +102,8 @@ class Breaker:
                 await asyncio.wait([asking], timeout=ANSWER_SECONDS / 2)
         finally:
             asking.cancel()
-        [failure] = await asyncio.gather(asking, return_exceptions=True)
+            # Also where this is closed meanwhile: else a connection could be left open.
+            [failure] = await asyncio.gather(asking, return_exceptions=True)
         is_read_only = isinstance(failure, ReadOnlySQLTransactionError)
         self._trouble = "is read-only" if is_read_only else "does not answer"
         return failure is None

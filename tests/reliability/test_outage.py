@@ -386,6 +386,26 @@ async def test_one_query_at_a_time_tries_the_database_while_everybody_is_refused
     await breaker.close()
 
 
+async def test_a_query_under_way_has_ended_when_the_breaker_is_closed() -> None:
+    asked, has_ended = asyncio.Event(), False
+
+    async def ask() -> None:
+        nonlocal has_ended
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            # As a connection is closed.
+            await asyncio.sleep(0.01)
+            has_ended = True
+
+    breaker = Breaker(ask, lambda: None)
+    breaker.doubt()
+    await asked.wait()
+    await breaker.close()
+    assert has_ended
+
+
 async def test_short_transactions_send_no_query() -> None:
     scripted = Scripted()
     breaker = Breaker(scripted.ask, scripted.cut)
