@@ -184,13 +184,14 @@ async def test_as_many_as_may_be_are_let_in_even_where_all_come_at_once(
 
 
 async def test_a_connection_that_is_refused_is_not_idle(service_settings: Settings) -> None:
-    async with serving(service_settings, timeout_keep_alive=1) as served:
+    async with serving(service_settings, timeout_keep_alive=2) as served:
         caller = await served.caller()
         async with full(served):
+            # A busy machine has more than a second between two of them.
             for _ in range(5):
                 await caller.say(caller.request(PAYMENT))
                 assert (await caller.answer()).problem == OVERLOADED
-                await asyncio.sleep(0.4)
+                await asyncio.sleep(0.5)
         begun = time.monotonic()
         assert await caller.is_closed()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 10
