@@ -28,7 +28,7 @@ ACCOUNTS, DAYS = 24, 40
 HELD_OUT_DAYS = 14
 RETRAIN = (
     *("retrain", "--held-out-days", str(HELD_OUT_DAYS)),
-    *("--global-steps", "40", "--meta-steps", "20"),
+    *("--global-steps", "20", "--meta-steps", "10"),
 )
 
 
