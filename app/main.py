@@ -36,7 +36,7 @@ from app.settings import Settings
 from app.statuses import routes as statuses
 from app.thresholds import routes as thresholds
 from app.web import docs, health
-from app.web.desk import DESK, GATE, Desk, Gate
+from app.web.gate import GATE, Gate
 from app.web.limits import BodyLimit
 from app.web.observation import Observation
 from app.web.service import running
@@ -105,12 +105,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 sys.setswitchinterval(SWITCH_SECONDS)
                 admission = service.part(Admission)
                 # For the protocol, which has no other way to the application.
-                desk = Desk(admission, SCORING, chosen.max_body_bytes)
-                # Spans are made by the middlewares.
-                yield {
-                    GATE: Gate(admission, SCORING),
-                    DESK: None if chosen.tracing else desk,
-                }
+                yield {GATE: Gate(admission, SCORING)}
 
     app = Quickstudy(
         title="Quickstudy",
@@ -136,8 +131,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # The first are FastAPI's own: the OpenAPI document.
     install(app, (*app.routes, *(route for router in routers for route in router.routes)))
     app.add_middleware(EncodedSlashes)
-    app.add_middleware(LeanRoutes, routes=SCORING)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
+    lean = {path: BodyLimit(route.answer, chosen.max_body_bytes) for path, route in SCORING.items()}
+    app.add_middleware(LeanRoutes, routes=lean)
     app.router.routes.extend(
         (*API, *(DOCS if chosen.docs else ()), *(CONSOLE if chosen.console else ()))
     )

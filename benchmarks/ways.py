@@ -4,21 +4,17 @@
 
 A file of `app/` counts where one of its functions is called between a request and its answer, on
 SQLite and without a GPU, or while a small training runs. What runs at start-up does not count, nor
-what runs beside requests: of several requests, the files count that all of them pass. Each comes in
-one piece, which may go past ASGI, or in two, which does not; the files of both ways are a way's.
+what runs beside requests: of several requests, the files count that all of them pass.
 """
 
 import itertools
-import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -39,7 +35,7 @@ PAYMENT = {
     "currency": "EUR",
     "merchant_id": "m-1",
 }
-# Of each kind, in one piece and in two: in so many, what runs each second falls between some.
+# Of each kind: in so many, what runs each second falls between some.
 REQUESTS = 4
 HOUSE = str(Path(app.__file__).parent) + os.sep
 
@@ -82,43 +78,24 @@ def ready(port: int) -> None:
             return
 
 
-def send(port: int, key: str, line: str, body: dict[str, str], pieces: int) -> None:
-    """One request on a connection of its own, answered with 200."""
-    content = json.dumps(body).encode()
-    head = (
-        f"{line} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-    ).encode()
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        if pieces == 1:
-            connection.sendall(head + content)
-        else:
-            connection.sendall(head)
-            time.sleep(0.1)
-            connection.sendall(content)
-        answer = connection.recv(1 << 16)
-    if not answer.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError(answer.decode())
-
-
 def requests(port: int, key: str) -> None:
     """The ways of scores of an account, after its first, and of labels."""
     ready(port)
     numbers = itertools.count()
+    url, headers = f"http://127.0.0.1:{port}/v1/transactions", {"Authorization": f"Bearer {key}"}
 
-    def score(pieces: int) -> None:
+    def score() -> None:
         payment = {**PAYMENT, "transaction_id": f"t-{next(numbers)}"}
-        send(port, key, "POST /v1/transactions", payment, pieces)
+        httpx.post(url, json=payment, headers=headers).raise_for_status()
 
-    def label(pieces: int) -> None:
-        path = f"/v1/transactions/t-{next(labelled)}/label"
-        send(port, key, f"PUT {path}", {"label": "fraud"}, pieces)
+    def label() -> None:
+        address = f"{url}/t-{next(labelled)}/label"
+        httpx.put(address, json={"label": "fraud"}, headers=headers).raise_for_status()
 
-    def way(request: Callable[[int], None]) -> set[str]:
-        each = ([passed(partial(request, pieces)) for _ in range(REQUESTS)] for pieces in (1, 2))
-        return set().union(*(set.intersection(*files) for files in each))
+    def way(request: Callable[[], None]) -> set[str]:
+        return set.intersection(*(passed(request) for _ in range(REQUESTS)))
 
-    score(1)
+    score()
     labelled = itertools.count()
     show("a score", way(score))
     show("a label", way(label))

@@ -24,6 +24,8 @@ from app.http.parts import part_of
 from app.http.problems import OTHER_CONTENT_TYPE, BodyTooLarge, invalid, render
 
 JSON = b"application/json"
+# In the scope of a request that came in one piece: its place in the queue.
+PLACE = "quickstudy.place"
 
 
 class ScoringRoute(APIRoute):
@@ -49,6 +51,7 @@ class ScoringRoute(APIRoute):
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application of this route."""
+        scope["route"] = self
         try:
             body = await self._answered(scope, receive)
         except Problem as problem:
@@ -67,10 +70,14 @@ class ScoringRoute(APIRoute):
         # Before the body is read: who has no key learns nothing of what is wrong with it.
         scope["caller"] = caller = await caller_of(admission, headers)
         check_query(self, scope["query_string"])
-        admission.queue.check(caller.tenant)
+        place: Place | None = scope.get(PLACE)
+        if place is None:
+            admission.queue.check(caller.tenant)
         with Held(admission, admission.bodies, caller.tenant) as memory:
             body = await whole_body(receive, memory)
-        # From here on nothing is awaited before the place is taken and the body is parsed.
+        if place is not None:
+            return await self.body_of(admission, place, headers, body)
+        # Nothing is awaited before the place is taken and the body is parsed.
         place = admission.queue.enter(caller.tenant, len(body))
         try:
             return await self.body_of(admission, place, headers, body)
@@ -107,9 +114,12 @@ def lean_routes(routes: Iterable[BaseRoute]) -> dict[tuple[str, str], ScoringRou
 
 
 class LeanRoutes:
-    """ASGI middleware: hands a request straight to the lean route of its path, if there is one."""
+    """ASGI middleware: hands a request straight to what answers its path, if that is here.
 
-    def __init__(self, app: ASGIApp, routes: Mapping[tuple[str, str], ScoringRoute]) -> None:
+    Gives back the places of those that came with one, however they end.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Mapping[tuple[str, str], ASGIApp]) -> None:
         self.app = app
         self._routes = routes
 
@@ -117,9 +127,13 @@ class LeanRoutes:
         route = self._routes.get((scope.get("method", ""), scope.get("path", "")))
         if route is None:
             await self.app(scope, receive, send)
-        else:
-            scope["route"] = route
-            await route.answer(scope, receive, send)
+            return
+        try:
+            await route(scope, receive, send)
+        finally:
+            place: Place | None = scope.get(PLACE)
+            if place is not None:
+                place.leave()
 
 
 def _check(body: bytes, content_type: bytes) -> None:

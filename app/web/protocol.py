@@ -12,6 +12,7 @@ import asyncio
 import logging
 import resource
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import Enum
 from functools import lru_cache
 from types import SimpleNamespace
@@ -27,28 +28,18 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from app.errors import Problem, Unavailable
-from app.http.batching import Place
+from app.http.lean import PLACE
 from app.http.problems import (
     HeadersTooLarge,
     MalformedRequest,
     MethodNotAllowed,
     Overloaded,
     RequestTimeout,
-    Unauthenticated,
+    render,
 )
 from app.settings import Settings
-from app.web.desk import (
-    AUTHORIZATION,
-    DESK,
-    END,
-    GATE,
-    Desk,
-    Gate,
-    Head,
-    lines_of,
-    problem_of_head,
-    refusal,
-)
+from app.web.gate import GATE, Gate, problem_of_head
+from app.web.observation import SECURITY_HEADERS
 
 logger = logging.getLogger("quickstudy")
 
@@ -59,6 +50,7 @@ MOST_HEADER_BYTES = 32 << 10
 MOST_CONNECTIONS = 10_000
 # For a caller who is still sending to read why nobody listens any more.
 PARTING_SECONDS = 2.0
+END = b"\r\n\r\n"
 # What a header costs beside its name and value: ": " and the end of its line.
 FRAME = 4
 
@@ -74,18 +66,6 @@ TURNED_AWAY = cast(
         message_event=NOBODY_WAITS,
     ),
 )
-
-
-class Exchange:
-    """A request that the desk answers, in the place of what would wait for the application."""
-
-    __slots__ = ("disconnected", "keep_alive", "response_complete")
-    message_event = NOBODY_WAITS
-    response_started = False
-
-    def __init__(self) -> None:
-        self.keep_alive = True
-        self.response_complete = self.disconnected = False
 
 
 class Phase(Enum):
@@ -107,10 +87,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stuck_since: float | None = None
         self._refusal: Problem | None = None
         self._gate: Gate | None = self.app_state.get(GATE)
-        self._desk: Desk | None = self.app_state.get(DESK)
         # Whether the headers of the request that is coming in are complete: what follows are
         # trailers. Their bytes so far.
         self._has_head, self._trailer_bytes = False, 0
+        # Whose request for a score is coming in, as long as it may come in one piece.
+        self._admitted: str | None = None
         # Whether a request before this one came with a key.
         self._had_key = False
 
@@ -126,17 +107,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.PARTING:
             return
-        if self._desk is not None and self._is_at_rest():
-            whole = self._desk.whole(data)
-            if whole is not None and not self.flow.write_paused:
-                self._take(*whole)
-                return
         self._has_spoken = True
         if self._phase is Phase.IDLE:
             self._enter(Phase.HEADERS)
         self._framing += len(data)
         self._unset_keepalive_if_required()
         self._feed(data)
+        self._admitted = None
         if self._framing > MOST_HEADER_BYTES and self._phase is not Phase.IDLE:
             self._refuse(HeadersTooLarge())
 
@@ -162,7 +139,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.parser.get_method(),
             self.url,
             self.parser.get_http_version().encode(),
-            lines_of(header for header in self.headers if header[0] != b"upgrade"),
+            _lines_of(header for header in self.headers if header[0] != b"upgrade"),
         )
         self.parser = _new_parser(self)
         self.parser.feed_data(head)
@@ -199,22 +176,14 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._has_head = True
         self._enter(Phase.BODY)
-        if self._is_free() and self._is_overloaded():
-            self._turn_away()
-            return
+        if self._gate is not None and self._is_free():
+            try:
+                self._admitted = self._gate.admit(self.parser.get_method(), self.url, self.headers)
+            except Overloaded:
+                self._turn_away()
+                return
         super().on_headers_complete()
         self.cycle.transport = self._answers
-
-    def _is_overloaded(self) -> bool:
-        """Whether what has been read asks for a score that its tenant has no place for."""
-        gate, path = self._gate, self.url.partition(b"?")[0]
-        if gate is None or not gate.leads_to(self.parser.get_method(), path):
-            return False
-        try:
-            gate.check(dict(self.headers).get(AUTHORIZATION, b""))
-        except Overloaded:
-            return True
-        return False
 
     def _refusal_of_head(self) -> Problem | None:
         """Why a request is refused by its headers alone; its address is made a path."""
@@ -245,55 +214,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
+        if self._gate is not None and self._admitted is not None:
+            # Of the next that comes this one takes the place, though its task has not begun.
+            with suppress(Overloaded):
+                cast(dict[str, Any], self.scope)[PLACE] = self._gate.enter(
+                    self._admitted, len(self.cycle.body)
+                )
+            self._admitted = None
         super().on_message_complete()
         if self._phase is not Phase.PARTING:
             self._phase = Phase.IDLE
-
-    def _take(self, head: Head, body: bytes) -> None:
-        """Have a request answered that came whole, or turn it away: without the parser, and what
-        else uvicorn does for a request, which would take four times as long."""
-        gate = self._gate
-        assert gate is not None
-        self._has_spoken = True
-        self._phase, self._since = Phase.IDLE, self.loop.time()
-        try:
-            place = gate.enter(head.headers.get(AUTHORIZATION, b""), len(body))
-        except Overloaded:
-            if self.timeout_keep_alive_task is None:
-                self._keep_alive(self.timeout_keep_alive)
-            self.transport.write(_turning_away(tuple(self.server_state.default_headers), True))
-            return
-        exchange = Exchange()
-        self.cycle = cast(RequestResponseCycle, exchange)
-        task = self.loop.create_task(self._answer(exchange, head, body, place))
-        # The server waits for it before it ends.
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _answer(
-        self, exchange: Exchange, head: Head, body: bytes, place: Place | None
-    ) -> None:
-        assert self._desk is not None
-        try:
-            status, rest = await self._desk.answer(head, body, place)
-        except BaseException:
-            # The service ends, and whoever waits shall know.
-            self.transport.close()
-            raise
-        exchange.response_complete = True
-        self._had_key |= status < 500 and status != Unauthenticated.status
-        if not self.transport.is_closing():
-            lines = _lines(tuple(self.server_state.default_headers))
-            closing = b"" if exchange.keep_alive else b"connection: close\r\n"
-            self.transport.write(b"%b%b%b%b" % (STATUS_LINE[status], lines, closing, rest))
-            if not exchange.keep_alive:
-                self.hang_up()
-        if self.pipeline or self.timeout_keep_alive_task is None:
-            self.on_response_complete()
-        else:
-            # The clock for idle connections runs already, and looks at this when it rings.
-            self._since = self.loop.time()
-            self.server_state.total_requests += 1
 
     @property
     def is_slow(self) -> bool:
@@ -399,26 +329,6 @@ class BoundedProtocol(HttpToolsProtocol):
         """Whether no answer is under way or waited for."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _is_at_rest(self) -> bool:
-        """Whether the next byte is the first one of a request, and nothing else is under way."""
-        has_begun = self._phase is not Phase.IDLE and self._has_spoken
-        return not has_begun and self._is_free()
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close, unless a request has come whole meanwhile: then so much later."""
-        left = self._since + self.timeout_keep_alive - self.loop.time()
-        if not self._is_free():
-            self._keep_alive(self.timeout_keep_alive)
-        elif left > 0 and self._is_at_rest():
-            self._keep_alive(left)
-        else:
-            super().timeout_keep_alive_handler()
-
-    def _keep_alive(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(
-            seconds, self.timeout_keep_alive_handler
-        )
-
     def _turn_away(self) -> None:
         """Answer that there is too much to do; the connection may ask again."""
         # Whoever waits for leave to send a body may or may not send it now.
@@ -442,17 +352,17 @@ def _new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
     return parser
 
 
+def _lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they go over the wire."""
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
+
+
 def _refusal(problem: Problem, server_headers: Iterable[tuple[bytes, bytes]], stays: bool) -> bytes:
     """A whole answer, as it goes over the wire; the connection stays open or not."""
+    response = render(problem)
     closing = [] if stays else [(b"connection", b"close")]
-    status, rest = refusal(problem, *closing)
-    return b"%b%b%b" % (STATUS_LINE[status], lines_of(server_headers), rest)
-
-
-@lru_cache(maxsize=1)
-def _lines(server_headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """Made anew once a second, with the date."""
-    return lines_of(server_headers)
+    lines = _lines_of([*server_headers, *response.raw_headers, *closing, *SECURITY_HEADERS])
+    return b"%b%b\r\n%b" % (STATUS_LINE[response.status_code], lines, bytes(response.body))
 
 
 @lru_cache(maxsize=2)

@@ -46,10 +46,12 @@ class Requests:
 def written(
     path: Path, target: str, payments: Iterable[Payment], account_header: str | None = None
 ) -> Path:
-    """Requests in a file, as the load generator reads them."""
+    """Requests in a file, as the load generator reads them; each has an id, as proxies add one."""
     with path.open("w") as file:
-        for account_id, body in payments:
-            headers = {account_header: account_id} if account_header else {}
+        for number, (account_id, body) in enumerate(payments):
+            headers = {"X-Request-Id": f"{number:016x}"}
+            if account_header:
+                headers[account_header] = account_id
             file.write(f"{json.dumps([target, body, headers])}\n")
     return path
 
