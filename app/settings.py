@@ -4,11 +4,15 @@ QUICKSTUDY_DATABASE_URL is a variable, or else the file /run/secrets/quickstudy_
 is where container engines and orchestrators put secrets.
 """
 
+import logging
+import os
 import re
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Of a worker's connections to PostgreSQL: more do not make it faster, with fewer lists and scores
@@ -17,17 +21,24 @@ MOST_CONNECTIONS, LEAST_CONNECTIONS = 15, 4
 SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "default"
 SECRETS = Path("/run/secrets")
 PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+ENVIRONMENT = "QUICKSTUDY_"
+# How like a setting a name is that is taken for a misspelling of it. Others are somebody else's:
+# of compose's own file, or of a Kubernetes service.
+LIKENESS = 0.65
+
+logger = logging.getLogger("quickstudy")
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set. Wrong values are refused at start (ValidationError).
+    """Everything an operator can set. Wrong values are refused at start (ValidationError), and of
+    names that are probably misspelled the log warns.
 
     The text below a setting is its description in docs/settings.md.
     """
 
     model_config = SettingsConfigDict(
         validate_default=True,
-        env_prefix="QUICKSTUDY_",
+        env_prefix=ENVIRONMENT,
         extra="ignore",
         secrets_dir=SECRETS if SECRETS.is_dir() else None,
     )
@@ -107,6 +118,14 @@ class Settings(BaseSettings):
             )
         return path.rstrip("/") or "/"
 
+    @model_validator(mode="after")
+    def _names_known(self) -> Self:
+        found = [path.name for path in SECRETS.iterdir()] if SECRETS.is_dir() else []
+        for name in (*os.environ, *found):
+            if name.upper().startswith(ENVIRONMENT):
+                _warn_of(name, tuple(type(self).model_fields))
+        return self
+
     @property
     def prefix(self) -> str:
         """What stands before the path of an address that a caller is to use; empty without one."""
@@ -121,3 +140,17 @@ class Settings(BaseSettings):
     def rate_per_worker(self) -> float | None:
         """A key's share of what one process lets in: its connections spread over all of them."""
         return None if self.rate_per_second is None else self.rate_per_second / self.workers
+
+
+# Once: settings are read more than once in a process.
+@cache
+def _warn_of(name: str, settings: tuple[str, ...]) -> None:
+    """Warn of the name of a variable or file that is no setting, and much like one."""
+    own = name[len(ENVIRONMENT) :].lower()
+    close = get_close_matches(own, settings, n=1, cutoff=LIKENESS)
+    if own not in settings and close:
+        logger.warning(
+            "%s is ignored: there is no such setting; is %s meant?",
+            name,
+            f"{ENVIRONMENT}{close[0].upper()}",
+        )

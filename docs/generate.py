@@ -54,6 +54,7 @@ def _settings_page() -> str:
 A setting may also be a file, such as `/run/secrets/quickstudy_database_url`.
 Where there are both, the variable counts.
 A wrong value is refused at the start.
+A name that is probably misspelled is ignored, and the log warns of it.
 
 {_table(("setting", "default", "values", "meaning"), rows)}"""
 

@@ -112,6 +112,17 @@ def test_a_database_that_is_not_there_is_one_sentence(monkeypatch: pytest.Monkey
     assert "cannot be migrated" in sentence("serve")
 
 
+def test_a_file_that_cannot_be_is_one_sentence_that_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path, why in (
+        (tmp_path / "nowhere/quickstudy.db", "no folder"),
+        (tmp_path, "is a folder"),
+    ):
+        monkeypatch.setenv("QUICKSTUDY_DATABASE_URL", f"sqlite:///{path}")
+        assert why in sentence("db", "upgrade")
+
+
 def test_import_brings_a_file_into_the_database_and_again_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "history.parquet"
     simulate(accounts=3, days=20, seed=5).write_parquet(path)

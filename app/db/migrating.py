@@ -4,18 +4,21 @@
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.db import postgres, sqlite
 from app.db.connections import NONE_LEFT, Address, Connections
 from app.db.database import with_driver
+from app.db.errors import DatabaseUnavailable
 from app.db.postgres import LOST
 from app.db.revisions import MIGRATIONS
 from app.errors import SetupError
@@ -60,14 +63,17 @@ def downgrade(url: str, revision: str) -> None:
 
 
 def _migrate(url: str, direction: Any, revision: str) -> None:
+    _check_folder(with_driver(url))
     try:
         direction(migration_config(url), revision)
     except CommandError as error:
         raise SetupError(
             f"the database's schema revision is unknown to this version, which is older: {error}"
         ) from error
-    except (DBAPIError, *LOST) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
+    except (DBAPIError, DatabaseUnavailable, *LOST) as error:
+        # What the server itself says.
+        cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else None
+        reason = error.orig if isinstance(error, DBAPIError) else cause or error
         # A timeout says nothing of itself.
         why = str(reason) or "no answer in time"
         if isinstance(reason, asyncpg.TooManyConnectionsError):
@@ -77,6 +83,16 @@ def _migrate(url: str, direction: Any, revision: str) -> None:
         raise SetupError(
             "the connection to the database was lost while it was migrated: run it again"
         ) from error
+
+
+def _check_folder(url: URL) -> None:
+    """Raises SetupError where SQLite's file cannot be: it would not say why."""
+    if url.get_backend_name() == "sqlite":
+        path = Path(url.database or "").absolute()
+        if path.is_dir():
+            raise SetupError(f"the database cannot be {path}, which is a folder: name a file in it")
+        if not path.parent.is_dir():
+            raise SetupError(f"the database cannot be {path}: there is no folder {path.parent}")
 
 
 if __name__ == "__main__":
