@@ -12,7 +12,7 @@ from sqlalchemy import text
 from app.accounts import store as account_store
 from app.accounts.store import Account
 from app.db.connection import Connection
-from app.db.database import Database
+from app.db.database import FRESH_SECONDS, Database
 from app.db.errors import DatabaseUnavailable, Raced
 from app.entities import states as entity_states
 from app.entities.states import EntityKey, EntityState, Link
@@ -157,6 +157,34 @@ async def test_a_server_that_lets_nobody_in_is_a_database_that_is_away(
             assert why in caplog.text
     finally:
         await asyncio.to_thread(execute, postgres_url, "DROP ROLE locked_out")
+
+
+async def read_accounts(database: Database) -> None:
+    """Without waiting for long."""
+    async with database.read() as connection:
+        await connection.execute(text("SET LOCAL lock_timeout = 10"))
+        await connection.execute(text("SELECT 1 FROM accounts"))
+
+
+async def test_a_table_that_somebody_has_locked_takes_no_scores_and_readers_learn_why(
+    postgres_only: Database, database_url: str
+) -> None:
+    await postgres_only.check_ready()
+    # Longer ago than a commit speaks for the next one.
+    await asyncio.sleep(FRESH_SECONDS)
+    other = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    try:
+        async with other.transaction():
+            # As an index does that is not built concurrently.
+            await other.execute("LOCK TABLE accounts IN SHARE MODE")
+            with pytest.raises(DatabaseUnavailable, match="has stored nothing for"):
+                await postgres_only.check_ready()
+            await other.execute("LOCK TABLE accounts")
+            with pytest.raises(DatabaseUnavailable, match="has locked a table"):
+                await read_accounts(postgres_only)
+    finally:
+        await other.close()
+    await postgres_only.check_ready()
 
 
 async def test_a_text_too_long_for_its_column_is_refused_not_cut(postgres_only: Database) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
-from sqlalchemy import bindparam, delete, exists, func, insert, make_url, or_, select
+from sqlalchemy import bindparam, delete, exists, func, insert, make_url, or_, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import (
     ArgumentError,
@@ -29,7 +29,16 @@ from app.db import revisions
 from app.db.connection import Connection, Driver
 from app.db.connections import Address, Connections
 from app.db.errors import DatabaseUnavailable, Raced
-from app.db.schema import rebuilds, write_probes
+from app.db.schema import (
+    accounts,
+    entities,
+    links,
+    outbox,
+    rebuilds,
+    reviews,
+    transactions,
+    write_probes,
+)
 from app.errors import SetupError
 from app.ops.background import TaskHealth
 from app.settings import MOST_CONNECTIONS
@@ -70,12 +79,16 @@ READ_ONLY, DISK_FULL, TOO_MANY_CONNECTIONS = "25006", "53100", "53300"
 FRESH_SECONDS, READY_SECONDS, PROBE_BYTES, STALE_US = 1.0, 2.0, 64 << 10, 24 * 3_600_000_000
 # deadlock_detected, serialization_failure, lock_not_available
 RETRYABLE = frozenset({"40P01", "40001", "55P03"})
+LOCKED = "Another session has locked a table of the database: nothing can be stored or read."
 
 # Each time another replica's batch has got through, so that this one's turn comes.
 ATTEMPTS = 10
 # Whether a tenant's states are being rebuilt: servers that run already store nothing of it then.
 IS_REBUILDING = exists().where(rebuilds.c.tenant == bindparam("of_tenant"))
 _REBUILDING = select(IS_REBUILDING)
+# What a score is written to.
+_SCORED = (accounts, entities, links, outbox, reviews, transactions)
+_WRITING = text(f"LOCK TABLE {', '.join(table.name for table in _SCORED)} IN ROW EXCLUSIVE MODE")
 
 
 class Violated(Raced):
@@ -153,15 +166,18 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
-        """A transaction that sees one state of the database, and waits for no writer."""
-        with self._driver.watched(), self._translated():
+        """A transaction that sees one state of the database, and waits for no writer.
+
+        Raises DatabaseUnavailable, also where somebody has locked a table even to readers.
+        """
+        with self._driver.watched(), self._translated(), _unraced():
             async with self._driver.read() as connection:
                 yield connection
 
     @asynccontextmanager
     async def glance(self) -> AsyncIterator[Connection]:
         """`read`, for one query: without a hop to one of SQLite's threads, or a transaction."""
-        with self._driver.watched(), self._translated():
+        with self._driver.watched(), self._translated(), _unraced():
             async with self._driver.glance() as connection:
                 yield connection
 
@@ -311,9 +327,16 @@ class Readiness:
         now = now_us()
         stale = or_(write_probes.c.id == self._id, write_probes.c.written_at_us < now - STALE_US)
         row = {"id": self._id, "written_at_us": now, "content": secrets.token_bytes(PROBE_BYTES)}
-        async with self._database.write() as connection:
-            await connection.execute(delete(write_probes).where(stale))
-            await connection.execute(insert(write_probes), row)
+        try:
+            async with self._database.write() as connection:
+                if not self._database.is_sqlite:
+                    # A table that somebody has locked, as for an index that is not built
+                    # concurrently, takes no score: whoever waits here has not been ready for long.
+                    await connection.execute(_WRITING)
+                await connection.execute(delete(write_probes).where(stale))
+                await connection.execute(insert(write_probes), row)
+        except Raced:
+            raise DatabaseUnavailable(LOCKED) from None
 
     async def close(self) -> None:
         """Ask no more."""
@@ -362,6 +385,20 @@ class _translated:
         # The driver's own state is off once its connection was lost in the midst of a question.
         elif isinstance(error, OSError | PoolTimeout | TimeoutError | asyncpg.InternalClientError):
             raise DatabaseUnavailable from error
+
+
+class _unraced:
+    """Readers lose against no writer: what could be tried again is a table that is locked."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, DBAPIError | asyncpg.PostgresError):
+            driver = error.orig if isinstance(error, DBAPIError) else error
+            if getattr(driver, "sqlstate", None) in RETRYABLE:
+                raise DatabaseUnavailable(LOCKED) from error
 
 
 def _is_about_the_connection(
