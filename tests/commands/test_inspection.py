@@ -41,6 +41,28 @@ def test_what_is_sure_is_written_with_a_comment(tmp_path: Path) -> None:
     assert "Next: quickstudy import" in result.output
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "there is no line in it"),
+        (b"\r\n\n", "there is no line in it"),
+        (b'id,account,time\n1,"' + b"x" * 200_000, "field larger than field limit (131072)"),
+        (b"\xff\xfe\x00\xd8", "unexpected end of data"),
+        (b"a," * 1_000_000, "its first line has no end"),
+    ],
+    ids=["empty", "blank", "quote", "half", "line"],
+)
+def test_what_has_no_rows_is_refused_in_a_sentence(
+    tmp_path: Path, content: bytes, why: str
+) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_bytes(content)
+    result = runner.invoke(app, ["inspect", str(path)])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {path}: cannot be read as rows of text: ")
+    assert result.stderr.strip().endswith(why)
+
+
 def test_open_questions_are_printed_and_nothing_is_written(tmp_path: Path) -> None:
     result, spec = inspected(tmp_path, STEPS, status=2)
     for name in ("time.unit", "time.origin", "currency.$", "amount.negative"):

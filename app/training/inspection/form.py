@@ -31,6 +31,10 @@ TOTALS = re.compile(
 VALUE = re.compile(r"[-+$€£(]*\d[\d.,:/ -]*\)?|")
 
 
+class NoRows(Exception):
+    """A text is not divided into rows, for the reason in the sentence."""
+
+
 class Form(NamedTuple):
     """The settings under [file], and why each is as it is."""
 
@@ -64,8 +68,11 @@ def guessed_form(path: Path, answers: Answers) -> Form:
     encoding = _encoding(content, answers)
     if encoding != "utf-8":
         found["encoding"], reasons["encoding"] = encoding, "not UTF-8"
-    text = content.decode(encoding).removeprefix("\ufeff")
-    _divide(text, DELIMITERS.get(suffix, ","), found, reasons)
+    try:
+        text = content.decode(encoding).removeprefix("\ufeff")
+        _divide(text, DELIMITERS.get(suffix, ","), found, reasons)
+    except (UnicodeDecodeError, csv.Error, NoRows) as error:
+        raise DataError(f"{path}: cannot be read as rows of text: {error}") from error
     return Form(File(**found), reasons)
 
 
@@ -134,7 +141,9 @@ def _divide(text: str, usual: str, found: dict[str, Any], reasons: dict[str, str
     quote = found.get("quote", '"')
     records = _records(sample, delimiter, quote)
     width = _usual_width(records)
-    first = next(n for n, (_, fields) in enumerate(records) if len(fields) == width)
+    first = next((n for n, (_, fields) in enumerate(records) if len(fields) == width), None)
+    if first is None:
+        raise NoRows("there is no line in it" if not text.strip() else "its first line has no end")
     before = records[first - 1][0] if first else 0
     if before:
         found["skip_lines"] = before
