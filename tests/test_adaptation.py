@@ -599,18 +599,26 @@ def stepping(algorithm: Algorithm, step: float) -> Learner:
     return learner_of(algorithm, step).requires_grad_(False)
 
 
-@pytest.mark.parametrize("reach", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize(("reach", "habit"), [(0.0, 0.0), (0.25, 0.5), (0.0, 1.0), (1.0, 0.0)])
 def test_labels_reach_payments_as_far_as_they_say_something_of_them(
-    learner: Learner, supports: list[Support], queries: QueryRows, reach: float
+    learner: Learner, supports: list[Support], queries: QueryRows, reach: float, habit: float
 ) -> None:
-    """Down by likeness to a cleared payment or unlikeness to frauds; up all alike."""
+    """Down by likeness to a cleared payment or unlikeness to frauds.
+
+    By habit, up by likeness to a fraud where the account has used all its entities before, and
+    otherwise down half as far, by likeness to a cleared payment alone.
+    """
     learner.gate.set(6.0, 0.0)
     rows, copies = learner.network.encode(*queries[:2]), learner.learn(padded(supports))
     base_BQ = learner.base_logits(rows)
     whole_BQ = learner.served_logits(rows, copies) - base_BQ
-    learner.gate.set(6.0, 0.0, reach)
+    learner.gate.set(6.0, 0.0, reach, habit)
     moved_BQ = learner.served_logits(rows, copies) - base_BQ
     expected_BQ = whole_BQ.clone()
+    of_entities = [
+        (FEATURES.names.index(f"{kind}_identity"), FEATURES.names.index(f"{kind}_used"))
+        for kind in FEATURES.spec.entity_names
+    ]
     for b, support in enumerate(supports):
         for q, row_E in enumerate(rows.compared_BNE[b]):
             theirs_KE = torch.from_numpy(support.features_KF[:, COMPARED])
@@ -620,10 +628,21 @@ def test_labels_reach_payments_as_far_as_they_say_something_of_them(
                 for label in (False, True)
             ]
             calmed = max(alike[0], 1 - alike[1] if support.is_fraud_K.any() else 0.0)
-            says = 1.0 if whole_BQ[b, q] > 0 else calmed
-            expected_BQ[b, q] *= reach + (1 - reach) * says
+            row_F = queries[0][b, q]
+            named = [at for at in of_entities if row_F[at[0]] != 0]
+            is_familiar = bool(named) and all(row_F[used] > 0 for _, used in named)
+            least, plain = (0.0, 1.0) if whole_BQ[b, q] > 0 else (reach, calmed)
+            by_habit = plain
+            if is_familiar and whole_BQ[b, q] > 0:
+                by_habit = alike[1]
+            elif not is_familiar and whole_BQ[b, q] < 0:
+                by_habit = 0.5 * alike[0]
+            says = (1 - habit) * plain + habit * by_habit
+            expected_BQ[b, q] *= least + (1 - least) * says
     torch.testing.assert_close(moved_BQ, expected_BQ, rtol=0, atol=1e-9)
-    assert reach == 1 or (moved_BQ - whole_BQ).abs().max() > 0.001
+    for is_shortened, way_BQ in ((reach < 1, whole_BQ < 0), (habit > 0, whole_BQ > 0)):
+        shortened_BQ = (moved_BQ - whole_BQ)[way_BQ].abs()
+        assert shortened_BQ.max() > 0.001 if is_shortened else not shortened_BQ.any()
 
 
 @settings(max_examples=40)

@@ -214,7 +214,7 @@ def other_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def one_missing(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return dict(list(tensors.items())[1:])
+    return {name: tensor for name, tensor in tensors.items() if name != "network.bias_U"}
 
 
 def another_width(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -314,12 +314,15 @@ def test_the_gate_comes_back_as_it_was_fitted(tmp_path: Path) -> None:
     assert (gate.trust.item(), gate.heed.item()) == (-1.0, 0.25)
 
 
-def test_of_a_checkpoint_that_knows_no_reach_labels_reach_all_payments(folder: Path) -> None:
+@pytest.mark.parametrize(("name", "default"), [("reach", 1.0), ("habit", 0.0)])
+def test_of_a_checkpoint_that_knows_no_reach_labels_reach_all_payments(
+    folder: Path, name: str, default: float
+) -> None:
     tensors = load_file(folder / WEIGHTS)
-    del tensors["gate.reach"]
+    del tensors[f"gate.{name}"]
     (folder / WEIGHTS).write_bytes(save(tensors))
     rewritten(folder)
-    assert learner_of(Checkpoint.load(folder)).gate.reach == 1
+    assert learner_of(Checkpoint.load(folder)).gate.described()[name] == default
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

@@ -25,6 +25,7 @@ from app.learner.features import (
     evidence_names,
     without_identities,
 )
+from app.learner.network import Columns
 from app.learner.spec import DatasetSpec
 from app.learner.states import NEVER_US, Ints, States
 from app.learner.transaction import (
@@ -511,6 +512,17 @@ def test_each_kind_of_entity_has_an_identity_before_its_other_features() -> None
         assert of_kind[:2] == [f"{kind}_identity", f"{kind}_missing"]
     rest = [features.names[f] for f in without_identities(features.kinds)]
     assert rest == [name for name in features.names if name not in identities]
+
+
+def test_of_each_kind_of_entity_it_is_known_whether_the_account_has_used_it() -> None:
+    features = SETS["all"]
+    used = [f"{kind}_used" for kind in ALL.entity_names]
+    assert kinds_of(features, "used") == used
+    assert Columns.of(features.kinds).used == [
+        (features.names.index(f"{kind}_identity"), features.names.index(f"{kind}_used"))
+        for kind in ALL.entity_names
+    ]
+    assert kinds_of(FeatureSet(spec_with(numeric={"used": "u"}, entities={})), "used") == []
 
 
 def test_a_field_is_no_identity_by_its_name() -> None:

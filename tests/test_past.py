@@ -67,7 +67,7 @@ class Version:
 
     @property
     def quantities(self) -> list[int]:
-        return self.positions("own", "history", "amount", "pace")
+        return self.positions("own", "history", "amount", "pace", "used")
 
     @property
     def own(self) -> list[int]:
@@ -95,7 +95,7 @@ def of_definition_3() -> Version:
     pairs = zip(features.names, features.kinds, strict=True)
     kept = [(name, kind) for name, kind in pairs if kind != "identity"]
     names, kinds = zip(*kept, strict=True)
-    assert {"own", "code", "history", "amount", "pace"} == set(kinds)
+    assert {"own", "code", "history", "amount", "pace", "used"} == set(kinds)
     return Version(names, kinds, {"amount": "amount"})
 
 

@@ -51,7 +51,7 @@ def weights(described: bytes) -> bytes:
     then = shapes(kinds, "anil")
     # Labels were six counts, read by the trunk alone, the inner loss was a mean, and a copy moved
     # all payments alike.
-    for name in ("network.wide_relation_IM", "log_prior", "gate.reach"):
+    for name in ("network.wide_relation_IM", "log_prior", "gate.reach", "gate.habit"):
         del then[name]
     units, _ = then["network.relation.weight"]
     then["network.relation.weight"] = units, kinds.count("own") + 6

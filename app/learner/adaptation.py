@@ -23,6 +23,9 @@ LEAST_WEIGHT = 0.02
 # The share of codes and identities in common from which payments are alike, and a label of the one
 # moves the other as far as its copy would.
 ALIKE = 0.5
+# Of what labels calm by likeness, the share that a payment gets with an entity that is new to the
+# account. A quarter to three quarters are as good (decision 0079).
+NEW_CALMED = 0.5
 
 
 class Support(NamedTuple):

@@ -244,8 +244,10 @@ def _weights(content: bytes) -> Weights:
         arrays = load_arrays(content)
     except (SafetensorError, KeyError, TypeError, ValueError):
         return {}
-    # Until labels reached as far as payments were like theirs, they reached all alike.
+    # Until labels reached as far as payments were like theirs, they reached all alike, and until
+    # habit counted there, it did not.
     arrays.setdefault("gate.reach", np.ones((), np.float32))
+    arrays.setdefault("gate.habit", np.zeros((), np.float32))
     return arrays if all(array.dtype == np.float32 for array in arrays.values()) else {}
 
 

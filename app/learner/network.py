@@ -59,13 +59,15 @@ class Columns(NamedTuple):
     is history is relative already, and a merchant's risk is none of the account's habits.
     `compared` are codes and identities, in the order of the features: of two payments they are the
     same or they are not. Identities are nothing else: millions of values, most of them in no
-    training file.
+    training file. `used` has for each kind of entity where its identity stands, and where whether
+    the account has used it before.
     """
 
     quantities: list[int]
     codes: list[int]
     own: list[int]
     compared: list[int]
+    used: list[tuple[int, int]]
 
     @classmethod
     def of(cls, kinds: Sequence[Kind]) -> "Columns":
@@ -73,7 +75,13 @@ class Columns(NamedTuple):
         codes = [f for f, kind in enumerate(kinds) if kind == "code"]
         own = [z for z, f in enumerate(quantities) if kinds[f] == "own"]
         compared = [f for f, kind in enumerate(kinds) if kind in ("code", "identity")]
-        return cls(quantities, codes, own, compared)
+        identities = [f for f, kind in enumerate(kinds) if kind == "identity"]
+        used = [
+            (max(before), f)
+            for f, kind in enumerate(kinds)
+            if kind == "used" and (before := [i for i in identities if i < f])
+        ]
+        return cls(quantities, codes, own, compared, used)
 
     @property
     def label_inputs(self) -> int:
@@ -152,6 +160,7 @@ def shapes(kinds: Sequence[Kind], algorithm: Algorithm) -> dict[str, tuple[int, 
         "gate.trust": (),
         "gate.heed": (),
         "gate.reach": (),
+        "gate.habit": (),
         "log_prior": (),
         **{f"network.{name}": shape for name, shape in network.items()},
         **{f"log_step_sizes.{layer}": shape for layer, shape in steps.items()},

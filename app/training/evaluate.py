@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, roc_curve
 
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.decisions import Calibration
-from app.learner.differentiable.adaptation import Learner, pad_supports
+from app.learner.differentiable.adaptation import Gate, Learner, pad_supports
 from app.learner.differentiable.network import Encoded
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
@@ -37,8 +37,10 @@ SAMPLED_ROWS = 20_000
 GATE_SEED = 0
 # The share of what labels gain that a careful gate may cost.
 GAIN_FORGONE = 0.05
-# How far labels reach payments like none of them: as far as any, or less.
+# How far labels calm payments of which they say nothing: as far as any, or less.
 REACHES = (1.0, 0.5, 0.25, 0.0)
+# How much it counts there what the account has used before.
+HABITS = (0.0, 0.5, 0.75, 1.0)
 # Where too few frauds are held out to choose: copies are followed unless their evidence is bad.
 USUAL_GATE = (3.0, 1.0)
 
@@ -56,14 +58,14 @@ class Predictions(NamedTuple):
 class Answers(NamedTuple):
     """What was answered about A rows before any gate: log-odds of the base, moves of the copies.
 
-    `evidence_A` is that of the account's labels for its copy (see `Learner.evidence`), `alike_A`
-    how much they have to say of a row (see `alike` there).
+    `evidence_A` is that of the account's labels for its copy (see `Learner.evidence`), `alike_2A`
+    how much they have to say of a row, without and with habit (see `alike` there).
     """
 
     rows: NDArray[np.intp]
     base_A: Floats
     move_A: Floats
-    alike_A: Floats
+    alike_2A: Floats
     evidence_A: Floats
     labels_A: Ints
     frauds_A: Ints
@@ -120,10 +122,11 @@ def answers(
     episodes = list(served(rows, scored, limit))
     if not episodes:
         nothing, none = np.zeros(0), np.zeros(0, np.int64)
-        return Answers(scored, nothing, nothing, nothing, nothing, none, none)
+        return Answers(scored, nothing, nothing, np.zeros((2, 0)), nothing, none, none)
     needed = np.unique(np.concatenate([scored, *(episode.support for episode in episodes)]))
     encoded = EncodedRows(learner, rows, needed)
-    base_A, move_A, alike_A, evidence_A = (np.zeros(len(scored)) for _ in range(4))
+    base_A, move_A, evidence_A = (np.zeros(len(scored)) for _ in range(3))
+    alike_2A = np.zeros((2, len(scored)))
     for places, group in alike(episodes):
         support = pad_supports([rows.support(e.support) for e in group], len(rows.kinds))
         of_labels = support.to(learner.device), encoded.take([episode.support for episode in group])
@@ -133,8 +136,9 @@ def answers(
             evidence_B, copies = torch.zeros(len(group)), learner.adapt(*of_labels)
         queries = encoded.take([episode.query for episode in group])
         base_BQ = learner.base_logits(queries)
-        move_BQ, alike_BQ = learner.moves(queries, copies, base_BQ)
-        for part_A, part_BQ in ((base_A, base_BQ), (move_A, move_BQ), (alike_A, alike_BQ)):
+        move_BQ, alike_2BQ = learner.moves(queries, copies, base_BQ)
+        parts = (base_A, base_BQ), (move_A, move_BQ), *zip(alike_2A, alike_2BQ, strict=True)
+        for part_A, part_BQ in parts:
             for place, part_Q in zip(places, part_BQ.cpu().numpy(), strict=True):
                 part_A[place] = part_Q[: place.stop - place.start]
         for place, evidence in zip(places, evidence_B.tolist(), strict=True):
@@ -146,7 +150,7 @@ def answers(
         scored,
         base_A,
         move_A,
-        alike_A,
+        alike_2A,
         evidence_A,
         np.repeat(np.array(labels, np.int64), sizes),
         np.repeat(np.array(frauds, np.int64), sizes),
@@ -178,14 +182,18 @@ def gated(learner: Learner, answered: Answers) -> Predictions:
     """The answers as served: each copy followed as far as the learner's gate says."""
     evidence_A = torch.from_numpy(answered.evidence_A).to(learner.device)
     weight_A = learner.gate(evidence_A).cpu().numpy() * (answered.labels_A > 0)
-    rows, base_A, move_A, alike_A, _, labels_A, frauds_A = answered
-    moved_A = weight_A * _reached(float(learner.gate.reach), move_A, alike_A)
+    rows, base_A, move_A, alike_2A, _, labels_A, frauds_A = answered
+    moved_A = weight_A * _reached(learner.gate, move_A, alike_2A)
     return Predictions(rows, base_A + moved_A, base_A, labels_A, frauds_A)
 
 
-def _reached(reach: float, move_A: Floats, alike_A: Floats) -> Floats:
+def _reached(gate: Gate, move_A: Floats, alike_2A: Floats) -> Floats:
     """As `Gate.reached`."""
-    return move_A * (reach + (1 - reach) * alike_A)
+    habit, (plain_A, by_habit_A) = float(gate.habit), alike_2A
+    says_A = (1 - habit) * plain_A + habit * by_habit_A
+    least_A = np.where(move_A > 0, 0.0, float(gate.reach))
+    reached_A: Floats = move_A * (least_A + (1 - least_A) * says_A)
+    return reached_A
 
 
 def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predictions:
@@ -195,9 +203,10 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
     base, in cross-entropy, it takes those that heed the evidence most, and among them the least
     trust, so that copies of wrong labels are not followed. They are judged with all labels that are
     known and with few (GATE_LIMITS), J situations, none of which may be worse than the base. Then
-    it takes the least reach that keeps all but GAIN_FORGONE of what is gained with that, so that
-    labels leave payments alone that they say nothing of. Where held-out accounts have fewer than
-    DECIDING_FRAUDS frauds these choose nothing, and the gate is USUAL_GATE.
+    it takes the least reach, and with that the most habit, that keeps all but GAIN_FORGONE of what
+    is gained with the gate before, so that labels leave payments alone that they say nothing of.
+    Where held-out accounts have fewer than DECIDING_FRAUDS frauds these choose nothing, and the
+    gate is USUAL_GATE.
     """
     answered = answers(learner, rows, held_out)
     if not answered.labels_A.any():
@@ -208,24 +217,26 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
     sampled = _whole_accounts(rows, held_out, SAMPLED_ROWS)
     judged = [answered, *(answers(learner, rows, sampled, limit) for limit in GATE_LIMITS)]
     situations = [_labelled(rows, of_limit) for of_limit in judged if of_limit.labels_A.any()]
-    kept = _keeping(learner, situations, [(*one, 1.0) for one in product(TRUSTS, HEEDS)])
-    trust, heed, _ = max(kept, key=lambda one: (one[1], -one[0]))
-    kept = _keeping(learner, situations, [(trust, heed, reach) for reach in REACHES])
-    learner.gate.set(*min(kept, key=lambda one: one[2]))
+    kept = _keeping(learner, situations, [(*one, 1.0, 0.0) for one in product(TRUSTS, HEEDS)])
+    trust, heed, *_ = max(kept, key=lambda one: (one[1], -one[0]))
+    kept = _keeping(learner, situations, [(trust, heed, reach, 0.0) for reach in REACHES])
+    reach = min(one[2] for one in kept)
+    kept = _keeping(learner, situations, [(trust, heed, reach, habit) for habit in HABITS])
+    learner.gate.set(trust, heed, reach, max(one[3] for one in kept))
     return gated(learner, answered)
 
 
 def _labelled(rows: Rows, answered: Answers) -> tuple[NDArray[np.bool_], Answers]:
     """Of answers those with a label, and which of them are frauds."""
-    with_labels = Answers._make(part[answered.labels_A > 0] for part in answered)
+    with_labels = Answers._make(part[..., answered.labels_A > 0] for part in answered)
     return rows.is_fraud_N[with_labels.rows] == 1, with_labels
 
 
 def _keeping(
     learner: Learner,
     situations: Sequence[tuple[NDArray[np.bool_], Answers]],
-    choices: Sequence[tuple[float, float, float]],
-) -> list[tuple[float, float, float]]:
+    choices: Sequence[tuple[float, float, float, float]],
+) -> list[tuple[float, float, float, float]]:
     """The gates that keep all but GAIN_FORGONE of what the best of them gains on the base."""
     base_J = np.array(
         [cross_entropy(is_fraud_A, of.base_A).mean() for is_fraud_A, of in situations]

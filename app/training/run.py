@@ -196,6 +196,7 @@ def _described(
                 "gate_trust": float(trainer.learner.gate.trust),
                 "gate_heed": float(trainer.learner.gate.heed),
                 "gate_reach": float(trainer.learner.gate.reach),
+                "gate_habit": float(trainer.learner.gate.habit),
                 "held_out_transactions": len(held_out.rows),
                 "held_out_frauds": int(is_fraud_A.sum()),
                 "held_out_average_precision_adapted": average_precision(

@@ -79,7 +79,7 @@ class Subject:
             self.learner.log_prior.fill_(np.log(1.7))
             for log_sizes in self.learner.log_step_sizes.values():
                 log_sizes.uniform_(np.log(0.05), np.log(0.5))
-        self.learner.gate.set(-3.0, 3.0, reach=0.25)
+        self.learner.gate.set(-3.0, 3.0, reach=0.25, habit=0.75)
         self.learner.double().requires_grad_(False)
         self.knots = self.learner.network.knots().float()
         self.kernel = kernels.Learner(self.features.kinds, algorithm, weights_of(self.learner))

@@ -74,7 +74,10 @@ def attribute(
     # The trunk reads the payment alone; of the others only their relation to the labels counts.
     of_payments = encoder.places(features_BNF[:, 0])
     compared_B1E = features_BNF[:, :1].index_select(-1, encoder.compared_E)
-    payment = network.encode_at(of_payments, scaled_BNZ[:, :1], compared_B1E, day_B1, knots)
+    familiar_B1 = encoder.familiar(features_BNF[:, :1])
+    payment = network.encode_at(
+        of_payments, scaled_BNZ[:, :1], compared_B1E, familiar_B1, day_B1, knots
+    )
     own_BNO = scaled_BNZ.index_select(-1, encoder.own_O)
 
     related_2BNR, direct_2B = _related(network, payment, own_BNO, copies.context)

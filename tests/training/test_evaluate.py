@@ -280,7 +280,8 @@ def test_an_account_without_labels_follows_nothing_whatever_the_gate(
 ) -> None:
     zero_A, move_A = np.zeros(2), np.array([3.0, -3.0])
     labels_A = np.array([0, 1])
-    answered = Answers(np.arange(2), zero_A, move_A, zero_A, zero_A, labels_A, labels_A)
+    zero_2A = np.zeros((2, 2))
+    answered = Answers(np.arange(2), zero_A, move_A, zero_2A, zero_A, labels_A, labels_A)
     unlabelled, labelled = gated(learner, answered).adapted_A
     assert unlabelled == 0
     assert labelled == pytest.approx(-3 / (1 + np.exp(-6)))
@@ -331,16 +332,22 @@ def fitted(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
     """
 
     def fit(
-        move_A: np.ndarray, evidence_A: np.ndarray, alike_A: np.ndarray | None = None
+        move_A: np.ndarray,
+        evidence_A: np.ndarray,
+        calmed_A: np.ndarray | None = None,
+        by_habit_A: np.ndarray | None = None,
     ) -> tuple[float, float, Predictions]:
         size = len(move_A)
-        alike_A = np.ones(size) if alike_A is None else alike_A
+        calmed_A = np.ones(size) if calmed_A is None else calmed_A
+        plain_A = np.where(move_A > 0, 1.0, calmed_A)
+        alike_2A = np.stack([plain_A, plain_A if by_habit_A is None else by_habit_A])
         frauds = np.resize(np.flatnonzero(rows.is_fraud_N == 1), size)
         held_out = np.where(
             np.arange(size) % 2 == 0, frauds, np.flatnonzero(rows.is_fraud_N == 0)[:size]
         )
         three_A = np.full(size, 3)
-        answered = Answers(held_out, np.zeros(size), move_A, alike_A, evidence_A, three_A, three_A)
+        base_A = np.zeros(size)
+        answered = Answers(held_out, base_A, move_A, alike_2A, evidence_A, three_A, three_A)
         monkeypatch.setattr(evaluate, "answers", lambda *of: answered)
         learner = learner_of(rows)
         predictions = fit_gate(learner, rows, held_out)
@@ -403,13 +410,25 @@ def test_no_more_heed_would_have_kept_what_labels_gain(fitted: MadeUp) -> None:
 def test_labels_reach_no_further_than_what_they_say_where_that_keeps_what_they_gain(
     fitted: MadeUp,
 ) -> None:
-    """Of every second payment labels say nothing: moves of these pay as others do, or harm."""
-    alike_A = np.where(np.arange(COUNT) % 4 < 2, 1.0, 0.0)
-    of_none = alike_A == 0
-    predictions = fitted(2.0 * SIGN_A, np.zeros(COUNT), alike_A)[2]
+    """Of some payments labels say nothing: to move these down pays as of others, or harms."""
+    calmed_A = np.where(np.arange(COUNT) % 4 < 2, 1.0, 0.0)
+    of_none = calmed_A == 0
+    predictions = fitted(2.0 * SIGN_A, np.zeros(COUNT), calmed_A)[2]
+    assert predictions.adapted_A[of_none & (SIGN_A < 0)].max() < -1.9
+    harmful_A = np.where(of_none, np.where(SIGN_A > 0, -0.1, 0.0), 2.0 * SIGN_A)
+    predictions = fitted(harmful_A, np.zeros(COUNT), calmed_A)[2]
+    np.testing.assert_array_equal(predictions.adapted_A[of_none], 0)
+    assert np.abs(predictions.adapted_A[~of_none]).min() > 1.7
+
+
+def test_habit_counts_where_that_keeps_what_labels_gain(fitted: MadeUp) -> None:
+    """Of every second payment they say nothing, by habit: moves of these pay, or harm."""
+    by_habit_A = np.where(np.arange(COUNT) % 4 < 2, 1.0, 0.0)
+    of_none = by_habit_A == 0
+    predictions = fitted(2.0 * SIGN_A, np.zeros(COUNT), None, by_habit_A)[2]
     assert np.abs(predictions.adapted_A[of_none]).min() > 1.9
     harmful_A = np.where(of_none, -0.1, 2.0) * SIGN_A
-    predictions = fitted(harmful_A, np.zeros(COUNT), alike_A)[2]
+    predictions = fitted(harmful_A, np.zeros(COUNT), None, by_habit_A)[2]
     np.testing.assert_array_equal(predictions.adapted_A[of_none], 0)
     assert np.abs(predictions.adapted_A[~of_none]).min() > 1.7
 
@@ -451,7 +470,8 @@ def test_the_gate_is_judged_with_few_labels_too(
         move_A = sign * 3.0 * np.where(is_fraud_A, 1.0, -1.0)
         labels_A = np.full(size, 3)
         zero_A = np.zeros(size)
-        return Answers(scored, zero_A, move_A, zero_A + 1, zero_A, labels_A, labels_A)
+        ones_2A = np.ones((2, size))
+        return Answers(scored, zero_A, move_A, ones_2A, zero_A, labels_A, labels_A)
 
     monkeypatch.setattr(evaluate, "answers", answered)
 

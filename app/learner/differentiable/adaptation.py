@@ -23,6 +23,7 @@ from app.learner.adaptation import (
     ALIKE,
     LARGEST_MOVE,
     LEAST_WEIGHT,
+    NEW_CALMED,
     PARTS,
     SUPPORT_LIMIT,
     Support,
@@ -77,24 +78,28 @@ class Gate(nn.Module):
     account's labels: the weights of Bayesian model averaging with cross-validated evidence
     (pseudo-BMA; Yao, Vehtari, Simpson and Gelman, Bayesian Analysis, 2018).
 
-    `reach` is the share of a copy's move that a payment gets of which the labels say nothing
-    (see `alike`), 1 where likeness makes no difference. All three are fitted on held-out accounts.
+    `reach` is the share of a copy's move down that a payment gets of which the labels say nothing,
+    1 where that makes no difference; `habit` is how much it counts there what the account has used
+    before, from 0 to 1 (see `alike`). All four are fitted on held-out accounts.
     """
 
     trust: Tensor
     heed: Tensor
     reach: Tensor
+    habit: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("trust", torch.tensor(6.0))
         self.register_buffer("heed", torch.zeros(()))
         self.register_buffer("reach", torch.ones(()))
+        self.register_buffer("habit", torch.zeros(()))
 
-    def set(self, trust: float, heed: float, reach: float = 1.0) -> None:
+    def set(self, trust: float, heed: float, reach: float = 1.0, habit: float = 0.0) -> None:
         self.trust.fill_(trust)
         self.heed.fill_(heed)
         self.reach.fill_(reach)
+        self.habit.fill_(habit)
 
     def forward(self, evidence_B: Tensor) -> Tensor:
         weight_B = (self.trust + self.heed * evidence_B).sigmoid()
@@ -104,9 +109,13 @@ class Gate(nn.Module):
         """What was fitted, by name."""
         return {name: float(buffer) for name, buffer in self.named_buffers()}
 
-    def reached(self, move_BN: Tensor, alike_BN: Tensor) -> Tensor:
+    def reached(self, move_BN: Tensor, alike_2BN: Tensor) -> Tensor:
         """What rows get of a copy's move, by how much its labels say of them (see `alike`)."""
-        return move_BN * (self.reach + (1 - self.reach) * alike_BN)
+        plain_BN, by_habit_BN = alike_2BN
+        says_BN = (1 - self.habit) * plain_BN + self.habit * by_habit_BN
+        least_BN = torch.where(move_BN > 0, 0.0, self.reach)
+        reached_BN: Tensor = move_BN * (least_BN + (1 - least_BN) * says_BN)
+        return reached_BN
 
 
 class Learner(nn.Module):
@@ -312,19 +321,19 @@ class Learner(nn.Module):
         """
         if base_BN is None:
             base_BN = self.base_logits(rows)
-        move_BN, alike_BN = self.moves(rows, Adapted(copies.context, copies.head), base_BN, earlier)
-        return base_BN + copies.weight_B[:, None] * self.gate.reached(move_BN, alike_BN)
+        copies_alone = Adapted(copies.context, copies.head)
+        move_BN, alike_2BN = self.moves(rows, copies_alone, base_BN, earlier)
+        return base_BN + copies.weight_B[:, None] * self.gate.reached(move_BN, alike_2BN)
 
     def moves(
         self, rows: Encoded, adapted: Adapted, base_BN: Tensor, earlier: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """How far copies go from the base's log-odds, and what `alike` says of them: [B, N]."""
+        """How far copies go from the base's log-odds [B, N], and what `alike` says of them."""
         inputs_BNI = self.network.label_inputs(rows, adapted.context, earlier)
         hidden = self.network.hidden_by(rows, adapted.context, inputs_BNI)
         move_BN = bounded(adapted.head.logits(hidden).mean(0) - base_BN)
-        return move_BN, alike(
-            move_BN, *inputs_BNI[..., self.network.encoder.likest_inputs].unbind(2)
-        )
+        likest = inputs_BNI[..., self.network.encoder.likest_inputs].unbind(2)
+        return move_BN, alike(move_BN, rows.familiar_BN, *likest)
 
     def base_logits(self, rows: Encoded) -> Tensor:
         """The log-odds that accounts without labels are given: [B, N]."""
@@ -346,18 +355,30 @@ def bounded(move: Tensor) -> Tensor:
     return move.clamp(-LARGEST_MOVE, LARGEST_MOVE)
 
 
-def alike(move_BN: Tensor, legitimate_BN: Tensor, fraud_BN: Tensor, frauds_BN: Tensor) -> Tensor:
-    """How much labels have to say of rows that they move, from 0 to 1: [B, N].
+def alike(
+    move_BN: Tensor,
+    familiar_BN: Tensor,
+    legitimate_BN: Tensor,
+    fraud_BN: Tensor,
+    frauds_BN: Tensor,
+) -> Tensor:
+    """How much labels have to say of rows that they move, from 0 to 1: [2, B, N].
 
     Likeness is the square of the share that a row has in common with the most alike label, of
     ALIKE. A row is moved down as it is like a legitimate label, or unlike the frauds, where there
-    are any. Of a move up it is 1: that a fraud is known makes all payments of its account suspect.
+    are any; a move up reaches all rows. That is the first. The second goes by habit as well: what
+    is familiar (see `Encoded`) is moved up as it is like a fraud, and what is not is moved down
+    half as far, and only by likeness to a legitimate label.
     """
     legitimate_BN, fraud_BN = (
         (likest_BN / ALIKE).clamp(max=1).square() for likest_BN in (legitimate_BN, fraud_BN)
     )
     calmed_BN = torch.maximum(legitimate_BN, (1 - fraud_BN) * (frauds_BN > 0))
-    return torch.where(move_BN > 0, torch.ones_like(calmed_BN), calmed_BN)
+    plain_BN = torch.where(move_BN > 0, torch.ones_like(calmed_BN), calmed_BN)
+    of_familiar_BN = torch.where(move_BN > 0, fraud_BN, calmed_BN)
+    of_new_BN = torch.where(move_BN > 0, torch.ones_like(calmed_BN), NEW_CALMED * legitimate_BN)
+    by_habit_BN = torch.where(familiar_BN > 0, of_familiar_BN, of_new_BN)
+    return torch.stack([plain_BN, by_habit_BN])
 
 
 def cross_entropy(logit_BK: Tensor, support: SupportBatch) -> Tensor:

@@ -136,12 +136,17 @@ class Context(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """N rows of B accounts as the network reads them, before any label is looked at."""
+    """N rows of B accounts as the network reads them, before any label is looked at.
+
+    `familiar_BN` is 1.0 where the account has used all entities of a payment before, and there
+    are any.
+    """
 
     static_BNU: Tensor
     wide_BNM: Tensor
     own_BNO: Tensor
     compared_BNE: Tensor
+    familiar_BN: Tensor
     day_BN: Tensor
 
 
@@ -174,6 +179,7 @@ class Encoder(nn.Module):
     code_C: Tensor
     own_O: Tensor
     compared_E: Tensor
+    used_2G: Tensor
     first_knot_2Z1: Tensor
     first_value_C: Tensor
     place_V: Tensor
@@ -197,6 +203,7 @@ class Encoder(nn.Module):
             ("code_C", self.codes),
             ("own_O", self.own),
             ("compared_E", self.compared),
+            ("used_2G", [list(side) for side in zip(*columns.used, strict=True)] or [[], []]),
             (
                 "first_knot_2Z1",
                 [[[z * (BINS + 1) + last] for z in range(quantities)] for last in (0, 1)],
@@ -221,6 +228,13 @@ class Encoder(nn.Module):
         quantities_BNZ = features_BNF.index_select(-1, self.quantity_Z)
         seen_BNZ = quantities_BNZ.clamp(self.edges_ZT[:, 0], self.edges_ZT[:, -1])
         return ((seen_BNZ - self.mean_Z) / self.spread_Z).clamp(-CLIP, CLIP)
+
+    def familiar(self, features_BNF: Tensor) -> Tensor:
+        """Whether an account has used all entities of a payment before: [B, N]."""
+        identity_BNG, used_BNG = features_BNF[..., self.used_2G].unbind(-2)
+        is_there_BNG = identity_BNG != MISSING
+        is_familiar_BN = (~is_there_BNG | (used_BNG > 0)).all(-1) & is_there_BNG.any(-1)
+        return is_familiar_BN.to(features_BNF.dtype)
 
     def places(self, features_NF: Tensor) -> Places:
         """Where N rows stand among the knots and the known values."""
@@ -317,13 +331,15 @@ class Network(nn.Module):
         places = self.encoder.places(features_BNF.flatten(0, 1))
         compared_BNE = features_BNF.index_select(-1, self.encoder.compared_E)
         scaled_BNZ = self.encoder.scaled(features_BNF)
-        return self.encode_at(places, scaled_BNZ, compared_BNE, day_BN, knots)
+        familiar_BN = self.encoder.familiar(features_BNF)
+        return self.encode_at(places, scaled_BNZ, compared_BNE, familiar_BN, day_BN, knots)
 
     def encode_at(
         self,
         places: Places,
         scaled_BNZ: Tensor,
         compared_BNE: Tensor,
+        familiar_BN: Tensor,
         day_BN: Tensor,
         knots: Tensor | None = None,
     ) -> Encoded:
@@ -343,6 +359,7 @@ class Network(nn.Module):
             wide_NM.reshape(*rows, MEMBERS),
             scaled_BNZ.index_select(-1, self.encoder.own_O),
             compared_BNE,
+            familiar_BN,
             day_BN,
         )
 

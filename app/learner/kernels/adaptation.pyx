@@ -136,7 +136,7 @@ cdef class Learner(Network):
                 move = self.move(
                     &copy_W[0], base, &wide_KM[k, 0], &units_KU[k, 0], &summed_KU[k, 0]
                 )
-                move = self.reached(move, &related_KR[k, self.own])
+                move = self.reached(move, &encoded_KX[k, 0], &related_KR[k, self.own])
                 before += cross_entropy(base, is_fraud_K[k])
                 after += cross_entropy(base + copy_W[self.weight_at] * move, is_fraud_K[k])
         return evidence, before, after, self.drift(&copy_W[0])

@@ -98,7 +98,8 @@ def attribute(
             # As `served` moves the score: what does not reach the payment shortens all alike.
             move = by_copy.last - by_base.last
             if fabs(move) > LEAST_SIZE:
-                followed = weight * network.reached(move, &related_2R[0, own]) / move
+                followed = weight * network.reached(move, pair.encoded_X, &related_2R[0, own])
+                followed /= move
             else:
                 followed = weight
         else:

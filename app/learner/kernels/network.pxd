@@ -41,19 +41,24 @@ cdef class Network:
     cdef readonly int encoded_size, copy_size
     cdef readonly object population_1F
     # Where parts of an encoded row begin, behind the transaction's own.
-    cdef int compared_at, day_at, base_at
+    cdef int compared_at, day_at, base_at, familiar_at
     # Where a copy's parts begin; those of the context begin at 0.
     cdef int codes_at, labels_at, head_at, weight_at
     # Whether labels are read as they were before they were read payment by payment.
     cdef bint is_past
     cdef bint has_own_inner
-    # What of a copy's move a row gets that is like none of its labels.
-    cdef double reach
+    # What of a copy's move down a row gets of which its labels say nothing, and how much it counts
+    # what the account has used before.
+    cdef double reach, habit
     cdef list _arrays
     cdef const int* quantity_Z
     cdef const int* code_C
     cdef const int* own_O
     cdef const int* compared_E
+    # How many kinds of entities there are, and of each where its identity stands, and whether it
+    # was used before.
+    cdef int entities
+    cdef const int* used_G2
     cdef const int* order
     cdef const double* beyond_Z
     cdef const double* mean_Z
@@ -90,6 +95,8 @@ cdef class Network:
     @cython.final
     cdef double scaled(self, int z, double value) noexcept nogil
     @cython.final
+    cdef double familiar(self, const float* features_F) noexcept nogil
+    @cython.final
     cdef void encode_row(
         self, const float* features_F, double day, double* encoded_X, int* place_Z, double* share_Z
     ) noexcept nogil
@@ -120,7 +127,9 @@ cdef class Network:
         self, const double* summed_U, Head head, const double* wide_M
     ) noexcept nogil
     @cython.final
-    cdef double reached(self, double move, const double* input_I) noexcept nogil
+    cdef double reached(
+        self, double move, const double* encoded_X, const double* input_I
+    ) noexcept nogil
     @cython.final
     cdef double served(
         self, const double* encoded_X, const double* copy_W, double* related_R

@@ -7,8 +7,8 @@ the bit whoever shares its batch.
 Axes: N rows, F features, Z quantities (features that are no codes and no identities), O of them
 the transaction's own, E codes and identities that are compared, I inputs from labels, R relations
 to labels (O, then I), C codes, V known values, T bins, L half-lives, M members, H hidden units of a
-member, U = M * H; X of an encoded row (units, log-odds by member, own, compared, day, base's
-log-odds), W of a copy (`Learner.kept`, flattened), B copies.
+member, U = M * H; G kinds of entities; X of an encoded row (units, log-odds by member, own, compared,
+day, base's log-odds, whether it is familiar), W of a copy (`Learner.kept`, flattened), B copies.
 """
 
 cimport cython
@@ -21,6 +21,7 @@ import numpy as np
 from app.learner import network as definition
 from app.learner.adaptation import ALIKE as ALIKE_
 from app.learner.adaptation import LARGEST_MOVE as LARGEST_MOVE_
+from app.learner.adaptation import NEW_CALMED as NEW_CALMED_
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.network import CLIP as CLIP_
 from app.learner.network import LABEL_HALF_LIVES_DAYS
@@ -35,6 +36,7 @@ cdef double MISSING = MISSING_
 cdef double LARGEST_MOVE = LARGEST_MOVE_
 cdef double LEAST_WIDTH = LEAST_WIDTH_
 cdef double NEVER_DAYS = NEVER_DAYS_
+cdef double NEW_CALMED = NEW_CALMED_
 cdef double[HALF_LIVES] half_lives
 cdef int[ALIKE_HALF_LIVES] alike_lives
 for place, life in enumerate(definition.ALIKE_HALF_LIVES):
@@ -86,8 +88,9 @@ cdef class Network:
         self.compared_at = COLUMNS + self.own
         self.day_at = self.compared_at + self.compared
         self.base_at = self.day_at + 1
-        self.encoded_size = self.base_at + 1
-        self.reach = float(weights["gate.reach"])
+        self.familiar_at = self.base_at + 1
+        self.encoded_size = self.familiar_at + 1
+        self.reach, self.habit = float(weights["gate.reach"]), float(weights["gate.habit"])
         self.has_own_inner = algorithm != "anil"
         self.codes_at = 2 * self.own
         self.labels_at = self.codes_at + LABELS * self.compared
@@ -105,6 +108,8 @@ cdef class Network:
         self.code_C = <const int*> self._kept(columns.codes, np.intc)
         self.own_O = <const int*> self._kept(columns.own, np.intc)
         self.compared_E = <const int*> self._kept(columns.compared, np.intc)
+        self.entities = len(columns.used)
+        self.used_G2 = <const int*> self._kept(columns.used, np.intc)
         longest = max(self.quantities, UNITS, self.relations)
         self.order = <const int*> self._kept(np.arange(longest), np.intc)
         beyond_Z = np.zeros(self.quantities)
@@ -283,6 +288,20 @@ cdef class Network:
         encoded_X[self.day_at] = day
         self.first_units(encoded_X, self.own, own_O, units_U)
         encoded_X[self.base_at] = self.logit(units_U, self.base(), encoded_X + UNITS)
+        encoded_X[self.familiar_at] = self.familiar(features_F)
+
+    @cython.final
+    cdef double familiar(self, const float* features_F) noexcept nogil:
+        """Whether the account has used all entities of a row before, and there are any."""
+        cdef int g
+        cdef double familiar = 0.0
+        for g in range(self.entities):
+            if features_F[self.used_G2[2 * g]] == MISSING:
+                continue
+            if features_F[self.used_G2[2 * g + 1]] <= 0.0:
+                return 0.0
+            familiar = 1.0
+        return familiar
 
     @cython.final
     cdef double relative(self, int o, double own, const double* copy_W) noexcept nogil:
@@ -452,18 +471,28 @@ cdef class Network:
         self.first_units(encoded_X, self.relations, related_R, units_U)
         self.widen(encoded_X, related_R + self.own, wide_M)
         return base + weight * self.reached(
-            self.logit(units_U, self.head_of(copy_W), wide_M) - base, related_R + self.own
+            self.logit(units_U, self.head_of(copy_W), wide_M) - base, encoded_X,
+            related_R + self.own,
         )
 
     @cython.final
-    cdef double reached(self, double move, const double* input_I) noexcept nogil:
+    cdef double reached(
+        self, double move, const double* encoded_X, const double* input_I
+    ) noexcept nogil:
         """What a row gets of a copy's move, within bounds, by its inputs from labels."""
         cdef const double* fraud_I = input_I + OF_CLASS + ALIKE_HALF_LIVES * self.compared
-        cdef double alike, legitimate
+        cdef double least = 0.0 if move > 0.0 else self.reach
+        cdef double fraud, legitimate, plain, by_habit
+        fraud = min(fraud_I[LIKEST] / ALIKE, 1.0)
+        fraud *= fraud
         if move > 0.0:
-            return bounded(move)
-        alike = min(fraud_I[LIKEST] / ALIKE, 1.0)
-        alike = 1.0 - alike * alike if fraud_I[0] > 0.0 else 0.0
-        legitimate = min(input_I[LIKEST] / ALIKE, 1.0)
-        alike = max(alike, legitimate * legitimate)
-        return bounded(move) * (self.reach + (1.0 - self.reach) * alike)
+            plain = by_habit = 1.0
+            if encoded_X[self.familiar_at] > 0.0:
+                by_habit = fraud
+        else:
+            legitimate = min(input_I[LIKEST] / ALIKE, 1.0)
+            legitimate *= legitimate
+            plain = max(1.0 - fraud if fraud_I[0] > 0.0 else 0.0, legitimate)
+            by_habit = plain if encoded_X[self.familiar_at] > 0.0 else NEW_CALMED * legitimate
+        plain = (1.0 - self.habit) * plain + self.habit * by_habit
+        return bounded(move) * (least + (1.0 - least) * plain)

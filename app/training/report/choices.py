@@ -14,8 +14,9 @@ from app.training.results import ADAPTED, Metrics
 NOTE = (
     "Of each training: how many frauds of held-out accounts chose, what they chose of each rival's "
     "settings, and what they chose of the network: the gate's trust and heed (a copy is followed "
-    "by sigmoid(trust + heed x evidence)) and reach (what a payment gets of a copy's move where "
-    "labels say nothing of it), and the step sizes of each adapted layer (near 0: no adaptation)."
+    "by sigmoid(trust + heed x evidence)), reach (what a payment gets of a copy's move down where "
+    "labels say nothing of it) and habit (how much it counts there what the account has used "
+    "before), and the step sizes of each adapted layer (near 0: no adaptation)."
 )
 FROM = "chosen"
 
