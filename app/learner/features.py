@@ -25,14 +25,12 @@ from app.learner.kernels.features import (
     LABEL_HALF_LIVES,
     LEAST_SPREAD,
     RECENT_HALF_LIVES,
+    Walk,
     account_names,
     entity_names,
     gather,
-    recount,
-    settle,
     sums_of,
     transaction_names,
-    walk,
 )
 from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
@@ -145,17 +143,9 @@ class FeatureSet:
         rows are to their accounts (`serve_deciding`). Raises ValueError where it does not have
         what they point at.
         """
-        features_NF = np.empty((len(columns), len(self.names)), np.float32)
-        walk(
-            features_NF,
-            columns,
-            memory.accounts.packed,
-            memory.entities.packed,
-            memory.confirmed.packed,
-            memory.first_use_us_L,
-            labels,
-        )
-        return features_NF
+        walk = self._begun(columns, memory, labels)
+        walk.of_accounts(walk.order_N, memory.accounts.packed)
+        return walk.features_NF
 
     def serve_deciding(
         self,
@@ -170,23 +160,20 @@ class FeatureSet:
         of them counts: SPENT, REFUSED or TRIED (what is ASIDE is so by its type, and its entities
         have counted the others already). It is not listened to where that is known.
         """
-        features_NF = np.empty((len(columns), len(self.names)), np.float32)
-        parts = undecided_apart(columns)
-        for part, rows in enumerate(parts):
-            some = columns.take(rows)
-            # Labels join in as they mature; the last part takes those that no row has seen.
-            until_us = columns.time_us_N[parts[part + 1][0]] if part + 1 < len(parts) else None
-            matured_E = np.ones(len(labels.time_us_E), np.bool_)
-            if until_us is not None:
-                matured_E = labels.time_us_E < until_us
-            features_NF[rows] = self.serve(some, memory, labels.take(matured_E))
-            labels = labels.take(~matured_E)
-            standing_N = decide(rows, features_NF[rows])
-            open_rows = np.flatnonzero(some.standing_N == UNDECIDED)
-            if len(open_rows):
-                counted = replace(some.take(open_rows), standing_N=standing_N[open_rows])
-                settle(counted, memory.accounts.packed)
-        return features_NF
+        walk = self._begun(columns, memory, labels)
+        for rows in _rounds(columns, walk.order_N):
+            walk.of_accounts(rows, memory.accounts.packed)
+            walk.settle(rows, decide(rows, walk.features_NF[rows]), memory.accounts.packed)
+        return walk.features_NF
+
+    def _begun(self, columns: TransactionColumns, memory: Memory, labels: EntityLabels) -> Walk:
+        """A walk that has been to the entities, with features of this definition."""
+        walk = Walk(columns)
+        if walk.features_NF.shape[1] != len(self.names):
+            raise AssertionError("there are more names than features, or fewer")
+        packed = memory.entities.packed, memory.confirmed.packed
+        walk.of_entities(*packed, memory.first_use_us_L, labels)
+        return walk
 
     def recount(
         self,
@@ -203,7 +190,8 @@ class FeatureSet:
         """
         attempts_N2 = np.ascontiguousarray(features_NF[:, self._attempts], np.float64)
         for counted_N, times in ((columns.standing_N, -1.0), (standing_N, 1.0)):
-            recount(replace(columns, standing_N=counted_N), accounts.packed, attempts_N2, times)
+            walk = Walk(replace(columns, standing_N=counted_N))
+            walk.recount(accounts.packed, attempts_N2, times)
 
     def compute(
         self,
@@ -279,28 +267,30 @@ def evidence_names(kind: str) -> list[str]:
     ]
 
 
-def undecided_apart(columns: TransactionColumns) -> list[Ints]:
-    """The rows in the order of time, cut before those that follow an UNDECIDED of their account.
+def _rounds(columns: TransactionColumns, order_N: Ints) -> list[Ints]:
+    """The rows in the order of time, those apart that follow an UNDECIDED of their account.
 
-    Never within an instant, whose rows do not see each other.
+    Rows of an instant do not see each other.
     """
-    order_N = np.argsort(columns.time_us_N, kind="stable")
-    is_open_N = (columns.standing_N == UNDECIDED)[order_N]
+    is_open_N = columns.standing_N == UNDECIDED
     if not is_open_N.any():
         return [order_N]
-    cuts, waiting, instant = [], dict[int, int](), 0
-    accounts, times_us = columns.account_N[order_N].tolist(), columns.time_us_N[order_N].tolist()
-    for place, (account, time_us) in enumerate(zip(accounts, times_us, strict=True)):
-        if times_us[instant] < time_us:
-            instant = place
-        if waiting.get(account, time_us) < time_us:
-            cuts.append(instant)
-            waiting = {
-                other: since_us for other, since_us in waiting.items() if since_us == time_us
-            }
-        if is_open_N[place]:
-            waiting.setdefault(account, time_us)
-    return np.split(order_N, cuts)
+    # Of an account: its round, and since when a row of that round is open.
+    reached: dict[int, tuple[int, int | None]] = {}
+    rounds: list[list[int]] = [[]]
+    each_N = (
+        order_N,
+        *(of_N[order_N] for of_N in (columns.account_N, columns.time_us_N, is_open_N)),
+    )
+    for row, account, time_us, is_open in zip(*(of_N.tolist() for of_N in each_N), strict=True):
+        at, since_us = reached.get(account, (0, None))
+        if since_us is not None and since_us < time_us:
+            at, since_us = at + 1, None
+            if at == len(rounds):
+                rounds.append([])
+        rounds[at].append(row)
+        reached[account] = at, time_us if is_open and since_us is None else since_us
+    return [np.array(rows, np.int64) for rows in rounds]
 
 
 def check_same_features(spec: DatasetSpec, features: FeatureSet, model: str) -> None:

@@ -8,7 +8,9 @@ entities join in as they mature. So the rows of a file, and the same in batches 
 have the same features to the bit.
 
 Attempts and spending are apart: what was refused is an attempt, and no habit. Of a row that is
-UNDECIDED, `settle` adds what it was to its account, once that is decided.
+UNDECIDED, `settle` adds what it was to its account, once that is decided. Entities count it in any
+case: so all rows are walked for their entities first, and then for their accounts, as far as what
+became of earlier ones is known.
 
 A late row, older than its state's newest event, reads the sums as they stood before that event: a
 past that is no longer kept cannot be shown. It is added to them exactly, but for what
@@ -106,6 +108,13 @@ cdef enum:
     FRAUDS
     OF_LABELS
 
+# Features of a transaction itself and of its account, but for those of each field, attribute and
+# kind of entity; and features of an entity.
+cdef enum:
+    OF_TRANSACTION = 5
+    OF_ACCOUNT = 37
+    ENTITY_FEATURES = 17 + 2 * LABEL_H
+
 cdef int64_t SECOND_US = 1_000_000
 cdef int64_t HOUR_US = 3600 * SECOND_US
 cdef int64_t DAY_US = 24 * HOUR_US
@@ -133,6 +142,10 @@ cdef struct Layout:
     Py_ssize_t fields
     Py_ssize_t numbers
     Py_ssize_t kinds
+    # Where the features of its account begin, and those of its entities.
+    Py_ssize_t account_at
+    Py_ssize_t entities_at
+    Py_ssize_t width
     # Where the parts of an account's sums begin: by half-life, what is recent and what is habit;
     # new entities at three half-lives; hours, bursts, attributes; fields of late and ever.
     Py_ssize_t[ACCOUNT_H] recent_H
@@ -150,6 +163,9 @@ cdef Layout layout_of(Py_ssize_t fields, Py_ssize_t numbers, Py_ssize_t kinds):
     cdef Layout layout
     cdef Py_ssize_t at = 0, h, n = 0
     layout.fields, layout.numbers, layout.kinds = fields, numbers, kinds
+    layout.account_at = OF_TRANSACTION + 2 * numbers + fields
+    layout.entities_at = layout.account_at + OF_ACCOUNT + numbers + 3 * (fields + kinds)
+    layout.width = layout.entities_at + ENTITY_FEATURES * kinds
     for h in range(ACCOUNT_H):
         if h <= DAY:
             layout.recent_H[h] = at
@@ -179,6 +195,8 @@ cdef Layout layout_of(Py_ssize_t fields, Py_ssize_t numbers, Py_ssize_t kinds):
 
 cdef struct Payment:
     float* features_F
+    # Whether it is its account's first use of each of its entities, once `of_entities` has been.
+    char* is_first_use_K
     Py_ssize_t account
     const int64_t* entity_K
     const int64_t* link_K
@@ -439,10 +457,6 @@ def entity_names(kind):
     return names
 
 
-cdef enum:
-    ENTITY_FEATURES = 17 + 2 * LABEL_H
-
-
 cdef float* of_the_entity(
     float* feature,
     const Payment* payment,
@@ -569,7 +583,6 @@ cdef inline float log_gap(int64_t age_us) noexcept nogil:
 
 
 cdef struct Memory:
-    States accounts
     States entities
     States confirmed
     int64_t* first_use_us_L
@@ -580,11 +593,19 @@ def sums_of(Py_ssize_t fields, Py_ssize_t numbers, Py_ssize_t kinds):
     return layout_of(fields, numbers, kinds).end_H[ACCOUNT_H - 1], OF_ENTITY, LABEL_H * OF_LABELS
 
 
-cdef class Columns:
-    """The columns of N transactions as C reads them."""
+cdef class Walk:
+    """A walk over N transactions in the order of time (`order_N`): what is read and written of each.
 
+    `of_entities` comes first, for all of them; then `of_accounts`, of some at a time. Raises
+    ValueError where columns, labels and states do not belong together.
+    """
+
+    cdef readonly object features_NF
+    cdef readonly object order_N
     cdef Py_ssize_t count
-    cdef const int64_t[::1] order_N
+    cdef Layout layout
+    cdef Payment* payment_N
+    # Of the transactions, as C reads them.
     cdef const int64_t[::1] account_N
     cdef const int64_t[:, ::1] entity_NK
     cdef const int64_t[:, ::1] link_NK
@@ -595,6 +616,7 @@ cdef class Columns:
     cdef const int64_t[:, ::1] code_NC
     cdef const double[:, ::1] number_NM
     cdef double[:, ::1] value_NM
+    cdef char[:, ::1] is_first_use_NK
 
     def __cinit__(self, columns):
         self.account_N = np.ascontiguousarray(columns.account_N)
@@ -607,32 +629,34 @@ cdef class Columns:
         self.code_NC = np.ascontiguousarray(columns.categorical_NC)
         self.number_NM = np.ascontiguousarray(columns.numeric_NM)
         self.order_N = np.argsort(columns.time_us_N, kind="stable")
-        self.count = rows = self.order_N.shape[0]
+        self.count = rows = len(self.order_N)
+        kinds = self.entity_NK.shape[1]
         check(
             rows == self.account_N.shape[0] == self.entity_NK.shape[0] == self.link_NK.shape[0]
             == self.amount_N.shape[0] == self.standing_N.shape[0] == self.code_NC.shape[0]
             == self.number_NM.shape[0] == self.entity_code_NK.shape[0]
         )
-        check(
-            self.entity_NK.shape[1] == self.link_NK.shape[1] == self.entity_code_NK.shape[1]
-        )
+        check(kinds == self.link_NK.shape[1] == self.entity_code_NK.shape[1])
+        self.layout = layout_of(self.code_NC.shape[1], self.number_NM.shape[1], kinds)
         self.value_NM = np.empty((rows, self.number_NM.shape[1]))
-
-    cdef Layout layout(self):
-        return layout_of(
-            self.code_NC.shape[1], self.number_NM.shape[1], self.entity_NK.shape[1]
-        )
-
-    cdef Payment* payments(self) except NULL:
-        """The rows in the order of time, to be freed."""
-        cdef Payment* payment_N = <Payment*> malloc(max(self.count, 1) * sizeof(Payment))
-        cdef Payment* payment
-        cdef Py_ssize_t place, n
-        if payment_N == NULL:
+        self.is_first_use_NK = np.zeros((rows, kinds), np.byte)
+        self.features_NF = np.empty((rows, self.layout.width), np.single)
+        self.payment_N = <Payment*> malloc(max(self.count, 1) * sizeof(Payment))
+        if self.payment_N == NULL:
             raise MemoryError
-        for place in range(self.count):
-            n, payment = self.order_N[place], &payment_N[place]
-            payment.features_F = NULL
+        self._read()
+
+    def __dealloc__(self):
+        free(self.payment_N)
+
+    cdef void _read(self):
+        cdef float[:, ::1] features_NF = self.features_NF
+        cdef Payment* payment
+        cdef Py_ssize_t n
+        for n in range(self.count):
+            payment = &self.payment_N[n]
+            payment.features_F = &features_NF[n, 0]
+            payment.is_first_use_K = &self.is_first_use_NK[n, 0]
             payment.account, payment.time_us = self.account_N[n], self.time_us_N[n]
             payment.entity_K, payment.link_K = &self.entity_NK[n, 0], &self.link_NK[n, 0]
             payment.entity_code_K = &self.entity_code_NK[n, 0]
@@ -641,60 +665,107 @@ cdef class Columns:
             derive(
                 payment, &self.value_NM[n, 0], &self.number_NM[n, 0], self.number_NM.shape[1]
             )
-        return payment_N
 
+    def of_entities(
+        self,
+        unsigned char[::1] entities,
+        unsigned char[::1] confirmed,
+        int64_t[::1] first_use_us_L,
+        labels,
+    ):
+        """Write the features of all rows but those of their accounts.
 
-def walk(
-    float[:, ::1] features_NF,
-    columns,
-    unsigned char[::1] accounts,
-    unsigned char[::1] entities,
-    unsigned char[::1] confirmed,
-    int64_t[::1] first_use_us_L,
-    labels,
-):
-    """Write the features of N transactions, and bring the packed states forward, in place.
-
-    What an UNDECIDED row adds to its account is left to `settle`. Raises ValueError where
-    columns, labels and states do not belong together.
-    """
-    cdef Columns rows = Columns(columns)
-    cdef Layout layout = rows.layout()
-    check(rows.count == features_NF.shape[0])
-    order_E = np.argsort(labels.time_us_E, kind="stable")
-    check(len(order_E) == len(labels.entity_E) == len(labels.is_fraud_E))
-    cdef const int64_t[::1] entity_E = labels.entity_E[order_E]
-    cdef const int64_t[::1] time_us_E = labels.time_us_E[order_E]
-    cdef const double[::1] is_fraud_E = labels.is_fraud_E[order_E]
-    cdef Memory memory = Memory(
-        states_of(accounts, &layout.end_H[0], ACCOUNT_H, account_half_life_us_H),
-        states_of(entities, entity_end_H, ENTITY_H, entity_half_life_us_H),
-        states_of(confirmed, label_end_H, LABEL_H, label_half_life_us_H),
-        &first_use_us_L[0],
-    )
-    check_positions(rows.account_N, 0, memory.accounts.groups)
-    each_entity = np.ravel(rows.entity_NK)
-    check_positions(each_entity, NO_ENTITY, memory.entities.groups)
-    check_positions(each_entity, NO_ENTITY, memory.confirmed.groups)
-    check_positions(np.ravel(rows.link_NK), NO_ENTITY, first_use_us_L.shape[0])
-    check_positions(entity_E, 0, memory.confirmed.groups)
-    if not np.array_equal(np.less(rows.entity_NK, 0), np.less(rows.link_NK, 0)):
-        raise ValueError("an entity and its link with the account are there together, or neither")
-    cdef Payment* payment_N = rows.payments()
-    cdef Py_ssize_t place
-    cdef bint is_whole
-    try:
-        with nogil:
-            for place in range(rows.count):
-                payment_N[place].features_F = &features_NF[rows.order_N[place], 0]
-            is_whole = go(
-                payment_N, rows.count, features_NF.shape[1], entity_E, time_us_E, is_fraud_E,
-                &memory, &layout,
+        Brings the packed states and the times of first uses forward, in place.
+        """
+        order_E = np.argsort(labels.time_us_E, kind="stable")
+        check(len(order_E) == len(labels.entity_E) == len(labels.is_fraud_E))
+        cdef const int64_t[::1] entity_E = labels.entity_E[order_E]
+        cdef const int64_t[::1] time_us_E = labels.time_us_E[order_E]
+        cdef const double[::1] is_fraud_E = labels.is_fraud_E[order_E]
+        cdef const int64_t[::1] order_N = self.order_N
+        cdef Memory memory = Memory(
+            states_of(entities, entity_end_H, ENTITY_H, entity_half_life_us_H),
+            states_of(confirmed, label_end_H, LABEL_H, label_half_life_us_H),
+            &first_use_us_L[0],
+        )
+        each_entity = np.ravel(self.entity_NK)
+        check_positions(each_entity, NO_ENTITY, memory.entities.groups)
+        check_positions(each_entity, NO_ENTITY, memory.confirmed.groups)
+        check_positions(np.ravel(self.link_NK), NO_ENTITY, first_use_us_L.shape[0])
+        check_positions(entity_E, 0, memory.confirmed.groups)
+        if not np.array_equal(np.less(self.entity_NK, 0), np.less(self.link_NK, 0)):
+            raise ValueError(
+                "an entity and its link with the account are there together, or neither"
             )
-    finally:
-        free(payment_N)
-    if not is_whole:
-        raise AssertionError("there are more names than features, or fewer")
+        with nogil:
+            by_entity(
+                self.payment_N, order_N, entity_E, time_us_E, is_fraud_E, &memory, &self.layout
+            )
+
+    def of_accounts(self, const int64_t[::1] row_R, unsigned char[::1] accounts):
+        """Write the features of their accounts of R rows, which are in the order of time.
+
+        Brings the packed states forward, in place. What an UNDECIDED row adds to its account is
+        left to `settle`.
+        """
+        cdef States states = self._accounts(accounts)
+        check_positions(row_R, 0, self.count)
+        with nogil:
+            by_account(self.payment_N, row_R, &states, &self.layout)
+
+    def settle(
+        self,
+        const int64_t[::1] row_R,
+        const int64_t[::1] standing_R,
+        unsigned char[::1] accounts,
+    ):
+        """Add those of R rows that are UNDECIDED to the states of their accounts, as they stand.
+
+        `of_accounts` has brought the states to their times.
+        """
+        cdef States states = self._accounts(accounts)
+        cdef Payment* payment
+        cdef State account
+        cdef Py_ssize_t r
+        check_positions(row_R, 0, self.count)
+        check(row_R.shape[0] == standing_R.shape[0])
+        with nogil:
+            for r in range(row_R.shape[0]):
+                payment = &self.payment_N[row_R[r]]
+                if payment.standing == UNDECIDED:
+                    payment.standing = standing_R[r]
+                    account = state_of(&states, payment.account)
+                    add_to_account(&account, payment, &self.layout)
+
+    def recount(
+        self, unsigned char[::1] accounts, const double[:, ::1] attempts_N2, double times
+    ):
+        """Add rows that the packed states of their accounts have already, so many times more.
+
+        `attempts_N2` are the logarithms of the attempts before each, at 5 minutes and an hour.
+        """
+        cdef States states = self._accounts(accounts)
+        cdef const int64_t[::1] order_N = self.order_N
+        cdef Payment* payment
+        cdef State account
+        cdef Py_ssize_t place, n
+        check(self.count == attempts_N2.shape[0] and attempts_N2.shape[1] == 2)
+        with nogil:
+            for place in range(self.count):
+                n = order_N[place]
+                payment = &self.payment_N[n]
+                account = state_of(&states, payment.account)
+                count(&account, payment, &self.layout, &attempts_N2[n, 0], times)
+                if times < 0:
+                    forget_nothing(account.before_D, &self.layout)
+                    forget_nothing(account.at_D, &self.layout)
+
+    cdef States _accounts(self, unsigned char[::1] accounts):
+        cdef States states = states_of(
+            accounts, &self.layout.end_H[0], ACCOUNT_H, account_half_life_us_H
+        )
+        check_positions(self.account_N, 0, states.groups)
+        return states
 
 
 def gather(unsigned char[::1] entities, const int64_t[::1] entity_S, unsigned char[::1] slots):
@@ -720,27 +791,6 @@ def gather(unsigned char[::1] entities, const int64_t[::1] entity_S, unsigned ch
                 whole.at_D[d] += part.at_D[d]
 
 
-def settle(columns, unsigned char[::1] accounts):
-    """Add rows to the packed states of their accounts, which a walk has brought to their times.
-
-    Raises ValueError where columns and states do not belong together.
-    """
-    cdef Columns rows = Columns(columns)
-    cdef Layout layout = rows.layout()
-    cdef States states = states_of(accounts, &layout.end_H[0], ACCOUNT_H, account_half_life_us_H)
-    check_positions(rows.account_N, 0, states.groups)
-    cdef Payment* payment_N = rows.payments()
-    cdef State account
-    cdef Py_ssize_t n
-    try:
-        with nogil:
-            for n in range(rows.count):
-                account = state_of(&states, payment_N[n].account)
-                add_to_account(&account, &payment_N[n], &layout)
-    finally:
-        free(payment_N)
-
-
 cdef void forget_nothing(double* sums_D, const Layout* layout) noexcept nogil:
     """Where nothing is left, nothing is: of large amounts taken out again, rounding stays behind,
     which a mean would magnify."""
@@ -752,77 +802,42 @@ cdef void forget_nothing(double* sums_D, const Layout* layout) noexcept nogil:
             memset(sums + PAID_VALUES, 0, (OF_HABIT - PAID_VALUES) * sizeof(double))
 
 
-def recount(
-    columns, unsigned char[::1] accounts, const double[:, ::1] attempts_N2, double times
-):
-    """Add rows that the packed states of their accounts have already, so many times more.
-
-    `attempts_N2` are the logarithms of the attempts before each, at 5 minutes and an hour. Raises
-    ValueError where columns and states do not belong together.
-    """
-    cdef Columns rows = Columns(columns)
-    cdef Layout layout = rows.layout()
-    cdef States states = states_of(accounts, &layout.end_H[0], ACCOUNT_H, account_half_life_us_H)
-    check_positions(rows.account_N, 0, states.groups)
-    check(rows.count == attempts_N2.shape[0] and attempts_N2.shape[1] == 2)
-    cdef Payment* payment_N = rows.payments()
-    cdef State account
-    cdef Py_ssize_t n
-    try:
-        with nogil:
-            for n in range(rows.count):
-                account = state_of(&states, payment_N[n].account)
-                count(
-                    &account, &payment_N[n], &layout, &attempts_N2[rows.order_N[n], 0], times
-                )
-                if times < 0:
-                    forget_nothing(account.before_D, &layout)
-                    forget_nothing(account.at_D, &layout)
-    finally:
-        free(payment_N)
-
-
-cdef bint go(
+cdef void by_entity(
     const Payment* payment_N,
-    Py_ssize_t rows,
-    Py_ssize_t width,
+    const int64_t[::1] order_N,
     const int64_t[::1] entity_E,
     const int64_t[::1] time_us_E,
     const double[::1] is_fraud_E,
     const Memory* memory,
     const Layout* layout,
 ) noexcept nogil:
-    """All rows and labels, each sorted by time. Whether every row has so many features."""
-    cdef Py_ssize_t first = 0, after, n, e = 0
+    """All rows and labels, each sorted by time, against what is remembered of entities."""
+    cdef Py_ssize_t rows = order_N.shape[0], first = 0, after, place, e = 0
+    cdef int64_t now_us
     while first < rows:
-        while e < time_us_E.shape[0] and time_us_E[e] < payment_N[first].time_us:
+        now_us = payment_N[order_N[first]].time_us
+        while e < time_us_E.shape[0] and time_us_E[e] < now_us:
             mature(memory, entity_E[e], time_us_E[e], is_fraud_E[e])
             e += 1
         # All that are of one instant: none of them was before another.
         after = first
-        while after < rows and payment_N[after].time_us == payment_N[first].time_us:
-            if write(&payment_N[after], memory, layout) != width:
-                return False
+        while after < rows and payment_N[order_N[after]].time_us == now_us:
+            write_entities(&payment_N[order_N[after]], memory, layout)
             after += 1
-        for n in range(first, after):
-            remember(&payment_N[n], memory, layout)
+        for place in range(first, after):
+            add_to_entities(&payment_N[order_N[place]], memory, layout)
         first = after
     for e in range(e, time_us_E.shape[0]):
         mature(memory, entity_E[e], time_us_E[e], is_fraud_E[e])
-    return True
 
 
-cdef Py_ssize_t write(
+cdef void write_entities(
     const Payment* payment, const Memory* memory, const Layout* layout
 ) noexcept nogil:
-    """Write the features of a transaction. How many they are."""
-    cdef State account = state_of(&memory.accounts, payment.account)
+    cdef float* feature = payment.features_F + layout.entities_at
     cdef State entity, confirmed
-    cdef float* feature = payment.features_F
     cdef Py_ssize_t k
-    advance(&account, payment.time_us)
-    feature = of_the_transaction(feature, payment, layout)
-    feature = of_the_account(feature, payment, &account, layout)
+    of_the_transaction(payment.features_F, payment, layout)
     for k in range(layout.kinds):
         if payment.entity_K[k] == NO_ENTITY:
             feature = of_no_entity(feature)
@@ -834,36 +849,63 @@ cdef Py_ssize_t write(
             feature, payment, &entity, &confirmed, memory.first_use_us_L[payment.link_K[k]],
             payment.entity_code_K[k],
         )
-    return feature - payment.features_F
 
 
-cdef void remember(
+cdef void add_to_entities(
     const Payment* payment, const Memory* memory, const Layout* layout
 ) noexcept nogil:
-    """Add a transaction to the sums of its account and its entities."""
-    cdef State account = state_of(&memory.accounts, payment.account)
     cdef State entity
-    cdef double[ACCOUNT_H] weight_H
-    cdef double* sums_D
     cdef int64_t* first_use_us
     cdef Py_ssize_t k
-    cdef bint is_first_use
     for k in range(layout.kinds):
         if payment.entity_K[k] == NO_ENTITY:
             continue
         first_use_us = &memory.first_use_us_L[payment.link_K[k]]
-        is_first_use = first_use_us[0] == never_us
-        if is_first_use or payment.time_us < first_use_us[0]:
+        payment.is_first_use_K[k] = first_use_us[0] == never_us
+        if payment.is_first_use_K[k] or payment.time_us < first_use_us[0]:
             first_use_us[0] = payment.time_us
         entity = state_of(&memory.entities, payment.entity_K[k])
-        add_to_entity(&entity, payment, is_first_use)
-        if is_first_use:
-            sums_D = landing(&account, payment.time_us, weight_H)
+        add_to_entity(&entity, payment, payment.is_first_use_K[k])
+
+
+cdef void by_account(
+    const Payment* payment_N, const int64_t[::1] row_R, const States* accounts, const Layout* layout
+) noexcept nogil:
+    """Rows, sorted by time, against what is remembered of their accounts."""
+    cdef Py_ssize_t rows = row_R.shape[0], first = 0, after, r
+    cdef int64_t now_us
+    cdef const Payment* payment
+    cdef State account
+    while first < rows:
+        now_us = payment_N[row_R[first]].time_us
+        after = first
+        while after < rows and payment_N[row_R[after]].time_us == now_us:
+            payment = &payment_N[row_R[after]]
+            account = state_of(accounts, payment.account)
+            advance(&account, now_us)
+            of_the_account(payment.features_F + layout.account_at, payment, &account, layout)
+            after += 1
+        for r in range(first, after):
+            payment = &payment_N[row_R[r]]
+            account = state_of(accounts, payment.account)
+            add_first_uses(&account, payment, layout)
+            if payment.standing != UNDECIDED:
+                add_to_account(&account, payment, layout)
+        first = after
+
+
+cdef void add_first_uses(
+    const State* account, const Payment* payment, const Layout* layout
+) noexcept nogil:
+    cdef double[ACCOUNT_H] weight_H
+    cdef double* sums_D
+    cdef Py_ssize_t k
+    for k in range(layout.kinds):
+        if payment.is_first_use_K[k]:
+            sums_D = landing(account, payment.time_us, weight_H)
             sums_D[layout.new_3[0] + k] += weight_H[HOUR]
             sums_D[layout.new_3[1] + k] += weight_H[DAY]
             sums_D[layout.new_3[2] + k] += weight_H[SEASON]
-    if payment.standing != UNDECIDED:
-        add_to_account(&account, payment, layout)
 
 
 cdef void mature(
