@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import anyio
+import numpy as np
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
@@ -29,8 +30,17 @@ from app.db.database import PG_SETTINGS, Database
 from app.db.indexing import PG_BUILD_LIMITS
 from app.db.migrating import PG_MIGRATION_LIMITS, downgrade, migration_config, upgrade
 from app.db.revisions import MIGRATIONS, newest_revision
-from app.db.schema import entities, label_entities, label_events, labels, metadata, transactions
+from app.db.schema import (
+    accounts,
+    entities,
+    label_entities,
+    label_events,
+    labels,
+    metadata,
+    transactions,
+)
 from app.errors import SetupError
+from app.learner.states import States
 from tests.conftest import IS_TORTURE
 
 
@@ -377,6 +387,31 @@ def only(rows: Rows, of: Rows) -> Rows:
             ({column: row[column] for column in sorted(columns)} for row in rows[name]), key=str
         )
     return found
+
+
+def test_without_0027_states_have_their_zeros_again(unmigrated_database_url: str) -> None:
+    url = unmigrated_database_url
+    upgrade(url)
+    whole = np.array([7, 5], "<i8").tobytes() + np.array([1.5, 0, 0, 2.5], "<f8").tobytes()
+    [packed] = States.from_bytes([whole], 2).to_bytes()
+    # More than are read at once.
+    keys = [{"tenant": "t", "account_id": f"a-{n:04}"} for n in range(2001)]
+    paid = [{**key, "state": (packed, whole, None)[n % 3]} for n, key in enumerate(keys)]
+    entity = {"tenant": "t", "kind": "ip", "entity_id": "i", "state": packed, "label_state": packed}
+
+    async def fill_states() -> None:
+        database = Database(url)
+        async with database.write() as connection:
+            await connection.execute(insert(accounts), paid)
+            await connection.execute(insert(entities), [entity])
+        await database.close()
+
+    anyio.run(fill_states)
+    downgrade(url, "0026")
+    found = {row["account_id"]: row["state"] for row in anyio.run(rows_of, url, accounts)}
+    assert found == {row["account_id"]: row["state"] and whole for row in paid}
+    [row] = anyio.run(rows_of, url, entities)
+    assert (row["state"], row["label_state"]) == (whole, whole)
 
 
 def test_what_an_older_schema_has_a_place_for_survives_the_way_down_and_up_again(

@@ -201,14 +201,53 @@ def test_states_share_nothing_with_the_bytes_they_came_from() -> None:
     assert states.to_bytes() != stored
 
 
+# A mark, and how many sums there are; the time of the newest event and of the one before.
+MARK, TIMES = b"\1\2\0\0\0", np.array([7, 5], "<i8").tobytes()
+
+
 def test_a_state_is_stored_as_it_always_was() -> None:
     """Golden: what databases hold must be read for ever."""
-    [stored] = States(
-        bytearray(np.array([7, 5], "<i8").tobytes() + np.array([1.5, 2.5], "<f8").tobytes()), 1
-    ).to_bytes()
-    states = States.from_bytes([stored], 1)
-    assert (states.time_us_G, states.previous_us_G) == ([7], [5])
-    assert (states.before_GD.tolist(), states.at_GD.tolist()) == ([[1.5]], [[2.5]])
+    whole = TIMES + np.array([1.5, 0.0, 2.5, -0.0], "<f8").tobytes()
+    bits = (0b1101).to_bytes(8, "little")
+    packed = MARK + TIMES + bits + np.array([1.5, 2.5, -0.0], "<f8").tobytes()
+    for stored in (whole, packed):
+        states = States.from_bytes([stored], 2)
+        assert (states.time_us_G, states.previous_us_G) == ([7], [5])
+        assert (states.before_GD.tolist(), states.at_GD.tolist()) == ([[1.5, 0.0]], [[2.5, -0.0]])
+        assert np.signbit(states.at_GD[0, 1])
+        assert states.to_bytes() == [packed]
+
+
+@pytest.mark.parametrize("sums", range(1, 80))
+def test_no_packed_state_is_as_long_as_a_whole_one(sums: int) -> None:
+    states = States(bytearray(TIMES + np.arange(1.0, 2 * sums + 1).tobytes()), sums)
+    for zeros in range(2 * sums):
+        states.packed[16 + 8 * zeros : 24 + 8 * zeros] = bytes(8)
+        assert len(states.to_bytes()[0]) != len(states.packed)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        MARK + TIMES + bytes(8) + bytes(8),
+        MARK + TIMES + b"\1" + bytes(7),
+        MARK + TIMES + b"\x10" + bytes(7) + bytes(8),
+        b"\2" + MARK[1:] + TIMES + bytes(8),
+        b"\1\3\0\0\0" + TIMES + bytes(8),
+        MARK + TIMES,
+    ],
+    ids=[
+        "a sum too many",
+        "one too few",
+        "one beyond the last",
+        "another mark",
+        "other sums",
+        "no bits",
+    ],
+)
+def test_a_packed_row_of_another_definition_is_refused(stored: bytes) -> None:
+    with pytest.raises(ValueError, match="another definition of the features"):
+        States.from_bytes([stored], 2)
 
 
 def test_an_absent_row_is_a_group_without_events() -> None:

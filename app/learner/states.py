@@ -16,6 +16,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from app.learner.kernels.features import pack, unpack
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -25,31 +27,26 @@ NEVER_US = -(2**61)
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """The states of G groups with so many sums each, one after another as they are stored."""
+    """The states of G groups with so many sums each, one after another, zeros and all."""
 
     packed: bytearray
     sums: int
 
     @classmethod
     def empty(cls, groups: int, sums: int) -> Self:
-        return cls(bytearray(_blank(sums)) * groups, sums)
+        return cls(unpack([None] * groups, sums), sums)
 
     @classmethod
     def from_bytes(cls, rows: Iterable[bytes | None], sums: int) -> Self:
         """Copies of what `to_bytes` gave; None is a group without events.
 
-        Raises ValueError where a row has another length than `sums` asks for.
+        Raises ValueError where a row has another number of sums than `sums`.
         """
-        blank = _blank(sums)
-        rows_G = [blank if row is None else row for row in rows]
-        if not {len(blank)}.issuperset(map(len, rows_G)):
-            raise ValueError("a stored state belongs to another definition of the features")
-        return cls(bytearray().join(rows_G), sums)
+        return cls(unpack(list(rows), sums), sums)
 
     def to_bytes(self) -> list[bytes]:
-        """Each group's state, as it is stored."""
-        rows_G: list[bytes] = np.frombuffer(self.packed, f"V{_layout(self.sums).itemsize}").tolist()
-        return rows_G
+        """Each group's state, as it is stored: without its zeros."""
+        return pack(self.packed, self.sums)
 
     def copy(self) -> Self:
         return type(self)(self.packed.copy(), self.sums)
@@ -81,15 +78,7 @@ class States:
 
 @cache
 def _layout(sums: int) -> np.dtype[Any]:
-    """How a state of so many sums is stored."""
+    """Where the parts of a state of so many sums are."""
     return np.dtype(
         [("time", "<i8"), ("previous", "<i8"), ("before", "<f8", (sums,)), ("at", "<f8", (sums,))]
     )
-
-
-@cache
-def _blank(sums: int) -> bytes:
-    """The state of a group without events."""
-    blank = np.zeros(1, _layout(sums))
-    blank["time"] = blank["previous"] = NEVER_US
-    return blank.tobytes()

@@ -24,10 +24,11 @@ Axes: N transactions, F features, H half-lives, D decayed sums, C categorical fi
 attributes, K kinds of entities, E label events. Times are int64 microseconds since the epoch, UTC.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport INFINITY, M_PI, NAN, asinh, cos, fmax, fmin, isfinite, isnan, log1p, sin, sqrt
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from app.learner.kernels.states cimport State, States, advance, landing, read, size_of, state_of
 
@@ -915,6 +916,89 @@ cdef void mature(
     cdef State confirmed = state_of(&memory.confirmed, entity)
     advance(&confirmed, time_us)
     add_to_labels(&confirmed, time_us, is_fraud)
+
+
+# ---- As they are stored: a mark, how many sums, the two times, a bit for each sum that is not 0
+# (before, then at), and those sums
+
+
+cdef enum:
+    PACKED = 1
+    SIZE_AT = 1
+    TIMES_AT = 5
+    BITS_AT = 21
+
+
+def pack(unsigned char[::1] states_G, Py_ssize_t sums):
+    """Each state as bytes without its zeros: most sums of most accounts are 0."""
+    cdef Py_ssize_t size = size_of(sums), numbers = 2 * sums, bits = bits_of(sums), g, d, length
+    cdef unsigned char[::1] room = bytearray(BITS_AT + bits + 8 * numbers)
+    cdef unsigned char* row = &room[0]
+    cdef const unsigned char* state
+    cdef int64_t number
+    cdef int32_t count = sums
+    rows = []
+    row[0] = PACKED
+    memcpy(row + SIZE_AT, &count, 4)
+    for g in range(states_G.shape[0] // size):
+        state = &states_G[g * size]
+        memcpy(row + TIMES_AT, state, 16)
+        memset(row + BITS_AT, 0, bits)
+        length = BITS_AT + bits
+        for d in range(numbers):
+            memcpy(&number, state + 16 + 8 * d, 8)
+            if number != 0:
+                row[BITS_AT + d // 8] |= 1 << d % 8
+                memcpy(row + length, &number, 8)
+                length += 8
+        rows.append(PyBytes_FromStringAndSize(<char*> row, length))
+    return rows
+
+
+def unpack(list rows, Py_ssize_t sums):
+    """The states that `pack` has stored, one after another; None is one without events.
+
+    Earlier versions stored them with their zeros. Raises ValueError where a row is neither.
+    """
+    cdef Py_ssize_t size = size_of(sums), g
+    states = bytearray(size * len(rows))
+    cdef unsigned char[::1] states_G = states
+    cdef unsigned char* state
+    for g, row in enumerate(rows):
+        state = &states_G[g * size]
+        if row is None:
+            memcpy(state, &never_us, 8)
+            memcpy(state + 8, &never_us, 8)
+        elif not unpack_row(<bytes?> row, state, sums):
+            raise ValueError("a stored state belongs to another definition of the features")
+    return states
+
+
+cdef bint unpack_row(bytes stored, unsigned char* state, Py_ssize_t sums):
+    cdef const unsigned char* row = <const unsigned char*> PyBytes_AS_STRING(stored)
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(stored), at = BITS_AT + bits_of(sums), d
+    cdef int32_t count
+    if length == size_of(sums):
+        memcpy(state, row, length)
+        return True
+    if length < at or row[0] != PACKED:
+        return False
+    memcpy(&count, row + SIZE_AT, 4)
+    if count != sums:
+        return False
+    memcpy(state, row + TIMES_AT, 16)
+    for d in range(8 * bits_of(sums)):
+        if row[BITS_AT + d // 8] >> d % 8 & 1:
+            if d >= 2 * sums or at + 8 > length:
+                return False
+            memcpy(state + 16 + 8 * d, row + at, 8)
+            at += 8
+    return at == length
+
+
+cdef inline Py_ssize_t bits_of(Py_ssize_t sums) noexcept nogil:
+    """How many bytes the bits take: in eights, so that no packed state is as long as a whole one."""
+    return (2 * sums + 63) // 64 * 8
 
 
 cdef States states_of(

@@ -1,5 +1,5 @@
 # cython: language_level=3, cdivision=True
-"""The decayed sums of `app.learner.states` in place, as they are stored.
+"""The decayed sums of `app.learner.states` in place.
 
 Forward decay (Cormode, Shkapenyuk, Srivastava, Xu: "Forward Decay", ICDE 2009): with half-life h
 the sum of values x_i at times t_i is worth the sum of x_i * 2**(-(t - t_i) / h) at time t. There
