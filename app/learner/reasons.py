@@ -5,6 +5,7 @@ usual values are those of the account's own payments before this one.
 """
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -311,13 +312,14 @@ def shares_of(
 
 
 @cache
-def _codes(features: FeatureSet) -> tuple[Sequence[str], list[int], Ints]:
+def _codes(features: FeatureSet) -> tuple[Sequence[str], Ints, Ints]:
     """The codes there are, the positions of the G features that have one, and which each has."""
     spec, coded = features.spec, without_identities(features.kinds)
     names = [features.names[f] for f in coded]
     of_each = [code_of(name, spec.categorical_names, spec.entity_names) for name in names]
     codes = list(dict.fromkeys(of_each))
-    return codes, coded, np.array([codes.index(code) for code in of_each], np.int64)
+    code_G = np.array([codes.index(code) for code in of_each], np.int64)
+    return codes, np.array(coded, np.int64), code_G
 
 
 @cache
@@ -446,7 +448,7 @@ def _burst(case: Case) -> Words:
         counted = f"{counted}, {moment} of them in the last 5 minutes"
     # Of those whose hour before is all at hand.
     of_each = [
-        sum(0 < older - age_us <= HOUR_US for older in ages_us)
+        bisect_right(ages_us, age_us + HOUR_US) - bisect_right(ages_us, age_us)
         for age_us in ages_us
         if not case.has_more or ages_us[-1] - age_us > HOUR_US
     ]

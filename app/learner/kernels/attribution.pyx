@@ -36,6 +36,12 @@ cdef struct Walk:
     double first, last
     double[UNITS] gradient_U
 
+# Where a value of a quantity stands: its bin, how far it is through it, by scale, and beyond.
+cdef struct Stand:
+    float value
+    int bin
+    double share, scaled, beyond
+
 # A payment beside those that its baseline is the mean of.
 cdef struct Pair:
     const float* now_F
@@ -126,18 +132,25 @@ cdef void read_steps(Network network, const Pair* pair, double* step_GU) noexcep
     cdef double[BINS + 1] at_T
     cdef double[KNOWN_VALUES + 1] at_V
     cdef double each = -1.0 / pair.past, scaled, beyond
+    cdef Stand stand
+    cdef float value
     cdef int z, c, k, feature
     for z in range(network.quantities):
         feature = network.quantity_Z[z]
         memset(at_T, 0, sizeof(at_T))
-        scaled = stand(network, z, pair.now_F[feature], 1.0, at_T)
+        stand = stand_of(network, z, pair.now_F[feature])
+        weigh(&stand, 1.0, at_T)
+        scaled, beyond = stand.scaled, stand.beyond
         for k in range(pair.past):
-            scaled += stand(network, z, pair.past_KF[k * network.features + feature], each, at_T)
+            value = pair.past_KF[k * network.features + feature]
+            # What an account never names has the same value in all of its payments.
+            if value != stand.value:
+                stand = stand_of(network, z, value)
+            weigh(&stand, each, at_T)
+            scaled += each * stand.scaled
+            beyond += each * stand.beyond
         add_knots(step_GU, network.knots_ZTU + z * (BINS + 1) * COLUMNS, BINS + 1, at_T)
         add_rows(step_GU, UNITS, network.scaled_ZU, 1, &z, &scaled)
-        beyond = network.beyond(z, pair.now_F[feature])
-        for k in range(pair.past):
-            beyond += each * network.beyond(z, pair.past_KF[k * network.features + feature])
         for k in range(MEMBERS):
             step_GU[UNITS + k] += beyond
         step_GU += COLUMNS
@@ -154,15 +167,20 @@ cdef void read_steps(Network network, const Pair* pair, double* step_GU) noexcep
         step_GU += COLUMNS
 
 
-cdef double stand(
-    Network network, int z, float value, double weight, double* at_T
-) noexcept nogil:
-    """Weigh the knots on both sides of a value; what it weighs by scale."""
-    cdef int bin = network.bin_of(z, value)
-    cdef double share = weight * within(network.share_of(z, bin, value), 0.0, 1.0)
-    at_T[bin] += weight - share
-    at_T[bin + 1] += share
-    return weight * network.scaled(z, value)
+cdef Stand stand_of(Network network, int z, float value) noexcept nogil:
+    cdef Stand stand
+    stand.value = value
+    stand.bin = network.bin_of(z, value)
+    stand.share = within(network.share_of(z, stand.bin, value), 0.0, 1.0)
+    stand.scaled, stand.beyond = network.scaled(z, value), network.beyond(z, value)
+    return stand
+
+
+cdef void weigh(const Stand* stand, double weight, double* at_T) noexcept nogil:
+    """Weigh the knots on both sides of a value."""
+    cdef double share = weight * stand.share
+    at_T[stand.bin] += weight - share
+    at_T[stand.bin + 1] += share
 
 
 cdef void relate_by_base(

@@ -83,13 +83,27 @@ BY_VECTOR_WIDTH static inline void add_knots(
     double *restrict sum, const float *restrict table,
     int knots, const double *restrict weight)
 {
-    for (int i = 0; i < knots; i++) {
-        if (weight[i] == 0.0)
-            continue;
-        const float *restrict one = table + (ptrdiff_t)i * COLUMNS;
-        const double on_one = weight[i];
-        for (int k = 0; k < COLUMNS; k++)
-            sum[k] += on_one * (double)one[k];
+    int i = 0;
+    while (i < knots) {
+        /* Four at a time, so that the sums are read and written once for them. */
+        int few = 0;
+        const float *restrict row[4];
+        double on[4];
+        for (; i < knots && few < 4; i++)
+            if (weight[i] != 0.0) {
+                row[few] = table + (ptrdiff_t)i * COLUMNS;
+                on[few++] = weight[i];
+            }
+        if (few == 4) {
+            const float *restrict a = row[0], *restrict b = row[1];
+            const float *restrict c = row[2], *restrict d = row[3];
+            for (int k = 0; k < COLUMNS; k++)
+                sum[k] = (((sum[k] + on[0] * (double)a[k]) + on[1] * (double)b[k])
+                    + on[2] * (double)c[k]) + on[3] * (double)d[k];
+        } else
+            for (int r = 0; r < few; r++)
+                for (int k = 0; k < COLUMNS; k++)
+                    sum[k] += on[r] * (double)row[r][k];
     }
 }
 
