@@ -30,6 +30,8 @@ from app.times import now_us
 # Labels that are corrected in one transaction: some milliseconds, in place. In a thread each
 # statement would wait for its turn, and on SQLite everybody for all of them.
 STEP_LABELS = 50
+# Of very many labels more in each: they wait for their turn among those who score, each time.
+MOST_STEPS = 300
 # After each of them, so that scores find the processor and the database free in between.
 PAUSE_SECONDS = 0.002
 # How often it is begun again for accounts whose labels have changed meanwhile.
@@ -140,5 +142,6 @@ def _steps(found: Mapping[str, Mapping[str, bytes]]) -> Iterator[list[Correction
         for account_id, own in sorted(found.items())
         for transaction_id, features in own.items()
     )
-    while step := list(islice(each, STEP_LABELS)):
+    size = max(STEP_LABELS, sum(map(len, found.values())) // MOST_STEPS)
+    while step := list(islice(each, size)):
         yield step
