@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.accounts import store as account_store
@@ -45,6 +46,17 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> list[Meanwhile]:
 
     monkeypatch.setattr(Planner, "judge", judged)
     return waiting
+
+
+def evidence(service: Service, features: bytes) -> list[float]:
+    """What stored features say of a merchant's labels."""
+    values = np.frombuffer(features, "<f4").tolist()
+    names = service.part(Pipeline).features.names
+    return [
+        value
+        for name, value in zip(names, values, strict=True)
+        if name.startswith("merchant_fraud")
+    ]
 
 
 async def give(service: Service, name: str) -> Labelled:
@@ -109,6 +121,35 @@ async def test_a_label_removed_from_its_merchant_meanwhile_is_not_learned_from(
     async with service.part(Database).read() as connection:
         [learned] = (await label_store.supports(connection, TENANT, ["a"]))["a"]
     assert learned.features != row.features
+
+
+@pytest.mark.parametrize("is_erased", [False, True], ids=["removed", "erased"])
+async def test_another_label_forgotten_at_its_merchant_meanwhile_is_not_learned_from(
+    service: Service, meanwhile: list[Meanwhile], is_erased: bool
+) -> None:
+    labelling = service.part(Labelling)
+
+    async def forgotten() -> None:
+        if is_erased:
+            database, pipeline = service.part(Database), service.part(Pipeline)
+            await ErasureService(database, pipeline).erase(TENANT, "c")
+        else:
+            await labelling.remove(TENANT, "second")
+
+    await scored(service, paid("first", 0, account="b"), paid("second", 0, account="c"))
+    await label(service, "first", account="b")
+    await label(service, "second", account="c")
+    # Their features know of both labels by then; one is removed before they have their own.
+    await scored(service, paid("t", 20), paid("u", 20, account="d"))
+    await labelling.remove(TENANT, "first")
+    meanwhile.append(forgotten)
+    await give(service, "t")
+    assert meanwhile == []
+    await label(service, "u", account="d")
+    async with service.part(Database).read() as connection:
+        learned = await label_store.supports(connection, TENANT, ["a", "d"])
+    late, in_turn = [evidence(service, rows[0].features) for rows in (learned["a"], learned["d"])]
+    assert late == in_turn
 
 
 async def test_an_account_erased_meanwhile_stays_erased(

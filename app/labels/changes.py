@@ -16,7 +16,7 @@ from app.entities.states import EntityKey
 from app.labels import store as label_store
 from app.labels.errors import LabelNotFound, WrongAccount
 from app.labels.forgetting import Record, corrections_without, named_in, records_without
-from app.labels.records import StoredLabel
+from app.labels.records import Removals, StoredLabel
 from app.labels.rollback import way_back
 from app.learner.features import FeatureSet
 from app.learner.spec import DatasetSpec
@@ -52,10 +52,11 @@ class Alteration(NamedTuple):
     `rows` are the transactions that it is about, `changed` those whose label becomes another, and
     `old` the labels that these have. `labels` makes those that they get, recorded at a time (in
     microseconds), with the features that `unseen` rows get had they not seen labels since removed.
-    That is so while the entities' labels have the `checksum`, if there is one. Other labels of the
-    account are to learn from `corrections`, and other accounts are to forget the labels of the
-    `removed` transactions, without which the entities' `records` are what they are there. `named`
-    are the entities of the rows, by transaction. `allowance` is how many changes count for the key.
+    That is so while the entities' `removals` are these, if there are any: what rows saw of other
+    labels stays as it was. Other labels of the account are to learn from `corrections`, and other
+    accounts are to forget the labels of the `removed` transactions, without which the entities'
+    `records` are what they are there. `named` are the entities of the rows, by transaction.
+    `allowance` is how many changes count for the key.
     """
 
     account: Account
@@ -66,7 +67,7 @@ class Alteration(NamedTuple):
     unseen: Sequence[Scored] = ()
     unchanged: int = 0
     allowance: int = 0
-    checksum: tuple[int, int] | None = None
+    removals: Removals | None = None
     corrections: Corrected = MappingProxyType({})
     removed: frozenset[str] = frozenset()
     records: Mapping[EntityKey, Record] = MappingProxyType({})
@@ -196,8 +197,8 @@ class RollBack(NamedTuple):
         back = await way_back(connection, features, account, self.revision)
         named = await named_in(features, back.rows.values())
         entities = {key for keys in named.values() for key in keys}
-        checksum = (
-            await label_store.checksum_of_changes(connection, tenant, entities)
+        removals = (
+            await label_store.removals_of(connection, tenant, entities)
             if back.follows_others
             else None
         )
@@ -215,7 +216,7 @@ class RollBack(NamedTuple):
             frozenset(back.rows),
             labels,
             allowance=min(len(back.rows), 1),
-            checksum=checksum,
+            removals=removals,
             removed=removed,
             records=records,
             as_of=self.revision,

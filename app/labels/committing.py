@@ -50,12 +50,12 @@ async def is_current(connection: Connection, draft: Draft, now: Account) -> bool
             review.transaction_id for review in draft.watched.reviews
         ]:
             return False
-    if alteration.checksum is None:
+    if alteration.removals is None:
         unseen, named = alteration.unseen, alteration.named
         return not await need_correction(connection, tenant, unseen, named)
     entities = alteration.entities
-    checksum = await label_store.checksum_of_changes(connection, tenant, entities)
-    return checksum == alteration.checksum
+    removals = await label_store.removals_of(connection, tenant, entities)
+    return removals == alteration.removals
 
 
 async def commit(

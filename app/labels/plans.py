@@ -156,11 +156,9 @@ class Planner:
         corrected: Mapping[str, bytes] = {}
         if needs_correction:
             # Before what it vouches for.
-            checksum = await label_store.checksum_of_changes(
-                connection, tenant, alteration.entities
-            )
+            removals = await label_store.removals_of(connection, tenant, alteration.entities)
             corrected = await corrections(connection, features, tenant, unseen)
-            alteration = alteration._replace(checksum=checksum)
+            alteration = alteration._replace(removals=removals)
         stored = support[account.account_id]
         after = await self._after(connection, alteration, stored, corrected)
         deciding = await self._pipeline.deciding_by(*decides)

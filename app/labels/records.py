@@ -1,7 +1,7 @@
 """The rows of labels, as the code passes them on: plain tuples, no ORM."""
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.entities.states import EntityKey
 
@@ -96,6 +96,18 @@ class LabelChange(NamedTuple):
     @property
     def key(self) -> EntityKey:
         return self.kind, self.entity_id
+
+
+class Removals(NamedTuple):
+    """What differs once another label of some entities is removed.
+
+    An erasure leaves nothing of those that it removes, but its certificate, and a row until then.
+    """
+
+    labels: int
+    checksum: int
+    newest_erasure: tuple[tuple[Any, ...], ...]
+    erasing: tuple[tuple[Any, ...], ...]
 
 
 class Witness(NamedTuple):

@@ -24,6 +24,7 @@ from app.db.pages import Part, read_page
 from app.db.schema import (
     WAS_REMOVED,
     accounts,
+    erasures,
     forgettings,
     label_entities,
     label_events,
@@ -40,6 +41,7 @@ from app.labels.records import (
     LabelEntity,
     LabelEvent,
     Progress,
+    Removals,
     StoredLabel,
     SupportRow,
     Witness,
@@ -180,11 +182,20 @@ _CHANGES = (
     .where(*_OF_ENTITIES)
     .order_by(label_events.c.recorded_at_us, label_events.c.revision)
 )
-# Not their sum, which is too large for 64 bits. An event counts once for each of its entities.
-_CHECKED: Any = (
-    select(func.count(), func.sum(label_events.c.recorded_at_us % bindparam("modulus")))
-    .join_from(label_entities, label_events, _EVENTS_THERE)
-    .where(*_OF_ENTITIES)
+# Not their sum, which is too large for 64 bits.
+_REMOVALS: Any = select(
+    func.count(), func.sum(label_entities.c.removed_at_us % bindparam("modulus"))
+).where(*_OF_ENTITIES, text(WAS_REMOVED))
+_ERASURES = (
+    select(erasures.c.at_us, erasures.c.id)
+    .where(erasures.c.tenant == bindparam("of_tenant"))
+    .order_by(erasures.c.at_us.desc(), erasures.c.id.desc())
+    .limit(1)
+)
+_ERASING = (
+    select(forgettings.c.id)
+    .where(forgettings.c.tenant == bindparam("of_tenant"), forgettings.c.is_erasure == true())
+    .order_by(forgettings.c.id)
 )
 _MATURITIES = select(label_events.c.transaction_id, label_events.c.matures_at_us).where(
     label_events.c.tenant == bindparam("of_tenant"),
@@ -247,7 +258,7 @@ _NOTE = label_events.insert().from_select(
     )
     .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id)),
 )
-# Of the sum that distinguishes states of an entity's label events.
+# Of the sum that distinguishes removals of an entity's labels.
 MODULUS = 1_000_000_007
 
 
@@ -402,22 +413,16 @@ async def label_changes(
     return await connection.fetch(LabelChange._make, _CHANGES, tenant, wanted, are_many=True)
 
 
-async def checksum_of_changes(
-    connection: Connection, tenant: str, keys: Iterable[EntityKey]
-) -> tuple[int, int]:
-    """What differs once anything has changed in the labels of these entities."""
-    wanted = list(keys)
-    if not wanted:
-        return 0, 0
-    [(rows, total)] = await connection.fetch(
-        tuple[Any, ...],
-        _CHECKED,
-        tenant,
-        wanted,
-        are_many=True,
-        modulus=MODULUS,
-    )
-    return rows, int(total or 0)
+async def removals_of(connection: Connection, tenant: str, keys: Iterable[EntityKey]) -> Removals:
+    """Which labels of these entities are removed, so that it shows when there is one more."""
+    wanted, rows, total = list(keys), 0, 0
+    if wanted:
+        [(rows, total)] = await connection.fetch(
+            tuple[Any, ...], _REMOVALS, tenant, wanted, are_many=True, modulus=MODULUS
+        )
+    newest = await connection.fetch(tuple[Any, ...], _ERASURES, tenant)
+    erasing = await connection.fetch(tuple[Any, ...], _ERASING, tenant)
+    return Removals(rows, int(total or 0), tuple(newest), tuple(erasing))
 
 
 async def any_removed(
