@@ -178,8 +178,19 @@ def listings() -> Iterator[tuple[str, Listing]]:
 
 
 @contextmanager
+def traced(raw: Any) -> Iterator[list[Statement]]:
+    """What SQLite executes meanwhile, whoever asks it."""
+    statements: list[Statement] = []
+    raw.set_trace_callback(lambda statement: statements.append((statement, ())))
+    try:
+        yield statements
+    finally:
+        raw.set_trace_callback(None)
+
+
+@contextmanager
 def noted(engine: Engine) -> Iterator[list[Statement]]:
-    """What is executed meanwhile."""
+    """What is executed meanwhile by SQLAlchemy."""
     statements: list[Statement] = []
 
     def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
@@ -229,15 +240,16 @@ async def test_a_page_reads_few_rows_whatever_its_filters_are_and_wherever_it_be
     monkeypatch.setattr("app.db.pages.MOST_READ", MOST_READ)
     async with filled.read() as connection:
         engine = await connection.run_sync(lambda sync: sync.engine)
+        raw = await connection.run_sync(lambda sync: sync.connection.driver_connection)
         for name, listing in listings():
             after: Any = None
             for _ in range(3):
-                with noted(engine) as statements:
+                with traced(raw) if filled.is_sqlite else noted(engine) as statements:
                     part = await listing(connection, after)
                 for statement, parameters in statements:
                     if filled.is_sqlite:
                         path = str(filled.url.database)
-                        assert steps(path, statement, parameters) <= MOST_STEPS, name
+                        assert steps(path, statement, parameters) <= MOST_STEPS, (name, statement)
                     else:
                         assert await rows_read(connection, statement, parameters) <= MOST, name
                 after = part.until
