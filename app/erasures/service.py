@@ -22,7 +22,7 @@ from app.erasures.rebuilding import Rebuilding
 from app.erasures.records import Erasure
 from app.labels import store as label_store
 from app.labels.committing import counted
-from app.labels.correcting import PAUSE_SECONDS, Correcting, forgetting_of
+from app.labels.correcting import MOST_STEPS, PAUSE_SECONDS, Correcting, forgetting_of
 from app.labels.forgetting import event_of, forget_in_record, records_without
 from app.labels.records import Forgetting, Progress
 from app.models.errors import ModelUnavailable
@@ -37,7 +37,7 @@ from app.webhooks import store as webhook_store
 MOST_USERS = 10_000
 # Payments of the account that are deleted in one transaction, as are entries of the audit log: some
 # milliseconds. The newest, which are more than any score looks back on, go with the account.
-STEP_PAYMENTS, SPARED_PAYMENTS = 250, 100
+STEP_PAYMENTS, SPARED_PAYMENTS = 100, 100
 
 
 class ErasurePlan(NamedTuple):
@@ -166,9 +166,10 @@ class ErasureService:
         if account.has_labels:
             # Others are to forget them first.
             return after, False
-        is_more = await audit_store.erase_entries(connection, tenant, account_id, STEP_PAYMENTS)
+        most = max(STEP_PAYMENTS, account.transactions // MOST_STEPS)
+        is_more = await audit_store.erase_entries(connection, tenant, account_id, most)
         if erased := await account_store.erase_payments(
-            connection, tenant, account_id, after, STEP_PAYMENTS, SPARED_PAYMENTS
+            connection, tenant, account_id, after, most, SPARED_PAYMENTS
         ):
             after, is_more = erased.last, True
             progress = Progress(0, erased.transactions, erased.label_events, erased.reviews)
