@@ -73,8 +73,11 @@ class Correcting:
     async def finish(self, forgetting: Forgetting) -> None:
         """Let all others forget the labels, and note that they have."""
         await self.correct(forgetting)
-        async with self._database.write() as connection:
-            await label_store.delete_forgetting(connection, forgetting.tenant, forgetting.id)
+        await self._database.run(
+            lambda connection: label_store.delete_forgetting(
+                connection, forgetting.tenant, forgetting.id
+            )
+        )
 
     async def correct(self, forgetting: Forgetting) -> None:
         """Let all others forget the labels.
