@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from sqlalchemy import select
 
@@ -17,6 +16,7 @@ from tests.api.callers import calling, part_of
 from tests.api.requests import label, posted, problem_of
 from tests.api.test_labels import history, put, score
 from tests.checkpoints import tiny_checkpoint
+from tests.reliability.stored import numbers_of
 
 pytestmark = pytest.mark.anyio
 
@@ -222,7 +222,7 @@ async def test_an_entity_is_made_anew_from_what_others_paid(
     await database.close()
     here, there = [
         {
-            (row.kind, row.entity_id): np.frombuffer(row.state, "<f8").tolist()
+            (row.kind, row.entity_id): numbers_of(row.state).tolist()
             for row in rows
             if row.tenant == tenant
         }

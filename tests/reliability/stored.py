@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Table, select, text
 
 from app.db.database import Database
 from app.db.schema import checkpoints, metadata
+from app.learner.states import Floats, States
 
 # What changes without a request: when a key was last seen, what was delivered.
 RESTLESS = {
@@ -53,3 +55,10 @@ def _postgres(table: Table) -> str:
         f"SELECT '{table.name}', count(*), md5(string_agg(one::text, ';' ORDER BY one::text)) "
         f"FROM ({rows}) one"
     )
+
+
+def numbers_of(state: bytes) -> Floats:
+    """The two times and all sums of a state, as a database has it."""
+    states = States.from_bytes([state], int.from_bytes(state[1:5], "little"))
+    times = [states.time_us_G[0], states.previous_us_G[0]]
+    return np.concatenate([times, states.before_GD[0], states.at_GD[0]])
