@@ -70,15 +70,13 @@ class ScoringRoute(APIRoute):
         # Before the body is read: who has no key learns nothing of what is wrong with it.
         scope["caller"] = caller = await caller_of(admission, headers)
         check_query(self, scope["query_string"])
-        place: Place | None = scope.get(PLACE)
-        if place is None:
+        if PLACE not in scope:
             admission.queue.check(caller.tenant)
         with Held(admission, admission.bodies, caller.tenant) as memory:
             body = await whole_body(receive, memory)
-        if place is not None:
-            return await self.body_of(admission, place, headers, body)
-        # Nothing is awaited before the place is taken and the body is parsed.
-        place = admission.queue.enter(caller.tenant, len(body))
+        # Nothing is awaited before the place is taken and the body is parsed. It is left before the
+        # answer is sent, which a caller who does not read may keep waiting.
+        place = scope.pop(PLACE, None) or admission.queue.enter(caller.tenant, len(body))
         try:
             return await self.body_of(admission, place, headers, body)
         finally:
@@ -114,9 +112,9 @@ def lean_routes(routes: Iterable[BaseRoute]) -> dict[tuple[str, str], ScoringRou
 
 
 class LeanRoutes:
-    """ASGI middleware: hands a request straight to what answers its path, if that is here.
+    """ASGI middleware: hands a request to the lean route of its path, if there is one.
 
-    Gives back the places of those that came with one, however they end.
+    A place that came with a request, and that no route has taken over, is left when it ends.
     """
 
     def __init__(self, app: ASGIApp, routes: Mapping[tuple[str, str], ASGIApp]) -> None:
@@ -125,13 +123,10 @@ class LeanRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._routes.get((scope.get("method", ""), scope.get("path", "")))
-        if route is None:
-            await self.app(scope, receive, send)
-            return
         try:
-            await route(scope, receive, send)
+            await (route or self.app)(scope, receive, send)
         finally:
-            place: Place | None = scope.get(PLACE)
+            place: Place | None = scope.pop(PLACE, None)
             if place is not None:
                 place.leave()
 

@@ -62,7 +62,7 @@ class Gate:
         return tenant
 
     def enter(self, tenant: str, size: int) -> Place:
-        """A place for an admitted request with a body of `size` bytes; raises Overloaded."""
+        """A place for a request with a body of `size` bytes, which has just been admitted."""
         return self._queue.enter(tenant, size)
 
 

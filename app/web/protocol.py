@@ -12,7 +12,6 @@ import asyncio
 import logging
 import resource
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from enum import Enum
 from functools import lru_cache
 from types import SimpleNamespace
@@ -216,10 +215,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._gate is not None and self._admitted is not None:
             # Of the next that comes this one takes the place, though its task has not begun.
-            with suppress(Overloaded):
-                cast(dict[str, Any], self.scope)[PLACE] = self._gate.enter(
-                    self._admitted, len(self.cycle.body)
-                )
+            place = self._gate.enter(self._admitted, len(self.cycle.body))
+            cast(dict[str, Any], self.scope)[PLACE] = place
             self._admitted = None
         super().on_message_complete()
         if self._phase is not Phase.PARTING:

@@ -131,12 +131,29 @@ async def test_a_server_that_ends_answers_first_and_then_closes(
         assert await caller.is_closed()
 
 
-async def test_whoever_is_refused_for_the_body_leaves_the_queue(service_settings: Settings) -> None:
+async def test_whoever_is_refused_or_gone_leaves_the_queue(service_settings: Settings) -> None:
     limits = {"max_body_bytes": 1024, "most_waiting": 1}
     async with serving(service_settings.model_copy(update=limits)) as served:
         caller = await served.caller()
-        for body, status in ((payment("t-1"), 200), (b" " * 1025, 413), (b"{", 400)) * 2:
-            await caller.say(caller.request(body))
+        good = caller.request(payment("t-1"))
+        for request, status in (
+            (good, 200),
+            (caller.request(b" " * 1025), 413),
+            (caller.request(b"{"), 400),
+            (caller.request(payment("t-1"), "Content-Encoding: gzip"), 415),
+            (caller.request(payment("t-1"), path="/v1/transactions?x=1"), 422),
+            (good, 200),
+        ):
+            await caller.say(request)
             assert (await caller.answer()).status == status
             if status == 413:
                 caller = await served.caller()
+        gone = await served.caller()
+        await gone.say(good)
+        gone.writer.transport.abort()
+        async with asyncio.timeout(10):
+            status = 503
+            while status == 503:
+                await caller.say(good)
+                status = (await caller.answer()).status
+        assert status == 200
