@@ -118,15 +118,17 @@ async def listed(database: Database, tenant: str | None = None) -> Sequence[ApiK
 async def rotate(database: Database, key_id: str, hours: float, tenant: str | None = None) -> str:
     """Replace a key by one of the same name and scopes; the old one is good for `hours` more.
 
-    Returns the new key's text. Raises KeyNotFound where there is no such live key, and TooManyKeys.
+    Returns the new key's text. Raises KeyNotFound where there is no such live key, and TooManyKeys
+    where the tenant has as many as it may and the old one goes on.
     """
 
     async def replace(connection: Connection) -> str:
         old = await _live(connection, key_id, tenant)
-        row, text = await _insert(connection, old.tenant, old.name, old.scopes)
         until_us = min(now_us() + int(hours * HOUR_US), old.expires_at_us or 2**63 - 1)
         change = update(api_keys).where(api_keys.c.id == key_id)
+        # Before the new one: where it ends at once, it counts among the tenant's keys no more.
         await connection.execute(change.values(expires_at_us=until_us))
+        row, text = await _insert(connection, old.tenant, old.name, old.scopes)
         noted = entry(old.tenant, "key.rotated", key_id, _facts(old._mapping), _facts(row))
         await audit_store.save_entries(connection, [noted])
         return text
@@ -284,7 +286,7 @@ async def _live(connection: Connection, key_id: str, tenant: str | None) -> Row[
 
 
 def _is_live(now: int) -> ColumnElement[bool]:
-    """Whether a key is neither revoked nor replaced."""
+    """Whether a key is good now: not revoked, nor replaced for longer than it was to go on."""
     columns = api_keys.c
     is_good = or_(columns.expires_at_us.is_(None), columns.expires_at_us > now)
     return and_(columns.revoked_at_us.is_(None), is_good)
