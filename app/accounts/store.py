@@ -191,8 +191,8 @@ async def erase_payments(
 ) -> ErasedRows | None:
     """Delete the oldest payments of a locked account, and all that is about them.
 
-    So many of those after a key, and none of the newest, which are `spared`. None where no other is
-    left.
+    At most so many of those after a key; the newest `spared` stay. Returns None where there is
+    nothing to delete.
     """
     order = transactions.c.occurred_at_us, transactions.c.transaction_id
     query = select(*order).where(

@@ -141,8 +141,7 @@ class Connections:
         self.settings = settings
         # Whether there is a pooler; None before the first connection.
         self.is_pooled: bool | None = None
-        # Which of the histories that a server may have it is by the newest connection; "" where the
-        # server does not say.
+        # The server's timeline, as the newest connection read it; "" where it does not say.
         self.history = ""
         self._address = address
         self._warned_at = -math.inf

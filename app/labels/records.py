@@ -101,7 +101,8 @@ class LabelChange(NamedTuple):
 class Removals(NamedTuple):
     """What differs once another label of some entities is removed.
 
-    An erasure leaves nothing of those that it removes, but its certificate, and a row until then.
+    An erasure deletes the removed labels, too: it shows by its row in `forgettings` until it ends,
+    and by its certificate afterwards.
     """
 
     labels: int
