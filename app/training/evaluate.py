@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, roc_curve
 
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.decisions import Calibration
-from app.learner.differentiable.adaptation import Gate, Learner, pad_supports
+from app.learner.differentiable.adaptation import Learner, pad_supports
 from app.learner.differentiable.network import Encoded
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
@@ -43,6 +43,15 @@ REACHES = (1.0, 0.5, 0.25, 0.0)
 HABITS = (0.0, 0.5, 0.75, 1.0)
 # Where too few frauds are held out to choose: copies are followed unless their evidence is bad.
 USUAL_GATE = (3.0, 1.0)
+
+
+class GateSetting(NamedTuple):
+    """What a gate is set to, see `Gate`."""
+
+    trust: float
+    heed: float
+    reach: float = 1.0
+    habit: float = 0.0
 
 
 class Predictions(NamedTuple):
@@ -183,17 +192,9 @@ def gated(learner: Learner, answered: Answers) -> Predictions:
     evidence_A = torch.from_numpy(answered.evidence_A).to(learner.device)
     weight_A = learner.gate(evidence_A).cpu().numpy() * (answered.labels_A > 0)
     rows, base_A, move_A, alike_2A, _, labels_A, frauds_A = answered
-    moved_A = weight_A * _reached(learner.gate, move_A, alike_2A)
+    moves = (torch.from_numpy(part).to(learner.device) for part in (move_A, alike_2A))
+    moved_A = weight_A * learner.gate.reached(*moves).cpu().numpy()
     return Predictions(rows, base_A + moved_A, base_A, labels_A, frauds_A)
-
-
-def _reached(gate: Gate, move_A: Floats, alike_2A: Floats) -> Floats:
-    """As `Gate.reached`."""
-    habit, (plain_A, by_habit_A) = float(gate.habit), alike_2A
-    says_A = (1 - habit) * plain_A + habit * by_habit_A
-    least_A = np.where(move_A > 0, 0.0, float(gate.reach))
-    reached_A: Floats = move_A * (least_A + (1 - least_A) * says_A)
-    return reached_A
 
 
 def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predictions:
@@ -217,12 +218,13 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
     sampled = _whole_accounts(rows, held_out, SAMPLED_ROWS)
     judged = [answered, *(answers(learner, rows, sampled, limit) for limit in GATE_LIMITS)]
     situations = [_labelled(rows, of_limit) for of_limit in judged if of_limit.labels_A.any()]
-    kept = _keeping(learner, situations, [(*one, 1.0, 0.0) for one in product(TRUSTS, HEEDS)])
-    trust, heed, *_ = max(kept, key=lambda one: (one[1], -one[0]))
-    kept = _keeping(learner, situations, [(trust, heed, reach, 0.0) for reach in REACHES])
-    reach = min(one[2] for one in kept)
-    kept = _keeping(learner, situations, [(trust, heed, reach, habit) for habit in HABITS])
-    learner.gate.set(trust, heed, reach, max(one[3] for one in kept))
+    pairs = [GateSetting(trust, heed) for trust, heed in product(TRUSTS, HEEDS)]
+    kept = _keeping(learner, situations, pairs)
+    chosen = max(kept, key=lambda setting: (setting.heed, -setting.trust))
+    kept = _keeping(learner, situations, [chosen._replace(reach=reach) for reach in REACHES])
+    chosen = min(kept, key=lambda setting: setting.reach)
+    kept = _keeping(learner, situations, [chosen._replace(habit=habit) for habit in HABITS])
+    learner.gate.set(*max(kept, key=lambda setting: setting.habit))
     return gated(learner, answered)
 
 
@@ -235,8 +237,8 @@ def _labelled(rows: Rows, answered: Answers) -> tuple[NDArray[np.bool_], Answers
 def _keeping(
     learner: Learner,
     situations: Sequence[tuple[NDArray[np.bool_], Answers]],
-    choices: Sequence[tuple[float, float, float, float]],
-) -> list[tuple[float, float, float, float]]:
+    choices: Sequence[GateSetting],
+) -> list[GateSetting]:
     """The gates that keep all but GAIN_FORGONE of what the best of them gains on the base."""
     base_J = np.array(
         [cross_entropy(is_fraud_A, of.base_A).mean() for is_fraud_A, of in situations]
