@@ -1,18 +1,17 @@
 """People, their links, and attempts to sign in."""
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import delete, func, select, update
 
 from app.db.connection import Connection
 from app.db.schema import people, sessions, setup_links, sign_in_attempts
 from app.db.statements import columns
+from app.db.turns import take_turn
 from app.people.records import PERSON, Attempts, Person, SetupLink
 
 
 async def lock_people(connection: Connection) -> None:
     """Nobody else adds a person, or changes one, until the transaction ends."""
-    # SQLite has one writer anyway.
-    if connection.dialect.name == "postgresql":
-        await connection.execute(text("LOCK TABLE people IN SHARE ROW EXCLUSIVE MODE"))
+    await take_turn(connection, "people")
 
 
 async def listed_people(connection: Connection, tenant: str | None) -> list[Person]:
