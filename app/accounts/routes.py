@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.accounts import store as account_store
-from app.accounts.errors import AccountNotFound
+from app.accounts.errors import AccountNotFound, no_account
 from app.accounts.schemas import AccountState, Adapted, AdaptRequest, RollbackRequest, RolledBack
 from app.errors import FieldError, ValidationFailed
 from app.http.authentication import MayLabel, MayRead
@@ -62,7 +62,7 @@ async def read_account(
     async with database.read() as connection:
         account = await account_store.account(connection, tenant, account_id)
     if account is None:
-        raise AccountNotFound(f"There is no account {account_id!r}.")
+        raise no_account(account_id)
     return AccountState(**state_of(account))
 
 

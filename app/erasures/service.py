@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from app.accounts import store as account_store
-from app.accounts.errors import AccountNotFound
+from app.accounts.errors import AccountNotFound, no_account
 from app.accounts.store import Account
 from app.audit import store as audit_store
 from app.audit.entries import entry
@@ -115,7 +115,7 @@ class ErasureService:
             if account_id not in await account_store.lock_revisions(
                 connection, tenant, [account_id]
             ):
-                raise AccountNotFound(f"There is no account {account_id!r}.")
+                raise no_account(account_id)
             account = await account_store.account(connection, tenant, account_id)
             assert account is not None
             labels = await label_store.labels_of_account(connection, tenant, account_id)
@@ -172,7 +172,11 @@ class ErasureService:
             connection, tenant, account_id, after, most, SPARED_PAYMENTS
         ):
             after, is_more = erased.last, True
-            progress = Progress(0, erased.transactions, erased.label_events, erased.reviews)
+            progress = Progress(
+                erased_transactions=erased.transactions,
+                erased_label_events=erased.label_events,
+                erased_reviews=erased.reviews,
+            )
             await label_store.note_progress(connection, tenant, forgetting.id, progress, now_us())
         return after, is_more
 
@@ -186,7 +190,7 @@ class ErasureService:
         await account_store.lock_revisions(connection, tenant, [account_id])
         account = await account_store.account(connection, tenant, account_id)
         if account is None or not await label_store.is_under_way(connection, tenant, forgetting.id):
-            raise AccountNotFound(f"There is no account {account_id!r}.")
+            raise no_account(account_id)
         return account
 
     async def _erase(
@@ -207,7 +211,7 @@ class ErasureService:
             return None
         noted = await label_store.forgetting(connection, tenant, forgetting.id)
         if noted is None:
-            raise AccountNotFound(f"There is no account {account_id!r}.")
+            raise no_account(account_id)
         used = plan.entities
         rest = await account_store.erase_account(connection, tenant, account_id)
         await audit_store.erase_entries(connection, tenant, account_id)
@@ -248,7 +252,7 @@ class ErasureService:
     async def _plan(self, connection: Connection, tenant: str, account_id: str) -> ErasurePlan:
         account = await account_store.account(connection, tenant, account_id)
         if account is None:
-            raise AccountNotFound(f"There is no account {account_id!r}.")
+            raise no_account(account_id)
         used = await entity_states.used_by(connection, tenant, account_id)
         entities = await entity_states.states_of(connection, tenant, used)
         return ErasurePlan(account, entities, await self._rebuilt(connection, account, used))

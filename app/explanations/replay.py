@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app.accounts import store as account_store
-from app.accounts.errors import AccountNotFound
+from app.accounts.errors import no_account
 from app.accounts.store import Account
 from app.db.connection import Connection
 from app.db.database import Database
@@ -88,7 +88,7 @@ class Replay:
         async with self._database.read() as connection:
             account = await account_store.account(connection, tenant, account_id)
             if account is None:
-                raise AccountNotFound(f"There is no account {account_id!r}.")
+                raise no_account(account_id)
             if revision > account.revision:
                 raise RevisionNotFound(f"Account {account_id!r} is at revision {account.revision}.")
             support = await label_store.support_at(connection, tenant, account_id, revision)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from app.accounts import store as account_store
-from app.accounts.errors import AccountNotFound
+from app.accounts.errors import AccountNotFound, no_account
 from app.explanations.questions import Influence as Influential
 from app.explanations.questions import Questions
 from app.explanations.questions import Suggestion as Suggested
@@ -82,7 +82,7 @@ async def list_revisions(
     after = paging.after(BY_TIME, "revisions", account_id)
     async with database.read() as connection:
         if await account_store.account(connection, tenant, account_id) is None:
-            raise AccountNotFound(f"There is no account {account_id!r}.")
+            raise no_account(account_id)
         found = await label_store.listed_events(
             connection, tenant, account_id, after, paging.limit + 1
         )

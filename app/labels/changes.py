@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from app.accounts import store as account_store
-from app.accounts.errors import AccountNotFound
+from app.accounts.errors import no_account
 from app.accounts.store import Account
 from app.audit.entries import Action
 from app.db.connection import Connection
@@ -244,7 +244,7 @@ async def account_of(connection: Connection, tenant: str, account_id: str) -> Ac
 
 def _existing(account: Account | None, account_id: str) -> Account:
     if account is None:
-        raise AccountNotFound(f"There is no account {account_id!r}.")
+        raise no_account(account_id)
     return account
 
 

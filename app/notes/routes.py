@@ -5,7 +5,7 @@ import secrets
 from fastapi import APIRouter
 
 from app.accounts import store as account_store
-from app.accounts.errors import AccountNotFound
+from app.accounts.errors import AccountNotFound, no_account
 from app.audit import store as audit_store
 from app.audit.entries import entry
 from app.db.connection import Connection
@@ -87,7 +87,7 @@ async def add_note(
 
 async def _check_account(connection: Connection, tenant: str, account_id: str) -> None:
     if await account_store.account(connection, tenant, account_id) is None:
-        raise AccountNotFound(f"There is no account {account_id!r}.")
+        raise no_account(account_id)
 
 
 def _note(row: StoredNote) -> Note:
