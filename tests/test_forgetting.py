@@ -514,12 +514,12 @@ async def test_what_a_kill_leaves_half_forgotten_is_forgotten_at_the_next_start(
             assert 0 < some < (changed or PAYMENTS)
     async with database.read() as connection:
         kept = [(await listed_erasures(connection, name, None, 3)).rows for name in keys]
-    mine, theirs = [[json.loads(row.content) for row in rows] for rows in kept]
-    assert len(mine) == 2
-    for own, other in zip(mine, theirs, strict=True):
+    killed, calm = [[json.loads(row.content) for row in rows] for rows in kept]
+    assert len(killed) == 2
+    for own, other in zip(killed, calm, strict=True):
         for fact in ("erased", "labels_corrected", "merchants_rebuilt"):
             assert own[fact] == other[fact]
-    assert mine[0]["erased"]["transactions"] == PAYMENTS
+    assert killed[0]["erased"]["transactions"] == PAYMENTS
     await database.close()
 
 

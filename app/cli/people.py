@@ -45,9 +45,9 @@ def list_people() -> None:
     from app.people import service as people
     from app.people.records import Person
 
-    def row(one: Person) -> tuple[str, ...]:
-        times = (second_of(at) for at in (one.created_at_us, one.disabled_at_us))
-        return one.name, one.tenant, one.role, one.email or "", *times, one.id
+    def row(person: Person) -> tuple[str, ...]:
+        times = (second_of(at) for at in (person.created_at_us, person.disabled_at_us))
+        return person.name, person.tenant, person.role, person.email or "", *times, person.id
 
     names = ("name", "tenant", "role", "e-mail", "added", "removed", "id")
     show_rows(names, map(row, on_database(people.listed)))

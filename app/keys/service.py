@@ -105,11 +105,10 @@ async def create_first(database: Database, name: str) -> str | None:
 async def listed(database: Database, tenant: str | None = None) -> Sequence[ApiKey]:
     """Every key, or a tenant's, the oldest first; of many that have ended, the newest alone."""
     columns = [api_keys.c[name] for name in ApiKey._fields]
-    query = select(*columns).order_by(api_keys.c.created_at_us, api_keys.c.id)
+    query = select(*columns)
     if tenant is not None:
         order = _is_live(now_us()).desc(), api_keys.c.created_at_us.desc(), api_keys.c.id
-        query = select(*columns).where(api_keys.c.tenant == tenant).order_by(*order)
-        query = query.limit(MOST_LISTED)
+        query = query.where(api_keys.c.tenant == tenant).order_by(*order).limit(MOST_LISTED)
     async with database.read() as connection:
         rows = await connection.read(ApiKey._make, query)
     return sorted(rows, key=lambda row: (row.created_at_us, row.id))

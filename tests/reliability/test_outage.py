@@ -387,11 +387,11 @@ async def test_one_query_at_a_time_tries_the_database_while_everybody_is_refused
 
 
 async def test_a_query_under_way_has_ended_when_the_breaker_is_closed() -> None:
-    asked, has_ended = asyncio.Event(), False
+    begun, has_ended = asyncio.Event(), False
 
     async def ask() -> None:
         nonlocal has_ended
-        asked.set()
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -401,7 +401,7 @@ async def test_a_query_under_way_has_ended_when_the_breaker_is_closed() -> None:
 
     breaker = Breaker(ask, lambda: None)
     breaker.doubt()
-    await asked.wait()
+    await begun.wait()
     await breaker.close()
     assert has_ended
 
