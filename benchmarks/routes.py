@@ -31,7 +31,7 @@ from app.db.migrating import upgrade
 from app.entities import states as entity_store
 from app.entities.states import EntityState, Link, LinkKey
 from app.labels import store as label_store
-from app.labels.forgetting import event_of
+from app.labels.forgetting import event_of, refold
 from app.labels.records import LabelEntity, StoredLabel
 from app.learner.checkpoint import Checkpoint
 from app.learner.features import FeatureSet
@@ -47,7 +47,7 @@ TENANT, KIND = "default", "merchant"
 DAYS, KNOWN_AFTER_DAYS = 300, 20
 CHUNK, ALONE_SECONDS, SCORERS = 1000, 8.0, 4
 # Payments at the merchant, and accounts, without a label.
-NEW = 1100
+NEW = 2100
 
 
 class Filler:
@@ -106,13 +106,17 @@ class Filler:
                 await label_store.save_labels(connection, labels, named)
                 await label_store.save_label_events(connection, events)
                 await entity_store.save_links(connection, links.values())
-        merchants = {merchant_of(n) for n in range(min(size, 1000))}
+        merchants = [(KIND, merchant_of(n)) for n in range(min(size, 1000))]
         state = self._state.entities.to_bytes()[0]
         async with self._database.write() as connection:
             await account_store.save_accounts(connection, accounts.values())
+            records = await refold(connection, self._features, self._tenant, merchants)
             await entity_store.save_entities(
                 connection,
-                [EntityState(self._tenant, KIND, key, state) for key in sorted(merchants)],
+                [
+                    EntityState(self._tenant, *key, state, label_state=record)
+                    for key, record in records.items()
+                ],
             )
 
     def _account(self, row: Scored) -> Account:
@@ -242,6 +246,7 @@ def routes(labels: int) -> list[Route]:
     scored, revisions = labels // 2, max(labels // 10, 1)
     label = {"label": "fraud"}
     some = [{"transaction_id": f"n-{n}", "label": "fraud"} for n in range(1000)]
+    others = [{"transaction_id": f"n-{n}", "label": "fraud"} for n in range(1100, 2100)]
     dry_run = {"dry_run": True, "labels": [{"transaction_id": "n-1001", "label": "fraud"}]}
     at_big = "/v1/transactions"
     return [
@@ -276,6 +281,7 @@ def routes(labels: int) -> list[Route]:
         Route("label changed", "PUT", f"/v1/transactions/p-{scored}/label", label),
         Route("label removed", "DELETE", f"/v1/transactions/p-{scored + 1}/label"),
         Route("label after that", "PUT", "/v1/transactions/n-1003/label", label),
+        Route("1,000 labels after that", "POST", "/v1/labels", {"labels": others}),
         Route("score after that", "POST", at_big, payment("x-3", "x", "big")),
         Route("roll back at merchant", "POST", "/v1/accounts/a-3/rollback", {"revision": 1}),
         Route(

@@ -152,6 +152,31 @@ async def test_another_label_forgotten_at_its_merchant_meanwhile_is_not_learned_
     assert late == in_turn
 
 
+@pytest.mark.parametrize("is_meanwhile", [False, True], ids=["before", "between"])
+async def test_labels_of_many_accounts_learn_from_what_is_left_at_their_merchant(
+    service: Service, meanwhile: list[Meanwhile], is_meanwhile: bool
+) -> None:
+    """Together as in turn, also where another label is forgotten between two of them."""
+    labelling = service.part(Labelling)
+    await scored(service, paid("first", 0, account="b"), paid("second", 0, account="c"))
+    await label(service, "first", account="b")
+    await label(service, "second", account="c")
+    together = {"t": "d", "u": "e", "v": "f", "w": "g"}
+    [seen, *_] = await scored(service, *(paid(key, 20, account=of) for key, of in together.items()))
+    await scored(service, paid("later", 20, account="h"))
+    await labelling.remove(TENANT, "first")
+    if is_meanwhile:
+        meanwhile.append(lambda: labelling.remove(TENANT, "second"))
+    await labelling.store_each(TENANT, [Verdict(key, True) for key in together])
+    assert meanwhile == []
+    await label(service, "later", account="h")
+    async with service.part(Database).read() as connection:
+        learned = await label_store.supports(connection, TENANT, [*together.values(), "h"])
+    *each, in_turn = [evidence(service, rows[0].features) for rows in learned.values()]
+    assert each == [in_turn] * len(each)
+    assert in_turn != evidence(service, seen.features)
+
+
 async def test_an_account_erased_meanwhile_stays_erased(
     service: Service, meanwhile: list[Meanwhile]
 ) -> None:

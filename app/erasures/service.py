@@ -23,7 +23,7 @@ from app.erasures.records import Erasure
 from app.labels import store as label_store
 from app.labels.committing import counted
 from app.labels.correcting import MOST_STEPS, PAUSE_SECONDS, Correcting, forgetting_of
-from app.labels.forgetting import event_of, forget_in_record, records_without
+from app.labels.forgetting import change_records, event_of, records_after
 from app.labels.records import Forgetting, Progress
 from app.models.errors import ModelUnavailable
 from app.ops.background import in_a_thread
@@ -106,7 +106,7 @@ class ErasureService:
         features = self._pipeline.features
         async with self._database.read() as connection:
             labels = await label_store.labels_of_account(connection, tenant, account_id)
-            records = await records_without(
+            records = await records_after(
                 connection, features, tenant, [label.transaction_id for label in labels]
             )
 
@@ -127,7 +127,7 @@ class ErasureService:
             await label_store.delete_labels(connection, tenant, ids, now_us())
             removals = [event_of(label, account.revision + 1, removed=True) for label in labels]
             await label_store.save_label_events(connection, removals)
-            await forget_in_record(connection, features, tenant, named, records)
+            await change_records(connection, features, tenant, named, [], records)
             await account_store.count_labels(connection, tenant, counted([], labels))
             before = await label_store.erasure_of(connection, tenant, account_id)
             forgetting = forgetting_of(tenant, account_id, ids, is_erasure=True)

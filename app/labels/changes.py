@@ -15,7 +15,7 @@ from app.db.connection import Connection
 from app.entities.states import EntityKey
 from app.labels import store as label_store
 from app.labels.errors import LabelNotFound, WrongAccount
-from app.labels.forgetting import Record, corrections_without, named_in, records_without
+from app.labels.forgetting import Record, corrections_without, named_in, records_after
 from app.labels.records import Removals, StoredLabel
 from app.labels.rollback import way_back
 from app.learner.features import FeatureSet
@@ -24,6 +24,7 @@ from app.learner.transaction import Transaction
 from app.scoring import store as transaction_store
 from app.scoring.errors import no_transaction
 from app.scoring.records import Scored
+from app.times import now_us
 
 # The source of labels that came with a file of `quickstudy import`.
 IMPORT = "import"
@@ -54,8 +55,8 @@ class Alteration(NamedTuple):
     microseconds), with the features that `unseen` rows get had they not seen labels since removed.
     That is so while the entities' `removals` are these, if there are any: what rows saw of other
     labels stays as it was. Other labels of the account are to learn from `corrections`, and other
-    accounts are to forget the labels of the `removed` transactions, without which the entities'
-    `records` are what they are there. `named` are the entities of the rows, by transaction.
+    accounts are to forget the labels of the `removed` transactions; `records` are those of entities
+    that the change alters. `named` are the entities of the rows, by transaction.
     `allowance` is how many changes count for the key.
     """
 
@@ -127,15 +128,21 @@ class SetLabels(NamedTuple):
                 for key, verdict in changed.items()
             }
 
+        replaced = {key: label for key, label in old.items() if key in changed}
+        records: Mapping[EntityKey, Record] = {}
+        if replaced:
+            put = labels(now_us(), {})
+            records = await records_after(connection, features, tenant, replaced, put)
         return Alteration(
             account,
             rows,
-            {key: label for key, label in old.items() if key in changed},
+            replaced,
             frozenset(changed),
             labels,
             unseen=[stored[key] for key in changed],
             unchanged=len(self.verdicts) - len(changed),
             allowance=len(changed),
+            records=records,
             named=await named_in(features, rows),
         )
 
@@ -178,7 +185,7 @@ class RemoveLabel(NamedTuple):
             allowance=1,
             corrections=corrections.get(label.account_id, {}),
             removed=frozenset(wanted),
-            records=await records_without(connection, features, tenant, wanted),
+            records=await records_after(connection, features, tenant, wanted),
             named=await named_in(features, rows.values()),
         )
 
@@ -203,8 +210,6 @@ class RollBack(NamedTuple):
             else None
         )
         removed = frozenset(back.removed)
-        # What comes back is folded into the records, too.
-        records = {} if back.then else await records_without(connection, features, tenant, removed)
 
         def labels(at_us: int, _: Corrected) -> dict[str, StoredLabel]:
             return {key: label._replace(recorded_at_us=at_us) for key, label in back.then.items()}
@@ -218,7 +223,7 @@ class RollBack(NamedTuple):
             allowance=min(len(back.rows), 1),
             removals=removals,
             removed=removed,
-            records=records,
+            records=await records_after(connection, features, tenant, back.now, back.then),
             as_of=self.revision,
             named=named,
         )

@@ -13,7 +13,7 @@ from app.entities.states import EntityKey
 from app.labels import store as label_store
 from app.labels.changes import Alteration
 from app.labels.correcting import forgetting_of
-from app.labels.forgetting import event_of, forget_in_record, need_correction
+from app.labels.forgetting import change_records, event_of, need_correction, put_in_records
 from app.labels.plans import REVIEWED, Draft, Plan
 from app.labels.records import Forgetting, LabelEntity, LabelEvent, StoredLabel
 from app.learner.decisions import Decision
@@ -123,14 +123,13 @@ async def _replace(
     removed = {key: label for key, label in old.items() if key not in new}
     # As they are now that nobody else can fold the labels into their entities' records.
     there = await label_store.entities_of_labels(connection, tenant, old)
-    folded = {(row.transaction_id, row.kind): row for row in there}
     await label_store.delete_labels(connection, tenant, removed, now_us())
-    named = [
-        _as_folded(row, folded.get((row.transaction_id, row.kind)))
-        for row in label_entities(new.values(), alteration.named)
-    ]
+    named = label_entities(new.values(), alteration.named)
+    put = put_in_records(named, there, new)
+    folded = {(row.transaction_id, row.kind) for row in put}
+    named = [row._replace(folded=(row.transaction_id, row.kind) in folded) for row in named]
     await label_store.save_labels(connection, new.values(), named)
-    await forget_in_record(connection, features, tenant, there, alteration.records)
+    await change_records(connection, features, tenant, there, put, alteration.records)
     counts = counted(new.values(), old.values())
     await account_store.count_labels(connection, tenant, counts)
     fraud, legitimate = counts[account.account_id]
@@ -265,12 +264,3 @@ def label_entities(
         for label in labels
         for key in named[label.transaction_id]
     ]
-
-
-def _as_folded(new: LabelEntity, old: LabelEntity | None) -> LabelEntity:
-    """A label in the place of another: it stays in its entity's record, if it is in it.
-
-    One that matures later has yet to be folded.
-    """
-    is_folded = old is not None and bool(old.folded) and new.matures_at_us <= old.matures_at_us
-    return new._replace(folded=is_folded)

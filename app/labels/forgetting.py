@@ -8,6 +8,7 @@ are given features as they would have been without the label (`labels.features`)
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,15 @@ from app.entities import states as entity_states
 from app.entities.states import EntityKey
 from app.labels import store as label_store
 from app.labels.evidence import corrected_features
-from app.labels.records import LabelChange, LabelEntity, LabelEvent, StoredLabel, Witness
+from app.labels.records import (
+    EntityLabel,
+    LabelChange,
+    LabelEntity,
+    LabelEvent,
+    Removals,
+    StoredLabel,
+    Witness,
+)
 from app.learner.columns import columns_of
 from app.learner.entities import named_by
 from app.learner.features import EntityLabels, FeatureSet
@@ -56,10 +65,14 @@ class Undone(NamedTuple):
 
 
 class Record(NamedTuple):
-    """An entity's record of matured labels, and the same without some of them."""
+    """An entity's record of matured labels, and what it becomes where some of them change.
+
+    `put` are those that take a place in it from then on.
+    """
 
     before: bytes | None
     after: bytes | None
+    put: set[EntityLabel]
 
 
 async def corrections_without(
@@ -101,16 +114,27 @@ async def corrections_without(
     return await in_a_thread(compute)
 
 
-async def records_without(
-    connection: Connection, features: FeatureSet, tenant: str, removed: Iterable[str]
+async def records_after(
+    connection: Connection,
+    features: FeatureSet,
+    tenant: str,
+    changed: Iterable[str],
+    new: Mapping[str, StoredLabel] = MappingProxyType({}),
 ) -> dict[EntityKey, Record]:
-    """What the records of entities become where the labels of these transactions are removed."""
-    ids = set(removed)
-    named = await label_store.entities_of_labels(connection, tenant, ids)
-    keys = {one.key for one in named if one.folded}
-    states = await refold(connection, features, tenant, keys, ids)
+    """What the records of entities become where the labels of these transactions are removed, or
+    give place to new ones."""
+    ids = set(changed)
+    there = await label_store.entities_of_labels(connection, tenant, ids)
+    keys = {row.key for row in there if row.folded}
+    put = put_in_records([row for row in there if row.transaction_id in new], there, new)
+    states = await refold(connection, features, tenant, keys, ids, put)
     now = await entity_states.states_of(connection, tenant, keys)
-    return {key: Record(now[key][0].label_state, states[key]) for key in keys if key in now}
+    by_entity = _by_entity(put)
+    return {
+        key: Record(now[key][0].label_state, states[key], by_entity[key])
+        for key in keys
+        if key in now
+    }
 
 
 async def refold(
@@ -119,24 +143,27 @@ async def refold(
     tenant: str,
     keys: Iterable[EntityKey],
     without: Set[str] = frozenset(),
+    put: Collection[EntityLabel] = (),
 ) -> dict[EntityKey, bytes | None]:
-    """The records of entities, of the labels that are folded into them but for those `without`."""
+    """The records of entities, of the labels that are folded into them but for those `without`,
+    and of those that are `put` into them."""
     wanted = sorted(set(keys))
     if not wanted:
         return {}
     rows = await label_store.labels_of_record(connection, tenant, wanted)
-    left = [row for row in rows if row.transaction_id not in without]
 
     def fold() -> dict[EntityKey, bytes | None]:
+        left = [row for row in rows if row.transaction_id not in without]
+        left += put
         position = {key: g for g, key in enumerate(wanted)}
         labels = EntityLabels(
-            np.array([position[one.key] for one in left], np.int64),
-            np.array([one.matures_at_us for one in left], np.int64),
-            np.array([one.is_fraud for one in left], np.float64),
+            np.array([position[row.key] for row in left], np.int64),
+            np.array([row.matures_at_us for row in left], np.int64),
+            np.array([row.is_fraud for row in left], np.float64),
         )
         nothing, _ = columns_of(features.spec, [])
         after = features.remember(nothing, features.empty(1, len(wanted), 1), labels).confirmed
-        known = {one.key for one in left}
+        known = {row.key for row in left}
         return {
             key: state if key in known else None
             for key, state in zip(wanted, after.to_bytes(), strict=True)
@@ -145,29 +172,58 @@ async def refold(
     return await in_a_thread(fold)
 
 
-async def forget_in_record(
+def put_in_records(
+    named: Iterable[LabelEntity], there: Iterable[LabelEntity], new: Mapping[str, StoredLabel]
+) -> list[EntityLabel]:
+    """The new labels, of these entities, that take the place of one in its entity's record.
+
+    One that matures later than that has yet to be folded, as has one that takes no place.
+    """
+    matures_us = {(row.transaction_id, *row.key): row.matures_at_us for row in there if row.folded}
+    return [
+        EntityLabel(row.transaction_id, *row.key, label.matures_at_us, label.is_fraud)
+        for row in named
+        if (label := new[row.transaction_id]).matures_at_us
+        <= matures_us.get((row.transaction_id, *row.key), -1)
+    ]
+
+
+async def change_records(
     connection: Connection,
     features: FeatureSet,
     tenant: str,
-    removed: Iterable[LabelEntity],
+    there: Iterable[LabelEntity],
+    put: Collection[EntityLabel],
     planned: Mapping[EntityKey, Record],
 ) -> None:
-    """Make locked entities' records what they are without labels that are there no more.
+    """Make locked entities' records what they are now that labels that were `there` are gone, and
+    others `put` in their place.
 
     As was planned, where a record is still what it was then.
     """
-    keys = {one.key for one in removed if one.folded}
+    keys = {row.key for row in there if row.folded}
     locked = await entity_states.lock_entities(connection, tenant, keys)
+    by_entity = _by_entity(put)
     states = {
         key: planned[key].after
         for key, (first, *_) in locked.items()
-        if key in planned and first.label_state == planned[key].before is not None
+        if key in planned
+        and first.label_state == planned[key].before is not None
+        and planned[key].put == by_entity[key]
     }
+    # What is put is stored by now.
     states |= await refold(connection, features, tenant, keys - states.keys())
     await entity_states.save_entities(
         connection,
         [first._replace(label_state=states[key]) for key, (first, *_) in locked.items()],
     )
+
+
+def _by_entity(labels: Iterable[EntityLabel]) -> dict[EntityKey, set[EntityLabel]]:
+    found: dict[EntityKey, set[EntityLabel]] = defaultdict(set)
+    for row in labels:
+        found[row.key].add(row)
+    return found
 
 
 def entities_of(features: FeatureSet, row: Scored) -> list[EntityKey]:
@@ -216,6 +272,56 @@ async def corrections(
     named = await named_in(features, rows)
     if not await need_correction(connection, tenant, rows, named):
         return {}
+    return await _corrected(connection, features, tenant, rows, named, undone)
+
+
+class Shared(NamedTuple):
+    """Corrections of rows of many accounts, worked out together: by transaction.
+
+    They hold while the `removals` of an account's entities are these, of the same snapshot.
+    """
+
+    features: Mapping[str, bytes]
+    removals: Mapping[frozenset[EntityKey], Removals]
+
+
+async def shared_corrections(
+    connection: Connection, features: FeatureSet, tenant: str, rows: Collection[Scored]
+) -> Shared:
+    """What `corrections` finds for each account's rows, from one reading of the labels' history.
+
+    Of a large merchant that is long: once for each account, it would be too long for a request.
+    """
+    named = await named_in(features, rows)
+    keys = {key for own in named.values() for key in own}
+    removed_us = await label_store.newest_removals(connection, tenant, keys)
+    before = await label_store.corrected_before(connection, tenant, named)
+    needing = [
+        row
+        for row in rows
+        if row.transaction_id in before
+        or any(removed_us.get(key, -1) >= row.computed_at_us for key in named[row.transaction_id])
+    ]
+    if not needing:
+        return Shared({}, {})
+    by_account: dict[str, set[EntityKey]] = defaultdict(set)
+    for row in rows:
+        by_account[row.account_id].update(named[row.transaction_id])
+    removals = {
+        own: await label_store.removals_of(connection, tenant, own)
+        for own in {frozenset(by_account[row.account_id]) for row in needing}
+    }
+    return Shared(await _corrected(connection, features, tenant, needing, named), removals)
+
+
+async def _corrected(
+    connection: Connection,
+    features: FeatureSet,
+    tenant: str,
+    rows: Sequence[Scored],
+    named: Mapping[str, Sequence[EntityKey]],
+    undone: Undone | None = None,
+) -> dict[str, bytes]:
     found = [
         Witness(
             row.transaction_id,
@@ -228,7 +334,7 @@ async def corrections(
         for row in rows
         for key in named[row.transaction_id]
     ]
-    changes = await label_store.label_changes(connection, tenant, {one.key for one in found})
+    changes = await label_store.label_changes(connection, tenant, {row.key for row in found})
     rest = undone.rest if undone else None
     return await in_a_thread(lambda: corrected_features(features, found, changes, rest=rest))
 

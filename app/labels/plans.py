@@ -13,7 +13,7 @@ from app.db.connection import Connection
 from app.labels import store as label_store
 from app.labels.allowance import Allowance
 from app.labels.changes import Alteration, LabelChange
-from app.labels.forgetting import corrections, need_correction
+from app.labels.forgetting import Shared, corrections, need_correction
 from app.labels.records import StoredLabel, SupportRow
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.decisions import Decision
@@ -132,11 +132,13 @@ class Planner:
         change: LabelChange,
         looks_around: bool = True,
         is_preview: bool = False,
+        shared: Shared | None = None,
     ) -> Draft:
         """What a change does to labels, as the database is.
 
         Without looking around, it watches neither `recent` nor `guard`; a preview needs no
-        allowance. Raises what forbids the change, TooManyLabels among it, and ModelUnavailable.
+        allowance. Corrections that are `shared` with other accounts are taken from there.
+        Raises what forbids the change, TooManyLabels among it, and ModelUnavailable.
         """
         features = self._pipeline.features
         alteration = await change.alteration(connection, features, tenant)
@@ -155,9 +157,13 @@ class Planner:
         )
         corrected: Mapping[str, bytes] = {}
         if needs_correction:
-            # Before what it vouches for.
-            removals = await label_store.removals_of(connection, tenant, alteration.entities)
-            corrected = await corrections(connection, features, tenant, unseen)
+            entities = frozenset(alteration.entities)
+            if shared and entities in shared.removals:
+                removals, corrected = shared.removals[entities], shared.features
+            else:
+                # Before what it vouches for.
+                removals = await label_store.removals_of(connection, tenant, entities)
+                corrected = await corrections(connection, features, tenant, unseen)
             alteration = alteration._replace(removals=removals)
         stored = support[account.account_id]
         after = await self._after(connection, alteration, stored, corrected)

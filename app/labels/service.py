@@ -28,7 +28,7 @@ from app.labels.changes import (
 )
 from app.labels.committing import commit, is_current, lock
 from app.labels.correcting import Correcting
-from app.labels.forgetting import named_in
+from app.labels.forgetting import Shared, named_in, shared_corrections
 from app.labels.plans import Change, Plan, Planner
 from app.labels.records import Forgetting, StoredLabel
 from app.learner.entities import named_by
@@ -74,6 +74,7 @@ class Labelling:
         account_id: str,
         verdicts: Sequence[Verdict],
         looks_around: bool = True,
+        shared: Shared | None = None,
     ) -> Labelled:
         """Store labels, scoring whole transactions first; all of them or none.
 
@@ -87,7 +88,9 @@ class Labelling:
         if not any(verdict.transaction for verdict in verdicts):
             # So that nobody waits for a locked account while the plan is made.
             async with self._database.glance() as connection:
-                draft = await self._planner.draft(connection, tenant, change, looks_around)
+                draft = await self._planner.draft(
+                    connection, tenant, change, looks_around, shared=shared
+                )
             plan = await self._planner.judge(draft)
         return await self._apply(tenant, change, plan, looks_around)
 
@@ -108,15 +111,19 @@ class Labelling:
         has the outcome that storing would have now.
         """
 
+        by_id = {verdict.transaction_id: verdict for verdict in verdicts}
+        async with self._database.read() as connection:
+            rows = (await transaction_store.scored(connection, tenant, by_id)).values()
+            shared = await shared_corrections(connection, self._pipeline.features, tenant, rows)
+
         async def store(account_id: str, group: dict[str, Verdict]) -> dict[str, Labelled]:
             each = [*group.values()]
             if is_preview:
-                done = await self._tried(tenant, SetLabels(account_id, each))
+                done = await self._tried(tenant, SetLabels(account_id, each), shared)
             else:
-                done = await self.store(tenant, account_id, each, looks_around=False)
+                done = await self.store(tenant, account_id, each, looks_around=False, shared=shared)
             return dict.fromkeys(group, done)
 
-        by_id = {verdict.transaction_id: verdict for verdict in verdicts}
         answers = await each_by_account(self._database, tenant, by_id, store)
         return [answers[verdict.transaction_id] for verdict in verdicts]
 
@@ -185,10 +192,12 @@ class Labelling:
             draft = await self._planner.draft(connection, tenant, change, is_preview=True)
         return _labelled(await self._planner.judge(draft), account)
 
-    async def _tried(self, tenant: str, change: SetLabels) -> Labelled:
+    async def _tried(self, tenant: str, change: SetLabels, shared: Shared) -> Labelled:
         """What to store these labels would do now. Raises what it would raise."""
         async with self._database.read() as connection:
-            draft = await self._planner.draft(connection, tenant, change, looks_around=False)
+            draft = await self._planner.draft(
+                connection, tenant, change, looks_around=False, shared=shared
+            )
         return _labelled(await self._planner.judge(draft), draft.alteration.account)
 
     async def _apply_aside(self, tenant: str, change: LabelChange) -> Labelled:

@@ -211,15 +211,19 @@ _REMOVED = (
     )
     .limit(1)
 )
-_CORRECTED = (
-    select(label_events.c.revision)
-    .where(
-        label_events.c.tenant == bindparam("of_tenant"),
-        IsWanted(label_events.c.transaction_id),
-        label_events.c.features.is_not(None),
+_NEWEST_REMOVALS: Any = (
+    select(
+        label_entities.c.kind, label_entities.c.entity_id, func.max(label_entities.c.removed_at_us)
     )
-    .limit(1)
+    .where(*_OF_ENTITIES, text(WAS_REMOVED))
+    .group_by(label_entities.c.kind, label_entities.c.entity_id)
 )
+_CORRECTED = select(label_events.c.transaction_id).where(
+    label_events.c.tenant == bindparam("of_tenant"),
+    IsWanted(label_events.c.transaction_id),
+    label_events.c.features.is_not(None),
+)
+_ANY_CORRECTED = _CORRECTED.limit(1)
 _CORRECT = (
     update(labels)
     .where(
@@ -425,6 +429,17 @@ async def removals_of(connection: Connection, tenant: str, keys: Iterable[Entity
     return Removals(rows, int(total or 0), tuple(newest), tuple(erasing))
 
 
+async def newest_removals(
+    connection: Connection, tenant: str, keys: Iterable[EntityKey]
+) -> dict[EntityKey, int]:
+    """When a label of these entities was last removed; without those of which none was."""
+    wanted = list(keys)
+    if not wanted:
+        return {}
+    rows = await connection.fetch(tuple[Any, ...], _NEWEST_REMOVALS, tenant, wanted, are_many=True)
+    return {(kind, entity_id): removed_at_us for kind, entity_id, removed_at_us in rows}
+
+
 async def any_removed(
     connection: Connection, tenant: str, keys: Iterable[EntityKey], since_us: int
 ) -> bool:
@@ -444,7 +459,16 @@ async def any_corrected(
     connection: Connection, tenant: str, transaction_ids: Iterable[str]
 ) -> bool:
     """Whether any of these transactions was ever given other features to be learned from."""
-    return bool(await connection.fetch(tuple[Any, ...], _CORRECTED, tenant, transaction_ids))
+    return bool(await connection.fetch(tuple[Any, ...], _ANY_CORRECTED, tenant, transaction_ids))
+
+
+async def corrected_before(
+    connection: Connection, tenant: str, transaction_ids: Iterable[str]
+) -> set[str]:
+    """Which of these transactions that is."""
+    wanted = list(transaction_ids)
+    rows = await connection.fetch(tuple[Any, ...], _CORRECTED, tenant, wanted, are_many=True)
+    return {transaction_id for (transaction_id,) in rows}
 
 
 async def correct_labels(
