@@ -3,8 +3,8 @@
 COMMAND is `quickstudy` of another version, installed in an environment of its own; this one is
 called `now`. Each has databases of its own and the same payments. Single payments come over 32
 connections; batches, of 1,000 payments of 1,000 accounts, over one; the overload is twice as many
-single payments as could be answered just before it. A ratio is of one round, against the first
-COMMAND, and the median of the rounds is printed.
+single payments, of other days, as could be answered just before it. A ratio is of one round,
+against the first COMMAND, and the median of the rounds is printed.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import statistics
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 from benchmarks.serving.contestants import QUICKSTUDY, prepare, quickstudy
@@ -25,6 +24,8 @@ from tests.reliability.flooding import flood
 
 # More than a second can use up: single payments and batches.
 SINGLES, BATCHES = 5_000, 10
+# Payments for twice as many as can be answered, and for finding out how many these are.
+LOADS = 4
 # Requests that are open while as many are answered as can be; how many times as many come then.
 IN_FLIGHT, TIMES = 64, 2
 
@@ -39,7 +40,7 @@ def main() -> None:
     chosen = parser.parse_args()
     versions = dict(other.split("=", 1) for other in chosen.others) | {"now": QUICKSTUDY}
     with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name, ExitStack() as stack:
-        material = Material(Path(name), chosen.rounds, chosen.seconds, SINGLES, BATCHES, loads=1)
+        material = Material(Path(name), chosen.rounds, chosen.seconds, SINGLES, BATCHES, LOADS)
         others: dict[str, int] = {}
         database: Callable[[str], str] = f"sqlite:///{name}/{{}}.db".format
         if chosen.database == "postgresql":
@@ -81,7 +82,7 @@ def taken(
         for version in reversed(courses) if n % 2 else courses:
             server, requests = courses[version]
             if kind == "overload":
-                seen = overload(server, material.seconds, n)
+                seen = overload(server, material, n)
             else:
                 seen = rate(server, requests, material.seconds, kind == "batch")
             print(json.dumps({"version": version, **seen}), flush=True)
@@ -102,11 +103,24 @@ def rate(server: Server, requests: Requests, seconds: float, is_batch: bool) -> 
     }
 
 
-def overload(server: Server, seconds: float, round_: int) -> dict[str, float]:
-    """Payments a second that are answered: as many as can be, and of twice as many."""
-    ask = partial(flood, server.port, server.key, 1, seconds=seconds)
-    peak = ask(f"peak-{round_}", in_flight=IN_FLIGHT)["per_second"]
-    goodput = ask(f"flood-{round_}", per_second=TIMES * peak)["per_second"]
+def overload(server: Server, material: Material, round_: int) -> dict[str, float]:
+    """Payments a second that are answered: as many as can be, and of twice as many.
+
+    Each account pays about once a day: what is risky in a burst costs its reasons, too.
+    """
+
+    def answered(name: str, part: int, per_second: float = 0.0, in_flight: int = 0) -> float:
+        templates = material.templates(2 * round_ + part, 2 * material.rounds)
+        seen = flood(
+            *(server.port, server.key, 1, f"{name}-{round_}", material.seconds),
+            templates=templates,
+            per_second=per_second,
+            in_flight=in_flight,
+        )
+        return float(seen["per_second"])
+
+    peak = answered("peak", 0, in_flight=IN_FLIGHT)
+    goodput = answered("flood", 1, per_second=TIMES * peak)
     return {"payments a second, at most": peak, "payments a second, overloaded": goodput}
 
 

@@ -54,15 +54,25 @@ class Material:
     @cached_property
     def singles(self) -> Prepared:
         """Payments of the accounts that the rivals have a module for."""
-        found = traffic(
-            ACCOUNTS, PAST_DAYS, round(self.loads * self.singles_a_second * self.whole_seconds)
-        )
+        found = self._single_traffic
         return Prepared(
             found.past,
             found.labels,
             written(self.folder / "singles", SCORE, found.payments),
             written(self.folder / "labels", LABEL, labelling(found)),
         )
+
+    def templates(self, part: int, parts: int) -> list[str]:
+        """One of so many parts of the single payments as bodies, `@` in the place of their ids."""
+        payments = self._single_traffic.payments
+        size = len(payments) // parts
+        own = payments[part * size : (part + 1) * size]
+        return [json.dumps(json.loads(row.body) | {"transaction_id": "@"}) for row in own]
+
+    @cached_property
+    def _single_traffic(self) -> Traffic:
+        count = round(self.loads * self.singles_a_second * self.whole_seconds)
+        return traffic(ACCOUNTS, PAST_DAYS, count)
 
     @cached_property
     def batches(self) -> Prepared:
