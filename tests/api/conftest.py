@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -10,18 +11,34 @@ import pytest
 from app.settings import Settings
 from tests.api.callers import calling, of_another_tenant, settings_of
 
+_tenants = count(1)
+
 
 @pytest.fixture
-async def client(service_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A caller with a key of the tenant `default`."""
-    async with calling(service_settings) as client:
+async def client(shared: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller with a key of a tenant of its own, of a service that all tests of a file share."""
+    async with await of_another_tenant(shared, f"tenant-{next(_tenants)}") as client:
         yield client
 
 
 @pytest.fixture
 async def stranger(client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
     """A caller of the same service with a key of another tenant."""
-    async with await of_another_tenant(client) as stranger:
+    async with await of_another_tenant(client, f"tenant-{next(_tenants)}") as stranger:
+        yield stranger
+
+
+@pytest.fixture
+async def sole(service_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller with a key of the tenant `default`, of a service and a database of its own."""
+    async with calling(service_settings) as client:
+        yield client
+
+
+@pytest.fixture
+async def sole_stranger(sole: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller of that service with a key of another tenant."""
+    async with await of_another_tenant(sole) as stranger:
         yield stranger
 
 

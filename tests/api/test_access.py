@@ -112,9 +112,9 @@ async def furnish(client: httpx.AsyncClient) -> None:
 
 
 @pytest.fixture
-async def owner(client: httpx.AsyncClient) -> httpx.AsyncClient:
-    await furnish(client)
-    return client
+async def owner(sole: httpx.AsyncClient) -> httpx.AsyncClient:
+    await furnish(sole)
+    return sole
 
 
 @pytest.fixture(scope="module")
@@ -171,23 +171,23 @@ async def test_what_another_tenant_has_is_not_found(
 
 
 async def test_lists_hold_the_rows_of_the_caller_alone(
-    owner: httpx.AsyncClient, stranger: httpx.AsyncClient
+    owner: httpx.AsyncClient, sole_stranger: httpx.AsyncClient
 ) -> None:
     for path in LISTS:
         assert (await owner.get(path)).json()["data"]
-        assert (await stranger.get(path)).json()["data"] == []
-    assert (await stranger.get("/v1/thresholds")).json()["source"] == "model"
+        assert (await sole_stranger.get(path)).json()["data"] == []
+    assert (await sole_stranger.get("/v1/thresholds")).json()["source"] == "model"
 
 
 async def test_ids_labels_and_thresholds_of_one_tenant_touch_no_other(
-    owner: httpx.AsyncClient, stranger: httpx.AsyncClient
+    owner: httpx.AsyncClient, sole_stranger: httpx.AsyncClient
 ) -> None:
     before = await everything(owner)
-    labelled = await stranger.post("/v1/labels", json=BODIES["POST /v1/labels"])
+    labelled = await sole_stranger.post("/v1/labels", json=BODIES["POST /v1/labels"])
     assert labelled.json()["results"][0]["error"]["code"] == "transaction_not_found"
     for method, path in OPERATIONS:
         if method == "POST" and "{" not in path:
-            answer = await stranger.request(method, path, **body_of(method, path))
+            answer = await sole_stranger.request(method, path, **body_of(method, path))
             # It has no past of its own, and the webhook is refused whoever asks.
             expected = {
                 "/v1/models/rollback": 409,

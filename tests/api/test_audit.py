@@ -194,14 +194,14 @@ async def test_a_changed_label_brings_back_nothing_of_an_erased_account(
 @pytest.mark.parametrize("step", [1, 2, 100])
 @pytest.mark.parametrize("most", [0, 100])
 async def test_an_entity_is_made_anew_from_what_others_paid(
-    client: httpx.AsyncClient,
-    stranger: httpx.AsyncClient,
+    sole: httpx.AsyncClient,
+    sole_stranger: httpx.AsyncClient,
     service_settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     step: int,
     most: int,
 ) -> None:
-    """The stranger's tenant never had the account that is erased. Of more users than some, all
+    """The sole_stranger's tenant never had the account that is erased. Of more users than some, all
     payments are looked at."""
     monkeypatch.setattr("app.scoring.store.STEP_ENTRIES", step)
     monkeypatch.setattr("app.erasures.service.MOST_USERS", most)
@@ -212,10 +212,10 @@ async def test_an_entity_is_made_anew_from_what_others_paid(
     others.append(posted("e-1", account_id="eve", merchant_id="elsewhere", device_id="d-2"))
     mine_alone = {"merchant_id": "m-2", "device_id": "d-1", "email": "alice@example.com"}
     life = [{"merchant_id": "m-0", "device_id": "d"}, {"merchant_id": "m-1"}, mine_alone]
-    await score(client, *(posted(f"a-{n}", amount=900, **named) for n, named in enumerate(life)))
-    await score(client, *others)
-    await score(stranger, *others)
-    await client.delete("/v1/accounts/alice")
+    await score(sole, *(posted(f"a-{n}", amount=900, **named) for n, named in enumerate(life)))
+    await score(sole, *others)
+    await score(sole_stranger, *others)
+    await sole.delete("/v1/accounts/alice")
     database = Database(service_settings.database_url)
     async with database.read() as connection:
         rows = (await connection.execute(select(entities))).all()
@@ -274,19 +274,19 @@ async def test_an_erased_account_leaves_nothing_and_comes_back_as_a_new_one(
 
 
 async def test_a_certificate_is_kept_without_the_account_that_it_is_of(
-    client: httpx.AsyncClient, stranger: httpx.AsyncClient, service_settings: Settings
+    sole: httpx.AsyncClient, sole_stranger: httpx.AsyncClient, service_settings: Settings
 ) -> None:
-    await some_history(client)
-    certificate = (await client.delete("/v1/accounts/alice")).json()
-    kept = (await client.get(f"/v1/erasures/{certificate['id']}")).json()
-    assert (await client.get("/v1/erasures")).json()["data"] == [kept]
+    await some_history(sole)
+    certificate = (await sole.delete("/v1/accounts/alice")).json()
+    kept = (await sole.get(f"/v1/erasures/{certificate['id']}")).json()
+    assert (await sole.get("/v1/erasures")).json()["data"] == [kept]
     # Whoever has the id can match it, and make the whole certificate out of what is kept.
     salt = bytes.fromhex(kept["salt"])
     matched = hashlib.scrypt(b"alice", salt=salt, n=2**15, r=8, p=1, maxmem=2**27, dklen=32)
     assert kept["account_digest"] == matched.hex()
     assert {**kept, "account_id": "alice"} == {**certificate, "actor": kept["actor"]}
     # The audit log names it, and by which key it was made.
-    logged = (await client.get("/v1/audit-log", params={"subject": kept["id"]})).json()["data"]
+    logged = (await sole.get("/v1/audit-log", params={"subject": kept["id"]})).json()["data"]
     assert [(entry["action"], entry["actor"], entry["after"]) for entry in logged] == [
         ("account.erased", kept["actor"], {"digest": kept["digest"]})
     ]
@@ -298,7 +298,7 @@ async def test_a_certificate_is_kept_without_the_account_that_it_is_of(
             assert "alice" not in str([tuple(row) for row in rows])
     await database.close()
     for path in ("erasures", f"erasures/{kept['id']}"):
-        answer = await stranger.get(f"/v1/{path}")
+        answer = await sole_stranger.get(f"/v1/{path}")
         assert kept["id"] not in answer.text or answer.status_code == 404
     assert problem_of(answer) == (404, "erasure_not_found")
 

@@ -22,7 +22,7 @@ async def state(client: httpx.AsyncClient) -> dict[str, Any]:
 
 
 # On SQLite a browser does the same: tests/console/test_walk.py.
-@mainly("postgresql")
+@mainly("postgresql", "shared_database_url")
 async def test_an_empty_tenant_is_filled_up_to_now_and_reviews_wait(
     client: httpx.AsyncClient, stranger: httpx.AsyncClient
 ) -> None:

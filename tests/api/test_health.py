@@ -23,12 +23,12 @@ async def test_readiness_names_the_model(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_database_of_another_schema_is_alive_but_not_ready(
-    client: httpx.AsyncClient, database: Database
+    sole: httpx.AsyncClient, database: Database
 ) -> None:
     async with database.write() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    assert (await client.get("/livez")).status_code == 200
-    refused = await client.get("/readyz")
+    assert (await sole.get("/livez")).status_code == 200
+    refused = await sole.get("/readyz")
     assert problem_of(refused) == (503, "unavailable")
     assert refused.headers["retry-after"] == "1"
 

@@ -299,13 +299,13 @@ async def test_another_tenant_sees_nothing_even_with_a_cursor(
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_lists_that_take_long_leave_connections_to_scores(
-    client: httpx.AsyncClient, database_url: str
+    sole: httpx.AsyncClient, database_url: str
 ) -> None:
-    await decide_by(client, {"review": 0.9999, "decline": 0.99999})
-    await score(client, at(9, "a"))
+    await decide_by(sole, {"review": 0.9999, "decline": 0.99999})
+    await score(sole, at(9, "a"))
     holder = await asyncpg.connect(database_url.replace("+asyncpg", ""))
     await holder.execute("BEGIN; LOCK TABLE reviews IN ACCESS EXCLUSIVE MODE")
-    lists = [asyncio.create_task(client.get("/v1/reviews")) for _ in range(40)]
+    lists = [asyncio.create_task(sole.get("/v1/reviews")) for _ in range(40)]
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     try:
         async with asyncio.timeout(30):
@@ -314,7 +314,7 @@ async def test_lists_that_take_long_leave_connections_to_scores(
         # Sooner than one that waits for a connection gives up.
         async with asyncio.timeout(CONNECT_SECONDS * 0.8):
             for n in range(3):
-                answer = await client.post("/v1/transactions", json=at(10, f"b-{n}"))
+                answer = await sole.post("/v1/transactions", json=at(10, f"b-{n}"))
                 assert answer.status_code == 200, answer.text
         assert await holder.fetchval(waiting) <= LISTS_AT_ONCE
     finally:
@@ -322,7 +322,7 @@ async def test_lists_that_take_long_leave_connections_to_scores(
         answers = await asyncio.gather(*lists)
         await holder.close()
     assert {answer.status_code for answer in answers} <= {200, 503}
-    assert (await client.get("/v1/reviews")).status_code == 200
+    assert (await sole.get("/v1/reviews")).status_code == 200
 
 
 async def test_an_entity_has_a_kind_and_an_id(edge: httpx.AsyncClient) -> None:

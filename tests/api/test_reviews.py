@@ -248,12 +248,12 @@ async def logged(client: httpx.AsyncClient) -> list[tuple[str, str]]:
 
 
 async def test_only_the_key_that_took_a_review_or_an_administrator_may_release_it(
-    client: httpx.AsyncClient,
+    sole: httpx.AsyncClient,
 ) -> None:
-    await queued(client, posted("t-1"))
-    owner, owner_id = await caller_with(client, "decide")
-    other, _ = await caller_with(client, "decide", "read", "score")
-    admin, admin_id = await caller_with(client, "decide", "manage")
+    await queued(sole, posted("t-1"))
+    owner, owner_id = await caller_with(sole, "decide")
+    other, _ = await caller_with(sole, "decide", "read", "score")
+    admin, admin_id = await caller_with(sole, "decide", "manage")
     async with owner, other, admin:
         assert (await take(owner, "mia")).json()["assigned_by"] == owner_id
         for refused in (await give_back(other), await take(other, "mia"), await take(other, "eve")):
@@ -267,7 +267,7 @@ async def test_only_the_key_that_took_a_review_or_an_administrator_may_release_i
         ):
             assert problem_of(refused) == (403, "missing_scope")
             assert "manage" in refused.json()["detail"]
-        assert (await review(client))["assigned_by"] == owner_id
+        assert (await review(sole))["assigned_by"] == owner_id
         # Taking over is stated in the body, by an administrator too.
         assert problem_of(await take(admin, "eve")) == (409, "review_taken")
         taken = await admin.put("/v1/reviews/t-1/assignee", json=over)
@@ -276,7 +276,7 @@ async def test_only_the_key_that_took_a_review_or_an_administrator_may_release_i
         assert (await give_back(admin)).json()["assigned_by"] is None
         await take(owner, "mia")
         assert (await give_back(admin)).status_code == 200
-    assert await logged(client) == [
+    assert await logged(sole) == [
         ("review.released", admin_id),
         ("review.claimed", owner_id),
         ("review.released", admin_id),
@@ -286,11 +286,11 @@ async def test_only_the_key_that_took_a_review_or_an_administrator_may_release_i
 
 
 async def test_a_claim_ends_after_a_day(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    sole: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await queued(client, posted("t-1"))
-    other, other_id = await caller_with(client, "decide")
-    begun = (await take(client, "mia")).json()["assigned_at"]
+    await queued(sole, posted("t-1"))
+    other, other_id = await caller_with(sole, "decide")
+    begun = (await take(sole, "mia")).json()["assigned_at"]
     day_us = CLAIM_HOURS * HOUR_US
 
     def at(later_us: int) -> None:
@@ -306,7 +306,7 @@ async def test_a_claim_ends_after_a_day(
         assert taken["assigned_at"] > begun
         # From then on it is a day again.
         at(2 * day_us - 1)
-        assert problem_of(await take(client, "mia")) == (409, "review_taken")
+        assert problem_of(await take(sole, "mia")) == (409, "review_taken")
         at(2 * day_us)
         assert (await take(other, "noah")).json()["assigned_at"] > taken["assigned_at"]
 
@@ -434,12 +434,12 @@ async def test_taking_and_giving_back_twice_is_like_once(client: httpx.AsyncClie
 
 
 async def test_of_all_who_take_a_review_at_once_exactly_one_has_it(
-    client: httpx.AsyncClient, service_settings: Settings, database: Database
+    sole: httpx.AsyncClient, service_settings: Settings, database: Database
 ) -> None:
     names = [f"t-{n}" for n in range(6)]
-    await queued(client, *(posted(name) for name in names))
+    await queued(sole, *(posted(name) for name in names))
     async with calling(service_settings) as other:
-        people = {f"analyst-{n}": (client, other)[n % 2] for n in range(8)}
+        people = {f"analyst-{n}": (sole, other)[n % 2] for n in range(8)}
         tries = [(who, name) for name in names for who in people]
         answers = await asyncio.gather(*(take(people[who], who, name) for who, name in tries))
     for name in names:
@@ -449,7 +449,7 @@ async def test_of_all_who_take_a_review_at_once_exactly_one_has_it(
             if taken == name
         }
         [winner] = [who for who, answer in of_name.items() if answer.status_code == 200]
-        assert (await review(client, name))["assignee"] == winner
+        assert (await review(sole, name))["assignee"] == winner
         assert of_name[winner].json()["assignee"] == winner
         losers = [problem_of(answer) for who, answer in of_name.items() if who != winner]
         assert losers == [(409, "review_taken")] * 7
@@ -496,15 +496,15 @@ async def test_a_review_is_cleared_while_the_accounts_copy_would_approve_it(
 
 
 async def test_what_a_label_makes_of_a_review_does_not_undo_who_took_it_meanwhile(
-    client: httpx.AsyncClient, database: Database
+    sole: httpx.AsyncClient, database: Database
 ) -> None:
-    await queued(client, posted("t-1"))
+    await queued(sole, posted("t-1"))
     async with database.read() as connection:
         before = await review_store.reviews_of(connection, "default", ["t-1"])
-    await take(client, "mia")
+    await take(sole, "mia")
     async with database.write() as connection:
         await review_store.save_reviews(connection, [before["t-1"]._replace(risk_score=61.5)])
-    found = await review(client)
+    found = await review(sole)
     assert (found["risk_score"], found["assignee"]) == (61.5, "mia")
     assert found["assigned_at"] is not None
 
@@ -560,50 +560,50 @@ async def test_whoever_takes_the_next_gets_what_nobody_has_and_the_most_urgent_f
 
 
 async def test_what_sleeps_is_in_no_other_list_and_back_by_itself(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    sole: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await queued(client, *(posted(f"t-{n}", account_id=f"a-{n}") for n in range(3)))
-    first, second, third = await listed(client)
-    await take(client, "mia", first)
+    await queued(sole, *(posted(f"t-{n}", account_id=f"a-{n}") for n in range(3)))
+    first, second, third = await listed(sole)
+    await take(sole, "mia", first)
     until = text_of(now_us() + HOUR_US)
     for name in (first, second):
-        slept = await client.put(f"/v1/reviews/{name}/snooze", json={"until": until})
+        slept = await sole.put(f"/v1/reviews/{name}/snooze", json={"until": until})
         assert slept.json()["snoozed_until"] == until
-    assert await listed(client) == [third]
-    assert await listed(client, assignee="mia") == []
-    assert await listed(client, snoozed="true") == [first, second]
-    assert (await take_next(client)).json()["transaction_id"] == third
-    assert problem_of(await take_next(client)) == (404, "queue_empty")
-    counts = (await client.get("/v1/review-counts")).json()["data"][0]
+    assert await listed(sole) == [third]
+    assert await listed(sole, assignee="mia") == []
+    assert await listed(sole, snoozed="true") == [first, second]
+    assert (await take_next(sole)).json()["transaction_id"] == third
+    assert problem_of(await take_next(sole)) == (404, "queue_empty")
+    counts = (await sole.get("/v1/review-counts")).json()["data"][0]
     assert (counts["open"], counts["snoozed"]) == (1, 2)
-    assert counts["oldest_opened_at"] == (await review(client, third))["opened_at"]
+    assert counts["oldest_opened_at"] == (await review(sole, third))["opened_at"]
     # Labels of its account move its risk meanwhile, and do not wake it.
-    await client.post("/v1/transactions", json=posted("t-9", account_id="a-0"))
-    await client.put("/v1/transactions/t-9/label", json={"label": "fraud"})
-    assert first not in await listed(client)
-    other, _ = await caller_with(client, "decide")
+    await sole.post("/v1/transactions", json=posted("t-9", account_id="a-0"))
+    await sole.put("/v1/transactions/t-9/label", json={"label": "fraud"})
+    assert first not in await listed(sole)
+    other, _ = await caller_with(sole, "decide")
     async with other:
         for change in (other.delete, lambda at: other.put(at, json={"until": until})):
             refused = await change(f"/v1/reviews/{first}/snooze")  # type: ignore[operator]
             assert problem_of(refused) == (409, "review_taken")
         woken = await other.delete(f"/v1/reviews/{second}/snooze")
         assert woken.json()["snoozed_until"] is None
-    assert second in await listed(client)
+    assert second in await listed(sole)
     for wrong in ("2020-01-01T00:00:00Z", text_of(now_us() + 91 * 24 * HOUR_US), "soon"):
-        refused = await client.put(f"/v1/reviews/{second}/snooze", json={"until": wrong})
+        refused = await sole.put(f"/v1/reviews/{second}/snooze", json={"until": wrong})
         assert problem_of(refused) == (422, "validation_failed")
     monkeypatch.setattr("app.reviews.routes.now_us", lambda: parse_us(until))
-    assert first in await listed(client)
-    assert first in await listed(client, assignee="mia")
-    assert await listed(client, snoozed="true") == []
+    assert first in await listed(sole)
+    assert first in await listed(sole, assignee="mia")
+    assert await listed(sole, snoozed="true") == []
 
 
 async def test_who_has_a_review_hands_it_over_and_nobody_else_does(
-    client: httpx.AsyncClient,
+    sole: httpx.AsyncClient,
 ) -> None:
-    await queued(client, posted("t-1"))
-    owner, owner_id = await caller_with(client, "decide")
-    other, _ = await caller_with(client, "decide")
+    await queued(sole, posted("t-1"))
+    owner, owner_id = await caller_with(sole, "decide")
+    other, _ = await caller_with(sole, "decide")
     async with owner, other:
         await take(owner, "mia")
         body = {"assignee": "noah", "hand_over": True}
@@ -612,4 +612,4 @@ async def test_who_has_a_review_hands_it_over_and_nobody_else_does(
         assert problem_of(await take(owner, "noah")) == (409, "review_taken")
         handed = (await owner.put("/v1/reviews/t-1/assignee", json=body)).json()
         assert handed["assignee"] == "noah"
-    assert await logged(client) == [("review.handed_over", owner_id), ("review.claimed", owner_id)]
+    assert await logged(sole) == [("review.handed_over", owner_id), ("review.claimed", owner_id)]

@@ -183,22 +183,22 @@ async def events_of(client: httpx.AsyncClient) -> list[str]:
         return list((await connection.execute(select(outbox.c.event))).scalars())
 
 
-async def test_webhooks_get_each_label_and_the_copy(client: httpx.AsyncClient) -> None:
-    await poisoned(client)
-    await listen(client)
-    await back(client, 2)
-    assert sorted(await events_of(client)) == ["adaptation.done", *["label.changed"] * 3]
+async def test_webhooks_get_each_label_and_the_copy(sole: httpx.AsyncClient) -> None:
+    await poisoned(sole)
+    await listen(sole)
+    await back(sole, 2)
+    assert sorted(await events_of(sole)) == ["adaptation.done", *["label.changed"] * 3]
 
 
 async def test_a_new_note_is_an_event_of_the_label_and_not_of_the_copy(
-    client: httpx.AsyncClient,
+    sole: httpx.AsyncClient,
 ) -> None:
-    await score(client, posted("a"))
-    await put(client, "a")
-    await listen(client)
+    await score(sole, posted("a"))
+    await put(sole, "a")
+    await listen(sole)
     # With it the label has another time, which copies do not learn from.
-    await put(client, "a", note="Sure.")
-    assert await events_of(client) == ["label.changed"]
+    await put(sole, "a", note="Sure.")
+    assert await events_of(sole) == ["label.changed"]
 
 
 async def test_a_merchant_and_the_copies_of_others_forget_what_is_taken_back(
@@ -308,71 +308,71 @@ async def own_witness_of(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_any_life_can_be_rolled_back(client: httpx.AsyncClient, seed: int) -> None:
+async def test_any_life_can_be_rolled_back(sole: httpx.AsyncClient, seed: int) -> None:
     """Labels of two accounts at one merchant, set, changed and removed at random."""
     random = np.random.default_rng(seed)
     keys = [f"a-{n}" for n in range(6)]
     days = [f"2025-{month:02}-03T10:00:00Z" for month in range(6, 12)]
     for key, day in zip(keys, days, strict=True):
-        await score(client, posted(key, occurred_at=day), posted(f"b{key}", account_id="bob"))
+        await score(sole, posted(key, occurred_at=day), posted(f"b{key}", account_id="bob"))
     labelled: set[str] = set()
-    adapters: dict[int, str] = {0: await adapter(client, 0)}
+    adapters: dict[int, str] = {0: await adapter(sole, 0)}
     for step in range(14):
         # It sees the labels of the merchant that have matured by now.
         keys.append(f"c-{step}")
-        await score(client, posted(keys[-1], occurred_at=f"2026-01-{step + 1:02}T10:00:00Z"))
+        await score(sole, posted(keys[-1], occurred_at=f"2026-01-{step + 1:02}T10:00:00Z"))
         key = str(random.choice(keys))
         if step == 4:
-            await put(client, "ba-0")
+            await put(sole, "ba-0")
         if step % 5 == 4:
             revision = int(random.choice(list(adapters)))
-            done = await back(client, revision)
+            done = await back(sole, revision)
             assert done["adaptation"]["adapter"] == adapters[revision]
-            answer = await client.get(f"/v1/accounts/alice/revisions/{done['revision']}")
+            answer = await sole.get(f"/v1/accounts/alice/revisions/{done['revision']}")
             labelled = {label["transaction_id"] for label in answer.json()["labels"]}
         elif key in labelled and random.random() < 0.4:
-            done = (await client.delete(f"/v1/transactions/{key}/label")).json()
+            done = (await sole.delete(f"/v1/transactions/{key}/label")).json()
             labelled.discard(key)
         else:
             name = "fraud" if random.random() < 0.5 else "legitimate"
-            done = await put(client, key, name, labelled_at="2025-12-01T10:00:00Z")
+            done = await put(sole, key, name, labelled_at="2025-12-01T10:00:00Z")
             labelled.add(key)
         made = done["adaptation"]
         adapters[made["revision"]] = made["adapter"]
 
 
-async def test_a_rollback_is_one_change_of_a_keys_allowance(client: httpx.AsyncClient) -> None:
-    await poisoned(client)
-    part_of(client, Labelling).allowance.changes = 7
+async def test_a_rollback_is_one_change_of_a_keys_allowance(sole: httpx.AsyncClient) -> None:
+    await poisoned(sole)
+    part_of(sole, Labelling).allowance.changes = 7
     for revision in (2, 5):
-        await back(client, revision)
+        await back(sole, revision)
         # Again is no change, and free.
-        await back(client, revision)
-    refused = await client.post("/v1/accounts/alice/rollback", json={"revision": 0})
+        await back(sole, revision)
+    refused = await sole.post("/v1/accounts/alice/rollback", json={"revision": 0})
     assert problem_of(refused) == (429, "too_many_labels")
 
 
 async def test_labels_that_come_meanwhile_are_before_or_after_it(
-    client: httpx.AsyncClient,
+    sole: httpx.AsyncClient,
 ) -> None:
-    await score(client, *(posted(f"t-{n}", amount=40 + 60 * n) for n in range(9)))
-    await put(client, "t-0")
-    expected = await adapter(client, 1)
-    await put(client, "t-1")
-    done, *_ = await asyncio.gather(back(client, 1), *(put(client, f"t-{n}") for n in range(2, 9)))
+    await score(sole, *(posted(f"t-{n}", amount=40 + 60 * n) for n in range(9)))
+    await put(sole, "t-0")
+    expected = await adapter(sole, 1)
+    await put(sole, "t-1")
+    done, *_ = await asyncio.gather(back(sole, 1), *(put(sole, f"t-{n}") for n in range(2, 9)))
     assert done["adaptation"]["adapter"] == expected
-    assert await adapter(client, done["revision"]) == expected
+    assert await adapter(sole, done["revision"]) == expected
     later = 10 - done["revision"]
-    labels = (await client.get("/v1/accounts/alice")).json()["labels"]
+    labels = (await sole.get("/v1/accounts/alice")).json()["labels"]
     assert labels == {"fraud": 1 + later, "legitimate": 0}
 
 
-async def test_many_labels_come_back_at_once(client: httpx.AsyncClient) -> None:
+async def test_many_labels_come_back_at_once(sole: httpx.AsyncClient) -> None:
     bodies = [posted(f"t-{n:03}", amount=40 + n) for n in range(150)]
-    await score(client, *bodies)
+    await score(sole, *bodies)
     labels = [label(body["transaction_id"], "legitimate") for body in bodies]
-    done = await client.post("/v1/accounts/alice/labels", json={"labels": labels})
-    await back(client, 0)
-    again = await back(client, 1)
+    done = await sole.post("/v1/accounts/alice/labels", json={"labels": labels})
+    await back(sole, 0)
+    again = await back(sole, 1)
     assert again["adaptation"]["adapter"] == done.json()["adaptation"]["adapter"]
     assert again["labels"]["legitimate"] == 150

@@ -33,9 +33,9 @@ async def test_a_transaction_is_scored(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_score_is_committed_before_it_is_answered(
-    client: httpx.AsyncClient, database: Database
+    sole: httpx.AsyncClient, database: Database
 ) -> None:
-    score = (await client.post("/v1/transactions", json=posted())).json()
+    score = (await sole.post("/v1/transactions", json=posted())).json()
     async with database.read() as connection:
         row = (await connection.execute(text("SELECT * FROM transactions"))).one()
     assert (row.tenant, row.transaction_id) == ("default", "t-1")
