@@ -66,6 +66,8 @@ ROUNDING = {"rel": 1e-6, "abs": 1e-6}
 FIRST_DAY = 20_000
 # Of the account `heavy`, and at the merchant `big`.
 PAYMENTS = 1_500
+# For a step of a test that comes at once, or never.
+WAIT_SECONDS = 60
 _tenants = count(1)
 
 
@@ -568,7 +570,8 @@ def test_who_comes_late_does_not_bring_back_what_was_forgotten_meanwhile(
         slow = Slow(service.part(Settings).database_url, 0 if is_in_turn else waiting)
         late = Labelling(slow, service.part(Pipeline), Allowance(None))
         removal = asyncio.ensure_future(late.remove(tenant, "p-2"))
-        await (removal if is_in_turn else slow.reached.wait())
+        async with asyncio.timeout(WAIT_SECONDS):
+            await (removal if is_in_turn else slow.reached.wait())
         await labelling.remove(tenant, meanwhile)
         slow.open.set()
         await removal
@@ -600,7 +603,8 @@ def test_an_account_half_erased_is_scored_as_before_and_what_came_meanwhile_is_e
             await service.part(Labelling).roll_back(world.tenant, "heavy", 0)
         slow = Slow(service.part(Settings).database_url, 4)
         erasure = asyncio.ensure_future(ErasureService(slow, pipeline).erase(half.tenant, "heavy"))
-        await slow.reached.wait()
+        async with asyncio.timeout(WAIT_SECONDS):
+            await slow.reached.wait()
         [gone] = await done_so_far(database, half.tenant)
         own, other = await scored(half.tenant), await scored(whole.tenant)
         slow.open.set()
