@@ -33,6 +33,7 @@ from app.db.schema import (
     accounts,
     entities,
     links,
+    metadata,
     outbox,
     rebuilds,
     reviews,
@@ -74,6 +75,7 @@ SQLITE_AWAY = frozenset(
 )
 CLOSED = "clos"
 READ_ONLY, DISK_FULL, TOO_MANY_CONNECTIONS = "25006", "53100", "53300"
+NO_RIGHT = "42501"
 # Readiness: how long a commit speaks for the next, how long one may take, how much is written (a
 # score is about as much), and when rows of processes that are gone are deleted.
 FRESH_SECONDS, READY_SECONDS, PROBE_BYTES, STALE_US = 1.0, 2.0, 64 << 10, 24 * 3_600_000_000
@@ -89,6 +91,15 @@ _REBUILDING = select(IS_REBUILDING)
 # What a score is written to.
 _SCORED = (accounts, entities, links, outbox, reviews, transactions)
 _WRITING = text(f"LOCK TABLE {', '.join(table.name for table in _SCORED)} IN ROW EXCLUSIVE MODE")
+_NEEDED = [
+    *((table.name, "SELECT") for table in metadata.sorted_tables),
+    *((table.name, right) for table in _SCORED for right in ("INSERT", "UPDATE")),
+]
+# Of a table that is gone the right is null.
+_LACKING = text(
+    f"""SELECT name, kind FROM (VALUES {", ".join(map(str, _NEEDED))}) AS needed (name, kind)
+    WHERE has_table_privilege(to_regclass(name), kind) IS NOT TRUE LIMIT 1"""
+)
 
 
 class Violated(Raced):
@@ -244,9 +255,24 @@ class Database:
                 "for `quickstudy db rebuild` to end; where it was interrupted, run it again"
             )
 
+    async def check_rights(self) -> None:
+        """Raises SetupError where PostgreSQL's role may not read all tables and write scores.
+
+        To lock a table for writing, any right to change it is enough.
+        """
+        if self.is_sqlite:
+            return
+        async with self.read() as connection:
+            lacking = (await connection.execute(_LACKING)).one_or_none()
+        if lacking is not None:
+            raise SetupError(
+                f"the database's role may not {lacking.kind} in the table {lacking.name}, or there "
+                "is no such table: grant the role its rights again"
+            )
+
     async def check_ready(self) -> None:
-        """Raises SetupError like the checks of revision and states, DatabaseUnavailable where
-        nothing can be stored.
+        """Raises SetupError like the checks of revision, states and rights, DatabaseUnavailable
+        where nothing can be stored.
 
         However many ask, one check runs at a time, and writes at most once a second.
         """
@@ -316,6 +342,7 @@ class Readiness:
     async def _check(self) -> None:
         await self._database.check_revision()
         await self._database.check_rebuilt()
+        await self._database.check_rights()
         if not self._is_fresh():
             await self._write()
 
@@ -407,7 +434,7 @@ def _is_about_the_connection(
     # Classes 08 connection, 53 resources, 57 operator intervention (also statement_timeout);
     # asyncpg's own interface errors have no state, and SQLite has codes of its own.
     if state is not None:
-        return state[:2] in {"08", "53", "57"} or state == READ_ONLY
+        return state[:2] in {"08", "53", "57"} or state in {READ_ONLY, NO_RIGHT}
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     return lost or _sqlite_code(driver) in SQLITE_AWAY or CLOSED in str(driver)
 
@@ -425,6 +452,8 @@ def _reason(driver: BaseException | None, state: str | None) -> str:
         return "The database is read-only: nothing can be stored."
     if state == DISK_FULL or code == sqlite3.SQLITE_FULL:
         return "The database's disk is full: nothing can be stored."
+    if state == NO_RIGHT:
+        return "The database's role has lost a right that this needs."
     if state == TOO_MANY_CONNECTIONS:
         return "The database has no connection left for this service."
     return ""

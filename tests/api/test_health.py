@@ -1,13 +1,18 @@
 """Alive, ready, measured, described; and the answer when something breaks."""
 
+import asyncio
+from collections.abc import Iterator
+
 import httpx
 import pytest
 from sqlalchemy import text
 
 from app.db.database import Database
 from app.labels.service import Labelling
-from tests.api.callers import app_of
+from app.settings import Settings
+from tests.api.callers import app_of, calling
 from tests.api.requests import label, posted, problem_of
+from tests.postgres import execute
 
 pytestmark = pytest.mark.anyio
 
@@ -67,3 +72,58 @@ async def test_an_unexpected_error_reveals_nothing_to_the_caller(client: httpx.A
     refused = await client.post("/v1/accounts/alice/adapt")
     assert problem_of(refused) == (500, "internal_error")
     assert "NoneType" not in refused.text
+
+
+@pytest.fixture
+def role_url(database_url: str) -> Iterator[str]:
+    """The URL of a role that may use all tables, and owns none."""
+    if "postgresql" not in database_url:
+        pytest.skip("SQLite has no roles")
+    role = f"role_of_{database_url.rpartition('/')[2]}"
+    execute(database_url, f"CREATE ROLE {role} LOGIN")
+    execute(database_url, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    yield database_url.replace("postgres@", f"{role}@")
+    execute(database_url, f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "REVOKE INSERT, UPDATE, DELETE ON transactions FROM {role}",
+        "REVOKE INSERT, UPDATE, DELETE ON accounts FROM {role}",
+        "REVOKE ALL ON entities FROM {role}",
+        "REVOKE ALL ON thresholds FROM {role}",
+        "ALTER TABLE outbox RENAME TO elsewhere",
+    ],
+)
+async def test_a_role_without_its_rights_is_not_ready_and_says_which(
+    service_settings: Settings, database_url: str, role_url: str, lost: str
+) -> None:
+    role = role_url.partition("//")[2].partition("@")[0]
+    settings = service_settings.model_copy(update={"database_url": role_url})
+    async with calling(settings) as client:
+        assert (await client.post("/v1/transactions", json=posted())).status_code == 200
+        assert (await client.get("/readyz")).status_code == 200
+        await asyncio.to_thread(execute, database_url, lost.format(role=role))
+        refused = await client.get("/readyz")
+        assert problem_of(refused) == (503, "unavailable")
+        assert "grant the role its rights again" in refused.json()["detail"]
+
+
+async def test_a_score_without_a_right_to_store_it_is_no_fault_of_the_service(
+    service_settings: Settings, database_url: str, role_url: str
+) -> None:
+    role = role_url.partition("//")[2].partition("@")[0]
+    settings = service_settings.model_copy(update={"database_url": role_url})
+    async with calling(settings) as client:
+        await asyncio.to_thread(
+            execute, database_url, f"REVOKE INSERT, UPDATE ON transactions FROM {role}"
+        )
+        refused = await client.post("/v1/transactions", json=posted())
+        assert problem_of(refused) == (503, "database_unavailable")
+        assert "has lost a right" in refused.json()["detail"]
+        await asyncio.to_thread(
+            execute, database_url, f"GRANT INSERT, UPDATE ON transactions TO {role}"
+        )
+        assert (await client.post("/v1/transactions", json=posted())).status_code == 200
+        assert (await client.get("/readyz")).status_code == 200
