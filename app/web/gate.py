@@ -22,6 +22,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 # A name or an address, and a port: RFC 3986, 3.2.2. It is empty where there is none.
 HOST = re.compile(rb"(\[[0-9A-Za-z:.]+\]|([A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(:[0-9]*)?")
+# Of two, whoever stands before this service may have gone by the other one (RFC 9110, 5.3).
+SINGLE = (b"host", b"authorization", b"content-type")
 
 
 class Gate:
@@ -71,9 +73,13 @@ def problem_of_head(version: str, headers: Headers) -> Problem | None:
     case; None where it is not."""
     if version not in ("1.0", "1.1"):
         return MalformedRequest(f"HTTP/{version} is not supported; send HTTP/1.1.")
+    names = [name for name, _ in headers]
+    for name in SINGLE:
+        if names.count(name) > 1:
+            return MalformedRequest(
+                f"There is more than one {name.decode().title()} header; send one."
+            )
     hosts = [value for name, value in headers if name == b"host"]
-    if len(hosts) > 1:
-        return MalformedRequest("There is more than one Host header; send one.")
     if not hosts and version == "1.1":
         return MalformedRequest("There is no Host header; HTTP/1.1 needs one.")
     if hosts and not HOST.fullmatch(hosts[0]):

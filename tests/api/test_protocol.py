@@ -170,6 +170,16 @@ async def printed(*command: str) -> list[str]:
 REFUSED_HEADS = {
     "no Host": (b"GET /livez HTTP/1.1\r\n\r\n", 400, "malformed_request"),
     "two": (b"GET /livez HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400, "malformed_request"),
+    "two keys": (
+        b"GET /v1/keys HTTP/1.1\r\nHost: x\r\nAuthorization: a\r\nauthorization: b\r\n\r\n",
+        400,
+        "malformed_request",
+    ),
+    "two types": (
+        b"POST /v1/labels HTTP/1.1\r\nHost: x\r\nContent-Type: a/b\r\nContent-Type: a/b\r\n\r\n",
+        400,
+        "malformed_request",
+    ),
     "two in 1.0": (b"GET / HTTP/1.0\r\nHost: x\r\nhost: y\r\n\r\n", 400, "malformed_request"),
     **{
         f"Host {host!r}": (
