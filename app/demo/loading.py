@@ -14,6 +14,7 @@ from app.demo.schemas import DemoLoaded
 from app.errors import Problem
 from app.history.importing import CHUNK, Importer, Past
 from app.learner.transaction import DAY_US, SECOND_US
+from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline, Posted
 from app.scoring.records import Scored
 from app.scoring.schemas import PostedTransaction
@@ -27,6 +28,7 @@ SCORED_US = 7 * DAY_US
 class Demonstration(NamedTuple):
     """Payments that are known, with their labels, and those that are to be scored."""
 
+    end_us: int
     past: list[Past]
     live: list[Past]
 
@@ -36,6 +38,7 @@ def demonstration(end_us: int) -> Demonstration:
     payments = sorted(_payments(end_us), key=lambda one: one.transaction.occurred_at_us)
     since_us = end_us - SCORED_US
     return Demonstration(
+        end_us,
         [one for one in payments if one.transaction.occurred_at_us < since_us],
         [one for one in payments if one.transaction.occurred_at_us >= since_us],
     )
@@ -49,10 +52,10 @@ async def load(
 ) -> DemoLoaded:
     """Bring the demonstration into a tenant's data. Raises Problem.
 
-    Where the database is away for a while it waits, and `notify` gets a sentence: a tenant that is
-    half filled could not be filled again.
+    Where the database is away for a while it waits, and `notify` gets a sentence. What was
+    interrupted goes on where it was.
     """
-    found = demonstration(now_us())
+    found = await _begun(database, tenant, demonstration(now_us()))
     patience = Patience(notify)
     importer = Importer(database, pipeline, patience)
     for chunk in _chunks(found.past):
@@ -68,6 +71,17 @@ async def load(
         reviews=outcomes["review"],
         declines=outcomes["decline"],
     )
+
+
+async def _begun(database: Database, tenant: str, fresh: Demonstration) -> Demonstration:
+    """What an earlier attempt began to bring, which ended at another time; else the fresh one."""
+    first = fresh.past[0].transaction
+    async with database.read() as connection:
+        stored = await transaction_store.scored(connection, tenant, [first.transaction_id])
+    if not stored:
+        return fresh
+    end_us = fresh.end_us + stored[first.transaction_id].occurred_at_us - first.occurred_at_us
+    return demonstration(end_us)
 
 
 async def _scored(pipeline: Pipeline, tenant: str, chunk: list[Past]) -> list[Scored]:

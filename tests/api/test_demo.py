@@ -6,8 +6,12 @@ from typing import Any
 import httpx
 import pytest
 
+from app.db.database import Database
+from app.demo.loading import load
 from app.learner.transaction import DAY_US
+from app.scoring.pipeline import Pipeline
 from app.times import now_us, parse_us
+from tests.api.callers import part_of
 from tests.api.requests import posted, problem_of
 from tests.conftest import mainly
 
@@ -57,3 +61,14 @@ async def test_an_empty_tenant_is_filled_up_to_now_and_reviews_wait(
 async def test_nothing_is_mixed_into_a_tenants_own_payments(edge: httpx.AsyncClient) -> None:
     await edge.post("/v1/transactions", json=posted())
     assert problem_of(await edge.post("/v1/demo")) == (409, "tenant_not_empty")
+
+
+async def test_what_was_interrupted_goes_on_where_it_was(client: httpx.AsyncClient) -> None:
+    database, pipeline = part_of(client, Database), part_of(client, Pipeline)
+    loading = asyncio.create_task(load(database, pipeline, "default"))
+    while not (await client.get("/v1/accounts")).json()["data"]:
+        await asyncio.sleep(0.01)
+    loading.cancel()
+    await asyncio.gather(loading, return_exceptions=True)
+    loaded = await load(database, pipeline, "default")
+    assert await load(database, pipeline, "default") == loaded
