@@ -36,7 +36,8 @@ async def read_audit_log(
     account_id: Annotated[Id | None, Query(description="Of this account only.")] = None,
     actor: Annotated[Id | None, Query(description="By this key only.")] = None,
 ) -> Page[LogEntry]:
-    """Every change of a label, a status, a threshold, a key or a model, the newest first."""
+    """Every change of a label, a status, a threshold, a key, a webhook or a model, the newest
+    first."""
     filters = EntryFilters(subject, account_id, actor, action)
     after = paging.after(BY_TIME, "audit-log", *filters)
     async with database.read() as connection:

@@ -22,6 +22,8 @@ from email.utils import parsedate_to_datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+from app.audit import store as audit_store
+from app.audit.entries import Action, entry
 from app.db.connection import Connection
 from app.db.database import Database
 from app.db.turns import take_turn
@@ -158,6 +160,7 @@ class Webhooks(InBackground):
                     "remove one first."
                 )
             await webhook_store.save_webhook(connection, webhook)
+            await _note(connection, "webhook.created", None, webhook)
 
         await self._database.run(save)
         return webhook
@@ -171,6 +174,7 @@ class Webhooks(InBackground):
                 secret=new_secret(), old_secret=old.secret, old_until_us=now_us() + OLD_SECRET_US
             )
             await webhook_store.save_webhook(connection, row)
+            await _note(connection, "webhook.rotated", old, row)
             return row
 
         return await self._database.run(replace)
@@ -182,6 +186,7 @@ class Webhooks(InBackground):
             old = await _locked(connection, tenant, webhook_id)
             row = old._replace(disabled_at_us=None, disabled_reason=None, paused_until_us=None)
             await webhook_store.save_webhook(connection, row)
+            await _note(connection, "webhook.enabled", old, row)
             return row
 
         return await self._database.run(change)
@@ -190,8 +195,9 @@ class Webhooks(InBackground):
         """Forget it, and what is still to be delivered to it. Raises WebhookNotFound."""
 
         async def delete(connection: Connection) -> None:
-            if not await webhook_store.delete_webhook(connection, tenant, webhook_id):
-                raise _unknown(webhook_id)
+            old = await _locked(connection, tenant, webhook_id)
+            await webhook_store.delete_webhook(connection, tenant, webhook_id)
+            await _note(connection, "webhook.removed", old, None)
 
         await self._database.run(delete)
 
@@ -412,9 +418,23 @@ def _seconds(retry_after: str | None) -> float:
 async def _locked(connection: Connection, tenant: str, webhook_id: str) -> Webhook:
     found = await webhook_store.webhook(connection, tenant, webhook_id, locked=True)
     if found is None:
-        raise _unknown(webhook_id)
+        raise WebhookNotFound(f"There is no webhook {webhook_id!r}.")
     return found
 
 
-def _unknown(webhook_id: str) -> WebhookNotFound:
-    return WebhookNotFound(f"There is no webhook {webhook_id!r}.")
+async def _note(
+    connection: Connection, action: Action, before: Webhook | None, after: Webhook | None
+) -> None:
+    [row, *_] = [row for row in (after, before) if row is not None]
+    noted = entry(row.tenant, action, row.id, before and _facts(before), after and _facts(after))
+    await audit_store.save_entries(connection, [noted])
+
+
+def _facts(row: Webhook) -> dict[str, Any]:
+    """What everybody who may read may know of a webhook: the rest of an address may be a secret."""
+    url = posting.url_of(row.url)
+    return {
+        "receiver": f"{url.scheme}://{url.netloc.decode()}",
+        "events": row.events.split(),
+        **({} if row.disabled_reason is None else {"disabled_reason": row.disabled_reason}),
+    }

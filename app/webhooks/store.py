@@ -72,15 +72,14 @@ async def change_webhook(
     await connection.execute(change.values(**values))
 
 
-async def delete_webhook(connection: Connection, tenant: str, webhook_id: str) -> bool:
-    """Delete it with its messages; whether it was there."""
+async def delete_webhook(connection: Connection, tenant: str, webhook_id: str) -> None:
+    """Delete it with its messages."""
     await connection.execute(
         delete(outbox).where(outbox.c.tenant == tenant, outbox.c.webhook_id == webhook_id)
     )
-    done = await connection.execute(
+    await connection.execute(
         delete(table).where(table.c.tenant == tenant, table.c.id == webhook_id)
     )
-    return done.rowcount > 0
 
 
 async def announce(connection: Connection, tenant: str, news: Sequence[News]) -> None:

@@ -341,3 +341,24 @@ async def test_another_tenants_past_does_not_exist(
 async def test_a_limit_out_of_bounds_is_refused(edge: httpx.AsyncClient, limit: str) -> None:
     refused = await edge.get("/v1/accounts/alice/ask-next", params={"limit": limit})
     assert problem_of(refused) == (422, "validation_failed")
+
+
+async def test_who_changed_a_webhook_is_in_the_log_and_its_address_is_not(
+    client: httpx.AsyncClient,
+) -> None:
+    asked = {"url": "https://1.1.1.1:8443/T0/secret?token=x", "events": ["label.changed"]}
+    made = (await client.post("/v1/webhooks", json=asked)).json()
+    path = f"/v1/webhooks/{made['id']}"
+    for change in ("rotate", "enable"):
+        assert (await client.post(f"{path}/{change}")).status_code == 200
+    assert (await client.delete(path)).status_code == 200
+    assert problem_of(await client.delete(path)) == (404, "webhook_not_found")
+    log = (await client.get("/v1/audit-log", params={"subject": made["id"]})).json()["data"]
+    assert [entry["action"] for entry in log] == [
+        f"webhook.{change}" for change in ("removed", "enabled", "rotated", "created")
+    ]
+    facts = {"receiver": "https://1.1.1.1:8443", "events": ["label.changed"]}
+    assert (log[-1]["before"], log[-1]["after"]) == (None, facts)
+    assert (log[0]["before"], log[0]["after"]) == (facts, None)
+    assert {entry["actor"] for entry in log} == {client.headers["Authorization"].split("_")[1]}
+    assert "secret" not in str(log)
