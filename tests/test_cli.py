@@ -1,6 +1,7 @@
 """The commands that run the service."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -214,6 +215,15 @@ def test_the_demonstration_moves_one_account_and_not_the_other(hostile_folder: P
     assert (alice[2], alice_after[2], bob[2], bob_after[2]) == ("0", "3", "0", "0")
     assert float(alice_after[3]) > float(alice[3])
     assert bob[3] == bob_after[3]
+
+
+def test_a_demonstration_that_is_refused_says_why_in_a_sentence() -> None:
+    # Settings are inherited; so is a disk that is full.
+    environment = {**os.environ, "QUICKSTUDY_MAX_BODY_BYTES": "1024"}
+    result = subprocess.run([SCRIPT, "demo"], capture_output=True, text=True, env=environment)
+    assert result.returncode == 2
+    assert result.stderr.endswith("refused a request: A body may have at most 1024 bytes.\n")
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("workers", [1, 2])

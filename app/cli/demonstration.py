@@ -111,8 +111,10 @@ def _address(payment: Json) -> str:
 
 
 def _answer(response: httpx.Response) -> Json:
-    """The body of an answer; raises httpx.HTTPStatusError where it is no success."""
-    answer: Json = response.raise_for_status().json()
+    """The body of an answer; raises SetupError, with what it says, where it is no success."""
+    answer: Json = response.json()
+    if not response.is_success:
+        raise SetupError(f"the demonstration's server has refused a request: {answer['detail']}")
     return answer
 
 
