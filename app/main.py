@@ -119,7 +119,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # FastAPI's own pages load their scripts from a CDN.
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json" if chosen.docs else None,
+        # And writes the document anew each time.
+        openapi_url=None,
         # Not FastAPI's `root_path`, which would take a path for the prefix that begins like it.
         servers=[{"url": chosen.root_path}],
     )
@@ -128,8 +129,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         *((docs.router,) if chosen.docs else ()),
         *(console.ROUTERS if chosen.console else ()),
     )
-    # The first are FastAPI's own: the OpenAPI document.
-    install(app, (*app.routes, *(route for router in routers for route in router.routes)))
+    install(app, [route for router in routers for route in router.routes])
     app.add_middleware(EncodedSlashes)
     app.add_middleware(BodyLimit, most_bytes=chosen.max_body_bytes)
     lean = {path: BodyLimit(route.answer, chosen.max_body_bytes) for path, route in SCORING.items()}

@@ -1,5 +1,6 @@
 """For orchestrators and monitoring: alive, ready, measured. No key is needed."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
@@ -10,9 +11,30 @@ from app.http.parts import RunningDatabase, part
 from app.http.problems import documented
 from app.models.service import Models
 from app.ops import metrics
+from app.ops.background import in_a_thread
 from app.web.health_schemas import Readiness, Status
 
 router = APIRouter(tags=["health"])
+
+
+class Exposition:
+    """The metrics as text: however many ask, it is written once at a time, beside requests."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._next: asyncio.Task[bytes] | None = None
+
+    async def text(self) -> bytes:
+        """The metrics of now or a moment later."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._write())
+        return await asyncio.shield(self._next)
+
+    async def _write(self) -> bytes:
+        async with self._turn:
+            # What is counted from now on may be left out: whoever asks gets the one after.
+            self._next = None
+            return await in_a_thread(metrics.exposition)
 
 
 @router.get("/livez")
@@ -52,6 +74,6 @@ async def readyz(
         }
     },
 )
-async def read_metrics() -> Response:
+async def read_metrics(exposition: Annotated[Exposition, part(Exposition)]) -> Response:
     """Figures for Prometheus."""
-    return Response(metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
+    return Response(await exposition.text(), headers={"Content-Type": metrics.CONTENT_TYPE})

@@ -32,6 +32,7 @@ from app.settings import Settings
 from app.statuses.service import Statuses
 from app.thresholds.service import TenantPolicy
 from app.web.backlog import Backlog
+from app.web.health import Exposition
 from app.webhooks.service import Webhooks
 
 # Requests other than for scores, which all want the database for themselves, at once.
@@ -106,6 +107,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     backlog,
                     jobs,
                     webhooks,
+                    Exposition(),
                 ),
                 background=(
                     batcher.health,

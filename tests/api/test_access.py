@@ -342,8 +342,7 @@ async def test_the_key_that_has_the_scope_is_let_in_by_every_operation(
 
 def test_every_route_is_in_the_document_and_three_need_no_key() -> None:
     app = create_app(Settings(database_url="sqlite:///unused.db"))
-    paths = {path for route in app.routes if (path := getattr(route, "path", None))}
-    assert paths == {"/openapi.json"}
+    assert not any(getattr(route, "path", None) for route in app.routes)
     assert {route.path for route in ROUTES} == set(DOCUMENT["paths"])  # type: ignore[attr-defined]
     assert set(DOCUMENT["paths"]) - {path for _, path in OPERATIONS} == {
         *("/livez", "/readyz", "/metrics")

@@ -1,10 +1,14 @@
 """Alive, ready, measured, described; and the answer when something breaks."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from fastapi.responses import JSONResponse
+from prometheus_client import REGISTRY, Metric
+from prometheus_client.registry import Collector
 from sqlalchemy import text
 
 from app.db.database import Database
@@ -62,6 +66,40 @@ async def test_metrics_count_requests_by_route_and_never_name_an_id(
     assert "quickstudy_batch_size_bucket" in exposition
     assert "quickstudy_adaptations_total" in exposition
     assert "canary" not in exposition
+
+
+class Written(Collector):
+    """Counts how often the metrics are written."""
+
+    times = 0
+
+    def collect(self) -> list[Metric]:
+        self.times += 1
+        return []
+
+
+async def test_metrics_are_written_once_at_a_time_however_many_ask(edge: httpx.AsyncClient) -> None:
+    written = Written()
+    REGISTRY.register(written)
+    try:
+        before = written.times
+        answers = await asyncio.gather(*(edge.get("/metrics") for _ in range(50)))
+        assert {answer.status_code for answer in answers} == {200}
+        # Who came first, and those who came meanwhile; perhaps some who came late.
+        assert 1 <= written.times - before <= 5
+        assert (await edge.get("/metrics")).text != answers[0].text
+    finally:
+        REGISTRY.unregister(written)
+
+
+async def test_the_document_is_not_written_anew_for_each_who_asks(edge: httpx.AsyncClient) -> None:
+    document = (await edge.get("/openapi.json")).content
+    begun = time.perf_counter()
+    assert bytes(JSONResponse(app_of(edge).openapi()).body) == document
+    writing, begun = time.perf_counter() - begun, time.perf_counter()
+    for _ in range(20):
+        assert (await edge.get("/openapi.json")).content == document
+    assert (time.perf_counter() - begun) / 20 < writing
 
 
 async def test_an_unexpected_error_reveals_nothing_to_the_caller(client: httpx.AsyncClient) -> None:

@@ -1,10 +1,16 @@
-"""The page that shows the OpenAPI document in a browser, with every file from this service."""
+"""The OpenAPI document, and the page that shows it in a browser, with every file from this service.
 
+Nobody needs a key for them: what is asked for often is made once.
+"""
+
+import asyncio
 from importlib.resources import files
 from pathlib import Path
 
-from fastapi import APIRouter
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+
+from app.ops.background import in_a_thread
 
 HERE = Path(__file__).parent
 # The package carries Swagger UI's files; they are all that is used of it.
@@ -16,6 +22,19 @@ POLICY = (
 )
 
 router = APIRouter(include_in_schema=False)
+
+
+@router.get("/openapi.json")
+async def send_document(request: Request) -> Response:
+    state = request.app.state
+    if not hasattr(state, "document"):
+        # Most of a second, for which nobody else waits.
+        state.document = asyncio.create_task(in_a_thread(lambda: _document_of(request.app)))
+    return Response(await asyncio.shield(state.document), media_type="application/json")
+
+
+def _document_of(app: FastAPI) -> bytes:
+    return bytes(JSONResponse(app.openapi()).body)
 
 
 @router.get("/docs")
