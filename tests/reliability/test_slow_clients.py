@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import resource
+import socket
 import statistics
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from app.web.protocol import FRAME, MOST_HEADER_BYTES
 from tests.api.requests import posted, problem_of
 from tests.conftest import IS_TORTURE, sqlite_url
 from tests.reliability.conftest import Note
-from tests.servers import Server, new_key, server_process
+from tests.servers import Server, made_key, new_key, server_process
 
 # The short form measures nothing.
 pytestmark = [pytest.mark.anyio, *([pytest.mark.alone] if IS_TORTURE else [])]
@@ -30,6 +31,9 @@ ARRIVAL_SECONDS = 1.0
 LATE_SECONDS = ARRIVAL_SECONDS + 1.0 + 5.0
 PATIENCE = 60.0
 DRIPPING = 500
+# Connections that read nothing, the answers of nearly half a megabyte that each asks for, and how
+# many times half a second somebody else is scored meanwhile.
+UNREAD, UNREAD_ANSWERS, UNREAD_ROUNDS = 4, 100, 10
 SILENT = 1000
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 MOST_BODY_BYTES = 4 << 20
@@ -152,6 +156,54 @@ async def test_an_answer_that_nobody_fetches_is_not_kept_for_ever(target: Target
             read += len(part)
     assert read < requests * size
     writer.transport.abort()
+
+
+@asynccontextmanager
+async def never_reading(target: Target, connections: int, requests: bytes) -> AsyncIterator[None]:
+    """So many connections that ask for much, and read none of what they are answered."""
+
+    async def ask() -> None:
+        own = socket.socket()
+        # What this side would take in without reading it.
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        own.setblocking(False)
+        loop = asyncio.get_running_loop()
+        with own:
+            await loop.sock_connect(own, ("127.0.0.1", target.server.port))
+            await loop.sock_sendall(own, requests)
+            await asyncio.sleep(PATIENCE)
+
+    tasks = [asyncio.create_task(ask()) for _ in range(connections)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_answers_that_nobody_reads_take_little_memory_and_others_are_scored(
+    as_shipped: Target,
+) -> None:
+    batch = {"transactions": [posted(f"unread-{n}", account_id=f"u-{n % 50}") for n in range(500)]}
+    headers = {"Authorization": f"Bearer {as_shipped.key}"}
+    with httpx.Client(base_url=as_shipped.server.url, headers=headers, timeout=PATIENCE) as client:
+        assert client.post("/v1/transactions/batch", json=batch).status_code == 200
+        size = len(client.get("/v1/transactions?limit=500").content)
+    request = as_shipped.post("/v1/transactions?limit=500", "").replace(b"POST", b"GET", 1)
+    database_url = as_shipped.server.environment["QUICKSTUDY_DATABASE_URL"]
+    other = Target(as_shipped.server, await made_key(database_url, "another"))
+    process = psutil.Process(as_shipped.server.process.pid)
+    await timed(other, "before", 0.5)
+    before = process.memory_info().rss
+    async with never_reading(as_shipped, UNREAD, request * UNREAD_ANSWERS):
+        scores, most = 0, before
+        for n in range(UNREAD_ROUNDS):
+            # Each of them is answered with a score.
+            scores += len(await timed(other, f"beside-{n}", 0.5))
+            most = max(most, process.memory_info().rss)
+    assert scores > UNREAD_ROUNDS
+    assert most - before < 40 << 20 < UNREAD * UNREAD_ANSWERS * size / 4
 
 
 async def test_headers_are_bounded(target: Target) -> None:
