@@ -18,6 +18,8 @@ from hypothesis import strategies as some
 from sqlalchemy import select, text
 
 from app.accounts import store as account_store
+from app.accounts.errors import AccountNotFound
+from app.audit.store import EntryFilters, listed_entries
 from app.db.connection import Connection
 from app.db.database import Database
 from app.db.patience import Patience
@@ -33,8 +35,10 @@ from app.db.schema import (
     reviews,
     transactions,
 )
+from app.erasures.records import Erasure
 from app.erasures.service import ErasureService
 from app.erasures.store import listed_erasures
+from app.errors import Problem
 from app.history.importing import Importer, Past
 from app.http.parts import Service
 from app.labels import store as label_store
@@ -616,5 +620,94 @@ def test_an_account_half_erased_is_scored_as_before_and_what_came_meanwhile_is_e
         assert (own.probability, own.reasons) == (other.probability, other.reasons)
         assert certificate["erased"]["transactions"] == PAYMENTS + 1
         assert await half.left_of("heavy") == 0
+
+    runner.run(live())
+
+
+async def erased(world: World, erasing: Awaitable[Erasure]) -> dict[str, Any]:
+    """The certificate of an erasure, which is the tenant's only one, and in its log once."""
+    row = await erasing
+    async with world.service.part(Database).read() as connection:
+        [kept] = (await listed_erasures(connection, world.tenant, None, 5)).rows
+        filters = EntryFilters(action="account.erased")
+        logged = (await listed_entries(connection, world.tenant, filters, None, 5)).rows
+    assert kept == row
+    assert [entry.subject for entry in logged] == [row.id]
+    assert await done_so_far(world.service.part(Database), world.tenant) == []
+    certificate: dict[str, Any] = json.loads(row.content)["erased"]
+    return certificate
+
+
+@pytest.mark.parametrize("is_labelled", [False, True])
+def test_what_comes_into_a_half_erased_account_is_erased_however_old_it_is(
+    started: Started, is_labelled: bool
+) -> None:
+    service, runner = started
+    pipeline, labelling = service.part(Pipeline), service.part(Labelling)
+
+    async def live() -> None:
+        world = World(service)
+        await filler_of(service, world.tenant).fill(PAYMENTS)
+        slow = Slow(service.part(Settings).database_url, 4)
+        erasure = asyncio.ensure_future(ErasureService(slow, pipeline).erase(world.tenant, "heavy"))
+        await slow.reached.wait()
+        [gone] = await done_so_far(service.part(Database), world.tenant)
+        assert 0 < gone < PAYMENTS
+        # Older than what is gone already, at a device of its own; and one that is gone, once more.
+        for name, days in (("older", 900), ("h-0", 800)):
+            at_us = now_us() - days * DAY_US
+            late = Transaction(name, "heavy", at_us, Decimal(9), "EUR", "m-1", device_id="own")
+            [row] = await pipeline.score([Posted(world.tenant, late)])
+            assert isinstance(row, Scored)
+            if is_labelled:
+                [answer] = await labelling.store_each(world.tenant, [Verdict(name, True)])
+                assert not isinstance(answer, Problem)
+        slow.open.set()
+        counts = await erased(world, erasure)
+        await slow.close()
+        assert counts["transactions"] == PAYMENTS + 2
+        assert counts["labels"] == PAYMENTS // 10 + 2 * is_labelled
+        assert await world.left_of("heavy") == 0
+        query = select(entities.c.entity_id).where(
+            entities.c.tenant == world.tenant, entities.c.entity_id == "own"
+        )
+        async with service.part(Database).read() as connection:
+            assert (await connection.execute(query)).first() is None
+
+    runner.run(live())
+
+
+# The first one stops before it has begun, while others have yet to forget, while payments go, and
+# nowhere.
+@pytest.mark.parametrize("waiting", [1, 2, 4, 0])
+def test_of_two_erasures_of_an_account_at_once_one_certificate_is_kept(
+    started: Started, waiting: int
+) -> None:
+    service, runner = started
+    pipeline, erasing = service.part(Pipeline), service.part(ErasureService)
+
+    async def live() -> None:
+        world = World(service)
+        await filler_of(service, world.tenant).fill(PAYMENTS)
+        slow = Slow(service.part(Settings).database_url, waiting)
+        first = asyncio.ensure_future(ErasureService(slow, pipeline).erase(world.tenant, "heavy"))
+        if waiting:
+            await slow.reached.wait()
+        counts = await erased(world, erasing.erase(world.tenant, "heavy"))
+        assert counts["transactions"] == PAYMENTS
+        assert counts["labels"] == PAYMENTS // 10
+        if waiting > 1:
+            # Somebody new under the same id is nobody's to erase.
+            payment = Transaction("new", "heavy", now_us(), Decimal(9), "EUR", "m-1")
+            await pipeline.score([Posted(world.tenant, payment)])
+        slow.open.set()
+        if waiting == 1:
+            with pytest.raises(AccountNotFound):
+                await first
+        else:
+            assert await erased(world, first) == counts
+        await slow.close()
+        # Its payment, its account and its link to the merchant.
+        assert await world.left_of("heavy") == (3 if waiting > 1 else 0)
 
     runner.run(live())
