@@ -23,7 +23,7 @@ from app.people.errors import (
     TooManyPeople,
     WrongPassword,
 )
-from app.people.passwords import LONGEST, SHORTEST, Passwords
+from app.people.passwords import LONGEST, SHORTEST, Passwords, matches
 from app.people.records import PERSON, Attempts, Person, SetupLink
 from app.times import now_us
 
@@ -206,27 +206,39 @@ class People:
         """Whoever has this name and password.
 
         Raises Unauthenticated, in the same words and as late where there is no such person; and
-        RateLimited after too many attempts, whoever makes them.
+        RateLimited after too many attempts, whoever makes them. Nobody needs a key to try: what is
+        refused writes nothing, and the rest comes one at a time.
         """
-        digest, now = _digest(f"{tenant}\0{name}"), now_us()
-        row = Attempts(digest, 1, now + ATTEMPTS_US)
-        counted = await self._database.run(
-            lambda connection: store.count_attempt(connection, row, now)
-        )
-        if counted.attempts > MOST_ATTEMPTS:
-            wait = max(1, (counted.until_us - now) // 1_000_000)
-            raise RateLimited(
-                f"Too many attempts to sign in as this person: wait {wait // 60 + 1} minutes.",
-                headers={"Retry-After": str(wait)},
-            )
-        async with self._database.read() as connection:
-            found = await store.person_named(connection, tenant, name)
-        # Who has been removed has none; and what is longer than any need not be hashed whole.
-        kept = found.password if found is not None and len(password) <= LONGEST else None
-        if not await self._passwords.matches(password[:LONGEST], kept) or found is None:
-            raise Unauthenticated(WRONG)
+        digest = _digest(f"{tenant}\0{name}")
+        async with self._passwords.turn():
+            await self._count_attempt(digest)
+            async with self._database.read() as connection:
+                found = await store.person_named(connection, tenant, name)
+            # Who has been removed has none; and what is longer than any need not be hashed whole.
+            kept = found.password if found is not None and len(password) <= LONGEST else None
+            if not await matches(password[:LONGEST], kept) or found is None:
+                raise Unauthenticated(WRONG)
         await self._database.run(lambda connection: store.forget_attempts(connection, digest))
         return found
+
+    async def _count_attempt(self, digest: str) -> None:
+        """Raises RateLimited where there were too many."""
+        now = now_us()
+        async with self._database.read() as connection:
+            counted = await store.attempts(connection, digest, now)
+        if counted is None or counted.attempts < MOST_ATTEMPTS:
+            row = Attempts(digest, 1, now + ATTEMPTS_US)
+            counted = await self._database.run(
+                lambda connection: store.count_attempt(connection, row, now)
+            )
+            # Another process may have counted some meanwhile.
+            if counted.attempts <= MOST_ATTEMPTS:
+                return
+        wait = max(1, (counted.until_us - now) // 1_000_000)
+        raise RateLimited(
+            f"Too many attempts to sign in as this person: wait {wait // 60 + 1} minutes.",
+            headers={"Retry-After": str(wait)},
+        )
 
 
 def _check_password(password: str) -> None:

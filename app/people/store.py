@@ -82,6 +82,15 @@ async def end_link(connection: Connection, digest: str) -> bool:
     return (await connection.execute(gone)).first() is not None
 
 
+async def attempts(connection: Connection, digest: str, now_us: int) -> Attempts | None:
+    """What is counted of attempts under a name; None where nothing is, or no longer."""
+    table = sign_in_attempts
+    query = select(*columns(table, Attempts)).where(
+        table.c.digest == digest, table.c.until_us > now_us
+    )
+    return next(iter(await connection.read(Attempts._make, query)), None)
+
+
 async def count_attempt(connection: Connection, row: Attempts, now_us: int) -> Attempts:
     """Count one attempt more, and say how many there are now, and until when they count."""
     table = sign_in_attempts

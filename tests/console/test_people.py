@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,13 +16,14 @@ from app.cli.main import app
 from app.console.sessions import Sessions
 from app.db.database import Database
 from app.db.migrating import upgrade
-from app.db.schema import metadata
+from app.db.schema import metadata, sign_in_attempts
 from app.db.schema import people as people_table
 from app.http.problems import Unauthenticated
 from app.keys.scopes import Role
 from app.people import passwords
 from app.people import service as people
 from app.people.errors import TooManyPeople
+from app.people.passwords import MOST_WAITING
 from app.people.service import MOST_ATTEMPTS
 from tests.api.callers import part_of
 from tests.api.requests import posted, problem_of
@@ -290,6 +292,22 @@ async def test_who_guesses_is_stopped_and_learns_nothing(shared: httpx.AsyncClie
     assert answers["lena"] == answers["nobody at all"]
     # Not by the right one either, until it is over.
     assert (await sign_in(shared, "lena")).status_code == 429
+
+
+async def test_who_tries_without_end_has_little_written_for_it(client: httpx.AsyncClient) -> None:
+    async def counted() -> list[int]:
+        async with database_of(client).read() as connection:
+            found = await connection.execute(select(sign_in_attempts.c.attempts))
+            return list(found.scalars())
+
+    tries = [sign_in(client, f"nobody {n}") for n in range(2 * MOST_WAITING)]
+    statuses = Counter(one.status_code for one in await asyncio.gather(*tries))
+    assert statuses == {401: MOST_WAITING, 503: MOST_WAITING}
+    # Nothing of those who would have waited for long.
+    assert await counted() == [1] * MOST_WAITING
+    for _ in range(MOST_ATTEMPTS + 4):
+        await sign_in(client, "nobody 0")
+    assert sorted(await counted()) == [1] * (MOST_WAITING - 1) + [MOST_ATTEMPTS]
 
 
 @pytest.mark.parametrize("password", ["", "eleven char", "x" * 201, "qs_0123456789ab_secret"])
