@@ -23,6 +23,7 @@ from app.keys.errors import KeyNotFound, TooManyKeys
 from app.keys.scopes import DEFAULT_TENANT, SCOPES
 from app.learner.validity import ID
 from app.ops.background import TaskHealth
+from app.searches import store as search_store
 from app.times import now_us
 
 # A revoked key may live on this long in a process that has just seen it.
@@ -128,6 +129,7 @@ async def rotate(database: Database, key_id: str, hours: float, tenant: str | No
         # Before the new one: where it ends at once, it counts among the tenant's keys no more.
         await connection.execute(change.values(expires_at_us=until_us))
         row, text = await _insert(connection, old.tenant, old.name, old.scopes)
+        await search_store.hand_over(connection, old.tenant, key_id, row["id"])
         noted = entry(old.tenant, "key.rotated", key_id, _facts(old._mapping), _facts(row))
         await audit_store.save_entries(connection, [noted])
         return text
@@ -142,6 +144,7 @@ async def revoke(database: Database, key_id: str, tenant: str | None = None) -> 
         old = await _live(connection, key_id, tenant)
         change = update(api_keys).where(api_keys.c.id == key_id)
         await connection.execute(change.values(revoked_at_us=now_us()))
+        await search_store.hand_over(connection, old.tenant, key_id, None)
         noted = entry(old.tenant, "key.revoked", key_id, _facts(old._mapping))
         await audit_store.save_entries(connection, [noted])
 

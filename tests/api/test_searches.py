@@ -10,7 +10,7 @@ from app.db.database import Database
 from app.db.schema import searches
 from app.searches import store as search_store
 from app.searches.records import StoredSearch
-from tests.api.callers import part_of
+from tests.api.callers import app_of, client_of, part_of
 from tests.api.requests import posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -115,3 +115,20 @@ async def test_an_account_that_has_used_ever_so_much_is_forgotten_too(database: 
         await search_store.erase_searches(connection, "t", "a", used)
         left = await search_store.listed_searches(connection, "t", "key")
     assert [row.name for row in left] == ["other"]
+
+
+async def test_a_key_that_is_replaced_leaves_its_searches_to_its_successor(
+    client: httpx.AsyncClient,
+) -> None:
+    made = (await client.post("/v1/keys", json={"name": "desk", "scopes": ["read"]})).json()
+    async with client_of(app_of(client), made["key"]) as old:
+        assert (await old.put(PATH, json={"account_id": "alice"})).status_code == 200
+    await client.put("/v1/searches/mine", json={})
+    successor = (await client.post(f"/v1/keys/{made['id']}/rotate", json={"hours": 1.0})).json()
+    async with client_of(app_of(client), successor["key"]) as new:
+        assert await names(new) == ["missed/abroad"]
+    # Nobody could find those of a key that has ended, or remove what they say of an account.
+    assert (await client.delete(f"/v1/keys/{successor['id']}")).status_code == 200
+    async with part_of(client, Database).read() as connection:
+        left = (await connection.execute(select(searches.c.name))).scalars()
+        assert list(left) == ["mine"]
