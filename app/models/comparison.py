@@ -111,9 +111,9 @@ class ShadowService:
             shadow = await model_store.model_change(connection, tenant, "shadow")
         name = active.name if active and active.name else self._models.shelf.default_name
         digest = active.digest if active and active.digest else self._models.default.digest
-        is_shadowed = shadow is not None and shadow.name is not None
-        shelved = await self._models.shelf.shelved()
-        return Roles(shelved, name, digest, shadow if is_shadowed else None)
+        tried = None if shadow is None else shadow.name
+        shelved = await self._models.shelf.shelved([name] if tried is None else [name, tried])
+        return Roles(shelved, name, digest, None if tried is None else shadow)
 
     async def activate(self, tenant: str, name: str) -> None:
         """Let a checkpoint decide from the next batch on. Raises ModelNotFound or ModelRefused."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,13 +62,13 @@ class Shelf:
             raise ModelRefused(replaced(change.name))
         return checkpoint
 
-    async def shelved(self) -> Sequence[Shelved]:
-        """What is in the folder, by name."""
-        names = [self.default_name]
+    async def shelved(self, expected: Iterable[str]) -> Sequence[Shelved]:
+        """What is in the folder, by name, and what is expected there and may be gone."""
+        names = {self.default_name, *expected}
         if self._folder.is_dir():
             found = [path.parent.name for path in self._folder.glob(f"*/{METADATA}")]
-            names = sorted({*names, *(name for name in found if NAME.fullmatch(name))})
-        return [await self._shelved(name) for name in names]
+            names.update(name for name in found if NAME.fullmatch(name))
+        return [await self._shelved(name) for name in sorted(names)]
 
     async def check(self, name: str) -> None:
         """Raises ModelNotFound or ModelRefused where `checkpoint` would."""

@@ -170,6 +170,25 @@ async def test_a_checkpoint_that_changed_under_its_name_is_not_served_for_anothe
         await score(late, "t-2")
 
 
+async def test_what_has_a_role_is_listed_although_its_folder_is_gone(
+    client: httpx.AsyncClient, shelf: Path
+) -> None:
+    tiny_checkpoint(shelf / "tried", seed=3)
+    await do(client, "second/activate")
+    await do(client, "tried/shadow")
+    for name in ("second", "tried"):
+        shutil.rmtree(shelf / name)
+    listed = await models(client)
+    assert [name for name, model in listed.items() if model["active"]] == ["second"]
+    assert [name for name, model in listed.items() if model["shadow"]] == ["tried"]
+    assert listed["second"]["refused"] == "There is no model 'second'."
+    # It goes on as long as this process does, and can be left.
+    assert (await score(client, "a"))["model"].startswith("tiny@")
+    assert (await client.delete("/v1/models/tried/shadow")).status_code == 200
+    await do(client, "rollback")
+    assert set(await models(client)) == set(listed) - {"second", "tried"}
+
+
 async def test_each_tenant_has_a_model_of_its_own(
     client: httpx.AsyncClient,
 ) -> None:
