@@ -54,9 +54,7 @@ Type = Literal["payment", "refund", "withdrawal", "transfer", "verification"]
 Status = Literal["authorised", "declined", "reversed", "refunded"]
 
 # In the canonical text, between the attributes and the time, in the order of their names.
-OPTIONAL = ("channel", "country", "currency", "merchant_category", "merchant_id")
-# After all others, so that what names none of them has the text that it always had.
-LATER = ("card_fingerprint", "device_id", "email", "ip_address", "status")
+EARLY = ("channel", "country", "currency", "merchant_category", "merchant_id")
 
 # As JSON's own encoder spells texts; it would sort the fields anew each time.
 _text = json.encoder.encode_basestring_ascii
@@ -98,6 +96,17 @@ class Transaction(NamedTuple):
         field = ENTITY_FIELDS.get(kind)
         id_: str | None = self.entities.get(kind) if field is None else getattr(self, field)
         return id_
+
+
+# What else a transaction may lack stands after all others in the canonical text, so that what names
+# none of it has the text that it always had.
+LATER = tuple(
+    sorted(
+        name
+        for name, default in Transaction._field_defaults.items()
+        if default is None and name not in EARLY
+    )
+)
 
 
 def standing_of(type_: str | None, status: str | None) -> int:
@@ -197,7 +206,7 @@ def content_of(transaction: Transaction) -> str:
     attributes = transaction.attributes
     each = [f"{_text(name)}:{_value(attributes[name])}" for name in sorted(attributes)]
     written += f',"attributes":{{{",".join(each)}}}'
-    for name in OPTIONAL:
+    for name in EARLY:
         if (value := getattr(transaction, name)) is not None:
             written += f',"{name}":{_text(value)}'
     written += f',"occurred_at_us":{transaction.occurred_at_us}'

@@ -216,24 +216,13 @@ def label_name(is_fraud: bool) -> LabelName:
 def stored_of(row: Scored, label: StoredLabel | None) -> StoredTransaction:
     """The answer that a stored transaction and its label stand for."""
     transaction = transaction_of(row.content)
-    return StoredTransaction(
-        transaction_id=transaction.transaction_id,
-        account_id=transaction.account_id,
-        occurred_at=text_of(transaction.occurred_at_us),
-        amount=amount_text(transaction.amount),
-        currency=transaction.currency,
-        merchant_id=transaction.merchant_id,
-        merchant_category=transaction.merchant_category,
-        channel=transaction.channel,
-        country=transaction.country,
-        attributes=dict(transaction.attributes),
-        device_id=transaction.device_id,
-        ip_address=transaction.ip_address,
-        card_fingerprint=transaction.card_fingerprint,
-        email=transaction.email,
-        entities=dict(transaction.entities),
-        type=transaction.type,
-        status=row.status,
-        score=Score.model_validate(score_of(row)),
-        label=label_name(label.is_fraud) if label else None,
+    return StoredTransaction.model_validate(
+        {
+            **transaction._asdict(),
+            "occurred_at": text_of(transaction.occurred_at_us),
+            "amount": amount_text(transaction.amount),
+            "status": row.status,
+            "score": score_of(row),
+            "label": label_name(label.is_fraud) if label else None,
+        }
     )
