@@ -7,11 +7,14 @@ from app.console.charts import Mark, Waterfall, strip, waterfall
 from app.db.database import Database
 from app.explanations.replay import Replay
 from app.http.paging import PageParams
+from app.learner.transaction import ENTITY_FIELDS, STANDARD_FIELDS
 from app.scoring.routes import list_transactions, read_transaction
 from app.scoring.schemas import StoredTransaction
 
 # Payments on the strip of an account.
 RECENT = 40
+# The currency stands beside the amount.
+SHOWN_FIELDS = (*(name for name in STANDARD_FIELDS if name != "currency"), "status")
 
 
 class Fact(NamedTuple):
@@ -67,26 +70,24 @@ async def recent_of(database: Database, tenant: str, account_id: str) -> list[St
 
 def facts_of(payment: StoredTransaction) -> list[Fact]:
     """What was posted, but for its ids, time and amount; what is missing is left out."""
-    entities = {
-        "merchant": payment.merchant_id,
-        "device": payment.device_id,
-        "ip": payment.ip_address,
-        "card": payment.card_fingerprint,
-        "email": payment.email,
-        **payment.entities,
-    }
-    others = {
-        texts.CATEGORY: payment.merchant_category,
-        texts.CHANNEL: payment.channel,
-        texts.COUNTRY: payment.country,
-        texts.KIND: None if payment.type == "payment" else payment.type,
-        texts.STATUS: payment.status,
-    }
+    named = {kind: getattr(payment, field) for kind, field in ENTITY_FIELDS.items()}
+    entities = named | payment.entities
+    fields = {name: getattr(payment, name) for name in SHOWN_FIELDS}
+    if payment.type == "payment":
+        del fields["type"]
     return [
         *(Fact(texts.ENTITIES.get(kind, kind), id_, kind) for kind, id_ in entities.items() if id_),
-        *(Fact(name, value) for name, value in others.items() if value),
-        *(Fact(name.replace("_", " "), _text(value)) for name, value in payment.attributes.items()),
+        *(Fact(_name(name), value) for name, value in fields.items() if value),
+        *(Fact(_plain(name), _text(value)) for name, value in payment.attributes.items()),
     ]
+
+
+def _name(field: str) -> str:
+    return texts.FIELDS.get(field) or _plain(field)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _text(value: str | float | bool) -> str:

@@ -33,11 +33,15 @@ PAYMENTS = 60
 LOOKING_SECONDS = 0.06
 # Of a file: its payments, those of a page of the list, and the pages that are read for it.
 MOST_IN_FILE, FILE_PAGE, MOST_PAGES = 10_000, 200, 200
-COLUMNS = (
-    *("transaction_id", "account_id", "occurred_at", "amount", "currency", "type", "status"),
-    *("merchant_id", "merchant_category", "channel", "country", "device_id", "ip_address"),
-    *("card_fingerprint", "email", "probability", "risk_score", "outcome", "label"),
-)
+FIRST = ("transaction_id", "account_id", "occurred_at", "amount", "currency", "type", "status")
+OF_SCORE = ("probability", "risk_score", "outcome")
+# Texts that were posted; not what is no text.
+POSTED = [
+    name
+    for name in StoredTransaction.model_fields
+    if name not in (*FIRST, "attributes", "entities", "score", "label")
+]
+COLUMNS = (*FIRST, *POSTED, *OF_SCORE, "label")
 # What spreadsheets take for the beginning of a formula, in some languages also as wide characters.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -144,11 +148,8 @@ async def _lines(
 
 
 def _cells(payment: StoredTransaction) -> list[str]:
-    values = payment.model_dump(include=set(COLUMNS)) | {
-        "probability": payment.score.probability,
-        "risk_score": payment.score.risk_score,
-        "outcome": payment.score.outcome,
-    }
+    values = payment.model_dump(include=set(COLUMNS))
+    values |= payment.score.model_dump(include=set(OF_SCORE))
     return [_cell(values[name]) for name in COLUMNS]
 
 

@@ -216,11 +216,8 @@ DECLINE_FROM = "decline from here"
 PAST_NOTE = "Usual is the mean of the account's payments before it, of which there are"
 PAST_NONE = "The account had paid nothing before: usual is what payments of all accounts have."
 FACTS = "Posted"
-CATEGORY = "category"
-CHANNEL = "channel"
-COUNTRY = "country"
-KIND = "type"
-STATUS = "status"
+# Fields of a payment that people call something else.
+FIELDS = {"merchant_category": "category"}
 YES = "yes"
 NO = "no"
 ENTITIES = {

@@ -1,11 +1,14 @@
 """Pages to look around in, by HTTP: they say what the API says, and nothing runs in them."""
 
+import csv
+import io
 import re
 
 import httpx
 import pytest
 
 from app.console import pages
+from app.scoring.schemas import EXAMPLE
 from tests.api.requests import posted
 from tests.console.people import elements, person, send, sent_to, shown, text_in
 
@@ -135,6 +138,26 @@ async def test_an_accounts_page_has_its_payments_entities_labels_and_log(
         assert "label.removed" in shown_text
         entity = text_in(await shown(mia, "/entity", kind="device", id="d-both"))
         assert "Accounts that have used it: 2" in entity
+
+
+async def test_all_that_was_posted_is_on_the_page_and_in_the_file(
+    client: httpx.AsyncClient, mia: httpx.AsyncClient
+) -> None:
+    body = {**EXAMPLE, "ip_address": "203.0.113.8", "type": "transfer", "status": "declined"}
+    assert (await client.post("/v1/transactions", json=body)).status_code == 200
+    read = (await client.get("/v1/transactions/t-1001")).json()
+    page = text_in(await shown(mia, "/payment", id="t-1001"))
+    file = await mia.get("/console/payments.csv", params={"account_id": read["account_id"]})
+    [values] = csv.DictReader(io.StringIO(file.text))
+    assert read.keys() - values.keys() == {"attributes", "entities", "score"}
+    texts = {name: text for name, text in read.items() if isinstance(text, str)}
+    assert texts.keys() == read.keys() - {"attributes", "entities", "score", "label"}
+    assert {name: values[name] for name in texts} == texts
+    for text in (*texts.values(), *read["entities"].values()):
+        assert text in page or text in (read["occurred_at"], read["amount"])
+    # A name and its value stand in two columns.
+    for words in ("categoryelectronics", "IP address203.0.113.8", "device age days3"):
+        assert words in page
 
 
 @pytest.mark.parametrize(
