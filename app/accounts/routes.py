@@ -40,17 +40,15 @@ async def list_accounts(
     labelled: Annotated[bool | None, Query(description="With labels, or without.")] = None,
 ) -> Page[AccountState]:
     """Accounts in the order of their ids."""
-    after = paging.after(BY_ID, "accounts", labelled)
+    listed = paging.of(BY_ID, "accounts", labelled)
     async with database.read() as connection:
         found = await account_store.listed_accounts(
-            connection, tenant, labelled, after, paging.limit + 1
+            connection, tenant, labelled, listed.after, listed.rows
         )
-        return await paging.page(
+        return await listed.page(
             found,
             lambda row: AccountState(**state_of(row)),
             lambda row: (row.account_id,),
-            "accounts",
-            labelled,
         )
 
 

@@ -39,14 +39,12 @@ async def read_audit_log(
     """Every change of a label, a status, a threshold, a key, a webhook or a model, the newest
     first."""
     filters = EntryFilters(subject, account_id, actor, action)
-    after = paging.after(BY_TIME, "audit-log", *filters)
+    listed = paging.of(BY_TIME, "audit-log", *filters)
     async with database.read() as connection:
         found = await audit_store.listed_entries(
-            connection, tenant, filters, after, paging.limit + 1
+            connection, tenant, filters, listed.after, listed.rows
         )
-        return await paging.page(
-            found, _entry, lambda row: (row.at_us, row.id), "audit-log", *filters
-        )
+        return await listed.page(found, _entry, lambda row: (row.at_us, row.id))
 
 
 def _entry(row: Entry) -> LogEntry:

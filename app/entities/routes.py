@@ -31,16 +31,14 @@ async def list_links(
     account_id: AccountId, database: RunningDatabase, tenant: MayRead, paging: Paging
 ) -> Page[AccountLink]:
     """The devices, addresses, cards, … that an account has used, by kind and id."""
-    after = paging.after(BY_ENTITY, "links", account_id)
+    listed = paging.of(BY_ENTITY, "links", account_id)
     async with database.read() as connection:
         if await account_store.account(connection, tenant, account_id) is None:
             raise no_account(account_id)
         found = await entity_store.links_of_account(
-            connection, tenant, account_id, after, paging.limit + 1
+            connection, tenant, account_id, listed.after, listed.rows
         )
-        return await paging.page(
-            found, _link, lambda row: (row.kind, row.entity_id), "links", account_id
-        )
+        return await listed.page(found, _link, lambda row: (row.kind, row.entity_id))
 
 
 @router.get("/entities/{kind}/{entity_id}", responses=documented(EntityNotFound))
@@ -53,16 +51,16 @@ async def read_entity(
 ) -> Entity:
     """What is known of a device, an address, a card, …, and who has used it, by their ids."""
     id_ = stored_id(kind, entity_id)
-    after = paging.after(BY_ID, "entities", kind, id_)
+    listed = paging.of(BY_ID, "entities", kind, id_)
     async with database.read() as connection:
         accounts = await entity_store.users(connection, tenant, kind, id_)
         if not accounts:
             raise EntityNotFound(f"There is no {kind} {id_!r}.")
         evidence = await entity_store.evidence(connection, tenant, kind, id_, now_us())
         found = await entity_store.links_of_entity(
-            connection, tenant, kind, id_, after, paging.limit + 1
+            connection, tenant, kind, id_, listed.after, listed.rows
         )
-        page = await paging.page(found, _use, lambda row: (row.account_id,), "entities", kind, id_)
+        page = await listed.page(found, _use, lambda row: (row.account_id,))
     return Entity(
         data=page.data,
         has_more=page.has_more,

@@ -43,10 +43,10 @@ async def list_erasures(
     database: RunningDatabase, tenant: MayRead, paging: Paging
 ) -> Page[Erasure]:
     """The certificates of erasures, without the accounts' ids, the newest first."""
-    after = paging.after(BY_TIME, "erasures")
+    listed = paging.of(BY_TIME, "erasures")
     async with database.read() as connection:
-        found = await erasure_store.listed_erasures(connection, tenant, after, paging.limit + 1)
-        return await paging.page(found, _erasure, lambda row: (row.at_us, row.id), "erasures")
+        found = await erasure_store.listed_erasures(connection, tenant, listed.after, listed.rows)
+        return await listed.page(found, _erasure, lambda row: (row.at_us, row.id))
 
 
 @router.get("/erasures/{erasure_id}", responses=documented(ErasureNotFound))

@@ -79,16 +79,14 @@ async def list_revisions(
     account_id: AccountId, database: RunningDatabase, tenant: MayRead, paging: Paging
 ) -> Page[LabelChange]:
     """Every change of an account's labels, the newest revision first."""
-    after = paging.after(BY_TIME, "revisions", account_id)
+    listed = paging.of(BY_TIME, "revisions", account_id)
     async with database.read() as connection:
         if await account_store.account(connection, tenant, account_id) is None:
             raise no_account(account_id)
         found = await label_store.listed_events(
-            connection, tenant, account_id, after, paging.limit + 1
+            connection, tenant, account_id, listed.after, listed.rows
         )
-        return await paging.page(
-            found, _change, lambda row: (row.revision, row.transaction_id), "revisions", account_id
-        )
+        return await listed.page(found, _change, lambda row: (row.revision, row.transaction_id))
 
 
 @router.get(

@@ -8,7 +8,7 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fastapi import Depends, Query
@@ -37,37 +37,25 @@ BY_ENTITY: Cursor = TypeAdapter(tuple[str, Id, Id])
 BY_TIMES: Cursor = TypeAdapter(tuple[str, Microseconds, Microseconds])
 
 
-class PageParams(NamedTuple):
-    """How much of a list, and after what."""
+class Listing(NamedTuple):
+    """A list with its filters, and how much of it is asked for.
 
+    `after` is the key of the row that the page begins after: None for the first page.
+    """
+
+    digest: str
+    after: Key | None
     limit: int
-    cursor: str | None
 
-    def after(self, kind: Cursor, *listed: Any) -> Key | None:
-        """The key of the row that this page begins after: None for the first page.
-
-        `listed` names the list and its filters. Raises ValidationFailed for what is no cursor
-        of the kind, and for one of another list.
-        """
-        if self.cursor is None:
-            return None
-        try:
-            text = base64.b64decode(self.cursor, "-_", validate=True)
-            digest, *key = kind.validate_json(text)
-        except ValueError:
-            raise _refused("Not a cursor of this list.") from None
-        if digest != _digest(listed):
-            raise _refused("This cursor belongs to a list with other filters.")
-        return tuple(key)
+    @property
+    def rows(self) -> int:
+        """How many rows to read: one more than a page shows tells whether another follows."""
+        return self.limit + 1
 
     async def page(
-        self,
-        part: Part[Row],
-        shown: Callable[[Row], Item],
-        key: Callable[[Row], Key],
-        *listed: Any,
+        self, part: Part[Row], shown: Callable[[Row], Item], key: Callable[[Row], Key]
     ) -> Page[Item]:
-        """A page of rows, of which one more was read than it shows.
+        """A page of these rows.
 
         Others have their turn while it is made: of a thousand rows it takes tens of milliseconds.
         """
@@ -76,18 +64,42 @@ class PageParams(NamedTuple):
             step = part.rows[first : min(first + STEP_ROWS, self.limit)]
             data += [shown(row) for row in step]
             await asyncio.sleep(0)
-        cursor = self.next_cursor(part, key, *listed)
+        cursor = self.next_cursor(part, key)
         return Page(data=data, has_more=cursor is not None, next_cursor=cursor)
 
-    def next_cursor(self, part: Part[Row], key: Callable[[Row], Key], *listed: Any) -> str | None:
+    def next_cursor(self, part: Part[Row], key: Callable[[Row], Key]) -> str | None:
         """The cursor of the next page; None where nothing follows."""
         is_full = len(part.rows) > self.limit
         last = key(part.rows[self.limit - 1]) if is_full else part.until
         if last is None:
             return None
         # Not in ASCII, which would make the longest of ids longer than a cursor may be.
-        text = json.dumps([_digest(listed), *last], ensure_ascii=False)
+        text = json.dumps([self.digest, *last], ensure_ascii=False)
         return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+class PageParams(NamedTuple):
+    """How much of a list, and after what."""
+
+    limit: int
+    cursor: str | None
+
+    def of(self, kind: Cursor, name: str, *filters: Any) -> Listing:
+        """The list that is read, by its name and its filters.
+
+        Raises ValidationFailed for what is no cursor of the kind, and for one of another list.
+        """
+        digest = hashlib.sha256(json.dumps([name, *filters]).encode()).hexdigest()[:12]
+        if self.cursor is None:
+            return Listing(digest, None, self.limit)
+        try:
+            text = base64.b64decode(self.cursor, "-_", validate=True)
+            digest_in_cursor, *key = kind.validate_json(text)
+        except ValueError:
+            raise _refused("Not a cursor of this list.") from None
+        if digest_in_cursor != digest:
+            raise _refused("This cursor belongs to a list with other filters.")
+        return Listing(digest, tuple(key), self.limit)
 
 
 async def _page_params(
@@ -102,10 +114,6 @@ async def _page_params(
 
 
 Paging = Annotated[PageParams, Depends(_page_params)]
-
-
-def _digest(listed: Sequence[Any]) -> str:
-    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:12]
 
 
 def _refused(message: str) -> ValidationFailed:

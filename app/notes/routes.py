@@ -39,13 +39,13 @@ async def list_notes(
     account_id: AccountId, database: RunningDatabase, tenant: MayRead, paging: Paging
 ) -> Page[Note]:
     """What people have written down about an account, the newest first."""
-    after = paging.after(BY_TIME, "notes", account_id)
+    listed = paging.of(BY_TIME, "notes", account_id)
     async with database.read() as connection:
         await _check_account(connection, tenant, account_id)
         found = await note_store.listed_notes(
-            connection, tenant, account_id, after, paging.limit + 1
+            connection, tenant, account_id, listed.after, listed.rows
         )
-        return await paging.page(found, _note, lambda row: (row.at_us, row.id), "notes", account_id)
+        return await listed.page(found, _note, lambda row: (row.at_us, row.id))
 
 
 @router.post("", responses=WRITES | documented(TransactionNotFound, WrongAccount))

@@ -77,11 +77,13 @@ async def list_reviews(
     ] = False,
 ) -> Page[ReviewedTransaction]:
     """The review queue of a kind, each with its transaction and the score it had."""
-    listed = "reviews", kind, status, account_id, assignee, order, snoozed
     by_risk, now = order == "risk", now_us()
     asleep_at_us = now if snoozed else None
     awake_at_us = now if status == "open" and not snoozed else None
-    after = paging.after(BY_RISK if by_risk else BY_TIME, *listed)
+    listed = paging.of(
+        *(BY_RISK if by_risk else BY_TIME, "reviews"),
+        *(kind, status, account_id, assignee, order, snoozed),
+    )
     async with database.read() as connection:
         found = await review_store.listed_reviews(
             connection,
@@ -93,15 +95,14 @@ async def list_reviews(
             asleep_at_us,
             awake_at_us,
             by_risk,
-            after,
-            paging.limit + 1,
+            listed.after,
+            listed.rows,
         )
         reviewed_of = await _reviewed(connection, tenant, found.rows)
-        return await paging.page(
+        return await listed.page(
             found,
             reviewed_of,
             lambda row: (row.risk_score if by_risk else row.opened_at_us, row.transaction_id),
-            *listed,
         )
 
 

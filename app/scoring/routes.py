@@ -141,17 +141,17 @@ async def list_transactions(
         None if amount_to is None else float(amount_to),
         label,
     )
-    after = paging.after(BY_TIME, "transactions", *filters)
+    listed = paging.of(BY_TIME, "transactions", *filters)
     async with database.read() as connection:
-        found = await transaction_store.listed(connection, tenant, filters, after, paging.limit + 1)
+        found = await transaction_store.listed(
+            connection, tenant, filters, listed.after, listed.rows
+        )
         ids = [row.transaction_id for row in found.rows]
         labels = await label_store.labels_of(connection, tenant, ids)
-        return await paging.page(
+        return await listed.page(
             found,
             lambda row: stored_of(row, labels.get(row.transaction_id)),
             lambda row: (row.occurred_at_us, row.transaction_id),
-            "transactions",
-            *filters,
         )
 
 

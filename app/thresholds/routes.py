@@ -132,11 +132,13 @@ async def list_thresholds(
     database: RunningDatabase, tenant: MayRead, paging: Paging
 ) -> Page[ThresholdsKept]:
     """All that ever were in force or are planned, the newest first."""
-    after = paging.after(BY_TIMES, "thresholds")
+    listed = paging.of(BY_TIMES, "thresholds")
     async with database.read() as connection:
-        found = await threshold_store.listed_thresholds(connection, tenant, after, paging.limit + 1)
-        return await paging.page(
-            found, _kept, lambda row: (row.effective_at_us, row.recorded_at_us), "thresholds"
+        found = await threshold_store.listed_thresholds(
+            connection, tenant, listed.after, listed.rows
+        )
+        return await listed.page(
+            found, _kept, lambda row: (row.effective_at_us, row.recorded_at_us)
         )
 
 

@@ -37,23 +37,21 @@ def cursor_of(*parts: Any) -> str:
 
 
 def digest_of(*listed: Any) -> str:
-    """What the cursors of a list begin with, taken from one of them."""
-    cursor = PageParams(1, None).next_cursor(Part([1, 2], None), lambda _: ("x",), *listed)
-    assert cursor is not None
-    digest: str = json.loads(base64.urlsafe_b64decode(cursor))[0]
-    return digest
+    """What the cursors of a list begin with."""
+    return PageParams(1, None).of(BY_ID, *listed).digest
 
 
 @pytest.mark.parametrize(("kind", "key"), KEYS)
 def test_a_cursor_brings_back_the_very_key_that_it_was_made_of(
     kind: Cursor, key: tuple[Any, ...]
 ) -> None:
-    cursor = PageParams(1, None).next_cursor(Part([1, 2], None), lambda _: key, "list", "filter")
+    listed = PageParams(1, None).of(kind, "list", "filter")
+    cursor = listed.next_cursor(Part([1, 2], None), lambda _: key)
     assert cursor is not None
     assert len(cursor) <= 1000
-    assert PageParams(1, cursor).after(kind, "list", "filter") == key
+    assert PageParams(1, cursor).of(kind, "list", "filter") == listed._replace(after=key)
     with pytest.raises(ValidationFailed, match="other filters"):
-        PageParams(1, cursor).after(kind, "list", "another filter")
+        PageParams(1, cursor).of(kind, "list", "another filter")
 
 
 Anything = st.recursive(
@@ -70,7 +68,7 @@ def test_no_text_at_all_makes_a_cursor_do_anything_but_be_refused(text: str | by
     cursor = text.decode() if isinstance(text, bytes) else text
     for kind in (BY_ID, BY_TIME, BY_RISK, BY_TIMES):
         with pytest.raises(ValidationFailed):
-            PageParams(1, cursor).after(kind, "list")
+            PageParams(1, cursor).of(kind, "list")
 
 
 FORGED = [
@@ -143,13 +141,12 @@ def test_a_page_has_more_just_where_a_further_row_was_read_or_rows_are_left_to_r
     rows: list[int], limit: int, until: tuple[int, str] | None
 ) -> None:
     part = Part(rows, until)
-    page = anyio.run(
-        lambda: PageParams(limit, None).page(part, str, lambda row: (row, "a"), "list")
-    )
+    listed = PageParams(limit, None).of(BY_TIME, "list")
+    page = anyio.run(lambda: listed.page(part, str, lambda row: (row, "a")))
     assert page.data == [str(row) for row in rows[:limit]]
     has_too_many = len(rows) > limit
     assert page.has_more is (has_too_many or until is not None)
     assert (page.next_cursor is not None) is page.has_more
     if page.next_cursor is not None:
-        after = PageParams(limit, page.next_cursor).after(BY_TIME, "list")
+        after = PageParams(limit, page.next_cursor).of(BY_TIME, "list").after
         assert after == ((rows[limit - 1], "a") if has_too_many else until)
