@@ -66,26 +66,6 @@ NOUNS = {"ip": "IP address", "email": "e-mail address"}
 CATEGORY_NOUNS = {"merchant_category": "category"}
 PLACES = {"merchant": "at", "device": "from", "ip": "from"}
 
-# Every feature has the code of the first pattern that fits; the rest are named in `code_of`. An
-# identity has none: it is no feature of the trunk, and no share is its own.
-CODES = (
-    ("amount", r"log_amount|amount_missing|account_amount_(z|ratio)_\d+d"),
-    ("account_spending", r"account_(log_amount_(mean|spread)|mean_amount)_\d+d"),
-    ("account_pace", r"account_count_\d+d"),
-    ("account_burst", r"account_(attempts|attempted|burst_z)_\w+"),
-    ("account_refused", r"account_refused_\w+"),
-    ("account_gap", r"account_gap"),
-    ("hour", r"hour_sin|hour_cos|account_hour_habit"),
-    ("weekend", r"weekend"),
-)
-# The same of each kind of entity: after its name, what follows it in a code and in its features.
-CODES_OF_KIND = (
-    ("", r"missing|used|since"),
-    ("_accounts", r"accounts_\w+"),
-    ("_activity", r"gap|count_\w+"),
-    ("_amount", r"(log_amount_mean|amount_z)_\w+"),
-    ("_fraud", r"(fraud_share|frauds)_\w+"),
-)
 Value = float | str | None
 # The sentence of a reason, what was observed, and what is usual.
 Words = tuple[str, Value, Value]
@@ -279,7 +259,7 @@ def code_of(name: str, categories: tuple[str, ...], kinds: tuple[str, ...]) -> s
     for kind in kinds:
         if re.fullmatch(rf"account_new_{kind}_\d+[hd]", name):
             return f"account_new_{kind}"
-        for of_kind, pattern in CODES_OF_KIND:
+        for of_kind, pattern, _ in CODES_OF_KIND:
             if re.fullmatch(f"{kind}_({pattern})", name):
                 return f"{kind}{of_kind}"
     for category in categories:
@@ -288,7 +268,7 @@ def code_of(name: str, categories: tuple[str, ...], kinds: tuple[str, ...]) -> s
             return category
     if found := re.fullmatch(r"(attribute_\w+?)(_missing)?", name):
         return found[1]
-    for code, pattern in CODES:
+    for code, pattern, _ in CODES:
         if re.fullmatch(pattern, name):
             return code
     if found := re.fullmatch(r"account_(\w+)_z", name):
@@ -376,7 +356,7 @@ def worded_reasons(
 def _of_kinds(kinds: tuple[str, ...]) -> dict[str, tuple[str, WordsOfKind]]:
     """The codes of entities of these kinds, each with its kind and what words it."""
     each = [
-        (f"{kind}{of_kind}", kind, words) for kind in kinds for of_kind, words in WORDED_OF_KIND
+        (f"{kind}{of_kind}", kind, words) for kind in kinds for of_kind, _, words in CODES_OF_KIND
     ]
     each += [(f"account_new_{kind}", kind, _new_entities) for kind in kinds]
     return {code: (kind, words) for code, kind, words in each}
@@ -792,21 +772,25 @@ def _count(number: int | str, what: str) -> str:
     return f"{number} {what if str(number) == '1' else _plural(what)}"
 
 
-WORDED: dict[str, Callable[[Case], Words]] = {
-    "amount": _amount,
-    "account_spending": _spending,
-    "account_pace": _pace,
-    "account_gap": _gap,
-    "hour": _hour,
-    "weekend": _weekend,
-    "account_burst": _burst,
-    "account_refused": _refused,
-    LABELS: _labels,
-}
-WORDED_OF_KIND: tuple[tuple[str, WordsOfKind], ...] = (
-    ("", _entity_used),
-    ("_accounts", _entity_accounts),
-    ("_activity", _entity_activity),
-    ("_amount", _entity_amount),
-    ("_fraud", _entity_fraud),
+# Each code, the features that it stands for, and what puts it into words. Of several patterns that
+# fit a feature the first counts; the rest are named in `code_of`. An identity has no code: it is no
+# feature of the trunk, and no share is its own.
+CODES: tuple[tuple[str, str, Callable[[Case], Words]], ...] = (
+    ("amount", r"log_amount|amount_missing|account_amount_(z|ratio)_\d+d", _amount),
+    ("account_spending", r"account_(log_amount_(mean|spread)|mean_amount)_\d+d", _spending),
+    ("account_pace", r"account_count_\d+d", _pace),
+    ("account_burst", r"account_(attempts|attempted|burst_z)_\w+", _burst),
+    ("account_refused", r"account_refused_\w+", _refused),
+    ("account_gap", r"account_gap", _gap),
+    ("hour", r"hour_sin|hour_cos|account_hour_habit", _hour),
+    ("weekend", r"weekend", _weekend),
 )
+# The same of each kind of entity: after its name, what follows it in a code and in its features.
+CODES_OF_KIND: tuple[tuple[str, str, WordsOfKind], ...] = (
+    ("", r"missing|used|since", _entity_used),
+    ("_accounts", r"accounts_\w+", _entity_accounts),
+    ("_activity", r"gap|count_\w+", _entity_activity),
+    ("_amount", r"(log_amount_mean|amount_z)_\w+", _entity_amount),
+    ("_fraud", r"(fraud_share|frauds)_\w+", _entity_fraud),
+)
+WORDED = {code: words for code, _, words in CODES} | {LABELS: _labels}
