@@ -9,7 +9,7 @@ from app.entities.states import EntityKey
 from app.learner.columns import columns_of
 from app.learner.features import EntityLabels, FeatureSet, Memory
 from app.learner.states import NEVER_US, Ints, States
-from app.learner.transaction import ASIDE, MISSING, NO_ENTITY, TransactionColumns, transaction_of
+from app.learner.transaction import NO_ENTITY, TransactionColumns, transaction_of
 from app.scoring.records import Arrived
 
 # A link of before any payment.
@@ -60,26 +60,16 @@ class Rebuilding:
 
     def _add_first_uses(self) -> None:
         """As rows that are nothing else."""
-        spec, rows = self._features.spec, len(self._first)
-        kinds = [spec.entity_names.index(kind) for kind, _ in self._position]
+        names, rows = self._features.spec.entity_names, len(self._first)
+        if not rows:
+            return
+        kinds = [names.index(kind) for kind, _ in self._position]
         entity_N = np.array([entity for entity, _ in self._first], np.int64)
-        entity_NK = np.full((rows, len(spec.entity_names)), NO_ENTITY)
-        link_NK = entity_NK.copy()
-        kind_N = np.array(kinds, np.int64)[entity_N] if rows else entity_N
-        entity_NK[np.arange(rows), kind_N] = entity_N
-        link_NK[np.arange(rows), kind_N] = np.arange(rows)
-        columns = TransactionColumns(
-            np.zeros(rows, np.int64),
-            entity_NK,
-            link_NK,
-            # No sum has an identity in it.
-            np.full(entity_NK.shape, MISSING),
-            np.array([occurred_us for _, occurred_us in self._first.values()], np.int64),
-            np.full(rows, np.nan),
-            np.full(rows, ASIDE),
-            np.full((rows, len(spec.categorical_names)), MISSING),
-            np.full((rows, len(spec.numeric_names)), np.nan),
-        )
+        at = np.arange(rows), np.array(kinds, np.int64)[entity_N]
+        occurred_us_N = np.array([occurred_us for _, occurred_us in self._first.values()], np.int64)
+        # No sum has an identity in it.
+        columns = replace(self._features.blank(rows), time_us_N=occurred_us_N)
+        columns.entity_NK[at], columns.link_NK[at] = entity_N, np.arange(rows)
         self._serve(columns, 1, np.full(rows, NEVER_US))
 
     def _serve(self, columns: TransactionColumns, accounts: int, first_use_us_L: Ints) -> None:

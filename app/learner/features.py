@@ -35,7 +35,7 @@ from app.learner.kernels.features import (
 from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 from app.learner.states import NEVER_US, Floats, Ints, States
-from app.learner.transaction import MISSING, NO_ENTITY, UNDECIDED, TransactionColumns
+from app.learner.transaction import ASIDE, MISSING, NO_ENTITY, UNDECIDED, TransactionColumns
 
 # Part of the digest: raise it whenever the same name comes to mean another number.
 DEFINITION = 4
@@ -126,6 +126,22 @@ class FeatureSet:
         at_rates = [] if rates is None else [rates.reference, sorted(rates.per_unit.items())]
         described = json.dumps([DEFINITION, *constants, self.names, *at_rates])
         self.digest = hashlib.sha256(described.encode()).hexdigest()[:16]
+
+    def blank(self, rows: int) -> TransactionColumns:
+        """Rows of one account that add nothing to any sum, of no entity, at the epoch."""
+        spec = self.spec
+        none_NK = np.full((rows, len(spec.entity_names)), NO_ENTITY)
+        return TransactionColumns(
+            account_N=np.zeros(rows, np.int64),
+            entity_NK=none_NK,
+            link_NK=none_NK.copy(),
+            entity_code_NK=np.full(none_NK.shape, MISSING),
+            time_us_N=np.zeros(rows, np.int64),
+            amount_N=np.full(rows, np.nan),
+            standing_N=np.full(rows, ASIDE),
+            categorical_NC=np.full((rows, len(spec.categorical_names)), MISSING),
+            numeric_NM=np.full((rows, len(spec.numeric_names)), np.nan),
+        )
 
     def empty(self, accounts: int, entities: int, links: int) -> Memory:
         return Memory(
@@ -233,22 +249,10 @@ class FeatureSet:
 
         The entity's labels are at position 0, and all there are.
         """
-        rows, kinds = len(time_us_N), self.spec.entity_names
-        nothing_N = np.zeros(rows, np.int64)
-        entity_NK = np.full((rows, len(kinds)), NO_ENTITY)
-        entity_NK[:, kinds.index(kind)] = 0
-        columns = TransactionColumns(
-            nothing_N,
-            entity_NK,
-            entity_NK,
-            # What labels say does not depend on which entity they are of.
-            np.full(entity_NK.shape, MISSING),
-            time_us_N,
-            np.zeros(rows),
-            nothing_N,
-            np.zeros((rows, len(self.spec.categorical_names)), np.int64),
-            np.full((rows, len(self.spec.numeric_names)), np.nan),
-        )
+        # What labels say does not depend on which entity they are of.
+        columns = replace(self.blank(len(time_us_N)), time_us_N=time_us_N)
+        k = self.spec.entity_names.index(kind)
+        columns.entity_NK[:, k] = columns.link_NK[:, k] = 0
         return self.serve(columns, self.empty(1, 1, 1), labels)[:, self.evidence[kind]]
 
 
