@@ -109,13 +109,6 @@ cdef enum:
     FRAUDS
     OF_LABELS
 
-# Features of a transaction itself and of its account, but for those of each field, attribute and
-# kind of entity; and features of an entity.
-cdef enum:
-    OF_TRANSACTION = 5
-    OF_ACCOUNT = 37
-    ENTITY_FEATURES = 17 + 2 * LABEL_H
-
 cdef int64_t SECOND_US = 1_000_000
 cdef int64_t HOUR_US = 3600 * SECOND_US
 cdef int64_t DAY_US = 24 * HOUR_US
@@ -164,9 +157,9 @@ cdef Layout layout_of(Py_ssize_t fields, Py_ssize_t numbers, Py_ssize_t kinds):
     cdef Layout layout
     cdef Py_ssize_t at = 0, h, n = 0
     layout.fields, layout.numbers, layout.kinds = fields, numbers, kinds
-    layout.account_at = OF_TRANSACTION + 2 * numbers + fields
-    layout.entities_at = layout.account_at + OF_ACCOUNT + numbers + 3 * (fields + kinds)
-    layout.width = layout.entities_at + ENTITY_FEATURES * kinds
+    layout.account_at = of_transaction + 2 * numbers + fields
+    layout.entities_at = layout.account_at + of_account + numbers + 3 * (fields + kinds)
+    layout.width = layout.entities_at + of_entity * kinds
     for h in range(ACCOUNT_H):
         if h <= DAY:
             layout.recent_H[h] = at
@@ -510,9 +503,9 @@ cdef inline float* of_its_amounts(
 
 cdef float* of_no_entity(float* feature) noexcept nogil:
     """The same, neutral."""
-    memset(feature, 0, ENTITY_FEATURES * sizeof(float))
+    memset(feature, 0, of_entity * sizeof(float))
     feature[1] = 1.0  # k_missing
-    return feature + ENTITY_FEATURES
+    return feature + of_entity
 
 
 cdef void add_to_entity(
@@ -544,6 +537,13 @@ cdef void add_to_labels(const State* confirmed, int64_t time_us, double is_fraud
     for h in range(LABEL_H):
         sums_D[h * OF_LABELS + LABELS] += weight_H[h]
         sums_D[h * OF_LABELS + FRAUDS] += is_fraud * weight_H[h]
+
+
+# Features of a transaction itself and of its account, but for those of each field, attribute and
+# kind of entity; and features of an entity.
+cdef Py_ssize_t of_transaction = len(transaction_names((), ()))
+cdef Py_ssize_t of_account = len(account_names((), (), ()))
+cdef Py_ssize_t of_entity = len(entity_names("entity"))
 
 
 # ---- A value against the sums of earlier ones
