@@ -122,8 +122,12 @@ async def test_every_operation_is_answered_in_its_type(
     assert (await ask("wake_review", "t-0")).snoozed_until is None
     following = await ask("next_review", "mia", order="age")
     assert (await ask("release_review", following.transaction_id)).assignee is None
-    assert [one.opened for one in (await ask("review_figures")).data] == [5, 0, 0]
-    assert [one.open for one in (await ask("review_counts", assignee="noah")).data] == [0, 0, 0]
+    assert [counts.opened for counts in (await ask("review_figures")).data] == [5, 0, 0]
+    assert [counts.open for counts in (await ask("review_counts", assignee="noah")).data] == [
+        0,
+        0,
+        0,
+    ]
     assert (await ask("review", "t-0")).transaction.amount == "50"
 
     tried = await ask("preview", "alice", [label("t-0"), label("t-1", "legitimate")])
@@ -182,10 +186,10 @@ async def test_every_operation_is_answered_in_its_type(
     await ask("shadow_model", model)
     job = await until_ended(ask, "comparison", model, await ask("compare_model", model, days=365.0))
     assert job.result.agreement == 1.0
-    assert [one.id for one in (await ask("comparisons", model)).data] == [job.id]
+    assert [kept.id for kept in (await ask("comparisons", model)).data] == [job.id]
     measured = await until_ended(ask, "drift", model, await ask("measure_drift", model, days=365))
     assert (measured.status, measured.result.name) == ("done", model)
-    assert [one.id for one in (await ask("drifts", model)).data] == [measured.id]
+    assert [kept.id for kept in (await ask("drifts", model)).data] == [measured.id]
     with pytest.raises(ApiError, match="report_not_found"):
         await ask("model_report", model)
     await ask("end_shadow", model)
@@ -208,7 +212,7 @@ async def test_every_operation_is_answered_in_its_type(
     with pytest.raises(ApiError, match="wrong_password"):
         await ask("change_password", person.id, "none so far", "correct horse battery")
     assert (await ask("remove_person", person.id)).state == "removed"
-    assert [one.name for one in (await ask("people")).data] == ["mia"]
+    assert [person.name for person in (await ask("people")).data] == ["mia"]
     logged = (await ask("audit_log", account_id="alice")).data
     of_labels = [entry.action for entry in logged if entry.action.startswith("label.")]
     assert of_labels == ["label.removed", *["label.set"] * 3]

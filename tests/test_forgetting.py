@@ -476,15 +476,15 @@ async def learned_from(database: Database, tenant: str) -> dict[str, bytes | Non
     return {row.transaction_id: row.features for row in rows}
 
 
-async def kill_amid(one: Server, database: Database, key: str, path: str) -> int:
+async def kill_amid(process: Server, database: Database, key: str, path: str) -> int:
     """Ask to forget, and kill the service in the midst; how much was done by then."""
     headers = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=one.url, headers=headers, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=process.url, headers=headers, timeout=60) as client:
         request = asyncio.ensure_future(client.delete(path))
         while not any(await done_so_far(database, "killed")):
             assert not request.done()
             await asyncio.sleep(0.001)
-        one.kill()
+        process.kill()
         with suppress(httpx.TransportError):
             await request
     [done] = await done_so_far(database, "killed")
@@ -504,14 +504,16 @@ async def test_what_a_kill_leaves_half_forgotten_is_forgotten_at_the_next_start(
     for tenant in ("killed", "calm"):
         await Filler(database, features, "tiny", tenant).fill(PAYMENTS)
     keys = {name: await made_key(database_url, name) for name in ("killed", "calm")}
-    with server_process(database_url, model) as one:
+    with server_process(database_url, model) as process:
         for path in ("/v1/transactions/p-20/label", "/v1/accounts/a-4", "/v1/accounts/heavy"):
             before = await learned_from(database, "calm")
-            some = await kill_amid(one, database, keys["killed"], path)
-            await asyncio.to_thread(one.start)
+            some = await kill_amid(process, database, keys["killed"], path)
+            await asyncio.to_thread(process.start)
             assert await done_so_far(database, "killed") == []
             headers = {"Authorization": f"Bearer {keys['calm']}"}
-            async with httpx.AsyncClient(base_url=one.url, headers=headers, timeout=60) as client:
+            async with httpx.AsyncClient(
+                base_url=process.url, headers=headers, timeout=60
+            ) as client:
                 assert (await client.delete(path)).is_success
             after = await learned_from(database, "calm")
             assert await learned_from(database, "killed") == after

@@ -30,15 +30,15 @@ def balancer(servers: list[Server], folder: Path) -> Iterator[str]:
     program = shutil.which("haproxy") or shutil.which("/usr/sbin/haproxy")
     if program is None:
         pytest.skip("HAProxy is not installed (on Debian: apt-get install haproxy)")
-    one, two = (f"127.0.0.1:{server.port}" for server in servers)
+    first, second = (f"127.0.0.1:{server.port}" for server in servers)
     port = free_port()
     process = subprocess.Popen(
         [program, "-db", "-f", REPOSITORY / "deploy" / "haproxy.cfg"],
         env={
             **os.environ,
             "QUICKSTUDY_BIND": f"127.0.0.1:{port}",
-            "QUICKSTUDY_ONE": one,
-            "QUICKSTUDY_TWO": two,
+            "QUICKSTUDY_ONE": first,
+            "QUICKSTUDY_TWO": second,
             "QUICKSTUDY_ADMIN": str(folder / "admin.sock"),
         },
         stdout=subprocess.DEVNULL,

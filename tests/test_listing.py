@@ -337,7 +337,7 @@ async def test_payments_are_found_by_what_no_index_has_and_none_is_left_out(
                 if row["transaction_id"] in labelled
             ],
         )
-        await connection.write_rows(links, [Link(TENANT, *one, 1) for one in sorted(used)])
+        await connection.write_rows(links, [Link(TENANT, *link, 1) for link in sorted(used)])
         order = [transactions.c.occurred_at_us.desc(), transactions.c.transaction_id.desc()]
         by_key = select(transactions.c.transaction_id, transactions.c.account_id).order_by(*order)
         newest = list(await connection.execute(by_key))

@@ -208,7 +208,7 @@ async def _bring(
                     part = stated[first : first + MOST_ITEMS]
                     step = partial(bring_labels, labelling, tenant, part, source, is_preview)
                     tally += await patience.run(step)
-                    progress.advance(task, sum(len(one.rows) for one in part))
+                    progress.advance(task, sum(len(label.rows) for label in part))
 
             several = list["StatedLabel"]()
             for block in _blocks(file, layout):

@@ -62,7 +62,7 @@ def set_role(
     """Change what somebody may do, from now on."""
     from app.people import service as people
 
-    chosen = next((one for one in ROLES if one == role), None)
+    chosen = next((name for name in ROLES if name == role), None)
     if chosen is None:
         raise ValueError(f"there is no role {role!r}; choose from {', '.join(ROLES)}")
 
@@ -101,7 +101,7 @@ async def _named(database: "Database", tenant: str, name: str) -> "Person":
     from app.people import service as people
     from app.people.errors import PersonNotFound
 
-    found = [one for one in await people.listed(database, tenant) if one.name == name]
+    found = [person for person in await people.listed(database, tenant) if person.name == name]
     if not found:
         raise PersonNotFound(f"There is nobody named {name!r}.")
     return found[0]

@@ -165,7 +165,8 @@ async def _webhooks(
     viewer.caller.check(("admin",))
     listed = (await list_webhooks(database, viewer.tenant)).data
     waiting = {
-        one.id: (await list_messages(one.id, database, viewer.tenant)).data for one in listed
+        webhook.id: (await list_messages(webhook.id, database, viewer.tenant)).data
+        for webhook in listed
     }
     return await show(
         request,

@@ -82,19 +82,19 @@ class Histogram(NamedTuple):
 
 def histogram(bins: Sequence[HistogramBin], thresholds: tuple[float, float]) -> Histogram:
     """Scores along their log-odds, from the least to .99 and beyond."""
-    probabilities = [one.probability for one in bins if one.probability >= LEAST_SHOWN]
+    probabilities = [bin_.probability for bin_ in bins if bin_.probability >= LEAST_SHOWN]
     least = min([*probabilities, thresholds[0]])
     start, end = log_odds(least), log_odds(0.99)
     span = end - start
     found: dict[int, list[HistogramBin]] = {}
-    for one in bins:
-        at = (log_odds(max(one.probability, least)) - start) / span
-        found.setdefault(min(int(at * COLUMNS), COLUMNS - 1), []).append(one)
+    for bin_ in bins:
+        at = (log_odds(max(bin_.probability, least)) - start) / span
+        found.setdefault(min(int(at * COLUMNS), COLUMNS - 1), []).append(bin_)
     sums = {
         n: (
-            sum(one.transactions for one in some),
-            sum(one.frauds for one in some),
-            sum(one.legitimates for one in some),
+            sum(bin_.transactions for bin_ in some),
+            sum(bin_.frauds for bin_ in some),
+            sum(bin_.legitimates for bin_ in some),
         )
         for n, some in found.items()
     }
@@ -102,7 +102,7 @@ def histogram(bins: Sequence[HistogramBin], thresholds: tuple[float, float]) -> 
     width = 100 / COLUMNS
     columns = [
         Column(
-            min(one.probability for one in found[n]),
+            min(bin_.probability for bin_ in found[n]),
             *sums[n],
             round(n * width, 2),
             round(0.9 * width, 2),
@@ -231,8 +231,10 @@ def compared(found: ModelComparison) -> list[Pair]:
 def heat_map(found: ModelDrift) -> list[Row]:
     """The score and each feature, the furthest first, by day."""
     return [
-        Row(one.name, one.psi, one.drifted, [(psi, heat(psi)) for psi in one.by_day])
-        for one in (found.score, *found.features)
+        Row(
+            feature.name, feature.psi, feature.drifted, [(psi, heat(psi)) for psi in feature.by_day]
+        )
+        for feature in (found.score, *found.features)
     ]
 
 

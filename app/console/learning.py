@@ -40,10 +40,10 @@ async def show_trial(
     ids = list(dict.fromkeys(chosen))
     if not ids:
         raise BadForm(texts.NOTHING_CHOSEN)
-    labels = [Hypothesis(transaction_id=one, label=label) for one in ids]
+    labels = [Hypothesis(transaction_id=id_, label=label) for id_ in ids]
     posted = AdaptRequest(dry_run=True, labels=labels)
     done = await adapt_account(account, labelling, viewer.tenant, posted)
-    shown = [(await read_label(one, database, viewer.tenant)).label or "" for one in ids]
+    shown = [(await read_label(id_, database, viewer.tenant)).label or "" for id_ in ids]
     return await show(
         request,
         "trial.html",
@@ -80,7 +80,7 @@ async def label_chosen(
     note = browsers.note_in(form)
     each = {"label": label, "analyst": viewer.person, **({"note": note} if note else {})}
     posted = PostedLabels.model_validate(
-        {"labels": [{"transaction_id": one, **each} for one in ids]}
+        {"labels": [{"transaction_id": id_, **each} for id_ in ids]}
     )
     done = await label_account(account, posted, admission, labelling, viewer.tenant)
     return go(request, "/account", id=account, stored=done.stored, revision=done.revision)
@@ -102,7 +102,9 @@ async def show_revision(
     posted = RollbackRequest(revision=revision - 1, dry_run=True)
     may_go_back = viewer.may_decide
     back = await roll_back_account(id, posted, labelling, tenant) if may_go_back else None
-    then, now = ({one.transaction_id: one.label for one in half.labels} for half in (before, after))
+    then, now = (
+        {label.transaction_id: label.label for label in half.labels} for half in (before, after)
+    )
     return await show(
         request,
         "revision.html",
@@ -110,9 +112,9 @@ async def show_revision(
         before=before,
         after=after,
         differences=[
-            (one, then.get(one), now.get(one))
-            for one in sorted(then.keys() | now.keys())
-            if then.get(one) != now.get(one)
+            (id_, then.get(id_), now.get(id_))
+            for id_ in sorted(then.keys() | now.keys())
+            if then.get(id_) != now.get(id_)
         ],
         back=back,
     )

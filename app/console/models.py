@@ -56,7 +56,7 @@ async def show_models(
         here="models",
         models=listed.data,
         chosen=chosen,
-        known=next((one for one in listed.data if one.name == chosen), None),
+        known=next((model for model in listed.data if model.name == chosen), None),
         comparisons=comparisons,
         compared=newest,
         bars=compared(newest.result) if newest and newest.result else [],
@@ -208,6 +208,6 @@ def _is_waiting(jobs: Sequence[Job]) -> bool:
 
 def _default(listed: ModelList, role: str) -> str:
     """The name of the model in this role, or of the active one."""
-    active = [one.name for one in listed.data if one.active]
-    shadow = [one.name for one in listed.data if one.shadow]
+    active = [model.name for model in listed.data if model.active]
+    shadow = [model.name for model in listed.data if model.shadow]
     return (shadow + active if role == "shadow" else active or [listed.data[0].name])[0]

@@ -278,7 +278,7 @@ async def snooze(request: Request, viewer: SignedIn, database: RunningDatabase) 
     viewer.caller.check(DECIDING)
     form = await browsers.form_of(request)
     transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
-    hours = next((one for one in SNOOZES if str(one) == form.get("hours")), None)
+    hours = next((offered for offered in SNOOZES if str(offered) == form.get("hours")), None)
     if hours is None:
         raise BadForm(texts.NO_SNOOZE)
     posted = Snooze.model_validate({"until": text_of(now_us() + hours * HOUR_US)})
@@ -362,7 +362,7 @@ async def _counts(database: Database, viewer: Viewer) -> Counts:
     own = await count_reviews(database, viewer.tenant, assignee=viewer.person)
     tabs, oldest = {}, {}
     for name, tab in TABS.items():
-        by_kind = {one.kind: one for one in (own if tab.is_mine else found).data}
+        by_kind = {counts.kind: counts for counts in (own if tab.is_mine else found).data}
         counted = "snoozed" if tab.is_asleep else tab.status
         count = sum(getattr(by_kind[kind], counted) for kind in tab.kinds)
         tabs[name] = f"{count:,}+" if count >= found.most_counted else f"{count:,}"
@@ -387,11 +387,11 @@ async def _colleagues(database: Database, viewer: Viewer) -> list[str]:
     """Who else may decide."""
     found = (await list_people(database, viewer.tenant)).data
     return [
-        one.name
-        for one in found
-        if one.state == "active"
-        and one.name != viewer.person
-        and set(DECIDING) <= set(ROLES[one.role])
+        person.name
+        for person in found
+        if person.state == "active"
+        and person.name != viewer.person
+        and set(DECIDING) <= set(ROLES[person.role])
     ]
 
 

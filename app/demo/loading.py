@@ -35,12 +35,12 @@ class Demonstration(NamedTuple):
 
 def demonstration(end_us: int) -> Demonstration:
     """The payments of the file, moved so that they end then, in the order of time."""
-    payments = sorted(_payments(end_us), key=lambda one: one.transaction.occurred_at_us)
+    payments = sorted(_payments(end_us), key=lambda past: past.transaction.occurred_at_us)
     since_us = end_us - SCORED_US
     return Demonstration(
         end_us,
-        [one for one in payments if one.transaction.occurred_at_us < since_us],
-        [one for one in payments if one.transaction.occurred_at_us >= since_us],
+        [past for past in payments if past.transaction.occurred_at_us < since_us],
+        [past for past in payments if past.transaction.occurred_at_us >= since_us],
     )
 
 
@@ -67,7 +67,9 @@ async def load(
                 outcomes[row.outcome] += 1
     return DemoLoaded(
         payments=len(found.past) + len(found.live),
-        labels=sum(one.is_fraud is not None and one.known_at_us <= now_us() for one in found.past),
+        labels=sum(
+            past.is_fraud is not None and past.known_at_us <= now_us() for past in found.past
+        ),
         reviews=outcomes["review"],
         declines=outcomes["decline"],
     )
@@ -86,7 +88,7 @@ async def _begun(database: Database, tenant: str, fresh: Demonstration) -> Demon
 
 async def _scored(pipeline: Pipeline, tenant: str, chunk: list[Past]) -> list[Scored]:
     rows: list[Scored] = []
-    for row in await pipeline.score([Posted(tenant, one.transaction) for one in chunk]):
+    for row in await pipeline.score([Posted(tenant, past.transaction) for past in chunk]):
         if isinstance(row, Problem):
             raise row
         rows.append(row)

@@ -121,7 +121,7 @@ class ErasureService:
             labels = await label_store.labels_of_account(connection, tenant, account_id)
             ids = [label.transaction_id for label in labels]
             named = await label_store.entities_of_labels(connection, tenant, ids)
-            await entity_states.lock_only(connection, tenant, {one.key for one in named})
+            await entity_states.lock_only(connection, tenant, {entity.key for entity in named})
             # As they are now that nobody else can fold the labels into their entities' records.
             named = await label_store.entities_of_labels(connection, tenant, ids)
             await label_store.delete_labels(connection, tenant, ids, now_us())

@@ -168,7 +168,7 @@ class Questions:
         for account_id in accounts:
             with suppress(AccountNotFound):
                 found += (await self.ask_next(tenant, account_id, limit))[1]
-        return len(accounts), sorted(found, key=lambda one: -one.shift)[:limit]
+        return len(accounts), sorted(found, key=lambda suggested: -suggested.shift)[:limit]
 
     async def _read(self, tenant: str, account_id: str, newest: int) -> _Labelled:
         async with self._database.read() as connection:

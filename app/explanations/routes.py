@@ -141,7 +141,7 @@ async def ask_next(
         account_id=account_id,
         revision=account.revision,
         labels=state["labels"],
-        suggestions=[_suggestion(one) for one in found],
+        suggestions=[_suggestion(suggested) for suggested in found],
     )
 
 
@@ -159,19 +159,19 @@ async def ask_next_of_all(
     return ManyQuestions(
         accounts=accounts,
         data=[
-            Question(**dict(_suggestion(one)), account_id=one.transaction.account_id)
-            for one in found
+            Question(**dict(_suggestion(suggested)), account_id=suggested.transaction.account_id)
+            for suggested in found
         ],
     )
 
 
-def _suggestion(one: Suggested) -> Suggestion:
+def _suggestion(suggested: Suggested) -> Suggestion:
     return Suggestion(
-        transaction=stored_of(one.transaction, None),
-        now=decision_of(one.decision),
-        shift=one.shift,
-        shift_if_fraud=one.if_fraud,
-        shift_if_legitimate=one.if_legitimate,
+        transaction=stored_of(suggested.transaction, None),
+        now=decision_of(suggested.decision),
+        shift=suggested.shift,
+        shift_if_fraud=suggested.if_fraud,
+        shift_if_legitimate=suggested.if_legitimate,
     )
 
 

@@ -29,7 +29,7 @@ async def count_team(connection: Connection, tenant: str) -> TeamFigures:
     by_hours: Counter[int | None] = Counter()
     for row in decided:
         by_hours[row.hours] += row.reviews
-    people = sorted(by_person.items(), key=lambda one: (-sum(one[1]), one[0] or ""))
+    people = sorted(by_person.items(), key=lambda counted: (-sum(counted[1]), counted[0] or ""))
     return TeamFigures(
         since=text_of(first * DAY_US),
         days=[

@@ -110,7 +110,7 @@ class Correcting:
                 partial(self._step, forgetting=forgetting, step=step, expected=expected)
             )
             expected |= revised
-            is_whole &= all(one.account_id in revised for one in step)
+            is_whole &= all(witness.account_id in revised for witness in step)
             await asyncio.sleep(PAUSE_SECONDS)
         return is_whole
 
@@ -128,10 +128,14 @@ class Correcting:
         """
         tenant = forgetting.tenant
         now = await account_store.lock_revisions(
-            connection, tenant, {one.account_id for one in step}
+            connection, tenant, {witness.account_id for witness in step}
         )
         current = {key for key, row in now.items() if row == expected.get(key)}
-        some = {one.transaction_id: one.features for one in step if one.account_id in current}
+        some = {
+            witness.transaction_id: witness.features
+            for witness in step
+            if witness.account_id in current
+        }
         await account_store.revise_accounts(connection, tenant, current)
         await label_store.correct_labels(connection, tenant, some, now_us())
         done = Progress(corrected=len(some))

@@ -217,9 +217,9 @@ async def count_reviews(
         own = await review_store.oldest_open(connection, tenant, assignee, now)
         of_all = await review_store.oldest_open(connection, tenant, None, now) if assignee else own
     by_kind: dict[str, dict[str, int]] = {}
-    for one in counts:
-        by_kind.setdefault(one.kind, {})[one.status] = one.reviews
-    oldest = {one.kind: text_of(one.opened_at_us) for one in own}
+    for count in counts:
+        by_kind.setdefault(count.kind, {})[count.status] = count.reviews
+    oldest = {row.kind: text_of(row.opened_at_us) for row in own}
     return ReviewCounts(
         data=[
             QueueCount.model_validate(
@@ -229,7 +229,7 @@ async def count_reviews(
         ],
         most_counted=review_store.MOST_COUNTED,
         oldest_opened_at=next(
-            (text_of(one.opened_at_us) for one in of_all if one.kind == "review"), None
+            (text_of(row.opened_at_us) for row in of_all if row.kind == "review"), None
         ),
     )
 

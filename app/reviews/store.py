@@ -151,7 +151,7 @@ async def lock_next(
             or_(table.assigned_at_us.is_(None), table.assigned_at_us <= free_at_us),
             _awake(now_us),
         )
-        .order_by(*(one.desc() if is_descending else one.asc() for one in order))
+        .order_by(*(column.desc() if is_descending else column.asc() for column in order))
         .limit(1)
         .with_for_update(skip_locked=True)
     )

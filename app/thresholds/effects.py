@@ -92,9 +92,9 @@ def effect(histogram: ScoreHistogram, thresholds: Thresholds) -> Effect:
 
 
 def _reached(bins: Sequence[HistogramBin], probability: float) -> Sums:
-    rows = [one for one in bins if one.probability >= probability]
+    rows = [bin_ for bin_ in bins if bin_.probability >= probability]
     return Sums(
-        sum(one.transactions for one in rows),
-        sum(one.frauds for one in rows),
-        sum(one.legitimates for one in rows),
+        sum(bin_.transactions for bin_ in rows),
+        sum(bin_.frauds for bin_ in rows),
+        sum(bin_.legitimates for bin_ in rows),
     )

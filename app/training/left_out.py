@@ -154,7 +154,7 @@ def _sentence(counts: dict[Reason, int], rows: int) -> str:
 
 def _listed(counts: dict[Reason, int], wished: bool = True) -> str:
     """How many rows for each reason, most first."""
-    most_first = sorted(counts.items(), key=lambda one: -one[1])
+    most_first = sorted(counts.items(), key=lambda counted: -counted[1])
     each = [f"{count:,} {reason}" for reason, count in most_first if wished or not reason.is_wished]
     more = len(each) - KINDS_SHOWN
     return ", ".join(each[:KINDS_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -47,7 +47,9 @@ async def test_an_empty_tenant_is_filled_up_to_now_and_reviews_wait(
     loaded = found["loaded"]
     newest = (await client.get("/v1/transactions", params={"limit": 1})).json()["data"][0]
     assert now_us() - parse_us(newest["occurred_at"]) < DAY_US
-    counts = {one["kind"]: one for one in (await client.get("/v1/review-counts")).json()["data"]}
+    counts = {
+        count["kind"]: count for count in (await client.get("/v1/review-counts")).json()["data"]
+    }
     assert counts["review"]["open"] == loaded["reviews"] > 0
     assert counts["decline"]["open"] == loaded["declines"]
     assert (await client.get("/v1/thresholds/effects")).json()["transactions"] > 1000

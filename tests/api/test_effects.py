@@ -34,7 +34,7 @@ async def scored(shared: httpx.AsyncClient) -> dict[str, float]:
         name = "fraud" if n % 4 == 0 else "legitimate"
         done = await shared.put(f"/v1/transactions/e-{n}/label", json={"label": name})
         assert done.status_code == 200, done.text
-    return {one["transaction_id"]: one["probability"] for one in results}
+    return {result["transaction_id"]: result["probability"] for result in results}
 
 
 async def effects(client: httpx.AsyncClient, **query: float) -> dict[str, object]:
@@ -52,14 +52,14 @@ async def test_effects_are_those_of_counting_all_scores(
     assert (found["transactions"], found["sampled_one_in"]) == (12, 1)
     bins = found["bins"]
     assert isinstance(bins, list)
-    assert sum(one["transactions"] for one in bins) == 12
-    assert sum(one["frauds"] for one in bins) == 3
-    assert sum(one["legitimates"] for one in bins) == 3
+    assert sum(bin_["transactions"] for bin_ in bins) == 12
+    assert sum(bin_["frauds"] for bin_ in bins) == 3
+    assert sum(bin_["legitimates"] for bin_ in bins) == 3
     effect = found["effect"]
     assert isinstance(effect, dict)
     # Of two digits, and the nearest such: what reaches it is held up.
     assert effect["review"] == float(f"{review:.1e}")
-    held = {name for name, one in scored.items() if one >= effect["review"]}
+    held = {name for name, probability in scored.items() if probability >= effect["review"]}
     frauds = {f"e-{n}" for n in range(0, 12, 4)}
     cleared = {f"e-{n}" for n in range(2, 12, 4)}
     assert effect["reviews_per_day"] == pytest.approx(len(held), rel=0.01)
@@ -75,7 +75,7 @@ async def test_each_score_is_in_the_bin_of_its_first_two_digits(
     shared: httpx.AsyncClient, scored: dict[str, float]
 ) -> None:
     found = await effects(shared)
-    edges = [one["probability"] for one in found["bins"]]  # type: ignore[attr-defined]
+    edges = [bin_["probability"] for bin_ in found["bins"]]  # type: ignore[attr-defined]
     for probability in scored.values():
         digits = f"{probability:.12e}"
         cut = float(f"{digits[:3]}{digits[digits.index('e') :]}")

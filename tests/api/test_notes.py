@@ -21,19 +21,19 @@ async def test_a_note_stays_until_its_account_is_erased(
     texts = ["Called.\nNo answer.", "<b>{{7*7}}</b>\u202e", "x" * 2000]
     added = [
         (
-            await shared.post(path, json={"text": one, "author": "mia", "transaction_id": "t-1"})
+            await shared.post(path, json={"text": text, "author": "mia", "transaction_id": "t-1"})
         ).json()
-        for one in texts
+        for text in texts
     ]
     first = (await shared.get(path, params={"limit": 2})).json()
     rest = (await shared.get(path, params={"cursor": first["next_cursor"]})).json()
     assert first["data"] + rest["data"] == added[::-1]
-    assert [one["text"] for one in added] == texts
+    assert [note["text"] for note in added] == texts
     log = (await shared.get("/v1/audit-log", params={"action": "note.added"})).json()["data"]
-    assert [(one["subject"], one["account_id"]) for one in log] == [
-        (one["id"], "a") for one in added[::-1]
+    assert [(logged["subject"], logged["account_id"]) for logged in log] == [
+        (note["id"], "a") for note in added[::-1]
     ]
-    assert {one["actor"] for one in added} == {shared.headers["Authorization"].split("_")[1]}
+    assert {note["actor"] for note in added} == {shared.headers["Authorization"].split("_")[1]}
     for body, expected in (
         ({"text": "x", "transaction_id": "t-2"}, (422, "transaction_of_another_account")),
         ({"text": "x", "transaction_id": "t-9"}, (404, "transaction_not_found")),

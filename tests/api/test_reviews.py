@@ -545,9 +545,9 @@ async def test_whoever_takes_the_next_gets_what_nobody_has_and_the_most_urgent_f
     # All at once: each gets another, and one nothing.
     answers = await asyncio.gather(*(take_next(client, assignee=f"p-{n}") for n in range(5)))
     bodies = [answer.json() for answer in answers if answer.status_code == 200]
-    assert sorted(one["transaction_id"] for one in bodies) == sorted(order[2:])
-    for one in bodies:
-        assert await review(client, one["transaction_id"]) == one
+    assert sorted(body["transaction_id"] for body in bodies) == sorted(order[2:])
+    for body in bodies:
+        assert await review(client, body["transaction_id"]) == body
     assert problem_of(await take_next(client)) == (404, "queue_empty")
     assert problem_of(await take_next(client, kind="decline")) == (404, "queue_empty")
     await give_back(client, order[4])

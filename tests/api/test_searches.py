@@ -34,7 +34,7 @@ PATH = "/v1/searches/missed%2Fabroad"
 async def names(client: httpx.AsyncClient) -> list[str]:
     answer = await client.get("/v1/searches")
     assert answer.status_code == 200, answer.text
-    return [one["name"] for one in answer.json()["data"]]
+    return [search["name"] for search in answer.json()["data"]]
 
 
 async def test_a_search_is_kept_for_who_saved_it(

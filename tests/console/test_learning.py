@@ -13,14 +13,18 @@ pytestmark = pytest.mark.anyio
 
 async def paid(client: httpx.AsyncClient, account: str, count: int) -> list[str]:
     names = [f"{account}/{n}" for n in range(count)]
-    bodies = [posted(one, account_id=account, amount=40 + n) for n, one in enumerate(names)]
+    bodies = [posted(name, account_id=account, amount=40 + n) for n, name in enumerate(names)]
     await client.post("/v1/transactions/batch", json={"transactions": bodies})
     return names
 
 
 async def labels_of(client: httpx.AsyncClient, account: str) -> dict[str, str]:
     page = await client.get("/v1/transactions", params={"account_id": account})
-    return {one["transaction_id"]: one["label"] for one in page.json()["data"] if one["label"]}
+    return {
+        payment["transaction_id"]: payment["label"]
+        for payment in page.json()["data"]
+        if payment["label"]
+    }
 
 
 async def test_several_labels_are_tried_together_and_then_given_together(
@@ -29,13 +33,13 @@ async def test_several_labels_are_tried_together_and_then_given_together(
     names = await paid(shared, "burst", 6)
     async with person(shared, name="mia") as mia:
         choices = elements(await shown(mia, "/account", id="burst"), "input")
-        assert {one.get("value") for one in choices if "data-choice" in one} == set(names)
+        assert {choice.get("value") for choice in choices if "data-choice" in choice} == set(names)
         page = await shown(mia, "/try", account="burst", id=names[:4], label="fraud")
         assert await labels_of(shared, "burst") == {}
-        labels = [{"transaction_id": one, "label": "fraud"} for one in names[:4]]
+        labels = [{"transaction_id": name, "label": "fraud"} for name in names[:4]]
         body = {"dry_run": True, "labels": labels}
         tried = (await shared.post("/v1/accounts/burst/adapt", json=body)).json()
-        risks = [f"{one['after']['risk_score']:.0f}" for one in tried["labelled"]]
+        risks = [f"{effect['after']['risk_score']:.0f}" for effect in tried["labelled"]]
         assert all(f">{risk}</span>" in page for risk in risks)
         assert f"{len(tried['raised'])} would be held up" in text_in(page)
         fields = forms(page)["/console/label-chosen"]
@@ -82,9 +86,9 @@ async def test_a_revision_is_shown_with_its_difference_and_gone_back_to(
         query = sent_to(await send(mia, "/roll-back", **forms(page)["/console/roll-back"]))[1]
         assert query["stored"] == "1"
         assert await labels_of(shared, "back") == {"back/0": "fraud"}
-        asked = (await shared.get("/v1/accounts/back/ask-next")).json()["suggestions"]
+        suggestions = (await shared.get("/v1/accounts/back/ask-next")).json()["suggestions"]
         page = text_in(await shown(mia, "/ask-next", id="back"))
-        assert page.index(asked[0]["transaction"]["transaction_id"]) < page.index("moves by")
+        assert page.index(suggestions[0]["transaction"]["transaction_id"]) < page.index("moves by")
 
 
 async def test_a_note_is_its_persons_and_shown_as_it_was_written(

@@ -44,7 +44,7 @@ async def test_figures_say_what_was_decided_by_day_and_by_person(
     assert (today["frauds"], today["legitimates"]) == (1, 2)
     assert today["precision"] == pytest.approx(1 / 3)
     assert found["waiting"][0] == {"hours": 1, "decided": 3}
-    assert [(one["analyst"], one["decided"]) for one in found["people"]] == [
+    assert [(person["analyst"], person["decided"]) for person in found["people"]] == [
         ("mia", 2),
         ("noah", 1),
     ]
@@ -66,16 +66,19 @@ async def test_the_next_question_is_the_most_telling_and_a_verdict_leads_to_anot
 ) -> None:
     await review(shared, "q-0", "q-1", "q-2")
     found = (await shared.get("/v1/ask-next", params={"limit": 50})).json()
-    shifts = [one["shift"] for one in found["data"]]
+    shifts = [question["shift"] for question in found["data"]]
     assert shifts == sorted(shifts, reverse=True)
     own = (await shared.get("/v1/accounts/q-0/ask-next", params={"limit": 50})).json()
-    expected = {one["transaction"]["transaction_id"]: one["shift"] for one in own["suggestions"]}
-    asked = {
-        one["transaction"]["transaction_id"]: one["shift"]
-        for one in found["data"]
-        if one["account_id"] == "q-0"
+    expected = {
+        question["transaction"]["transaction_id"]: question["shift"]
+        for question in own["suggestions"]
     }
-    assert asked == expected
+    of_account = {
+        question["transaction"]["transaction_id"]: question["shift"]
+        for question in found["data"]
+        if question["account_id"] == "q-0"
+    }
+    assert of_account == expected
     assert (await shared_stranger.get("/v1/ask-next")).json() == {"accounts": 0, "data": []}
     async with person(shared) as mia:
         page = await shown(mia, "/ask")
@@ -103,7 +106,7 @@ async def test_a_model_is_tried_out_and_compared_and_drift_is_measured(
     client: httpx.AsyncClient, mia: httpx.AsyncClient
 ) -> None:
     await review(client, "m-0", "m-1")
-    [model] = [one["name"] for one in (await client.get("/v1/models")).json()["data"]]
+    [model] = [model["name"] for model in (await client.get("/v1/models")).json()["data"]]
     sent_to(await send(mia, "/models/shadow", name=model))
     assert "End its shadow" in text_in(await shown(mia, "/models"))
     sent_to(await send(mia, "/models/shadow", name=model, value="end"))
@@ -139,7 +142,7 @@ async def test_a_new_key_is_shown_once_and_revoked(
     rotated = await send(mia, "/keys/rotate", id=key_id)
     assert "shown once" in rotated.text
     assert sent_to(await send(mia, "/keys/revoke", id=key_id))[0] == "/console/keys"
-    [state] = [one for one in (await client.get("/v1/keys")).json()["data"] if one["id"] == key_id]
+    [state] = [key for key in (await client.get("/v1/keys")).json()["data"] if key["id"] == key_id]
     assert state["revoked_at"] is not None
     assert (await send(mia, "/keys", name="nothing")).status_code == 422
     assert (await send(mia, "/keys/revoke", id="0" * 12)).status_code == 404
@@ -174,8 +177,10 @@ async def test_who_may_only_read_sees_no_button_and_changes_nothing(
         for path in PAGES:
             answer = await auditor.get(f"/console{path}")
             assert answer.status_code == (403 if path in LEADS else 200), path
-            changing = [one for one in elements(answer.text, "form") if one.get("method") == "post"]
-            actions = [one["action"] for one in changing if one["action"] != "/console/sign-out"]
+            changing = [
+                form for form in elements(answer.text, "form") if form.get("method") == "post"
+            ]
+            actions = [form["action"] for form in changing if form["action"] != "/console/sign-out"]
             assert actions in ([], ["/console/thresholds"]), path
         for path in (
             *("/models/shadow", "/models/compare", "/models/promote", "/models/activate"),

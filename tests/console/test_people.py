@@ -146,7 +146,7 @@ async def test_verdicts_and_claims_are_their_persons_whatever_a_form_says(
         review = (await shared.get("/v1/reviews/p-2")).json()
         assert (review["assignee"], review["assigned_by"]) == ("mia", f"person:{person_id}")
         done = await entries(shared, actor=f"person:{person_id}")
-        assert [one["action"] for one in done] == [
+        assert [entry["action"] for entry in done] == [
             *("review.claimed", "review.resolved", "label.set", "person.password_set"),
         ]
         assert "p-2" in await shown(mia, "", tab="mine")
@@ -208,7 +208,7 @@ async def test_who_is_removed_is_out_at_once_and_back_by_a_new_link_alone(
         assert sent_to(await send(noah, "/setup", **fields))[0] == "/console"
     assert (await sign_in(shared, "noah")).status_code == 401
     assert (await sign_in(shared, "noah", PASSWORD[::-1])).status_code == 303
-    done = [one["action"] for one in await entries(shared, subject=person_id)]
+    done = [entry["action"] for entry in await entries(shared, subject=person_id)]
     assert done == [
         *("person.password_set", "person.reset", "person.removed", "person.role_set"),
         *("person.password_set", "person.added"),
@@ -249,7 +249,7 @@ async def test_people_change_their_own_password_and_all_other_sessions_end(
         assert (answer.status_code, answer.json()["state"]) == (200, "active")
         assert sent_to(await ida.get("/console"))[0] == "/console/sign-in"
         done = await entries(shared, subject=person_id)
-        assert [one["action"] for one in done] == [*["person.password_set"] * 3, "person.added"]
+        assert [entry["action"] for entry in done] == [*["person.password_set"] * 3, "person.added"]
         assert done[1]["actor"] == f"person:{person_id}"
         # Who guesses is stopped here, too.
         for _ in range(MOST_ATTEMPTS):
@@ -285,10 +285,10 @@ async def test_who_guesses_is_stopped_and_learns_nothing(shared: httpx.AsyncClie
     answers = {}
     for name in ("lena", "nobody at all"):
         tries = [await sign_in(shared, name, f"{n} {PASSWORD}") for n in range(MOST_ATTEMPTS + 1)]
-        answers[name] = [text_in(one.text) for one in tries]
-        assert {one.status_code for one in tries[:-1]} == {401}
+        answers[name] = [text_in(answer.text) for answer in tries]
+        assert {answer.status_code for answer in tries[:-1]} == {401}
         assert tries[-1].status_code == 429
-        assert not any("set-cookie" in one.headers for one in tries)
+        assert not any("set-cookie" in answer.headers for answer in tries)
     assert answers["lena"] == answers["nobody at all"]
     # Not by the right one either, until it is over.
     assert (await sign_in(shared, "lena")).status_code == 429
@@ -329,7 +329,7 @@ async def test_the_database_has_neither_passwords_nor_links(client: httpx.AsyncC
         joined(client, "loud") as (_, browser),
         database_of(client).read() as connection,
     ):
-        rows = [await connection.execute(select(one)) for one in metadata.sorted_tables]
+        rows = [await connection.execute(select(table)) for table in metadata.sorted_tables]
         stored = repr([[tuple(row) for row in table] for table in rows])
     assert "loud" in stored
     for secret in (PASSWORD, fields["token"], browser.cookies["qs"]):
@@ -360,7 +360,7 @@ async def test_a_tenants_people_are_its_own(shared: httpx.AsyncClient) -> None:
     same = await shared.post("/v1/people", json={"name": "sam", "role": "lead"}, headers=headers)
     assert same.status_code == 200
     listed = (await shared.get("/v1/people")).json()["data"]
-    assert ("sam", "analyst") in [(one["name"], one["role"]) for one in listed]
+    assert ("sam", "analyst") in [(person["name"], person["role"]) for person in listed]
 
 
 def test_the_commands_add_show_and_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,10 +58,16 @@ async def test_payments_are_found_by_all_that_is_filled_in(
         page = await shown(mia, "/payments", **of_merchant, **empty, **times)
         assert paid(page) == ["s-late"]
         inputs = elements(page, "input")
-        [field] = [one for one in inputs if one.get("type") == "datetime-local" and one["value"]]
+        [field] = [
+            element
+            for element in inputs
+            if element.get("type") == "datetime-local" and element["value"]
+        ]
         assert field["value"] == "2026-01-31T13:00"
         page = await shown(mia, "/payments", occurred_to="2026-01-31T13:00:30Z")
-        assert "2026-01-31T13:00:30" in {one.get("value") for one in elements(page, "input")}
+        assert "2026-01-31T13:00:30" in {
+            element.get("value") for element in elements(page, "input")
+        }
         assert paid(await shown(mia, "/payments", label="fraud", account_id="s-a1")) == ["s-3"]
         page = await shown(mia, "/payments", label="fraud", amount_from="1000")
         assert "No payment matches." in text_in(page)
@@ -74,7 +80,9 @@ async def test_payments_are_found_by_all_that_is_filled_in(
             assert next(iter(wrong.values())) in answer.text
         wrong = {"amount_from": "much", "occurred_to": "2026-01-31T13:00"}
         answer = await mia.get("/console/payments", params=wrong)
-        assert wrong["occurred_to"] in {one.get("value") for one in elements(answer.text, "input")}
+        assert wrong["occurred_to"] in {
+            element.get("value") for element in elements(answer.text, "input")
+        }
 
 
 async def test_what_is_few_among_many_is_looked_for_page_by_page(

@@ -32,14 +32,14 @@ async def probabilities(shared: httpx.AsyncClient) -> list[float]:
         name = "fraud" if n > 3 else "legitimate"
         done = await shared.put(f"/v1/transactions/p-{n}/label", json={"label": name})
         assert done.status_code == 200
-    return sorted(one["probability"] for one in answer.json()["results"])
+    return sorted(result["probability"] for result in answer.json()["results"])
 
 
 def fields(page: str) -> dict[str, str]:
     return {
-        one["name"] or "": one.get("value") or ""
-        for one in elements(page, "input")
-        if one.get("name")
+        field["name"] or "": field.get("value") or ""
+        for field in elements(page, "input")
+        if field.get("name")
     }
 
 

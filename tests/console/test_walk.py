@@ -94,7 +94,9 @@ def test_from_an_empty_service_to_a_promoted_model(tmp_path: Path, migrated_sqli
             expect(report).to_contain_text("Average precision .5")
             assert "ran" not in tab.title()
             # The frame runs nothing, and Chromium says so.
-            watch.complaints = [one for one in watch.complaints if "sandboxed" not in one]
+            watch.complaints = [
+                complaint for complaint in watch.complaints if "sandboxed" not in complaint
+            ]
             tab.get_by_role("button", name="Put in shadow").click()
             # The page that answers is there, and takes the next click.
             expect(tab.get_by_role("button", name="End its shadow")).to_be_visible()
@@ -102,7 +104,9 @@ def test_from_an_empty_service_to_a_promoted_model(tmp_path: Path, migrated_sqli
             tab.get_by_role("button", name="Compare with the active model").click()
             tab.get_by_role("button", name="Promote").click(timeout=ASIDE_MILLISECONDS)
             expect(tab.get_by_role("status").first).to_contain_text("Done")
-        active = [one["name"] for one in api.get("/v1/models").json()["data"] if one["active"]]
+        active = [
+            model["name"] for model in api.get("/v1/models").json()["data"] if model["active"]
+        ]
         assert active == ["spring"]
         with clock.step("replayed"):
             tab.goto(f"{url}/console/payment?id={first}")
@@ -111,7 +115,7 @@ def test_from_an_empty_service_to_a_promoted_model(tmp_path: Path, migrated_sqli
             expect(tab.locator("#replay")).to_contain_text("The same again.")
         api.close()
         tab.close()
-        assert [one for one in watch.complaints if "sandboxed" not in one] == []
+        assert [complaint for complaint in watch.complaints if "sandboxed" not in complaint] == []
 
 
 def effects_of(api: httpx.Client, review: float) -> list[float]:
