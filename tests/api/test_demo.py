@@ -65,10 +65,11 @@ async def test_nothing_is_mixed_into_a_tenants_own_payments(edge: httpx.AsyncCli
     assert problem_of(await edge.post("/v1/demo")) == (409, "tenant_not_empty")
 
 
-async def test_what_was_interrupted_goes_on_where_it_was(client: httpx.AsyncClient) -> None:
-    database, pipeline = part_of(client, Database), part_of(client, Pipeline)
+async def test_what_was_interrupted_goes_on_where_it_was(sole: httpx.AsyncClient) -> None:
+    database, pipeline = part_of(sole, Database), part_of(sole, Pipeline)
     loading = asyncio.create_task(load(database, pipeline, "default"))
-    while not (await client.get("/v1/accounts")).json()["data"]:
+    while not (await sole.get("/v1/accounts")).json()["data"]:
+        assert not loading.done()
         await asyncio.sleep(0.01)
     loading.cancel()
     await asyncio.gather(loading, return_exceptions=True)

@@ -118,17 +118,17 @@ async def test_an_account_that_has_used_ever_so_much_is_forgotten_too(database: 
 
 
 async def test_a_key_that_is_replaced_leaves_its_searches_to_its_successor(
-    client: httpx.AsyncClient,
+    sole: httpx.AsyncClient,
 ) -> None:
-    made = (await client.post("/v1/keys", json={"name": "desk", "scopes": ["read"]})).json()
-    async with client_of(app_of(client), made["key"]) as old:
+    made = (await sole.post("/v1/keys", json={"name": "desk", "scopes": ["read"]})).json()
+    async with client_of(app_of(sole), made["key"]) as old:
         assert (await old.put(PATH, json={"account_id": "alice"})).status_code == 200
-    await client.put("/v1/searches/mine", json={})
-    successor = (await client.post(f"/v1/keys/{made['id']}/rotate", json={"hours": 1.0})).json()
-    async with client_of(app_of(client), successor["key"]) as new:
+    await sole.put("/v1/searches/mine", json={})
+    successor = (await sole.post(f"/v1/keys/{made['id']}/rotate", json={"hours": 1.0})).json()
+    async with client_of(app_of(sole), successor["key"]) as new:
         assert await names(new) == ["missed/abroad"]
     # Nobody could find those of a key that has ended, or remove what they say of an account.
-    assert (await client.delete(f"/v1/keys/{successor['id']}")).status_code == 200
-    async with part_of(client, Database).read() as connection:
+    assert (await sole.delete(f"/v1/keys/{successor['id']}")).status_code == 200
+    async with part_of(sole, Database).read() as connection:
         left = (await connection.execute(select(searches.c.name))).scalars()
         assert list(left) == ["mine"]
