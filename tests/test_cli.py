@@ -124,10 +124,16 @@ def test_a_file_that_cannot_be_is_one_sentence_that_says_why(
         assert why in sentence("db", "upgrade")
 
 
-def test_import_brings_a_file_into_the_database_and_again_changes_nothing(tmp_path: Path) -> None:
+def test_import_brings_a_file_into_the_database_and_again_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "history.parquet"
-    simulate(accounts=3, days=20, seed=5).write_parquet(path)
+    frame = simulate(accounts=3, days=20, seed=5)
+    frame.write_parquet(path)
+    # The last part is a smaller one.
+    monkeypatch.setattr("app.history.importing.CHUNK", frame.height - 1)
     first, again = (run("import", str(path), "--spec", "simulated").output for _ in range(2))
+    assert f" {frame.height}/{frame.height} " in first
     assert "are in the database" in first
     assert re.search(
         r"Labels: [1-9]\d* stored, 0 changed, 0 already there, 0 not yet known\.$", first

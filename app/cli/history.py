@@ -138,7 +138,9 @@ async def _import(history: "History", tenant: str) -> "Tally":
                 say_why(waiting)
 
             importer = Importer(service.part(Database), service.part(Pipeline), Patience(show))
+            done = 0
             async for added in importer.run(tenant, history.chunks(CHUNK)):
                 tally += added
-                progress.advance(task, min(CHUNK, len(history)))
+                done = min(done + CHUNK, len(history))
+                progress.update(task, completed=done)
     return tally
