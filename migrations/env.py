@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.migrating import create_engine
+from app.db.revisions import check_encoding
 from app.db.schema import metadata
 from app.settings import Settings
 
@@ -57,6 +58,8 @@ async def alone(engine: AsyncEngine) -> AsyncIterator[None]:
 async def migrate_online() -> None:
     engine = create_engine(context.config.attributes.get("url") or Settings().database_url)
     try:
+        async with engine.connect() as connection:
+            await connection.run_sync(check_encoding)
         async with alone(engine), engine.connect() as connection:
             await connection.run_sync(migrate)
             await connection.commit()

@@ -41,7 +41,8 @@ from app.db.schema import (
 )
 from app.errors import SetupError
 from app.learner.states import States
-from tests.conftest import IS_TORTURE
+from tests import postgres
+from tests.conftest import IS_TORTURE, database_of
 
 
 async def tables_of(url: str) -> set[str]:
@@ -545,3 +546,17 @@ def test_another_kind_of_database_is_refused_with_a_sentence(url: str) -> None:
 def test_a_postgresql_that_is_not_there_is_one_sentence() -> None:
     with pytest.raises(SetupError, match="cannot be migrated"):
         upgrade("postgresql://nobody@127.0.0.1:1/nothing")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_new_database_that_cannot_hold_every_character_is_refused(
+    postgres_url: str, encoding: str
+) -> None:
+    name = f"of_{encoding.lower()}"
+    made = f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+    postgres.execute(postgres_url, made)
+    try:
+        with pytest.raises(SetupError, match=f"encoding is {encoding}.*ENCODING 'UTF8'"):
+            upgrade(database_of(postgres_url, name))
+    finally:
+        postgres.execute(postgres_url, f"DROP DATABASE {name}")

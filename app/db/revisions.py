@@ -7,6 +7,7 @@ import sqlalchemy
 from sqlalchemy import Connection, text
 
 from app.db.schema import metadata
+from app.errors import SetupError
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
@@ -32,3 +33,18 @@ def missing(connection: Connection) -> list[str]:
     there = {(table, column["name"]) for (_, table), columns in found.items() for column in columns}
     wanted = [(table.name, column.name) for table in metadata.sorted_tables for column in table.c]
     return [".".join(column) for column in wanted if column not in there]
+
+
+def check_encoding(connection: Connection) -> None:
+    """Raises SetupError for a new PostgreSQL database that cannot hold every character.
+
+    Ids are of any: each payment with another one would be refused, for as long as it lasts.
+    """
+    if connection.dialect.name != "postgresql" or current_revision(connection) is not None:
+        return
+    encoding = connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise SetupError(
+            f"the database's encoding is {encoding}, which does not hold every character: make it "
+            "with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
