@@ -196,8 +196,9 @@ def _allowed(routes: Sequence[BaseRoute], request: Request) -> str:
 
 
 async def _on_unexpected(_: Request, error: Exception) -> Response:
-    # Starlette raises the error again after this answer, and the server logs it.
-    return render(InternalError())
+    # Starlette raises the error again after this answer: the server logs it and hangs up, which a
+    # caller must know who would send the next request there.
+    return render(InternalError(headers={"Connection": "close"}))
 
 
 def field_name(location: Sequence[str | int]) -> str:

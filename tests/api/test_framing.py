@@ -101,6 +101,9 @@ async def test_errors_reach_the_operator_and_not_the_caller(
         with caplog.at_level(logging.ERROR):
             await caller.say(caller.request(payment("t-1")))
             answer = await caller.answer()
+        # It hangs up, as it says: nobody sends the next request there.
+        assert answer.headers["connection"] == "close"
+        assert await caller.reader.read() == b""
     assert answer.problem == (500, "internal_error")
     assert "inside" not in json.dumps(answer.document)
     assert "inside" in caplog.text
