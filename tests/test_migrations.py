@@ -560,3 +560,20 @@ def test_a_new_database_that_cannot_hold_every_character_is_refused(
             upgrade(database_of(postgres_url, name))
     finally:
         postgres.execute(postgres_url, f"DROP DATABASE {name}")
+
+
+def test_a_database_with_another_default_of_isolation_is_migrated(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With it each transaction keeps the snapshot of its first statement, which builds wait for.
+    postgres.execute(postgres_url, "CREATE DATABASE isolated")
+    default = "ALTER DATABASE isolated SET default_transaction_isolation = 'repeatable read'"
+    postgres.execute(postgres_url, default)
+    url = database_of(postgres_url, "isolated")
+    monkeypatch.setitem(PG_BUILD_LIMITS, "lock_timeout", "10000")
+    try:
+        upgrade(url)
+        newest = "SELECT version_num FROM alembic_version"
+        assert postgres.value_of(url, newest) == newest_revision()
+    finally:
+        postgres.execute(postgres_url, "DROP DATABASE isolated WITH (FORCE)")

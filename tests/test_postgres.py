@@ -451,3 +451,16 @@ async def test_only_readers_have_plans_made_for_what_they_ask(postgres_only: Dat
     ):
         async with opened() as connection:
             assert (await connection.execute(modes)).one() == expected
+
+
+async def test_a_role_or_a_database_may_have_another_default_of_isolation(
+    postgres_only: Database, database_url: str
+) -> None:
+    name = database_url.rpartition("/")[2]
+    default = f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'"
+    await asyncio.to_thread(execute, database_url, default)
+    own = Database(database_url)
+    async with own.write() as connection:
+        shown = await connection.execute(text("SHOW transaction_isolation"))
+        assert shown.scalar_one() == "read committed"
+    await own.close()

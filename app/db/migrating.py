@@ -26,6 +26,9 @@ from app.settings import Settings
 
 # Of a migration. It waits briefly for locks: all that asks for a table queues behind it meanwhile.
 PG_MIGRATION_LIMITS = {"lock_timeout": "2000", "statement_timeout": "600000", "jit": "off"}
+# Whatever the default of a role or a database is: builds of indexes wait for every snapshot, and
+# that of the lock beside them would last for as long as they wait.
+PG_ISOLATION = {"default_transaction_isolation": "'read committed'"}
 
 
 def create_engine(url: str) -> AsyncEngine:
@@ -36,7 +39,8 @@ def create_engine(url: str) -> AsyncEngine:
         sqlite.listen(engine.sync_engine, sqlite.BUSY_MS)
         return engine
     # An index of many rows takes minutes: its end is the server's own limits.
-    connections = Connections(Address(url), PG_MIGRATION_LIMITS, bounds_statements=False)
+    settings = {**PG_MIGRATION_LIMITS, **PG_ISOLATION}
+    connections = Connections(Address(url), settings, bounds_statements=False)
     # The second one holds the lock.
     return postgres.create_engine(connections, most=2)
 

@@ -59,7 +59,8 @@ class Begin(NamedTuple):
     settings: Mapping[str, str]
 
 
-WRITES = Begin("BEGIN", {})
+# Both say how far they are isolated: a role or a database may have another default.
+WRITES = Begin("BEGIN ISOLATION LEVEL READ COMMITTED", {})
 # What is only read may be all there is, so a plan is made for its values. And two statements
 # must not see an account's revision and the labels of the next one.
 READS = Begin(
