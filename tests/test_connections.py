@@ -48,7 +48,9 @@ def test_a_password_may_hold_anything_and_parameters_keep_their_names() -> None:
         (f"{PLAIN}?pgbouncer=true", "parameter 'pgbouncer' is not supported"),
         (f"{PLAIN}?target_session_attrs=standby", "use read-write"),
         ("postgresql://h1,h2/db?port=1,2,3", "another number of ports than of hosts"),
-        ("postgresql://h1:x,h2/db", "no number: 'x'"),
+        ("postgresql://h1:x,h2/db", "none of 1 to 65535: 'x'"),
+        ("postgresql://h:99999/db", "none of 1 to 65535: '99999'"),
+        ("postgresql://h/db?port=0", "none of 1 to 65535: '0'"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_in_a_sentence(url: str, sentence: str) -> None:

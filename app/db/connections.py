@@ -117,8 +117,8 @@ def _hosts(listed: str, ports: str) -> list[dict[str, Any]]:
         host, colon, port = name.rpartition(":")
         if not colon or port.endswith("]"):
             host, port = name, other
-        if not port.isdigit():
-            raise SetupError(f"the database URL has a port that is no number: {port!r}")
+        if not port.isdecimal() or not 0 < int(port) < 1 << 16:
+            raise SetupError(f"the database URL has a port that is none of 1 to 65535: {port!r}")
         hosts.append({"host": unquote(host).strip("[]"), "port": int(port)})
     return hosts
 
