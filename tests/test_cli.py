@@ -17,7 +17,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli.main import app
+from app.cli.serve import address_of
 from app.cli.terminal import console
+from app.settings import Settings
 from app.simulator.simulate import simulate
 from quickstudy_client import Client
 from quickstudy_client.models import DriftJob
@@ -232,10 +234,15 @@ def test_a_demonstration_that_is_refused_says_why_in_a_sentence() -> None:
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("workers", "prefix"), [(1, ""), (2, "/fraud")])
 def test_the_first_start_makes_everything_and_prints_a_line_that_works(
-    tmp_path: Path, hostile_folder: Path, workers: int
+    tmp_path: Path,
+    hostile_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+    prefix: str,
 ) -> None:
+    monkeypatch.setenv("QUICKSTUDY_ROOT_PATH", prefix)
     port = free_port()
     command = [SCRIPT, "serve", "--port", str(port), "--workers", str(workers)]
     output = tmp_path / "output"
@@ -249,8 +256,11 @@ def test_the_first_start_makes_everything_and_prints_a_line_that_works(
         assert key
         [body] = re.findall(r"-d '(.*?)'", shown, re.DOTALL)
         headers = {"Authorization": f"Bearer {key[0]}", "Content-Type": "application/json"}
-        answer = httpx.post(f"{url}/v1/transactions", headers=headers, content=body)
+        [address] = re.findall(r"curl -s (\S+)", shown)
+        answer = httpx.post(address, headers=headers, content=body)
         assert answer.status_code == 200, answer.text
+        # The proxy that takes the prefix off is not there.
+        assert f"{url}{prefix}/console/setup?token=" in shown
         assert json.loads(body)["transaction_id"] == answer.json()["transaction_id"]
         assert "quickstudy_scored_transactions_total" in httpx.get(f"{url}/metrics").text
         # A job is computed in a process of its own, which has the same folder.
@@ -262,6 +272,10 @@ def test_the_first_start_makes_everything_and_prints_a_line_that_works(
         process.wait(30)
     assert "Traceback" not in output.read_text()
     assert "first" in run("keys", "list").output
+
+
+def test_an_address_of_ipv6_is_shown_in_brackets() -> None:
+    assert address_of(Settings(host="::1", port=80)) == "http://[::1]:80"
 
 
 def drift_of(url: str, key: str) -> DriftJob:

@@ -85,16 +85,23 @@ def _migrate() -> None:
 
 
 def address_of(settings: "Settings") -> str:
-    """Where a service with these settings is, as a browser on its machine has it."""
+    """Where a service with these settings is, as a browser on its machine has it.
+
+    Its pages lead to each other by the prefix, if there is one, which a proxy takes off.
+    """
+    return f"{_own_address(settings)}{settings.prefix}"
+
+
+def _own_address(settings: "Settings") -> str:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    return f"http://{host}:{settings.port}{settings.prefix}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def _welcome(settings: "Settings", key: str | None, link: str | None) -> str:
     from app.times import now_us, text_of
 
-    url = address_of(settings)
-    page = f"{url}/docs" if settings.docs else url
+    url, own = address_of(settings), _own_address(settings)
+    page = f"{own}/docs" if settings.docs else own
     console = f"The console, for analysts: {url}/console\n" if settings.console else ""
     if link is not None:
         console += (
@@ -109,7 +116,7 @@ def _welcome(settings: "Settings", key: str | None, link: str | None) -> str:
 
 Try it:
 
-  curl -s {url}/v1/transactions \\
+  curl -s {own}/v1/transactions \\
     -H 'Authorization: Bearer {key}' \\
     -H 'Content-Type: application/json' \\
     -d '{{"transaction_id": "t-1", "account_id": "a-1", "occurred_at": "{text_of(now_us())}",
