@@ -44,6 +44,7 @@ Action = Literal[
     "person.removed",
     "model.activated",
     "model.shadowed",
+    "demo.loaded",
 ]
 
 

@@ -44,7 +44,7 @@ async def load_demo(
     state = await read_demo(jobs, tenant)
     if state.status in ("queued", "running"):
         return state
-    await jobs.submit(tenant, "demo", "", 0)
+    await jobs.submit(tenant, "demo", "", 0, "demo.loaded")
     return await read_demo(jobs, tenant)
 
 

@@ -13,6 +13,8 @@ import secrets
 import time
 from typing import Literal
 
+from app.audit import store as audit_store
+from app.audit.entries import Action, entry
 from app.db.connection import Connection
 from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
@@ -54,8 +56,13 @@ class Jobs(InBackground):
             self.health, self._wait, self.run_next, longest_seconds=2 * LONGEST_SECONDS
         )
 
-    async def submit(self, tenant: str, kind: JobKind, model: str, days: float) -> Job:
-        """Queue a job; raises TooManyJobs where too many of the tenant's have not ended."""
+    async def submit(
+        self, tenant: str, kind: JobKind, model: str, days: float, action: Action | None = None
+    ) -> Job:
+        """Queue a job; raises TooManyJobs where too many of the tenant's have not ended.
+
+        One that will change something has an `action` for the audit log.
+        """
         row = Job(tenant, secrets.token_hex(8), kind, model, days, created_at_us=now_us())
 
         async def enqueue(connection: Connection) -> Job:
@@ -66,6 +73,8 @@ class Jobs(InBackground):
                 )
             queued = row._replace(slot=min(free))
             await job_store.save_job(connection, queued)
+            if action is not None:
+                await audit_store.save_entries(connection, [entry(tenant, action, queued.id)])
             return queued
 
         queued = await self._database.run(enqueue)

@@ -36,6 +36,8 @@ async def test_an_empty_tenant_is_filled_up_to_now_and_reviews_wait(
     assert await state(client) == {"status": "none", "loaded": None}
     started = await client.post("/v1/demo")
     assert (started.status_code, started.json()["loaded"]) == (202, None)
+    [noted] = (await client.get("/v1/audit-log", params={"action": "demo.loaded"})).json()["data"]
+    assert noted["actor"] == client.headers["Authorization"].split("_")[1]
     # Whoever asks again meanwhile gets no second one.
     assert (await client.post("/v1/demo")).status_code in (202, 409)
     for _ in range(600):

@@ -489,6 +489,7 @@ class LogEntry(BaseModel):
         "person.removed",
         "model.activated",
         "model.shadowed",
+        "demo.loaded",
     ]
     subject: str
     """A transaction, a key, a model, an erasure, or `thresholds`."""
