@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.accounts import store as account_store
-from app.accounts.errors import AccountNotFound, no_account
+from app.accounts.errors import AccountNotFound
 from app.accounts.schemas import AccountState, Adapted, AdaptRequest, RollbackRequest, RolledBack
 from app.errors import FieldError, ValidationFailed
 from app.http.authentication import MayLabel, MayRead
@@ -58,9 +58,7 @@ async def read_account(
 ) -> AccountState:
     """What is known of an account."""
     async with database.read() as connection:
-        account = await account_store.account(connection, tenant, account_id)
-    if account is None:
-        raise no_account(account_id)
+        account = await account_store.require_account(connection, tenant, account_id)
     return AccountState(**state_of(account))
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, select, text, update
 
+from app.accounts.errors import no_account
 from app.db.connection import Connection
 from app.db.pages import Part, page, read_page
 from app.db.schema import (
@@ -104,6 +105,14 @@ async def account(connection: Connection, tenant: str, account_id: str) -> Accou
     """An account as it stands, without locking it."""
     found = await connection.fetch(Account._make, _ACCOUNT, tenant, of_id=account_id)
     return found[0] if found else None
+
+
+async def require_account(connection: Connection, tenant: str, account_id: str) -> Account:
+    """The same; raises AccountNotFound where there is none."""
+    found = await account(connection, tenant, account_id)
+    if found is None:
+        raise no_account(account_id)
+    return found
 
 
 async def lock_accounts(

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from app.accounts import store as account_store
-from app.accounts.errors import AccountNotFound, no_account
+from app.accounts.errors import AccountNotFound
 from app.entities import store as entity_store
 from app.entities.errors import EntityNotFound
 from app.entities.schemas import AccountLink, Entity, EntityUse
@@ -33,8 +33,7 @@ async def list_links(
     """The devices, addresses, cards, … that an account has used, by kind and id."""
     listed = paging.of(BY_ENTITY, "links", account_id)
     async with database.read() as connection:
-        if await account_store.account(connection, tenant, account_id) is None:
-            raise no_account(account_id)
+        await account_store.require_account(connection, tenant, account_id)
         found = await entity_store.links_of_account(
             connection, tenant, account_id, listed.after, listed.rows
         )

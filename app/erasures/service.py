@@ -250,9 +250,7 @@ class ErasureService:
         return {"model": scorer.model, "training_data_sha256": scorer.training_data_sha256}
 
     async def _plan(self, connection: Connection, tenant: str, account_id: str) -> ErasurePlan:
-        account = await account_store.account(connection, tenant, account_id)
-        if account is None:
-            raise no_account(account_id)
+        account = await account_store.require_account(connection, tenant, account_id)
         used = await entity_states.used_by(connection, tenant, account_id)
         entities = await entity_states.states_of(connection, tenant, used)
         return ErasurePlan(account, entities, await self._rebuilt(connection, account, used))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app.accounts import store as account_store
-from app.accounts.errors import AccountNotFound, no_account
+from app.accounts.errors import AccountNotFound
 from app.accounts.store import Account
 from app.db.database import Database
 from app.labels import store as label_store
@@ -172,9 +172,7 @@ class Questions:
 
     async def _read(self, tenant: str, account_id: str, newest: int) -> _Labelled:
         async with self._database.read() as connection:
-            account = await account_store.account(connection, tenant, account_id)
-            if account is None:
-                raise no_account(account_id)
+            account = await account_store.require_account(connection, tenant, account_id)
             support = await label_store.supports(connection, tenant, [account_id])
             recent = await transaction_store.recent(connection, tenant, account_id, newest)
             deciding = await self._pipeline.deciding(connection, tenant)

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from app.accounts import store as account_store
-from app.accounts.errors import no_account
 from app.accounts.store import Account
 from app.db.connection import Connection
 from app.db.database import Database
@@ -23,7 +22,6 @@ from app.learner.reasons import PAST, Reason, shares_of, worded_reasons
 from app.learner.scorer import Copy, Judge, Scorer, calibrated
 from app.learner.transaction import digest_of
 from app.scoring import store as transaction_store
-from app.scoring.errors import no_transaction
 from app.scoring.pipeline import Pipeline, matrix_of, support_of
 from app.scoring.records import Past, Scored
 
@@ -74,7 +72,7 @@ class Replay:
     async def replay(self, tenant: str, transaction_id: str) -> Replayed:
         """Score a stored transaction again as it was scored. Raises TransactionNotFound."""
         async with self._database.read() as connection:
-            row = await _scored(connection, tenant, transaction_id)
+            row = await transaction_store.require_scored(connection, tenant, transaction_id)
             judge = await self._pipeline.models.that_scored(connection, row.model)
             features = await _as_scored(connection, row, judge)
             if judge is None or features is None:
@@ -86,9 +84,7 @@ class Replay:
     async def revision(self, tenant: str, account_id: str, revision: int) -> Revision:
         """The copy of any past revision. Raises AccountNotFound or RevisionNotFound."""
         async with self._database.read() as connection:
-            account = await account_store.account(connection, tenant, account_id)
-            if account is None:
-                raise no_account(account_id)
+            account = await account_store.require_account(connection, tenant, account_id)
             if revision > account.revision:
                 raise RevisionNotFound(f"Account {account_id!r} is at revision {account.revision}.")
             support = await label_store.support_at(connection, tenant, account_id, revision)
@@ -105,7 +101,7 @@ class Replay:
     async def explain(self, tenant: str, transaction_id: str) -> Explained:
         """Why a stored transaction has its score. Raises TransactionNotFound."""
         async with self._database.read() as connection:
-            row = await _scored(connection, tenant, transaction_id)
+            row = await transaction_store.require_scored(connection, tenant, transaction_id)
             support = await _support(connection, row)
             moment = row.account_id, row.occurred_at_us
             [past] = await transaction_store.pasts_of(
@@ -177,14 +173,6 @@ class Replay:
         }
         differs = [name for name, is_same in same.items() if not is_same]
         return Replayed(row, decision, judged.copy, judge.model, differs)
-
-
-async def _scored(connection: Connection, tenant: str, transaction_id: str) -> Scored:
-    """A stored score. Raises TransactionNotFound."""
-    found = await transaction_store.scored(connection, tenant, [transaction_id])
-    if transaction_id not in found:
-        raise no_transaction(transaction_id)
-    return found[transaction_id]
 
 
 async def _as_scored(connection: Connection, row: Scored, judge: Judge | None) -> bytes | None:

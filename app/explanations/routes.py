@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from app.accounts import store as account_store
-from app.accounts.errors import AccountNotFound, no_account
+from app.accounts.errors import AccountNotFound
 from app.explanations.questions import Influence as Influential
 from app.explanations.questions import Questions
 from app.explanations.questions import Suggestion as Suggested
@@ -81,8 +81,7 @@ async def list_revisions(
     """Every change of an account's labels, the newest revision first."""
     listed = paging.of(BY_TIME, "revisions", account_id)
     async with database.read() as connection:
-        if await account_store.account(connection, tenant, account_id) is None:
-            raise no_account(account_id)
+        await account_store.require_account(connection, tenant, account_id)
         found = await label_store.listed_events(
             connection, tenant, account_id, listed.after, listed.rows
         )

@@ -51,7 +51,7 @@ from app.learner.scorer import Copy
 from app.learner.transaction import MOST_ITEMS
 from app.ops.actor import actor
 from app.scoring import store as transaction_store
-from app.scoring.errors import TransactionConflict, TransactionNotFound, no_transaction
+from app.scoring.errors import TransactionConflict, TransactionNotFound
 from app.scoring.items import Items, otherwise
 from app.scoring.routes import WRITES, label_name
 from app.times import now_us, text_of
@@ -102,13 +102,11 @@ async def read_label(
 ) -> LabelHistory:
     """The label of a transaction, and its whole history."""
     async with database.read() as connection:
-        found = await transaction_store.scored(connection, tenant, [transaction_id])
+        row = await transaction_store.require_scored(connection, tenant, transaction_id)
         history = await label_store.label_history(connection, tenant, transaction_id)
-    if transaction_id not in found:
-        raise no_transaction(transaction_id)
     return LabelHistory(
         transaction_id=transaction_id,
-        account_id=found[transaction_id].account_id,
+        account_id=row.account_id,
         label=_label(history[-1]) if history else None,
         history=[event_of(event) for event in history],
     )

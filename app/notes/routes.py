@@ -5,7 +5,7 @@ import secrets
 from fastapi import APIRouter
 
 from app.accounts import store as account_store
-from app.accounts.errors import AccountNotFound, no_account
+from app.accounts.errors import AccountNotFound
 from app.audit import store as audit_store
 from app.audit.entries import entry
 from app.db.connection import Connection
@@ -22,7 +22,7 @@ from app.notes.records import StoredNote
 from app.notes.schemas import Note, PostedNote
 from app.ops.actor import actor
 from app.scoring import store as transaction_store
-from app.scoring.errors import TransactionNotFound, no_transaction
+from app.scoring.errors import TransactionNotFound
 from app.scoring.routes import WRITES
 from app.times import now_us, text_of
 
@@ -41,7 +41,7 @@ async def list_notes(
     """What people have written down about an account, the newest first."""
     listed = paging.of(BY_TIME, "notes", account_id)
     async with database.read() as connection:
-        await _check_account(connection, tenant, account_id)
+        await account_store.require_account(connection, tenant, account_id)
         found = await note_store.listed_notes(
             connection, tenant, account_id, listed.after, listed.rows
         )
@@ -57,14 +57,12 @@ async def add_note(
     author = caller.person or posted.author
 
     async def add(connection: Connection) -> StoredNote:
-        await _check_account(connection, tenant, account_id)
+        await account_store.require_account(connection, tenant, account_id)
         # So that it is not erased meanwhile, and its note left.
         await account_store.lock_only(connection, tenant, {account_id})
         if payment is not None:
-            found = await transaction_store.scored(connection, tenant, [payment])
-            if payment not in found:
-                raise no_transaction(payment)
-            if found[payment].account_id != account_id:
+            scored = await transaction_store.require_scored(connection, tenant, payment)
+            if scored.account_id != account_id:
                 raise WrongAccount(f"Transaction {payment!r} is of another account.")
         row = StoredNote(
             tenant,
@@ -83,11 +81,6 @@ async def add_note(
         return row
 
     return _note(await database.run(add))
-
-
-async def _check_account(connection: Connection, tenant: str, account_id: str) -> None:
-    if await account_store.account(connection, tenant, account_id) is None:
-        raise no_account(account_id)
 
 
 def _note(row: StoredNote) -> Note:

@@ -31,7 +31,7 @@ from app.learner.spec import EntityKind
 from app.learner.transaction import Transaction, amount_text, transaction_of
 from app.ops.actor import actor
 from app.scoring import store as transaction_store
-from app.scoring.errors import TransactionConflict, TransactionNotFound, no_transaction
+from app.scoring.errors import TransactionConflict, TransactionNotFound
 from app.scoring.items import problem_of, why_invalid
 from app.scoring.pipeline import Posted
 from app.scoring.records import Scored
@@ -161,11 +161,9 @@ async def read_transaction(
 ) -> StoredTransaction:
     """A transaction as it was posted and scored."""
     async with database.read() as connection:
-        found = await transaction_store.scored(connection, tenant, [transaction_id])
+        row = await transaction_store.require_scored(connection, tenant, transaction_id)
         labels = await label_store.labels_of(connection, tenant, [transaction_id])
-    if transaction_id not in found:
-        raise no_transaction(transaction_id)
-    return stored_of(found[transaction_id], labels.get(transaction_id))
+    return stored_of(row, labels.get(transaction_id))
 
 
 @router.get("/{transaction_id}/reasons", responses=documented(TransactionNotFound))

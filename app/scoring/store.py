@@ -31,6 +31,7 @@ from app.db.statements import IsWanted, by_key, columns
 from app.entities.store import USERS
 from app.learner.decisions import LEVELS, Level, Outcome
 from app.learner.transaction import ENTITY_FIELDS, MOST_ITEMS
+from app.scoring.errors import no_transaction
 from app.scoring.records import Arrived, Past, Scored
 
 # Of the index by time: so many take a few milliseconds, for which others wait.
@@ -111,6 +112,14 @@ async def scored(
 ) -> dict[str, Scored]:
     """The stored ones among these transactions."""
     return await connection.by_transaction(transactions, Scored, tenant, transaction_ids)
+
+
+async def require_scored(connection: Connection, tenant: str, transaction_id: str) -> Scored:
+    """A stored one; raises TransactionNotFound where there is none."""
+    found = await scored(connection, tenant, [transaction_id])
+    if transaction_id not in found:
+        raise no_transaction(transaction_id)
+    return found[transaction_id]
 
 
 async def features_as_scored(connection: Connection, row: Scored, digest: str) -> bytes | None:
