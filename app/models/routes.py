@@ -63,28 +63,40 @@ STARTED: dict[str, Any] = {
 @router.get("")
 async def list_models(shadowing: RunningShadowing, tenant: MayRead) -> ModelList:
     """The checkpoints that there are, and what each does for this tenant."""
-    return await _models(shadowing, tenant)
+    roles = await shadowing.roles(tenant)
+    return ModelList(
+        data=[
+            ModelState(
+                name=model.name,
+                digest=model.digest,
+                active=model.name == roles.active,
+                shadow=roles.shadow is not None and model.name == roles.shadow.name,
+                refused=model.refused or _replaced(model, roles),
+            )
+            for model in roles.shelf
+        ]
+    )
 
 
 @router.post("/rollback", responses=documented(ModelRefused, ModelUnavailable, *EVERYWHERE))
 async def roll_back(shadowing: RunningShadowing, tenant: MayManage) -> ModelList:
     """Let the checkpoint decide that did before the active one."""
     await shadowing.roll_back(tenant)
-    return await _models(shadowing, tenant)
+    return await list_models(shadowing, tenant)
 
 
 @router.post("/{name}/activate", responses=CHANGES)
 async def activate_model(name: Name, shadowing: RunningShadowing, tenant: MayManage) -> ModelList:
     """Let a checkpoint decide from the next transaction on; accounts adapt to it lazily."""
     await shadowing.activate(tenant, name)
-    return await _models(shadowing, tenant)
+    return await list_models(shadowing, tenant)
 
 
 @router.post("/{name}/shadow", responses=CHANGES)
 async def shadow_model(name: Name, shadowing: RunningShadowing, tenant: MayManage) -> ModelList:
     """Try a checkpoint out beside the active one."""
     await shadowing.shadow(tenant, name)
-    return await _models(shadowing, tenant)
+    return await list_models(shadowing, tenant)
 
 
 @router.delete("/{name}/shadow", responses=documented(ModelNotFound))
@@ -94,7 +106,7 @@ async def end_shadow(name: Name, shadowing: RunningShadowing, tenant: MayManage)
     if roles.shadow is None or roles.shadow.name != name:
         raise ModelNotFound(f"Model {name!r} is not in shadow.")
     await shadowing.shadow(tenant, None)
-    return await _models(shadowing, tenant)
+    return await list_models(shadowing, tenant)
 
 
 @router.post("/{name}/comparisons", status_code=202, responses={202: STARTED, **CHANGES, **STARTS})
@@ -195,22 +207,6 @@ async def promote_model(
     compared = ModelComparison.model_validate_json(job.result)
     await shadowing.promote(tenant, name, compared)
     return compared
-
-
-async def _models(shadowing: ShadowService, tenant: str) -> ModelList:
-    roles = await shadowing.roles(tenant)
-    return ModelList(
-        data=[
-            ModelState(
-                name=model.name,
-                digest=model.digest,
-                active=model.name == roles.active,
-                shadow=roles.shadow is not None and model.name == roles.shadow.name,
-                refused=model.refused or _replaced(model, roles),
-            )
-            for model in roles.shelf
-        ]
-    )
 
 
 def _replaced(model: Shelved, roles: Roles) -> str | None:

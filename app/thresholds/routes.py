@@ -42,10 +42,6 @@ Threshold = Annotated[float | None, Query(ge=1e-8, lt=1, description="By default
 @router.get("")
 async def read_thresholds(policy: RunningPolicy, tenant: MayRead) -> ThresholdsInForce:
     """What decides now, and what is planned next."""
-    return await _in_force(policy, tenant)
-
-
-async def _in_force(policy: TenantPolicy, tenant: str) -> ThresholdsInForce:
     found = await policy.in_force(tenant)
     return ThresholdsInForce(
         review=found.now.review,
@@ -92,7 +88,7 @@ async def reset_thresholds(policy: RunningPolicy, tenant: MayManage) -> Threshol
     The history stays.
     """
     await policy.reset(tenant)
-    return await _in_force(policy, tenant)
+    return await read_thresholds(policy, tenant)
 
 
 @router.get("/effects")

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from app.db.database import Database
 from app.http.authentication import MayAdminister
 from app.http.keyed import KeyedRoute
 from app.http.parts import RunningDatabase, part
@@ -39,7 +38,9 @@ SHOWN = 100
 @router.get("")
 async def list_webhooks(database: RunningDatabase, tenant: MayAdminister) -> WebhookList:
     """The tenant's webhooks, without their secrets."""
-    return await _webhooks(database, tenant)
+    async with database.read() as connection:
+        found = await webhook_store.webhooks(connection, tenant)
+    return WebhookList(data=[_state(row) for row in found])
 
 
 @router.post("", responses=WRITES | documented(TooManyWebhooks))
@@ -75,7 +76,7 @@ async def remove_webhook(
 ) -> WebhookList:
     """Forget it, and what is still to be delivered to it."""
     await webhooks.remove(tenant, webhook_id)
-    return await _webhooks(database, tenant)
+    return await list_webhooks(database, tenant)
 
 
 @router.get("/{webhook_id}/messages", responses=documented(WebhookNotFound))
@@ -89,12 +90,6 @@ async def list_messages(
             raise WebhookNotFound(f"There is no webhook {webhook_id!r}.")
         found = await webhook_store.waiting(connection, tenant, webhook_id, SHOWN)
     return WaitingMessages(data=[_message(webhook, message) for message in found])
-
-
-async def _webhooks(database: Database, tenant: str) -> WebhookList:
-    async with database.read() as connection:
-        found = await webhook_store.webhooks(connection, tenant)
-    return WebhookList(data=[_state(row) for row in found])
 
 
 def _state(row: Webhook) -> WebhookState:
