@@ -90,13 +90,13 @@ async def _pages(
     database: Database, tenant: str, patience: Patience
 ) -> AsyncIterator[tuple[Sequence[Scored], dict[str, StoredLabel]]]:
     """All transactions with their labels; a page a read, so that no writer waits for the end."""
-    nothing = transaction_store.Filters(None, None, None, None, None)
+    everything = transaction_store.Filters()
     after = None
 
     async def read() -> tuple[Sequence[Scored], dict[str, StoredLabel]]:
         async with database.read() as connection:
             rows = (
-                await transaction_store.listed(connection, tenant, nothing, after, MOST_ITEMS)
+                await transaction_store.listed(connection, tenant, everything, after, MOST_ITEMS)
             ).rows
             ids = [row.transaction_id for row in rows]
             return rows, (await label_store.labels_of(connection, tenant, ids) if ids else {})

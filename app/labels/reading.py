@@ -55,7 +55,6 @@ class LabelFile:
     labels: list[StatedLabel] = field(default_factory=list)
     refused: list[RefusedRow] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
-    other_rows: int = 0
 
     @property
     def rows(self) -> int:
@@ -140,12 +139,8 @@ def _blocks(
                 f"the file has more than {most_rows:,} rows: send it in parts, or bring it by "
                 "`quickstudy labels`"
             )
-        if not any(fields):
-            continue
-        if columns.counts(fields):
+        if any(fields) and columns.counts(fields):
             _add(found, columns, row, reader.line_num + skipped, fields)
-        else:
-            found.other_rows += 1
         if len(found.labels) >= size:
             yield found
             found = LabelFile()

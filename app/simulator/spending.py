@@ -45,7 +45,7 @@ def spend(rng: np.random.Generator, world: World) -> Events:
     """All that holders buy, in no particular order."""
     purchases = _follow_trips(rng, world, *_purchases(rng, world))
     account_N, second_N, merchant_N = purchases
-    amount_N = _amounts(rng, world, account_N, second_N, merchant_N)
+    amount_N = _amounts(rng, world, account_N, merchant_N)
     parts = [(account_N, second_N, merchant_N, amount_N)]
     parts.append(_bursts(rng, world, account_N, second_N, merchant_N))
     parts.append(_subscriptions(rng, world))
@@ -118,9 +118,7 @@ def _follow_trips(
     return account_N[kept_N], second_N[kept_N], merchant_N[kept_N]
 
 
-def _amounts(
-    rng: np.random.Generator, world: World, account_N: Ints, second_N: Ints, merchant_N: Ints
-) -> Floats:
+def _amounts(rng: np.random.Generator, world: World, account_N: Ints, merchant_N: Ints) -> Floats:
     amount_N = ordinary_amounts(rng, world, account_N, merchant_N)
     cash_N = world.merchants.market_M[merchant_N] == CASH
     rare_N = (rng.random(len(account_N)) < 0.003) & ~cash_N

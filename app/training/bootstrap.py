@@ -27,16 +27,16 @@ DRAWS_AT_ONCE = 250
 
 
 class Draws:
-    """C accounts drawn with replacement, C at a time; the same seed gives the same draws.
+    """C accounts drawn with replacement, C at a time, and the same each time.
 
     Before them comes the sample itself, each account once, so that what is computed of R draws
     begins with the figure and goes on with what it could have been.
     """
 
-    def __init__(self, account_A: Ints, resamples: int = RESAMPLES, seed: int = SEED) -> None:
+    def __init__(self, account_A: Ints, resamples: int = RESAMPLES) -> None:
         self._accounts = np.unique(account_A)
         count = len(self._accounts)
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(SEED)
         # 255 draws of one account in C do not happen: their mean is one.
         self.times_CR = np.ones((count, 1 + resamples), np.uint8)
         for draw in range(1, 1 + resamples if count else 0):
