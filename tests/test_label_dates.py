@@ -56,8 +56,8 @@ def test_a_date_is_the_time_that_a_file_of_transactions_has_for_it(
         ("soon", {"unit": "hours"}, "a number of hours"),
         ("nan", {"unit": "hours"}, "a number of hours"),
         ("9" * 400, {"unit": "weeks"}, "a number of weeks"),
-        ("26.10.2025 02:30", BERLIN, "there twice in Europe/Berlin"),
-        ("30.03.2025 02:30", BERLIN, "never in Europe/Berlin"),
+        ("26.10.2025 02:30", BERLIN, "comes twice in Europe/Berlin"),
+        ("30.03.2025 02:30", BERLIN, "does not exist in Europe/Berlin"),
     ],
 )
 def test_what_is_no_date_is_refused_in_one_sentence(

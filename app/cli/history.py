@@ -31,7 +31,9 @@ def import_history(
     tenant: Annotated[str, typer.Option(help="Whose data it is.")] = DEFAULT_TENANT,
     partial: Annotated[
         bool,
-        typer.Option("--partial", help="Also where the file lacks fields that the model knows."),
+        typer.Option(
+            "--partial", help="Import even where the file lacks fields that the model uses."
+        ),
     ] = False,
 ) -> None:
     """Bring a history into the database; run it again to continue, or with a newer file.

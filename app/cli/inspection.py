@@ -26,13 +26,13 @@ ENTITIES_SHOWN = 3
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="Transactions of any program, CSV or Parquet.")],
+    file: Annotated[Path, typer.Argument(help="Your transactions, CSV or Parquet.")],
     spec: Annotated[
         Path | None, typer.Option(metavar="NAME.toml", help="Where the spec goes.")
     ] = None,
     answer: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="An answer to a question; once for each."),
+        typer.Option(metavar="NAME=VALUE", help="Answer to a question; may be repeated."),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the spec.")] = False,
 ) -> None:

@@ -50,7 +50,7 @@ def list_keys() -> None:
 def rotate(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")],
     hours: Annotated[
-        float, typer.Option(min=0, max=8760, help="How long the old one is good.")
+        float, typer.Option(min=0, max=8760, help="For how many hours the old key stays valid.")
     ] = GRACE_HOURS,
 ) -> None:
     """Replace a key: print its successor, alone, and end the old one a while later."""

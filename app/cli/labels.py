@@ -43,7 +43,7 @@ FATES: dict["Fate", str] = {
 def label_from_file(
     file: Annotated[Path, typer.Argument(help="CSV: transaction, label and perhaps date.")],
     spec: Annotated[
-        Path | None, typer.Option(help="TOML file, where the columns or words are others.")
+        Path | None, typer.Option(help="Spec (TOML) of a file with other columns or words.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Store nothing, only say what would be.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(help="People at the console.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="As their verdicts bear it.")]
+Name = Annotated[str, typer.Argument(help="Shown beside their verdicts.")]
 Tenant = Annotated[str, typer.Option(help="Whose data they see.")]
 
 

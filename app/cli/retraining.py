@@ -36,7 +36,7 @@ def retrain(
         ),
     ] = 14.0,
     least_labels: Annotated[
-        int, typer.Option(min=1, help="Train where so many labels are new to the active model.")
+        int, typer.Option(min=1, help="Train only if so many labels are new to the active model.")
     ] = 100,
     device: Device = "auto",
     seed: Seed = 0,

@@ -72,8 +72,8 @@ WhichRates = Annotated[
 
 def simulate(
     out: Annotated[Path, typer.Option(help="File to write, .csv or .parquet.")],
-    accounts: Annotated[int, typer.Option(min=2, help="Accounts that pay.")] = 2000,
-    days: Annotated[int, typer.Option(min=1, help="Days they pay over.")] = 180,
+    accounts: Annotated[int, typer.Option(min=2, help="Number of accounts.")] = 2000,
+    days: Annotated[int, typer.Option(min=1, help="Number of days.")] = 180,
     seed: Seed = 0,
 ) -> None:
     """Write card payments with fraud, from a simulator: a file to train on without your own."""
@@ -93,7 +93,8 @@ def partition(
     spec: Spec,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the parts go.")],
     parts: Annotated[
-        int | None, typer.Option(min=1, help="How many; without it each has about 250,000 rows.")
+        int | None,
+        typer.Option(min=1, help="Number of parts; by default one for about 250,000 rows."),
     ] = None,
     rates: WhichRates = None,
 ) -> None:
@@ -190,7 +191,10 @@ def evaluate(
     model: Annotated[Path, typer.Option(metavar="models/NAME", help="The model's folder.")],
     report: ReportFolder,
     spec: Annotated[
-        str | None, typer.Option(help="Where the file has other column names than the model's.")
+        str | None,
+        typer.Option(
+            help="Spec of the file, where its columns are not named as in the model's spec."
+        ),
     ] = None,
     device: Device = "auto",
 ) -> None:

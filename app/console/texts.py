@@ -192,7 +192,7 @@ WOULD_CLEAR = "would be cleared"
 WOULD_RAISE = "would be held up"
 OF_RECENT = "Of the account's newest payments and its open reviews."
 WEIGHT = "the account's copy would count"
-BASE = "The labels would not bear the account's own copy out: the base would decide."
+BASE = "The labels would not support the account's own copy: the base would decide."
 
 # A payment.
 PAYMENT = "Payment"
@@ -247,7 +247,7 @@ MODEL = "model"
 PROBABILITY = "probability"
 COPY_USED = {
     "adapted": "the account's own copy, of labels",
-    "base": "the base: the account's labels do not bear its copy out; labels",
+    "base": "the base: the account's labels do not support its copy; labels",
     "insufficient_labels": "the base: the account had no labels",
 }
 IN_QUEUE = "In the queue"

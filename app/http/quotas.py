@@ -69,8 +69,8 @@ class Rates:
         if left <= 0:
             wait = math.ceil((1 - left) / self._per_second)
             raise RateLimited(
-                f"A worker of this server takes {self._per_second:g} transactions, labels and "
-                "other requests a second from a key.",
+                f"Each worker takes {self._per_second:g} transactions, labels and other requests "
+                "a second from one key.",
                 headers={"Retry-After": str(wait)},
             )
         self._left[key_id] = left - 1, self._clock()

@@ -80,12 +80,12 @@ def _placed(moment: datetime, how: Time, zone: tzinfo) -> datetime:
     is_skipped = (later.utcoffset() or timedelta()) > (earlier.utcoffset() or timedelta())
     if is_skipped and how.skipped == "refuse":
         raise ValueError(
-            f"it is never in {zone}, when the clocks go forward: "
+            f"this time does not exist in {zone}, where the clocks go forward: "
             'skipped = "shift" under [time] takes it for the hour after'
         )
     if not is_skipped and how.ambiguous == "refuse":
         raise ValueError(
-            f"it is there twice in {zone}, when the clocks go back: "
+            f"this time comes twice in {zone}, where the clocks go back: "
             'ambiguous = "earlier" or "later" under [time] says which is meant'
         )
     return later if not is_skipped and how.ambiguous == "later" else earlier

@@ -25,7 +25,7 @@ LEVELS: dict[Outcome, tuple[Level, ...]] = {
     "review": ("high",),
     "decline": ("critical",),
 }
-# By the account's copy; by the base, since its labels do not bear the copy out; or by the base,
+# By the account's copy; by the base, since its labels do not support the copy; or by the base,
 # since it has no labels to learn from.
 Used = Literal["adapted", "base", "insufficient_labels"]
 

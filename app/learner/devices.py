@@ -15,7 +15,7 @@ def choose_device(name: str) -> str:
     Raises SetupError for a device that is not there.
     """
     if name not in ("auto", "cpu", "cuda"):
-        raise SetupError(f"device {name}: there is auto, cpu and cuda")
+        raise SetupError(f"unknown device {name!r}; choose from auto, cpu, cuda")
     has_torch = name != "cpu" and find_spec("torch") is not None
     if name == "cuda" and not has_torch:
         raise SetupError(

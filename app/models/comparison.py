@@ -146,13 +146,15 @@ class ShadowService:
         """
         scorer = await self._models.load(name)
         if scorer.digest != compared.digest:
-            raise ModelRefused(f"Model {name!r} is another since then: compare it again.")
+            raise ModelRefused(
+                f"Model {name!r} has changed since it was compared: compare it again."
+            )
         if (await self.roles(tenant)).active_digest != compared.active_digest:
             raise ModelRefused("Another model has become active since then: compare again.")
         if compared.better is None:
             raise ModelRefused(
                 f"{compared.frauds} labelled frauds and {compared.legitimates} legitimate ones "
-                f"tell too little: {LEAST_FRAUDS} frauds are needed."
+                f"are too few to compare by: {LEAST_FRAUDS} frauds are needed."
             )
         if not compared.better:
             raise ModelRefused(

@@ -274,7 +274,7 @@ async def _add(connection: Connection, row: Person) -> None:
     if await store.count_people(connection, row.tenant) >= MOST_PEOPLE:
         raise TooManyPeople(f"This tenant has {MOST_PEOPLE:,} people, the most there can be.")
     if await store.is_taken(connection, row.tenant, row.name, row.email):
-        raise PersonExists(f"There is somebody named {row.name!r}, or with this address, already.")
+        raise PersonExists(f"Another person is named {row.name!r} or has this e-mail address.")
     await store.add_person(connection, row)
     noted = entry(row.tenant, "person.added", row.id, after=_facts(row))
     await audit_store.save_entries(connection, [noted])

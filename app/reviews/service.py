@@ -33,7 +33,7 @@ async def take(
     where somebody without the scope `manage` would take it over.
     """
     if take_over and not caller.may_manage:
-        raise Forbidden("Only who has the scope manage may take a review over.")
+        raise Forbidden("Taking over a review needs the scope manage.")
     row = await _locked(connection, caller.tenant, transaction_id)
     now = now_us()
     if _is_claimed(row, now):

@@ -225,7 +225,7 @@ def _check_unique(base: duckdb.DuckDBPyConnection, path: Path) -> None:
     ).fetchone()
     if again:
         raise DataError(
-            f"{path}: transaction {again[0]!r} is there twice, in parts of it that are read apart"
+            f"{path}: transaction {again[0]!r} stands in two parts of it that are read apart"
         )
 
 

@@ -187,8 +187,8 @@ def _of_place(table: Table, time_us_N: pl.Series, is_local_N: pl.Series, zone: s
     table.refuse(
         named,
         is_local_N & utc_N.is_null() & there_N.is_not_null(),
-        "an hour that is there twice",
-        lambda value: f"{value} is there twice in {zone}, when the clocks go back",
+        "an hour that comes twice",
+        lambda value: f"{value} comes twice in {zone}, where the clocks go back",
         lambda _: 'ambiguous = "earlier" or "later" under [time] says which is meant',
         shown_N,
     )
@@ -199,8 +199,8 @@ def _of_place(table: Table, time_us_N: pl.Series, is_local_N: pl.Series, zone: s
     table.refuse(
         named,
         is_local_N & there_N.is_null(),
-        "an hour that is not there",
-        lambda value: f"{value} is never in {zone}, when the clocks go forward",
+        "an hour that does not exist",
+        lambda value: f"{value} does not exist in {zone}, where the clocks go forward",
         lambda _: 'skipped = "shift" under [time] takes it for the hour after',
         shown_N,
     )

@@ -256,7 +256,7 @@ async def test_a_model_is_promoted_only_by_a_comparison_in_which_it_is_no_worse(
     path = "/v1/models/second/promote"
     await some_labels(client, 3)
     few = {"comparison": (await compared(client, "second"))["id"]}
-    assert "too little" in (await client.post(path, json=few)).json()["detail"]
+    assert "too few to compare by" in (await client.post(path, json=few)).json()["detail"]
     await some_labels_more(client)
     job = await compared(client, "second")
     found = job["result"]
@@ -285,7 +285,9 @@ async def test_a_model_is_promoted_only_by_a_comparison_in_which_it_is_no_worse(
     await do(client, "rollback")
     for file in (METADATA, WEIGHTS):
         shutil.copy(shelf / "first" / file, shelf / "second" / file)
-    assert "is another since then" in (await client.post(path, json=body)).json()["detail"]
+    assert (
+        "has changed since it was compared" in (await client.post(path, json=body)).json()["detail"]
+    )
 
 
 async def some_labels_more(client: httpx.AsyncClient) -> None:

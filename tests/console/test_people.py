@@ -380,7 +380,7 @@ def test_the_commands_add_show_and_remove(tmp_path: Path, monkeypatch: pytest.Mo
     assert "analyst" in run("role", "mia", "analyst")
     assert all(word in run("list") for word in ("mia", "analyst", "default"))
     assert "removed" in run("remove", "mia")
-    assert "somebody named 'mia'" in run("add", "mia", status=2)
+    assert "Another person is named 'mia'" in run("add", "mia", status=2)
     assert "nobody named 'noah'" in run("reset", "noah", status=2)
     assert "role" in run("add", "noah", "--role", "owner", status=2)
     assert "role" in run("role", "mia", "owner", status=2)

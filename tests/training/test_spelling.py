@@ -177,7 +177,7 @@ def test_an_hour_that_is_there_twice_or_never_is_refused_unless_the_spec_says(
 ) -> None:
     twice = "id,card,at,paid\nt1,a,2024-10-27 02:30,1\n"
     refused = refusal(tmp_path, twice, time={"zone": "Europe/Berlin"})
-    assert "2024-10-27 02:30:00 is there twice in Europe/Berlin" in refused
+    assert "2024-10-27 02:30:00 comes twice in Europe/Berlin" in refused
     assert 'ambiguous = "earlier"' in refused
     for ambiguous, hour in (("earlier", 0), ("later", 1)):
         how = {"zone": "Europe/Berlin", "ambiguous": ambiguous}

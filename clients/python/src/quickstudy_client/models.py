@@ -47,8 +47,8 @@ class AdaptationUsed(BaseModel):
     """
     Which network scored: the account's own copy, from how many labels, or the base.
 
-    `base` where the account's labels do not bear its copy out, `insufficient_labels` where it
-    has none to learn from.
+    `base` where the account's labels do not support its copy, `insufficient_labels` where it has
+    none to learn from.
     """
 
     used: Literal["adapted", "base", "insufficient_labels"]
