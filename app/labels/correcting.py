@@ -27,9 +27,10 @@ from app.learner.features import FeatureSet
 from app.ops.actor import actor
 from app.times import now_us
 
-# Labels that are corrected in one transaction: some milliseconds, in place. In a thread each
-# statement would wait for its turn, and on SQLite everybody for all of them.
-STEP_LABELS = 50
+# Labels that are corrected in one transaction: some milliseconds. SQLite has one writer, so that
+# everybody waits for all of them; on PostgreSQL only who scores the same accounts does, and most of
+# a step's time is its commit.
+STEP_LABELS, STEP_LABELS_OF_ONE_WRITER = 200, 50
 # Of very many labels more in each: they wait for their turn among those who score, each time.
 MOST_STEPS = 300
 # After each of them, so that scores find the processor and the database free in between.
@@ -105,7 +106,8 @@ class Correcting:
             )
             expected = await account_store.revisions_of(connection, tenant, found)
         is_whole = True
-        for step in _steps(found):
+        least = STEP_LABELS_OF_ONE_WRITER if self._database.is_sqlite else STEP_LABELS
+        for step in _steps(found, least):
             revised = await self._database.run(
                 partial(self._step, forgetting=forgetting, step=step, expected=expected)
             )
@@ -143,12 +145,12 @@ class Correcting:
         return {key: now[key]._replace(revision=now[key].revision + 1) for key in current}
 
 
-def _steps(found: Mapping[str, Mapping[str, bytes]]) -> Iterator[list[Correction]]:
+def _steps(found: Mapping[str, Mapping[str, bytes]], least: int) -> Iterator[list[Correction]]:
     each = (
         Correction(account_id, transaction_id, features)
         for account_id, own in sorted(found.items())
         for transaction_id, features in own.items()
     )
-    size = max(STEP_LABELS, sum(map(len, found.values())) // MOST_STEPS)
+    size = max(least, sum(map(len, found.values())) // MOST_STEPS)
     while step := list(islice(each, size)):
         yield step
