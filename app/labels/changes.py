@@ -113,7 +113,8 @@ class SetLabels(NamedTuple):
             label_store.labels_of(connection, tenant, ids),
         )
         self.check(stored)
-        account = _existing(account, self.account_id)
+        if account is None:
+            raise no_account(self.account_id)
         changed = {
             verdict.transaction_id: verdict
             for verdict in self.verdicts
@@ -172,7 +173,7 @@ class RemoveLabel(NamedTuple):
         if not old:
             raise LabelNotFound(f"Transaction {self.transaction_id!r} has no label.")
         label = old[self.transaction_id]
-        account = await account_of(connection, tenant, label.account_id)
+        account = await account_store.require_account(connection, tenant, label.account_id)
         rows = await transaction_store.scored(connection, tenant, wanted)
         corrections = await corrections_without(
             connection, features, tenant, wanted, label.account_id, of_others=False
@@ -200,7 +201,7 @@ class RollBack(NamedTuple):
         self, connection: Connection, features: FeatureSet, tenant: str
     ) -> Alteration:
         """Raises AccountNotFound or RevisionNotFound."""
-        account = await account_of(connection, tenant, self.account_id)
+        account = await account_store.require_account(connection, tenant, self.account_id)
         back = await way_back(connection, features, account, self.revision)
         named = await named_in(features, back.rows.values())
         entities = {key for keys in named.values() for key in keys}
@@ -238,19 +239,8 @@ class KeepLabels(NamedTuple):
         self, connection: Connection, features: FeatureSet, tenant: str
     ) -> Alteration:
         """Raises AccountNotFound."""
-        account = await account_of(connection, tenant, self.account_id)
+        account = await account_store.require_account(connection, tenant, self.account_id)
         return Alteration(account, [], {}, frozenset())
-
-
-async def account_of(connection: Connection, tenant: str, account_id: str) -> Account:
-    """An account as it stands. Raises AccountNotFound."""
-    return _existing(await account_store.account(connection, tenant, account_id), account_id)
-
-
-def _existing(account: Account | None, account_id: str) -> Account:
-    if account is None:
-        raise no_account(account_id)
-    return account
 
 
 def _label(

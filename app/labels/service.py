@@ -24,7 +24,6 @@ from app.labels.changes import (
     RollBack,
     SetLabels,
     Verdict,
-    account_of,
 )
 from app.labels.committing import commit, is_current, lock
 from app.labels.correcting import Correcting
@@ -34,7 +33,6 @@ from app.labels.records import Forgetting, StoredLabel
 from app.learner.entities import named_by
 from app.scoring import store as transaction_store
 from app.scoring.by_account import each_by_account
-from app.scoring.errors import no_transaction
 from app.scoring.pipeline import Pipeline
 from app.times import now_us
 
@@ -97,10 +95,10 @@ class Labelling:
     async def put(self, tenant: str, verdict: Verdict) -> Labelled:
         """Store the label of a stored transaction. Raises TransactionNotFound or TooManyLabels."""
         async with self._database.glance() as connection:
-            found = await transaction_store.scored(connection, tenant, [verdict.transaction_id])
-        if verdict.transaction_id not in found:
-            raise no_transaction(verdict.transaction_id)
-        return await self.store(tenant, found[verdict.transaction_id].account_id, [verdict])
+            scored = await transaction_store.require_scored(
+                connection, tenant, verdict.transaction_id
+            )
+        return await self.store(tenant, scored.account_id, [verdict])
 
     async def store_each(
         self, tenant: str, verdicts: Sequence[Verdict], is_preview: bool = False
@@ -188,7 +186,7 @@ class Labelling:
     async def _preview(self, tenant: str, change: LabelChange, account_id: str) -> Labelled:
         async with self._database.read() as connection:
             # Before what may be refused of its transactions.
-            account = await account_of(connection, tenant, account_id)
+            account = await account_store.require_account(connection, tenant, account_id)
             draft = await self._planner.draft(connection, tenant, change, is_preview=True)
         return _labelled(await self._planner.judge(draft), account)
 
