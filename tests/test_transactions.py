@@ -28,7 +28,7 @@ from app.learner.transaction import (
     entity_code,
     standing_of,
 )
-from app.scoring.schemas import PostedTransaction
+from app.scoring.schemas import PostedTransaction, StoredTransaction
 
 TOML = """
 name = "shop"
@@ -366,3 +366,9 @@ def test_a_posted_transaction_keeps_the_names_that_it_was_posted_with() -> None:
         "email": "mia@example.com",
         "ip_address": "10.0.0.1",
     }
+
+
+def test_a_transaction_is_posted_and_answered_with_the_same_fields() -> None:
+    names = [name.removesuffix("_us") for name in Transaction._fields]
+    assert list(PostedTransaction.model_fields) == names
+    assert list(StoredTransaction.model_fields) == [*names, "score", "label"]
