@@ -56,7 +56,7 @@ async def show_models(
         here="models",
         models=listed.data,
         chosen=chosen,
-        known=next((model for model in listed.data if model.name == chosen), None),
+        state=next((model for model in listed.data if model.name == chosen), None),
         comparisons=comparisons,
         compared=newest,
         bars=compared(newest.result) if newest and newest.result else [],
