@@ -14,7 +14,8 @@ from app.explanations.routes import RunningQuestions, RunningReplay, ask_next, r
 from app.http.authentication import RunningAdmission
 from app.http.fields import Id, LabelName
 from app.http.parts import RunningDatabase
-from app.labels.routes import RunningLabelling, label_account, read_label
+from app.labels.errors import LabelChanged
+from app.labels.routes import RunningLabelling, give_labels, read_label
 from app.labels.schemas import PostedLabels
 from app.notes.routes import add_note
 from app.notes.schemas import PostedNote
@@ -62,7 +63,6 @@ async def label_chosen(
     viewer: SignedIn,
     labelling: RunningLabelling,
     admission: RunningAdmission,
-    database: RunningDatabase,
 ) -> Response:
     """Label several payments of an account, if each has the label that the page showed."""
     viewer.caller.check(DECIDING)
@@ -74,15 +74,16 @@ async def label_chosen(
         raise BadForm(texts.NO_VERDICT)
     if not 0 < len(ids) == len(shown) <= MOST_CHOSEN:
         raise BadForm(texts.NOTHING_CHOSEN)
-    for transaction_id, was in zip(ids, shown, strict=True):
-        if ((await read_label(transaction_id, database, viewer.tenant)).label or "") != was:
-            return go(request, "/account", id=account, notice="changed")
     note = browsers.note_in(form)
     each = {"label": label, "analyst": viewer.person, **({"note": note} if note else {})}
     posted = PostedLabels.model_validate(
         {"labels": [{"transaction_id": id_, **each} for id_ in ids]}
     )
-    done = await label_account(account, posted, admission, labelling, viewer.tenant)
+    seen = dict(zip(ids, shown, strict=True))
+    try:
+        done = await give_labels(admission, labelling, viewer.tenant, account, posted, seen)
+    except LabelChanged:
+        return go(request, "/account", id=account, notice="changed")
     return go(request, "/account", id=account, stored=done.stored, revision=done.revision)
 
 

@@ -19,11 +19,12 @@ from app.http.fields import Id, LabelName
 from app.http.paging import PageParams
 from app.http.parts import RunningDatabase, part_of
 from app.keys.scopes import ROLES
+from app.labels.errors import LabelChanged
 from app.labels.routes import (
     RunningLabelling,
-    label_transaction,
+    give_label,
     read_label,
-    remove_label,
+    take_label,
 )
 from app.labels.schemas import LabelGiven, LabelHistory, TransactionLabelled
 from app.learner.transaction import HOUR_US
@@ -182,18 +183,17 @@ async def show_what_if(
 
 
 @router.post("/verdict")
-async def give_verdict(
-    request: Request, viewer: SignedIn, labelling: RunningLabelling, database: RunningDatabase
-) -> Response:
+async def give_verdict(request: Request, viewer: SignedIn, labelling: RunningLabelling) -> Response:
     """Label the payment that the page showed, if its label is still the one that it showed."""
     viewer.caller.check(DECIDING)
     form = await browsers.form_of(request)
     transaction_id = browsers.id_in(form, "id", texts.PAYMENT)
-    now = await read_label(transaction_id, database, viewer.tenant)
-    if (now.label or "") != form.get("shown", ""):
-        return _back(request, form, transaction_id, notice="changed")
     posted = _label_body(viewer, _label_in(form), browsers.note_in(form))
-    result = await label_transaction(transaction_id, posted, labelling, viewer.tenant)
+    shown = form.get("shown", "")
+    try:
+        result = await give_label(labelling, viewer.tenant, transaction_id, posted, shown)
+    except LabelChanged:
+        return _back(request, form, transaction_id, notice="changed")
     return _back(
         request,
         form,
@@ -214,11 +214,15 @@ async def undo_verdict(
     history = (await read_label(transaction_id, database, viewer.tenant)).history
     if not history or str(history[-1].revision) != form.get("revision"):
         return _back(request, form, transaction_id, notice="changed")
-    if form.get("was"):
-        posted = _label_body(viewer, _label_in(form, "was"))
-        await label_transaction(transaction_id, posted, labelling, viewer.tenant)
-    else:
-        await remove_label(transaction_id, labelling, viewer.tenant)
+    given = history[-1].label or ""
+    try:
+        if form.get("was"):
+            posted = _label_body(viewer, _label_in(form, "was"))
+            await give_label(labelling, viewer.tenant, transaction_id, posted, given)
+        else:
+            await take_label(labelling, viewer.tenant, transaction_id, given)
+    except LabelChanged:
+        return _back(request, form, transaction_id, notice="changed")
     return _back(request, form, transaction_id)
 
 

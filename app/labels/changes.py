@@ -14,7 +14,7 @@ from app.audit.entries import Action
 from app.db.connection import Connection
 from app.entities.states import EntityKey
 from app.labels import store as label_store
-from app.labels.errors import LabelNotFound, WrongAccount
+from app.labels.errors import LabelChanged, LabelNotFound, WrongAccount
 from app.labels.forgetting import Record, corrections_without, named_in, records_after
 from app.labels.records import Removals, StoredLabel
 from app.labels.rollback import way_back
@@ -35,7 +35,8 @@ Corrected = Mapping[str, bytes]
 class Verdict(NamedTuple):
     """A label for a transaction: a stored one, or one that is to be stored first.
 
-    Without `labelled_at_us`, that is when the label is stored.
+    Without `labelled_at_us`, that is when the label is stored. `shown` is the label that whoever
+    decides has seen it with, "" for none; None where it is stated whatever label there is.
     """
 
     transaction_id: str
@@ -45,6 +46,7 @@ class Verdict(NamedTuple):
     source: str = "analyst"
     analyst: str | None = None
     note: str | None = None
+    shown: str | None = None
 
 
 class Alteration(NamedTuple):
@@ -113,6 +115,8 @@ class SetLabels(NamedTuple):
             label_store.labels_of(connection, tenant, ids),
         )
         self.check(stored)
+        for verdict in self.verdicts:
+            _check_shown(verdict.shown, old.get(verdict.transaction_id))
         if account is None:
             raise no_account(self.account_id)
         changed = {
@@ -160,19 +164,21 @@ class SetLabels(NamedTuple):
 
 
 class RemoveLabel(NamedTuple):
-    """Unlearn the label of a transaction exactly."""
+    """Unlearn the label of a transaction exactly, if it is still the one that was shown."""
 
     transaction_id: str
+    shown: str | None = None
 
     async def alteration(
         self, connection: Connection, features: FeatureSet, tenant: str
     ) -> Alteration:
-        """Raises LabelNotFound."""
+        """Raises LabelNotFound or LabelChanged."""
         wanted = [self.transaction_id]
         old = await label_store.labels_of(connection, tenant, wanted)
         if not old:
             raise LabelNotFound(f"Transaction {self.transaction_id!r} has no label.")
         label = old[self.transaction_id]
+        _check_shown(self.shown, label)
         account = await account_store.require_account(connection, tenant, label.account_id)
         rows = await transaction_store.scored(connection, tenant, wanted)
         corrections = await corrections_without(
@@ -228,6 +234,13 @@ class RollBack(NamedTuple):
             as_of=self.revision,
             named=named,
         )
+
+
+def _check_shown(shown: str | None, label: StoredLabel | None) -> None:
+    """Raises LabelChanged where there is another label than the one that was shown."""
+    name = "" if label is None else "fraud" if label.is_fraud else "legitimate"
+    if shown not in (None, name):
+        raise LabelChanged
 
 
 class KeepLabels(NamedTuple):

@@ -1,6 +1,10 @@
 """What requests about labels can fail with."""
 
-from app.errors import NotFound, Problem, ValidationFailed
+from app.errors import NotFound, Problem, QuickstudyError, ValidationFailed
+
+
+class LabelChanged(QuickstudyError):
+    """A transaction has another label than the one that whoever decides was shown."""
 
 
 class LabelNotFound(NotFound):

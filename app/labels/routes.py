@@ -1,7 +1,8 @@
 """Labels: of one transaction, of one account, of many at once; what each did, and its history."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from io import StringIO
+from types import MappingProxyType
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Body, Query
@@ -10,7 +11,7 @@ from pydantic import WithJsonSchema
 from app.accounts.schemas import LabelCounts, LabelledAccount
 from app.accounts.store import Account
 from app.errors import FieldError, ValidationFailed
-from app.http.authentication import MayLabel, MayRead, RunningAdmission
+from app.http.authentication import Admission, MayLabel, MayRead, RunningAdmission
 from app.http.fields import LabelName
 from app.http.keyed import KeyedRoute
 from app.http.parts import RunningDatabase, part
@@ -81,8 +82,7 @@ async def label_transaction(
     transaction_id: TransactionId, posted: LabelGiven, labelling: RunningLabelling, tenant: MayLabel
 ) -> TransactionLabelled:
     """Label a transaction, or change its label; its account's very next score uses it."""
-    done = await labelling.put(tenant, _verdict(transaction_id, posted))
-    return _labelled(transaction_id, done, posted.label)
+    return await give_label(labelling, tenant, transaction_id, posted)
 
 
 @router.delete(
@@ -92,8 +92,7 @@ async def remove_label(
     transaction_id: TransactionId, labelling: RunningLabelling, tenant: MayLabel
 ) -> TransactionLabelled:
     """Unlearn a label: the account's copy becomes what it would be had it never been there."""
-    done = await labelling.remove(tenant, transaction_id)
-    return _labelled(transaction_id, done, None)
+    return await take_label(labelling, tenant, transaction_id)
 
 
 @router.get("/transactions/{transaction_id}/label", responses=documented(TransactionNotFound))
@@ -184,15 +183,7 @@ async def label_account(
     tenant: MayLabel,
 ) -> LabelledAccount:
     """Store labels of one account, all or none; its very next score uses them."""
-    admission.rates.owe(actor.get(), len(posted.labels) - 1)
-    verdicts = _distinct([_posted(label) for label in posted.labels])
-    done = await labelling.store(tenant, account_id, verdicts)
-    return LabelledAccount(
-        **state_of(done.account),
-        **changed_of(done.account, done.change),
-        stored=done.stored,
-        unchanged=done.unchanged,
-    )
+    return await give_labels(admission, labelling, tenant, account_id, posted)
 
 
 def _text_of(file: bytes) -> str:
@@ -313,6 +304,51 @@ def _posted(label: PostedLabel) -> Verdict:
         return _verdict(label.transaction_id, label)
     transaction = label.transaction.transaction()
     return _verdict(transaction.transaction_id, label)._replace(transaction=transaction)
+
+
+async def give_label(
+    labelling: Labelling,
+    tenant: str,
+    transaction_id: str,
+    posted: LabelGiven,
+    shown: str | None = None,
+) -> TransactionLabelled:
+    """Label a transaction; raises LabelChanged where it has another label than was shown."""
+    verdict = _verdict(transaction_id, posted)._replace(shown=shown)
+    done = await labelling.put(tenant, verdict)
+    return _labelled(transaction_id, done, posted.label)
+
+
+async def give_labels(
+    admission: Admission,
+    labelling: Labelling,
+    tenant: str,
+    account_id: str,
+    posted: PostedLabels,
+    shown: Mapping[str, str] = MappingProxyType({}),
+) -> LabelledAccount:
+    """Label payments of an account, all or none; raises LabelChanged where one of them has another
+    label than was shown."""
+    admission.rates.owe(actor.get(), len(posted.labels) - 1)
+    verdicts = [
+        verdict._replace(shown=shown.get(verdict.transaction_id))
+        for verdict in _distinct([_posted(label) for label in posted.labels])
+    ]
+    done = await labelling.store(tenant, account_id, verdicts)
+    return LabelledAccount(
+        **state_of(done.account),
+        **changed_of(done.account, done.change),
+        stored=done.stored,
+        unchanged=done.unchanged,
+    )
+
+
+async def take_label(
+    labelling: Labelling, tenant: str, transaction_id: str, shown: str | None = None
+) -> TransactionLabelled:
+    """Unlearn a label; raises LabelChanged where there is another than was shown."""
+    done = await labelling.remove(tenant, transaction_id, shown)
+    return _labelled(transaction_id, done, None)
 
 
 def _verdict(transaction_id: str, posted: LabelGiven) -> Verdict:

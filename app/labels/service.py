@@ -93,7 +93,8 @@ class Labelling:
         return await self._apply(tenant, change, plan, looks_around)
 
     async def put(self, tenant: str, verdict: Verdict) -> Labelled:
-        """Store the label of a stored transaction. Raises TransactionNotFound or TooManyLabels."""
+        """Store the label of a stored transaction. Raises TransactionNotFound, TooManyLabels, or
+        LabelChanged where it has another label than was shown."""
         async with self._database.glance() as connection:
             scored = await transaction_store.require_scored(
                 connection, tenant, verdict.transaction_id
@@ -148,9 +149,10 @@ class Labelling:
                 fates[verdict.transaction_id] = answer
         return [fates[verdict.transaction_id] for verdict in verdicts]
 
-    async def remove(self, tenant: str, transaction_id: str) -> Labelled:
-        """Unlearn one label exactly. Raises LabelNotFound or TooManyLabels."""
-        return await self._apply_aside(tenant, RemoveLabel(transaction_id))
+    async def remove(self, tenant: str, transaction_id: str, shown: str | None = None) -> Labelled:
+        """Unlearn one label exactly. Raises LabelNotFound, TooManyLabels, or LabelChanged where it
+        is not the one that was shown."""
+        return await self._apply_aside(tenant, RemoveLabel(transaction_id, shown))
 
     async def roll_back(self, tenant: str, account_id: str, revision: int) -> Labelled:
         """Make an account's labels what they were at a revision, as one new revision.

@@ -1,5 +1,8 @@
 """The queue by HTTP: what it shows, what a verdict does, and that it is of what was shown."""
 
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -273,3 +276,23 @@ async def test_the_next_is_taken_handed_over_put_to_sleep_and_woken(
             _, query = sent_to(await send(mia, "/next", tab="open", order="age"))
         assert query["notice"] == "empty"
         assert "Nothing waits here that nobody has" in await shown(mia, "", **query)
+
+
+async def test_of_many_who_decide_at_once_one_does_and_the_others_see_what_has_changed(
+    shared: httpx.AsyncClient,
+) -> None:
+    await queued(shared, "once-1", account="once")
+    async with AsyncExitStack() as stack:
+        people = [
+            await stack.enter_async_context(person(shared, name=f"analyst-{n}")) for n in range(6)
+        ]
+        pages = [verdict_of(await shown(one, "", at="once-1")) for one in people]
+        answers = await asyncio.gather(
+            *(
+                send(one, "/verdict", **fields, label=("fraud", "legitimate")[n % 2])
+                for n, (one, fields) in enumerate(zip(people, pages, strict=True))
+            )
+        )
+    said = Counter(sent_to(answer)[1].get("notice") for answer in answers)
+    assert said == {None: 1, "changed": 5}
+    assert len(await events(shared, "once-1")) == 1
