@@ -19,7 +19,7 @@ from app.learner.devices import choose_device
 from app.learner.differentiable.adaptation import Learner
 from app.learner.differentiable.saving import learner_of, save_checkpoint
 from app.learner.features import FeatureSet
-from app.learner.network import shapes
+from app.learner.network import NODES, SPLITS, shapes
 from app.learner.scorer import AdapterKey, Scorer
 from app.learner.spec import DatasetSpec
 from tests.checkpoints import signed, tiny_checkpoint
@@ -288,11 +288,58 @@ def test_a_checkpoint_learns_by_the_algorithm_it_was_trained_by(
         assert checkpoint.metadata.step_sizes[layer] == pytest.approx(sizes)
 
 
+@pytest.mark.parametrize("trees", [0, 3])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_checkpoint_has_the_arrays_of_the_network_that_is_trained(algorithm: Algorithm) -> None:
+def test_a_checkpoint_has_the_arrays_of_the_network_that_is_trained(
+    algorithm: Algorithm, trees: int
+) -> None:
     kinds = FeatureSet(DatasetSpec.load("simulated")).kinds
-    trained = Learner(kinds, algorithm).state_dict()
-    assert shapes(kinds, algorithm) == {name: tuple(t.shape) for name, t in trained.items()}
+    trained = Learner(kinds, algorithm, trees).state_dict()
+    assert shapes(kinds, algorithm, trees) == {name: tuple(t.shape) for name, t in trained.items()}
+    assert any("trees" in name for name in trained) == (trees > 0)
+
+
+def test_trees_come_back_with_the_network_and_answer_beside_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    loaded, grown = Checkpoint.load(folder), tmp_path / "grown"
+    learner = learner_of(loaded)
+    edge_JS = torch.full((2, SPLITS), torch.inf)
+    edge_JS[:, 0] = 1.0
+    value_JV = torch.linspace(-1, 1, 2 * NODES).reshape(2, NODES)
+    learner.network.trees.keep(torch.zeros(2, SPLITS), edge_JS, value_JV)
+    digest = save_checkpoint(grown, learner, loaded.metadata)
+    again = learner_of(Checkpoint.load(grown))
+    assert again.network.trees.state_dict().keys() == learner.network.trees.state_dict().keys()
+    for name, tensor in learner.network.trees.state_dict().items():
+        assert torch.equal(again.network.trees.state_dict()[name], tensor)
+    assert digest != loaded.digest
+    assert scores(grown) != scores(folder)
+    # Labels are what a copy is of, and trees are no label's.
+    copies = [Scorer(Checkpoint.load(each), "cpu", 1).copy_bytes for each in (grown, folder)]
+    assert copies[0] == copies[1] <= 4096
+
+
+@pytest.mark.parametrize("column", [-1.0, 0.5, 100_000.0, float("nan")])
+def test_trees_that_read_what_is_no_column_are_refused(folder: Path, column: float) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    sizes = {"column_JS": SPLITS, "edge_JS": SPLITS, "value_JV": NODES}
+    trees = {f"network.trees.{name}": torch.zeros(1, size) for name, size in sizes.items()}
+    (folder / WEIGHTS).write_bytes(save(tensors | trees))
+    rewritten(folder)
+    assert len(learner_of(Checkpoint.load(folder)).network.trees) == 1
+    trees["network.trees.column_JS"][0, 3] = column
+    (folder / WEIGHTS).write_bytes(save(tensors | trees))
+    rewritten(folder)
+    assert "do not fit the network" in refusal(folder)
+
+
+def test_some_arrays_of_trees_without_the_others_are_refused(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    value_JV = {"network.trees.value_JV": torch.zeros(1, NODES)}
+    (folder / WEIGHTS).write_bytes(save(tensors | value_JV))
+    rewritten(folder)
+    assert "do not fit the network" in refusal(folder)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int32])

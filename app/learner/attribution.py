@@ -12,6 +12,11 @@ where a unit of the first layer turns on or off is the root of a line, and betwe
 so is where an inner unit does. The average of the gradient is a sum over these pieces, without
 quadrature.
 
+Trees, where there are some, walk from split to split instead: a split's step from the value of its
+place to that of the next is the share of its quantity, of the payment less the mean of its past
+payments (Saabas, "Interpreting random forests", 2014). Splits of labels are settled beforehand,
+alike for both. Then half of each share is the network's, and half the trees'.
+
 Labels move the weights and the context, not the payment. What they make of the usual payment
 itself is a share of its own, `labels`. The kernel of the same name walks, on a CPU in any case.
 

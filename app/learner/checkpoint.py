@@ -28,7 +28,7 @@ from app.learner.algorithms import Algorithm
 from app.learner.decisions import Calibration
 from app.learner.features import FeatureSet, Kind
 from app.learner.money import Rates
-from app.learner.network import Weights, shapes
+from app.learner.network import Columns, Weights, shapes, trees_of
 from app.learner.past import kinds_of, own_of, translated
 from app.learner.profile import Profile
 from app.learner.spec import DatasetSpec
@@ -234,7 +234,12 @@ class _Past(BaseModel):
 def _check_shapes(
     folder: Path, weights: Weights, kinds: Sequence[Kind], algorithm: Algorithm
 ) -> None:
-    if {name: array.shape for name, array in weights.items()} != shapes(kinds, algorithm):
+    wanted = shapes(kinds, algorithm, trees_of(weights))
+    columns = Columns.of(kinds)
+    read_JS = weights.get("network.trees.column_JS", np.zeros(0))
+    # Kernels read the columns that trees name, whatever they are.
+    are_read = np.isin(read_JS, np.arange(len(columns.quantities) + columns.label_inputs))
+    if {name: array.shape for name, array in weights.items()} != wanted or not are_read.all():
         raise CheckpointError(folder, "the weights do not fit the network of this version")
 
 

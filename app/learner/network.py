@@ -1,4 +1,5 @@
-"""The network's numbers: its size, its constants, and the arrays that a checkpoint keeps of it.
+"""The network's numbers: its size, its constants, and the arrays that a checkpoint keeps of it
+and of the trees beside it.
 
 What it computes with them is defined in `differentiable/network.py`, in PyTorch, and compiled in
 `kernels/network.pyx`. Axes are named there.
@@ -40,6 +41,13 @@ BEYOND = 0.25
 PRIOR_LABELS = 2.0
 LEAST_WIDTH = 1e-6
 INNER_STEPS = 5
+# Trees, where there are some, are whole: so many questions one after another, each with a place.
+TREE_DEPTH = 4
+SPLITS = 2**TREE_DEPTH - 1
+NODES = 2 ** (TREE_DEPTH + 1) - 1
+# Their arrays, which a checkpoint without trees has none of.
+TREES = {"network.trees.column_JS": SPLITS, "network.trees.edge_JS": SPLITS}
+TREES["network.trees.value_JV"] = NODES
 
 # The layers of a head, and the network's parameters that are the base's.
 HEAD = {
@@ -126,8 +134,15 @@ def step_shape(algorithm: Algorithm, shape: Sequence[int]) -> tuple[int, ...]:
     return (INNER_STEPS, *(shape if algorithm == "meta-sgd" else [1] * len(shape)))
 
 
-def shapes(kinds: Sequence[Kind], algorithm: Algorithm) -> dict[str, tuple[int, ...]]:
-    """The shape of each array of a learner, by its name in a checkpoint."""
+def trees_of(weights: Weights) -> int:
+    """How many trees there are beside a network."""
+    return max((len(np.atleast_1d(weights[name])) for name in TREES if name in weights), default=0)
+
+
+def shapes(
+    kinds: Sequence[Kind], algorithm: Algorithm, trees: int = 0
+) -> dict[str, tuple[int, ...]]:
+    """The shape of each array of a learner with so many trees, by its name in a checkpoint."""
     columns = Columns.of(kinds)
     quantities, codes, own, inputs = (
         len(columns.quantities),
@@ -163,5 +178,6 @@ def shapes(kinds: Sequence[Kind], algorithm: Algorithm) -> dict[str, tuple[int, 
         "gate.habit": (),
         "log_prior": (),
         **{f"network.{name}": shape for name, shape in network.items()},
+        **({name: (trees, size) for name, size in TREES.items()} if trees else {}),
         **{f"log_step_sizes.{layer}": shape for layer, shape in steps.items()},
     }

@@ -215,7 +215,7 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
     if (rows.is_fraud_N[held_out] == 1).sum() < DECIDING_FRAUDS:
         learner.gate.set(*USUAL_GATE)
         return gated(learner, answered)
-    sampled = _whole_accounts(rows, held_out, SAMPLED_ROWS)
+    sampled = whole_accounts(rows, held_out, SAMPLED_ROWS)
     judged = [answered, *(answers(learner, rows, sampled, limit) for limit in GATE_LIMITS)]
     situations = [_labelled(rows, of_limit) for of_limit in judged if of_limit.labels_A.any()]
     pairs = [GateSetting(trust, heed) for trust, heed in product(TRUSTS, HEEDS)]
@@ -254,7 +254,7 @@ def _keeping(
     return [choice for choice, is_kept in zip(choices, kept_C, strict=True) if is_kept]
 
 
-def _whole_accounts(rows: Rows, held_out: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+def whole_accounts(rows: Rows, held_out: NDArray[np.intp], most: int) -> NDArray[np.intp]:
     """Of held-out rows those of as many accounts, at random, as have no more than `most` rows."""
     accounts, account_A = np.unique(rows.account_N[held_out], return_inverse=True)
     order = np.random.default_rng(GATE_SEED).permutation(len(accounts))

@@ -49,6 +49,7 @@ def evaluation(
         "chosen": {
             "held_out_frauds": metadata.metrics.get("held_out_frauds", float("nan")),
             "gate": learner.gate.described(),
+            "trees": len(learner.network.trees),
             "step_sizes": metadata.step_sizes,
             "rivals": {},
         },

@@ -16,9 +16,10 @@ from app.learner.states import Floats
 from app.training.cost import Stopwatch, copy_bytes, costs
 from app.training.dataset import Dataset
 from app.training.episodes import Rows
-from app.training.evaluate import Predictions, calibrate, fit_gate, predict
+from app.training.evaluate import Predictions, calibrate, predict
 from app.training.results import ADAPTED, BASE, LABEL_COUNTS, TITLES, Metrics, Results
 from app.training.train import Split
+from app.training.trees import fit_held_out
 
 # The library of a rival is nothing that a back-test without rivals needs.
 if TYPE_CHECKING:
@@ -80,12 +81,12 @@ class Methods:
         self._watch = Stopwatch()
 
     def fit(self, rows: Rows, split: Split, seed: int, report: Report) -> None:
-        """Find the learner's blend, fit each rival, and calibrate all on the held-out accounts.
+        """Fit the learner's trees and gate, and each rival; calibrate all on the held-out accounts.
 
         `known` is what was known when training ended; `report` hears whose turn it is. `chosen` is
         then what the held-out accounts chose, and on how many frauds.
         """
-        held_out = fit_gate(self.learner, rows, split.held_out)
+        held_out = fit_held_out(self.learner, rows, split, seed)
         logits = {ADAPTED: held_out.adapted_A, BASE: held_out.base_A}
         for rival in self._rivals:
             report(rival.title)
@@ -99,6 +100,7 @@ class Methods:
             "held_out_transactions": len(is_fraud_A),
             "held_out_frauds": int(is_fraud_A.sum()),
             "gate": self.learner.gate.described(),
+            "trees": len(self.learner.network.trees),
             "step_sizes": self.learner.step_sizes,
             "rivals": {
                 rival.name: {

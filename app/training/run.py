@@ -26,7 +26,6 @@ from app.training.evaluate import (
     Predictions,
     average_precision,
     calibrate,
-    fit_gate,
 )
 from app.training.files import digest_of
 from app.training.left_out import LeftOut
@@ -35,6 +34,7 @@ from app.training.profile import profile_of
 from app.training.ranks import ALONE, Ranks
 from app.training.report.card import model_card
 from app.training.train import Options, Split, Status, Trainer
+from app.training.trees import fit_held_out
 
 # Beside the checkpoint while training goes on: one file, so that it is whole or absent.
 UNFINISHED = "training.safetensors"
@@ -127,7 +127,7 @@ def train_checkpoint(
     else:
         _keep(trainer, folder, identity)
     rows, split = trainer.sample
-    held_out = fit_gate(trainer.learner, rows, split.held_out)
+    held_out = fit_held_out(trainer.learner, rows, split, options.seed)
     name = folder.resolve().name
     metadata = _described(name, source, spec, features, rows, trainer, options, held_out, stated)
     learner = trainer.learner.cpu()
@@ -197,6 +197,7 @@ def _described(
                 "gate_heed": float(trainer.learner.gate.heed),
                 "gate_reach": float(trainer.learner.gate.reach),
                 "gate_habit": float(trainer.learner.gate.habit),
+                "trees": len(trainer.learner.network.trees),
                 "held_out_transactions": len(held_out.rows),
                 "held_out_frauds": int(is_fraud_A.sum()),
                 "held_out_average_precision_adapted": average_precision(

@@ -23,7 +23,7 @@ from app.learner.engine import Engine, Rows
 from app.learner.features import FeatureSet, Kind
 from app.learner.kernels import adaptation as kernels
 from app.learner.kernels.attribution import attribute as walked
-from app.learner.network import KNOWN_VALUES, MEMBERS
+from app.learner.network import KNOWN_VALUES, MEMBERS, NODES, SPLITS
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 from app.training import bins
@@ -65,13 +65,30 @@ def fitted(kinds: tuple[Kind, ...]) -> dict[str, torch.Tensor]:
     return encoder.state_dict()
 
 
+def drawn_trees(encoder: Encoder, trees: int) -> list[torch.Tensor]:
+    """Trees whose splits are of quantities and of labels, some of them at values that rows have.
+
+    Some places are not split: nothing is above their edge.
+    """
+    rng = np.random.default_rng(4)
+    quantities = len(encoder.quantities)
+    column_JS = rng.integers(0, quantities, (trees, SPLITS))
+    of_labels_JS = rng.integers(0, encoder.label_inputs, (trees, SPLITS))
+    column_JS = np.where(rng.random((trees, SPLITS)) < 0.5, column_JS, quantities + of_labels_JS)
+    edge_JS = np.where(column_JS < quantities, 1.0, 0.3) * rng.normal(1, 1, (trees, SPLITS))
+    edge_JS[rng.random((trees, SPLITS)) < 0.1] = np.inf
+    edge_JS[rng.random((trees, SPLITS)) < 0.1] = 0.0
+    value_JV = rng.normal(0, 0.2, (trees, NODES))
+    return [torch.from_numpy(part.astype(np.float32)) for part in (column_JS, edge_JS, value_JV)]
+
+
 class Subject:
     """A learner with weights that differ, and both engines of it."""
 
-    def __init__(self, algorithm: Algorithm, spec: DatasetSpec) -> None:
+    def __init__(self, algorithm: Algorithm, spec: DatasetSpec, trees: int = 0) -> None:
         torch.manual_seed(0)
         self.features = FeatureSet(spec)
-        self.learner = Learner(self.features.kinds, algorithm)
+        self.learner = Learner(self.features.kinds, algorithm, trees)
         self.learner.network.encoder.load_state_dict(fitted(self.features.kinds))
         with torch.no_grad():
             self.learner.network.wide_rises_ZTM.normal_(0, 0.05)
@@ -79,6 +96,7 @@ class Subject:
             self.learner.log_prior.fill_(np.log(1.7))
             for log_sizes in self.learner.log_step_sizes.values():
                 log_sizes.uniform_(np.log(0.05), np.log(0.5))
+            self.learner.network.trees.keep(*drawn_trees(self.learner.network.encoder, trees))
         self.learner.gate.set(-3.0, 3.0, reach=0.25, habit=0.75)
         self.learner.double().requires_grad_(False)
         self.knots = self.learner.network.knots().float()
@@ -107,10 +125,18 @@ class Subject:
         return supports
 
 
-@pytest.fixture(scope="module", params=list(product(ALGORITHMS, SPECS)))
+@pytest.fixture(
+    scope="module",
+    params=[
+        *product(ALGORITHMS, SPECS, [0]),
+        ("anil", "simulated", 60),
+        ("maml", "handbook", 7),
+        ("anil", "bare", 1),
+    ],
+)
 def subject(request: pytest.FixtureRequest) -> Subject:
-    algorithm, name = request.param
-    return Subject(algorithm, spec_of(name))
+    algorithm, name, trees = request.param
+    return Subject(algorithm, spec_of(name), trees)
 
 
 def test_both_engines_make_the_same_copies_with_the_same_evidence(subject: Subject) -> None:

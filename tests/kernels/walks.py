@@ -19,8 +19,9 @@ from torch import Tensor
 from app.learner.attribution import Attribution
 from app.learner.differentiable.adaptation import Copies, Learner
 from app.learner.differentiable.network import Context, Encoded, Encoder, Head, Network
+from app.learner.differentiable.trees import Trees
 from app.learner.features import Features
-from app.learner.network import BEYOND, HIDDEN, LEAST_WIDTH, MEMBERS
+from app.learner.network import BEYOND, HIDDEN, LEAST_WIDTH, MEMBERS, SPLITS
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
 
@@ -48,6 +49,17 @@ class Walk(NamedTuple):
     first_2B: Floats
     last_2B: Floats
     gradient_2BU: Floats
+
+
+class Descent(NamedTuple):
+    """What trees make of the mean of the past and of the payment, and the shares of quantities.
+
+    By the base and by the copies.
+    """
+
+    first_2B: Floats
+    last_2B: Floats
+    share_2BZ: Floats
 
 
 @torch.inference_mode()
@@ -78,6 +90,9 @@ def attribute(
     payment = network.encode_at(
         of_payments, scaled_BNZ[:, :1], compared_B1E, familiar_B1, day_B1, knots
     )
+    quantity_BNZ = features_BNF[..., encoder.quantities]
+    if len(network.trees):
+        payment = payment._replace(quantity_BNZ=quantity_BNZ[:, :1])
     own_BNO = scaled_BNZ.index_select(-1, encoder.own_O)
 
     related_2BNR, direct_2B = _related(network, payment, own_BNO, copies.context)
@@ -98,6 +113,12 @@ def attribute(
     wide_2B = _array(payment.wide_BNM)[:, 0].mean(1) + direct_2B
     first_2B = walk.first_2B + wide_2B - steps.wide_BG.sum(1)
     last_2B = walk.last_2B + wide_2B
+    if len(network.trees):
+        input_2BI = related_2BNR[:, :, 0, len(encoder.own) :]
+        trees = _descended(network.trees, _array(quantity_BNZ), weight_BN, input_2BI)
+        share_2BF /= 2
+        share_2BF[..., encoder.quantities] += trees.share_2BZ / 2
+        first_2B, last_2B = (first_2B + trees.first_2B) / 2, (last_2B + trees.last_2B) / 2
     return _moved(first_2B, last_2B, share_2BF, _followed(learner, payment, copies, last_2B))
 
 
@@ -197,6 +218,43 @@ def _related(
     related_2BNR[1, ..., own:] = inputs_B1I
     direct_BM = inputs_B1I[:, 0] @ _array(network.wide_relation_IM)
     return related_2BNR, np.stack([np.zeros(len(direct_BM)), direct_BM.mean(1)])
+
+
+def _descended(trees: Trees, quantity_BNZ: Floats, weight_BN: Floats, input_2BI: Floats) -> Descent:
+    """Each row goes from one split of a quantity to the next: labels have chosen among the rest."""
+    shape = 2, *quantity_BNZ.shape[::2]
+    last_2B, rise_2B, share_2BZ = np.zeros(shape[:2]), np.zeros(shape[:2]), np.zeros(shape)
+    weight_2BN = np.broadcast_to(weight_BN, (2, *weight_BN.shape))
+    for way, b, n in zip(*np.nonzero(weight_2BN), strict=True):
+        total, share_Z = _steps_down(trees, quantity_BNZ[b, n], input_2BI[way, b])
+        share_2BZ[way, b] += weight_BN[b, n] * share_Z
+        rise_2B[way, b] += weight_BN[b, n] * total
+        if n == 0:
+            last_2B[way, b] = total
+    return Descent(last_2B - rise_2B, last_2B, share_2BZ)
+
+
+def _steps_down(trees: Trees, quantity_Z: Floats, input_I: Floats) -> tuple[float, Floats]:
+    total, share_Z = 0.0, np.zeros(len(quantity_Z))
+    read_C = np.concatenate([quantity_Z, input_I])
+    arrays = (_array(part) for part in (trees.column_JS, trees.edge_JS, trees.value_JV))
+    for column_S, edge_S, value_V in zip(*arrays, strict=True):
+        columns = column_S.astype(int)
+        turn_S = 1 + (read_C[columns] > edge_S)
+        is_of_labels_S = columns >= len(quantity_Z)
+        place = _settled(0, turn_S, is_of_labels_S)
+        while place < SPLITS:
+            below = _settled(2 * place + turn_S[place], turn_S, is_of_labels_S)
+            share_Z[columns[place]] += value_V[below] - value_V[place]
+            place = below
+        total += value_V[place]
+    return total, share_Z
+
+
+def _settled(place: int, turn_S: Ints, is_of_labels_S: Ints) -> int:
+    while place < SPLITS and is_of_labels_S[place]:
+        place = 2 * place + turn_S[place]
+    return place
 
 
 def _heads(base: Head, copies: Head) -> list[Floats]:

@@ -68,6 +68,7 @@ def test_what_held_out_accounts_chose_is_kept_with_how_many_frauds_they_had(
     assert chosen["held_out_frauds"] == (rows.is_fraud_N[split.held_out] == 1).sum()
     learner = methods.learner
     assert chosen["gate"] == learner.gate.described()
+    assert chosen["trees"] == len(learner.network.trees)
     assert chosen["step_sizes"] == learner.step_sizes
     nothing = {"setting": {"column": 0}, "doubts": ["it has nothing to choose"]}
     assert chosen["rivals"] == {"amounts": nothing, "labels": nothing}

@@ -374,6 +374,7 @@ def test_settings_gate_and_step_sizes_are_reported(tmp_path: Path) -> None:
     for row in (
         "| held-out frauds | 40 |",
         "| Adapted network: gate | trust 3, heed 0.5, reach 0.25, habit 0.5 |",
+        "| Adapted network: trees | 60 |",
         "| Adapted network: step sizes | out weight 0.1 0.02; out bias 0.3 1e-05 |",
         "| gradient boosting | depth 4, rate 0.1 |",
         "| neighbours | prior 0.333 |",

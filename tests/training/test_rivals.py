@@ -29,14 +29,13 @@ from app.training.rivals.tuning import (
     TRIALS,
     Lesson,
     Population,
-    Sample,
     Score,
     Tuned,
     doubts,
-    sampled,
     tuned,
     weighted_precision,
 )
+from app.training.sampling import Sample, sampled
 from app.training.train import Options, Split, Trainer
 
 NAMES = [rival.name for rival in RIVALS]

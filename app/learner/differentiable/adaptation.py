@@ -121,10 +121,12 @@ class Gate(nn.Module):
 class Learner(nn.Module):
     """The network and how it learns an account: what meta-training produces."""
 
-    def __init__(self, kinds: Sequence[Kind], algorithm: Algorithm = "anil") -> None:
+    def __init__(
+        self, kinds: Sequence[Kind], algorithm: Algorithm = "anil", trees: int = 0
+    ) -> None:
         super().__init__()
         self.algorithm = algorithm
-        self.network = Network(kinds)
+        self.network = Network(kinds, trees)
         self.gate = Gate()
         # Steps live in log space: they stay positive, and they shrink towards zero in a few
         # outer steps where adaptation does not pay (learned directly they hardly moved).
@@ -252,11 +254,13 @@ class Learner(nn.Module):
         )
         repeated = Encoded(*(part.repeat(PARTS + 1, *[1] * (part.dim() - 1)) for part in rows))
         context = self.network.context(repeated, legitimate, fraud)
-        hidden = self.network.hidden(repeated, context, earlier=True)
+        inputs_BKI = self.network.label_inputs(repeated, context, earlier=True)
+        hidden = self.network.hidden_by(repeated, context, inputs_BKI)
         *_, head = self._heads(hidden, legitimate, fraud)
         if base_BK is None:
             base_BK = self.base_logits(rows)
-        copy_PBK = head.logits(hidden).mean(0).reshape(PARTS + 1, accounts, labels)
+        copy_BK = self.network.answered(head.logits(hidden).mean(0), repeated, inputs_BKI)
+        copy_PBK = copy_BK.reshape(PARTS + 1, accounts, labels)
         unseen_BK = base_BK + (bounded(copy_PBK - base_BK) * out_PK[:, None]).sum(0)
         gain_BK = cross_entropy(base_BK, support) - cross_entropy(unseen_BK, support)
         whole = Adapted(
@@ -301,8 +305,9 @@ class Learner(nn.Module):
         return [mean_BO, spread_BO, *labelled, *own, copies.weight_B]
 
     def logits(self, rows: Encoded, adapted: Adapted) -> Tensor:
-        """The members' mean log-odds of fraud of N encoded rows of each of B accounts: [B, N]."""
-        return self.member_logits(rows, adapted).mean(0)
+        """The log-odds of fraud of N encoded rows of each of B accounts: [B, N]."""
+        inputs_BNI = self.network.label_inputs(rows, adapted.context)
+        return self._answered(rows, adapted, inputs_BNI)
 
     def member_logits(self, rows: Encoded, adapted: Adapted, earlier: bool = False) -> Tensor:
         """The log-odds of fraud by member: [M, B, N]; `earlier` as in `Network.hidden`."""
@@ -330,14 +335,19 @@ class Learner(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """How far copies go from the base's log-odds [B, N], and what `alike` says of them."""
         inputs_BNI = self.network.label_inputs(rows, adapted.context, earlier)
-        hidden = self.network.hidden_by(rows, adapted.context, inputs_BNI)
-        move_BN = bounded(adapted.head.logits(hidden).mean(0) - base_BN)
+        move_BN = bounded(self._answered(rows, adapted, inputs_BNI) - base_BN)
         likest = inputs_BNI[..., self.network.encoder.likest_inputs].unbind(2)
         return move_BN, alike(move_BN, rows.familiar_BN, *likest)
 
     def base_logits(self, rows: Encoded) -> Tensor:
         """The log-odds that accounts without labels are given: [B, N]."""
-        return self.network.base.logits(self.network.unlabelled(rows)).mean(0)
+        members_BN = self.network.base.logits(self.network.unlabelled(rows)).mean(0)
+        return self.network.answered(members_BN, rows)
+
+    def _answered(self, rows: Encoded, adapted: Adapted, inputs_BNI: Tensor) -> Tensor:
+        """The log-odds by copies, of whose labels these are the inputs."""
+        hidden = self.network.hidden_by(rows, adapted.context, inputs_BNI)
+        return self.network.answered(adapted.head.logits(hidden).mean(0), rows, inputs_BNI)
 
     def base(self, accounts: int) -> Adapted:
         """What B accounts without labels are scored with."""

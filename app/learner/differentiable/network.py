@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, linear, pad
 
+from app.learner.differentiable.trees import Trees
 from app.learner.features import Kind
 from app.learner.network import (
     ALIKE_HALF_LIVES,
@@ -139,7 +140,7 @@ class Encoded(NamedTuple):
     """N rows of B accounts as the network reads them, before any label is looked at.
 
     `familiar_BN` is 1.0 where the account has used all entities of a payment before, and there
-    are any.
+    are any. `quantity_BNZ` are the quantities as they are, for trees; of no width without any.
     """
 
     static_BNU: Tensor
@@ -148,6 +149,7 @@ class Encoded(NamedTuple):
     compared_BNE: Tensor
     familiar_BN: Tensor
     day_BN: Tensor
+    quantity_BNZ: Tensor
 
 
 class Places(NamedTuple):
@@ -270,11 +272,15 @@ class Encoder(nn.Module):
 
 
 class Network(nn.Module):
-    """Encoder, trunk and the base head. The state dict is what a checkpoint keeps."""
+    """Encoder, trunk and the base head, and trees beside them, where there are any.
 
-    def __init__(self, kinds: Sequence[Kind]) -> None:
+    The state dict is what a checkpoint keeps.
+    """
+
+    def __init__(self, kinds: Sequence[Kind], trees: int = 0) -> None:
         super().__init__()
         self.encoder = Encoder(kinds)
+        self.trees = Trees(trees)
         self.amounts = amounts(kinds)
         quantities, codes = len(self.encoder.quantities), len(self.encoder.codes)
         units = MEMBERS * HIDDEN
@@ -332,7 +338,11 @@ class Network(nn.Module):
         compared_BNE = features_BNF.index_select(-1, self.encoder.compared_E)
         scaled_BNZ = self.encoder.scaled(features_BNF)
         familiar_BN = self.encoder.familiar(features_BNF)
-        return self.encode_at(places, scaled_BNZ, compared_BNE, familiar_BN, day_BN, knots)
+        encoded = self.encode_at(places, scaled_BNZ, compared_BNE, familiar_BN, day_BN, knots)
+        if not len(self.trees):
+            return encoded
+        quantity_BNZ = features_BNF.index_select(-1, self.encoder.quantity_Z)
+        return encoded._replace(quantity_BNZ=quantity_BNZ)
 
     def encode_at(
         self,
@@ -361,7 +371,20 @@ class Network(nn.Module):
             compared_BNE,
             familiar_BN,
             day_BN,
+            scaled_BNZ[..., :0],
         )
+
+    def answered(self, logit_BN: Tensor, rows: Encoded, inputs_BNI: Tensor | None = None) -> Tensor:
+        """The members' mean log-odds, drawn halfway to what trees say of the rows: [B, N].
+
+        Of accounts without labels there are no inputs. Without trees, what the members say.
+        """
+        if not len(self.trees):
+            return logit_BN
+        if inputs_BNI is None:
+            inputs_BNI = logit_BN.new_zeros(*logit_BN.shape, self.encoder.label_inputs)
+        trees_BN: Tensor = self.trees(rows.quantity_BNZ, inputs_BNI.to(logit_BN.dtype))
+        return (logit_BN + trees_BN) / 2
 
     def context(self, rows: Encoded, legitimate_BK: Tensor, fraud_BK: Tensor) -> Context:
         """What B accounts' K labelled rows say: see `SupportBatch` for the labels.

@@ -7,7 +7,7 @@ from safetensors.torch import save as save_tensors
 
 from app.learner.checkpoint import Checkpoint, Metadata, write_checkpoint
 from app.learner.differentiable.adaptation import Learner
-from app.learner.network import Weights
+from app.learner.network import Weights, trees_of
 
 
 def save_checkpoint(folder: Path, learner: Learner, metadata: Metadata) -> str:
@@ -18,7 +18,8 @@ def save_checkpoint(folder: Path, learner: Learner, metadata: Metadata) -> str:
 
 def learner_of(checkpoint: Checkpoint) -> Learner:
     """A learner of its own with the checkpoint's weights, in float32 on the CPU."""
-    learner = Learner(checkpoint.features.kinds, checkpoint.metadata.algorithm)
+    trees = trees_of(checkpoint.weights)
+    learner = Learner(checkpoint.features.kinds, checkpoint.metadata.algorithm, trees)
     learner.load_state_dict(
         {name: torch.tensor(array) for name, array in checkpoint.weights.items()}
     )

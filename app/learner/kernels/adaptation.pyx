@@ -122,7 +122,8 @@ cdef class Learner(Network):
                         continue
                     base = encoded_KX[k, base_at]
                     move = self.move(
-                        &other_W[0], base, &wide_KM[k, 0], &units_KU[k, 0], &summed_KU[k, 0]
+                        &other_W[0], &encoded_KX[k, 0], &related_KR[k, self.own],
+                        &wide_KM[k, 0], &units_KU[k, 0], &summed_KU[k, 0],
                     )
                     evidence += cross_entropy(base, is_fraud_K[k])
                     evidence -= cross_entropy(base + bounded(move), is_fraud_K[k])
@@ -134,7 +135,8 @@ cdef class Learner(Network):
             for k in range(labels):
                 base = encoded_KX[k, base_at]
                 move = self.move(
-                    &copy_W[0], base, &wide_KM[k, 0], &units_KU[k, 0], &summed_KU[k, 0]
+                    &copy_W[0], &encoded_KX[k, 0], &related_KR[k, self.own],
+                    &wide_KM[k, 0], &units_KU[k, 0], &summed_KU[k, 0],
                 )
                 move = self.reached(move, &encoded_KX[k, 0], &related_KR[k, self.own])
                 before += cross_entropy(base, is_fraud_K[k])
@@ -235,8 +237,8 @@ cdef class Learner(Network):
         return seen
 
     cdef double move(
-        self, const double* copy_W, double base, const double* wide_M, const double* units_U,
-        const double* summed_U,
+        self, const double* copy_W, const double* encoded_X, const double* input_I,
+        const double* wide_M, const double* units_U, const double* summed_U,
     ) noexcept nogil:
         """How far a copy goes from the base's log-odds on a row that it was made of, unbounded."""
         cdef Head head = self.head_of(copy_W)
@@ -245,7 +247,7 @@ cdef class Learner(Network):
             logit = self.logit(units_U, head, wide_M)
         else:
             logit = self.logit_of(summed_U, head, wide_M)
-        return logit - base
+        return self.answered(logit, encoded_X, input_I) - encoded_X[self.base_at]
 
     cdef void add_gradient(
         self, Head head, const double* wide_M, bint is_fraud, double weight,

@@ -17,6 +17,9 @@ from app.learner.kernels.network cimport (
     HIDDEN,
     KNOWN_VALUES,
     MEMBERS,
+    NODES,
+    SPLITS,
+    TREE_DEPTH,
     UNITS,
     Head,
     Network,
@@ -92,6 +95,8 @@ def attribute(
             network, &pair, &step_GU[0, 0], own, &related_2R[0, 0], &related_2R[1, 0],
             network.base(), network.from_MHH, pair.encoded_X + UNITS, &by_base, &share_2G[0, 0],
         )
+        if network.trees:
+            descend_by(network, &pair, NULL, &by_base, &share_2G[0, 0])
         if weight > 0.0:
             relate_by_copy(network, &pair, &copy_W[0], &related_2R[0, 0], &related_2R[1, 0])
             network.widen(pair.encoded_X, &related_2R[0, own], wide_M)
@@ -101,6 +106,8 @@ def attribute(
                 inner_of(network, &copy_W[0], &from_MHH[0, 0, 0]), wide_M, &by_copy,
                 &share_2G[1, 0],
             )
+            if network.trees:
+                descend_by(network, &pair, &related_2R[0, own], &by_copy, &share_2G[1, 0])
             # As `served` moves the score: what does not reach the payment shortens all alike.
             move = by_copy.last - by_base.last
             if fabs(move) > LEAST_SIZE:
@@ -277,6 +284,54 @@ cdef void walk_by(
         share_G[network.own_O[o]] += step_R[o] * product(
             UNITS, network.relation_RU + o * UNITS, walk.gradient_U
         )
+
+
+cdef void descend_by(
+    Network network, const Pair* pair, const double* input_I, Walk* walk, double* share_G
+) noexcept nogil:
+    """Draw a walk and its shares halfway to the trees, which are told the labels' inputs.
+
+    A split's step from place to place is its column's share, of the payment less the mean of the
+    past. Labels say the same of both: what their splits do is no step, so what is left adds up.
+    """
+    cdef int g, k
+    cdef double last, first = 0.0, each = 0.5 / pair.past
+    for g in range(network.features):
+        share_G[g] /= 2.0
+    last = descend(network, pair.now_F, input_I, 0.5, share_G)
+    for k in range(pair.past):
+        first += descend(network, pair.past_KF + k * network.features, input_I, -each, share_G)
+    walk.last = (walk.last + last) / 2.0
+    walk.first = (walk.first + first / pair.past) / 2.0
+
+
+cdef double descend(
+    Network network, const float* features_F, const double* input_I, double weight, double* share_G
+) noexcept nogil:
+    """What the trees give a row; to the shares of its quantities their steps are added, weighed."""
+    cdef int tree, turn, place, column, z
+    cdef double total = 0.0, before, value
+    cdef const double* value_V
+    for tree in range(network.trees):
+        value_V = network.value_JV + tree * NODES
+        place, z = 0, -1
+        before = 0.0
+        for turn in range(TREE_DEPTH):
+            column = network.column_JS[tree * SPLITS + place]
+            value = 0.0
+            if column < network.quantities:
+                # From the last split of a quantity up to here is that one's step.
+                if z >= 0:
+                    share_G[z] += weight * (value_V[place] - before)
+                z, before = column, value_V[place]
+                value = features_F[network.quantity_Z[column]]
+            elif input_I != NULL:
+                value = input_I[column - network.quantities]
+            place = 2 * place + 1 + (value > network.edge_JS[tree * SPLITS + place])
+        if z >= 0:
+            share_G[z] += weight * (value_V[place] - before)
+        total += value_V[place]
+    return total
 
 
 cdef void walk_member(

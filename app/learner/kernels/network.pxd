@@ -28,6 +28,9 @@ cdef enum:
     LIKEST = 8
     # Places for labels in a copy.
     LABELS = 32
+    TREE_DEPTH = 4
+    SPLITS = 15
+    NODES = 31
 
 cdef struct Head:
     # NULL where the inner layer is the base's: [M, H, H] by output, as checkpoints have it.
@@ -41,7 +44,7 @@ cdef class Network:
     cdef readonly int encoded_size, copy_size
     cdef readonly object population_1F
     # Where parts of an encoded row begin, behind the transaction's own.
-    cdef int compared_at, day_at, base_at, familiar_at
+    cdef int compared_at, day_at, base_at, familiar_at, quantity_at
     # Where a copy's parts begin; those of the context begin at 0.
     cdef int codes_at, labels_at, head_at, weight_at
     # Whether labels are read as they were before they were read payment by payment.
@@ -78,6 +81,12 @@ cdef class Network:
     cdef const double* inner_bias_MH
     cdef const double* out_weight_MH
     cdef const double* out_bias_M
+    # How many trees stand beside the network, the column that each of their splits reads, the edge
+    # from which on a row turns right, and what their places stand for.
+    cdef readonly int trees
+    cdef const int* column_JS
+    cdef const double* edge_JS
+    cdef const double* value_JV
 
     cdef size_t _kept(self, values, dtype=*) except? 0
     @cython.final
@@ -125,6 +134,14 @@ cdef class Network:
     @cython.final
     cdef double logit_of(
         self, const double* summed_U, Head head, const double* wide_M
+    ) noexcept nogil
+    @cython.final
+    cdef int child(
+        self, int tree, int split, const double* quantity_Z, const double* input_I
+    ) noexcept nogil
+    @cython.final
+    cdef double answered(
+        self, double logit, const double* encoded_X, const double* input_I
     ) noexcept nogil
     @cython.final
     cdef double reached(

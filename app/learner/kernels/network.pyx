@@ -7,8 +7,9 @@ the bit whoever shares its batch.
 Axes: N rows, F features, Z quantities (features that are no codes and no identities), O of them
 the transaction's own, E codes and identities that are compared, I inputs from labels, R relations
 to labels (O, then I), C codes, V known values, T bins, L half-lives, M members, H hidden units of a
-member, U = M * H; G kinds of entities; X of an encoded row (units, log-odds by member, own, compared,
-day, base's log-odds, whether it is familiar), W of a copy (`Learner.kept`, flattened), B copies.
+member, U = M * H; G kinds of entities; J trees, S splits and P places of each; X of an encoded row
+(units, log-odds by member, own, compared, day, base's log-odds, whether it is familiar, quantities if
+there are trees), W of a copy (`Learner.kept`, flattened), B copies.
 """
 
 cimport cython
@@ -48,6 +49,9 @@ assert (UNITS, COLUMNS) == (MEMBERS * HIDDEN, MEMBERS * (HIDDEN + 1))
 assert (KNOWN_VALUES, LABELS) == (definition.KNOWN_VALUES, SUPPORT_LIMIT)
 assert (HALF_LIVES, ALIKE_HALF_LIVES) == (
     len(LABEL_HALF_LIVES_DAYS), len(definition.ALIKE_HALF_LIVES)
+)
+assert (TREE_DEPTH, SPLITS, NODES) == (
+    definition.TREE_DEPTH, definition.SPLITS, definition.NODES
 )
 assert (OF_CLASS, OF_BOTH, LIKEST) == (
     definition.OF_CLASS, definition.OF_BOTH, definition.LIKEST
@@ -89,7 +93,9 @@ cdef class Network:
         self.day_at = self.compared_at + self.compared
         self.base_at = self.day_at + 1
         self.familiar_at = self.base_at + 1
-        self.encoded_size = self.familiar_at + 1
+        self.quantity_at = self.familiar_at + 1
+        self.trees = definition.trees_of(weights)
+        self.encoded_size = self.quantity_at + (self.quantities if self.trees else 0)
         self.reach, self.habit = float(weights["gate.reach"]), float(weights["gate.habit"])
         self.has_own_inner = algorithm != "anil"
         self.codes_at = 2 * self.own
@@ -134,6 +140,10 @@ cdef class Network:
         self.inner_bias_MH = <const double*> self._kept(network["inner_bias_MH"])
         self.out_weight_MH = <const double*> self._kept(network["out_weight_MH"])
         self.out_bias_M = <const double*> self._kept(network["out_bias_M"])
+        if self.trees:
+            self.column_JS = <const int*> self._kept(network["trees.column_JS"], np.intc)
+            self.edge_JS = <const double*> self._kept(network["trees.edge_JS"])
+            self.value_JV = <const double*> self._kept(network["trees.value_JV"])
 
     cdef size_t _kept(self, values, dtype=np.double) except? 0:
         """Where the values stand, for as long as this object does."""
@@ -286,8 +296,13 @@ cdef class Network:
         for z in range(self.compared):
             encoded_X[self.compared_at + z] = features_F[self.compared_E[z]]
         encoded_X[self.day_at] = day
+        if self.trees:
+            for z in range(self.quantities):
+                encoded_X[self.quantity_at + z] = features_F[self.quantity_Z[z]]
         self.first_units(encoded_X, self.own, own_O, units_U)
-        encoded_X[self.base_at] = self.logit(units_U, self.base(), encoded_X + UNITS)
+        encoded_X[self.base_at] = self.answered(
+            self.logit(units_U, self.base(), encoded_X + UNITS), encoded_X, NULL
+        )
         encoded_X[self.familiar_at] = self.familiar(features_F)
 
     @cython.final
@@ -464,16 +479,47 @@ cdef class Network:
         """The base's log-odds, moved towards the copy's as far as it is followed."""
         cdef double[UNITS] units_U
         cdef double[MEMBERS] wide_M
-        cdef double base = encoded_X[self.base_at], weight = copy_W[self.weight_at]
+        cdef double base = encoded_X[self.base_at], weight = copy_W[self.weight_at], logit, move
         if weight == 0.0:
             return base
         self.relate(encoded_X, copy_W, False, related_R)
         self.first_units(encoded_X, self.relations, related_R, units_U)
         self.widen(encoded_X, related_R + self.own, wide_M)
-        return base + weight * self.reached(
-            self.logit(units_U, self.head_of(copy_W), wide_M) - base, encoded_X,
-            related_R + self.own,
-        )
+        logit = self.logit(units_U, self.head_of(copy_W), wide_M)
+        move = self.answered(logit, encoded_X, related_R + self.own) - base
+        return base + weight * self.reached(move, encoded_X, related_R + self.own)
+
+    @cython.final
+    cdef int child(
+        self, int tree, int split, const double* quantity_Z, const double* input_I
+    ) noexcept nogil:
+        """Where a row goes from a split: to the right if its column is above the edge.
+
+        An account without labels has NULL for inputs.
+        """
+        cdef int column = self.column_JS[tree * SPLITS + split]
+        cdef double value = 0.0
+        if column < self.quantities:
+            value = quantity_Z[column]
+        elif input_I != NULL:
+            value = input_I[column - self.quantities]
+        return 2 * split + 1 + (value > self.edge_JS[tree * SPLITS + split])
+
+    @cython.final
+    cdef double answered(
+        self, double logit, const double* encoded_X, const double* input_I
+    ) noexcept nogil:
+        """The members' mean log-odds, drawn halfway to what trees say, where there are any."""
+        cdef int tree, turn, place
+        cdef double total = 0.0
+        if not self.trees:
+            return logit
+        for tree in range(self.trees):
+            place = 0
+            for turn in range(TREE_DEPTH):
+                place = self.child(tree, place, encoded_X + self.quantity_at, input_I)
+            total += self.value_JV[tree * NODES + place]
+        return (logit + total) / 2.0
 
     @cython.final
     cdef double reached(

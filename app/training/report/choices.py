@@ -16,7 +16,8 @@ NOTE = (
     "settings, and what they chose of the network: the gate's trust and heed (a copy is followed "
     "by sigmoid(trust + heed x evidence)), reach (what a payment gets of a copy's move down where "
     "labels say nothing of it) and habit (how much it counts there what the account has used "
-    "before), and the step sizes of each adapted layer (near 0: no adaptation)."
+    "before), how many trees stand beside it, and the step sizes of each adapted layer (near 0: no "
+    "adaptation)."
 )
 FROM = "chosen"
 
@@ -27,6 +28,7 @@ def of_choices(title: str, choices: Mapping[str, Metrics], titles: Titles) -> Se
     rows = [
         ["held-out frauds", *(_count(choice["held_out_frauds"]) for choice in every)],
         [f"{titles[ADAPTED]}: gate", *(_settings(choice["gate"]) for choice in every)],
+        [f"{titles[ADAPTED]}: trees", *(_count(choice["trees"]) for choice in every)],
         [f"{titles[ADAPTED]}: step sizes", *(_steps(choice["step_sizes"]) for choice in every)],
     ]
     for name in titles:

@@ -15,7 +15,8 @@ from app.learner.states import Floats, Ints
 from app.learner.transaction import HOUR_US
 from app.training.dataset import UNLABELLED
 from app.training.episodes import Rows
-from app.training.rivals.tuning import Lesson, Population, Sample, Score, Tuned
+from app.training.rivals.tuning import Lesson, Population, Score, Tuned
+from app.training.sampling import Sample
 
 if TYPE_CHECKING:
     from river.linear_model import LogisticRegression

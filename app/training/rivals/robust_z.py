@@ -17,11 +17,11 @@ from app.training.rivals.tuning import (
     CLIP,
     Lesson,
     Population,
-    Sample,
     Score,
     Tuned,
     weighted_precision,
 )
+from app.training.sampling import Sample
 
 # The median absolute deviation of a normal variable, times this, is its standard deviation.
 DEVIATIONS = 1.4826

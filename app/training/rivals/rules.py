@@ -17,7 +17,8 @@ from app.learner.states import Floats
 from app.training.episodes import Rows
 from app.training.evaluate import base_log_odds, cross_entropy
 from app.training.rivals.supports import Labels, age_days, likeness
-from app.training.rivals.tuning import Chosen, Lesson, Sample, Score, Tuned, codes_of
+from app.training.rivals.tuning import Chosen, Lesson, Score, Tuned, codes_of
+from app.training.sampling import Sample
 
 RECENT_DAYS = 7.0
 PARTS = 5

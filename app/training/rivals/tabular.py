@@ -20,7 +20,8 @@ from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.features import Features
 from app.learner.states import Floats
 from app.training.episodes import Rows
-from app.training.rivals.tuning import Lesson, Population, Sample, Score, Setting, Tuned
+from app.training.rivals.tuning import Lesson, Population, Score, Setting, Tuned
+from app.training.sampling import Sample
 
 ISOLATED = 50_000
 BATCH = 256
