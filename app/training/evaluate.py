@@ -35,8 +35,9 @@ HEEDS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 GATE_LIMITS = (1, 3, 10)
 SAMPLED_ROWS = 20_000
 GATE_SEED = 0
-# The share of what labels gain that a careful gate may cost.
-GAIN_FORGONE = 0.05
+# The share of what labels gain that a careful gate may cost, and what may be lost by leaving
+# payments alone of which they say nothing.
+GAIN_FORGONE, REACH_FORGONE = 0.05, 0.02
 # How far labels calm payments of which they say nothing: as far as any, or less.
 REACHES = (1.0, 0.5, 0.25, 0.0)
 # How much it counts there what the account has used before.
@@ -204,7 +205,7 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
     base, in cross-entropy, it takes those that heed the evidence most, and among them the least
     trust, so that copies of wrong labels are not followed. They are judged with all labels that are
     known and with few (GATE_LIMITS), J situations, none of which may be worse than the base. Then
-    it takes the least reach, and with that the most habit, that keeps all but GAIN_FORGONE of what
+    it takes the least reach, and with that the most habit, that keeps all but REACH_FORGONE of what
     is gained with the gate before, so that labels leave payments alone that they say nothing of.
     Where held-out accounts have fewer than DECIDING_FRAUDS frauds these choose nothing, and the
     gate is USUAL_GATE.
@@ -221,9 +222,11 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
     pairs = [GateSetting(trust, heed) for trust, heed in product(TRUSTS, HEEDS)]
     kept = _keeping(learner, situations, pairs)
     chosen = max(kept, key=lambda setting: (setting.heed, -setting.trust))
-    kept = _keeping(learner, situations, [chosen._replace(reach=reach) for reach in REACHES])
+    reaches = [chosen._replace(reach=reach) for reach in REACHES]
+    kept = _keeping(learner, situations, reaches, REACH_FORGONE)
     chosen = min(kept, key=lambda setting: setting.reach)
-    kept = _keeping(learner, situations, [chosen._replace(habit=habit) for habit in HABITS])
+    habits = [chosen._replace(habit=habit) for habit in HABITS]
+    kept = _keeping(learner, situations, habits, REACH_FORGONE)
     learner.gate.set(*max(kept, key=lambda setting: setting.habit))
     return gated(learner, answered)
 
@@ -238,8 +241,9 @@ def _keeping(
     learner: Learner,
     situations: Sequence[tuple[NDArray[np.bool_], Answers]],
     choices: Sequence[GateSetting],
+    forgone: float = GAIN_FORGONE,
 ) -> list[GateSetting]:
-    """The gates that keep all but GAIN_FORGONE of what the best of them gains on the base."""
+    """The gates that keep all but so much of what the best of them gains on the base."""
     base_J = np.array(
         [cross_entropy(is_fraud_A, of.base_A).mean() for is_fraud_A, of in situations]
     )
@@ -250,7 +254,7 @@ def _keeping(
             loss_JC[j, c] = cross_entropy(is_fraud_A, gated(learner, of).adapted_A).mean()
     loss_C = np.where((loss_JC <= base_J[:, None]).all(0), loss_JC.sum(0), np.inf)
     forgone_C = loss_C - loss_C.min()
-    kept_C = forgone_C <= GAIN_FORGONE * (base_J.sum() - loss_C.min())
+    kept_C = forgone_C <= forgone * (base_J.sum() - loss_C.min())
     return [choice for choice, is_kept in zip(choices, kept_C, strict=True) if is_kept]
 
 

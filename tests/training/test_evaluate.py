@@ -421,6 +421,17 @@ def test_labels_reach_no_further_than_what_they_say_where_that_keeps_what_they_g
     assert np.abs(predictions.adapted_A[~of_none]).min() > 1.7
 
 
+def test_labels_reach_all_payments_where_a_part_of_what_they_gain_hangs_on_it(
+    fitted: MadeUp,
+) -> None:
+    """A thirtieth of it, of payments that labels say nothing of."""
+    calmed_A = np.where(np.arange(COUNT) % 4 < 2, 1.0, 0.0)
+    of_none = (calmed_A == 0) & (SIGN_A < 0)
+    move_A = np.where(of_none, 0.13, 2.0) * SIGN_A
+    predictions = fitted(move_A, np.zeros(COUNT), calmed_A)[2]
+    assert predictions.adapted_A[of_none].max() < -0.05
+
+
 def test_habit_counts_where_that_keeps_what_labels_gain(fitted: MadeUp) -> None:
     """Of every second payment they say nothing, by habit: moves of these pay, or harm."""
     by_habit_A = np.where(np.arange(COUNT) % 4 < 2, 1.0, 0.0)
