@@ -157,14 +157,14 @@ async def test_the_service_is_unready_while_a_task_that_it_needs_fails(
     monkeypatch.setattr(background, "UNREADY_SECONDS", 0.5)
     async with calling(service_settings) as client:
         assert (await client.get("/readyz")).status_code == 200
-        await change(database, "ALTER TABLE outbox RENAME TO away")
+        await change(database, "ALTER TABLE outbox RENAME COLUMN next_at_us TO away")
         refused = await until_status(client, 503)
         assert problem_of(refused) == (503, "unavailable")
         assert "'webhooks' has not succeeded for" in refused.json()["detail"]
         assert (await client.get("/livez")).status_code == 200
         exposed = (await client.get("/metrics")).text
         assert 'quickstudy_background_up{task="webhooks"} 0.0' in exposed
-        await change(database, "ALTER TABLE away RENAME TO outbox")
+        await change(database, "ALTER TABLE outbox RENAME COLUMN away TO next_at_us")
         await until_status(client, 200)
         exposed = (await client.get("/metrics")).text
         assert 'quickstudy_background_up{task="webhooks"} 1.0' in exposed

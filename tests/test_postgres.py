@@ -315,7 +315,7 @@ async def test_a_lock_that_has_missed_a_slot_is_taken_anew(shared: Database) -> 
         async with shared.write() as connection:
             taken = await entity_states.take_slots(connection, TENANT, [ENTITY])
             locked.set()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.6)
             await entity_states.save_entities(connection, list(taken.values()))
 
     seen: list[int] = []
@@ -331,7 +331,7 @@ async def test_a_lock_that_has_missed_a_slot_is_taken_anew(shared: Database) -> 
 
     async def last() -> None:
         await locked.wait()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
         await shared.run(label)
 
     async with asyncio.timeout(20):
