@@ -205,8 +205,9 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
     base, in cross-entropy, it takes those that heed the evidence most, and among them the least
     trust, so that copies of wrong labels are not followed. They are judged with all labels that are
     known and with few (GATE_LIMITS), J situations, none of which may be worse than the base. Then
-    it takes the least reach, and with that the most habit, that keeps all but REACH_FORGONE of what
-    is gained with the gate before, so that labels leave payments alone that they say nothing of.
+    it takes the least reach that keeps all but REACH_FORGONE of what is gained with the gate
+    before, and with that the most habit that keeps all but GAIN_FORGONE, so that labels leave
+    payments alone that they say nothing of.
     Where held-out accounts have fewer than DECIDING_FRAUDS frauds these choose nothing, and the
     gate is USUAL_GATE.
     """
@@ -226,7 +227,7 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
     kept = _keeping(learner, situations, reaches, REACH_FORGONE)
     chosen = min(kept, key=lambda setting: setting.reach)
     habits = [chosen._replace(habit=habit) for habit in HABITS]
-    kept = _keeping(learner, situations, habits, REACH_FORGONE)
+    kept = _keeping(learner, situations, habits)
     learner.gate.set(*max(kept, key=lambda setting: setting.habit))
     return gated(learner, answered)
 
