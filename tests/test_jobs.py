@@ -11,7 +11,7 @@ import pytest
 
 from app.db.database import Database
 from app.jobs import store as job_store
-from app.jobs.aside import NICENESS, Aside
+from app.jobs.aside import NICENESS, Aside, Crashed, Task
 from app.jobs.errors import JobNotFound, TooManyJobs
 from app.jobs.records import Job
 from app.jobs.service import KEPT_DAYS, KEPT_RESULTS, MOST_UNFINISHED, Jobs
@@ -241,3 +241,14 @@ async def test_results_are_kept_for_a_while_and_not_without_end(
     with pytest.raises(JobNotFound):
         await jobs.find("b", "drift", "m", "old")
     assert (await jobs.find("b", "drift", "m", "young")).status == "done"
+
+
+async def test_a_database_that_is_away_for_a_moment_fails_no_job(
+    service_settings: Settings,
+) -> None:
+    """It crashes, and is run again."""
+    away = service_settings.model_copy(
+        update={"database_url": "postgresql+asyncpg://nobody@127.0.0.1:1/none"}
+    )
+    with pytest.raises(Crashed):
+        await Aside(away).compute(Task("comparison", "default", "tiny", 28))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.db.database import Database
+from app.db.errors import DatabaseUnavailable
 from app.demo.loading import load
 from app.errors import Problem
 from app.jobs.aside import LONGEST_SECONDS, NICENESS, OUT_OF_MEMORY_FIRST, Task
@@ -113,6 +114,9 @@ def _quality(found: Quality) -> ModelQuality:
 async def _computed(settings: Settings, task: Task) -> str:
     try:
         return f"done\n{await measured(settings, task)}"
+    except DatabaseUnavailable:
+        # Nothing is wrong with the task: whoever started this tries again a little later.
+        raise
     except Problem as problem:
         return f"failed\n{json.dumps(problem.document())}"
 
