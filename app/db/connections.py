@@ -214,7 +214,13 @@ class Connections:
         finally:
             for attempt in attempts:
                 attempt.cancel()
-            ended = await asyncio.gather(*attempts, return_exceptions=True)
+            try:
+                ended = await asyncio.gather(*attempts, return_exceptions=True)
+            except asyncio.CancelledError:
+                # Nobody waits for what has been opened any more, the one that was found included.
+                for attempt in attempts:
+                    attempt.add_done_callback(_close)
+                raise
             for outcome in ended:
                 if isinstance(outcome, Session) and outcome is not found:
                     outcome.terminate()
@@ -268,6 +274,11 @@ class Connections:
     @cached_property
     def _session(self) -> str:
         return "".join(f"; SET {name} = {value}" for name, value in self.settings.items())
+
+
+def _close(attempt: "asyncio.Future[Session]") -> None:
+    if not attempt.cancelled() and not attempt.exception():
+        attempt.result().terminate()
 
 
 async def _timeline(connection: Session) -> str:
