@@ -111,9 +111,12 @@ class Labelling:
         """
 
         by_id = {verdict.transaction_id: verdict for verdict in verdicts}
-        async with self._database.read() as connection:
-            rows = (await transaction_store.scored(connection, tenant, by_id)).values()
-            shared = await shared_corrections(connection, self._pipeline.features, tenant, rows)
+        shared = None
+        # A single label has nobody to share with: its own plan reads as much.
+        if len(by_id) > 1:
+            async with self._database.read() as connection:
+                rows = (await transaction_store.scored(connection, tenant, by_id)).values()
+                shared = await shared_corrections(connection, self._pipeline.features, tenant, rows)
 
         async def store(account_id: str, group: dict[str, Verdict]) -> dict[str, Labelled]:
             each = [*group.values()]
@@ -192,7 +195,7 @@ class Labelling:
             draft = await self._planner.draft(connection, tenant, change, is_preview=True)
         return _labelled(await self._planner.judge(draft), account)
 
-    async def _tried(self, tenant: str, change: SetLabels, shared: Shared) -> Labelled:
+    async def _tried(self, tenant: str, change: SetLabels, shared: Shared | None) -> Labelled:
         """What to store these labels would do now. Raises what it would raise."""
         async with self._database.read() as connection:
             draft = await self._planner.draft(
