@@ -537,14 +537,19 @@ class Slow(Database):
     def __init__(self, url: str, waiting: int) -> None:
         super().__init__(url)
         self._left = waiting
-        self.reached, self.open = asyncio.Event(), asyncio.Event()
+        self._reached, self.open = asyncio.Event(), asyncio.Event()
 
     async def run(self, change: Callable[[Connection], Awaitable[Any]], aside: bool = False) -> Any:
         self._left -= 1
         if not self._left:
-            self.reached.set()
+            self._reached.set()
             await self.open.wait()
         return await super().run(change, aside)
+
+    async def until_reached(self) -> None:
+        """Until that transaction waits; raises TimeoutError where it never comes."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            await self._reached.wait()
 
 
 async def known_of_merchant(database: Database, tenant: str) -> tuple[Any, ...]:
@@ -576,8 +581,7 @@ def test_who_comes_late_does_not_bring_back_what_was_forgotten_meanwhile(
         slow = Slow(service.part(Settings).database_url, 0 if is_in_turn else waiting)
         late = Labelling(slow, service.part(Pipeline), Allowance(None))
         removal = asyncio.ensure_future(late.remove(tenant, "p-2"))
-        async with asyncio.timeout(WAIT_SECONDS):
-            await (removal if is_in_turn else slow.reached.wait())
+        await (removal if is_in_turn else slow.until_reached())
         await labelling.remove(tenant, meanwhile)
         slow.open.set()
         await removal
@@ -609,8 +613,7 @@ def test_an_account_half_erased_is_scored_as_before_and_what_came_meanwhile_is_e
             await service.part(Labelling).roll_back(world.tenant, "heavy", 0)
         slow = Slow(service.part(Settings).database_url, 4)
         erasure = asyncio.ensure_future(ErasureService(slow, pipeline).erase(half.tenant, "heavy"))
-        async with asyncio.timeout(WAIT_SECONDS):
-            await slow.reached.wait()
+        await slow.until_reached()
         [gone] = await done_so_far(database, half.tenant)
         own, other = await scored(half.tenant), await scored(whole.tenant)
         slow.open.set()
@@ -652,7 +655,7 @@ def test_what_comes_into_a_half_erased_account_is_erased_however_old_it_is(
         await filler_of(service, world.tenant).fill(PAYMENTS)
         slow = Slow(service.part(Settings).database_url, 4)
         erasure = asyncio.ensure_future(ErasureService(slow, pipeline).erase(world.tenant, "heavy"))
-        await slow.reached.wait()
+        await slow.until_reached()
         [gone] = await done_so_far(service.part(Database), world.tenant)
         assert 0 < gone < PAYMENTS
         # Older than what is gone already, at a device of its own; and one that is gone, once more.
@@ -694,7 +697,7 @@ def test_of_two_erasures_of_an_account_at_once_one_certificate_is_kept(
         slow = Slow(service.part(Settings).database_url, waiting)
         first = asyncio.ensure_future(ErasureService(slow, pipeline).erase(world.tenant, "heavy"))
         if waiting:
-            await slow.reached.wait()
+            await slow.until_reached()
         counts = await erased(world, erasing.erase(world.tenant, "heavy"))
         assert counts["transactions"] == PAYMENTS
         assert counts["labels"] == PAYMENTS // 10

@@ -214,13 +214,13 @@ async def undo_verdict(
     history = (await read_label(transaction_id, database, viewer.tenant)).history
     if not history or str(history[-1].revision) != form.get("revision"):
         return _back(request, form, transaction_id, notice="changed")
-    given = history[-1].label or ""
+    current = history[-1].label or ""
     try:
         if form.get("was"):
             posted = _label_body(viewer, _label_in(form, "was"))
-            await give_label(labelling, viewer.tenant, transaction_id, posted, given)
+            await give_label(labelling, viewer.tenant, transaction_id, posted, current)
         else:
-            await take_label(labelling, viewer.tenant, transaction_id, given)
+            await take_label(labelling, viewer.tenant, transaction_id, current)
     except LabelChanged:
         return _back(request, form, transaction_id, notice="changed")
     return _back(request, form, transaction_id)

@@ -346,8 +346,8 @@ async def test_a_limit_out_of_bounds_is_refused(edge: httpx.AsyncClient, limit: 
 async def test_who_changed_a_webhook_is_in_the_log_and_its_address_is_not(
     client: httpx.AsyncClient,
 ) -> None:
-    asked = {"url": "https://1.1.1.1:8443/T0/secret?token=x", "events": ["label.changed"]}
-    made = (await client.post("/v1/webhooks", json=asked)).json()
+    webhook = {"url": "https://1.1.1.1:8443/T0/secret?token=x", "events": ["label.changed"]}
+    made = (await client.post("/v1/webhooks", json=webhook)).json()
     path = f"/v1/webhooks/{made['id']}"
     for change in ("rotate", "enable"):
         assert (await client.post(f"{path}/{change}")).status_code == 200

@@ -293,6 +293,6 @@ async def test_of_many_who_decide_at_once_one_does_and_the_others_see_what_has_c
                 for n, (one, fields) in enumerate(zip(people, pages, strict=True))
             )
         )
-    said = Counter(sent_to(answer)[1].get("notice") for answer in answers)
-    assert said == {None: 1, "changed": 5}
+    notices = Counter(sent_to(answer)[1].get("notice") for answer in answers)
+    assert notices == {None: 1, "changed": 5}
     assert len(await events(shared, "once-1")) == 1
