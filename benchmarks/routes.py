@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -222,12 +222,14 @@ class Callers:
                 count += 1
 
 
-def payment(transaction_id: str, account_id: str, merchant_id: str) -> dict[str, Any]:
+def payment(
+    transaction_id: str, account_id: str, merchant_id: str, days_late: float = 0
+) -> dict[str, Any]:
     return {
         "transaction_id": transaction_id,
         "account_id": account_id,
         "merchant_id": merchant_id,
-        "occurred_at": datetime.now(UTC).isoformat(),
+        "occurred_at": (datetime.now(UTC) - timedelta(days_late)).isoformat(),
         "amount": 20,
         "currency": "EUR",
     }
@@ -251,6 +253,7 @@ def routes(labels: int) -> list[Route]:
     at_big = "/v1/transactions"
     return [
         Route("score at the merchant", "POST", at_big, payment("x-1", "x", "big")),
+        Route("score, 100 days late", "POST", at_big, payment("x-4", "x", "big", 100)),
         Route("score of the account", "POST", at_big, payment("x-2", "heavy", "m-1")),
         Route("account", "GET", "/v1/accounts/heavy"),
         Route("its transactions", "GET", "/v1/transactions?account_id=heavy&limit=1000"),

@@ -133,7 +133,7 @@ def test_import_brings_a_file_into_the_database_and_again_changes_nothing(
     frame = simulate(accounts=3, days=20, seed=5)
     frame.write_parquet(path)
     # The last part is a smaller one.
-    monkeypatch.setattr("app.history.importing.CHUNK", frame.height - 1)
+    monkeypatch.setattr("app.history.importing.CHUNK_OF_ONE_WRITER", frame.height - 1)
     first, again = (run("import", str(path), "--spec", "simulated").output for _ in range(2))
     assert f" {frame.height}/{frame.height} " in first
     assert "are in the database" in first

@@ -381,6 +381,19 @@ def test_who_saw_a_label_before_it_came_to_mature_later_forgets_it_too(started: 
     assert_alike(own, theirs)
 
 
+def test_who_came_late_saw_no_label_that_matured_after_it_for_another_that_did(
+    started: Started,
+) -> None:
+    # The label of c matures after that of b: with it, b's late payment must not see b's own.
+    steps: list[Step] = [
+        Import([(Pay("c", "m", 20.0), True, 40.0), (Pay("b", "m", 13.0), True, 3.0)])
+    ]
+    steps += [Pay("b", "m", 27.5), Import([(Pay("b", "m", 0.5, late_days=40.0), False, 0.0)])]
+    service, runner = started
+    own, theirs = runner.run(lived_and_erased(service, steps, ["c"]))
+    assert_alike(own, theirs)
+
+
 async def longest_pause(computing: Awaitable[object]) -> tuple[float, float]:
     """How many seconds it takes, and for how many of them the event loop stood still at most."""
     task, begun, longest = asyncio.ensure_future(computing), time.perf_counter(), 0.0

@@ -1,6 +1,11 @@
 """A history file in the database: as if it had been scored live, and only once."""
 
+import asyncio
+import sqlite3
+import threading
+import time
 from collections.abc import AsyncIterator
+from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -38,6 +43,7 @@ from app.training.dataset import read_transactions
 from app.web.service import running
 from app.webhooks import store as webhook_store
 from app.webhooks.records import Webhook
+from tests.conftest import mainly
 
 pytestmark = pytest.mark.anyio
 
@@ -182,6 +188,36 @@ async def test_a_part_of_a_file_by_copy_is_what_its_thousands_are(
     assert await contents(database) == await contents(database, "whole")
 
 
+def seen_by_writers(path: str, is_over: threading.Event) -> set[int]:
+    """How many payments there are whenever another process that wants to write can."""
+    seen: set[int] = set()
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+        while not is_over.is_set():
+            with suppress(sqlite3.OperationalError):
+                other.execute("BEGIN IMMEDIATE")
+                seen.update(*other.execute("SELECT count(*) FROM transactions"))
+                other.execute("ROLLBACK")
+            time.sleep(0.001)
+    return seen
+
+
+@mainly("sqlite")
+async def test_an_import_lets_others_write_between_its_commits(
+    service: Service, tmp_path: Path
+) -> None:
+    path = tmp_path / "history.parquet"
+    simulate(accounts=40, days=120, seed=3).head(2500).write_parquet(path)
+    importer = Importer(service.part(Database), service.part(Pipeline), Patience(print))
+    file = service.part(Database).url.database
+    assert file is not None
+    is_over = threading.Event()
+    seeing = asyncio.create_task(asyncio.to_thread(seen_by_writers, file, is_over))
+    async for _ in importer.run(TENANT, History(path, SPEC).chunks(importer.chunk)):
+        pass
+    is_over.set()
+    assert {1000, 2000} <= await seeing
+
+
 async def test_states_are_those_of_scoring_live(service: Service, file: Path) -> None:
     chunks = list(History(file, SPEC).chunks(100))
     await imported(service, chunks)
@@ -280,7 +316,7 @@ def counts(tally: Tally) -> dict[str, int]:
 
 
 async def test_a_label_counts_from_when_it_is_known(service: Service) -> None:
-    early = [past("p1", 60, False, 30), past("p2", 7, False, -23), past("p3", 6, True, -0.01)]
+    early = [past("p1", 60, False, 30), past("p2", 7, False, -23), past("p3", 6, True, -1)]
     assert counts(await imported(service, [early])) == {"new": 3, "stored": 1, "not_yet_known": 2}
     assert counts(await imported(service, [early])) == {"unchanged": 1, "not_yet_known": 2}
     found = await contents(service.part(Database))

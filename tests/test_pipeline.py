@@ -110,6 +110,30 @@ async def test_a_label_is_evidence_about_its_merchant_after_the_delay_and_not_be
     assert await frauds_seen(service, "again", DELAY_DAYS + 0.01) > 0.6
 
 
+async def test_a_late_payment_sees_the_labels_that_had_matured_when_it_occurred(
+    service: Service,
+) -> None:
+    days = (0, 10, 20)
+    await scored(service, *(paid(f"t-{day}", day) for day in days))
+    for day in days:
+        await label(service, f"t-{day}")
+    assert await frauds_seen(service, "in time", DELAY_DAYS + 30) > 0.9
+    for n, day in enumerate((-1, 5, 15)):
+        row, same = await scored(
+            service,
+            paid(f"late-{n}", DELAY_DAYS + day, account="late"),
+            paid(f"other-{n}", DELAY_DAYS + 30, account="other"),
+        )
+        # Halved in 30 days.
+        weights = [2 ** ((past - day) / 30) for past in days if past < day]
+        seen = feature(service, row, "merchant_frauds_30d")
+        assert seen == pytest.approx(np.log1p(sum(weights)))
+        assert feature(service, same, "merchant_frauds_30d") > 0.9
+    # Nothing was folded twice.
+    whole = np.log1p(sum(2 ** ((day - 30) / 30) for day in days))
+    assert await frauds_seen(service, "at last", DELAY_DAYS + 30) == pytest.approx(whole)
+
+
 async def test_a_batch_sees_each_label_from_its_own_time_on(service: Service) -> None:
     await scored(service, paid("t", 0))
     await label(service, "t")

@@ -125,7 +125,7 @@ async def _import(history: "History", tenant: str) -> "Tally":
     from app.cli.progress import counting
     from app.db.database import Database
     from app.db.patience import Patience
-    from app.history.importing import CHUNK, Importer, Tally
+    from app.history.importing import Importer, Tally
     from app.scoring.pipeline import Pipeline
     from app.settings import Settings
     from app.web.service import running
@@ -141,8 +141,8 @@ async def _import(history: "History", tenant: str) -> "Tally":
 
             importer = Importer(service.part(Database), service.part(Pipeline), Patience(show))
             done = 0
-            async for added in importer.run(tenant, history.chunks(CHUNK)):
+            async for added in importer.run(tenant, history.chunks(importer.chunk)):
                 tally += added
-                done = min(done + CHUNK, len(history))
+                done = min(done + importer.chunk, len(history))
                 progress.update(task, completed=done)
     return tally

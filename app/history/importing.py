@@ -24,6 +24,7 @@ from app.labels.forgetting import event_of
 from app.labels.records import EntityLabel, LabelEntity, LabelEvent, StoredLabel
 from app.labels.service import Fate, Labelling
 from app.learner.columns import Named, columns_of
+from app.learner.features import FeatureSet
 from app.learner.spec import DatasetSpec
 from app.learner.states import NEVER_US
 from app.learner.transaction import (
@@ -35,12 +36,22 @@ from app.learner.transaction import (
 )
 from app.ops.background import in_a_thread
 from app.scoring import store as transaction_store
-from app.scoring.pipeline import Entry, Loaded, Pipeline, entry_of, newest_us, save
+from app.scoring.pipeline import (
+    Entry,
+    Loaded,
+    Pipeline,
+    entry_of,
+    newest_us,
+    save,
+    with_records,
+)
 from app.scoring.records import Scored
 from app.times import now_us
 
-# Of one commit, for which whoever scores one of its accounts waits.
-CHUNK = 10_000
+# Of one commit, for which whoever scores one of its accounts waits. SQLite has one writer, so that
+# everybody does: it has fewer, and a pause after each, in which a server that waits comes to it.
+CHUNK, CHUNK_OF_ONE_WRITER = 10_000, 1000
+PAUSE_SECONDS = 0.02
 # As many as a batch of the API: an account's labels of each are a revision of their own, to which
 # it can be rolled back.
 STEP = 1000
@@ -104,6 +115,11 @@ class Importer:
         self._patience = patience
         self._labelling = Labelling(database, pipeline, Allowance(None))
 
+    @property
+    def chunk(self) -> int:
+        """How many transactions are best stored in one commit."""
+        return CHUNK_OF_ONE_WRITER if self._database.is_sqlite else CHUNK
+
     async def run(self, tenant: str, chunks: Iterable[Sequence[Past]]) -> AsyncIterator[Tally]:
         """`add` all chunks; what became of each. The next one is prepared meanwhile."""
         left = iter(chunks)
@@ -117,6 +133,8 @@ class Importer:
             following = _begun(prepare)
             try:
                 yield await self._add(tenant, part)
+                if self._database.is_sqlite:
+                    await asyncio.sleep(PAUSE_SECONDS)
             finally:
                 part = await following
 
@@ -173,7 +191,8 @@ class Importer:
         # What is computed and what the database does take as long, beside each other.
         learning = _begun(lambda: _learned(tenant, part, accounts, delay_us))
         try:
-            loaded = await _load(connection, tenant, part, accounts)
+            features = self._pipeline.features
+            loaded = await _load(connection, features, tenant, part, accounts)
         finally:
             learned = await learning
         # A label may have become known, and matured, within the part.
@@ -221,7 +240,11 @@ def _begun(function: Callable[[], Answer]) -> asyncio.Future[Answer]:
 
 
 async def _load(
-    connection: Connection, tenant: str, part: Part, accounts: Mapping[str, Account]
+    connection: Connection,
+    features: FeatureSet,
+    tenant: str,
+    part: Part,
+    accounts: Mapping[str, Account],
 ) -> Loaded:
     """What is remembered of what a part names, ours alone until the transaction ends."""
     columns, named = part.columns, part.named
@@ -237,7 +260,7 @@ async def _load(
             connection, tenant, {key: us for key, us in part.newest_us.items() if key in used}
         ),
     )
-    return Loaded(
+    loaded = Loaded(
         part.entries,
         columns,
         [accounts[key] for key in named.accounts],
@@ -247,6 +270,7 @@ async def _load(
         np.array([links.get(key, NEVER_US) for key in named.links], np.int64),
         labels,
     )
+    return await with_records(connection, features, tenant, loaded, part.newest_us)
 
 
 class Learned(NamedTuple):

@@ -8,10 +8,12 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Table,
+    and_,
     bindparam,
     delete,
     false,
     func,
+    or_,
     select,
     text,
     true,
@@ -48,6 +50,7 @@ from app.labels.records import (
 )
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.transaction import MOST_ITEMS
+from app.ops.background import in_a_thread
 from app.scoring.store import AS_SCORED, COMPUTED_AT_US
 
 
@@ -132,6 +135,16 @@ _MATURING = _ENTITY_LABELS.where(
     label_entities.c.matures_at_us < bindparam("before_us"),
 ).limit(bindparam("most"))
 _OF_RECORD = _ENTITY_LABELS.where(*_OF_ENTITIES, label_entities.c.folded == true())
+_OF_RECORD_OR_MATURING = _ENTITY_LABELS.add_columns(label_entities.c.folded).where(
+    *_OF_ENTITIES,
+    or_(
+        label_entities.c.folded == true(),
+        and_(
+            label_entities.c.folded == false(),
+            label_entities.c.matures_at_us < bindparam("before_us"),
+        ),
+    ),
+)
 _FOLDED = (
     update(label_entities)
     .where(
@@ -287,6 +300,32 @@ async def labels_of_record(
 ) -> list[EntityLabel]:
     """The labels that are folded into these entities' label_state."""
     return await connection.fetch(EntityLabel._make, _OF_RECORD, tenant, keys, are_many=True)
+
+
+async def all_labels(
+    connection: Connection, tenant: str, before_us: Mapping[EntityKey, int]
+) -> tuple[list[EntityLabel], list[EntityLabel]]:
+    """What `labels_of_record` and `maturing_labels` find, at one moment."""
+    rows = await connection.fetch(
+        tuple[Any, ...],
+        _OF_RECORD_OR_MATURING,
+        tenant,
+        before_us,
+        are_many=True,
+        before_us=max(before_us.values()),
+    )
+
+    def sort_out() -> tuple[list[EntityLabel], list[EntityLabel]]:
+        folded, maturing = [], []
+        for *values, is_folded in rows:
+            label = EntityLabel._make(values)
+            if is_folded:
+                folded.append(label)
+            elif label.matures_at_us < before_us[label.key]:
+                maturing.append(label)
+        return folded, maturing
+
+    return await in_a_thread(sort_out)
 
 
 async def entities_of_labels(

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -85,6 +87,9 @@ class Loaded(NamedTuple):
 
     `entities` are the slots that are ours, `others` further ones by the position of their entity.
     `first_use_us_L` is since when accounts have used entities, NEVER_US where it is new to them.
+    `labels` mature by the time of the transactions, and are yet to be folded. `records` are of
+    entities with a label that matured after one of their transactions occurred: all that are
+    folded.
     """
 
     entries: Sequence[Entry]
@@ -95,28 +100,50 @@ class Loaded(NamedTuple):
     links: list[LinkKey]
     first_use_us_L: Ints
     labels: list[EntityLabel]
+    records: Mapping[EntityKey, list[EntityLabel]] = MappingProxyType({})
 
     def memory(self, features: FeatureSet) -> Memory:
         """A copy of what is remembered, of entities in their own slots."""
-        labelled = [row.label_state for row in self.entities]
-        for g, row in self.others:
-            labelled[g] = row.label_state or labelled[g]
+        confirmed = [
+            None if row.key in self.records else state
+            for row, state in zip(self.entities, self._label_states(), strict=True)
+        ]
         return Memory(
             States.from_bytes([row.state for row in self.accounts], features.account_sums),
             States.from_bytes([row.state for row in self.entities], features.entity_sums),
-            States.from_bytes(labelled, features.confirmed_sums),
+            States.from_bytes(confirmed, features.confirmed_sums),
             self.first_use_us_L.copy(),
         )
 
     def entity_labels(self) -> EntityLabels:
-        """The labels that mature by the time of the transactions, and are yet to be folded."""
+        """The labels that the memory lacks, and the transactions see or bring with them."""
         position = {entity.key: g for g, entity in enumerate(self.entities)}
-        size = len(self.labels)
+        labels = [*self.labels, *chain.from_iterable(self.records.values())]
+        size = len(labels)
         return EntityLabels(
-            np.fromiter((position[label.key] for label in self.labels), np.int64, size),
-            np.fromiter((label.matures_at_us for label in self.labels), np.int64, size),
-            np.fromiter((label.is_fraud for label in self.labels), np.float64, size),
+            np.fromiter((position[label.key] for label in labels), np.int64, size),
+            np.fromiter((label.matures_at_us for label in labels), np.int64, size),
+            np.fromiter((label.is_fraud for label in labels), np.float64, size),
         )
+
+    def overtaken(self, features: FeatureSet) -> list[EntityKey]:
+        """The entities of which a folded label matured after one of the transactions occurred."""
+        states = States.from_bytes(self._label_states(), features.confirmed_sums)
+        newest_us_G, time_us_N = states.time_us_G, self.columns.time_us_N
+        # Hardly ever: a payment comes within moments, a label within days.
+        if newest_us_G.max(initial=NEVER_US) <= time_us_N.min():
+            return []
+        oldest_us_G = np.full(len(newest_us_G), np.iinfo(np.int64).max)
+        for entity_N in self.columns.entity_NK.T:
+            is_there_N = entity_N != NO_ENTITY
+            np.minimum.at(oldest_us_G, entity_N[is_there_N], time_us_N[is_there_N])
+        return [self.entities[g].key for g in np.flatnonzero(oldest_us_G < newest_us_G).tolist()]
+
+    def _label_states(self) -> list[bytes | None]:
+        found = [row.label_state for row in self.entities]
+        for g, row in self.others:
+            found[g] = row.label_state or found[g]
+        return found
 
 
 class Result(NamedTuple):
@@ -620,6 +647,33 @@ def newest_us(columns: TransactionColumns, named: Named) -> dict[EntityKey, int]
     return dict(zip(named.entities, newest_us_G.tolist(), strict=True))
 
 
+async def with_records(
+    connection: Connection,
+    features: FeatureSet,
+    tenant: str,
+    loaded: Loaded,
+    newest: Mapping[EntityKey, int],
+) -> Loaded:
+    """The same, with the labels of entities whose record is newer than a late transaction.
+
+    A record is a sum: nothing can be told from it of the time before its newest label. So that a
+    late transaction sees the labels that had matured when it occurred, no others, and all of
+    those, the record is folded again, label by label. `newest` is when each entity is used last.
+    """
+    overtaken = loaded.overtaken(features)
+    if not overtaken:
+        return loaded
+    # As they are at one moment: a label is folded already, or still to be.
+    folded, maturing = await label_store.all_labels(
+        connection, tenant, {key: newest[key] for key in overtaken}
+    )
+    records: dict[EntityKey, list[EntityLabel]] = {key: [] for key in overtaken}
+    for label in folded:
+        records[label.key].append(label)
+    others = [label for label in loaded.labels if label.key not in records]
+    return loaded._replace(labels=[*others, *maturing], records=records)
+
+
 async def load(
     connection: Connection, features: FeatureSet, tenant: str, entries: Sequence[Entry]
 ) -> Loaded:
@@ -629,14 +683,15 @@ async def load(
     accounts = await account_store.lock_accounts(connection, tenant, named.accounts)
     entities = await entity_states.take_slots(connection, tenant, named.entities)
     shared = [key for key, row in entities.items() if row.slots > 1]
+    newest = newest_us(columns, named)
     # As they are at one moment: a label is folded already, or still to be.
     links, labels, slots = await connection.together(
         entity_states.links_of(connection, tenant, named.links),
-        label_store.maturing_labels(connection, tenant, newest_us(columns, named)),
+        label_store.maturing_labels(connection, tenant, newest),
         entity_states.states_of(connection, tenant, shared),
     )
     first_use_us = (links.get(key, NEVER_US) for key in named.links)
-    return Loaded(
+    loaded = Loaded(
         entries,
         columns,
         [accounts[key] for key in named.accounts],
@@ -651,6 +706,7 @@ async def load(
         np.fromiter(first_use_us, np.int64, len(named.links)),
         labels,
     )
+    return await with_records(connection, features, tenant, loaded, newest)
 
 
 async def save(
