@@ -58,8 +58,8 @@ async def once(client: httpx.AsyncClient, location: str, *statuses: str) -> dict
         await asyncio.sleep(0.02)
 
 
-async def computing() -> int:
-    """The process that computes a job of this one, once there is one."""
+async def computing(niceness: int = NICENESS) -> int:
+    """The process that computes a job of this one, once there is one that gives way so much."""
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
     while True:
         for pid in map(int, children.read_text().split()):
@@ -67,7 +67,7 @@ async def computing() -> int:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
                 if (
                     b"app.jobs.measuring" in words
-                    and os.getpriority(os.PRIO_PROCESS, pid) == NICENESS
+                    and os.getpriority(os.PRIO_PROCESS, pid) == niceness
                 ):
                     return pid
             except OSError:
@@ -99,6 +99,21 @@ async def test_a_comparison_is_computed_by_a_process_that_may_be_killed(
             (client, f"/v1/models/tiny/drift/{job['id']}"),
         ):
             assert problem_of(await who.get(path)) == (404, "job_not_found")
+
+
+@mainly("sqlite")
+async def test_a_job_that_writes_holds_nobody_up(client: httpx.AsyncClient) -> None:
+    """It gives way to nobody while others wait for what it has locked, and commits a few rows."""
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert (await client.post("/v1/demo")).status_code == 202
+    pid = await asyncio.wait_for(computing(own), 60)
+    counts = {0}
+    while len(counts) < 3:
+        found = await client.get("/v1/transactions", params={"limit": 1000})
+        counts.add(len(found.json()["data"]))
+    assert os.getpriority(os.PRIO_PROCESS, pid) == own
+    while (await client.get("/v1/demo")).json()["status"] != "done":
+        await asyncio.sleep(0.05)
 
 
 @mainly("sqlite")

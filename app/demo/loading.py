@@ -12,7 +12,7 @@ from app.db.database import Database
 from app.db.patience import Patience
 from app.demo.schemas import DemoLoaded
 from app.errors import Problem
-from app.history.importing import CHUNK, Importer, Past
+from app.history.importing import Importer, Past
 from app.learner.transaction import DAY_US, SECOND_US
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline, Posted
@@ -21,6 +21,8 @@ from app.scoring.schemas import PostedTransaction
 from app.times import now_us, text_of
 
 FILE = Path(__file__).parent / "payments.jsonl.gz"
+# Payments of one commit: on SQLite everybody else who writes waits for it.
+CHUNK = 100
 # Of the last week each payment is scored as it would have been live, so that reviews open.
 SCORED_US = 7 * DAY_US
 

@@ -1,4 +1,4 @@
-"""What takes seconds to compute, in a process of its own that gives way to everything else.
+"""What takes seconds to compute, in a process of its own that gives way to whoever scores.
 
 In a thread it would hold the interpreter up for whoever scores. `python -m app.jobs.measuring`
 reads a `Task` from its standard input and writes what came of it to its output: `done` or `failed`
@@ -30,6 +30,11 @@ class Task(NamedTuple):
     tenant: str = ""
     model: str = ""
     days: float = 0.0
+
+    @property
+    def writes(self) -> bool:
+        """Whether it holds locks that others wait for: then it must not give way to them."""
+        return self.kind == "demo"
 
 
 class Crashed(QuickstudyError):

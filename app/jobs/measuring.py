@@ -123,13 +123,15 @@ async def _computed(settings: Settings, task: Task) -> str:
 
 def main() -> None:
     """Compute what the standard input asks for."""
-    os.nice(NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OUT_OF_MEMORY_FIRST)
     # Whoever started it may be gone.
     signal.alarm(LONGEST_SECONDS)
     request: dict[str, Any] = json.load(sys.stdin)
-    print(asyncio.run(_computed(Settings(**request["settings"]), Task(**request["task"]))))
+    task = Task(**request["task"])
+    if not task.writes:
+        os.nice(NICENESS)
+    print(asyncio.run(_computed(Settings(**request["settings"]), task)))
 
 
 if __name__ == "__main__":
