@@ -61,24 +61,31 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
+def opened(browser: Browser, console: Console, path: str, **options: Any) -> Iterator[Page]:
+    """A window of somebody who is new here; fails where anything was kept out of a page."""
+    context: BrowserContext = browser.new_context(**options)
+    tab = context.new_page()
+    watch = Watch(tab, console.url)
+    tab.goto(f"{console.url}{path}")
+    yield tab
+    context.close()
+    assert watch.complaints == []
+
+
+@contextmanager
 def signed_in(
     browser: Browser, console: Console, person: str = "mia", **options: Any
 ) -> Iterator[Page]:
     """A window in which somebody has signed in; fails where anything was kept out of a page."""
-    context: BrowserContext = browser.new_context(**options)
-    tab = context.new_page()
-    watch = Watch(tab, console.url)
-    tab.goto(f"{console.url}/console")
-    # Keys that come before the page has put the cursor there are lost, as they would be anywhere.
-    expect(tab.locator("#person")).to_be_focused()
-    tab.keyboard.type(person)
-    tab.keyboard.press("Tab")
-    tab.keyboard.type(console.keys[person])
-    tab.keyboard.press("Enter")
-    expect(tab.get_by_role("button", name="Sign out")).to_be_visible()
-    yield tab
-    context.close()
-    assert watch.complaints == []
+    with opened(browser, console, "/console", **options) as tab:
+        # Keys that come before the page has put the cursor there are lost, as anywhere.
+        expect(tab.locator("#person")).to_be_focused()
+        tab.keyboard.type(person)
+        tab.keyboard.press("Tab")
+        tab.keyboard.type(console.keys[person])
+        tab.keyboard.press("Enter")
+        expect(tab.get_by_role("button", name="Sign out")).to_be_visible()
+        yield tab
 
 
 def settled(tab: Page, payment: str) -> None:
@@ -189,13 +196,12 @@ def test_each_task_of_a_day_takes_few_keys_and_no_mouse(console: Console, browse
     console.api.post("/v1/transactions/batch", json={"transactions": burst}).raise_for_status()
     invited = console.api.post("/v1/people", json={"name": "lea", "role": "analyst"}).json()
     needed: dict[str, int] = {}
-    with signed_in(browser, console) as tab, signed_in(browser, console, "noah") as other:
+    with signed_in(browser, console) as tab, opened(browser, console, invited["setup_path"]) as lea:
         # Somebody to hand over to, who has followed their link.
-        other.context.clear_cookies()
-        other.goto(f"{console.url}{invited['setup_path']}")
-        other.keyboard.type("correct horse battery")
-        other.keyboard.press("Enter")
-        expect(other.get_by_role("button", name="Sign out")).to_be_visible()
+        expect(lea.locator("#password")).to_be_focused()
+        lea.keyboard.type("correct horse battery")
+        lea.keyboard.press("Enter")
+        expect(lea.get_by_role("button", name="Sign out")).to_be_visible()
         hands, heading = Hands(tab), tab.get_by_role("heading", level=1)
         tab.goto(f"{console.url}/console/people")
         hands.press("g", "q")
