@@ -66,9 +66,9 @@ def explained(
     features_NF = features.compute(columns)
     attribution = Attribution(0.0, 1.0, np.full(len(features.names), 0.01), labels)
     shares = shares_of(features, attribution, 2.0, has_labels=True)
-    contents = [content_of(payment) for payment in past]
-    # The newest first.
-    contents, past_KF = contents[::-1], features_NF[:-1][::-1]
+    # Its account's, the newest first.
+    own = [n for n, payment in enumerate(past) if payment.account_id == now.account_id][::-1]
+    contents, past_KF = [content_of(past[n]) for n in own], features_NF[own]
     found = worded_reasons(
         shares, features, content_of(now), contents, features_NF[-1], past_KF, (1, 0), labelled
     )
@@ -125,6 +125,40 @@ def test_shares_of_a_code_are_those_of_its_features_and_the_slope_scales_them() 
     assert total == pytest.approx(2 * (0.01 * len(coded) + 0.5))
 
 
+def test_what_is_not_known_yet_is_one_reason_each() -> None:
+    """Of an account without a past, and of what nobody has used or is not named."""
+    features, kinds = FeatureSet(SIMULATED), SIMULATED.entity_names
+    of_each = {
+        features.names[f]: code_of(features.names[f], SIMULATED.categorical_names, kinds)
+        for f in without_identities(features.kinds)
+    }
+    other = payment(1, device_id="d")._replace(account_id="b")
+    found = explained(payment(9, device_id="d", card_fingerprint="c"), other)
+    assert found["account_new"].rounded()[1:4] == (
+        "this account has no earlier payments",
+        0.0,
+        None,
+    )
+    assert found["card"].sentence == "card c; used by no account before"
+    assert found["email"].sentence == "no e-mail address named"
+    one_account = "1 account used this device before, 0.00391 for the first time lately"
+    assert found["device_accounts"].sentence.startswith(one_account)
+    for kind in ("card", "ip", "email"):
+        assert [code for code in found if code.startswith(kind)] == [kind]
+        of_kind = [code for code in of_each.values() if code.startswith(kind)]
+        assert found[kind].share == pytest.approx(2 * 0.01 * len(of_kind))
+    assert [code for code in found if code.startswith("account_")] == ["account_new"]
+    of_past = [code for code in of_each.values() if code.startswith("account_")]
+    assert found["account_new"].share == pytest.approx(2 * 0.01 * len(of_past))
+    total = sum(reason.share for reason in found.values())
+    assert total == pytest.approx(2 * (0.01 * len(of_each) + 0.5))
+    shares = [reason.share for reason in found.values()]
+    assert shares == sorted(shares, reverse=True)
+    assert {"account_pace", "card_amount"} < set(
+        explained(payment(9, card_fingerprint="c"), payment(8, card_fingerprint="c"))
+    )
+
+
 def test_no_more_than_five_reasons_raise_a_score() -> None:
     shares = [Share(str(n), 3.0 - n) for n in range(9)]
     assert [reason.code for reason in raising(shares)] == ["0", "1", "2"]
@@ -172,7 +206,11 @@ def test_no_more_than_five_reasons_raise_a_score() -> None:
             "average amount 81.00 EUR over 2 payments in the 30 days before, 81.00 EUR over this "
             "account's last 2 payments",
         ),
-        (payment(9, merchant_id=None), "merchant_fraud", "no merchant named"),
+        (
+            payment(9, merchant_id=None),
+            "merchant",
+            "no merchant named, as in 0 of this account's last 2 payments",
+        ),
         (
             payment(9),
             "labels",
@@ -299,7 +337,14 @@ def at(second: float, n: int = 0, **changes: object) -> Transaction:
             at(9, ip_address="10.0.0.1"),
             [payment(1, ip_address="10.0.0.2"), payment(2)],
             "ip",
-            "IP address 10.0.0.1, in 0 of this account's last 2 payments; never used by this "
+            "IP address 10.0.0.1; used by no account before",
+            "10.0.0.1",
+        ),
+        (
+            at(9, ip_address="10.0.0.1"),
+            [payment(1)._replace(account_id="b", ip_address="10.0.0.1"), payment(2)],
+            "ip",
+            "IP address 10.0.0.1, in 0 of this account's last 1 payment; never used by this "
             "account before",
             "10.0.0.1",
         ),
@@ -615,22 +660,27 @@ def test_every_sentence_is_true_of_the_payments_as_they_are(
         computed = re.sub(r"[\d.,]+ [A-Z]{3}\b|\d\d:\d\d", "", reason.sentence)
         for figure in re.findall(r"\d[\d.]*", computed):
             assert len(figure.replace(".", "").strip("0")) <= 3, reason.sentence
-    of_merchants = ("merchant_fraud", "merchant_activity", "merchant_amount", "merchant_accounts")
+    merchant, of_merchants = story.now.merchant_id, []
+    if merchant is None:
+        assert story.reasons["merchant"].sentence.startswith("no merchant named")
+    elif all(payment.merchant_id != merchant for payment in story.past):
+        expected = f"merchant {merchant}; used by no account before"
+        assert story.reasons["merchant"].sentence == expected
+    else:
+        of_merchants = [f"merchant{of_kind}" for of_kind, *_ in CODES_OF_KIND if of_kind]
+    assert {code for code in story.reasons if code.startswith("merchant_")} == {
+        "merchant_category",
+        *of_merchants,
+    }
     for code in of_merchants:
         # What is known of merchants as decayed sums is worded as that.
-        said_to_be = (
-            "no merchant named",
-            "recent payments",
-            "recent amounts",
-            "counts half for every",
-            "no account has used this merchant before",
-        )
+        said_to_be: tuple[str, ...] = ("recent payments", "recent amounts", "counts half for every")
         if code == "merchant_amount":
             said_to_be += ("has no rate", "this model has no rates")
         sentence = story.reasons[code].sentence
         assert any(words in sentence for words in said_to_be), sentence
     if not story.past:
-        for code in ("amount", "account_spending", "account_gap", "hour", "weekend"):
+        for code in ("amount", "account_new", "hour", "weekend"):
             assert "this account has no earlier payments" in story.reasons[code].sentence
         return
     for check in (amounts, times, clocks, places, attributes_of):
@@ -732,28 +782,18 @@ def clocks(story: Story) -> None:
 
 def places(story: Story) -> None:
     merchants = [payment.merchant_id for payment in story.past]
-    if (merchant := story.now.merchant_id) is not None:
-        count = merchants.count(merchant)
-        present = r"first used by this account (.*) before|never used by this account before"
+    merchant = story.now.merchant_id
+    # Where nobody has used it, that is all there is to say of it.
+    if merchant is not None and (count := merchants.count(merchant)):
+        since = r"first used by this account (.*) before"
         found = story.match(
-            "merchant", rf"merchant {merchant}, in {count} of {story.last}; ({present})"
+            "merchant", rf"merchant {merchant}, in {count} of {story.last}; {since}"
         )
-        uses = [
-            story.age_us(payment) for payment in story.before if payment.merchant_id == merchant
-        ]
-        assert (found[2] is None) == (not uses)
-        if uses:
-            # What came before those that are at hand was not remembered here.
-            oldest = (
-                max(
-                    story.age_us(payment)
-                    for payment in story.past
-                    if payment.merchant_id == merchant
-                )
-                if count
-                else None
-            )
-            assert oldest is None or seconds(found[2]) == pytest.approx(oldest / 1e6, rel=6e-3)
+        # What came before those that are at hand was not remembered here.
+        oldest = max(
+            story.age_us(payment) for payment in story.past if payment.merchant_id == merchant
+        )
+        assert seconds(found[1]) == pytest.approx(oldest / 1e6, rel=6e-3)
     countries = [payment.country for payment in story.past]
     if (country := story.now.country) is not None:
         counted = rf"country {country}, in {countries.count(country)} of {story.last}"

@@ -6,7 +6,7 @@ usual values are those of the account's own payments before this one.
 
 import re
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -42,6 +42,7 @@ MOST_REASONS = 5
 # In log-odds, a hundredth of the odds: what raises a score by less is nobody's reason.
 LEAST_SHARE = 0.01
 LABELS = "labels"
+NEW_ACCOUNT = "account_new"
 NO_EARLIER = "this account has no earlier payments"
 MONTH_US, NEAR_US, MOMENT_US = 30 * DAY_US, 2 * HOUR_US, 300 * SECOND_US
 # Payments a day that a sum of a half-life of 30 days stands for.
@@ -172,6 +173,10 @@ class Case:
     def entities(self, kind: str) -> list[str | None]:
         """The same of the earlier payments."""
         return [_entity(kind, payment) for payment in self.past]
+
+    def is_known(self, kind: str) -> bool:
+        """Whether any account had used the merchant, the device, … before this payment."""
+        return self.entity(kind) is not None and round(expm1(self.now(f"{kind}_accounts_ever"))) > 0
 
     def counted(self, number: int, within_us: int, what: str) -> str:
         """A number of earlier payments of so long before, where there may be more of them."""
@@ -317,7 +322,7 @@ def raising(shares: Sequence[Share]) -> list[Share]:
 
 
 def worded_reasons(
-    shares: Iterable[Share],
+    shares: Sequence[Share],
     features: FeatureSet,
     content: str,
     contents: Sequence[str],
@@ -325,8 +330,10 @@ def worded_reasons(
     past_KF: Features,
     labels: tuple[int, int],
     labelled: LabelledPayments | None = None,
+    *,
+    few: bool = False,
 ) -> list[Reason]:
-    """Shares in words.
+    """Shares in words, the largest first; of `few`, those alone that raise the score most.
 
     `content` is the text of the payment and `contents` are those of the payments before it, newest
     first, whose features are `past_KF`; `labels` the account's fraud and legitimate labels, and
@@ -342,14 +349,37 @@ def worded_reasons(
         features.spec.has_currencies,
         has_more=len(fields) == PAST and bool(past),
     )
-    of_kinds = _of_kinds(features.spec.entity_names)
-    reasons = [Reason(code, *_worded(code, case, of_kinds), share) for code, share in shares]
+    kinds = features.spec.entity_names
+    joined, of_kinds = _joined(shares, case, kinds), _of_kinds(kinds)
+    chosen = raising(joined) if few else joined
+    reasons = [Reason(code, *_worded(code, case, of_kinds), share) for code, share in chosen]
     if labelled is None:
         return reasons
     return [
         _naming(reason, features, features_F, labelled) if reason.code == LABELS else reason
         for reason in reasons
     ]
+
+
+def _joined(shares: Sequence[Share], case: Case, kinds: Sequence[str]) -> list[Share]:
+    """The shares, the largest first, where codes that would say the same have one together.
+
+    Of an account without a past, and of an entity that nobody has used or that is not named, each
+    of their codes says just that.
+    """
+    stands_in: dict[str, str] = {}
+    if case.is_first:
+        of_past = [*CODES_OF_PAST, *(f"account_new_{kind}" for kind in kinds)]
+        stands_in |= dict.fromkeys(of_past, NEW_ACCOUNT)
+    for kind in kinds:
+        if not case.is_known(kind):
+            stands_in |= {f"{kind}{of_kind}": kind for of_kind, *_ in CODES_OF_KIND}
+    if not stands_in:
+        return list(shares)
+    sums: dict[str, float] = defaultdict(float)
+    for code, share in shares:
+        sums[stands_in.get(code, code)] += share
+    return sorted((Share(code, share) for code, share in sums.items()), key=lambda s: -s.share)
 
 
 @cache
@@ -388,9 +418,11 @@ def _amount(case: Case) -> Words:
     return f"{sentence}, {_figures(amount / usual)} times {median}", amount, usual
 
 
+def _new_account(case: Case) -> Words:
+    return NO_EARLIER, float(len(case.past)), None
+
+
 def _spending(case: Case) -> Words:
-    if case.is_first:
-        return NO_EARLIER, None, None
     compared = case.compared
     lately, currency = compared.within(MONTH_US), compared.currency
     if not compared.earlier:
@@ -413,7 +445,7 @@ def _pace(case: Case) -> Words:
     ages_us = case.ages_us()
     lately = sum(age_us <= DAY_US for age_us in ages_us)
     counted = f"{case.counted(lately, DAY_US, 'payment')} in the 24 hours before"
-    if case.is_first or ages_us[-1] < DAY_US:
+    if ages_us[-1] < DAY_US:
         return counted, float(lately), None
     usual = len(ages_us) / (ages_us[-1] / DAY_US)
     return f"{counted}; {_figures(usual)} a day on average over {case.last}", float(lately), usual
@@ -448,8 +480,6 @@ def _refused(case: Case) -> Words:
 
 
 def _gap(case: Case) -> Words:
-    if case.is_first:
-        return NO_EARLIER, None, None
     ages_us = case.ages_us()
     observed = ages_us[0] / HOUR_US
     sentence = f"{_duration(ages_us[0])} since this account's last earlier payment"
@@ -485,11 +515,13 @@ def _weekend(case: Case) -> Words:
 def _entity_used(kind: str, case: Case) -> Words:
     id_, past = case.entity(kind), case.entities(kind)
     if id_ is None:
-        sentence = _none_named(kind)
+        sentence = f"no {_noun(kind)} named"
         if past:
             sentence = f"{sentence}, as in {past.count(None)} of {case.last}"
         return sentence, None, _most_usual(past)
     sentence = f"{_noun(kind)} {id_}"
+    if not case.is_known(kind):
+        return f"{sentence}; used by no account before", id_, _most_usual(past)
     if case.is_first:
         return f"{sentence}; {NO_EARLIER}", id_, None
     sentence = f"{sentence}, in {past.count(id_)} of {case.last}"
@@ -502,15 +534,11 @@ def _entity_used(kind: str, case: Case) -> Words:
 
 
 def _entity_accounts(kind: str, case: Case) -> Words:
-    if case.entity(kind) is None:
-        return _none_named(kind), None, None
     name, noun = f"{kind}_accounts_ever", _noun(kind)
     count = round(expm1(case.now(name)))
     lately = expm1(case.now(f"{kind}_accounts_1d"))
     values, which = case.of_entities(kind, name)
     usual = _median([float(round(expm1(value))) for value in values]) if values else None
-    if count == 0:
-        return f"no account has used this {noun} before", 0.0, usual
     among = ", this one among them," if case.now(f"{kind}_used") > 0 and count > 1 else ""
     sentence = f"{_count(_figures(count), 'account')}{among} used this {noun} before"
     sentence = f"{sentence}, {_figures(lately)} for the first time lately"
@@ -520,8 +548,6 @@ def _entity_accounts(kind: str, case: Case) -> Words:
 
 
 def _entity_activity(kind: str, case: Case) -> Words:
-    if case.entity(kind) is None:
-        return _none_named(kind), None, None
     name, here = f"{kind}_count_30d", _here(kind)
     if case.now(name) <= 0:
         return f"no recent payments {here}", 0.0, None
@@ -539,8 +565,6 @@ def _entity_activity(kind: str, case: Case) -> Words:
 
 
 def _entity_amount(kind: str, case: Case) -> Words:
-    if case.entity(kind) is None:
-        return _none_named(kind), None, None
     currency, amount = case.currency, float(case.payment["amount"])
     if case.rates is not None:
         if (converted := case.reference_amount) is None:
@@ -563,8 +587,6 @@ def _entity_amount(kind: str, case: Case) -> Words:
 
 
 def _entity_fraud(kind: str, case: Case) -> Words:
-    if case.entity(kind) is None:
-        return _none_named(kind), None, None
     name, noun = f"{kind}_fraud_share_30d", _noun(kind)
     share = case.now(name)
     sentence = f"frauds are {_figures(100 * share)} % of the confirmed labels of this {noun}"
@@ -579,17 +601,11 @@ def _entity_fraud(kind: str, case: Case) -> Words:
 
 
 def _new_entities(kind: str, case: Case) -> Words:
-    if case.is_first:
-        return NO_EARLIER, None, None
     used_K = case.past_KF[:, case.place[f"{kind}_used"]].tolist()
     rows = zip(case.ages_us(), case.entities(kind), used_K, strict=True)
     new = {id_ for age_us, id_, used in rows if age_us <= DAY_US and not used} - {None}
     counted = case.counted(len(new), DAY_US, _noun(kind))
     return f"{counted} first used by this account in the 24 hours before", float(len(new)), None
-
-
-def _none_named(kind: str) -> str:
-    return f"no {_noun(kind)} named"
 
 
 def _noun(kind: str) -> str:
@@ -793,4 +809,6 @@ CODES_OF_KIND: tuple[tuple[str, str, WordsOfKind], ...] = (
     ("_amount", r"(log_amount_mean|amount_z)_\w+", _entity_amount),
     ("_fraud", r"(fraud_share|frauds)_\w+", _entity_fraud),
 )
-WORDED = {code: words for code, _, words in CODES} | {LABELS: _labels}
+# Those that say nothing where there is none.
+CODES_OF_PAST = [code for code, *_ in CODES if code.startswith("account_")]
+WORDED = {code: words for code, _, words in CODES} | {LABELS: _labels, NEW_ACCOUNT: _new_account}

@@ -33,7 +33,7 @@ from app.learner.decisions import Decision, Thresholds
 from app.learner.engine import Learned, Rows
 from app.learner.features import EntityLabels, Features, FeatureSet, Memory
 from app.learner.likeness import LabelledPayments, fields_of
-from app.learner.reasons import PAST, Reason, raising, shares_of, worded_reasons
+from app.learner.reasons import PAST, Reason, shares_of, worded_reasons
 from app.learner.scorer import AdapterKey, Held, Scorer
 from app.learner.states import NEVER_US, Ints, States
 from app.learner.transaction import (
@@ -336,7 +336,7 @@ class Pipeline:
                 labels = account.fraud_labels, account.legitimate_labels
                 slope = scorer.calibration.slope
                 found[n] = worded_reasons(
-                    raising(shares_of(self.features, why, slope, account.has_labels)),
+                    shares_of(self.features, why, slope, account.has_labels),
                     self.features,
                     loaded.entries[n].content,
                     [payment.content for payment in past],
@@ -344,6 +344,7 @@ class Pipeline:
                     past_KF,
                     labels,
                     scorer.labelled_payments(keys_G[account_N[n]]),
+                    few=True,
                 )
             return found
 
