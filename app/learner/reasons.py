@@ -42,7 +42,7 @@ MOST_REASONS = 5
 # In log-odds, a hundredth of the odds: what raises a score by less is nobody's reason.
 LEAST_SHARE = 0.01
 LABELS = "labels"
-NEW_ACCOUNT = "account_new"
+NEW_ACCOUNT = "new_account"
 NO_EARLIER = "this account has no earlier payments"
 MONTH_US, NEAR_US, MOMENT_US = 30 * DAY_US, 2 * HOUR_US, 300 * SECOND_US
 # Payments a day that a sum of a half-life of 30 days stands for.
