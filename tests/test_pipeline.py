@@ -465,3 +465,18 @@ async def test_a_label_is_folded_by_whoever_has_the_first_slot(service: Service)
     assert await frauds_seen(service, "third", DELAY_DAYS + 1) > 0
     record, nothing = (row.label_state for row in await slots_of(service, "m"))
     assert (record != first.label_state, nothing) == (True, None)
+    # One that is late, in either slot, sees what had matured, and leaves the record as it is.
+    await scored(service, paid("later", 10))
+    await label(service, "later", is_fraud=False)
+    assert await frauds_seen(service, "fourth", DELAY_DAYS + 11) > 0
+    record = (await slots_of(service, "m"))[0].label_state
+    share = "merchant_fraud_share_30d"
+    for is_taken in (False, True):
+        async with service.part(Database).write() as connection:
+            if is_taken:
+                assert (await entity_states.take_slots(connection, TENANT, [key]))[key].slot == 0
+            for name, day, expected in (("early", 0, 0), ("late", 5, 1)):
+                late = paid(f"{name}-{is_taken}", DELAY_DAYS + day, account=name)
+                [row] = await scored(service, late)
+                assert feature(service, row, share) == expected
+        assert (await slots_of(service, "m"))[0].label_state == record
