@@ -16,7 +16,9 @@ from app.cli.main import app
 from app.learner.checkpoint import Checkpoint
 from app.learner.spec import DatasetSpec
 from app.training.rates import central_bank
+from tests.training.conftest import short_checks
 
+__all__ = ["short_checks"]
 pytestmark = pytest.mark.usefixtures("fitted_once")
 FEW = ("--global-steps", "2", "--meta-steps", "1")
 BUILT_IN = Path("app/learner/specs/simulated.toml")
@@ -51,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(folder: Path) -> Path:
     path = folder / "files" / "simulated.parquet"
-    run("simulate", "--out", path, "--accounts", "100", "--days", "60", "--seed", "3")
+    run("simulate", "--out", path, "--accounts", "60", "--days", "60", "--seed", "3")
     return path
 
 
@@ -108,9 +110,7 @@ def test_a_simulated_file_is_the_same_in_both_formats_and_by_its_seed(
     folder: Path, data: Path
 ) -> None:
     out = folder / "same.csv"
-    output = run(
-        "simulate", "--out", out, "--accounts", "100", "--days", "60", "--seed", "3"
-    ).output
+    output = run("simulate", "--out", out, "--accounts", "60", "--days", "60", "--seed", "3").output
     expected = pl.read_parquet(data)
     assert f"{len(expected):,} transactions" in output
     found = pl.read_csv(out, try_parse_dates=True)
@@ -176,7 +176,11 @@ def test_training_and_evaluation_compare_amounts_by_the_rates_that_the_checkpoin
     assert Checkpoint.load(model).metadata.rates == central_bank()
     mixed, out, report = folder / "mixed.parquet", folder / "models" / "mixed", folder / "mixed"
     currency = pl.when(pl.int_range(pl.len()) < 10).then(pl.lit("KWD")).otherwise(pl.lit("JPY"))
-    pl.read_parquet(data).with_columns(currency=currency).write_parquet(mixed)
+    frame = pl.read_parquet(data)
+    frame.with_columns(currency=currency).write_parquet(mixed)
+    few = folder / "few-mixed.parquet"
+    chosen = pl.col("account_id").is_in(frame["account_id"].unique().sort().head(20).implode())
+    frame.filter(chosen).with_columns(currency=currency).write_parquet(few)
     rates = folder / "rates.toml"
     rates.write_text('reference = "USD"\nas_of = 2026-06-30\n[per_unit]\nJPY = 0.0064\n')
     options = ("--data", mixed, "--spec", "simulated", "--out", out)
@@ -186,7 +190,7 @@ def test_training_and_evaluation_compare_amounts_by_the_rates_that_the_checkpoin
     assert "--rates models/mixed" in (out / "README.md").read_text()
     # The file is gone, and the model has them.
     rates.unlink()
-    output = run("evaluate", "--data", mixed, "--model", out, "--report", report).output
+    output = run("evaluate", "--data", few, "--model", out, "--report", report).output
     assert "10 in KWD" in output
     whole = json.loads((report / "metrics.json").read_text())["all"]["adapted"]
     assert whole["average_precision"] == whole["average_precision"]

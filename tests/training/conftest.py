@@ -10,10 +10,10 @@ from tests.training.files import rows_of, simulated_source
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _short_checks() -> Iterator[None]:
-    """A training that is checked on few batches: of so short a one, that is most of the time."""
+def short_checks() -> Iterator[None]:
+    """A training that is checked on one batch: of so short a one, that is most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.training.train.MOST_BATCHES", 4)
+        patch.setattr("app.training.train.MOST_BATCHES", 1)
         yield
 
 

@@ -35,6 +35,8 @@ from app.training.evaluate import (
     recall_at_false_positives,
 )
 
+pytestmark = pytest.mark.usefixtures("fitted_once")
+
 
 def card_precision_of(table: list[tuple[int, int, float, bool]]) -> float:
     """Of rows (day, account, score, fraud)."""

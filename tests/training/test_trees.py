@@ -1,23 +1,38 @@
 """Trees beside the network: what they learn, how risk rises with the amount, when they stay."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
 from app.learner.differentiable.adaptation import Learner
 from app.learner.network import NODES, SPLITS, TREE_DEPTH
 from app.learner.states import Floats
-from app.training import bins
+from app.training import bins, trees
 from app.training.dataset import UNLABELLED
 from app.training.episodes import Rows
 from app.training.evaluate import DECIDING_FRAUDS, answers, base_log_odds, cross_entropy, predict
 from app.training.sampling import sampled
 from app.training.train import Split
-from app.training.trees import TREES, fit_held_out, grow
+from app.training.trees import fit_held_out, grow
+
+pytestmark = pytest.mark.usefixtures("fitted_once")
 
 RATE = 0.2
+# A third of the trees, of three times the step.
+FEW, STEP = 20, 0.3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_trees() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("TREES", FEW), ("RATE", STEP)):
+            assert hasattr(trees, name)
+            patch.setattr(trees, name, value)
+        yield
 
 
 def learner_that_knows_the_rate(rows: Rows) -> Learner:
@@ -60,8 +75,8 @@ def busiest(rows: Rows, learner: Learner) -> list[int]:
 def grown(learner: Learner, rows: Rows, seed: int = 0) -> list[NDArray[np.float32]]:
     split = split_of(rows)
     grow(learner, sampled(rows, split.train, 40_000, seed), rows, seed)
-    trees = learner.network.trees
-    return [part.numpy() for part in (trees.column_JS, trees.edge_JS, trees.value_JV)]
+    own = learner.network.trees
+    return [part.numpy() for part in (own.column_JS, own.edge_JS, own.value_JV)]
 
 
 def test_trees_learn_what_takes_two_quantities_to_see(rows: Rows) -> None:
@@ -75,8 +90,8 @@ def test_trees_learn_what_takes_two_quantities_to_see(rows: Rows) -> None:
     together = cross_entropy(is_fraud_A, base_log_odds(learner, rows, held_out)).mean()
     assert together < 0.8 * alone
     column_JS, edge_JS, value_JV = arrays
-    assert column_JS.shape == edge_JS.shape == (TREES, SPLITS)
-    assert value_JV.shape == (TREES, NODES)
+    assert column_JS.shape == edge_JS.shape == (FEW, SPLITS)
+    assert value_JV.shape == (FEW, NODES)
 
 
 def test_a_tree_answers_as_its_splits_say(rows: Rows) -> None:
@@ -149,7 +164,7 @@ def test_held_out_accounts_keep_trees_where_they_gain(rows: Rows) -> None:
     rows = labelled_by(rows, quantity(rows, learner, busiest(rows, learner)[0]))
     split = split_of(rows)
     predictions = fit_held_out(learner, rows, split, 0)
-    assert len(learner.network.trees) == TREES
+    assert len(learner.network.trees) == FEW
     assert predictions.base_A.std() > 0.1
 
 
@@ -166,8 +181,8 @@ def test_few_frauds_held_out_choose_no_trees(rows: Rows) -> None:
     rows = labelled_by(rows, quantity(rows, learner, busiest(rows, learner)[0]))
     split = split_of(rows)
     frauds = split.held_out[rows.is_fraud_N[split.held_out] == 1]
-    for too_few, trees in ((1, 0), (0, TREES)):
+    for too_few, kept in ((1, 0), (0, FEW)):
         left_out = frauds[DECIDING_FRAUDS - too_few :]
         few = split._replace(held_out=np.setdiff1d(split.held_out, left_out))
         fit_held_out(learner, rows, few, 0)
-        assert len(learner.network.trees) == trees
+        assert len(learner.network.trees) == kept
