@@ -1,6 +1,5 @@
 """Drift over HTTP: what has shifted is named, what has not is not."""
 
-import functools
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,7 +87,6 @@ def midnight() -> datetime:
     return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-@functools.cache
 def rows_of(path: Path) -> Rows:
     spec = DatasetSpec.load("simulated")
     return Rows.of(read_transactions(path, spec), FeatureSet(spec))
@@ -134,6 +132,32 @@ def stream(world: World, name: str, *changes: pl.Expr) -> Stream:
     return found
 
 
+@pytest.fixture(scope="module")
+def steady(world: World) -> Stream:
+    """A stream that does not shift."""
+    # Frauds come in series, so two months of the same people differ in how many there are.
+    profile = Checkpoint.load(world.model).metadata.profile
+    assert profile
+    every = round(profile.transactions / profile.frauds)
+    is_fraud = (pl.int_range(pl.len()) % every == 0).alias("is_fraud")
+    return stream(world, "same", is_fraud, pl.lit(0.0).alias("label_delay_days"))
+
+
+@pytest.fixture(scope="module")
+def of_new_devices(world: World) -> Stream:
+    """The same people, each with a device of a tenth of its age."""
+    return stream(world, "devices", pl.col("device_age_days") / 10)
+
+
+@pytest.fixture(scope="module")
+def of_more_frauds(world: World) -> Stream:
+    """The same, of which every fiftieth is a fraud as well."""
+    every_fiftieth = pl.int_range(pl.len()) % 50 == 0
+    more = pl.when(every_fiftieth).then(True).otherwise(pl.col("is_fraud")).alias("is_fraud")
+    delay = pl.when(every_fiftieth).then(0.0).otherwise(pl.col("label_delay_days"))
+    return stream(world, "frauds", more, delay.alias("label_delay_days"))
+
+
 @pytest.fixture
 async def client(service_settings: Settings, world: World) -> AsyncIterator[httpx.AsyncClient]:
     settings = service_settings.model_copy(update={"model": world.model})
@@ -160,14 +184,9 @@ async def drift_of(client: httpx.AsyncClient, stored: Stream, world: World) -> M
 
 
 async def test_on_a_stream_that_does_not_shift_nothing_is_named(
-    client: httpx.AsyncClient, world: World
+    client: httpx.AsyncClient, world: World, steady: Stream
 ) -> None:
-    # Frauds come in series, so two months of the same people differ in how many there are.
-    profile = Checkpoint.load(world.model).metadata.profile
-    assert profile
-    every = round(profile.transactions / profile.frauds)
-    is_fraud = (pl.int_range(pl.len()) % every == 0).alias("is_fraud")
-    stored = stream(world, "same", is_fraud, pl.lit(0.0).alias("label_delay_days"))
+    stored = steady
     found = await drift_of(client, stored, world)
     assert [(o.name, o.psi, o.fraud_psi) for o in (found.score, *found.features) if o.drifted] == []
     assert not found.fraud_share.drifted
@@ -183,9 +202,9 @@ async def test_on_a_stream_that_does_not_shift_nothing_is_named(
 
 
 async def test_the_features_that_shift_are_named_and_no_other(
-    client: httpx.AsyncClient, world: World
+    client: httpx.AsyncClient, world: World, of_new_devices: Stream
 ) -> None:
-    found = await drift_of(client, stream(world, "devices", pl.col("device_age_days") / 10), world)
+    found = await drift_of(client, of_new_devices, world)
     assert set(found.drifted) == {"attribute_device_age_days", "account_device_age_days_z"}
     # Every day of the four weeks shows it, as every day was changed.
     shifted = found.features[0].by_day
@@ -193,13 +212,9 @@ async def test_the_features_that_shift_are_named_and_no_other(
 
 
 async def test_a_share_of_frauds_that_rises_is_seen(
-    client: httpx.AsyncClient, world: World
+    client: httpx.AsyncClient, world: World, of_more_frauds: Stream
 ) -> None:
-    every_fiftieth = pl.int_range(pl.len()) % 50 == 0
-    more = pl.when(every_fiftieth).then(True).otherwise(pl.col("is_fraud")).alias("is_fraud")
-    delay = pl.when(every_fiftieth).then(0.0).otherwise(pl.col("label_delay_days"))
-    stored = stream(world, "frauds", more, delay.alias("label_delay_days"))
-    found = await drift_of(client, stored, world)
+    found = await drift_of(client, of_more_frauds, world)
     assert found.fraud_share.drifted
     assert found.fraud_share.now is not None
     assert found.fraud_share.now > 2 * found.fraud_share.trained
@@ -216,10 +231,9 @@ async def test_without_traffic_nothing_is_known(client: httpx.AsyncClient, world
 
 @mainly("sqlite")
 async def test_the_gauges_show_the_highest_of_all_tenants(
-    client: httpx.AsyncClient, world: World
+    client: httpx.AsyncClient, world: World, of_new_devices: Stream
 ) -> None:
-    stored = stream(world, "devices", pl.col("device_age_days") / 10)
-    found = await drift_of(client, stored, world)
+    found = await drift_of(client, of_new_devices, world)
     await keys.create(part_of(client, Database), "tests", tenant="without traffic")
     await part_of(client, DriftGauges).measure()
     values = {
@@ -246,19 +260,18 @@ async def test_a_checkpoint_without_a_profile_is_refused(
 
 
 async def test_a_sample_is_always_the_same_and_no_larger_than_its_limit(
-    client: httpx.AsyncClient, world: World
+    client: httpx.AsyncClient, world: World, steady: Stream
 ) -> None:
-    stored = stream(world, "same")
-    theirs = [row._replace(tenant="other", account_id="theirs") for row in stored.rows]
+    theirs = [row._replace(tenant="other", account_id="theirs") for row in steady.rows]
     await drift_of(client, Stream(theirs, []), world)
-    await drift_of(client, stored, world)
+    await drift_of(client, steady, world)
     async with part_of(client, Database).read() as connection:
         first, again = [await drift_store.sampled(connection, "default", 0, 7) for _ in range(2)]
         other = await drift_store.sampled(connection, "other", 0, 7)
     assert first == again
     assert {row.account_id for row in other} == {"theirs"} != {row.account_id for row in first}
     assert len(other) == len(first)
-    assert len(first) == pytest.approx(len(stored.rows) / 7, rel=0.1)
+    assert len(first) == pytest.approx(len(steady.rows) / 7, rel=0.1)
 
 
 def test_the_index_is_the_symmetric_divergence() -> None:
