@@ -40,7 +40,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> list[Meanwhile]:
 
     async def judged(*args: Any, **named: Any) -> Any:
         while waiting:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await waiting.pop()()
         return await judge(*args, **named)
 

@@ -259,6 +259,15 @@ async def shared(postgres_only: Database) -> Database:
     return postgres_only
 
 
+async def until_waiting(database: Database, number: int) -> None:
+    """Until so many transactions wait for a lock."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    found = -1
+    while found != number:
+        async with database.read() as connection:
+            found = (await connection.execute(waiting)).scalar_one()
+
+
 async def slots_of(database: Database) -> list[EntityState]:
     async with database.read() as connection:
         return (await entity_states.states_of(connection, TENANT, [ENTITY]))[ENTITY]
@@ -270,12 +279,13 @@ async def test_scores_at_once_have_slots_of_their_own_and_labels_wait_for_all(
     begun = [asyncio.Event() for _ in range(2)]
     order: list[str] = []
 
-    async def score(name: str, slot: int, seconds: float) -> None:
+    async def score(name: str, slot: int, until: Awaitable[object] | None = None) -> None:
         async with shared.write() as connection:
             taken = await entity_states.take_slots(connection, TENANT, [ENTITY])
             assert taken[ENTITY].slot == slot
             begun[slot].set()
-            await asyncio.sleep(seconds)
+            if until is not None:
+                await until
             await entity_states.save_entities(
                 connection, [taken[ENTITY]._replace(state=name.encode())]
             )
@@ -293,10 +303,10 @@ async def test_scores_at_once_have_slots_of_their_own_and_labels_wait_for_all(
         await begun[slot].wait()
         await score
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         # Who comes second finds no other slot, waits, and leaves one more; the third does not.
-        waiting = [after(0, score("waited", 0, 0)) for _ in range(2)]
-        await asyncio.gather(score("one", 0, 0.2), *waiting)
+        waiting = [after(0, score("waited", 0)) for _ in range(2)]
+        await asyncio.gather(score("one", 0, until_waiting(shared, 2)), *waiting)
         assert order == ["one", "waited", "waited"]
         assert [(row.slot, row.slots, row.state) for row in await slots_of(shared)] == [
             (0, 2, b"waited"),
@@ -304,38 +314,47 @@ async def test_scores_at_once_have_slots_of_their_own_and_labels_wait_for_all(
         ]
         order.clear()
         begun[0].clear()
-        await asyncio.gather(score("first", 0, 0.3), after(0, score("second", 1, 0.1)), label())
+        stored = asyncio.Event()
+
+        async def second() -> None:
+            await after(0, score("second", 1, until_waiting(shared, 1)))
+            stored.set()
+
+        # Both have a slot when the label comes, and the first keeps its own for longer.
+        await asyncio.gather(score("first", 0, stored.wait()), second(), label())
         assert order == ["second", "first", "label"]
 
 
 async def test_a_lock_that_has_missed_a_slot_is_taken_anew(shared: Database) -> None:
     locked = asyncio.Event()
+    seen: list[int] = []
+
+    async def hold() -> None:
+        async with shared.write() as connection:
+            await entity_states.take_slots(connection, TENANT, [ENTITY])
+            locked.set()
+            # The score, and behind it the label. Nothing is saved: who waits for a row that is
+            # then written goes on to its new version, and loses its turn.
+            await until_waiting(shared, 2)
 
     async def score() -> None:
+        await locked.wait()
         async with shared.write() as connection:
             taken = await entity_states.take_slots(connection, TENANT, [ENTITY])
-            locked.set()
-            await asyncio.sleep(0.6)
             await entity_states.save_entities(connection, list(taken.values()))
-
-    seen: list[int] = []
 
     async def label(connection: Connection) -> None:
         seen.append(0)
         found = await entity_states.lock_entities(connection, TENANT, [ENTITY])
         seen[-1] = len(found[ENTITY])
 
-    async def waiting() -> None:
-        await locked.wait()
-        await score()
-
     async def last() -> None:
         await locked.wait()
-        await asyncio.sleep(0.3)
+        await until_waiting(shared, 1)
         await shared.run(label)
 
-    async with asyncio.timeout(20):
-        await asyncio.gather(score(), waiting(), last())
+    async with asyncio.timeout(60):
+        await asyncio.gather(hold(), score(), last())
     assert seen == [0, 2]
 
 

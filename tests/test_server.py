@@ -67,7 +67,11 @@ def test_connections_are_spread_over_the_workers(pair: Server) -> None:
 
 def test_an_address_that_somebody_listens_on_is_refused(pair: Server) -> None:
     again = subprocess.run(
-        [sys.executable, *COMMAND], env=pair.environment, capture_output=True, text=True, timeout=60
+        [sys.executable, *COMMAND],
+        env=pair.environment,
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
     )
     assert again.returncode
     assert "Address already in use" in again.stdout

@@ -14,6 +14,9 @@ from app.main import create_app
 from app.settings import Settings
 from app.web.protocol import BoundedProtocol
 
+# For what comes at once, or never: of a machine that is busy with other things, too.
+PATIENCE_SECONDS = 60
+
 
 class Answer(NamedTuple):
     status: int
@@ -56,14 +59,15 @@ class Caller:
             await asyncio.sleep(0.02)
 
     async def answer(self) -> Answer:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
             headers = dict(line.lower().split(": ", 1) for line in lines)
             document = json.loads(await self.reader.readexactly(int(headers["content-length"])))
         return Answer(int(first.split()[1]), headers, document)
 
     async def is_closed(self) -> bool:
-        async with asyncio.timeout(10):
+        """Whether it is hung up, sooner than for having been idle, but where a test wants that."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await self.reader.read() == b""
 
 
@@ -89,11 +93,11 @@ async def serving(settings: Settings, **options: Any) -> AsyncIterator[Served]:
         ws="none",
         log_config=None,
         access_log=False,
-        **{"timeout_keep_alive": 60, **options},
+        **{"timeout_keep_alive": 2 * PATIENCE_SECONDS, **options},
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not server.started:
             await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]

@@ -17,6 +17,7 @@ from app.scoring.pipeline import Pipeline
 from app.settings import Settings
 from app.web.service import MOST_AT_ONCE
 from tests.api.callers import client_of
+from tests.api.connections import PATIENCE_SECONDS
 from tests.api.requests import label, posted, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +47,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not is_so():
             await asyncio.sleep(0.01)
 

@@ -11,7 +11,7 @@ import pytest
 from app.http.lean import ScoringRoute
 from app.scoring.pipeline import Pipeline
 from app.settings import Settings
-from tests.api.connections import Caller, serving
+from tests.api.connections import PATIENCE_SECONDS, Caller, serving
 from tests.api.requests import posted
 
 # No database knows the difference: one kind of them will do.
@@ -154,7 +154,7 @@ async def test_whoever_is_refused_or_gone_leaves_the_queue(service_settings: Set
         gone = await served.caller()
         await gone.say(good)
         gone.writer.transport.abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             status = 503
             while status == 503:
                 await caller.say(good)

@@ -15,7 +15,7 @@ from app.main import ROUTES
 from app.settings import Settings
 from app.web import service
 from app.web.service import MOST_AT_ONCE
-from tests.api.connections import Caller, Served, serving
+from tests.api.connections import PATIENCE_SECONDS, Caller, Served, serving
 from tests.api.requests import label, posted
 
 pytestmark = [
@@ -148,7 +148,7 @@ async def test_a_tenant_has_its_share_of_memory_for_bodies_that_arrive(
             caller.writer.write(head(caller, "POST", path, f"Content-Length: {MOST_BYTES // 2}"))
             caller.writer.write(b" " * (MOST_BYTES // 4))
         answers = [asyncio.create_task(caller.answer()) for caller in slow]
-        await asyncio.wait(answers, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(answers, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         # Others that will not do either are refused by then.
         done, _ = await asyncio.wait(answers, timeout=0.3)
         assert {answer.result().problem for answer in done} == {(503, "overloaded")}
@@ -166,6 +166,6 @@ async def test_a_tenant_has_its_share_of_memory_for_bodies_that_arrive(
             assert (await caller.answer()).status == 200
         for caller in slow:
             caller.writer.transport.abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while bodies.total:
                 await asyncio.sleep(0.01)

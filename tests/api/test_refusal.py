@@ -13,7 +13,7 @@ from app.http.authentication import Admission
 from app.http.batching import Place
 from app.http.problems import Overloaded
 from app.settings import Settings
-from tests.api.connections import Caller, Served, serving
+from tests.api.connections import PATIENCE_SECONDS, Caller, Served, serving
 from tests.api.requests import posted
 
 # A refusal needs no database: one kind of them will do.
@@ -170,7 +170,7 @@ async def test_as_many_as_may_be_are_let_in_even_where_all_come_at_once(
         for n, caller in enumerate(callers[1:], 1):
             caller.writer.write(caller.request(posted(f"t-{n}")))
         # Refused at once, and before anything is answered.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while sum(bool(caller.reader._buffer) for caller in callers) < 7:
                 await asyncio.sleep(0.01)
         release.set()

@@ -16,6 +16,7 @@ from app.cli.main import app
 from app.learner.checkpoint import Checkpoint
 from app.learner.spec import DatasetSpec
 from app.training.rates import central_bank
+from tests.servers import START_SECONDS
 from tests.training.conftest import short_checks
 
 __all__ = ["short_checks"]
@@ -318,7 +319,7 @@ def test_ctrl_c_leaves_a_checkpoint_that_loads_and_resume_finishes_it(
     assert process.stdout
     assert any("global: step 1 of 30" in line for line in process.stdout)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=START_SECONDS)
     assert process.returncode == 130, output
     assert "Traceback" not in output
     assert "--resume" in output

@@ -83,7 +83,7 @@ def garble(url: str) -> None:
     """What is no HTTP at all."""
     host, port = url.removeprefix("http://").split(":")
     for request in (f"{CANARY} {CANARY}\r\n\r\n", f"GET /{CANARY} HTTP/7\r\n{CANARY}\r\n\r\n"):
-        with socket.create_connection((host, int(port)), timeout=5) as connection:
+        with socket.create_connection((host, int(port)), timeout=START_SECONDS) as connection:
             connection.sendall(request.encode())
             assert CANARY.encode() not in connection.recv(1 << 12)
 
