@@ -6,13 +6,15 @@ seconds since 1970; amounts are plain numbers that are not negative; labels are 
 
 import codecs
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.learner.money import Code
 
-UNIT_US = {
+UNIT_US: dict[str, int | Decimal] = {
+    "nanoseconds": Decimal("0.001"),
     "microseconds": 1,
     "milliseconds": 1_000,
     "seconds": 1_000_000,
@@ -21,6 +23,16 @@ UNIT_US = {
     "days": 86_400_000_000,
     "weeks": 604_800_000_000,
 }
+Unit = Literal[
+    "nanoseconds",
+    "microseconds",
+    "milliseconds",
+    "seconds",
+    "minutes",
+    "hours",
+    "days",
+    "weeks",
+]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # A column, or several that make one value together.
@@ -105,10 +117,7 @@ class Time(Part):
     """
 
     format: str | None = None
-    unit: (
-        Literal["microseconds", "milliseconds", "seconds", "minutes", "hours", "days", "weeks"]
-        | None
-    ) = None
+    unit: Unit | None = None
     origin: datetime = EPOCH
     zone: str = "UTC"
     zone_column: str | None = None

@@ -9,15 +9,26 @@ from typing import NamedTuple
 
 import polars as pl
 
-MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
-DATE = re.compile(
-    rf"(?i)(\d{{1,4}}|{MONTHS})([-/. ])(\d{{1,2}}|{MONTHS})(?:\2|, ?)(\d{{4}}|\d{{1,2}})"
+MONTHS = (
+    "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:tember)?"
+    "|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
 )
-CLOCK = re.compile(r"(?i)(\d{1,2}):(\d{2})(:\d{2})?([.]\d+)?( ?[ap]m)?")
-OFFSET = re.compile(r"(?i) ?(z|utc|[+-]\d\d(:?\d\d)?)$")
-COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+DATE = re.compile(
+    rf"(?i)(\d{{1,4}}|{MONTHS})([-/. ])(\d{{1,2}}|{MONTHS})(?:\2|, ?)(\d{{4}}|\d{{1,2}})(?!\d)"
+)
+WEEKDAY = re.compile(r"(?i)(mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(day)?(,? )(?=\S)")
+CLOCK = re.compile(r"(?i)(\d{1,2})([:.])(\d{2})(\2\d{2})?([.]\d+)?( ?[ap]m)?")
+# The day and month before the clock, the year after it: as `date` writes on Unix.
+UNIX = re.compile(rf"(?i)({MONTHS}) {{1,2}}\d{{1,2}} \d\d:\d\d:\d\d (utc |gmt )?\d{{4}}")
+OFFSET = re.compile(r" ?([+-]\d\d:?\d\d)")
+UTC = re.compile(r"(?i) ?(z|utc|gmt)")
+# Digits alone, by how many: a date, and the clock after it.
+COMPACT_DATES = ("%Y%m%d", "%d%m%Y", "%m%d%Y")
+COMPACT_CLOCKS = {4: "%H%M", 6: "%H%M%S"}
+COMPACT_DATE = re.compile(r"\d{8}(?=\D|$|\d{4}$|\d{6}$)")
+COMPACT_CLOCK = re.compile(r"([ T]?)(\d{6}|\d{4})(?!\d)")
 # Whole seconds since 1970 that are of this century.
-EPOCHS = {10: "seconds", 13: "milliseconds", 16: "microseconds"}
+EPOCHS = {10: "seconds", 13: "milliseconds", 16: "microseconds", 19: "nanoseconds"}
 MARKS = (".", ",")
 GROUPS = (",", ".", " ", "'")
 
@@ -46,27 +57,46 @@ def parsed(text_N: pl.Series, form: str) -> pl.Series:
 
 
 def _formats_of(text: str) -> list[str]:
-    if text.isdigit():
-        return [COMPACT[len(text)]] if len(text) in COMPACT else []
-    date = DATE.match(text)
-    if date is None:
+    before = ""
+    if weekday := WEEKDAY.match(text):
+        before = f"{'%A' if weekday[2] else '%a'}{weekday[3]}"
+        text = text[weekday.end() :]
+    if unix := UNIX.fullmatch(text):
+        return [f"{before}{_month(unix[1])} %d %H:%M:%S {unix[2] or ''}%Y"]
+    if compact := COMPACT_DATE.match(text):
+        rest, forms = text[compact.end() :], [before + form for form in COMPACT_DATES]
+    elif date := DATE.match(text):
+        rest, forms = text[date.end() :], [before + form for form in _date_formats(date)]
+    else:
         return []
-    rest, forms = text[date.end() :], _date_formats(date)
+    if digits := COMPACT_CLOCK.match(rest):
+        form = digits[1] + COMPACT_CLOCKS[len(digits[2])]
+        return _ending([date_form + form for date_form in forms], rest[digits.end() :])
     if not rest:
         return forms
     clock = CLOCK.search(rest)
     if clock is None:
         return []
-    between, after = rest[: clock.start()], rest[clock.end() :]
-    hour = "%I" if clock[5] else "%H"
-    form = f"{between}{hour}:%M{':%S' if clock[3] else ''}{'%.f' if clock[4] else ''}"
-    if clock[5]:
-        form += " %p" if clock[5][0] == " " else "%p"
+    hour, mark = "%I" if clock[6] else "%H", clock[2]
+    form = f"{rest[: clock.start()]}{hour}{mark}%M{f'{mark}%S' if clock[4] else ''}"
+    form += "%.f" if clock[5] else ""
+    if clock[6]:
+        form += " %p" if clock[6][0] == " " else "%p"
+    return _ending([date_form + form for date_form in forms], rest[clock.end() :])
+
+
+def _ending(forms: list[str], after: str) -> list[str]:
+    """The formats with what follows a clock: an offset, or that it is UTC."""
+    if not after or UTC.fullmatch(after):
+        # Polars reads no Z as an offset.
+        return [form + after for form in forms]
     if OFFSET.fullmatch(after):
-        form += " %z" if after[0] == " " else "%z"
-    elif after:
-        return []
-    return [date + form for date in forms]
+        return [f"{form}{' ' * (after[0] == ' ')}%z" for form in forms]
+    return []
+
+
+def _month(name: str) -> str:
+    return "%b" if len(name) == 3 else "%B"
 
 
 def _date_formats(date: re.Match[str]) -> list[str]:
@@ -76,9 +106,9 @@ def _date_formats(date: re.Match[str]) -> list[str]:
     if len(first) == 4:
         return [f"%Y{mark}%m{mark}%d"]
     if second.isalpha():
-        return [f"%d{mark}%b{mark}{year}"]
+        return [f"%d{mark}{_month(second)}{comma or mark}{year}"]
     if first.isalpha():
-        return [f"%b{mark}%d{comma}{year}"]
+        return [f"{_month(first)}{mark}%d{comma}{year}"]
     return [f"%d{mark}%m{mark}{year}", f"%m{mark}%d{mark}{year}"]
 
 

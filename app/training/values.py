@@ -5,6 +5,7 @@ Axis: N rows.
 
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from app.learner.spelling import UNIT_US, Named
-from app.learner.transaction import SECOND_US
+from app.learner.transaction import DAY_US, SECOND_US
 from app.learner.validity import CURRENCY
 from app.training import guesses
 from app.training.files import DataError
@@ -66,7 +67,10 @@ def _times_of_text(table: Table, named: Named, values_N: pl.Series) -> NDArray[n
     text = pl.lit(values_N).str.strip_chars()
     iso = text.str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1}T00:00:00")
     iso = iso.str.replace(r"^(\d{4}-\d\d-\d\d)[ t]", "${1}T")
-    iso = iso.str.replace(r"(?i) ?(Z|UTC)$", "+00:00")
+    # Java writes the place after the offset, and Python's log a comma in the seconds.
+    iso = iso.str.replace(r"(Z|[+-]\d\d:?\d\d)\[[\w/+-]+\]$", "${1}")
+    iso = iso.str.replace(r"(T\d\d:\d\d:\d\d),(\d)", "${1}.${2}")
+    iso = iso.str.replace(r"(?i) ?(Z|UTC|GMT)$", "+00:00")
     # PostgreSQL writes whole hours, and Shopify a space before the offset.
     iso = iso.str.replace(r"(T\S+?) ?([+-]\d\d)$", "${1}${2}:00")
     iso = iso.str.replace(r" ([+-]\d\d:?\d\d)$", "${1}")
@@ -88,15 +92,18 @@ def _times_of_seconds(values_N: pl.Series) -> pl.Series:
     return pl.select(pl.when(possible).then(pl.lit(seconds_N) * SECOND_US)).to_series()
 
 
-def _counted(values_N: pl.Series, unit_us: int, origin_us: int) -> pl.Series:
+def _counted(values_N: pl.Series, unit_us: int | Decimal, origin_us: int) -> pl.Series:
     """Times that count from an origin; whole numbers to the microsecond."""
     if values_N.dtype == pl.String:
         values_N = values_N.str.strip_chars()
     number_N = values_N.cast(pl.Float64, strict=False)
     whole_N = pl.lit(values_N.cast(pl.Int64, strict=False))
     number, most = pl.lit(number_N), LAST_SECOND * SECOND_US
-    time = pl.coalesce(whole_N * unit_us, (number * unit_us).round().cast(pl.Int64, strict=False))
-    possible = ((number * unit_us) + origin_us).abs() <= most
+    # Of nanoseconds what is less than a microsecond is cut off, as Polars does with its own.
+    whole = whole_N * unit_us if isinstance(unit_us, int) else whole_N // int(1 / unit_us)
+    counted_us = number * float(unit_us)
+    time = pl.coalesce(whole, counted_us.round().cast(pl.Int64, strict=False))
+    possible = (counted_us + origin_us).abs() <= most
     return pl.select(pl.when(possible).then(time + origin_us)).to_series()
 
 
@@ -193,8 +200,8 @@ def _of_place(table: Table, time_us_N: pl.Series, is_local_N: pl.Series, zone: s
         shown_N,
     )
     if how.skipped == "shift":
-        day_before_N = (time_us_N - UNIT_US["days"]).cast(pl.Datetime("us"))
-        shifted_N = utc(day_before_N, "earliest") + UNIT_US["days"]
+        day_before_N = (time_us_N - DAY_US).cast(pl.Datetime("us"))
+        shifted_N = utc(day_before_N, "earliest") + DAY_US
         return pl.select(pl.coalesce(pl.lit(utc_N), pl.lit(shifted_N))).to_series()
     table.refuse(
         named,

@@ -44,7 +44,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "country": (r"(ip |card |billing |merchant |issuer )?(country|land)( code)?|pays",),
     "type": (r"(transaction |txn |payment )?(type|kind)|typ|art",),
     "status": (r"(transaction |payment |order |financial )?(status|state|result|outcome)",),
-    "zone": (r"(time ?)?(zone|tz)( ?name)?",),
+    "zone": (r"(.* )?(time ?zone|tz)( ?name)?|zone",),
     "delay": (r".*label ?delay.*|(report|chargeback|dispute) ?delay.*",),
     "fraud_kind": (r"fraud ?(kind|type|scenario|category)",),
 }
@@ -137,6 +137,15 @@ ZONES = {
 }
 # Standard times of places that have a summer time: written in July, they may mean the place.
 PLACES = {"PST": "America/Los_Angeles", "EST": "America/New_York", "CET": "Europe/Berlin"}
+PLACES |= {
+    f"{name} TIME (US & CANADA)": place
+    for name, place in (
+        ("EASTERN", "America/New_York"),
+        ("CENTRAL", "America/Chicago"),
+        ("MOUNTAIN", "America/Denver"),
+        ("PACIFIC", "America/Los_Angeles"),
+    )
+}
 PLACES |= {"MST": "America/Denver", "EET": "Europe/Helsinki", "WET": "Europe/Lisbon"}
 
 SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR", "zł": "PLN", "R$": "BRL", "US$": "USD", "CHF": "CHF"}

@@ -1,7 +1,7 @@
 """Which columns of a file say when, and how."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +13,21 @@ from app.training.inspection.columns import candidates, chosen_columns
 from app.training.inspection.draft import Draft
 from app.training.inspection.questions import Answers, Question
 
-ISO = r"^\d{4}-\d\d-\d\d([ Tt]\d\d:\d\d(:\d\d(\.\d+)?)?( ?(Z|z|UTC|[+-]\d\d(:?\d\d)?))?)?$"
+ISO = (
+    r"^\d{4}-\d\d-\d\d([ Tt]\d\d:\d\d(:\d\d([.,]\d+)?)?"
+    r"( ?(Z|z|UTC|GMT|[+-]\d\d(:?\d\d)?)(\[[\w/+-]+\])?)?)?$"
+)
 CLOCK = r"^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[APap][Mm])?$"
-OFFSET_AT_END = r"[ T]\d\d?:\d\d.*(Z|z|UTC|[+-]\d\d(:?\d\d)?)$"
+# A time of day without marks, or with others, where the column's name says that it is one.
+BARE_CLOCK = r"^([01]\d|2[0-3])[.]?[0-5]\d([.]?[0-5]\d)?$"
+CLOCK_NAME = re.compile(r"(.* )?(time|uhrzeit|zeit|hora|heure|ora|godzina|clock)( .*)?|.*time")
+OFFSET_AT_END = r"[ T]\d\d?:\d\d.*(Z|z|UTC|GMT|[+-]\d\d(:?\d\d)?)(\[[\w/+-]+\])?$"
 UNITS = ("seconds", "minutes", "hours", "days", "weeks")
-DATE, ORDER = "date", "order"
+DATE, ORDER, SPREADSHEET = "date", "order", "spreadsheet"
 SAMPLED = 100_000
 YEARS = range(1990, 2101)
+# Spreadsheets count days: 1990 to 2100.
+SPREADSHEET_ORIGIN, SPREADSHEET_DAYS = datetime(1899, 12, 30), (32874, 73415)
 
 
 class When(NamedTuple):
@@ -58,7 +66,9 @@ def _found(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> When:
     likely = [column for column in counted if names.TIME.fullmatch(names.plain(column))]
     likely = likely or [column for column in counted if forms[column] == "epoch"]
     if likely:
-        return _of_columns(frame, likely[:1], answers)
+        column = likely[0]
+        beside = _clock_beside(frame, column) if forms[column] == "date" else []
+        return _of_columns(frame, [column, *beside], answers)
     raise ValueError(
         "no column looks like a time; --answer time=COLUMN names it, or time=DATE+CLOCK two of "
         f"them: the file has {', '.join(frame.columns)}"
@@ -79,11 +89,7 @@ def _form(values_N: pl.Series) -> str:
         lengths = whole_N.str.len_chars().unique().to_list()
         if len(lengths) == 1 and lengths[0] in guesses.EPOCHS:
             return "epoch"
-        if (
-            len(lengths) == 1
-            and lengths[0] in guesses.COMPACT
-            and guesses.time_formats(whole_N.to_list()[:1000])
-        ):
+        if len(lengths) == 1 and guesses.time_formats(whole_N.to_list()[:1000]):
             return "date" if lengths[0] == 8 else "text"
         return "number"
     return "text" if _formats(text_N) else ""
@@ -97,7 +103,8 @@ def _sampled(values_N: pl.Series) -> pl.Series:
 def _formats(text_N: pl.Series) -> list[str]:
     """The formats that read most values: a few bad rows are no reason to see none."""
     found = []
-    for form in guesses.formats_of_any(text_N.head(50).to_list()):
+    # Of the whole file: all of its first rows may be of May, which is long and short at once.
+    for form in guesses.formats_of_any(text_N.gather_every(1 + len(text_N) // 50).to_list()):
         read = guesses.share(guesses.parsed(text_N, form).is_not_null())
         found.append((read, form))
     best = max((read for read, _ in found), default=0.0)
@@ -117,10 +124,15 @@ def _clock_beside(frame: pl.DataFrame, date: str) -> list[str]:
     if _sampled(frame[date]).str.contains(r"\d:\d\d").any():
         return []
     for column in frame.columns:
-        text_N = _sampled(frame[column])
-        if column != date and len(text_N) and guesses.share(text_N.str.contains(CLOCK)) > 0.9:
+        if column != date and _is_clock(column, _sampled(frame[column])):
             return [column]
     return []
+
+
+def _is_clock(column: str, text_N: pl.Series) -> bool:
+    is_called_so = CLOCK_NAME.fullmatch(names.plain(column)) is not None
+    some = f"{CLOCK}|{BARE_CLOCK}" if is_called_so else CLOCK
+    return guesses.share(text_N.str.contains(some)) > 0.9
 
 
 def _of_columns(frame: pl.DataFrame, columns: list[str], answers: Answers) -> When:
@@ -184,14 +196,25 @@ def _counted(columns: list[str], values_N: pl.Series, answers: Answers) -> When:
     """Numbers, whose meaning nothing in a file shows."""
     text_N = _sampled(values_N)
     number_N = text_N.cast(pl.Float64, strict=False)
-    shown = f"{text_N[0]!r}, from {_bounds(number_N)}"
-    choices = {unit: f"{unit} since a start" for unit in UNITS}
-    choices[ORDER] = "nothing but the order of rows: taken for minutes"
+    shown = "{!r}, from {:.10g} to {:.10g}".format(text_N[0], *_bounds(number_N))
+    dates = {}
     if _form(values_N) == "date":
-        choices = {DATE: f"a date: {_day(guesses.parsed(text_N.head(1), '%Y%m%d')[0])}", **choices}
+        for form in guesses.time_formats(text_N.to_list()):
+            name = DATE if form == "%Y%m%d" else form
+            dates[name] = f"a date: {_day(guesses.parsed(text_N.head(1), form)[0])}"
+    low, high = _bounds(number_N)
+    if SPREADSHEET_DAYS[0] <= low and high <= SPREADSHEET_DAYS[1]:
+        day = SPREADSHEET_ORIGIN + timedelta(days=low)
+        dates[SPREADSHEET] = f"days as spreadsheets count them: {day.day} {day:%B %Y} is the first"
+    choices = {**dates, **{unit: f"{unit} since a start" for unit in UNITS}}
+    choices[ORDER] = "nothing but the order of rows: taken for minutes"
     unit = answers.of(Question("time.unit", f"What does {columns[0]} count ({shown})?", choices))
-    if unit == DATE:
-        return When(columns, [("format", "%Y%m%d", "as answered")], "dates of eight digits")
+    if unit == SPREADSHEET:
+        counted = [("unit", "days", "as answered"), ("origin", SPREADSHEET_ORIGIN, "as answered")]
+        return When(columns, counted, "days as spreadsheets count them")
+    if unit in dates:
+        form = "%Y%m%d" if unit == DATE else unit
+        return When(columns, [("format", form, "as answered")], "dates of eight digits")
     origin = answers.of(
         Question(
             "time.origin",
@@ -209,9 +232,9 @@ def _counted(columns: list[str], values_N: pl.Series, answers: Answers) -> When:
     return When(columns, lines, "a count")
 
 
-def _bounds(number_N: pl.Series) -> str:
+def _bounds(number_N: pl.Series) -> tuple[float, float]:
     low, high = (float(bound) for bound in np.nanpercentile(number_N.to_numpy(), [0, 100]))
-    return f"{low:.10g} to {high:.10g}"
+    return low, high
 
 
 def _no_time(text: str) -> str | None:
@@ -262,8 +285,9 @@ def _add_zone_column(draft: Draft, frame: pl.DataFrame, column: str, answers: An
         if "/" in word or word in ("UTC", "GMT") or re.fullmatch(r"[+-]\d\d:?\d\d", word):
             continue
         offset, place = names.ZONES.get(word.upper()), names.PLACES.get(word.upper())
-        if offset is not None and place is None:
-            meanings[word] = offset
+        sure = [meaning for meaning in (offset, place) if meaning is not None]
+        if len(sure) == 1:
+            meanings[word] = sure[0]
             continue
         choices = {}
         if offset is not None and place is not None:

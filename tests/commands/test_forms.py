@@ -1,0 +1,155 @@
+"""How times, amounts, labels and files are written: `inspect` sees it, asks, or says what to do.
+
+Each file is the same ten or twenty payments, written in another way.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.cli.main import app
+from app.learner.spec import DatasetSpec
+from app.training.entries import Entries, read_entries
+
+runner = CliRunner()
+QUESTION = re.compile(r"--answer '?([^='\n]+)=…")
+# Every day later than the 12th, so that no other month can be meant, and every clock with a zero.
+TIMES = [
+    datetime(2024, 1 + n % 6, 13 + n, 9 - n % 3, 5 * n, 7 * n % 60, tzinfo=UTC) for n in range(10)
+]
+
+
+def asked(path: Path, *answers: str) -> tuple[Result, set[str]]:
+    """What `inspect` says with these answers, and what it asks beyond them."""
+    options = [word for answer in answers for word in ("--answer", answer)]
+    spec = path.with_suffix(".toml")
+    result = runner.invoke(app, ["inspect", str(path), "--spec", str(spec), "--replace", *options])
+    assert result.exit_code in (0, 2), result.output
+    return result, set(QUESTION.findall(result.stderr))
+
+
+def read(path: Path, answers: Mapping[str, str] = {}) -> Entries:
+    """The entries by the spec that `inspect` writes after exactly these questions."""
+    assert asked(path)[1] == set(answers)
+    result, _ = asked(path, *(f"{name}={value}" for name, value in answers.items()))
+    assert result.exit_code == 0, result.output
+    return read_entries(path, DatasetSpec.load(path.with_suffix(".toml")))
+
+
+def rows_of(columns: Mapping[str, Sequence[object]], delimiter: str = ",") -> str:
+    rows = [list(columns), *zip(*columns.values(), strict=True)]
+    return "".join(delimiter.join(map(str, row)) + "\n" for row in rows)
+
+
+def payments(**columns: Sequence[object]) -> dict[str, Sequence[object]]:
+    """The columns of as many payments, each but those here as programs write them."""
+    count = len(next(iter(columns.values())))
+    usual: dict[str, Sequence[object]] = {
+        "order_id": [f"o-{n}" for n in range(count)],
+        "customer_id": [f"c-{n % 3}" for n in range(count)],
+        "created_at": [datetime(2024, 3, 13, 9) + timedelta(hours=7 * n) for n in range(count)],
+        "amount": [f"{n + 1}.50" for n in range(count)],
+    }
+    return {**{name: column for name, column in usual.items() if name not in columns}, **columns}
+
+
+WRITTEN = {
+    "unix": "%a %b %d %H:%M:%S UTC %Y",
+    "mail": "%a, %d %b %Y %H:%M:%S GMT",
+    "long": "%A, %B %d, %Y %I:%M:%S %p",
+    "day": "%d %B %Y %H:%M:%S",
+    "oracle": "%d-%b-%y %I.%M.%S.000000 %p",
+    "dots": "%d.%m.%Y, %H.%M.%S",
+    "compact": "%Y%m%dT%H%M%SZ",
+    "slashes": "%Y/%m/%d %H:%M:%S +0000",
+    "java": "%Y-%m-%dT%H:%M:%SZ[UTC]",
+    "log": "%Y-%m-%d %H:%M:%S,000",
+    "mysql": "%Y-%m-%d %H%M%S",
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN.values(), ids=WRITTEN.keys())
+def test_a_time_is_read_as_it_is_written(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "orders.tsv"
+    at = [time.strftime(form) for time in TIMES]
+    path.write_text(rows_of(payments(created_at=at), "\t"))
+    assert times_of(read(path)) == sorted(TIMES)
+
+
+def times_of(entries: Entries) -> list[datetime]:
+    return [datetime.fromtimestamp(us / 1_000_000, UTC) for us in entries.time_us_N.tolist()]
+
+
+def test_nanoseconds_are_read_to_the_microsecond(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    at = [f"{int(time.timestamp())}123456789" for time in TIMES]
+    path.write_text(rows_of(payments(created_at=at)))
+    microsecond = timedelta(microseconds=123_456)
+    assert times_of(read(path)) == [time + microsecond for time in sorted(TIMES)]
+
+
+@pytest.mark.parametrize("date", ["%Y%m%d", "%d%m%Y", "%d/%m/%Y", "%Y-%m-%d"])
+@pytest.mark.parametrize("clock", ["%H%M%S", "%H:%M:%S", "%I:%M:%S %p"])
+def test_the_clock_beside_a_date_counts_however_it_is_written(
+    tmp_path: Path, date: str, clock: str
+) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(created_at=[time.strftime(date) for time in TIMES])
+    columns["trans_time"] = [time.strftime(clock) for time in TIMES]
+    path.write_text(rows_of(columns))
+    assert times_of(read(path)) == sorted(TIMES)
+
+
+@pytest.mark.parametrize(
+    ("form", "answer"), [("%Y%m%d", "date"), ("%d%m%Y", "%d%m%Y"), ("%m%d%Y", "%m%d%Y")]
+)
+def test_eight_digits_may_be_a_date_that_begins_with_the_day(
+    tmp_path: Path, form: str, answer: str
+) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text(
+        rows_of(payments(day=[time.strftime(form) for time in TIMES], created_at=[""] * 10))
+    )
+    assert [time.date() for time in times_of(read(path, {"time.unit": answer}))] == sorted(
+        time.date() for time in TIMES
+    )
+
+
+def test_the_days_of_a_spreadsheet_are_a_question_with_the_first_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    start = datetime(1899, 12, 30, tzinfo=UTC)
+    path.write_text(
+        rows_of(payments(created_at=[(time - start) / timedelta(days=1) for time in TIMES]))
+    )
+    assert "days as spreadsheets count them: 13 January 2024 is the first" in asked(path)[0].output
+    found = times_of(read(path, {"time.unit": "spreadsheet"}))
+    assert [round(time.timestamp()) for time in found] == [
+        round(time.timestamp()) for time in sorted(TIMES)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "word", "zone"),
+    [
+        ("Created Timezone", "Asia/Kolkata", "Asia/Kolkata"),
+        ("Time Zone", "Eastern Time (US & Canada)", "America/New_York"),
+        ("record date time zone", "PDT", "-07:00"),
+    ],
+)
+def test_a_column_of_zones_counts_whatever_its_name(
+    tmp_path: Path, column: str, word: str, zone: str
+) -> None:
+    path = tmp_path / "orders.csv"
+    offset = zone.startswith("-")
+    there = [
+        time - timedelta(hours=7) if offset else time.astimezone(ZoneInfo(zone)) for time in TIMES
+    ]
+    columns = payments(created_at=[time.strftime("%Y-%m-%d %H:%M:%S") for time in there])
+    columns[column] = [word] * len(TIMES)
+    path.write_text(rows_of(columns))
+    assert times_of(read(path)) == sorted(TIMES)
