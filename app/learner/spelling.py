@@ -141,7 +141,8 @@ class Time(Part):
 
 class Amount(Part):
     """What amounts mean. `currencies` are a file's own words for currencies, beside amounts or in
-    the column of currencies; `currency` is that of amounts that name none.
+    the column of currencies; `currency` is that of amounts that name none. With `minor_units`
+    amounts count those of their currency: cents, of some a thousandth, of some the whole.
 
     `negative` says what a negative amount is: a refund, or spending where money that is paid out
     stands with a minus (positive amounts are refunds then). `zero` may be the check of a card.
@@ -150,8 +151,15 @@ class Amount(Part):
     currency: Code | None = None
     currencies: dict[Annotated[str, Field(min_length=1)], Code] = {}
     divide_by: Annotated[float, Field(gt=0)] = 1.0
+    minor_units: bool = False
     negative: Literal["refuse", "refund", "spending", "leave_out"] = "refuse"
     zero: Literal["keep", "verification", "leave_out"] = "keep"
+
+    @model_validator(mode="after")
+    def _divided_once(self) -> Self:
+        if self.minor_units and self.divide_by != 1:
+            raise ValueError("amounts have minor_units or divide_by, not both")
+        return self
 
 
 class RowRules(Part):

@@ -284,6 +284,7 @@ def _written_amounts(table: Table) -> pl.Series:
         column is not None
         and table[column].dtype == pl.String
         and spec.amount.divide_by == 1
+        and not spec.amount.minor_units
         and spec.columns.refund is None
         and spec.rows.same_transaction != "sum"
         and not spec.file.thousands

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from app.learner.money import MINOR_UNITS, USUAL_DECIMALS
 from app.learner.spelling import UNIT_US, Named
 from app.learner.transaction import DAY_US, SECOND_US
 from app.learner.validity import CURRENCY
@@ -312,10 +313,19 @@ def amounts(table: Table) -> tuple[pl.Series, pl.Series]:
         either = pl.when(is_refund).then(pl.coalesce(pl.lit(refund_N), pl.lit(amount_N)))
         amount_N = pl.select(either.otherwise(pl.lit(amount_N))).to_series()
     table.refuse(columns.amount, amount_N.is_null(), "the amount is missing")
-    if how.divide_by != 1:
+    if how.minor_units or how.divide_by != 1:
+        by = how.divide_by
+        by_N = _minor_units(currency_N).to_numpy() if how.minor_units else np.full(len(table), by)
         # Polars multiplies by the inverse: 1,999 cents would be 19.990000000000002.
-        amount_N = pl.Series(amount_N.to_numpy() / how.divide_by)
+        amount_N = pl.Series(amount_N.to_numpy() / by_N)
     return amount_N, currency_N
+
+
+def _minor_units(currency_N: pl.Series) -> pl.Series:
+    """How many minor units make one of each currency."""
+    counts = {code: 10.0**decimals for code, decimals in MINOR_UNITS.items()}
+    usual = 10.0**USUAL_DECIMALS
+    return currency_N.replace_strict(counts, default=usual, return_dtype=pl.Float64)
 
 
 def refuse_negative(table: Table, column: str, amount_N: pl.Series) -> None:

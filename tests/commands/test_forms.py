@@ -153,3 +153,67 @@ def test_a_column_of_zones_counts_whatever_its_name(
     columns[column] = [word] * len(TIMES)
     path.write_text(rows_of(columns))
     assert times_of(read(path)) == sorted(TIMES)
+
+
+CENTS = {"usd": 100, "jpy": 1, "kwd": 1000}
+
+
+def test_whole_amounts_may_be_minor_units_and_these_are_each_currency_s_own(tmp_path: Path) -> None:
+    path = tmp_path / "charges.csv"
+    currencies = [list(CENTS)[n % 3] for n in range(30)]
+    path.write_text(
+        rows_of(payments(amount=[1999 + 1001 * n for n in range(30)], currency=currencies))
+    )
+    assert "All amounts of amount are whole" in asked(path)[0].output
+    found = read(path, {"amount.unit": "minor"})
+    assert found.amount_N.tolist() == [
+        (1999 + 1001 * n) / CENTS[currency] for n, currency in enumerate(currencies)
+    ]
+    assert found.currency_N.to_list() == [currency.upper() for currency in currencies]
+    whole = read(path, {"amount.unit": "whole"})
+    assert whole.amount_N.tolist() == [1999 + 1001 * n for n in range(30)]
+
+
+@pytest.mark.parametrize("currency", ["EUR", None])
+def test_minor_units_of_one_currency_are_hundredths(tmp_path: Path, currency: str | None) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(amount=[f"{1999 + n}.0" for n in range(30)])
+    path.write_text(rows_of(columns if currency is None else {**columns, "ccy": [currency] * 30}))
+    found = read(path, {"amount.unit": "minor"})
+    assert found.amount_N.tolist() == [(1999 + n) / 100 for n in range(30)]
+
+
+@pytest.mark.parametrize("currency", ["JPY", "KRW"])
+def test_whole_amounts_of_a_currency_without_cents_are_no_question(
+    tmp_path: Path, currency: str
+) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text(
+        rows_of(payments(amount=[1999 + n for n in range(30)], currency=[currency] * 30))
+    )
+    assert read(path).amount_N.tolist() == [1999 + n for n in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("column", "currency"),
+    [("Betrag (EUR)", "EUR"), ("amount_usd", "USD"), ("Amount (₹)", "INR"), ("Amount all", None)],
+)
+def test_the_name_of_a_column_may_name_the_currency(
+    tmp_path: Path, column: str, currency: str | None
+) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(amount=[n + 1.5 for n in range(9)])
+    columns[column] = columns.pop("amount")
+    path.write_text(rows_of(columns))
+    found = read(path)
+    assert set(found.currency_N) == {currency}
+    assert found.amount_N.tolist() == [n + 1.5 for n in range(9)]
+
+
+def test_an_order_s_total_is_its_amount_and_a_date_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(order_id=range(5000, 5010))
+    columns["order_total"] = columns.pop("amount")
+    columns |= {"order_number": range(5000, 5010), "amount_refunded": ["0.00"] * 10}
+    path.write_text(rows_of({**columns, "valuta": ["13.01.2024"] * 10}))
+    assert read(path).amount_N.tolist() == [n + 1.5 for n in range(10)]

@@ -1,10 +1,11 @@
 """Which column of a file says how much, in which currency, and how numbers are written."""
 
 import re
+from collections.abc import Mapping
 
 import polars as pl
 
-from app.learner.money import MINOR_UNITS
+from app.learner.money import MINOR_UNITS, USUAL_DECIMALS
 from app.training import guesses
 from app.training.guesses import Marks
 from app.training.inspection import names
@@ -14,7 +15,8 @@ from app.training.inspection.questions import Answers, Question
 
 SAMPLED = 20_000
 QUESTION = "Which column is the amount that was paid?"
-NUMBER = re.compile(r"\(?[-+]?[\d.,' \u00a0\u202f\u2019]*\d[\d.,]*([eE][-+]?\d+)?\)?-?")
+# Cents that are taken for whole amounts make the largest at least so much.
+LEAST_CENTS, LEAST_ROWS = 1000, 20
 PLAIN = Marks(".", "")
 
 
@@ -37,10 +39,12 @@ def add_amount(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[s
         draft.add("columns", "currency", currency, "of each amount")
         taken.add(currency)
         meanings |= _words(frame[currency], answers)
-        if len(MINOR_UNITS.keys() & set(frame[currency].drop_nulls().to_list())) > 1:
+        if len(_codes(frame[currency], meanings)) > 1:
             draft.add("categorical", "currency", currency, "several")
     if meanings:
         draft.add("amount", "currencies", meanings, "what the file's signs and words mean")
+    elif currency is None and (code := _code_in_name(column)):
+        draft.add("amount", "currency", code, "by the column's name")
     bare = [_without(text, signs) for text in text_N.to_list()]
     marks = _marks(bare, column, answers)
     if marks.decimal != PLAIN.decimal:
@@ -48,8 +52,7 @@ def add_amount(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[s
     if marks.thousands:
         shown = next((text for text in text_N.to_list() if marks.thousands in text), text_N[0])
         draft.add("file", "thousands", marks.thousands, f"such as {shown!r}")
-    if re.search(r"(cents|pence|minor)", names.plain(column)):
-        draft.add("amount", "divide_by", 100, "by its name in hundredths")
+    _add_unit(draft, frame, column, bare, answers)
     _add_negative(draft, text_N, answers)
 
 
@@ -122,15 +125,65 @@ def _side_by_question(debit: str, credit: str, answers: Answers) -> list[str]:
 def _is_money(values_N: pl.Series) -> bool:
     """Whether most values are a number with at most a sign of a currency."""
     text_N = _texts(values_N).head(1000)
-    is_number = [guesses.sign_of(text) is not None or _is_number(text) for text in text_N.to_list()]
-    return bool(is_number) and sum(is_number) >= 0.9 * len(is_number)
+    signs = sorted({sign for text in text_N.to_list() if (sign := guesses.sign_of(text))})
+    if any(sign[0].isalnum() and not _is_code(sign) for sign in signs):
+        return False
+    return bool(guesses.most_marks([_without(text, signs) for text in text_N.to_list()]))
 
 
-def _is_number(text: str) -> bool:
-    return (
-        re.fullmatch(r"\(?[-+]?[\d.,' \u00a0\u202f\u2019]*\d[\d.,]*([eE][-+]?\d+)?\)?-?", text)
-        is not None
-    )
+def _is_code(word: str) -> bool:
+    return word in names.SIGNS or word in names.OF_SEVERAL or word.upper() in MINOR_UNITS
+
+
+def _code_in_name(column: str) -> str | None:
+    """The currency that a column's name ends with, as in "Betrag (EUR)" and amount_usd."""
+    if found := re.search(r"[(\[]\s*([A-Z]{3}|[^\w\s]{1,3})\s*[)\]]\s*$", column):
+        code = names.SIGNS.get(found[1], found[1])
+        return code if code in MINOR_UNITS else None
+    last = names.plain(column).split()[-1:]
+    return last[0].upper() if last and last[0] in names.USUAL_CODES else None
+
+
+def _add_unit(
+    draft: Draft, frame: pl.DataFrame, column: str, bare: list[str], answers: Answers
+) -> None:
+    """Whether amounts are cents; a question where all are whole and nothing says so."""
+    if re.search(r"(cents|pence|minor)", names.plain(column)):
+        draft.add("amount", "divide_by", 100, "by its name in hundredths")
+        return
+    answer = answers.stated("amount.unit")
+    currency, meanings = draft.value("columns", "currency"), draft.value("amount", "currencies")
+    if currency is not None:
+        codes = _codes(frame[currency], meanings or {})
+    else:
+        codes = {*(meanings or {}).values(), draft.value("amount", "currency")} - {None}
+    has_minor = not codes or any(MINOR_UNITS.get(code, USUAL_DECIMALS) > 0 for code in codes)
+    if answer is None and not (has_minor and len(frame) >= LEAST_ROWS and _is_all_whole(bare)):
+        return
+    example = max(bare, key=len, default="")
+    minor = f"minor units, such as cents: {example} is {float(example or 0) / 100:,.2f}"
+    choices = {
+        "minor": f"{minor}; of yen it is {example}" if len(codes) > 1 else minor,
+        "whole": f"whole: {example} is {example}",
+    }
+    text = f"All amounts of {column} are whole, such as {example}. What do they count?"
+    answer = answers.of(Question("amount.unit", text, choices))
+    if answer == "minor" and currency is not None:
+        draft.add("amount", "minor_units", True, "as answered: cents, or what a currency has")
+    elif answer == "minor":
+        draft.add("amount", "divide_by", 100, "as answered")
+
+
+def _codes(values_N: pl.Series, meanings: Mapping[str, str]) -> set[str]:
+    """The currencies of a column."""
+    words = values_N.cast(pl.String).drop_nulls().unique().to_list()
+    return {meanings.get(word, word) for word in words if word}
+
+
+def _is_all_whole(bare: list[str]) -> bool:
+    # Where a value is missing, pandas writes whole numbers with a fraction.
+    whole = [float(text) for text in bare if re.fullmatch(r"[0-9]+(\.0)?", text)]
+    return len(whole) == len(bare) and max(whole, default=0) >= LEAST_CENTS
 
 
 def _without(text: str, signs: list[str]) -> str:

@@ -85,6 +85,8 @@ def _value(value: Any) -> str:
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, str):
         return toml_text(value)
     return repr(value)

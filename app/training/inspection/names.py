@@ -4,6 +4,8 @@ import re
 
 from app.learner.transaction import Status, Type
 
+# An amount that is another than the payment's.
+NO_PAYMENT = r"(refund|charge|fee|tax|vat|net|dispute|discount|tip|shipping|converted|intended)"
 # Roles by the names of columns, in lower case with single spaces; the likelier first.
 ROLES: dict[str, tuple[str, ...]] = {
     "transaction": (
@@ -21,8 +23,11 @@ ROLES: dict[str, tuple[str, ...]] = {
         r"(cc|card|pan) ?(id|no|num|number|hash|token|fingerprint)?|iban|merchant account",
     ),
     "amount": (
-        r"(transaction |txn |purchase |payment |gross |total )*(amount|amt)( .*)?|amount ?cents",
-        r"total|gross|value|paid|betrag|summe|umsatz|montant|importe|importo|valor|price",
+        r"((transaction|txn|trans|purchase|payment|gross|total|order) ?)*(amount|amt)( [a-z]{3})?",
+        rf"(?!.*{NO_PAYMENT})(.* )?(amount|amt)( .*)?|amount ?cents",
+        r"((order|grand|cart|invoice) )?(total|gross|value|paid|betrag|summe|umsatz|montant"
+        r"|importe|importo|valor|price|kwota|bedrag|belopp)( [a-z]{3})?"
+        r"|gross sales|total (collected|paid)",
     ),
     "currency": (
         r"(transaction |gross |payment )?(currency|ccy|cur)( code)?|w(ä|ae)hrung|devise|moneda",
@@ -150,7 +155,18 @@ PLACES |= {"MST": "America/Denver", "EET": "Europe/Helsinki", "WET": "Europe/Lis
 
 SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR", "zł": "PLN", "R$": "BRL", "US$": "USD", "CHF": "CHF"}
 SIGNS |= {"₩": "KRW", "₺": "TRY", "₽": "RUB", "Kč": "CZK", "C$": "CAD", "A$": "AUD", "Ft": "HUF"}
-OF_SEVERAL = {"$": ("USD", "CAD", "AUD", "MXN"), "¥": ("JPY", "CNY"), "kr": ("SEK", "NOK", "DKK")}
+SIGNS |= {"円": "JPY", "元": "CNY"}
+# In the names of columns, where three letters are often a word.
+USUAL_CODES = {
+    *("usd", "eur", "gbp", "chf", "jpy", "inr", "brl", "pln", "cad", "aud", "sek", "nok", "dkk"),
+    *("czk", "huf", "cny", "mxn"),
+}
+OF_SEVERAL = {
+    "$": ("USD", "CAD", "AUD", "MXN"),
+    "¥": ("JPY", "CNY"),
+    "￥": ("JPY", "CNY"),
+    "kr": ("SEK", "NOK", "DKK"),
+}
 
 
 def plain(name: str) -> str:
