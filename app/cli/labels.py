@@ -1,19 +1,15 @@
 """`quickstudy labels`"""
 
-import bz2
 import codecs
 import csv
-import gzip
 import io
-import lzma
-import zipfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 
 import typer
 from rich.markup import escape
@@ -121,6 +117,7 @@ def _blocks(file: Path, layout: "LabelLayout | None") -> Iterator["LabelFile"]:
     """A file's rows, as many labels at a time as a batch has."""
     from app.labels.reading import UnreadableLabels, label_blocks
     from app.learner.transaction import MOST_ITEMS
+    from app.packing import UNPACKABLE
 
     encoding = codecs.lookup(layout.file.encoding if layout else "utf-8").name
     try:
@@ -132,7 +129,7 @@ def _blocks(file: Path, layout: "LabelLayout | None") -> Iterator["LabelFile"]:
         raise SetupError(
             f"{file}: it is not {encoding}; name its encoding in the spec under [file]"
         ) from None
-    except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, UnreadableLabels) as error:
+    except (*UNPACKABLE, UnreadableLabels) as error:
         raise SetupError(f"{file}: {error}") from None
 
 
@@ -140,28 +137,14 @@ def _blocks(file: Path, layout: "LabelLayout | None") -> Iterator["LabelFile"]:
 def _opened(file: Path, layout: "LabelLayout | None", encoding: str) -> Iterator[TextIO]:
     """A file's text, unpacked as it is read."""
     from app.learner.spelling import COMPRESSION
+    from app.packing import opened
 
     # A byte order mark is no part of the first column's name.
     encoding += "-sig" if encoding == "utf-8" else ""
     stated = layout.file.compression if layout else None
-    with ExitStack() as stack:
-        unpacked: Any
-        match stated or COMPRESSION.get(file.suffix.lower(), "none"):
-            case "gzip":
-                unpacked = stack.enter_context(gzip.open(file))
-            case "bzip2":
-                unpacked = stack.enter_context(bz2.open(file))
-            case "xz":
-                unpacked = stack.enter_context(lzma.open(file))
-            case "zip":
-                archive = stack.enter_context(zipfile.ZipFile(file))
-                names = archive.namelist()
-                if len(names) != 1:
-                    raise SetupError(f"{file}: the archive holds {len(names)} files, not one")
-                unpacked = stack.enter_context(archive.open(names[0]))
-            case _:
-                unpacked = stack.enter_context(file.open("rb"))
-        yield stack.enter_context(io.TextIOWrapper(unpacked, encoding, newline=""))
+    compression = stated or COMPRESSION.get(file.suffix.lower(), "none")
+    with opened(file, compression) as unpacked:
+        yield io.TextIOWrapper(unpacked, encoding, newline="")
 
 
 async def _bring(

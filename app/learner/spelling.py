@@ -61,13 +61,14 @@ def _existing(encoding: str) -> str:
 Encoding = Annotated[str, AfterValidator(_existing)]
 
 
-Compression = Literal["none", "gzip", "bzip2", "xz", "zip"]
+Compression = Literal["none", "gzip", "bzip2", "xz", "zip", "zstd"]
 # By the last suffix of a file's name.
 COMPRESSION: dict[str, Compression] = {
     ".gz": "gzip",
     ".bz2": "bzip2",
     ".xz": "xz",
     ".zip": "zip",
+    ".zst": "zstd",
 }
 
 
@@ -84,13 +85,16 @@ class File(Part):
     """What stands around the values. What is None follows the file's suffix.
 
     `header` names the columns of a file without a line of names; `missing` are texts that stand
-    for nothing, such as NULL; `skip_lines` and `footer_lines` are lines before the line of names
-    and after the last row.
+    for nothing, such as NULL; `escape` stands before quotes inside of values that are not written
+    twice; `trim` cuts off the spaces around names and values; `skip_lines` and `footer_lines` are
+    lines before the line of names and after the last row.
     """
 
     format: Literal["csv", "parquet"] | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     quote: Annotated[str, Field(max_length=1)] = '"'
+    escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    trim: bool = False
     encoding: Encoding = "utf-8"
     compression: Compression | None = None
     skip_lines: Annotated[int, Field(ge=0)] = 0

@@ -1,22 +1,19 @@
 """A file of transactions as Polars reads it, and where its rows stand in it."""
 
-import bz2
 import csv
-import gzip
 import hashlib
 import io
-import lzma
 import re
-import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import Literal
 from urllib.parse import unquote
 
 import polars as pl
 
 from app.errors import SetupError
-from app.learner.spelling import COMPRESSION, File
+from app.learner.spelling import COMPRESSION, Compression, File
+from app.packing import UNPACKABLE, opened
 
 DELIMITERS = {".csv": ",", ".txt": ",", ".tsv": "\t", ".tab": "\t"}
 BYTES_SHOWN = 24
@@ -64,6 +61,12 @@ def digest_of(path: Path, form: File) -> str:
     return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
 
 
+def unescaped(text: str, escape: str) -> str:
+    """Quotes inside of values written twice, as CSV has them, where `escape` stands before them."""
+    each = re.escape(escape)
+    return re.sub(f'{each}(["{each}])', lambda match: match[1] * (1 + (match[1] == '"')), text)
+
+
 def base_of(path: Path) -> Path:
     """The path, or of a pattern the folder that it begins at."""
     parts = [part for part in (path, *path.parents) if not WILDCARD.search(str(part))]
@@ -80,7 +83,7 @@ def _partition(relative: Path) -> dict[str, str | None]:
     return {unquote(key): None if value == NO_VALUE else unquote(value) for key, _, value in pairs}
 
 
-def _suffixes(path: Path) -> tuple[str, str | None]:
+def _suffixes(path: Path) -> tuple[str, Compression | None]:
     """The suffix of what a file holds, and the compression that its last suffix names."""
     suffixes = ["", *(suffix.lower() for suffix in path.suffixes)]
     packed = COMPRESSION.get(suffixes[-1])
@@ -100,7 +103,7 @@ class Content:
             raise DataError(f"{path}: there is no such file")
         self.path, self.form, self.partition = path, form, partition or {}
         suffix, packed = _suffixes(path)
-        self.compression = form.compression or packed or "none"
+        self.compression: Compression = form.compression or packed or "none"
         if form.format is None and suffix not in (*DELIMITERS, ".parquet"):
             raise DataError(
                 f"{path}: {suffix or 'no suffix'} is neither .csv nor .parquet; where it is text, "
@@ -148,7 +151,26 @@ class Content:
 
     def _csv(self, rows: int | None = None, truncated: bool = False) -> pl.DataFrame:
         form = self.form
-        frame = pl.read_csv(
+        frame = self._trimmed(self._read_csv(rows, truncated))
+        if not form.header:
+            return frame
+        if len(form.header) != frame.width:
+            raise DataError(
+                f"{self.path}: its rows have {frame.width} fields, and header under [file] names "
+                f"{len(form.header)}"
+            )
+        return frame.rename(dict(zip(frame.columns, form.header, strict=True)))
+
+    def _trimmed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if not self.form.trim:
+            return frame
+        nothing = dict.fromkeys(["", *self.form.missing])
+        text = pl.all().str.strip_chars().replace(nothing)
+        return frame.select(text).rename({name: name.strip() for name in frame.columns})
+
+    def _read_csv(self, rows: int | None, truncated: bool) -> pl.DataFrame:
+        form = self.form
+        return pl.read_csv(
             self._source(),
             separator=self.delimiter,
             quote_char=form.quote or None,
@@ -160,19 +182,12 @@ class Content:
             glob=False,
             truncate_ragged_lines=truncated,
         )
-        if not form.header:
-            return frame
-        if len(form.header) != frame.width:
-            raise DataError(
-                f"{self.path}: its rows have {frame.width} fields, and header under [file] names "
-                f"{len(form.header)}"
-            )
-        return frame.rename(dict(zip(frame.columns, form.header, strict=True)))
 
     def _source(self) -> Path | io.BytesIO:
         """The file itself where nothing stands between it and its rows, else what they are in."""
         form = self.form
-        plain = form.encoding.lower() in ("utf-8", "utf8") and not form.footer_lines
+        plain = form.encoding.lower() in ("utf-8", "utf8")
+        plain = plain and not form.footer_lines and not form.escape
         if plain and self.compression == "none":
             return self.path
         return io.BytesIO(self.unpacked() if plain else self.text().encode())
@@ -180,9 +195,9 @@ class Content:
     def unpacked(self) -> bytes:
         """What a packed file holds. Raises DataError where it is cut off, or packed otherwise."""
         try:
-            with self._unpacked() as file:
+            with opened(self.path, self.compression) as file:
                 return file.read()
-        except (EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile) as error:
+        except UNPACKABLE as error:
             raise DataError(
                 f"{self.path}: cannot be unpacked ({self.compression}): {error}"
             ) from None
@@ -194,6 +209,8 @@ class Content:
             text = content.decode(self.form.encoding)
         except UnicodeDecodeError as error:
             raise DataError(self._undecodable(content, error)) from None
+        if self.form.escape:
+            text = unescaped(text, self.form.escape)
         lines = text.rstrip("\r\n").splitlines(keepends=True) if self.form.footer_lines else [text]
         return "".join(lines[: len(lines) - self.form.footer_lines] if len(lines) > 1 else lines)
 
@@ -211,26 +228,6 @@ class Content:
             'encoding = "cp1252"'
         )
 
-    def _unpacked(self) -> IO[bytes]:
-        match self.compression:
-            case "gzip":
-                return cast(IO[bytes], gzip.open(self.path))
-            case "bzip2":
-                return bz2.open(self.path)
-            case "xz":
-                return lzma.open(self.path)
-            case "zip":
-                archive = zipfile.ZipFile(self.path)
-                names = [name for name in archive.namelist() if not name.endswith("/")]
-                if len(names) != 1:
-                    raise DataError(
-                        f"{self.path}: it holds {len(names)} files ({', '.join(names[:3])}, …); "
-                        "take out the one to read"
-                    )
-                return archive.open(names[0])
-            case _:
-                return self.path.open("rb")
-
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """The rows of a CSV file after the line of names, and the line at which each ends.
 
@@ -239,13 +236,18 @@ class Content:
         form = self.form
         encoding = "utf-8-sig" if form.encoding.lower() in ("utf-8", "utf8") else form.encoding
         with io.TextIOWrapper(
-            self._unpacked(), encoding=encoding, errors="replace", newline=""
+            opened(self.path, self.compression), encoding=encoding, errors="replace", newline=""
         ) as lines:
             for _ in range(form.skip_lines):
                 lines.readline()
             quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if form.quote else csv.QUOTE_NONE
             reader = csv.reader(
-                lines, delimiter=self.delimiter, quotechar=form.quote or None, quoting=quoting
+                lines,
+                delimiter=self.delimiter,
+                quotechar=form.quote or None,
+                quoting=quoting,
+                escapechar=form.escape,
+                doublequote=not form.escape,
             )
             if not form.header:
                 next(reader, None)

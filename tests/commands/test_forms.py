@@ -3,18 +3,22 @@
 Each file is the same ten or twenty payments, written in another way.
 """
 
+import io
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli.main import app
 from app.learner.spec import DatasetSpec
 from app.training.entries import Entries, read_entries
+from app.training.files import DataError
 
 runner = CliRunner()
 QUESTION = re.compile(r"--answer '?([^='\n]+)=…")
@@ -217,3 +221,117 @@ def test_an_order_s_total_is_its_amount_and_a_date_is_none(tmp_path: Path) -> No
     columns |= {"order_number": range(5000, 5010), "amount_refunded": ["0.00"] * 10}
     path.write_text(rows_of({**columns, "valuta": ["13.01.2024"] * 10}))
     assert read(path).amount_N.tolist() == [n + 1.5 for n in range(10)]
+
+
+USUAL = rows_of(payments(amount=[n + 1.5 for n in range(20)], is_fraud=[0, 0, 0, 1, 0] * 4))
+
+
+def with_names_at_the_end(content: str, before: str = "", after: str = "") -> str:
+    """The same with something after each row, but not after the names."""
+    names, *rows = content.splitlines()
+    return "\n".join([before + names, *(row + after for row in rows)]) + "\n"
+
+
+def noted(content: str, note: str) -> str:
+    names, *rows = content.splitlines()
+    return "\n".join(["note," + names, *(f"{note},{row}" for row in rows)]) + "\n"
+
+
+TEXTS = {
+    "delimiter at the end": with_names_at_the_end(USUAL, after=","),
+    "and a preamble": with_names_at_the_end(USUAL, "Orders of March\n\n", ","),
+    "escaped": noted(USUAL, r'"she said \"1, 2\" and C:\\"'),
+    "spaces": USUAL.replace(",", ", "),
+    "padded": USUAL.replace(",", "     ,"),
+    "a sum": USUAL + ",,,230.00,4\n",
+    "a sum and a word": USUAL + ",,Total,230.00,4\n\n\n",
+    "mark and sep": "\ufeffsep=,\r\n" + USUAL.replace("\n", "\r\n"),
+}
+
+
+def same_as_usual(found: Entries) -> None:
+    assert sorted(found.ids_N) == sorted(f"o-{n}" for n in range(20))
+    assert set(found.accounts_N) == {"c-0", "c-1", "c-2"}
+    assert found.amount_N.tolist() == [n + 1.5 for n in range(20)]
+    assert found.is_fraud_N.sum() == 4
+
+
+@pytest.mark.parametrize("content", TEXTS.values(), ids=TEXTS.keys())
+def test_what_stands_around_values_is_no_part_of_them(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_bytes(content.encode())
+    same_as_usual(read(path))
+
+
+def test_a_bad_row_of_escaped_quotes_is_named_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text(TEXTS["escaped"])
+    spec = read_spec(path)
+    path.write_text(TEXTS["escaped"].replace(",4.5,", ",four,"))
+    with pytest.raises(DataError, match=r"row 4 \(line 5\), column \"amount\": 'four'"):
+        read_entries(path, spec)
+
+
+def read_spec(path: Path) -> DatasetSpec:
+    assert asked(path)[0].exit_code == 0
+    return DatasetSpec.load(path.with_suffix(".toml"))
+
+
+def test_a_file_packed_by_zstd_is_read(tmp_path: Path) -> None:
+    # Of a text without repetitions a frame is its bytes, between a head and a mark of the last.
+    content = USUAL.encode()
+    size = len(content) << 3 | 1
+    frame = b"\x28\xb5\x2f\xfd\x00\x58" + size.to_bytes(3, "little") + content
+    path = tmp_path / "orders.csv.zst"
+    path.write_bytes(frame)
+    same_as_usual(read(path))
+    # Nothing says the packing but the first bytes.
+    other = tmp_path / "orders.dump"
+    other.write_bytes(frame)
+    same_as_usual(read(other))
+
+
+def test_what_a_mac_adds_to_an_archive_is_not_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "orders.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("export/orders.csv", USUAL)
+        archive.writestr("__MACOSX/export/._orders.csv", b"\x00\x05\x16\x07")
+        archive.writestr("export/.DS_Store", b"\x00")
+    same_as_usual(read(path))
+
+
+def test_columns_of_lists_and_of_parts_are_left_aside(tmp_path: Path) -> None:
+    path = tmp_path / "orders.parquet"
+    frame = pl.read_csv(io.StringIO(USUAL)).with_columns(
+        items=pl.Series([["a", "b"]] * 20),
+        card=pl.Series([{"brand": "visa", "last4": n} for n in range(20)]),
+        raw=pl.Series([b"\x00"] * 20),
+    )
+    frame.write_parquet(path)
+    same_as_usual(read(path))
+    assert (
+        "# Left aside, as no plain values: items, card, raw."
+        in path.with_suffix(".toml").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b'{"id": "o-1"}\n{"id": "o-2"}\n', "it is JSON; write it as CSV or Parquet"),
+        (b'[\n  {"id": "o-1"}\n]', "it is JSON; write it as CSV or Parquet"),
+        (b"<html><table><tr><td>1</td></tr></table></html>", "it is HTML or XML; save it as CSV"),
+        (USUAL.replace("\n", "\r").encode(), "its lines end in CR alone"),
+        (b"7z\xbc\xaf\x27\x1c\x00\x04", "a 7z archive; take the file to read out of it"),
+        (b"SQLite format 3\x00", "an SQLite database; write the table to read as CSV"),
+    ],
+    ids=["lines", "list", "html", "cr", "7z", "sqlite"],
+)
+def test_what_is_no_table_of_text_is_refused_by_what_to_do(
+    tmp_path: Path, content: bytes, what: str
+) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_bytes(content)
+    result, _ = asked(path)
+    assert result.exit_code == 2
+    assert what in result.stderr

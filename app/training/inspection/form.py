@@ -8,11 +8,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.learner.spelling import COMPRESSION, File
-from app.training.files import DELIMITERS, Content, DataError
+from app.training.files import DELIMITERS, Content, DataError, unescaped
 from app.training.inspection.draft import Draft
 from app.training.inspection.questions import Answers, Question
 
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip"}
+MAGIC |= {b"\x28\xb5\x2f\xfd": "zstd"}
+# What is no text, and what to do with it.
+OTHERS = {
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive; take the file to read out of it",
+    b"Rar!": "a rar archive; take the file to read out of it",
+    b"SQLite format 3": "an SQLite database; write the table to read as CSV or Parquet",
+    b"%PDF": "a PDF; export the table itself, as CSV",
+    b"ARROW1": "an Arrow file; write it as Parquet",
+    b"FEA1": "a Feather file; write it as Parquet",
+    b"\x80\x04": "a pickle of Python; write it as Parquet",
+    b"\x80\x05": "a pickle of Python; write it as Parquet",
+}
 SAMPLE_CHARACTERS = 1 << 18
 TAIL_RECORDS = 20
 # The encoding that reads anything.
@@ -50,7 +62,7 @@ def guessed_form(path: Path, answers: Answers) -> Form:
         raise DataError(f"{path}: there is no such file")
     with path.open("rb") as file:
         head = file.read(64)
-    _check_workbook(path, head)
+    _check_kind(path, head)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packed = next((name for magic, name in MAGIC.items() if head.startswith(magic)), "none")
     if packed != (COMPRESSION.get(suffixes[-1], "none") if suffixes else "none"):
@@ -70,18 +82,30 @@ def guessed_form(path: Path, answers: Answers) -> Form:
         found["encoding"], reasons["encoding"] = encoding, "not UTF-8"
     try:
         text = content.decode(encoding).removeprefix("\ufeff")
+        _check_text(text)
         _divide(text, DELIMITERS.get(suffix, ","), found, reasons)
     except (UnicodeDecodeError, csv.Error, NoRows) as error:
         raise DataError(f"{path}: cannot be read as rows of text: {error}") from error
     return Form(File(**found), reasons)
 
 
-def _check_workbook(path: Path, head: bytes) -> None:
+def _check_kind(path: Path, head: bytes) -> None:
+    for magic, what in OTHERS.items():
+        if head.startswith(magic):
+            raise DataError(f"{path}: {what}")
     is_workbook = path.suffix.lower() in (".xlsx", ".xlsm", ".xls", ".ods")
     if is_workbook or head.startswith(b"\xd0\xcf\x11\xe0"):
         raise DataError(f"{path}: a workbook; save its sheet as CSV in UTF-8, and inspect that")
-    if head.lstrip()[:1] in (b"{", b"[") and path.suffix.lower() in (".json", ".jsonl", ".ndjson"):
-        raise DataError(f"{path}: JSON; write it as CSV or Parquet, and inspect that")
+
+
+def _check_text(text: str) -> None:
+    start = text[:1000].lstrip()
+    if re.match(r"\{\s*\"|\[\s*\{", start):
+        raise NoRows("it is JSON; write it as CSV or Parquet, and inspect that")
+    if re.match(r"(?i)<(\?xml|!doctype|html|table)", start):
+        raise NoRows("it is HTML or XML; save it as CSV in UTF-8, and inspect that")
+    if "\r" in text and "\n" not in text:
+        raise NoRows("its lines end in CR alone, as on an old Mac; save it as CSV in UTF-8")
 
 
 def _encoding(content: bytes, answers: Answers) -> str:
@@ -139,6 +163,9 @@ def _divide(text: str, usual: str, found: dict[str, Any], reasons: dict[str, str
     if _is_single_quoted(sample, delimiter):
         found["quote"], reasons["quote"] = "'", "values stand in single quotes"
     quote = found.get("quote", '"')
+    if _has_escapes(sample, delimiter):
+        found["escape"], reasons["escape"] = "\\", "stands before quotes inside of values"
+        text, sample = unescaped(text, "\\"), unescaped(sample, "\\")
     records = _records(sample, delimiter, quote)
     width = _usual_width(records)
     first = next((n for n, (_, fields) in enumerate(records) if len(fields) == width), None)
@@ -149,7 +176,11 @@ def _divide(text: str, usual: str, found: dict[str, Any], reasons: dict[str, str
         found["skip_lines"] = before
         reasons["skip_lines"] = f"lines before the names: {sample.splitlines()[0][:40]!r} …"
     names = records[first][1]
-    if sum(VALUE.fullmatch(name.strip()) is not None for name in names) > width / 3:
+    if _end_with_nothing(records, first, width):
+        # The line of names is among those before: it has no delimiter at its end.
+        found["header"] = (*records[first - 1][1], f"column_{width}")
+        reasons["header"] = "the file's own names; each row ends with a delimiter, they do not"
+    elif sum(VALUE.fullmatch(name.strip()) is not None for name in names) > width / 3:
         found["header"] = tuple(f"column_{n}" for n in range(1, width + 1))
         reasons["header"] = "the first line holds values; give the columns their names"
     after = _footer(text, delimiter, quote, width)
@@ -157,6 +188,13 @@ def _divide(text: str, usual: str, found: dict[str, Any], reasons: dict[str, str
         found["footer_lines"] = after
         last = text.rstrip("\r\n").splitlines()[-after]
         reasons["footer_lines"] = f"{last[:40]!r} is no row"
+
+
+def _end_with_nothing(records: list[tuple[int, list[str]]], first: int, width: int) -> bool:
+    """Whether all rows have one field more than the line of names before them, and it is empty."""
+    if not first or len(records[first - 1][1]) != width - 1:
+        return False
+    return all(not fields[-1] for _, fields in records[first:] if len(fields) == width)
 
 
 def _records(text: str, delimiter: str, quote: str) -> list[tuple[int, list[str]]]:
@@ -173,18 +211,28 @@ def _usual_width(records: list[tuple[int, list[str]]]) -> int:
 
 def _delimiter(sample: str) -> str:
     """The one that gives most lines the same number of fields."""
+    return max((",", ";", "\t", "|"), key=lambda delimiter: _fit(sample, delimiter))
 
-    def fit(delimiter: str) -> tuple[float, int]:
-        try:
-            records = _records(sample, delimiter, '"')
-        except csv.Error:
-            return 0.0, 0
-        filled = [fields for _, fields in records if any(fields)]
-        width = _usual_width(records)
-        same = sum(len(fields) == width for fields in filled) / max(len(filled), 1)
-        return (round(same, 1), width) if width > 1 else (0.0, 0)
 
-    return max((",", ";", "\t", "|"), key=fit)
+def _fit(sample: str, delimiter: str) -> tuple[float, int]:
+    """The share of rows of the usual number of fields, and that number."""
+    try:
+        records = _records(sample, delimiter, '"')
+    except csv.Error:
+        return 0.0, 0
+    filled = [fields for _, fields in records if any(fields)]
+    width = _usual_width(records)
+    same = sum(len(fields) == width for fields in filled) / max(len(filled), 1)
+    return (round(same, 1), width) if width > 1 else (0.0, 0)
+
+
+def _has_escapes(sample: str, delimiter: str) -> bool:
+    """Whether quotes inside of values have a backslash before them, as MySQL writes them."""
+    if '\\"' not in sample:
+        return False
+    names = next(csv.reader([sample.partition("\n")[0]], delimiter=delimiter), [])
+    rows = [fields for _, fields in _records(unescaped(sample, "\\"), delimiter, '"')]
+    return all(len(fields) in (0, len(names)) for fields in rows)
 
 
 def _is_single_quoted(sample: str, delimiter: str) -> bool:
@@ -200,17 +248,27 @@ def _is_single_quoted(sample: str, delimiter: str) -> bool:
 def _footer(text: str, delimiter: str, quote: str, width: int) -> int:
     """Lines at the end that are no rows: of another width, or totals."""
     lines = text.rstrip("\r\n").splitlines()[-TAIL_RECORDS:]
+    starts = [line.partition(delimiter)[0] for line in lines[1:]]
+    is_first_filled = sum(start.strip() == "" for start in starts) <= len(starts) / 4
     count = 0
     for line in reversed(lines[1:]):
         fields = next(csv.reader([line], delimiter=delimiter, quotechar=quote), [])
-        is_total = bool(fields) and TOTALS.match(fields[0]) is not None and "" in fields
-        if len(fields) == width and not is_total:
+        if len(fields) == width and not _is_total(fields, is_first_filled):
             break
         # A line without anything inside a quoted field is no footer.
         if len(fields) > width:
             return 0
         count += 1
     return count if count < len(lines) - 1 else 0
+
+
+def _is_total(fields: list[str], is_first_filled: bool) -> bool:
+    """Whether a line sums up what is above it: by a word, or by having little but a sum."""
+    start = next((field for field in fields if field.strip()), "")
+    is_named = TOTALS.match(start) is not None and "" in fields
+    return is_named or (
+        is_first_filled and not fields[0].strip() and fields.count("") >= len(fields) / 2
+    )
 
 
 def add_form(draft: Draft, form: Form) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from app.learner.spec import DatasetSpec
+from app.learner.spelling import File
 from app.learner.transaction import DAY_US
 from app.training.entries import UNLABELLED, Entries, read_entries
 from app.training.evaluate import DECIDING_FRAUDS, LEAST_FRAUDS
@@ -46,12 +47,11 @@ def drafted(path: Path, name: str, answers: Answers) -> Draft:
     draft = Draft(name)
     form = guessed_form(path, answers)
     add_form(draft, form)
-    content = Content(path, form.file)
-    try:
-        frame = content.head(MOST_ROWS)
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{path}: cannot be read: {reason}") from None
+    frame = _head(path, form.file)
+    if _is_padded(frame):
+        draft.add("file", "trim", True, "names or values stand among spaces")
+        frame = _head(path, form.file.model_copy(update={"trim": True}))
+    frame = _plain_columns(draft, frame)
     frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
     if not len(frame):
         raise DataError(f"{path}: there is no transaction in it")
@@ -70,6 +70,34 @@ def drafted(path: Path, name: str, answers: Answers) -> Draft:
     add_type_and_status(draft, frame, taken)
     add_fields(draft, frame, is_fraud_N, taken)
     return draft
+
+
+def _head(path: Path, form: File) -> pl.DataFrame:
+    try:
+        return Content(path, form).head(MOST_ROWS)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path}: cannot be read: {reason}") from None
+
+
+def _is_padded(frame: pl.DataFrame) -> bool:
+    """Whether a column's name, or most of its values, begin or end with a space."""
+    if any(name != name.strip() for name in frame.columns):
+        return True
+    outer = pl.col(pl.String).drop_nulls().str.contains(r"^\s|\s$").mean()
+    return any(share is not None and share > 0.5 for share in frame.select(outer).row(0))
+
+
+def _plain_columns(draft: Draft, frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame without columns of lists, of parts and of bytes, which no spec can name."""
+    nested = [
+        name
+        for name, dtype in frame.schema.items()
+        if dtype.is_nested() or dtype in (pl.Binary, pl.Object)
+    ]
+    if nested:
+        draft.notes.append(f"Left aside, as no plain values: {', '.join(nested)}.")
+    return frame.drop(nested)
 
 
 def _without_nulls(draft: Draft, frame: pl.DataFrame) -> pl.DataFrame:
