@@ -43,6 +43,7 @@ def inspect(
     """
     from app.training.inspection.inspection import days_of, drafted, looked_at, spec_name
     from app.training.inspection.labels import fit_delay
+    from app.training.inspection.questions import Unanswered
 
     out = spec or Path(f"{spec_name(file)}.toml")
     if out.suffix != ".toml":
@@ -50,12 +51,12 @@ def inspect(
     if out.exists() and not replace:
         raise SetupError(f"{out} is there already; --replace replaces it, --spec names another")
     answers = _answers(answer or [])
-    draft = drafted(file, spec_name(file), answers)
-    # Asked later, once it is known what cannot be read.
-    answers.stated("leave_out")
     try:
+        draft = drafted(file, spec_name(file), answers)
+        # Asked later, once it is known what cannot be read.
+        answers.stated("leave_out")
         answers.settle()
-    except SetupError:
+    except Unanswered:
         _show_questions(answers)
         raise
     found = looked_at(file, draft.spec())

@@ -57,8 +57,9 @@ class LabelDelay(BaseModel):
     """How long after a transaction its label is known, the same for all or by row; its words.
 
     `fraud`, `legitimate` and `unknown` are a file's own words, and where there are any, no others
-    count. By `legitimate_after_days` what has no label that long before the newest transaction of
-    the file is legitimate, and known to be from then on: for files of chargebacks alone.
+    count; "*" is every other word. By `legitimate_after_days` what has no label that long before
+    the newest transaction of the file is legitimate, and known to be from then on: for files of
+    chargebacks alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

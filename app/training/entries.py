@@ -35,6 +35,8 @@ UNLABELLED = -1
 NEVER_US = np.iinfo(np.int64).max
 
 LABELS = {**dict.fromkeys(LEGITIMATE_WORDS, 0), **dict.fromkeys(FRAUD_WORDS, 1)}
+# Of the words of a spec this one stands for every other.
+ANY_WORD = "*"
 # What arithmetic in binary leaves behind, as in 0.1 + 0.2, is no part of an amount.
 DECIMALS = 9
 
@@ -384,7 +386,11 @@ def _labels(table: Table) -> NDArray[np.int8]:
         }
         allowed = f"{', '.join((*how.fraud, *how.legitimate, *how.unknown))} or null"
     text_N = texts(table[column]).str.strip_chars().str.to_lowercase().replace("", None)
-    label_N = mapped(text_N, pl.Series(list(meanings)), list(meanings.values()), pl.Int8())
+    words = pl.Series(list(meanings), dtype=pl.String)
+    label_N = mapped(text_N, words, list(meanings.values()), pl.Int8())
+    if ANY_WORD in meanings:
+        any_N = pl.repeat(meanings[ANY_WORD], len(text_N), dtype=pl.Int8, eager=True)
+        label_N = label_N.zip_with(label_N.is_not_null() | text_N.is_null(), any_N)
     table.refuse(
         column,
         label_N.is_null() & text_N.is_not_null(),

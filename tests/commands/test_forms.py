@@ -335,3 +335,123 @@ def test_what_is_no_table_of_text_is_refused_by_what_to_do(
     result, _ = asked(path)
     assert result.exit_code == 2
     assert what in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("column", "filled", "other"),
+    [
+        ("chargeback_date", "{}", ""),
+        ("Dispute date (UTC)", "{} 10:00:00", ""),
+        ("Amount charged back", "1.{}", ""),
+        ("Amount disputed", "1.{}", "0.00"),
+        ("dispute id", "dp_{}", ""),
+    ],
+)
+def test_a_column_that_only_disputes_fill_may_be_the_label(
+    tmp_path: Path, column: str, filled: str, other: str
+) -> None:
+    path = tmp_path / "orders.csv"
+    values = [other] * 60
+    for n in range(60):
+        if n % 4 == 0:
+            digits = f"2024-05-{n % 27 + 1:02}" if "date" in column else f"{n:02}1"
+            values[n] = filled.format(digits)
+    path.write_text(rows_of(payments(order_id=[f"o-{n}" for n in range(60)], dispute=values)))
+    path.write_text(path.read_text().replace("dispute", column, 1))
+    found = read(path, {"label": column, "label.legitimate_after_days": "5"})
+    is_old = [n for n in range(60) if n < 40]
+    assert [found.is_fraud_N[n] for n in is_old] == [n % 4 == 0 for n in is_old]
+
+
+def test_words_of_a_dispute_are_asked_for_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    words = ["none", "none", "lost", "won", "none"] * 8
+    path.write_text(rows_of(payments(dispute_status=words)))
+    answers = {"label": "dispute_status", "label.none": "legitimate", "label.lost": "fraud"}
+    answers["label.won"] = "unknown"
+    # How long it takes is a question where only frauds are labelled.
+    options = [f"{name}={value}" for name, value in answers.items()]
+    assert asked(path)[1] - {"label.legitimate_after_days"} == set(answers)
+    assert asked(path, *options)[0].exit_code == 0
+    found = read_entries(path, DatasetSpec.load(path.with_suffix(".toml")))
+    assert found.is_fraud_N.tolist() == [0, 0, 1, -1, 0] * 8
+
+
+@pytest.mark.parametrize(
+    ("column", "fraud", "legitimate"),
+    [
+        ("Fraude", "Sim", "Não"),
+        ("Fraude", "Oui", "Non"),
+        ("Oszustwo", "TAK", "NIE"),
+        ("Es fraude", "Sí", "No"),
+        ("CBK", "Y", "N"),
+        ("is_fraud", "t", "f"),
+    ],
+)
+def test_labels_in_other_languages_are_known(
+    tmp_path: Path, column: str, fraud: str, legitimate: str
+) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(amount=[f"{n}.50" for n in range(20)])
+    columns[column] = [fraud if n % 5 == 3 else legitimate for n in range(20)]
+    path.write_text(rows_of(columns))
+    assert read(path).is_fraud_N.tolist() == [n % 5 == 3 for n in range(20)]
+
+
+def test_rows_without_an_id_are_rows_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    ids = ["" if n % 20 == 7 else f"o-{n}" for n in range(40)]
+    path.write_text(rows_of(payments(order_id=ids)))
+    found = read(path, {"leave_out": "yes"})
+    assert len(found) == 38
+    assert found.left_out.unread() == 2
+
+
+def test_what_is_the_same_in_every_row_is_no_account_without_a_question(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(order_id=[f"o-{n}" for n in range(30)])
+    columns = {**columns, "email": ["shop@example.com"] * 30}
+    del columns["customer_id"]
+    path.write_text(rows_of(columns))
+    assert read(path, {"account": "none"}).accounts_N.n_unique() == 30
+    assert read(path, {"account": "email"}).accounts_N.n_unique() == 1
+
+
+def test_other_times_and_the_row_s_number_are_no_features(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(order_id=[f"o-{n}" for n in range(40)], amount=[f"{n}.5" for n in range(40)])
+    columns = {"": range(40), **columns}
+    columns |= {"payout day": [f"2024-04-{1 + n // 10:02}" for n in range(40)]}
+    columns |= {"settled": [f"{1 + n // 10:02}.04.2024" for n in range(40)]}
+    columns |= {"unix_time": [1_700_000_000 + 1000 * n * n for n in range(40)]}
+    columns |= {"items": [n * n % 17 for n in range(40)], "color": ["red", "blue"] * 20}
+    path.write_text(rows_of(columns))
+    assert asked(path)[0].exit_code == 0
+    spec = DatasetSpec.load(path.with_suffix(".toml"))
+    assert (list(spec.numeric), list(spec.categorical)) == (["items"], ["color"])
+
+
+def test_names_in_another_script_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(order_id=[f"o-{n}" for n in range(40)])
+    path.write_text(rows_of({**columns, "加盟店": ["a", "b"] * 20, "種類": ["c", "d"] * 20}))
+    assert asked(path)[0].exit_code == 0
+    spec = DatasetSpec.load(path.with_suffix(".toml"))
+    assert spec.categorical == {"field": "加盟店", "field_2": "種類"}
+
+
+def test_the_encoding_is_asked_for_before_what_depends_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(order_id=[f"o-{n}" for n in range(30)])
+    columns["金額"] = [f"￥{amount}" for amount in ("1,007", "22,180", "350") * 10]
+    del columns["amount"]
+    path.write_bytes(rows_of(columns, "\t").encode("cp932"))
+    assert asked(path)[1] == {"encoding"}
+    result, questions = asked(path, "encoding=cp932")
+    assert questions == {"amount", "currency.￥"} or questions == {"amount"}
+    assert "金額" in result.output
+    options = ("encoding=cp932", "amount=金額", "currency.￥=JPY")
+    assert asked(path, *options)[0].exit_code == 0
+    found = read_entries(path, DatasetSpec.load(path.with_suffix(".toml")))
+    # No amount of yen has three decimals.
+    assert found.amount_N.tolist() == [1007, 22180, 350] * 10

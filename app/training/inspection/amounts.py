@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from app.learner.money import MINOR_UNITS, USUAL_DECIMALS
+from app.learner.money import MINOR_UNITS, MOST_DECIMALS, USUAL_DECIMALS
 from app.training import guesses
 from app.training.guesses import Marks
 from app.training.inspection import names
@@ -46,7 +46,8 @@ def add_amount(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[s
     elif currency is None and (code := _code_in_name(column)):
         draft.add("amount", "currency", code, "by the column's name")
     bare = [_without(text, signs) for text in text_N.to_list()]
-    marks = _marks(bare, column, answers)
+    decimals = [MINOR_UNITS.get(code, MOST_DECIMALS) for code in meanings.values()]
+    marks = _marks(bare, column, answers, max(decimals, default=MOST_DECIMALS))
     if marks.decimal != PLAIN.decimal:
         draft.add("file", "decimal", marks.decimal, f"such as {text_N[0]!r}")
     if marks.thousands:
@@ -221,9 +222,12 @@ def _words(values_N: pl.Series, answers: Answers) -> dict[str, str]:
     }
 
 
-def _marks(bare: list[str], column: str, answers: Answers) -> Marks:
+def _marks(bare: list[str], column: str, answers: Answers, decimals: int) -> Marks:
     values = [text for text in bare if re.search(r"\d", text)]
     found = guesses.most_marks(values)
+    if len(found) > 1:
+        # No amount has more decimals than its currency.
+        found = [marks for marks in found if _decimals(values, marks) <= decimals] or found
     if not found:
         return PLAIN
     if len(found) == 1:
@@ -238,6 +242,12 @@ def _marks(bare: list[str], column: str, answers: Answers) -> Marks:
         )
     )
     return next(marks for marks in found if answer in ("", f"{marks.decimal}{marks.thousands}"))
+
+
+def _decimals(values: list[str], marks: Marks) -> int:
+    """The fewest decimals that values have which have any."""
+    some = [text.partition(marks.decimal)[2] for text in values if marks.decimal in text]
+    return min(map(len, some), default=0)
 
 
 def _read(text: str, marks: Marks) -> str:

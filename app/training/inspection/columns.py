@@ -9,6 +9,7 @@ import polars as pl
 from app.learner.entities import canonical
 from app.learner.spec import MOST_ENTITIES
 from app.learner.transaction import STANDARD_FIELDS
+from app.training import guesses
 from app.training.inspection import names
 from app.training.inspection.draft import Draft
 from app.training.inspection.names import rank
@@ -22,7 +23,7 @@ CATEGORIES = ("merchant_category", "channel", "country")
 # Of a category nobody can learn from what is different in every row.
 MOST_CATEGORIES = 1000
 MOST_FIELDS = 40
-SHOWN = 8
+SHOWN, FEW_ROWS = 8, 20
 # A column whose values separate frauds so well says what came after.
 LEAKS_AT, LEAST_FRAUDS = 0.98, 8
 # A column of more different words says something else, as a free text does.
@@ -63,7 +64,9 @@ def add_account(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[
     ranked = candidates("account", columns, taken)
     if stated is None and len(ranked) == 1 and len(ranked[0]) == 1 and ranked[0][0] != "merchant":
         [[column]] = ranked
-        if not names.plain(column).startswith("merchant"):
+        # What is the same in every row may be the shop's own.
+        is_one = len(frame) > FEW_ROWS and frame[column].n_unique() == 1
+        if not names.plain(column).startswith("merchant") and not is_one:
             draft.add("columns", "account", column, f"by its name; {_distinct(frame, column)}")
             _note_scientific(draft, frame, [column])
             taken.add(column)
@@ -103,7 +106,7 @@ def _account_by_question(frame: pl.DataFrame, answers: Answers, likely: list[str
             f"account with a + between. The file has {', '.join(frame.columns[:40])}",
             choices,
             no_column,
-            likely[0] if likely else NOBODY,
+            next((column for column in likely if frame[column].n_unique() > 1), NOBODY),
         )
     )
     return [] if answer == NOBODY else _parts("account", answer, frame.columns)
@@ -139,14 +142,21 @@ def add_transaction(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: 
             for column in some
             if frame[column].null_count() == 0 and frame[column].is_unique().all()
         ]
+        # Rows without an id cannot be read, and are no reason to take the others for one order.
+        whole = whole or [column for column in some if frame[column].drop_nulls().is_unique().all()]
         stated = whole[:1] or some[:1] or _asked_id(frame, answers, taken)
     if not stated:
         draft.add("columns", "transaction", row_number, "no column looks like an id of the payment")
         return
     named = stated[0] if len(stated) == 1 else stated
-    is_unique = frame.select(stated).is_unique().all()
-    if is_unique:
-        draft.add("columns", "transaction", named, "an id of its own in every row")
+    there = frame.select(stated).drop_nulls()
+    if there.is_unique().all():
+        lacking = len(frame) - len(there)
+        draft.add(
+            *("columns", "transaction", named),
+            "an id of its own in every row"
+            + (f" but {lacking:,}, which have none" * (lacking > 0)),
+        )
     else:
         same = _same_by_question(frame, stated, answers)
         if same == ROW:
@@ -199,6 +209,7 @@ def _looks_like_id(values_N: pl.Series) -> bool:
 
 
 def _same_by_question(frame: pl.DataFrame, columns: list[str], answers: Answers) -> str:
+    frame = frame.drop_nulls(columns)
     again = frame.filter(~frame.select(pl.struct(columns).is_first_distinct()).to_series())
     example = again.select(columns).row(0)
     emptier = sum(again.null_count().row(0)) > len(again) * frame.width / 4
@@ -257,13 +268,37 @@ def add_fields(
         if column in taken:
             continue
         section, comment = _kind_of_field(frame[column], marks)
-        if section is None:
+        if section is None or _says_when(frame[column]):
             continue
         leak = _leak(column, frame[column], is_fraud_N)
         is_active = not leak and used < MOST_FIELDS
         used += is_active
         comment = leak or (comment if is_active else f"{comment}; one of many")
-        draft.add(section, _field_name(column), column, comment, is_active)
+        name = _field_name(column)
+        # Of names in another script nothing is left.
+        others = [f"{name}_{n}" for n in range(2, frame.width + 2)]
+        name = next(name for name in (name, *others) if not draft.has(name))
+        draft.add(section, name, column, comment, is_active)
+
+
+def _says_when(values_N: pl.Series) -> bool:
+    """Whether a column is another time, or the row's number: a model would learn the date."""
+    if values_N.dtype.is_temporal():
+        return True
+    text_N = values_N.cast(pl.String).drop_nulls().str.strip_chars()
+    some_N = text_N.gather_every(1 + len(text_N) // 50)
+    if guesses.share(some_N.str.contains(r"^\d{4}-\d\d-\d\d([ T]|$)")) > 0.9:
+        return True
+    if guesses.share(some_N.str.contains(r"^\d+$")) < 1:
+        return bool(guesses.time_formats(some_N.to_list()))
+    lengths = some_N.str.len_chars().unique().to_list()
+    is_called_so = names.TIME.fullmatch(names.plain(values_N.name)) is not None
+    if is_called_so and len(lengths) == 1 and lengths[0] in guesses.EPOCHS:
+        return True
+    return len(text_N) > SHOWN and all(
+        bool((some.cast(pl.Int64, strict=False).diff().drop_nulls() == 1).all())
+        for some in (text_N.head(SHOWN), text_N)
+    )
 
 
 def _kind_of_field(values_N: pl.Series, marks: tuple[str, str]) -> tuple[str | None, str]:

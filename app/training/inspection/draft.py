@@ -51,6 +51,10 @@ class Draft:
         found = [line.value for line in self._lines[section] if line.is_active and line.key == key]
         return found[0] if found else None
 
+    def has(self, key: str) -> bool:
+        """Whether any line has this key."""
+        return any(line.key == key for lines in self._lines.values() for line in lines)
+
     def comment(self, section: str, key: str) -> str:
         return next((line.comment for line in self._lines[section] if line.key == key), "")
 

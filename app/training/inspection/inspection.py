@@ -46,6 +46,9 @@ def drafted(path: Path, name: str, answers: Answers) -> Draft:
     """
     draft = Draft(name)
     form = guessed_form(path, answers)
+    if answers.open():
+        # Of a text in another encoding, names and values are not what a person would answer by.
+        answers.settle()
     add_form(draft, form)
     frame = _head(path, form.file)
     if _is_padded(frame):
@@ -103,6 +106,7 @@ def _plain_columns(draft: Draft, frame: pl.DataFrame) -> pl.DataFrame:
 def _without_nulls(draft: Draft, frame: pl.DataFrame) -> pl.DataFrame:
     """The frame without words for nothing, such as NULL."""
     text = pl.col(pl.String)
+    frame = frame.with_columns(text.replace("", None))
     found = set[str]()
     for column in frame.select(text).columns:
         words = frame[column].drop_nulls().unique()

@@ -1,21 +1,31 @@
 """Which column of a file says what was fraud, and in which words; types and statuses."""
 
+import re
 from collections.abc import Mapping
 from typing import get_args
 
 import polars as pl
 
 from app.learner.transaction import Status, Type
-from app.training.entries import LABELS
+from app.training import guesses
+from app.training.entries import ANY_WORD, LABELS
 from app.training.inspection import names
-from app.training.inspection.columns import NOBODY, accusing_word, candidates, chosen_columns
+from app.training.inspection.columns import (
+    FEW_ROWS,
+    NOBODY,
+    accusing_word,
+    candidates,
+    chosen_columns,
+)
 from app.training.inspection.draft import Draft
 from app.training.inspection.questions import Answers, Question
 
 MOST_WORDS = 12
 USUAL_DELAY, USUAL_CHARGEBACKS = 30, 90
 # Frauds are rare: where one in three is, the words may stand for something else.
-MOST_FRAUDS, FEW_ROWS = 1 / 3, 20
+MOST_FRAUDS = 1 / 3
+# An amount that nobody disputed.
+NOTHING = re.compile(r"0+(?:[.,]0+)?")
 GUESSED_DELAY = "a guess: how many days after a payment its label is known, as a rule"
 SHORT_DAYS = 180
 MEANINGS = {"fraud": "a fraud", "legitimate": "no fraud", "unknown": "nobody knows yet"}
@@ -38,7 +48,18 @@ def add_label(
     word_N = frame[column].cast(pl.String).str.strip_chars().str.to_lowercase()
     word_N = word_N.replace("", None)
     words = word_N.drop_nulls().value_counts(sort=True)
-    meaning = _meanings(column, dict(words.iter_rows()), answers)
+    if len(words) > MOST_WORDS:
+        zeros = [word for word in words[column].to_list() if NOTHING.fullmatch(word)]
+        filled = len(word_N.drop_nulls()) - guesses.share(word_N.is_in(zeros)) * len(word_N)
+        if filled > MOST_FRAUDS * len(word_N):
+            raise ValueError(
+                f"{column} has {len(words):,} different words, and no few of rows have one; name "
+                "another column with --answer label=COLUMN, or write [label] of a spec yourself"
+            )
+        meaning = {**dict.fromkeys(zeros, "unknown"), ANY_WORD: "fraud"}
+        word_N = word_N.replace({word: ANY_WORD for word in words[column] if word not in zeros})
+    else:
+        meaning = _meanings(column, dict(words.iter_rows()), answers)
     is_usual = all(LABELS.get(word) == _number(found) for word, found in meaning.items())
     if not is_usual:
         for kind in MEANINGS:
@@ -66,18 +87,39 @@ def _column(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> str | Non
         for column in ranked:
             if frame[column].cast(pl.String).drop_nulls().n_unique() <= MOST_WORDS:
                 return column
-    for column in frame.columns:
-        if column not in taken and (word := accusing_word(frame[column])):
-            answer = answers.of(
-                Question(
-                    "label",
-                    f"{column} has the word {word!r}. Does it say what was fraud?",
-                    {column: "it does", NOBODY: "no column says what was fraud"},
-                    proposal=column,
-                )
-            )
-            return None if answer == NOBODY else column
-    return None
+    said = {
+        column: f"has the word {word!r}"
+        for column in frame.columns
+        if column not in taken and (word := accusing_word(frame[column]))
+    }
+    said |= {
+        column: how
+        for column in frame.columns
+        if column not in taken and column not in said and (how := _dispute(frame[column]))
+    }
+    if not said:
+        return None
+    first = next(iter(said))
+    text = f"{first} {said[first]}. Does it say what was fraud?"
+    choices = {column: f"it does; it {how}" for column, how in said.items()}
+    choices = {**choices, NOBODY: "no column says what was fraud"}
+    answer = answers.of(Question("label", text, choices, proposal=first))
+    return None if answer == NOBODY else answer
+
+
+def _dispute(values_N: pl.Series) -> str:
+    """How a column called after disputes tells some payments from the others, if it does."""
+    if not names.DISPUTE.fullmatch(names.plain(values_N.name)):
+        return ""
+    text_N = values_N.cast(pl.String)
+    text_N = text_N.set(text_N.str.contains(f"^(?:{NOTHING.pattern})?$"), None)
+    words = text_N.drop_nulls().unique(maintain_order=True)
+    filled = len(text_N) - text_N.null_count()
+    if filled and filled <= MOST_FRAUDS * len(text_N):
+        return f"is filled in {filled:,} of {len(text_N):,} rows, such as {words[0]!r}"
+    if 2 <= len(words) <= MOST_WORDS:
+        return f"has the words {', '.join(words.to_list())}"
+    return ""
 
 
 def _number(meaning: str) -> int | None:
@@ -94,7 +136,7 @@ def _meanings(column: str, words: Mapping[str, int], answers: Answers) -> dict[s
                 ("legitimate", names.LEGITIMATE),
                 ("unknown", names.UNKNOWN),
             )
-            if word in some
+            if word in some or names.plain(word) in some
         ]
         stated = answers.stated(f"label.{word}")
         meaning[word] = stated or (usual[0] if usual else "")
@@ -103,7 +145,7 @@ def _meanings(column: str, words: Mapping[str, int], answers: Answers) -> dict[s
     legitimate = sum(count for word, count in words.items() if meaning[word] == "legitimate")
     # 1 and 2 are words of somebody's own, and 1 then need not be fraud.
     is_doubtful = "" in meaning.values() or (
-        legitimate and rows > 20 and frauds > MOST_FRAUDS * rows
+        legitimate and rows > FEW_ROWS and frauds > MOST_FRAUDS * rows
     )
     for word in words:
         is_plain = word in ("fraud", "legit", "legitimate", "nonfraud", "non-fraud")

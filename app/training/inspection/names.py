@@ -6,6 +6,8 @@ from app.learner.transaction import Status, Type
 
 # An amount that is another than the payment's.
 NO_PAYMENT = r"(refund|charge|fee|tax|vat|net|dispute|discount|tip|shipping|converted|intended)"
+PAYER = r"(from|customer|client|user|payer|shopper|buyer|consumer|cardholder|billing|contact)"
+PAYER_EMAIL = rf"({PAYER} )?e ?mail( address)?"
 # Roles by the names of columns, in lower case with single spaces; the likelier first.
 ROLES: dict[str, tuple[str, ...]] = {
     "transaction": (
@@ -16,11 +18,13 @@ ROLES: dict[str, tuple[str, ...]] = {
         r"order|transaction|trans|txn|charge|invoice|receipt|bestellung|auftrag|rechnung|beleg",
     ),
     "account": (
-        r"(account|acct|customer|cust|client|user|member|payer|entity|holder|shopper)"
+        r"(account|acct|customer|cust|client|user|member|payer|entity|holder|shopper|consumer|buyer)"
         r" ?(id|no|num|number|key|ref|reference)?",
-        r"name ?orig|orig(in)? ?account|sender|kunde|kunden ?(nr|nummer|id)|konto|cliente|client",
-        r"(from |customer |payer |shopper )?e ?mail( address)?",
-        r"(cc|card|pan) ?(id|no|num|number|hash|token|fingerprint)?|iban|merchant account",
+        r"name ?orig|orig(in)? ?account|sender"
+        r"|((numer|num|nr|no|n) )?(kunde|klient|client|cliente)[aen]?( ?(nr|nummer|numero|id|no))?",
+        PAYER_EMAIL,
+        r"(cc|card|pan) ?(id|no|num|number|hash|token|fingerprint)?|(.* )?iban|merchant account"
+        r"|konto ?(nr|nummer)?|(.* )?bank account",
     ),
     "amount": (
         r"((transaction|txn|trans|purchase|payment|gross|total|order) ?)*(amount|amt)( [a-z]{3})?",
@@ -33,17 +37,18 @@ ROLES: dict[str, tuple[str, ...]] = {
         r"(transaction |gross |payment )?(currency|ccy|cur)( code)?|w(ä|ae)hrung|devise|moneda",
     ),
     "label": (
-        r"(is|was)? ?fraud(ulent)?( ?(flag|label|ind|indicator))?|fraud ?bool",
-        r"(event |target )?label|class|target|(is )?chargeback|charged ?back|disputed?|betrug",
+        r"(is|was|es)? ?fraud(e|ulent)?( ?(flag|label|ind|indicator))?|fraud ?bool",
+        r"(event |target )?label|class|target|(is |has )?charge ?back( ?(flag|ind|indicator))?"
+        r"|charged ?back|(is |has )?disputed?|cbk|betrug|frode|oszustwo",
     ),
     "merchant": (
         r"merchant( ?(id|name|no|number))?|(shop|store|seller|vendor|payee)( ?(id|name))?",
         r"name ?dest|h(ä|ae)ndler|kartenakzeptant",
     ),
     "device": (r"device ?(id|fingerprint|hash)",),
-    "ip": (r"(ip|client ip|customer ip|remote)( ?addr(ess)?)?",),
+    "ip": (rf"({PAYER} |source |browser )?ip( ?addr(ess)?)?|remote( ?addr(ess)?)?",),
     "card": (r"(cc|card|pan) ?(id|no|num|number|hash|token|fingerprint)",),
-    "email": (r"(from |customer |payer |shopper )?e ?mail( address)?",),
+    "email": (PAYER_EMAIL,),
     "merchant_category": (r"mcc|(merchant )?category( code)?|kategorie",),
     "channel": (r"channel|entry ?mode|use ?chip|kanal",),
     "country": (r"(ip |card |billing |merchant |issuer )?(country|land)( code)?|pays",),
@@ -59,8 +64,14 @@ TIME = re.compile(
 )
 # Only known once somebody has judged a payment.
 LEAK = re.compile(
-    r"(?i).*(fraud|charge ?back|dispute|risk|score|review|decision|flag|refund|investigat|stolen"
-    r"|resolution|label|blocked|loss).*|new ?balance.*|.*(after|closing|new) ?balance.*"
+    r"(?i).*(fraud|charged? ?back|betrug|oszust|frode|payout|dispute|risk|score|review|decision"
+    r"|flag|refund|investigat|stolen|resolution|label|blocked|loss).*"
+    r"|new ?balance.*|.*(after|closing|new) ?balance.*"
+)
+
+# A column that is filled, or has a word, once there is a dispute.
+DISPUTE = re.compile(
+    r"(?i).*(charged? ?backs?|dispute|fraud|frode|betrug|oszust|r(ü|ue)cklast|contracargo|impay).*"
 )
 
 FRAUD = {
@@ -75,8 +86,7 @@ FRAUD = {
     "chargeback",
     "ja",
     "betrug",
-    "si",
-    "oui",
+    *("si", "sí", "sì", "sim", "oui", "tak", "fraude", "confirmed fraud"),
 }
 # Words that say what was fraud whatever their column is called.
 ACCUSING = {
@@ -85,6 +95,7 @@ ACCUSING = {
 }
 LEGITIMATE = {
     *("0", "0.0", "false", "f", "no", "n", "legit", "legitimate", "genuine", "nonfraud", "ok"),
+    *("nie", "não", "nao", "cleared", "clean", "confirmed legitimate"),
     *("non-fraud", "not fraud", "not_fraud", "notfraud", "good", "nein", "non", "normal", "valid"),
 }
 UNKNOWN = {"unknown", "pending", "unlabelled", "unlabeled", "none", "null", "na", "n/a", "?", "-"}
