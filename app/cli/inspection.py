@@ -185,9 +185,17 @@ def _months(months: "list[Month]") -> "Table":
 
 
 def _say_next(file: Path, spec: Path, found: "Found") -> None:
-    labels = set(found.entries.is_fraud_N.tolist())
-    words = ["quickstudy", "import", str(file), "--spec", str(spec), "--partial"]
-    if {0, 1} <= labels:
+    from app.training.inspection.inspection import labelled_accounts
+
+    entries = found.entries
+    if {0, 1} <= set(entries.is_fraud_N.tolist()) and labelled_accounts(entries) > 1:
         words = ["quickstudy", "train", "--data", str(file), "--spec", str(spec)]
-        words += ["--out", f"models/{spec.stem}"]
+        say(f"Next: {shlex.join([*words, '--out', f'models/{spec.stem}'])}")
+        return
+    if entries.amount_N.any() and entries.currency_N.null_count() == len(entries):
+        say(
+            "Amounts name no currency, and the shipped model compares them in one: first write "
+            'theirs into the spec, such as currency = "EUR" under [amount].'
+        )
+    words = ["quickstudy", "import", str(file), "--spec", str(spec), "--partial"]
     say(f"Next: {shlex.join(words)}")

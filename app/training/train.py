@@ -132,7 +132,10 @@ class Split(NamedTuple):
         held_here = held[before : before + len(accounts)]
         is_held = np.isin(rows.account_N[labelled], accounts[held_here])
         if not held.any() or held.all():
-            raise ValueError(f"{count} accounts are too few to hold some out")
+            raise ValueError(
+                f"labels of {count} account{'s' * (count != 1)} are too few to hold some accounts "
+                "out; is account under [columns] the column of whoever pays?"
+            )
         if not all(ranks.total((is_fraud & ~is_held).sum(), (~is_fraud & ~is_held).sum())):
             raise ValueError("labels of one class all fall to the accounts held out: too few")
         return cls(labelled[~is_held], labelled[is_held], end_us)

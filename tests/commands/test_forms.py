@@ -455,3 +455,29 @@ def test_the_encoding_is_asked_for_before_what_depends_on_it(tmp_path: Path) -> 
     found = read_entries(path, DatasetSpec.load(path.with_suffix(".toml")))
     # No amount of yen has three decimals.
     assert found.amount_N.tolist() == [1007, 22180, 350] * 10
+
+
+def test_what_became_of_an_order_is_no_feature(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    statuses = ["completed", "processing", "on-hold", "refunded"] * 10
+    path.write_text(rows_of(payments(order_status=statuses)))
+    assert asked(path)[0].exit_code == 0
+    spec = DatasetSpec.load(path.with_suffix(".toml"))
+    assert (spec.columns.status, spec.categorical) == (None, {})
+
+
+def test_labels_of_a_single_account_are_told_to_be_no_ground_for_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "orders.csv"
+    columns = payments(is_fraud=[0, 0, 0, 1] * 20, customer_id=["c-1"] * 80)
+    path.write_text(rows_of(columns))
+    result, _ = asked(path, "account=customer_id")
+    assert "20 frauds in 1 account: training holds accounts out" in result.output
+    assert "Next: quickstudy import" in result.output
+    assert 'such as currency = "EUR" under [amount]' in result.output
+    words = ["--data", "orders.csv", "--spec", "orders.toml", "--out", "model"]
+    done = runner.invoke(app, ["train", *words])
+    assert done.exit_code == 2
+    assert "labels of 1 account are too few to hold some accounts out" in done.output

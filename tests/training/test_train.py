@@ -547,7 +547,7 @@ def test_labels_of_one_class_are_nothing_to_learn_from(
 
 def test_too_few_accounts_are_refused(rows: Rows) -> None:
     is_account_N = rows.account_N == rows.account_N[rows.is_fraud_N == 1][0]
-    with pytest.raises(ValueError, match="1 accounts are too few"):
+    with pytest.raises(ValueError, match="labels of 1 account are too few"):
         Split.of(rows, is_account_N, int(rows.time_us_N.max()) + 1, 0)
 
 

@@ -342,6 +342,8 @@ def _leak(column: str, values_N: pl.Series, is_fraud_N: pl.Series | None) -> str
         return "left out: by its name it is known only later, or comes from another model"
     if word := accusing_word(values_N):
         return f"left out: {word!r} among its words is known only later"
+    if rank("status", column) is not None:
+        return "left out: by its name it says what became of a payment"
     if is_fraud_N is None or not _distinguishes(values_N, is_fraud_N):
         return ""
     return "left out: it tells nearly every fraud apart by itself, so it may be known only later"

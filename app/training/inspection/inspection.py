@@ -172,9 +172,11 @@ def expected(entries: Entries) -> str:
         return (
             f"No {lacking} is labelled: there is nothing to train on, but the file can be imported."
         )
-    accounts = entries.accounts_N.filter(pl.Series(entries.is_fraud_N != UNLABELLED)).n_unique()
+    accounts = labelled_accounts(entries)
     held_out = round(frauds * HELD_OUT_ACCOUNTS)
     counted = f"{frauds:,} fraud{'s' * (frauds > 1)} in {accounts:,} account{'s' * (accounts > 1)}"
+    if accounts == 1:
+        return f"{counted}: training holds accounts out, so it needs labels of several."
     if frauds < LEAST_FRAUDS:
         return f"{counted}: too few to train on; find more labels, or start with the shipped model."
     if held_out < LEAST_FRAUDS:
@@ -190,6 +192,10 @@ def expected(entries: Entries) -> str:
     if frauds < ENOUGH_FRAUDS:
         return f"{counted}: enough to train, to calibrate and to choose settings by."
     return f"{counted}: enough to train and to compare with other methods."
+
+
+def labelled_accounts(entries: Entries) -> int:
+    return entries.accounts_N.filter(pl.Series(entries.is_fraud_N != UNLABELLED)).n_unique()
 
 
 def days_of(entries: Entries) -> float:
