@@ -22,6 +22,7 @@ CLOCK = re.compile(r"(?i)(\d{1,2})([:.])(\d{2})(\2\d{2})?([.]\d+)?( ?[ap]m)?")
 UNIX = re.compile(rf"(?i)({MONTHS}) {{1,2}}\d{{1,2}} \d\d:\d\d:\d\d (utc |gmt )?\d{{4}}")
 OFFSET = re.compile(r" ?([+-]\d\d:?\d\d)")
 UTC = re.compile(r"(?i) ?(z|utc|gmt)")
+ZONE_NAME = re.compile(r" [A-Z]{2,5}")
 # Digits alone, by how many: a date, and the clock after it.
 COMPACT_DATES = ("%Y%m%d", "%d%m%Y", "%m%d%Y")
 COMPACT_CLOCKS = {4: "%H%M", 6: "%H%M%S"}
@@ -52,6 +53,9 @@ def formats_of_any(values: Sequence[str]) -> list[str]:
 
 def parsed(text_N: pl.Series, form: str) -> pl.Series:
     """Microseconds since 1970, in UTC where the format has an offset; null where it is no time."""
+    if re.search("%[HI]", form) and "%M" not in form:
+        # Polars knows no hour without its minutes.
+        text_N, form = text_N + " 00", f"{form} %M"
     kind = pl.Datetime("us", "UTC" if "%z" in form else None)
     return text_N.str.strptime(kind, form, strict=False).to_physical()
 
@@ -72,6 +76,10 @@ def _formats_of(text: str) -> list[str]:
     if digits := COMPACT_CLOCK.match(rest):
         form = digits[1] + COMPACT_CLOCKS[len(digits[2])]
         return _ending([date_form + form for date_form in forms], rest[digits.end() :])
+    if parts := re.fullmatch(r"( \d{1,2})( \d{1,2})?( \d{1,2})?", rest):
+        # Hour, minute and second from columns of their own.
+        form = "".join([" %H", " %M", " %S"][: len([part for part in parts.groups() if part])])
+        return [date_form + form for date_form in forms]
     if not rest:
         return forms
     clock = CLOCK.search(rest)
@@ -92,7 +100,8 @@ def _ending(forms: list[str], after: str) -> list[str]:
         return [form + after for form in forms]
     if OFFSET.fullmatch(after):
         return [f"{form}{' ' * (after[0] == ' ')}%z" for form in forms]
-    return []
+    # Polars skips the name of a zone: what it means has to be known otherwise.
+    return [f"{form} %Z" for form in forms] if ZONE_NAME.fullmatch(after) else []
 
 
 def _month(name: str) -> str:
@@ -104,7 +113,7 @@ def _date_formats(date: re.Match[str]) -> list[str]:
     year = "%Y" if len(last) == 4 else "%y"
     comma = date[0][date.end(3) - date.start() : date.start(4) - date.start()]
     if len(first) == 4:
-        return [f"%Y{mark}%m{mark}%d"]
+        return [f"%Y{mark}{_month(second) if second.isalpha() else '%m'}{mark}%d"]
     if second.isalpha():
         return [f"%d{mark}{_month(second)}{comma or mark}{year}"]
     if first.isalpha():
@@ -165,10 +174,14 @@ def _read_share(texts: Sequence[str], marks: Marks) -> float:
     return sum(map(bool, read)) / max(len(read), 1)
 
 
+# US$, Rs., kr. and US $ are signs, too.
+SIGN = r"(?:[^\d\s.,()+'-]+\.?(?: [$€£])?)?"
+
+
 def sign_of(value: str) -> str | None:
     """What stands before or after a number, such as $ or EUR."""
     match = re.fullmatch(
-        r"\(?[+-]?\s*([^\d\s.,()+'-]*)\s*[+-]?[\d.,' \u00a0\u202f]+\s*([^\d\s.,()+'-]*)\)?",
+        rf"\(?[+-]?\s*({SIGN})\s*[+-]?[\d.,' \u00a0\u202f]+?\s*({SIGN})\)?",
         value.strip(),
     )
     if match is None:

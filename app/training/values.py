@@ -48,7 +48,11 @@ def times(table: Table) -> NDArray[np.int64]:
         time_us_N = _counted(values_N, UNIT_US[how.unit], int(how.origin.timestamp()) * SECOND_US)
         is_local = False
     elif how.format is not None:
-        time_us_N = guesses.parsed(texts(values_N).str.strip_chars(), how.format)
+        try:
+            time_us_N = guesses.parsed(texts(values_N).str.strip_chars(), how.format)
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).partition("\n")[0]
+            raise DataError(f"format {how.format!r} under [time]: {reason}") from None
         is_local = "%z" not in how.format
     elif dtype == pl.String:
         return _times_of_text(table, named, values_N)

@@ -481,3 +481,101 @@ def test_labels_of_a_single_account_are_told_to_be_no_ground_for_training(
     done = runner.invoke(app, ["train", *words])
     assert done.exit_code == 2
     assert "labels of 1 account are too few to hold some accounts out" in done.output
+
+
+@pytest.mark.parametrize(
+    ("names", "zone"), [({"PST", "PDT"}, "America/Los_Angeles"), ({"CET", "CEST"}, "Europe/Berlin")]
+)
+def test_the_name_of_a_zone_in_a_time_is_that_place(
+    tmp_path: Path, names: set[str], zone: str
+) -> None:
+    path = tmp_path / "orders.tsv"
+    there = [time.astimezone(ZoneInfo(zone)) for time in TIMES]
+    assert {time.tzname() for time in there} == names
+    written = [time.strftime("%b %d, %Y %I:%M:%S %p %Z") for time in there]
+    path.write_text(rows_of(payments(created_at=written), "\t"))
+    assert times_of(read(path)) == sorted(TIMES)
+
+
+def test_a_name_of_a_zone_without_its_other_season_is_a_question(tmp_path: Path) -> None:
+    path = tmp_path / "orders.tsv"
+    at = [time.strftime("%Y-%m-%d %H:%M:%S IST") for time in TIMES]
+    path.write_text(rows_of(payments(created_at=at), "\t"))
+    found = times_of(read(path, {"time.zone": "+05:30"}))
+    assert found == sorted(time - timedelta(hours=5, minutes=30) for time in TIMES)
+
+
+@pytest.mark.parametrize("parts", [["hour"], ["hour", "minute"], ["Hora", "Minuto", "Segundo"]])
+@pytest.mark.parametrize("date", ["%Y-%m-%d", "%d.%m.%Y", "%Y %m %d", "%Y %b %d"])
+def test_hours_and_minutes_may_have_columns_of_their_own(
+    tmp_path: Path, date: str, parts: list[str]
+) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(amount=[n + 1.5 for n in range(10)])
+    del columns["created_at"]
+    dates = [time.strftime(date) for time in TIMES]
+    if " " in date:
+        for n, name in enumerate(("year", "month", "day")):
+            columns[name] = [day.split()[n] for day in dates]
+    else:
+        columns["day of payment"] = dates
+    clock = [(time.hour, time.minute, time.second)[: len(parts)] for time in TIMES]
+    for n, name in enumerate(parts):
+        columns[name] = [time[n] for time in clock]
+    path.write_text(rows_of(columns))
+    whole = [
+        time.replace(minute=time.minute * (len(parts) > 1), second=time.second * (len(parts) > 2))
+        for time in TIMES
+    ]
+    assert times_of(read(path)) == sorted(whole)
+
+
+@pytest.mark.parametrize(
+    ("amount", "answers"),
+    [
+        ("US $1,234.50", {}),
+        ("Rs. 1,234.50", {"currency.Rs.": "INR"}),
+        ("1.234,50 kr.", {"currency.kr.": "DKK"}),
+        ("1 234,50 zł", {}),
+        ("-R$ 1.234,50", {"amount.negative": "spending"}),
+        ("(€1,234.50)", {"amount.negative": "spending"}),
+    ],
+)
+def test_signs_of_currencies_are_known(
+    tmp_path: Path, amount: str, answers: Mapping[str, str]
+) -> None:
+    path = tmp_path / "orders.tsv"
+    path.write_text(rows_of(payments(amount=[amount] * 9), "\t"))
+    found = read(path, answers)
+    assert found.amount_N.tolist() == [1234.5] * 9
+    assert found.currency_N.null_count() == 0
+
+
+def test_inches_are_no_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "orders.tsv"
+    path.write_text(noted(USUAL, '15" screen').replace(",", "\t"))
+    same_as_usual(read(path))
+
+
+def test_a_format_that_is_none_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text(USUAL)
+    spec = read_spec(path)
+    how = spec.time.model_copy(update={"format": "%Y-%m-%d %M"})
+    with pytest.raises(DataError, match=r"format '%Y-%m-%d %M' under \[time\]"):
+        read_entries(path, spec.model_copy(update={"time": how}))
+
+
+def test_a_folder_is_not_inspected_but_one_of_its_files(tmp_path: Path) -> None:
+    result, _ = asked(tmp_path)
+    assert result.exit_code == 2
+    assert "a folder; inspect one of its files" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "__index_level_0__", "index", "row_id"])
+def test_what_programs_number_rows_by_is_no_feature(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(order_id=[f"o-{n}" for n in range(40)])
+    path.write_text(rows_of({name: [7 * n % 41 for n in range(40)], **columns}))
+    assert asked(path)[0].exit_code == 0
+    assert not DatasetSpec.load(path.with_suffix(".toml")).numeric

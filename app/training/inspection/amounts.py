@@ -103,6 +103,8 @@ def _amount_columns(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> l
         for column in frame.columns
         if column not in taken and len(_texts(frame[column])) and _is_money(frame[column])
     ]
+    # Whole numbers may be ids.
+    numeric.sort(key=lambda column: not _texts(frame[column]).str.contains(r"\d[.,]\d+\b").any())
     shown = {column: f"such as {_texts(frame[column])[0]!r}" for column in numeric}
     shown[NOBODY] = "no column: all amounts are 0"
     answer = answers.of(Question("amount", QUESTION, shown, proposal=NOBODY))

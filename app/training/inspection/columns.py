@@ -283,7 +283,8 @@ def add_fields(
 
 def _says_when(values_N: pl.Series) -> bool:
     """Whether a column is another time, or the row's number: a model would learn the date."""
-    if values_N.dtype.is_temporal():
+    is_number = names.ROW_NUMBER.fullmatch(names.plain(values_N.name)) is not None
+    if values_N.dtype.is_temporal() or is_number or not values_N.name.strip():
         return True
     text_N = values_N.cast(pl.String).drop_nulls().str.strip_chars()
     some_N = text_N.gather_every(1 + len(text_N) // 50)

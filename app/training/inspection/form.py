@@ -58,6 +58,8 @@ def guessed_form(path: Path, answers: Answers) -> Form:
     """The form of a file. Raises DataError where it is none that can be read."""
     found: dict[str, Any] = {}
     reasons: dict[str, str] = {}
+    if path.is_dir():
+        raise DataError(f"{path}: a folder; inspect one of its files, whose spec reads them all")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     with path.open("rb") as file:
@@ -162,6 +164,8 @@ def _divide(text: str, usual: str, found: dict[str, Any], reasons: dict[str, str
         found["delimiter"], reasons["delimiter"] = delimiter, "the same number in each line"
     if _is_single_quoted(sample, delimiter):
         found["quote"], reasons["quote"] = "'", "values stand in single quotes"
+    elif '"' in sample and not re.search(rf'(^|{re.escape(delimiter)}) *"', sample, re.MULTILINE):
+        found["quote"], reasons["quote"] = "", "no value begins with one: they are inches"
     quote = found.get("quote", '"')
     if _has_escapes(sample, delimiter):
         found["escape"], reasons["escape"] = "\\", "stands before quotes inside of values"
@@ -199,7 +203,12 @@ def _end_with_nothing(records: list[tuple[int, list[str]]], first: int, width: i
 
 def _records(text: str, delimiter: str, quote: str) -> list[tuple[int, list[str]]]:
     """Each record with the line at which it ends."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote)
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quotechar=quote or None,
+        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+    )
     return [(reader.line_num, fields) for fields in reader]
 
 
@@ -252,7 +261,7 @@ def _footer(text: str, delimiter: str, quote: str, width: int) -> int:
     is_first_filled = sum(start.strip() == "" for start in starts) <= len(starts) / 4
     count = 0
     for line in reversed(lines[1:]):
-        fields = next(csv.reader([line], delimiter=delimiter, quotechar=quote), [])
+        fields = next((fields for _, fields in _records(line, delimiter, quote)), [])
         if len(fields) == width and not _is_total(fields, is_first_filled):
             break
         # A line without anything inside a quoted field is no footer.

@@ -164,8 +164,24 @@ PLACES |= {
 }
 PLACES |= {"MST": "America/Denver", "EET": "Europe/Helsinki", "WET": "Europe/Lisbon"}
 
+# What a place calls its winter and its summer.
+SEASONS = {
+    frozenset(("PST", "PDT")): "America/Los_Angeles",
+    frozenset(("MST", "MDT")): "America/Denver",
+    frozenset(("CST", "CDT")): "America/Chicago",
+    frozenset(("EST", "EDT")): "America/New_York",
+    frozenset(("CET", "CEST")): "Europe/Berlin",
+    frozenset(("EET", "EEST")): "Europe/Helsinki",
+    frozenset(("WET", "WEST")): "Europe/Lisbon",
+    frozenset(("GMT", "BST")): "Europe/London",
+    frozenset(("AEST", "AEDT")): "Australia/Sydney",
+}
+# What programs call the number of a row.
+ROW_NUMBER = re.compile(r"(unnamed|index level|level) ?\d+|index|row ?(id|no|num|number|index)?")
+
 SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR", "zł": "PLN", "R$": "BRL", "US$": "USD", "CHF": "CHF"}
 SIGNS |= {"₩": "KRW", "₺": "TRY", "₽": "RUB", "Kč": "CZK", "C$": "CAD", "A$": "AUD", "Ft": "HUF"}
+SIGNS |= {"US $": "USD", "C $": "CAD", "AU $": "AUD", "Euro": "EUR", "euro": "EUR"}
 SIGNS |= {"円": "JPY", "元": "CNY"}
 # In the names of columns, where three letters are often a word.
 USUAL_CODES = {
@@ -178,6 +194,7 @@ OF_SEVERAL = {
     "￥": ("JPY", "CNY"),
     "kr": ("SEK", "NOK", "DKK"),
 }
+OF_SEVERAL |= {"kr.": ("DKK", "NOK", "SEK"), "Rs.": ("INR", "PKR"), "Rs": ("INR", "PKR")}
 
 
 def plain(name: str) -> str:

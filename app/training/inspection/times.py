@@ -24,6 +24,13 @@ CLOCK_NAME = re.compile(r"(.* )?(time|uhrzeit|zeit|hora|heure|ora|godzina|clock)
 OFFSET_AT_END = r"[ T]\d\d?:\d\d.*(Z|z|UTC|GMT|[+-]\d\d(:?\d\d)?)(\[[\w/+-]+\])?$"
 UNITS = ("seconds", "minutes", "hours", "days", "weeks")
 DATE, ORDER, SPREADSHEET = "date", "order", "spreadsheet"
+# From the hour on: without it there are no minutes of a day.
+CLOCK_PARTS = (
+    ("hour", "hours", "hr", "stunde", "hora", "heure", "ora"),
+    ("minute", "minutes", "min", "minuto"),
+    ("second", "seconds", "sec", "sekunde", "segundo", "seconde"),
+)
+SIXTY = r"^[0-5]?\d$"
 SAMPLED = 100_000
 YEARS = range(1990, 2101)
 # Spreadsheets count days: 1990 to 2100.
@@ -126,7 +133,19 @@ def _clock_beside(frame: pl.DataFrame, date: str) -> list[str]:
     for column in frame.columns:
         if column != date and _is_clock(column, _sampled(frame[column])):
             return [column]
-    return []
+    return _clock_parts(frame)
+
+
+def _clock_parts(frame: pl.DataFrame) -> list[str]:
+    """Hour, minute and second in columns of their own."""
+    by_name = {names.plain(column): column for column in frame.columns}
+    found = []
+    for called in CLOCK_PARTS:
+        column = next((by_name[name] for name in called if name in by_name), None)
+        if column is None or guesses.share(_sampled(frame[column]).str.contains(SIXTY)) < 1:
+            break
+        found.append(column)
+    return found
 
 
 def _is_clock(column: str, text_N: pl.Series) -> bool:
@@ -265,6 +284,9 @@ def _add_zone(
     if zone is not None:
         draft.add("time", "zone", zone, "as answered")
         return
+    if any(str(value).endswith("%Z") for _, value, _ in found.lines):
+        _add_zone_of_words(draft, _sampled(frame[found.columns[-1]]), answers)
+        return
     some = [column for ranked in candidates("zone", frame.columns, taken) for column in ranked]
     if some:
         _add_zone_column(draft, frame, some[0], answers)
@@ -274,6 +296,28 @@ def _add_zone(
     else:
         why = "times name no zone and are taken for UTC; say theirs, such as Europe/Berlin"
         draft.add("time", "zone", "UTC", why)
+
+
+def _add_zone_of_words(draft: Draft, text_N: pl.Series, answers: Answers) -> None:
+    """The zone that the last words of times name; sure of a place's winter and summer together."""
+    words = text_N.str.extract(r" ([A-Z]{2,5})$").drop_nulls().unique().sort().to_list()
+    if place := names.SEASONS.get(frozenset(words)):
+        draft.add("time", "zone", place, f"where clocks show {' and '.join(words)}")
+        return
+    places = [place for season, place in names.SEASONS.items() if season >= set(words)]
+    choices = dict.fromkeys(places, "that place, with its summer time")
+    if len(words) == 1 and (offset := names.ZONES.get(words[0])):
+        choices[offset] = "that offset all year"
+    zone = answers.of(
+        Question(
+            "time.zone",
+            f"Times end in {', '.join(words)}. Which zone is it? A name such as Asia/Kolkata or an "
+            "offset",
+            choices,
+            _no_zone,
+        )
+    )
+    draft.add("time", "zone", zone, "as answered")
 
 
 def _add_zone_column(draft: Draft, frame: pl.DataFrame, column: str, answers: Answers) -> None:
