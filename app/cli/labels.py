@@ -126,6 +126,8 @@ def _blocks(file: Path, layout: "LabelLayout | None") -> Iterator["LabelFile"]:
     except FileNotFoundError:
         raise SetupError(f"{file}: there is no such file") from None
     except UnicodeError:
+        if file.suffix.lower() in (".parquet", ".xlsx", ".xls", ".ods"):
+            raise SetupError(f"{file}: labels are read from CSV; save it as that") from None
         raise SetupError(
             f"{file}: it is not {encoding}; name its encoding in the spec under [file]"
         ) from None

@@ -131,6 +131,8 @@ def _blocks(
     if len(names) > MOST_COLUMNS:
         raise UnreadableLabels(f"the header has {len(names):,} columns, more than {MOST_COLUMNS:,}")
     header = [name.strip() for name in names]
+    if layout is None:
+        header = [name.lower() for name in header]
     columns = _columns(header, layout or _plain(header))
     found = LabelFile()
     for row, fields in enumerate(reader, start=1):
@@ -204,9 +206,20 @@ def _plain(header: Sequence[str]) -> LabelLayout:
     if others := [name for name in header if name not in columns_]:
         raise UnreadableLabels(
             f"the column {others[0][:LONGEST_VALUE]!r} is none of transaction, label and date; "
-            "other files need a spec"
+            f"other files need a spec{_in_spec(header)}"
         )
     return layout
+
+
+def _in_spec(header: Sequence[str]) -> str:
+    """What the spec has to say of a file whose columns are not divided, or come later."""
+    [first, *_] = header
+    if first.startswith("sep="):
+        return ': skip_lines = 1 under [file] passes over "sep="'
+    if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in first), None)):
+        written = "\\t" if other == "\t" else other
+        return f': delimiter = "{written}" under [file] would divide the columns'
+    return ""
 
 
 def _columns(header: Sequence[str], layout: LabelLayout) -> _Reader:

@@ -161,6 +161,16 @@ def test_a_large_file_goes_in_parts_and_again_changes_nothing() -> None:
     assert stored() == found
 
 
+def test_the_names_of_columns_may_be_in_capitals() -> None:
+    Path("labels.csv").write_text(f"\ufeffTransaction,LABEL,Date\n{PAID[0]},Fraud,2026-02-03\n")
+    assert "Labels: 1 stored" in run("labels", "labels.csv").stdout
+
+
+def test_parquet_is_no_file_of_labels() -> None:
+    Path("labels.parquet").write_bytes(b"PAR1\x15\x84\xff")
+    assert "labels are read from CSV" in run("labels", "labels.parquet", status=2).stderr
+
+
 def test_a_packed_file_is_read_by_its_suffix_or_by_the_spec() -> None:
     rows = f"transaction,label,date\n{PAID[0]},fraud,2026-02-03\n".encode()
     Path("labels.csv.gz").write_bytes(gzip.compress(rows))
@@ -184,6 +194,9 @@ def test_a_packed_file_is_read_by_its_suffix_or_by_the_spec() -> None:
         ("transaction,label\nother,1", "no row is of a transaction of the tenant default"),
         ("id,label\n1,1", "the column 'id' is none of transaction, label and date"),
         ("transaction,label\nt\xe9,1".encode("latin-1"), "it is not utf-8; name its encoding"),
+        ("transaction;label\n1;1", 'spec: delimiter = ";" under [file] would divide the columns'),
+        ("transaction\tlabel\n1\t1", 'spec: delimiter = "\\t" under [file] would divide'),
+        ("sep=,\ntransaction,label\n1,1", "spec: skip_lines = 1 under [file] passes over"),
     ],
 )
 def test_a_file_that_makes_no_sense_ends_in_one_sentence(
