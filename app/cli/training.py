@@ -59,6 +59,10 @@ WrongDeclineCost = Annotated[
 WhichAlgorithm = Annotated[
     Algorithm, typer.Option("--algorithm", help="How an account's labels are learned.")
 ]
+Trees = Annotated[
+    bool,
+    typer.Option(help="Grow trees beside the network, kept where held-out accounts gain by them."),
+]
 
 WhichRates = Annotated[
     Path | None,
@@ -124,6 +128,7 @@ def train(
     global_steps: GlobalSteps = None,
     meta_steps: MetaSteps = None,
     algorithm: WhichAlgorithm = "anil",
+    trees: Trees = True,
     reviewed_share: ReviewedShare = None,
     declined_share: DeclinedShare = None,
     review_cost: ReviewCost = None,
@@ -149,7 +154,7 @@ def train(
 
     chosen = DatasetSpec.load(spec)
     on = training_device(device)
-    options = options_of(seed, algorithm, global_steps, meta_steps)
+    options = replace(options_of(seed, algorithm, global_steps, meta_steps), trees=trees)
     budget = {"reviewed": reviewed_share, "declined": declined_share}
     costs = {"review": review_cost, "fraud": fraud_cost, "wrong_decline": wrong_decline_cost}
     stated = _stated(budget, costs)
@@ -233,6 +238,7 @@ def backtest(
     global_steps: GlobalSteps = None,
     meta_steps: MetaSteps = None,
     algorithm: WhichAlgorithm = "anil",
+    trees: Trees = True,
     rivals: Annotated[
         str, typer.Option(metavar="all|none|NAME,NAME", help="Baselines to compare with.")
     ] = "all",
@@ -252,7 +258,7 @@ def backtest(
     against = _rivals(rivals)
     chosen = DatasetSpec.load(spec)
     on = training_device(device)
-    options = options_of(seed, algorithm, global_steps, meta_steps)
+    options = replace(options_of(seed, algorithm, global_steps, meta_steps), trees=trees)
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen, rates_for(chosen, rates))
     _say_of(source, chosen)

@@ -110,7 +110,7 @@ class Metadata(_Part):
     decisions: Decisions
     data: Data
     seed: int
-    options: dict[str, float | int | str | None]
+    options: dict[str, bool | float | int | str | None]
     metrics: dict[str, float]
     versions: dict[str, str]
     # None of a checkpoint from before there were profiles.

@@ -126,7 +126,7 @@ class Backtest:
         trainer = Trainer(rows, split, self._options, self._device)
         trainer.run(lambda status: self._watch(name, status))
         methods = Methods(self._dataset, trainer.learner, self._rivals)
-        methods.fit(rows, split, self._options.seed, lambda title: self._report(f"{name}: {title}"))
+        methods.fit(rows, split, self._options, lambda title: self._report(f"{name}: {title}"))
         return methods
 
     def _figures_a(self, tested: Sequence[tuple[Metrics, Results]]) -> Metrics:

@@ -18,7 +18,7 @@ from app.training.dataset import Dataset
 from app.training.episodes import Rows
 from app.training.evaluate import Predictions, calibrate, predict
 from app.training.results import ADAPTED, BASE, LABEL_COUNTS, TITLES, Metrics, Results
-from app.training.train import Split
+from app.training.train import Options, Split
 from app.training.trees import fit_held_out
 
 # The library of a rival is nothing that a back-test without rivals needs.
@@ -80,17 +80,17 @@ class Methods:
         self.chosen: Metrics = {}
         self._watch = Stopwatch()
 
-    def fit(self, rows: Rows, split: Split, seed: int, report: Report) -> None:
+    def fit(self, rows: Rows, split: Split, options: Options, report: Report) -> None:
         """Fit the learner's trees and gate, and each rival; calibrate all on the held-out accounts.
 
         `known` is what was known when training ended; `report` hears whose turn it is. `chosen` is
         then what the held-out accounts chose, and on how many frauds.
         """
-        held_out = fit_held_out(self.learner, rows, split, seed)
+        held_out = fit_held_out(self.learner, rows, split, options)
         logits = {ADAPTED: held_out.adapted_A, BASE: held_out.base_A}
         for rival in self._rivals:
             report(rival.title)
-            rival.fit(rows, split, self.learner, seed)
+            rival.fit(rows, split, self.learner, options.seed)
             logits[rival.name] = rival.scores(rows, split.held_out)
         is_fraud_A = rows.is_fraud_N[split.held_out] == 1
         self.calibrations = {

@@ -127,7 +127,7 @@ def train_checkpoint(
     else:
         _keep(trainer, folder, identity)
     rows, split = trainer.sample
-    held_out = fit_held_out(trainer.learner, rows, split, options.seed)
+    held_out = fit_held_out(trainer.learner, rows, split, options)
     name = folder.resolve().name
     metadata = _described(name, source, spec, features, rows, trainer, options, held_out, stated)
     learner = trainer.learner.cpu()

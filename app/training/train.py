@@ -77,7 +77,7 @@ LEAST_CHECKS, LEAST_BETWEEN_CHECKS = 5, 10
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How long to train at most, and from which seed."""
+    """How long to train at most, from which seed, and whether to grow trees."""
 
     global_steps: int = 1500
     meta_steps: int = 400
@@ -86,6 +86,7 @@ class Options:
     patience: int = 4
     seed: int = 0
     algorithm: Algorithm = "anil"
+    trees: bool = True
 
     def steps(self, stage: str, rows: int) -> int:
         """How many steps a stage takes on a file of so many rows to train on."""

@@ -30,7 +30,7 @@ from app.training.evaluate import (
     whole_accounts,
 )
 from app.training.sampling import Sample, sampled
-from app.training.train import Split
+from app.training.train import Options, Split
 
 TREES, RATE = 60, 0.1
 # Of the rows and of the columns so many are drawn for each tree.
@@ -44,14 +44,16 @@ ROWS_AT_ONCE = 2048
 LEAST_GAIN = 0.02
 
 
-def fit_held_out(learner: Learner, rows: Rows, split: Split, seed: int) -> Predictions:
+def fit_held_out(learner: Learner, rows: Rows, split: Split, options: Options) -> Predictions:
     """Set all that training leaves to held-out accounts: whether there are trees, and the gate.
 
     Trees are grown on the split's training accounts, and kept where those held out gain by them
     with the labels that were known, and lose next to nothing without any (LEAST_GAIN). Fewer than
-    DECIDING_FRAUDS frauds among them choose nothing: then there are none. Gives their predictions.
+    DECIDING_FRAUDS frauds among them choose nothing: then there are none, as where the options want
+    none. Gives their predictions.
     """
-    if (rows.is_fraud_N[split.held_out] == 1).sum() >= DECIDING_FRAUDS:
+    seed, frauds = options.seed, int((rows.is_fraud_N[split.held_out] == 1).sum())
+    if options.trees and frauds >= DECIDING_FRAUDS:
         judged = whole_accounts(rows, split.held_out, SAMPLED_ROWS)
         without = _losses(learner, rows, judged)
         grow(learner, sampled(rows, split.train, LEGITIMATE_ROWS, seed), rows, seed)

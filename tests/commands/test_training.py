@@ -244,6 +244,16 @@ def test_thresholds_follow_what_is_stated_of_them(folder: Path, data: Path) -> N
     assert "between 0 and 1" in sentence("train", *few, "--reviewed-share", "7")
 
 
+def test_a_model_is_trained_without_trees_where_that_is_stated(folder: Path, data: Path) -> None:
+    few = ("--data", data, "--spec", "simulated", "--global-steps", "2", "--meta-steps", "1")
+    out = folder / "network-alone"
+    run("train", *few, "--out", out, "--no-trees")
+    metadata = Checkpoint.load(out).metadata
+    assert metadata.options["trees"] is False
+    assert metadata.metrics["trees"] == 0
+    assert " --no-trees`" in (out / "README.md").read_text()
+
+
 COSTS = ("--review-cost", "5", "--fraud-cost", "100", "--wrong-decline-cost", "20")
 
 

@@ -81,6 +81,8 @@ def test_the_shipped_model_is_reproduced_by_make_and_any_other_by_its_command(
         "`quickstudy train --data FILE --spec SPEC --out models/tiny --seed 0 "
         "--global-steps 20 --meta-steps 10`"
     ) in own
+    without = metadata.model_copy(update={"options": {**metadata.options, "trees": False}})
+    assert "--meta-steps 10 --no-trees`" in model_card(without)
 
 
 def test_a_card_without_figures_says_that_there_are_none(metadata: Metadata) -> None:

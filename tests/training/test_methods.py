@@ -30,7 +30,7 @@ def fitted(source: Source, rows: Rows) -> tuple[Methods, Split]:
     # Not a step trained, but ready to score.
     learner = Trainer(rows, split, TINY, "cpu").learner
     methods = Methods(source.dataset, learner, contenders())
-    methods.fit(rows, split, seed=0, report=lambda _: None)
+    methods.fit(rows, split, TINY, lambda _: None)
     return methods, split
 
 
@@ -83,7 +83,7 @@ def test_a_mean_is_half_of_each_of_its_parts_and_there_with_both(
     assert described([trees])["mean_with_trees"]["reads_labels"]
     split = split_of(rows)
     methods = Methods(source.dataset, Trainer(rows, split, TINY, "cpu").learner, [trees])
-    methods.fit(rows, split, seed=0, report=lambda _: None)
+    methods.fit(rows, split, TINY, lambda _: None)
     tested = methods.test(rows, split.held_out[:300])
     for limit, results in {"all": tested, **methods.by_labels(tested)}.items():
         logits = results.logits

@@ -566,6 +566,7 @@ def test_a_checkpoint_says_what_it_was_trained_on(source: Source, whole: Path) -
         "patience": TINY.patience,
         "seed": 0,
         "algorithm": "anil",
+        "trees": True,
     }
     assert (whole / "README.md").exists()
     learner = learner_of(Checkpoint.load(whole))

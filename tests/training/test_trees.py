@@ -16,7 +16,7 @@ from app.training.dataset import UNLABELLED
 from app.training.episodes import Rows
 from app.training.evaluate import DECIDING_FRAUDS, answers, base_log_odds, cross_entropy, predict
 from app.training.sampling import sampled
-from app.training.train import Split
+from app.training.train import Options, Split
 from app.training.trees import fit_held_out, grow
 
 pytestmark = pytest.mark.usefixtures("fitted_once")
@@ -163,15 +163,23 @@ def test_held_out_accounts_keep_trees_where_they_gain(rows: Rows) -> None:
     learner = learner_that_knows_the_rate(rows)
     rows = labelled_by(rows, quantity(rows, learner, busiest(rows, learner)[0]))
     split = split_of(rows)
-    predictions = fit_held_out(learner, rows, split, 0)
+    predictions = fit_held_out(learner, rows, split, Options())
     assert len(learner.network.trees) == FEW
     assert predictions.base_A.std() > 0.1
+
+
+def test_there_are_no_trees_where_the_options_want_none(rows: Rows) -> None:
+    learner = learner_that_knows_the_rate(rows)
+    rows = labelled_by(rows, quantity(rows, learner, busiest(rows, learner)[0]))
+    predictions = fit_held_out(learner, rows, split_of(rows), Options(trees=False))
+    assert len(learner.network.trees) == 0
+    assert np.ptp(predictions.base_A) < 1e-5
 
 
 def test_held_out_accounts_keep_none_where_there_is_nothing_to_learn(rows: Rows) -> None:
     learner = learner_that_knows_the_rate(rows)
     rows = labelled_by(rows, np.random.default_rng(0).random(len(rows.account_N)))
-    predictions = fit_held_out(learner, rows, split_of(rows), 0)
+    predictions = fit_held_out(learner, rows, split_of(rows), Options())
     assert len(learner.network.trees) == 0
     assert np.ptp(predictions.base_A) < 1e-5
 
@@ -184,5 +192,5 @@ def test_few_frauds_held_out_choose_no_trees(rows: Rows) -> None:
     for too_few, kept in ((1, 0), (0, FEW)):
         left_out = frauds[DECIDING_FRAUDS - too_few :]
         few = split._replace(held_out=np.setdiff1d(split.held_out, left_out))
-        fit_held_out(learner, rows, few, 0)
+        fit_held_out(learner, rows, few, Options())
         assert len(learner.network.trees) == kept

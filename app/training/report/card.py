@@ -35,5 +35,7 @@ def _command(metadata: Metadata) -> str:
         case Costs(review=review, fraud=fraud, wrong_decline=wrong_decline):
             options |= {"review-cost": review, "fraud-cost": fraud}
             options["wrong-decline-cost"] = wrong_decline
-    words = (f" --{name.replace('_', '-')} {value}" for name, value in options.items())
+    words = [f" --{name.replace('_', '-')} {value}" for name, value in options.items()]
+    if not metadata.options.get("trees", True):
+        words.append(" --no-trees")
     return f"quickstudy train --data FILE --spec SPEC --out models/{metadata.name}{''.join(words)}"
