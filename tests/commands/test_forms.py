@@ -579,3 +579,23 @@ def test_what_programs_number_rows_by_is_no_feature(tmp_path: Path, name: str) -
     path.write_text(rows_of({name: [7 * n % 41 for n in range(40)], **columns}))
     assert asked(path)[0].exit_code == 0
     assert not DatasetSpec.load(path.with_suffix(".toml")).numeric
+
+
+@pytest.mark.parametrize(
+    ("column", "own"),
+    [("Type", "payout"), ("reporting_category", "fee"), ("Record Type", "MerchantPayout")],
+)
+def test_payouts_and_fees_are_no_payments(tmp_path: Path, column: str, own: str) -> None:
+    path = tmp_path / "balance.csv"
+    kinds = ["charge", "charge", "refund", own, "charge"] * 8
+    columns = payments(
+        amount=[f"{-9 if kind == own else n + 1}.50" for n, kind in enumerate(kinds)]
+    )
+    path.write_text(rows_of({**columns, column: kinds}))
+    found = read(path, {f"rows.{column}": "leave_out"})
+    assert (len(found), min(found.amount_N), set(found.types_N)) == (
+        32,
+        1.5,
+        {"payment", "refund"},
+    )
+    assert found.left_out.unread() == 0

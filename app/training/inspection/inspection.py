@@ -26,7 +26,11 @@ from app.training.inspection.columns import (
 )
 from app.training.inspection.draft import Draft
 from app.training.inspection.form import add_form, guessed_form
-from app.training.inspection.labels import add_label, add_type_and_status
+from app.training.inspection.labels import (
+    add_label,
+    add_type_and_status,
+    without_own_money,
+)
 from app.training.inspection.questions import Answers
 from app.training.inspection.times import add_time
 from app.training.train import HELD_OUT_ACCOUNTS
@@ -58,7 +62,7 @@ def drafted(path: Path, name: str, answers: Answers) -> Draft:
     frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
     if not len(frame):
         raise DataError(f"{path}: there is no transaction in it")
-    frame = _without_nulls(draft, frame)
+    frame = without_own_money(draft, _without_nulls(draft, frame), answers)
     taken = set[str]()
     add_transaction(draft, frame, answers, taken)
     if draft.value("rows", "same_transaction") is not None:

@@ -20,7 +20,7 @@ from app.training.inspection.columns import (
 from app.training.inspection.draft import Draft
 from app.training.inspection.questions import Answers, Question
 
-MOST_WORDS = 12
+MOST_WORDS, MOST_TYPES = 12, 40
 USUAL_DELAY, USUAL_CHARGEBACKS = 30, 90
 # Frauds are rare: where one in three is, the words may stand for something else.
 MOST_FRAUDS = 1 / 3
@@ -203,6 +203,29 @@ def _no_days(text: str) -> str | None:
     except ValueError:
         return f"{text!r} is no number of days"
     return None if 0 < days <= 3650 else f"{text} days are not between 0 and 3650"
+
+
+def without_own_money(draft: Draft, frame: pl.DataFrame, answers: Answers) -> pl.DataFrame:
+    """The frame without payouts, fees and the like, where a person leaves them out."""
+    for column in (name for ranked in candidates("type", frame.columns, set()) for name in ranked):
+        words = frame[column].cast(pl.String).drop_nulls().unique().sort().to_list()
+        others = [word for word in words if names.OWN_MONEY.fullmatch(word.replace("_", " "))]
+        kept = [word for word in words if word not in others]
+        if not others or not kept or len(words) > MOST_TYPES:
+            continue
+        shown = ", ".join(others)
+        answer = answers.of(
+            Question(
+                f"rows.{column}",
+                f"Some rows are of the {column} {shown}. Are they transactions of customers?",
+                {"leave_out": f"no: only {', '.join(kept)} are", "keep": "they are"},
+                proposal="leave_out",
+            )
+        )
+        if answer == "leave_out":
+            draft.add("rows", "only", {column: kept}, f"as answered: not {shown}")
+            return frame.filter(pl.col(column).cast(pl.String).is_in(kept))
+    return frame
 
 
 def add_type_and_status(draft: Draft, frame: pl.DataFrame, taken: set[str]) -> None:

@@ -52,7 +52,10 @@ ROLES: dict[str, tuple[str, ...]] = {
     "merchant_category": (r"mcc|(merchant )?category( code)?|kategorie",),
     "channel": (r"channel|entry ?mode|use ?chip|kanal",),
     "country": (r"(ip |card |billing |merchant |issuer )?(country|land)( code)?|pays",),
-    "type": (r"(transaction |txn |payment )?(type|kind)|typ|art",),
+    "type": (
+        r"((transaction|txn|payment|record|event|entry|balance) ?)*(type|kind)|typ|art",
+        r"reporting category",
+    ),
     "status": (r"(transaction |payment |order |financial )?(status|state|result|outcome)",),
     "zone": (r"(.* )?(time ?zone|tz)( ?name)?|zone",),
     "delay": (r".*label ?delay.*|(report|chargeback|dispute) ?delay.*",),
@@ -108,6 +111,11 @@ TYPES: dict[str, Type] = {
     **dict.fromkeys(("transfer", "wire"), "transfer"),
     **dict.fromkeys(("verification", "account verification", "card check"), "verification"),
 }
+# Movements of a shop's own money, which exports of payment services list beside the payments.
+OWN_MONEY = re.compile(
+    r"(?i).*(payout|\bfees?\b|adjustment|\breserve|currency conversion|account hold|withdraw funds"
+    r"|bank deposit|balance ?transfer|invoice ?deduction|deposit ?correction|top ?-?up).*"
+)
 STATUSES: dict[str, Status] = {
     **dict.fromkeys(
         (
