@@ -424,6 +424,7 @@ def test_other_times_and_the_row_s_number_are_no_features(tmp_path: Path) -> Non
     columns |= {"payout day": [f"2024-04-{1 + n // 10:02}" for n in range(40)]}
     columns |= {"settled": [f"{1 + n // 10:02}.04.2024" for n in range(40)]}
     columns |= {"unix_time": [1_700_000_000 + 1000 * n * n for n in range(40)]}
+    columns |= {"TX_TIME_DAYS": [n // 4 for n in range(40)]}
     columns |= {"items": [n * n % 17 for n in range(40)], "color": ["red", "blue"] * 20}
     path.write_text(rows_of(columns))
     assert asked(path)[0].exit_code == 0
@@ -599,3 +600,11 @@ def test_payouts_and_fees_are_no_payments(tmp_path: Path, column: str, own: str)
         {"payment", "refund"},
     )
     assert found.left_out.unread() == 0
+
+
+def test_words_for_currencies_are_asked_for_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(currency=["US Dollar", "€", "eur"] * 10)
+    path.write_text(rows_of(columns))
+    found = read(path, {"currency.US Dollar": "USD"})
+    assert sorted(set(found.currency_N)) == ["EUR", "USD"]

@@ -17,6 +17,7 @@ SAMPLED = 20_000
 QUESTION = "Which column is the amount that was paid?"
 # Cents that are taken for whole amounts make the largest at least so much.
 LEAST_CENTS, LEAST_ROWS = 1000, 20
+MOST_CURRENCIES = 200
 PLAIN = Marks(".", "")
 
 
@@ -70,7 +71,8 @@ def _currency_column(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> 
         name for ranked in candidates("currency", frame.columns, taken) for name in ranked
     ):
         words = frame[column].cast(pl.String).drop_nulls().unique().to_list()
-        if words and all(word.strip().upper() in MINOR_UNITS or not word for word in words):
+        # Words that are no codes are questions.
+        if 0 < len(words) <= MOST_CURRENCIES:
             return column
     return None
 

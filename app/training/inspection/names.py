@@ -37,7 +37,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         r"(transaction |gross |payment )?(currency|ccy|cur)( code)?|w(ä|ae)hrung|devise|moneda",
     ),
     "label": (
-        r"(is|was|es)? ?fraud(e|ulent)?( ?(flag|label|ind|indicator))?|fraud ?bool",
+        r"(is|was|es|tx)? ?fraud(e|ulent)?( ?(flag|label|ind|indicator))?|fraud ?bool",
         r"(event |target )?label|class|target|(is |has )?charge ?back( ?(flag|ind|indicator))?"
         r"|charged ?back|(is |has )?disputed?|cbk|betrug|frode|oszustwo",
     ),
@@ -69,7 +69,7 @@ TIME = re.compile(
 LEAK = re.compile(
     r"(?i).*(fraud|charged? ?back|betrug|oszust|frode|payout|dispute|risk|score|review|decision"
     r"|flag|refund|investigat|stolen|resolution|label|blocked|loss).*"
-    r"|new ?balance.*|.*(after|closing|new) ?balance.*"
+    r"|(running |account )?balance|saldo|new ?balance.*|.*(after|closing|new) ?balance.*"
 )
 
 # A column that is filled, or has a word, once there is a dispute.
