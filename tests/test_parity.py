@@ -27,6 +27,7 @@ from app.training.dataset import read_transactions
 from app.training.episodes import Rows
 from app.web.service import running
 from tests.checkpoints import tiny_checkpoint
+from tests.conftest import mainly
 
 pytestmark = pytest.mark.anyio
 
@@ -131,6 +132,7 @@ async def assert_parity(service: Service, path: Path, spec: DatasetSpec) -> None
         )
 
 
+@mainly("sqlite")
 async def test_a_file_through_the_service_has_the_features_of_training(
     database_url: str, tmp_path: Path, handbook_file: Path, handbook_spec: DatasetSpec
 ) -> None:

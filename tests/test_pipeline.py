@@ -45,6 +45,7 @@ from app.scoring.statuses import change_status
 from app.settings import Settings
 from app.web.service import running
 from tests.checkpoints import tiny_checkpoint
+from tests.conftest import mainly
 
 pytestmark = pytest.mark.anyio
 
@@ -196,6 +197,7 @@ async def test_transactions_without_a_merchant_are_scored_and_labelled(service: 
     await service.part(Labelling).remove(TENANT, "t")
 
 
+@mainly("sqlite")
 async def test_serving_one_by_one_in_batches_and_training_see_the_same_vectors(
     service: Service,
 ) -> None:

@@ -201,6 +201,7 @@ async def test_on_a_stream_that_does_not_shift_nothing_is_named(
     assert len(found.score.by_day) == len(found.days)
 
 
+@mainly("sqlite")
 async def test_the_features_that_shift_are_named_and_no_other(
     client: httpx.AsyncClient, world: World, of_new_devices: Stream
 ) -> None:
@@ -211,6 +212,7 @@ async def test_the_features_that_shift_are_named_and_no_other(
     assert min(shift for shift in shifted if shift is not None) > drift.DRIFTED
 
 
+@mainly("sqlite")
 async def test_a_share_of_frauds_that_rises_is_seen(
     client: httpx.AsyncClient, world: World, of_more_frauds: Stream
 ) -> None:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.http.paths import AccountId, EncodedSlashes
 from tests.api.requests import posted, problem_of
+from tests.conftest import mainly
 
 # What Id allows: no control characters, no lone surrogates.
 ids = st.text(
@@ -74,6 +75,7 @@ def test_every_id_comes_out_of_its_segment_as_it_went_in(identifier: str) -> Non
     assert ACCOUNT_ID.validate_python(segment) == identifier
 
 
+@mainly("sqlite", "shared_database_url")
 @pytest.mark.anyio
 async def test_awkward_ids_are_scored_read_labelled_and_erased_at_their_own_address(
     client: httpx.AsyncClient,

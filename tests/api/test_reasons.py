@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.requests import posted, problem_of
 from tests.api.test_labels import put, score
+from tests.conftest import mainly
 
 pytestmark = pytest.mark.anyio
 
@@ -122,6 +123,7 @@ async def must_be_the_same(client: httpx.AsyncClient, answers: list[dict[str, An
         assert answer["reasons"] == raising
 
 
+@mainly("sqlite", "shared_database_url")
 async def test_reasons_are_the_same_whatever_shares_the_batch(client: httpx.AsyncClient) -> None:
     stated = await client.post("/v1/thresholds", json={"review": 1e-8, "decline": 0.99})
     assert stated.status_code == 200

@@ -14,7 +14,7 @@ import pytest
 
 from app.settings import SHIPPED_MODEL
 from tests.api.requests import posted
-from tests.conftest import IS_TORTURE
+from tests.conftest import IS_TORTURE, mainly
 from tests.reliability.conftest import Note
 from tests.servers import Server, new_key, server_process
 
@@ -157,6 +157,7 @@ def used(server: Server) -> tuple[int, int]:
     return process.memory_info().rss, process.num_fds() - callers
 
 
+@mainly("postgresql")
 def test_memory_handles_and_latency_are_flat(database_url: str, torture: bool, noted: Note) -> None:
     seconds = SECONDS if torture else SHORT_SECONDS
     key = new_key(database_url)
