@@ -28,7 +28,7 @@ ACCOUNTS, DAYS = 24, 40
 HELD_OUT_DAYS = 14
 RETRAIN = (
     *("retrain", "--held-out-days", str(HELD_OUT_DAYS)),
-    *("--global-steps", "20", "--meta-steps", "10"),
+    *("--global-steps", "6", "--meta-steps", "3"),
 )
 
 

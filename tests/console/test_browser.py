@@ -18,6 +18,8 @@ from tests.servers import new_key, server
 
 PEOPLE = ("mia", "noah")
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+CSS = Path("app/console/static/console.css")
+OF_COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 HOSTILE = "<img src=x onerror=document.title='ran'>{{7*7}}\u202eb/'\""
 
 
@@ -409,14 +411,22 @@ def test_links_and_forms_do_without_scripts(console: Console, browser: Browser) 
 
 
 def assert_for_everybody(tab: Page, page: str) -> None:
-    """Axe finds nothing in either scheme of colours."""
-    for scheme in ("light", "dark"):
+    """Axe finds nothing in either scheme, the second of which has other colours alone."""
+    for scheme, rules in (("light", WCAG), ("dark", OF_COLOURS)):
         tab.emulate_media(color_scheme=scheme)
-        found = Axe().run(tab, options=WCAG).response["violations"]
+        found = Axe().run(tab, options=rules).response["violations"]
         assert [(violation["id"], violation["nodes"][0]["html"]) for violation in found] == [], (
             page,
             scheme,
         )
+
+
+def test_the_dark_scheme_changes_nothing_but_colours() -> None:
+    [block] = re.findall(
+        r"prefers-color-scheme: dark\) \{ :root \{(.*?)\} \}", CSS.read_text(), re.S
+    )
+    assert re.fullmatch(r"(\s*--[\w-]+: (#[0-9a-f]{6}|none);)+\s*", block)
+    assert CSS.read_text().count("prefers-color-scheme") == 1
 
 
 def test_axe_finds_nothing_on_any_page_which_all_fit_into_320_pixels(
