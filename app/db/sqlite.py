@@ -206,8 +206,9 @@ class Writer:
                 raw = cast(sqlite3.Connection, pooled.dbapi_connection)
                 pooled.close()
                 raw.execute("PRAGMA wal_autocheckpoint=0")
+                self._path.note()
+                self.checkpoints.open()
             self._raw = raw
-            self._path.note()
         return self._raw
 
     async def _begun(self, raw: sqlite3.Connection, until: float) -> None:
@@ -248,6 +249,14 @@ class Checkpoints:
         self._is_long = False
         self._is_closing = threading.Event()
         self.health = TaskHealth("log checkpoints", is_needed=True)
+
+    def open(self) -> None:
+        """Open the file and its log, while the path leads to them: a checkpoint by whatever were
+        there later would empty the log, and with it what was committed last."""
+        with closing(self._engine.raw_connection()) as pooled:
+            connection = cast(sqlite3.Connection, pooled.dbapi_connection)
+            # What reads nothing has not opened the log.
+            connection.execute("PRAGMA schema_version").fetchone()
 
     async def after_commit(self) -> None:
         """Begin one where it is time. Nobody else of this process may write meanwhile."""
