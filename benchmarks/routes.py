@@ -59,7 +59,8 @@ class Filler:
         self._database, self._features, self._model = database, features, model
         self._tenant = tenant
         self._random = np.random.default_rng(0)
-        self._first_us = now_us() - DAYS * DAY_US
+        # The last label has matured by now.
+        self._first_us = now_us() - (DAYS + KNOWN_AFTER_DAYS) * DAY_US
         self._state = features.empty(1, 1, 0)
 
     async def fill(self, labels: int) -> None:
