@@ -375,8 +375,9 @@ async def test_commits_go_on_though_the_log_cannot_be_copied(
     def failing(*_: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
+    await insert_pages(hurried, "s", 1)
     monkeypatch.setattr(sqlite, "closing", failing)
-    await insert_pages(hurried, "t", 10)
+    await insert_pages(hurried, "t", 9)
     assert len(await names(hurried)) == 200
     [failed, *_] = [
         record for record in caplog.records if "failed and is run again" in record.message
