@@ -182,7 +182,7 @@ class RemoveLabel(NamedTuple):
         account = await account_store.require_account(connection, tenant, label.account_id)
         rows = await transaction_store.scored(connection, tenant, wanted)
         corrections = await corrections_without(
-            connection, features, tenant, wanted, label.account_id, of_others=False
+            connection, features, tenant, wanted, label.account_id
         )
         return Alteration(
             account,
@@ -190,7 +190,7 @@ class RemoveLabel(NamedTuple):
             old,
             frozenset(wanted),
             allowance=1,
-            corrections=corrections.get(label.account_id, {}),
+            corrections=corrections,
             removed=frozenset(wanted),
             records=await records_after(connection, features, tenant, wanted),
             named=await named_in(features, rows.values()),

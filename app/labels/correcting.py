@@ -10,9 +10,9 @@ so whoever finds the row, after a crash too, goes on with the rest.
 import asyncio
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import NamedTuple
 
 from app.accounts import store as account_store
@@ -21,10 +21,12 @@ from app.db.connection import Connection
 from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
 from app.labels import store as label_store
-from app.labels.forgetting import corrections_without
+from app.labels.evidence import Evidence, with_evidence
+from app.labels.forgetting import seen_by
 from app.labels.records import Forgetting, Progress
 from app.learner.features import FeatureSet
 from app.ops.actor import actor
+from app.ops.background import in_a_thread
 from app.times import now_us
 
 # Labels that are corrected in one transaction: some milliseconds. SQLite has one writer, so that
@@ -39,12 +41,11 @@ PAUSE_SECONDS = 0.002
 ATTEMPTS = 10
 
 
-class Correction(NamedTuple):
-    """What a labelled transaction is to learn from."""
+class Step(NamedTuple):
+    """Labels that are corrected together: what entities say of them, and whose they are."""
 
-    account_id: str
-    transaction_id: str
-    features: bytes
+    evidence: list[Evidence]
+    account_ids: dict[str, str]
 
 
 def forgetting_of(
@@ -96,7 +97,7 @@ class Correcting:
         """Correct what is to be corrected now; whether no account has changed meanwhile."""
         tenant = forgetting.tenant
         async with self._database.read() as connection:
-            found = await corrections_without(
+            found = await seen_by(
                 connection,
                 self._features,
                 tenant,
@@ -104,15 +105,17 @@ class Correcting:
                 forgetting.account_id,
                 of_others=True,
             )
-            expected = await account_store.revisions_of(connection, tenant, found)
+            least = STEP_LABELS_OF_ONE_WRITER if self._database.is_sqlite else STEP_LABELS
+            steps = await in_a_thread(lambda: _steps(found, least))
+            accounts = {account_id for step in steps for account_id in step.account_ids.values()}
+            expected = await account_store.revisions_of(connection, tenant, accounts)
         is_whole = True
-        least = STEP_LABELS_OF_ONE_WRITER if self._database.is_sqlite else STEP_LABELS
-        for step in _steps(found, least):
+        for step in steps:
             revised = await self._database.run(
                 partial(self._step, forgetting=forgetting, step=step, expected=expected)
             )
             expected |= revised
-            is_whole &= all(witness.account_id in revised for witness in step)
+            is_whole &= revised.keys() >= set(step.account_ids.values())
             await asyncio.sleep(PAUSE_SECONDS)
         return is_whole
 
@@ -120,37 +123,48 @@ class Correcting:
         self,
         connection: Connection,
         forgetting: Forgetting,
-        step: Iterable[Correction],
+        step: Step,
         expected: Mapping[str, AccountRevision],
     ) -> dict[str, AccountRevision]:
         """Correct labels of accounts that are as expected; returns these as they are then.
 
         While an account is at the same revision its labels are to learn from the same, whatever
-        else has changed: who removes another label comes to it by a step of its own.
+        else has changed: who removes another label comes to it by a step of its own. Labels that
+        learn from that already are left as they are.
         """
-        tenant = forgetting.tenant
-        now = await account_store.lock_revisions(
-            connection, tenant, {witness.account_id for witness in step}
-        )
-        current = {key for key, row in now.items() if row == expected.get(key)}
+        tenant, account_ids = forgetting.tenant, step.account_ids
+        now = await account_store.lock_revisions(connection, tenant, set(account_ids.values()))
+        current = {key: row for key, row in now.items() if row == expected.get(key)}
+        latest = await label_store.latest_features(connection, tenant, account_ids)
         some = {
-            witness.transaction_id: witness.features
-            for witness in step
-            if witness.account_id in current
+            key: features
+            for key, features in with_evidence(self._features, step.evidence, latest).items()
+            if account_ids[key] in current and features != latest[key]
         }
-        await account_store.revise_accounts(connection, tenant, current)
+        if not some:
+            return current
+        changed = {account_ids[key] for key in some}
+        await account_store.revise_accounts(connection, tenant, changed)
         await label_store.correct_labels(connection, tenant, some, now_us())
         done = Progress(corrected=len(some))
         await label_store.note_progress(connection, tenant, forgetting.id, done, now_us())
-        return {key: now[key]._replace(revision=now[key].revision + 1) for key in current}
+        revised = {key: now[key]._replace(revision=now[key].revision + 1) for key in changed}
+        return current | revised
 
 
-def _steps(found: Mapping[str, Mapping[str, bytes]], least: int) -> Iterator[list[Correction]]:
-    each = (
-        Correction(account_id, transaction_id, features)
-        for account_id, own in sorted(found.items())
-        for transaction_id, features in own.items()
-    )
-    size = max(least, sum(map(len, found.values())) // MOST_STEPS)
-    while step := list(islice(each, size)):
-        yield step
+def _steps(found: Sequence[Evidence], least: int) -> list[Step]:
+    """What was found, account by account, in steps of so many labels or more."""
+    account_ids = {row.transaction_id: row.account_id for one in found for row in one.witnesses}
+    ordered = sorted(account_ids, key=lambda key: (account_ids[key], key))
+    size = max(least, len(ordered) // MOST_STEPS)
+    parts = [ordered[first : first + size] for first in range(0, len(ordered), size)]
+    steps = [Step([], {key: account_ids[key] for key in part}) for part in parts]
+    step_of = {key: step for step, part in enumerate(parts) for key in part}
+    for kind, witnesses, values_NV in found:
+        places: dict[int, list[int]] = defaultdict(list)
+        for n, row in enumerate(witnesses):
+            places[step_of[row.transaction_id]].append(n)
+        for step, rows in places.items():
+            own = [witnesses[n] for n in rows]
+            steps[step].evidence.append(Evidence(kind, own, values_NV[rows]))
+    return steps

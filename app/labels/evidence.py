@@ -9,7 +9,7 @@ Axes: N transactions, E entries (a label as it was from one event to the next), 
 and a node of a tree. Times are int64 microseconds.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence, Set
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -66,11 +66,28 @@ def corrected_features(
 ) -> dict[str, bytes]:
     """The features of those witnesses that saw a label since removed, had it never been there.
 
-    By transaction. `witnesses` has a transaction once for each of its entities in question; what
-    its other entities say stays as it was corrected before. `changes` are all those of the
-    entities' labels, the oldest first; `gone` are transactions whose label is being removed.
-    Witnesses that were corrected before are corrected again: what the labels of an erased account
-    did to their entities stands in no history any more.
+    By transaction; the rest as in `evidence_without`.
+    """
+    latest = {row.transaction_id: row.corrected or row.features for row in witnesses}
+    return with_evidence(
+        features, evidence_without(features, witnesses, changes, gone, rest), latest
+    )
+
+
+def evidence_without(
+    features: FeatureSet,
+    witnesses: Sequence[Witness],
+    changes: Sequence[LabelChange],
+    gone: Iterable[str] = (),
+    rest: Rest | None = None,
+) -> "list[Evidence]":
+    """What entities say of those witnesses that saw a label since removed, had it never been there.
+
+    `witnesses` has a transaction once for each of its entities in question; what its other
+    entities say stays as it was corrected before. `changes` are all those of the entities' labels,
+    the oldest first; `gone` are transactions whose label is being removed. Witnesses that were
+    corrected before are corrected again: what the labels of an erased account did to their entities
+    stands in no history any more.
     """
     were_corrected = {change.transaction_id for change in changes if change.is_corrected}
     entries, places_E = _entries(rest(changes) if rest else changes, set(gone))
@@ -88,7 +105,7 @@ def corrected_features(
             times_us_N = evaluated_us_N[chosen_N], occurred_us_N[chosen_N]
             values_NV = _evidence(features, key[0], own.those(own.stands_E), *times_us_N)
             found.append(Evidence(key[0], [witnesses[n] for n in chosen_N.tolist()], values_NV))
-    return _with_evidence(features, found)
+    return found
 
 
 class Evidence(NamedTuple):
@@ -99,17 +116,16 @@ class Evidence(NamedTuple):
     values_NV: Features
 
 
-def _with_evidence(features: FeatureSet, found: Iterable[Evidence]) -> dict[str, bytes]:
-    """The newest features of these witnesses with that evidence, by transaction."""
+def with_evidence(
+    features: FeatureSet, found: Iterable[Evidence], latest: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """The latest features of these witnesses with that evidence, by transaction."""
     place: dict[str, int] = {}
-    latest: list[bytes] = []
     each = []
     for kind, witnesses, values_NV in found:
-        for row in witnesses:
-            if place.setdefault(row.transaction_id, len(latest)) == len(latest):
-                latest.append(row.corrected or row.features)
-        each.append((kind, [place[row.transaction_id] for row in witnesses], values_NV))
-    features_NF = matrix_of(latest, len(features.names))
+        places = [place.setdefault(row.transaction_id, len(place)) for row in witnesses]
+        each.append((kind, places, values_NV))
+    features_NF = matrix_of(map(latest.__getitem__, place), len(features.names))
     for kind, places, values_NV in each:
         features_NF[np.ix_(places, features.evidence[kind])] = values_NV
     return dict(zip(place, float32_rows(features_NF), strict=True))

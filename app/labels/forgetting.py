@@ -17,7 +17,12 @@ from app.db.connection import Connection
 from app.entities import states as entity_states
 from app.entities.states import EntityKey
 from app.labels import store as label_store
-from app.labels.evidence import corrected_features
+from app.labels.evidence import (
+    Evidence,
+    corrected_features,
+    evidence_without,
+    with_evidence,
+)
 from app.labels.records import (
     EntityLabel,
     LabelChange,
@@ -81,14 +86,32 @@ async def corrections_without(
     tenant: str,
     removed: Iterable[str],
     account_id: str,
+) -> dict[str, bytes]:
+    """What the account's other labels are to learn from without those of the `removed`
+    transactions, by transaction; those that learn from that already are left out."""
+    found = await seen_by(connection, features, tenant, removed, account_id, of_others=False)
+    ids = {row.transaction_id for evidence in found for row in evidence.witnesses}
+    if not ids:
+        return {}
+    latest = await label_store.latest_features(connection, tenant, ids)
+    corrected = await in_a_thread(lambda: with_evidence(features, found, latest))
+    return {key: without for key, without in corrected.items() if without != latest[key]}
+
+
+async def seen_by(
+    connection: Connection,
+    features: FeatureSet,
+    tenant: str,
+    removed: Iterable[str],
+    account_id: str,
     *,
     of_others: bool,
-) -> dict[str, dict[str, bytes]]:
-    """What labelled transactions are to learn from without the labels of the `removed` ones.
+) -> list[Evidence]:
+    """What entities say of labelled transactions without the labels of the `removed` ones.
 
-    By account and transaction: of the account itself, whose labels they are, or of all others.
-    Those that learn from that already are left out. A label that others are to forget has been
-    removed, and may have come again.
+    Of those of the account itself, whose labels they are, or of all others, that saw one of them. A
+    label that others are to forget has been removed, and may have come again. Of a large merchant
+    these are many: their features are left to be read later.
     """
     ids = set(removed)
     gone = set() if of_others else ids
@@ -101,17 +124,7 @@ async def corrections_without(
         if one.transaction_id not in gone
     ]
     changes = await label_store.label_changes(connection, tenant, matured_us) if found else []
-
-    def compute() -> dict[str, dict[str, bytes]]:
-        corrected = corrected_features(features, found, changes, gone)
-        by_account: dict[str, dict[str, bytes]] = defaultdict(dict)
-        for one in found:
-            without = corrected.get(one.transaction_id)
-            if without not in (None, one.corrected or one.features):
-                by_account[one.account_id][one.transaction_id] = without
-        return dict(by_account)
-
-    return await in_a_thread(compute)
+    return await in_a_thread(lambda: evidence_without(features, found, changes, gone))
 
 
 async def records_after(

@@ -115,7 +115,7 @@ class Witness(NamedTuple):
     """A labelled transaction that may have seen other labels of an entity.
 
     It saw what was recorded by `computed_at_us`. Its features are those that it has, and those as
-    corrected.
+    corrected; of many witnesses they are read later.
     """
 
     transaction_id: str
@@ -124,7 +124,7 @@ class Witness(NamedTuple):
     entity_id: str
     occurred_at_us: int
     computed_at_us: int
-    features: bytes
+    features: bytes = b""
     corrected: bytes | None = None
 
     @property

@@ -174,8 +174,6 @@ _WITNESSING = (
         label_entities.c.entity_id,
         labels.c.occurred_at_us,
         COMPUTED_AT_US,
-        transactions.c.features,
-        labels.c.features.label("corrected"),
     )
     .join_from(label_entities, labels, _with_entities(labels))
     .join(transactions, _with_entities(transactions))
@@ -183,6 +181,12 @@ _WITNESSING = (
 )
 _OWN_WITNESSING = _WITNESSING.where(labels.c.account_id == bindparam("of_account"))
 _OTHERS_WITNESSING = _WITNESSING.where(labels.c.account_id != bindparam("of_account"))
+# What labelled transactions learn from.
+_LATEST = (
+    select(labels.c.transaction_id, func.coalesce(labels.c.features, transactions.c.features))
+    .join_from(labels, transactions, by_key(transactions, labels, "transaction_id"))
+    .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id))
+)
 _EVENTS_THERE = _with_entities(label_events)
 _CHANGES = (
     select(
@@ -417,7 +421,7 @@ async def witnesses(
     if not after_us:
         return []
     rows = await connection.fetch(
-        Witness._make,
+        lambda row: Witness(*row),
         _OTHERS_WITNESSING if of_others else _OWN_WITNESSING,
         tenant,
         after_us,
@@ -426,6 +430,14 @@ async def witnesses(
         of_account=account_id,
     )
     return [row for row in rows if row.occurred_at_us > after_us[row.key]]
+
+
+async def latest_features(
+    connection: Connection, tenant: str, transaction_ids: Iterable[str]
+) -> dict[str, bytes]:
+    """The features that these labelled transactions learn from, as corrected if they were."""
+    rows = await connection.fetch(tuple[Any, ...], _LATEST, tenant, transaction_ids)
+    return dict(rows)
 
 
 async def first_maturities(
