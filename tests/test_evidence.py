@@ -1,17 +1,19 @@
 """What labels since removed were to stored features: as if each row were worked out by itself."""
 
 import time
+from collections.abc import Collection
 
 import numpy as np
 import pytest
 
-from app.labels.evidence import corrected_features
+from app.labels.evidence import evidence_without, with_evidence
 from app.labels.records import LabelChange, Witness
 from app.learner.features import EntityLabels, FeatureSet
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import DAY_US
 
 FEATURES = FeatureSet(DatasetSpec.load("simulated"))
+NOTHING = np.zeros(len(FEATURES.names), "<f4").tobytes()
 
 
 def history(
@@ -19,10 +21,9 @@ def history(
 ) -> tuple[list[Witness], list[LabelChange]]:
     """Payments at two merchants by three devices, and changes of their labels in any order, some of
     one instant."""
-    features = np.zeros(len(FEATURES.names), "<f4").tobytes()
     at_us = np.sort(random.uniform(0, days, size).round(1)) * DAY_US
     witnesses = [
-        Witness(f"t-{n}", "a", *key, int(at_us[n]), int(at_us[n]), features)
+        Witness(f"t-{n}", "a", *key, int(at_us[n]), int(at_us[n]))
         for n in range(size)
         for key in entities_of(n)
     ]
@@ -46,8 +47,22 @@ def entities_of(n: int) -> list[tuple[str, str]]:
     return [("merchant", f"m-{n % 2}"), *device]
 
 
+def corrected_features(
+    witnesses: list[Witness],
+    changes: list[LabelChange],
+    gone: Collection[str] = (),
+    latest: bytes = NOTHING,
+) -> dict[str, bytes]:
+    """Those of the witnesses, all of which have the same features before."""
+    found = evidence_without(FEATURES, witnesses, changes, gone)
+    return with_evidence(FEATURES, found, {row.transaction_id: latest for row in witnesses})
+
+
 def one_by_one(
-    witnesses: list[Witness], changes: list[LabelChange], gone: set[str]
+    witnesses: list[Witness],
+    changes: list[LabelChange],
+    gone: set[str],
+    latest: bytes = NOTHING,
 ) -> dict[str, bytes]:
     """The same by the definition: for each row, all there is."""
     found: dict[str, bytes] = {}
@@ -70,7 +85,7 @@ def one_by_one(
                 np.array([label.matures_at_us for label in seen], np.int64),
                 np.array([bool(label.is_fraud) for label in seen], np.float64),
             )
-            known_F = found.get(row.transaction_id, row.corrected or row.features)
+            known_F = found.get(row.transaction_id, latest)
             features_F = np.frombuffer(known_F, "<f4").copy()
             at_us = np.array([row.occurred_at_us], np.int64)
             its = FEATURES.evidence[row.kind]
@@ -85,7 +100,7 @@ def test_all_rows_together_are_each_row_by_itself(seed: int) -> None:
     witnesses, changes = history(random, int(random.integers(1, 120)), 200)
     gone = {f"t-{n}" for n in range(len(witnesses)) if random.random() < 0.1}
     expected = one_by_one(witnesses, changes, gone)
-    assert corrected_features(FEATURES, witnesses, changes, gone) == expected
+    assert corrected_features(witnesses, changes, gone) == expected
     assert len(expected) > 0 or len(witnesses) < 20
 
 
@@ -93,14 +108,10 @@ def test_what_is_not_in_question_stays_as_it_was_corrected() -> None:
     """The devices of witnesses alone, after their merchants were corrected."""
     witnesses, changes = history(np.random.default_rng(3), 60, 200)
     random_F = np.random.default_rng(4).normal(size=len(FEATURES.names)).astype("<f4")
-    devices = [
-        witness._replace(corrected=random_F.tobytes())
-        for witness in witnesses
-        if witness.kind == "device"
-    ]
+    devices = [witness for witness in witnesses if witness.kind == "device"]
     gone = {witness.transaction_id for witness in witnesses[::7]}
-    found = corrected_features(FEATURES, devices, changes, gone)
-    assert found == one_by_one(devices, changes, gone)
+    found = corrected_features(devices, changes, gone, random_F.tobytes())
+    assert found == one_by_one(devices, changes, gone, random_F.tobytes())
     others = [f for f in range(len(random_F)) if f not in FEATURES.evidence["device"]]
     for features in found.values():
         np.testing.assert_array_equal(np.frombuffer(features, "<f4")[others], random_F[others])
@@ -113,8 +124,8 @@ def test_rows_that_were_corrected_are_corrected_again() -> None:
     corrected = [
         change._replace(is_corrected=change.transaction_id == "t-39") for change in changes
     ]
-    assert corrected_features(FEATURES, witnesses, changes) == {}
-    assert list(corrected_features(FEATURES, witnesses, corrected)) == ["t-39"]
+    assert corrected_features(witnesses, changes) == {}
+    assert list(corrected_features(witnesses, corrected)) == ["t-39"]
 
 
 @pytest.mark.alone
@@ -126,7 +137,7 @@ def test_four_times_the_labels_take_about_four_times_as_long() -> None:
         took = []
         for _ in range(3):
             begun = time.perf_counter()
-            corrected_features(FEATURES, witnesses, changes, gone)
+            corrected_features(witnesses, changes, gone)
             took.append(time.perf_counter() - begun)
         seconds.append(min(took))
     # Twice as many rows that each look at all labels would take sixteen times as long.

@@ -57,23 +57,6 @@ class Entries(NamedTuple):
         )
 
 
-def corrected_features(
-    features: FeatureSet,
-    witnesses: Sequence[Witness],
-    changes: Sequence[LabelChange],
-    gone: Iterable[str] = (),
-    rest: Rest | None = None,
-) -> dict[str, bytes]:
-    """The features of those witnesses that saw a label since removed, had it never been there.
-
-    By transaction; the rest as in `evidence_without`.
-    """
-    latest = {row.transaction_id: row.corrected or row.features for row in witnesses}
-    return with_evidence(
-        features, evidence_without(features, witnesses, changes, gone, rest), latest
-    )
-
-
 def evidence_without(
     features: FeatureSet,
     witnesses: Sequence[Witness],

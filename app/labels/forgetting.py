@@ -17,12 +17,7 @@ from app.db.connection import Connection
 from app.entities import states as entity_states
 from app.entities.states import EntityKey
 from app.labels import store as label_store
-from app.labels.evidence import (
-    Evidence,
-    corrected_features,
-    evidence_without,
-    with_evidence,
-)
+from app.labels.evidence import Evidence, evidence_without, with_evidence
 from app.labels.records import (
     EntityLabel,
     LabelChange,
@@ -342,14 +337,20 @@ async def _corrected(
             *key,
             row.occurred_at_us,
             row.computed_at_us,
-            row.features,
         )
         for row in rows
         for key in named[row.transaction_id]
     ]
     changes = await label_store.label_changes(connection, tenant, {row.key for row in found})
     rest = undone.rest if undone else None
-    return await in_a_thread(lambda: corrected_features(features, found, changes, rest=rest))
+    latest = {row.transaction_id: row.features for row in rows}
+
+    def correct() -> dict[str, bytes]:
+        return with_evidence(
+            features, evidence_without(features, found, changes, rest=rest), latest
+        )
+
+    return await in_a_thread(correct)
 
 
 def event_of(label: StoredLabel, revision: int, removed: bool = False) -> LabelEvent:

@@ -114,8 +114,7 @@ class Removals(NamedTuple):
 class Witness(NamedTuple):
     """A labelled transaction that may have seen other labels of an entity.
 
-    It saw what was recorded by `computed_at_us`. Its features are those that it has, and those as
-    corrected; of many witnesses they are read later.
+    It saw what was recorded by `computed_at_us`.
     """
 
     transaction_id: str
@@ -124,8 +123,6 @@ class Witness(NamedTuple):
     entity_id: str
     occurred_at_us: int
     computed_at_us: int
-    features: bytes = b""
-    corrected: bytes | None = None
 
     @property
     def key(self) -> EntityKey:

@@ -128,22 +128,15 @@ def _with_entities(table: Table) -> ColumnElement[bool]:
 _ENTITY_LABELS = select(
     *(label_entities.c[name] for name in EntityLabel._fields[:-1]), labels.c.is_fraud
 ).join_from(label_entities, labels, _with_entities(labels))
+_IS_FOLDED = label_entities.c.folded == true()
+_IS_MATURING = and_(
+    label_entities.c.folded == false(), label_entities.c.matures_at_us < bindparam("before_us")
+)
 # In a score, whose statements are to take microseconds: of more labels, rarely, elsewhere.
-_MATURING = _ENTITY_LABELS.where(
-    *_OF_ENTITIES,
-    label_entities.c.folded == false(),
-    label_entities.c.matures_at_us < bindparam("before_us"),
-).limit(bindparam("most"))
-_OF_RECORD = _ENTITY_LABELS.where(*_OF_ENTITIES, label_entities.c.folded == true())
+_MATURING = _ENTITY_LABELS.where(*_OF_ENTITIES, _IS_MATURING).limit(bindparam("most"))
+_OF_RECORD = _ENTITY_LABELS.where(*_OF_ENTITIES, _IS_FOLDED)
 _OF_RECORD_OR_MATURING = _ENTITY_LABELS.add_columns(label_entities.c.folded).where(
-    *_OF_ENTITIES,
-    or_(
-        label_entities.c.folded == true(),
-        and_(
-            label_entities.c.folded == false(),
-            label_entities.c.matures_at_us < bindparam("before_us"),
-        ),
-    ),
+    *_OF_ENTITIES, or_(_IS_FOLDED, _IS_MATURING)
 )
 _FOLDED = (
     update(label_entities)
@@ -421,7 +414,7 @@ async def witnesses(
     if not after_us:
         return []
     rows = await connection.fetch(
-        lambda row: Witness(*row),
+        Witness._make,
         _OTHERS_WITNESSING if of_others else _OWN_WITNESSING,
         tenant,
         after_us,
