@@ -374,8 +374,6 @@ def _joined(shares: Sequence[Share], case: Case, kinds: Sequence[str]) -> list[S
     for kind in kinds:
         if not case.is_known(kind):
             stands_in |= {f"{kind}{of_kind}": kind for of_kind, *_ in CODES_OF_KIND}
-    if not stands_in:
-        return list(shares)
     sums: dict[str, float] = defaultdict(float)
     for code, share in shares:
         sums[stands_in.get(code, code)] += share
@@ -419,7 +417,7 @@ def _amount(case: Case) -> Words:
 
 
 def _new_account(case: Case) -> Words:
-    return NO_EARLIER, float(len(case.past)), None
+    return NO_EARLIER, 0.0, None
 
 
 def _spending(case: Case) -> Words:

@@ -133,11 +133,8 @@ class Loaded(NamedTuple):
         # Hardly ever: a payment comes within moments, a label within days.
         if newest_us_G.max(initial=NEVER_US) <= time_us_N.min():
             return []
-        oldest_us_G = np.full(len(newest_us_G), np.iinfo(np.int64).max)
-        for entity_N in self.columns.entity_NK.T:
-            is_there_N = entity_N != NO_ENTITY
-            np.minimum.at(oldest_us_G, entity_N[is_there_N], time_us_N[is_there_N])
-        return [self.entities[g].key for g in np.flatnonzero(oldest_us_G < newest_us_G).tolist()]
+        earliest_us_G = _with_uses(newest_us_G.copy(), self.columns, np.minimum)
+        return [self.entities[g].key for g in np.flatnonzero(earliest_us_G < newest_us_G).tolist()]
 
     def _label_states(self) -> list[bytes | None]:
         found = [row.label_state for row in self.entities]
@@ -641,11 +638,16 @@ def _count(rows: Iterable[Scored]) -> None:
 
 def newest_us(columns: TransactionColumns, named: Named) -> dict[EntityKey, int]:
     """The newest time at which each entity is used."""
-    newest_us_G = np.full(len(named.entities), NEVER_US)
+    newest_us_G = _with_uses(np.full(len(named.entities), NEVER_US), columns, np.maximum)
+    return dict(zip(named.entities, newest_us_G.tolist(), strict=True))
+
+
+def _with_uses(time_us_G: Ints, columns: TransactionColumns, chosen: np.ufunc) -> Ints:
+    """A time of each entity: the least or the greatest of it and of those at which it is used."""
     for entity_N in columns.entity_NK.T:
         is_there_N = entity_N != NO_ENTITY
-        np.maximum.at(newest_us_G, entity_N[is_there_N], columns.time_us_N[is_there_N])
-    return dict(zip(named.entities, newest_us_G.tolist(), strict=True))
+        chosen.at(time_us_G, entity_N[is_there_N], columns.time_us_N[is_there_N])
+    return time_us_G
 
 
 async def with_records(
