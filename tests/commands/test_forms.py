@@ -28,7 +28,7 @@ TIMES = [
 ]
 
 
-def asked(path: Path, *answers: str) -> tuple[Result, set[str]]:
+def inspected(path: Path, *answers: str) -> tuple[Result, set[str]]:
     """What `inspect` says with these answers, and what it asks beyond them."""
     options = [word for answer in answers for word in ("--answer", answer)]
     spec = path.with_suffix(".toml")
@@ -39,8 +39,8 @@ def asked(path: Path, *answers: str) -> tuple[Result, set[str]]:
 
 def read(path: Path, answers: Mapping[str, str] = {}) -> Entries:
     """The entries by the spec that `inspect` writes after exactly these questions."""
-    assert asked(path)[1] == set(answers)
-    result, _ = asked(path, *(f"{name}={value}" for name, value in answers.items()))
+    assert inspected(path)[1] == set(answers)
+    result, _ = inspected(path, *(f"{name}={value}" for name, value in answers.items()))
     assert result.exit_code == 0, result.output
     return read_entries(path, DatasetSpec.load(path.with_suffix(".toml")))
 
@@ -130,7 +130,9 @@ def test_the_days_of_a_spreadsheet_are_a_question_with_the_first_of_them(tmp_pat
     path.write_text(
         rows_of(payments(created_at=[(time - start) / timedelta(days=1) for time in TIMES]))
     )
-    assert "days as spreadsheets count them: 13 January 2024 is the first" in asked(path)[0].output
+    assert (
+        "days as spreadsheets count them: 13 January 2024 is the first" in inspected(path)[0].output
+    )
     found = times_of(read(path, {"time.unit": "spreadsheet"}))
     assert [round(time.timestamp()) for time in found] == [
         round(time.timestamp()) for time in sorted(TIMES)
@@ -168,7 +170,7 @@ def test_whole_amounts_may_be_minor_units_and_these_are_each_currency_s_own(tmp_
     path.write_text(
         rows_of(payments(amount=[1999 + 1001 * n for n in range(30)], currency=currencies))
     )
-    assert "All amounts of amount are whole" in asked(path)[0].output
+    assert "All amounts of amount are whole" in inspected(path)[0].output
     found = read(path, {"amount.unit": "minor"})
     assert found.amount_N.tolist() == [
         (1999 + 1001 * n) / CENTS[currency] for n, currency in enumerate(currencies)
@@ -273,7 +275,7 @@ def test_a_bad_row_of_escaped_quotes_is_named_by_its_line(tmp_path: Path) -> Non
 
 
 def read_spec(path: Path) -> DatasetSpec:
-    assert asked(path)[0].exit_code == 0
+    assert inspected(path)[0].exit_code == 0
     return DatasetSpec.load(path.with_suffix(".toml"))
 
 
@@ -332,7 +334,7 @@ def test_what_is_no_table_of_text_is_refused_by_what_to_do(
 ) -> None:
     path = tmp_path / "orders.csv"
     path.write_bytes(content)
-    result, _ = asked(path)
+    result, _ = inspected(path)
     assert result.exit_code == 2
     assert what in result.stderr
 
@@ -371,8 +373,8 @@ def test_words_of_a_dispute_are_asked_for_one_by_one(tmp_path: Path) -> None:
     answers["label.won"] = "unknown"
     # How long it takes is a question where only frauds are labelled.
     options = [f"{name}={value}" for name, value in answers.items()]
-    assert asked(path)[1] - {"label.legitimate_after_days"} == set(answers)
-    assert asked(path, *options)[0].exit_code == 0
+    assert inspected(path)[1] - {"label.legitimate_after_days"} == set(answers)
+    assert inspected(path, *options)[0].exit_code == 0
     found = read_entries(path, DatasetSpec.load(path.with_suffix(".toml")))
     assert found.is_fraud_N.tolist() == [0, 0, 1, -1, 0] * 8
 
@@ -427,7 +429,7 @@ def test_other_times_and_the_row_s_number_are_no_features(tmp_path: Path) -> Non
     columns |= {"TX_TIME_DAYS": [n // 4 for n in range(40)]}
     columns |= {"items": [n * n % 17 for n in range(40)], "color": ["red", "blue"] * 20}
     path.write_text(rows_of(columns))
-    assert asked(path)[0].exit_code == 0
+    assert inspected(path)[0].exit_code == 0
     spec = DatasetSpec.load(path.with_suffix(".toml"))
     assert (list(spec.numeric), list(spec.categorical)) == (["items"], ["color"])
 
@@ -436,7 +438,7 @@ def test_names_in_another_script_are_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "orders.csv"
     columns = payments(order_id=[f"o-{n}" for n in range(40)])
     path.write_text(rows_of({**columns, "加盟店": ["a", "b"] * 20, "種類": ["c", "d"] * 20}))
-    assert asked(path)[0].exit_code == 0
+    assert inspected(path)[0].exit_code == 0
     spec = DatasetSpec.load(path.with_suffix(".toml"))
     assert spec.categorical == {"field": "加盟店", "field_2": "種類"}
 
@@ -447,12 +449,12 @@ def test_the_encoding_is_asked_for_before_what_depends_on_it(tmp_path: Path) -> 
     columns["金額"] = [f"￥{amount}" for amount in ("1,007", "22,180", "350") * 10]
     del columns["amount"]
     path.write_bytes(rows_of(columns, "\t").encode("cp932"))
-    assert asked(path)[1] == {"encoding"}
-    result, questions = asked(path, "encoding=cp932")
+    assert inspected(path)[1] == {"encoding"}
+    result, questions = inspected(path, "encoding=cp932")
     assert questions == {"amount", "currency.￥"} or questions == {"amount"}
     assert "金額" in result.output
     options = ("encoding=cp932", "amount=金額", "currency.￥=JPY")
-    assert asked(path, *options)[0].exit_code == 0
+    assert inspected(path, *options)[0].exit_code == 0
     found = read_entries(path, DatasetSpec.load(path.with_suffix(".toml")))
     # No amount of yen has three decimals.
     assert found.amount_N.tolist() == [1007, 22180, 350] * 10
@@ -462,7 +464,7 @@ def test_what_became_of_an_order_is_no_feature(tmp_path: Path) -> None:
     path = tmp_path / "orders.csv"
     statuses = ["completed", "processing", "on-hold", "refunded"] * 10
     path.write_text(rows_of(payments(order_status=statuses)))
-    assert asked(path)[0].exit_code == 0
+    assert inspected(path)[0].exit_code == 0
     spec = DatasetSpec.load(path.with_suffix(".toml"))
     assert (spec.columns.status, spec.categorical) == (None, {})
 
@@ -474,7 +476,7 @@ def test_labels_of_a_single_account_are_told_to_be_no_ground_for_training(
     path = tmp_path / "orders.csv"
     columns = payments(is_fraud=[0, 0, 0, 1] * 20, customer_id=["c-1"] * 80)
     path.write_text(rows_of(columns))
-    result, _ = asked(path, "account=customer_id")
+    result, _ = inspected(path, "account=customer_id")
     assert "20 frauds in 1 account: training holds accounts out" in result.output
     assert "Next: quickstudy import" in result.output
     assert 'such as currency = "EUR" under [amount]' in result.output
@@ -568,7 +570,7 @@ def test_a_format_that_is_none_is_refused_in_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_not_inspected_but_one_of_its_files(tmp_path: Path) -> None:
-    result, _ = asked(tmp_path)
+    result, _ = inspected(tmp_path)
     assert result.exit_code == 2
     assert "a folder; inspect one of its files" in result.stderr
 
@@ -578,7 +580,7 @@ def test_what_programs_number_rows_by_is_no_feature(tmp_path: Path, name: str) -
     path = tmp_path / "orders.csv"
     columns = payments(order_id=[f"o-{n}" for n in range(40)])
     path.write_text(rows_of({name: [7 * n % 41 for n in range(40)], **columns}))
-    assert asked(path)[0].exit_code == 0
+    assert inspected(path)[0].exit_code == 0
     assert not DatasetSpec.load(path.with_suffix(".toml")).numeric
 
 

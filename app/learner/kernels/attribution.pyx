@@ -289,7 +289,7 @@ cdef void walk_by(
 cdef void descend_by(
     Network network, const Pair* pair, const double* input_I, Walk* walk, double* share_G
 ) noexcept nogil:
-    """Draw a walk and its shares halfway to the trees, which are told the labels' inputs.
+    """Draw a walk and its shares halfway to the trees, with the inputs from labels.
 
     A split's step from place to place is its column's share, of the payment less the mean of the
     past. Labels say the same of both: what their splits do is no step, so what is left adds up.

@@ -87,21 +87,21 @@ def _column(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> str | Non
         for column in ranked:
             if frame[column].cast(pl.String).drop_nulls().n_unique() <= MOST_WORDS:
                 return column
-    said = {
+    disputed = {
         column: f"has the word {word!r}"
         for column in frame.columns
         if column not in taken and (word := accusing_word(frame[column]))
     }
-    said |= {
+    disputed |= {
         column: how
         for column in frame.columns
-        if column not in taken and column not in said and (how := _dispute(frame[column]))
+        if column not in taken and column not in disputed and (how := _dispute(frame[column]))
     }
-    if not said:
+    if not disputed:
         return None
-    first = next(iter(said))
-    text = f"{first} {said[first]}. Does it say what was fraud?"
-    choices = {column: f"it does; it {how}" for column, how in said.items()}
+    first = next(iter(disputed))
+    text = f"{first} {disputed[first]}. Does it say what was fraud?"
+    choices = {column: f"it does; it {how}" for column, how in disputed.items()}
     choices = {**choices, NOBODY: "no column says what was fraud"}
     answer = answers.of(Question("label", text, choices, proposal=first))
     return None if answer == NOBODY else answer
