@@ -17,6 +17,8 @@ from app.db.errors import DatabaseUnavailable, Raced
 from app.entities import states as entity_states
 from app.entities.states import EntityKey, EntityState, Link
 from app.labels import store as label_store
+from app.labels.forgetting import event_of
+from app.labels.records import LabelEntity
 from app.reviews import store as review_store
 from app.scoring import store as transaction_store
 from tests.conftest import database_of
@@ -70,6 +72,36 @@ async def test_writes_go_together_once_their_table_is_read(postgres_only: Databa
         assert await account_store.account(connection, TENANT, "b") == Account(
             TENANT, "b", 1, 0, 0, 1
         )
+
+
+async def test_many_rows_come_some_at_a_time_and_all_of_them(postgres_only: Database) -> None:
+    """What the driver has decoded at once kept the loop waiting for 100 ms."""
+    size, key = 2500, ("merchant", "m")
+    rows = [label_row(f"t-{n:04}", recorded_at_us=n) for n in range(size)]
+    named = [LabelEntity(TENANT, row.transaction_id, *key, 0) for row in rows]
+
+    async def found(connection: Connection) -> list[str]:
+        changes = await label_store.label_changes(connection, TENANT, [key])
+        return [change.transaction_id for change in changes]
+
+    expected = [row.transaction_id for row in rows]
+    async with heard(postgres_only) as (connection, _):
+        await label_store.save_labels(connection, rows, named)
+        await label_store.save_label_events(
+            connection, [event_of(row, n) for n, row in enumerate(rows)]
+        )
+        # What waits is written before it is read.
+        assert await found(connection) == expected
+        raw = await connection.run_sync(lambda sync: sync.connection.driver_connection)
+        portals = "SELECT count(*) FROM pg_cursors WHERE name <> ''"
+        assert await raw.fetchval(portals) == 1  # type: ignore[union-attr]
+    async with postgres_only.read() as connection:
+        assert await found(connection) == expected
+    for _ in range(2):
+        # Nothing is begun where somebody glances.
+        async with postgres_only.glance() as connection:
+            assert await found(connection) == expected
+            assert await found(connection) == expected
 
 
 async def test_pasts_are_one_question_however_many_there_are(postgres_only: Database) -> None:

@@ -11,6 +11,7 @@ from collections.abc import (
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
+    AsyncExitStack,
     asynccontextmanager,
     suppress,
 )
@@ -41,7 +42,8 @@ from app.db.statements import (
     updating_each,
     wanted_arrays,
 )
-from app.ops.background import LONGEST_PAUSE_SECONDS, TaskHealth, in_a_thread
+from app.learner.transaction import MOST_ITEMS
+from app.ops.background import LONGEST_PAUSE_SECONDS, TaskHealth
 
 # By table, tenant and key.
 RowKey: TypeAlias = tuple[str, str, Key]
@@ -142,10 +144,27 @@ class PostgresConnection(Connection):
         pending = Pending(question.text, parameters, question.tables)
         if self._is_gathering:
             return list(map(make, await pending))
-        [rows] = await self._answers([pending])
         if are_many:
-            return await in_a_thread(lambda: list(map(make, rows)))
+            return await self._fetch_many(make, pending)
+        [rows] = await self._answers([pending])
         return list(map(make, rows))
+
+    async def _fetch_many(
+        self, make: Callable[[Iterable[Any]], Row], question: Pending
+    ) -> list[Row]:
+        """Some rows after others: all that arrive together are decoded while the loop waits."""
+        await self._flush_for(question)
+        found: list[Row] = []
+        async with AsyncExitStack() as stack:
+            if not self._raw.is_in_transaction():
+                # A cursor lives as long as its transaction.
+                await stack.enter_async_context(self._raw.transaction(readonly=True))
+            # Without a name, which might be another's behind a pooler.
+            statement = await self._raw.prepare(question.text, name="")
+            cursor = await statement.cursor(*question.parameters)
+            while rows := await cursor.fetch(MOST_ITEMS):
+                found += map(make, rows)
+        return found
 
     async def _insert(
         self,
@@ -250,8 +269,7 @@ class PostgresConnection(Connection):
 
     async def _answers(self, pending: Sequence[Pending]) -> list[list[Any]]:
         for question in pending:
-            if not question.tables.isdisjoint(self._waiting):
-                await self.flush()
+            await self._flush_for(question)
         if len(pending) < 2:
             return [
                 await self._raw.fetch(question.text, *question.parameters) for question in pending
@@ -263,9 +281,7 @@ class PostgresConnection(Connection):
         return [rows or [] for rows in row]
 
     async def _change(self, question: Question, parameters: Sequence[Any]) -> None:
-        # What it reads of other tables must be there.
-        if not question.tables.isdisjoint(self._waiting):
-            await self.flush()
+        await self._flush_for(question)
         assert question.changes is not None
         await self._write(question.changes, question.text, parameters)
 
@@ -274,6 +290,11 @@ class PostgresConnection(Connection):
         if table in self._waiting:
             await self.flush()
         self._waiting[table] = text, parameters
+
+    async def _flush_for(self, question: Pending | Question) -> None:
+        """Write what waits, where the question reads it."""
+        if not question.tables.isdisjoint(self._waiting):
+            await self.flush()
 
     async def flush(self) -> None:
         """Write what waits to be written."""

@@ -28,7 +28,7 @@ from app.labels.records import Forgetting, Progress
 from app.models.errors import ModelUnavailable
 from app.ops.background import in_a_thread
 from app.scoring import store as transaction_store
-from app.scoring.pipeline import Pipeline
+from app.scoring.pipeline import IN_PLACE, Pipeline
 from app.searches import store as search_store
 from app.times import now_us
 from app.webhooks import store as webhook_store
@@ -93,7 +93,8 @@ class ErasureService:
             erase_all = partial(
                 self._erase, forgetting=forgetting, first=[planned], model=model, salted=salted
             )
-            if erasure := await self._database.run(erase_all, aside=True):
+            aside = len(planned.entities) > IN_PLACE
+            if erasure := await self._database.run(erase_all, aside):
                 return erasure
             # Labels have come meanwhile.
             forgetting = await self._unlearn(tenant, account_id)
@@ -142,7 +143,7 @@ class ErasureService:
             await label_store.save_forgetting(connection, forgetting)
             return forgetting
 
-        return await self._database.run(unlearn, aside=True)
+        return await self._database.run(unlearn, aside=len(labels) > IN_PLACE)
 
     async def _erase_oldest(self, forgetting: Forgetting) -> None:
         """Delete all but the newest payments of the account, and its entries of the audit log.

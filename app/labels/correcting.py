@@ -32,7 +32,7 @@ from app.times import now_us
 # Labels that are corrected in one transaction: some milliseconds. SQLite has one writer, so that
 # everybody waits for all of them; on PostgreSQL only who scores the same accounts does, and most of
 # a step's time is its commit.
-STEP_LABELS, STEP_LABELS_OF_ONE_WRITER = 200, 50
+STEP_LABELS, STEP_LABELS_OF_ONE_WRITER = 100, 64
 # Of very many labels more in each: they wait for their turn among those who score, each time.
 MOST_STEPS = 300
 # After each of them, so that scores find the processor and the database free in between.

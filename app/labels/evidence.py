@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from app.entities.states import EntityKey
 from app.labels.records import LabelChange, Witness
 from app.learner.features import EntityLabels, Features, FeatureSet
-from app.learner.kernels.features import LABEL_HALF_LIVES
+from app.learner.kernels.features import LABEL_HALF_LIVES, decayed_sums
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
 from app.scoring.pipeline import matrix_of
@@ -135,8 +135,16 @@ def _entries(
     # C changes of L labels, of which each entity has one of its own.
     code_C, labels = _codes((row.kind, row.entity_id, row.transaction_id) for row in changes)
     order_C = np.argsort(code_C, kind="stable")
-    changes, code_C = [changes[c] for c in order_C.tolist()], code_C[order_C]
-    is_set_C = np.array([row.is_fraud is not None for row in changes], np.bool_)
+    is_set_C = np.array([row.is_fraud is not None for row in changes], np.bool_)[order_C]
+    is_fraud_C = np.array([bool(row.is_fraud) for row in changes], np.float64)[order_C]
+    matures_us_C = np.array([row.matures_at_us for row in changes], np.int64)[order_C]
+    code_C = code_C[order_C]
+    # A label that is stored again as it was, or whose features are corrected, is one all the while.
+    says_new_C = np.ones(len(changes), np.bool_)
+    says_new_C[1:] = ~is_set_C[1:] | ~is_set_C[:-1] | (code_C[1:] != code_C[:-1])
+    says_new_C[1:] |= (is_fraud_C[1:] != is_fraud_C[:-1]) | (matures_us_C[1:] != matures_us_C[:-1])
+    changes = [changes[c] for c in order_C[says_new_C].tolist()]
+    code_C, is_set_C = code_C[says_new_C], is_set_C[says_new_C]
     from_us_C = np.array([row.recorded_at_us for row in changes], np.int64)
     is_last_C = np.append(code_C[1:] != code_C[:-1], True)[: len(changes)]
     until_us_C = np.where(is_last_C, FOREVER_US, np.roll(from_us_C, -1))
@@ -147,8 +155,8 @@ def _entries(
     entries = Entries(
         from_us_C,
         until_us_C,
-        np.array([row.matures_at_us for row in changes], np.int64),
-        np.array([bool(row.is_fraud) for row in changes], np.float64),
+        matures_us_C[says_new_C],
+        is_fraud_C[says_new_C],
         place_C > removed_L[code_C],
     ).those(is_set_C)
     return entries, _places(row.key for row in changes if row.is_fraud is not None)
@@ -260,7 +268,7 @@ def _of_tree(entries: Entries, evaluated_us_N: Ints, occurred_us_N: Ints) -> Fea
         labels_N, frauds_N = (
             np.bincount(
                 asker_Q,
-                _decayed(value_P, matures_us_P, first_P, half_life_us)[place_Q] * weight_Q,
+                decayed_sums(value_P, matures_us_P, first_P, half_life_us)[place_Q] * weight_Q,
                 len(occurred_us_N),
             )
             for value_P in (ones_P, is_fraud_P)
@@ -268,19 +276,3 @@ def _of_tree(entries: Entries, evaluated_us_N: Ints, occurred_us_N: Ints) -> Fea
         values_NV[:, 2 * h] = frauds_N / np.maximum(labels_N, LEAST_LABELS)
         values_NV[:, 2 * h + 1] = np.log1p(frauds_N)
     return values_NV
-
-
-def _decayed(value_P: Floats, time_us_P: Ints, first_P: Ints, half_life_us: float) -> Floats:
-    """The decayed sums of each node's values up to each of them, at its time.
-
-    By doubling: after each step a sum holds twice as many values.
-    """
-    sums_P, place_P = value_P.copy(), np.arange(len(value_P))
-    step, longest = 1, int((place_P - first_P).max(initial=0))
-    while step <= longest:
-        later_P = np.flatnonzero(place_P - step >= first_P)
-        earlier_P = later_P - step
-        weight_P = np.exp2((time_us_P[earlier_P] - time_us_P[later_P]) / half_life_us)
-        sums_P[later_P] += sums_P[earlier_P] * weight_P
-        step *= 2
-    return sums_P

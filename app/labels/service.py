@@ -33,7 +33,7 @@ from app.labels.records import Forgetting, StoredLabel
 from app.learner.entities import named_by
 from app.scoring import store as transaction_store
 from app.scoring.by_account import each_by_account
-from app.scoring.pipeline import Pipeline
+from app.scoring.pipeline import IN_PLACE, Pipeline
 from app.times import now_us
 
 # What becomes of a label of a file. The stored label of one that is superseded was known later.
@@ -204,11 +204,13 @@ class Labelling:
         return _labelled(await self._planner.judge(draft), draft.alteration.account)
 
     async def _apply_aside(self, tenant: str, change: LabelChange) -> Labelled:
-        """A change of what many may have learned from: planned and committed beside the loop."""
+        """A change of what many may have learned from: planned beside the loop, and committed
+        there where it is of many labels."""
         async with self._database.read() as connection:
             draft = await self._planner.draft(connection, tenant, change)
         plan = await self._planner.judge(draft)
-        return await self._apply(tenant, change, plan, aside=True)
+        aside = len(draft.alteration.rows) > IN_PLACE
+        return await self._apply(tenant, change, plan, aside=aside)
 
     async def _apply(
         self,

@@ -25,7 +25,7 @@ attributes, K kinds of entities, E label events. Times are int64 microseconds si
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.math cimport INFINITY, M_PI, NAN, asinh, cos, fmax, fmin, isfinite, isnan, log1p, sin, sqrt
+from libc.math cimport INFINITY, M_PI, NAN, asinh, cos, exp2, fmax, fmin, isfinite, isnan, log1p, sin, sqrt
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -537,6 +537,31 @@ cdef void add_to_labels(const State* confirmed, int64_t time_us, double is_fraud
     for h in range(LABEL_H):
         sums_D[h * OF_LABELS + LABELS] += weight_H[h]
         sums_D[h * OF_LABELS + FRAUDS] += is_fraud * weight_H[h]
+
+
+def decayed_sums(
+    const double[::1] value_P,
+    const int64_t[::1] time_us_P,
+    const int64_t[::1] first_P,
+    double half_life_us,
+):
+    """Of P events in the order of time, group by group, the decayed sum up to each of them: [P].
+
+    As of that event's time, it among them. `first_P` is where each event's group begins.
+    """
+    sums = np.empty(value_P.shape[0])
+    cdef double[::1] sum_P = sums
+    cdef double before = 0.0
+    cdef Py_ssize_t p
+    with nogil:
+        for p in range(value_P.shape[0]):
+            if p > first_P[p]:
+                before *= exp2(<double> (time_us_P[p - 1] - time_us_P[p]) / half_life_us)
+            else:
+                before = 0.0
+            before += value_P[p]
+            sum_P[p] = before
+    return sums
 
 
 # Features of a transaction itself and of its account, but for those of each field, attribute and
