@@ -1,13 +1,10 @@
 """Servers behind HAProxy, by deploy/haproxy.cfg: an account stays with one, until that one goes."""
 
-import os
-import shutil
-import socket
-import subprocess
-import time
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -15,49 +12,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.api.requests import posted
-from tests.conftest import REPOSITORY
-from tests.postgres import free_port
-from tests.servers import START_SECONDS, Server, new_key, replicas, until_ready
+from tests.balancers import balancer
+from tests.servers import START_SECONDS, Server, new_key, replicas
 
 ACCOUNTS = [f"account-{n}" for n in range(5)]
 # Senders at once, and what each sends while a server is killed.
 SENDERS, EACH = 4, 20
-
-
-@contextmanager
-def balancer(servers: list[Server], folder: Path) -> Iterator[str]:
-    """The URL of a HAProxy before two servers; skips the test where it is not installed."""
-    program = shutil.which("haproxy") or shutil.which("/usr/sbin/haproxy")
-    if program is None:
-        pytest.skip("HAProxy is not installed (on Debian: apt-get install haproxy)")
-    first, second = (f"127.0.0.1:{server.port}" for server in servers)
-    port = free_port()
-    process = subprocess.Popen(
-        [program, "-db", "-f", REPOSITORY / "deploy" / "haproxy.cfg"],
-        env={
-            **os.environ,
-            "QUICKSTUDY_BIND": f"127.0.0.1:{port}",
-            "QUICKSTUDY_ONE": first,
-            "QUICKSTUDY_TWO": second,
-            "QUICKSTUDY_ADMIN": str(folder / "admin.sock"),
-        },
-        stdout=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        until_ready(url, process)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def administer(folder: Path, command: str) -> str:
-    """What HAProxy answers to a command of its operator's."""
-    with socket.socket(socket.AF_UNIX) as admin:
-        admin.connect(str(folder / "admin.sock"))
-        admin.sendall(f"{command}\n".encode())
-        return admin.makefile().read().strip()
 
 
 def scored(client: httpx.Client, server: Server) -> float:
@@ -90,10 +50,9 @@ def test_an_account_stays_with_a_server_until_that_is_drained_or_killed(
     headers = {"Authorization": f"Bearer {new_key(database_url)}"}
     with (
         replicas(2, database_url, checkpoint) as servers,
-        balancer(servers, tmp_path) as url,
-        httpx.Client(base_url=url, headers=headers, timeout=START_SECONDS) as client,
+        balancer(servers, tmp_path) as before,
+        httpx.Client(base_url=before.url, headers=headers, timeout=START_SECONDS) as client,
     ):
-        until_both_are_up(tmp_path)
         first = served_by(client, servers, "first")
         assert {tuple(counts) for counts in first} == {(3, 0), (0, 3)}
         # Prometheus goes to the servers themselves.
@@ -101,9 +60,9 @@ def test_an_account_stays_with_a_server_until_that_is_drained_or_killed(
         # By the path as by the body.
         assert client.get(f"/v1/accounts/{ACCOUNTS[0]}").status_code == 200
 
-        assert administer(tmp_path, "set server servers/one state drain") == ""
+        assert before.administer("set server servers/one state drain") == ""
         assert served_by(client, servers, "drained") == [[0, 3]] * len(ACCOUNTS)
-        assert administer(tmp_path, "set server servers/one state ready") == ""
+        assert before.administer("set server servers/one state ready") == ""
         assert served_by(client, servers, "back") == first
 
         def send(sender: int) -> dict[str, httpx.Response]:
@@ -128,16 +87,45 @@ def test_an_account_stays_with_a_server_until_that_is_drained_or_killed(
             assert client.post("/v1/transactions", json=body).content == answer.content
 
 
-def until_both_are_up(folder: Path) -> None:
-    """Until HAProxy has seen for itself that both servers are ready."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        states = [
-            line.split(",")[17]
-            for line in administer(folder, "show stat").splitlines()
-            if line.startswith(("servers,one,", "servers,two,"))
-        ]
-        if all(state == "UP" for state in states):
-            return
-        time.sleep(0.05)
-    raise RuntimeError("HAProxy does not find both servers ready")
+def test_who_gets_no_answer_is_told_to_come_again(tmp_path: Path) -> None:
+    """By the balancer, as by servers: where a server has hung up, and where there is none."""
+    with hanging_up() as (first, hung_up), balancer([first, first], tmp_path) as before:
+        headers = {"Authorization": "Bearer nobody's"}
+        label = {"label": "fraud"}
+        with httpx.Client(base_url=before.url, headers=headers) as client:
+            lost = client.put("/v1/transactions/t-1/label", json=label)
+            # It may have been stored.
+            assert hung_up == ["PUT /v1/transactions/t-1/label"]
+            for name in ("one", "two"):
+                before.administer(f"set server servers/{name} state maint")
+            nobody = client.post("/v1/transactions", json=posted("t-2"))
+    for answer in (lost, nobody):
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        problem = answer.json()
+        assert (problem["status"], problem["code"]) == (503, "server_lost")
+        assert set(problem) == {"type", "title", "status", "code", "detail"}
+
+
+@contextmanager
+def hanging_up() -> Iterator[tuple[Server, list[str]]]:
+    """A server that is ready and hangs up whatever else it is sent; the requests that it got."""
+    found: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_PUT(self) -> None:
+            found.append(f"{self.command} {self.path}")
+            self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        yield Server(service.server_port, {}), found
+        service.shutdown()

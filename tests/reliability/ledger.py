@@ -47,11 +47,15 @@ ROUNDING = {"rtol": 1e-9, "atol": 1e-9}
 
 
 class Ledger:
-    """What callers were answered: the score and the label of each transaction."""
+    """What callers were answered: the score and the label of each transaction.
+
+    `unanswered` is how many requests got no answer at all.
+    """
 
     def __init__(self) -> None:
         self.scores: dict[str, Json] = {}
         self.labels: dict[str, str] = {}
+        self.unanswered = 0
 
     def score(self, answer: Json) -> None:
         """Note a score; the same transaction gets the same one ever after."""
@@ -108,13 +112,15 @@ class Caller:
             try:
                 answer = self._client.request(method, path, json=body)
             except httpx.TransportError:
+                self._ledger.unanswered += 1
                 if time.monotonic() > until:
                     raise
             else:
                 if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                    assert answer.is_success, answer.text
+                    assert answer.is_success, (answer.status_code, answer.text)
                     content: Json = answer.json()
                     return content
+                assert "Retry-After" in answer.headers, answer.text
                 assert time.monotonic() < until, answer.text
             time.sleep(0.05)
 
