@@ -33,12 +33,13 @@ def tiny_checkpoint(
     profile: Profile | None = None,
     rates: Rates | None = None,
     likeness: float = 0.0,
+    trees: bool = True,
 ) -> Path:
     """Write a checkpoint into `folder`: its scores differ by account, amount and label.
 
     Its gate heeds evidence, so accounts also differ in how far their copies are followed.
     `likeness` is the log-odds that a payment gains which is in all like a labelled fraud, and
-    loses which is like a legitimate one.
+    loses which is like a legitimate one. `trees` is whether its training might grow any.
     """
     spec = spec or DatasetSpec.load("simulated")
     features = FeatureSet(spec, rates)
@@ -65,7 +66,7 @@ def tiny_checkpoint(
         decisions=Decisions(review=0.12, decline=0.3),
         data=Data(sha256="0" * 64, transactions=256, accounts=1, frauds=1, first="", last=""),
         seed=seed,
-        options={},
+        options={"trees": trees},
         metrics={},
         versions={},
         profile=profile or drawn.profile,

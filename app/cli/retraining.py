@@ -56,7 +56,6 @@ def retrain(
 
     settings = Settings()
     folder = settings.models or settings.model.resolve().parent
-    options = options_of(seed, "anil", global_steps, meta_steps)
     until_us = now_us() - int(held_out_days * 86_400e6)
     with _alone(folder), _aside(folder) as aside:
         file = aside / "payments.parquet"
@@ -69,6 +68,9 @@ def retrain(
                 soft_wrap=True,
             )
             return
+        # As the active model: who trained it without trees had a reason.
+        algorithm, trees = active.metadata.algorithm, active.metadata.options.get("trees", True)
+        options = options_of(seed, algorithm, global_steps, meta_steps, bool(trees))
         name = _trained(aside, folder, active, options, device)
     job, compared = asyncio.run(_compared(tenant, name, held_out_days))
     console.print(_table(name, compared), _verdict(name, job, compared), soft_wrap=True)

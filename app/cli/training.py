@@ -154,7 +154,7 @@ def train(
 
     chosen = DatasetSpec.load(spec)
     on = training_device(device)
-    options = replace(options_of(seed, algorithm, global_steps, meta_steps), trees=trees)
+    options = options_of(seed, algorithm, global_steps, meta_steps, trees)
     budget = {"reviewed": reviewed_share, "declined": declined_share}
     costs = {"review": review_cost, "fraud": fraud_cost, "wrong_decline": wrong_decline_cost}
     stated = _stated(budget, costs)
@@ -258,7 +258,7 @@ def backtest(
     against = _rivals(rivals)
     chosen = DatasetSpec.load(spec)
     on = training_device(device)
-    options = replace(options_of(seed, algorithm, global_steps, meta_steps), trees=trees)
+    options = options_of(seed, algorithm, global_steps, meta_steps, trees)
     report.mkdir(parents=True, exist_ok=True)
     source = Source.read(data, chosen, rates_for(chosen, rates))
     _say_of(source, chosen)
@@ -360,11 +360,15 @@ def _summary(metadata: "Metadata", out: Path) -> "Table":
 
 
 def options_of(
-    seed: int, algorithm: Algorithm, global_steps: int | None, meta_steps: int | None
+    seed: int,
+    algorithm: Algorithm,
+    global_steps: int | None,
+    meta_steps: int | None,
+    trees: bool,
 ) -> "Options":
     from app.training.train import Options
 
-    options = Options(seed=seed, algorithm=algorithm)
+    options = Options(seed=seed, algorithm=algorithm, trees=trees)
     return replace(
         options,
         global_steps=global_steps or options.global_steps,

@@ -78,11 +78,13 @@ def test_the_shipped_model_is_reproduced_by_make_and_any_other_by_its_command(
     own = model_card(metadata)
     assert "make train" not in own
     assert (
-        "`quickstudy train --data FILE --spec SPEC --out models/tiny --seed 0 "
+        "`quickstudy train --data FILE --spec SPEC --out models/tiny --seed 0 --algorithm anil "
         "--global-steps 20 --meta-steps 10`"
     ) in own
     without = metadata.model_copy(update={"options": {**metadata.options, "trees": False}})
     assert "--meta-steps 10 --no-trees`" in model_card(without)
+    maml = metadata.model_copy(update={"algorithm": "maml"})
+    assert "--algorithm maml " in model_card(maml)
 
 
 def test_a_card_without_figures_says_that_there_are_none(metadata: Metadata) -> None:

@@ -25,7 +25,7 @@ def model_card(metadata: Metadata) -> str:
 
 def _command(metadata: Metadata) -> str:
     """The training as a command, without names of files."""
-    options: dict[str, object] = {"seed": metadata.seed}
+    options: dict[str, object] = {"seed": metadata.seed, "algorithm": metadata.algorithm}
     options |= {name: value for name, value in metadata.options.items() if name in SETTINGS}
     if metadata.rates:
         options["rates"] = f"models/{metadata.name}"
