@@ -90,16 +90,17 @@ def test_an_account_stays_with_a_server_until_that_is_drained_or_killed(
 def test_who_gets_no_answer_is_told_to_come_again(tmp_path: Path) -> None:
     """By the balancer, as by servers: where a server has hung up, and where there is none."""
     with hanging_up() as (first, hung_up), balancer([first, first], tmp_path) as before:
-        headers = {"Authorization": "Bearer nobody's"}
-        label = {"label": "fraud"}
-        with httpx.Client(base_url=before.url, headers=headers) as client:
-            lost = client.put("/v1/transactions/t-1/label", json=label)
-            # It may have been stored.
-            assert hung_up == ["PUT /v1/transactions/t-1/label"]
-            for name in ("one", "two"):
-                before.administer(f"set server servers/{name} state maint")
-            nobody = client.post("/v1/transactions", json=posted("t-2"))
-    for answer in (lost, nobody):
+        # Each on a connection of its own: on one that has had an answer HAProxy hangs up, too.
+        lost = httpx.delete(f"{before.url}/v1/transactions/t-1/label")
+        # It may have been removed.
+        assert hung_up == ["DELETE"]
+        # What changes nothing the second time is tried on the other server, too.
+        again = httpx.put(f"{before.url}/v1/transactions/t-1/label", json={"label": "fraud"})
+        assert hung_up.count("PUT") > 1
+        for name in ("one", "two"):
+            before.administer(f"set server servers/{name} state maint")
+        nobody = httpx.post(f"{before.url}/v1/transactions", json=posted("t-2"))
+    for answer in (lost, again, nobody):
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
         assert answer.headers["Content-Type"] == "application/problem+json"
         problem = answer.json()
@@ -119,8 +120,10 @@ def hanging_up() -> Iterator[tuple[Server, list[str]]]:
             self.end_headers()
 
         def do_PUT(self) -> None:
-            found.append(f"{self.command} {self.path}")
+            found.append(self.command)
             self.close_connection = True
+
+        do_DELETE = do_PUT
 
         def log_message(self, *_: object) -> None:
             """Nothing."""

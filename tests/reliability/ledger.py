@@ -49,13 +49,13 @@ ROUNDING = {"rtol": 1e-9, "atol": 1e-9}
 class Ledger:
     """What callers were answered: the score and the label of each transaction.
 
-    `unanswered` is how many requests got no answer at all.
+    `unanswered` has why requests got no answer at all.
     """
 
     def __init__(self) -> None:
         self.scores: dict[str, Json] = {}
         self.labels: dict[str, str] = {}
-        self.unanswered = 0
+        self.unanswered: list[str] = []
 
     def score(self, answer: Json) -> None:
         """Note a score; the same transaction gets the same one ever after."""
@@ -111,8 +111,8 @@ class Caller:
         while True:
             try:
                 answer = self._client.request(method, path, json=body)
-            except httpx.TransportError:
-                self._ledger.unanswered += 1
+            except httpx.TransportError as error:
+                self._ledger.unanswered.append(f"{method} {path}: {error!r}")
                 if time.monotonic() > until:
                     raise
             else:
