@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Of a worker's connections to PostgreSQL: more do not make it faster, with fewer lists and scores
@@ -21,6 +21,8 @@ MOST_CONNECTIONS, LEAST_CONNECTIONS = 15, 4
 SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "default"
 SECRETS = Path("/run/secrets")
 PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+# Without https on this machine alone.
+ISSUER = re.compile(r"https://.|http://(localhost|127\.0\.0\.1|\[::1\])[:/]")
 ENVIRONMENT = "QUICKSTUDY_"
 # How like a setting a name is that is taken for a misspelling of it. Others are somebody else's:
 # of compose's own file, or of a Kubernetes service.
@@ -71,6 +73,17 @@ class Settings(BaseSettings):
     root_path: str = "/"
     """The prefix that a proxy takes off the paths of requests, such as `/fraud`
     ([behind a prefix](operations.md#behind-a-prefix))."""
+    oidc_issuer: str | None = None
+    """The OpenID provider by which people may
+    [sign in to the console](console.md#by-an-openid-provider), as it calls itself:
+    `https://login.example.com`; needs `pip install '.[oidc]'`."""
+    oidc_client_id: str | None = None
+    """What the provider calls this service."""
+    oidc_client_secret: SecretStr | None = None
+    """What proves to the provider that it is this service."""
+    oidc_claim: str = "email"
+    """Where the provider says whose e-mail address it is. With `email` it is to say
+    `email_verified`, too."""
     tracing: bool = False
     """OpenTelemetry spans of requests, batches and stages, sent to where
     `OTEL_EXPORTER_OTLP_ENDPOINT` says; needs `pip install '.[tracing]'`."""
@@ -117,6 +130,21 @@ class Settings(BaseSettings):
                 "takes off, such as /fraud"
             )
         return path.rstrip("/") or "/"
+
+    @model_validator(mode="after")
+    def _provider_whole(self) -> Self:
+        provider = self.oidc_issuer, self.oidc_client_id, self.oidc_client_secret
+        if any(provider) and not all(provider):
+            raise ValueError(
+                "an OpenID provider needs all of QUICKSTUDY_OIDC_ISSUER, "
+                "QUICKSTUDY_OIDC_CLIENT_ID and QUICKSTUDY_OIDC_CLIENT_SECRET"
+            )
+        if self.oidc_issuer and not ISSUER.match(self.oidc_issuer):
+            raise ValueError(
+                f"QUICKSTUDY_OIDC_ISSUER={self.oidc_issuer} is no https:// address: whoever is on "
+                "the way could sign in as anybody"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_known(self) -> Self:

@@ -72,8 +72,9 @@ def test_the_lock_holds_every_dependency_at_a_version_within_its_range(
 
 def test_the_lock_is_exact_pins_alone_without_a_path_host_or_option() -> None:
     pins = [line for line in LOCK.read_text().splitlines() if not line.startswith("#")]
-    marker = r"(sys_platform|platform_python_implementation) [!=]= '[A-Za-z0-9]+'"
-    exact = re.compile(rf"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*( ; {marker})?")
+    names = "sys_platform|implementation_name|platform_python_implementation"
+    marker = rf"({names}) [!=]= '[A-Za-z0-9]+'"
+    exact = re.compile(rf"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*( ; {marker}( and {marker})*)?")
     assert [pin for pin in pins if not exact.fullmatch(pin)] == []
     assert len(locked()) == len(pins)
     assert re.search(r"://|/|@|--|\.env", LOCK.read_text()) is None

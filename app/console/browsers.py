@@ -35,6 +35,8 @@ MOST_FORM_BYTES, MOST_FIELDS = 16 << 10, 20
 LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?", re.ASCII)
 # Browsers take the first only over https, from this host alone, and for all of its paths.
 SECURE_COOKIE, COOKIE = "__Host-qs", "qs"
+# Beside it, of somebody who is at an OpenID provider, and for how long.
+AWAY, AWAY_SECONDS = "-away", 600
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 _NOTE: TypeAdapter[str] = TypeAdapter(Note)
@@ -117,6 +119,22 @@ def give_cookie(response: Response, request: Request, root: str, secret: str) ->
 def take_cookie(response: Response, request: Request, root: str) -> None:
     """Make the browser forget it."""
     response.delete_cookie(secret_name(request), **_scope(request, root))  # type: ignore[arg-type]
+
+
+def note_away(response: Response, request: Request, root: str, text: str) -> None:
+    """Have the browser keep a text while its person is at an OpenID provider."""
+    name = f"{secret_name(request)}{AWAY}"
+    response.set_cookie(name, text, max_age=AWAY_SECONDS, **_scope(request, root))  # type: ignore[arg-type]
+
+
+def away(request: Request) -> str:
+    """The text that it has kept; empty where it has none any more."""
+    return request.cookies.get(f"{secret_name(request)}{AWAY}", "")
+
+
+def forget_away(response: Response, request: Request, root: str) -> None:
+    """Make it forget the text."""
+    response.delete_cookie(f"{secret_name(request)}{AWAY}", **_scope(request, root))  # type: ignore[arg-type]
 
 
 def secret_name(request: Request) -> str:

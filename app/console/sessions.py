@@ -44,14 +44,15 @@ class Sessions:
     async def begin_of(self, person: Person) -> str:
         """The secret of a new session of somebody who has proven to be this person.
 
-        Raises Unauthenticated where the password that proved it is theirs no more: who had it
-        would be signed in after all sessions have ended.
+        Raises Unauthenticated where they have been removed, or have another password than they had:
+        who had that would be signed in after all sessions have ended.
         """
 
         async def check(connection: Connection) -> None:
             await people_store.lock_people(connection)
             now = await people_store.person(connection, person.id)
-            if now is None or now.password != person.password:
+            proven = person.password, person.disabled_at_us
+            if now is None or (now.password, now.disabled_at_us) != proven:
                 raise Unauthenticated("The password has been changed meanwhile.")
 
         return await self._begin(person.caller, person.name, check)

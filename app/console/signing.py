@@ -1,5 +1,9 @@
 """Signing in and out, and the files that pages are made with."""
 
+import logging
+import secrets
+from typing import Annotated
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
@@ -19,15 +23,21 @@ from app.console.viewing import (
     show,
 )
 from app.errors import ValidationFailed
+from app.http.parts import part, part_of
 from app.http.problems import Forbidden, Overloaded, RateLimited, Unauthenticated
 from app.keys.scopes import DEFAULT_TENANT
 from app.people.errors import LinkNotFound, PersonExists, PersonNotFound, WrongPassword
+from app.people.oidc import Flow, OpenId, ProviderAway
 from app.people.records import PERSON
 from app.people.routes import RunningPeople
 from app.people.service import People
 
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=OpenRoute)
 leaving = APIRouter(prefix="/console", include_in_schema=False, route_class=ViewerRoute)
+
+RunningOpenId = Annotated[OpenId, part(OpenId)]
+
+logger = logging.getLogger("quickstudy")
 
 KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 STATIC = {path.name: KINDS[path.suffix] for path in pages.STATIC.iterdir() if path.suffix in KINDS}
@@ -65,6 +75,62 @@ async def sign_in(request: Request, sessions: RunningSessions, people: RunningPe
         message = f"{error} {texts.TRY_AGAIN}"
         return await _form(request, back, status, person, message, tenant)
     return _signed_in(request, back, secret)
+
+
+@router.get("/sign-in/provider")
+async def go_to_provider(
+    request: Request, openid: RunningOpenId, back: str = "", tenant: str = DEFAULT_TENANT
+) -> Response:
+    """To the OpenID provider, which sends the browser back."""
+    if not browsers.is_private(request):
+        return await error_page(request, 403, *texts.NOT_PRIVATE)
+    if openid.provider is None:
+        return await error_page(request, 404, *texts.NO_PAGE)
+    flow = Flow.begun(place_in(request, back), tenant)
+    try:
+        address = await openid.provider.address(flow, _return_address(request))
+    except ProviderAway as error:
+        return await _form_of(request, flow, 503, _away(openid, error))
+    response = RedirectResponse(address, SEE_OTHER, headers=browsers.HEADERS)
+    browsers.note_away(response, request, root_of(request), flow.text)
+    return response
+
+
+@router.get("/sign-in/return")
+async def return_from_provider(
+    request: Request,
+    sessions: RunningSessions,
+    people: RunningPeople,
+    openid: RunningOpenId,
+    code: str = "",
+    state: str = "",
+) -> Response:
+    """Begin a session of the person whom the OpenID provider vouches for."""
+    if not browsers.is_private(request):
+        return await error_page(request, 403, *texts.NOT_PRIVATE)
+    flow = Flow.read(browsers.away(request))
+    if (
+        openid.provider is None
+        or flow is None
+        or not secrets.compare_digest(flow.state.encode(), state.encode("utf-8", "surrogatepass"))
+    ):
+        response = await _form(request, root_of(request), 401, error=texts.NOT_ASKED)
+    elif not code:
+        refused = texts.PROVIDER_REFUSED.format(provider=openid.name)
+        response = await _form_of(request, flow, 401, refused)
+    else:
+        try:
+            email = await openid.provider.email(flow, code, _return_address(request))
+            person = await people.of_email(flow.tenant, email)
+            secret = await sessions.begin_of(person)
+        except ProviderAway as error:
+            response = await _form_of(request, flow, 503, _away(openid, error))
+        except Unauthenticated as error:
+            response = await _form_of(request, flow, 401, str(error))
+        else:
+            response = _signed_in(request, place_in(request, flow.back), secret)
+    browsers.forget_away(response, request, root_of(request))
+    return response
 
 
 @router.get("/setup")
@@ -131,6 +197,23 @@ async def send_file(request: Request, digest: str, name: str) -> Response:
     return FileResponse(pages.STATIC / name, media_type=STATIC[name], headers=KEPT)
 
 
+def _return_address(request: Request) -> str:
+    """Where the provider is to send browsers: it knows the address, and refuses others."""
+    host = request.headers.get("host", "")
+    return f"{request.url.scheme}://{host}{root_of(request)}/sign-in/return"
+
+
+def _away(openid: OpenId, error: ProviderAway) -> str:
+    logger.warning("the OpenID provider cannot be asked: %s", error)
+    return texts.PROVIDER_AWAY.format(provider=openid.name, why=error)
+
+
+async def _form_of(request: Request, flow: Flow, status: int, error: str) -> Response:
+    return await _form(
+        request, place_in(request, flow.back), status, error=error, tenant=flow.tenant
+    )
+
+
 def _signed_in(request: Request, back: str, secret: str) -> Response:
     response = RedirectResponse(back, SEE_OTHER, headers=browsers.HEADERS)
     browsers.give_cookie(response, request, root_of(request), secret)
@@ -187,4 +270,5 @@ async def _form(
         tenant=tenant,
         error=error,
         is_private=browsers.is_private(request),
+        provider=part_of(request.scope, OpenId).name,
     )

@@ -221,6 +221,16 @@ class People:
         await self._database.run(lambda connection: store.forget_attempts(connection, digest))
         return found
 
+    async def of_email(self, tenant: str, email: str) -> Person:
+        """Whoever has this e-mail address, however it is capitalised; raises Unauthenticated."""
+        async with self._database.read() as connection:
+            found = await store.people_of_email(connection, tenant, email)
+        if len(found) != 1:
+            raise Unauthenticated(
+                f"Nobody here has the e-mail address {email}: an administrator can add you with it."
+            )
+        return found[0]
+
     async def _count_attempt(self, digest: str) -> None:
         """Raises RateLimited where there were too many."""
         now = now_us()

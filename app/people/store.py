@@ -40,6 +40,16 @@ async def person_named(connection: Connection, tenant: str, name: str) -> Person
     return next(iter(await connection.read(Person._make, query)), None)
 
 
+async def people_of_email(connection: Connection, tenant: str, email: str) -> list[Person]:
+    """A tenant's people with this e-mail address, without those who have been removed."""
+    query = select(*columns(people, Person)).where(
+        people.c.tenant == tenant,
+        func.lower(people.c.email) == email.lower(),
+        people.c.disabled_at_us.is_(None),
+    )
+    return await connection.read(Person._make, query)
+
+
 async def is_taken(connection: Connection, tenant: str, name: str, email: str | None) -> bool:
     """Whether somebody has this name or address already, also who has been removed."""
     table = people.c

@@ -25,6 +25,7 @@ from app.models.comparison import ShadowService
 from app.models.drift import DriftGauges
 from app.models.service import Models
 from app.ops import metrics
+from app.people.oidc import OpenId
 from app.people.service import People
 from app.rebuilds.service import check_states
 from app.scoring.pipeline import Pipeline
@@ -56,6 +57,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
             metrics.model_created_seconds.labels(models.default.model).set(created.timestamp())
         pipeline = Pipeline(database, models, settings.sampled_approvals)
         authenticator, people = Authenticator(database), People(database)
+        openid = OpenId(settings)
         aside = Aside(settings)
         erasing = ErasureService(database, pipeline)
         unfinished = Unfinished(database, pipeline, erasing)
@@ -94,6 +96,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     pipeline,
                     admission,
                     people,
+                    openid,
                     Sessions(database, authenticator, people),
                     Labelling(database, pipeline, Allowance(settings.labels_per_account)),
                     Statuses(database, pipeline),
@@ -123,5 +126,6 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
             )
             await figures.close()
             await authenticator.close()
+            await openid.close()
     finally:
         await database.close()
