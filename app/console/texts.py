@@ -57,8 +57,8 @@ KEY_HINT = (
     "quickstudy people add NAME. An API key begins with qs_; it needs the scope read to look, and "
     "label and decide to give verdicts."
 )
-SIGN_IN_BY = "Sign in by {provider}"
-OR_PASSWORD = "Or by a password:"
+SIGN_IN_WITH = "Sign in with {provider}"
+OR_PASSWORD = "Or with a password:"
 PROVIDER_AWAY = "{provider} cannot be asked who you are ({why}): try again later, or by a password."
 NOT_ASKED = "You were too long at the provider, or came back twice: sign in again."
 PROVIDER_REFUSED = "{provider} did not let you in: sign in again."

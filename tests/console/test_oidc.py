@@ -166,7 +166,7 @@ def test_somebody_whom_the_provider_knows_is_signed_in_and_comes_to_their_page(
 ) -> None:
     page = browser.get(f"{console}/thresholds")
     assert page.url.path == "/console/sign-in"
-    assert "Sign in by 127.0.0.1" in page.text
+    assert "Sign in with 127.0.0.1" in page.text
     page = sign_in(browser, console, back="/console/thresholds")
     assert (page.status_code, page.url.path) == (200, "/console/thresholds")
     # Under the name that they have here, by the address in whatever case.
@@ -278,7 +278,7 @@ def test_without_a_provider_there_is_no_way_to_it(checkpoint: Path, tmp_path: Pa
     upgrade(url)
     with server_process(url, checkpoint) as service:
         page = httpx.get(f"{service.url}/console/sign-in")
-        assert "Sign in by" not in page.text
+        assert "sign-in/provider" not in page.text
         assert httpx.get(f"{service.url}/console/sign-in/provider").status_code == 404
         assert httpx.get(f"{service.url}/console/sign-in/return?code=1&state=").status_code == 401
 
