@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,8 @@ from joserfc.jwk import KeySet
 
 from app.http.problems import Unauthenticated
 from app.people.oidc import Flow, ProviderAway
+
+logger = logging.getLogger("quickstudy")
 
 # What the provider says of itself and its keys is good for so long: keys change now and then, and
 # whoever looks at the page must not make us ask each time.
@@ -74,6 +77,7 @@ class Provider:
         return self._proven(known.keys, token, flow.nonce)
 
     async def close(self) -> None:
+        """Keep no connection to it."""
         await self._client.aclose()
 
     @asynccontextmanager
@@ -84,7 +88,7 @@ class Provider:
                 yield
         except TimeoutError as error:
             raise ProviderAway("it did not answer in time") from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ProviderAway("it cannot be reached") from error
 
     async def _provider(self) -> _Known:
@@ -123,7 +127,11 @@ class Provider:
             body |= {"client_id": self._client_id, "client_secret": self._secret}
         answer = await self._client.post(metadata["token_endpoint"], data=body, auth=auth)
         if answer.status_code in (400, 401, 403):
-            # The code is used, old or made up; or the secret is not ours, which the log says.
+            # The code is used, old or made up; or our secret is wrong, for the operator to see.
+            logger.warning(
+                "the OpenID provider refused a code or QUICKSTUDY_OIDC_CLIENT_SECRET: %s",
+                answer.text[:200],
+            )
             raise Unauthenticated(NOT_PROVEN)
         token = _content(answer).get("id_token")
         if not isinstance(token, str):
