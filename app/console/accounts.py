@@ -11,7 +11,7 @@ from app.console import texts
 from app.console.charts import strip
 from app.console.payments import shown_payment
 from app.console.queue import done_of, tab_of
-from app.console.viewing import SignedIn, ViewerRoute, go, show
+from app.console.viewing import Cursor, SignedIn, ViewerRoute, go, show
 from app.db.database import Database
 from app.entities.errors import EntityNotFound
 from app.entities.routes import list_links, read_entity
@@ -34,7 +34,6 @@ from app.scoring.routes import list_transactions, read_transaction
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ViewerRoute)
 
 PAYMENTS, LINKS, CHANGES, ENTRIES, NOTES = 60, 30, 30, 20, 30
-Cursor = Annotated[str | None, Query(max_length=1000)]
 
 
 class Found(NamedTuple):

@@ -1,21 +1,19 @@
 """Keys, webhooks and the audit log: listed, made, replaced, ended."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ValidationError
 
 from app.audit.entries import Action
 from app.audit.routes import read_audit_log
 from app.console import browsers, texts
 from app.console.browsers import BadForm
 from app.console.records import Viewer
-from app.console.viewing import SignedIn, ViewerRoute, go, show
+from app.console.viewing import Cursor, SignedIn, ViewerRoute, go, show
 from app.http.fields import Id
 from app.http.paging import PageParams
 from app.http.parts import RunningDatabase
-from app.http.problems import invalid
 from app.keys.routes import create_key, list_keys, revoke_key, rotate_key
 from app.keys.schemas import PostedKey
 from app.keys.scopes import SCOPES
@@ -34,7 +32,6 @@ from app.webhooks.service import EVENTS
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ViewerRoute)
 
 ENTRIES = 50
-Cursor = Annotated[str | None, Query(max_length=1000)]
 # An empty field of a form is no filter.
 Wanted = Annotated[str | None, Query(max_length=128)]
 
@@ -51,7 +48,7 @@ async def add_key(request: Request, viewer: SignedIn, database: RunningDatabase)
     viewer.caller.check(("admin",))
     form = await browsers.form_of(request)
     scopes = _ticked(form, SCOPES, texts.NO_SCOPES)
-    body = _checked(PostedKey, {"name": form.get("name", "").strip(), "scopes": scopes})
+    body = browsers.checked(PostedKey, {"name": form.get("name", "").strip(), "scopes": scopes})
     new = await create_key(body, database, viewer.tenant)
     return await _keys(request, viewer, database, new.key)
 
@@ -89,7 +86,7 @@ async def add_webhook(
     viewer.caller.check(("admin",))
     form = await browsers.form_of(request)
     events = _ticked(form, EVENTS, texts.NO_EVENTS)
-    body = _checked(PostedWebhook, {"url": form.get("url", "").strip(), "events": events})
+    body = browsers.checked(PostedWebhook, {"url": form.get("url", "").strip(), "events": events})
     new = await create_webhook(body, webhooks, viewer.tenant)
     return await _webhooks(request, viewer, database, new.secret)
 
@@ -136,8 +133,10 @@ async def show_audit_log(
     cursor: Cursor = None,
 ) -> Response:
     """Who changed what."""
+    if action and action not in get_args(Action):
+        raise BadForm(texts.NO_ACTION)
     filters = {
-        "action": action if action in get_args(Action) else None,
+        "action": action or None,
         "subject": _id_or_none(subject),
         "account_id": _id_or_none(account_id),
         "actor": _id_or_none(actor),
@@ -185,14 +184,6 @@ def _ticked(form: Mapping[str, str], names: Sequence[str], problem: str) -> list
     if not found:
         raise BadForm(problem)
     return found
-
-
-def _checked(kind: type[Any], body: Mapping[str, object]) -> Any:
-    assert issubclass(kind, BaseModel)
-    try:
-        return kind.model_validate(body)
-    except ValidationError as error:
-        raise BadForm(invalid(error.errors()).detail) from None
 
 
 def _webhook_in(form: Mapping[str, str]) -> str:

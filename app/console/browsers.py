@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import Request, Response
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.http.fields import Id, Note
+from app.http.problems import invalid
 
 # All that is loaded is loaded from here, and no page of ours is shown inside another.
 POLICY = (
@@ -37,6 +39,8 @@ LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?", re.ASCII
 SECURE_COOKIE, COOKIE = "__Host-qs", "qs"
 # Beside it, of somebody who is at an OpenID provider, and for how long.
 AWAY, AWAY_SECONDS = "-away", 600
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 _NOTE: TypeAdapter[str] = TypeAdapter(Note)
@@ -97,6 +101,14 @@ def note_in(form: Mapping[str, str]) -> str | None:
         return _NOTE.validate_python(text)
     except ValidationError:
         raise BadForm("The note: at most 2,000 characters, and no control characters.") from None
+
+
+def checked(kind: type[Checked], body: Mapping[str, object]) -> Checked:
+    """What a form says, as the API would take it; raises BadForm."""
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise BadForm(invalid(error.errors()).detail) from None
 
 
 def in_utc(text: str) -> str:

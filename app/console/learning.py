@@ -23,6 +23,8 @@ from app.notes.schemas import PostedNote
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ViewerRoute)
 
 MOST_CHOSEN, SUGGESTIONS = 60, 5
+# Of a revision: Python makes no number of a text of any length.
+MOST_DIGITS = 19
 Chosen = Annotated[list[Id], Query(alias="id", max_length=MOST_CHOSEN)]
 
 
@@ -76,9 +78,8 @@ async def label_chosen(
         raise BadForm(texts.NOTHING_CHOSEN)
     note = browsers.note_in(form)
     each = {"label": label, "analyst": viewer.person, **({"note": note} if note else {})}
-    posted = PostedLabels.model_validate(
-        {"labels": [{"transaction_id": id_, **each} for id_ in ids]}
-    )
+    labels = [{"transaction_id": id_, **each} for id_ in ids]
+    posted = browsers.checked(PostedLabels, {"labels": labels})
     seen = dict(zip(ids, shown, strict=True))
     try:
         done = await give_labels(admission, labelling, viewer.tenant, account, posted, seen)
@@ -127,9 +128,10 @@ async def roll_back(request: Request, viewer: SignedIn, labelling: RunningLabell
     viewer.caller.check(DECIDING)
     form = await browsers.form_of(request)
     account = browsers.id_in(form, "account", texts.ACCOUNT)
-    if not form.get("revision", "").isdecimal():
+    revision = form.get("revision", "")
+    if not (revision.isdecimal() and len(revision) <= MOST_DIGITS):
         raise BadForm(texts.REVISION)
-    posted = RollbackRequest(revision=int(form["revision"]), dry_run=True)
+    posted = browsers.checked(RollbackRequest, {"revision": int(revision), "dry_run": True})
     tried = await roll_back_account(account, posted, labelling, viewer.tenant)
     if str(tried.revision) != form.get("shown"):
         return go(request, "/account", id=account, notice="changed")

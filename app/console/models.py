@@ -111,7 +111,7 @@ async def promote(
     """Let a model decide that a comparison says is no worse."""
 
     async def change(name: str, comparison: str) -> None:
-        posted = Promotion(comparison=comparison)
+        posted = browsers.checked(Promotion, {"comparison": comparison})
         await promote_model(name, posted, models, jobs, shadowing, viewer.tenant)
 
     return await _done(request, viewer, change, "active")

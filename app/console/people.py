@@ -37,11 +37,7 @@ async def add(request: Request, viewer: SignedIn, database: RunningDatabase) -> 
     form = await browsers.form_of(request)
     fields = {"name": form.get("name", "").strip(), "role": form.get("role")}
     email = form.get("email", "").strip() or None
-    try:
-        posted = PostedPerson.model_validate({**fields, "email": email})
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        raise BadForm(f"{wrong['loc'][0]}: {wrong['msg']}") from None
+    posted = browsers.checked(PostedPerson, {**fields, "email": email})
     return await _invited(
         request, database, viewer.tenant, add_person(posted, database, viewer.tenant)
     )

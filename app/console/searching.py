@@ -4,15 +4,14 @@ import csv
 import io
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import ValidationError
 
 from app.console import browsers, texts
 from app.console.browsers import BadForm
-from app.console.viewing import SignedIn, ViewerRoute, go, show
+from app.console.viewing import Cursor, SignedIn, ViewerRoute, go, show
 from app.db.database import Database
 from app.errors import ValidationFailed
 from app.http.authentication import Admission
@@ -20,7 +19,6 @@ from app.http.keyed import Held
 from app.http.paging import PageParams
 from app.http.parts import RunningDatabase, part_of
 from app.http.paths import stored_entity
-from app.http.problems import invalid
 from app.scoring.routes import list_transactions
 from app.scoring.schemas import StoredTransaction
 from app.searches.routes import list_searches, remove_search, save_search
@@ -46,6 +44,28 @@ COLUMNS = (*FIRST, *POSTED, *OF_SCORE, "label")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
+# What is filled in: an empty field is no filter, and what is wrong in one is shown beside it.
+Field = Annotated[str, Query(max_length=1000)]
+
+
+async def _filled(
+    account_id: Field = "",
+    occurred_from: Field = "",
+    occurred_to: Field = "",
+    outcome: Field = "",
+    risk_level: Field = "",
+    entity_kind: Field = "",
+    entity_id: Field = "",
+    amount_from: Field = "",
+    amount_to: Field = "",
+    label: Field = "",
+) -> dict[str, str]:
+    return dict(locals())
+
+
+FilledIn = Annotated[dict[str, str], Depends(_filled)]
+
+
 class Found(NamedTuple):
     """Payments, and where to go on looking; None where all have been looked at."""
 
@@ -54,10 +74,14 @@ class Found(NamedTuple):
 
 
 @router.get("/payments")
-async def show_payments(request: Request, viewer: SignedIn, database: RunningDatabase) -> Response:
+async def show_payments(
+    request: Request,
+    viewer: SignedIn,
+    database: RunningDatabase,
+    fields: FilledIn,
+    cursor: Cursor = None,
+) -> Response:
     """Payments that match all that is filled in."""
-    fields = dict(request.query_params)
-    cursor = fields.pop("cursor", None)
     error, filters, found = "", SearchFilters(), None
     try:
         filters = _filters(fields)
@@ -79,9 +103,11 @@ async def show_payments(request: Request, viewer: SignedIn, database: RunningDat
 
 
 @router.get("/payments.csv")
-async def send_payments(request: Request, viewer: SignedIn, database: RunningDatabase) -> Response:
+async def send_payments(
+    request: Request, viewer: SignedIn, database: RunningDatabase, fields: FilledIn
+) -> Response:
     """The same as a file, while it is being read."""
-    filters = _filters(request.query_params)
+    filters = _filters(fields)
     headers = {**browsers.HEADERS, "Content-Disposition": 'attachment; filename="payments.csv"'}
     lines = _lines(part_of(request.scope, Admission), database, viewer.tenant, filters)
     return StreamingResponse(lines, media_type="text/csv", headers=headers)
@@ -178,10 +204,7 @@ def _filters(fields: Mapping[str, str]) -> SearchFilters:
     for name in ("occurred_from", "occurred_to"):
         if name in wanted:
             wanted[name] = browsers.in_utc(wanted[name])
-    try:
-        filters = SearchFilters.model_validate(wanted)
-    except ValidationError as error:
-        raise BadForm(invalid(error.errors()).detail) from None
+    filters = browsers.checked(SearchFilters, wanted)
     # Of a file that has begun nobody would see the error.
     stored_entity(filters.entity_kind, filters.entity_id)
     return filters

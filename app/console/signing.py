@@ -164,9 +164,9 @@ async def sign_out(request: Request, sessions: RunningSessions) -> Response:
 
 
 @leaving.get("/password")
-async def show_password(request: Request, viewer: SignedIn) -> Response:
+async def show_password(request: Request, viewer: SignedIn, changed: bool = False) -> Response:
     """Where somebody changes their own password."""
-    return await _password_form(request, viewer)
+    return await _password_form(request, viewer, changed=changed)
 
 
 @leaving.post("/password")
@@ -221,14 +221,14 @@ def _signed_in(request: Request, back: str, secret: str) -> Response:
 
 
 async def _password_form(
-    request: Request, viewer: Viewer, status: int = 200, error: str = ""
+    request: Request, viewer: Viewer, status: int = 200, error: str = "", changed: bool = False
 ) -> Response:
     return await show(
         request,
         "password.html",
         status,
         is_person=viewer.caller.person is not None,
-        changed=request.query_params.get("changed") == "true",
+        changed=changed,
         error=error,
         is_private=browsers.is_private(request),
     )

@@ -1,10 +1,10 @@
 """Thresholds: what each would do to the last 28 days' scores, before it does."""
 
 from collections.abc import Mapping
+from math import isfinite, nan
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import ValidationError
 
 from app.console import browsers, texts
 from app.console.browsers import BadForm
@@ -14,7 +14,6 @@ from app.errors import Problem
 from app.figures.service import RunningFigures
 from app.http.paging import PageParams
 from app.http.parts import RunningDatabase
-from app.http.problems import invalid
 from app.thresholds.effects import EDGES
 from app.thresholds.routes import (
     RunningPolicy,
@@ -24,11 +23,13 @@ from app.thresholds.routes import (
     reset_thresholds,
     set_thresholds,
 )
-from app.thresholds.schemas import PostedThresholds, ThresholdsSet
+from app.thresholds.schemas import LOWEST, PostedThresholds, ThresholdsSet
 
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ViewerRoute)
 
 HISTORY = 30
+# As the field of the page has it.
+MOST_NOTE = 2000
 Percent = Annotated[str | None, Query(max_length=32)]
 Number = Annotated[str | None, Query(max_length=32)]
 
@@ -54,6 +55,10 @@ async def show_thresholds(
     reviews_per_day: Number = None,
     floor: Percent = None,
     notice: str | None = None,
+    note: Annotated[str, Query(max_length=MOST_NOTE)] = "",
+    effective_at: Annotated[str, Query(max_length=32)] = "",
+    # Without a script the form comes here whole, and this of it says nothing new.
+    _: Annotated[str, Query(alias="seen", max_length=80)] = "",
 ) -> Response:
     """A histogram of scores with two thresholds on it, and what they would do."""
     tenant = viewer.tenant
@@ -80,6 +85,8 @@ async def show_thresholds(
         budget=budget,
         history=await list_thresholds(database, tenant, PageParams(HISTORY, None)),
         notice=notice if notice in texts.THRESHOLD_NOTICES else None,
+        note=note,
+        effective_at=effective_at,
     )
 
 
@@ -94,12 +101,14 @@ async def change_thresholds(request: Request, viewer: SignedIn, policy: RunningP
         wanted = {name: form.get(name, "") for name in ("review", "decline")}
         if form.get("seen") != f"{wanted['review']} {wanted['decline']}":
             # Without a script nobody has seen yet what these would do.
-            return go(request, "/thresholds", **wanted, notice="look")
+            when = {name: form.get(name) for name in ("note", "effective_at")}
+            return go(request, "/thresholds", **wanted, **when, notice="look")
         body = {
             "review": _probability(wanted["review"], texts.REVIEW_THRESHOLD),
             "decline": _probability(wanted["decline"], texts.DECLINE_THRESHOLD),
         }
-    await set_thresholds(_posted({**body, **_when(form)}), policy, viewer.tenant)
+    posted = browsers.checked(PostedThresholds, {**body, **_when(form)})
+    await set_thresholds(posted, policy, viewer.tenant)
     return go(request, "/thresholds", notice="set")
 
 
@@ -116,7 +125,8 @@ async def _budget(
 ) -> Budget:
     body = {**_budget_body(reviews_per_day, floor or ""), "dry_run": True}
     try:
-        chosen = await set_thresholds(_posted(body), policy, tenant)
+        posted = browsers.checked(PostedThresholds, body)
+        chosen = await set_thresholds(posted, policy, tenant)
     except Problem as problem:
         return Budget(None, problem.detail, reviews_per_day, floor or "")
     return Budget(chosen, None, reviews_per_day, floor or "")
@@ -138,21 +148,21 @@ def _when(form: Mapping[str, str]) -> dict[str, object]:
     return body
 
 
-def _posted(body: Mapping[str, object]) -> PostedThresholds:
-    try:
-        return PostedThresholds.model_validate(body)
-    except ValidationError as error:
-        raise BadForm(invalid(error.errors()).detail) from None
-
-
 def _probability(text: str, what: str) -> float:
     """A share that people write in percent."""
     # To the digits that they wrote: 1.2 is .012, and not .012 and a bit.
-    return float(f"{_number(text, what) / 100:.12g}")
+    share = float(f"{_number(text, what) / 100:.12g}")
+    # Also where it is only looked at, and nothing is set.
+    if not LOWEST <= share < 1:
+        raise BadForm(f"{what}: from {100 * LOWEST:.0e} to less than 100 percent, please.")
+    return share
 
 
 def _number(text: str, what: str) -> float:
     try:
-        return float(text.strip().removesuffix("%").strip())
+        number = float(text.strip().removesuffix("%").strip())
     except ValueError:
-        raise BadForm(f"{what}: a number, please, such as 1.5.") from None
+        number = nan
+    if not isfinite(number):
+        raise BadForm(f"{what}: a number, please, such as 1.5.")
+    return number

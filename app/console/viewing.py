@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, ClassVar, cast
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
@@ -20,7 +20,7 @@ from app.console.records import Viewer
 from app.console.sessions import Sessions
 from app.errors import Problem
 from app.http.authentication import Admission
-from app.http.keyed import Held, in_time, in_turn
+from app.http.keyed import Held, check_query, in_time, in_turn
 from app.http.parts import part, part_of
 from app.http.problems import invalid
 from app.ops.actor import actor
@@ -82,6 +82,8 @@ class ViewerRoute(OpenRoute):
             admission.rates.spend(viewer.caller.key_id)
             actor.set(viewer.caller.key_id)
             request.scope["viewer"] = viewer
+            # A filter that nobody applied would show everything.
+            check_query(self, request.scope["query_string"])
             with Held(admission, admission.places, viewer.tenant) as place:
                 place.take(1)
                 answering = handle(request)
@@ -112,6 +114,7 @@ async def _viewer(request: Request) -> Viewer:
 
 
 SignedIn = Annotated[Viewer, Depends(_viewer)]
+Cursor = Annotated[str | None, Query(max_length=1000)]
 RunningSessions = Annotated[Sessions, part(Sessions)]
 
 

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from json import JSONDecodeError
-from typing import Any, Self, get_type_hints
+from typing import Any, Self, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
@@ -182,12 +182,12 @@ def check_query(route: APIRoute, query: bytes) -> None:
     """
     if not query:
         return
-    names, seen = parameters_of(route), set[str]()
+    names, many, seen = parameters_of(route), _lists(route.dependant), set[str]()
     errors: list[FieldError] = []
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in names:
             message = f"unknown query parameter; {_instead(names)}"
-        elif name in seen:
+        elif name in seen - many:
             message = "this query parameter is given more than once; send it once"
         else:
             seen.add(name)
@@ -206,6 +206,16 @@ def parameters_of(route: APIRoute) -> tuple[str, ...]:
 def _names(dependant: Dependant) -> set[str]:
     own = {field.alias for field in dependant.query_params}
     return own.union(*map(_names, dependant.dependencies))
+
+
+def _lists(dependant: Dependant) -> set[str]:
+    """Those that may be given more than once."""
+    own = {
+        field.alias
+        for field in dependant.query_params
+        if get_origin(field.field_info.annotation) is list
+    }
+    return own.union(*map(_lists, dependant.dependencies))
 
 
 def _instead(names: tuple[str, ...]) -> str:

@@ -19,6 +19,7 @@ from app.thresholds import store as threshold_store
 from app.thresholds.errors import TooFewScores
 from app.thresholds.records import TenantThresholds
 from app.thresholds.schemas import (
+    LOWEST,
     PostedThresholds,
     ScoreHistogram,
     ThresholdEffects,
@@ -36,7 +37,7 @@ router = APIRouter(
     route_class=KeyedRoute,
 )
 RunningPolicy = Annotated[TenantPolicy, part(TenantPolicy)]
-Threshold = Annotated[float | None, Query(ge=1e-8, lt=1, description="By default that in force.")]
+Threshold = Annotated[float | None, Query(ge=LOWEST, lt=1, description="By default that in force.")]
 
 
 @router.get("")

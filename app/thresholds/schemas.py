@@ -7,7 +7,8 @@ from pydantic.config import JsonDict
 
 from app.http.fields import Body, Figure, FutureInstant, Note, without_default
 
-Probability = Annotated[float, Field(ge=1e-8, lt=1, strict=True)]
+LOWEST = 1e-8
+Probability = Annotated[float, Field(ge=LOWEST, lt=1, strict=True)]
 STATED: JsonDict = {"review": 0.01, "decline": 0.2, "effective_at": "2027-01-01T00:00:00Z"}
 BUDGET: JsonDict = {"reviews_per_day": 50, "note": "Two analysts."}
 KEPT: JsonDict = {

@@ -403,11 +403,14 @@ def test_links_and_forms_do_without_scripts(console: Console, browser: Browser) 
         assert console.labels("s-1") == [None]
         tab.get_by_role("link", name="Thresholds").click()
         tab.fill("#review", "2")
+        tab.fill("#why", "Two more analysts.")
         tab.get_by_role("button", name="Show the effect").click()
         expect(tab.locator("[name=seen]")).to_have_value("2 99.9")
+        expect(tab.locator("#why")).to_have_value("Two more analysts.")
         tab.fill("#review", "0.00001")
         tab.get_by_role("button", name="Set these").click()
         expect(tab.locator("p.problem")).to_contain_text("Nothing is set yet")
+        expect(tab.locator("#why")).to_have_value("Two more analysts.")
 
 
 def assert_for_everybody(tab: Page, page: str) -> None:
