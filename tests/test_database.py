@@ -19,6 +19,8 @@ from app.db.connection import Connection
 from app.db.database import Database
 from app.db.errors import DatabaseUnavailable, Raced
 from app.db.schema import accounts
+from app.ops.turns import owner
+from tests.conftest import mainly
 
 pytestmark = pytest.mark.anyio
 
@@ -157,6 +159,41 @@ async def test_many_writers_at_once_lose_nothing(database: Database) -> None:
 
     await asyncio.gather(*(add(number) for number in range(30)))
     assert await names(database) == [f"{number:02}" for number in range(30)]
+
+
+@mainly("sqlite", "database_url")
+async def test_a_tenant_that_writes_much_keeps_others_waiting_for_one_transaction(
+    database: Database,
+) -> None:
+    written: list[str] = []
+
+    async def write(tenant: str) -> None:
+        owner.set(tenant)
+        async with database.write() as connection:
+            await connection.execute(text("SELECT 1"))
+            written.append(tenant)
+
+    async with database.write():
+        many = [asyncio.create_task(write("many")) for _ in range(30)]
+        await asyncio.sleep(0)
+        one = asyncio.create_task(write("one"))
+        await asyncio.sleep(0)
+    await asyncio.gather(*many, one)
+    assert written.index("one") <= 1
+
+
+@mainly("sqlite", "database_url")
+async def test_a_commit_needs_none_of_the_threads_that_compute(database: Database) -> None:
+    is_over = threading.Event()
+    loop = asyncio.get_running_loop()
+    computing = [loop.run_in_executor(None, is_over.wait) for _ in range(64)]
+    try:
+        async with asyncio.timeout(30), database.write() as connection:
+            await connection.execute(accounts.insert(), ALICE)
+    finally:
+        is_over.set()
+        await asyncio.gather(*computing)
+    assert await names(database) == ["alice"]
 
 
 async def test_sqlite_commits_are_flushed_to_the_disk(database: Database) -> None:

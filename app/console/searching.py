@@ -160,7 +160,7 @@ async def _lines(
     for _ in range(MOST_PAGES):
         with Held(admission, admission.places, tenant) as place:
             place.take(1)
-            async with admission.lists:
+            async with admission.lists.one():
                 paging = PageParams(min(FILE_PAGE, MOST_IN_FILE - sent), cursor)
                 page = await list_transactions(database, tenant, paging, **dict(filters))
         sent += len(page.data)

@@ -25,6 +25,7 @@ from app.http.parts import part, part_of
 from app.http.problems import invalid
 from app.ops.actor import actor
 from app.ops.background import in_a_thread
+from app.ops.turns import owner
 from app.settings import Settings
 
 logger = logging.getLogger("quickstudy")
@@ -81,6 +82,7 @@ class ViewerRoute(OpenRoute):
             admission = part_of(request.scope, Admission)
             admission.rates.spend(viewer.caller.key_id)
             actor.set(viewer.caller.key_id)
+            owner.set(viewer.tenant)
             request.scope["viewer"] = viewer
             # A filter that nobody applied would show everything.
             check_query(self, request.scope["query_string"])

@@ -36,6 +36,7 @@ from app.db.statements import Key, inserting, key_in, locking, question_of
 from app.errors import SetupError
 from app.learner.transaction import MOST_ITEMS
 from app.ops.background import TaskHealth, in_a_thread
+from app.ops.turns import Turns
 
 # A reader that turns writer can fail at once with "locked", whatever the timeout.
 BEGIN = "BEGIN IMMEDIATE"
@@ -158,7 +159,7 @@ class Writer:
 
     SQLite has one writer at a time and makes the others poll; here they queue fairly instead. A
     statement takes microseconds, less than a hop to a thread and back, so it runs where it is
-    called. Only a commit goes to a thread: it waits for the disk.
+    called. Only a commit goes to a thread, of its own: it waits for the disk.
     """
 
     def __init__(self, url: URL, path: OpenedPath) -> None:
@@ -168,7 +169,10 @@ class Writer:
         self._engine = create_in_place(url, 0, CACHE_KIB, begins=False, poolclass=StaticPool)
         self._raw: sqlite3.Connection | None = None
         self.checkpoints = Checkpoints(url)
-        self._turn = asyncio.Lock()
+        # One at a time, each tenant in turn: who labels much keeps nobody else from scoring.
+        self._turns = Turns(1)
+        # Others compute in the threads that there are for everything.
+        self._thread = ThreadPoolExecutor(1, "quickstudy-commit")
         self._waited_in_vain = False
         # Whether the last commit wrote anything.
         self.has_changed = False
@@ -181,7 +185,7 @@ class Writer:
         """
         patience = STILL_BUSY_MS if self._waited_in_vain else BUSY_MS
         until = asyncio.get_running_loop().time() + patience / 1000
-        async with self._turn:
+        async with self._turns.one():
             self._path.check()
             raw = self._opened()
             await self._begun(raw, until)
@@ -189,7 +193,7 @@ class Writer:
             changes = raw.total_changes
             try:
                 yield in_place
-                await in_a_thread(partial(commit, raw))
+                await in_a_thread(partial(commit, raw), self._thread)
                 self.has_changed = raw.total_changes > changes
             finally:
                 in_place.close()
@@ -230,6 +234,7 @@ class Writer:
 
     def close(self) -> None:
         self.checkpoints.close()
+        self._thread.shutdown()
         self._raw = None
         self._engine.dispose()
 

@@ -3,7 +3,6 @@
 Both are answered by copies made for the question, all in one batch.
 """
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -21,6 +20,8 @@ from app.learner.adaptation import select_support
 from app.learner.decisions import Decision, log_odds
 from app.learner.scorer import Copy, Judged
 from app.learner.states import Floats
+from app.ops.background import in_a_thread
+from app.ops.turns import Turns
 from app.reviews import store as review_store
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Deciding, Pipeline
@@ -83,9 +84,10 @@ class _Labelled(NamedTuple):
 class Questions:
     """Reads an account and asks its copies; stores nothing."""
 
-    def __init__(self, database: Database, pipeline: Pipeline) -> None:
+    def __init__(self, database: Database, pipeline: Pipeline, thinking: Turns) -> None:
         self._database = database
         self._pipeline = pipeline
+        self._thinking = thinking
 
     async def influence(self, tenant: str, account_id: str) -> Influences:
         """How far each label moves the account, the furthest first. Raises AccountNotFound."""
@@ -106,7 +108,8 @@ class Questions:
             found.sort(key=lambda influence: -influence.shift)
             return Influences(account, alone.copy, found)
 
-        return await asyncio.to_thread(measure)
+        async with self._thinking.one():
+            return await in_a_thread(measure)
 
     async def ask_next(
         self, tenant: str, account_id: str, limit: int
@@ -142,7 +145,8 @@ class Questions:
                 found.append(Suggestion(row, own, expected, if_fraud, if_legitimate))
             return sorted(found, key=lambda suggestion: -suggestion.shift)[:limit]
 
-        return account, await asyncio.to_thread(rank)
+        async with self._thinking.one():
+            return account, await in_a_thread(rank)
 
     async def ask_next_of_all(self, tenant: str, limit: int) -> tuple[int, list[Suggestion]]:
         """The same of several accounts, those with the riskiest open reviews; and how many.

@@ -4,7 +4,6 @@ A copy is a pure function of the checkpoint and the account's labels, and every 
 is written down with the revision it made: so the copy of any past revision can be made again.
 """
 
-import asyncio
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +18,10 @@ from app.labels.records import LabelEvent, SupportRow
 from app.learner.decisions import Decision, Thresholds
 from app.learner.engine import Rows
 from app.learner.reasons import PAST, Reason, shares_of, worded_reasons
-from app.learner.scorer import Copy, Judge, Scorer, calibrated
+from app.learner.scorer import Copy, Judge, Judged, Scorer, calibrated
 from app.learner.transaction import digest_of
+from app.ops.background import in_a_thread
+from app.ops.turns import Turns
 from app.scoring import store as transaction_store
 from app.scoring.pipeline import Pipeline, matrix_of, support_of
 from app.scoring.records import Past, Scored
@@ -65,9 +66,10 @@ class Explained(NamedTuple):
 class Replay:
     """Makes copies of the past; stores nothing."""
 
-    def __init__(self, database: Database, pipeline: Pipeline) -> None:
+    def __init__(self, database: Database, pipeline: Pipeline, thinking: Turns) -> None:
         self._database = database
         self._pipeline = pipeline
+        self._thinking = thinking
 
     async def replay(self, tenant: str, transaction_id: str) -> Replayed:
         """Score a stored transaction again as it was scored. Raises TransactionNotFound."""
@@ -79,7 +81,8 @@ class Replay:
                 judge = await self._pipeline.models.active(connection, tenant)
                 features = await _as_scored(connection, row, judge)
             support = await _support(connection, row, judge.features_digest)
-        return await asyncio.to_thread(self._again, judge, row, features, support)
+        async with self._thinking.one():
+            return await in_a_thread(lambda: self._again(judge, row, features, support))
 
     async def revision(self, tenant: str, account_id: str, revision: int) -> Revision:
         """The copy of any past revision. Raises AccountNotFound or RevisionNotFound."""
@@ -90,12 +93,13 @@ class Replay:
             support = await label_store.support_at(connection, tenant, account_id, revision)
             changes = await label_store.events_of_revision(connection, tenant, account_id, revision)
             deciding = await self._pipeline.deciding(connection, tenant)
-        [judged] = await asyncio.to_thread(
-            deciding.scorer.judge,
-            [self._pipeline.support(support)],
-            [self._pipeline.rows([])],
-            deciding.thresholds,
-        )
+
+        def judge() -> list[Judged]:
+            supports, rows = [self._pipeline.support(support)], [self._pipeline.rows([])]
+            return deciding.scorer.judge(supports, rows, deciding.thresholds)
+
+        async with self._thinking.one():
+            [judged] = await in_a_thread(judge)
         return Revision(account, support, judged.copy, changes)
 
     async def explain(self, tenant: str, transaction_id: str) -> Explained:
@@ -108,7 +112,8 @@ class Replay:
                 connection, tenant, [moment], PAST, row.evaluated_at_us
             )
             scorer = await self._scorer(connection, row)
-        return await asyncio.to_thread(self._explained, scorer, row, support, past)
+        async with self._thinking.one():
+            return await in_a_thread(lambda: self._explained(scorer, row, support, past))
 
     async def _scorer(self, connection: Connection, row: Scored) -> Scorer:
         """The model that scored it, where it was kept and reads the features that there are: else

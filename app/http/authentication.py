@@ -3,7 +3,6 @@
 And what bounds the requests of a process: keys, rates, places in the queue, memory, deadlines.
 """
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple, Protocol, cast
@@ -16,6 +15,7 @@ from app.http.parts import part
 from app.http.problems import Forbidden, Unauthenticated
 from app.http.quotas import Rates, Shares
 from app.ops.actor import actor
+from app.ops.turns import Turns, owner
 
 
 class Caller(NamedTuple):
@@ -71,7 +71,7 @@ class Admission:
     bodies: Shares
     places: Shares
     # A list that waits for its turn keeps no connection, and does not make a score wait.
-    lists: asyncio.Semaphore
+    lists: Turns
     deadline_seconds: float
 
 
@@ -91,6 +91,7 @@ async def authenticate(
     admission.rates.spend(caller.key_id)
     caller.check(scopes)
     actor.set(caller.key_id)
+    owner.set(caller.tenant)
     return caller
 
 

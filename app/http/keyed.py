@@ -37,6 +37,7 @@ from app.http.problems import (
     invalid,
 )
 from app.http.quotas import Shares
+from app.ops.turns import Turns
 
 # What clients send that have nothing to say.
 NOTHING = frozenset((b"", b"{}", b"null"))
@@ -141,10 +142,10 @@ async def in_time(seconds: float, answering: Coroutine[Any, Any, Response]) -> R
         raise
 
 
-async def in_turn(turns: asyncio.Semaphore, answering: Coroutine[Any, Any, Response]) -> Response:
+async def in_turn(turns: Turns, answering: Coroutine[Any, Any, Response]) -> Response:
     """An answer that is begun once one of these turns is free."""
     try:
-        async with turns:
+        async with turns.one():
             return await answering
     finally:
         # Where its turn never came.

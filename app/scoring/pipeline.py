@@ -49,6 +49,7 @@ from app.models.records import ModelChange
 from app.models.service import Models
 from app.ops import metrics, tracing
 from app.ops.background import in_a_thread
+from app.ops.turns import owner
 from app.reviews import store as review_store
 from app.reviews.records import Review
 from app.scoring import store as transaction_store
@@ -63,6 +64,8 @@ from app.webhooks.store import News, announce
 IN_PLACE, RISKY_IN_PLACE, COPIES_IN_PLACE = 64, 8, 4
 # Of an account before its first label: no copy, the base scores it.
 BASE_REVISION = 0
+# Whose turns those of batches are; no tenant has a space in its name.
+BATCHES = " batches"
 
 Made = TypeVar("Made")
 
@@ -193,6 +196,8 @@ class Pipeline:
                 answers.update(zip(rows, scored, strict=True))
             return [answers[row] for row in range(len(batch))]
 
+        # A batch is of many tenants: it has turns of its own.
+        owner.set(BATCHES)
         with tracing.span("batch"):
             return await self._database.run(score_each)
 

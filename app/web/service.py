@@ -1,6 +1,5 @@
 """All the parts of a running service, put together."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -25,6 +24,7 @@ from app.models.comparison import ShadowService
 from app.models.drift import DriftGauges
 from app.models.service import Models
 from app.ops import metrics
+from app.ops.turns import Turns
 from app.people.oidc import OpenId
 from app.people.service import People
 from app.rebuilds.service import check_states
@@ -40,6 +40,8 @@ from app.webhooks.service import Webhooks
 MOST_AT_ONCE = 64
 # Pages of lists that are read and made at once.
 LISTS_AT_ONCE = 2
+# Copies of the past, and those that are only tried out: whoever scores has the other threads.
+THINKING_AT_ONCE = 1
 # Bytes of bodies that are arriving or being answered, of those that do not come in one piece.
 MOST_BODY_BYTES = 64 << 20
 
@@ -78,6 +80,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 deadline_seconds=settings.deadline_seconds,
             ) as batcher,
         ):
+            thinking = Turns(THINKING_AT_ONCE)
             rates = Rates(settings.rate_per_worker)
             admission = Admission(
                 authenticator=authenticator,
@@ -85,7 +88,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 queue=batcher,
                 bodies=Shares(MOST_BODY_BYTES),
                 places=Shares(MOST_AT_ONCE),
-                lists=asyncio.Semaphore(LISTS_AT_ONCE),
+                lists=Turns(LISTS_AT_ONCE),
                 deadline_seconds=settings.deadline_seconds,
             )
             yield Service(
@@ -102,8 +105,8 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     Statuses(database, pipeline),
                     TenantPolicy(database, pipeline),
                     figures,
-                    Questions(database, pipeline),
-                    Replay(database, pipeline),
+                    Questions(database, pipeline, thinking),
+                    Replay(database, pipeline, thinking),
                     erasing,
                     ShadowService(database, pipeline),
                     drifting,

@@ -16,7 +16,7 @@ from app.keys import service as keys
 from app.learner.checkpoint import WEIGHTS
 from app.settings import Settings
 from tests.api.connections import Served, serving
-from tests.api.requests import posted, problem_of
+from tests.api.requests import label, posted, problem_of
 from tests.checkpoints import tiny_checkpoint
 from tests.conftest import mainly
 
@@ -171,3 +171,27 @@ async def test_many_requests_of_a_tenant_take_no_place_from_another(
     assert {problem_of(answer) for answer in flood if answer.status_code == 503} == {
         (503, "overloaded")
     }
+
+
+@mainly("sqlite")
+async def test_who_asks_what_labels_would_do_keeps_nobody_from_scoring(
+    service_settings: Settings,
+) -> None:
+    async with serving(service_settings) as served:
+        other = await keys.create(served.app.state.service.part(Database), "tests", "other")
+        async with caller(served, served.key) as client, caller(served, other) as stranger:
+            payments = [posted(f"t-{n}", account_id="asked", amount=n + 1) for n in range(30)]
+            await client.post("/v1/transactions/batch", json={"transactions": payments})
+            labels = [label(f"t-{n}", "fraud" if n % 2 else "legitimate") for n in range(16)]
+            await client.post("/v1/labels", json={"labels": labels})
+            asking = [
+                asyncio.create_task(client.get("/v1/accounts/asked/ask-next")) for _ in range(16)
+            ]
+            # Until they are being computed.
+            await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+            for n in range(3):
+                assert (await score(stranger, f"o-{n}", "o")).status_code == 200
+            waiting = sum(not task.done() for task in asking)
+            answers = await asyncio.gather(*asking)
+    assert waiting > len(asking) // 2
+    assert {answer.status_code for answer in answers} == {200}
