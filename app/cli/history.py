@@ -25,7 +25,7 @@ CONFLICTS_SHOWN = 5
 def import_history(
     file: Annotated[
         Path,
-        typer.Argument(help="Transactions, CSV or Parquet: a file, a folder, a pattern in quotes."),
+        typer.Argument(help="CSV, Parquet or JSON: a file, folder, or pattern in quotes."),
     ],
     spec: Annotated[str, typer.Option(help="TOML file, or the name of a built-in spec.")],
     tenant: Annotated[str, typer.Option(help="Whose data it is.")] = DEFAULT_TENANT,

@@ -26,7 +26,7 @@ ENTITIES_SHOWN = 3
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="Your transactions, CSV or Parquet.")],
+    file: Annotated[Path, typer.Argument(help="Your transactions, CSV, Parquet or JSON.")],
     spec: Annotated[
         Path | None, typer.Option(metavar="NAME.toml", help="Where the spec goes.")
     ] = None,

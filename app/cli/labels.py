@@ -37,7 +37,7 @@ FATES: dict["Fate", str] = {
 
 
 def label_from_file(
-    file: Annotated[Path, typer.Argument(help="CSV: transaction, label and perhaps date.")],
+    file: Annotated[Path, typer.Argument(help="CSV or JSON: transaction, label and perhaps date.")],
     spec: Annotated[
         Path | None, typer.Option(help="Spec (TOML) of a file with other columns or words.")
     ] = None,
@@ -117,22 +117,55 @@ def _blocks(file: Path, layout: "LabelLayout | None") -> Iterator["LabelFile"]:
     """A file's rows, as many labels at a time as a batch has."""
     from app.labels.reading import UnreadableLabels, label_blocks
     from app.learner.transaction import MOST_ITEMS
+    from app.objects import Unparsable
     from app.packing import UNPACKABLE
 
     encoding = codecs.lookup(layout.file.encoding if layout else "utf-8").name
     try:
         with _opened(file, layout, encoding) as lines:
-            yield from label_blocks(lines, layout, MOST_ITEMS)
+            if _is_json(file, layout):
+                yield from _blocks_of_json(lines, layout)
+            else:
+                yield from label_blocks(lines, layout, MOST_ITEMS)
     except FileNotFoundError:
         raise SetupError(f"{file}: there is no such file") from None
     except UnicodeError:
         if file.suffix.lower() in (".parquet", ".xlsx", ".xls", ".ods"):
-            raise SetupError(f"{file}: labels are read from CSV; save it as that") from None
+            raise SetupError(f"{file}: labels are read from CSV or JSON; save it as that") from None
         raise SetupError(
             f"{file}: it is not {encoding}; name its encoding in the spec under [file]"
         ) from None
-    except (*UNPACKABLE, UnreadableLabels) as error:
+    except (*UNPACKABLE, UnreadableLabels, Unparsable) as error:
         raise SetupError(f"{file}: {error}") from None
+
+
+def _is_json(file: Path, layout: "LabelLayout | None") -> bool:
+    from app.learner.spelling import COMPRESSION
+
+    stated = layout.file.format if layout else None
+    suffixes = [suffix for suffix in file.suffixes if suffix.lower() not in COMPRESSION]
+    is_called_so = bool(suffixes) and suffixes[-1].lower() in (".jsonl", ".ndjson", ".json")
+    return stated == "json" or (stated is None and is_called_so)
+
+
+def _blocks_of_json(lines: TextIO, layout: "LabelLayout | None") -> Iterator["LabelFile"]:
+    """Objects by line as they are read; those of a list, which have no lines, all at once."""
+    from itertools import chain, islice
+
+    from app.labels.reading import label_blocks
+    from app.learner.transaction import MOST_ITEMS
+    from app.objects import is_by_line, listed
+
+    records = layout.file.records if layout else None
+    first = list(islice(lines, 2))
+    if records is None and is_by_line(first):
+        yield from label_blocks(chain(first, lines), layout, MOST_ITEMS, is_json=True)
+        return
+    rows = io.StringIO(listed("".join([*first, *lines]), records))
+    for block in label_blocks(rows, layout, MOST_ITEMS, is_json=True):
+        block.labels = [label._replace(line=0) for label in block.labels]
+        block.refused = [row._replace(line=0) for row in block.refused]
+        yield block
 
 
 @contextmanager
@@ -240,7 +273,7 @@ def _complain(file: Path, tally: "LabelTally", tenant: str) -> None:
 
 
 def _sentence(row: "RefusedRow") -> str:
-    place = f"row {row.row} (line {row.line})"
+    place = f"row {row.row}" + (f" (line {row.line})" if row.line else "")
     if row.column is None:
         return f"{place}: {row.message}"
     value = "" if not row.value else f"{row.value!r}: "
@@ -267,13 +300,13 @@ def _write(report: Path, tally: "LabelTally") -> None:
 
 def _rows_of_report(
     unmatched: Iterable["StatedLabel"], refused: Iterable["RefusedRow"]
-) -> list[tuple[int, int, str, str, str]]:
+) -> list[tuple[int, int | str, str, str, str]]:
     nothing = "there is no such transaction"
     return sorted(
         [
-            *((row.row, row.line, "", row.transaction_id, nothing) for row in unmatched),
+            *((row.row, row.line or "", "", row.transaction_id, nothing) for row in unmatched),
             *(
-                (row.row, row.line, row.column or "", row.value or "", row.message)
+                (row.row, row.line or "", row.column or "", row.value or "", row.message)
                 for row in refused
             ),
         ]

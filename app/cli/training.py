@@ -33,7 +33,7 @@ INTERRUPTED = 130
 
 Data = Annotated[
     Path,
-    typer.Option(help="Transactions, CSV or Parquet: a file, a folder, or a pattern in quotes."),
+    typer.Option(help="CSV, Parquet or JSON: a file, folder, or pattern in quotes."),
 ]
 Spec = Annotated[str, typer.Option(help="TOML file, or the name of a built-in spec.")]
 ReportFolder = Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where the report goes.")]

@@ -6,7 +6,7 @@ It is written in the words of the specs of transactions (docs/files.md), as far 
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -24,8 +24,12 @@ ANY = "*"
 class FileFormat(Part):
     """How the file is written. `skip_lines` are the lines above its header.
 
-    Without a `compression` its suffix says how it is packed.
+    Without a `format` or a `compression` its suffix says so. `records` is the name of the list that
+    holds the rows of a JSON document.
     """
+
+    format: Literal["csv", "json"] | None = None
+    records: str | None = None
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     quote: Annotated[str, Field(max_length=1)] = '"'

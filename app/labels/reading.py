@@ -1,19 +1,18 @@
-"""A CSV file of labels, row by row: what each states, and why some cannot be used."""
+"""A file of labels, row by row: what each states, and why some cannot be used."""
 
 import csv
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain
+from typing import NamedTuple
 
+from app import objects
 from app.errors import SetupError
 from app.labels.dates import instant_of
 from app.labels.layout import ANY, PLAIN, PLAIN_UNDATED, LabelLayout, word_of
 from app.learner.validity import ID
-
-if TYPE_CHECKING:
-    from _csv import Reader
 
 LONGEST_VALUE = 128
 COLUMNS_SHOWN = 40
@@ -27,7 +26,8 @@ class UnreadableLabels(SetupError, ValueError):
 class StatedLabel(NamedTuple):
     """A label of a row; `known_at_us` is None where the file has no dates.
 
-    Rows are counted from 1 below the header, blank ones too, and lines from 1 of the whole file.
+    Rows are counted from 1 below the header, blank ones too, and lines from 1 of the whole file;
+    the line is 0 where rows have none.
     """
 
     row: int
@@ -74,9 +74,25 @@ def read_labels(
 
 
 def label_blocks(
-    lines: Iterable[str], layout: LabelLayout | None, size: int, most_rows: int | None = None
+    lines: Iterable[str],
+    layout: LabelLayout | None,
+    size: int,
+    most_rows: int | None = None,
+    is_json: bool = False,
 ) -> Iterator[LabelFile]:
-    """The same in blocks of so many labels: one at least, and the last may have fewer."""
+    """The same in blocks of so many labels: one at least, and the last may have fewer.
+
+    With `is_json` each line is an object.
+    """
+    rows = _rows_of_objects(lines, layout) if is_json else _rows_of_csv(lines, layout)
+    yield from _blocks(rows, layout, size, most_rows)
+
+
+# The line at which a row ends, and its fields; those of the first are the names of columns.
+Row = tuple[int, list[str]]
+
+
+def _rows_of_csv(lines: Iterable[str], layout: LabelLayout | None) -> Iterator[Row]:
     lines = iter(lines)
     skipped = layout.file.skip_lines if layout else 0
     for _ in range(skipped):
@@ -88,12 +104,27 @@ def label_blocks(
     else:
         reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
     try:
-        yield from _blocks(reader, skipped, layout, size, most_rows)
+        for fields in reader:
+            yield reader.line_num + skipped, fields
     except csv.Error as error:
         raise UnreadableLabels(
             f"line {reader.line_num + skipped}: {error}; is it CSV, with the delimiter "
             f"{delimiter!r}?"
         ) from None
+
+
+def _rows_of_objects(lines: Iterable[str], layout: LabelLayout | None) -> Iterator[Row]:
+    """The first object names the columns, and the layout those that it may lack."""
+    names = list[str]()
+    for number, line in enumerate(lines, start=1):
+        try:
+            found = objects.flat(line.removeprefix(objects.MARK)) if line.strip() else {}
+        except objects.Unparsable as error:
+            raise UnreadableLabels(f"line {number}: {error}") from None
+        if not names:
+            names = list(dict.fromkeys([*found, *(_all_named(layout) if layout else ())]))
+            yield number, names
+        yield number, [found.get(name, "") for name in names]
 
 
 class _Reader(NamedTuple):
@@ -125,9 +156,9 @@ class _Reader(NamedTuple):
 
 
 def _blocks(
-    reader: "Reader", skipped: int, layout: LabelLayout | None, size: int, most_rows: int | None
+    rows: Iterator[Row], layout: LabelLayout | None, size: int, most_rows: int | None
 ) -> Iterator[LabelFile]:
-    names = next(reader, [])
+    _, names = next(rows, (0, []))
     if len(names) > MOST_COLUMNS:
         raise UnreadableLabels(f"the header has {len(names):,} columns, more than {MOST_COLUMNS:,}")
     header = [name.strip() for name in names]
@@ -135,14 +166,14 @@ def _blocks(
         header = [name.lower() for name in header]
     columns = _columns(header, layout or _plain(header))
     found = LabelFile()
-    for row, fields in enumerate(reader, start=1):
+    for row, (line, fields) in enumerate(rows, start=1):
         if most_rows is not None and row > most_rows:
             raise UnreadableLabels(
                 f"the file has more than {most_rows:,} rows: send it in parts, or bring it by "
                 "`quickstudy labels`"
             )
         if any(fields) and columns.counts(fields):
-            _add(found, columns, row, reader.line_num + skipped, fields)
+            _add(found, columns, row, line, fields)
         if len(found.labels) >= size:
             yield found
             found = LabelFile()
@@ -224,7 +255,7 @@ def _in_spec(header: Sequence[str]) -> str:
 
 def _columns(header: Sequence[str], layout: LabelLayout) -> _Reader:
     shown = ", ".join(header[:COLUMNS_SHOWN])[:1000]
-    for name in (*_named(layout), *layout.rows.only):
+    for name in _all_named(layout):
         if header.count(name) != 1:
             problem = "there are several columns" if name in header else "there is no column"
             raise UnreadableLabels(f'{problem} "{name}"; the header has: {shown}')
@@ -238,6 +269,10 @@ def _columns(header: Sequence[str], layout: LabelLayout) -> _Reader:
         [(header.index(name), frozenset(values)) for name, values in layout.rows.only.items()],
         None if zone is None else header.index(zone),
     )
+
+
+def _all_named(layout: LabelLayout) -> Iterator[str]:
+    return chain(_named(layout), layout.rows.only)
 
 
 def _named(layout: LabelLayout) -> Iterator[str]:

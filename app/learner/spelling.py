@@ -1,7 +1,7 @@
 """How a file of transactions writes things down: the parts of a spec that only reading needs.
 
-Without any of them a file is CSV with commas in UTF-8, or Parquet; times are ISO 8601, or whole
-seconds since 1970; amounts are plain numbers that are not negative; labels are 0 and 1.
+Without any of them a file is CSV with commas in UTF-8, Parquet or JSON; times are ISO 8601, or
+whole seconds since 1970; amounts are plain numbers that are not negative; labels are 0 and 1.
 """
 
 import codecs
@@ -61,6 +61,7 @@ def _existing(encoding: str) -> str:
 Encoding = Annotated[str, AfterValidator(_existing)]
 
 
+Format = Literal["csv", "parquet", "json"]
 Compression = Literal["none", "gzip", "bzip2", "xz", "zip", "zstd"]
 # By the last suffix of a file's name.
 COMPRESSION: dict[str, Compression] = {
@@ -87,10 +88,12 @@ class File(Part):
     `header` names the columns of a file without a line of names; `missing` are texts that stand
     for nothing, such as NULL; `escape` stands before quotes inside of values that are not written
     twice; `trim` cuts off the spaces around names and values; `skip_lines` and `footer_lines` are
-    lines before the line of names and after the last row.
+    lines before the line of names and after the last row. `records` is the name of the list that
+    holds the rows of a JSON document.
     """
 
-    format: Literal["csv", "parquet"] | None = None
+    format: Format | None = None
+    records: str | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     quote: Annotated[str, Field(max_length=1)] = '"'
     escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None

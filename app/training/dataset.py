@@ -80,7 +80,7 @@ class Dataset:
 
 
 def read_transactions(path: str | Path, spec: DatasetSpec, rates: Rates | None = None) -> Dataset:
-    """Read and check a CSV or Parquet file, or those of a folder or a pattern, by a spec.
+    """Read and check a CSV, Parquet or JSON file, or those of a folder or a pattern, by a spec.
 
     Where the spec says nothing else, times are datetimes, ISO 8601 text or whole seconds since
     1970, without a zone UTC; labels are 0/1, true/false or fraud/legitimate, and null means

@@ -72,7 +72,7 @@ class Entries:
 
 
 def read_entries(path: str | Path, spec: DatasetSpec) -> Entries:
-    """Read and check a CSV or Parquet file, or those of a folder or a pattern, by a spec.
+    """Read and check a CSV, Parquet or JSON file, or those of a folder or a pattern, by a spec.
 
     Raises DataError with one sentence for the first thing that is wrong, or where more rows cannot
     be read than the spec leaves out.
@@ -145,14 +145,15 @@ def _checked(table: Table, ids_N: pl.Series, sum_N: pl.Series | None, left_out: 
 
 
 def _leave_out_others(table: Table) -> None:
-    """Rows that are no transactions by the spec, and those that have too many fields."""
+    """Rows that are no transactions by the spec, and those that are no rows of the file."""
     for column, values in table.spec.rows.only.items():
         other_N = ~texts(table[column]).is_in(values).fill_null(False)
         _wish(table, column, other_N, f"not {' or '.join(values)}")
-    if table.overfull:
+    if table.broken:
         first = table.frame.columns[0]
-        too_many_N = pl.Series(np.isin(table.row_N, list(table.overfull)))
-        table.refuse(first, too_many_N, "more fields than the header")
+        is_json = table.piece(min(table.broken)).content.is_json
+        broken_N = pl.Series(np.isin(table.row_N, list(table.broken)))
+        table.refuse(first, broken_N, "no JSON" if is_json else "more fields than the header")
 
 
 def _wish(table: Table, column: str, bad_N: pl.Series, fault: str) -> None:

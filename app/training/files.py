@@ -1,21 +1,29 @@
 """A file of transactions as Polars reads it, and where its rows stand in it."""
 
+import codecs
 import csv
 import hashlib
 import io
 import re
 from collections.abc import Collection, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
 import polars as pl
 
+from app import objects
 from app.errors import SetupError
-from app.learner.spelling import COMPRESSION, Compression, File
+from app.learner.spelling import COMPRESSION, Compression, File, Format
 from app.packing import UNPACKABLE, opened
+from app.training.nested import Nested
 
 DELIMITERS = {".csv": ",", ".txt": ",", ".tsv": "\t", ".tab": "\t"}
+# Of a folder, .json only counts where nothing else does: it may say something of the others.
+ROWS: tuple[str, ...] = (*DELIMITERS, ".parquet", ".jsonl", ".ndjson")
+FORMATS: dict[str, Format] = dict.fromkeys(DELIMITERS, "csv")
+FORMATS |= {".parquet": "parquet", **dict.fromkeys((".jsonl", ".ndjson", ".json"), "json")}
 BYTES_SHOWN = 24
 # The rows that a command left out of files stand beside them, and are not to be read again.
 LEFT_OUT = "left-out.csv"
@@ -44,9 +52,9 @@ def contents_of(path: Path, form: File) -> list["Content"]:
         raise DataError(f"{path}: there is no such file")
     files = [path for path in sorted(found) if path.is_file() and _is_data(path.relative_to(base))]
     if path.is_dir() and form.format is None:
-        files = [file for file in files if _suffixes(file)[0] in (*DELIMITERS, ".parquet")]
+        files = _of(files, ROWS) or _of(files, (".json",))
     if not files:
-        raise DataError(f"{path}: there is no .csv or .parquet file in it")
+        raise DataError(f"{path}: there is no .csv, .parquet or .jsonl file in it")
     return [Content(file, form, _partition(file.relative_to(base))) for file in files]
 
 
@@ -78,6 +86,10 @@ def _is_data(relative: Path) -> bool:
     return not hidden and not relative.name.endswith(LEFT_OUT)
 
 
+def _of(files: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
+    return [file for file in files if _suffixes(file)[0] in suffixes]
+
+
 def _partition(relative: Path) -> dict[str, str | None]:
     pairs = (part.partition("=") for part in relative.parts[:-1] if "=" in part)
     return {unquote(key): None if value == NO_VALUE else unquote(value) for key, _, value in pairs}
@@ -104,26 +116,29 @@ class Content:
         self.path, self.form, self.partition = path, form, partition or {}
         suffix, packed = _suffixes(path)
         self.compression: Compression = form.compression or packed or "none"
-        if form.format is None and suffix not in (*DELIMITERS, ".parquet"):
+        if form.format is None and suffix not in FORMATS:
             raise DataError(
-                f"{path}: {suffix or 'no suffix'} is neither .csv nor .parquet; where it is text, "
-                'say format = "csv" under [file]'
+                f"{path}: {suffix or 'no suffix'} is neither .csv, .parquet nor .jsonl; where it "
+                'is text, say format = "csv" or "json" under [file]'
             )
-        self.is_csv = (form.format or suffix.removeprefix(".")) != "parquet"
+        self.format: Format = form.format or FORMATS[suffix]
+        self.is_csv, self.is_json = self.format == "csv", self.format == "json"
         self.delimiter = form.delimiter or DELIMITERS.get(suffix, ",")
 
     def header(self) -> list[str]:
         """The names of the columns. Raises OSError and PolarsError."""
         if self.is_csv:
             return self._csv(rows=0, truncated=True).columns
+        if self.is_json:
+            return self._nested.names
         return list(pl.read_parquet_schema(self.path))
 
     def ranges(self, most: int | None) -> list[tuple[int, int | None]]:
         """Where to cut the file for no more than `most` rows at once: first rows, and how many.
 
-        CSV is read whole, since only then is all that is wrong with it noticed.
+        Text is read whole, since only then is all that is wrong with it noticed.
         """
-        if self.is_csv or most is None:
+        if self.format != "parquet" or most is None:
             return [(0, None)]
         rows = int(pl.scan_parquet(self.path, glob=False).select(pl.len()).collect().item())
         return [(first, most) for first in range(0, max(rows, 1), most)]
@@ -134,20 +149,80 @@ class Content:
         truncated: bool = False,
         rows: tuple[int, int | None] = (0, None),
     ) -> pl.DataFrame:
-        """Some columns, those of CSV as text. Raises OSError and PolarsError.
+        """Some columns, those of CSV and JSON as text. Raises OSError and PolarsError.
 
-        Rows of CSV with more fields than the header are an error, unless they are `truncated`.
+        Rows of CSV with more fields than the header are an error, unless they are `truncated`, and
+        so are lines of JSON that are no objects, which then are empty.
         """
         if self.is_csv:
             # Read whole: only then is a row with too many fields noticed.
             return self._csv(truncated=truncated).select(columns)
+        if self.is_json:
+            return self._json(list(columns), None, truncated)
         return pl.scan_parquet(self.path, glob=False).slice(*rows).select(columns).collect()
 
     def head(self, rows: int) -> pl.DataFrame:
         """The first rows with all columns."""
         if self.is_csv:
             return self._csv(rows, truncated=True)
+        if self.is_json:
+            return self._json(self.header(), rows, truncated=True)
         return pl.read_parquet(self.path, n_rows=rows, glob=False)
+
+    @cached_property
+    def _json_text(self) -> str:
+        """A JSON file with one object a line, as its rows are counted."""
+        text = self.text().removeprefix(objects.MARK)
+        try:
+            return text if self.is_by_line else objects.listed(text, self.form.records)
+        except objects.Unparsable as error:
+            raise DataError(f"{self.path}: {error}") from None
+
+    @cached_property
+    def is_by_line(self) -> bool:
+        """Whether each row has its line: in lists and in documents they have none."""
+        if not self.is_json:
+            return self.is_csv
+        if self.form.records is not None:
+            return False
+        try:
+            packed = opened(self.path, self.compression)
+            with io.TextIOWrapper(packed, self.form.encoding, "replace") as lines:
+                return objects.is_by_line(lines)
+        except UNPACKABLE as error:
+            raise self._not_unpacked(error) from None
+
+    @cached_property
+    def _nested(self) -> Nested:
+        """The columns of a JSON file, whatever lines are no objects."""
+        try:
+            return Nested(self._json_source())
+        except pl.exceptions.PolarsError:
+            if not self._json_text.strip():
+                raise DataError(f"{self.path}: there is no transaction in it") from None
+            if not (broken := self.broken()):
+                raise
+            return Nested(objects.without(self._json_text, broken))
+
+    def _json_source(self) -> Path | str:
+        """The file itself where Polars can read it as it is."""
+        source = self._source()
+        if not isinstance(source, Path) or not self.is_by_line or WILDCARD.search(str(source)):
+            return self._json_text
+        with source.open("rb") as file:
+            is_marked = file.read(3) == codecs.BOM_UTF8
+        return self._json_text if is_marked else source
+
+    def _json(self, columns: list[str], rows: int | None, truncated: bool) -> pl.DataFrame:
+        try:
+            frame = self._nested.frame(self._json_source(), columns, rows)
+        except pl.exceptions.PolarsError:
+            if not (truncated and (broken := self.broken())):
+                raise
+            text = objects.without(self._json_text, broken)
+            frame = self._nested.frame(text, columns, rows)
+        nothing = dict.fromkeys(["", *self.form.missing])
+        return self._trimmed(frame.with_columns(pl.col(pl.String).replace(nothing)))
 
     def _csv(self, rows: int | None = None, truncated: bool = False) -> pl.DataFrame:
         form = self.form
@@ -165,8 +240,8 @@ class Content:
         if not self.form.trim:
             return frame
         nothing = dict.fromkeys(["", *self.form.missing])
-        text = pl.all().str.strip_chars().replace(nothing)
-        return frame.select(text).rename({name: name.strip() for name in frame.columns})
+        text = pl.col(pl.String).str.strip_chars().replace(nothing)
+        return frame.with_columns(text).rename({name: name.strip() for name in frame.columns})
 
     def _read_csv(self, rows: int | None, truncated: bool) -> pl.DataFrame:
         form = self.form
@@ -198,9 +273,10 @@ class Content:
             with opened(self.path, self.compression) as file:
                 return file.read()
         except UNPACKABLE as error:
-            raise DataError(
-                f"{self.path}: cannot be unpacked ({self.compression}): {error}"
-            ) from None
+            raise self._not_unpacked(error) from None
+
+    def _not_unpacked(self, error: Exception) -> DataError:
+        return DataError(f"{self.path}: cannot be unpacked ({self.compression}): {error}")
 
     def text(self) -> str:
         """All of it as text, without the footer."""
@@ -255,23 +331,28 @@ class Content:
                 yield reader.line_num + form.skip_lines, fields
 
     def lines_of(self, rows: Collection[int]) -> dict[int, int]:
-        """The lines at which some rows (from 0) end."""
+        """The lines at which some rows (from 0) end, where rows have lines."""
+        if not self.is_by_line:
+            return {}
         wanted, last = set(rows), max(rows, default=-1)
         found = {}
-        for row, (line, _) in enumerate(self.records()):
+        numbers = objects.lines(self._json_text) if self.is_json else self.records()
+        for row, (line, _) in enumerate(numbers):
             if row in wanted:
                 found[row] = line
             if row >= last:
                 break
         return found
 
-    def overfull(self, width: int) -> dict[int, tuple[int, int]]:
-        """Rows with more fields than the header: their lines and numbers of fields.
+    def broken(self, width: int = 0) -> dict[int, objects.Fault]:
+        """Rows with more fields than the header has, or that are no objects of JSON.
 
         Polars does not say which they are.
         """
+        if self.is_json:
+            return objects.faults(self._json_text) if self.is_by_line else {}
         return {
-            row: (line, len(fields))
+            row: objects.Fault(line, f"has {len(fields)} fields and the header {width}")
             for row, (line, fields) in enumerate(self.records())
             if len(fields) > width
         }

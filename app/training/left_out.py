@@ -79,7 +79,7 @@ class LeftOut:
         places = dict[int, tuple[str, int, int | None]]()
         for piece, of_piece in groupby(rows, whole.piece):
             own = [row - piece.first for row in of_piece]
-            lines = piece.content.lines_of(own) if piece.content.is_csv else {}
+            lines = piece.content.lines_of(own)
             name = whole.name(piece)
             places |= {row + piece.first: (name, row + 1, lines.get(row)) for row in own}
         columns = {"file": pl.String, "row": pl.Int64, "line": pl.Int64}

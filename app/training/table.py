@@ -60,8 +60,7 @@ class Piece(NamedTuple):
     def place(self, row: int) -> tuple[int, int | None]:
         """A row of the table by its number in this file, and its line there, both from 1."""
         own = row - self.first
-        is_csv = self.content.is_csv
-        return own + 1, self.content.lines_of([own])[own] if is_csv else None
+        return own + 1, self.content.lines_of([own]).get(own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,8 @@ class Table:
     spec: DatasetSpec
     frame: pl.DataFrame
     row_N: NDArray[np.int64]  # From 0, blank lines of a CSV file counted as rows too.
-    # Rows with more fields than the header, where such are left out.
-    overfull: frozenset[int] = frozenset()
+    # Rows with more fields than the header, or that are no JSON, where such are left out.
+    broken: frozenset[int] = frozenset()
 
     @classmethod
     def read(cls, path: Path, spec: DatasetSpec) -> "Table":
@@ -83,8 +82,8 @@ class Table:
         row_N = np.concatenate([table.row_N for table in tables])
         if not len(row_N):
             raise DataError(f"{path}: there is no transaction in it")
-        overfull = frozenset[int]().union(*(table.overfull for table in tables))
-        return cls(path, tables[-1].pieces, spec, _joined(tables), row_N, overfull)
+        broken = frozenset[int]().union(*(table.broken for table in tables))
+        return cls(path, tables[-1].pieces, spec, _joined(tables), row_N, broken)
 
     @classmethod
     def chunks(cls, path: Path, spec: DatasetSpec, most: int | None = None) -> "Iterator[Table]":
@@ -93,11 +92,11 @@ class Table:
         for content in contents_of(path, spec.file):
             pieces = (*pieces, Piece(content, first))
             for rows in content.ranges(most):
-                frame, blank_N, overfull = _read(content, spec, rows)
+                frame, blank_N, broken = _read(content, spec, rows)
                 row_N = np.flatnonzero(~blank_N)
                 whole = frame if len(row_N) == len(frame) else frame[row_N]
-                too_full = frozenset(first + row for row in overfull)
-                yield cls(path, pieces, spec, whole, row_N + first, too_full)
+                bad = frozenset(first + row for row in broken)
+                yield cls(path, pieces, spec, whole, row_N + first, bad)
                 first += len(frame)
 
     def __len__(self) -> int:
@@ -173,17 +172,17 @@ class Table:
 def _read(
     content: Content, spec: DatasetSpec, rows: tuple[int, int | None]
 ) -> tuple[pl.DataFrame, NDArray[np.bool_], frozenset[int]]:
-    """The columns that the spec names, which rows are blank, and which have too many fields."""
-    overfull = frozenset[int]()
+    """The columns that the spec names, which rows are blank, and which are no rows of its form."""
+    broken = frozenset[int]()
     try:
         header, used = content.header(), columns_used(spec)
         _check_columns(content, [*header, *content.partition], spec)
         written = [name for name in used if name in header]
         try:
             frame = content.frame(written, rows=rows)
-        except pl.exceptions.ComputeError:
-            overfull = frozenset(content.overfull(len(header)))
-            if not (overfull and spec.rows.leave_out):
+        except pl.exceptions.PolarsError:
+            broken = frozenset(content.broken(len(header)))
+            if not (broken and spec.rows.leave_out):
                 raise
             frame = content.frame(written, truncated=True)
     except (OSError, EOFError, pl.exceptions.PolarsError) as error:
@@ -198,7 +197,7 @@ def _read(
         blank_N = frame.select(pl.all_horizontal(pl.all().is_null())).to_series().to_numpy()
     of_folders = [name for name in used if name not in header]
     values = [pl.lit(content.partition[name], pl.String).alias(name) for name in of_folders]
-    return frame.with_columns(values).select(used), blank_N, overfull
+    return frame.with_columns(values).select(used), blank_N, broken
 
 
 def _joined(tables: Sequence[Table]) -> pl.DataFrame:
@@ -256,19 +255,21 @@ def _like(column: str, header: Sequence[str]) -> str:
 def _unreadable(content: Content, error: Exception) -> str:
     """Why a file cannot be read, in one sentence: Polars does not say where."""
     path, reason = content.path, str(error).partition("\n")[0] or type(error).__name__
-    if content.is_csv and isinstance(error, pl.exceptions.PolarsError):
+    if isinstance(error, pl.exceptions.PolarsError) and content.format != "parquet":
         if undecodable := content.undecodable():
             return undecodable
         try:
             width = len(content.header())
         except pl.exceptions.PolarsError:
             width = 0
-        if width and (overfull := content.overfull(width)):
-            row, (line, fields) = next(iter(overfull.items()))
-            return (
-                f"{path}: row {row + 1} (line {line}) has {fields} fields and the header {width}; "
-                "delimiter, quote, skip_lines and footer_lines under [file] say how rows stand"
+        if (width or content.is_json) and (broken := content.broken(width)):
+            row, (line, what) = next(iter(broken.items()))
+            cure = (
+                f"leave_out under [rows] leaves such lines out ({len(broken):,} of them)"
+                if content.is_json
+                else "delimiter, quote, skip_lines and footer_lines under [file] say how rows stand"
             )
+            return f"{path}: row {row + 1} (line {line}) {what}; {cure}"
     return f"{path}: cannot be read: {reason}"
 
 

@@ -320,14 +320,12 @@ def test_columns_of_lists_and_of_parts_are_left_aside(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b'{"id": "o-1"}\n{"id": "o-2"}\n', "it is JSON; write it as CSV or Parquet"),
-        (b'[\n  {"id": "o-1"}\n]', "it is JSON; write it as CSV or Parquet"),
         (b"<html><table><tr><td>1</td></tr></table></html>", "it is HTML or XML; save it as CSV"),
         (USUAL.replace("\n", "\r").encode(), "its lines end in CR alone"),
         (b"7z\xbc\xaf\x27\x1c\x00\x04", "a 7z archive; take the file to read out of it"),
         (b"SQLite format 3\x00", "an SQLite database; write the table to read as CSV"),
     ],
-    ids=["lines", "list", "html", "cr", "7z", "sqlite"],
+    ids=["html", "cr", "7z", "sqlite"],
 )
 def test_what_is_no_table_of_text_is_refused_by_what_to_do(
     tmp_path: Path, content: bytes, what: str

@@ -3,6 +3,7 @@
 import bz2
 import csv
 import gzip
+import json
 import shutil
 import zipfile
 from datetime import UTC, datetime, timedelta
@@ -227,3 +228,61 @@ def test_a_wrong_layout_is_refused_in_one_sentence(old: str, new: str, words: st
     Path("other.toml").write_text(LAYOUT.replace(old, new))
     Path("labels.csv").write_text("id;Grund;Tag\n")
     assert words in run("labels", "labels.csv", "--spec", "other.toml", status=2).stderr
+
+
+DISPUTES = [
+    {"charge": {"id": PAID[0]}, "reason": "fraudulent", "created": 1772000000},
+    {"charge": {"id": PAID[1]}, "reason": "duplicate", "created": 1772000100},
+    {"charge": {"id": "other"}, "reason": "fraudulent", "created": 1772000200, "n": [1]},
+    {"charge": {"id": PAID[2]}, "reason": "fraudulent", "created": None},
+]
+OF_OBJECTS = """
+name = "disputes"
+[columns]
+transaction = "charge.id"
+label = "reason"
+date = "created"
+[label]
+fraud = ["fraudulent"]
+unknown = ["*"]
+[time]
+unit = "seconds"
+"""
+
+
+@pytest.mark.parametrize("form", ["lines", "gzip", "list", "document"])
+def test_labels_may_be_objects_of_json(form: str) -> None:
+    spec, path = OF_OBJECTS, Path("disputes.jsonl.gz" if form == "gzip" else "disputes.json")
+    text = "".join(f"{json.dumps(row)}\n\n" for row in DISPUTES)
+    if form == "list":
+        text = json.dumps(DISPUTES, indent=1)
+    elif form == "document":
+        text, spec = json.dumps({"data": DISPUTES}), f'{spec}[file]\nrecords = "data"\n'
+    path.write_bytes(gzip.compress(text.encode()) if form == "gzip" else text.encode())
+    Path("other.toml").write_text(spec)
+    arguments = ("labels", str(path), "--spec", "other.toml", "--report", "left.csv")
+    result = run(*arguments, status=2)
+    # Blank lines count as rows, as in CSV.
+    has_lines = form in ("lines", "gzip")
+    place = "row 7 (line 7)" if has_lines else "row 4"
+    assert f'1 of its rows cannot be used: {place}, column "created": it is empty' in result.stderr
+    assert "1 row without a label by the spec: 1 'duplicate'" in result.stdout
+    assert stored() == {PAID[0]: (True, datetime.fromtimestamp(1772000000, UTC))}
+    with Path("left.csv").open(newline="") as report:
+        left = [(row["row"], row["line"]) for row in csv.DictReader(report)]
+    assert left == ([("5", "5"), ("7", "7")] if has_lines else [("3", ""), ("4", "")])
+
+
+def test_labels_by_line_need_no_spec_where_they_have_the_usual_names() -> None:
+    rows = [{"transaction": PAID[n], "label": bool(n), "date": "2026-03-01"} for n in range(2)]
+    Path("labels.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    run("labels", "labels.jsonl")
+    assert {key: is_fraud for key, (is_fraud, _) in stored().items()} == {
+        PAID[0]: False,
+        PAID[1]: True,
+    }
+    Path("labels.jsonl").write_text(json.dumps(rows[0]) + '\n{"transaction": ')
+    assert "labels.jsonl: line 2: it is no JSON" in run("labels", "labels.jsonl", status=2).stderr
+    Path("labels.jsonl").write_text(json.dumps({**rows[0], "amount": 3}))
+    refused = run("labels", "labels.jsonl", status=2).stderr
+    assert "the column 'amount' is none of transaction, label and date" in refused

@@ -387,10 +387,10 @@ def test_blank_lines_of_csv_are_passed_over_and_counted(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_refused_with_a_sentence(tmp_path: Path) -> None:
     assert refusal(tmp_path / "absent.csv") == "there is no such file"
     (tmp_path / "folder.csv").mkdir()
-    assert refusal(tmp_path / "folder.csv") == "there is no .csv or .parquet file in it"
+    assert refusal(tmp_path / "folder.csv") == "there is no .csv, .parquet or .jsonl file in it"
     for name, content, start in [
-        ("data.xlsx", b"x", ".xlsx is neither .csv nor .parquet"),
-        ("data", b"x", "no suffix is neither .csv nor .parquet"),
+        ("data.xlsx", b"x", ".xlsx is neither .csv, .parquet nor .jsonl"),
+        ("data", b"x", "no suffix is neither .csv, .parquet nor .jsonl"),
         ("empty.csv", b"", "cannot be read: "),
         ("empty.parquet", b"", "cannot be read: "),
         ("text.parquet", b"id,card,at,paid\n", "cannot be read: "),

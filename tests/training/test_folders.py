@@ -111,7 +111,7 @@ def test_folders_that_name_a_column_give_it_to_their_files(tmp_path: Path) -> No
 
 
 def test_a_folder_without_transactions_is_refused(tmp_path: Path) -> None:
-    assert refusal(tmp_path, spec_of()) == "there is no .csv or .parquet file in it"
+    assert refusal(tmp_path, spec_of()) == "there is no .csv, .parquet or .jsonl file in it"
     assert "there is no such file" in refusal(tmp_path / "absent", spec_of())
     written(tmp_path, "a.csv")
     assert refusal(tmp_path, spec_of()) == "there is no transaction in it"

@@ -4,11 +4,13 @@ import csv
 import io
 import re
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from app import objects
 from app.learner.spelling import COMPRESSION, File
-from app.training.files import DELIMITERS, Content, DataError, unescaped
+from app.training.files import DELIMITERS, FORMATS, Content, DataError, unescaped
 from app.training.inspection.draft import Draft
 from app.training.inspection.questions import Answers, Question
 
@@ -40,6 +42,7 @@ ENCODINGS = {
 TOTALS = re.compile(
     r"(?i)\W*(sub|grand)?[ -]?(total|summe?|gesamt|somme|suma|totale|rows?|count)\b"
 )
+JSON = re.compile(r"\s*(\{\s*\"|\[\s*\{)")
 VALUE = re.compile(r"[-+$€£(]*\d[\d.,:/ -]*\)?|")
 
 
@@ -76,17 +79,23 @@ def guessed_form(path: Path, answers: Answers) -> Form:
     suffix = (
         suffixes[-1] if suffixes and suffixes[-1] not in COMPRESSION else "".join(suffixes[-2:-1])
     )
-    if suffix not in DELIMITERS:
-        found["format"], reasons["format"] = "csv", "text, whatever its suffix"
-    content = Content(path, File(**found, encoding="latin-1")).unpacked()
+    unpacked = {"compression": found["compression"]} if "compression" in found else {}
+    content = Content(path, File(**unpacked, format="csv", encoding="latin-1")).unpacked()
     encoding = _encoding(content, answers)
     if encoding != "utf-8":
         found["encoding"], reasons["encoding"] = encoding, "not UTF-8"
     try:
         text = content.decode(encoding).removeprefix("\ufeff")
+        if JSON.match(text[:1000]):
+            if FORMATS.get(suffix) != "json":
+                found["format"], reasons["format"] = "json", "by its first characters"
+            _find_records(text, found, reasons, answers)
+            return Form(File(**found), reasons)
+        if suffix not in DELIMITERS:
+            found["format"], reasons["format"] = "csv", "text, whatever its suffix"
         _check_text(text)
         _divide(text, DELIMITERS.get(suffix, ","), found, reasons)
-    except (UnicodeDecodeError, csv.Error, NoRows) as error:
+    except (UnicodeDecodeError, csv.Error, NoRows, objects.Unparsable) as error:
         raise DataError(f"{path}: cannot be read as rows of text: {error}") from error
     return Form(File(**found), reasons)
 
@@ -100,10 +109,29 @@ def _check_kind(path: Path, head: bytes) -> None:
         raise DataError(f"{path}: a workbook; save its sheet as CSV in UTF-8, and inspect that")
 
 
+def _find_records(
+    text: str, found: dict[str, Any], reasons: dict[str, str], answers: Answers
+) -> None:
+    """Where the rows are in a document that is no list of them, as APIs answer."""
+    is_long = len(list(islice(objects.lines(text), 2))) > 1
+    is_many = is_long and objects.is_by_line(io.StringIO(text))
+    is_page = re.match(r'\s*\{\s*"object": ?"list"', text) is not None
+    if is_many and not is_page:
+        return
+    some = objects.lists_of(text)
+    if not some:
+        return
+    if len(some) == 1:
+        found["records"], reasons["records"] = some[0], "the only list of objects in it"
+        return
+    question = "Which list in the document has the transactions?"
+    choices = dict.fromkeys(some, "this list")
+    found["records"] = answers.of(Question("records", question, choices))
+    reasons["records"] = "as answered"
+
+
 def _check_text(text: str) -> None:
     start = text[:1000].lstrip()
-    if re.match(r"\{\s*\"|\[\s*\{", start):
-        raise NoRows("it is JSON; write it as CSV or Parquet, and inspect that")
     if re.match(r"(?i)<(\?xml|!doctype|html|table)", start):
         raise NoRows("it is HTML or XML; save it as CSV in UTF-8, and inspect that")
     if "\r" in text and "\n" not in text:

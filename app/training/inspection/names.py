@@ -61,6 +61,8 @@ ROLES: dict[str, tuple[str, ...]] = {
     "delay": (r".*label ?delay.*|(report|chargeback|dispute) ?delay.*",),
     "fraud_kind": (r"fraud ?(kind|type|scenario|category)",),
 }
+# Roles that the last part of a nested name says by itself.
+ALONE = {"email", "ip", "device", "delay", "zone"}
 TIME = re.compile(
     r"(?i).*(time|date|datum|zeit|fecha|created|occurred|posted|timestamp|heure|data|hora|stunde).*"
     r"|.* ?(at|on|ts|dt)|step|day|hour|tag|month|year|monat|jahr|created.*"
@@ -213,6 +215,18 @@ def plain(name: str) -> str:
 
 def rank(role: str, column: str) -> int | None:
     """How likely a column has a role by its name: 0 is likeliest, None where it is not."""
+    found = [n for name in _spellings(role, column) if (n := _rank(role, name)) is not None]
+    return found[0] if found else None
+
+
+def _spellings(role: str, column: str) -> list[str]:
+    """The whole name, and of a nested one the ends that say the same: `method.card.country`."""
+    parts = column.split(".")
+    least = 1 if role in ALONE else 2
+    return [".".join(parts[first:]) for first in range(max(len(parts) - least + 1, 1))]
+
+
+def _rank(role: str, column: str) -> int | None:
     name = plain(column)
     joined = name.replace(" ", "")
     for n, pattern in enumerate(ROLES[role]):
