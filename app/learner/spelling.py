@@ -88,12 +88,14 @@ class File(Part):
     `header` names the columns of a file without a line of names; `missing` are texts that stand
     for nothing, such as NULL; `escape` stands before quotes inside of values that are not written
     twice; `trim` cuts off the spaces around names and values; `skip_lines` and `footer_lines` are
-    lines before the line of names and after the last row. `records` is the name of the list that
+    lines before the line of names and after the last row; `line_end` is what ends each line, where
+    it is CR alone. `records` is the name of the list that
     holds the rows of a JSON document.
     """
 
     format: Format | None = None
     records: str | None = None
+    line_end: Literal["\n", "\r"] = "\n"
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     quote: Annotated[str, Field(max_length=1)] = '"'
     escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None

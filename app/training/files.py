@@ -254,6 +254,7 @@ class Content:
             null_values=list(form.missing) or None,
             n_rows=rows,
             infer_schema=False,
+            eol_char=form.line_end,
             glob=False,
             truncate_ragged_lines=truncated,
         )
@@ -291,8 +292,9 @@ class Content:
         return "".join(lines[: len(lines) - self.form.footer_lines] if len(lines) > 1 else lines)
 
     def _undecodable(self, content: bytes, error: UnicodeDecodeError) -> str:
-        line = content.count(b"\n", 0, error.start) + 1
-        start = content.rfind(b"\n", 0, error.start) + 1
+        end = self.form.line_end.encode()
+        line = content.count(end, 0, error.start) + 1
+        start = content.rfind(end, 0, error.start) + 1
         # Of the bytes before it nothing is known but that they could be read.
         before = content[start : error.start].decode(self.form.encoding, "replace")
         before = before.rpartition(self.delimiter)[2]

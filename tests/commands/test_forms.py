@@ -247,6 +247,8 @@ TEXTS = {
     "padded": USUAL.replace(",", "     ,"),
     "a sum": USUAL + ",,,230.00,4\n",
     "a sum and a word": USUAL + ",,Total,230.00,4\n\n\n",
+    "CR alone": noted(USUAL, '"of ""1""\r2, 3"').replace("\n", "\r"),
+    "CR and more": with_names_at_the_end(f"Orders\n{USUAL},,Sum,230,4\n").replace("\n", "\r"),
     "mark and sep": "\ufeffsep=,\r\n" + USUAL.replace("\n", "\r\n"),
 }
 
@@ -271,6 +273,18 @@ def test_a_bad_row_of_escaped_quotes_is_named_by_its_line(tmp_path: Path) -> Non
     spec = read_spec(path)
     path.write_text(TEXTS["escaped"].replace(",4.5,", ",four,"))
     with pytest.raises(DataError, match=r"row 4 \(line 5\), column \"amount\": 'four'"):
+        read_entries(path, spec)
+
+
+def test_a_bad_row_is_named_by_its_line_where_lines_end_in_cr(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_bytes(USUAL.replace("\n", "\r").encode())
+    spec = read_spec(path)
+    path.write_bytes(USUAL.replace(",4.5,", ",four,").replace("\n", "\r").encode())
+    with pytest.raises(DataError, match=r"row 4 \(line 5\), column \"amount\": 'four'"):
+        read_entries(path, spec)
+    path.write_bytes(USUAL.replace("o-3", "ö-3").replace("\n", "\r").encode("latin-1"))
+    with pytest.raises(DataError, match=r"line 5, field 'ö-3': byte 0xf6 is not utf-8"):
         read_entries(path, spec)
 
 
@@ -321,11 +335,10 @@ def test_columns_of_lists_and_of_parts_are_left_aside(tmp_path: Path) -> None:
     ("content", "what"),
     [
         (b"<html><table><tr><td>1</td></tr></table></html>", "it is HTML or XML; save it as CSV"),
-        (USUAL.replace("\n", "\r").encode(), "its lines end in CR alone"),
         (b"7z\xbc\xaf\x27\x1c\x00\x04", "a 7z archive; take the file to read out of it"),
         (b"SQLite format 3\x00", "an SQLite database; write the table to read as CSV"),
     ],
-    ids=["html", "cr", "7z", "sqlite"],
+    ids=["html", "7z", "sqlite"],
 )
 def test_what_is_no_table_of_text_is_refused_by_what_to_do(
     tmp_path: Path, content: bytes, what: str

@@ -40,7 +40,7 @@ ENCODINGS = {
     "gb18030": "Chinese",
 }
 TOTALS = re.compile(
-    r"(?i)\W*(sub|grand)?[ -]?(total|summe?|gesamt|somme|suma|totale|rows?|count)\b"
+    r"(?i)\W*(sub|grand)?[ -]?(total|sum|summe?|gesamt|somme|suma|totale|rows?|count)\b"
 )
 JSON = re.compile(r"\s*(\{\s*\"|\[\s*\{)")
 VALUE = re.compile(r"[-+$€£(]*\d[\d.,:/ -]*\)?|")
@@ -94,6 +94,9 @@ def guessed_form(path: Path, answers: Answers) -> Form:
         if suffix not in DELIMITERS:
             found["format"], reasons["format"] = "csv", "text, whatever its suffix"
         _check_text(text)
+        if "\r" in text and "\n" not in text:
+            found["line_end"], reasons["line_end"] = "\r", "CR alone, as on an old Mac"
+            text = text.replace("\r", "\n")
         _divide(text, DELIMITERS.get(suffix, ","), found, reasons)
     except (UnicodeDecodeError, csv.Error, NoRows, objects.Unparsable) as error:
         raise DataError(f"{path}: cannot be read as rows of text: {error}") from error
@@ -134,8 +137,6 @@ def _check_text(text: str) -> None:
     start = text[:1000].lstrip()
     if re.match(r"(?i)<(\?xml|!doctype|html|table)", start):
         raise NoRows("it is HTML or XML; save it as CSV in UTF-8, and inspect that")
-    if "\r" in text and "\n" not in text:
-        raise NoRows("its lines end in CR alone, as on an old Mac; save it as CSV in UTF-8")
 
 
 def _encoding(content: bytes, answers: Answers) -> str:
