@@ -21,7 +21,7 @@ def say_of_file(spec: "DatasetSpec", newest_us: int, left_out: "LeftOut | None")
     """What was left out, and where it is kept; and that times may be read wrongly."""
     if left_out:
         say(f"{left_out.sentence()}; they are in {left_out.keep()}.")
-    if newest_us < YEAR_US and spec.time.unit is None and spec.time.format is None:
+    if newest_us < YEAR_US and spec.time.unit is None and not spec.time.formats:
         say(
             "All times lie in 1970: where they count hours or days since a start, unit and origin "
             "under [time] of the spec say so; where they are dates, format does."

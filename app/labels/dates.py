@@ -10,12 +10,12 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from app.learner.spelling import UNIT_US, Time
+from app.learner.spelling import ISO, UNIT_US, Time
 from app.times import EPOCH, MICROSECOND, check_years
 
 # Since 1970; eight digits may as well be a date.
 SECONDS = re.compile(r"\d{9,10}", re.ASCII)
-ISO = re.compile(r"\d{4}-\d\d-\d\d.*", re.ASCII)
+ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d.*", re.ASCII)
 OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII)
 
 
@@ -61,11 +61,20 @@ def _zone(how: Time, word: str | None) -> tzinfo:
 def _moment(text: str, how: Time) -> datetime:
     if how.unit is not None:
         return how.origin + round(Decimal(text) * UNIT_US[how.unit]) * MICROSECOND
-    if how.format is not None:
-        return datetime.strptime(text, how.format)
+    for form in how.formats:
+        try:
+            return _of_iso(text) if form == ISO else datetime.strptime(text, form)
+        except ValueError:
+            continue
+    if how.formats:
+        raise ValueError
+    return _of_iso(text)
+
+
+def _of_iso(text: str) -> datetime:
     if SECONDS.fullmatch(text):
         return datetime.fromtimestamp(int(text), UTC)
-    if ISO.fullmatch(text) is None:
+    if ISO_DATE.fullmatch(text) is None:
         # Python also takes 20260203, which is a number of seconds elsewhere.
         raise ValueError
     return datetime.fromisoformat(text)
@@ -94,6 +103,6 @@ def _placed(moment: datetime, how: Time, zone: tzinfo) -> datetime:
 def _expected(how: Time) -> str:
     if how.unit is not None:
         return f"a number of {how.unit}"
-    if how.format is not None:
-        return f"of the format {how.format!r}"
+    if how.formats:
+        return f"of the format {' or '.join(map(repr, how.formats))}"
     return "such as 2026-02-03, 2026-02-03T09:30:00Z or whole seconds since 1970"

@@ -33,6 +33,8 @@ Unit = Literal[
     "days",
     "weeks",
 ]
+# Among several formats of times.
+ISO = "iso"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # A column, or several that make one value together.
@@ -119,13 +121,14 @@ class File(Part):
 class Time(Part):
     """How times are written, and where on earth.
 
-    `format` is as in strptime; `unit` counts from `origin`, which is UTC where it says nothing
+    `format` is as in strptime, or several in the order in which they are tried, of which "iso" is
+    what is read without one; `unit` counts from `origin`, which is UTC where it says nothing
     else. `zone` is an IANA name or an offset such as +01:00, for times that name none; by
     `zone_column` each row names its own, and `zones` says what its words mean. `ambiguous` is what
     an hour means that the clocks show twice, `skipped` one that they never show.
     """
 
-    format: str | None = None
+    format: Named | None = None
     unit: Unit | None = None
     origin: datetime = EPOCH
     zone: str = "UTC"
@@ -146,6 +149,10 @@ class Time(Part):
         if self.origin != EPOCH and self.unit is None:
             raise ValueError("an origin needs a unit, such as hours")
         return self
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        return () if self.format is None else columns_of_name(self.format)
 
 
 class Amount(Part):

@@ -30,6 +30,7 @@ COMPACT_DATE = re.compile(r"\d{8}(?=\D|$|\d{4}$|\d{6}$)")
 COMPACT_CLOCK = re.compile(r"([ T]?)(\d{6}|\d{4})(?!\d)")
 # Whole seconds since 1970 that are of this century.
 EPOCHS = {10: "seconds", 13: "milliseconds", 16: "microseconds", 19: "nanoseconds"}
+YEAR_1000_US = -30_610_224_000_000_000
 MARKS = (".", ",")
 GROUPS = (",", ".", " ", "'")
 
@@ -57,7 +58,9 @@ def parsed(text_N: pl.Series, form: str) -> pl.Series:
         # Polars knows no hour without its minutes.
         text_N, form = text_N + " 00", f"{form} %M"
     kind = pl.Datetime("us", "UTC" if "%z" in form else None)
-    return text_N.str.strptime(kind, form, strict=False).to_physical()
+    time_us_N = text_N.str.strptime(kind, form, strict=False).to_physical()
+    # Two digits are no year of four, which Polars takes for one of antiquity.
+    return time_us_N.set(time_us_N < YEAR_1000_US, None)
 
 
 def _formats_of(text: str) -> list[str]:

@@ -5,6 +5,7 @@ Axis: N rows.
 
 import json
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from app.learner.money import MINOR_UNITS, USUAL_DECIMALS
-from app.learner.spelling import UNIT_US, Named
+from app.learner.spelling import ISO, UNIT_US, Named
 from app.learner.transaction import DAY_US, SECOND_US
 from app.learner.validity import CURRENCY
 from app.training import guesses
@@ -32,6 +33,10 @@ def toml_text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def toml_text_of(texts: Sequence[str]) -> str:
+    return f"[{', '.join(map(toml_text, texts))}]"
+
+
 def times(table: Table) -> NDArray[np.int64]:
     """When each row was, in microseconds since 1970, UTC."""
     named, how = table.spec.columns.time, table.spec.time
@@ -47,14 +52,7 @@ def times(table: Table) -> NDArray[np.int64]:
     elif how.unit is not None:
         time_us_N = _counted(values_N, UNIT_US[how.unit], int(how.origin.timestamp()) * SECOND_US)
         is_local = False
-    elif how.format is not None:
-        try:
-            time_us_N = guesses.parsed(texts(values_N).str.strip_chars(), how.format)
-        except pl.exceptions.PolarsError as error:
-            reason = str(error).partition("\n")[0]
-            raise DataError(f"format {how.format!r} under [time]: {reason}") from None
-        is_local = "%z" not in how.format
-    elif dtype == pl.String:
+    elif how.formats or dtype == pl.String:
         return _times_of_text(table, named, values_N)
     elif dtype.is_integer():
         time_us_N = _times_of_seconds(values_N)
@@ -68,8 +66,34 @@ def times(table: Table) -> NDArray[np.int64]:
 
 
 def _times_of_text(table: Table, named: Named, values_N: pl.Series) -> NDArray[np.int64]:
+    """Each text by the first of the formats that reads it."""
+    text_N = texts(values_N).str.strip_chars()
+    time_us_N = pl.repeat(None, len(text_N), dtype=pl.Int64, eager=True)
+    is_local_N = pl.repeat(False, len(text_N), eager=True)
+    for form in table.spec.time.formats or (ISO,):
+        found_N, local_N = _by_format(text_N, form)
+        is_next_N = time_us_N.is_null() & found_N.is_not_null()
+        time_us_N = found_N.zip_with(is_next_N, time_us_N)
+        is_local_N = local_N.zip_with(is_next_N, is_local_N)
+    _refuse_times(table, named, time_us_N, values_N)
+    return _in_utc(table, time_us_N, is_local_N).to_numpy(writable=True)
+
+
+def _by_format(text_N: pl.Series, form: str) -> tuple[pl.Series, pl.Series]:
+    """The times of a format, null where a text is none of it, and which are local."""
+    if form == ISO:
+        return _of_iso(text_N)
+    try:
+        found_N = guesses.parsed(text_N, form)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"format {form!r} under [time]: {reason}") from None
+    return found_N, pl.repeat("%z" not in form, len(text_N), eager=True)
+
+
+def _of_iso(text_N: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Spellings of ISO 8601 are brought to one, then parsed at once."""
-    text = pl.lit(values_N).str.strip_chars()
+    text = pl.lit(text_N)
     iso = text.str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1}T00:00:00")
     iso = iso.str.replace(r"^(\d{4}-\d\d-\d\d)[ t]", "${1}T")
     # Java writes the place after the offset, and Python's log a comma in the seconds.
@@ -86,9 +110,7 @@ def _times_of_text(table: Table, named: Named, values_N: pl.Series) -> NDArray[n
     parsed_N, has_zone_N = pl.select(found.to_physical().alias("time"), has_zone.alias("zone"))
     seconds_N = _times_of_seconds(pl.select(text.cast(pl.Int64, strict=False)).to_series())
     is_local_N = parsed_N.is_not_null() & ~has_zone_N
-    time_us_N = pl.select(pl.coalesce(pl.lit(parsed_N), pl.lit(seconds_N))).to_series()
-    _refuse_times(table, named, time_us_N, values_N)
-    return _in_utc(table, time_us_N, is_local_N).to_numpy(writable=True)
+    return pl.select(pl.coalesce(pl.lit(parsed_N), pl.lit(seconds_N))).to_series(), is_local_N
 
 
 def _times_of_seconds(values_N: pl.Series) -> pl.Series:
@@ -117,25 +139,30 @@ def _refuse_times(table: Table, named: Named, time_us_N: pl.Series, values_N: pl
     expected = "ISO 8601, or whole seconds since 1970"
     if how.unit is not None:
         expected = f"a number of {how.unit}"
-    elif how.format is not None:
-        expected = f"of the format {how.format}"
+    elif how.formats:
+        expected = f"of the format {' or '.join(how.formats)}"
     table.refuse(
         named,
         time_us_N.is_null(),
         "not a time",
         lambda value: f"{value!r} is not a time ({expected})",
-        lambda value: _time_cure(str(value)) if time_us_N.null_count() == len(time_us_N) else "",
+        lambda value: _time_cure(str(value), how.formats, time_us_N),
         values_N,
     )
 
 
-def _time_cure(value: str) -> str:
+def _time_cure(value: str, formats: tuple[str, ...], time_us_N: pl.Series) -> str:
     """The lines of a spec that read a time, where its form says which."""
     value = value.strip()
+    if time_us_N.null_count() < len(time_us_N):
+        # Beside the others, what reads this one too.
+        also = [form for form in guesses.time_formats([value]) if form not in formats]
+        some = [toml_text_of([*(formats or (ISO,)), form]) for form in also]
+        return f"format = {' or '.join(some)} under [time] would read it, too" if some else ""
     if value.isdigit() and len(value) in guesses.EPOCHS:
         return f'unit = "{guesses.EPOCHS[len(value)]}" under [time] would read it'
-    if formats := guesses.time_formats([value]):
-        lines = " or ".join(f"format = {toml_text(form)}" for form in formats)
+    if found := guesses.time_formats([value]):
+        lines = " or ".join(f"format = {toml_text(form)}" for form in found)
         return f"{lines} under [time] would read it"
     if re.fullmatch(r"\d+(\.\d+)?", value):
         return 'unit, such as "hours", and origin under [time] say what it counts'

@@ -89,6 +89,83 @@ def times_of(entries: Entries) -> list[datetime]:
     return [datetime.fromtimestamp(us / 1_000_000, UTC) for us in entries.time_us_N.tolist()]
 
 
+MIXED: dict[str, tuple[tuple[str, ...], list[str]]] = {
+    "iso and german": (("%Y-%m-%dT%H:%M:%S", "%d.%m.%Y %H:%M:%S"), ["iso", "%d.%m.%Y %H:%M:%S"]),
+    "a day without its time": (("%d/%m/%Y %H:%M:%S", "%d/%m/%Y"), ["%d/%m/%Y"]),
+    "years of two digits": (("%d.%m.%Y %H:%M:%S", "%d.%m.%y %H:%M:%S"), ["%d.%m.%y %H:%M:%S"]),
+    "with and without an offset": (("%Y/%m/%d %H:%M:%S +0000", "%Y/%m/%d %H:%M:%S"), []),
+    "three": (("%Y-%m-%d %H:%M:%S", "%d %B %Y %H:%M:%S", "%m/%d/%Y %I:%M:%S %p"), []),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_times_of_several_formats_stand_in_one_column(tmp_path: Path, name: str) -> None:
+    forms, listed = MIXED[name]
+    path = tmp_path / "orders.csv"
+    at = [time.strftime(forms[n % len(forms)]) for n, time in enumerate(TIMES)]
+    path.write_text(rows_of(payments(created_at=at)))
+    found = read(path)
+    is_day = [forms[n % len(forms)] == "%d/%m/%Y" for n in range(len(TIMES))]
+    midnight = {"hour": 0, "minute": 0, "second": 0}
+    expected = [
+        time.replace(**midnight) if day else time for time, day in zip(TIMES, is_day, strict=True)
+    ]
+    assert times_of(found) == sorted(expected)
+    spec = DatasetSpec.load(path.with_suffix(".toml"))
+    assert set(listed) <= set(spec.time.formats)
+    assert len(spec.time.formats) == len(forms)
+    # A row that fits none is a bad row.
+    path.write_text(path.read_text().replace(at[3], "soon"))
+    with pytest.raises(DataError, match=r"row 4 \(line 5\), column \"created_at\": 'soon' is not"):
+        read_entries(path, spec)
+
+
+def test_a_format_that_is_not_among_those_of_the_spec_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    at = [time.isoformat() for time in TIMES]
+    path.write_text(rows_of(payments(created_at=at)))
+    spec = read_spec(path)
+    path.write_text(path.read_text().replace(at[3], TIMES[3].strftime("%d.%m.%Y")))
+    with pytest.raises(DataError, match=r'; format = \["iso", "%d.%m.%Y"\] under \[time\] would'):
+        read_entries(path, spec)
+    several = spec.time.model_copy(update={"format": ("iso", "%d.%m.%Y")})
+    assert len(read_entries(path, spec.model_copy(update={"time": several}))) == len(TIMES)
+
+
+@pytest.mark.parametrize(
+    ("answer", "may", "left_out"),
+    [
+        ("%d/%m/%Y or %m/%d/%Y", datetime(2024, 5, 3, tzinfo=UTC), 0),
+        ("%m/%d/%Y or %d/%m/%Y", datetime(2024, 3, 5, tzinfo=UTC), 0),
+        ("%d/%m/%Y", datetime(2024, 5, 3, tzinfo=UTC), 2),
+    ],
+)
+def test_rows_with_the_day_first_among_others_are_asked_for(
+    tmp_path: Path, answer: str, may: datetime, left_out: int
+) -> None:
+    path = tmp_path / "orders.csv"
+    at = [*(time.strftime("%d/%m/%Y") for time in TIMES), "03/05/2024", "01/31/2024", "02/14/2024"]
+    path.write_text(rows_of(payments(order_id=[f"o-{n}" for n in range(13)], created_at=at)))
+    assert inspected(path)[1] == {"time.format"}
+    options = (f"time.format={answer}", *["leave_out=yes"] * bool(left_out))
+    assert inspected(path, *options)[0].exit_code == 0
+    found = read_entries(path, DatasetSpec.load(path.with_suffix(".toml")))
+    assert found.left_out.unread() == left_out
+    assert may in times_of(found)
+
+
+def test_days_that_may_be_months_are_asked_for_in_each_of_several_formats(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    at = [f"{n + 1:02}/03/2024{' 10:00' * (n % 2)}" for n in range(10)]
+    path.write_text(rows_of(payments(created_at=at)))
+    result, asked = inspected(path)
+    assert asked == {"time.format"}
+    # Nobody writes the day first in half of the rows.
+    assert "Times can be read in 2 ways" in result.output
+    found = times_of(read(path, {"time.format": "%d/%m/%Y or %d/%m/%Y %H:%M"}))
+    assert {time.month for time in found} == {3}
+
+
 def test_nanoseconds_are_read_to_the_microsecond(tmp_path: Path) -> None:
     path = tmp_path / "orders.csv"
     at = [f"{int(time.timestamp())}123456789" for time in TIMES]

@@ -286,3 +286,17 @@ def test_labels_by_line_need_no_spec_where_they_have_the_usual_names() -> None:
     Path("labels.jsonl").write_text(json.dumps({**rows[0], "amount": 3}))
     refused = run("labels", "labels.jsonl", status=2).stderr
     assert "the column 'amount' is none of transaction, label and date" in refused
+
+
+def test_dates_of_labels_may_have_several_formats() -> None:
+    spec = OF_OBJECTS.replace('unit = "seconds"', 'format = ["iso", "%d.%m.%Y"]')
+    Path("other.toml").write_text(spec)
+    dates = ["2026-02-03", "04.02.2026", "02/05/2026"]
+    rows = [
+        {"charge": {"id": PAID[n]}, "reason": "fraudulent", "created": date}
+        for n, date in enumerate(dates)
+    ]
+    Path("disputes.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    result = run("labels", "disputes.jsonl", "--spec", "other.toml", status=2)
+    assert "'02/05/2026': a date is of the format 'iso' or '%d.%m.%Y'" in result.stderr
+    assert [at.day for _, at in stored().values()] == [3, 4]

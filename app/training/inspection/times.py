@@ -1,12 +1,15 @@
 """Which columns of a file say when, and how."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
+from app.learner.spelling import ISO as ISO_WORD
 from app.training import guesses
 from app.training.inspection import names
 from app.training.inspection.columns import candidates, chosen_columns
@@ -23,6 +26,9 @@ BARE_CLOCK = r"^([01]\d|2[0-3])[.]?[0-5]\d([.]?[0-5]\d)?$"
 CLOCK_NAME = re.compile(r"(.* )?(time|uhrzeit|zeit|hora|heure|ora|godzina|clock)( .*)?|.*time")
 OFFSET_AT_END = r"[ T]\d\d?:\d\d.*(Z|z|UTC|GMT|[+-]\d\d(:?\d\d)?)(\[[\w/+-]+\])?$"
 UNITS = ("seconds", "minutes", "hours", "days", "weeks")
+# Between several formats of one answer.
+OR = " or "
+MOST_FORMATS = 4
 DATE, ORDER, SPREADSHEET = "date", "order", "spreadsheet"
 # From the hour on: without it there are no minutes of a day.
 CLOCK_PARTS = (
@@ -89,7 +95,7 @@ def _form(values_N: pl.Series) -> str:
     text_N = _sampled(values_N)
     if not len(text_N):
         return ""
-    if guesses.share(text_N.str.contains(ISO)) > 0.9:
+    if guesses.share(text_N.str.contains(ISO)) == 1:
         return "iso"
     if guesses.share(text_N.str.contains(r"^\d+(\.\d+)?$")) > 0.9:
         whole_N = text_N.filter(text_N.str.contains(r"^\d+$"))
@@ -99,7 +105,8 @@ def _form(values_N: pl.Series) -> str:
         if len(lengths) == 1 and guesses.time_formats(whole_N.to_list()[:1000]):
             return "date" if lengths[0] == 8 else "text"
         return "number"
-    return "text" if _formats(text_N) else ""
+    steps = _steps(text_N)
+    return "iso" if steps == [[ISO_WORD]] else "text" if steps else ""
 
 
 def _sampled(values_N: pl.Series) -> pl.Series:
@@ -107,15 +114,30 @@ def _sampled(values_N: pl.Series) -> pl.Series:
     return text_N.filter(text_N != "").head(SAMPLED)
 
 
-def _formats(text_N: pl.Series) -> list[str]:
-    """The formats that read most values: a few bad rows are no reason to see none."""
-    found = []
-    # Of the whole file: all of its first rows may be of May, which is long and short at once.
-    for form in guesses.formats_of_any(text_N.gather_every(1 + len(text_N) // 50).to_list()):
-        read = guesses.share(guesses.parsed(text_N, form).is_not_null())
-        found.append((read, form))
-    best = max((read for read, _ in found), default=0.0)
-    return [form for read, form in found if read == best] if best > 0.9 else []
+def _steps(text_N: pl.Series) -> list[list[str]]:
+    """The formats that read most values: a few bad rows are no reason to see none.
+
+    Each step has those that read the same of what the steps before it leave. "iso" is ISO 8601.
+    """
+    steps, rest_N = list[list[str]](), text_N
+    while len(rest_N) and len(steps) < MOST_FORMATS:
+        # Of the whole file: all of its first rows may be of May, which is long and short at once.
+        some = rest_N.gather_every(1 + len(rest_N) // 50).to_list()
+        read = {ISO_WORD: rest_N.str.contains(ISO)}
+        read |= {form: _is_of(rest_N, form) for form in guesses.formats_of_any(some)}
+        best = max(read, key=lambda form: int(read[form].sum()))
+        if not read[best].any():
+            break
+        same = [form for form in read if read[form].equals(read[best])]
+        steps.append(same[:1] if best == ISO_WORD else same)
+        rest_N = rest_N.filter(~read[best])
+    return steps if len(rest_N) < 0.1 * len(text_N) else []
+
+
+def _is_of(text_N: pl.Series, form: str) -> pl.Series:
+    if form == ISO_WORD:
+        return text_N.str.contains(ISO)
+    return guesses.parsed(text_N, form).is_not_null()
 
 
 def _date_parts(frame: pl.DataFrame) -> list[str]:
@@ -168,35 +190,73 @@ def _of_columns(frame: pl.DataFrame, columns: list[str], answers: Answers) -> Wh
         parts = [frame[column].cast(pl.String).str.strip_chars() for column in columns]
         joined = pl.DataFrame([part.alias(str(n)) for n, part in enumerate(parts)])
         text_N = _sampled(joined.select(pl.concat_str(pl.all(), separator=" ")).to_series())
-        if len(text_N) and guesses.share(text_N.str.contains(ISO)) > 0.9:
-            return When(columns, [], "a date and a time of day")
-    formats = _formats(text_N)
-    if not formats:
+    steps = _steps(text_N)
+    if steps == [[ISO_WORD]]:
+        return When(columns, [], "a date and a time of day")
+    if not steps:
         example = text_N[0] if len(text_N) else "nothing"
         raise ValueError(
             f"{', '.join(columns)} holds {example!r}, in no form of a time that is known here; "
             "write format under [time] of a spec yourself, as in strptime"
         )
-    form = formats[0] if len(formats) == 1 else _format_by_question(text_N, formats, answers)
-    why = "reads every value" if len(formats) == 1 else "as answered"
-    return When(columns, [("format", form, why)], f"such as {text_N[0]}")
+    formats, why = _chosen_formats(text_N, steps, answers)
+    line = formats[0] if len(formats) == 1 else formats
+    return When(columns, [("format", line, why)], f"such as {text_N[0]}")
 
 
-def _format_by_question(text_N: pl.Series, formats: list[str], answers: Answers) -> str:
-    read = pl.DataFrame([guesses.parsed(text_N, form).alias(form) for form in formats])
+def _chosen_formats(
+    text_N: pl.Series, steps: list[list[str]], answers: Answers
+) -> tuple[list[str], str]:
+    """The formats in the order in which they are tried; a question where values may be two days."""
+    ways = [list(way) for way in product(*steps) if not _is_torn(way, steps)]
+    if len(ways) == 1 and (doubtful := _doubtful(text_N, ways[0])):
+        # Whoever writes the day first in some rows and last in others may mean either.
+        first, second = doubtful
+        rest = [form for form in ways[0] if form not in doubtful]
+        ways += [[second, first, *rest], [first, *rest], [second, *rest]]
+    if len(ways) == 1:
+        several = f"{len(steps)} formats read every value, in this order"
+        return ways[0], "reads every value" if len(steps) == 1 else several
+    return _formats_by_question(text_N, ways, answers), "as answered"
+
+
+def _is_torn(way: Sequence[str], steps: list[list[str]]) -> bool:
+    """Whether a way has the day first in one format and the month in another, without need."""
+    starts = {form[:2] for form, same in zip(way, steps, strict=True) if len(same) > 1}
+    return {"%d", "%m"} <= starts
+
+
+def _doubtful(text_N: pl.Series, way: list[str]) -> tuple[str, str] | None:
+    """Two formats that read some value as two different times."""
+    for first, second in combinations([form for form in way if form != ISO_WORD], 2):
+        if (guesses.parsed(text_N, first) != guesses.parsed(text_N, second)).any():
+            return first, second
+    return None
+
+
+def _formats_by_question(text_N: pl.Series, ways: list[list[str]], answers: Answers) -> list[str]:
+    read = pl.DataFrame([_read_by(text_N, way).alias(OR.join(way)) for way in ways])
+    first = pl.first()
     # One that distinguishes them, where there is any.
-    differ_N = read.select(pl.col(formats[0]) != pl.col(formats[-1])).to_series()
-    n = differ_N.arg_max() or 0
-    return answers.of(
-        Question(
-            "time.format",
-            f"Every time can be read in {len(formats)} ways. Which one is it, for {text_N[n]!r}?",
-            {
-                form: f"{'day' if form.startswith('%d') else 'month'} first: {_day(read[form][n])}"
-                for form in formats
-            },
-        )
-    )
+    differ_N = read.select(pl.any_horizontal(pl.nth(range(1, read.width)) != first)).to_series()
+    n = differ_N.fill_null(False).arg_max() or 0
+    most = max(map(len, ways))
+    choices = {
+        name: f"{_order(way)}{_day(read[name][n])}{', others cannot be read' * (len(way) < most)}"
+        for name, way in zip(read.columns, ways, strict=True)
+    }
+    text = f"Times can be read in {len(ways)} ways. Which one is it, for {text_N[n]!r}?"
+    return answers.of(Question("time.format", text, choices)).split(OR)
+
+
+def _order(way: list[str]) -> str:
+    start = next(form for form in way if form != ISO_WORD)[:2]
+    return {"%d": "day first: ", "%m": "month first: "}.get(start, "")
+
+
+def _read_by(text_N: pl.Series, way: list[str]) -> pl.Series:
+    found = [pl.lit(guesses.parsed(text_N, form)) for form in way if form != ISO_WORD]
+    return pl.select(pl.coalesce(found)).to_series()
 
 
 def _day(time_us: int) -> str:
@@ -272,9 +332,14 @@ def _has_offsets(frame: pl.DataFrame, found: When) -> bool:
     if found.why.startswith("seconds since"):
         return True
     text_N = _sampled(frame[more[-1] if more else column])
-    return any("%z" in str(value) for _, value, _ in found.lines) or bool(
-        len(text_N) and guesses.share(text_N.str.contains(OFFSET_AT_END)) == 1
-    )
+    if (formats := _formats_of(found)) and all("%z" in form for form in formats):
+        return True
+    return bool(len(text_N) and guesses.share(text_N.str.contains(OFFSET_AT_END)) == 1)
+
+
+def _formats_of(found: When) -> list[str]:
+    formats = [value for key, value, _ in found.lines if key == "format"]
+    return [form for some in formats for form in ([some] if isinstance(some, str) else some)]
 
 
 def _add_zone(
@@ -284,7 +349,7 @@ def _add_zone(
     if zone is not None:
         draft.add("time", "zone", zone, "as answered")
         return
-    if any(str(value).endswith("%Z") for _, value, _ in found.lines):
+    if any(form.endswith("%Z") for form in _formats_of(found)):
         _add_zone_of_words(draft, _sampled(frame[found.columns[-1]]), answers)
         return
     some = [column for ranked in candidates("zone", frame.columns, taken) for column in ranked]
