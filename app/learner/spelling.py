@@ -161,7 +161,8 @@ class Amount(Part):
     amounts count those of their currency: cents, of some a thousandth, of some the whole.
 
     `negative` says what a negative amount is: a refund, or spending where money that is paid out
-    stands with a minus (positive amounts are refunds then). `zero` may be the check of a card.
+    stands with a minus (positive amounts are refunds then, unless they have a column of their
+    own). `zero` may be the check of a card.
     """
 
     currency: Code | None = None

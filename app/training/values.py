@@ -329,7 +329,7 @@ def _number_cure(value: str, is_amount: bool, values_N: pl.Series) -> str:
 def amounts(table: Table) -> tuple[pl.Series, pl.Series]:
     """Amounts of rows with their sign, and the currency of each, null where none is named.
 
-    What stands in a column of refunds of its own is negative.
+    What stands in a column of refunds of its own is negative, and payments beside it are not.
     """
     columns, how = table.spec.columns, table.spec.amount
     currency_N = _currencies(table)
@@ -338,6 +338,9 @@ def amounts(table: Table) -> tuple[pl.Series, pl.Series]:
     signs = tuple(how.currencies)
     amount_N = _amount_column(table, columns.amount, signs)
     if columns.refund is not None:
+        if how.negative == "spending":
+            # Each column says by itself what was paid and what was paid back.
+            amount_N = -amount_N
         refuse_negative(table, columns.amount, amount_N)
         refund_N = -_amount_column(table, columns.refund, signs).abs()
         is_refund = pl.lit(amount_N).fill_null(0) == 0

@@ -698,3 +698,61 @@ def test_words_for_currencies_are_asked_for_one_by_one(tmp_path: Path) -> None:
     path.write_text(rows_of(columns))
     found = read(path, {"currency.US Dollar": "USD"})
     assert sorted(set(found.currency_N)) == ["EUR", "USD"]
+
+
+@pytest.mark.parametrize(
+    ("column", "debit", "credit"),
+    [
+        ("Dr/Cr", "Dr", "Cr"),
+        ("DC", "D", "C"),
+        ("Type", "Debit", "Credit"),
+        ("Soll/Haben", "S", "H"),
+        ("credit_debit_indicator", "DBIT", "CRDT"),
+    ],
+)
+def test_which_side_of_a_ledger_has_the_payments_is_a_question(
+    tmp_path: Path, column: str, debit: str, credit: str
+) -> None:
+    path = tmp_path / "bank.csv"
+    sides = [debit if n % 3 else credit for n in range(10)]
+    path.write_text(rows_of(payments(**{column: sides})))
+    for answer, refund in (("debit", credit), ("credit", debit)):
+        found = read(path, {"type": answer})
+        assert [kind == "refund" for kind in found.types_N] == [side == refund for side in sides]
+        assert found.amount_N.tolist() == [n + 1.5 for n in range(10)]
+
+
+def test_a_column_of_two_letters_may_be_no_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "bank.csv"
+    path.write_text(rows_of(payments(card_type=["Debit", "Credit"] * 5)))
+    assert set(read(path, {"type": "none"}).types_N) == {"payment"}
+    assert DatasetSpec.load(path.with_suffix(".toml")).categorical == {"card_type": "card_type"}
+
+
+def test_a_row_of_neither_side_is_named_with_the_line_that_would_help(tmp_path: Path) -> None:
+    path = tmp_path / "bank.csv"
+    path.write_text(rows_of(payments(**{"Dr/Cr": ["Dr", "Cr"] * 5})))
+    read(path, {"type": "debit"})
+    path.write_text(path.read_text().replace("4.50,Cr", "4.50,Rev"))
+    spec = DatasetSpec.load(path.with_suffix(".toml"))
+    with pytest.raises(DataError, match=r"row 4 \(line 5\), column \"Dr/Cr\": 'Rev' .* \[types"):
+        read_entries(path, spec)
+
+
+@pytest.mark.parametrize(
+    ("paid", "received"),
+    [("Withdrawal Amt.", "Deposit Amt."), ("Debit", "Credit"), ("Soll", "Haben")],
+)
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_both_sides_of_a_ledger_may_be_columns_with_or_without_signs(
+    tmp_path: Path, paid: str, received: str, sign: str
+) -> None:
+    path = tmp_path / "bank.csv"
+    columns = payments(order_id=[f"o-{n}" for n in range(10)])
+    del columns["amount"]
+    columns[paid] = [f"{sign}{n + 1}.50" if n % 3 else "" for n in range(10)]
+    columns[received] = ["0.00" if n % 3 else f"{n + 1}.50" for n in range(10)]
+    path.write_text(rows_of(columns))
+    found = read(path, {"amount": f"{paid}+{received}"})
+    assert found.amount_N.tolist() == [n + 1.5 for n in range(10)]
+    assert [kind == "refund" for kind in found.types_N] == [n % 3 == 0 for n in range(10)]

@@ -18,6 +18,7 @@ QUESTION = "Which column is the amount that was paid?"
 # Cents that are taken for whole amounts make the largest at least so much.
 LEAST_CENTS, LEAST_ROWS = 1000, 20
 MOST_CURRENCIES = 200
+NEGATIVE, ZERO = "[-\u2212]\\s*\\D*\\d|^\\(.*\\)$|-$", "^[0.,]+$"
 PLAIN = Marks(".", "")
 
 
@@ -55,7 +56,7 @@ def add_amount(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[s
         shown = next((text for text in text_N.to_list() if marks.thousands in text), text_N[0])
         draft.add("file", "thousands", marks.thousands, f"such as {shown!r}")
     _add_unit(draft, frame, column, bare, answers)
-    _add_negative(draft, text_N, answers)
+    _add_negative(draft, frame, text_N, answers)
 
 
 def _texts(values_N: pl.Series) -> pl.Series:
@@ -85,13 +86,12 @@ def _amount_columns(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> l
         [
             column
             for column in frame.columns
-            if word in names.plain(column).split() and column not in taken
+            if side.fullmatch(names.plain(column)) and column not in taken
         ]
-        for word in ("debit", "credit")
+        for side in (names.DEBIT_COLUMN, names.CREDIT_COLUMN)
     )
-    if len(debit) == len(credit) == 1 and any(
-        _is_money(frame[column]) for column in debit + credit
-    ):
+    is_pair = len(debit) == len(credit) == 1 and debit != credit
+    if is_pair and any(_is_money(frame[column]) for column in debit + credit):
         return _side_by_question(debit[0], credit[0], answers)
     for ranked in candidates("amount", frame.columns, taken):
         money = [column for column in ranked if _is_money(frame[column])]
@@ -261,9 +261,14 @@ def _read(text: str, marks: Marks) -> str:
     return f'{number:,.10g} (decimal mark "{marks.decimal}"{group})'
 
 
-def _add_negative(draft: Draft, text_N: pl.Series, answers: Answers) -> None:
-    is_negative_N = text_N.str.contains("[-\u2212]\\s*\\D*\\d|^\\(.*\\)$|-$")
-    if not is_negative_N.any() or draft.value("columns", "refund") is not None:
+def _add_negative(draft: Draft, frame: pl.DataFrame, text_N: pl.Series, answers: Answers) -> None:
+    is_negative_N = text_N.str.contains(NEGATIVE)
+    if not is_negative_N.any():
+        return
+    if draft.value("columns", "refund") is not None:
+        payment_N = _texts(frame[draft.value("columns", "amount")])
+        if guesses.share(payment_N.str.contains(NEGATIVE) | payment_N.str.contains(ZERO)) == 1:
+            draft.add("amount", "negative", "spending", "payments stand with a minus")
         return
     example, share = text_N.filter(is_negative_N)[0], guesses.share(is_negative_N)
     answer = answers.of(

@@ -74,7 +74,7 @@ def drafted(path: Path, name: str, answers: Answers) -> Draft:
     add_amount(draft, frame, answers, taken)
     add_account(draft, frame, answers, taken)
     add_entities(draft, frame, taken)
-    add_type_and_status(draft, frame, taken)
+    add_type_and_status(draft, frame, answers, taken)
     add_fields(draft, frame, is_fraud_N, taken)
     return draft
 

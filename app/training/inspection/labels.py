@@ -228,12 +228,17 @@ def without_own_money(draft: Draft, frame: pl.DataFrame, answers: Answers) -> pl
     return frame
 
 
-def add_type_and_status(draft: Draft, frame: pl.DataFrame, taken: set[str]) -> None:
+def add_type_and_status(
+    draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]
+) -> None:
     """Columns whose words are all known; others stay what they are."""
+    _add_side(draft, frame, answers, taken)
     for role, section, recognized, possible in (
         ("type", "types", names.TYPES, get_args(Type)),
         ("status", "statuses", names.STATUSES, get_args(Status)),
     ):
+        if draft.value("columns", role) is not None:
+            continue
         for column in (
             name for ranked in candidates(role, frame.columns, taken) for name in ranked
         ):
@@ -247,3 +252,32 @@ def add_type_and_status(draft: Draft, frame: pl.DataFrame, taken: set[str]) -> N
                     draft.add(section, word, meaning)
             taken.add(column)
             break
+
+
+def _add_side(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
+    """A column of debit and credit, where nothing else says what is paid back: a question."""
+    if draft.value("amount", "negative") or draft.value("columns", "refund"):
+        return
+    for column in frame.columns:
+        if column in taken or not names.SIDE.fullmatch(names.plain(column)):
+            continue
+        words = frame[column].cast(pl.String).drop_nulls().unique().sort().to_list()
+        debit = [word for word in words if word.strip().lower() in names.DEBIT]
+        credit = [word for word in words if word.strip().lower() in names.CREDIT]
+        if not debit or not credit or len(debit) + len(credit) < len(words):
+            continue
+        choices = {
+            "credit": f"{', '.join(credit)}, as a shop sees them; {', '.join(debit)} are refunds",
+            "debit": f"{', '.join(debit)}, as a cardholder's bank sees them; {', '.join(credit)} "
+            "are refunds",
+            NOBODY: "neither: it says something else",
+        }
+        answer = answers.of(Question("type", f"Which rows are payments, by {column}?", choices))
+        if answer == NOBODY:
+            continue
+        draft.add("columns", "type", column, "as answered")
+        for side, some in (("debit", debit), ("credit", credit)):
+            for word in some:
+                draft.add("types", word, "payment" if side == answer else "refund")
+        taken.add(column)
+        return

@@ -103,6 +103,14 @@ LEGITIMATE = {
     *("nie", "não", "nao", "cleared", "clean", "confirmed legitimate"),
     *("non-fraud", "not fraud", "not_fraud", "notfraud", "good", "nein", "non", "normal", "valid"),
 }
+# The two sides of a ledger, in a column of their own or as two columns of amounts.
+DEBIT = {"dr", "d", "db", "debit", "dbit", "débit", "s", "soll", "debe"}
+CREDIT = {"cr", "c", "credit", "crdt", "crédit", "h", "haben", "haber"}
+SIDE = re.compile(
+    r".*\b(debit|credit|dr|cr|drcr|dc|d c|cd|s h|soll|haben|side|sign|indicator|type)\b.*"
+)
+DEBIT_COLUMN = re.compile(r".*\b(debit|débit|withdrawals?|soll|debe|money out|paid out)\b.*")
+CREDIT_COLUMN = re.compile(r".*\b(credit|crédit|deposits?|haben|haber|money in|paid in)\b.*")
 UNKNOWN = {"unknown", "pending", "unlabelled", "unlabeled", "none", "null", "na", "n/a", "?", "-"}
 MISSING = {"null", "n/a", "na", "nan", "none", "\\n", "-", "#n/a", "nil", "(null)"}
 
