@@ -158,7 +158,8 @@ class Time(Part):
 class Amount(Part):
     """What amounts mean. `currencies` are a file's own words for currencies, beside amounts or in
     the column of currencies; `currency` is that of amounts that name none. With `minor_units`
-    amounts count those of their currency: cents, of some a thousandth, of some the whole.
+    amounts count those of their currency: cents, of some a thousandth, of some the whole; where a
+    payment provider has other decimals than ISO 4217, those of these currencies.
 
     `negative` says what a negative amount is: a refund, or spending where money that is paid out
     stands with a minus (positive amounts are refunds then, unless they have a column of their
@@ -168,7 +169,9 @@ class Amount(Part):
     currency: Code | None = None
     currencies: dict[Annotated[str, Field(min_length=1)], Code] = {}
     divide_by: Annotated[float, Field(gt=0)] = 1.0
-    minor_units: bool = False
+    minor_units: (
+        bool | Annotated[dict[Code, Annotated[int, Field(ge=0, le=4)]], Field(min_length=1)]
+    ) = False
     negative: Literal["refuse", "refund", "spending", "leave_out"] = "refuse"
     zero: Literal["keep", "verification", "leave_out"] = "keep"
 

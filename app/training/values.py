@@ -5,7 +5,7 @@ Axis: N rows.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -349,15 +349,18 @@ def amounts(table: Table) -> tuple[pl.Series, pl.Series]:
     table.refuse(columns.amount, amount_N.is_null(), "the amount is missing")
     if how.minor_units or how.divide_by != 1:
         by = how.divide_by
-        by_N = _minor_units(currency_N).to_numpy() if how.minor_units else np.full(len(table), by)
+        others = how.minor_units if isinstance(how.minor_units, dict) else {}
+        by_N = np.full(len(table), by)
+        if how.minor_units:
+            by_N = _minor_units(currency_N, others).to_numpy()
         # Polars multiplies by the inverse: 1,999 cents would be 19.990000000000002.
         amount_N = pl.Series(amount_N.to_numpy() / by_N)
     return amount_N, currency_N
 
 
-def _minor_units(currency_N: pl.Series) -> pl.Series:
-    """How many minor units make one of each currency."""
-    counts = {code: 10.0**decimals for code, decimals in MINOR_UNITS.items()}
+def _minor_units(currency_N: pl.Series, others: Mapping[str, int]) -> pl.Series:
+    """How many minor units make one of each currency; `others` have decimals of their own."""
+    counts = {code: 10.0**decimals for code, decimals in {**MINOR_UNITS, **others}.items()}
     usual = 10.0**USUAL_DECIMALS
     return currency_N.replace_strict(counts, default=usual, return_dtype=pl.Float64)
 

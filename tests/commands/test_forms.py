@@ -257,6 +257,21 @@ def test_whole_amounts_may_be_minor_units_and_these_are_each_currency_s_own(tmp_
     assert whole.amount_N.tolist() == [1999 + 1001 * n for n in range(30)]
 
 
+def test_where_providers_have_decimals_of_their_own_these_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "charges.csv"
+    currencies = ["isk", "clp", "usd"] * 10
+    path.write_text(rows_of(payments(amount=[190000 + n for n in range(30)], currency=currencies)))
+    assert inspected(path, "amount.unit=minor")[1] == {"amount.decimals.CLP", "amount.decimals.ISK"}
+    options = ("amount.unit=minor", "amount.decimals.CLP=0", "amount.decimals.ISK=2")
+    assert inspected(path, *options)[0].exit_code == 0
+    spec = DatasetSpec.load(path.with_suffix(".toml"))
+    assert spec.amount.minor_units == {"ISK": 2}
+    decimals = {"isk": 100, "clp": 1, "usd": 100}
+    assert read_entries(path, spec).amount_N.tolist() == [
+        (190000 + n) / decimals[currency] for n, currency in enumerate(currencies)
+    ]
+
+
 @pytest.mark.parametrize("currency", ["EUR", None])
 def test_minor_units_of_one_currency_are_hundredths(tmp_path: Path, currency: str | None) -> None:
     path = tmp_path / "orders.csv"

@@ -18,6 +18,8 @@ QUESTION = "Which column is the amount that was paid?"
 # Cents that are taken for whole amounts make the largest at least so much.
 LEAST_CENTS, LEAST_ROWS = 1000, 20
 MOST_CURRENCIES = 200
+# Stripe has other decimals than ISO 4217 for the first three, Adyen for the others and ISK.
+OWN_DECIMALS = {"ISK", "MGA", "UGX", "CLP", "CVE", "IDR"}
 NEGATIVE, ZERO = "[-\u2212]\\s*\\D*\\d|^\\(.*\\)$|-$", "^[0.,]+$"
 PLAIN = Marks(".", "")
 
@@ -174,9 +176,19 @@ def _add_unit(
     text = f"All amounts of {column} are whole, such as {example}. What do they count?"
     answer = answers.of(Question("amount.unit", text, choices))
     if answer == "minor" and currency is not None:
-        draft.add("amount", "minor_units", True, "as answered: cents, or what a currency has")
+        own = {code: _decimals_by_question(code, answers) for code in sorted(codes & OWN_DECIMALS)}
+        others = {code: decimals for code, decimals in own.items() if decimals != MINOR_UNITS[code]}
+        why = "as answered: cents, or what a currency has"
+        draft.add("amount", "minor_units", others or True, why)
     elif answer == "minor":
         draft.add("amount", "divide_by", 100, "as answered")
+
+
+def _decimals_by_question(code: str, answers: Answers) -> int:
+    iso = MINOR_UNITS[code]
+    choices = {str(iso): "by ISO 4217", str(2 - iso): "as some payment providers have it"}
+    question = f"How many decimals do minor units of {code} stand for?"
+    return int(answers.of(Question(f"amount.decimals.{code}", question, choices)))
 
 
 def _codes(values_N: pl.Series, meanings: Mapping[str, str]) -> set[str]:
