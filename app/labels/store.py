@@ -301,8 +301,8 @@ async def labels_of_record(
 
 async def all_labels(
     connection: Connection, tenant: str, before_us: Mapping[EntityKey, int]
-) -> tuple[list[EntityLabel], list[EntityLabel]]:
-    """What `labels_of_record` and `maturing_labels` find, at one moment."""
+) -> tuple[dict[EntityKey, list[EntityLabel]], list[EntityLabel]]:
+    """What `labels_of_record` finds of each entity, and `maturing_labels` of all, at one moment."""
     rows = await connection.fetch(
         tuple[Any, ...],
         _OF_RECORD_OR_MATURING,
@@ -312,12 +312,13 @@ async def all_labels(
         before_us=max(before_us.values()),
     )
 
-    def sort_out() -> tuple[list[EntityLabel], list[EntityLabel]]:
-        folded, maturing = [], []
+    def sort_out() -> tuple[dict[EntityKey, list[EntityLabel]], list[EntityLabel]]:
+        folded: dict[EntityKey, list[EntityLabel]] = {key: [] for key in before_us}
+        maturing = []
         for *values, is_folded in rows:
             label = EntityLabel._make(values)
             if is_folded:
-                folded.append(label)
+                folded[label.key].append(label)
             elif label.matures_at_us < before_us[label.key]:
                 maturing.append(label)
         return folded, maturing

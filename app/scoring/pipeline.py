@@ -275,7 +275,9 @@ class Pipeline:
         async with self._bank:
             with stage("load"):
                 supports = await self._missing_supports(connection, deciding.scorer, tenant, keys_G)
-            aside = len(supports) > COPIES_IN_PLACE or len(entries) > IN_PLACE
+            are_many = len(supports) > COPIES_IN_PLACE or len(entries) > IN_PLACE
+            # A record that is folded again may have any number of labels.
+            aside = are_many or bool(loaded.records)
             result = await in_a_thread_if(
                 aside, lambda: self._process(loaded, keys_G, supports, deciding)
             )
@@ -672,12 +674,9 @@ async def with_records(
     if not overtaken:
         return loaded
     # As they are at one moment: a label is folded already, or still to be.
-    folded, maturing = await label_store.all_labels(
+    records, maturing = await label_store.all_labels(
         connection, tenant, {key: newest[key] for key in overtaken}
     )
-    records: dict[EntityKey, list[EntityLabel]] = {key: [] for key in overtaken}
-    for label in folded:
-        records[label.key].append(label)
     others = [label for label in loaded.labels if label.key not in records]
     return loaded._replace(labels=[*others, *maturing], records=records)
 
