@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import chain, count
 
 import numpy as np
 import polars as pl
@@ -276,8 +277,8 @@ def add_fields(
         comment = leak or (comment if is_active else f"{comment}; one of many")
         name = _field_name(column)
         # Of names in another script nothing is left.
-        others = [f"{name}_{n}" for n in range(2, frame.width + 2)]
-        name = next(name for name in (name, *others) if not draft.has(name))
+        others = (f"{name}_{n}" for n in count(2))
+        name = next(name for name in chain((name,), others) if not draft.has(name))
         draft.add(section, name, column, comment, is_active)
 
 

@@ -33,6 +33,7 @@ class Draft:
     def __init__(self, name: str) -> None:
         self.name = name
         self._lines: dict[str, list[Line]] = {section: [] for section in SECTIONS}
+        self._keys = set[str]()
         # What is true of the whole file and has no line of its own.
         self.notes: list[str] = []
 
@@ -40,6 +41,7 @@ class Draft:
         self, section: str, key: str, value: Any, comment: str = "", is_active: bool = True
     ) -> None:
         self._lines[section].append(Line(key, value, comment, is_active))
+        self._keys.add(key)
 
     def replace(self, section: str, key: str, value: Any, comment: str) -> None:
         lines = self._lines[section]
@@ -53,7 +55,7 @@ class Draft:
 
     def has(self, key: str) -> bool:
         """Whether any line has this key."""
-        return any(line.key == key for lines in self._lines.values() for line in lines)
+        return key in self._keys
 
     def comment(self, section: str, key: str) -> str:
         return next((line.comment for line in self._lines[section] if line.key == key), "")

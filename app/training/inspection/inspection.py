@@ -112,9 +112,13 @@ def _without_nulls(draft: Draft, frame: pl.DataFrame) -> pl.DataFrame:
     text = pl.col(pl.String)
     frame = frame.with_columns(text.replace("", None))
     found = set[str]()
-    for column in frame.select(text).columns:
-        words = frame[column].drop_nulls().unique()
-        found.update(words.filter(words.str.to_lowercase().is_in(list(names.MISSING))).to_list())
+    is_missing = text.str.to_lowercase().is_in(list(names.MISSING))
+    # Of all columns at once: a few calls of Polars for each of thousands take seconds.
+    some = frame.select(is_missing.any())
+    for column in (column for column in some.columns if some[column][0]):
+        found.update(
+            frame.filter(pl.col(column).str.to_lowercase().is_in(list(names.MISSING)))[column]
+        )
     # A label may say "none".
     found -= {word for word in found if word.lower() == "none"}
     if not found:

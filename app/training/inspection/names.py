@@ -1,6 +1,7 @@
 """What the names of columns, and the words in them, usually mean."""
 
 import re
+from functools import cache
 
 from app.learner.transaction import Status, Type
 
@@ -215,12 +216,14 @@ OF_SEVERAL = {
 OF_SEVERAL |= {"kr.": ("DKK", "NOK", "SEK"), "Rs.": ("INR", "PKR"), "Rs": ("INR", "PKR")}
 
 
+@cache
 def plain(name: str) -> str:
     """A column's name in lower case, its words apart: "transDate_Time?" is "trans date time"."""
     apart = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
     return " ".join(re.sub(r"[^0-9a-zà-ÿ$]+", " ", apart.lower()).split())
 
 
+@cache
 def rank(role: str, column: str) -> int | None:
     """How likely a column has a role by its name: 0 is likeliest, None where it is not."""
     found = [n for name in _spellings(role, column) if (n := _rank(role, name)) is not None]
