@@ -27,6 +27,8 @@ ZONE_NAME = re.compile(r" [A-Z]{2,5}")
 COMPACT_DATES = ("%Y%m%d", "%d%m%Y", "%m%d%Y")
 COMPACT_CLOCKS = {4: "%H%M", 6: "%H%M%S"}
 COMPACT_DATE = re.compile(r"\d{8}(?=\D|$|\d{4}$|\d{6}$)")
+# Of ISO 8601: the fifth week of a year, and its first day.
+WEEK = re.compile(r"\d{4}(?:(-)W\d\d-\d|W\d{3})(?!\d)")
 COMPACT_CLOCK = re.compile(r"([ T]?)(\d{6}|\d{4})(?!\d)")
 # Whole seconds since 1970 that are of this century.
 EPOCHS = {10: "seconds", 13: "milliseconds", 16: "microseconds", 19: "nanoseconds"}
@@ -72,6 +74,8 @@ def _formats_of(text: str) -> list[str]:
         return [f"{before}{_month(unix[1])} %d %H:%M:%S {unix[2] or ''}%Y"]
     if compact := COMPACT_DATE.match(text):
         rest, forms = text[compact.end() :], [before + form for form in COMPACT_DATES]
+    elif week := WEEK.match(text):
+        rest, forms = text[week.end() :], [before + ("%G-W%V-%u" if week[1] else "%GW%V%u")]
     elif date := DATE.match(text):
         rest, forms = text[date.end() :], [before + form for form in _date_formats(date)]
     else:

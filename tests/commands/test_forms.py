@@ -74,6 +74,8 @@ WRITTEN = {
     "java": "%Y-%m-%dT%H:%M:%SZ[UTC]",
     "log": "%Y-%m-%d %H:%M:%S,000",
     "mysql": "%Y-%m-%d %H%M%S",
+    "week": "%G-W%V-%uT%H:%M:%S",
+    "compact week": "%GW%V%u %H%M%S",
 }
 
 
@@ -270,6 +272,31 @@ def test_where_providers_have_decimals_of_their_own_these_are_asked_for(tmp_path
     assert read_entries(path, spec).amount_N.tolist() == [
         (190000 + n) / decimals[currency] for n, currency in enumerate(currencies)
     ]
+
+
+def test_a_column_called_after_minor_units_counts_those_of_each_currency(tmp_path: Path) -> None:
+    path = tmp_path / "settled.csv"
+    columns = payments(amount=[1999 + n for n in range(30)], currency=["GBP", "JPY"] * 15)
+    columns["AmountMinorUnits"] = columns.pop("amount")
+    path.write_text(rows_of(columns))
+    found = read(path)
+    assert found.amount_N.tolist() == [(1999 + n) / (1 if n % 2 else 100) for n in range(30)]
+
+
+def test_an_export_of_sap_is_read_with_its_minus_behind(tmp_path: Path) -> None:
+    path = tmp_path / "fbl5n.csv"
+    columns: dict[str, Sequence[object]] = {
+        "Belegnr": [f"18000{n}" for n in range(10)],
+        "Debitor": [f"K{n % 3}" for n in range(10)],
+        "Buch.dat.": [time.strftime("%d.%m.%Y") for time in TIMES],
+        "Betrag in HW": [f"1.20{n},50{'-' * (n % 4 == 3)}" for n in range(10)],
+    }
+    path.write_text(rows_of(columns, ";"))
+    found = read(path, {"amount.negative": "refund"})
+    in_order = sorted(range(10), key=lambda n: TIMES[n].date())
+    assert found.accounts_N.to_list() == [f"K{n % 3}" for n in in_order]
+    assert found.amount_N.tolist() == [1200.5 + n for n in in_order]
+    assert [kind == "refund" for kind in found.types_N] == [n % 4 == 3 for n in in_order]
 
 
 @pytest.mark.parametrize("currency", ["EUR", None])

@@ -155,15 +155,15 @@ def _add_unit(
     draft: Draft, frame: pl.DataFrame, column: str, bare: list[str], answers: Answers
 ) -> None:
     """Whether amounts are cents; a question where all are whole and nothing says so."""
-    if re.search(r"(cents|pence|minor)", names.plain(column)):
-        draft.add("amount", "divide_by", 100, "by its name in hundredths")
-        return
-    answer = answers.stated("amount.unit")
     currency, meanings = draft.value("columns", "currency"), draft.value("amount", "currencies")
     if currency is not None:
         codes = _codes(frame[currency], meanings or {})
     else:
         codes = {*(meanings or {}).values(), draft.value("amount", "currency")} - {None}
+    if re.search(r"(cents|pence|minor)", names.plain(column)):
+        _add_minor(draft, codes, "by its name", answers)
+        return
+    answer = answers.stated("amount.unit")
     has_minor = not codes or any(MINOR_UNITS.get(code, USUAL_DECIMALS) > 0 for code in codes)
     if answer is None and not (has_minor and len(frame) >= LEAST_ROWS and _is_all_whole(bare)):
         return
@@ -175,13 +175,19 @@ def _add_unit(
     }
     text = f"All amounts of {column} are whole, such as {example}. What do they count?"
     answer = answers.of(Question("amount.unit", text, choices))
-    if answer == "minor" and currency is not None:
-        own = {code: _decimals_by_question(code, answers) for code in sorted(codes & OWN_DECIMALS)}
-        others = {code: decimals for code, decimals in own.items() if decimals != MINOR_UNITS[code]}
-        why = "as answered: cents, or what a currency has"
-        draft.add("amount", "minor_units", others or True, why)
-    elif answer == "minor":
-        draft.add("amount", "divide_by", 100, "as answered")
+    if answer == "minor":
+        _add_minor(draft, codes, "as answered", answers)
+
+
+def _add_minor(draft: Draft, codes: set[str], why: str, answers: Answers) -> None:
+    """Amounts in minor units: in hundredths where no column says of which currency."""
+    if draft.value("columns", "currency") is None:
+        draft.add("amount", "divide_by", 100, why)
+        return
+    own = {code: _decimals_by_question(code, answers) for code in sorted(codes & OWN_DECIMALS)}
+    others = {code: decimals for code, decimals in own.items() if decimals != MINOR_UNITS[code]}
+    why = f"{why}: cents, or what a currency has"
+    draft.add("amount", "minor_units", others or True, why)
 
 
 def _decimals_by_question(code: str, answers: Answers) -> int:

@@ -14,14 +14,14 @@ ROLES: dict[str, tuple[str, ...]] = {
     "transaction": (
         r"(transaction|trans|txn|tx|payment|charge|order|event|psp)"
         r" ?(id|num|number|no|ref|reference|key|uuid)",
-        r"(transaktions|buchungs|zahlungs) ?(id|nummer|nr)",
+        r"(transaktions|buchungs|zahlungs|beleg) ?(id|nummer|nr)",
         r"id|uuid|reference|name|nr",
         r"order|transaction|trans|txn|charge|invoice|receipt|bestellung|auftrag|rechnung|beleg",
     ),
     "account": (
         r"(account|acct|customer|cust|client|user|member|payer|entity|holder|shopper|consumer|buyer)"
         r" ?(id|no|num|number|key|ref|reference)?",
-        r"name ?orig|orig(in)? ?account|sender"
+        r"name ?orig|orig(in)? ?account|sender|debitor(en)?( ?(nr|nummer|konto))?"
         r"|((numer|num|nr|no|n) )?(kunde|klient|client|cliente)[aen]?( ?(nr|nummer|numero|id|no))?",
         PAYER_EMAIL,
         r"(cc|card|pan) ?(id|no|num|number|hash|token|fingerprint)?|(.* )?iban|merchant account"
@@ -32,7 +32,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         rf"(?!.*{NO_PAYMENT})(.* )?(amount|amt)( .*)?|amount ?cents",
         r"((order|grand|cart|invoice) )?(total|gross|value|paid|betrag|summe|umsatz|montant"
         r"|importe|importo|valor|price|kwota|bedrag|belopp)( [a-z]{3})?"
-        r"|gross sales|total (collected|paid)",
+        r"|betrag in [a-z]{2,4}|gross sales|total (collected|paid)",
     ),
     "currency": (
         r"(transaction |gross |payment )?(currency|ccy|cur)( code)?|w(ä|ae)hrung|devise|moneda",
