@@ -1,8 +1,10 @@
 """`quickstudy serve`"""
 
 import os
+import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,28 +22,43 @@ def serve(
 ) -> None:
     """Serve the API; on the first start, make the database, an API key and a link."""
     # Here, since `quickstudy --help` takes as long as what it imports.
-    from app.db.holding import held
-    from app.ops import metrics
     from app.settings import Settings
-    from app.web import server
 
     # Through the environment, where the worker processes look too.
     for name, value in (("HOST", host), ("PORT", port), ("WORKERS", workers)):
         if value is not None:
             os.environ[f"QUICKSTUDY_{name}"] = str(value)
     settings = Settings()
-    with held(settings.database_url):
-        typer.echo(_welcome(settings, *_prepared(settings)), err=False)
+    with ExitStack() as stack:
+        migrating = None
+        if _is_to_be_made(settings.database_url):
+            # At once: what it imports and what we import are as much, on two processors.
+            migrating = stack.enter_context(_migration())
+        from app.db.holding import held
+        from app.ops import metrics
+        from app.web import server
+
+        stack.enter_context(held(settings.database_url))
+        typer.echo(_welcome(settings, *_prepared(settings, migrating)), err=False)
         with tempfile.TemporaryDirectory(prefix="quickstudy-metrics-") as pool:
             if settings.workers > 1:
                 os.environ[metrics.POOL_DIRECTORY] = pool
             server.serve(settings)
 
 
-def _prepared(settings: "Settings") -> tuple[str | None, str | None]:
+def _is_to_be_made(url: str) -> bool:
+    """Whether this is a SQLite file that is not there yet."""
+    scheme, _, path = url.partition(":///")
+    return scheme.startswith("sqlite") and bool(path) and not os.path.exists(path)
+
+
+def _prepared(
+    settings: "Settings", migrating: "subprocess.Popen[str] | None"
+) -> tuple[str | None, str | None]:
     """Have everything ready to serve; the first key and link, where there were none.
 
-    What is refused should be refused here, in a sentence, rather than in a worker's trace.
+    Where the database is being migrated already, that is waited for. What is refused should be
+    refused here, in a sentence, rather than in a worker's trace.
     """
     from app.cli.keys import on_database
     from app.db.database import Database
@@ -56,9 +73,17 @@ def _prepared(settings: "Settings") -> tuple[str | None, str | None]:
     default = Checkpoint.load(settings.model)
     choose_device(settings.device)
     try:
-        on_database(Database.check_revision)
+        if migrating is None:
+            on_database(Database.check_revision)
     except (SetupError, Problem):
-        _migrate()
+        migrating = _migration()
+    if migrating is not None:
+        if settings.workers == 1:
+            # It serves itself: what that takes is imported meanwhile.
+            import app.main  # noqa: F401
+        printed, _ = migrating.communicate()
+        if migrating.returncode:
+            raise SetupError(printed.strip() or "the database cannot be migrated")
 
     async def first(database: Database) -> tuple[str | None, str | None]:
         await check_states(database, default.features)
@@ -69,19 +94,13 @@ def _prepared(settings: "Settings") -> tuple[str | None, str | None]:
     return on_database(first)
 
 
-def _migrate() -> None:
-    """Bring the schema up to date, in a process of its own: what that imports would stay in ours.
+def _migration() -> "subprocess.Popen[str]":
+    """Brings the schema up to date: a process of its own, as what that imports would stay in ours.
 
-    Raises SetupError.
+    It prints why it cannot.
     """
-    import subprocess
-
-    from app.errors import SetupError
-
     command = [sys.executable, "-P", "-m", "app.db.migrating"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SetupError(done.stdout.strip() or "the database cannot be migrated")
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def address_of(settings: "Settings") -> str:
