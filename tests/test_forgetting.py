@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -38,7 +38,6 @@ from app.db.schema import (
 from app.erasures.records import Erasure
 from app.erasures.service import ErasureService
 from app.erasures.store import listed_erasures
-from app.errors import Problem
 from app.history.importing import Importer, Past
 from app.http.parts import Service
 from app.labels import store as label_store
@@ -52,6 +51,7 @@ from app.learner.spec import DatasetSpec
 from app.learner.states import States
 from app.learner.transaction import DAY_US, Transaction, Type
 from app.ops.garbage import spare_requests
+from app.scoring.errors import TransactionNotFound
 from app.scoring.pipeline import Pipeline, Posted
 from app.scoring.records import Scored
 from app.settings import Settings
@@ -675,7 +675,7 @@ async def erased(world: World, erasing: Awaitable[Erasure]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("is_labelled", [False, True])
-def test_what_comes_into_a_half_erased_account_is_erased_however_old_it_is(
+def test_payments_that_come_into_a_half_erased_account_are_erased_and_take_no_label(
     started: Started, is_labelled: bool
 ) -> None:
     service, runner = started
@@ -696,19 +696,67 @@ def test_what_comes_into_a_half_erased_account_is_erased_however_old_it_is(
             [row] = await pipeline.score([Posted(world.tenant, late)])
             assert isinstance(row, Scored)
             if is_labelled:
+                # It would have to be forgotten anew, for as long as labels come.
                 [answer] = await labelling.store_each(world.tenant, [Verdict(name, True)])
-                assert not isinstance(answer, Problem)
+                assert isinstance(answer, TransactionNotFound)
+                with pytest.raises(AccountNotFound):
+                    await labelling.roll_back(world.tenant, "heavy", 1)
         slow.open.set()
         counts = await erased(world, erasure)
         await slow.close()
         assert counts["transactions"] == PAYMENTS + 2
-        assert counts["labels"] == PAYMENTS // 10 + 2 * is_labelled
+        assert counts["labels"] == PAYMENTS // 10
         assert await world.left_of("heavy") == 0
         query = select(entities.c.entity_id).where(
             entities.c.tenant == world.tenant, entities.c.entity_id == "own"
         )
         async with service.part(Database).read() as connection:
             assert (await connection.execute(query)).first() is None
+
+    runner.run(live())
+
+
+class Counting(Slow):
+    """One that also counts the transactions that are begun."""
+
+    begun = 0
+
+    def write(self, aside: bool = False) -> AbstractAsyncContextManager[Connection]:
+        self.begun += 1
+        return super().write(aside)
+
+
+def test_an_account_that_pays_meanwhile_is_erased_at_the_first_attempt(started: Started) -> None:
+    service, runner = started
+    pipeline = service.part(Pipeline)
+
+    async def live() -> None:
+        world = World(service)
+
+        async def pay(name: str) -> None:
+            payment = Transaction(
+                name, "payer", now_us(), Decimal(9), "EUR", "m-1", device_id=f"at-{name}"
+            )
+            [row] = await pipeline.score([Posted(world.tenant, payment)])
+            assert isinstance(row, Scored)
+
+        await pay("before")
+        # The third of its transactions is the last one, of what was planned before.
+        slow = Counting(service.part(Settings).database_url, 3)
+        erasure = asyncio.ensure_future(ErasureService(slow, pipeline).erase(world.tenant, "payer"))
+        await slow.until_reached()
+        await pay("meanwhile")
+        begun = slow.begun
+        slow.open.set()
+        counts = await erased(world, erasure)
+        # Who pays all the time would make any number of attempts vain.
+        assert slow.begun == begun + 1
+        await slow.close()
+        assert counts["transactions"] == 2
+        assert await world.left_of("payer") == 0
+        query = select(entities.c.entity_id).where(entities.c.tenant == world.tenant)
+        async with service.part(Database).read() as connection:
+            assert (await connection.execute(query)).all() == []
 
     runner.run(live())
 

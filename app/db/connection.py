@@ -158,6 +158,16 @@ class Connection(ABC):
         second: Query[Second],
         third: Query[Third],
         fourth: Query[Fourth],
+        /,
+    ) -> tuple[First, Second, Third, Fourth]: ...
+
+    @overload
+    async def together(
+        self,
+        first: Query[First],
+        second: Query[Second],
+        third: Query[Third],
+        fourth: Query[Fourth],
         fifth: Query[Fifth],
         sixth: Query[Sixth],
         /,

@@ -13,7 +13,6 @@ from app.audit import store as audit_store
 from app.audit.entries import entry
 from app.db.connection import Connection
 from app.db.database import Database, refuse_while_rebuilding
-from app.db.errors import Raced
 from app.entities import states as entity_states
 from app.entities.states import EntityKey, EntityState
 from app.erasures import store as erasure_store
@@ -91,7 +90,7 @@ class ErasureService:
                 model = await self._model(connection, tenant)
             salted = await in_a_thread(partial(salted_digest, account_id))
             erase_all = partial(
-                self._erase, forgetting=forgetting, first=[planned], model=model, salted=salted
+                self._erase, forgetting=forgetting, planned=planned, model=model, salted=salted
             )
             aside = len(planned.entities) > IN_PLACE
             if erasure := await self._database.run(erase_all, aside):
@@ -198,16 +197,14 @@ class ErasureService:
         self,
         connection: Connection,
         forgetting: Forgetting,
-        first: list[ErasurePlan],
+        planned: ErasurePlan,
         model: Mapping[str, str | None],
         salted: SaltedDigest,
     ) -> Erasure | None:
         """Delete all rows of an account that others have forgotten; None where it has labels."""
         tenant, account_id = forgetting.tenant, forgetting.account_id
         await refuse_while_rebuilding(connection, tenant)
-        # It is tried again only where it was outdated.
-        plan = first.pop() if first else await self._plan(connection, tenant, account_id)
-        plan = await self._locked(connection, plan)
+        plan = await self._locked(connection, planned)
         if plan.account.has_labels:
             return None
         noted = await label_store.forgetting(connection, tenant, forgetting.id)
@@ -259,19 +256,17 @@ class ErasureService:
     async def _locked(self, connection: Connection, plan: ErasurePlan) -> ErasurePlan:
         """The plan as it is once nobody else can change anything that it is made of.
 
-        Raises Raced where the account has changed meanwhile.
+        An account that pays all the time has done so since, also with entities that are new to it.
+        Raises AccountNotFound.
         """
         tenant, account_id = plan.account.tenant, plan.account.account_id
         await account_store.lock_only(connection, tenant, [account_id])
-        entities = await entity_states.lock_entities(connection, tenant, plan.entities)
-        account = await account_store.account(connection, tenant, account_id)
-        if account != plan.account:
-            raise Raced
+        account = await account_store.require_account(connection, tenant, account_id)
+        used = await entity_states.used_by(connection, tenant, account_id)
+        entities = await entity_states.lock_entities(connection, tenant, used)
         changed = [key for key, rows in entities.items() if rows != plan.entities.get(key)]
-        if not changed:
-            return plan
-        states = await self._rebuilt(connection, account, changed)
-        return plan._replace(states={**plan.states, **states})
+        states = plan.states | await self._rebuilt(connection, account, changed)
+        return ErasurePlan(account, entities, {key: states[key] for key in entities})
 
     async def _rebuilt(
         self, connection: Connection, account: Account, keys: Iterable[EntityKey]

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from app.accounts import store as account_store
-from app.accounts.errors import no_account
+from app.accounts.errors import AccountNotFound, no_account
 from app.accounts.store import Account
 from app.audit.entries import Action
 from app.db.connection import Connection
@@ -22,7 +22,7 @@ from app.learner.features import FeatureSet
 from app.learner.spec import DatasetSpec
 from app.learner.transaction import Transaction
 from app.scoring import store as transaction_store
-from app.scoring.errors import no_transaction
+from app.scoring.errors import TransactionNotFound, no_transaction
 from app.scoring.records import Scored
 from app.times import now_us
 
@@ -109,12 +109,16 @@ class SetLabels(NamedTuple):
     ) -> Alteration:
         ids = [verdict.transaction_id for verdict in self.verdicts]
         # First of all: while this is its revision, what is read after it has not changed.
-        account, stored, old = await connection.together(
+        account, stored, old, erasure = await connection.together(
             account_store.account(connection, tenant, self.account_id),
             transaction_store.scored(connection, tenant, ids),
             label_store.labels_of(connection, tenant, ids),
+            label_store.erasure_of(connection, tenant, self.account_id),
         )
         self.check(stored)
+        if erasure:
+            # Others would have to forget it, too: an erasure would end once nobody labels.
+            raise TransactionNotFound("The transaction is being erased with its account.")
         for verdict in self.verdicts:
             _check_shown(verdict.shown, old.get(verdict.transaction_id))
         if account is None:
@@ -208,6 +212,8 @@ class RollBack(NamedTuple):
     ) -> Alteration:
         """Raises AccountNotFound or RevisionNotFound."""
         account = await account_store.require_account(connection, tenant, self.account_id)
+        if await label_store.erasure_of(connection, tenant, self.account_id):
+            raise AccountNotFound("The account is being erased.")
         back = await way_back(connection, features, account, self.revision)
         named = await named_in(features, back.rows.values())
         entities = {key for keys in named.values() for key in keys}

@@ -196,6 +196,11 @@ _CHANGES = (
 _REMOVALS: Any = select(
     func.count(), func.sum(label_entities.c.removed_at_us % bindparam("modulus"))
 ).where(*_OF_ENTITIES, text(WAS_REMOVED))
+_ERASURE_OF = select(*columns(forgettings, Forgetting)).where(
+    forgettings.c.tenant == bindparam("of_tenant"),
+    forgettings.c.account_id == bindparam("of_account"),
+    forgettings.c.is_erasure == true(),
+)
 _ERASURES = (
     select(erasures.c.at_us, erasures.c.id)
     .where(erasures.c.tenant == bindparam("of_tenant"))
@@ -563,12 +568,8 @@ async def forgetting(connection: Connection, tenant: str, forgetting_id: str) ->
 
 async def erasure_of(connection: Connection, tenant: str, account_id: str) -> Forgetting | None:
     """The erasure of an account that has not ended."""
-    query = select(*columns(forgettings, Forgetting)).where(
-        forgettings.c.tenant == tenant,
-        forgettings.c.account_id == account_id,
-        forgettings.c.is_erasure == true(),
-    )
-    return next(iter(await connection.read(Forgetting._make, query)), None)
+    found = await connection.fetch(Forgetting._make, _ERASURE_OF, tenant, of_account=account_id)
+    return next(iter(found), None)
 
 
 async def unfinished(connection: Connection, before_us: int) -> list[Forgetting]:
