@@ -36,7 +36,7 @@ from app.db.schema import (
     transactions,
 )
 from app.erasures.records import Erasure
-from app.erasures.service import ErasureService
+from app.erasures.service import STEP_PAYMENTS, ErasureService
 from app.erasures.store import listed_erasures
 from app.history.importing import Importer, Past
 from app.http.parts import Service
@@ -724,6 +724,55 @@ class Counting(Slow):
     def write(self, aside: bool = False) -> AbstractAsyncContextManager[Connection]:
         self.begun += 1
         return super().write(aside)
+
+
+class Overtaken(Database):
+    """A database on which something happens before each of the transactions that are run."""
+
+    def __init__(self, url: str, act: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(url)
+        self._act = act
+        self.count = 0
+
+    async def run(self, change: Callable[[Connection], Awaitable[Any]], aside: bool = False) -> Any:
+        self.count += 1
+        await self._act()
+        return await super().run(change, aside)
+
+
+def test_an_account_that_pays_faster_than_it_is_erased_is_erased(started: Started) -> None:
+    service, runner = started
+    pipeline = service.part(Pipeline)
+    size, left = 3 * STEP_PAYMENTS, 20
+
+    async def live() -> None:
+        world = World(service)
+        numbers = count()
+
+        async def pay() -> None:
+            nonlocal left
+            left -= 1
+            if left > 0:
+                some = [next(numbers) for _ in range(size // 2)]
+                rows = [
+                    Transaction(f"p-{n}", "payer", now_us(), Decimal(9), "EUR", "m-1") for n in some
+                ]
+                await pipeline.score([Posted(world.tenant, row) for row in rows])
+
+        await pay()
+        await pay()
+        overtaken = Overtaken(service.part(Settings).database_url, pay)
+        counts = await erased(
+            world, ErasureService(overtaken, pipeline).erase(world.tenant, "payer")
+        )
+        # To unlearn; as many steps as there were payments for at the first of them, and two more;
+        # and the account.
+        assert overtaken.count <= 1 + (2 * size // STEP_PAYMENTS + 2) + 1
+        await overtaken.close()
+        assert counts["transactions"] == next(numbers)
+        assert await world.left_of("payer") == 0
+
+    runner.run(live())
 
 
 def test_an_account_that_pays_meanwhile_is_erased_at_the_first_attempt(started: Started) -> None:

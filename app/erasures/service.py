@@ -50,6 +50,14 @@ class ErasurePlan(NamedTuple):
     states: dict[EntityKey, bytes | None]
 
 
+class _Erased(NamedTuple):
+    """How far the steps are: how many payments there were, how many are gone, the last of these."""
+
+    there: int | None = None
+    payments: int = 0
+    last: tuple[int, str] | None = None
+
+
 class ErasureService:
     """Erases accounts."""
 
@@ -148,37 +156,40 @@ class ErasureService:
         """Delete all but the newest payments of the account, and its entries of the audit log.
 
         In steps, the oldest first: until the last one, sums and the newest payments are those of
-        the whole account, so that what is scored for it meanwhile is scored as before.
+        the whole account, so that what is scored for it meanwhile is scored as before. There are as
+        many as there were payments: who pays faster than that would never be erased.
         """
-        after: tuple[int, str] | None = None
-        is_more = True
-        while is_more:
-            step = partial(self._erase_some, forgetting=forgetting, after=after)
-            after, is_more = await self._database.run(step)
+        done: _Erased | None = _Erased()
+        while done is not None:
+            step = partial(self._erase_some, forgetting=forgetting, before=done)
+            done = await self._database.run(step)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _erase_some(
-        self, connection: Connection, forgetting: Forgetting, after: tuple[int, str] | None
-    ) -> tuple[tuple[int, str] | None, bool]:
-        """One step: the key of the last payment that is gone, and whether there is another step."""
+        self, connection: Connection, forgetting: Forgetting, before: _Erased
+    ) -> _Erased | None:
+        """One step; None where there is no other."""
         tenant, account_id = forgetting.tenant, forgetting.account_id
         account = await self._under_way(connection, forgetting)
-        if account.has_labels:
-            # Others are to forget them first.
-            return after, False
+        there = before.there if before.there is not None else account.transactions
+        if account.has_labels or before.payments > there:
+            # Others are to forget them first; and the rest goes with the account.
+            return None
         most = max(STEP_PAYMENTS, account.transactions // MOST_STEPS)
         is_more = await audit_store.erase_entries(connection, tenant, account_id, most)
+        done = before._replace(there=there)
         if erased := await account_store.erase_payments(
-            connection, tenant, account_id, after, most, SPARED_PAYMENTS
+            connection, tenant, account_id, before.last, most, SPARED_PAYMENTS
         ):
-            after, is_more = erased.last, True
+            is_more = True
+            done = _Erased(there, before.payments + erased.transactions, erased.last)
             progress = Progress(
                 erased_transactions=erased.transactions,
                 erased_label_events=erased.label_events,
                 erased_reviews=erased.reviews,
             )
             await label_store.note_progress(connection, tenant, forgetting.id, progress, now_us())
-        return after, is_more
+        return done if is_more else None
 
     async def _under_way(self, connection: Connection, forgetting: Forgetting) -> Account:
         """The account, which is locked.
