@@ -27,7 +27,8 @@ from app.http.parts import part, part_of
 from app.http.problems import Forbidden, Overloaded, RateLimited, Unauthenticated
 from app.keys.scopes import DEFAULT_TENANT
 from app.people.errors import LinkNotFound, PersonExists, PersonNotFound, WrongPassword
-from app.people.oidc import Flow, OpenId, ProviderAway
+from app.people.flow import Flow, ProviderAway
+from app.people.oidc import OpenId
 from app.people.records import PERSON
 from app.people.routes import RunningPeople
 from app.people.service import People

@@ -16,7 +16,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from app.http.problems import Unauthenticated
-from app.people.oidc import Flow, ProviderAway
+from app.people.flow import Flow, ProviderAway
 
 logger = logging.getLogger("quickstudy")
 

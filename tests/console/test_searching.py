@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
@@ -125,21 +126,21 @@ async def test_a_file_holds_a_place_of_its_tenant_while_it_waits_for_a_page(
     client: httpx.AsyncClient, mia: httpx.AsyncClient
 ) -> None:
     admission = part_of(client, Admission)
-    for _ in range(LISTS_AT_ONCE):
-        await admission.lists.acquire()
-    request = asyncio.create_task(file_of(mia, account_id="nobody"))
-    while admission.places.total == 0:
-        await asyncio.sleep(0.01)
-    # Between the beginning of the answer and its first page.
-    again = asyncio.create_task(admission.lists.acquire())
-    await asyncio.sleep(0)
-    admission.lists.release()
-    await again
-    for _ in range(10):
-        await asyncio.sleep(0.01)
-    held = admission.places.total
-    for _ in range(LISTS_AT_ONCE):
-        admission.lists.release()
+    async with AsyncExitStack() as stack:
+        for _ in range(LISTS_AT_ONCE - 1):
+            await stack.enter_async_context(admission.lists.one())
+        async with AsyncExitStack() as last:
+            await last.enter_async_context(admission.lists.one())
+            request = asyncio.create_task(file_of(mia, account_id="nobody"))
+            while admission.places.total == 0:
+                await asyncio.sleep(0.01)
+            # Between the beginning of the answer and its first page.
+            again = asyncio.create_task(stack.enter_async_context(admission.lists.one()))
+            await asyncio.sleep(0)
+        await again
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+        held = admission.places.total
     assert len(await request) == 1
     assert held == 1
     assert admission.places.total == 0
