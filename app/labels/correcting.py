@@ -106,8 +106,7 @@ class Correcting:
                 of_others=True,
             )
             least = STEP_LABELS_OF_ONE_WRITER if self._database.is_sqlite else STEP_LABELS
-            steps = await in_a_thread(lambda: _steps(found, least))
-            accounts = {account_id for step in steps for account_id in step.account_ids.values()}
+            steps, accounts = await in_a_thread(lambda: _steps(found, least))
             expected = await account_store.revisions_of(connection, tenant, accounts)
         is_whole = True
         for step in steps:
@@ -152,8 +151,8 @@ class Correcting:
         return current | revised
 
 
-def _steps(found: Sequence[Evidence], least: int) -> list[Step]:
-    """What was found, account by account, in steps of so many labels or more."""
+def _steps(found: Sequence[Evidence], least: int) -> tuple[list[Step], set[str]]:
+    """What was found, account by account, in steps of so many labels or more; and the accounts."""
     account_ids = {row.transaction_id: row.account_id for one in found for row in one.witnesses}
     ordered = sorted(account_ids, key=lambda key: (account_ids[key], key))
     size = max(least, len(ordered) // MOST_STEPS)
@@ -167,4 +166,4 @@ def _steps(found: Sequence[Evidence], least: int) -> list[Step]:
         for step, rows in places.items():
             own = [witnesses[n] for n in rows]
             steps[step].evidence.append(Evidence(kind, own, values_NV[rows]))
-    return steps
+    return steps, set(account_ids.values())

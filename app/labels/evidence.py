@@ -135,16 +135,8 @@ def _entries(
     # C changes of L labels, of which each entity has one of its own.
     code_C, labels = _codes((row.kind, row.entity_id, row.transaction_id) for row in changes)
     order_C = np.argsort(code_C, kind="stable")
-    is_set_C = np.array([row.is_fraud is not None for row in changes], np.bool_)[order_C]
-    is_fraud_C = np.array([bool(row.is_fraud) for row in changes], np.float64)[order_C]
-    matures_us_C = np.array([row.matures_at_us for row in changes], np.int64)[order_C]
-    code_C = code_C[order_C]
-    # A label that is stored again as it was, or whose features are corrected, is one all the while.
-    says_new_C = np.ones(len(changes), np.bool_)
-    says_new_C[1:] = ~is_set_C[1:] | ~is_set_C[:-1] | (code_C[1:] != code_C[:-1])
-    says_new_C[1:] |= (is_fraud_C[1:] != is_fraud_C[:-1]) | (matures_us_C[1:] != matures_us_C[:-1])
-    changes = [changes[c] for c in order_C[says_new_C].tolist()]
-    code_C, is_set_C = code_C[says_new_C], is_set_C[says_new_C]
+    changes, code_C = [changes[c] for c in order_C.tolist()], code_C[order_C]
+    is_set_C = np.array([row.is_fraud is not None for row in changes], np.bool_)
     from_us_C = np.array([row.recorded_at_us for row in changes], np.int64)
     is_last_C = np.append(code_C[1:] != code_C[:-1], True)[: len(changes)]
     until_us_C = np.where(is_last_C, FOREVER_US, np.roll(from_us_C, -1))
@@ -155,8 +147,8 @@ def _entries(
     entries = Entries(
         from_us_C,
         until_us_C,
-        matures_us_C[says_new_C],
-        is_fraud_C[says_new_C],
+        np.array([row.matures_at_us for row in changes], np.int64),
+        np.array([bool(row.is_fraud) for row in changes], np.float64),
         place_C > removed_L[code_C],
     ).those(is_set_C)
     return entries, _places(row.key for row in changes if row.is_fraud is not None)

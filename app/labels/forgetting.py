@@ -111,15 +111,14 @@ async def seen_by(
     ids = set(removed)
     gone = set() if of_others else ids
     matured_us = await label_store.first_maturities(connection, tenant, ids)
-    found = [
-        one
-        for one in await label_store.witnesses(
-            connection, tenant, matured_us, account_id, of_others
-        )
-        if one.transaction_id not in gone
-    ]
+    found = await label_store.witnesses(connection, tenant, matured_us, account_id, of_others)
     changes = await label_store.label_changes(connection, tenant, matured_us) if found else []
-    return await in_a_thread(lambda: evidence_without(features, found, changes, gone))
+
+    def work_out() -> list[Evidence]:
+        witnesses = [row for row in found if row.transaction_id not in gone]
+        return evidence_without(features, witnesses, changes, gone)
+
+    return await in_a_thread(work_out)
 
 
 async def records_after(

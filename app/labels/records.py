@@ -80,7 +80,7 @@ class LabelEvent(NamedTuple):
 class LabelChange(NamedTuple):
     """What features may have seen of a row of `label_events`, at one of its entities.
 
-    `is_corrected` is whether it has features of its own.
+    `is_corrected` is whether the label ever had features of its own.
     """
 
     kind: str

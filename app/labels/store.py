@@ -181,16 +181,41 @@ _LATEST = (
     .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id))
 )
 _EVENTS_THERE = _with_entities(label_events)
-_CHANGES = (
+_OF_ONE_LABEL = label_entities.c.kind, label_entities.c.entity_id, label_events.c.transaction_id
+_IN_ORDER = label_events.c.recorded_at_us, label_events.c.revision
+_BEFORE = {
+    f"{name}_before": func.lag(label_events.c[name]).over(
+        partition_by=_OF_ONE_LABEL, order_by=_IN_ORDER
+    )
+    for name in ("recorded_at_us", "matures_at_us", "is_fraud")
+}
+_ALL_CHANGES = (
     select(
         label_entities.c.kind,
         label_entities.c.entity_id,
         *(label_events.c[name] for name in LabelChange._fields[2:-1]),
-        label_events.c.features.is_not(None),
+        func.count(label_events.c.features).over(partition_by=_OF_ONE_LABEL).label("corrections"),
+        *(column.label(name) for name, column in _BEFORE.items()),
     )
     .join_from(label_entities, label_events, _EVENTS_THERE)
     .where(*_OF_ENTITIES)
-    .order_by(label_events.c.recorded_at_us, label_events.c.revision)
+    .subquery()
+)
+# But for those that say again what is there: every correction is one, so that a merchant's labels
+# would have one more each time that one of them is removed.
+_CHANGES = (
+    select(
+        *(_ALL_CHANGES.c[name] for name in LabelChange._fields[:-1]),
+        _ALL_CHANGES.c.corrections > 0,
+    )
+    .where(
+        or_(
+            _ALL_CHANGES.c.recorded_at_us_before.is_(None),
+            _ALL_CHANGES.c.matures_at_us_before != _ALL_CHANGES.c.matures_at_us,
+            _ALL_CHANGES.c.is_fraud_before.is_distinct_from(_ALL_CHANGES.c.is_fraud),
+        )
+    )
+    .order_by(_ALL_CHANGES.c.recorded_at_us, _ALL_CHANGES.c.revision)
 )
 # Not their sum, which is too large for 64 bits.
 _REMOVALS: Any = select(
@@ -428,7 +453,9 @@ async def witnesses(
         after_us=min(after_us.values()),
         of_account=account_id,
     )
-    return [row for row in rows if row.occurred_at_us > after_us[row.key]]
+    return await in_a_thread(
+        lambda: [row for row in rows if row.occurred_at_us > after_us[row.key]]
+    )
 
 
 async def latest_features(
@@ -460,7 +487,8 @@ async def first_maturities(
 async def label_changes(
     connection: Connection, tenant: str, keys: Iterable[EntityKey]
 ) -> list[LabelChange]:
-    """Every change of a label of these entities, the oldest first."""
+    """Every change of a label of these entities, the oldest first; one each time that it becomes
+    another, or is removed."""
     wanted = list(keys)
     if not wanted:
         return []
