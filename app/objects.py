@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
 MARK = "\ufeff"
+SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 
 class Fault(NamedTuple):

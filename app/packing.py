@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from app.learner.spelling import Compression
+from app.learner.spelling import COMPRESSION, Compression
 
 # What goes wrong with a file that is cut off, or packed otherwise.
 UNPACKABLE = (EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile, ValueError)
@@ -63,3 +63,10 @@ def _of_zstandard(path: Path) -> bytes:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{reason} (of zstd only UTF-8 can be read; else unpack it)") from None
     return "".join(f"{line}\n" for line in lines.to_series().fill_null("")).encode()
+
+
+def suffixes_of(path: Path) -> tuple[str, Compression | None]:
+    """The suffix of what a file holds, and the compression that its last suffix names."""
+    suffixes = ["", *(suffix.lower() for suffix in path.suffixes)]
+    packed = COMPRESSION.get(suffixes[-1])
+    return (suffixes[:-1] or [""] if packed else suffixes)[-1], packed

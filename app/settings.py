@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     oidc_client_secret: SecretStr | None = None
     """What proves to the provider that it is this service."""
     oidc_claim: str = "email"
-    """Where the provider says whose e-mail address it is. With `email` it is to say
+    """The claim in which the provider states an e-mail address. With `email` it is to state
     `email_verified`, too."""
     tracing: bool = False
     """OpenTelemetry spans of requests, batches and stages, sent to where

@@ -53,7 +53,7 @@ async def test_a_turn_of_whoever_was_cancelled_is_anothers(has_come: bool) -> No
         first, second = await waiting(turns, "ab", served)
         if not has_come:
             first.cancel()
-    # It has been given to the first, which does not know of it yet.
+    # The first has it, and does not know of it yet.
     first.cancel()
     await asyncio.wait_for(second, 5)
     assert served == ["b"]

@@ -140,12 +140,11 @@ def _blocks(file: Path, layout: "LabelLayout | None") -> Iterator["LabelFile"]:
 
 
 def _is_json(file: Path, layout: "LabelLayout | None") -> bool:
-    from app.learner.spelling import COMPRESSION
+    from app import objects
+    from app.packing import suffixes_of
 
     stated = layout.file.format if layout else None
-    suffixes = [suffix for suffix in file.suffixes if suffix.lower() not in COMPRESSION]
-    is_called_so = bool(suffixes) and suffixes[-1].lower() in (".jsonl", ".ndjson", ".json")
-    return stated == "json" or (stated is None and is_called_so)
+    return stated == "json" or (stated is None and suffixes_of(file)[0] in objects.SUFFIXES)
 
 
 def _blocks_of_json(lines: TextIO, layout: "LabelLayout | None") -> Iterator["LabelFile"]:
@@ -171,13 +170,12 @@ def _blocks_of_json(lines: TextIO, layout: "LabelLayout | None") -> Iterator["La
 @contextmanager
 def _opened(file: Path, layout: "LabelLayout | None", encoding: str) -> Iterator[TextIO]:
     """A file's text, unpacked as it is read."""
-    from app.learner.spelling import COMPRESSION
-    from app.packing import opened
+    from app.packing import opened, suffixes_of
 
     # A byte order mark is no part of the first column's name.
     encoding += "-sig" if encoding == "utf-8" else ""
     stated = layout.file.compression if layout else None
-    compression = stated or COMPRESSION.get(file.suffix.lower(), "none")
+    compression = stated or suffixes_of(file)[1] or "none"
     with opened(file, compression) as unpacked:
         yield io.TextIOWrapper(unpacked, encoding, newline="")
 

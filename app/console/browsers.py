@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import Request, Response
@@ -37,13 +37,30 @@ MOST_FORM_BYTES, MOST_FIELDS = 16 << 10, 20
 LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?", re.ASCII)
 # Browsers take the first only over https, from this host alone, and for all of its paths.
 SECURE_COOKIE, COOKIE = "__Host-qs", "qs"
-# Beside it, of somebody who is at an OpenID provider, and for how long.
-AWAY, AWAY_SECONDS = "-away", 600
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 _NOTE: TypeAdapter[str] = TypeAdapter(Note)
+
+
+class Cookie(NamedTuple):
+    """What its name ends in, and how long it lasts: until the browser is closed, where it is None.
+
+    A session may end before that.
+    """
+
+    suffix: str
+    seconds: int | None
+
+
+SESSION = Cookie("", None)
+# Of somebody who is at an OpenID provider.
+AWAY = Cookie("-away", 600)
+
+
+class NotPrivate(Exception):
+    """Somebody on the way could read what is sent."""
 
 
 class BadForm(Exception):
@@ -66,6 +83,12 @@ def is_from_here(request: Request) -> bool:
 def is_private(request: Request) -> bool:
     """Whether nobody on the way can read along: over https, or on this machine alone."""
     return _is_secure(request) or bool(LOOPBACK.fullmatch(request.headers.get("host", "")))
+
+
+def check_private(request: Request) -> None:
+    """Raises NotPrivate."""
+    if not is_private(request):
+        raise NotPrivate
 
 
 async def form_of(request: Request) -> dict[str, str]:
@@ -118,40 +141,27 @@ def in_utc(text: str) -> str:
     return text if text.endswith("Z") or "+" in text else f"{text}Z"
 
 
-def secret_of(request: Request) -> str | None:
-    """The secret of the session in the request's cookie."""
-    return request.cookies.get(secret_name(request))
+def secret_of(request: Request, cookie: Cookie = SESSION) -> str | None:
+    """The text in a cookie of the request; of a session, its secret."""
+    return request.cookies.get(_name_of(request, cookie))
 
 
-def give_cookie(response: Response, request: Request, root: str, secret: str) -> None:
-    """Hand the browser a session's secret, until it is closed or the session ends."""
-    response.set_cookie(secret_name(request), secret, **_scope(request, root))  # type: ignore[arg-type]
+def give_cookie(
+    response: Response, request: Request, root: str, secret: str, cookie: Cookie = SESSION
+) -> None:
+    """Hand the browser a text, for as long as the cookie lasts."""
+    scope = _scope(request, root)
+    response.set_cookie(_name_of(request, cookie), secret, cookie.seconds, **scope)  # type: ignore[arg-type]
 
 
-def take_cookie(response: Response, request: Request, root: str) -> None:
+def take_cookie(response: Response, request: Request, root: str, cookie: Cookie = SESSION) -> None:
     """Make the browser forget it."""
-    response.delete_cookie(secret_name(request), **_scope(request, root))  # type: ignore[arg-type]
+    response.delete_cookie(_name_of(request, cookie), **_scope(request, root))  # type: ignore[arg-type]
 
 
-def note_away(response: Response, request: Request, root: str, text: str) -> None:
-    """Have the browser keep a text while its person is at an OpenID provider."""
-    name = f"{secret_name(request)}{AWAY}"
-    response.set_cookie(name, text, max_age=AWAY_SECONDS, **_scope(request, root))  # type: ignore[arg-type]
-
-
-def away(request: Request) -> str:
-    """The text that it has kept; empty where it has none any more."""
-    return request.cookies.get(f"{secret_name(request)}{AWAY}", "")
-
-
-def forget_away(response: Response, request: Request, root: str) -> None:
-    """Make it forget the text."""
-    response.delete_cookie(f"{secret_name(request)}{AWAY}", **_scope(request, root))  # type: ignore[arg-type]
-
-
-def secret_name(request: Request) -> str:
-    """The name of the cookie, by how the request came."""
-    return SECURE_COOKIE if _is_secure(request) else COOKIE
+def _name_of(request: Request, cookie: Cookie) -> str:
+    """By how the request came."""
+    return f"{SECURE_COOKIE if _is_secure(request) else COOKIE}{cookie.suffix}"
 
 
 def _scope(request: Request, root: str) -> dict[str, object]:

@@ -59,8 +59,7 @@ async def show_sign_in(request: Request, back: str = "", tenant: str = DEFAULT_T
 @router.post("/sign-in")
 async def sign_in(request: Request, sessions: RunningSessions, people: RunningPeople) -> Response:
     """Begin a session by a password or an API key, and go where one wanted to."""
-    if not browsers.is_private(request):
-        return await error_page(request, 403, *texts.NOT_PRIVATE)
+    browsers.check_private(request)
     form = await browsers.form_of(request)
     back = place_in(request, form.get("back", ""))
     person, proof = form.get("person", ""), form.get("key", "")
@@ -83,8 +82,7 @@ async def go_to_provider(
     request: Request, openid: RunningOpenId, back: str = "", tenant: str = DEFAULT_TENANT
 ) -> Response:
     """To the OpenID provider, which sends the browser back."""
-    if not browsers.is_private(request):
-        return await error_page(request, 403, *texts.NOT_PRIVATE)
+    browsers.check_private(request)
     if openid.provider is None:
         return await error_page(request, 404, *texts.NO_PAGE)
     flow = Flow.begun(place_in(request, back), tenant)
@@ -93,7 +91,7 @@ async def go_to_provider(
     except ProviderAway as error:
         return await _form_of(request, flow, 503, _away(openid, error))
     response = RedirectResponse(address, SEE_OTHER, headers=browsers.HEADERS)
-    browsers.note_away(response, request, root_of(request), flow.text)
+    browsers.give_cookie(response, request, root_of(request), flow.text, browsers.AWAY)
     return response
 
 
@@ -107,15 +105,14 @@ async def return_from_provider(
     state: str = "",
 ) -> Response:
     """Begin a session of the person whom the OpenID provider vouches for."""
-    if not browsers.is_private(request):
-        return await error_page(request, 403, *texts.NOT_PRIVATE)
-    flow = Flow.read(browsers.away(request))
+    browsers.check_private(request)
+    flow = Flow.read(browsers.secret_of(request, browsers.AWAY) or "")
     if (
         openid.provider is None
         or flow is None
         or not secrets.compare_digest(flow.state.encode(), state.encode("utf-8", "surrogatepass"))
     ):
-        response = await _form(request, root_of(request), 401, error=texts.NOT_ASKED)
+        response = await _form(request, root_of(request), 401, error=texts.NOT_AWAY)
     elif not code:
         refused = texts.PROVIDER_REFUSED.format(provider=openid.name)
         response = await _form_of(request, flow, 401, refused)
@@ -130,7 +127,7 @@ async def return_from_provider(
             response = await _form_of(request, flow, 401, str(error))
         else:
             response = _signed_in(request, place_in(request, flow.back), secret)
-    browsers.forget_away(response, request, root_of(request))
+    browsers.take_cookie(response, request, root_of(request), browsers.AWAY)
     return response
 
 
@@ -143,8 +140,7 @@ async def show_set_up(request: Request, people: RunningPeople, token: str = "") 
 @router.post("/setup")
 async def set_up(request: Request, sessions: RunningSessions, people: RunningPeople) -> Response:
     """Choose a password, and be signed in."""
-    if not browsers.is_private(request):
-        return await error_page(request, 403, *texts.NOT_PRIVATE)
+    browsers.check_private(request)
     form = await browsers.form_of(request)
     token, name = form.get("token", ""), form.get("person", "")
     try:
@@ -175,8 +171,7 @@ async def change_own_password(
     request: Request, viewer: SignedIn, sessions: RunningSessions, people: RunningPeople
 ) -> Response:
     """Change one's own password: all sessions end, and this browser has a new one."""
-    if not browsers.is_private(request):
-        return await error_page(request, 403, *texts.NOT_PRIVATE)
+    browsers.check_private(request)
     form = await browsers.form_of(request)
     person_id = viewer.caller.key_id.removeprefix(PERSON)
     try:
@@ -205,7 +200,7 @@ def _return_address(request: Request) -> str:
 
 
 def _away(openid: OpenId, error: ProviderAway) -> str:
-    logger.warning("the OpenID provider cannot be asked: %s", error)
+    logger.warning("nobody can sign in by the OpenID provider: %s", error)
     return texts.PROVIDER_AWAY.format(provider=openid.name, why=error)
 
 

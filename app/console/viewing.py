@@ -15,7 +15,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from app.console import browsers, pages, texts
-from app.console.browsers import BadForm
+from app.console.browsers import BadForm, NotPrivate
 from app.console.records import Viewer
 from app.console.sessions import Sessions
 from app.errors import Problem
@@ -47,6 +47,8 @@ class OpenRoute(APIRoute):
                 if not is_safe and not browsers.is_from_here(request):
                     return await error_page(request, 403, *texts.FOREIGN)
                 return await handle(request)
+            except NotPrivate:
+                return await error_page(request, 403, *texts.NOT_PRIVATE)
             except BadForm as error:
                 return await error_page(request, 422, texts.BAD_FORM, str(error))
             except RequestValidationError as error:

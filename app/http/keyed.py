@@ -210,7 +210,7 @@ def _names(dependant: Dependant) -> set[str]:
 
 
 def _lists(dependant: Dependant) -> set[str]:
-    """Those that may be given more than once."""
+    """Those that may come more than once."""
     own = {
         field.alias
         for field in dependant.query_params

@@ -5,6 +5,7 @@ runs without.
 """
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -61,14 +62,10 @@ def _zone(how: Time, word: str | None) -> tzinfo:
 def _moment(text: str, how: Time) -> datetime:
     if how.unit is not None:
         return how.origin + round(Decimal(text) * UNIT_US[how.unit]) * MICROSECOND
-    for form in how.formats:
-        try:
+    for form in how.formats or (ISO,):
+        with suppress(ValueError):
             return _of_iso(text) if form == ISO else datetime.strptime(text, form)
-        except ValueError:
-            continue
-    if how.formats:
-        raise ValueError
-    return _of_iso(text)
+    raise ValueError
 
 
 def _of_iso(text: str) -> datetime:

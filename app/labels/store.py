@@ -187,7 +187,7 @@ _BEFORE = {
     f"{name}_before": func.lag(label_events.c[name]).over(
         partition_by=_OF_ONE_LABEL, order_by=_IN_ORDER
     )
-    for name in ("recorded_at_us", "matures_at_us", "is_fraud")
+    for name in ("matures_at_us", "is_fraud")
 }
 _ALL_CHANGES = (
     select(
@@ -210,8 +210,8 @@ _CHANGES = (
     )
     .where(
         or_(
-            _ALL_CHANGES.c.recorded_at_us_before.is_(None),
-            _ALL_CHANGES.c.matures_at_us_before != _ALL_CHANGES.c.matures_at_us,
+            # Before the first one there is none.
+            _ALL_CHANGES.c.matures_at_us_before.is_distinct_from(_ALL_CHANGES.c.matures_at_us),
             _ALL_CHANGES.c.is_fraud_before.is_distinct_from(_ALL_CHANGES.c.is_fraud),
         )
     )

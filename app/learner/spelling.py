@@ -91,8 +91,7 @@ class File(Part):
     for nothing, such as NULL; `escape` stands before quotes inside of values that are not written
     twice; `trim` cuts off the spaces around names and values; `skip_lines` and `footer_lines` are
     lines before the line of names and after the last row; `line_end` is what ends each line, where
-    it is CR alone. `records` is the name of the list that
-    holds the rows of a JSON document.
+    it is CR alone. `records` is the name of the list that holds the rows of a JSON document.
     """
 
     format: Format | None = None

@@ -1,4 +1,4 @@
-"""What is asked of an OpenID provider, and how its tokens are checked: joserfc does that."""
+"""Requests to an OpenID provider; the signatures of its tokens are checked by joserfc."""
 
 import asyncio
 import base64
@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import httpx
 from joserfc import jwt
@@ -23,7 +23,7 @@ logger = logging.getLogger("quickstudy")
 # What the provider says of itself and its keys is good for so long: keys change now and then, and
 # whoever looks at the page must not make us ask each time.
 KNOWN_SECONDS = 60.0
-# For all that is asked of the provider at once; and how many ask.
+# For all requests of somebody who signs in; and how many people at once.
 LONGEST_SECONDS, MOST_AT_ONCE = 15.0, 4
 # A public key checks them: who knows it can sign nothing.
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
@@ -50,7 +50,7 @@ class Provider:
 
     async def address(self, flow: Flow, back_to: str) -> str:
         """Where a browser is to go to sign in, and from there back to us. Raises ProviderAway."""
-        async with self._asking():
+        async with self._in_turn():
             known = await self._provider()
         digest = hashlib.sha256(flow.verifier.encode()).digest()
         query = {
@@ -71,7 +71,7 @@ class Provider:
 
         Raises Unauthenticated where the answer does not prove it, and ProviderAway.
         """
-        async with self._asking():
+        async with self._in_turn():
             known = await self._provider()
             token = await self._token(known.metadata, flow, code, back_to)
         return self._proven(known.keys, token, flow.nonce)
@@ -81,8 +81,8 @@ class Provider:
         await self._client.aclose()
 
     @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[None]:
-        """A turn to ask the provider, for a bounded time; what fails is a ProviderAway."""
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """A turn at the provider, for a bounded time; what fails is a ProviderAway."""
         try:
             async with asyncio.timeout(LONGEST_SECONDS), self._turn:
                 yield
@@ -120,9 +120,8 @@ class Provider:
         ways = metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
         auth = httpx.Auth()
         if "client_secret_basic" in ways:
-            auth = httpx.BasicAuth(
-                *(_form_encoded(part) for part in (self._client_id, self._secret))
-            )
+            # Encoded as in a form: RFC 6749, 2.3.1.
+            auth = httpx.BasicAuth(quote_plus(self._client_id), quote_plus(self._secret))
         else:
             body |= {"client_id": self._client_id, "client_secret": self._secret}
         answer = await self._client.post(metadata["token_endpoint"], data=body, auth=auth)
@@ -139,12 +138,13 @@ class Provider:
         return token
 
     def _proven(self, keys: Any, token: str, nonce: str) -> str:
-        essential = {"iss": self._issuer, "aud": self._client_id, "nonce": nonce}
         registry = jwt.JWTClaimsRegistry(
             leeway=CLOCK_SECONDS,
+            iss={"essential": True, "value": self._issuer},
+            aud={"essential": True, "value": self._client_id},
+            nonce={"essential": True, "value": nonce},
             exp={"essential": True},
             iat={"essential": True},
-            **{name: {"essential": True, "value": value} for name, value in essential.items()},  # type: ignore[arg-type]
         )
         try:
             claims = jwt.decode(token, keys, algorithms=ALGORITHMS).claims
@@ -171,8 +171,3 @@ def _content(answer: httpx.Response) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ProviderAway("it answered no JSON object")
     return content
-
-
-def _form_encoded(text: str) -> str:
-    """As RFC 6749, 2.3.1, has ids and secrets in HTTP's basic authentication."""
-    return urlencode({"": text})[1:]

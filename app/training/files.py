@@ -15,15 +15,15 @@ import polars as pl
 
 from app import objects
 from app.errors import SetupError
-from app.learner.spelling import COMPRESSION, Compression, File, Format
-from app.packing import UNPACKABLE, opened
+from app.learner.spelling import Compression, File, Format
+from app.packing import UNPACKABLE, opened, suffixes_of
 from app.training.nested import Nested
 
 DELIMITERS = {".csv": ",", ".txt": ",", ".tsv": "\t", ".tab": "\t"}
 # Of a folder, .json only counts where nothing else does: it may say something of the others.
 ROWS: tuple[str, ...] = (*DELIMITERS, ".parquet", ".jsonl", ".ndjson")
 FORMATS: dict[str, Format] = dict.fromkeys(DELIMITERS, "csv")
-FORMATS |= {".parquet": "parquet", **dict.fromkeys((".jsonl", ".ndjson", ".json"), "json")}
+FORMATS |= {".parquet": "parquet", **dict.fromkeys(objects.SUFFIXES, "json")}
 BYTES_SHOWN = 24
 # The rows that a command left out of files stand beside them, and are not to be read again.
 LEFT_OUT = "left-out.csv"
@@ -87,19 +87,12 @@ def _is_data(relative: Path) -> bool:
 
 
 def _of(files: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
-    return [file for file in files if _suffixes(file)[0] in suffixes]
+    return [file for file in files if suffixes_of(file)[0] in suffixes]
 
 
 def _partition(relative: Path) -> dict[str, str | None]:
     pairs = (part.partition("=") for part in relative.parts[:-1] if "=" in part)
     return {unquote(key): None if value == NO_VALUE else unquote(value) for key, _, value in pairs}
-
-
-def _suffixes(path: Path) -> tuple[str, Compression | None]:
-    """The suffix of what a file holds, and the compression that its last suffix names."""
-    suffixes = ["", *(suffix.lower() for suffix in path.suffixes)]
-    packed = COMPRESSION.get(suffixes[-1])
-    return (suffixes[:-1] or [""] if packed else suffixes)[-1], packed
 
 
 class Content:
@@ -114,7 +107,7 @@ class Content:
         if not path.is_file():
             raise DataError(f"{path}: there is no such file")
         self.path, self.form, self.partition = path, form, partition or {}
-        suffix, packed = _suffixes(path)
+        suffix, packed = suffixes_of(path)
         self.compression: Compression = form.compression or packed or "none"
         if form.format is None and suffix not in FORMATS:
             raise DataError(

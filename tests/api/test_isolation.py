@@ -180,12 +180,12 @@ async def test_who_asks_what_labels_would_do_keeps_nobody_from_scoring(
     async with serving(service_settings) as served:
         other = await keys.create(served.app.state.service.part(Database), "tests", "other")
         async with caller(served, served.key) as client, caller(served, other) as stranger:
-            payments = [posted(f"t-{n}", account_id="asked", amount=n + 1) for n in range(30)]
+            payments = [posted(f"t-{n}", account_id="busy", amount=n + 1) for n in range(30)]
             await client.post("/v1/transactions/batch", json={"transactions": payments})
             labels = [label(f"t-{n}", "fraud" if n % 2 else "legitimate") for n in range(16)]
             await client.post("/v1/labels", json={"labels": labels})
             asking = [
-                asyncio.create_task(client.get("/v1/accounts/asked/ask-next")) for _ in range(16)
+                asyncio.create_task(client.get("/v1/accounts/busy/ask-next")) for _ in range(16)
             ]
             # Until they are being computed.
             await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)

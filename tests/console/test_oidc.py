@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import hmac
 import json
 import threading
 import time
@@ -34,7 +35,8 @@ class Provider:
         self.claims: dict[str, Any] = {}
         self.signing, self.header = self.key, {"alg": "RS256", "kid": "k"}
         self.is_away = False
-        # By code: what it was given for.
+        self.issuer = ""
+        # By code: the query that it answers.
         self.codes: dict[str, dict[str, str]] = {}
 
     def authorize(self, query: dict[str, str]) -> str:
@@ -71,8 +73,6 @@ class Provider:
         }
         claims = {name: value for name, value in claims.items() if value is not None}
         return 200, {"id_token": jwt.encode(self.header, claims, self.signing), "access_token": "a"}
-
-    issuer = ""
 
 
 @contextmanager
@@ -172,8 +172,7 @@ def test_somebody_whom_the_provider_knows_is_signed_in_and_comes_to_their_page(
     # Under the name that they have here, by the address in whatever case.
     assert "mia" in browser.get(console).text
     assert [name for name in browser.cookies if name.endswith("-away")] == []
-    asked = provider.codes
-    assert asked == {}
+    assert provider.codes == {}
 
 
 @pytest.mark.parametrize(
@@ -219,8 +218,6 @@ def test_only_the_providers_key_signs(
             return real(header, claims, provider.other_key)
         if alg == "none":
             return f"{head}.{body}."
-        import hmac
-
         public = provider.key.as_pem(private=False)
         digest = hmac.new(public, f"{head}.{body}".encode(), hashlib.sha256).digest()
         return f"{head}.{body}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
