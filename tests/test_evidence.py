@@ -23,7 +23,7 @@ def history(
     one instant."""
     at_us = np.sort(random.uniform(0, days, size).round(1)) * DAY_US
     witnesses = [
-        Witness(f"t-{n}", "a", *key, int(at_us[n]), int(at_us[n]))
+        Witness(f"t-{n}", "a", *key, int(at_us[n]), int(at_us[n]), False)
         for n in range(size)
         for key in entities_of(n)
     ]
@@ -36,7 +36,7 @@ def history(
             fraud = None if is_removal and random.random() < 0.3 else bool(random.random() < 0.4)
             matures_us = int(at_us[n] + random.choice([1, 14, 30]) * DAY_US)
             changes += [
-                LabelChange(*key, f"t-{n}", "a", 0, fraud, matures_us, int(recorded_us), False)
+                LabelChange(*key, f"t-{n}", "a", 0, fraud, matures_us, int(recorded_us))
                 for key in entities_of(n)
             ]
     return witnesses, sorted(changes, key=lambda change: change.recorded_at_us)
@@ -121,11 +121,31 @@ def test_what_is_not_in_question_stays_as_it_was_corrected() -> None:
 def test_rows_that_were_corrected_are_corrected_again() -> None:
     witnesses, changes = history(np.random.default_rng(5), 40, 100)
     changes = [change for change in changes if change.is_fraud is not None]
-    corrected = [
-        change._replace(is_corrected=change.transaction_id == "t-39") for change in changes
-    ]
+    corrected = [row._replace(is_corrected=row.transaction_id == "t-39") for row in witnesses]
     assert corrected_features(witnesses, changes) == {}
-    assert list(corrected_features(witnesses, corrected)) == ["t-39"]
+    assert list(corrected_features(corrected, changes)) == ["t-39"]
+
+
+def test_what_says_a_label_again_changes_nothing_to_the_bit() -> None:
+    """Corrections of before they were marked, in whatever order the database has them."""
+    random = np.random.default_rng(6)
+    witnesses, changes = history(random, 100, 200)
+    by_label: dict[tuple[str, str, str], list[LabelChange]] = {}
+    for revision, change in enumerate(changes):
+        own = by_label.setdefault((*change.key, change.transaction_id), [])
+        own.append(change._replace(revision=2 * revision))
+    again = []
+    for own in by_label.values():
+        for change, following in zip(own, [*own[1:], None], strict=True):
+            until_us = following.recorded_at_us if following else 400 * DAY_US
+            at_us = int(random.integers(change.recorded_at_us, until_us + 1))
+            again.append(change._replace(recorded_at_us=at_us, revision=change.revision + 1))
+    all_of_them = [*(change for own in by_label.values() for change in own), *again]
+    mixed = [all_of_them[n] for n in random.permutation(len(all_of_them))]
+    gone = {row.transaction_id for row in witnesses[::9]}
+    expected = corrected_features(witnesses, changes, gone)
+    assert corrected_features(witnesses, mixed, gone) == expected
+    assert len(expected) > 20
 
 
 @pytest.mark.alone

@@ -622,6 +622,26 @@ def test_who_comes_late_does_not_bring_back_what_was_forgotten_meanwhile(
     assert runner.run(removed(False)) == runner.run(removed(True))
 
 
+def test_what_others_have_forgotten_makes_the_history_no_longer(started: Started) -> None:
+    service, runner = started
+    tenant, labels_there = f"world-{next(_tenants)}", 200
+    runner.run(filler_of(service, tenant).fill(labels_there))
+
+    async def changes_after(removals: int) -> int:
+        for n in range(removals):
+            await service.part(Labelling).remove(tenant, f"p-{n}")
+        async with service.part(Database).read() as connection:
+            corrected = await label_store.corrected_before(
+                connection, tenant, [f"p-{n}" for n in range(labels_there)]
+            )
+            assert len(corrected) > 100 or not removals
+            return len(await label_store.label_changes(connection, tenant, [("merchant", "big")]))
+
+    # The labels, and then each removal.
+    assert runner.run(changes_after(0)) == labels_there
+    assert runner.run(changes_after(3)) == labels_there + 3
+
+
 def test_an_account_half_erased_is_scored_as_before_and_what_came_meanwhile_is_erased(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:

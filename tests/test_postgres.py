@@ -82,7 +82,7 @@ async def test_many_rows_come_some_at_a_time_and_all_of_them(postgres_only: Data
 
     async def found(connection: Connection) -> list[str]:
         changes = await label_store.label_changes(connection, TENANT, [key])
-        return [change.transaction_id for change in changes]
+        return sorted(change.transaction_id for change in changes)
 
     expected = [row.transaction_id for row in rows]
     async with heard(postgres_only) as (connection, _):

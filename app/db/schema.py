@@ -353,6 +353,8 @@ label_events = Table(
     Column("note", Text),
     Column("recorded_at_us", BigInteger, nullable=False),
     Column("features", LargeBinary),
+    # Those of before there was this column may be corrections, too.
+    Column("is_correction", Boolean, nullable=False, server_default=false()),
     Index("ix_label_events_transaction", "tenant", "transaction_id", "revision"),
 )
 

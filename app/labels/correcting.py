@@ -10,10 +10,11 @@ so whoever finds the row, after a crash too, goes on with the rest.
 import asyncio
 import json
 import secrets
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
+
+import numpy as np
 
 from app.accounts import store as account_store
 from app.accounts.store import AccountRevision
@@ -153,17 +154,19 @@ class Correcting:
 
 def _steps(found: Sequence[Evidence], least: int) -> tuple[list[Step], set[str]]:
     """What was found, account by account, in steps of so many labels or more; and the accounts."""
-    account_ids = {row.transaction_id: row.account_id for one in found for row in one.witnesses}
-    ordered = sorted(account_ids, key=lambda key: (account_ids[key], key))
+    rows = {row[:2] for evidence in found for row in evidence.witnesses}
+    ordered = sorted((account_id, key) for key, account_id in rows)
     size = max(least, len(ordered) // MOST_STEPS)
     parts = [ordered[first : first + size] for first in range(0, len(ordered), size)]
-    steps = [Step([], {key: account_ids[key] for key in part}) for part in parts]
-    step_of = {key: step for step, part in enumerate(parts) for key in part}
+    steps = [Step([], {key: account_id for account_id, key in part}) for part in parts]
+    step_of = {key: step for step, part in enumerate(parts) for _, key in part}
     for kind, witnesses, values_NV in found:
-        places: dict[int, list[int]] = defaultdict(list)
-        for n, row in enumerate(witnesses):
-            places[step_of[row.transaction_id]].append(n)
-        for step, rows in places.items():
-            own = [witnesses[n] for n in rows]
-            steps[step].evidence.append(Evidence(kind, own, values_NV[rows]))
-    return steps, set(account_ids.values())
+        step_N = np.array([step_of[row[0]] for row in witnesses])
+        ends = np.cumsum(np.bincount(step_N, minlength=len(steps)))[:-1]
+        for step, own_N in zip(
+            steps, np.split(np.argsort(step_N, kind="stable"), ends), strict=True
+        ):
+            if len(own_N):
+                own = [witnesses[n] for n in own_N.tolist()]
+                step.evidence.append(Evidence(kind, own, values_NV[own_N]))
+    return steps, {account_id for account_id, _ in ordered}

@@ -67,18 +67,20 @@ def evidence_without(
     """What entities say of those witnesses that saw a label since removed, had it never been there.
 
     `witnesses` has a transaction once for each of its entities in question; what its other
-    entities say stays as it was corrected before. `changes` are all those of the entities' labels,
-    the oldest first; `gone` are transactions whose label is being removed. Witnesses that were
+    entities say stays as it was corrected before. `changes` are all those of the entities' labels;
+    `gone` are transactions whose label is being removed. Witnesses that were
     corrected before are corrected again: what the labels of an erased account did to their entities
     stands in no history any more.
     """
-    were_corrected = {change.transaction_id for change in changes if change.is_corrected}
+    if not witnesses:
+        return []
     entries, places_E = _entries(rest(changes) if rest else changes, set(gone))
-    evaluated_us_N = np.array([row.computed_at_us for row in witnesses], np.int64)
-    occurred_us_N = np.array([row.occurred_at_us for row in witnesses], np.int64)
-    doubtful_N = np.array([row.transaction_id in were_corrected for row in witnesses], np.bool_)
+    # By columns: of many rows a loop over each would keep the interpreter from others.
+    _, _, kinds, entity_ids, *times, were_corrected = zip(*witnesses, strict=True)
+    occurred_us_N, evaluated_us_N = (np.array(time_us, np.int64) for time_us in times)
+    doubtful_N = np.array(were_corrected, np.bool_)
     found: list[Evidence] = []
-    for key, own_N in _places([row.key for row in witnesses]).items():
+    for key, own_N in _places(zip(kinds, entity_ids, strict=True)).items():
         own = entries.those(places_E.get(key, np.zeros(0, np.int64)))
         wanted_N = doubtful_N[own_N] | _saw_any(
             own.those(~own.stands_E), evaluated_us_N[own_N], occurred_us_N[own_N]
@@ -133,25 +135,28 @@ def _entries(
 ) -> tuple[Entries, dict[EntityKey, Ints]]:
     """The labels of all entities, and where those of each stand, label by label."""
     # C changes of L labels, of which each entity has one of its own.
-    code_C, labels = _codes((row.kind, row.entity_id, row.transaction_id) for row in changes)
-    order_C = np.argsort(code_C, kind="stable")
-    changes, code_C = [changes[c] for c in order_C.tolist()], code_C[order_C]
-    is_set_C = np.array([row.is_fraud is not None for row in changes], np.bool_)
-    from_us_C = np.array([row.recorded_at_us for row in changes], np.int64)
-    is_last_C = np.append(code_C[1:] != code_C[:-1], True)[: len(changes)]
+    columns = zip(*changes, strict=True) if changes else [()] * len(LabelChange._fields)
+    kinds, entity_ids, transaction_ids, _, revisions, is_fraud, matures_us, recorded_us = columns
+    keys = list(zip(kinds, entity_ids, strict=True))
+    code_C, labels = _codes(zip(keys, transaction_ids, strict=True))
+    from_us_C = np.array(recorded_us, np.int64)
+    order_C = np.lexsort((np.array(revisions, np.int64), from_us_C, code_C))
+    code_C, from_us_C = code_C[order_C], from_us_C[order_C]
+    is_set_C = np.array([label is not None for label in is_fraud], np.bool_)[order_C]
+    is_last_C = np.append(code_C[1:] != code_C[:-1], True)[: len(code_C)]
     until_us_C = np.where(is_last_C, FOREVER_US, np.roll(from_us_C, -1))
-    place_C = np.arange(len(changes))
+    place_C = np.arange(len(code_C))
     removed_L = np.full(len(labels), -1)
     np.maximum.at(removed_L, code_C[~is_set_C], place_C[~is_set_C])
-    removed_L[[transaction_id in gone for _, _, transaction_id in labels]] = len(changes)
+    removed_L[[transaction_id in gone for _, transaction_id in labels]] = len(code_C)
     entries = Entries(
         from_us_C,
         until_us_C,
-        np.array([row.matures_at_us for row in changes], np.int64),
-        np.array([bool(row.is_fraud) for row in changes], np.float64),
+        np.array(matures_us, np.int64)[order_C],
+        np.array(is_fraud, np.bool_)[order_C].astype(np.float64),
         place_C > removed_L[code_C],
     ).those(is_set_C)
-    return entries, _places(row.key for row in changes if row.is_fraud is not None)
+    return entries, _places([keys[c] for c in order_C[is_set_C].tolist()])
 
 
 def _evidence(

@@ -47,9 +47,9 @@ class Undone(NamedTuple):
         """What there is without it of all changes: those of others, and of its own what a
         rollback would leave, with no removal before a label that stood."""
         stood: dict[tuple[EntityKey, str], bool] = {}
-        for change in changes:
-            if self._leaves(change):
-                stood[change.key, change.transaction_id] = change.is_fraud is not None
+        left = filter(self._leaves, changes)
+        for change in sorted(left, key=lambda change: change.revision):
+            stood[change.key, change.transaction_id] = change.is_fraud is not None
         return [
             change
             for change in changes
@@ -115,7 +115,11 @@ async def seen_by(
     changes = await label_store.label_changes(connection, tenant, matured_us) if found else []
 
     def work_out() -> list[Evidence]:
-        witnesses = [row for row in found if row.transaction_id not in gone]
+        witnesses = [
+            row
+            for row in found
+            if row.occurred_at_us > matured_us[row.key] and row.transaction_id not in gone
+        ]
         return evidence_without(features, witnesses, changes, gone)
 
     return await in_a_thread(work_out)
@@ -279,7 +283,8 @@ async def corrections(
     named = await named_in(features, rows)
     if not await need_correction(connection, tenant, rows, named):
         return {}
-    return await _corrected(connection, features, tenant, rows, named, undone)
+    before = await label_store.corrected_before(connection, tenant, named)
+    return await _corrected(connection, features, tenant, rows, named, before, undone)
 
 
 class Shared(NamedTuple):
@@ -318,7 +323,8 @@ async def shared_corrections(
         own: await label_store.removals_of(connection, tenant, own)
         for own in {frozenset(by_account[row.account_id]) for row in needing}
     }
-    return Shared(await _corrected(connection, features, tenant, needing, named), removals)
+    corrected = await _corrected(connection, features, tenant, needing, named, before)
+    return Shared(corrected, removals)
 
 
 async def _corrected(
@@ -327,6 +333,7 @@ async def _corrected(
     tenant: str,
     rows: Sequence[Scored],
     named: Mapping[str, Sequence[EntityKey]],
+    before: Set[str],
     undone: Undone | None = None,
 ) -> dict[str, bytes]:
     found = [
@@ -336,6 +343,7 @@ async def _corrected(
             *key,
             row.occurred_at_us,
             row.computed_at_us,
+            row.transaction_id in before,
         )
         for row in rows
         for key in named[row.transaction_id]

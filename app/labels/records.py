@@ -59,7 +59,8 @@ class EntityLabel(NamedTuple):
 class LabelEvent(NamedTuple):
     """A row of `label_events`: a label set, changed or removed, by which revision of its account.
 
-    `is_fraud` is None where it was removed.
+    `is_fraud` is None where it was removed. A correction says the same label again, with other
+    features to learn from.
     """
 
     tenant: str
@@ -75,13 +76,11 @@ class LabelEvent(NamedTuple):
     note: str | None
     recorded_at_us: int
     features: bytes | None = None
+    is_correction: bool = False
 
 
 class LabelChange(NamedTuple):
-    """What features may have seen of a row of `label_events`, at one of its entities.
-
-    `is_corrected` is whether the label ever had features of its own.
-    """
+    """What features may have seen of a row of `label_events`, at one of its entities."""
 
     kind: str
     entity_id: str
@@ -91,7 +90,6 @@ class LabelChange(NamedTuple):
     is_fraud: bool | None
     matures_at_us: int
     recorded_at_us: int
-    is_corrected: bool
 
     @property
     def key(self) -> EntityKey:
@@ -114,7 +112,8 @@ class Removals(NamedTuple):
 class Witness(NamedTuple):
     """A labelled transaction that may have seen other labels of an entity.
 
-    It saw what was recorded by `computed_at_us`.
+    It saw what was recorded by `computed_at_us`. One that `is_corrected` learns from other features
+    than it was scored by.
     """
 
     transaction_id: str
@@ -123,6 +122,7 @@ class Witness(NamedTuple):
     entity_id: str
     occurred_at_us: int
     computed_at_us: int
+    is_corrected: bool
 
     @property
     def key(self) -> EntityKey:

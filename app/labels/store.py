@@ -167,6 +167,7 @@ _WITNESSING = (
         label_entities.c.entity_id,
         labels.c.occurred_at_us,
         COMPUTED_AT_US,
+        labels.c.features.is_not(None),
     )
     .join_from(label_entities, labels, _with_entities(labels))
     .join(transactions, _with_entities(transactions))
@@ -180,42 +181,15 @@ _LATEST = (
     .join_from(labels, transactions, by_key(transactions, labels, "transaction_id"))
     .where(labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id))
 )
-_EVENTS_THERE = _with_entities(label_events)
-_OF_ONE_LABEL = label_entities.c.kind, label_entities.c.entity_id, label_events.c.transaction_id
-_IN_ORDER = label_events.c.recorded_at_us, label_events.c.revision
-_BEFORE = {
-    f"{name}_before": func.lag(label_events.c[name]).over(
-        partition_by=_OF_ONE_LABEL, order_by=_IN_ORDER
-    )
-    for name in ("matures_at_us", "is_fraud")
-}
-_ALL_CHANGES = (
+# In no order: the database would sort by texts, in the language of its collation.
+_CHANGES = (
     select(
         label_entities.c.kind,
         label_entities.c.entity_id,
-        *(label_events.c[name] for name in LabelChange._fields[2:-1]),
-        func.count(label_events.c.features).over(partition_by=_OF_ONE_LABEL).label("corrections"),
-        *(column.label(name) for name, column in _BEFORE.items()),
+        *(label_events.c[name] for name in LabelChange._fields[2:]),
     )
-    .join_from(label_entities, label_events, _EVENTS_THERE)
-    .where(*_OF_ENTITIES)
-    .subquery()
-)
-# But for those that say again what is there: every correction is one, so that a merchant's labels
-# would have one more each time that one of them is removed.
-_CHANGES = (
-    select(
-        *(_ALL_CHANGES.c[name] for name in LabelChange._fields[:-1]),
-        _ALL_CHANGES.c.corrections > 0,
-    )
-    .where(
-        or_(
-            # Before the first one there is none.
-            _ALL_CHANGES.c.matures_at_us_before.is_distinct_from(_ALL_CHANGES.c.matures_at_us),
-            _ALL_CHANGES.c.is_fraud_before.is_distinct_from(_ALL_CHANGES.c.is_fraud),
-        )
-    )
-    .order_by(_ALL_CHANGES.c.recorded_at_us, _ALL_CHANGES.c.revision)
+    .join_from(label_entities, label_events, _with_entities(label_events))
+    .where(*_OF_ENTITIES, label_events.c.is_correction == false())
 )
 # Not their sum, which is too large for 64 bits.
 _REMOVALS: Any = select(
@@ -289,6 +263,7 @@ _UNDER_WAY = select(forgettings.c.id).where(
 _OF_EVENT: dict[str, Any] = {
     "revision": accounts.c.revision,
     "recorded_at_us": sql_cast(bindparam("at_us"), BigInteger),
+    "is_correction": true(),
 }
 _NOTE = label_events.insert().from_select(
     LabelEvent._fields,
@@ -438,13 +413,13 @@ async def witnesses(
     account_id: str,
     of_others: bool,
 ) -> list[Witness]:
-    """The labelled transactions at each of these entities that occurred after its time.
+    """The labelled transactions at these entities that occurred after the first of the times.
 
     Of one account, or of all others.
     """
     if not after_us:
         return []
-    rows = await connection.fetch(
+    return await connection.fetch(
         Witness._make,
         _OTHERS_WITNESSING if of_others else _OWN_WITNESSING,
         tenant,
@@ -452,9 +427,6 @@ async def witnesses(
         are_many=True,
         after_us=min(after_us.values()),
         of_account=account_id,
-    )
-    return await in_a_thread(
-        lambda: [row for row in rows if row.occurred_at_us > after_us[row.key]]
     )
 
 
@@ -487,8 +459,7 @@ async def first_maturities(
 async def label_changes(
     connection: Connection, tenant: str, keys: Iterable[EntityKey]
 ) -> list[LabelChange]:
-    """Every change of a label of these entities, the oldest first; one each time that it becomes
-    another, or is removed."""
+    """Every change of a label of these entities, in no order. Some may say again what was there."""
     wanted = list(keys)
     if not wanted:
         return []
