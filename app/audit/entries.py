@@ -45,6 +45,8 @@ Action = Literal[
     "model.activated",
     "model.shadowed",
     "demo.loaded",
+    "tenant.exported",
+    "tenant.imported",
 ]
 
 

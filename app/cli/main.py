@@ -12,6 +12,7 @@ from app.cli import (
     people,
     retraining,
     serve,
+    tenants,
     training,
 )
 from app.cli.terminal import OneSentence
@@ -38,6 +39,7 @@ app.command("evaluate")(training.evaluate)
 app.command("backtest")(training.backtest)
 app.add_typer(keys.commands, name="keys")
 app.add_typer(people.commands, name="people")
+app.add_typer(tenants.commands, name="tenant")
 app.add_typer(database.commands, name="db")
 
 garbage.spare_what_is_imported()

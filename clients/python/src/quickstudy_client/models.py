@@ -490,6 +490,8 @@ class LogEntry(BaseModel):
         "model.activated",
         "model.shadowed",
         "demo.loaded",
+        "tenant.exported",
+        "tenant.imported",
     ]
     subject: str
     """A transaction, a key, a model, an erasure, or `thresholds`."""

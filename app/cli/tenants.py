@@ -1,0 +1,122 @@
+"""`quickstudy tenant …`"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from app.cli.terminal import console
+from app.errors import SetupError
+
+if TYPE_CHECKING:
+    from app.db.database import Database
+    from app.tenants.moving import Progress
+
+commands = typer.Typer(
+    help="Tenants: all that is known of one, to another database.", no_args_is_help=True
+)
+
+Tenant = Annotated[str, typer.Argument(help="Its name.")]
+Copy = Callable[["Database", "Database", str, "Progress"], Awaitable[dict[str, int]]]
+
+
+@commands.command("export")
+def export(
+    tenant: Tenant,
+    file: Annotated[Path, typer.Argument(help="SQLite file to write, which must not exist yet.")],
+) -> None:
+    """Write all that is known of a tenant into a file, as of one moment.
+
+    Payments, labels, accounts, keys, people, webhooks, the audit log: what the service needs to go
+    on elsewhere as if it had been there from the start. The file is as secret as the database.
+    """
+    from app.db.migrating import upgrade
+    from app.tenants.moving import export_tenant, new_file
+
+    with new_file(file) as part:
+        url = f"sqlite:///{part.absolute()}"
+        upgrade(url)
+        counts = _copied(export_tenant, None, url, tenant)
+    console.print(f"{escape(str(file))} has tenant {escape(tenant)}: {_words(counts)}.")
+
+
+@commands.command("import")
+def import_(
+    tenant: Tenant,
+    file: Annotated[Path, typer.Argument(help="As `quickstudy tenant export` wrote it.")],
+) -> None:
+    """Bring a tenant of such a file into the database, all of it or nothing.
+
+    Its keys are valid from then on, and its scores and replays are the same to the bit where the
+    same models are served.
+    """
+    from app.db.holding import held
+    from app.db.migrating import upgrade
+    from app.settings import Settings
+    from app.tenants.moving import import_tenant
+
+    if not file.is_file():
+        raise SetupError(f"{file}: there is no such file")
+    url = Settings().database_url
+    with held(url):
+        upgrade(url)
+        counts = _copied(import_tenant, f"sqlite:///{file.absolute()}", None, tenant)
+    console.print(f"Tenant {escape(tenant)} is in the database: {_words(counts)}.")
+
+
+@commands.command("remove")
+def remove(
+    tenant: Tenant,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+) -> None:
+    """Delete all that is known of a tenant, its keys first, as after a move."""
+    from app.cli.keys import on_database
+    from app.cli.progress import counting
+    from app.tenants.moving import remove_tenant
+
+    if not yes:
+        typer.confirm(f"Delete all payments, labels and keys of tenant {tenant}?", abort=True)
+    with counting() as progress:
+        task = progress.add_task("Deleting", total=None)
+
+        def show(table: str, rows: int) -> None:
+            progress.update(task, description=f"Deleting {table}", completed=rows)
+
+        counts = on_database(lambda database: remove_tenant(database, tenant, show))
+    console.print(f"Tenant {escape(tenant)} is gone: {_words(counts)}.")
+
+
+def _copied(copy: Copy, source: str | None, target: str | None, tenant: str) -> dict[str, int]:
+    """Copy from one database to another; without a URL it is the settings'."""
+    import asyncio
+
+    from app.cli.progress import counting
+    from app.db.database import Database
+    from app.settings import Settings
+
+    async def run(show: "Progress") -> dict[str, int]:
+        own = Settings().database_url
+        reading, writing = Database(source or own), Database(target or own)
+        try:
+            for database in (reading, writing):
+                await database.check_schema()
+            return await copy(reading, writing, tenant, show)
+        finally:
+            await reading.close()
+            await writing.close()
+
+    with counting() as progress:
+        task = progress.add_task("Copying", total=None)
+
+        def show(table: str, rows: int) -> None:
+            progress.update(task, description=f"Copying {table}", completed=rows)
+
+        return asyncio.run(run(show))
+
+
+def _words(counts: dict[str, int]) -> str:
+    """What people ask about: how many payments, labels and accounts."""
+    names = {"transactions": "payments", "labels": "labels", "accounts": "accounts"}
+    return ", ".join(f"{counts[table]:,} {word}" for table, word in names.items())

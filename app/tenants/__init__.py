@@ -1,0 +1,1 @@
+"""Tenants: all that is known of one, from one database to another."""
