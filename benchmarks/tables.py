@@ -19,6 +19,7 @@ BEGINNING, END = "<!-- figures -->", "<!-- end of figures -->"
 # By the name in results.json: what it is, and what is wanted of it. These are of each database.
 COMPARED = {
     "single.vs_plain_fastapi": ("single payments a second, to plain FastAPI's", "1, better 2"),
+    "single.vs_stored": ("… to those of what one would write instead, which stores", "at least 5"),
     "single.vs_mosec": ("… to mosec's", ""),
     "single.vs_litserve": ("… to LitServe's", ""),
     "single.vs_bentoml": ("… to BentoML's", ""),
@@ -46,6 +47,8 @@ MEASURED = {
     "litserve": "LitServe",
     "bentoml": "BentoML",
     "ray": "Ray Serve, multiplexed",
+    "stored": "FastAPI, SQLAlchemy and modules, SQLite",
+    "postgresql.stored": "… PostgreSQL",
     "single": "Quickstudy, single, SQLite",
     "labels": "… with labels beside",
     "alone": "… one after another",

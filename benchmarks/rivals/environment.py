@@ -57,6 +57,12 @@ RIVALS = {
 }
 
 
+# What stores, as the service does: with a database, and so not among the others.
+STORED = Rival(
+    module("uvicorn", "benchmarks.rivals.stored_modules:app", "--no-access-log", "--port", "{}")
+)
+
+
 def settings(home: str) -> dict[str, str]:
     """Environment variables of a rival: its files stay in a folder, and it reports to nobody."""
     return {

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from benchmarks.rivals.environment import RIVALS, programs, settings
+from benchmarks.rivals.environment import RIVALS, STORED, programs, settings
 from benchmarks.serving.driving import CONNECTIONS, Requests, Seen, Server, load, sync_milliseconds
 from benchmarks.serving.material import AT_ONCE, BATCHES, SCORE, SINGLES, Material, Prepared
 from benchmarks.serving.processes import HOST, answers, process
@@ -103,8 +104,28 @@ def one_core(
         server, scored, _ = batches()
         return durably(material, server, scored, units=AT_ONCE, connections=1)
 
-    kinds = {"single": single, "labels": labels, "alone": alone, "batch": batch}
+    def stored() -> Seen:
+        return stored_rival(material, database(f"stored_{next(numbers)}"), prefix, others)
+
+    numbers = count()
+    kinds = {"stored": stored, "single": single, "labels": labels, "alone": alone, "batch": batch}
     return {f"{prefix}{name}": measure for name, measure in kinds.items()}
+
+
+def stored_rival(material: Material, url: str, prefix: str, others: Mapping[str, int]) -> Seen:
+    """What a user would write instead, on a new database: each payment is new to it as well."""
+    port, requests = free_port(), material.singles.requests
+    with requests.open() as lines:
+        _, body, headers = json.loads(next(lines))
+    headers["Authorization"] = "Bearer rival"
+    with process(
+        STORED.command(programs(), port),
+        material.folder / f"{prefix}stored.log",
+        {"STORED_URL": url},
+        lambda: answers(port, SCORE, body, headers),
+    ) as pid:
+        server = Server(port, {"server": pid, **others}, "rival")
+        return durably(material, server, Requests(requests, SINGLES))
 
 
 def workers(material: Material, stack: ExitStack, database: PostgresServer) -> Measures:
