@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from sqlalchemy import select
 
 from app.db.connection import Connection
 from app.db.database import Database
-from app.db.schema import metadata
 from app.http.keyed import KeyedRoute
 from app.http.lean import ScoringRoute
 from app.keys import service as keys
@@ -27,6 +25,7 @@ from app.webhooks.records import Webhook
 from app.webhooks.service import new_secret
 from tests.api.callers import openapi_document, part_of
 from tests.api.requests import label, posted, problem_of
+from tests.reliability.stored import contents
 
 pytestmark = pytest.mark.anyio
 DOCUMENT = openapi_document()
@@ -160,14 +159,14 @@ def address(owner: httpx.AsyncClient, path: str) -> str:
 async def test_what_another_tenant_has_is_not_found(
     shared_owner: httpx.AsyncClient, shared_stranger: httpx.AsyncClient, method: str, path: str
 ) -> None:
-    before = await everything(shared_owner)
+    before = await contents(part_of(shared_owner, Database))
     body = BODIES.get(f"{method} {path}")
     own = await shared_owner.request("GET", "/v1/transactions/t-1")
     assert own.status_code == 200
     refused = await shared_stranger.request(method, address(shared_owner, path), json=body)
     status, code = problem_of(refused)
     assert (status, code.endswith("_not_found")) == (404, True)
-    assert await everything(shared_owner) == before
+    assert await contents(part_of(shared_owner, Database)) == before
 
 
 async def test_lists_hold_the_rows_of_the_caller_alone(
@@ -198,20 +197,6 @@ async def test_ids_labels_and_thresholds_of_one_tenant_touch_no_other(
             assert answer.status_code == expected, answer.text
             assert "alice" in answer.text or "transactions" not in path
     assert await everything(owner) == before
-
-
-async def stored(database: Database) -> dict[str, list[str]]:
-    """All that is in the database, but for when keys were last used."""
-    async with database.read() as connection:
-        return {
-            table.name: sorted(
-                repr(row)
-                for row in await connection.execute(
-                    select(*(column for column in table.c if column.name != "last_used_at_us"))
-                )
-            )
-            for table in metadata.sorted_tables
-        }
 
 
 UNKNOWN = [
@@ -265,7 +250,7 @@ async def test_nobody_without_a_live_key_and_its_scope_does_or_learns_anything(
     edge: httpx.AsyncClient, intruders: Intruders, method: str, path: str
 ) -> None:
     scope, body = SCOPED[method, path], BODIES.get(f"{method} {path}")
-    before = await stored(part_of(edge, Database))
+    before = await contents(part_of(edge, Database))
     for kind, header in intruders.unknown.items():
         # What is wrong with the body is nobody's business either.
         for content in (body, {"unheard of": 1}):
@@ -285,7 +270,7 @@ async def test_nobody_without_a_live_key_and_its_scope_does_or_learns_anything(
     )
     assert problem_of(refused) == (403, "missing_scope")
     assert scope in refused.json()["detail"]
-    assert await stored(part_of(edge, Database)) == before
+    assert await contents(part_of(edge, Database)) == before
 
 
 def scope_for(method: str, path: str) -> str:
@@ -313,14 +298,14 @@ def test_every_operation_requires_its_scope() -> None:
 async def test_a_key_that_may_read_changes_nothing_but_its_own_searches(
     edge: httpx.AsyncClient, intruders: Intruders
 ) -> None:
-    before = await stored(part_of(edge, Database))
+    before = await contents(part_of(edge, Database))
     for (method, path), scope in SCOPED.items():
         if scope == "read" or method == "GET":
             body = body_of(method, path) if f"{method} {path}" in BODIES else {}
             answer = await edge.request(method, address(edge, path), **body)
             assert answer.status_code in {200, 404}, (method, path)
     # Figures are kept so that the next to read them need not wait: nothing decides by them.
-    after = await stored(part_of(edge, Database))
+    after = await contents(part_of(edge, Database))
     own = {name: before[name] for name in ("figures", "searches")}
     assert after | own == before
 
