@@ -8,6 +8,7 @@ from pathlib import Path
 from quickstudy_client import Client
 from tests.api import schemathesis_hooks
 from tests.api.requests import posted
+from tests.conftest import REPOSITORY
 from tests.servers import new_key, server
 
 # Which of an address's ids exist decides how deep a request gets: in one run whichever comes, in
@@ -83,7 +84,9 @@ def tried(
             env={
                 **os.environ,
                 "SCHEMATHESIS_HOOKS": schemathesis_hooks.__name__,
-                "PYTHONPATH": str(Path(__file__).parents[2]),
+                "PYTHONPATH": str(REPOSITORY),
+                # To try every character by a codec takes it seconds, and it keeps what it finds.
+                "HYPOTHESIS_STORAGE_DIRECTORY": str(REPOSITORY / ".hypothesis"),
             },
         )
     return done.stdout + done.stderr, done.returncode != 0
