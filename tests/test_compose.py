@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ def test_a_backup_comes_back_and_what_was_there_stays(
     )
     try:
         while ask("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)'") == "0":
-            pass
+            time.sleep(0.1)
         refused = backup("restore", file)
         assert refused.returncode == 2
         assert "stop the service first" in refused.stderr

@@ -111,6 +111,7 @@ async def test_a_job_that_writes_holds_nobody_up(client: httpx.AsyncClient) -> N
     while len(counts) < 3:
         found = await client.get("/v1/transactions", params={"limit": 1000})
         counts.add(len(found.json()["data"]))
+        await asyncio.sleep(0.05)
     assert os.getpriority(os.PRIO_PROCESS, pid) == own
     while (await client.get("/v1/demo")).json()["status"] != "done":
         await asyncio.sleep(0.05)

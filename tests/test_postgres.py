@@ -298,6 +298,7 @@ async def until_waiting(database: Database, number: int) -> None:
     while found != number:
         async with database.read() as connection:
             found = (await connection.execute(waiting)).scalar_one()
+        await asyncio.sleep(0.01)
 
 
 async def slots_of(database: Database) -> list[EntityState]:

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -238,6 +239,7 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_was_and_two_at_once_do_it_onc
     rebuild = begun(upgraded, model, pause=0.1)
     while (count := asyncio.run(replayed(upgraded))) < 5:
         assert rebuild.poll() is None, rebuild.communicate()
+        time.sleep(0.05)
     rebuild.kill()
     rebuild.communicate()
     assert count < 24

@@ -62,6 +62,7 @@ def test_an_import_goes_on_after_its_database_was_killed(
         while rows_of(url) == 0:
             assert time.monotonic() < until
             assert importing.poll() is None
+            time.sleep(0.02)
         own_postgres.kill()
         # Longer than any request would wait.
         time.sleep(3)
@@ -89,6 +90,7 @@ async def test_the_demonstration_is_loaded_whole_although_its_database_was_kille
             # The history is one commit, and what is scored then another.
             while await count(url) == 0:
                 assert not loading.done()
+                await asyncio.sleep(0.02)
             await asyncio.to_thread(own_postgres.kill)
             await asyncio.sleep(2)
             assert not loading.done()
