@@ -17,8 +17,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
-from app.db.migrating import upgrade
-from tests.checkpoints import tiny_checkpoint
 from tests.postgres import execute, postgres_server
 
 if TYPE_CHECKING:
@@ -90,6 +88,8 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated, empty SQLite file to copy: far quicker than migrating for every test."""
+    from app.db.migrating import upgrade
+
     path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
     upgrade(sqlite_url(path))
     return path
@@ -98,6 +98,8 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres_url: str) -> str:
     """Name of a migrated, empty PostgreSQL database to use as a template."""
+    from app.db.migrating import upgrade
+
     execute(postgres_url, "CREATE DATABASE migrated")
     url = database_of(postgres_url, "migrated")
     upgrade(url)
@@ -135,6 +137,8 @@ async def database(database_url: str) -> AsyncIterator["Database"]:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint of the built-in spec `simulated`."""
+    from tests.checkpoints import tiny_checkpoint
+
     return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
 
 
