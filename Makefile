@@ -35,10 +35,11 @@ serve: $(SERVICE) ## Serve on http://127.0.0.1:8000; PORT=9000 for another port
 	$(BIN)/quickstudy serve --port $(PORT)
 
 # Tests start hundreds of processes: each would compile the service anew where none keeps its bytecode.
+# Those that run alone are in few files: to import all the others takes twice as long.
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(EVERYTHING) ## Run every test, on SQLite and on PostgreSQL
 	$(BIN)/python -m pytest -m 'not alone' --numprocesses $(TESTERS) --maxprocesses 4 --dist worksteal
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m alone $$(grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 torture: $(EVERYTHING) ## Run the reliability suite in full, about an hour, and write docs/reliability.md
 	QUICKSTUDY_TORTURE=1 $(BIN)/python -m pytest tests/reliability
