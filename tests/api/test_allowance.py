@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import update
 
 from app.db.database import Database
@@ -14,8 +17,7 @@ from app.db.schema import audit_log
 from app.keys import service as keys
 from app.learner.transaction import DAY_US, HOUR_US
 from app.main import create_app
-from app.settings import Settings
-from tests.api.callers import client_of, part_of
+from tests.api.callers import client_of, part_of, settings_of
 from tests.api.requests import label, posted, problem_of
 from tests.api.test_labels import history, score
 
@@ -23,21 +25,29 @@ pytestmark = pytest.mark.anyio
 LIMIT = 3
 REFUSED = (429, "too_many_labels")
 DAY_SECONDS = DAY_US // 1_000_000
+_tenants = count(1)
+
+
+@pytest.fixture(scope="module")
+async def services(shared_database_url: str, checkpoint: Path) -> AsyncIterator[list[FastAPI]]:
+    """Two services on one database, for all tests of this file."""
+    settings = settings_of(shared_database_url, checkpoint)
+    settings = settings.model_copy(update={"labels_per_account": LIMIT})
+    async with AsyncExitStack() as stack:
+        apps = [create_app(settings), create_app(settings)]
+        for app in apps:
+            await stack.enter_async_context(app.router.lifespan_context(app))
+        yield apps
 
 
 @pytest.fixture
-async def replicas(service_settings: Settings) -> AsyncIterator[list[httpx.AsyncClient]]:
-    """Callers of two services on one database with one key, and six payments of `alice`."""
-    settings = service_settings.model_copy(update={"labels_per_account": LIMIT})
-    async with AsyncExitStack() as stack:
-        callers: list[httpx.AsyncClient] = []
-        key = ""
-        for app in (create_app(settings), create_app(settings)):
-            await stack.enter_async_context(app.router.lifespan_context(app))
-            key = key or await keys.create(app.state.service.part(Database), "tests")
-            callers.append(await stack.enter_async_context(client_of(app, key)))
-        await score(callers[0], *(posted(f"t-{n}", amount=50 + 10 * n) for n in range(6)))
-        yield callers
+async def replicas(services: list[FastAPI]) -> AsyncIterator[list[httpx.AsyncClient]]:
+    """Callers of both services with one key, of a tenant of its own, and six payments."""
+    database = services[0].state.service.part(Database)
+    key = await keys.create(database, "tests", f"tenant-{next(_tenants)}")
+    async with client_of(services[0], key) as first, client_of(services[1], key) as other:
+        await score(first, *(posted(f"t-{n}", amount=50 + 10 * n) for n in range(6)))
+        yield [first, other]
 
 
 async def put(client: httpx.AsyncClient, key: str, name: str = "fraud") -> httpx.Response:

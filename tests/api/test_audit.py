@@ -12,7 +12,7 @@ from sqlalchemy import select
 from app.db.database import Database
 from app.db.schema import entities, metadata
 from app.settings import Settings
-from tests.api.callers import calling, part_of
+from tests.api.callers import calling, of_another_tenant, part_of
 from tests.api.requests import label, posted, problem_of
 from tests.api.test_labels import history, put, score
 from tests.checkpoints import tiny_checkpoint
@@ -194,15 +194,10 @@ async def test_a_changed_label_brings_back_nothing_of_an_erased_account(
 @pytest.mark.parametrize("step", [1, 2, 100])
 @pytest.mark.parametrize("most", [0, 100])
 async def test_an_entity_is_made_anew_from_what_others_paid(
-    sole: httpx.AsyncClient,
-    sole_stranger: httpx.AsyncClient,
-    service_settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    step: int,
-    most: int,
+    shared: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, step: int, most: int
 ) -> None:
-    """The sole_stranger's tenant never had the account that is erased. Of more users than some, all
-    payments are looked at."""
+    """One tenant never had the account that the other erases. Of more users than some, all payments
+    are looked at."""
     monkeypatch.setattr("app.scoring.store.STEP_ENTRIES", step)
     monkeypatch.setattr("app.erasures.service.MOST_USERS", most)
     others = [
@@ -212,21 +207,25 @@ async def test_an_entity_is_made_anew_from_what_others_paid(
     others.append(posted("e-1", account_id="eve", merchant_id="elsewhere", device_id="d-2"))
     mine_alone = {"merchant_id": "m-2", "device_id": "d-1", "email": "alice@example.com"}
     life = [{"merchant_id": "m-0", "device_id": "d"}, {"merchant_id": "m-1"}, mine_alone]
-    await score(sole, *(posted(f"a-{n}", amount=900, **named) for n, named in enumerate(life)))
-    await score(sole, *others)
-    await score(sole_stranger, *others)
-    await sole.delete("/v1/accounts/alice")
-    database = Database(service_settings.database_url)
-    async with database.read() as connection:
+    tenants = [f"{name}-{step}-{most}" for name in ("erases", "never-had")]
+    async with (
+        await of_another_tenant(shared, tenants[0]) as erasing,
+        await of_another_tenant(shared, tenants[1]) as other,
+    ):
+        payments = [posted(f"a-{n}", amount=900, **named) for n, named in enumerate(life)]
+        await score(erasing, *payments)
+        await score(erasing, *others)
+        await score(other, *others)
+        await erasing.delete("/v1/accounts/alice")
+    async with part_of(shared, Database).read() as connection:
         rows = (await connection.execute(select(entities))).all()
-    await database.close()
     here, there = [
         {
             (row.kind, row.entity_id): numbers_of(row.state).tolist()
             for row in rows
             if row.tenant == tenant
         }
-        for tenant in sorted({row.tenant for row in rows})
+        for tenant in tenants
     ]
     # What nobody else has used is gone.
     assert here.keys() == there.keys()
