@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from inspect import CORO_CLOSED, getcoroutinestate
+from typing import Any
 
 import asyncpg
 import pytest
@@ -102,6 +103,30 @@ async def test_many_rows_come_some_at_a_time_and_all_of_them(postgres_only: Data
         async with postgres_only.glance() as connection:
             assert await found(connection) == expected
             assert await found(connection) == expected
+
+
+@pytest.mark.parametrize("is_glance", [False, True])
+@pytest.mark.parametrize("by_server", [False, True])
+async def test_many_rows_of_a_connection_that_is_gone_are_those_of_a_database_that_is_away(
+    postgres_only: Database, is_glance: bool, by_server: bool
+) -> None:
+    async def read_many() -> None:
+        way = postgres_only.glance if is_glance else postgres_only.read
+        async with way() as connection:
+            raw: Any = await connection.run_sync(lambda sync: sync.connection.driver_connection)
+            if by_server:
+                async with postgres_only.read() as other:
+                    end = text(f"SELECT pg_terminate_backend({raw.get_server_pid()})")
+                    await other.execute(end)
+                while not raw.is_closed():
+                    await asyncio.sleep(0.01)
+            else:
+                # As the breaker cuts it.
+                raw.terminate()
+            await label_store.label_changes(connection, TENANT, [("merchant", "m")])
+
+    with pytest.raises(DatabaseUnavailable):
+        await read_many()
 
 
 async def test_pasts_are_one_question_however_many_there_are(postgres_only: Database) -> None:

@@ -2,10 +2,13 @@
 
 One that is gone refuses connections at once. One that hangs, paused or behind a network that drops
 its packets, says nothing: whoever asks waits, and holds a connection meanwhile. So a transaction
-that takes long, or has lost its connection, makes the breaker ask on a connection of its own. As
-long as that is answered, a slow statement is but slow. Else the breaker opens: it cuts every
-connection, so that whoever waits on one fails now, and refuses new transactions until one of its
-own questions, one at a time, is answered.
+that takes long while no other ends, or has lost its connection, makes the breaker ask on a
+connection of its own. As long as that is answered, or any transaction is, a slow statement is but
+slow. Else the breaker opens: it cuts every connection, so that whoever waits on one fails now, and
+refuses new transactions until one of its own questions, one at a time, is answered.
+
+A service that has much to do is no sign of an outage, either: what counts is how often it has come
+to look for an answer.
 """
 
 import asyncio
@@ -26,6 +29,8 @@ logger = logging.getLogger("quickstudy")
 # request learns that the database has just gone.
 LONG_SECONDS = 0.2
 ANSWER_SECONDS = 0.6
+# So often an answer is looked for in that time, or in longer where this process is held up.
+LOOKS = 24
 # Between two questions: a database that is merely slow must not be flooded with questions.
 PAUSE_SECONDS = 0.25
 
@@ -39,7 +44,7 @@ class Breaker:
     def __init__(self, probe: Callable[[], Awaitable[None]], cut: Callable[[], None]) -> None:
         self.is_open = False
         self._trouble = ""
-        self._closed_at = -math.inf
+        self._closed_at = self._answered_at = -math.inf
         self._probe = probe
         self._cut = cut
         self._observing: asyncio.Task[None] | None = None
@@ -60,6 +65,15 @@ class Breaker:
     def was_open_within(self, seconds: float) -> bool:
         """Whether the database was away so short a time ago."""
         return self.is_open or time.monotonic() - self._closed_at < seconds
+
+    def answered(self) -> None:
+        """Note that the database has answered a transaction."""
+        self._answered_at = time.monotonic()
+
+    def doubt_if_silent(self) -> None:
+        """`doubt`, unless a transaction was answered a moment ago."""
+        if time.monotonic() - self._answered_at >= LONG_SECONDS:
+            self.doubt()
 
     def doubt(self) -> None:
         """Check whether the database answers, unless that was just checked."""
@@ -95,15 +109,19 @@ class Breaker:
 
     async def _is_answered(self) -> bool:
         asking = asyncio.ensure_future(self._probe())
+        begun, left = time.monotonic(), LOOKS
         try:
-            # Twice half of the time: were this process what was held up, for so long that a timer
-            # rings before the answer is looked at, then the other half is there for looking.
-            for _ in range(2):
-                await asyncio.wait([asking], timeout=ANSWER_SECONDS / 2)
+            while left and not asking.done():
+                before = self._answered_at
+                await asyncio.wait([asking], timeout=ANSWER_SECONDS / LOOKS)
+                left = left - 1 if self._answered_at == before else LOOKS
         finally:
             asking.cancel()
             # Also where this is closed meanwhile: else a connection could be left open.
             [failure] = await asyncio.gather(asking, return_exceptions=True)
+        if isinstance(failure, TimeoutError) and self._answered_at > begun:
+            # Behind a pooler it may wait in vain for one of few places, which others have.
+            return True
         is_read_only = isinstance(failure, ReadOnlySQLTransactionError)
         self._trouble = "is read-only" if is_read_only else "does not answer"
         return failure is None
@@ -129,10 +147,12 @@ class _Watched:
         self._timer = self._loop.call_later(LONG_SECONDS, self._ring)
 
     def _ring(self) -> None:
-        self._breaker.doubt()
+        self._breaker.doubt_if_silent()
         self._timer = self._loop.call_later(LONG_SECONDS, self._ring)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._timer.cancel()
-        if isinstance(error, DatabaseUnavailable):
+        if error is None:
+            self._breaker.answered()
+        elif isinstance(error, DatabaseUnavailable):
             self._breaker.doubt()

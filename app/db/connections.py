@@ -56,6 +56,13 @@ class Session(asyncpg.Connection):  # type: ignore[misc]
     # To be repeated in each transaction where it is.
     settings: Mapping[str, str] = {}
 
+    def is_in_transaction(self) -> bool:
+        """Raises InterfaceError where this was closed meanwhile: asyncpg's own fails otherwise, or
+        says that nothing was begun."""
+        if self.is_closed():
+            raise asyncpg.InterfaceError("connection is closed")
+        return bool(super().is_in_transaction())
+
 
 class Address:
     """A PostgreSQL URL: libpq's, with any number of hosts.

@@ -416,6 +416,51 @@ async def test_short_transactions_send_no_query() -> None:
     assert scripted.queries == 0
 
 
+async def held_up(breaker: Breaker, seconds: float) -> None:
+    """A transaction that is not answered for so long."""
+    with breaker.transaction():
+        await asyncio.sleep(seconds)
+
+
+async def test_what_is_answered_speaks_for_the_database() -> None:
+    scripted = Scripted()
+    breaker = Breaker(scripted.ask, scripted.cut)
+    held = asyncio.create_task(held_up(breaker, 10 * LONG_SECONDS))
+    while not held.done():
+        await held_up(breaker, LONG_SECONDS / 4)
+    assert scripted.queries == 0
+    # Also where it has begun to doubt, and its own connection waits for a place.
+    breaker.doubt()
+    held = asyncio.create_task(held_up(breaker, 3 * ANSWER_SECONDS))
+    while not held.done():
+        await held_up(breaker, LONG_SECONDS / 4)
+    assert scripted.queries == 1
+    assert not breaker.is_open
+    begun = time.monotonic()
+    with breaker.transaction():
+        while not breaker.is_open:
+            await asyncio.sleep(0.01)
+    assert time.monotonic() - begun < REFUSED_SECONDS
+    await breaker.close()
+
+
+async def test_a_busy_process_does_not_take_the_database_for_gone() -> None:
+    turns = 20
+
+    async def ask() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    breaker = Breaker(ask, lambda: None)
+    breaker.doubt()
+    # As many requests at once as make each turn of the loop this long.
+    for _ in range(2 * turns):
+        time.sleep(2 * ANSWER_SECONDS / turns)
+        await asyncio.sleep(0)
+        assert not breaker.is_open
+    await breaker.close()
+
+
 @pytest.fixture
 async def on_sqlite(
     migrated_sqlite: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
