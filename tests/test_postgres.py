@@ -1,6 +1,7 @@
 """What goes straight to PostgreSQL's driver: when it is written, and what a failure leaves."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from inspect import CORO_CLOSED, getcoroutinestate
@@ -27,6 +28,9 @@ from tests.postgres import execute
 from tests.test_store import TENANT, label_row, scored_row
 
 pytestmark = pytest.mark.anyio
+
+# That are cancelled, each a little later in its course.
+GLANCES = 60
 
 
 @pytest.fixture
@@ -127,6 +131,30 @@ async def test_many_rows_of_a_connection_that_is_gone_are_those_of_a_database_th
 
     with pytest.raises(DatabaseUnavailable):
         await read_many()
+
+
+async def test_a_glance_that_is_cancelled_leaves_no_transaction(postgres_only: Database) -> None:
+    """The pool would lend its connection to others, who could begin none of their own."""
+
+    async def glance() -> bool:
+        async with postgres_only.glance() as connection:
+            await label_store.label_changes(connection, TENANT, [("merchant", "m")])
+            raw: Any = await connection.run_sync(lambda sync: sync.connection.driver_connection)
+            return not raw.is_in_transaction()
+
+    # Whether a pooler stands between is known by the first connection.
+    await glance()
+    begun = time.monotonic()
+    assert await glance()
+    each = (time.monotonic() - begun) / GLANCES
+    for number in range(GLANCES):
+        cut = asyncio.create_task(glance())
+        await asyncio.sleep(number * each)
+        cut.cancel()
+        await asyncio.gather(cut, return_exceptions=True)
+        assert await glance()
+    async with postgres_only.write() as connection:
+        await connection.execute(text("SELECT 1"))
 
 
 async def test_pasts_are_one_question_however_many_there_are(postgres_only: Database) -> None:

@@ -158,7 +158,7 @@ class PostgresConnection(Connection):
         async with AsyncExitStack() as stack:
             if not self._raw.is_in_transaction():
                 # A cursor lives as long as its transaction.
-                await stack.enter_async_context(self._raw.transaction(readonly=True))
+                await stack.enter_async_context(_begun(self._raw, "BEGIN READ ONLY"))
             # Without a name, which might be another's behind a pooler.
             statement = await self._raw.prepare(question.text, name="")
             cursor = await statement.cursor(*question.parameters)
@@ -361,18 +361,11 @@ class PostgresDriver(Driver):
     @asynccontextmanager
     async def _transaction(self, begin: Begin) -> AsyncIterator[Connection]:
         async with self._engine.connect() as lent:
-            raw, is_over = raw_connection(lent), False
-            try:
-                await raw.execute(_beginning(begin, raw))
-                connection = PostgresConnection(lent, self._stored)
+            raw, connection = raw_connection(lent), PostgresConnection(lent, self._stored)
+            async with _begun(raw, _beginning(begin, raw)):
                 yield connection
                 await connection.flush()
-                await raw.execute("COMMIT")
-                is_over = True
-                self._stored.add(connection.inserted)
-            finally:
-                if not is_over:
-                    await _roll_back(raw)
+            self._stored.add(connection.inserted)
 
     @property
     def background(self) -> list[TaskHealth]:
@@ -445,6 +438,24 @@ def _beginning(begin: Begin, raw: Session) -> str:
     """One message: where a pooler stands between, all settings hold for a transaction alone."""
     settings = {**raw.settings, **begin.settings} if raw.is_pooled else begin.settings
     return "; ".join([begin.text, *(f"SET LOCAL {name} = {settings[name]}" for name in settings)])
+
+
+@asynccontextmanager
+async def _begun(raw: asyncpg.Connection, text: str) -> AsyncIterator[None]:
+    """A transaction that begins with this text, committed when the block ends.
+
+    asyncpg's own stays begun where whoever waits is cancelled in its first or its last statement,
+    and the pool would lend the connection to others as it is.
+    """
+    is_over = False
+    try:
+        await raw.execute(text)
+        yield
+        await raw.execute("COMMIT")
+        is_over = True
+    finally:
+        if not is_over:
+            await _roll_back(raw)
 
 
 async def _roll_back(raw: asyncpg.Connection) -> None:
