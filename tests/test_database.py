@@ -4,9 +4,10 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncpg
 import pytest
@@ -20,10 +21,13 @@ from app.db.database import Database
 from app.db.errors import DatabaseUnavailable, Raced
 from app.db.schema import accounts
 from app.ops.turns import owner
+from app.settings import MOST_CONNECTIONS
 from tests.conftest import mainly
 
 pytestmark = pytest.mark.anyio
 
+# To a connection of a database.
+Way: TypeAlias = Callable[[], AbstractAsyncContextManager[Connection]]
 ALICE = {"tenant": "t", "account_id": "alice"}
 
 
@@ -180,6 +184,31 @@ async def test_a_tenant_that_writes_much_keeps_others_waiting_for_one_transactio
         await asyncio.sleep(0)
     await asyncio.gather(*many, one)
     assert written.index("one") <= 1
+
+
+async def test_a_tenant_that_asks_much_keeps_others_waiting_for_one_of_its_turns(
+    database: Database,
+) -> None:
+    served: list[str] = []
+
+    async def use(tenant: str, way: Way) -> None:
+        owner.set(tenant)
+        async with way():
+            await asyncio.sleep(0.02)
+        served.append(tenant)
+
+    # The database's connections, or SQLite's readers, have all been opened.
+    ways: tuple[Way, ...] = (database.read, database.write, database.glance)
+    ways = (database.read,) if database.is_sqlite else ways
+    await asyncio.gather(*(use("warm", ways[0]) for _ in range(MOST_CONNECTIONS)))
+    for way in ways:
+        served.clear()
+        crowd = [asyncio.create_task(use("crowd", way)) for _ in range(8 * MOST_CONNECTIONS)]
+        await asyncio.sleep(0)
+        await use("other", way)
+        # Those that had begun, and as many that were before it.
+        assert served.index("other") <= 3 * MOST_CONNECTIONS
+        await asyncio.gather(*crowd)
 
 
 @mainly("sqlite", "database_url")

@@ -1,5 +1,6 @@
 """PostgreSQL as the service uses it: hot statements go straight to the driver, writes together."""
 
+import asyncio
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -27,7 +28,7 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import await_only
 
 from app.db.connection import Answer, Connection, Driver, Locked, Query, Row, parts
-from app.db.connections import CONNECT_SECONDS, Connections, Session
+from app.db.connections import Connections, Session
 from app.db.errors import Raced
 from app.db.statements import (
     PARAMETER,
@@ -44,12 +45,15 @@ from app.db.statements import (
 )
 from app.learner.transaction import MOST_ITEMS
 from app.ops.background import LONGEST_PAUSE_SECONDS, TaskHealth
+from app.ops.turns import Turns
 
 # By table, tenant and key.
 RowKey: TypeAlias = tuple[str, str, Key]
 
 # What a driver raises whose connection is no more.
 LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+# How long a free connection is waited for.
+TURN_SECONDS = 5
 # Keys of which it is remembered that they have a row: some ten MB.
 MOST_KNOWN = 50_000
 
@@ -341,6 +345,8 @@ class PostgresDriver(Driver):
         # Transactions are begun here.
         event.listen(self._engine.sync_engine, "connect", _begin_nothing)
         self._stored = KnownRows()
+        # The pool itself serves whoever came first, and so whoever came most.
+        self._turns = Turns(most)
 
     def write(self, aside: bool) -> AbstractAsyncContextManager[Connection]:
         return self._transaction(WRITES)
@@ -355,12 +361,20 @@ class PostgresDriver(Driver):
             async with self.read() as connection:
                 yield connection
             return
-        async with self._engine.connect() as lent:
+        async with self._lent() as lent:
             yield PostgresConnection(lent, self._stored)
 
     @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[AsyncConnection]:
+        """A connection, once it is this tenant's turn; raises TimeoutError where it is not soon."""
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(TURN_SECONDS):
+                await stack.enter_async_context(self._turns.one())
+            yield await stack.enter_async_context(self._engine.connect())
+
+    @asynccontextmanager
     async def _transaction(self, begin: Begin) -> AsyncIterator[Connection]:
-        async with self._engine.connect() as lent:
+        async with self._lent() as lent:
             raw, connection = raw_connection(lent), PostgresConnection(lent, self._stored)
             async with _begun(raw, _beginning(begin, raw)):
                 yield connection
@@ -405,7 +419,7 @@ def create_engine(connections: Connections, most: int) -> AsyncEngine:
         # A connection more is closed again, and costs more than what it was opened for.
         pool_size=most,
         max_overflow=0,
-        pool_timeout=CONNECT_SECONDS,
+        pool_timeout=TURN_SECONDS,
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine

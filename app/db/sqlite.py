@@ -8,7 +8,13 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    closing,
+)
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -66,7 +72,7 @@ class SQLiteDriver(Driver):
         self._writer = Writer(url, self._path)
         # The pool would keep the loop waiting for a connection: who reads waits for a turn before.
         self._reading = create_in_place(url, READ_MS, pool_size=READERS)
-        self._turns = asyncio.Semaphore(READERS)
+        self._turns = Turns(READERS)
         # Of their own: a commit must not wait for those who read many rows.
         self._threads = ThreadPoolExecutor(READERS, "quickstudy-read")
         # One more is opened in place; to wait for one would be to keep the loop from whoever has
@@ -80,16 +86,14 @@ class SQLiteDriver(Driver):
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
-        async with asyncio.timeout(TURN_SECONDS):
-            await self._turns.acquire()
-        try:
+        async with AsyncExitStack() as turn:
+            async with asyncio.timeout(TURN_SECONDS):
+                await turn.enter_async_context(self._turns.one())
             self._path.check()
             with ExitStack() as stack:
                 lent = await in_a_thread(partial(self._lend, stack), self._threads)
                 raw = _driver_connection(lent)
                 yield SQLiteConnection(raw, lent.dialect, lambda: lent, True, self._threads)
-        finally:
-            self._turns.release()
 
     @asynccontextmanager
     async def glance(self) -> AsyncIterator[Connection]:
