@@ -4,6 +4,7 @@ A plan reads a snapshot and stores nothing. Committed, it is the change; not com
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ from app.learner.features import Features
 from app.learner.likeness import Fields, fields_of, most_alike_first
 from app.learner.scorer import Copy
 from app.models import store as model_store
+from app.ops.background import in_a_thread
+from app.ops.turns import Turns
 from app.reviews import store as review_store
 from app.reviews.records import Review
 from app.scoring import store as transaction_store
@@ -32,6 +35,9 @@ from app.times import now_us
 # What is looked at before and after: the newest payments, those that wait for a review, and
 # earlier ones that were approved, which nothing should alarm.
 RECENT, REVIEWED, GUARD = 20, 100, 50
+# Plans of many rows: each more that is computed at once keeps the event loop, and so all scores,
+# from the processor.
+JUDGED_AT_ONCE = 1
 # More labels than that are put in order beside the event loop.
 MANY = 1_000
 
@@ -124,6 +130,7 @@ class Planner:
     def __init__(self, pipeline: Pipeline, allowance: Allowance) -> None:
         self._pipeline = pipeline
         self._allowance = allowance
+        self._turns = Turns(JUDGED_AT_ONCE)
 
     async def draft(
         self,
@@ -170,8 +177,13 @@ class Planner:
         deciding = await self._pipeline.deciding_by(*decides)
         return Draft(alteration, corrected, _newest(stored), after, watched, reviews, deciding)
 
-    async def judge(self, draft: Draft, beside_base: bool = False) -> Plan:
-        """What the copy of a draft decides, beside the one that it replaces, or the base."""
+    async def judge(
+        self, draft: Draft, beside_base: bool = False, holds_locks: bool = False
+    ) -> Plan:
+        """What the copy of a draft decides, beside the one that it replaces, or the base.
+
+        Of many rows it waits for its tenant's turn, unless others wait for what it holds.
+        """
         scorer, thresholds = draft.deciding
         groups = draft.watched.groups
         rows = self._pipeline.rows([row for group in groups for row in group])
@@ -189,7 +201,10 @@ class Planner:
             ordered = _most_alike_first(fields, rows.features_NF, effects)
             return Plan(draft, Change(changed.after.copy, *ordered), changed.learned)
 
-        return await in_a_thread_if(len(rows.time_us_N) > IN_PLACE, compute)
+        if len(rows.time_us_N) <= IN_PLACE:
+            return compute()
+        async with nullcontext() if holds_locks else self._turns.one():
+            return await in_a_thread(compute)
 
     async def _allow(self, connection: Connection, account: Account, wanted: int) -> None:
         if wanted:

@@ -226,7 +226,7 @@ class Labelling:
 
         async def planned(connection: Connection) -> Plan:
             draft = await self._planner.draft(connection, tenant, change, looks_around)
-            return await self._planner.judge(draft)
+            return await self._planner.judge(draft, holds_locks=True)
 
         async def committed(connection: Connection) -> tuple[Plan, Account, Forgetting | None]:
             nonlocal first

@@ -173,19 +173,32 @@ async def test_many_requests_of_a_tenant_take_no_place_from_another(
     }
 
 
+# That take long to compute, by the address and the body.
+QUESTIONS = {
+    "which label is next": ("GET", "/v1/accounts/busy/ask-next", None),
+    "what labels would do": (
+        "POST",
+        "/v1/accounts/busy/adapt",
+        {"dry_run": True, "labels": [label(f"t-{n}", "fraud") for n in range(40, 100)]},
+    ),
+}
+
+
 @mainly("sqlite")
+@pytest.mark.parametrize("asked", QUESTIONS.values(), ids=QUESTIONS)
 async def test_who_asks_what_labels_would_do_keeps_nobody_from_scoring(
-    service_settings: Settings,
+    service_settings: Settings, asked: tuple[str, str, Any]
 ) -> None:
+    method, path, body = asked
     async with serving(service_settings) as served:
         other = await keys.create(served.app.state.service.part(Database), "tests", "other")
         async with caller(served, served.key) as client, caller(served, other) as stranger:
-            payments = [posted(f"t-{n}", account_id="busy", amount=n + 1) for n in range(30)]
+            payments = [posted(f"t-{n}", account_id="busy", amount=n + 1) for n in range(100)]
             await client.post("/v1/transactions/batch", json={"transactions": payments})
             labels = [label(f"t-{n}", "fraud" if n % 2 else "legitimate") for n in range(16)]
             await client.post("/v1/labels", json={"labels": labels})
             asking = [
-                asyncio.create_task(client.get("/v1/accounts/busy/ask-next")) for _ in range(16)
+                asyncio.create_task(client.request(method, path, json=body)) for _ in range(16)
             ]
             # Until they are being computed.
             await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
