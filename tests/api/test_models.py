@@ -28,18 +28,27 @@ from tests.conftest import mainly
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two checkpoints to copy, each another."""
+    folder = tmp_path_factory.mktemp("others")
+    tiny_checkpoint(folder / "second", seed=1)
+    tiny_checkpoint(folder / "elsewhere", seed=2)
+    return folder
+
+
 @pytest.fixture
-def shelf(tmp_path: Path, checkpoint: Path) -> Path:
+def shelf(tmp_path: Path, checkpoint: Path, others: Path) -> Path:
     """Three checkpoints: the deployment's, another, and one whose weights are damaged."""
     folder = tmp_path / "shelf"
     shutil.copytree(checkpoint, folder / "first")
-    tiny_checkpoint(folder / "second", seed=1)
+    shutil.copytree(others / "second", folder / "second")
     shutil.copytree(checkpoint, folder / "damaged")
     weights = folder / "damaged" / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     (folder / "empty").mkdir()
     # Whole checkpoints, but somewhere else.
-    tiny_checkpoint(tmp_path / "elsewhere", seed=2)
+    shutil.copytree(others / "elsewhere", tmp_path / "elsewhere")
     (folder / "link").symlink_to(tmp_path / "elsewhere")
     (folder / "links").mkdir()
     for file in (METADATA, WEIGHTS):
