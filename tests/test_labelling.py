@@ -11,6 +11,7 @@ import pytest
 from app.accounts import store as account_store
 from app.db.database import Database
 from app.erasures.service import ErasureService
+from app.errors import Problem
 from app.http.parts import Service
 from app.labels import store as label_store
 from app.labels.allowance import Allowance
@@ -18,8 +19,10 @@ from app.labels.changes import LabelChange, RemoveLabel, RollBack, SetLabels, Ve
 from app.labels.plans import Planner
 from app.labels.service import Labelled, Labelling
 from app.learner.adaptation import SUPPORT_LIMIT
+from app.ops.turns import Turns, owner
 from app.reviews import store as review_store
 from app.reviews.records import Review
+from app.scoring.by_account import ACCOUNTS_AT_ONCE, each_by_account
 from app.scoring.errors import TransactionNotFound
 from app.scoring.pipeline import Pipeline
 from app.scoring.records import Scored
@@ -218,3 +221,36 @@ async def test_a_plan_that_is_not_committed_says_what_its_change_does(service: S
         assert done.account.revision == draft.alteration.account.revision + 1
         # And that is the copy of the labels that are stored.
         assert (await labelling.adapt(TENANT, "a")).change.copy == done.change.copy
+
+
+async def test_of_requests_about_many_accounts_few_are_under_way_tenants_in_turn(
+    service: Service,
+) -> None:
+    database, turns = service.part(Database), Turns(ACCOUNTS_AT_ONCE)
+    payments = [paid(f"t-{n}", n, account=f"a-{n}") for n in range(6)]
+    await scored(service, *payments)
+    items = {payment.transaction_id: None for payment in payments}
+    served, at_once, most = list[str](), 0, 0
+
+    async def store(account_id: str, group: dict[str, None]) -> dict[str, str | Problem]:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.002)
+        at_once -= 1
+        served.append(owner.get())
+        return dict.fromkeys(group, account_id)
+
+    async def ask(name: str) -> None:
+        owner.set(name)
+        answers = await each_by_account(database, TENANT, items, store, turns)
+        assert list(answers.values()) == [payment.account_id for payment in payments]
+
+    crowd = [asyncio.create_task(ask("crowd")) for _ in range(8)]
+    while not served:
+        await asyncio.sleep(0.001)
+    await ask("other")
+    # It is not behind all of the crowd: between its turns there are few of others.
+    assert len(served) < 6 * len(payments)
+    await asyncio.gather(*crowd)
+    assert most == ACCOUNTS_AT_ONCE

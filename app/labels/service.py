@@ -31,8 +31,9 @@ from app.labels.forgetting import Shared, named_in, shared_corrections
 from app.labels.plans import Change, Plan, Planner
 from app.labels.records import Forgetting, StoredLabel
 from app.learner.entities import named_by
+from app.ops.turns import Turns
 from app.scoring import store as transaction_store
-from app.scoring.by_account import each_by_account
+from app.scoring.by_account import ACCOUNTS_AT_ONCE, each_by_account
 from app.scoring.pipeline import IN_PLACE, Pipeline
 from app.times import now_us
 
@@ -65,6 +66,7 @@ class Labelling:
         self.allowance = allowance
         self._planner = Planner(pipeline, allowance)
         self._correcting = Correcting(database, pipeline.features)
+        self._turns = Turns(ACCOUNTS_AT_ONCE)
 
     async def store(
         self,
@@ -126,7 +128,7 @@ class Labelling:
                 done = await self.store(tenant, account_id, each, looks_around=False, shared=shared)
             return dict.fromkeys(group, done)
 
-        answers = await each_by_account(self._database, tenant, by_id, store)
+        answers = await each_by_account(self._database, tenant, by_id, store, self._turns)
         return [answers[verdict.transaction_id] for verdict in verdicts]
 
     async def bring(

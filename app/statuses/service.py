@@ -10,7 +10,8 @@ from app.db.connection import Connection
 from app.db.database import Database
 from app.errors import Problem
 from app.learner.transaction import Status
-from app.scoring.by_account import each_by_account
+from app.ops.turns import Turns
+from app.scoring.by_account import ACCOUNTS_AT_ONCE, each_by_account
 from app.scoring.errors import no_transaction
 from app.scoring.pipeline import Pipeline
 from app.scoring.statuses import change_status
@@ -31,6 +32,7 @@ class Statuses:
     def __init__(self, database: Database, pipeline: Pipeline) -> None:
         self._database = database
         self._pipeline = pipeline
+        self._turns = Turns(ACCOUNTS_AT_ONCE)
 
     async def put(self, tenant: str, transaction_id: str, status: Status) -> StatusSet:
         """Set the status of a stored transaction. Raises TransactionNotFound."""
@@ -43,7 +45,8 @@ class Statuses:
         self, tenant: str, statuses: Mapping[str, Status]
     ) -> dict[str, StatusSet | Problem]:
         """An outcome for each transaction; those of an account have one commit."""
-        return await each_by_account(self._database, tenant, statuses, partial(self._set, tenant))
+        set_some = partial(self._set, tenant)
+        return await each_by_account(self._database, tenant, statuses, set_some, self._turns)
 
     async def _set(
         self, tenant: str, account_id: str, statuses: Mapping[str, Status]
