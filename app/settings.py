@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     """Requests, transactions and labels a second that each key may send to this server, in equal
     parts to its workers; above it 429. Other replicas count for themselves."""
     deadline_seconds: Annotated[float, Field(gt=0)] = 30.0
-    """A request that takes longer is 503 and, unless it is being committed, not stored."""
+    """A request that takes longer is 503; what is not being committed by then is not stored."""
     arrival_seconds: Annotated[float, Field(gt=0)] = 20.0
     """How long the headers of a request may take to arrive, and its body once more; then 408."""
     labels_per_account: Annotated[int, Field(ge=1)] = 200

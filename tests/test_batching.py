@@ -8,7 +8,7 @@ import pytest
 
 from app.db.errors import DatabaseUnavailable
 from app.errors import Problem
-from app.http.batching import Batcher
+from app.http.batching import SHARED_ITEMS, Batcher
 from app.http.problems import DeadlineExceeded, InternalError, Overloaded
 from app.learner.transaction import MOST_ITEMS
 from app.models.errors import ModelUnavailable
@@ -257,19 +257,52 @@ async def test_nobody_waits_longer_than_the_deadline_and_the_next_batch_is_answe
 async def test_each_tenant_has_its_turn_in_a_batch() -> None:
     processor = Processor()
     processor.open.clear()
+    answered: list[int] = []
+
+    async def note(number: int, items: Sequence[int], tenant: str) -> None:
+        assert await ask(batcher, items, tenant) == [2 * item for item in items]
+        answered.append(number)
+
     async with batcher_of(processor) as batcher:
         answers = [asyncio.create_task(ask(batcher, [0]))]
         await asyncio.sleep(0.01)
-        large = [0] * (MOST_ITEMS - 1)
-        for tenant, items in [("a", large), ("a", large), ("b", [1]), ("b", [2]), ("c", [3])]:
-            answers.append(asyncio.create_task(ask(batcher, items, tenant)))
+        large = list(range(MOST_ITEMS))
+        for number, (tenant, items) in enumerate(
+            [("a", large), ("a", large), ("b", [-0]), ("b", [2]), ("c", [3])]
+        ):
+            answers.append(asyncio.create_task(note(number, items, tenant)))
         await asyncio.sleep(0.01)
         processor.open.set()
         await asyncio.gather(*answers)
-    # Nobody waits for both of the large ones, and who found no room is in the next batch.
-    assert [(len(batch), sorted({*batch} - {0})) for batch in processor.batches] == [
-        *((1, []), (MOST_ITEMS, [1]), (MOST_ITEMS, [3]), (1, [2])),
-    ]
+    _, shared, *_ = processor.batches
+    # Nobody waits for more of a large request than its share of one batch, whose items keep their
+    # order.
+    assert shared == [*range(SHARED_ITEMS // 2), 0, 3, 2]
+    assert max(map(len, processor.batches)) <= SHARED_ITEMS
+    assert answered[-2:] == [0, 1]
+    assert [item for batch in processor.batches for item in batch if item > 3][
+        : len(large) - 4
+    ] == (large[4:])
+
+
+async def test_a_large_request_stays_whole_where_no_other_tenant_asks() -> None:
+    processor = Processor()
+    async with batcher_of(processor) as batcher:
+        await asyncio.gather(*(ask(batcher, [1] * MOST_ITEMS, "a") for _ in range(2)))
+        assert [len(batch) for batch in processor.batches] == [MOST_ITEMS] * 2
+        await ask(batcher, [1], "b")
+        await ask(batcher, [1] * MOST_ITEMS, "a")
+    assert max(map(len, processor.batches[2:])) <= SHARED_ITEMS
+
+
+async def test_parts_of_a_large_request_that_fail_are_found_and_the_rest_is_answered() -> None:
+    processor = Processor()
+    async with batcher_of(processor) as batcher:
+        await ask(batcher, [1], "b")
+        items = [-1 if n == 500 else n for n in range(MOST_ITEMS)]
+        answers = await ask(batcher, items, "a")
+    assert [n for n, answer in enumerate(answers) if answer != 2 * n] == [500]
+    assert isinstance(answers[500], InternalError)
 
 
 # An answer for callers, too, is one for those alone whose requests it is about.

@@ -27,6 +27,11 @@ LONGEST_WAIT_SECONDS = 0.005
 # half of one; and how many it may have whatever the others have.
 FULL_ITEMS = 5 * MOST_ITEMS // 2
 LEAST_ITEMS = MOST_ITEMS // 4
+# While several tenants ask, a batch has so many transactions at most, half as many of a request:
+# whoever comes waits for that many of another's, not for a thousand.
+SHARED_ITEMS = 64
+# So long a tenant counts that has asked: also one that asks now and then shall not wait.
+SHARED_SECONDS = 60.0
 # What a transaction takes of a body, at the least: how many there are is known once it is parsed.
 ITEM_BYTES = 512
 # A tenant whose requests failed by themselves shares no batch with others for so long.
@@ -112,12 +117,23 @@ class _Part(NamedTuple):
     def items(self) -> Sequence[Any]:
         return self.request.items[self.first : self.last]
 
+    @property
+    def size(self) -> int:
+        return self.last - self.first
+
     def halves(self) -> "tuple[_Part, _Part]":
-        middle = (self.first + self.last) // 2
+        return self.cut(self.size // 2)
+
+    def cut(self, size: int) -> "tuple[_Part, _Part]":
+        middle = self.first + size
         return self._replace(last=middle), self._replace(first=middle)
 
 
 _Batch = list[_Part]
+
+
+def _cut(part: _Part, size: int) -> Sequence[_Part]:
+    return part.cut(size) if part.size > size else (part,)
 
 
 class _Turns(Generic[Kind]):
@@ -141,6 +157,13 @@ class _Turns(Generic[Kind]):
         """Before what the tenant has there already."""
         self._queues.setdefault(tenant, deque()).appendleft(waiting)
         self._size += 1
+
+    def cut_next(self, size: int, cut: Callable[[Kind, int], Sequence[Kind]]) -> None:
+        """Have what each tenant has next be of this size at most, and the rest come after it."""
+        for queue in self._queues.values():
+            parts = cut(queue.popleft(), size)
+            queue.extendleft(reversed(parts))
+            self._size += len(parts) - 1
 
     def take(self, room: int, size_of: Callable[[Kind], int]) -> list[Kind]:
         """What each tenant has next, in turn, again and again, as long as there is room for it.
@@ -169,6 +192,8 @@ class _Turns(Generic[Kind]):
 class Batcher(Generic[Item, Answer]):
     """Hands what has queued up to `process`, one batch at a time, whole requests together.
 
+    Where other tenants ask as well, a large request is answered in parts, the first items first.
+
     `process` returns an answer for each item, in order. `on_batch` is called with the size of every
     batch, `on_refused` at every refusal. Whoever wants to queue needs a place, which `enter` gives:
     a tenant may have `most_waiting` requests or `FULL_ITEMS` items under way, fewer where others
@@ -194,6 +219,8 @@ class Batcher(Generic[Item, Answer]):
         self._deadline_seconds = deadline_seconds
         self.requests, self.items = Shares(most_waiting, 1), Shares(FULL_ITEMS, LEAST_ITEMS)
         self._queue: _Turns[_Part] = _Turns()
+        # When tenants have last asked, the latest last.
+        self._asked: OrderedDict[str, float] = OrderedDict()
         # What is tried again, and all requests of tenants that have failed of late, by tenant.
         self._apart: _Turns[_Batch] = _Turns()
         self._apart_until: dict[str, float] = {}
@@ -263,6 +290,8 @@ class Batcher(Generic[Item, Answer]):
         deadline = loop.time() + self._deadline_seconds
         request = _Request[Item, Answer](place.tenant, items, deadline, loop.create_future())
         part = _Part(request, 0, len(items))
+        self._asked[place.tenant] = loop.time()
+        self._asked.move_to_end(place.tenant)
         if self._apart_until and self._is_apart(place.tenant):
             self._add_apart(part)
         else:
@@ -280,7 +309,8 @@ class Batcher(Generic[Item, Answer]):
             await self._answer(batch)
         finally:
             # Those who wait are enough where more were refused: nobody waits for more of them.
-            again = 0 if self._queue and self.is_full else len(batch)
+            answered = sum(not part.request.missing for part in batch)
+            again = 0 if self._queue and self.is_full else answered
             self._expected = again + len(self._queue)
             self._until = asyncio.get_running_loop().time() + LONGEST_WAIT_SECONDS
         # The answers go out before the next batch, which may not come to wait for anything.
@@ -322,8 +352,19 @@ class Batcher(Generic[Item, Answer]):
 
     def _take(self) -> _Batch:
         """The requests that fit into one batch together, of each tenant in turn, oldest first."""
-        taken = self._queue.take(MOST_ITEMS, lambda part: part.last)
+        room = MOST_ITEMS
+        if self._are_several():
+            room = SHARED_ITEMS
+            self._queue.cut_next(room // 2, _cut)
+        taken = self._queue.take(room, lambda part: part.size)
         return [part for part in taken if self._is_waiting(part)]
+
+    def _are_several(self) -> bool:
+        """Whether more than one tenant has asked of late."""
+        since = asyncio.get_running_loop().time() - SHARED_SECONDS
+        while self._asked and next(iter(self._asked.values())) < since:
+            self._asked.popitem(last=False)
+        return len(self._asked) > 1
 
     def _is_waiting(self, part: _Part) -> bool:
         """Whether the caller still waits: one that has hung up is owed nothing."""
@@ -375,7 +416,7 @@ class Batcher(Generic[Item, Answer]):
             if len(batch) > 1:
                 middle = len(batch) // 2
                 divided = [batch[:middle], batch[middle:]]
-            elif batch[0].last - batch[0].first > 1:
+            elif batch[0].size > 1:
                 divided = [[half] for half in batch[0].halves()]
             else:
                 [(request, first, _)] = batch
@@ -396,7 +437,7 @@ class Batcher(Generic[Item, Answer]):
         """With what else the tenant has waiting there, as far as one batch holds it."""
         tenant = part.request.tenant
         batch = self._fresh.get(tenant)
-        if batch is None or sum(queued.last for queued in batch) + part.last > MOST_ITEMS:
+        if batch is None or sum(queued.size for queued in batch) + part.size > MOST_ITEMS:
             batch = self._fresh[tenant] = []
             self._apart.add(tenant, batch)
             self._any_apart.set()
@@ -405,7 +446,7 @@ class Batcher(Generic[Item, Answer]):
     def _distribute(self, batch: _Batch, answers: Sequence[Answer]) -> None:
         first = 0
         for part in batch:
-            last = first + part.last - part.first
+            last = first + part.size
             part.request.answer(part.first, answers[first:last])
             first = last
 

@@ -79,7 +79,11 @@ async def score_batch(
     items = posted.transactions
     admission.rates.owe(actor.get(), len(items) - 1)
     valid = [item.transaction() for item in items if not isinstance(item, InvalidItem)]
-    results = map(_result, valid, await _scored(admission, place, valid))
+    # Where it is answered in parts, the earlier payments of an account come first.
+    order = sorted(range(len(valid)), key=lambda n: valid[n].occurred_at_us)
+    answers = await _scored(admission, place, [valid[n] for n in order])
+    answer_of = dict(zip(order, answers, strict=True))
+    results = (_result(payment, answer_of[n]) for n, payment in enumerate(valid))
     return {
         "results": [
             {"transaction_id": item.transaction_id, "error": why_invalid(item)}

@@ -3,10 +3,12 @@
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from sqlalchemy import Table, update
 
@@ -19,6 +21,7 @@ from tests.api.connections import Served, serving
 from tests.api.requests import label, posted, problem_of
 from tests.checkpoints import tiny_checkpoint
 from tests.conftest import mainly
+from tests.servers import made_key, server
 
 pytestmark = pytest.mark.anyio
 
@@ -208,3 +211,41 @@ async def test_who_asks_what_labels_would_do_keeps_nobody_from_scoring(
             answers = await asyncio.gather(*asking)
     assert waiting > len(asking) // 2
     assert {answer.status_code for answer in answers} == {200}
+
+
+@mainly("sqlite")
+async def test_a_batch_in_parts_has_the_scores_that_it_has_whole(
+    database_url: str, checkpoint: Path
+) -> None:
+    """Beside another tenant it is answered in parts; what comes first in time is scored first."""
+    random = np.random.default_rng(0)
+    begun = datetime.now(UTC) - timedelta(days=30)
+    payments = [
+        posted(
+            f"t-{n}",
+            account_id=f"a-{random.integers(5)}",
+            merchant_id=f"m-{random.integers(3)}",
+            # Some at one time.
+            occurred_at=(begun + timedelta(minutes=int(random.integers(400)))).isoformat(),
+            amount=float(random.integers(1, 2000)),
+        )
+        for n in range(300)
+    ]
+    keys = [await made_key(database_url, tenant) for tenant in ("first", "another", "second")]
+    with server(database_url, checkpoint) as url:
+
+        async def scores(key: str, some: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            headers = {"Authorization": f"Bearer {key}"}
+            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
+                answer = await client.post("/v1/transactions/batch", json={"transactions": some})
+                answer.raise_for_status()
+                return list(answer.json()["results"])
+
+        whole = await scores(keys[0], payments)
+        await scores(keys[1], payments[:1])
+        parts = await scores(keys[2], payments)
+    assert [row["transaction_id"] for row in parts] == [row["transaction_id"] for row in payments]
+    for row in (*whole, *parts):
+        del row["evaluated_at"]
+    assert parts == whole
+    assert len({row["outcome"] for row in whole}) > 1
