@@ -591,12 +591,32 @@ def test_a_gate_weighs_trust_and_evidence_and_less_than_the_least_is_nothing() -
 
 
 STEPS = (1.0, 1e3)
+SPANS = ("5m", "1h", "1d")
 
 
 @cache
 def stepping(algorithm: Algorithm, step: float) -> Learner:
     """A learner whose steps may be so large, for many examples."""
     return learner_of(algorithm, step).requires_grad_(False)
+
+
+def likeness(support: Support, row_F: torch.Tensor) -> list[float]:
+    """How alike the likest legitimate label and the likest fraud are, as labels reach a payment."""
+    row_E, theirs_KE = row_F[COMPARED], torch.from_numpy(support.features_KF[:, COMPARED])
+    same_K = ((theirs_KE == row_E) & (row_E != 0)).double().mean(1)
+    return [
+        min(max(same_K[support.is_fraud_K == label].tolist(), default=0.0) / 0.5, 1.0) ** 2
+        for label in (False, True)
+    ]
+
+
+def familiar(row_F: torch.Tensor) -> bool:
+    of_entities = [
+        (FEATURES.names.index(f"{kind}_identity"), FEATURES.names.index(f"{kind}_used"))
+        for kind in FEATURES.spec.entity_names
+    ]
+    named = [at for at in of_entities if row_F[at[0]] != 0]
+    return bool(named) and all(row_F[used] > 0 for _, used in named)
 
 
 @pytest.mark.parametrize(("reach", "habit"), [(0.0, 0.0), (0.25, 0.5), (0.0, 1.0), (1.0, 0.0)])
@@ -615,22 +635,10 @@ def test_labels_reach_payments_as_far_as_they_say_something_of_them(
     learner.gate.set(6.0, 0.0, reach, habit)
     moved_BQ = learner.served_logits(rows, copies) - base_BQ
     expected_BQ = whole_BQ.clone()
-    of_entities = [
-        (FEATURES.names.index(f"{kind}_identity"), FEATURES.names.index(f"{kind}_used"))
-        for kind in FEATURES.spec.entity_names
-    ]
     for b, support in enumerate(supports):
-        for q, row_E in enumerate(rows.compared_BNE[b]):
-            theirs_KE = torch.from_numpy(support.features_KF[:, COMPARED])
-            same_K = ((theirs_KE == row_E) & (row_E != 0)).double().mean(1)
-            alike = [
-                min(max(same_K[support.is_fraud_K == label].tolist(), default=0.0) / 0.5, 1.0) ** 2
-                for label in (False, True)
-            ]
+        for q, row_F in enumerate(queries[0][b]):
+            alike, is_familiar = likeness(support, row_F), familiar(row_F)
             calmed = max(alike[0], 1 - alike[1] if support.is_fraud_K.any() else 0.0)
-            row_F = queries[0][b, q]
-            named = [at for at in of_entities if row_F[at[0]] != 0]
-            is_familiar = bool(named) and all(row_F[used] > 0 for _, used in named)
             least, plain = (0.0, 1.0) if whole_BQ[b, q] > 0 else (reach, calmed)
             by_habit = plain
             if is_familiar and whole_BQ[b, q] > 0:
@@ -643,6 +651,34 @@ def test_labels_reach_payments_as_far_as_they_say_something_of_them(
     for is_shortened, way_BQ in ((reach < 1, whole_BQ < 0), (habit > 0, whole_BQ > 0)):
         shortened_BQ = (moved_BQ - whole_BQ)[way_BQ].abs()
         assert shortened_BQ.max() > 0.001 if is_shortened else not shortened_BQ.any()
+
+
+@pytest.mark.parametrize("pardon", [0.5, 1.0])
+def test_refusals_are_not_held_against_what_is_familiar_and_unlike_a_fraud(
+    learner: Learner, supports: list[Support], queries: QueryRows, pardon: float
+) -> None:
+    """What they add to the base's log-odds goes, as far as the payment is unlike all frauds."""
+    weight = 1 / (1 + np.exp(-6))
+    rows, copies = learner.encode(*queries[:2]), learner.learn(padded(supports))
+    base_BQ = learner.base_logits(rows)
+    without_BQF = queries[0].clone()
+    without_BQF[..., [FEATURES.names.index(f"account_refused_{span}") for span in SPANS]] = 0
+    added_BQ = base_BQ - learner.base_logits(learner.network.encode(without_BQF, queries[1]))
+    learner.gate.set(6.0, 0.0, reach=0.25, habit=1.0)
+    expected_BQ = (learner.served_logits(rows, copies) - base_BQ) / weight
+    learner.gate.set(6.0, 0.0, reach=0.25, habit=1.0, pardon=pardon)
+    moved_BQ = (learner.served_logits(rows, copies) - base_BQ) / weight
+    pardoned = []
+    for b, support in enumerate(supports):
+        for q, row_F in enumerate(queries[0][b]):
+            if familiar(row_F) and support.is_fraud_K.any():
+                unlike = 1 - likeness(support, row_F)[1]
+                pardoned.append(pardon * unlike * max(added_BQ[b, q].item(), 0.0))
+                expected_BQ[b, q] -= pardoned[-1]
+    expected_BQ.clamp_(-LARGEST_MOVE, LARGEST_MOVE)
+    torch.testing.assert_close(moved_BQ, expected_BQ, rtol=0, atol=1e-9)
+    assert max(pardoned) > 0.01 * pardon
+    assert min(pardoned) == 0
 
 
 @settings(max_examples=40)

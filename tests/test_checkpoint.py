@@ -361,7 +361,7 @@ def test_the_gate_comes_back_as_it_was_fitted(tmp_path: Path) -> None:
     assert (gate.trust.item(), gate.heed.item()) == (-1.0, 0.25)
 
 
-@pytest.mark.parametrize(("name", "default"), [("reach", 1.0), ("habit", 0.0)])
+@pytest.mark.parametrize(("name", "default"), [("reach", 1.0), ("habit", 0.0), ("pardon", 0.0)])
 def test_of_a_checkpoint_that_knows_no_reach_labels_reach_all_payments(
     folder: Path, name: str, default: float
 ) -> None:

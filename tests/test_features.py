@@ -570,12 +570,14 @@ def test_what_is_of_the_amount_is_what_rises_with_it() -> None:
 
 def test_what_is_of_the_pace_is_what_a_burst_raises() -> None:
     """Attempts of the last day, and not the share, the gap or the habit that they change too."""
-    counted = {f"account_{what}" for what in ("attempts", "attempted", "refused")}
-    pace = {f"{what}_{span}" for what in counted for span in ("5m", "1h", "1d")}
+    spans = ("5m", "1h", "1d")
+    pace = {f"account_{what}_{span}" for what in ("attempts", "attempted") for span in spans}
     for kind in ALL.entity_names:
         pace |= {f"{kind}_count_{span}" for span in ("5m", "1h", "1d")}
         pace |= {f"{kind}_accounts_{span}" for span in ("1h", "1d")}
     assert set(kinds_of(SETS["all"], "pace")) == pace
+    refused = {f"account_refused_{span}" for span in spans}
+    assert set(kinds_of(SETS["all"], "refused")) == refused
 
 
 def test_a_field_is_no_amount_and_no_pace_by_its_name() -> None:
@@ -587,7 +589,7 @@ def test_a_field_is_no_amount_and_no_pace_by_its_name() -> None:
         spec_with(numeric=numeric, categorical=categorical, entities=entities),
     )
     plain = FeatureSet(spec_with(entities=entities))
-    for kind in ("amount", "pace"):
+    for kind in ("amount", "pace", "refused"):
         assert kinds_of(features, kind) == kinds_of(plain, kind)
         assert not any("new" in name for name in kinds_of(plain, kind))
 

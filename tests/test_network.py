@@ -674,7 +674,7 @@ def test_what_never_changed_in_training_cannot_decide_a_score_alone() -> None:
     """As the declines of the last minutes, where a training file has no statuses."""
     features = FeatureSet(DatasetSpec.load("simulated"))
     refused = features.names.index("account_refused_5m")
-    assert features.kinds[refused] == "pace"
+    assert features.kinds[refused] == "refused"
     rng = np.random.default_rng(0)
     seen_NF = rng.normal(size=(400, len(features.names))).astype(np.float32)
     seen_NF[:, refused] = 0.0
@@ -687,5 +687,6 @@ def test_what_never_changed_in_training_cannot_decide_a_score_alone() -> None:
         [logit_2] = learner.base_logits(encoded).numpy()
     assert abs(logit_2[1] - logit_2[0]) < 10
     compiled = CompiledLearner(features.kinds, "anil", weights_of(learner))
-    base_2 = compiled.encode(rows_2F, np.zeros(2))[:, -1]
+    encoded_2X, none_2 = compiled.encode(rows_2F, np.zeros(2)), np.zeros(2, np.intp)
+    base_2 = compiled.logits(encoded_2X, compiled.unadapted(), none_2)
     assert abs(base_2[1] - base_2[0]) < 10

@@ -67,7 +67,7 @@ class Version:
 
     @property
     def quantities(self) -> list[int]:
-        return self.positions("own", "history", "amount", "pace", "used")
+        return self.positions("own", "history", "amount", "pace", "refused", "used")
 
     @property
     def own(self) -> list[int]:
@@ -76,7 +76,8 @@ class Version:
 
     @property
     def surprising(self) -> list[int]:
-        return [z for z, f in enumerate(self.quantities) if self.kinds[f] in ("amount", "pace")]
+        surprising = self.positions("amount", "pace", "refused")
+        return [z for z, f in enumerate(self.quantities) if f in surprising]
 
 
 def before_entities() -> Version:
@@ -95,7 +96,7 @@ def of_definition_3() -> Version:
     pairs = zip(features.names, features.kinds, strict=True)
     kept = [(name, kind) for name, kind in pairs if kind != "identity"]
     names, kinds = zip(*kept, strict=True)
-    assert {"own", "code", "history", "amount", "pace", "used"} == set(kinds)
+    assert {"own", "code", "history", "amount", "pace", "refused", "used"} == set(kinds)
     return Version(names, kinds, {"amount": "amount"})
 
 

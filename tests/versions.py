@@ -51,8 +51,10 @@ def weights(described: bytes) -> bytes:
     then = shapes(kinds, "anil")
     # Labels were six counts, read by the trunk alone, the inner loss was a mean, and a copy moved
     # all payments alike.
-    for name in ("network.wide_relation_IM", "log_prior", "gate.reach", "gate.habit"):
+    for name in ("network.wide_relation_IM", "log_prior"):
         del then[name]
+    for name in ("reach", "habit", "pardon"):
+        del then[f"gate.{name}"]
     units, _ = then["network.relation.weight"]
     then["network.relation.weight"] = units, kinds.count("own") + 6
     return save(dict(_arrays(then)))

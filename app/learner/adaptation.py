@@ -26,6 +26,8 @@ ALIKE = 0.5
 # Of what labels calm by likeness, the share that a payment gets with an entity that is new to the
 # account. A quarter to three quarters are as good (decision 0079).
 NEW_CALMED = 0.5
+# Log-odds that refusals add are none below this: of refusals long ago nothing but rounding is left.
+LEAST_REFUSED = 1e-6
 
 
 class Support(NamedTuple):

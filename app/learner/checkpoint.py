@@ -249,10 +249,11 @@ def _weights(content: bytes) -> Weights:
         arrays = load_arrays(content)
     except (SafetensorError, KeyError, TypeError, ValueError):
         return {}
-    # Until labels reached as far as payments were like theirs, they reached all alike, and until
-    # habit counted there, it did not.
+    # Until labels reached as far as payments were like theirs, they reached all alike; until habit
+    # counted there, it did not; and until refusals were pardoned, none was.
     arrays.setdefault("gate.reach", np.ones((), np.float32))
     arrays.setdefault("gate.habit", np.zeros((), np.float32))
+    arrays.setdefault("gate.pardon", np.zeros((), np.float32))
     return arrays if all(array.dtype == np.float32 for array in arrays.values()) else {}
 
 

@@ -43,11 +43,12 @@ DEFINITION = 4
 Features = NDArray[np.float32]
 RISES_WITH_AMOUNT = re.compile(r"log_amount|\w+_amount_(z|ratio)_\d+[mhd]")
 OF_PACE = re.compile(
-    r"account_(attempts|attempted|refused)_\d+[mhd]|(?!account_)\w+_(count|accounts)_(5m|1h|1d)"
+    r"account_(attempts|attempted)_\d+[mhd]|(?!account_)\w+_(count|accounts)_(5m|1h|1d)"
 )
+OF_REFUSALS = re.compile(r"account_refused_\d+[mhd]")
 # Whether an account has used an entity before.
 USED = "_used"
-Kind = Literal["own", "code", "history", "amount", "pace", "identity", "used"]
+Kind = Literal["own", "code", "history", "amount", "pace", "refused", "identity", "used"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,10 @@ class FeatureSet:
     a category's `code`, an entity's `identity`, a quantity of the transaction itself (`own`), or
     one that already compares it with the past of its account or an entity (`history`), among them
     what rises with the amount, all else equal (`amount`), what counts attempts of late (`pace`),
-    and whether the account has used an entity before (`used`, behind its identity); `account_sums`,
-    `entity_sums` and `confirmed_sums` are the widths D of the three kinds of state; by `rates`
-    amounts are in one currency, and without them plain numbers.
+    and those that were refused (`refused`), and whether the account has used an entity before
+    (`used`, behind its identity); `account_sums`, `entity_sums` and `confirmed_sums` are the widths
+    D of the three kinds of state; by `rates` amounts are in one currency, and without them plain
+    numbers.
     """
 
     def __init__(self, spec: DatasetSpec, rates: Rates | None = None) -> None:
@@ -335,10 +337,12 @@ def _kind(name: str, codes: list[str], identities: list[str], own: list[str]) ->
     return kind_by_name(name)
 
 
-def kind_by_name(name: str) -> Literal["amount", "pace", "used", "history"]:
+def kind_by_name(name: str) -> Literal["amount", "pace", "refused", "used", "history"]:
     """Of a feature that compares a payment with the past, what its name says."""
     if RISES_WITH_AMOUNT.fullmatch(name):
         return "amount"
     if name.endswith(USED):
         return "used"
+    if OF_REFUSALS.fullmatch(name):
+        return "refused"
     return "pace" if OF_PACE.fullmatch(name) else "history"

@@ -68,7 +68,7 @@ class Columns(NamedTuple):
     `compared` are codes and identities, in the order of the features: of two payments they are the
     same or they are not. Identities are nothing else: millions of values, most of them in no
     training file. `used` has for each kind of entity where its identity stands, and where whether
-    the account has used it before.
+    the account has used it before. `refused` are counts of attempts that were refused.
     """
 
     quantities: list[int]
@@ -76,6 +76,7 @@ class Columns(NamedTuple):
     own: list[int]
     compared: list[int]
     used: list[tuple[int, int]]
+    refused: list[int]
 
     @classmethod
     def of(cls, kinds: Sequence[Kind]) -> "Columns":
@@ -89,7 +90,8 @@ class Columns(NamedTuple):
             for f, kind in enumerate(kinds)
             if kind == "used" and (before := [i for i in identities if i < f])
         ]
-        return cls(quantities, codes, own, compared, used)
+        refused = [f for f, kind in enumerate(kinds) if kind == "refused"]
+        return cls(quantities, codes, own, compared, used, refused)
 
     @property
     def label_inputs(self) -> int:
@@ -118,7 +120,7 @@ def amounts(kinds: Sequence[Kind]) -> list[int]:
 def surprising(kinds: Sequence[Kind]) -> list[int]:
     """Which quantities are a surprise where they are larger than any that training saw."""
     quantities = Columns.of(kinds).quantities
-    return [z for z, f in enumerate(quantities) if kinds[f] in ("amount", "pace")]
+    return [z for z, f in enumerate(quantities) if kinds[f] in ("amount", "pace", "refused")]
 
 
 def adapted_layers(algorithm: Algorithm) -> tuple[str, ...]:
@@ -176,6 +178,7 @@ def shapes(
         "gate.heed": (),
         "gate.reach": (),
         "gate.habit": (),
+        "gate.pardon": (),
         "log_prior": (),
         **{f"network.{name}": shape for name, shape in network.items()},
         **({name: (trees, size) for name, size in TREES.items()} if trees else {}),

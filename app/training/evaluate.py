@@ -42,6 +42,8 @@ GAIN_FORGONE, REACH_FORGONE = 0.05, 0.02
 REACHES = (1.0, 0.5, 0.25, 0.0)
 # How much it counts there what the account has used before.
 HABITS = (0.0, 0.5, 0.75, 1.0)
+# How far refusals are not held against what it has used before.
+PARDONS = (0.0, 0.5, 1.0)
 # Where too few frauds are held out to choose: copies are followed unless their evidence is bad.
 USUAL_GATE = (3.0, 1.0)
 
@@ -53,6 +55,7 @@ class GateSetting(NamedTuple):
     heed: float
     reach: float = 1.0
     habit: float = 0.0
+    pardon: float = 0.0
 
 
 class Predictions(NamedTuple):
@@ -68,14 +71,14 @@ class Predictions(NamedTuple):
 class Answers(NamedTuple):
     """What was answered about A rows before any gate: log-odds of the base, moves of the copies.
 
-    `evidence_A` is that of the account's labels for its copy (see `Learner.evidence`), `alike_2A`
-    how much they have to say of a row, without and with habit (see `alike` there).
+    `evidence_A` is that of the account's labels for its copy (see `Learner.evidence`), `alike_3A`
+    how much they have to say of a row (see `alike` there).
     """
 
     rows: NDArray[np.intp]
     base_A: Floats
     move_A: Floats
-    alike_2A: Floats
+    alike_3A: Floats
     evidence_A: Floats
     labels_A: Ints
     frauds_A: Ints
@@ -93,7 +96,7 @@ class EncodedRows:
             chosen = needed[first : first + ROWS_AT_ONCE]
             features_1NF = torch.from_numpy(rows.features_NF[chosen])[None].to(device)
             day_1N = torch.from_numpy(rows.time_us_N[chosen] / DAY_US)[None].to(device)
-            pieces.append(learner.network.encode(features_1NF, day_1N))
+            pieces.append(learner.encode(features_1NF, day_1N))
         self._all = Encoded(*(torch.cat(parts, dim=1)[0] for parts in zip(*pieces, strict=True)))
 
     def take(self, groups: list[NDArray[np.intp]]) -> Encoded:
@@ -132,11 +135,11 @@ def answers(
     episodes = list(served(rows, scored, limit))
     if not episodes:
         nothing, none = np.zeros(0), np.zeros(0, np.int64)
-        return Answers(scored, nothing, nothing, np.zeros((2, 0)), nothing, none, none)
+        return Answers(scored, nothing, nothing, np.zeros((3, 0)), nothing, none, none)
     needed = np.unique(np.concatenate([scored, *(episode.support for episode in episodes)]))
     encoded = EncodedRows(learner, rows, needed)
     base_A, move_A, evidence_A = (np.zeros(len(scored)) for _ in range(3))
-    alike_2A = np.zeros((2, len(scored)))
+    alike_3A = np.zeros((3, len(scored)))
     for places, group in alike(episodes):
         support = pad_supports([rows.support(e.support) for e in group], len(rows.kinds))
         of_labels = support.to(learner.device), encoded.take([episode.support for episode in group])
@@ -146,8 +149,8 @@ def answers(
             evidence_B, copies = torch.zeros(len(group)), learner.adapt(*of_labels)
         queries = encoded.take([episode.query for episode in group])
         base_BQ = learner.base_logits(queries)
-        move_BQ, alike_2BQ = learner.moves(queries, copies, base_BQ)
-        parts = (base_A, base_BQ), (move_A, move_BQ), *zip(alike_2A, alike_2BQ, strict=True)
+        move_BQ, alike_3BQ = learner.moves(queries, copies, base_BQ)
+        parts = (base_A, base_BQ), (move_A, move_BQ), *zip(alike_3A, alike_3BQ, strict=True)
         for part_A, part_BQ in parts:
             for place, part_Q in zip(places, part_BQ.cpu().numpy(), strict=True):
                 part_A[place] = part_Q[: place.stop - place.start]
@@ -160,7 +163,7 @@ def answers(
         scored,
         base_A,
         move_A,
-        alike_2A,
+        alike_3A,
         evidence_A,
         np.repeat(np.array(labels, np.int64), sizes),
         np.repeat(np.array(frauds, np.int64), sizes),
@@ -192,8 +195,8 @@ def gated(learner: Learner, answered: Answers) -> Predictions:
     """The answers as served: each copy followed as far as the learner's gate says."""
     evidence_A = torch.from_numpy(answered.evidence_A).to(learner.device)
     weight_A = learner.gate(evidence_A).cpu().numpy() * (answered.labels_A > 0)
-    rows, base_A, move_A, alike_2A, _, labels_A, frauds_A = answered
-    moves = (torch.from_numpy(part).to(learner.device) for part in (move_A, alike_2A))
+    rows, base_A, move_A, alike_3A, _, labels_A, frauds_A = answered
+    moves = (torch.from_numpy(part).to(learner.device) for part in (move_A, alike_3A))
     moved_A = weight_A * learner.gate.reached(*moves).cpu().numpy()
     return Predictions(rows, base_A + moved_A, base_A, labels_A, frauds_A)
 
@@ -207,7 +210,7 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
     known and with few (GATE_LIMITS), J situations, none of which may be worse than the base. Then
     it takes the least reach that keeps all but REACH_FORGONE of what is gained with the gate
     before, and with that the most habit that keeps all but GAIN_FORGONE, so that labels leave
-    payments alone that they say nothing of.
+    payments alone that they say nothing of; and with both, by the same rule, the most pardon.
     Where held-out accounts have fewer than DECIDING_FRAUDS frauds these choose nothing, and the
     gate is USUAL_GATE.
     """
@@ -228,7 +231,10 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
     chosen = min(kept, key=lambda setting: setting.reach)
     habits = [chosen._replace(habit=habit) for habit in HABITS]
     kept = _keeping(learner, situations, habits)
-    learner.gate.set(*max(kept, key=lambda setting: setting.habit))
+    chosen = max(kept, key=lambda setting: setting.habit)
+    pardons = [chosen._replace(pardon=pardon) for pardon in PARDONS]
+    kept = _keeping(learner, situations, pardons)
+    learner.gate.set(*max(kept, key=lambda setting: setting.pardon))
     return gated(learner, answered)
 
 

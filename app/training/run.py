@@ -197,6 +197,7 @@ def _described(
                 "gate_heed": float(trainer.learner.gate.heed),
                 "gate_reach": float(trainer.learner.gate.reach),
                 "gate_habit": float(trainer.learner.gate.habit),
+                "gate_pardon": float(trainer.learner.gate.pardon),
                 "trees": len(trainer.learner.network.trees),
                 "held_out_transactions": len(held_out.rows),
                 "held_out_frauds": int(is_fraud_A.sum()),

@@ -92,12 +92,16 @@ class Subject:
         self.learner.network.encoder.load_state_dict(fitted(self.features.kinds))
         with torch.no_grad():
             self.learner.network.wide_rises_ZTM.normal_(0, 0.05)
+            # Refusals add to the log-odds, so that there is something to pardon.
+            of_quantities = [k for k in self.features.kinds if k not in ("code", "identity")]
+            refused = torch.tensor([kind == "refused" for kind in of_quantities])
+            self.learner.network.wide_rises_ZTM[refused] = 0.05
             self.learner.network.wide_relation_IM.normal_(0, 0.05)
             self.learner.log_prior.fill_(np.log(1.7))
             for log_sizes in self.learner.log_step_sizes.values():
                 log_sizes.uniform_(np.log(0.05), np.log(0.5))
             self.learner.network.trees.keep(*drawn_trees(self.learner.network.encoder, trees))
-        self.learner.gate.set(-3.0, 3.0, reach=0.25, habit=0.75)
+        self.learner.gate.set(-3.0, 3.0, reach=0.25, habit=0.75, pardon=0.5)
         self.learner.double().requires_grad_(False)
         self.knots = self.learner.network.knots().float()
         self.kernel = kernels.Learner(self.features.kinds, algorithm, weights_of(self.learner))
@@ -252,6 +256,39 @@ def test_what_is_explained_is_what_is_served(subject: Subject) -> None:
     np.testing.assert_allclose(
         [attribution.log_odds for attribution in found], served_B, rtol=0, atol=1e-12
     )
+
+
+def test_what_refusals_add_is_taken_off_their_own_shares(subject: Subject) -> None:
+    """Of payments of which an account has used all entities, and of no others."""
+    learner, kinds = subject.learner, np.array(subject.features.kinds)
+    copies_BW = subject.compiled.learn(subject.supports()).copies_BW
+    rows, own_1N = subject.rows(120, 15), np.arange(120)[None] % len(copies_BW)
+    # Of some they are so long ago that nothing but rounding is left of them.
+    rows.features_NF[::4, kinds == "refused"] = 1e-20
+    pasts = [rows.features_NF[:5]] * 120
+    weights = {**weights_of(learner), "gate.pardon": np.zeros(())}
+    unforgiving = kernels.Learner(subject.features.kinds, learner.algorithm, weights)
+    held_N, served_N = (
+        engine.judge(rows, copies_BW, own_1N)[0]
+        for engine in (CompiledEngine(unforgiving, 1), subject.compiled)
+    )
+    found, before = (
+        attribute(kernel, *rows, pasts, copies_BW[own_1N[0]])
+        for kernel in (subject.kernel, unforgiving)
+    )
+    share_NF = np.array(
+        [now.share_F - then.share_F for now, then in zip(found, before, strict=True)]
+    )
+    np.testing.assert_allclose(share_NF.sum(1), served_N - held_N, rtol=0, atol=1e-12)
+    if not len(learner.network.trees):
+        np.testing.assert_allclose(share_NF[:, kinds != "refused"], 0, rtol=0, atol=1e-12)
+    used_NG = rows.features_NF[:, kinds == "used"] > 0
+    identity_NG = rows.features_NF[:, kinds == "identity"] != 0
+    is_familiar_N = (used_NG | ~identity_NG).all(1) & identity_NG.any(1)
+    assert not (served_N - held_N)[~is_familiar_N].any()
+    assert (served_N <= held_N).all()
+    if subject.features.spec.entity_names:
+        assert (held_N - served_N).max() > 0.001
 
 
 def test_a_row_and_a_copy_are_the_same_to_the_bit_whatever_is_beside_them(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from app.learner.attribution import Attribution
-from app.learner.differentiable.adaptation import Copies, Learner
+from app.learner.differentiable.adaptation import Adapted, Copies, Learner
 from app.learner.differentiable.network import Context, Encoded, Encoder, Head, Network
 from app.learner.differentiable.trees import Trees
 from app.learner.features import Features
@@ -90,6 +90,9 @@ def attribute(
     payment = network.encode_at(
         of_payments, scaled_BNZ[:, :1], compared_B1E, familiar_B1, day_B1, knots
     )
+    payment = payment._replace(
+        refused_BN=learner.encode(features_BNF[:, :1], day_B1, knots).refused_BN
+    )
     quantity_BNZ = features_BNF[..., encoder.quantities]
     if len(network.trees):
         payment = payment._replace(quantity_BNZ=quantity_BNZ[:, :1])
@@ -119,7 +122,20 @@ def attribute(
         share_2BF /= 2
         share_2BF[..., encoder.quantities] += trees.share_2BZ / 2
         first_2B, last_2B = (first_2B + trees.first_2B) / 2, (last_2B + trees.last_2B) / 2
-    return _moved(first_2B, last_2B, share_2BF, _followed(learner, payment, copies, last_2B))
+    pardoned_B = _pardoned(learner, payment, copies)
+    followed_B = _followed(learner, payment, copies, last_2B, pardoned_B)
+    found = _moved(first_2B, last_2B, share_2BF, followed_B)
+    if not pardoned_B.any():
+        return found
+    # What is taken off is a walk's from the payment without its refusals, by the base.
+    without_BF = features_BF.copy()
+    without_BF[:, _array(encoder.refused_Q)] = 0
+    unadapted = learner.restored(learner.kept(learner.unadapted()).expand(len(pasts), -1))
+    walks = attribute(learner, knots, features_BF, time_us_B, [*without_BF[:, None]], unadapted)
+    return [
+        _without(whole, refusals, pardoned)
+        for whole, refusals, pardoned in zip(found, walks, pardoned_B, strict=True)
+    ]
 
 
 def _array(part: Tensor) -> Floats:
@@ -313,11 +329,29 @@ def _positive(along_PMSH: Floats) -> Floats:
     return part_PMSH
 
 
-def _followed(learner: Learner, payment: Encoded, copies: Copies, last_2B: Floats) -> Floats:
+def _pardoned(learner: Learner, payment: Encoded, copies: Copies) -> Floats:
+    """What is taken off each payment's log-odds for its account's refusals."""
+    base_B1 = learner.base_logits(payment)
+    _, alike_3B1 = learner.moves(payment, Adapted(copies.context, copies.head), base_B1)
+    return np.asarray(_array(copies.weight_B * learner.gate.pardon * alike_3B1[2, :, 0]))
+
+
+def _followed(
+    learner: Learner, payment: Encoded, copies: Copies, last_2B: Floats, pardoned_B: Floats
+) -> Floats:
     """The share of each copy's move that its payment gets as `Learner.served_logits` has it."""
     served_B1 = learner.served_logits(payment, copies, torch.from_numpy(last_2B[0])[:, None])
     move_B = last_2B[1] - last_2B[0]
-    return np.asarray((_array(served_B1)[:, 0] - last_2B[0]) / np.where(move_B, move_B, 1.0))
+    moved_B = _array(served_B1)[:, 0] + pardoned_B - last_2B[0]
+    return np.asarray(moved_B / np.where(move_B, move_B, 1.0))
+
+
+def _without(whole: Attribution, refusals: Attribution, pardoned: float) -> Attribution:
+    """An attribution less what refusals are pardoned."""
+    if not pardoned:
+        return whole
+    share_F = whole.share_F - pardoned * refusals.share_F / refusals.share_F.sum()
+    return whole._replace(log_odds=whole.log_odds - pardoned, share_F=share_F)
 
 
 def _moved(

@@ -55,7 +55,7 @@ def chosen(rivals: Mapping[str, str], frauds: float = 40) -> dict[str, Any]:
     return {
         "held_out_transactions": 900,
         "held_out_frauds": frauds,
-        "gate": {"trust": 3.0, "heed": 0.5, "reach": 0.25, "habit": 0.5},
+        "gate": {"trust": 3.0, "heed": 0.5, "reach": 0.25, "habit": 0.5, "pardon": 1.0},
         "trees": 60,
         "step_sizes": {"out_weight_BMH": [0.1, 0.02], "out_bias_BM": [0.3, 0.00001]},
         "rivals": {

@@ -282,8 +282,8 @@ def test_an_account_without_labels_follows_nothing_whatever_the_gate(
 ) -> None:
     zero_A, move_A = np.zeros(2), np.array([3.0, -3.0])
     labels_A = np.array([0, 1])
-    zero_2A = np.zeros((2, 2))
-    answered = Answers(np.arange(2), zero_A, move_A, zero_2A, zero_A, labels_A, labels_A)
+    zero_3A = np.zeros((3, 2))
+    answered = Answers(np.arange(2), zero_A, move_A, zero_3A, zero_A, labels_A, labels_A)
     unlabelled, labelled = gated(learner, answered).adapted_A
     assert unlabelled == 0
     assert labelled == pytest.approx(-3 / (1 + np.exp(-6)))
@@ -338,18 +338,21 @@ def fitted(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
         evidence_A: np.ndarray,
         calmed_A: np.ndarray | None = None,
         by_habit_A: np.ndarray | None = None,
+        refused_A: np.ndarray | None = None,
     ) -> tuple[float, float, Predictions]:
         size = len(move_A)
         calmed_A = np.ones(size) if calmed_A is None else calmed_A
         plain_A = np.where(move_A > 0, 1.0, calmed_A)
-        alike_2A = np.stack([plain_A, plain_A if by_habit_A is None else by_habit_A])
+        by_habit_A = plain_A if by_habit_A is None else by_habit_A
+        refused_A = np.zeros(size) if refused_A is None else refused_A
+        alike_3A = np.stack([plain_A, by_habit_A, refused_A])
         frauds = np.resize(np.flatnonzero(rows.is_fraud_N == 1), size)
         held_out = np.where(
             np.arange(size) % 2 == 0, frauds, np.flatnonzero(rows.is_fraud_N == 0)[:size]
         )
         three_A = np.full(size, 3)
         base_A = np.zeros(size)
-        answered = Answers(held_out, base_A, move_A, alike_2A, evidence_A, three_A, three_A)
+        answered = Answers(held_out, base_A, move_A, alike_3A, evidence_A, three_A, three_A)
         monkeypatch.setattr(evaluate, "answers", lambda *of: answered)
         learner = learner_of(rows)
         predictions = fit_gate(learner, rows, held_out)
@@ -446,6 +449,17 @@ def test_habit_counts_where_that_keeps_what_labels_gain(fitted: MadeUp) -> None:
     assert np.abs(predictions.adapted_A[~of_none]).min() > 1.7
 
 
+def test_refusals_are_pardoned_where_that_keeps_what_labels_gain(fitted: MadeUp) -> None:
+    """What they add is of payments that are none, or of frauds."""
+    moves = 2.0 * SIGN_A, np.zeros(COUNT), None, None
+    plain = fitted(*moves)[2]
+    refused_A = np.where(SIGN_A < 0, 1.5, 0.0)
+    predictions = fitted(*moves, refused_A)[2]
+    assert (plain.adapted_A - predictions.adapted_A)[SIGN_A < 0].min() > 1.4
+    predictions = fitted(*moves, 1.5 - refused_A)[2]
+    np.testing.assert_array_equal(predictions.adapted_A, plain.adapted_A)
+
+
 def test_held_out_accounts_without_labels_leave_the_gate_as_it_was(rows: Rows) -> None:
     learner = learner_of(rows)
     learner.gate.set(2.5, 0.125)
@@ -483,8 +497,8 @@ def test_the_gate_is_judged_with_few_labels_too(
         move_A = sign * 3.0 * np.where(is_fraud_A, 1.0, -1.0)
         labels_A = np.full(size, 3)
         zero_A = np.zeros(size)
-        ones_2A = np.ones((2, size))
-        return Answers(scored, zero_A, move_A, ones_2A, zero_A, labels_A, labels_A)
+        alike_3A = np.array([[1.0], [1.0], [0.0]]).repeat(size, 1)
+        return Answers(scored, zero_A, move_A, alike_3A, zero_A, labels_A, labels_A)
 
     monkeypatch.setattr(evaluate, "answers", answered)
 

@@ -373,7 +373,7 @@ def test_settings_gate_and_step_sizes_are_reported(tmp_path: Path) -> None:
     document, text, _ = written(report, tmp_path)
     for row in (
         "| held-out frauds | 40 |",
-        "| Adapted network: gate | trust 3, heed 0.5, reach 0.25, habit 0.5 |",
+        "| Adapted network: gate | trust 3, heed 0.5, reach 0.25, habit 0.5, pardon 1 |",
         "| Adapted network: trees | 60 |",
         "| Adapted network: step sizes | out weight 0.1 0.02; out bias 0.3 1e-05 |",
         "| gradient boosting | depth 4, rate 0.1 |",
@@ -381,7 +381,8 @@ def test_settings_gate_and_step_sizes_are_reported(tmp_path: Path) -> None:
     ):
         assert row in text
     chosen = document["protocol_b"]["folds"][0]["chosen"]
-    assert chosen["gate"] == {"trust": 3, "heed": 0.5, "reach": 0.25, "habit": 0.5}
+    gate = {"trust": 3, "heed": 0.5, "reach": 0.25, "habit": 0.5, "pardon": 1}
+    assert chosen["gate"] == gate
     assert chosen["rivals"]["trees"]["setting"] == {"depth": 4, "rate": 0.1}
 
 

@@ -578,6 +578,7 @@ def test_a_checkpoint_says_what_it_was_trained_on(source: Source, whole: Path) -
     assert metadata.metrics["gate_heed"] == learner.gate.heed.item()
     assert metadata.metrics["gate_reach"] == learner.gate.reach.item()
     assert metadata.metrics["gate_habit"] == learner.gate.habit.item()
+    assert metadata.metrics["gate_pardon"] == learner.gate.pardon.item()
 
 
 def test_the_loss_of_a_tiny_training_is_the_known_one(

@@ -22,6 +22,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, pad
 from app.learner.adaptation import (
     ALIKE,
     LARGEST_MOVE,
+    LEAST_REFUSED,
     LEAST_WEIGHT,
     NEW_CALMED,
     PARTS,
@@ -80,13 +81,15 @@ class Gate(nn.Module):
 
     `reach` is the share of a copy's move down that a payment gets of which the labels say nothing,
     1 where that makes no difference; `habit` is how much it counts there what the account has used
-    before, from 0 to 1 (see `alike`). All four are fitted on held-out accounts.
+    before, from 0 to 1 (see `alike`); `pardon` how far refusals are not held against it, likewise.
+    All five are fitted on held-out accounts.
     """
 
     trust: Tensor
     heed: Tensor
     reach: Tensor
     habit: Tensor
+    pardon: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,12 +97,21 @@ class Gate(nn.Module):
         self.register_buffer("heed", torch.zeros(()))
         self.register_buffer("reach", torch.ones(()))
         self.register_buffer("habit", torch.zeros(()))
+        self.register_buffer("pardon", torch.zeros(()))
 
-    def set(self, trust: float, heed: float, reach: float = 1.0, habit: float = 0.0) -> None:
+    def set(
+        self,
+        trust: float,
+        heed: float,
+        reach: float = 1.0,
+        habit: float = 0.0,
+        pardon: float = 0.0,
+    ) -> None:
         self.trust.fill_(trust)
         self.heed.fill_(heed)
         self.reach.fill_(reach)
         self.habit.fill_(habit)
+        self.pardon.fill_(pardon)
 
     def forward(self, evidence_B: Tensor) -> Tensor:
         weight_B = (self.trust + self.heed * evidence_B).sigmoid()
@@ -109,13 +121,13 @@ class Gate(nn.Module):
         """What was fitted, by name."""
         return {name: float(buffer) for name, buffer in self.named_buffers()}
 
-    def reached(self, move_BN: Tensor, alike_2BN: Tensor) -> Tensor:
+    def reached(self, move_BN: Tensor, alike_3BN: Tensor) -> Tensor:
         """What rows get of a copy's move, by how much its labels say of them (see `alike`)."""
-        plain_BN, by_habit_BN = alike_2BN
+        plain_BN, by_habit_BN, refused_BN = alike_3BN
         says_BN = (1 - self.habit) * plain_BN + self.habit * by_habit_BN
         least_BN = torch.where(move_BN > 0, 0.0, self.reach)
         reached_BN: Tensor = move_BN * (least_BN + (1 - least_BN) * says_BN)
-        return reached_BN
+        return bounded(reached_BN - self.pardon * refused_BN)
 
 
 class Learner(nn.Module):
@@ -327,8 +339,8 @@ class Learner(nn.Module):
         if base_BN is None:
             base_BN = self.base_logits(rows)
         copies_alone = Adapted(copies.context, copies.head)
-        move_BN, alike_2BN = self.moves(rows, copies_alone, base_BN, earlier)
-        return base_BN + copies.weight_B[:, None] * self.gate.reached(move_BN, alike_2BN)
+        move_BN, alike_3BN = self.moves(rows, copies_alone, base_BN, earlier)
+        return base_BN + copies.weight_B[:, None] * self.gate.reached(move_BN, alike_3BN)
 
     def moves(
         self, rows: Encoded, adapted: Adapted, base_BN: Tensor, earlier: bool = False
@@ -337,7 +349,24 @@ class Learner(nn.Module):
         inputs_BNI = self.network.label_inputs(rows, adapted.context, earlier)
         move_BN = bounded(self._answered(rows, adapted, inputs_BNI) - base_BN)
         likest = inputs_BNI[..., self.network.encoder.likest_inputs].unbind(2)
-        return move_BN, alike(move_BN, rows.familiar_BN, *likest)
+        return move_BN, alike(move_BN, rows.familiar_BN, rows.refused_BN, *likest)
+
+    def encode(self, features_BNF: Tensor, day_BN: Tensor, knots: Tensor | None = None) -> Encoded:
+        """Rows as the network encodes them, with what refusals add to the base's log-odds.
+
+        That is no less than 0, and no more than labels may take off.
+        """
+        rows = self.network.encode(features_BNF, day_BN, knots)
+        refused_Q = self.network.encoder.refused_Q
+        has_any_BN = (rows.familiar_BN > 0) & (features_BNF[..., refused_Q] > 0).any(-1)
+        with_them = Encoded(*(part[has_any_BN][None] for part in rows))
+        features_1NF = features_BNF[has_any_BN].index_fill(-1, refused_Q, 0.0)[None]
+        without = self.network.encode(features_1NF, with_them.day_BN, knots)
+        added_1N = self.base_logits(with_them) - self.base_logits(without)
+        added_1N = torch.where(added_1N < LEAST_REFUSED, 0.0, added_1N)
+        refused_BN = rows.refused_BN.clone()
+        refused_BN[has_any_BN] = added_1N[0].clamp(max=LARGEST_MOVE)
+        return rows._replace(refused_BN=refused_BN)
 
     def base_logits(self, rows: Encoded) -> Tensor:
         """The log-odds that accounts without labels are given: [B, N]."""
@@ -368,27 +397,31 @@ def bounded(move: Tensor) -> Tensor:
 def alike(
     move_BN: Tensor,
     familiar_BN: Tensor,
+    refused_BN: Tensor,
     legitimate_BN: Tensor,
     fraud_BN: Tensor,
     frauds_BN: Tensor,
 ) -> Tensor:
-    """How much labels have to say of rows that they move, from 0 to 1: [2, B, N].
+    """How much labels have to say of rows that they move: [3, B, N].
 
     Likeness is the square of the share that a row has in common with the most alike label, of
     ALIKE. A row is moved down as it is like a legitimate label, or unlike the frauds, where there
-    are any; a move up reaches all rows. That is the first. The second goes by habit as well: what
-    is familiar (see `Encoded`) is moved up as it is like a fraud, and what is not is moved down
-    half as far, and only by likeness to a legitimate label.
+    are any; a move up reaches all rows. That is the first, from 0 to 1. The second goes by habit
+    as well: what is familiar (see `Encoded`) is moved up as it is like a fraud, and what is not is
+    moved down half as far, and only by likeness to a legitimate label. The third is what refusals
+    add to the log-odds of what is familiar, as far as it is unlike the frauds, where there are any:
+    a thief was refused, and the account's holder is not that thief.
     """
     legitimate_BN, fraud_BN = (
         (likest_BN / ALIKE).clamp(max=1).square() for likest_BN in (legitimate_BN, fraud_BN)
     )
-    calmed_BN = torch.maximum(legitimate_BN, (1 - fraud_BN) * (frauds_BN > 0))
+    unlike_BN = (1 - fraud_BN) * (frauds_BN > 0)
+    calmed_BN = torch.maximum(legitimate_BN, unlike_BN)
     plain_BN = torch.where(move_BN > 0, torch.ones_like(calmed_BN), calmed_BN)
     of_familiar_BN = torch.where(move_BN > 0, fraud_BN, calmed_BN)
     of_new_BN = torch.where(move_BN > 0, torch.ones_like(calmed_BN), NEW_CALMED * legitimate_BN)
     by_habit_BN = torch.where(familiar_BN > 0, of_familiar_BN, of_new_BN)
-    return torch.stack([plain_BN, by_habit_BN])
+    return torch.stack([plain_BN, by_habit_BN, unlike_BN * refused_BN])
 
 
 def cross_entropy(logit_BK: Tensor, support: SupportBatch) -> Tensor:

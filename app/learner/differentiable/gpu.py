@@ -48,7 +48,7 @@ class BatchedEngine:
     def learn(self, supports: Sequence[Support]) -> Learned:
         features = self._learner.network.encoder.features
         batch = pad_supports(supports, features, np.float64).to(self._learner.device)
-        encoded = self._learner.network.encode(batch.features_BKF, batch.day_BK, self._knots)
+        encoded = self._learner.encode(batch.features_BKF, batch.day_BK, self._knots)
         base_BK = self._learner.base_logits(encoded)
         evidence_B, adapted = self._learner.evidence(batch, encoded, base_BK)
         copies = self._learner.followed(adapted, evidence_B, batch)
@@ -85,7 +85,7 @@ class BatchedEngine:
         """N rows, each as the one of an account, and what the base gives them: [N, 1]."""
         features_N1F = self._on_device(rows.features_NF).to(torch.float64)[:, None]
         day_N1 = self._on_device(rows.time_us_N / DAY_US)[:, None]
-        encoded = self._learner.network.encode(features_N1F, day_N1, self._knots)
+        encoded = self._learner.encode(features_N1F, day_N1, self._knots)
         # As the rows of one account: the base is the same for all.
         of_one = Encoded(*(part.transpose(0, 1) for part in encoded))
         return encoded, self._learner.base_logits(of_one).T

@@ -8,8 +8,8 @@ Only heads are adapted, so an account costs few numbers however wide the input i
 leading account axis and are applied to all accounts in one batched product.
 
 Axes: B accounts, N rows of an account, F features, Z quantities (features that are no codes),
-O of them the transaction's own, I inputs from labels, K labelled rows, C codes, E codes and
-identities that are compared, V known values of a code, T bins,
+O of them the transaction's own, Q counts of refusals, I inputs from labels, K labelled rows,
+C codes, E codes and identities that are compared, V known values of a code, T bins,
 M members, H hidden units of a member, U = M * H, Y quantities that may be a surprise.
 """
 
@@ -140,7 +140,9 @@ class Encoded(NamedTuple):
     """N rows of B accounts as the network reads them, before any label is looked at.
 
     `familiar_BN` is 1.0 where the account has used all entities of a payment before, and there
-    are any. `quantity_BNZ` are the quantities as they are, for trees; of no width without any.
+    are any. `refused_BN` is what refusals add to the base's log-odds of a familiar payment; it is
+    0 where nobody looked (`Learner.encode` does). `quantity_BNZ` are the quantities as they are,
+    for trees; of no width without any.
     """
 
     static_BNU: Tensor
@@ -148,6 +150,7 @@ class Encoded(NamedTuple):
     own_BNO: Tensor
     compared_BNE: Tensor
     familiar_BN: Tensor
+    refused_BN: Tensor
     day_BN: Tensor
     quantity_BNZ: Tensor
 
@@ -182,6 +185,7 @@ class Encoder(nn.Module):
     own_O: Tensor
     compared_E: Tensor
     used_2G: Tensor
+    refused_Q: Tensor
     first_knot_2Z1: Tensor
     first_value_C: Tensor
     place_V: Tensor
@@ -206,6 +210,7 @@ class Encoder(nn.Module):
             ("own_O", self.own),
             ("compared_E", self.compared),
             ("used_2G", [list(side) for side in zip(*columns.used, strict=True)] or [[], []]),
+            ("refused_Q", columns.refused),
             (
                 "first_knot_2Z1",
                 [[[z * (BINS + 1) + last] for z in range(quantities)] for last in (0, 1)],
@@ -370,6 +375,7 @@ class Network(nn.Module):
             scaled_BNZ.index_select(-1, self.encoder.own_O),
             compared_BNE,
             familiar_BN,
+            torch.zeros_like(familiar_BN),
             day_BN,
             scaled_BNZ[..., :0],
         )

@@ -71,9 +71,9 @@ def attribute(
     cdef double[:, ::1] related_2R = np.zeros((2, network.relations))
     cdef double[:, ::1] share_2G = np.zeros((2, features))
     cdef double[:, :, ::1] from_MHH = np.empty((MEMBERS, HIDDEN, HIDDEN))
-    cdef double weight, move, followed = 0.0
+    cdef double weight, move, refused, pardoned = 0.0, followed = 0.0
     cdef double[MEMBERS] wide_M
-    cdef Walk by_base, by_copy
+    cdef Walk by_base, by_copy, by_refusals
     cdef Pair pair
     if (
         features_1F.shape[0] != 1
@@ -87,6 +87,7 @@ def attribute(
     cdef double[::1] share_F = shares
     pair.now_F, pair.past_KF, pair.past = &features_1F[0, 0], &past_KF[0, 0], past_KF.shape[0]
     pair.encoded_X = &encoded_1X[0, 0]
+    cdef float[::1] without_F = np.empty(features, np.single)
     weight = copy_W[network.weight_at]
     with nogil:
         read_steps(network, &pair, &step_GU[0, 0])
@@ -110,22 +111,45 @@ def attribute(
                 descend_by(network, &pair, &related_2R[0, own], &by_copy, &share_2G[1, 0])
             # As `served` moves the score: what does not reach the payment shortens all alike.
             move = by_copy.last - by_base.last
+            pardoned = network.pardoned(pair.encoded_X, &related_2R[0, own])
             if fabs(move) > LEAST_SIZE:
-                followed = weight * network.reached(move, pair.encoded_X, &related_2R[0, own])
+                followed = network.reached(move, pair.encoded_X, &related_2R[0, own]) + pardoned
+                followed *= weight
                 followed /= move
             else:
                 followed = weight
+            pardoned *= weight
         else:
             by_copy = by_base
         for g in range(features):
             share_2G[0, g] += followed * (share_2G[1, g] - share_2G[0, g])
+        if pardoned > 0.0:
+            # The walk from the payment without its refusals: all of it is theirs, but for splits of
+            # trees that it comes to by another way.
+            memcpy(&without_F[0], pair.now_F, features * sizeof(float))
+            for g in range(network.refusals):
+                without_F[network.quantity_Z[network.refused_Q[g]]] = 0.0
+            pair.past_KF, pair.past = &without_F[0], 1
+            memset(&step_GU[0, 0], 0, features * COLUMNS * sizeof(double))
+            read_steps(network, &pair, &step_GU[0, 0])
+            relate_by_base(network, &pair, &related_2R[0, 0], &related_2R[1, 0])
+            walk_by(
+                network, &pair, &step_GU[0, 0], own, &related_2R[0, 0], &related_2R[1, 0],
+                network.base(), network.from_MHH, pair.encoded_X + UNITS, &by_refusals,
+                &share_2G[1, 0],
+            )
+            if network.trees:
+                descend_by(network, &pair, NULL, &by_refusals, &share_2G[1, 0])
+            refused = by_refusals.last - by_refusals.first
+            for g in range(features):
+                share_2G[0, g] -= pardoned / refused * share_2G[1, g]
         for g in range(network.quantities):
             share_F[network.quantity_Z[g]] = share_2G[0, g]
         for g in range(network.codes):
             share_F[network.code_C[g]] = share_2G[0, network.quantities + g]
     return (
         by_base.first,
-        by_base.last + followed * (by_copy.last - by_base.last),
+        by_base.last + followed * (by_copy.last - by_base.last) - pardoned,
         shares,
         followed * (by_copy.first - by_base.first),
     )

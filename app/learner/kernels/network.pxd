@@ -44,15 +44,15 @@ cdef class Network:
     cdef readonly int encoded_size, copy_size
     cdef readonly object population_1F
     # Where parts of an encoded row begin, behind the transaction's own.
-    cdef int compared_at, day_at, base_at, familiar_at, quantity_at
+    cdef int compared_at, day_at, base_at, familiar_at, refused_at, quantity_at
     # Where a copy's parts begin; those of the context begin at 0.
     cdef int codes_at, labels_at, head_at, weight_at
     # Whether labels are read as they were before they were read payment by payment.
     cdef bint is_past
     cdef bint has_own_inner
-    # What of a copy's move down a row gets of which its labels say nothing, and how much it counts
-    # what the account has used before.
-    cdef double reach, habit
+    # What of a copy's move down a row gets of which its labels say nothing, how much it counts
+    # what the account has used before, and how far refusals are not held against that.
+    cdef double reach, habit, pardon
     cdef list _arrays
     cdef const int* quantity_Z
     cdef const int* code_C
@@ -62,6 +62,9 @@ cdef class Network:
     # was used before.
     cdef int entities
     cdef const int* used_G2
+    # How many counts of refusals there are, and where they stand among the quantities.
+    cdef int refusals
+    cdef const int* refused_Q
     cdef const int* order
     cdef const double* beyond_Z
     cdef const double* mean_Z
@@ -106,6 +109,12 @@ cdef class Network:
     @cython.final
     cdef double familiar(self, const float* features_F) noexcept nogil
     @cython.final
+    cdef double refused(self, double* encoded_X, const float* features_F) noexcept nogil
+    @cython.final
+    cdef void add_quantity(
+        self, double* sum_U, int z, float value, double times
+    ) noexcept nogil
+    @cython.final
     cdef void encode_row(
         self, const float* features_F, double day, double* encoded_X, int* place_Z, double* share_Z
     ) noexcept nogil
@@ -143,6 +152,10 @@ cdef class Network:
     cdef double answered(
         self, double logit, const double* encoded_X, const double* input_I
     ) noexcept nogil
+    @cython.final
+    cdef double unlike_frauds(self, const double* input_I) noexcept nogil
+    @cython.final
+    cdef double pardoned(self, const double* encoded_X, const double* input_I) noexcept nogil
     @cython.final
     cdef double reached(
         self, double move, const double* encoded_X, const double* input_I

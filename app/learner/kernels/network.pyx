@@ -7,9 +7,10 @@ the bit whoever shares its batch.
 Axes: N rows, F features, Z quantities (features that are no codes and no identities), O of them
 the transaction's own, E codes and identities that are compared, I inputs from labels, R relations
 to labels (O, then I), C codes, V known values, T bins, L half-lives, M members, H hidden units of a
-member, U = M * H; G kinds of entities; J trees, S splits and P places of each; X of an encoded row
-(units, log-odds by member, own, compared, day, base's log-odds, whether it is familiar, quantities if
-there are trees), W of a copy (`Learner.kept`, flattened), B copies.
+member, U = M * H; G kinds of entities; Q counts of refusals; J trees, S splits and P places of each; X
+of an encoded row (units, log-odds by member, own, compared, day, base's log-odds, whether it is
+familiar, what refusals add to these log-odds if it is, quantities if there are trees), W of a copy
+(`Learner.kept`, flattened), B copies.
 """
 
 cimport cython
@@ -22,6 +23,7 @@ import numpy as np
 from app.learner import network as definition
 from app.learner.adaptation import ALIKE as ALIKE_
 from app.learner.adaptation import LARGEST_MOVE as LARGEST_MOVE_
+from app.learner.adaptation import LEAST_REFUSED as LEAST_REFUSED_
 from app.learner.adaptation import NEW_CALMED as NEW_CALMED_
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.network import CLIP as CLIP_
@@ -35,6 +37,7 @@ cdef double ALIKE = ALIKE_
 cdef double CLIP = CLIP_
 cdef double MISSING = MISSING_
 cdef double LARGEST_MOVE = LARGEST_MOVE_
+cdef double LEAST_REFUSED = LEAST_REFUSED_
 cdef double LEAST_WIDTH = LEAST_WIDTH_
 cdef double NEVER_DAYS = NEVER_DAYS_
 cdef double NEW_CALMED = NEW_CALMED_
@@ -93,10 +96,12 @@ cdef class Network:
         self.day_at = self.compared_at + self.compared
         self.base_at = self.day_at + 1
         self.familiar_at = self.base_at + 1
-        self.quantity_at = self.familiar_at + 1
+        self.refused_at = self.familiar_at + 1
+        self.quantity_at = self.refused_at + 1
         self.trees = definition.trees_of(weights)
         self.encoded_size = self.quantity_at + (self.quantities if self.trees else 0)
         self.reach, self.habit = float(weights["gate.reach"]), float(weights["gate.habit"])
+        self.pardon = float(weights["gate.pardon"])
         self.has_own_inner = algorithm != "anil"
         self.codes_at = 2 * self.own
         self.labels_at = self.codes_at + LABELS * self.compared
@@ -116,6 +121,9 @@ cdef class Network:
         self.compared_E = <const int*> self._kept(columns.compared, np.intc)
         self.entities = len(columns.used)
         self.used_G2 = <const int*> self._kept(columns.used, np.intc)
+        self.refusals = len(columns.refused)
+        refused_Q = [columns.quantities.index(f) for f in columns.refused]
+        self.refused_Q = <const int*> self._kept(refused_Q, np.intc)
         longest = max(self.quantities, UNITS, self.relations)
         self.order = <const int*> self._kept(np.arange(longest), np.intc)
         beyond_Z = np.zeros(self.quantities)
@@ -304,6 +312,56 @@ cdef class Network:
             self.logit(units_U, self.base(), encoded_X + UNITS), encoded_X, NULL
         )
         encoded_X[self.familiar_at] = self.familiar(features_F)
+        encoded_X[self.refused_at] = 0.0
+        if self.pardon > 0.0 and encoded_X[self.familiar_at] > 0.0:
+            encoded_X[self.refused_at] = self.refused(encoded_X, features_F)
+
+    @cython.final
+    cdef double refused(self, double* encoded_X, const float* features_F) noexcept nogil:
+        """What refusals add to the base's log-odds of a row, or 0: within bounds."""
+        cdef double[COLUMNS] without_U
+        cdef double[UNITS] units_U
+        cdef double without, added
+        cdef bint are_any = False
+        cdef float value
+        cdef int q, z
+        memcpy(without_U, encoded_X, COLUMNS * sizeof(double))
+        for q in range(self.refusals):
+            z = self.refused_Q[q]
+            value = features_F[self.quantity_Z[z]]
+            are_any = are_any or value > 0.0
+            if value != 0.0:
+                self.add_quantity(without_U, z, value, -1.0)
+                self.add_quantity(without_U, z, 0.0, 1.0)
+        if not are_any:
+            return 0.0
+        self.first_units(without_U, self.own, encoded_X + COLUMNS, units_U)
+        without = self.logit(units_U, self.base(), without_U + UNITS)
+        if self.trees:
+            for q in range(self.refusals):
+                encoded_X[self.quantity_at + self.refused_Q[q]] = 0.0
+            without = self.answered(without, encoded_X, NULL)
+            for q in range(self.refusals):
+                z = self.refused_Q[q]
+                encoded_X[self.quantity_at + z] = features_F[self.quantity_Z[z]]
+        added = encoded_X[self.base_at] - without
+        return 0.0 if added < LEAST_REFUSED else min(added, LARGEST_MOVE)
+
+    @cython.final
+    cdef void add_quantity(
+        self, double* sum_U, int z, float value, double times
+    ) noexcept nogil:
+        """Add so many times what a quantity gives to the units and, behind them, the log-odds."""
+        cdef int bin = self.bin_of(z, value), m
+        cdef double share = within(self.share_of(z, bin, value), 0.0, 1.0)
+        cdef double scaled = times * self.scaled(z, value)
+        cdef double beyond = times * self.beyond(z, value)
+        cdef double[2] weight_2
+        weight_2[0], weight_2[1] = times * (1.0 - share), times * share
+        add_knots(sum_U, self.knots_ZTU + (z * (BINS + 1) + bin) * COLUMNS, 2, weight_2)
+        add_rows(sum_U, UNITS, self.scaled_ZU, 1, &z, &scaled)
+        for m in range(MEMBERS):
+            sum_U[UNITS + m] += beyond
 
     @cython.final
     cdef double familiar(self, const float* features_F) noexcept nogil:
@@ -522,6 +580,18 @@ cdef class Network:
         return (logit + total) / 2.0
 
     @cython.final
+    cdef double unlike_frauds(self, const double* input_I) noexcept nogil:
+        """How unlike a row is to the most alike fraud, from 0 to 1; 0 where there is none."""
+        cdef const double* fraud_I = input_I + OF_CLASS + ALIKE_HALF_LIVES * self.compared
+        cdef double fraud = min(fraud_I[LIKEST] / ALIKE, 1.0)
+        return 1.0 - fraud * fraud if fraud_I[0] > 0.0 else 0.0
+
+    @cython.final
+    cdef double pardoned(self, const double* encoded_X, const double* input_I) noexcept nogil:
+        """What refusals add to the base's log-odds that is not held against a row."""
+        return self.pardon * (self.unlike_frauds(input_I) * encoded_X[self.refused_at])
+
+    @cython.final
     cdef double reached(
         self, double move, const double* encoded_X, const double* input_I
     ) noexcept nogil:
@@ -529,16 +599,16 @@ cdef class Network:
         cdef const double* fraud_I = input_I + OF_CLASS + ALIKE_HALF_LIVES * self.compared
         cdef double least = 0.0 if move > 0.0 else self.reach
         cdef double fraud, legitimate, plain, by_habit
-        fraud = min(fraud_I[LIKEST] / ALIKE, 1.0)
-        fraud *= fraud
         if move > 0.0:
             plain = by_habit = 1.0
             if encoded_X[self.familiar_at] > 0.0:
-                by_habit = fraud
+                fraud = min(fraud_I[LIKEST] / ALIKE, 1.0)
+                by_habit = fraud * fraud
         else:
             legitimate = min(input_I[LIKEST] / ALIKE, 1.0)
             legitimate *= legitimate
-            plain = max(1.0 - fraud if fraud_I[0] > 0.0 else 0.0, legitimate)
+            plain = max(self.unlike_frauds(input_I), legitimate)
             by_habit = plain if encoded_X[self.familiar_at] > 0.0 else NEW_CALMED * legitimate
         plain = (1.0 - self.habit) * plain + self.habit * by_habit
-        return bounded(move) * (least + (1.0 - least) * plain)
+        move = bounded(move) * (least + (1.0 - least) * plain)
+        return bounded(move - self.pardoned(encoded_X, input_I))

@@ -15,9 +15,9 @@ NOTE = (
     "Of each training: how many frauds of held-out accounts chose, what they chose of each rival's "
     "settings, and what they chose of the network: the gate's trust and heed (a copy is followed "
     "by sigmoid(trust + heed x evidence)), reach (what a payment gets of a copy's move down where "
-    "labels say nothing of it) and habit (how much it counts there what the account has used "
-    "before), how many trees stand beside it, and the step sizes of each adapted layer (near 0: no "
-    "adaptation)."
+    "labels say nothing of it), habit (how much it counts there what the account has used "
+    "before) and pardon (how far refusals are not held against that), how many trees stand beside "
+    "it, and the step sizes of each adapted layer (near 0: no adaptation)."
 )
 FROM = "chosen"
 
