@@ -240,7 +240,7 @@ def test_predictions_are_what_is_served(
 ) -> None:
     """Episode by episode as the service learns and scores, however many are made at once."""
     learner, scored = learner_of(rows), of_both_classes
-    learner.gate.set(trust, heed)
+    learner.gate.set(trust, heed, pardon=1.0)
     monkeypatch.setattr(evaluate, "EPISODES_AT_ONCE", pieces[0])
     monkeypatch.setattr(evaluate, "ROWS_AT_ONCE", pieces[1])
     predictions = predict(learner, rows, scored)
@@ -251,7 +251,7 @@ def test_predictions_are_what_is_served(
             copies = learner.learn(pad_supports([rows.support(support)], len(rows.kinds)))
             features_1QF = torch.from_numpy(rows.features_NF[query])[None]
             day_1Q = torch.from_numpy(rows.time_us_N[query] / DAY_US)[None]
-            encoded = learner.network.encode(features_1QF, day_1Q)
+            encoded = learner.encode(features_1QF, day_1Q)
             expected += learner.served_logits(encoded, copies)[0].tolist()
             weights.append(copies.weight_B.item())
     np.testing.assert_allclose(predictions.adapted_A, expected, atol=1e-4)
