@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from app.keys import service as keys
 from app.learner.checkpoint import WEIGHTS
 from app.settings import Settings
 from tests.api.connections import Served, serving
-from tests.api.requests import label, posted, problem_of
+from tests.api.requests import NOON, label, posted, problem_of
 from tests.checkpoints import tiny_checkpoint
 from tests.conftest import mainly
 from tests.servers import made_key, server
@@ -176,13 +176,15 @@ async def test_many_requests_of_a_tenant_take_no_place_from_another(
     }
 
 
-# That take long to compute, by the address and the body.
+# That take long to compute, by the address and the body; and how many of 32 still wait when three
+# payments of another tenant are scored. Those that also read before they compute take less long.
 QUESTIONS = {
-    "which label is next": ("GET", "/v1/accounts/busy/ask-next", None),
+    "which label is next": ("GET", "/v1/accounts/busy/ask-next", None, 16),
     "what labels would do": (
         "POST",
         "/v1/accounts/busy/adapt",
         {"dry_run": True, "labels": [label(f"t-{n}", "fraud") for n in range(40, 100)]},
+        8,
     ),
 }
 
@@ -190,9 +192,9 @@ QUESTIONS = {
 @mainly("sqlite")
 @pytest.mark.parametrize("asked", QUESTIONS.values(), ids=QUESTIONS)
 async def test_who_asks_what_labels_would_do_keeps_nobody_from_scoring(
-    service_settings: Settings, asked: tuple[str, str, Any]
+    service_settings: Settings, asked: tuple[str, str, Any, int]
 ) -> None:
-    method, path, body = asked
+    method, path, body, least_waiting = asked
     async with serving(service_settings) as served:
         other = await keys.create(served.app.state.service.part(Database), "tests", "other")
         async with caller(served, served.key) as client, caller(served, other) as stranger:
@@ -200,8 +202,10 @@ async def test_who_asks_what_labels_would_do_keeps_nobody_from_scoring(
             await client.post("/v1/transactions/batch", json={"transactions": payments})
             labels = [label(f"t-{n}", "fraud" if n % 2 else "legitimate") for n in range(16)]
             await client.post("/v1/labels", json={"labels": labels})
+            # The first score of a tenant takes longer.
+            await score(stranger, "o", "o")
             asking = [
-                asyncio.create_task(client.request(method, path, json=body)) for _ in range(16)
+                asyncio.create_task(client.request(method, path, json=body)) for _ in range(32)
             ]
             # Until they are being computed.
             await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
@@ -209,7 +213,7 @@ async def test_who_asks_what_labels_would_do_keeps_nobody_from_scoring(
                 assert (await score(stranger, f"o-{n}", "o")).status_code == 200
             waiting = sum(not task.done() for task in asking)
             answers = await asyncio.gather(*asking)
-    assert waiting > len(asking) // 2
+    assert waiting > least_waiting
     assert {answer.status_code for answer in answers} == {200}
 
 
@@ -219,7 +223,7 @@ async def test_a_batch_in_parts_has_the_scores_that_it_has_whole(
 ) -> None:
     """Beside another tenant it is answered in parts; what comes first in time is scored first."""
     random = np.random.default_rng(0)
-    begun = datetime.now(UTC) - timedelta(days=30)
+    begun = datetime.fromisoformat(NOON)
     payments = [
         posted(
             f"t-{n}",
@@ -248,4 +252,4 @@ async def test_a_batch_in_parts_has_the_scores_that_it_has_whole(
     for row in (*whole, *parts):
         del row["evaluated_at"]
     assert parts == whole
-    assert len({row["outcome"] for row in whole}) > 1
+    assert len({row["probability"] for row in whole}) > len(payments) // 2
