@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -272,7 +273,7 @@ def test_what_is_no_export_or_in_use_is_refused(database_url: str, tmp_path: Pat
         assert "stop it first" in refused(target, "import", TENANT, file)
 
 
-def send_until_refused(url: str, key: str) -> int:
+def send_until_refused(url: str, key: str, begun: Event) -> int:
     """How many payments were stored until the key was refused."""
     with caller(url, key) as client:
         for n in count():
@@ -280,6 +281,7 @@ def send_until_refused(url: str, key: str) -> int:
             if answer.status_code == 401:
                 return n
             answer.raise_for_status()
+            begun.set()
     raise AssertionError
 
 
@@ -301,7 +303,9 @@ def test_a_removed_tenant_is_gone_whatever_it_still_sends(
         assert asked.exit_code == 1
         assert client.get("/v1/accounts/a-0").is_success
         with ThreadPoolExecutor(1) as threads:
-            sent = threads.submit(send_until_refused, url, key)
+            begun = Event()
+            sent = threads.submit(send_until_refused, url, key, begun)
+            assert begun.wait(60)
             assert " payments, " in run(database_url, "remove", TENANT, "--yes")
             assert sent.result() > 0
         assert client.get("/v1/accounts/a-0").status_code == 401
