@@ -68,9 +68,8 @@ class Holder(FastHttpUser):
     @task
     def go_on(self) -> None:
         name, path, body = next(self._requests)
-        is_done = False
-        while not is_done:
-            is_done = self._sent(name, path, body)
+        while not self._sent(name, path, body):
+            pass
 
     def _sent(self, name: str, path: str, body: dict[str, Any]) -> bool:
         headers = {"Authorization": f"Bearer {KEY}"}

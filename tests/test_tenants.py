@@ -297,10 +297,10 @@ def test_a_removed_tenant_is_gone_whatever_it_still_sends(
         live(client, datetime.now(UTC) - timedelta(days=PAYMENTS + 1))
         another.post("/v1/transactions", json=posted()).raise_for_status()
         before = asyncio.run(rows(database_url, OTHER))
-        asked = CliRunner().invoke(
+        declined = CliRunner().invoke(
             app, ["tenant", "remove", TENANT], "n\n", env={"QUICKSTUDY_DATABASE_URL": database_url}
         )
-        assert asked.exit_code == 1
+        assert declined.exit_code == 1
         assert client.get("/v1/accounts/a-0").is_success
         with ThreadPoolExecutor(1) as threads:
             begun = Event()

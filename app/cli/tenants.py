@@ -1,6 +1,7 @@
 """`quickstudy tenant …`"""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,8 @@ def export(
     on elsewhere as if it had been there from the start. The file is as secret as the database.
     """
     from app.db.migrating import upgrade
-    from app.tenants.moving import export_tenant, new_file
+    from app.db.sqlite import new_file
+    from app.tenants.moving import export_tenant
 
     with new_file(file) as part:
         url = f"sqlite:///{part.absolute()}"
@@ -73,17 +75,11 @@ def remove(
 ) -> None:
     """Delete all that is known of a tenant, its keys first, as after a move."""
     from app.cli.keys import on_database
-    from app.cli.progress import counting
     from app.tenants.moving import remove_tenant
 
     if not yes:
         typer.confirm(f"Delete all payments, labels and keys of tenant {tenant}?", abort=True)
-    with counting() as progress:
-        task = progress.add_task("Deleting", total=None)
-
-        def show(table: str, rows: int) -> None:
-            progress.update(task, description=f"Deleting {table}", completed=rows)
-
+    with _shown("Deleting") as show:
         counts = on_database(lambda database: remove_tenant(database, tenant, show))
     console.print(f"Tenant {escape(tenant)} is gone: {_words(counts)}.")
 
@@ -92,7 +88,6 @@ def _copied(copy: Copy, source: str | None, target: str | None, tenant: str) -> 
     """Copy from one database to another; without a URL it is the settings'."""
     import asyncio
 
-    from app.cli.progress import counting
     from app.db.database import Database
     from app.settings import Settings
 
@@ -107,13 +102,22 @@ def _copied(copy: Copy, source: str | None, target: str | None, tenant: str) -> 
             await reading.close()
             await writing.close()
 
+    with _shown("Copying") as show:
+        return asyncio.run(run(show))
+
+
+@contextmanager
+def _shown(doing: str) -> Iterator["Progress"]:
+    """A line that tells how many rows of which table are done."""
+    from app.cli.progress import counting
+
     with counting() as progress:
-        task = progress.add_task("Copying", total=None)
+        task = progress.add_task(doing, total=None)
 
         def show(table: str, rows: int) -> None:
-            progress.update(task, description=f"Copying {table}", completed=rows)
+            progress.update(task, description=f"{doing} {table}", completed=rows)
 
-        return asyncio.run(run(show))
+        yield show
 
 
 def _words(counts: dict[str, int]) -> str:

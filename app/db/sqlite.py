@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import (
     AbstractAsyncContextManager,
@@ -14,6 +14,7 @@ from contextlib import (
     ExitStack,
     asynccontextmanager,
     closing,
+    contextmanager,
 )
 from functools import partial
 from pathlib import Path
@@ -534,27 +535,44 @@ def _begin(connection: sqlalchemy.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else BEGIN)
 
 
-def back_up(source: Path, target: Path) -> None:
-    """Copy a database that others may be writing to, as of one moment.
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A new database's file, under another name until the block ends without an error.
 
-    The copy is there whole or not at all, and for nobody else to read. Raises SetupError where it
-    cannot be made.
+    It is there whole or not at all, and for nobody else to read. Raises SetupError where there is
+    such a file, or none can be written.
+    """
+    if path.exists():
+        raise SetupError(
+            f"{path} is there already: choose a name under which no file exists, or move it away"
+        )
+    part = path.with_name(f"{path.name}.part")
+    try:
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        yield part
+        part.rename(path)
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            part.with_name(part.name + suffix).unlink(missing_ok=True)
+
+
+def back_up(source: Path, target: Path) -> None:
+    """Copy a database that others may be writing to, as of one moment, into a new file.
+
+    Raises SetupError where it cannot be made.
     """
     if not source.is_file():
         raise SetupError(f"there is no database {source}: QUICKSTUDY_DATABASE_URL says which")
-    if target.exists():
-        raise SetupError(f"{target} is there already: choose another name, or move it away")
-    part = target.with_name(f"{target.name}.part")
+    reading = f"{source.absolute().as_uri()}?mode=ro"
     try:
-        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-        reading = f"{source.absolute().as_uri()}?mode=ro"
         with (
+            new_file(target) as part,
             closing(sqlite3.connect(reading, uri=True)) as live,
             closing(sqlite3.connect(part)) as copy,
         ):
             live.backup(copy)
-        part.rename(target)
     except sqlite3.Error as error:
         raise SetupError(f"{source} cannot be copied to {target}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ LEAST_ITEMS = MOST_ITEMS // 4
 # While several tenants ask, a batch has so many transactions at most, half as many of a request:
 # whoever comes waits for that many of another's, not for a thousand.
 SHARED_ITEMS = 64
-# So long a tenant counts that has asked: also one that asks now and then shall not wait.
+# So long a tenant counts after a request: also one that sends them now and then shall not wait.
 SHARED_SECONDS = 60.0
 # What a transaction takes of a body, at the least: how many there are is known once it is parsed.
 ITEM_BYTES = 512
@@ -219,8 +219,8 @@ class Batcher(Generic[Item, Answer]):
         self._deadline_seconds = deadline_seconds
         self.requests, self.items = Shares(most_waiting, 1), Shares(FULL_ITEMS, LEAST_ITEMS)
         self._queue: _Turns[_Part] = _Turns()
-        # When tenants have last asked, the latest last.
-        self._asked: OrderedDict[str, float] = OrderedDict()
+        # When each tenant has last sent a request, the latest last.
+        self._last_sent: OrderedDict[str, float] = OrderedDict()
         # What is tried again, and all requests of tenants that have failed of late, by tenant.
         self._apart: _Turns[_Batch] = _Turns()
         self._apart_until: dict[str, float] = {}
@@ -290,8 +290,8 @@ class Batcher(Generic[Item, Answer]):
         deadline = loop.time() + self._deadline_seconds
         request = _Request[Item, Answer](place.tenant, items, deadline, loop.create_future())
         part = _Part(request, 0, len(items))
-        self._asked[place.tenant] = loop.time()
-        self._asked.move_to_end(place.tenant)
+        self._last_sent[place.tenant] = loop.time()
+        self._last_sent.move_to_end(place.tenant)
         if self._apart_until and self._is_apart(place.tenant):
             self._add_apart(part)
         else:
@@ -360,11 +360,11 @@ class Batcher(Generic[Item, Answer]):
         return [part for part in taken if self._is_waiting(part)]
 
     def _are_several(self) -> bool:
-        """Whether more than one tenant has asked of late."""
+        """Whether more than one tenant has sent requests of late."""
         since = asyncio.get_running_loop().time() - SHARED_SECONDS
-        while self._asked and next(iter(self._asked.values())) < since:
-            self._asked.popitem(last=False)
-        return len(self._asked) > 1
+        while self._last_sent and next(iter(self._last_sent.values())) < since:
+            self._last_sent.popitem(last=False)
+        return len(self._last_sent) > 1
 
     def _is_waiting(self, part: _Part) -> bool:
         """Whether the caller still waits: one that has hung up is owed nothing."""

@@ -163,9 +163,8 @@ def _steps(found: Sequence[Evidence], least: int) -> tuple[list[Step], set[str]]
     for kind, witnesses, values_NV in found:
         step_N = np.array([step_of[row[0]] for row in witnesses])
         ends = np.cumsum(np.bincount(step_N, minlength=len(steps)))[:-1]
-        for step, own_N in zip(
-            steps, np.split(np.argsort(step_N, kind="stable"), ends), strict=True
-        ):
+        rows_of = np.split(np.argsort(step_N, kind="stable"), ends)
+        for step, own_N in zip(steps, rows_of, strict=True):
             if len(own_N):
                 own = [witnesses[n] for n in own_N.tolist()]
                 step.evidence.append(Evidence(kind, own, values_NV[own_N]))

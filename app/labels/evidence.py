@@ -68,9 +68,9 @@ def evidence_without(
 
     `witnesses` has a transaction once for each of its entities in question; what its other
     entities say stays as it was corrected before. `changes` are all those of the entities' labels;
-    `gone` are transactions whose label is being removed. Witnesses that were
-    corrected before are corrected again: what the labels of an erased account did to their entities
-    stands in no history any more.
+    `gone` are transactions whose label is being removed. Witnesses that were corrected before are
+    corrected again: what the labels of an erased account did to their entities stands in no history
+    any more.
     """
     if not witnesses:
         return []

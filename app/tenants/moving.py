@@ -6,12 +6,9 @@ are served, whichever of the two databases is SQLite and whichever PostgreSQL.
 """
 
 import asyncio
-import os
 from collections import namedtuple
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Table, delete, select, tuple_
@@ -52,28 +49,6 @@ _FROM_THE_START = {"api_keys", "audit_log", "setup_links"}
 
 # The table, and how many of its rows have been copied.
 Progress = Callable[[str, int], None]
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """A file for an export, under another name until the block ends without an error.
-
-    It has keys' digests and what people wrote: only its owner may read it. Raises SetupError where
-    there is such a file.
-    """
-    if path.exists():
-        raise SetupError(f"{path} exists: name a new file")
-    part = path.with_name(f"{path.name}.part")
-    try:
-        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-    except OSError as error:
-        raise SetupError(f"{path} cannot be written: {error.strerror}") from error
-    try:
-        yield part
-        part.rename(path)
-    finally:
-        for suffix in ("", "-wal", "-shm"):
-            part.with_name(part.name + suffix).unlink(missing_ok=True)
 
 
 async def export_tenant(
@@ -132,13 +107,17 @@ async def remove_tenant(database: Database, tenant: str, show: Progress) -> dict
     rest. Raises SetupError where there is no such tenant.
     """
     counts = {table.name: 0 for table in OF_TENANTS}
-    for tables, pause in ((_OPENING, FORGOTTEN_SECONDS), (OF_TENANTS, 0.0)):
+
+    async def delete_from(tables: Sequence[Table]) -> None:
         for table in tables:
             step = partial(_delete_some, table=table, tenant=tenant)
             while rows := await database.run(step):
                 counts[table.name] += rows
                 show(table.name, counts[table.name])
-        await asyncio.sleep(pause)
+
+    await delete_from(_OPENING)
+    await asyncio.sleep(FORGOTTEN_SECONDS)
+    await delete_from(OF_TENANTS)
     if not any(counts.values()):
         raise SetupError(f"there is no tenant {tenant!r}: `quickstudy keys list` shows them")
     return counts

@@ -16,7 +16,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from benchmarks.rivals.environment import RIVALS, STORED, programs, settings
+from benchmarks.rivals.environment import RIVALS, STORED, Rival, programs, settings
 from benchmarks.serving.driving import CONNECTIONS, Requests, Seen, Server, load, sync_milliseconds
 from benchmarks.serving.material import AT_ONCE, BATCHES, SCORE, SINGLES, Material, Prepared
 from benchmarks.serving.processes import HOST, answers, process
@@ -44,21 +44,30 @@ def rivals(material: Material) -> Measures:
 
 
 def rival(material: Material, name: str) -> Seen:
-    port, requests = free_port(), material.for_rivals[name]
-    with requests.open() as lines:
-        _, body, headers = json.loads(next(lines))
+    requests = material.for_rivals[name]
     with (
         # Not in the material's folder: Ray puts sockets in it, whose paths must be short.
         TemporaryDirectory(ignore_cleanup_errors=True) as home,
-        process(
-            RIVALS[name].command(programs(), port),
-            material.folder / f"{name}.log",
-            settings(home),
-            lambda: answers(port, SCORE, body, headers),
-        ) as pid,
+        rival_server(
+            RIVALS[name], material.folder / f"{name}.log", requests, settings(home)
+        ) as server,
     ):
-        server = Server(port, {"server": pid})
         return load(server, Requests(requests, SINGLES, repeats=True), material.seconds)
+
+
+@contextmanager
+def rival_server(
+    rival: Rival, log: Path, requests: Path, environment: Mapping[str, str], key: str = ""
+) -> Iterator[Server]:
+    """A rival's server, which answers the first of the requests."""
+    port = free_port()
+    with requests.open() as lines:
+        _, body, headers = json.loads(next(lines))
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    ready = partial(answers, port, SCORE, body, headers)
+    with process(rival.command(programs(), port), log, environment, ready) as pid:
+        yield Server(port, {"server": pid}, key)
 
 
 def one_core(
@@ -114,18 +123,10 @@ def one_core(
 
 def stored_rival(material: Material, url: str, prefix: str, others: Mapping[str, int]) -> Seen:
     """What a user would write instead, on a new database: each payment is new to it as well."""
-    port, requests = free_port(), material.singles.requests
-    with requests.open() as lines:
-        _, body, headers = json.loads(next(lines))
-    headers["Authorization"] = "Bearer rival"
-    with process(
-        STORED.command(programs(), port),
-        material.folder / f"{prefix}stored.log",
-        {"STORED_URL": url},
-        lambda: answers(port, SCORE, body, headers),
-    ) as pid:
-        server = Server(port, {"server": pid, **others}, "rival")
-        return durably(material, server, Requests(requests, SINGLES))
+    log, requests = material.folder / f"{prefix}stored.log", material.singles.requests
+    with rival_server(STORED, log, requests, {"STORED_URL": url}, "rival") as server:
+        beside = Server(server.port, {**server.processes, **others}, server.key)
+        return durably(material, beside, Requests(requests, SINGLES))
 
 
 def workers(material: Material, stack: ExitStack, database: PostgresServer) -> Measures:
