@@ -1,7 +1,8 @@
 """What labels since removed were to stored features: as if each row were worked out by itself."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -52,9 +53,10 @@ def corrected_features(
     changes: list[LabelChange],
     gone: Collection[str] = (),
     latest: bytes = NOTHING,
+    as_of: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, bytes]:
     """Those of the witnesses, all of which have the same features before."""
-    found = evidence_without(FEATURES, witnesses, changes, gone)
+    found = evidence_without(FEATURES, witnesses, changes, gone, as_of)
     return with_evidence(FEATURES, found, {row.transaction_id: latest for row in witnesses})
 
 
@@ -63,22 +65,30 @@ def one_by_one(
     changes: list[LabelChange],
     gone: set[str],
     latest: bytes = NOTHING,
+    left: list[LabelChange] | None = None,
 ) -> dict[str, bytes]:
-    """The same by the definition: for each row, all there is."""
+    """The same by the definition: for each row, all there is.
+
+    `left` are the changes that no rollback came back from.
+    """
     found: dict[str, bytes] = {}
     for row in witnesses:
         seen, has_lost = [], False
         own = [change for change in changes if change.key == row.key]
         for key in dict.fromkeys(change.transaction_id for change in own):
             of_it = [change for change in own if change.transaction_id == key]
-            before = [change for change in of_it if change.recorded_at_us < row.computed_at_us]
-            if not before or before[-1].is_fraud is None:
-                continue
-            if before[-1].matures_at_us >= row.occurred_at_us:
-                continue
-            is_lost = key in gone or any(change.is_fraud is None for change in of_it[len(before) :])
-            has_lost |= is_lost
-            seen += [] if is_lost else [before[-1]]
+            was = seen_of(row, of_it)
+            if left is not None:
+                own_left = [change for change in left if change.key == row.key]
+                of_it = [change for change in own_left if change.transaction_id == key]
+            now = seen_of(row, of_it)
+            is_lost = key in gone or any(
+                change.is_fraud is None and change.recorded_at_us >= row.computed_at_us
+                for change in of_it
+            )
+            seen += [now] if now and not is_lost else []
+            facts = (now.is_fraud, now.matures_at_us) if now and not is_lost else None
+            has_lost |= (was and (was.is_fraud, was.matures_at_us)) != facts
         if has_lost:
             labels = EntityLabels(
                 np.zeros(len(seen), np.int64),
@@ -92,6 +102,56 @@ def one_by_one(
             features_F[its] = FEATURES.confirmed(row.kind, at_us, labels)[0]
             found[row.transaction_id] = features_F.tobytes()
     return found
+
+
+def seen_of(row: Witness, of_label: list[LabelChange]) -> LabelChange | None:
+    """What a row saw of a label, by its changes."""
+    before = [change for change in of_label if change.recorded_at_us < row.computed_at_us]
+    if not before or before[-1].is_fraud is None:
+        return None
+    return before[-1] if before[-1].matures_at_us < row.occurred_at_us else None
+
+
+def with_rollbacks(
+    random: np.random.Generator, changes: list[LabelChange]
+) -> tuple[list[LabelChange], list[list[LabelChange]]]:
+    """The changes as revisions of one account with rollbacks between them; and by revision, those
+    that no rollback had come back from."""
+    made: list[LabelChange] = []
+    left: list[list[LabelChange]] = [[]]
+    for change in changes:
+        own = change._replace(revision=len(left))
+        made.append(own)
+        left.append([*left[-1], own])
+        if random.random() < 0.1:
+            as_of = int(random.integers(len(left)))
+            then, now = labels_after(left[as_of]), labels_after(left[-1])
+            facts = {"revision": len(left), "as_of": as_of, "recorded_at_us": own.recorded_at_us}
+            for key, label in now.items():
+                found = then.get(key, label._replace(is_fraud=None))
+                if found != label:
+                    made.append(found._replace(**facts))
+            left.append(left[as_of])
+    return made, left
+
+
+def labels_after(changes: list[LabelChange]) -> dict[tuple[str, str, str], LabelChange]:
+    return {(*change.key, change.transaction_id): change for change in changes}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_a_rollback_came_back_from_never_was(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    witnesses, changes = history(random, 60, 200)
+    made, left = with_rollbacks(random, changes)
+    gone = {f"t-{n}" for n in range(len(witnesses)) if random.random() < 0.1}
+    expected = one_by_one(witnesses, made, gone, left=left[-1])
+    assert corrected_features(witnesses, made, gone) == expected
+    assert len(expected) > 20
+    # And before one is made: as if it had been.
+    as_of = len(left) // 2
+    planned = corrected_features(witnesses, made, as_of={"a": as_of})
+    assert planned == one_by_one(witnesses, made, set(), left=left[as_of])
 
 
 @pytest.mark.parametrize("seed", range(12))

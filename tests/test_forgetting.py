@@ -394,6 +394,48 @@ def test_who_came_late_saw_no_label_that_matured_after_it_for_another_that_did(
     assert_alike(own, theirs)
 
 
+def test_what_came_back_by_a_rollback_is_seen_as_before(started: Started) -> None:
+    # Of a, whose second payment saw b's label and its own first one; this was removed, and is back.
+    steps: list[Step] = [
+        Import([(Pay("b", "n", 5.0, "f"), False, 0.0), (Pay("a", "n", 5.0), True, 3.0)]),
+        Import([(Pay("a", "n", 20.0, "f"), False, 3.0)]),
+        Label("a", 1, True, -1.0),
+        Remove("a", 0),
+        RollBack("a", 1),
+    ]
+    service, runner = started
+    own, theirs = runner.run(lived_and_erased(service, steps, ["b"]))
+    assert_alike(own, theirs)
+
+
+@pytest.mark.parametrize(
+    "detour",
+    [
+        [Remove("b", 0)],
+        [Label("b", 0, False, -1.0)],
+        [Remove("b", 0), Label("b", 0, True, 0.0)],
+    ],
+)
+def test_others_learn_what_they_would_have_had_nobody_been_on_the_way(
+    started: Started, detour: list[Step]
+) -> None:
+    """Of b's label c has a payment before, one on the way, and one after; a was never there."""
+    steps: list[Step] = [Pay("b", "m", 0.0, "d"), Label("b", 0, True, -1.0)]
+    way = [Pay("c", "m", 20.0, "d"), Label("c", 0, True, 0.0)]
+    way += [*detour, Pay("c", "m", 1.0, "d"), Label("c", 1, False, 0.0), RollBack("b", 1)]
+    way += [Pay("c", "m", 1.0, "d"), Label("c", 2, True, 0.0)]
+    nothing = RollBack("a", 0)
+    straight = [nothing if step in (*detour, RollBack("b", 1)) else step for step in way]
+    service, runner = started
+
+    async def lived(life: list[Step]) -> dict[str, Any]:
+        world = World(service)
+        await world.live([*steps, *life])
+        return await world.summary()
+
+    assert_alike(runner.run(lived(way)), runner.run(lived(straight)))
+
+
 class Pauses(NamedTuple):
     """How many seconds something took, and for how long the event loop stood still at most.
 

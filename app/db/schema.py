@@ -355,11 +355,14 @@ label_events = Table(
     Column("features", LargeBinary),
     # Those of before there was this column may be corrections, too.
     Column("is_correction", Boolean, nullable=False, server_default=false()),
+    # The revision that a rollback came back to. None for those of before there was this column.
+    Column("as_of", BigInteger),
     Index("ix_label_events_transaction", "tenant", "transaction_id", "revision"),
 )
 
-# Labels that are removed while others have yet to forget them, a row for each removal, rollback or
-# erasure until it has ended. Whoever finds one that nobody works on goes on with it.
+# Labels that are removed, or brought back, while others have yet to be corrected for them: a row
+# for each removal, rollback or erasure until it has ended. Whoever finds one that nobody works on
+# goes on with it.
 forgettings = Table(
     "forgettings",
     metadata,

@@ -57,7 +57,7 @@ class Alteration(NamedTuple):
     microseconds), with the features that `unseen` rows get had they not seen labels since removed.
     That is so while the entities' `removals` are these, if there are any: what rows saw of other
     labels stays as it was. Other labels of the account are to learn from `corrections`, and other
-    accounts are to forget the labels of the `removed` transactions; `records` are those of entities
+    accounts what they saw of the labels of `for_others`; `records` are those of entities
     that the change alters. `named` are the entities of the rows, by transaction.
     `allowance` is how many changes count for the key.
     """
@@ -72,7 +72,7 @@ class Alteration(NamedTuple):
     allowance: int = 0
     removals: Removals | None = None
     corrections: Corrected = MappingProxyType({})
-    removed: frozenset[str] = frozenset()
+    for_others: frozenset[str] = frozenset()
     records: Mapping[EntityKey, Record] = MappingProxyType({})
     as_of: int | None = None
     named: Mapping[str, Sequence[EntityKey]] = MappingProxyType({})
@@ -195,7 +195,7 @@ class RemoveLabel(NamedTuple):
             frozenset(wanted),
             allowance=1,
             corrections=corrections,
-            removed=frozenset(wanted),
+            for_others=frozenset(wanted),
             records=await records_after(connection, features, tenant, wanted),
             named=await named_in(features, rows.values()),
         )
@@ -222,7 +222,6 @@ class RollBack(NamedTuple):
             if back.follows_others
             else None
         )
-        removed = frozenset(back.removed)
 
         def labels(at_us: int, _: Corrected) -> dict[str, StoredLabel]:
             return {key: label._replace(recorded_at_us=at_us) for key, label in back.then.items()}
@@ -235,7 +234,7 @@ class RollBack(NamedTuple):
             labels,
             allowance=min(len(back.rows), 1),
             removals=removals,
-            removed=removed,
+            for_others=frozenset(back.rows),
             records=await records_after(connection, features, tenant, back.now, back.then),
             as_of=self.revision,
             named=named,

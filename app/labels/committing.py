@@ -70,8 +70,8 @@ async def commit(
     account, old = alteration.account, alteration.old
     tenant = account.tenant
     forgetting = (
-        forgetting_of(tenant, account.account_id, alteration.removed)
-        if alteration.removed
+        forgetting_of(tenant, account.account_id, alteration.for_others)
+        if alteration.for_others
         else None
     )
     # Only now: who has scored at the entities meanwhile has not seen them.
@@ -129,6 +129,8 @@ async def _replace(
     folded = {(row.transaction_id, row.kind) for row in put}
     named = [row._replace(folded=(row.transaction_id, row.kind) in folded) for row in named]
     await label_store.save_labels(connection, new.values(), named)
+    if alteration.as_of is not None:
+        await label_store.note_return(connection, tenant, new, now_us())
     await change_records(connection, features, tenant, there, put, alteration.records)
     counts = counted(new.values(), old.values())
     await account_store.count_labels(connection, tenant, counts)
@@ -140,8 +142,11 @@ async def _replace(
     )
 
     def records() -> tuple[list[LabelEvent], list[Entry]]:
-        events = [event_of(label, now.revision) for label in new.values()]
-        events += [event_of(label, now.revision, removed=True) for label in removed.values()]
+        events = [
+            *(event_of(label, now.revision) for label in new.values()),
+            *(event_of(label, now.revision, removed=True) for label in removed.values()),
+        ]
+        events = [event._replace(as_of=alteration.as_of) for event in events]
         return events, [_entry(old.get(key), new.get(key), action) for key in (*new, *removed)]
 
     events, entries = await in_a_thread_if(len(new) + len(removed) > IN_PLACE, records)

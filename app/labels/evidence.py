@@ -9,7 +9,9 @@ Axes: N transactions, E entries (a label as it was from one event to the next), 
 and a node of a tree. Times are int64 microseconds.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -29,32 +31,35 @@ KeyOfRow = TypeVar("KeyOfRow", bound=Hashable)
 
 # As in `app/learner/kernels/features.pyx`.
 LEAST_LABELS = 1e-200
-# Later than any time.
-FOREVER_US = 2**62
-# What the changes of labels are taken for, where some of them are undone.
-Rest = Callable[[Sequence[LabelChange]], Sequence[LabelChange]]
+# Later than any time, and after any revision.
+FOREVER = 2**62
 
 
 class Entries(NamedTuple):
-    """E labels of an entity, each as it was from one event to the next.
-
-    `stands_E` marks those that were not removed since then.
-    """
+    """E labels of an entity, each as it was from one event to the next."""
 
     from_us_E: Ints
     until_us_E: Ints
     matures_us_E: Ints
     is_fraud_E: Floats
-    stands_E: Flags
 
-    def those(self, chosen_E: NDArray[np.bool_] | Ints) -> "Entries":
+    def those(self, chosen_E: Flags | Ints) -> "Entries":
         return Entries(
             self.from_us_E[chosen_E],
             self.until_us_E[chosen_E],
             self.matures_us_E[chosen_E],
             self.is_fraud_E[chosen_E],
-            self.stands_E[chosen_E],
         )
+
+
+class OfEntities(NamedTuple):
+    """Entries of many entities, and where those of each stand."""
+
+    entries: Entries
+    places_E: Mapping[EntityKey, Ints]
+
+    def at(self, key: EntityKey) -> Entries:
+        return self.entries.those(self.places_E.get(key, np.zeros(0, np.int64)))
 
 
 def evidence_without(
@@ -62,33 +67,34 @@ def evidence_without(
     witnesses: Sequence[Witness],
     changes: Sequence[LabelChange],
     gone: Iterable[str] = (),
-    rest: Rest | None = None,
+    as_of: Mapping[str, int] = MappingProxyType({}),
 ) -> "list[Evidence]":
     """What entities say of those witnesses that saw a label since removed, had it never been there.
 
     `witnesses` has a transaction once for each of its entities in question; what its other
     entities say stays as it was corrected before. `changes` are all those of the entities' labels;
-    `gone` are transactions whose label is being removed. Witnesses that were corrected before are
+    `gone` are transactions whose label is being removed. What an account was brought back from by
+    a rollback never was; labels of accounts in `as_of` are being brought back to a revision.
+    Witnesses that were corrected before are
     corrected again: what the labels of an erased account did to their entities stands in no history
     any more.
     """
     if not witnesses:
         return []
-    entries, places_E = _entries(rest(changes) if rest else changes, set(gone))
+    standing, vain = _entries(changes, set(gone), as_of)
     # By columns: of many rows a loop over each would keep the interpreter from others.
     _, _, kinds, entity_ids, *times, were_corrected = zip(*witnesses, strict=True)
     occurred_us_N, evaluated_us_N = (np.array(time_us, np.int64) for time_us in times)
     doubtful_N = np.array(were_corrected, np.bool_)
     found: list[Evidence] = []
     for key, own_N in _places(zip(kinds, entity_ids, strict=True)).items():
-        own = entries.those(places_E.get(key, np.zeros(0, np.int64)))
         wanted_N = doubtful_N[own_N] | _saw_any(
-            own.those(~own.stands_E), evaluated_us_N[own_N], occurred_us_N[own_N]
+            vain.at(key), evaluated_us_N[own_N], occurred_us_N[own_N]
         )
         chosen_N = own_N[wanted_N]
         if len(chosen_N):
             times_us_N = evaluated_us_N[chosen_N], occurred_us_N[chosen_N]
-            values_NV = _evidence(features, key[0], own.those(own.stands_E), *times_us_N)
+            values_NV = _evidence(features, key[0], standing.at(key), *times_us_N)
             found.append(Evidence(key[0], [witnesses[n] for n in chosen_N.tolist()], values_NV))
     return found
 
@@ -116,7 +122,7 @@ def with_evidence(
     return dict(zip(place, float32_rows(features_NF), strict=True))
 
 
-def _places(keys: Iterable[EntityKey]) -> dict[EntityKey, Ints]:
+def _places(keys: Iterable[KeyOfRow]) -> dict[KeyOfRow, Ints]:
     """Where each of the keys stands among them."""
     code_N, distinct = _codes(keys)
     ends = np.cumsum(np.bincount(code_N, minlength=len(distinct)))[:-1]
@@ -131,32 +137,93 @@ def _codes(keys: Iterable[KeyOfRow]) -> tuple[Ints, list[KeyOfRow]]:
 
 
 def _entries(
-    changes: Sequence[LabelChange], gone: Set[str]
-) -> tuple[Entries, dict[EntityKey, Ints]]:
-    """The labels of all entities, and where those of each stand, label by label."""
+    changes: Sequence[LabelChange], gone: Set[str], as_of: Mapping[str, int]
+) -> tuple[OfEntities, OfEntities]:
+    """The labels of all entities that stand, and what was seen of them that never was.
+
+    The latter are labels since removed, and whatever a rollback came back from: a label that was
+    there, or was not there, for as long as somebody may have seen it so.
+    """
     # C changes of L labels, of which each entity has one of its own.
     columns = zip(*changes, strict=True) if changes else [()] * len(LabelChange._fields)
-    kinds, entity_ids, transaction_ids, _, revisions, is_fraud, matures_us, recorded_us = columns
+    kinds, entity_ids, transaction_ids, account_ids, revisions, is_fraud, *times, ways = columns
     keys = list(zip(kinds, entity_ids, strict=True))
     code_C, labels = _codes(zip(keys, transaction_ids, strict=True))
-    from_us_C = np.array(recorded_us, np.int64)
-    order_C = np.lexsort((np.array(revisions, np.int64), from_us_C, code_C))
-    code_C, from_us_C = code_C[order_C], from_us_C[order_C]
+    matures_us_C, from_us_C = (np.array(time_us, np.int64) for time_us in times)
+    revision_C = np.array(revisions, np.int64)
+    order_C = np.lexsort((revision_C, from_us_C, code_C))
+    was_C = ~_undone(account_ids, revision_C, ways, as_of)[order_C]
+    code_C, from_us_C, matures_us_C = code_C[order_C], from_us_C[order_C], matures_us_C[order_C]
     is_set_C = np.array([label is not None for label in is_fraud], np.bool_)[order_C]
-    is_last_C = np.append(code_C[1:] != code_C[:-1], True)[: len(code_C)]
-    until_us_C = np.where(is_last_C, FOREVER_US, np.roll(from_us_C, -1))
+    is_fraud_C = np.array(is_fraud, np.bool_)[order_C]
     place_C = np.arange(len(code_C))
     removed_L = np.full(len(labels), -1)
-    np.maximum.at(removed_L, code_C[~is_set_C], place_C[~is_set_C])
+    is_removal_C = was_C & ~is_set_C
+    np.maximum.at(removed_L, code_C[is_removal_C], place_C[is_removal_C])
     removed_L[[transaction_id in gone for _, transaction_id in labels]] = len(code_C)
-    entries = Entries(
-        from_us_C,
-        until_us_C,
-        np.array(matures_us, np.int64)[order_C],
-        np.array(is_fraud, np.bool_)[order_C].astype(np.float64),
-        place_C > removed_L[code_C],
-    ).those(is_set_C)
-    return entries, _places([keys[c] for c in order_C[is_set_C].tolist()])
+    stands_C = was_C & is_set_C & (place_C > removed_L[code_C])
+    # What there was in truth of the label when another change of it was made that never was.
+    last_C = np.maximum.accumulate(np.where(was_C, place_C, -1))
+    has_last_C = last_C >= np.searchsorted(code_C, code_C)
+    stood_C = has_last_C & stands_C[last_C]
+    is_like_last_C = (is_set_C == stood_C) & (
+        ~is_set_C | ((is_fraud_C == is_fraud_C[last_C]) & (matures_us_C == matures_us_C[last_C]))
+    )
+    is_vain_C = np.where(was_C, is_set_C & ~stands_C, ~is_like_last_C)
+    # It kept from sight what had matured before.
+    since_us_C = np.where(stood_C, np.minimum(matures_us_C, matures_us_C[last_C]), matures_us_C)
+
+    def of(chosen_C: Flags, until_us_C: Ints, seen_us_C: Ints) -> OfEntities:
+        entries = Entries(from_us_C, until_us_C, seen_us_C, is_fraud_C.astype(np.float64))
+        return OfEntities(
+            entries.those(chosen_C), _places([keys[c] for c in order_C[chosen_C].tolist()])
+        )
+
+    return (
+        of(stands_C, _until(code_C, from_us_C, was_C), matures_us_C),
+        of(is_vain_C, _until(code_C, from_us_C, np.ones_like(was_C)), since_us_C),
+    )
+
+
+def _undone(
+    account_ids: Sequence[str],
+    revision_C: Ints,
+    ways: Sequence[int | None],
+    as_of: Mapping[str, int],
+) -> Flags:
+    """Which changes a rollback of their account came back from, and those that it made itself.
+
+    `ways` are the revisions to which the changes came back, where they are of a rollback.
+    """
+    undone_C = np.zeros(len(revision_C), np.bool_)
+    if not as_of and ways.count(None) == len(ways):
+        return undone_C
+    came_to: dict[str, dict[int, int]] = defaultdict(dict)
+    for c, revision in enumerate(ways):
+        if revision is not None:
+            came_to[account_ids[c]][int(revision_C[c])] = revision
+    for account_id, revision in as_of.items():
+        came_to[account_id][FOREVER] = revision
+    places_C = _places(account_ids)
+    for account_id in came_to.keys() & places_C.keys():
+        own_C = places_C[account_id]
+        left = FOREVER
+        for revision, before in sorted(came_to[account_id].items(), reverse=True):
+            # One that was undone itself has undone nothing.
+            if revision <= left:
+                own_revision_C = revision_C[own_C]
+                undone_C[own_C[(own_revision_C > before) & (own_revision_C <= revision)]] = True
+                left = before
+    return undone_C
+
+
+def _until(code_C: Ints, from_us_C: Ints, chosen_C: Flags) -> Ints:
+    """When the next of the chosen changes of the same label was made."""
+    until_us_C = np.full(len(code_C), FOREVER)
+    own_us = from_us_C[chosen_C]
+    is_followed = code_C[chosen_C][1:] == code_C[chosen_C][:-1]
+    until_us_C[np.flatnonzero(chosen_C)[:-1][is_followed]] = own_us[1:][is_followed]
+    return until_us_C
 
 
 def _evidence(
@@ -171,9 +238,9 @@ def _evidence(
     matured_N = np.searchsorted(entries.matures_us_E, occurred_us_N, "left")
     # Who was evaluated after the last change of all that had matured saw what stands now, and the
     # walk that serves gives the same bits as ever.
-    is_last_E = entries.until_us_E == FOREVER_US
+    is_last_E = entries.until_us_E == FOREVER
     changed_us_E = np.where(is_last_E, entries.from_us_E, entries.until_us_E)
-    settled_us = np.maximum.accumulate(np.append(-FOREVER_US, changed_us_E))
+    settled_us = np.maximum.accumulate(np.append(-FOREVER, changed_us_E))
     is_settled_N = evaluated_us_N > settled_us[matured_N]
     values_NV = np.empty((len(occurred_us_N), len(features.evidence[kind])), np.float32)
     last = entries.those(is_last_E)
@@ -230,7 +297,7 @@ def _saw_any(entries: Entries, evaluated_us_N: Ints, occurred_us_N: Ints) -> Fla
     """Which transactions saw any of the entries."""
     saw_N = np.zeros(len(occurred_us_N), bool)
     tree = Tree(entries, evaluated_us_N)
-    first_us = np.full(tree.nodes, FOREVER_US)
+    first_us = np.full(tree.nodes, FOREVER)
     np.minimum.at(first_us, tree.node_P, entries.matures_us_E[tree.entry_P])
     for node_N in tree.above():
         saw_N |= first_us[node_N] < occurred_us_N

@@ -20,7 +20,6 @@ from app.labels import store as label_store
 from app.labels.evidence import Evidence, evidence_without, with_evidence
 from app.labels.records import (
     EntityLabel,
-    LabelChange,
     LabelEntity,
     LabelEvent,
     Removals,
@@ -35,33 +34,6 @@ from app.ops.background import in_a_thread
 from app.scoring.pipeline import IN_PLACE, in_a_thread_if
 from app.scoring.records import Scored
 from app.times import now_us
-
-
-class Undone(NamedTuple):
-    """The changes of an account's labels after a revision, to be left out."""
-
-    account_id: str
-    revision: int
-
-    def rest(self, changes: Sequence[LabelChange]) -> list[LabelChange]:
-        """What there is without it of all changes: those of others, and of its own what a
-        rollback would leave, with no removal before a label that stood."""
-        stood: dict[tuple[EntityKey, str], bool] = {}
-        left = filter(self._leaves, changes)
-        for change in sorted(left, key=lambda change: change.revision):
-            stood[change.key, change.transaction_id] = change.is_fraud is not None
-        return [
-            change
-            for change in changes
-            if change.account_id != self.account_id
-            or (
-                self._leaves(change)
-                and (change.is_fraud is not None or not stood[change.key, change.transaction_id])
-            )
-        ]
-
-    def _leaves(self, change: LabelChange) -> bool:
-        return change.account_id == self.account_id and change.revision <= self.revision
 
 
 class Record(NamedTuple):
@@ -274,17 +246,17 @@ async def corrections(
     features: FeatureSet,
     tenant: str,
     rows: Sequence[Scored],
-    undone: Undone | None = None,
+    as_of: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, bytes]:
     """The features of those rows that saw a label since removed, had it never been there.
 
-    What is `undone` removes nothing.
+    Labels of accounts that are in `as_of` are taken for what they were at that revision.
     """
     named = await named_in(features, rows)
     if not await need_correction(connection, tenant, rows, named):
         return {}
     before = await label_store.corrected_before(connection, tenant, named)
-    return await _corrected(connection, features, tenant, rows, named, before, undone)
+    return await _corrected(connection, features, tenant, rows, named, before, as_of)
 
 
 class Shared(NamedTuple):
@@ -334,7 +306,7 @@ async def _corrected(
     rows: Sequence[Scored],
     named: Mapping[str, Sequence[EntityKey]],
     before: Set[str],
-    undone: Undone | None = None,
+    as_of: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, bytes]:
     found = [
         Witness(
@@ -349,12 +321,11 @@ async def _corrected(
         for key in named[row.transaction_id]
     ]
     changes = await label_store.label_changes(connection, tenant, {row.key for row in found})
-    rest = undone.rest if undone else None
     latest = {row.transaction_id: row.features for row in rows}
 
     def correct() -> dict[str, bytes]:
         return with_evidence(
-            features, evidence_without(features, found, changes, rest=rest), latest
+            features, evidence_without(features, found, changes, as_of=as_of), latest
         )
 
     return await in_a_thread(correct)

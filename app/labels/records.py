@@ -60,7 +60,7 @@ class LabelEvent(NamedTuple):
     """A row of `label_events`: a label set, changed or removed, by which revision of its account.
 
     `is_fraud` is None where it was removed. A correction says the same label again, with other
-    features to learn from.
+    features to learn from. Of a rollback, `as_of` is the revision that it came back to.
     """
 
     tenant: str
@@ -77,6 +77,7 @@ class LabelEvent(NamedTuple):
     recorded_at_us: int
     features: bytes | None = None
     is_correction: bool = False
+    as_of: int | None = None
 
 
 class LabelChange(NamedTuple):
@@ -90,6 +91,7 @@ class LabelChange(NamedTuple):
     is_fraud: bool | None
     matures_at_us: int
     recorded_at_us: int
+    as_of: int | None = None
 
     @property
     def key(self) -> EntityKey:
@@ -141,6 +143,7 @@ class Progress(NamedTuple):
 class Forgetting(NamedTuple):
     """A row of `forgettings`: labels that are removed, which others have yet to forget.
 
+    Or that a rollback made others, which others have yet to learn from as they were.
     `transactions` are their payments' ids, as JSON. Of an erasure the `id` is its certificate's,
     and so many rows of the account are gone already.
     """

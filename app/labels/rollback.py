@@ -11,7 +11,7 @@ from app.accounts.store import Account
 from app.db.connection import Connection
 from app.labels import store as label_store
 from app.labels.errors import RevisionNotFound
-from app.labels.forgetting import Undone, corrections
+from app.labels.forgetting import corrections
 from app.labels.records import LabelEvent, StoredLabel
 from app.learner.features import FeatureSet
 from app.scoring import store as transaction_store
@@ -30,11 +30,6 @@ class WayBack(NamedTuple):
     now: dict[str, StoredLabel]
     then: dict[str, StoredLabel]
     follows_others: bool
-
-    @property
-    def removed(self) -> set[str]:
-        """The transactions whose label was not there then."""
-        return self.now.keys() - self.then.keys()
 
 
 async def way_back(
@@ -67,8 +62,9 @@ async def way_back(
         for key, event in standing.items()
         if any(e.is_fraud is None or e.features != event.features for e in since[key])
     ]
-    undone = Undone(account_id, revision)
-    corrected = await corrections(connection, features, tenant, doubtful, undone=undone)
+    corrected = await corrections(
+        connection, features, tenant, doubtful, as_of={account_id: revision}
+    )
     found = {key: event.features for key, event in standing.items()}
     for row in doubtful:
         without = corrected.get(row.transaction_id)

@@ -13,6 +13,7 @@ from sqlalchemy import (
     delete,
     false,
     func,
+    null,
     or_,
     select,
     text,
@@ -156,6 +157,13 @@ _UNNAMED = (
     )
     .values(folded=None, removed_at_us=sql_cast(bindparam("at_us"), BigInteger))
 )
+_CAME_BACK = (
+    update(label_entities)
+    .where(
+        label_entities.c.tenant == bindparam("of_tenant"), IsWanted(label_entities.c.transaction_id)
+    )
+    .values(removed_at_us=sql_cast(bindparam("at_us"), BigInteger))
+)
 _DELETED = delete(labels).where(
     labels.c.tenant == bindparam("of_tenant"), IsWanted(labels.c.transaction_id)
 )
@@ -264,6 +272,7 @@ _OF_EVENT: dict[str, Any] = {
     "revision": accounts.c.revision,
     "recorded_at_us": sql_cast(bindparam("at_us"), BigInteger),
     "is_correction": true(),
+    "as_of": sql_cast(null(), BigInteger),
 }
 _NOTE = label_events.insert().from_select(
     LabelEvent._fields,
@@ -377,6 +386,14 @@ async def delete_labels(
     wanted = list(transaction_ids)
     await connection.change(_DELETED, tenant, wanted)
     await connection.change(_UNNAMED, tenant, wanted, at_us=at_us)
+
+
+async def note_return(
+    connection: Connection, tenant: str, transaction_ids: Iterable[str], at_us: int
+) -> None:
+    """Labels of locked entities are what they were before: to whoever was scored meanwhile, as if
+    one were removed."""
+    await connection.change(_CAME_BACK, tenant, list(transaction_ids), at_us=at_us)
 
 
 async def save_label_events(connection: Connection, rows: Iterable[LabelEvent]) -> None:
