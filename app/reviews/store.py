@@ -1,9 +1,11 @@
 """The review queue."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Select,
     bindparam,
@@ -27,6 +29,7 @@ from app.reviews.records import Longest, Oldest, Review, ReviewCount, Waiting
 MOST_COUNTED = 1_000
 KINDS, STATUSES = ("review", "decline", "sample"), ("open", "cleared", "resolved")
 
+_AT_US: Any = bindparam("at_us", type_=BigInteger)
 _OPEN = (
     select(*columns(reviews, Review))
     .where(
@@ -214,39 +217,50 @@ async def count_waiting(
     Open ones that sleep are counted as `snoozed`. Each count ends at MOST_COUNTED: what it costs
     does not grow with the table.
     """
-
-    def counted(kind: str, status: str) -> Select[str, str, int]:
-        table, is_open = reviews.c, status in ("open", "snoozed")
-        some = select(table.transaction_id).where(
-            *_of(tenant, kind, "open" if is_open else status, assignee)
-        )
-        if status == "open":
-            some = some.where(_awake(now_us))
-        elif is_open:
-            some = some.where(text(SNOOZED), table.snoozed_until_us > now_us)
-        found = some.limit(MOST_COUNTED).subquery()
-        return select(literal(kind), literal(status), func.count()).select_from(found)
-
-    queries = [counted(kind, status) for kind in KINDS for status in (*STATUSES, "snoozed")]
-    return await connection.read(Waiting._make, union_all(*queries))
+    query = _waiting(assignee is not None)
+    return await connection.fetch(Waiting._make, query, tenant, of_assignee=assignee, at_us=now_us)
 
 
 async def oldest_open(
     connection: Connection, tenant: str, assignee: str | None, now_us: int
 ) -> list[Oldest]:
     """Of each kind, when the one that has waited longest was opened, of those that are awake."""
+    query = _oldest(assignee is not None)
+    return await connection.fetch(Oldest._make, query, tenant, of_assignee=assignee, at_us=now_us)
 
+
+# To put these together takes longer than to answer them.
+@cache
+def _waiting(is_of_assignee: bool) -> Any:
+    def counted(kind: str, status: str) -> Select[str, str, int]:
+        table, is_open = reviews.c, status in ("open", "snoozed")
+        some = select(table.transaction_id).where(
+            *_of(kind, "open" if is_open else status, is_of_assignee)
+        )
+        if status == "open":
+            some = some.where(_awake(_AT_US))
+        elif is_open:
+            some = some.where(text(SNOOZED), table.snoozed_until_us > _AT_US)
+        found = some.limit(MOST_COUNTED).subquery()
+        return select(literal(kind), literal(status), func.count()).select_from(found)
+
+    queries = [counted(kind, status) for kind in KINDS for status in (*STATUSES, "snoozed")]
+    return select(*union_all(*queries).subquery().c)
+
+
+@cache
+def _oldest(is_of_assignee: bool) -> Any:
     def oldest(kind: str) -> Select[str, int]:
         found = (
             select(reviews.c.opened_at_us)
-            .where(*_of(tenant, kind, "open", assignee), _awake(now_us))
+            .where(*_of(kind, "open", is_of_assignee), _awake(_AT_US))
             .order_by(reviews.c.opened_at_us)
             .limit(1)
             .subquery()
         )
         return select(literal(kind), found.c.opened_at_us)
 
-    return await connection.read(Oldest._make, union_all(*map(oldest, KINDS)))
+    return select(*union_all(*map(oldest, KINDS)).subquery().c)
 
 
 async def longest_waiting(connection: Connection, now_us: int) -> list[Longest]:
@@ -277,13 +291,17 @@ async def longest_waiting(connection: Connection, now_us: int) -> list[Longest]:
     return await connection.read(Longest._make, union_all(*map(of_tenants, KINDS)))
 
 
-def _of(tenant: str, kind: str, status: str, assignee: str | None) -> list[ColumnElement[bool]]:
+def _of(kind: str, status: str, is_of_assignee: bool) -> list[ColumnElement[bool]]:
     table = reviews.c
-    found = [table.tenant == tenant, table.kind == kind, table.status == status]
-    if assignee is not None:
-        found += [text(ASSIGNED), table.assignee == assignee]  # type: ignore[list-item]
+    found = [
+        table.tenant == bindparam("of_tenant"),
+        table.kind == kind,
+        table.status == status,
+    ]
+    if is_of_assignee:
+        found += [text(ASSIGNED), table.assignee == bindparam("of_assignee")]  # type: ignore[list-item]
     return found
 
 
-def _awake(now_us: int) -> ColumnElement[bool]:
+def _awake(now_us: Any) -> ColumnElement[bool]:
     return or_(reviews.c.snoozed_until_us.is_(None), reviews.c.snoozed_until_us <= now_us)
