@@ -211,6 +211,7 @@ def copying(copies: int, numbers: str) -> Iterator[str]:
             kind="'device'",
             entity_id=f"'{device}'",
             first_use_us="0",
+            remainder="NULL",
         )
     yield copied(
         reviews,

@@ -38,6 +38,7 @@ from app.db.schema import (
 from app.erasures.records import Erasure
 from app.erasures.service import STEP_PAYMENTS, ErasureService
 from app.erasures.store import listed_erasures
+from app.explanations.replay import Replay
 from app.history.importing import Importer, Past
 from app.http.parts import Service
 from app.labels import store as label_store
@@ -51,10 +52,13 @@ from app.learner.spec import DatasetSpec
 from app.learner.states import States
 from app.learner.transaction import DAY_US, Transaction, Type
 from app.ops.garbage import spare_requests
+from app.reviews import store as review_store
+from app.reviews.records import Review
 from app.scoring.errors import TransactionNotFound
 from app.scoring.pipeline import Pipeline, Posted
 from app.scoring.records import Scored
 from app.settings import Settings
+from app.tenants.pruning import prune
 from app.times import now_us
 from app.web.service import running
 from benchmarks.routes import Filler
@@ -363,6 +367,89 @@ def test_whatever_happened_an_erased_account_never_was(
     service, runner = started
     own, theirs = runner.run(lived_and_erased(service, steps, order[:how_many]))
     assert_alike(own, theirs)
+
+
+@settings(max_examples=10, phases=[Phase.reuse, Phase.generate])
+@given(_steps, some.permutations(ACCOUNTS), some.integers(0, 2), some.lists(some.integers(0, 200)))
+def test_pruned_payments_change_nothing_and_their_account_can_be_erased(
+    started: Started, steps: list[Step], order: list[str], how_many: int, days: list[int]
+) -> None:
+    service, runner = started
+    erased = order[:how_many]
+
+    async def live() -> tuple[dict[str, Any], dict[str, Any]]:
+        real, other = World(service), World(service, without=erased)
+        await real.live(steps)
+        for day in days:
+            # Once more after others, and before again.
+            await pruned(real, day)
+        for account_id in erased:
+            await real.erase(account_id)
+            assert await real.left_of(account_id) == 0
+        await other.live(steps)
+        return await real.summary(), await other.summary()
+
+    own, theirs = runner.run(live())
+    assert_alike(own, theirs)
+
+
+async def pruned(world: World, day: int) -> int:
+    """Prune what occurred so many days after the first, or before; how many payments."""
+    features = world.service.part(Pipeline).features
+    keep_days = now_us() // DAY_US - FIRST_DAY - day
+    return await prune(
+        world.service.part(Database), features, world.tenant, keep_days, lambda gone: None
+    )
+
+
+def test_pruning_leaves_labelled_payments_and_those_that_wait(started: Started) -> None:
+    service, runner = started
+    # The second was labelled once, the third waits for a review.
+    steps: list[Step] = [Pay("a", "m", 1.0), Pay("a", "m", 1.0), Pay("a", "m", 1.0)]
+    steps += [Pay("b", "m", 1.0), Label("a", 1, True, -1.0), Remove("a", 1), Pay("a", "n", 50.0)]
+
+    async def live() -> None:
+        world = World(service)
+        await world.live(steps)
+        database = service.part(Database)
+        async with database.write() as connection:
+            waiting = Review(world.tenant, "2", "a", 0, 0, 0.5, 50.0, "open", 0)
+            await review_store.open_reviews(connection, [waiting])
+        assert await pruned(world, 20) == 2
+        assert await pruned(world, 20) == 0
+        query = select(transactions.c.transaction_id).where(transactions.c.tenant == world.tenant)
+        async with database.read() as connection:
+            left = {key for (key,) in (await connection.execute(query)).all()}
+            account = await account_store.require_account(connection, world.tenant, "a")
+        assert left == {"1", "2", "6"}
+        assert account.transactions == 3
+        with pytest.raises(TransactionNotFound, match=r"no transaction '0'.* have been pruned"):
+            await service.part(Replay).replay(world.tenant, "0")
+        with pytest.raises(TransactionNotFound):
+            await service.part(Labelling).put(world.tenant, Verdict("0", True))
+
+    runner.run(live())
+
+
+def test_a_payment_that_is_pruned_while_it_is_labelled_gets_no_label(started: Started) -> None:
+    service, runner = started
+
+    async def live() -> None:
+        world = World(service)
+        await world.live([Pay("a", "m", 1.0), Pay("a", "m", 50.0)])
+
+        async def overtake() -> None:
+            await pruned(world, 20)
+
+        overtaken = Overtaken(service.part(Settings).database_url, overtake)
+        labelling = Labelling(overtaken, service.part(Pipeline), Allowance(None))
+        with pytest.raises(TransactionNotFound):
+            await labelling.put(world.tenant, Verdict("0", True))
+        await overtaken.close()
+        async with service.part(Database).read() as connection:
+            assert not await label_store.labels_of(connection, world.tenant, ["0"])
+
+    runner.run(live())
 
 
 def test_an_account_whose_own_labels_saw_each_other_can_be_erased(started: Started) -> None:

@@ -43,7 +43,12 @@ def elsewhere(database_url: str, request: pytest.FixtureRequest, tmp_path: Path)
 
 
 def run(url: str, *arguments: str) -> str:
-    done = CliRunner().invoke(app, ["tenant", *arguments], env={"QUICKSTUDY_DATABASE_URL": url})
+    return command(url, "tenant", *arguments)
+
+
+def command(url: str, *arguments: str, **variables: str) -> str:
+    environment = {"QUICKSTUDY_DATABASE_URL": url, **variables}
+    done = CliRunner().invoke(app, list(arguments), env=environment)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -110,7 +115,7 @@ def seen(client: httpx.Client) -> list[Any]:
         ("GET", "erasures"),
     ):
         answer = client.request(method, f"/v1/{path}")
-        assert "matches" not in answer.text or answer.json()["matches"] is True
+        assert method == "GET" or answer.json()["match"] is True
         answers.append((path, answer.status_code, plain(answer.json())))
     return answers
 
@@ -180,6 +185,40 @@ def test_a_moved_tenant_goes_on_as_if_nothing_had_happened(
             assert answers[0]["adaptation"]["used"] == "adapted"
             with caller(there, other) as stranger:
                 assert stranger.get("/v1/accounts").status_code == 401
+
+
+def test_payments_are_pruned_while_the_service_scores(database_url: str, checkpoint: Path) -> None:
+    begun = datetime.now(UTC) - timedelta(days=PAYMENTS + 1)
+    model = {"QUICKSTUDY_MODEL": str(checkpoint)}
+    options = ["prune", "--tenant", TENANT, "--keep-days"]
+    with (
+        server(database_url, checkpoint) as url,
+        caller(url, new_key(database_url, TENANT)) as client,
+        caller(url, new_key(database_url, OTHER)) as another,
+    ):
+        live(client, begun)
+        another.post("/v1/transactions", json=payment(0, begun)).raise_for_status()
+        # Of 30 days, each third payment was labelled once, and one account is erased.
+        old = [n for n in range(31) if n % 3 and n % ACCOUNTS != 3]
+        assert f"{len(old)} payments" in command(database_url, *options, "30", "--dry-run", **model)
+        assert f"{len(old)} payments" in command(database_url, *options, "30", **model)
+        assert "0 payments" in command(database_url, *options, "30", **model)
+        for n in old:
+            answer = client.get(f"/v1/transactions/t-{n}")
+            assert answer.status_code == 404
+            assert "have been pruned" in answer.json()["detail"]
+        for n in (12, 45, 50):
+            assert client.post(f"/v1/transactions/t-{n}/replay").json()["match"] is True
+        [logged] = client.get("/v1/audit-log", params={"action": "payments.pruned"}).json()["data"]
+        assert logged["after"]["before"] < datetime.now(UTC).isoformat()
+        assert another.get("/v1/transactions/t-0").is_success
+        client.post("/v1/transactions", json=payment(PAYMENTS, begun)).raise_for_status()
+        assert client.delete("/v1/accounts/a-1").is_success
+    refusal = CliRunner().invoke(
+        app, [*options, "29"], env={"QUICKSTUDY_DATABASE_URL": database_url, **model}
+    )
+    assert refusal.exit_code == 2
+    assert "30 days at least" in refusal.stderr
 
 
 @mainly("sqlite")

@@ -71,8 +71,11 @@ _COUNT = (
         legitimate_labels=accounts.c.legitimate_labels + bindparam("legitimate"),
     )
 )
-
-
+_PRUNED = (
+    update(accounts)
+    .where(*_IS_ONE)
+    .values(transactions=accounts.c.transactions - bindparam("gone"))
+)
 _REVISE = (
     update(accounts)
     .where(accounts.c.tenant == bindparam("of_tenant"), IsWanted(accounts.c.account_id))
@@ -169,6 +172,12 @@ async def count_labels(
     ]
     if rows:
         await connection.update_rows(_COUNT, rows)
+
+
+async def count_pruned(connection: Connection, tenant: str, payments: Mapping[str, int]) -> None:
+    """Locked accounts have so many payments fewer, at the same revision."""
+    rows = [{"of_tenant": tenant, "of_id": key, "gone": n} for key, n in payments.items()]
+    await connection.update_rows(_PRUNED, rows)
 
 
 async def listed_accounts(

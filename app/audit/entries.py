@@ -47,6 +47,7 @@ Action = Literal[
     "demo.loaded",
     "tenant.exported",
     "tenant.imported",
+    "payments.pruned",
 ]
 
 

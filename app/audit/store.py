@@ -1,5 +1,6 @@
 """The audit log: added to, read by page, erased with an account."""
 
+import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -95,3 +96,10 @@ async def erase_entries(
     until = [] if until_us is None else [audit_log.c.at_us <= until_us]
     await connection.execute(delete(audit_log).where(*of_account, *until))
     return until_us is not None
+
+
+async def pruned_before(connection: Connection, tenant: str) -> str | None:
+    """Before when payments of the tenant were last pruned, if ever."""
+    filters = EntryFilters(action="payments.pruned")
+    rows = (await listed_entries(connection, tenant, filters, None, 1)).rows
+    return json.loads(rows[0].after or "{}").get("before") if rows else None

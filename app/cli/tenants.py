@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from app.cli.terminal import console
 from app.errors import SetupError
+from app.keys.scopes import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from app.db.database import Database
@@ -82,6 +83,44 @@ def remove(
     with _shown("Deleting") as show:
         counts = on_database(lambda database: remove_tenant(database, tenant, show))
     console.print(f"Tenant {escape(tenant)} is gone: {_words(counts)}.")
+
+
+def prune(
+    keep_days: Annotated[
+        int, typer.Option(help="Payments that occurred so many days ago, or later, stay.")
+    ],
+    tenant: Annotated[str, typer.Option(help="Whose payments.")] = DEFAULT_TENANT,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Delete nothing, only say how many would go.")
+    ] = False,
+) -> None:
+    """Delete payments that are older than they are to be kept.
+
+    Those that ever had a label, or wait for a review, stay: accounts learn from them. Scores go on
+    as if nothing had gone, and accounts can be erased as before. What is gone cannot be replayed,
+    and reasons compare with what is left.
+    """
+    from app.cli.keys import on_database
+    from app.cli.progress import counting
+    from app.learner.checkpoint import Checkpoint
+    from app.settings import Settings
+    from app.tenants.pruning import prune as pruned
+
+    features = Checkpoint.load(Settings().model).features
+    with counting() as progress:
+        task = progress.add_task("Counting" if dry_run else "Pruning", total=None)
+        count = on_database(
+            lambda database: pruned(
+                database,
+                features,
+                tenant,
+                keep_days,
+                lambda gone: progress.update(task, completed=gone),
+                dry_run,
+            )
+        )
+    done = "would go" if dry_run else "are gone"
+    console.print(f"{count:,} payments of tenant {escape(tenant)} {done}.")
 
 
 def _copied(copy: Copy, source: str | None, target: str | None, tenant: str) -> dict[str, int]:

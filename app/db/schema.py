@@ -199,6 +199,8 @@ links = Table(
     Column("entity_id", String(LONGEST_ID), primary_key=True),
     Column("account_id", String(LONGEST_ID), primary_key=True),
     Column("first_use_us", BigInteger, nullable=False),
+    # What the account's payments with the entity were to it that have been pruned.
+    Column("remainder", LargeBinary),
     Index("ix_links_account", "tenant", "account_id", "kind", "entity_id"),
 )
 

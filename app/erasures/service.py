@@ -286,7 +286,10 @@ class ErasureService:
         wanted, tenant = sorted(set(keys)), account.tenant
         if not wanted:
             return {}
-        rebuilding = Rebuilding(self._pipeline.features, wanted)
+        remainders = await erasure_store.remainders_of(
+            connection, tenant, wanted, account.account_id
+        )
+        rebuilding = Rebuilding(self._pipeline.features, wanted, remainders)
         users = await entity_states.users_of(
             connection, tenant, wanted, account.account_id, MOST_USERS + 1
         )

@@ -22,6 +22,7 @@ from app.learner.scorer import Copy
 from app.reviews import store as review_store
 from app.reviews.records import Review
 from app.reviews.service import facts_of
+from app.scoring import store as transaction_store
 from app.scoring.pipeline import IN_PLACE, in_a_thread_if
 from app.times import now_us
 from app.webhooks.store import News, announce
@@ -45,6 +46,10 @@ async def is_current(connection: Connection, draft: Draft, now: Account) -> bool
     if (now.revision, now.created_at_us) != (was.revision, was.created_at_us):
         return False
     if now.transactions != was.transactions:
+        ids = [row.transaction_id for row in alteration.rows]
+        if len(await transaction_store.scored(connection, tenant, ids)) < len(set(ids)):
+            # Pruned meanwhile.
+            return False
         queue = await review_store.open_of_account(connection, tenant, now.account_id, REVIEWED)
         if [review.transaction_id for review in queue] != [
             review.transaction_id for review in draft.watched.reviews

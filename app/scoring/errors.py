@@ -9,9 +9,15 @@ class TransactionNotFound(NotFound):
     code, title = "transaction_not_found", "No such transaction."
 
 
-def no_transaction(transaction_id: str) -> TransactionNotFound:
-    """The refusal of what needs a transaction that is not stored."""
-    return TransactionNotFound(f"There is no transaction {transaction_id!r}.")
+def no_transaction(transaction_id: str, pruned_before: str | None = None) -> TransactionNotFound:
+    """The refusal of what needs a transaction that is not stored.
+
+    Where there was one, it may have been pruned with those of before a time.
+    """
+    message = f"There is no transaction {transaction_id!r}."
+    if pruned_before is not None:
+        message += f" Those of before {pruned_before} that had no label have been pruned."
+    return TransactionNotFound(message)
 
 
 class TransactionConflict(Problem):

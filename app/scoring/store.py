@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
+from app.audit import store as audit_store
 from app.db import pages
 from app.db.connection import Connection
 from app.db.pages import Part, between, page, read_page
@@ -118,7 +119,7 @@ async def require_scored(connection: Connection, tenant: str, transaction_id: st
     """A stored one; raises TransactionNotFound where there is none."""
     found = await scored(connection, tenant, [transaction_id])
     if transaction_id not in found:
-        raise no_transaction(transaction_id)
+        raise no_transaction(transaction_id, await audit_store.pruned_before(connection, tenant))
     return found[transaction_id]
 
 

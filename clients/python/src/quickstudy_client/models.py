@@ -492,6 +492,7 @@ class LogEntry(BaseModel):
         "demo.loaded",
         "tenant.exported",
         "tenant.imported",
+        "payments.pruned",
     ]
     subject: str
     """A transaction, a key, a model, an erasure, or `thresholds`."""
