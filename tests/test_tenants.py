@@ -201,8 +201,13 @@ def test_payments_are_pruned_while_the_service_scores(database_url: str, checkpo
         # Of 30 days, each third payment was labelled once, and one account is erased.
         old = [n for n in range(31) if n % 3 and n % ACCOUNTS != 3]
         assert f"{len(old)} payments" in command(database_url, *options, "30", "--dry-run", **model)
-        assert f"{len(old)} payments" in command(database_url, *options, "30", **model)
-        assert "0 payments" in command(database_url, *options, "30", **model)
+        environment = {"QUICKSTUDY_DATABASE_URL": database_url, **model}
+        declined = CliRunner().invoke(app, [*options, "30"], input="n\n", env=environment)
+        assert declined.exit_code == 1
+        assert f"Delete {len(old)} payments" in declined.output
+        assert client.get("/v1/transactions/t-1").is_success
+        assert f"{len(old)} payments" in command(database_url, *options, "30", "--yes", **model)
+        assert "0 payments" in command(database_url, *options, "30", "--yes", **model)
         for n in old:
             answer = client.get(f"/v1/transactions/t-{n}")
             assert answer.status_code == 404
@@ -214,9 +219,7 @@ def test_payments_are_pruned_while_the_service_scores(database_url: str, checkpo
         assert another.get("/v1/transactions/t-0").is_success
         client.post("/v1/transactions", json=payment(PAYMENTS, begun)).raise_for_status()
         assert client.delete("/v1/accounts/a-1").is_success
-    refusal = CliRunner().invoke(
-        app, [*options, "29"], env={"QUICKSTUDY_DATABASE_URL": database_url, **model}
-    )
+    refusal = CliRunner().invoke(app, [*options, "29", "--yes"], env=environment)
     assert refusal.exit_code == 2
     assert "30 days at least" in refusal.stderr
 

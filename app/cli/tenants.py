@@ -93,6 +93,7 @@ def prune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Delete nothing, only say how many would go.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
     """Delete payments that are older than they are to be kept.
 
@@ -107,20 +108,25 @@ def prune(
     from app.tenants.pruning import prune as pruned
 
     features = Checkpoint.load(Settings().model).features
-    with counting() as progress:
-        task = progress.add_task("Counting" if dry_run else "Pruning", total=None)
-        count = on_database(
-            lambda database: pruned(
-                database,
-                features,
-                tenant,
-                keep_days,
-                lambda gone: progress.update(task, completed=gone),
-                dry_run,
+
+    def done(is_preview: bool) -> int:
+        with counting() as progress:
+            task = progress.add_task("Counting" if is_preview else "Pruning", total=None)
+
+            def show(payments: int) -> None:
+                progress.update(task, completed=payments)
+
+            return on_database(
+                lambda database: pruned(database, features, tenant, keep_days, show, is_preview)
             )
-        )
-    done = "would go" if dry_run else "are gone"
-    console.print(f"{count:,} payments of tenant {escape(tenant)} {done}.")
+
+    if dry_run:
+        console.print(f"{done(True):,} payments of tenant {escape(tenant)} would go.")
+        return
+    if not yes:
+        what = f"{done(True):,} payments of tenant {tenant} that are over {keep_days} days old"
+        typer.confirm(f"Delete {what}?", abort=True)
+    console.print(f"{done(False):,} payments of tenant {escape(tenant)} are gone.")
 
 
 def _copied(copy: Copy, source: str | None, target: str | None, tenant: str) -> dict[str, int]:
