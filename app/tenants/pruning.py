@@ -91,6 +91,7 @@ async def prune(
             tenant=tenant,
             before_us=before_us,
             after=after,
+            is_first=not gone,
             is_preview=is_preview,
         )
         done = await database.run(step, aside=True)
@@ -108,6 +109,7 @@ async def _step(
     tenant: str,
     before_us: int,
     after: tuple[int, str] | None,
+    is_first: bool,
     is_preview: bool,
 ) -> _Step | None:
     """Some payments more, the oldest first; None where there is none."""
@@ -117,18 +119,15 @@ async def _step(
         return None
     last = found[-1].occurred_at_us, found[-1].transaction_id
     if not is_preview:
-        # Labels are set, and accounts erased, by whoever has locked the account and its entities.
-        await account_store.lock_only(connection, tenant, {row.account_id for row in found})
-        arrived = [Arrived(row.content, row.computed_at_us) for row in found]
-        names = await in_a_thread(partial(remainders_with, features, arrived, ()))
-        await entity_states.lock_only(connection, tenant, {row.key[:2] for row in names})
-        found = await _prunable(connection, tenant, before_us, after, found)
-        await _delete(connection, features, tenant, found)
-        if after is None:
-            facts = {"before": text_of(before_us)}
-            await audit_store.save_entries(
-                connection, [entry(tenant, "payments.pruned", tenant, after=facts)]
-            )
+        # None is made: one may have been erased meanwhile.
+        await account_store.lock_revisions(connection, tenant, {row.account_id for row in found})
+        # Nobody sets a label on them any more, or erases their account.
+        if found := await _prunable(connection, tenant, before_us, after, found):
+            await _delete(connection, features, tenant, found)
+            if is_first:
+                facts = {"before": text_of(before_us)}
+                log = [entry(tenant, "payments.pruned", tenant, after=facts)]
+                await audit_store.save_entries(connection, log)
     return _Step(len(found), last)
 
 
@@ -166,6 +165,8 @@ async def _delete(
 ) -> None:
     arrived = [Arrived(row.content, row.computed_at_us) for row in gone]
     named = await in_a_thread(partial(remainders_with, features, arrived, ()))
+    # Whoever erases another account makes their sums anew from what is there.
+    await entity_states.lock_only(connection, tenant, {row.key[:2] for row in named})
     before = await erasure_store.remainders(connection, tenant, [row.key for row in named])
     after = await in_a_thread(partial(remainders_with, features, arrived, before))
     await erasure_store.save_remainders(connection, tenant, after)
