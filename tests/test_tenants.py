@@ -219,6 +219,8 @@ def test_payments_are_pruned_while_the_service_scores(database_url: str, checkpo
         assert another.get("/v1/transactions/t-0").is_success
         client.post("/v1/transactions", json=payment(PAYMENTS, begun)).raise_for_status()
         assert client.delete("/v1/accounts/a-1").is_success
+    nobody = ["prune", "--tenant", "shpo", "--keep-days", "30", "--yes"]
+    assert "no tenant 'shpo'" in CliRunner().invoke(app, nobody, env=environment).stderr
     refusal = CliRunner().invoke(app, [*options, "29", "--yes"], env=environment)
     assert refusal.exit_code == 2
     assert "30 days at least" in refusal.stderr

@@ -103,6 +103,7 @@ def prune(
     """
     from app.cli.keys import on_database
     from app.cli.progress import counting
+    from app.keys import service as keys
     from app.learner.checkpoint import Checkpoint
     from app.settings import Settings
     from app.tenants.pruning import prune as pruned
@@ -116,15 +117,20 @@ def prune(
             def show(payments: int) -> None:
                 progress.update(task, completed=payments)
 
-            return on_database(
-                lambda database: pruned(database, features, tenant, keep_days, show, is_preview)
-            )
+            async def run(database: "Database") -> int:
+                if not await keys.listed(database, tenant):
+                    raise SetupError(
+                        f"there is no tenant {tenant!r}: `quickstudy keys list` shows them"
+                    )
+                return await pruned(database, features, tenant, keep_days, show, is_preview)
+
+            return on_database(run)
 
     if dry_run:
         console.print(f"{done(True):,} payments of tenant {escape(tenant)} would go.")
         return
-    if not yes:
-        what = f"{done(True):,} payments of tenant {tenant} that are over {keep_days} days old"
+    if not yes and (count := done(True)):
+        what = f"{count:,} payments of tenant {tenant} that are over {keep_days} days old"
         typer.confirm(f"Delete {what}?", abort=True)
     console.print(f"{done(False):,} payments of tenant {escape(tenant)} are gone.")
 
