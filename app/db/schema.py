@@ -59,6 +59,8 @@ api_keys = Table(
     Column("expires_at_us", BigInteger),
     Column("last_used_at_us", BigInteger),
     Column("revoked_at_us", BigInteger),
+    # The first of the keys that replaced one another, whose claims it has; null: it is the first.
+    Column("first_id", String(32)),
     Index("ix_api_keys_tenant", "tenant", "created_at_us", "id"),
 )
 
@@ -410,7 +412,7 @@ reviews = Table(
     Column("resolved_at_us", BigInteger),
     # Why it is here: held up for a review, declined, or one of the approvals drawn by chance.
     Column("kind", String(16), nullable=False, server_default="review"),
-    # The key that the assignee came with, or the person, as the audit log has them.
+    # The key that the assignee came with, or the first of those that it replaced; or the person.
     Column("assigned_by", String(32)),
     # Until when nobody is to be bothered with it.
     Column("snoozed_until_us", BigInteger),
@@ -462,7 +464,7 @@ searches = Table(
     "searches",
     metadata,
     Column("tenant", String(LONGEST_ID), primary_key=True),
-    # As the audit log has them.
+    # The person, as the audit log has them, or the first of the keys that replaced one another.
     Column("owner", String(LONGEST_ID), primary_key=True),
     Column("name", String(LONGEST_ID), primary_key=True),
     # What it looks for, by which it is erased.

@@ -26,6 +26,13 @@ class Caller(NamedTuple):
     scopes: frozenset[str]
     # The name of a person who has proven to be that; of a key, anybody may have it.
     person: str | None = None
+    # Of a key that has replaced others, the first of them.
+    first_id: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """Whose claims and searches are theirs: a key that replaces another is the same caller."""
+        return self.first_id or self.key_id
 
     @property
     def may_manage(self) -> bool:

@@ -118,6 +118,7 @@ async def listed(database: Database, tenant: str | None = None) -> Sequence[ApiK
 async def rotate(database: Database, key_id: str, hours: float, tenant: str | None = None) -> str:
     """Replace a key by one of the same name and scopes; the old one is good for `hours` more.
 
+    Both are the same caller: the claims and searches of the one are the other's.
     Returns the new key's text. Raises KeyNotFound where there is no such live key, and TooManyKeys
     where the tenant has as many as it may and the old one goes on.
     """
@@ -128,8 +129,8 @@ async def rotate(database: Database, key_id: str, hours: float, tenant: str | No
         change = update(api_keys).where(api_keys.c.id == key_id)
         # Before the new one: where it ends at once, it counts among the tenant's keys no more.
         await connection.execute(change.values(expires_at_us=until_us))
-        row, text = await _insert(connection, old.tenant, old.name, old.scopes)
-        await search_store.hand_over(connection, old.tenant, key_id, row["id"])
+        first_id = old.first_id or key_id
+        row, text = await _insert(connection, old.tenant, old.name, old.scopes, first_id)
         noted = entry(old.tenant, "key.rotated", key_id, _facts(old._mapping), _facts(row))
         await audit_store.save_entries(connection, [noted])
         return text
@@ -144,7 +145,7 @@ async def revoke(database: Database, key_id: str, tenant: str | None = None) -> 
         old = await _live(connection, key_id, tenant)
         change = update(api_keys).where(api_keys.c.id == key_id)
         await connection.execute(change.values(revoked_at_us=now_us()))
-        await search_store.hand_over(connection, old.tenant, key_id, None)
+        await _forget_searches(connection, old)
         noted = entry(old.tenant, "key.revoked", key_id, _facts(old._mapping))
         await audit_store.save_entries(connection, [noted])
 
@@ -224,7 +225,7 @@ class Authenticator:
             return None
         if len(self._cached) >= CACHED_KEYS:
             self._cached.clear()
-        caller = Caller(row.tenant, key_id, frozenset(row.scopes.split()))
+        caller = Caller(row.tenant, key_id, frozenset(row.scopes.split()), first_id=row.first_id)
         self._cached[key_id] = CachedKey(now, row, caller)
         if (row.last_used_at_us or 0) < now_us() - USE_NOTED_US:
             # Nobody waits for it.
@@ -257,7 +258,7 @@ async def _create(connection: Connection, tenant: str, name: str, scopes: str) -
 
 
 async def _insert(
-    connection: Connection, tenant: str, name: str, scopes: str
+    connection: Connection, tenant: str, name: str, scopes: str, first_id: str | None = None
 ) -> tuple[dict[str, Any], str]:
     await take_turn(connection, "keys", tenant)
     count = select(func.count()).where(api_keys.c.tenant == tenant, _is_live(now_us()))
@@ -272,9 +273,23 @@ async def _insert(
         "scopes": scopes,
         "digest": _digest(secret),
         "created_at_us": now_us(),
+        "first_id": first_id,
     }
     await connection.execute(api_keys.insert(), row)
     return row, f"qs_{key_id}_{secret}"
+
+
+async def _forget_searches(connection: Connection, ended: Row[Any]) -> None:
+    """Forget what a key has saved that was ended, unless there is one for good in its place."""
+    first_id, columns = ended.first_id or ended.id, api_keys.c
+    others = select(columns.id).where(
+        columns.tenant == ended.tenant,
+        or_(columns.id == first_id, columns.first_id == first_id),
+        columns.revoked_at_us.is_(None),
+        columns.expires_at_us.is_(None),
+    )
+    if (await connection.execute(others.limit(1))).first() is None:
+        await search_store.delete_searches(connection, ended.tenant, first_id)
 
 
 async def _live(connection: Connection, key_id: str, tenant: str | None) -> Row[Any]:

@@ -105,7 +105,10 @@ class Review(BaseModel):
     assigned_at: str | None
     assigned_by: Annotated[
         str | None,
-        Field(description="The id of the key, or `person:` and of the person: this is proven."),
+        Field(
+            description="The id of the key, or of the first of those that it has replaced, or "
+            "`person:` and of the person: this is proven."
+        ),
     ]
     snoozed_until: Annotated[
         str | None, Field(description="Left out of the queue until then. null: it is awake.")

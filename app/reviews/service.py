@@ -95,10 +95,13 @@ async def snooze(
 
 
 def holds(caller: Caller, assignee: str | None, assigned_by: str | None) -> bool:
-    """Whether a claim is the caller's: a person's by their name, else by the key it came with."""
+    """Whether a claim is the caller's: a person's by their name, else by the key it came with.
+
+    A key that has replaced it is the same caller.
+    """
     if caller.person is not None:
         return assignee == caller.person
-    return assigned_by in (caller.key_id, None)
+    return assigned_by in (caller.owner, None)
 
 
 def _check_held(caller: Caller, row: Review, change: str) -> None:
@@ -136,7 +139,7 @@ async def _assign(
     now = row._replace(
         assignee=assignee,
         assigned_at_us=at_us,
-        assigned_by=caller.key_id if assignee is not None else None,
+        assigned_by=caller.owner if assignee is not None else None,
     )
     await review_store.assign_review(connection, now)
     return await _noted(connection, action, row, now)

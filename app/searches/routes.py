@@ -39,7 +39,7 @@ MOST_SEARCHES = 50
 @router.get("")
 async def list_searches(database: RunningDatabase, caller: ReadingCaller) -> SearchList:
     """The searches that you have saved, by name."""
-    return await _searches(database, caller.tenant, caller.key_id)
+    return await _searches(database, caller.tenant, caller.owner)
 
 
 @router.put("/{name}", responses=WRITES | documented(TooManySearches))
@@ -52,7 +52,7 @@ async def save_search(
     filters = posted.model_copy(update={"entity_id": id_})
     row = StoredSearch(
         caller.tenant,
-        caller.key_id,
+        caller.owner,
         name,
         posted.account_id,
         kind,
@@ -62,8 +62,8 @@ async def save_search(
     )
 
     async def save(connection: Connection) -> None:
-        await take_turn(connection, "searches", caller.tenant, caller.key_id)
-        saved = await search_store.listed_searches(connection, caller.tenant, caller.key_id)
+        await take_turn(connection, "searches", caller.tenant, caller.owner)
+        saved = await search_store.listed_searches(connection, caller.tenant, caller.owner)
         if len(saved) >= MOST_SEARCHES and name not in {search.name for search in saved}:
             raise TooManySearches(f"You have saved {MOST_SEARCHES}: remove one first.")
         await search_store.save_search(connection, row)
@@ -79,11 +79,11 @@ async def remove_search(
     """Forget a search that you have saved."""
 
     async def remove(connection: Connection) -> None:
-        if not await search_store.delete_search(connection, caller.tenant, caller.key_id, name):
+        if not await search_store.delete_search(connection, caller.tenant, caller.owner, name):
             raise SearchNotFound(f"You have saved no search {name!r}.")
 
     await database.run(remove)
-    return await _searches(database, caller.tenant, caller.key_id)
+    return await _searches(database, caller.tenant, caller.owner)
 
 
 async def _searches(database: Database, tenant: str, owner: str) -> SearchList:

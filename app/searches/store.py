@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import bindparam, delete, exists, select, update
+from sqlalchemy import bindparam, delete, exists, select
 
 from app.db.connection import Connection
 from app.db.schema import links, searches
@@ -48,13 +48,11 @@ async def delete_search(connection: Connection, tenant: str, owner: str, name: s
     return gone.rowcount > 0
 
 
-async def hand_over(connection: Connection, tenant: str, owner: str, successor: str | None) -> None:
-    """Make somebody's searches their successor's; where there is none, nobody could find them."""
-    of_owner = searches.c.tenant == tenant, searches.c.owner == owner
-    if successor is None:
-        await connection.execute(delete(searches).where(*of_owner))
-    else:
-        await connection.execute(update(searches).where(*of_owner).values(owner=successor))
+async def delete_searches(connection: Connection, tenant: str, owner: str) -> None:
+    """Forget all that somebody has saved, which nobody could find any more."""
+    await connection.execute(
+        delete(searches).where(searches.c.tenant == tenant, searches.c.owner == owner)
+    )
 
 
 async def erase_searches(

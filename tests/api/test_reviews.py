@@ -285,6 +285,40 @@ async def test_only_the_key_that_took_a_review_or_an_administrator_may_release_i
     ]
 
 
+async def test_a_key_that_is_replaced_and_its_successors_hold_the_same_reviews(
+    sole: httpx.AsyncClient,
+) -> None:
+    await queued(sole, posted("t-1"))
+    first, first_id = await caller_with(sole, "decide", "label")
+    other, _ = await caller_with(sole, "decide")
+
+    async def successor_of(key_id: str) -> tuple[httpx.AsyncClient, str]:
+        made = (await sole.post(f"/v1/keys/{key_id}/rotate", json={"hours": 1.0})).json()
+        return client_of(app_of(sole), made["key"]), made["id"]
+
+    async with first, other:
+        await take(first, "mia")
+        second, second_id = await successor_of(first_id)
+        third, third_id = await successor_of(second_id)
+        async with second, third:
+            # Each holds what another of them has taken, before and after it was replaced.
+            for owner, others in ((first, (second, third)), (third, (first, second))):
+                for same in others:
+                    kept = await take(owner, "mia")
+                    assert kept.json()["assigned_by"] == first_id
+                    assert (await take(same, "mia")).json() == kept.json()
+                    assert problem_of(await take(same, "eve")) == (409, "review_taken")
+                    assert problem_of(await give_back(other)) == (409, "review_taken")
+                    assert (await give_back(same)).json()["assignee"] is None
+            await take(first, "mia")
+            over = {"assignee": "eve", "hand_over": True}
+            handed = await third.put("/v1/reviews/t-1/assignee", json=over)
+            assert handed.json()["assignee"] == "eve"
+            # Proven is who did it.
+            assert (await logged(sole))[0] == ("review.handed_over", third_id)
+            await label(third, "fraud")
+
+
 async def test_a_claim_ends_after_a_day(
     sole: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,16 +117,19 @@ async def test_an_account_that_has_used_ever_so_much_is_forgotten_too(database: 
     assert [row.name for row in left] == ["other"]
 
 
-async def test_a_key_that_is_replaced_leaves_its_searches_to_its_successor(
+async def test_a_key_that_is_replaced_and_its_successor_have_the_same_searches(
     sole: httpx.AsyncClient,
 ) -> None:
     made = (await sole.post("/v1/keys", json={"name": "desk", "scopes": ["read"]})).json()
     async with client_of(app_of(sole), made["key"]) as old:
         assert (await old.put(PATH, json={"account_id": "alice"})).status_code == 200
-    await sole.put("/v1/searches/mine", json={})
-    successor = (await sole.post(f"/v1/keys/{made['id']}/rotate", json={"hours": 1.0})).json()
-    async with client_of(app_of(sole), successor["key"]) as new:
-        assert await names(new) == ["missed/abroad"]
+        await sole.put("/v1/searches/mine", json={})
+        successor = (await sole.post(f"/v1/keys/{made['id']}/rotate", json={"hours": 1.0})).json()
+        async with client_of(app_of(sole), successor["key"]) as new:
+            assert (await new.put("/v1/searches/late", json={})).status_code == 200
+            assert await names(new) == await names(old) == ["late", "missed/abroad"]
+            assert (await sole.delete(f"/v1/keys/{made['id']}")).status_code == 200
+            assert await names(new) == ["late", "missed/abroad"]
     # Nobody could find those of a key that has ended, or remove what they say of an account.
     assert (await sole.delete(f"/v1/keys/{successor['id']}")).status_code == 200
     async with part_of(sole, Database).read() as connection:

@@ -927,7 +927,7 @@ class Review(BaseModel):
     """Who has it, as the caller named them; for 24 hours."""
     assigned_at: str | None
     assigned_by: str | None
-    """The id of the key, or `person:` and of the person: this is proven."""
+    """The id of the key, or of the first of those that it has replaced, or `person:` and of the person: this is proven."""
     snoozed_until: str | None
     """Left out of the queue until then. null: it is awake."""
     resolved_at: str | None
@@ -1586,7 +1586,7 @@ class ReviewedTransaction(BaseModel):
     """Who has it, as the caller named them; for 24 hours."""
     assigned_at: str | None
     assigned_by: str | None
-    """The id of the key, or `person:` and of the person: this is proven."""
+    """The id of the key, or of the first of those that it has replaced, or `person:` and of the person: this is proven."""
     snoozed_until: str | None
     """Left out of the queue until then. null: it is awake."""
     resolved_at: str | None
