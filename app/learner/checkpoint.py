@@ -9,9 +9,11 @@ The digest of the JSON covers the digest of the weights, so it names the model. 
 file may differ from what was written, white space included.
 """
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -155,7 +157,7 @@ class Checkpoint:
         """Read a checkpoint; raises CheckpointError with one sentence when it cannot be trusted."""
         folder = Path(folder)
         try:
-            files = Files((folder / METADATA).read_bytes(), (folder / WEIGHTS).read_bytes())
+            files = Files(_content_of(folder / METADATA), _content_of(folder / WEIGHTS))
         except OSError as error:
             name = Path(error.filename).name
             raise CheckpointError(folder, f"{name}: {error.strerror}") from None
@@ -269,6 +271,13 @@ def write_checkpoint(folder: Path, weights: bytes, metadata: Metadata) -> str:
     replace_file(folder / WEIGHTS, weights)
     replace_file(folder / METADATA, _written(described | {"digest": digest}))
     return digest
+
+
+def _content_of(path: Path) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):
+        # Whoever reads a pipe or a device may wait for ever.
+        raise OSError(errno.EINVAL, "no file to read", str(path))
+    return path.read_bytes()
 
 
 def _checked(folder: Path, text: bytes, weights: bytes) -> tuple[Metadata, str]:

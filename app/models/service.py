@@ -10,6 +10,7 @@ import contextlib
 import logging
 import math
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,8 @@ logger = logging.getLogger("quickstudy")
 
 # After a checkpoint could not be loaded, until it is tried again.
 RETRY_SECONDS = 5.0
+# How long batches wait for a checkpoint that an activation names, from when it is first wanted.
+LOADING_SECONDS = 2.0
 Role = Literal["active", "shadow"]
 
 
@@ -43,8 +46,12 @@ class Models:
         self._loaded = {self.default.digest: self.default}
         # By what scores call them: what decides is only ever what lies in the folder.
         self._past: dict[str, Judge] = {}
-        self._loading = asyncio.Lock()
-        # When a checkpoint could not be loaded, by name and digest, and why.
+        # By name: a folder that does not answer holds up no other.
+        self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # Of what was activated, by name and digest: what is being loaded, until when that is
+        # waited for, and when it could not be loaded last, and why.
+        self._trying: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._awaited_until: dict[tuple[str, str], float] = {}
         self._failed: dict[tuple[str, str], tuple[float, str]] = {}
 
     async def active(self, connection: Connection, tenant: str) -> Scorer:
@@ -65,19 +72,27 @@ class Models:
     async def _load_again(self, name: str, digest: str) -> None:
         """Load a checkpoint that was activated; raises ModelUnavailable.
 
-        A batch waits for this, and others share it: what fails is not tried again at once.
+        A batch waits for this, and others share it: not for long, nor once it has failed.
         """
-        now = time.monotonic()
-        failed_at, detail = self._failed.get((name, digest), (-math.inf, ""))
-        if now - failed_at >= RETRY_SECONDS:
-            detail = await self._tried(name, digest)
-            if not detail:
-                self._failed.pop((name, digest), None)
-                return
-            self._failed[name, digest] = time.monotonic(), detail
-        raise ModelUnavailable(detail)
+        key, now = (name, digest), time.monotonic()
+        until = self._awaited_until.setdefault(key, now + LOADING_SECONDS)
+        failed_at, detail = self._failed.get(key, (-math.inf, f"Model {name!r} is being loaded."))
+        if key not in self._trying and now - failed_at >= RETRY_SECONDS:
+            self._trying[key] = asyncio.create_task(self._try(name, digest))
+        trying = self._trying.get(key)
+        if trying is not None and key not in self._failed and until > now:
+            await asyncio.wait({trying}, timeout=until - now)
+            _, detail = self._failed.get(key, (now, detail))
+        if digest not in self._loaded:
+            raise ModelUnavailable(detail)
 
-    async def _tried(self, name: str, digest: str) -> str:
+    async def _try(self, name: str, digest: str) -> None:
+        """Load a checkpoint that was activated, or keep why it cannot be."""
+        if failure := await self._failure_of(name, digest):
+            self._failed[name, digest] = time.monotonic(), failure
+        del self._trying[name, digest]
+
+    async def _failure_of(self, name: str, digest: str) -> str:
         """Load it; what kept it from being loaded, if anything did."""
         try:
             scorer = await self.load(name)
@@ -92,7 +107,8 @@ class Models:
 
     async def load(self, name: str) -> Scorer:
         """The checkpoint that has this name now. Raises ModelNotFound or ModelRefused."""
-        async with self._loading:
+        self.shelf.expect(name)
+        async with self._loading[name]:
             checkpoint = await self.shelf.checkpoint(name)
             if checkpoint.digest not in self._loaded:
                 self._loaded[checkpoint.digest] = await asyncio.to_thread(self._ready, checkpoint)

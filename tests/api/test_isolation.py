@@ -1,8 +1,10 @@
 """What is wrong with one tenant, account or merchant reaches nobody else."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -88,7 +90,50 @@ async def test_a_model_that_cannot_be_loaded_is_its_tenants_trouble_alone(
             # Once it can be loaded it is, a few seconds later.
             weights.write_bytes(whole)
             monkeypatch.setattr("app.models.service.RETRY_SECONDS", 0.0)
-            assert (await score(client, "after", "a")).status_code == 200
+            await until_scored(client, "after")
+
+
+async def until_scored(client: httpx.AsyncClient, name: str) -> None:
+    """Send a payment until it is scored."""
+    async with asyncio.timeout(20):
+        while (answer := await score(client, name, "a")).status_code != 200:
+            assert problem_of(answer) == (503, "model_unavailable")
+            await asyncio.sleep(0.05)
+
+
+async def test_a_model_that_never_ends_being_read_is_waited_for_by_nobody_else(
+    service_settings: Settings,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(checkpoint, tmp_path / "shelf" / "first")
+    tiny_checkpoint(tmp_path / "shelf" / "second", seed=1)
+    settings = service_settings.model_copy(update={"model": tmp_path / "shelf" / "first"})
+    async with serving(settings) as served, caller(served, served.key) as client:
+        assert (await client.post("/v1/models/second/activate")).status_code == 200
+    weights = tmp_path / "shelf" / "second" / WEIGHTS
+    whole = weights.read_bytes()
+    # Who opens it waits until somebody writes into it.
+    weights.unlink()
+    os.mkfifo(weights)
+    async with serving(settings) as served, caller(served, served.key) as client:
+        try:
+            async with asyncio.timeout(settings.deadline_seconds / 2):
+                assert problem_of(await score(client, "t-1", "a")) == (503, "model_unavailable")
+        finally:
+            # Lets go whoever waits, so that a failure is one, and no hanging.
+            with suppress(OSError):
+                os.close(os.open(weights, os.O_WRONLY | os.O_NONBLOCK))
+    weights.unlink()
+    weights.write_bytes(whole)
+    # However slow a disk is.
+    monkeypatch.setattr("app.models.service.LOADING_SECONDS", 0.0)
+    async with serving(settings) as served, caller(served, served.key) as client:
+        refused = await score(client, "t-1", "a")
+        assert problem_of(refused) == (503, "model_unavailable")
+        assert "being loaded" in refused.json()["detail"]
+        await until_scored(client, "t-1")
 
 
 async def damage(served: Served, table: Table, key: str, name: str, **values: Any) -> None:
