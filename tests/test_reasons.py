@@ -428,6 +428,41 @@ def at(second: float, n: int = 0, **changes: object) -> Transaction:
             "for every hour of age, over longer for every 30 days)",
             0.0231,
         ),
+        # What is left after hundreds of half-lives is nothing that a number says.
+        (
+            at(9, device_id="d"),
+            [payment(-900, device_id="d")],
+            "device_activity",
+            "0 payments from this device lately, the last at least 365 days before; less than "
+            "0.001 a day over longer, 0 from the devices of this account's last 1 payment (a "
+            "payment counts half for every hour of age, over longer for every 30 days)",
+            2**-30.3 * 0.0231,
+        ),
+        (
+            at(9, card_fingerprint="c"),
+            [payment(-10, card_fingerprint="c"), payment(-9)],
+            "card_accounts",
+            "1 account used this card before, less than 0.001 for the first time lately; the "
+            "median of the cards of this account's last 1 payment that name one was 0 (a first "
+            "time counts half for every 24 hours of age)",
+            1.0,
+        ),
+        (
+            at(9, card_fingerprint="c"),
+            [payment(-10, card_fingerprint="c")],
+            "card_fraud",
+            "no confirmed fraud with this card lately; of the cards of this account's last 1 "
+            "payment, frauds were 0 % on average (a label counts half for every 30 days of age)",
+            0.0,
+        ),
+        (
+            at(9),
+            [payment(-5, status="declined")],
+            "account_refused",
+            "less than 0.001 attempts of this account declined or held up lately (an attempt "
+            "counts half for every 24 hours of age)",
+            2**-14.0,
+        ),
     ],
 )
 def test_sentences_about_entities_and_attempts_are_true(

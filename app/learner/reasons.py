@@ -54,6 +54,10 @@ LEAST_ALIKE = 3
 AT_RATES = "at the model's rates"
 # Numbers beyond these have an exponent.
 LEAST_PLAIN, LONGEST_WHOLE = 1e-6, 1e15
+# What is left of a decayed sum, below which nobody needs to know how little.
+LEAST_LEFT = 1e-3
+# The gap of an entity is a year where it is longer; as a feature it is exact to some seconds.
+NEARLY_A_YEAR_US = 365 * DAY_US - 300 * SECOND_US
 # Of times: a unit, how long it is, and from which time on it is used.
 UNITS = (
     ("day", DAY_US, 2 * DAY_US),
@@ -473,7 +477,7 @@ def _refused(case: Case) -> Words:
     lately = expm1(case.now("account_refused_1d"))
     if lately <= 0:
         return "no attempt of this account was declined or held up lately", 0.0, None
-    sentence = f"{_count(_figures(lately), 'attempt')} of this account declined or held up lately"
+    sentence = f"{_count(_left(lately), 'attempt')} of this account declined or held up lately"
     return f"{sentence} (an attempt counts half for every 24 hours of age)", lately, None
 
 
@@ -539,7 +543,7 @@ def _entity_accounts(kind: str, case: Case) -> Words:
     usual = _median([float(round(expm1(value))) for value in values]) if values else None
     among = ", this one among them," if case.now(f"{kind}_used") > 0 and count > 1 else ""
     sentence = f"{_count(_figures(count), 'account')}{among} used this {noun} before"
-    sentence = f"{sentence}, {_figures(lately)} for the first time lately"
+    sentence = f"{sentence}, {_left(lately)} for the first time lately"
     if usual is not None:
         sentence = f"{sentence}; the median of {which} was {_figures(usual)}"
     return f"{sentence} (a first time counts half for every 24 hours of age)", float(count), usual
@@ -550,14 +554,15 @@ def _entity_activity(kind: str, case: Case) -> Words:
     if case.now(name) <= 0:
         return f"no recent payments {here}", 0.0, None
     rate, lately = expm1(case.now(name)) * A_DAY, expm1(case.now(f"{kind}_count_1h"))
-    sentence = f"{_count(_figures(lately), 'payment')} {here} lately"
+    sentence = f"{_count(_left(lately), 'payment')} {here} lately"
     if (since_us := expm1(case.now(f"{kind}_gap")) * SECOND_US) > 0:
-        sentence = f"{sentence}, the last {_duration(since_us)} before"
-    sentence = f"{sentence}; {_figures(rate)} a day over longer"
+        at_least = "at least " if since_us > NEARLY_A_YEAR_US else ""
+        sentence = f"{sentence}, the last {at_least}{_duration(since_us)} before"
+    sentence = f"{sentence}; {_left(rate)} a day over longer"
     values, which = case.of_entities(kind, name)
     usual = _mean(list(map(expm1, values))) * A_DAY if values else None
     if usual is not None:
-        sentence = f"{sentence}, {_figures(usual)} {_place(kind)} {which}"
+        sentence = f"{sentence}, {_left(usual)} {_place(kind)} {which}"
     weighed = "a payment counts half for every hour of age, over longer for every 30 days"
     return f"{sentence} ({weighed})", rate, usual
 
@@ -587,13 +592,13 @@ def _entity_amount(kind: str, case: Case) -> Words:
 def _entity_fraud(kind: str, case: Case) -> Words:
     name, noun = f"{kind}_fraud_share_30d", _noun(kind)
     share = case.now(name)
-    sentence = f"frauds are {_figures(100 * share)} % of the confirmed labels of this {noun}"
+    sentence = f"frauds are {_left(100 * share)} % of the confirmed labels of this {noun}"
     if case.now(f"{kind}_frauds_30d") <= 0:
         sentence = f"no confirmed fraud {_here(kind)} lately"
     values, which = case.of_entities(kind, name)
     usual = _mean(values) if values else None
     if usual is not None:
-        sentence = f"{sentence}; of {which} they were {_figures(100 * usual)} % on average"
+        sentence = f"{sentence}; of {which}, frauds were {_left(100 * usual)} % on average"
     weighed = "a label counts half for every 30 days of age"
     return f"{sentence} ({weighed})", share, usual
 
@@ -769,6 +774,11 @@ def _figures(value: float) -> str:
     """A number with at most three significant digits, without an exponent unless it is extreme."""
     text = f"{value:.3g}"
     return f"{Decimal(text):f}" if LEAST_PLAIN <= abs(value) < LONGEST_WHOLE else text
+
+
+def _left(value: float) -> str:
+    """What is left of a decayed sum, or a share or a rate by it."""
+    return f"less than {LEAST_LEFT}" if 0 < value < LEAST_LEFT else _figures(value)
 
 
 def _exact(value: float) -> str:
