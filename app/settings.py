@@ -161,8 +161,9 @@ class Settings(BaseSettings):
 
     @property
     def connections_per_worker(self) -> int:
-        """Of each worker's pool: one more is kept free to check whether the database answers."""
-        return min(MOST_CONNECTIONS, self.database_connections // self.workers - 1)
+        """Of each worker's pool: one more is kept free to check whether the database answers, and
+        one for the process of a job."""
+        return min(MOST_CONNECTIONS, self.database_connections // self.workers - 2)
 
     @property
     def rate_per_worker(self) -> float | None:

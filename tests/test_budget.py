@@ -4,8 +4,10 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import asyncpg
+import httpx
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import text
@@ -16,18 +18,21 @@ from app.db.migrating import upgrade
 from app.errors import SetupError
 from app.settings import Settings
 from tests.postgres import postgres_server
+from tests.servers import made_key, server
 
 pytestmark = pytest.mark.anyio
 
 URL = "postgresql://db/quickstudy"
+SESSIONS = """SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7, 12])
 def test_all_workers_together_stay_within_the_budget(workers: int) -> None:
     settings = Settings(database_url=URL, workers=workers)
-    # One more checks whether the database answers.
-    each = settings.connections_per_worker + 1
-    assert 4 <= each <= 16
+    # One more checks whether the database answers, and one is a job's.
+    each = settings.connections_per_worker + 2
+    assert 4 <= each <= 17
     assert workers * each <= settings.database_connections
 
 
@@ -62,6 +67,41 @@ def small_url() -> Iterator[str]:
     """Of a server with ten connections."""
     with postgres_server(("max_connections=10", "superuser_reserved_connections=0")) as server:
         yield server.url.replace("+asyncpg", "")
+
+
+async def test_a_server_that_runs_jobs_stays_within_its_budget(
+    small_url: str, checkpoint: Path
+) -> None:
+    await asyncio.to_thread(upgrade, small_url)
+    headers = {"Authorization": f"Bearer {await made_key(small_url)}"}
+    budget = {"QUICKSTUDY_DATABASE_CONNECTIONS": "4"}
+    with server(small_url, checkpoint, **budget) as url:
+        watching = await asyncpg.connect(small_url)
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
+            jobs = f"/v1/models/{checkpoint.name}/drift"
+            for _ in range(2):
+                assert (await client.post(jobs)).status_code == 202
+
+            async def is_running() -> bool:
+                found = (await client.get(jobs)).json()["data"]
+                return any(job["status"] in ("queued", "running") for job in found)
+
+            async def ask_on(path: str) -> None:
+                while True:
+                    await client.get(path)
+
+            async with asyncio.TaskGroup() as group:
+                asking = [
+                    group.create_task(ask_on(path)) for path in ["/readyz", *["/v1/accounts"] * 8]
+                ]
+                counts = []
+                while await is_running():
+                    counts += [row["count"] for row in await watching.fetch(SESSIONS)]
+                for task in asking:
+                    task.cancel()
+        await watching.close()
+    assert len(counts) > 20
+    assert max(counts) <= 4
 
 
 async def test_a_server_without_a_free_connection_is_recognized(

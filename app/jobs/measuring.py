@@ -33,7 +33,8 @@ from app.times import text_of
 
 async def measured(settings: Settings, task: Task) -> str:
     """The result of a task; raises ModelNotFound, ModelRefused or ModelUnavailable."""
-    database = Database(settings.database_url)
+    # The one that the worker who started this has kept free for it.
+    database = Database(settings.database_url, pg_connections=1)
     try:
         pipeline = Pipeline(database, Models(settings))
         if task.kind == "comparison":
