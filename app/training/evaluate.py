@@ -275,8 +275,10 @@ def whole_accounts(rows: Rows, held_out: NDArray[np.intp], most: int) -> NDArray
 
 
 def average_precision(is_fraud_A: NDArray[np.bool_], score_A: Floats) -> float:
-    """Average precision (scikit-learn's); NaN where there is no fraud to find."""
-    return float(average_precision_score(is_fraud_A, score_A)) if is_fraud_A.any() else float("nan")
+    """Average precision (scikit-learn's); NaN where there is no fraud to find, or nothing else."""
+    if not is_fraud_A.any() or is_fraud_A.all():
+        return float("nan")
+    return float(average_precision_score(is_fraud_A, score_A))
 
 
 def recall_at_false_positives(

@@ -81,6 +81,7 @@ def test_measures_of_nothing_and_of_one_class_are_not_a_number() -> None:
     assert math.isnan(recall_at_false_positives(nothing, no_scores))
     assert math.isnan(card_precision(np.zeros(0, int), np.zeros(0, int), nothing, no_scores))
     assert math.isnan(average_precision(np.zeros(3, bool), np.arange(3.0)))
+    assert math.isnan(average_precision(np.ones(3, bool), np.arange(3.0)))
     assert math.isnan(recall_at_false_positives(np.zeros(3, bool), np.arange(3.0)))
     assert math.isnan(recall_at_false_positives(np.ones(3, bool), np.arange(3.0)))
 

@@ -244,6 +244,20 @@ def test_of_one_class_nothing_is_compared_and_it_says_so(
             assert "none of the figures" not in form
 
 
+def test_where_labels_change_no_score_nothing_is_compared_and_it_says_so(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    """As where no account has a second payment, or none has a label before it."""
+    alike, better = quality(0.5), quality(0.6)
+    loaded = Checkpoint.load(checkpoint)
+    report = evaluation_report(evaluation_metrics(alike, dict(alike)), ORIGIN, loaded)
+    for form in (*written(report, tmp_path)[1:], report.verdict[-1]):
+        assert "Nothing could be compared: labels have changed no score" in form
+        assert "none of the figures" not in form
+    report = evaluation_report(evaluation_metrics(better, alike), ORIGIN, loaded)
+    assert "in none of the figures of this report" in report.verdict[-1]
+
+
 def test_groups_of_one_class_are_named_beside_the_verdict_on_the_others() -> None:
     figures = metrics()
     for method in figures["protocol_b"]["by_support"]["no labels"].values():

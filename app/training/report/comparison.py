@@ -139,6 +139,13 @@ def against_base(comparisons: Sequence[Comparison], one_class: Sequence[str]) ->
             "transactions, so this report does not show whether adaptation helps. Use a file "
             "with labelled transactions of both classes in the tested time."
         )
+    if all(comparison.adapted == comparison.base for comparison in comparisons):
+        # To the last digit: they are one network.
+        return (
+            "Nothing could be compared: labels have changed no score, so this report does not "
+            "show whether adaptation helps. Use a file with accounts that have labels known "
+            "before a tested transaction of theirs."
+        )
     sentences = ["Adaptation is behind the base in none of the figures of this report."]
     if lost := losses(comparisons):
         in_precision = sum(loss.figure is AVERAGE_PRECISION for loss in lost)
