@@ -19,12 +19,14 @@ from app.cli.main import app
 from app.db.database import Database
 from app.db.holding import held
 from app.db.migrating import upgrade
+from app.db.patience import Patience
 from app.db.schema import audit_log, checkpoints
 from app.learner.spec import DatasetSpec
 from app.tenants.moving import OF_TENANTS, export_tenant, import_tenant
 from tests.api.requests import posted
 from tests.checkpoints import tiny_checkpoint
 from tests.conftest import mainly, migrated_database
+from tests.postgres import DURABLE, postgres_server
 from tests.servers import new_key, server
 
 TENANT, OTHER = "shop", "other"
@@ -272,20 +274,53 @@ def test_an_import_is_whole_or_not_there(
         if table == "transactions":
             raise Interrupted
 
-    async def move(source: str, target: str, copy: Any, show: Any = lambda *_: None) -> None:
-        reading, writing = Database(source), Database(target)
-        try:
-            await copy(reading, writing, TENANT, show)
-        finally:
-            await reading.close()
-            await writing.close()
-
     asyncio.run(move(database_url, file, export_tenant))
     with pytest.raises(Interrupted):
         asyncio.run(move(file, elsewhere, import_tenant, stop_amid))
     assert not any(asyncio.run(rows(elsewhere, TENANT)).values())
     asyncio.run(move(file, elsewhere, import_tenant))
     assert asyncio.run(rows(elsewhere, TENANT))["transactions"]
+
+
+async def move(source: str, target: str, copy: Any, show: Any = lambda *_: None) -> list[str]:
+    """Copy a tenant; why it waited meanwhile."""
+    waits: list[str] = []
+    reading, writing = Database(source), Database(target)
+    try:
+        await copy(reading, writing, TENANT, show, Patience(waits.append))
+    finally:
+        await reading.close()
+        await writing.close()
+    return waits
+
+
+def test_a_move_outlasts_a_database_that_is_away(checkpoint: Path, tmp_path: Path) -> None:
+    file = f"sqlite:///{tmp_path / 'shop.db'}"
+    upgrade(file)
+    with postgres_server(DURABLE) as postgres:
+        source, target = postgres.create("here"), postgres.create("there")
+        for url in (source, target):
+            upgrade(url)
+        key = new_key(source, TENANT)
+        with server(source, checkpoint) as url, caller(url, key) as client:
+            live(client, datetime.now(UTC) - timedelta(days=PAYMENTS + 1))
+        for of, to, copy in ((source, file, export_tenant), (file, target, import_tenant)):
+            ends = iter([True])
+
+            def lose_once(table: str, rows: int, ends: Iterator[bool] = ends) -> None:
+                if table == "transactions" and next(ends, False):
+                    postgres.kill()
+                    # Elsewhere than in this event loop, as it runs one of its own.
+                    with ThreadPoolExecutor(1) as threads:
+                        threads.submit(postgres.start).result()
+
+            waits = asyncio.run(move(of, to, copy, lose_once))
+            assert [bool(why) for why in waits] == [True, False]
+        there = asyncio.run(rows(target, TENANT))
+        here = asyncio.run(rows(source, TENANT))
+    for table in ("transactions", "label_events"):
+        assert there[table] == here[table]
+        assert there[table]
 
 
 def test_states_of_other_features_are_refused(

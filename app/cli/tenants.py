@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from app.cli.terminal import console
+from app.cli.terminal import console, say_why
 from app.errors import SetupError
 from app.keys.scopes import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from app.db.database import Database
+    from app.db.patience import Patience
     from app.tenants.moving import Progress
 
 commands = typer.Typer(
@@ -21,7 +22,7 @@ commands = typer.Typer(
 )
 
 Tenant = Annotated[str, typer.Argument(help="Its name.")]
-Copy = Callable[["Database", "Database", str, "Progress"], Awaitable[dict[str, int]]]
+Copy = Callable[["Database", "Database", str, "Progress", "Patience"], Awaitable[dict[str, int]]]
 
 
 @commands.command("export")
@@ -76,12 +77,14 @@ def remove(
 ) -> None:
     """Delete all that is known of a tenant, its keys first, as after a move."""
     from app.cli.keys import on_database
+    from app.db.patience import Patience
     from app.tenants.moving import remove_tenant
 
     if not yes:
         typer.confirm(f"Delete all payments, labels and keys of tenant {tenant}?", abort=True)
     with _shown("Deleting") as show:
-        counts = on_database(lambda database: remove_tenant(database, tenant, show))
+        patience = Patience(say_why)
+        counts = on_database(lambda database: remove_tenant(database, tenant, show, patience))
     console.print(f"Tenant {escape(tenant)} is gone: {_words(counts)}.")
 
 
@@ -140,6 +143,7 @@ def _copied(copy: Copy, source: str | None, target: str | None, tenant: str) -> 
     import asyncio
 
     from app.db.database import Database
+    from app.db.patience import Patience
     from app.settings import Settings
 
     async def run(show: "Progress") -> dict[str, int]:
@@ -148,7 +152,7 @@ def _copied(copy: Copy, source: str | None, target: str | None, tenant: str) -> 
         try:
             for database in (reading, writing):
                 await database.check_schema()
-            return await copy(reading, writing, tenant, show)
+            return await copy(reading, writing, tenant, show, Patience(say_why))
         finally:
             await reading.close()
             await writing.close()

@@ -20,6 +20,7 @@ from app.db.connection import Connection
 from app.db.database import Database, refuse_while_rebuilding
 from app.db.errors import Raced
 from app.db.pages import read_page
+from app.db.patience import Patience
 from app.db.schema import (
     api_keys,
     checkpoints,
@@ -52,54 +53,67 @@ Progress = Callable[[str, int], None]
 
 
 async def export_tenant(
-    source: Database, target: Database, tenant: str, show: Progress
+    source: Database, target: Database, tenant: str, show: Progress, patience: Patience
 ) -> dict[str, int]:
     """Copy a tenant as of one moment into an empty database; how many rows of each table.
 
-    Raises SetupError where there is no such tenant.
+    Begins anew after the database was away. Raises SetupError where there is no such tenant.
     """
-    async with source.read() as reading, target.write(aside=True) as writing:
-        await refuse_while_rebuilding(reading, tenant)
-        counts = await _copy(reading, writing, tenant, show)
+
+    async def copy() -> dict[str, int]:
+        async with source.read() as reading, target.write(aside=True) as writing:
+            await refuse_while_rebuilding(reading, tenant)
+            return await _copy(reading, writing, tenant, show)
+
+    counts = await patience.run(copy)
     if not any(counts.values()):
         raise SetupError(f"there is no tenant {tenant!r}: `quickstudy keys list` shows them")
-    await _note(source, tenant, "tenant.exported", counts)
+    await patience.run(lambda: _note(source, tenant, "tenant.exported", counts))
     return counts
 
 
 async def import_tenant(
-    source: Database, target: Database, tenant: str, show: Progress
+    source: Database, target: Database, tenant: str, show: Progress, patience: Patience
 ) -> dict[str, int]:
     """Copy a tenant of an exported file into a database, all of it or nothing.
 
-    Raises SetupError where the file has no such tenant, where there is data of one of this name
-    already, or where the database's states are of other features.
+    Begins anew after the database was away. Raises SetupError where the file has no such tenant,
+    where there is data of one of this name already, or where the database's states are of other
+    features.
     """
-    async with source.read() as reading:
-        digest = await any_features_digest(reading)
-        async with target.read() as connection:
-            await _check_absent(connection, tenant)
-            there = await any_features_digest(connection)
-        if there is not None and digest is not None and there != digest:
-            raise SetupError(
-                f"the file's states are of features {digest}, the database's of {there}: serve the "
-                "same model in both, and run `quickstudy db rebuild` where it is another one"
-            )
-        try:
-            async with target.write(aside=True) as writing:
-                counts = await _copy(reading, writing, tenant, show)
-                if not any(counts.values()):
-                    raise SetupError(f"the file has no tenant {tenant!r}")
-        except (Raced, IntegrityError) as error:
-            raise SetupError(
-                f"rows of tenant {tenant!r} have come into the database meanwhile: nothing was "
-                "imported"
-            ) from error
-    await _note(target, tenant, "tenant.imported", counts)
+
+    async def copy() -> dict[str, int]:
+        async with source.read() as reading:
+            digest = await any_features_digest(reading)
+            async with target.read() as connection:
+                await _check_absent(connection, tenant)
+                there = await any_features_digest(connection)
+            if there is not None and digest is not None and there != digest:
+                raise SetupError(
+                    f"the file's states are of features {digest}, the database's of {there}: serve "
+                    "the same model in both, and run `quickstudy db rebuild` where it is another "
+                    "one"
+                )
+            try:
+                async with target.write(aside=True) as writing:
+                    counts = await _copy(reading, writing, tenant, show)
+                    if not any(counts.values()):
+                        raise SetupError(f"the file has no tenant {tenant!r}")
+                    return counts
+            except (Raced, IntegrityError) as error:
+                raise SetupError(
+                    f"rows of tenant {tenant!r} have come into the database meanwhile: nothing was "
+                    "imported"
+                ) from error
+
+    counts = await patience.run(copy)
+    await patience.run(lambda: _note(target, tenant, "tenant.imported", counts))
     return counts
 
 
-async def remove_tenant(database: Database, tenant: str, show: Progress) -> dict[str, int]:
+async def remove_tenant(
+    database: Database, tenant: str, show: Progress, patience: Patience
+) -> dict[str, int]:
     """Delete all that is known of a tenant, its keys first; how many rows of each table.
 
     In steps, so that nobody else waits; it can be run again after it was interrupted. Servers know
@@ -110,8 +124,8 @@ async def remove_tenant(database: Database, tenant: str, show: Progress) -> dict
 
     async def delete_from(tables: Sequence[Table]) -> None:
         for table in tables:
-            step = partial(_delete_some, table=table, tenant=tenant)
-            while rows := await database.run(step):
+            delete_some = partial(_delete_some, table=table, tenant=tenant)
+            while rows := await patience.run(partial(database.run, delete_some)):
                 counts[table.name] += rows
                 show(table.name, counts[table.name])
 
