@@ -5,13 +5,14 @@ runs without.
 """
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from app.learner.spelling import ISO, UNIT_US, Time
+from app.learner.spelling import DOT, ISO, UNDOTTED, UNIT_US, WORD, Time, bare_word
 from app.times import EPOCH, MICROSECOND, check_years
 
 # Since 1970; eight digits may as well be a date.
@@ -62,10 +63,18 @@ def _zone(how: Time, word: str | None) -> tzinfo:
 def _moment(text: str, how: Time) -> datetime:
     if how.unit is not None:
         return how.origin + round(Decimal(text) * UNIT_US[how.unit]) * MICROSECOND
+    if how.words:
+        text = _in_english(text, how.meanings)
     for form in how.formats or (ISO,):
         with suppress(ValueError):
             return _of_iso(text) if form == ISO else datetime.strptime(text, form)
     raise ValueError
+
+
+def _in_english(text: str, meanings: Mapping[str, str]) -> str:
+    """The text with its words as what they mean."""
+    text = re.sub(DOT, UNDOTTED[1], re.sub(DOT, UNDOTTED[1], text))
+    return re.sub(WORD, lambda word: meanings.get(bare_word(word[0]), word[0]), text).strip()
 
 
 def _of_iso(text: str) -> datetime:

@@ -5,8 +5,10 @@ whole seconds since 1970; amounts are plain numbers that are not negative; label
 """
 
 import codecs
+import unicodedata
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -36,6 +38,15 @@ Unit = Literal[
 # Among several formats of times.
 ISO = "iso"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July", "August", "September"),
+    *("October", "November", "December"),
+)
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+HALVES = ("AM", "PM")
+# Words of a time, once no dot stands at their end; "a m" is one. Python and Polars read both alike.
+WORD = "(?i:\\b[ap][ \u00a0\u202f]m\\b)|[^\\W\\d_]+(?:[.'\u2019][^\\W\\d_]+)*"
+DOT, UNDOTTED = "([^\\W\\d_])\\.([ ,\u00a0\u202f]|$)", ("${1}${2}", r"\1\2")
 
 # A column, or several that make one value together.
 Named = str | Annotated[tuple[str, ...], Field(min_length=1)]
@@ -44,6 +55,12 @@ Named = str | Annotated[tuple[str, ...], Field(min_length=1)]
 def columns_of_name(named: Named) -> tuple[str, ...]:
     """The columns that a name in a spec stands for."""
     return (named,) if isinstance(named, str) else named
+
+
+@lru_cache(maxsize=4096)
+def bare_word(word: str) -> str:
+    """A word as words of times are compared: its letters alone, without case and accents."""
+    return "".join(filter(str.isalpha, unicodedata.normalize("NFKD", word.casefold())))
 
 
 class Part(BaseModel):
@@ -121,13 +138,16 @@ class Time(Part):
     """How times are written, and where on earth.
 
     `format` is as in strptime, or several in the order in which they are tried, of which "iso" is
-    what is read without one; `unit` counts from `origin`, which is UTC where it says nothing
-    else. `zone` is an IANA name or an offset such as +01:00, for times that name none; by
-    `zone_column` each row names its own, and `zones` says what its words mean. `ambiguous` is what
-    an hour means that the clocks show twice, `skipped` one that they never show.
+    what is read without one; `words` says in English what a file's own months, days of the week
+    and halves of the day are, and which words mean nothing. `unit` counts from `origin`, which is
+    UTC where it says nothing else. `zone` is an IANA name or an offset such as +01:00, for times
+    that name none; by `zone_column` each row names its own, and `zones` says what its words mean.
+    `ambiguous` is what an hour means that the clocks show twice, `skipped` one that they never
+    show.
     """
 
     format: Named | None = None
+    words: dict[Annotated[str, Field(min_length=1)], str] = {}
     unit: Unit | None = None
     origin: datetime = EPOCH
     zone: str = "UTC"
@@ -141,8 +161,24 @@ class Time(Part):
     def _in_utc(cls, origin: datetime) -> datetime:
         return origin if origin.tzinfo else origin.replace(tzinfo=UTC)
 
+    @field_validator("words")
+    @classmethod
+    def _in_english(cls, words: dict[str, str]) -> dict[str, str]:
+        meanings = {bare_word(word): meaning for word, meaning in words.items()}
+        for word, meaning in words.items():
+            if meaning not in ("", *MONTHS, *DAYS, *HALVES):
+                raise ValueError(
+                    f"{meaning!r} is no month, day of the week or half of the day in English, such "
+                    'as March, Friday and PM; "" is for what means nothing'
+                )
+            if meanings[bare_word(word)] != meaning:
+                raise ValueError(f"the word {word!r} has two meanings")
+        return words
+
     @model_validator(mode="after")
     def _one_way(self) -> Self:
+        if self.words and self.format is None:
+            raise ValueError('words of times need a format, such as "%d %B %Y"')
         if self.format is not None and self.unit is not None:
             raise ValueError("times have a format or a unit, not both")
         if self.origin != EPOCH and self.unit is None:
@@ -151,7 +187,16 @@ class Time(Part):
 
     @property
     def formats(self) -> tuple[str, ...]:
-        return () if self.format is None else columns_of_name(self.format)
+        found = () if self.format is None else columns_of_name(self.format)
+        if not self.words:
+            return found
+        # What words mean is written out.
+        return tuple(form.replace("%b", "%B").replace("%a", "%A") for form in found)
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What words mean in English, by `bare_word`."""
+        return {bare_word(word): meaning for word, meaning in self.words.items()}
 
 
 class Amount(Part):

@@ -14,10 +14,17 @@ MONTHS = (
     "|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
 )
 DATE = re.compile(
-    rf"(?i)(\d{{1,4}}|{MONTHS})([-/. ])(\d{{1,2}}|{MONTHS})(?:\2|, ?)(\d{{4}}|\d{{1,2}})(?!\d)"
+    rf"(?i)(\d{{1,4}}|{MONTHS})([-/. ])(\d{{1,2}})(?:\2|, ?)(\d{{4}}|\d{{1,2}})(?!\d)"
 )
+# Around a word there may be more marks, or none: 3. March 2026, 3 de March de 2026, 03MAR2026.
+WORDED = re.compile(
+    rf"(?i)(\d{{4}}|\d{{1,2}})([-/]|\.? ?| del? )({MONTHS})([-/]|[.,]? ?| del? )"
+    r"(\d{4}|\d{1,2})(?!\d)"
+)
+EASTERN = re.compile(r"\d{4}([年년] ?)\d{1,2}([月월] ?)\d{1,2}([日일])")
 WEEKDAY = re.compile(r"(?i)(mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(day)?(,? )(?=\S)")
-CLOCK = re.compile(r"(?i)(\d{1,2})([:.])(\d{2})(\2\d{2})?([.]\d+)?( ?[ap]m)?")
+WEEKDAY_AFTER = re.compile(r"(?i)(,? )(?:mon|tues|wednes|thurs|fri|satur|sun)day(?!\w)")
+CLOCK = re.compile(r"(?i)(\d{1,2})([:.h])(\d{2})(\2\d{2})?([.]\d+)?( ?[ap]m)?")
 # The day and month before the clock, the year after it: as `date` writes on Unix.
 UNIX = re.compile(rf"(?i)({MONTHS}) {{1,2}}\d{{1,2}} \d\d:\d\d:\d\d (utc |gmt )?\d{{4}}")
 OFFSET = re.compile(r" ?([+-]\d\d:?\d\d)")
@@ -78,8 +85,15 @@ def _formats_of(text: str) -> list[str]:
         rest, forms = text[week.end() :], [before + ("%G-W%V-%u" if week[1] else "%GW%V%u")]
     elif date := DATE.match(text):
         rest, forms = text[date.end() :], [before + form for form in _date_formats(date)]
+    elif date := WORDED.match(text):
+        rest, forms = text[date.end() :], [before + _worded_format(date)]
+    elif date := EASTERN.match(text):
+        rest, forms = text[date.end() :], ["%Y{}%m{}%d{}".format(*date.groups())]
     else:
         return []
+    if weekday := WEEKDAY_AFTER.match(rest):
+        forms = [f"{form}{weekday[1]}%A" for form in forms]
+        rest = rest[weekday.end() :]
     if digits := COMPACT_CLOCK.match(rest):
         form = digits[1] + COMPACT_CLOCKS[len(digits[2])]
         return _ending([date_form + form for date_form in forms], rest[digits.end() :])
@@ -87,8 +101,8 @@ def _formats_of(text: str) -> list[str]:
         # Hour, minute and second from columns of their own.
         form = "".join([" %H", " %M", " %S"][: len([part for part in parts.groups() if part])])
         return [date_form + form for date_form in forms]
-    if not rest:
-        return forms
+    if rest in ("", "."):
+        return [form + rest for form in forms]
     clock = CLOCK.search(rest)
     if clock is None:
         return []
@@ -116,16 +130,21 @@ def _month(name: str) -> str:
 
 
 def _date_formats(date: re.Match[str]) -> list[str]:
-    first, mark, second, last = date.groups()
+    first, mark, _, last = date.groups()
     year = "%Y" if len(last) == 4 else "%y"
     comma = date[0][date.end(3) - date.start() : date.start(4) - date.start()]
     if len(first) == 4:
-        return [f"%Y{mark}{_month(second) if second.isalpha() else '%m'}{mark}%d"]
-    if second.isalpha():
-        return [f"%d{mark}{_month(second)}{comma or mark}{year}"]
+        return [f"%Y{mark}%m{mark}%d"]
     if first.isalpha():
         return [f"{_month(first)}{mark}%d{comma}{year}"]
     return [f"%d{mark}%m{mark}{year}", f"%m{mark}%d{mark}{year}"]
+
+
+def _worded_format(date: re.Match[str]) -> str:
+    first, before, month, after, last = date.groups()
+    if len(first) == 4:
+        return f"%Y{before}{_month(month)}{after}%d"
+    return f"%d{before}{_month(month)}{after}{'%Y' if len(last) == 4 else '%y'}"
 
 
 class Marks(NamedTuple):

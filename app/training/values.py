@@ -14,10 +14,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from app.learner.money import MINOR_UNITS, USUAL_DECIMALS
-from app.learner.spelling import ISO, UNIT_US, Named
+from app.learner.spelling import ISO, UNIT_US, Named, Time, bare_word
 from app.learner.transaction import DAY_US, SECOND_US
 from app.learner.validity import CURRENCY
-from app.training import guesses
+from app.training import guesses, languages
 from app.training.files import DataError
 from app.training.gate import refuse_texts
 from app.training.guesses import Marks
@@ -67,7 +67,7 @@ def times(table: Table) -> NDArray[np.int64]:
 
 def _times_of_text(table: Table, named: Named, values_N: pl.Series) -> NDArray[np.int64]:
     """Each text by the first of the formats that reads it."""
-    text_N = texts(values_N).str.strip_chars()
+    text_N = languages.translated(texts(values_N), table.spec.time.words).str.strip_chars()
     time_us_N = pl.repeat(None, len(text_N), dtype=pl.Int64, eager=True)
     is_local_N = pl.repeat(False, len(text_N), eager=True)
     for form in table.spec.time.formats or (ISO,):
@@ -146,14 +146,16 @@ def _refuse_times(table: Table, named: Named, time_us_N: pl.Series, values_N: pl
         time_us_N.is_null(),
         "not a time",
         lambda value: f"{value!r} is not a time ({expected})",
-        lambda value: _time_cure(str(value), how.formats, time_us_N),
+        lambda value: _time_cure(str(value), how, time_us_N),
         values_N,
     )
 
 
-def _time_cure(value: str, formats: tuple[str, ...], time_us_N: pl.Series) -> str:
+def _time_cure(value: str, how: Time, time_us_N: pl.Series) -> str:
     """The lines of a spec that read a time, where its form says which."""
-    value = value.strip()
+    value, formats = value.strip(), how.formats
+    if lines := _words_cure(value, how):
+        return f"{lines} under [time] would read it"
     if time_us_N.null_count() < len(time_us_N):
         # Beside the others, what reads this one too.
         also = [form for form in guesses.time_formats([value]) if form not in formats]
@@ -167,6 +169,20 @@ def _time_cure(value: str, formats: tuple[str, ...], time_us_N: pl.Series) -> st
     if re.fullmatch(r"\d+(\.\d+)?", value):
         return 'unit, such as "hours", and origin under [time] say what it counts'
     return "format under [time] says how times are written, as in strptime"
+
+
+def _words_cure(value: str, how: Time) -> str:
+    """What the words of a time may be in English, where the spec does not say so."""
+    lines = []
+    for meanings in languages.languages_of([value]).values():
+        words = [word for word in languages.words_of([value]) if word in meanings]
+        new = [word for word in words if bare_word(word) not in how.meanings]
+        formats = guesses.time_formats(languages.translated(pl.Series([value]), meanings).to_list())
+        if new and formats:
+            before = "" if how.formats else f"format = {toml_text(formats[0])} with "
+            pairs = ", ".join(f"{toml_text(word)} = {toml_text(meanings[word])}" for word in new)
+            lines.append(f"{before}words = {{ {pairs} }}")
+    return " or ".join(dict.fromkeys(lines))
 
 
 def _in_utc(table: Table, time_us_N: pl.Series, is_local_N: pl.Series) -> pl.Series:

@@ -13,10 +13,13 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
+from babel.dates import format_datetime
 from typer.testing import CliRunner, Result
 
 from app.cli.main import app
+from app.labels.dates import instant_of
 from app.learner.spec import DatasetSpec
+from app.learner.spelling import Time
 from app.training.entries import Entries, read_entries
 from app.training.files import DataError
 
@@ -798,3 +801,98 @@ def test_both_sides_of_a_ledger_may_be_columns_with_or_without_signs(
     found = read(path, {"amount": f"{paid}+{received}"})
     assert found.amount_N.tolist() == [n + 1.5 for n in range(10)]
     assert [kind == "refund" for kind in found.types_N] == [n % 3 == 0 for n in range(10)]
+
+
+# As CLDR has them, each with a day later than the 12th.
+LOCAL = {
+    "fr": ("d MMMM y HH:mm:ss", {"janvier", "décembre"}),
+    "fr_FR": ("EEE d MMM y HH:mm:ss", {"févr", "mar", "sam"}),
+    "de": ("dd. MMM y, HH:mm:ss", {"Mai", "Dez"}),
+    "de_AT": ("EEEE, d. MMMM y 'um' HH:mm:ss 'Uhr'", {"Jänner", "Uhr"}),
+    "es": ("dd-MMM-y HH:mm:ss", {"ene", "dic"}),
+    "es_MX": ("dd/MM/y hh:mm:ss a", {"a.m"}),
+    "pt": ("d 'de' MMMM 'de' y HH:mm:ss", {"março", "dezembro"}),
+    "it": ("dd/MMM/yy HH:mm:ss", {"gen", "dic"}),
+    "pl": ("d MMMM y HH:mm:ss", {"stycznia"}),
+    "ru": ("d MMMM y '\u0433.' HH:mm:ss", {"января"}),
+    "tr": ("d MMMM y EEEE HH:mm:ss", {"Ocak", "Cumartesi"}),
+    "hu": ("y. MMMM d. HH:mm:ss", {"január"}),
+    "ja": ("y年M月d日 HH:mm:ss", set()),
+    "en_GB": ("dMMMy:HH:mm:ss", set()),
+}
+
+
+@pytest.mark.parametrize("language", LOCAL)
+def test_months_may_be_written_in_another_language(tmp_path: Path, language: str) -> None:
+    form, words = LOCAL[language]
+    path = tmp_path / "orders.tsv"
+    at = [format_datetime(time, form, locale=language) for time in TIMES]
+    path.write_text(rows_of(payments(created_at=at), "\t"))
+    assert times_of(read(path)) == sorted(TIMES)
+    spec = DatasetSpec.load(path.with_suffix(".toml"))
+    assert words <= set(spec.time.words)
+    # A file of labels is read by the same words, without Polars.
+    assert sorted(instant_of(text, spec.time) for text in at) == [
+        int(time.timestamp()) * 1_000_000 for time in sorted(TIMES)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("month", "meanings"),
+    [("listopada", {"pl": 11, "hr": 10}), ("sept", {"de": 9}), ("maig", {"ca": 5})],
+)
+def test_the_language_of_months_is_asked_for_where_several_have_them(
+    tmp_path: Path, month: str, meanings: dict[str, int]
+) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text(rows_of(payments(created_at=[f"{n + 13} {month} 2025" for n in range(10)])))
+    for language, number in meanings.items():
+        answers = {"time.language": language} if month != "maig" else {}
+        assert {time.month for time in times_of(read(path, answers))} == {number}
+
+
+def test_months_cut_off_or_with_other_letters_are_known_by_what_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    at = ["13. Mrz 2024", "14. MÄR. 2024", "15. Dezemb. 2024", "16. okt 2024"] * 3
+    path.write_text(rows_of(payments(created_at=at)))
+    assert {time.month for time in times_of(read(path))} == {3, 10, 12}
+
+
+def test_a_word_that_the_spec_does_not_know_is_named_with_what_it_may_mean(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    written = rows_of(payments(created_at=[f"{n + 13} févr. 2024" for n in range(10)]))
+    path.write_text(written)
+    spec = read_spec(path)
+    path.write_text(written.replace("16 févr.", "16 févier"))
+    with pytest.raises(DataError, match=r"row 4 \(line 5\), column \"created_at\": '16 févier 2"):
+        read_entries(path, spec)
+    path.write_text(written.replace("16 févr.", "16 janvier"))
+    cure = re.escape('; words = { "janvier" = "January" } under [time] would read it')
+    with pytest.raises(DataError, match=rf"'16 janvier 2024' is not a time .*{cure}"):
+        read_entries(path, spec)
+    plain = spec.model_copy(update={"time": Time()})
+    cure = re.escape('; format = "%d %B %Y" with words = { "févr" = "February" } under [time]')
+    with pytest.raises(DataError, match=rf"'13 févr. 2024' is not a time .*{cure}"):
+        read_entries(path, plain)
+
+
+def test_other_times_in_another_language_are_no_features(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    settled = [f"{n % 27 + 1} {('janvier', 'février', 'août')[n % 3]} 2024" for n in range(60)]
+    columns = payments(order_id=[f"o-{n}" for n in range(60)], settled_on=settled)
+    path.write_text(rows_of(columns))
+    read_spec(path)
+    assert DatasetSpec.load(path.with_suffix(".toml")).categorical == {}
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ({"format": "%d %B %Y", "words": {"mars": "Mars"}}, "'Mars' is no month"),
+        ({"format": "%d %B %Y", "words": {"mai": "May", "Mai.": "June"}}, "'mai' has two meanings"),
+        ({"words": {"mars": "March"}}, "words of times need a format"),
+    ],
+)
+def test_words_of_times_are_months_and_days_in_english(how: object, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Time.model_validate(how)

@@ -10,7 +10,7 @@ import polars as pl
 from app.learner.entities import canonical
 from app.learner.spec import MOST_ENTITIES
 from app.learner.transaction import STANDARD_FIELDS
-from app.training import guesses
+from app.training import guesses, languages
 from app.training.inspection import names
 from app.training.inspection.draft import Draft
 from app.training.inspection.names import rank
@@ -292,7 +292,7 @@ def _says_when(values_N: pl.Series) -> bool:
     if guesses.share(some_N.str.contains(r"^\d{4}-\d\d-\d\d([ T]|$)")) > 0.9:
         return True
     if guesses.share(some_N.str.contains(r"^\d+$")) < 1:
-        return bool(guesses.time_formats(some_N.to_list()))
+        return _reads(some_N.to_list())
     lengths = some_N.str.len_chars().unique().to_list()
     is_called_so = names.TIME.fullmatch(names.plain(values_N.name)) is not None
     if is_called_so and len(lengths) == 1 and lengths[0] in guesses.EPOCHS:
@@ -300,6 +300,17 @@ def _says_when(values_N: pl.Series) -> bool:
     # A count that never goes back is time by another name.
     step_N = text_N.cast(pl.Float64, strict=False).diff().drop_nulls()
     return len(step_N) >= FEW_ROWS and bool((step_N >= 0).all() or (step_N <= 0).all())
+
+
+def _reads(values: list[str]) -> bool:
+    """Whether all values are times, in whatever language."""
+    if guesses.time_formats(values):
+        return True
+    text_N = pl.Series(values, dtype=pl.String)
+    return any(
+        guesses.time_formats(languages.translated(text_N, words).to_list())
+        for words in languages.languages_of(values).values()
+    )
 
 
 def _kind_of_field(values_N: pl.Series, marks: tuple[str, str]) -> tuple[str | None, str]:

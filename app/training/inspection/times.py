@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from app.learner.spelling import ISO as ISO_WORD
-from app.training import guesses
+from app.training import guesses, languages
 from app.training.inspection import names
 from app.training.inspection.columns import candidates, chosen_columns
 from app.training.inspection.draft import Draft
@@ -20,7 +20,7 @@ ISO = (
     r"^\d{4}-\d\d-\d\d([ Tt]\d\d:\d\d(:\d\d([.,]\d+)?)?"
     r"( ?(Z|z|UTC|GMT|[+-]\d\d(:?\d\d)?)(\[[\w/+-]+\])?)?)?$"
 )
-CLOCK = r"^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[APap][Mm])?$"
+CLOCK = r"^\d{1,2}[:h]\d{2}(:\d{2}(\.\d+)?)?([ \u00a0\u202f]?[APap]\.?[ \u00a0\u202f]?[Mm]\.?)?$"
 # A time of day without marks, or with others, where the column's name says that it is one.
 BARE_CLOCK = r"^([01]\d|2[0-3])[.]?[0-5]\d([.]?[0-5]\d)?$"
 CLOCK_NAME = re.compile(r"(.* )?(time|uhrzeit|zeit|hora|heure|ora|godzina|clock)( .*)?|.*time")
@@ -97,11 +97,11 @@ def _form(values_N: pl.Series) -> str:
     if not len(text_N):
         return ""
     # What none of these is, more than nine in ten are not: most columns hold no times.
-    some = text_N.gather_every(1 + len(text_N) // 50).to_list()
+    some = _some(text_N)
     if all(DECIMAL.fullmatch(text) for text in some):
         return "number"
     if not (any(map(MAYBE.match, some)) or guesses.formats_of_any(some)):
-        return ""
+        return "text" if _of_languages(text_N) else ""
     if guesses.share(text_N.str.contains(ISO)) == 1:
         return "iso"
     if guesses.share(text_N.str.contains(r"^\d+(\.\d+)?$")) > 0.9:
@@ -113,7 +113,24 @@ def _form(values_N: pl.Series) -> str:
             return "date" if lengths[0] == 8 else "text"
         return "number"
     steps = _steps(text_N)
-    return "iso" if steps == [[ISO_WORD]] else "text" if steps else ""
+    if steps == [[ISO_WORD]]:
+        return "iso"
+    return "text" if steps or _of_languages(text_N) else ""
+
+
+def _some(text_N: pl.Series) -> list[str]:
+    """Texts of the whole file: all of its first rows may be of May, which is long and short."""
+    return text_N.gather_every(1 + len(text_N) // 50).to_list()
+
+
+def _of_languages(text_N: pl.Series) -> dict[str, dict[str, str]]:
+    """The languages by which times are read, and what words mean in them."""
+    found = languages.languages_of(_some(text_N))
+    return {
+        language: words
+        for language, words in found.items()
+        if _steps(languages.translated(text_N, words))
+    }
 
 
 def _sampled(values_N: pl.Series) -> pl.Series:
@@ -128,8 +145,7 @@ def _steps(text_N: pl.Series) -> list[list[str]]:
     """
     steps, rest_N = list[list[str]](), text_N
     while len(rest_N) and len(steps) < MOST_FORMATS:
-        # Of the whole file: all of its first rows may be of May, which is long and short at once.
-        some = rest_N.gather_every(1 + len(rest_N) // 50).to_list()
+        some = _some(rest_N)
         read = {ISO_WORD: rest_N.str.contains(ISO)}
         read |= {form: _is_of(rest_N, form) for form in guesses.formats_of_any(some)}
         best = max(read, key=lambda form: int(read[form].sum()))
@@ -197,18 +213,45 @@ def _of_columns(frame: pl.DataFrame, columns: list[str], answers: Answers) -> Wh
         parts = [frame[column].cast(pl.String).str.strip_chars() for column in columns]
         joined = pl.DataFrame([part.alias(str(n)) for n, part in enumerate(parts)])
         text_N = _sampled(joined.select(pl.concat_str(pl.all(), separator=" ")).to_series())
+    example = text_N[0] if len(text_N) else "nothing"
+    text_N, lines = _in_english(text_N, answers)
     steps = _steps(text_N)
     if steps == [[ISO_WORD]]:
         return When(columns, [], "a date and a time of day")
     if not steps:
-        example = text_N[0] if len(text_N) else "nothing"
         raise ValueError(
             f"{', '.join(columns)} holds {example!r}, in no form of a time that is known here; "
             "write format under [time] of a spec yourself, as in strptime"
         )
     formats, why = _chosen_formats(text_N, steps, answers)
     line = formats[0] if len(formats) == 1 else formats
-    return When(columns, [("format", line, why)], f"such as {text_N[0]}")
+    return When(columns, [("format", line, why), *lines], f"such as {example}")
+
+
+def _in_english(
+    text_N: pl.Series, answers: Answers
+) -> tuple[pl.Series, list[tuple[str, Any, str]]]:
+    """Texts with the words of their language in English, where that lets more of them be read."""
+    unread = _unread(text_N)
+    found = _of_languages(text_N) if unread else {}
+    english = {name: languages.translated(text_N, words) for name, words in found.items()}
+    names_ = [name for name, as_english_N in english.items() if _unread(as_english_N) < unread]
+    if not names_:
+        return text_N, []
+    language = names_[0]
+    if len(names_) > 1:
+        shown = {name: languages.name_of(name) for name in names_}
+        text = f"In which language are times such as {text_N[0]}?"
+        language = answers.of(Question("time.language", text, shown))
+    return english[language], [("words", found[language], f"{languages.name_of(language)}")]
+
+
+def _unread(text_N: pl.Series) -> int:
+    """How many of the texts none of the formats reads that read most of them."""
+    is_read_N = pl.repeat(False, len(text_N), eager=True)
+    for [form, *_] in _steps(text_N):
+        is_read_N |= _is_of(text_N, form)
+    return int((~is_read_N).sum())
 
 
 def _chosen_formats(
