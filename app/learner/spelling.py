@@ -205,9 +205,10 @@ class Amount(Part):
     amounts count those of their currency: cents, of some a thousandth, of some the whole; where a
     payment provider has other decimals than ISO 4217, those of these currencies.
 
-    `negative` says what a negative amount is: a refund, or spending where money that is paid out
-    stands with a minus (positive amounts are refunds then, unless they have a column of their
-    own). `zero` may be the check of a card.
+    `sides` are the words of a ledger beside amounts, and what each side is: "" is no word, and a
+    payment unless stated. `negative` says what a negative amount is: a refund, or spending where
+    money that is paid out stands with a minus (positive amounts are refunds then, unless they have
+    a column of their own). `zero` may be the check of a card.
     """
 
     currency: Code | None = None
@@ -217,7 +218,14 @@ class Amount(Part):
         bool | Annotated[dict[Code, Annotated[int, Field(ge=0, le=4)]], Field(min_length=1)]
     ) = False
     negative: Literal["refuse", "refund", "spending", "leave_out"] = "refuse"
+    sides: dict[str, Literal["payment", "refund"]] = {}
     zero: Literal["keep", "verification", "leave_out"] = "keep"
+
+    @model_validator(mode="after")
+    def _signed_once(self) -> Self:
+        if self.sides and self.negative == "spending":
+            raise ValueError("where amounts have sides, negative ones are no spending")
+        return self
 
     @model_validator(mode="after")
     def _divided_once(self) -> Self:

@@ -256,7 +256,7 @@ def _signs(table: Table, amount_N: pl.Series, types_N: pl.Series) -> tuple[pl.Se
         _wish(table, column, negative_N, "a negative amount")
     elif how.negative == "spending" and table.spec.columns.refund is None:
         refunds_N = amount_N > 0
-    elif how.negative == "refuse" and table.spec.columns.refund is None:
+    elif how.negative == "refuse" and not how.sides and table.spec.columns.refund is None:
         table.refuse(
             column,
             negative_N,

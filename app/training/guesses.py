@@ -200,14 +200,38 @@ def _read_share(texts: Sequence[str], marks: Marks) -> float:
     return sum(map(bool, read)) / max(len(read), 1)
 
 
+# The two sides of a ledger: beside amounts, in a column of their own, or as two columns of amounts.
+DEBIT = {"dr", "d", "db", "debit", "dbit", "débit", "s", "soll", "debe"}
+CREDIT = {"cr", "c", "credit", "crdt", "crédit", "h", "haben", "haber"}
+
+
+def side_of(value: str) -> str | None:
+    """The side of a ledger that a word before or after an amount names, such as Cr."""
+    value = value.strip()
+    some = (
+        re.search(r"(?<=[\d\s])([^\W\d_]+\.?)$", value),
+        re.match(r"([^\W\d_]+\.?)(?=[\d\s])", value),
+    )
+    words = [found[1] for found in some if found]
+    return next((word for word in words if word.rstrip(".").lower() in DEBIT | CREDIT), None)
+
+
+def without_side(value: str) -> str:
+    """An amount without the word of its side."""
+    side, value = side_of(value), value.strip()
+    if side is None:
+        return value
+    return (value.removesuffix(side) if value.endswith(side) else value.removeprefix(side)).strip()
+
+
 # US$, Rs., kr. and US $ are signs, too.
-SIGN = r"(?:[^\d\s.,()+'-]+\.?(?: [$€£])?)?"
+SIGN = r"(?:[^\d\s.,()+'\u2212-]+\.?(?: [$€£])?)?"
 
 
 def sign_of(value: str) -> str | None:
     """What stands before or after a number, such as $ or EUR."""
     match = re.fullmatch(
-        rf"\(?[+-]?\s*({SIGN})\s*[+-]?[\d.,' \u00a0\u202f]+?\s*({SIGN})\)?",
+        rf"\(?[+\u2212-]?\s*({SIGN})\s*[+\u2212-]?[\d.,' \u00a0\u202f]+?\s*({SIGN})\)?",
         value.strip(),
     )
     if match is None:

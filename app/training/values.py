@@ -5,7 +5,7 @@ Axis: N rows.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -262,10 +262,12 @@ def _of_place(table: Table, time_us_N: pl.Series, is_local_N: pl.Series, zone: s
     return utc_N
 
 
-def numbers(table: Table, column: str, signs: tuple[str, ...] = ()) -> pl.Series:
+def numbers(
+    table: Table, column: str, signs: Sequence[str] = (), sides: Sequence[str] = ()
+) -> pl.Series:
     """Null where the value is missing, NaN included in a floating-point column.
 
-    `signs` may stand before or after a number.
+    `signs` may stand before or after a number, and `sides` around both.
     """
     values_N = table[column]
     if values_N.dtype == pl.String:
@@ -273,7 +275,7 @@ def numbers(table: Table, column: str, signs: tuple[str, ...] = ()) -> pl.Series
         values_N = values_N.set(values_N.str.strip_chars() == "", None)
     marks = Marks(table.spec.file.decimal, table.spec.file.thousands)
     if values_N.dtype == pl.String:
-        number_N = _numbers_of_text(values_N, marks, signs)
+        number_N = _numbers_of_text(values_N, marks, signs, sides)
     elif values_N.dtype.is_temporal():
         number_N = pl.repeat(None, len(values_N), dtype=pl.Float64, eager=True)
     else:
@@ -292,24 +294,39 @@ def numbers(table: Table, column: str, signs: tuple[str, ...] = ()) -> pl.Series
     return number_N
 
 
-def _numbers_of_text(values_N: pl.Series, marks: Marks, signs: tuple[str, ...]) -> pl.Series:
+def _numbers_of_text(
+    values_N: pl.Series, marks: Marks, signs: Sequence[str], sides: Sequence[str]
+) -> pl.Series:
     text = pl.lit(values_N).str.strip_chars()
+    if sides:
+        either = _any_of(sides)
+        text = text.str.replace(rf"^(?:{either})\s*|\s*(?:{either})$", "")
+    found = []
     if marks == Marks(".", "") and not signs:
-        # Numbers as programs write them.
-        return pl.select(text.cast(pl.Float64, strict=False)).to_series()
+        # Numbers as programs write them, most often all.
+        number_N = pl.select(text.cast(pl.Float64, strict=False)).to_series()
+        if number_N.null_count() == values_N.null_count():
+            return number_N
+        found = [pl.lit(number_N)]
     text = text.str.replace_all("\u2212", "-").str.replace_all(SPACES, " ")
     text = text.str.replace_all("\u2019", "'")
     # Accountants write negative amounts in brackets, or with the sign behind.
     text = text.str.replace(r"^\((.*)\)$", "-${1}")
     if signs:
-        either = "|".join(re.escape(sign) for sign in sorted(signs, key=len, reverse=True))
+        either = _any_of(signs)
         text = text.str.replace(rf"^([+-]?)\s*(?:{either})\s*", "${1}")
         text = text.str.replace(rf"\s*(?:{either})\s*$", "")
     text = text.str.replace(r"^([^+-].*?)\s*([+-])$", "${2}${1}").str.replace(r"^([+-])\s+", "${1}")
     is_number = text.str.contains(guesses.number_pattern(marks)) & text.str.contains(r"\d")
     plain = text.str.replace_all(marks.thousands, "", literal=True) if marks.thousands else text
     plain = plain.str.replace(marks.decimal, ".", literal=True)
-    return pl.select(pl.when(is_number).then(plain.cast(pl.Float64, strict=False))).to_series()
+    number = pl.when(is_number).then(plain.cast(pl.Float64, strict=False))
+    return pl.select(pl.coalesce(*found, number)).to_series()
+
+
+def _any_of(words: Iterable[str]) -> str:
+    """A pattern of any of the words, the longest first."""
+    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
 
 
 def _by_marks(marks: Marks) -> str:
@@ -321,6 +338,10 @@ def _by_marks(marks: Marks) -> str:
 
 def _number_cure(value: str, is_amount: bool, values_N: pl.Series) -> str:
     """The lines of a spec that read a number, where its form says which."""
+    if is_amount and (side := guesses.side_of(value)):
+        return (
+            f'sides = {{ {toml_text(side)} = "payment" }} under [amount] would read it, or "refund"'
+        )
     sign = guesses.sign_of(value) if is_amount else None
     if sign:
         code = sign if re.fullmatch("[A-Z]{3}", sign) else "USD"
@@ -351,14 +372,19 @@ def amounts(table: Table) -> tuple[pl.Series, pl.Series]:
     currency_N = _currencies(table)
     if columns.amount is None:
         return pl.repeat(0.0, len(table), dtype=pl.Float64, eager=True), currency_N
-    signs = tuple(how.currencies)
-    amount_N = _amount_column(table, columns.amount, signs)
+    amount_N = _amount_column(table, columns.amount)
+    if how.sides:
+        if how.negative == "refuse":
+            refuse_negative(table, columns.amount, amount_N)
+        is_refund = _side_of_each(table[columns.amount], how.sides) == "refund"
+        number = pl.lit(amount_N)
+        amount_N = pl.select(pl.when(is_refund).then(-number).otherwise(number)).to_series()
     if columns.refund is not None:
         if how.negative == "spending":
             # Each column says by itself what was paid and what was paid back.
             amount_N = -amount_N
         refuse_negative(table, columns.amount, amount_N)
-        refund_N = -_amount_column(table, columns.refund, signs).abs()
+        refund_N = -_amount_column(table, columns.refund).abs()
         is_refund = pl.lit(amount_N).fill_null(0) == 0
         either = pl.when(is_refund).then(pl.coalesce(pl.lit(refund_N), pl.lit(amount_N)))
         amount_N = pl.select(either.otherwise(pl.lit(amount_N))).to_series()
@@ -393,10 +419,22 @@ def refuse_negative(table: Table, column: str, amount_N: pl.Series) -> None:
     )
 
 
-def _amount_column(table: Table, column: str, signs: tuple[str, ...]) -> pl.Series:
+def _side_of_each(values_N: pl.Series, sides: Mapping[str, str]) -> pl.Expr:
+    """Which side of a ledger each amount is on, by the word beside it."""
+    words = [word for word in sides if word]
+    text = pl.lit(values_N).cast(pl.String).str.strip_chars()
+    beside = pl.coalesce(
+        text.str.extract(f"({_any_of(words)})$"), text.str.extract(f"^({_any_of(words)})")
+    )
+    unmarked = sides.get("", "payment")
+    return beside.replace_strict(sides, default=unmarked, return_dtype=pl.String)
+
+
+def _amount_column(table: Table, column: str) -> pl.Series:
+    how = table.spec.amount
     is_truth_N = pl.repeat(table[column].dtype == pl.Boolean, len(table), eager=True)
     table.refuse(column, is_truth_N, "not a number", lambda value: f"{value!r} is not an amount")
-    amount_N = numbers(table, column, signs)
+    amount_N = numbers(table, column, tuple(how.currencies), [word for word in how.sides if word])
     table.refuse(column, amount_N.is_nan().fill_null(False), "NaN", lambda _: "the amount is NaN")
     return amount_N
 
@@ -407,10 +445,7 @@ def _currencies(table: Table) -> pl.Series:
     found = [] if named is None else [pl.lit(currency_words(table, named))]
     amount = table.spec.columns.amount
     if how.currencies and amount is not None and table[amount].dtype == pl.String:
-        either = "|".join(
-            re.escape(currency) for currency in sorted(how.currencies, key=len, reverse=True)
-        )
-        sign = pl.lit(table[amount]).str.extract(f"({either})")
+        sign = pl.lit(table[amount]).str.extract(f"({_any_of(how.currencies)})")
         codes = pl.Series(list(how.currencies.values()), dtype=pl.String)
         found.append(sign.replace_strict(pl.Series(list(how.currencies)), codes, default=None))
     found.append(pl.repeat(how.currency, len(table), dtype=pl.String))

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from app.cli.main import app
 from app.labels.dates import instant_of
 from app.learner.spec import DatasetSpec
-from app.learner.spelling import Time
+from app.learner.spelling import Amount, Time
 from app.training.entries import Entries, read_entries
 from app.training.files import DataError
 
@@ -896,3 +896,70 @@ def test_other_times_in_another_language_are_no_features(tmp_path: Path) -> None
 def test_words_of_times_are_months_and_days_in_english(how: object, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Time.model_validate(how)
+
+
+NEGATIVES = ["{}-", "({})", "-{}", "\u2212{}", "- {}", "{} -"]
+
+
+@pytest.mark.parametrize("written", NEGATIVES)
+@pytest.mark.parametrize("mark", [".", ","])
+def test_a_negative_amount_may_be_written_as_accountants_and_sap_do(
+    tmp_path: Path, written: str, mark: str
+) -> None:
+    path = tmp_path / "bank.tsv"
+    amounts = [
+        f"{n + 1}{mark}50" if n % 3 else written.format(f"{n + 1}{mark}50") for n in range(10)
+    ]
+    path.write_text(rows_of(payments(amount=amounts), "\t"))
+    found = read(path, {"amount.negative": "refund"})
+    assert found.amount_N.tolist() == [n + 1.5 for n in range(10)]
+    assert [kind == "refund" for kind in found.types_N] == [n % 3 == 0 for n in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("paid", "received", "answers"),
+    [
+        ("{} Dr", "{} Cr", {}),
+        ("{}DR", "{}CR", {}),
+        ("{} S", "{} H", {}),
+        ("Dr. {}", "Cr. {}", {}),
+        ("{} EUR S", "{} EUR H", {}),
+        ("{}", "{} CR", {}),
+        ("${} DB", "${}", {"currency.$": "USD"}),
+    ],
+)
+def test_an_amount_may_have_its_side_of_the_ledger_beside_it(
+    tmp_path: Path, paid: str, received: str, answers: dict[str, str]
+) -> None:
+    path = tmp_path / "bank.tsv"
+    amounts = [(paid if n % 3 else received).format(f"{n + 1}.50") for n in range(10)]
+    path.write_text(rows_of(payments(amount=amounts), "\t"))
+    for answer in ("debit", "credit"):
+        found = read(path, {"amount.side": answer, **answers})
+        assert found.amount_N.tolist() == [n + 1.5 for n in range(10)]
+        is_refund = [(n % 3 == 0) == (answer == "debit") for n in range(10)]
+        assert [kind == "refund" for kind in found.types_N] == is_refund
+
+
+def test_a_side_that_the_spec_does_not_know_is_named_with_the_line_that_would_help(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "bank.csv"
+    path.write_text(rows_of(payments(order_id=[f"o-{n}" for n in range(10)])))
+    spec = read_spec(path)
+    path.write_text(path.read_text().replace("4.50", "4.50 Cr"))
+    cure = re.escape('sides = { "Cr" = "payment" } under [amount] would read it, or "refund"')
+    with pytest.raises(DataError, match=rf"row 4 \(line 5\), column \"amount\": '4.50 Cr'.*{cure}"):
+        read_entries(path, spec)
+    sides = Amount.model_validate({"sides": {"Cr": "refund"}})
+    found = read_entries(path, spec.model_copy(update={"amount": sides}))
+    assert found.types_N.to_list().count("refund") == 1
+    # A minus beside a side may mean anything.
+    path.write_text(path.read_text().replace("7.50", "-7.50 Cr"))
+    with pytest.raises(DataError, match=r'row 7 .*negative = "refund"'):
+        read_entries(path, spec.model_copy(update={"amount": sides}))
+
+
+def test_amounts_with_sides_have_no_other_sign(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="where amounts have sides, negative ones are no spending"):
+        Amount.model_validate({"sides": {"Cr": "refund"}, "negative": "spending"})

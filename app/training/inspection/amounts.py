@@ -37,6 +37,8 @@ def add_amount(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[s
         draft.add("columns", "refund", refund, "what was paid back")
     taken.update(columns)
     text_N = pl.concat([_texts(frame[column]) for column in columns])
+    if refund is None:
+        text_N = _without_sides(draft, text_N, column, answers)
     signs = sorted({sign for text in text_N.to_list() if (sign := guesses.sign_of(text))})
     meanings = {sign: _meaning(sign, answers) for sign in signs}
     if currency is not None:
@@ -129,9 +131,45 @@ def _side_by_question(debit: str, credit: str, answers: Answers) -> list[str]:
     return [part.strip() for part in answer.split("+")]
 
 
+def _without_sides(draft: Draft, text_N: pl.Series, column: str, answers: Answers) -> pl.Series:
+    """Amounts without the words that say on which side of a ledger each is: a question."""
+    some = [side for text in text_N.to_list() if (side := guesses.side_of(text))]
+    if not some:
+        return text_N
+    found = sorted(set(some))
+    debit, credit = (
+        [word for word in found if word.rstrip(".").lower() in side]
+        for side in (guesses.DEBIT, guesses.CREDIT)
+    )
+    is_mixed = len(some) < len(text_N)
+    nothing = "those without a word"
+    shown = {
+        "debit": ", ".join(debit) or nothing,
+        "credit": ", ".join(credit) or nothing,
+    }
+    answer = answers.of(
+        Question(
+            "amount.side",
+            f"Amounts of {column} have words beside them, such as {text_N[0]}. Which are payments?",
+            {
+                "credit": f"{shown['credit']}, as a shop sees them; {shown['debit']} are refunds",
+                "debit": f"{shown['debit']}, as a cardholder's bank sees them; {shown['credit']} "
+                "are refunds",
+            },
+        )
+    )
+    sides = dict.fromkeys(debit, "payment" if answer == "debit" else "refund")
+    sides |= dict.fromkeys(credit, "payment" if answer == "credit" else "refund")
+    if is_mixed and (not debit or not credit) and set(sides.values()) == {"payment"}:
+        sides[""] = "refund"
+    draft.add("amount", "sides", sides, "as answered")
+    return pl.Series(text_N.name, map(guesses.without_side, text_N.to_list()), dtype=pl.String)
+
+
 def _is_money(values_N: pl.Series) -> bool:
-    """Whether most values are a number with at most a sign of a currency."""
+    """Whether most values are a number, with a sign of a currency or the word of a side at most."""
     text_N = _texts(values_N).head(1000)
+    text_N = pl.Series(map(guesses.without_side, text_N.to_list()), dtype=pl.String)
     signs = sorted({sign for text in text_N.to_list() if (sign := guesses.sign_of(text))})
     if any(sign[0].isalnum() and not _is_code(sign) for sign in signs):
         return False
@@ -289,15 +327,15 @@ def _add_negative(draft: Draft, frame: pl.DataFrame, text_N: pl.Series, answers:
             draft.add("amount", "negative", "spending", "payments stand with a minus")
         return
     example, share = text_N.filter(is_negative_N)[0], guesses.share(is_negative_N)
+    choices = {"refund": "refunds"}
+    if draft.value("amount", "sides") is None:
+        choices["spending"] = "what was paid; positive amounts are refunds"
+    choices["leave_out"] = "no payments: leave them out"
     answer = answers.of(
         Question(
             "amount.negative",
             f"Some amounts are negative, such as {example}. What are they?",
-            {
-                "refund": "refunds",
-                "spending": "what was paid; positive amounts are refunds",
-                "leave_out": "no payments: leave them out",
-            },
+            choices,
             proposal="spending" if share > 0.6 else None,
         )
     )

@@ -256,14 +256,15 @@ def add_type_and_status(
 
 def _add_side(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
     """A column of debit and credit, where nothing else says what is paid back: a question."""
-    if draft.value("amount", "negative") or draft.value("columns", "refund"):
+    is_signed = draft.value("amount", "negative") or draft.value("amount", "sides")
+    if is_signed or draft.value("columns", "refund"):
         return
     for column in frame.columns:
         if column in taken or not names.SIDE.fullmatch(names.plain(column)):
             continue
         words = frame[column].cast(pl.String).drop_nulls().unique().sort().to_list()
-        debit = [word for word in words if word.strip().lower() in names.DEBIT]
-        credit = [word for word in words if word.strip().lower() in names.CREDIT]
+        debit = [word for word in words if word.strip().lower() in guesses.DEBIT]
+        credit = [word for word in words if word.strip().lower() in guesses.CREDIT]
         if not debit or not credit or len(debit) + len(credit) < len(words):
             continue
         choices = {

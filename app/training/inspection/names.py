@@ -104,9 +104,7 @@ LEGITIMATE = {
     *("nie", "não", "nao", "cleared", "clean", "confirmed legitimate"),
     *("non-fraud", "not fraud", "not_fraud", "notfraud", "good", "nein", "non", "normal", "valid"),
 }
-# The two sides of a ledger, in a column of their own or as two columns of amounts.
-DEBIT = {"dr", "d", "db", "debit", "dbit", "débit", "s", "soll", "debe"}
-CREDIT = {"cr", "c", "credit", "crdt", "crédit", "h", "haben", "haber"}
+# Columns of the sides of a ledger.
 SIDE = re.compile(
     r".*\b(debit|credit|dr|cr|drcr|dc|d c|cd|s h|soll|haben|side|sign|indicator|type)\b.*"
 )
