@@ -7,12 +7,12 @@ runs without.
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from app.learner.spelling import DOT, ISO, UNDOTTED, UNIT_US, WORD, Time, bare_word
+from app.learner.spelling import DOT, ISO, UNDOTTED, UNIT_US, WORD, Time, bare_word, is_yearless
 from app.times import EPOCH, MICROSECOND, check_years
 
 # Since 1970; eight digits may as well be a date.
@@ -67,7 +67,21 @@ def _moment(text: str, how: Time) -> datetime:
         text = _in_english(text, how.meanings)
     for form in how.formats or (ISO,):
         with suppress(ValueError):
-            return _of_iso(text) if form == ISO else datetime.strptime(text, form)
+            if form == ISO:
+                return _of_iso(text)
+            if how.year_from is not None and is_yearless(form):
+                return _in_year(text, form, how.year_from)
+            return datetime.strptime(text, form)
+    raise ValueError
+
+
+def _in_year(text: str, form: str, year_from: date) -> datetime:
+    """A day without a year, of the twelve months from a day. Raises ValueError."""
+    for year in (year_from.year, year_from.year + 1):
+        with suppress(ValueError):
+            moment = datetime.strptime(f"{year} {text}", f"%Y {form}")
+            if moment.date() >= year_from:
+                return moment
     raise ValueError
 
 

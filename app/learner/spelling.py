@@ -5,8 +5,9 @@ whole seconds since 1970; amounts are plain numbers that are not negative; label
 """
 
 import codecs
+import re
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Annotated, Literal, Self
@@ -61,6 +62,11 @@ def columns_of_name(named: Named) -> tuple[str, ...]:
 def bare_word(word: str) -> str:
     """A word as words of times are compared: its letters alone, without case and accents."""
     return "".join(filter(str.isalpha, unicodedata.normalize("NFKD", word.casefold())))
+
+
+def is_yearless(form: str) -> bool:
+    """Whether a format of times has days, but no year."""
+    return form != ISO and re.search("%[dbBm]", form) is not None and not re.search("%[YyG]", form)
 
 
 class Part(BaseModel):
@@ -139,15 +145,17 @@ class Time(Part):
 
     `format` is as in strptime, or several in the order in which they are tried, of which "iso" is
     what is read without one; `words` says in English what a file's own months, days of the week
-    and halves of the day are, and which words mean nothing. `unit` counts from `origin`, which is
-    UTC where it says nothing else. `zone` is an IANA name or an offset such as +01:00, for times
-    that name none; by `zone_column` each row names its own, and `zones` says what its words mean.
+    and halves of the day are, and which words mean nothing. A format without a year is of the
+    twelve months that begin with the day `year_from`. `unit` counts from `origin`, which is UTC
+    where it says nothing else. `zone` is an IANA name or an offset such as +01:00, for times that
+    name none; by `zone_column` each row names its own, and `zones` says what its words mean.
     `ambiguous` is what an hour means that the clocks show twice, `skipped` one that they never
     show.
     """
 
     format: Named | None = None
     words: dict[Annotated[str, Field(min_length=1)], str] = {}
+    year_from: date | None = None
     unit: Unit | None = None
     origin: datetime = EPOCH
     zone: str = "UTC"
@@ -179,6 +187,14 @@ class Time(Part):
     def _one_way(self) -> Self:
         if self.words and self.format is None:
             raise ValueError('words of times need a format, such as "%d %B %Y"')
+        yearless = [form for form in self.formats if is_yearless(form)]
+        if yearless and self.year_from is None:
+            raise ValueError(
+                f"format {yearless[0]!r} has no year: year_from says with which day its twelve "
+                "months begin, such as 2024-01-01"
+            )
+        if self.year_from is not None and not yearless:
+            raise ValueError("year_from needs a format without a year, such as %d%m")
         if self.format is not None and self.unit is not None:
             raise ValueError("times have a format or a unit, not both")
         if self.origin != EPOCH and self.unit is None:

@@ -5,6 +5,7 @@ A guess reads all the values it is made from; where several do, it is for a pers
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 import polars as pl
@@ -28,7 +29,7 @@ CLOCK = re.compile(r"(?i)(\d{1,2})([:.h])(\d{2})(\2\d{2})?([.]\d+)?( ?[ap]m)?")
 # The day and month before the clock, the year after it: as `date` writes on Unix.
 UNIX = re.compile(rf"(?i)({MONTHS}) {{1,2}}\d{{1,2}} \d\d:\d\d:\d\d (utc |gmt )?\d{{4}}")
 OFFSET = re.compile(r" ?([+-]\d\d:?\d\d)")
-UTC = re.compile(r"(?i) ?(z|utc|gmt)")
+IN_UTC = re.compile(r"(?i) ?(z|utc|gmt)")
 ZONE_NAME = re.compile(r" [A-Z]{2,5}")
 # Digits alone, by how many: a date, and the clock after it.
 COMPACT_DATES = ("%Y%m%d", "%d%m%Y", "%m%d%Y")
@@ -37,6 +38,12 @@ COMPACT_DATE = re.compile(r"\d{8}(?=\D|$|\d{4}$|\d{6}$)")
 # Of ISO 8601: the fifth week of a year, and its first day.
 WEEK = re.compile(r"\d{4}(?:(-)W\d\d-\d|W\d{3})(?!\d)")
 COMPACT_CLOCK = re.compile(r"([ T]?)(\d{6}|\d{4})(?!\d)")
+# Without a year: 0412 as DATEV has it, 04.12. or 04/12 or 4 Dec in statements.
+DAY_AND_MONTH = "%d%m"
+YEARLESS = (
+    *(DAY_AND_MONTH, "%d.%m.", "%d.%m", "%d/%m", "%m/%d", "%d-%m", "%m-%d"),
+    *("%d %b", "%d-%b", "%b %d", "%d %B", "%d-%B", "%B %d", "%d. %B"),
+)
 # Whole seconds since 1970 that are of this century.
 EPOCHS = {10: "seconds", 13: "milliseconds", 16: "microseconds", 19: "nanoseconds"}
 YEAR_1000_US = -30_610_224_000_000_000
@@ -70,6 +77,31 @@ def parsed(text_N: pl.Series, form: str) -> pl.Series:
     time_us_N = text_N.str.strptime(kind, form, strict=False).to_physical()
     # Two digits are no year of four, which Polars takes for one of antiquity.
     return time_us_N.set(time_us_N < YEAR_1000_US, None)
+
+
+def parsed_in_year(text_N: pl.Series, form: str, year_from: date) -> pl.Series:
+    """The same of days without a year: in the twelve months from a day."""
+    if form == DAY_AND_MONTH:
+        # Where a spreadsheet took it for a number, its zero is gone.
+        text_N = text_N.str.zfill(4)
+    first_us = int(datetime(*year_from.timetuple()[:3], tzinfo=UTC).timestamp()) * 1_000_000
+    first_N, second_N = (
+        parsed(f"{year} " + text_N, f"%Y {form}") for year in (year_from.year, year_from.year + 1)
+    )
+    return second_N.zip_with((first_N < first_us).fill_null(True), first_N)
+
+
+def yearless_formats(values: Sequence[str]) -> list[str]:
+    """The formats of days without a year by which every value is a day of a leap year.
+
+    Of those that read the same the first.
+    """
+    text_N, found = pl.Series(values, dtype=pl.String), dict[str, pl.Series]()
+    for form in YEARLESS:
+        time_us_N = parsed_in_year(text_N, form, date(2024, 1, 1))
+        if time_us_N.null_count() == 0 and not any(map(time_us_N.equals, found.values())):
+            found[form] = time_us_N
+    return list(found)
 
 
 def _formats_of(text: str) -> list[str]:
@@ -116,7 +148,7 @@ def _formats_of(text: str) -> list[str]:
 
 def _ending(forms: list[str], after: str) -> list[str]:
     """The formats with what follows a clock: an offset, or that it is UTC."""
-    if not after or UTC.fullmatch(after):
+    if not after or IN_UTC.fullmatch(after):
         # Polars reads no Z as an offset.
         return [form + after for form in forms]
     if OFFSET.fullmatch(after):

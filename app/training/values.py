@@ -6,6 +6,7 @@ Axis: N rows.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from app.learner.money import MINOR_UNITS, USUAL_DECIMALS
-from app.learner.spelling import ISO, UNIT_US, Named, Time, bare_word
+from app.learner.spelling import ISO, UNIT_US, Named, Time, bare_word, is_yearless
 from app.learner.transaction import DAY_US, SECOND_US
 from app.learner.validity import CURRENCY
 from app.training import guesses, languages
@@ -71,7 +72,7 @@ def _times_of_text(table: Table, named: Named, values_N: pl.Series) -> NDArray[n
     time_us_N = pl.repeat(None, len(text_N), dtype=pl.Int64, eager=True)
     is_local_N = pl.repeat(False, len(text_N), eager=True)
     for form in table.spec.time.formats or (ISO,):
-        found_N, local_N = _by_format(text_N, form)
+        found_N, local_N = _by_format(text_N, form, table.spec.time.year_from)
         is_next_N = time_us_N.is_null() & found_N.is_not_null()
         time_us_N = found_N.zip_with(is_next_N, time_us_N)
         is_local_N = local_N.zip_with(is_next_N, is_local_N)
@@ -79,12 +80,15 @@ def _times_of_text(table: Table, named: Named, values_N: pl.Series) -> NDArray[n
     return _in_utc(table, time_us_N, is_local_N).to_numpy(writable=True)
 
 
-def _by_format(text_N: pl.Series, form: str) -> tuple[pl.Series, pl.Series]:
+def _by_format(text_N: pl.Series, form: str, year_from: date | None) -> tuple[pl.Series, pl.Series]:
     """The times of a format, null where a text is none of it, and which are local."""
     if form == ISO:
         return _of_iso(text_N)
     try:
-        found_N = guesses.parsed(text_N, form)
+        if year_from is not None and is_yearless(form):
+            found_N = guesses.parsed_in_year(text_N, form, year_from)
+        else:
+            found_N = guesses.parsed(text_N, form)
     except pl.exceptions.PolarsError as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"format {form!r} under [time]: {reason}") from None

@@ -963,3 +963,74 @@ def test_a_side_that_the_spec_does_not_know_is_named_with_the_line_that_would_he
 def test_amounts_with_sides_have_no_other_sign(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="where amounts have sides, negative ones are no spending"):
         Amount.model_validate({"sides": {"Cr": "refund"}, "negative": "spending"})
+
+
+DATEV = '"EXTF";700;21;"Buchungsstapel";13;20240130140440;;"RE";"";"";29098;55003;20230701;4\n'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_days_of_datev_are_of_the_year_in_its_first_line(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "EXTF_Buchungsstapel.csv"
+    days = [datetime(2023, 7, 1, tzinfo=UTC) + timedelta(days=9 * n) for n in range(40)]
+    columns: dict[str, Sequence[object]] = {
+        "Umsatz (ohne Soll/Haben-Kz)": [f"{1200 + n},50" for n in range(40)],
+        "Soll/Haben-Kennzeichen": ["S" if n % 4 else "H" for n in range(40)],
+        "WKZ Umsatz": ["EUR"] * 40,
+        "Konto": [10000 + n % 5 for n in range(40)],
+        "Gegenkonto (ohne BU-Schlüssel)": [8400] * 40,
+        "Belegdatum": [f"{day.day}{day.month:02}" for day in days],
+        **{f"Beleginfo - Art {n}": [""] * 40 for n in range(20)},
+    }
+    path.write_bytes((DATEV + rows_of(columns, ";")).encode(encoding))
+    answers = {"type": "debit"}
+    if encoding != "utf-8":
+        assert inspected(path)[1] == {"encoding"}
+    options = [f"{name}={value}" for name, value in answers.items()]
+    options += [f"encoding={encoding}"] * (encoding != "utf-8")
+    assert inspected(path, *options)[0].exit_code == 0
+    found = read_entries(path, DatasetSpec.load(path.with_suffix(".toml")))
+    assert times_of(found) == days
+    assert found.amount_N.tolist() == [1200.5 + n for n in range(40)]
+    assert found.types_N.to_list().count("refund") == 10
+    assert set(found.currency_N) == {"EUR"}
+
+
+@pytest.mark.parametrize("form", ["%d.%m.", "%d/%m", "%m-%d", "%d %b", "%B %d"])
+def test_the_year_of_days_without_one_is_asked_for(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "statement.csv"
+    at = [time.strftime(form) for time in TIMES]
+    columns = payments(order_id=[f"o-{n}" for n in range(10)], booked_on=at)
+    del columns["created_at"]
+    path.write_text(rows_of(columns))
+    found = read(path, {"time.year_from": "2023-04-01"})
+    expected = [time.date().replace(year=2024 if time.month < 4 else 2023) for time in TIMES]
+    assert [time.date() for time in times_of(found)] == sorted(expected)
+    spec = DatasetSpec.load(path.with_suffix(".toml"))
+    assert [instant_of(text, spec.time) for text in at] == [
+        int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
+        for day in expected
+    ]
+
+
+def test_days_without_a_year_that_may_be_months_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "statement.csv"
+    columns = payments(booked_on=[f"{n + 1:02}/03" for n in range(10)])
+    del columns["created_at"]
+    path.write_text(rows_of(columns))
+    found = read(path, {"time.format": "%d/%m", "time.year_from": "2024-01-01"})
+    assert {time.month for time in times_of(found)} == {3}
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ({"format": "%d%m"}, "format '%d%m' has no year: year_from says"),
+        (
+            {"format": "%d%m%Y", "year_from": "2024-01-01"},
+            "year_from needs a format without a year",
+        ),
+    ],
+)
+def test_a_format_without_a_year_needs_one(how: object, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Time.model_validate(how)

@@ -1,7 +1,7 @@
 """A spec in the making: its lines, and a comment for each guess."""
 
 import tomllib
-from datetime import datetime
+from datetime import date
 from typing import Any, NamedTuple
 
 from app.learner.spec import Columns, DatasetSpec
@@ -89,7 +89,7 @@ def _value(value: Any) -> str:
         return f"{{ {', '.join(f'{_key(key)} = {_value(item)}' for key, item in value.items())} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
-    if isinstance(value, datetime):
+    if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, bool):
         return str(value).lower()

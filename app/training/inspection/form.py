@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
+from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,10 +52,14 @@ class NoRows(Exception):
 
 
 class Form(NamedTuple):
-    """The settings under [file], and why each is as it is."""
+    """The settings under [file], and why each is as it is.
+
+    `year_from` is the first day of the year that a file of DATEV says its days are of.
+    """
 
     file: File
     reasons: dict[str, str]
+    year_from: date | None = None
 
 
 def guessed_form(path: Path, answers: Answers) -> Form:
@@ -100,7 +105,16 @@ def guessed_form(path: Path, answers: Answers) -> Form:
         _divide(text, DELIMITERS.get(suffix, ","), found, reasons)
     except (UnicodeDecodeError, csv.Error, NoRows, objects.Unparsable) as error:
         raise DataError(f"{path}: cannot be read as rows of text: {error}") from error
-    return Form(File(**found), reasons)
+    return Form(File(**found), reasons, _year_of_datev(text))
+
+
+def _year_of_datev(text: str) -> date | None:
+    """The first day of the business year, by the line above the names of a file of DATEV."""
+    started = re.match(r'"?(?:EXTF|DTVF)"?;(?:[^;\n]*;){11}"?(\d{4})(\d\d)(\d\d)"?;', text)
+    try:
+        return date(*map(int, started.groups())) if started else None
+    except ValueError:
+        return None
 
 
 def _check_kind(path: Path, head: bytes) -> None:

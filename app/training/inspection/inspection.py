@@ -69,7 +69,7 @@ def drafted(path: Path, name: str, answers: Answers) -> Draft:
         # What else the rows of an order say is that of its first row.
         first = draft.value("columns", "transaction")
         frame = frame.unique(first, keep="first", maintain_order=True)
-    add_time(draft, frame, answers, taken)
+    add_time(draft, frame, answers, taken, form.year_from)
     is_fraud_N = add_label(draft, frame, answers, taken)
     add_amount(draft, frame, answers, taken)
     add_account(draft, frame, answers, taken)

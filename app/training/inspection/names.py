@@ -32,10 +32,11 @@ ROLES: dict[str, tuple[str, ...]] = {
         rf"(?!.*{NO_PAYMENT})(.* )?(amount|amt)( .*)?|amount ?cents",
         r"((order|grand|cart|invoice) )?(total|gross|value|paid|betrag|summe|umsatz|montant"
         r"|importe|importo|valor|price|kwota|bedrag|belopp)( [a-z]{3})?"
-        r"|betrag in [a-z]{2,4}|gross sales|total (collected|paid)",
+        r"|betrag in [a-z]{2,4}|umsatz ohne soll haben kz|gross sales|total (collected|paid)",
     ),
     "currency": (
-        r"(transaction |gross |payment )?(currency|ccy|cur)( code)?|w(ä|ae)hrung|devise|moneda",
+        r"(transaction |gross |payment )?(currency|ccy|cur)( code)?|w(ä|ae)hrung|devise|moneda"
+        r"|wkz umsatz",
     ),
     "label": (
         r"(is|was|es|tx)? ?fraud(e|ulent)?( ?(flag|label|ind|indicator))?|fraud ?bool",

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
@@ -52,10 +52,19 @@ class When(NamedTuple):
     why: str
 
 
-def add_time(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
-    """Raises ValueError where no column looks like a time."""
+def add_time(
+    draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str], year_from: date | None
+) -> None:
+    """Days without a year are of the one from `year_from`, where the file says that.
+
+    Raises ValueError where no column looks like a time.
+    """
     stated = chosen_columns("time", answers, frame.columns)
-    found = _of_columns(frame, stated, answers) if stated else _found(frame, answers, taken)
+    days = stated or _without_year(frame, taken, year_from)
+    if len(days) == 1 and (yearless := _yearless(frame[days[0]], year_from)):
+        found = _in_a_year(days, frame[days[0]], yearless, year_from, answers)
+    else:
+        found = _of_columns(frame, stated, answers) if stated else _found(frame, answers, taken)
     named = found.columns[0] if len(found.columns) == 1 else found.columns
     draft.add("columns", "time", named, found.why)
     taken.update(found.columns)
@@ -64,6 +73,71 @@ def add_time(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str
     is_counted = draft.value("time", "unit") is not None
     if not is_counted and not _has_offsets(frame, found):
         _add_zone(draft, frame, found, answers, taken)
+
+
+def _without_year(frame: pl.DataFrame, taken: set[str], year_from: date | None) -> list[str]:
+    """The column of days without a year, where no other says when."""
+    if _date_parts(frame):
+        return []
+    free = [column for column in frame.columns if column not in taken]
+    if any(_form(frame[column]) in ("iso", "typed", "text", "epoch", "date") for column in free):
+        return []
+    return next(
+        (
+            [column]
+            for column in free
+            if names.TIME.fullmatch(names.plain(column)) and _yearless(frame[column], year_from)
+        ),
+        [],
+    )
+
+
+def _yearless(values_N: pl.Series, year_from: date | None) -> list[str]:
+    """The formats of days without a year; of digits alone only where the file states its year."""
+    if values_N.dtype.is_temporal():
+        return []
+    text_N = _sampled(values_N)
+    if not len(text_N) or (year_from is None and guesses.share(text_N.str.contains(r"^\d+$")) == 1):
+        return []
+    return guesses.yearless_formats(text_N.unique().to_list())
+
+
+def _in_a_year(
+    columns: list[str],
+    values_N: pl.Series,
+    formats: list[str],
+    year_from: date | None,
+    answers: Answers,
+) -> When:
+    """Days without a year; questions are which number is the month, and of which year they are."""
+    text_N = _sampled(values_N)
+    form, why = formats[0], "reads every value"
+    if len(formats) > 1:
+        leap = date(2024, 1, 1)
+        read = [guesses.parsed_in_year(text_N, some, leap) for some in formats]
+        n = (read[0] != read[1]).arg_max() or 0
+        choices = {
+            some: f"{datetime.fromtimestamp(us[n] / 1_000_000, UTC):%d %B}"
+            for some, us in zip(formats, read, strict=True)
+        }
+        text = f"Days can be read in {len(formats)} ways. Which one is it, for {text_N[n]!r}?"
+        form, why = answers.of(Question("time.format", text, choices)), "as answered"
+    lines: list[tuple[str, Any, str]] = [("format", form, why)]
+    if year_from is None:
+        text = f"Days such as {text_N[0]} name no year. With which day do their twelve months begin"
+        question = Question("time.year_from", f"{text}?", check=_no_day, proposal="2024-01-01")
+        lines.append(("year_from", date.fromisoformat(answers.of(question)), "as answered"))
+    else:
+        lines.append(("year_from", year_from, "by the file's first line"))
+    return When(columns, lines, f"such as {text_N[0]}")
+
+
+def _no_day(text: str) -> str | None:
+    return (
+        _no_time(text)
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text)
+        else f"{text!r} is not a day such as 2024-01-01"
+    )
 
 
 def _found(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> When:
