@@ -63,13 +63,16 @@ class LabelFile:
 
 
 def read_labels(
-    lines: Iterable[str], layout: LabelLayout | None, most_rows: int | None = None
+    lines: Iterable[str],
+    layout: LabelLayout | None,
+    most_rows: int | None = None,
+    is_json: bool = False,
 ) -> LabelFile:
     """All rows of a file, by a layout or else by its header: transaction, label and perhaps date.
 
     Raises UnreadableLabels where the file as a whole makes no sense, or has more rows.
     """
-    [whole] = label_blocks(lines, layout, sys.maxsize, most_rows)
+    [whole] = label_blocks(lines, layout, sys.maxsize, most_rows, is_json)
     return whole
 
 
@@ -124,6 +127,14 @@ def _rows_of_objects(lines: Iterable[str], layout: LabelLayout | None) -> Iterat
         if not names:
             names = list(dict.fromkeys([*found, *(_all_named(layout) if layout else ())]))
             yield number, names
+        elif layout is None and (
+            later := next((name for name in found if name not in names), None)
+        ):
+            # Labels without a date are known now: one that comes later must not be passed over.
+            raise UnreadableLabels(
+                f"line {number}: {later[:LONGEST_VALUE]!r} is not in the first object, which names "
+                "the columns"
+            )
         yield number, [found.get(name, "") for name in names]
 
 

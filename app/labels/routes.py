@@ -27,6 +27,7 @@ from app.labels.reading import UnreadableLabels, read_labels
 from app.labels.records import LabelEvent as Event
 from app.labels.schemas import (
     LABEL_FILE,
+    LABEL_OBJECT,
     AdaptationMade,
     DecisionMade,
     Effect,
@@ -50,6 +51,7 @@ from app.learner.decisions import Decision
 from app.learner.network import INNER_STEPS
 from app.learner.scorer import Copy
 from app.learner.transaction import MOST_ITEMS
+from app.objects import is_by_line
 from app.ops.actor import actor
 from app.scoring import store as transaction_store
 from app.scoring.errors import TransactionConflict, TransactionNotFound
@@ -69,6 +71,13 @@ LabelFileBody = Annotated[
     Body(media_type="text/csv", openapi_examples={"three columns": {"value": LABEL_FILE}}),
     WithJsonSchema({"type": "string", "description": "CSV in UTF-8, with a header."}),
 ]
+# The same rows as objects, one a line.
+LABEL_LINES = {
+    "application/x-ndjson": {
+        "schema": {"type": "string", "description": "JSON in UTF-8, an object a line."},
+        "examples": {"three fields": {"value": LABEL_OBJECT}},
+    }
+}
 Conflicting = documented(
     TransactionNotFound, TransactionConflict, ValidationFailed, WrongAccount, TooManyLabels
 )
@@ -136,7 +145,11 @@ async def label_many(
     return LabelBatchResult(results=items.results(by_id, outcome, LabelNotStored))
 
 
-@router.post("/labels/import", responses=WRITES)
+@router.post(
+    "/labels/import",
+    responses=WRITES,
+    openapi_extra={"requestBody": {"content": LABEL_LINES}},
+)
 async def import_labels(
     file: LabelFileBody,
     admission: RunningAdmission,
@@ -145,13 +158,16 @@ async def import_labels(
     source: Annotated[Source, Query(description="How they were found out.")] = "chargeback",
     dry_run: Annotated[bool, Query(description="Store nothing, only say what would be.")] = False,
 ) -> LabelsImported:
-    """Store the labels of a CSV file of up to 1,000 rows: transaction, label and perhaps date.
+    """Store the labels of a file of up to 1,000 rows: transaction, label and perhaps date.
 
-    Each row is answered alone. A label counts from its date, and of two the one known later
-    stands; those that are there already are left alone, so that a file may be sent again.
+    It is CSV, or JSON with an object a line, as its first line shows. Each row is answered alone.
+    A label counts from its date, and of two the one known later stands; those that are there
+    already are left alone, so that a file may be sent again.
     """
     try:
-        found = read_labels(StringIO(_text_of(file), newline=""), None, MOST_ITEMS)
+        text = _text_of(file)
+        is_json = is_by_line(StringIO(text))
+        found = read_labels(StringIO(text, newline=""), None, MOST_ITEMS, is_json)
     except UnreadableLabels as error:
         raise ValidationFailed(str(error)) from None
     admission.rates.owe(actor.get(), found.rows - 1)
@@ -192,9 +208,7 @@ def _text_of(file: bytes) -> str:
         return file.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = file.count(b"\n", 0, error.start) + 1
-        raise ValidationFailed(
-            f"line {line}: the file is not UTF-8; save it as CSV in UTF-8"
-        ) from None
+        raise ValidationFailed(f"line {line}: the file is not UTF-8; save it in UTF-8") from None
 
 
 def state_of(account: Account) -> dict[str, Any]:

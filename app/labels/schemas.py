@@ -327,6 +327,7 @@ IMPORTED: JsonDict = {
     ],
 }
 LABEL_FILE = "transaction,label,date\nt-1001,fraud,2026-02-03T09:30:00Z\n"
+LABEL_OBJECT = '{"transaction": "t-1001", "label": "fraud", "date": "2026-02-03T09:30:00Z"}'
 
 
 class UnmatchedRow(BaseModel):

@@ -20,6 +20,8 @@ URL = re.compile(r"[\x21-\x7e]{1,2000}")
 _numbers = count()
 
 schemathesis.openapi.format("date-time", PAST.map(lambda time: f"{time.isoformat()}Z"))
+# A file of labels is sent as the text that it is.
+schemathesis.serializer.alias("application/x-ndjson", "text/plain")
 
 
 @schemathesis.hook

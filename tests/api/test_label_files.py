@@ -1,5 +1,6 @@
-"""Labels by CSV over HTTP: each row answered alone, tried out first, and sent again safely."""
+"""Labels by file over HTTP: each row answered alone, tried out first, and sent again safely."""
 
+import json
 from typing import Any
 
 import httpx
@@ -171,7 +172,58 @@ async def test_a_file_that_makes_no_sense_is_refused_whole(
     assert words in refused.json()["detail"]
 
 
-async def test_json_is_no_file_of_labels(edge: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("media_type", ["application/x-ndjson", "application/jsonl", "text/csv"])
+async def test_a_file_may_be_json_with_an_object_a_line(
+    shared: httpx.AsyncClient, media_type: str
+) -> None:
+    name = media_type.partition("/")[2]
+    await score(shared, *(posted(f"{name}-{n}") for n in range(4)))
+    rows = [
+        {"transaction": f"{name}-0", "label": "fraud", "date": "2026-02-03"},
+        {"date": 1770111000, "label": 1, "transaction": f"{name}-1"},
+        {"transaction": f"{name}-2", "label": "stolen", "date": "2026-02-03"},
+        {"transaction": f"{name}-3", "label": False, "date": None},
+        {"transaction": "nobody", "label": False, "date": "2026-02-03"},
+    ]
+    answer = await shared.post(
+        "/v1/labels/import",
+        content="\ufeff" + "\n".join(map(json.dumps, rows)),
+        headers={"Content-Type": media_type},
+    )
+    done = answer.json()
+    assert counts(done) == {"stored": 2}
+    refusals = [(row["line"], row["column"], row["value"]) for row in done["refused"]]
+    assert refusals == [(3, "label", "stolen"), (4, "date", "")]
+    assert [row["line"] for row in done["unmatched"]] == [5]
+    [event] = (await history(shared, f"{name}-1"))["history"]
+    assert (event["label"], event["labelled_at"]) == ("fraud", "2026-02-03T09:30:00.000000Z")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (['{"transaction": "t", "label": 1}', '{"transaction": "t'], "line 2: it is no JSON"),
+        (['{"transaction": "t", "fraud": 1}'], "the column 'fraud' is none of transaction, label"),
+        (
+            ['{"transaction": "t", "label": 1}', '{"transaction": "t", "label": 1, "date": 1}'],
+            "line 2: 'date' is not in the first object, which names the columns",
+        ),
+        (['{"transaction": "t", "label": 1}'] * 1001, "more than 1,000 rows"),
+    ],
+)
+async def test_lines_of_json_that_make_no_sense_are_refused_whole(
+    edge: httpx.AsyncClient, lines: list[str], words: str
+) -> None:
+    refused = await edge.post(
+        "/v1/labels/import",
+        content="\n".join(lines),
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    assert problem_of(refused) == (422, "validation_failed")
+    assert words in refused.json()["detail"]
+
+
+async def test_a_document_of_json_is_no_file_of_labels(edge: httpx.AsyncClient) -> None:
     for body in ({"labels": [{"transaction_id": "t", "label": "fraud"}]}, [], 7, "t,fraud", None):
         refused = await edge.post("/v1/labels/import", json=body)
         assert problem_of(refused) == (422, "validation_failed")

@@ -208,14 +208,16 @@ class Client:
         return self._send(LabelBatchResult, "POST", "/v1/labels", body)
 
     def import_labels(
-        self, csv: str, source: str = "chargeback", dry_run: bool = False
+        self, file: str, source: str = "chargeback", dry_run: bool = False
     ) -> LabelsImported:
-        """Store the labels of a CSV text of up to 1,000 rows: transaction, label, date.
+        """Store the labels of up to 1,000 rows, CSV or an object of JSON a line.
+
+        A row has transaction, label and perhaps date.
 
         Each row is answered alone; with `dry_run` nothing is stored.
         """
         query = {"source": source, "dry_run": dry_run}
-        return self._send(LabelsImported, "POST", "/v1/labels/import", csv, query)
+        return self._send(LabelsImported, "POST", "/v1/labels/import", file, query)
 
     def account(self, account_id: str) -> AccountState:
         """The state of an account."""

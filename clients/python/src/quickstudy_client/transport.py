@@ -45,7 +45,7 @@ class ApiError(Exception):
 class Request(Generic[Answer]):
     """A request, the type of its answer, and whether it may be sent again (`repeatable`).
 
-    A body that is a text is CSV.
+    A body that is a text is a file of labels.
     """
 
     answer_type: type[Answer]
