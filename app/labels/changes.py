@@ -271,7 +271,7 @@ def _label(
     """
     labelled_at_us = verdict.labelled_at_us or at_us
     matures_at_us = row.occurred_at_us + spec.label.delay_us
-    if spec.label.delay_column is not None or verdict.source == IMPORT:
+    if spec.label.has_dates or verdict.source == IMPORT:
         matures_at_us = max(matures_at_us, labelled_at_us)
     return StoredLabel(
         tenant=row.tenant,

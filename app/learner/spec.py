@@ -60,6 +60,10 @@ class LabelDelay(BaseModel):
     count; "*" is every other word. By `legitimate_after_days` what has no label that long before
     the newest transaction of the file is legitimate, and known to be from then on: for files of
     chargebacks alone.
+
+    `chargebacks` are rows that are no transactions, but say at their own time that a payment was
+    fraud, by the values of columns; their column `payment` names it (without one, what is the id
+    of payments), by what the payment's own row has as its id, or in its column `payment_id`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +74,22 @@ class LabelDelay(BaseModel):
     legitimate: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     legitimate_after_days: Annotated[float, Field(gt=0, le=LONGEST_DELAY_DAYS)] | None = None
+    chargebacks: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
+    payment: str | None = None
+    payment_id: str | None = None
+
+    @model_validator(mode="after")
+    def _payments_of_chargebacks(self) -> Self:
+        if (self.payment or self.payment_id) and not self.chargebacks:
+            raise ValueError("payment and payment_id are of rows that chargebacks names")
+        if self.payment_id and not self.payment:
+            raise ValueError("payment_id is what the column payment has: name that one, too")
+        return self
+
+    @property
+    def has_dates(self) -> bool:
+        """Whether the file says of each label when it was known."""
+        return self.delay_column is not None or bool(self.chargebacks)
 
     @model_validator(mode="after")
     def _one_meaning_per_word(self) -> Self:
@@ -128,6 +148,14 @@ class DatasetSpec(BaseModel):
             raise ValueError(f"{reserved[0]!r} is a categorical field and cannot be numeric")
         if "type" in self.categorical and self.categorical["type"] != self.columns.type:
             raise ValueError("type is both categorical and under [columns], of one column")
+        if self.label.chargebacks and self.columns.label:
+            raise ValueError("labels have a column or stand in rows of chargebacks, not both")
+        is_numbered = isinstance(self.columns.transaction, RowNumber)
+        if self.label.chargebacks and is_numbered and not self.label.payment_id:
+            raise ValueError(
+                "where ids are the numbers of rows, payment and payment_id under [label] say by "
+                "which columns chargebacks name payments"
+            )
         if self.columns.amount is None and (self.columns.refund or self.has_currencies):
             raise ValueError("amounts need a column: set amount under [columns]")
         fields = set(ENTITY_FIELDS.values())

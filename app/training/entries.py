@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from app.learner.entities import canonical
 from app.learner.spec import DatasetSpec, LabelDelay
-from app.learner.spelling import Named, RowNumber
+from app.learner.spelling import Named, RowNumber, columns_of_name
 from app.learner.transaction import (
     DAY_US,
     LONGEST_DELAY_DAYS,
@@ -92,22 +92,75 @@ def entries_of(table: Table) -> Entries:
 
 def _entries(table: Table, left_out: LeftOut) -> Entries:
     columns, same = table.spec.columns, table.spec.rows.same_transaction
+    table, chargebacks = _apart(table)
     _leave_out_others(table)
     ids_N = _identifiers(table, columns.transaction)
     if same == "refuse":
         _check_unique(table, columns.transaction, ids_N)
-        return _checked(table, ids_N, None, left_out)
+        return _checked(table, ids_N, None, chargebacks, left_out)
     first_N = ids_N.is_first_distinct()
     try:
         sum_N = _sums(table, ids_N) if same == "sum" else None
-        return _checked(table.filter(first_N), ids_N.filter(first_N), sum_N, left_out)
+        return _checked(table.filter(first_N), ids_N.filter(first_N), sum_N, chargebacks, left_out)
     except BadRows as bad:
+        if not (is_bad_N := bad.among(table)).any():
+            # Of rows that are no transactions.
+            raise
         # A transaction without one of its rows would be another one.
-        of_transaction = set(ids_N.filter(pl.Series(bad.among(table))))
+        of_transaction = set(ids_N.filter(pl.Series(is_bad_N)))
         raise bad.widened(table.row_N[ids_N.is_in(list(of_transaction)).to_numpy()]) from None
 
 
-def _checked(table: Table, ids_N: pl.Series, sum_N: pl.Series | None, left_out: LeftOut) -> Entries:
+def _apart(table: Table) -> tuple[Table, Table | None]:
+    """The payments of a table, and the rows that only say that one of them was fraud."""
+    how = table.spec.label
+    if not how.chargebacks:
+        return table, None
+    is_one_N = pl.repeat(True, len(table), eager=True)
+    for column, values in how.chargebacks.items():
+        is_one_N &= texts(table[column]).is_in(values).fill_null(False)
+    if is_one_N.all():
+        raise DataError(f"{table.path}: there is no transaction in it, only chargebacks")
+    return table.filter(~is_one_N), table.filter(is_one_N) if is_one_N.any() else None
+
+
+def _charged_back(
+    table: Table, ids_N: pl.Series, types_N: pl.Series, chargebacks: Table
+) -> dict[int, int]:
+    """Which rows of a table were charged back, and when that was first known.
+
+    A chargeback of a payment that is not in the file is left out: it may be older than the file.
+    """
+    spec, how = table.spec, table.spec.label
+    known_us_N = times(chargebacks)
+    refuse_times(chargebacks, known_us_N)
+    named = how.payment or spec.columns.transaction
+    assert not isinstance(named, RowNumber)
+    payment_N = chargebacks.text(named, spec.rows.joined_by)
+    chargebacks.refuse(named, payment_N.is_null() | (payment_N == ""), "it names no payment")
+    own_N = ids_N if how.payment_id is None else texts(table[how.payment_id])
+    # A refund of the same order may have its number.
+    rows = {
+        id_: row
+        for row, (id_, kind) in enumerate(zip(own_N.to_list(), types_N.to_list(), strict=True))
+        if kind != "refund"
+    }
+    column = columns_of_name(named)[0]
+    _wish(chargebacks, column, ~payment_N.is_in(list(rows)), "a chargeback of no payment here")
+    found = dict[int, int]()
+    for id_, known_us in zip(payment_N.to_list(), known_us_N.tolist(), strict=True):
+        row = rows[id_]
+        found[row] = min(known_us, found.get(row, known_us))
+    return found
+
+
+def _checked(
+    table: Table,
+    ids_N: pl.Series,
+    sum_N: pl.Series | None,
+    chargebacks: Table | None,
+    left_out: LeftOut,
+) -> Entries:
     """The entries of a table with one row for each transaction, in the order of time."""
     spec, columns = table.spec, table.spec.columns
     time_us_N = times(table)
@@ -120,6 +173,11 @@ def _checked(table: Table, ids_N: pl.Series, sum_N: pl.Series | None, left_out: 
     if columns.amount is not None:
         amount_N = as_amounts(table, columns.amount, amount_N, written_N)
     accounts_N = _identifiers(table, columns.account)
+    if chargebacks is not None:
+        for row, known_us in _charged_back(table, ids_N, types_N, chargebacks).items():
+            is_fraud_N[row] = 1
+            # Of a day without its hour the payment may be later.
+            known_at_us_N[row] = max(known_us, time_us_N[row])
     entities = {kind: _ids(table, kind, spec.entities[kind]) for kind in spec.entity_names}
 
     order_N = np.argsort(time_us_N, kind="stable")

@@ -97,6 +97,11 @@ def _staged(path: Path, spec: DatasetSpec, aside: Path) -> tuple[int, LeftOutOfM
     for n, table in enumerate(Table.chunks(path, lenient, CHUNK_ROWS)):
         if not len(table):
             continue
+        if n and spec.label.chargebacks:
+            raise DataError(
+                f"{path}: its chargebacks are rows of their own, which may be in another file than "
+                "their payments: put all into one file, or train on the files themselves"
+            )
         try:
             entries = entries_of(table)
         except NothingLeft as nothing:

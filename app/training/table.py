@@ -221,9 +221,9 @@ def columns_used(spec: DatasetSpec) -> list[str]:
         named += [] if isinstance(parts, RowNumber) else columns_of_name(parts)
     optional = columns.model_dump(exclude={"transaction", "account", "time"}, exclude_none=True)
     named += [*optional.values(), *spec.rows.only]
-    named += [
-        column for column in (spec.label.delay_column, spec.time.zone_column) if column is not None
-    ]
+    label = spec.label
+    others = (label.delay_column, label.payment, label.payment_id, spec.time.zone_column)
+    named += [*label.chargebacks, *(column for column in others if column is not None)]
     named += [*spec.entities.values(), *spec.categorical.values(), *spec.numeric.values()]
     return list(dict.fromkeys(named))
 

@@ -27,8 +27,10 @@ from app.training.inspection.columns import (
 from app.training.inspection.draft import Draft
 from app.training.inspection.form import add_form, guessed_form
 from app.training.inspection.labels import (
+    add_chargebacks,
     add_label,
     add_type_and_status,
+    without_chargebacks,
     without_own_money,
 )
 from app.training.inspection.questions import Answers
@@ -62,9 +64,13 @@ def drafted(path: Path, name: str, answers: Answers) -> Draft:
     frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
     if not len(frame):
         raise DataError(f"{path}: there is no transaction in it")
-    frame = without_own_money(draft, _without_nulls(draft, frame), answers)
+    frame = _without_nulls(draft, frame)
+    frame, chargebacks = without_chargebacks(draft, frame, answers)
+    frame = without_own_money(draft, frame, answers)
     taken = set[str]()
     add_transaction(draft, frame, answers, taken)
+    if chargebacks is not None:
+        add_chargebacks(draft, chargebacks, taken)
     if draft.value("rows", "same_transaction") is not None:
         # What else the rows of an order say is that of its first row.
         first = draft.value("columns", "transaction")

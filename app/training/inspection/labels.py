@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import polars as pl
 
@@ -18,6 +18,7 @@ from app.training.inspection.columns import (
     chosen_columns,
 )
 from app.training.inspection.draft import Draft
+from app.training.inspection.names import rank
 from app.training.inspection.questions import Answers, Question
 
 MOST_WORDS, MOST_TYPES = 12, 40
@@ -28,6 +29,8 @@ MOST_FRAUDS = 1 / 3
 NOTHING = re.compile(r"0+(?:[.,]0+)?")
 GUESSED_DELAY = "a guess: how many days after a payment its label is known, as a rule"
 SHORT_DAYS = 180
+# Of the rows of chargebacks this share names payments of the file: others are older than it is.
+MOST_UNNAMED, LITTLE = 0.5, 1e-6
 MEANINGS = {"fraud": "a fraud", "legitimate": "no fraud", "unknown": "nobody knows yet"}
 
 
@@ -35,6 +38,9 @@ def add_label(
     draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]
 ) -> pl.Series | None:
     """The label's column and words; returns what each row is (1, 0 or null)."""
+    if draft.value("label", "chargebacks") is not None:
+        _add_legitimate(draft, answers)
+        return None
     column = _column(frame, answers, taken)
     if column is None:
         draft.notes.append(
@@ -163,6 +169,11 @@ def _meanings(column: str, words: Mapping[str, int], answers: Answers) -> dict[s
 
 
 def _add_chargebacks(draft: Draft, answers: Answers) -> None:
+    _add_legitimate(draft, answers)
+    draft.add("label", "delay_days", USUAL_DELAY, GUESSED_DELAY)
+
+
+def _add_legitimate(draft: Draft, answers: Answers) -> None:
     days = answers.of(
         Question(
             "label.legitimate_after_days",
@@ -173,7 +184,6 @@ def _add_chargebacks(draft: Draft, answers: Answers) -> None:
         )
     )
     draft.add("label", "legitimate_after_days", float(days or 1), "as answered")
-    draft.add("label", "delay_days", USUAL_DELAY, GUESSED_DELAY)
 
 
 def _add_delay(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
@@ -205,6 +215,98 @@ def _no_days(text: str) -> str | None:
     return None if 0 < days <= 3650 else f"{text} days are not between 0 and 3650"
 
 
+class Chargebacks(NamedTuple):
+    """Rows of a file that say which payments were charged back.
+
+    Their `column` has one of `words`; `payment` names the payment, by what the payment's row has
+    in its column `payment_id`, which may be the same.
+    """
+
+    column: str
+    words: list[str]
+    payment: str
+    payment_id: str
+
+
+def without_chargebacks(
+    draft: Draft, frame: pl.DataFrame, answers: Answers
+) -> tuple[pl.DataFrame, Chargebacks | None]:
+    """The frame without rows that are chargebacks of others, where a person says so."""
+    for column in (name for ranked in candidates("type", frame.columns, set()) for name in ranked):
+        words = frame[column].cast(pl.String).drop_nulls().unique().sort().to_list()
+        some = [word for word in words if names.CHARGEBACK.fullmatch(names.plain(word))]
+        if not some or len(some) == len(words) or len(words) > MOST_TYPES:
+            continue
+        is_one_N = frame[column].cast(pl.String).is_in(some).fill_null(False)
+        found = _named_payments(frame.filter(is_one_N), frame.filter(~is_one_N))
+        if found is None:
+            continue
+        payment, payment_id = found
+        by = payment if payment == payment_id else f"{payment}, which is the {payment_id} of these"
+        text = (
+            f"Some rows are of the {column} {', '.join(some)}, and name payments by {by}. Do they "
+            "say which payments were fraud?"
+        )
+        choices = {
+            "fraud": "they do: those payments were, and it was known at the time of these rows",
+            "leave_out": "no; leave these rows out",
+            "keep": "no; these rows are payments of their own",
+        }
+        answer = answers.of(Question("chargebacks", text, choices, proposal="fraud"))
+        if answer == "keep":
+            return frame, None
+        rest = frame.filter(~is_one_N)
+        if answer == "fraud":
+            return rest, Chargebacks(column, some, payment, payment_id)
+        kept = [word for word in words if word not in some]
+        _add_only(draft, column, kept, some)
+        return rest, None
+    return frame, None
+
+
+def add_chargebacks(draft: Draft, found: Chargebacks, taken: set[str]) -> None:
+    """What the spec says of rows that are chargebacks, once it is known what payments' ids are."""
+    draft.add("label", "chargebacks", {found.column: found.words}, "as answered: frauds, and when")
+    is_id = draft.value("columns", "transaction") == found.payment_id
+    if not is_id or found.payment != found.payment_id:
+        draft.add("label", "payment", found.payment, "names the payment that was charged back")
+    if not is_id:
+        draft.add("label", "payment_id", found.payment_id, "by what its own row has here")
+    taken.add(found.payment)
+
+
+def _named_payments(rows: pl.DataFrame, payments: pl.DataFrame) -> tuple[str, str] | None:
+    """By which column rows name payments, and which column of these has the same."""
+    best, found = MOST_UNNAMED, None
+    ids = {
+        name: payments[name].cast(pl.String).drop_nulls().to_list()
+        for name in payments.columns
+        if _names_each(payments[name].cast(pl.String))
+    }
+    for named in rows.columns:
+        text_N = rows[named].cast(pl.String)
+        if text_N.drop_nulls().n_unique() <= len(rows) / 2:
+            continue
+        for id_, there in ids.items():
+            share = guesses.share(text_N.is_in(there))
+            # Of equal ones that which is called an id, and the first.
+            is_called = rank("transaction", id_) is not None
+            if share + is_called * LITTLE > best:
+                best, found = share + is_called * LITTLE, (named, id_)
+    return found
+
+
+def _names_each(text_N: pl.Series) -> bool:
+    """Whether a column has another word in most rows, and no plain number, as amounts are."""
+    some_N = text_N.drop_nulls()
+    if not len(some_N) or some_N.n_unique() < len(text_N) / 2:
+        return False
+    return (
+        not some_N.str.contains(r"^[-+(]*\d+[.,]\d{1,3}\)?$").any()
+        and not some_N.str.contains(r"\d:\d\d").any()
+    )
+
+
 def without_own_money(draft: Draft, frame: pl.DataFrame, answers: Answers) -> pl.DataFrame:
     """The frame without payouts, fees and the like, where a person leaves them out."""
     for column in (name for ranked in candidates("type", frame.columns, set()) for name in ranked):
@@ -223,9 +325,19 @@ def without_own_money(draft: Draft, frame: pl.DataFrame, answers: Answers) -> pl
             )
         )
         if answer == "leave_out":
-            draft.add("rows", "only", {column: kept}, f"as answered: not {shown}")
+            _add_only(draft, column, kept, others)
             return frame.filter(pl.col(column).cast(pl.String).is_in(kept))
     return frame
+
+
+def _add_only(draft: Draft, column: str, kept: list[str], others: list[str]) -> None:
+    """The words of a column whose rows are transactions."""
+    why = f"as answered: not {', '.join(others)}"
+    if (before := draft.value("rows", "only")) is None:
+        draft.add("rows", "only", {column: kept}, why)
+    else:
+        why = f"{draft.comment('rows', 'only')}, {', '.join(others)}"
+        draft.replace("rows", "only", {**before, column: kept}, why)
 
 
 def add_type_and_status(

@@ -121,10 +121,17 @@ TYPES: dict[str, Type] = {
     **dict.fromkeys(("transfer", "wire"), "transfer"),
     **dict.fromkeys(("verification", "account verification", "card check"), "verification"),
 }
+# A row of a payment that was taken back by the payer's bank.
+CHARGEBACK = re.compile(
+    r"((first|second|third|1st|2nd|payment|card|customer) ?)?"
+    r"(charge ?backs?|dispute[ds]?|r(ü|ue)cklastschrift)"
+    r"( (debit|withdrawn|created|received|opened|lost|withdrawal))?"
+)
 # Movements of a shop's own money, which exports of payment services list beside the payments.
 OWN_MONEY = re.compile(
     r"(?i).*(payout|\bfees?\b|adjustment|\breserve|currency conversion|account hold|withdraw funds"
-    r"|bank deposit|balance ?transfer|invoice ?deduction|deposit ?correction|top ?-?up).*"
+    r"|bank deposit|balance ?transfer|invoice ?deduction|deposit ?correction|top ?-?up"
+    r"|(charge ?back|dispute).*(revers|won|fee|refund)).*"
 )
 STATUSES: dict[str, Status] = {
     **dict.fromkeys(
