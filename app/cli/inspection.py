@@ -194,8 +194,9 @@ def _say_next(file: Path, spec: Path, found: "Found") -> None:
         return
     if entries.amount_N.any() and entries.currency_N.null_count() == len(entries):
         say(
-            "Amounts name no currency, and the shipped model compares them in one: first write "
-            'theirs into the spec, such as currency = "EUR" under [amount].'
+            "Amounts name no currency, and the shipped model compares them in one: first say which "
+            "it is, by --replace --answer amount.currency=EUR, or in the spec by such as "
+            'currency = "EUR" under [amount].'
         )
     words = ["quickstudy", "import", str(file), "--spec", str(spec), "--partial"]
     say(f"Next: {shlex.join(words)}")

@@ -9,11 +9,13 @@ from app.learner.money import MINOR_UNITS, MOST_DECIMALS, USUAL_DECIMALS
 from app.training import guesses
 from app.training.guesses import Marks
 from app.training.inspection import names
-from app.training.inspection.columns import NOBODY, candidates, chosen_columns
+from app.training.inspection.columns import ENTITIES, NOBODY, candidates, chosen_columns
 from app.training.inspection.draft import Draft
 from app.training.inspection.questions import Answers, Question
 
 SAMPLED = 20_000
+# Of hundreds of columns of numbers, which all may be one.
+MOST_SHOWN = 20
 QUESTION = "Which column is the amount that was paid?"
 # Cents that are taken for whole amounts make the largest at least so much.
 LEAST_CENTS, LEAST_ROWS = 1000, 20
@@ -25,8 +27,8 @@ PLAIN = Marks(".", "")
 
 
 def add_amount(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
-    currency = _currency_column(frame, answers, taken)
     columns = _amount_columns(frame, answers, taken)
+    currency = _currency_column(frame, answers, taken, columns[:1])
     if not columns:
         draft.notes.append("No column says how much: all amounts are 0, and callers send 0, too.")
         return
@@ -49,6 +51,10 @@ def add_amount(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[s
             draft.add("categorical", "currency", currency, "several")
     if meanings:
         draft.add("amount", "currencies", meanings, "what the file's signs and words mean")
+    elif stated := answers.stated("amount.currency"):
+        if wrong := _no_code(stated):
+            raise ValueError(f"--answer amount.currency={stated}: {wrong}")
+        draft.add("amount", "currency", stated, "as answered")
     elif currency is None and (code := _code_in_name(column)):
         draft.add("amount", "currency", code, "by the column's name")
     bare = [_without(text, signs) for text in text_N.to_list()]
@@ -68,13 +74,22 @@ def _texts(values_N: pl.Series) -> pl.Series:
     return text_N.filter(text_N != "").unique(maintain_order=True).head(SAMPLED)
 
 
-def _currency_column(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> str | None:
+def _currency_column(
+    frame: pl.DataFrame, answers: Answers, taken: set[str], amounts: list[str]
+) -> str | None:
+    """The column of currencies: that which is called as the amount is, or else by its name."""
     stated = chosen_columns("currency", answers, frame.columns)
     if stated is not None:
         return stated[0] if stated else None
-    for column in (
-        name for ranked in candidates("currency", frame.columns, taken) for name in ranked
-    ):
+    called = {re.sub(r"\b(amount|amt|value)\b", "currency", names.plain(name)) for name in amounts}
+    called -= {names.plain(name) for name in amounts}
+    alike = [
+        column
+        for column in frame.columns
+        if column not in taken and re.sub(r" (iso )?code$", "", names.plain(column)) in called
+    ]
+    ranked = candidates("currency", frame.columns, taken)
+    for column in (*alike, *(name for some in ranked for name in some)):
         words = frame[column].cast(pl.String).drop_nulls().unique().to_list()
         # Words that are no codes are questions.
         if 0 < len(words) <= MOST_CURRENCIES:
@@ -107,14 +122,23 @@ def _amount_columns(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> l
     numeric = [
         column
         for column in frame.columns
-        if column not in taken and len(_texts(frame[column])) and _is_money(frame[column])
+        if column not in taken and not _says_who(column) and _is_money(frame[column])
     ]
     # Whole numbers may be ids.
     numeric.sort(key=lambda column: not _texts(frame[column]).str.contains(r"\d[.,]\d+\b").any())
-    shown = {column: f"such as {_texts(frame[column])[0]!r}" for column in numeric}
+    shown = {column: f"such as {_texts(frame[column])[0]!r}" for column in numeric[:MOST_SHOWN]}
     shown[NOBODY] = "no column: all amounts are 0"
-    answer = answers.of(Question("amount", QUESTION, shown, proposal=NOBODY))
+
+    def no_number(answer: str) -> str | None:
+        return None if answer in numeric else f"{answer!r} is no column of numbers"
+
+    answer = answers.of(Question("amount", QUESTION, shown, no_number, NOBODY))
     return [] if answer == NOBODY else [answer]
+
+
+def _says_who(column: str) -> bool:
+    """Whether a column is called as an id is, of somebody or of something."""
+    return any(names.rank(role, column) is not None for role in ("account", *ENTITIES))
 
 
 def _side_by_question(debit: str, credit: str, answers: Answers) -> list[str]:

@@ -25,6 +25,7 @@ CATEGORIES = ("merchant_category", "channel", "country")
 MOST_CATEGORIES = 1000
 MOST_FIELDS = 40
 SHOWN, FEW_ROWS = 8, 20
+LEAST_DIGITS = 7
 # A column whose values separate frauds so well says what came after.
 LEAKS_AT, LEAST_FRAUDS = 0.98, 8
 # A column of more different words says something else, as a free text does.
@@ -62,7 +63,8 @@ def _parts(role: str, answer: str, columns: Sequence[str]) -> list[str]:
 def add_account(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
     """Who pays; a question where columns of several kinds may say so, or none does."""
     stated, columns = chosen_columns("account", answers, frame.columns), frame.columns
-    ranked = candidates("account", columns, taken)
+    sums = {column for column in columns if _is_sum(frame[column])}
+    ranked = candidates("account", columns, taken | sums)
     if stated is None and len(ranked) == 1 and len(ranked[0]) == 1 and ranked[0][0] != "merchant":
         [[column]] = ranked
         # What is the same in every row may be the shop's own.
@@ -88,6 +90,12 @@ def add_account(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[
     draft.add("columns", "account", named, "as answered")
     _note_scientific(draft, frame, stated)
     taken.update(stated)
+
+
+def _is_sum(values_N: pl.Series) -> bool:
+    """Whether all values have two decimals, as what a card has paid, and no card itself, has."""
+    text_N = values_N.cast(pl.String).drop_nulls()
+    return guesses.share(text_N.str.contains(r"^\W*\d[\d.,' ]*[.,]\d\d\W*$")) == 1
 
 
 def _account_by_question(frame: pl.DataFrame, answers: Answers, likely: list[str]) -> list[str]:
@@ -236,7 +244,7 @@ def add_entities(draft: Draft, frame: pl.DataFrame, taken: set[str]) -> None:
         some = [column for ranked in candidates(kind, frame.columns, taken) for column in ranked]
         if not some or len(candidates(kind, [account] if isinstance(account, str) else [], set())):
             continue
-        column = some[0]
+        column = next((name for name in some if names.plain(name) == kind), some[0])
         fits = _fits(kind, frame[column])
         name = kind if fits else f"{kind}_hash"
         why = "by its name" if fits else f"no {kind} as the API takes it: a kind of its own"
@@ -324,7 +332,7 @@ def _kind_of_field(values_N: pl.Series, marks: tuple[str, str]) -> tuple[str | N
         plain = plain.str.replace_all(thousands, "", literal=True)
     number_N = plain.str.replace(decimal, ".", literal=True).cast(pl.Float64, strict=False)
     if number_N.null_count() == 0 and number_N.is_finite().all():
-        has_zeros = text_N.str.contains(r"^0\d").any()
+        has_zeros = text_N.str.contains(r"^0\d").any() or _are_ids(text_N)
         # A few whole numbers are codes.
         if not has_zeros and (distinct > SHOWN or text_N.str.contains(r"\D").any()):
             low, high = np.percentile(number_N.to_numpy(), [0, 100])
@@ -333,6 +341,13 @@ def _kind_of_field(values_N: pl.Series, marks: tuple[str, str]) -> tuple[str | N
         return None, ""
     shown = ", ".join(text_N.value_counts(sort=True)[text_N.name].head(3).to_list())
     return "categorical", f"{distinct:,} different: {shown[:50]}{', …' if distinct > 3 else ''}"
+
+
+def _are_ids(text_N: pl.Series) -> bool:
+    """Whether whole numbers are long, and all as long: of telephones, cards, other rows."""
+    length = text_N.str.len_chars()
+    is_long = length.min() == length.max() and len(text_N) > 0 and length[0] >= LEAST_DIGITS
+    return is_long and bool(text_N.str.contains(r"^\+?\d+$").all())
 
 
 def _field_name(column: str) -> str:

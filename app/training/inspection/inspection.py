@@ -67,7 +67,8 @@ def drafted(path: Path, name: str, answers: Answers) -> Draft:
     frame = _without_nulls(draft, frame)
     frame, chargebacks = without_chargebacks(draft, frame, answers)
     frame = without_own_money(draft, frame, answers)
-    taken = set[str]()
+    # What is empty here may be anything.
+    taken = {name for name in frame.columns if frame[name].null_count() == len(frame)}
     add_transaction(draft, frame, answers, taken)
     if chargebacks is not None:
         add_chargebacks(draft, chargebacks, taken)

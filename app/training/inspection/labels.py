@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import polars as pl
 
@@ -21,7 +21,7 @@ from app.training.inspection.draft import Draft
 from app.training.inspection.names import rank
 from app.training.inspection.questions import Answers, Question
 
-MOST_WORDS, MOST_TYPES = 12, 40
+FEW_WORDS, MOST_WORDS, MOST_TYPES = 2, 12, 40
 USUAL_DELAY, USUAL_CHARGEBACKS = 30, 90
 # Frauds are rare: where one in three is, the words may stand for something else.
 MOST_FRAUDS = 1 / 3
@@ -54,7 +54,9 @@ def add_label(
     word_N = frame[column].cast(pl.String).str.strip_chars().str.to_lowercase()
     word_N = word_N.replace("", None)
     words = word_N.drop_nulls().value_counts(sort=True)
-    if len(words) > MOST_WORDS:
+    # Each word once are the ids or the days of disputes.
+    is_any = len(words) > FEW_WORDS and words["count"].max() == 1
+    if len(words) > MOST_WORDS or is_any:
         zeros = [word for word in words[column].to_list() if NOTHING.fullmatch(word)]
         filled = len(word_N.drop_nulls()) - guesses.share(word_N.is_in(zeros)) * len(word_N)
         if filled > MOST_FRAUDS * len(word_N):
@@ -71,7 +73,8 @@ def add_label(
         for kind in MEANINGS:
             if some := [word for word, found in meaning.items() if found == kind]:
                 draft.add("label", kind, some)
-    if "fraud" in meaning.values() and "legitimate" not in meaning.values():
+    is_asked = any(question.name.startswith("label.") for question in answers.open())
+    if "fraud" in meaning.values() and "legitimate" not in meaning.values() and not is_asked:
         _add_chargebacks(draft, answers)
     else:
         _add_delay(draft, frame, answers, taken)
@@ -356,6 +359,9 @@ def add_type_and_status(
         ):
             words = frame[column].cast(pl.String).drop_nulls().unique().sort().to_list()
             meanings = {word: recognized.get(word.strip().lower()) for word in words}
+            if role == "type" and "refund" in meanings.values() and not _is_signed(draft):
+                unknown = [word for word, meaning in meanings.items() if meaning is None]
+                meanings |= _types_by_question(column, unknown, answers)
             if not words or None in meanings.values():
                 continue
             draft.add("columns", role, column, "by its name and words")
@@ -366,10 +372,33 @@ def add_type_and_status(
             break
 
 
+def _types_by_question(column: str, words: list[str], answers: Answers) -> dict[str, Any]:
+    """What words mean beside refunds, which no sign tells from payments."""
+    if len(words) > MOST_WORDS:
+        return {}
+    choices = dict.fromkeys(get_args(Type), "")
+    return {
+        word: answers.of(
+            Question(
+                f"types.{word}",
+                f"Beside refunds, some rows are of the {column} {word}. What are they?",
+                choices,
+                proposal="payment",
+            )
+        )
+        for word in words
+    }
+
+
+def _is_signed(draft: Draft) -> bool:
+    """Whether signs, words or columns say of amounts which are refunds."""
+    says = draft.value("amount", "negative") or draft.value("amount", "sides")
+    return bool(says or draft.value("columns", "refund"))
+
+
 def _add_side(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
     """A column of debit and credit, where nothing else says what is paid back: a question."""
-    is_signed = draft.value("amount", "negative") or draft.value("amount", "sides")
-    if is_signed or draft.value("columns", "refund"):
+    if _is_signed(draft):
         return
     for column in frame.columns:
         if column in taken or not names.SIDE.fullmatch(names.plain(column)):

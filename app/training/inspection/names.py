@@ -7,19 +7,22 @@ from app.learner.transaction import Status, Type
 
 # An amount that is another than the payment's.
 NO_PAYMENT = r"(refund|charge|fee|tax|vat|net|dispute|discount|tip|shipping|converted|intended)"
-PAYER = r"(from|customer|client|user|payer|shopper|buyer|consumer|cardholder|billing|contact)"
-PAYER_EMAIL = rf"({PAYER} )?e ?mail( address)?"
+PAYER = r"(from|(customer|client|user|payer|shopper|buyer|consumer|cardholder)s?|billing|contact)"
+PAYER_EMAIL = rf"({PAYER} )?e ?mail( address)?( billing)?"
 # Roles by the names of columns, in lower case with single spaces; the likelier first.
 ROLES: dict[str, tuple[str, ...]] = {
     "transaction": (
-        r"(transaction|trans|txn|tx|payment|charge|order|event|psp)"
+        r"(transaction|trans|txn|tx|payment|charge|event|psp)"
         r" ?(id|num|number|no|ref|reference|key|uuid)",
-        r"(transaktions|buchungs|zahlungs|beleg) ?(id|nummer|nr)",
-        r"id|uuid|reference|name|nr",
+        # Of an order there may be several payments.
+        r"id|uuid",
+        r"(transaktions|buchungs|zahlungs|beleg) ?(id|nummer|nr)"
+        r"|(order|receipt|invoice|voucher) ?(id|num|number|no|ref|reference|key|uuid)",
+        r"reference|name|nr",
         r"order|transaction|trans|txn|charge|invoice|receipt|bestellung|auftrag|rechnung|beleg",
     ),
     "account": (
-        r"(account|acct|customer|cust|client|user|member|payer|entity|holder|shopper|consumer|buyer)"
+        r"(account|acct|customer|cust|client|user|member|payer|entity|holder|shopper|consumer|buyer)s?"
         r" ?(id|no|num|number|key|ref|reference)?",
         r"name ?orig|orig(in)? ?account|sender|debitor(en)?( ?(nr|nummer|konto))?"
         r"|((numer|num|nr|no|n) )?(kunde|klient|client|cliente)[aen]?( ?(nr|nummer|numero|id|no))?",
@@ -30,13 +33,14 @@ ROLES: dict[str, tuple[str, ...]] = {
     "amount": (
         r"((transaction|txn|trans|purchase|payment|gross|total|order) ?)*(amount|amt)( [a-z]{3})?",
         rf"(?!.*{NO_PAYMENT})(.* )?(amount|amt)( .*)?|amount ?cents",
-        r"((order|grand|cart|invoice) )?(total|gross|value|paid|betrag|summe|umsatz|montant"
+        r"((order|grand|cart|invoice|purchase|transaction|payment) )?(total|gross|value|paid|betrag"
+        r"|summe|umsatz|montant"
         r"|importe|importo|valor|price|kwota|bedrag|belopp)( [a-z]{3})?"
         r"|betrag in [a-z]{2,4}|umsatz ohne soll haben kz|gross sales|total (collected|paid)",
     ),
     "currency": (
-        r"(transaction |gross |payment )?(currency|ccy|cur)( code)?|w(ä|ae)hrung|devise|moneda"
-        r"|wkz umsatz",
+        r"(transaction |gross |payment )?(currency|ccy|cur)( iso)?( code)?|w(ä|ae)hrung|devise"
+        r"|moneda|wkz umsatz",
     ),
     "label": (
         r"(is|was|es|tx)? ?fraud(e|ulent)?( ?(flag|label|ind|indicator))?|fraud ?bool",
@@ -49,13 +53,13 @@ ROLES: dict[str, tuple[str, ...]] = {
     ),
     "device": (r"device ?(id|fingerprint|hash)",),
     "ip": (rf"({PAYER} |source |browser )?ip( ?addr(ess)?)?|remote( ?addr(ess)?)?",),
-    "card": (r"(cc|card|pan) ?(id|no|num|number|hash|token|fingerprint)",),
+    "card": (r"(cc|(credit )?card|pan) ?(id|no|num|number|hash|token|fingerprint)",),
     "email": (PAYER_EMAIL,),
     "merchant_category": (r"mcc|(merchant )?category( code)?|kategorie",),
     "channel": (r"channel|entry ?mode|use ?chip|kanal",),
-    "country": (r"(ip |card |billing |merchant |issuer )?(country|land)( code)?|pays",),
+    "country": (r"(ip |card |billing |merchant |issuer )?(country|land)( code)?( billing)?|pays",),
     "type": (
-        r"((transaction|txn|payment|record|event|entry|balance) ?)*(type|kind)|typ|art",
+        r"((transaction|txn|payment|record|event|entry|balance|action) ?)*(type|kind)|typ|art",
         r"reporting category",
     ),
     "status": (r"(transaction |payment |order |financial )?(status|state|result|outcome)",),
@@ -69,10 +73,25 @@ TIME = re.compile(
     r"(?i).*(time|date|datum|zeit|fecha|created|occurred|posted|timestamp|heure|data|hora|stunde).*"
     r"|.* ?(at|on|ts|dt)|step|day|hour|tag|month|year|monat|jahr|created.*"
 )
-# Only known once somebody has judged a payment.
+# Of columns of times: those of the payment itself, and those of what comes before or after it.
+PAID_AT = re.compile(
+    r"(.* )?(created|occurred|event|purchased?|ordered|order|placed|transaction|trans|txn|tx"
+    r"|payment|sale|started|initiated|submit(ted)?|request(ed)?|booking|buchungs?|posting"
+    r"|authori[sz](ed|ation))( .*)?"
+    r"|(time|date|datetime|timestamp|datum|buchungstag|fecha|data)( of payment)?"
+)
+ANOTHER_TIME = re.compile(
+    r"(.* )?(valuta(datum)?|value|settle(d|ment)?|available|payout|captured?|due|birth|dob|born"
+    r"|sign ?up|signed|registered|registration|expir(y|es|ation|ed)|updated|modified|completed"
+    r"|completion|closed|refunded|disputed?|charge ?back|shipped|delivered|first|last|end"
+    r"|disbursement|member|opened|since|deleted|cancell?ed)( .*)?"
+)
+# Only known once somebody has judged a payment, or once it went through.
 LEAK = re.compile(
     r"(?i).*(fraud|charged? ?back|betrug|oszust|frode|payout|dispute|risk|score|review|decision"
     r"|flag|refund|investigat|stolen|resolution|label|blocked|loss).*"
+    r"|(is )?(captured|approved|declined|settled|authori[sz]ed|refused|voided|cancell?ed)"
+    r"|(.* )?(response|error|decline|failure|refusal|result|return)( (code|reason|message|type))?"
     r"|(running |account )?balance|saldo|new ?balance.*|.*(after|closing|new) ?balance.*"
 )
 
@@ -109,14 +128,17 @@ LEGITIMATE = {
 SIDE = re.compile(
     r".*\b(debit|credit|dr|cr|drcr|dc|d c|cd|s h|soll|haben|side|sign|indicator|type)\b.*"
 )
-DEBIT_COLUMN = re.compile(r".*\b(debit|débit|withdrawals?|soll|debe|money out|paid out)\b.*")
+DEBIT_COLUMN = re.compile(
+    r".*\b(debit|débit|withdrawals?|withdrawn|soll|debe|money out|paid out)\b.*"
+)
 CREDIT_COLUMN = re.compile(r".*\b(credit|crédit|deposits?|haben|haber|money in|paid in)\b.*")
 UNKNOWN = {"unknown", "pending", "unlabelled", "unlabeled", "none", "null", "na", "n/a", "?", "-"}
 MISSING = {"null", "n/a", "na", "nan", "none", "\\n", "-", "#n/a", "nil", "(null)"}
 
 TYPES: dict[str, Type] = {
     **dict.fromkeys(("payment", "sale", "charge", "purchase", "debit", "pos", "order"), "payment"),
-    **dict.fromkeys(("refund", "return", "reversal", "credit"), "refund"),
+    **dict.fromkeys(("capture", "captured", "settled", "card payment", "card_payment"), "payment"),
+    **dict.fromkeys(("refund", "refunded", "return", "reversal", "credit"), "refund"),
     **dict.fromkeys(("withdrawal", "cash_out", "atm", "cash out"), "withdrawal"),
     **dict.fromkeys(("transfer", "wire"), "transfer"),
     **dict.fromkeys(("verification", "account verification", "card check"), "verification"),
@@ -144,11 +166,15 @@ STATUSES: dict[str, Status] = {
             "captured",
             "approved",
             "completed",
+            "complete",
             "settled",
+            "settled successfully",
+            "successful",
+            "paidout",
+            "paid_out",
         ),
         "authorised",
     ),
-    **dict.fromkeys(("completed", "settled"), "authorised"),
     **dict.fromkeys(("declined", "failed", "refused", "rejected", "failure"), "declined"),
     **dict.fromkeys(("reversed", "voided", "cancelled", "canceled", "void"), "reversed"),
     **dict.fromkeys(("refunded",), "refunded"),
@@ -227,6 +253,14 @@ def plain(name: str) -> str:
     """A column's name in lower case, its words apart: "transDate_Time?" is "trans date time"."""
     apart = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
     return " ".join(re.sub(r"[^0-9a-zà-ÿ$]+", " ", apart.lower()).split())
+
+
+def is_paid_at(column: str) -> int:
+    """How likely a column of times is that of the payment: 0 is likeliest."""
+    name = plain(column)
+    if ANOTHER_TIME.fullmatch(name):
+        return 2
+    return 0 if PAID_AT.fullmatch(name) else 1
 
 
 @cache

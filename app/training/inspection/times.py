@@ -144,12 +144,12 @@ def _found(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> When:
     if parts := _date_parts(frame):
         return _of_columns(frame, parts, answers)
     free = [column for column in frame.columns if column not in taken]
-    # Content first: of columns that are times, those with a name of a time, and of these the first.
+    # Content first: of columns that are times those with the name of one.
     forms = {column: _form(frame[column]) for column in free}
     dated = [column for column, form in forms.items() if form in ("iso", "typed", "text")]
-    dated.sort(key=lambda column: names.TIME.fullmatch(names.plain(column)) is None)
     if dated:
-        return _of_columns(frame, [dated[0], *_clock_beside(frame, dated[0])], answers)
+        column = _of_payment(frame, dated, answers)
+        return _of_columns(frame, [column, *_clock_beside(frame, column)], answers)
     counted = [column for column, form in forms.items() if form in ("epoch", "date", "number")]
     likely = [column for column in counted if names.TIME.fullmatch(names.plain(column))]
     likely = likely or [column for column in counted if forms[column] == "epoch"]
@@ -161,6 +161,25 @@ def _found(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> When:
         "no column looks like a time; --answer time=COLUMN names it, or time=DATE+CLOCK two of "
         f"them: the file has {', '.join(frame.columns)}"
     )
+
+
+def _of_payment(frame: pl.DataFrame, dated: list[str], answers: Answers) -> str:
+    """The column that says when a payment was; a question where several may."""
+    named = [
+        column
+        for column in dated
+        if names.TIME.fullmatch(names.plain(column)) or not names.is_paid_at(column)
+    ] or dated
+    # What is only there once a payment went through is no time of all.
+    whole = [column for column in named if frame[column].null_count() == 0] or named
+    likeliest = min(map(names.is_paid_at, whole))
+    some = [column for column in whole if names.is_paid_at(column) == likeliest]
+    others = [column for column in some[1:] if (frame[column] != frame[some[0]]).any()]
+    if not others:
+        return some[0]
+    shown = {column: f"such as {frame[column].drop_nulls()[0]}" for column in [some[0], *others]}
+    text = "Which column says when a payment was made?"
+    return answers.of(Question("time", text, shown, proposal=some[0]))
 
 
 def _form(values_N: pl.Series) -> str:
