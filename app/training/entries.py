@@ -37,6 +37,10 @@ NEVER_US = np.iinfo(np.int64).max
 LABELS = {**dict.fromkeys(LEGITIMATE_WORDS, 0), **dict.fromkeys(FRAUD_WORDS, 1)}
 # Of the words of a spec this one stands for every other.
 ANY_WORD = "*"
+SAME_ID = (
+    'where rows of one id are one order, same_transaction = "first" or "sum" under [rows] says '
+    "what they make; else transaction under [columns] may be several columns"
+)
 # What arithmetic in binary leaves behind, as in 0.1 + 0.2, is no part of an amount.
 DECIMALS = 9
 
@@ -267,10 +271,7 @@ def _check_unique(table: Table, named: Named | RowNumber, ids_N: pl.Series) -> N
         again_N,
         "an id that is there already",
         lambda value: f"{value!r} is already in {table.place(first)}",
-        lambda _: (
-            'where rows of one id are one order, same_transaction = "first" or "sum" under [rows] '
-            "says what they make; else transaction under [columns] may be several columns"
-        ),
+        lambda _: SAME_ID,
         shown_N,
     )
 

@@ -6,9 +6,10 @@ import hashlib
 import io
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import polars as pl
@@ -81,6 +82,11 @@ def base_of(path: Path) -> Path:
     return path if path.exists() else parts[0]
 
 
+def _ranges(path: Path, most: int) -> list[tuple[int, int | None]]:
+    rows = int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+    return [(first, most) for first in range(0, max(rows, 1), most)]
+
+
 def _is_data(relative: Path) -> bool:
     hidden = any(part.startswith((".", "_")) for part in relative.parts)
     return not hidden and not relative.name.endswith(LEFT_OUT)
@@ -117,6 +123,7 @@ class Content:
         self.format: Format = form.format or FORMATS[suffix]
         self.is_csv, self.is_json = self.format == "csv", self.format == "json"
         self.delimiter = form.delimiter or DELIMITERS.get(suffix, ",")
+        self._spooled: Path | None = None
 
     def header(self) -> list[str]:
         """The names of the columns. Raises OSError and PolarsError."""
@@ -126,15 +133,45 @@ class Content:
             return self._nested.names
         return list(pl.read_parquet_schema(self.path))
 
-    def ranges(self, most: int | None) -> list[tuple[int, int | None]]:
+    @contextmanager
+    def cut(self, most: int | None, aside: Path | None) -> Iterator[list[tuple[int, int | None]]]:
         """Where to cut the file for no more than `most` rows at once: first rows, and how many.
 
-        Text is read whole, since only then is all that is wrong with it noticed.
+        Plain text is written to a folder `aside` as Parquet meanwhile, as it is read; without one,
+        and where something is wrong with it, it is read whole, which tells what that is.
         """
-        if self.format != "parquet" or most is None:
-            return [(0, None)]
-        rows = int(pl.scan_parquet(self.path, glob=False).select(pl.len()).collect().item())
-        return [(first, most) for first in range(0, max(rows, 1), most)]
+        if most is None:
+            yield [(0, None)]
+            return
+        if self.format == "parquet":
+            yield _ranges(self.path, most)
+            return
+        spooled = None if aside is None else self._spool(aside / "text.parquet")
+        if spooled is None:
+            yield [(0, None)]
+            return
+        self._spooled = spooled
+        try:
+            yield _ranges(spooled, most)
+        finally:
+            self._spooled = None
+            spooled.unlink(missing_ok=True)
+
+    def _spool(self, out: Path) -> Path | None:
+        """The rows of plain text as Parquet, with a memory that does not grow with them."""
+        source = self._json_source() if self.is_json and self.is_by_line else self._source()
+        if not isinstance(source, Path):
+            return None
+        try:
+            if self.is_json:
+                rows = self._nested.rows(source, self._nested.names)
+            else:
+                rows = pl.scan_csv(source, **self._dialect())
+            rows.sink_parquet(out)
+        except pl.exceptions.PolarsError:
+            out.unlink(missing_ok=True)
+            return None
+        return out
 
     def frame(
         self,
@@ -147,6 +184,9 @@ class Content:
         Rows of CSV with more fields than the header are an error, unless they are `truncated`, and
         so are lines of JSON that are no objects, which then are empty.
         """
+        if self._spooled is not None:
+            frame = pl.scan_parquet(self._spooled, glob=False).slice(*rows).collect()
+            return (self._named(frame) if self.is_csv else self._plain(frame)).select(columns)
         if self.is_csv:
             # Read whole: only then is a row with too many fields noticed.
             return self._csv(truncated=truncated).select(columns)
@@ -214,12 +254,22 @@ class Content:
                 raise
             text = objects.without(self._json_text, broken)
             frame = self._nested.frame(text, columns, rows)
+        return self._plain(frame)
+
+    def _plain(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Columns of JSON in which what stands for nothing is nothing."""
         nothing = dict.fromkeys(["", *self.form.missing])
         return self._trimmed(frame.with_columns(pl.col(pl.String).replace(nothing)))
 
     def _csv(self, rows: int | None = None, truncated: bool = False) -> pl.DataFrame:
-        form = self.form
-        frame = self._trimmed(self._read_csv(rows, truncated))
+        read = pl.read_csv(
+            self._source(), n_rows=rows, truncate_ragged_lines=truncated, **self._dialect()
+        )
+        return self._named(read)
+
+    def _named(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Columns of CSV by their names."""
+        form, frame = self.form, self._trimmed(frame)
         if not form.header:
             return frame
         if len(form.header) != frame.width:
@@ -236,21 +286,19 @@ class Content:
         text = pl.col(pl.String).str.strip_chars().replace(nothing)
         return frame.with_columns(text).rename({name: name.strip() for name in frame.columns})
 
-    def _read_csv(self, rows: int | None, truncated: bool) -> pl.DataFrame:
+    def _dialect(self) -> dict[str, Any]:
+        """How Polars reads a CSV file."""
         form = self.form
-        return pl.read_csv(
-            self._source(),
-            separator=self.delimiter,
-            quote_char=form.quote or None,
-            has_header=not form.header,
-            skip_lines=form.skip_lines,
-            null_values=list(form.missing) or None,
-            n_rows=rows,
-            infer_schema=False,
-            eol_char=form.line_end,
-            glob=False,
-            truncate_ragged_lines=truncated,
-        )
+        return {
+            "separator": self.delimiter,
+            "quote_char": form.quote or None,
+            "has_header": not form.header,
+            "skip_lines": form.skip_lines,
+            "null_values": list(form.missing) or None,
+            "infer_schema": False,
+            "eol_char": form.line_end,
+            "glob": False,
+        }
 
     def _source(self) -> Path | io.BytesIO:
         """The file itself where nothing stands between it and its rows, else what they are in."""

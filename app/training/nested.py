@@ -36,9 +36,12 @@ class Nested:
 
     def frame(self, source: Path | str, names: list[str], rows: int | None) -> pl.DataFrame:
         """Some columns of the first rows, or of all."""
+        return self.rows(source, names, rows).collect()
+
+    def rows(self, source: Path | str, names: list[str], most: int | None = None) -> pl.LazyFrame:
+        """The same before they are read."""
         columns = [pl.coalesce(self._places[name]).alias(name) for name in names]
-        lazy = pl.scan_ndjson(_opened(source), schema=self._schema, n_rows=rows)
-        return lazy.select(columns).collect()
+        return pl.scan_ndjson(_opened(source), schema=self._schema, n_rows=most).select(columns)
 
 
 def _opened(source: Path | str) -> Path | io.BytesIO:

@@ -27,7 +27,7 @@ from app.learner.spelling import Time
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US, NO_ENTITY, TransactionColumns
 from app.training.dataset import dataset_of
-from app.training.entries import UNLABELLED, Entries, clear, entries_of
+from app.training.entries import SAME_ID, UNLABELLED, Entries, clear, entries_of
 from app.training.files import DataError, digest_of
 from app.training.left_out import LeftOut, LeftOutOfMany, NothingLeft
 from app.training.parts import FEATURES, MANIFEST, SPEC, TRANSACTIONS, Parts, data_of, name_of
@@ -94,7 +94,11 @@ def _staged(path: Path, spec: DatasetSpec, aside: Path) -> tuple[int, LeftOutOfM
     share = 1.0 if spec.rows.leave_out else 0.0
     rules = spec.rows.model_copy(update={"leave_out": share})
     lenient = spec.model_copy(update={"rows": rules})
-    for n, table in enumerate(Table.chunks(path, lenient, CHUNK_ROWS)):
+    # Of rows that belong together some might be in another chunk.
+    is_row_alone = spec.rows.same_transaction == "refuse" and not spec.label.chargebacks
+    for n, table in enumerate(
+        Table.chunks(path, lenient, CHUNK_ROWS, aside if is_row_alone else None)
+    ):
         if not len(table):
             continue
         if n and spec.label.chargebacks:
@@ -182,7 +186,7 @@ def _sorted(path: Path, spec: DatasetSpec, aside: Path, parts: int) -> Counts:
     with duckdb.connect(aside / "numbers.duckdb", config={**settings, "threads": 2}) as base:
         base.execute("SET preserve_insertion_order = false")
         base.read_parquet(str(aside / "rows-*.parquet")).create_view("staged")
-        _check_unique(base, path)
+        _check_unique(base, path, spec, aside)
         base.execute(
             "CREATE TABLE accounts AS SELECT *, row_number() OVER (ORDER BY part, account_id) - 1 "
             f"AS account_place FROM (SELECT DISTINCT account_id, md5_number_lower(account_id) % "
@@ -222,16 +226,27 @@ def _sorted(path: Path, spec: DatasetSpec, aside: Path, parts: int) -> Counts:
         return Counts(_number_of(base, "accounts"), entities, links, int(newest[0]))
 
 
-def _check_unique(base: duckdb.DuckDBPyConnection, path: Path) -> None:
+def _check_unique(
+    base: duckdb.DuckDBPyConnection, path: Path, spec: DatasetSpec, aside: Path
+) -> None:
     """The gate sees a chunk at a time: two of one id may stand in different ones."""
     again = base.execute(
         "SELECT transaction_id FROM staged GROUP BY transaction_id HAVING count(*) > 1 "
         "ORDER BY min(place) LIMIT 1"
     ).fetchone()
-    if again:
-        raise DataError(
-            f"{path}: transaction {again[0]!r} stands in two parts of it that are read apart"
-        )
+    if again is None:
+        return
+    named, between = spec.columns.transaction, spec.rows.joined_by
+    # Where the two stand is sought only now.
+    places = [
+        table.place(int(row))
+        for table in Table.chunks(path, spec, CHUNK_ROWS, aside)
+        for row in np.flatnonzero(table.text(named, between).eq_missing(again[0]).to_numpy())
+    ]
+    cure = SAME_ID
+    if spec.rows.same_transaction != "refuse":
+        cure = f"rows of one order must stand in one file, and in {CHUNK_ROWS:,} rows of Parquet"
+    raise DataError(f"{path}: {places[1]}: the id {again[0]!r} is already in {places[0]}; {cure}")
 
 
 def _number_of(base: duckdb.DuckDBPyConnection, table: str) -> int:

@@ -86,18 +86,24 @@ class Table:
         return cls(path, tables[-1].pieces, spec, _joined(tables), row_N, broken)
 
     @classmethod
-    def chunks(cls, path: Path, spec: DatasetSpec, most: int | None = None) -> "Iterator[Table]":
-        """The same in tables one after the other, of `most` rows; a CSV file is one table."""
+    def chunks(
+        cls, path: Path, spec: DatasetSpec, most: int | None = None, aside: Path | None = None
+    ) -> "Iterator[Table]":
+        """The same in tables one after the other, of `most` rows.
+
+        Without a folder `aside`, where text is put meanwhile, a file of text is one table.
+        """
         pieces, first = tuple[Piece, ...](), 0
         for content in contents_of(path, spec.file):
             pieces = (*pieces, Piece(content, first))
-            for rows in content.ranges(most):
-                frame, blank_N, broken = _read(content, spec, rows)
-                row_N = np.flatnonzero(~blank_N)
-                whole = frame if len(row_N) == len(frame) else frame[row_N]
-                bad = frozenset(first + row for row in broken)
-                yield cls(path, pieces, spec, whole, row_N + first, bad)
-                first += len(frame)
+            with content.cut(most, aside) as ranges:
+                for rows in ranges:
+                    frame, blank_N, broken = _read(content, spec, rows)
+                    row_N = np.flatnonzero(~blank_N)
+                    whole = frame if len(row_N) == len(frame) else frame[row_N]
+                    bad = frozenset(first + row for row in broken)
+                    yield cls(path, pieces, spec, whole, row_N + first, bad)
+                    first += len(frame)
 
     def __len__(self) -> int:
         return len(self.row_N)

@@ -161,7 +161,11 @@ def test_the_gate_holds_for_all_files_together(tmp_path: Path) -> None:
     [
         ("t9,a,soon,1\n", 0.0, "02.csv, row 1 (line 2), column"),
         ("t9,a,soon,1\n", 0.1, "1 of 2 rows cannot be read, more than leave_out = 0.1"),
-        ("t1,a,2024-02-01,1\n", 0.0, "transaction 't1' stands in two parts"),
+        (
+            "t1,a,2024-02-01,1\n",
+            0.0,
+            "02.csv, row 1 (line 2): the id 't1' is already in 01.csv, row 1 (line 2); where rows",
+        ),
     ],
 )
 def test_bad_rows_leave_no_parts(
