@@ -29,6 +29,8 @@ OTHERS = {
     "ru": {"\u0433": ""},
     "uk": {"\u0440": ""},
 }
+# A day and a year, or an hour and a minute.
+TWO_NUMBERS = re.compile(r"\d\D+\d")
 PREFIX = re.compile(r"^de\s|^d['\u2019]")
 # Hungarian's short morning is a word of dates elsewhere.
 PREPOSITIONS = {"de", "du"}
@@ -73,8 +75,8 @@ def languages_of(values: Sequence[str]) -> dict[str, dict[str, str]]:
     Of those in which the months of the texts are whole names; else of those in which they are the
     beginnings of names. Languages that say the same are one.
     """
-    words = words_of(values)
-    dated = [set(words_of([value])) for value in values if re.search(r"\d", value)]
+    dated = [set(words_of([value])) for value in values if TWO_NUMBERS.search(value)]
+    words = list(dict.fromkeys(word for some in dated for word in some))
     if not words or len(words) > MOST_WORDS or len(dated) < LEAST_SHARE * len(values):
         return {}
     for meaning_of in (_whole, _begun):

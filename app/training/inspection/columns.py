@@ -63,7 +63,8 @@ def _parts(role: str, answer: str, columns: Sequence[str]) -> list[str]:
 def add_account(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
     """Who pays; a question where columns of several kinds may say so, or none does."""
     stated, columns = chosen_columns("account", answers, frame.columns), frame.columns
-    sums = {column for column in columns if _is_sum(frame[column])}
+    ranked = candidates("account", columns, taken)
+    sums = {column for some in ranked for column in some if _is_sum(frame[column])}
     ranked = candidates("account", columns, taken | sums)
     if stated is None and len(ranked) == 1 and len(ranked[0]) == 1 and ranked[0][0] != "merchant":
         [[column]] = ranked
