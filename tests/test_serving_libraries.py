@@ -46,7 +46,7 @@ with contextlib.redirect_stdout(output):
     app(["serve", "--port", str(port)], standalone_mode=False)
 """
 TRAINING = {
-    *("duckdb", "torch", "currency_converter", "polars", "pandas"),
+    *("babel", "duckdb", "torch", "currency_converter", "polars", "pandas"),
     *("sklearn", "scipy", "matplotlib"),
 }
 # What brings the schema up to date, what sends webhooks, and what fills the pages.
