@@ -6,8 +6,8 @@ Keys that were replaced before stand alone: what they hold stays with them.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0029"
-down_revision = "0028"
+revision = "0031"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 
