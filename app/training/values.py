@@ -158,9 +158,11 @@ def _refuse_times(table: Table, named: Named, time_us_N: pl.Series, values_N: pl
 def _time_cure(value: str, how: Time, time_us_N: pl.Series) -> str:
     """The lines of a spec that read a time, where its form says which."""
     value, formats = value.strip(), how.formats
-    if lines := _words_cure(value, how):
+    is_beside = time_us_N.null_count() < len(time_us_N)
+    is_english = bool(guesses.time_formats([value]))
+    if not is_english and (lines := _words_cure(value, how, is_beside)):
         return f"{lines} under [time] would read it"
-    if time_us_N.null_count() < len(time_us_N):
+    if is_beside:
         # Beside the others, what reads this one too.
         also = [form for form in guesses.time_formats([value]) if form not in formats]
         some = [toml_text_of([*(formats or (ISO,)), form]) for form in also]
@@ -175,17 +177,28 @@ def _time_cure(value: str, how: Time, time_us_N: pl.Series) -> str:
     return "format under [time] says how times are written, as in strptime"
 
 
-def _words_cure(value: str, how: Time) -> str:
-    """What the words of a time may be in English, where the spec does not say so."""
+def _words_cure(value: str, how: Time, is_beside: bool) -> str:
+    """What the words of a time may be in English, where the spec does not say so.
+
+    `is_beside` where other times are read by the formats of the spec.
+    """
     lines = []
     for meanings in languages.languages_of([value]).values():
         words = [word for word in languages.words_of([value]) if word in meanings]
         new = [word for word in words if bare_word(word) not in how.meanings]
-        formats = guesses.time_formats(languages.translated(pl.Series([value]), meanings).to_list())
-        if new and formats:
-            before = "" if how.formats else f"format = {toml_text(formats[0])} with "
+        english_N = languages.translated(pl.Series([value]), meanings)
+        formats = guesses.time_formats(english_N.to_list())
+        if not formats:
+            continue
+        known = [form for form in how.formats if form != ISO and not is_yearless(form)]
+        parts = []
+        if all(guesses.parsed(english_N, form).null_count() for form in known):
+            some = [*(how.formats or (ISO,)), formats[0]] if is_beside else formats[:1]
+            parts.append(f"format = {toml_text(some[0]) if len(some) == 1 else toml_text_of(some)}")
+        if new:
             pairs = ", ".join(f"{toml_text(word)} = {toml_text(meanings[word])}" for word in new)
-            lines.append(f"{before}words = {{ {pairs} }}")
+            parts.append(f"words = {{ {pairs} }}")
+        lines.append(" with ".join(parts))
     return " or ".join(dict.fromkeys(lines))
 
 

@@ -866,6 +866,24 @@ def test_a_word_that_the_spec_does_not_know_is_named_with_what_it_may_mean(tmp_p
     cure = re.escape('; words = { "janvier" = "January" } under [time] would read it')
     with pytest.raises(DataError, match=rf"'16 janvier 2024' is not a time .*{cure}"):
         read_entries(path, spec)
+    # Of another form, too.
+    path.write_text(written.replace("16 févr.", "16. janvier"))
+    cure = (
+        '; format = ["%d %B %Y", "%d. %B %Y"] with words = { "janvier" = "January" } under [time]'
+    )
+    with pytest.raises(DataError, match=rf"'16. janvier 2024' is not a time .*{re.escape(cure)}"):
+        read_entries(path, spec)
+    path.write_text(written.replace("16 févr.", "16. févr."))
+    cure = '; format = ["%d %B %Y", "%d. %B %Y"] under [time] would read it'
+    with pytest.raises(DataError, match=rf"'16. févr. 2024' is not a time .*{re.escape(cure)}"):
+        read_entries(path, spec)
+    # English needs no words.
+    path.write_text(written.replace("16 févr. ", "16-Mar-"))
+    with pytest.raises(
+        DataError, match=r'; format = \["%d %B %Y", "%d-%b-%Y"\] under \[time\] would'
+    ):
+        read_entries(path, spec)
+    path.write_text(written)
     plain = spec.model_copy(update={"time": Time()})
     cure = re.escape('; format = "%d %B %Y" with words = { "févr" = "February" } under [time]')
     with pytest.raises(DataError, match=rf"'13 févr. 2024' is not a time .*{cure}"):
