@@ -254,3 +254,39 @@ async def test_of_requests_about_many_accounts_few_are_under_way_tenants_in_turn
     assert len(served) < 6 * len(payments)
     await asyncio.gather(*crowd)
     assert most == ACCOUNTS_AT_ONCE
+
+
+async def test_of_changes_that_are_tried_out_few_are_under_way_tenants_in_turn(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scored(service, *(paid(f"t-{n}", n) for n in range(6)))
+    labelling, draft = service.part(Labelling), Planner.draft
+    await labelling.store(TENANT, "a", [Verdict("t-5", True)])
+    served, at_once, most = list[str](), 0, 0
+
+    async def counted(*args: Any, **named: Any) -> Any:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        try:
+            return await draft(*args, **named)
+        finally:
+            at_once -= 1
+            served.append(owner.get())
+
+    monkeypatch.setattr(Planner, "draft", counted)
+
+    async def ask(name: str, asked: Callable[[], Awaitable[object]]) -> None:
+        owner.set(name)
+        await asked()
+
+    tried = partial(labelling.preview, TENANT, "a", [Verdict("t-1", True)])
+    rolled = partial(labelling.preview_roll_back, TENANT, "a", 0)
+    made = partial(labelling.adapt, TENANT, "a")
+    crowd = [asyncio.create_task(ask("crowd", asked)) for asked in (tried, rolled, made) * 8]
+    while not served:
+        await asyncio.sleep(0.001)
+    await ask("other", tried)
+    assert served.index("other") < 12
+    await asyncio.gather(*crowd)
+    assert most == ACCOUNTS_AT_ONCE

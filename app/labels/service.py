@@ -173,9 +173,10 @@ class Labelling:
 
         Raises AccountNotFound.
         """
-        async with self._database.read() as connection:
-            draft = await self._planner.draft(connection, tenant, KeepLabels(account_id))
-        plan = await self._planner.judge(draft, beside_base=True)
+        async with self._turns.one():
+            async with self._database.read() as connection:
+                draft = await self._planner.draft(connection, tenant, KeepLabels(account_id))
+            plan = await self._planner.judge(draft, beside_base=True)
         return await self._kept(plan, draft.alteration.account)
 
     async def preview(self, tenant: str, account_id: str, verdicts: Sequence[Verdict]) -> Labelled:
@@ -191,11 +192,13 @@ class Labelling:
         return await self._preview(tenant, RollBack(account_id, revision), account_id)
 
     async def _preview(self, tenant: str, change: LabelChange, account_id: str) -> Labelled:
-        async with self._database.read() as connection:
-            # Before what may be refused of its transactions.
-            account = await account_store.require_account(connection, tenant, account_id)
-            draft = await self._planner.draft(connection, tenant, change, is_preview=True)
-        return _labelled(await self._planner.judge(draft), account)
+        # Whose turn has not come reads nothing either: a preview is mostly its draft.
+        async with self._turns.one():
+            async with self._database.read() as connection:
+                # Before what may be refused of its transactions.
+                account = await account_store.require_account(connection, tenant, account_id)
+                draft = await self._planner.draft(connection, tenant, change, is_preview=True)
+            return _labelled(await self._planner.judge(draft), account)
 
     async def _tried(self, tenant: str, change: SetLabels, shared: Shared | None) -> Labelled:
         """What to store these labels would do now. Raises what it would raise."""
@@ -208,9 +211,10 @@ class Labelling:
     async def _apply_aside(self, tenant: str, change: LabelChange) -> Labelled:
         """A change of what many may have learned from: planned beside the loop, and committed
         there where it is of many labels."""
-        async with self._database.read() as connection:
-            draft = await self._planner.draft(connection, tenant, change)
-        plan = await self._planner.judge(draft)
+        async with self._turns.one():
+            async with self._database.read() as connection:
+                draft = await self._planner.draft(connection, tenant, change)
+            plan = await self._planner.judge(draft)
         aside = len(draft.alteration.rows) > IN_PLACE
         return await self._apply(tenant, change, plan, aside=aside)
 
