@@ -397,9 +397,8 @@ async def pruned(world: World, day: int) -> int:
     """Prune what occurred so many days after the first, or before; how many payments."""
     features = world.service.part(Pipeline).features
     keep_days = now_us() // DAY_US - FIRST_DAY - day
-    return await prune(
-        world.service.part(Database), features, world.tenant, keep_days, lambda gone: None
-    )
+    database, patience = world.service.part(Database), Patience(print)
+    return await prune(database, features, world.tenant, keep_days, lambda gone: None, patience)
 
 
 def test_pruning_leaves_labelled_payments_and_those_that_wait(started: Started) -> None:

@@ -106,6 +106,7 @@ def prune(
     """
     from app.cli.keys import on_database
     from app.cli.progress import counting
+    from app.db.patience import Patience
     from app.keys import service as keys
     from app.learner.checkpoint import Checkpoint
     from app.settings import Settings
@@ -125,7 +126,10 @@ def prune(
                     raise SetupError(
                         f"there is no tenant {tenant!r}: `quickstudy keys list` shows them"
                     )
-                return await pruned(database, features, tenant, keep_days, show, is_preview)
+                patience = Patience(say_why)
+                return await pruned(
+                    database, features, tenant, keep_days, show, patience, is_preview
+                )
 
             return on_database(run)
 

@@ -19,6 +19,7 @@ from app.audit.entries import entry
 from app.db.connection import Connection
 from app.db.database import Database, refuse_while_rebuilding
 from app.db.pages import page
+from app.db.patience import Patience
 from app.db.schema import label_events, labels, past_features, reviews, transactions
 from app.db.statements import IsWanted, by_key
 from app.entities import states as entity_states
@@ -63,14 +64,15 @@ async def prune(
     tenant: str,
     keep_days: int,
     show: Progress,
+    patience: Patience,
     is_preview: bool = False,
 ) -> int:
     """Delete a tenant's payments of longer ago, but for those that ever had a label or wait for a
     review; how many.
 
-    In steps, so that scores come between; it can be run again after it was interrupted. A preview
-    deletes nothing. Raises SetupError for fewer days than LEAST_DAYS, or where the states are of
-    other features than these.
+    In steps, so that scores come between, and after the database was away on from there; it can be
+    run again after it was interrupted. A preview deletes nothing. Raises SetupError for fewer days
+    than LEAST_DAYS, or where the states are of other features than these.
     """
     if keep_days < LEAST_DAYS:
         raise SetupError(f"payments are kept for {LEAST_DAYS} days at least: say how many more")
@@ -94,7 +96,7 @@ async def prune(
             is_first=not gone,
             is_preview=is_preview,
         )
-        done = await database.run(step, aside=True)
+        done = await patience.run(partial(database.run, step, aside=True))
         if done is None:
             break
         gone, after = gone + done.payments, done.last
