@@ -72,7 +72,9 @@ def label_row(transaction_id: str, at_us: int = 0, **changes: Any) -> StoredLabe
     ids=lambda part: getattr(part, "name", ""),
 )
 async def test_rows_have_the_columns_of_their_tables(table: Table, row: Any) -> None:
-    assert set(table.columns.keys()) == set(row._fields)
+    # What is left of pruned payments is for erasures alone.
+    beside = {"remainder"} if table is links else set()
+    assert set(table.columns.keys()) - beside == set(row._fields)
 
 
 async def test_a_scored_transaction_comes_back_to_the_bit(database: Database) -> None:
