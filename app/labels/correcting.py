@@ -31,14 +31,13 @@ from app.ops.actor import actor
 from app.ops.background import in_a_thread
 from app.times import now_us
 
-# Labels that are corrected in one transaction: some milliseconds. SQLite has one writer, so that
-# everybody waits for all of them; on PostgreSQL only who scores the same accounts does, and most of
-# a step's time is its commit.
-STEP_LABELS, STEP_LABELS_OF_ONE_WRITER = 100, 64
+# Labels that are corrected in one transaction: some milliseconds, for which everybody waits on
+# SQLite, which has one writer, and whoever scores the same accounts on PostgreSQL.
+STEP_LABELS = 48
 # Of very many labels more in each: they wait for their turn among those who score, each time.
 MOST_STEPS = 300
 # After each of them, so that scores find the processor and the database free in between.
-PAUSE_SECONDS = 0.002
+PAUSE_SECONDS = 0.004
 # How often it is begun again for accounts whose labels have changed meanwhile.
 ATTEMPTS = 10
 
@@ -107,8 +106,7 @@ class Correcting:
                 forgetting.account_id,
                 of_others=True,
             )
-            least = STEP_LABELS_OF_ONE_WRITER if self._database.is_sqlite else STEP_LABELS
-            steps, accounts = await in_a_thread(lambda: _steps(found, least))
+            steps, accounts = await in_a_thread(lambda: _steps(found))
             expected = await account_store.revisions_of(connection, tenant, accounts)
         is_whole = True
         for step in steps:
@@ -153,15 +151,15 @@ class Correcting:
         return current | revised
 
 
-def _steps(found: Sequence[Evidence], least: int) -> tuple[list[Step], set[str]]:
-    """What was found, account by account, in steps of so many labels or more; and the accounts."""
+def _steps(found: Sequence[Evidence]) -> tuple[list[Step], set[str]]:
+    """What was found, account by account, in steps; and the accounts."""
     # Not sorted: to sort many texts keeps the interpreter from others, for 10 ms.
     by_account: dict[str, dict[str, None]] = defaultdict(dict)
     for evidence in found:
         for row in evidence.witnesses:
             by_account[row.account_id][row.transaction_id] = None
     ordered = [(account_id, key) for account_id, own in by_account.items() for key in own]
-    size = max(least, len(ordered) // MOST_STEPS)
+    size = max(STEP_LABELS, len(ordered) // MOST_STEPS)
     parts = [ordered[first : first + size] for first in range(0, len(ordered), size)]
     steps = [Step([], {key: account_id for account_id, key in part}) for part in parts]
     step_of = {key: step for step, part in enumerate(parts) for _, key in part}
