@@ -38,9 +38,12 @@ _OPEN = (
         or_(reviews.c.status == "open", reviews.c.status == "cleared"),
         reviews.c.kind != "sample",
     )
-    # Those held up for a review first: many declines leave none of them out.
+    # Those held up for a review first: many declines leave none of them out. Not by the column
+    # itself, for whose order SQLite would walk all of the tenant's reviews.
     .order_by(
-        reviews.c.kind.desc(), reviews.c.occurred_at_us.desc(), reviews.c.transaction_id.desc()
+        case((reviews.c.kind == "review", 0), else_=1),
+        reviews.c.occurred_at_us.desc(),
+        reviews.c.transaction_id.desc(),
     )
     .limit(bindparam("most"))
 )
