@@ -24,7 +24,8 @@ LARGE = {
 }
 TENANT_ALONE = re.compile(r"\(tenant=\?( AND tenant=\?)*\)$")
 
-PREVIEW = {"labels": [{"transaction_id": "t-0", "label": "fraud"}], "dry_run": True}
+LABEL = {"transaction_id": "t-0", "label": "fraud"}
+PREVIEW = {"labels": [LABEL], "dry_run": True}
 
 
 @pytest.fixture
@@ -61,6 +62,16 @@ async def test_payments_and_labels_are_found_by_an_index(
             ("PUT", "transactions/t-2/status", {"status": "refunded"}),
             ("POST", "transactions/t-1/replay", None),
             ("GET", "transactions/t-1/reasons", None),
+            ("POST", "accounts/a/labels", {"labels": [LABEL]}),
+            ("POST", "labels", {"labels": [LABEL]}),
+            ("PUT", "reviews/t-3/assignee", {"assignee": "ann"}),
+            ("GET", "reviews/t-3", None),
+            ("GET", "accounts/a", None),
+            ("GET", "accounts/a/links", None),
+            ("GET", "accounts/a/revisions", None),
+            ("GET", "accounts/a/influence", None),
+            ("GET", "accounts/a/ask-next", None),
+            ("GET", "entities/device/d", None),
         ):
             answer = await client.request(method, f"/v1/{path}", json=body)
             assert answer.is_success, answer.text
