@@ -276,14 +276,14 @@ async def test_of_changes_that_are_tried_out_few_are_under_way_tenants_in_turn(
 
     monkeypatch.setattr(Planner, "draft", counted)
 
-    async def ask(name: str, asked: Callable[[], Awaitable[object]]) -> None:
+    async def ask(name: str, request: Callable[[], Awaitable[object]]) -> None:
         owner.set(name)
-        await asked()
+        await request()
 
     tried = partial(labelling.preview, TENANT, "a", [Verdict("t-1", True)])
     rolled = partial(labelling.preview_roll_back, TENANT, "a", 0)
     made = partial(labelling.adapt, TENANT, "a")
-    crowd = [asyncio.create_task(ask("crowd", asked)) for asked in (tried, rolled, made) * 8]
+    crowd = [asyncio.create_task(ask("crowd", request)) for request in (tried, rolled, made) * 8]
     while not served:
         await asyncio.sleep(0.001)
     await ask("other", tried)

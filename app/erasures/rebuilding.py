@@ -1,7 +1,7 @@
 """The sums of entities, made anew from payments as they would be had others never come."""
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -147,15 +147,13 @@ class Rebuilding:
 
 
 def remainders_with(
-    features: FeatureSet, payments: Sequence[Arrived], before: Iterable[Remainder]
+    features: FeatureSet,
+    keys: Sequence[LinkKey],
+    payments: Sequence[Arrived],
+    before: Sequence[Remainder],
 ) -> list[Remainder]:
-    """What these payments are to their entities, account by account, and what was left before."""
-    there = {row.key: row for row in before}
-    _, named = columns_of(
-        features.spec, [transaction_of(payment.content) for payment in payments], features.rates
-    )
-    keys = list(named.links)
-    sums = _Sums(features, keys, [there[key] for key in keys if key in there])
+    """What payments are to these links, which are all that they have, with what was left before."""
+    sums = _Sums(features, keys, before)
     sums.add(payments)
     return [
         Remainder(key, _FIRST.pack(*sums.first[g, key[2]]) + state)

@@ -27,8 +27,9 @@ from app.erasures import store as erasure_store
 from app.erasures.rebuilding import remainders_with
 from app.errors import SetupError
 from app.labels.correcting import PAUSE_SECONDS
+from app.learner.entities import named_by
 from app.learner.features import FeatureSet
-from app.learner.transaction import DAY_US
+from app.learner.transaction import DAY_US, transaction_of
 from app.ops.background import in_a_thread
 from app.scoring.records import Arrived
 from app.scoring.store import COMPUTED_AT_US, any_features_digest
@@ -166,11 +167,17 @@ async def _delete(
     connection: Connection, features: FeatureSet, tenant: str, gone: Sequence[Prunable]
 ) -> None:
     arrived = [Arrived(row.content, row.computed_at_us) for row in gone]
-    named = await in_a_thread(partial(remainders_with, features, arrived, ()))
+    kinds = features.spec.entity_names
+    named = {
+        (*entity, row.account_id)
+        for row in gone
+        for entity in named_by(transaction_of(row.content), kinds)
+    }
+    keys = sorted(named)
     # Whoever erases another account makes their sums anew from what is there.
-    await entity_states.lock_only(connection, tenant, {row.key[:2] for row in named})
-    before = await erasure_store.remainders(connection, tenant, [row.key for row in named])
-    after = await in_a_thread(partial(remainders_with, features, arrived, before))
+    await entity_states.lock_only(connection, tenant, {key[:2] for key in keys})
+    before = await erasure_store.remainders(connection, tenant, keys)
+    after = await in_a_thread(partial(remainders_with, features, keys, arrived, before))
     await erasure_store.save_remainders(connection, tenant, after)
     await account_store.count_pruned(connection, tenant, Counter(row.account_id for row in gone))
     wanted = {"wanted": [row.transaction_id for row in gone]}

@@ -235,11 +235,11 @@ QUESTIONS = {
 
 
 @mainly("sqlite")
-@pytest.mark.parametrize("asked", QUESTIONS.values(), ids=QUESTIONS)
+@pytest.mark.parametrize("request_of", QUESTIONS.values(), ids=QUESTIONS)
 async def test_who_asks_what_labels_would_do_keeps_nobody_from_scoring(
-    service_settings: Settings, asked: tuple[str, str, Any, int]
+    service_settings: Settings, request_of: tuple[str, str, Any, int]
 ) -> None:
-    method, path, body, least_waiting = asked
+    method, path, body, least_waiting = request_of
     async with serving(service_settings) as served:
         other = await keys.create(served.app.state.service.part(Database), "tests", "other")
         async with caller(served, served.key) as client, caller(served, other) as stranger:

@@ -401,8 +401,8 @@ def test_a_product_s_export_is_read_without_being_edited(
     path = tmp_path / product.file
     delimiter = ";" if ";" in product.before else "\t" if path.suffix != ".csv" else ","
     path.write_text(product.before + rows_of(product.columns, delimiter))
-    asked = inspected(path)[1]
-    assert set(product.answers) - UNASKED <= asked <= set(product.answers)
+    questions = inspected(path)[1]
+    assert set(product.answers) - UNASKED <= questions <= set(product.answers)
     options = [f"{name}={value}" for name, value in product.answers.items()]
     assert inspected(path, *options)[0].exit_code == 0
     spec = DatasetSpec.load(path.with_suffix(".toml"))
