@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,6 @@ from contextlib import contextmanager, nullcontext
 from itertools import count
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -33,9 +31,8 @@ from app.db.database import Database
 from app.db.migrating import upgrade
 from app.db.schema import labels, reviews, transactions
 from app.learner.transaction import content_of, digest_of, transaction_of
-from benchmarks.lists import BIG, FEW, MODEL, ROWS, TENANT, fill
+from benchmarks.lists import BIG, FEW, MODEL, ROWS, TENANT, databases, fill
 from benchmarks.results import keep
-from benchmarks.serving.postgres import postgres
 from tests.console.people import HERE, forms
 from tests.servers import made_key, server
 
@@ -51,11 +48,7 @@ def main(rows: int) -> None:
     torch.set_num_threads(1)
     figures: dict[str, Any] = {}
     ratios: dict[str, float] = {}
-    with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name, postgres(None) as served:
-        urls = {
-            "sqlite": f"sqlite:///{Path(name) / 'console.db'}",
-            "postgresql": served.create("console"),
-        }
+    with databases() as urls:
         for kind, url in urls.items():
             print(kind, flush=True)
             upgrade(url)

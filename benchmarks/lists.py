@@ -121,11 +121,7 @@ def main(rows: int) -> None:
     torch.set_num_threads(1)
     figures: dict[str, Any] = {}
     ratios: dict[str, float] = {}
-    with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name, postgres(None) as served:
-        urls = {
-            "sqlite": f"sqlite:///{Path(name) / 'lists.db'}",
-            "postgresql": served.create("lists"),
-        }
+    with databases() as urls:
         for kind, url in urls.items():
             print(kind, flush=True)
             upgrade(url)
@@ -133,6 +129,16 @@ def main(rows: int) -> None:
             found = figures[kind] = asyncio.run(measured(url))
             ratios[f"lists.{kind}.beside"] = found["beside_ms"] / found["alone_ms"]
     keep(ratios, rows=rows, **figures)
+
+
+@contextmanager
+def databases() -> Iterator[dict[str, str]]:
+    """An empty one of each kind, by its URL."""
+    with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name, postgres(None) as served:
+        yield {
+            "sqlite": f"sqlite:///{Path(name) / 'bench.db'}",
+            "postgresql": served.create("bench"),
+        }
 
 
 async def fill(url: str, rows: int) -> None:
