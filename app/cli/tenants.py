@@ -110,6 +110,7 @@ def prune(
     from app.keys import service as keys
     from app.learner.checkpoint import Checkpoint
     from app.settings import Settings
+    from app.tenants.moving import no_tenant
     from app.tenants.pruning import prune as pruned
 
     features = Checkpoint.load(Settings().model).features
@@ -123,9 +124,7 @@ def prune(
 
             async def run(database: "Database") -> int:
                 if not await keys.listed(database, tenant):
-                    raise SetupError(
-                        f"there is no tenant {tenant!r}: `quickstudy keys list` shows them"
-                    )
+                    raise no_tenant(tenant)
                 patience = Patience(say_why)
                 return await pruned(
                     database, features, tenant, keep_days, show, patience, is_preview

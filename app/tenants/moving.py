@@ -52,6 +52,11 @@ _FROM_THE_START = {"api_keys", "audit_log", "setup_links"}
 Progress = Callable[[str, int], None]
 
 
+def no_tenant(tenant: str) -> SetupError:
+    """The refusal of a tenant of which nothing is known."""
+    return SetupError(f"there is no tenant {tenant!r}: `quickstudy keys list` shows them")
+
+
 async def export_tenant(
     source: Database, target: Database, tenant: str, show: Progress, patience: Patience
 ) -> dict[str, int]:
@@ -67,7 +72,7 @@ async def export_tenant(
 
     counts = await patience.run(copy)
     if not any(counts.values()):
-        raise SetupError(f"there is no tenant {tenant!r}: `quickstudy keys list` shows them")
+        raise no_tenant(tenant)
     await patience.run(lambda: _note(source, tenant, "tenant.exported", counts))
     return counts
 
@@ -133,7 +138,7 @@ async def remove_tenant(
     await asyncio.sleep(FORGOTTEN_SECONDS)
     await delete_from(OF_TENANTS)
     if not any(counts.values()):
-        raise SetupError(f"there is no tenant {tenant!r}: `quickstudy keys list` shows them")
+        raise no_tenant(tenant)
     return counts
 
 
