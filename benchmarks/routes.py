@@ -5,7 +5,8 @@ tenth as many labels. Each route is called in turn, while threads of another pro
 `/livez` and scores without a pause. Printed are a route's seconds (of several requests the
 longest), the longest that `/livez` was silent meanwhile, and the 99th percentile and the slowest of
 the scores; the first line is of a time when nothing else is called. On SQLite, and on PostgreSQL
-with `--postgresql`.
+with `--postgresql`. `--only` leaves out the routes of other names, as in
+`--only "label removed" "roll back at merchant" "erase at merchant"`.
 """
 
 import argparse
@@ -325,7 +326,7 @@ def label_at(number: int) -> str:
     return f"/v1/transactions/p-{number}/label"
 
 
-def measure(url: str, key: str, labels: int) -> None:
+def measure(url: str, key: str, chosen: Sequence[Route]) -> None:
     headers = {"Authorization": f"Bearer {key}"}
     print("| route | status | seconds | longest /livez ms | p99 of scores ms | slowest ms |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -335,7 +336,7 @@ def measure(url: str, key: str, labels: int) -> None:
     ):
         time.sleep(2)
         alone(others)
-        for route in routes(labels):
+        for route in chosen:
             spans = []
             for path in route.paths:
                 begun = time.perf_counter()
@@ -403,7 +404,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--labels", type=int, default=15_000)
     parser.add_argument("--postgresql", action="store_true")
+    parser.add_argument("--only", nargs="+", metavar="NAME")
     arguments = parser.parse_args()
+    chosen = [
+        route
+        for route in routes(arguments.labels)
+        if not arguments.only or route.name in arguments.only
+    ]
+    if len(chosen) < len(set(arguments.only or ())):
+        parser.error("--only: no route has one of these names; a whole run prints them")
     with database_url(arguments.postgresql) as url:
         upgrade(url)
         begun = time.perf_counter()
@@ -411,7 +420,7 @@ def main() -> None:
         print(f"filled in {time.perf_counter() - begun:.0f} s")
         key = new_key(url)
         with server(url, SHIPPED_MODEL, QUICKSTUDY_LABELS_PER_ACCOUNT="10000000") as service:
-            measure(service, key, arguments.labels)
+            measure(service, key, chosen)
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ async def revisions_of(
 ) -> dict[str, AccountRevision]:
     """The revisions of these accounts, without locking them."""
     wanted = sorted(set(account_ids))
-    rows = await connection.fetch(AccountRevision._make, _REVISIONS, tenant, wanted)
+    rows = await connection.fetch(AccountRevision._make, _REVISIONS, tenant, wanted, are_many=True)
     return {row.account_id: row for row in rows}
 
 

@@ -43,7 +43,6 @@ from app.db.statements import (
     updating_each,
     wanted_arrays,
 )
-from app.learner.transaction import MOST_ITEMS
 from app.ops.background import LONGEST_PAUSE_SECONDS, TaskHealth
 from app.ops.turns import Turns
 
@@ -56,6 +55,8 @@ LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientErr
 TURN_SECONDS = 5
 # Keys of which it is remembered that they have a row: some ten MB.
 MOST_KNOWN = 50_000
+# Of many rows so many are decoded before others have the event loop.
+DECODED_ROWS = 200
 
 
 class Begin(NamedTuple):
@@ -166,7 +167,7 @@ class PostgresConnection(Connection):
             # Without a name, which might be another's behind a pooler.
             statement = await self._raw.prepare(question.text, name="")
             cursor = await statement.cursor(*question.parameters)
-            while rows := await cursor.fetch(MOST_ITEMS):
+            while rows := await cursor.fetch(DECODED_ROWS):
                 found += map(make, rows)
         return found
 

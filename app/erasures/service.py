@@ -37,6 +37,8 @@ MOST_USERS = 10_000
 # Payments of the account that are deleted in one transaction, as are entries of the audit log: some
 # milliseconds. The newest, which are more than any score looks back on, go with the account.
 STEP_PAYMENTS, SPARED_PAYMENTS = 100, 100
+# Payments of others that are added to the sums of entities before scores come in between.
+ADDED_PAYMENTS = 200
 
 
 class ErasurePlan(NamedTuple):
@@ -299,6 +301,8 @@ class ErasureService:
             async for payments in transaction_store.payments_of(
                 connection, tenant, of, without=account.account_id
             ):
-                if payments:
-                    await in_a_thread(partial(rebuilding.add, payments))
+                for first in range(0, len(payments), ADDED_PAYMENTS):
+                    some = payments[first : first + ADDED_PAYMENTS]
+                    await in_a_thread(partial(rebuilding.add, some))
+                    await asyncio.sleep(PAUSE_SECONDS)
         return dict(await in_a_thread(rebuilding.states))

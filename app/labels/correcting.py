@@ -28,7 +28,7 @@ from app.labels.forgetting import seen_by
 from app.labels.records import Forgetting, Progress
 from app.learner.features import FeatureSet
 from app.ops.actor import actor
-from app.ops.background import in_a_thread
+from app.ops.background import give_way, in_a_thread
 from app.times import now_us
 
 # Labels that are corrected in one transaction: some milliseconds, for which everybody waits on
@@ -159,10 +159,12 @@ def _steps(found: Sequence[Evidence]) -> tuple[list[Step], set[str]]:
         for row in evidence.witnesses:
             by_account[row.account_id][row.transaction_id] = None
     ordered = [(account_id, key) for account_id, own in by_account.items() for key in own]
+    give_way(len(ordered))
     size = max(STEP_LABELS, len(ordered) // MOST_STEPS)
     parts = [ordered[first : first + size] for first in range(0, len(ordered), size)]
     steps = [Step([], {key: account_id for account_id, key in part}) for part in parts]
     step_of = {key: step for step, part in enumerate(parts) for _, key in part}
+    give_way(len(ordered))
     for kind, witnesses, values_NV in found:
         step_N = np.array([step_of[row[0]] for row in witnesses])
         ends = np.cumsum(np.bincount(step_N, minlength=len(steps)))[:-1]

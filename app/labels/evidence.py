@@ -23,6 +23,7 @@ from app.learner.features import EntityLabels, Features, FeatureSet
 from app.learner.kernels.features import LABEL_HALF_LIVES, decayed_sums
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
+from app.ops.background import give_way
 from app.scoring.pipeline import matrix_of
 from app.scoring.store import float32_rows
 
@@ -82,10 +83,12 @@ def evidence_without(
     if not witnesses:
         return []
     standing, vain = _entries(changes, set(gone), as_of)
+    give_way(len(changes))
     # By columns: of many rows a loop over each would keep the interpreter from others.
     _, _, kinds, entity_ids, *times, were_corrected = zip(*witnesses, strict=True)
     occurred_us_N, evaluated_us_N = (np.array(time_us, np.int64) for time_us in times)
     doubtful_N = np.array(were_corrected, np.bool_)
+    give_way(len(witnesses))
     found: list[Evidence] = []
     for key, own_N in _places(zip(kinds, entity_ids, strict=True)).items():
         wanted_N = doubtful_N[own_N] | _saw_any(
@@ -96,6 +99,7 @@ def evidence_without(
             times_us_N = evaluated_us_N[chosen_N], occurred_us_N[chosen_N]
             values_NV = _evidence(features, key[0], standing.at(key), *times_us_N)
             found.append(Evidence(key[0], [witnesses[n] for n in chosen_N.tolist()], values_NV))
+            give_way(len(chosen_N))
     return found
 
 
@@ -147,12 +151,15 @@ def _entries(
     # C changes of L labels, of which each entity has one of its own.
     columns = zip(*changes, strict=True) if changes else [()] * len(LabelChange._fields)
     kinds, entity_ids, transaction_ids, account_ids, revisions, is_fraud, *times, ways = columns
+    give_way(len(changes))
     keys = list(zip(kinds, entity_ids, strict=True))
     code_C, labels = _codes(zip(keys, transaction_ids, strict=True))
+    give_way(len(changes))
     matures_us_C, from_us_C = (np.array(time_us, np.int64) for time_us in times)
     revision_C = np.array(revisions, np.int64)
     order_C = np.lexsort((revision_C, from_us_C, code_C))
     was_C = ~_undone(account_ids, revision_C, ways, as_of)[order_C]
+    give_way(len(changes))
     code_C, from_us_C, matures_us_C = code_C[order_C], from_us_C[order_C], matures_us_C[order_C]
     is_set_C = np.array([label is not None for label in is_fraud], np.bool_)[order_C]
     is_fraud_C = np.array(is_fraud, np.bool_)[order_C]
@@ -170,6 +177,7 @@ def _entries(
         ~is_set_C | ((is_fraud_C == is_fraud_C[last_C]) & (matures_us_C == matures_us_C[last_C]))
     )
     is_vain_C = np.where(was_C, is_set_C & ~stands_C, ~is_like_last_C)
+    give_way(len(changes))
     # It kept from sight what had matured before.
     since_us_C = np.where(stood_C, np.minimum(matures_us_C, matures_us_C[last_C]), matures_us_C)
 

@@ -30,7 +30,7 @@ from app.learner.columns import columns_of
 from app.learner.entities import named_by
 from app.learner.features import EntityLabels, FeatureSet
 from app.learner.transaction import transaction_of
-from app.ops.background import in_a_thread
+from app.ops.background import give_way, in_a_thread
 from app.scoring.pipeline import IN_PLACE, in_a_thread_if
 from app.scoring.records import Scored
 from app.times import now_us
@@ -138,12 +138,14 @@ async def refold(
     def fold() -> dict[EntityKey, bytes | None]:
         left = [row for row in rows if row.transaction_id not in without]
         left += put
+        give_way(len(left))
         position = {key: g for g, key in enumerate(wanted)}
         labels = EntityLabels(
             np.array([position[row.key] for row in left], np.int64),
             np.array([row.matures_at_us for row in left], np.int64),
             np.array([row.is_fraud for row in left], np.float64),
         )
+        give_way(len(left))
         nothing, _ = columns_of(features.spec, [])
         after = features.remember(nothing, features.empty(1, len(wanted), 1), labels).confirmed
         known = {row.key for row in left}

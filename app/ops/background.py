@@ -22,6 +22,9 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
 UNREADY_SECONDS = 10.0
 # Doubled so often, a pause is longer than any bound.
 MOST_DOUBLINGS = 20
+# Work on so many rows takes milliseconds of Python for each of its parts; how long others have the
+# interpreter between two of these.
+MANY_ROWS, WAY_SECONDS = 2000, 0.003
 
 
 class TaskHealth:
@@ -178,3 +181,13 @@ async def in_a_thread(function: Callable[[], Answer], threads: Executor | None =
     except asyncio.CancelledError:
         await asyncio.wait([done])
         raise
+
+
+def give_way(rows: int) -> None:
+    """Let others run for a moment, where a thread works on many rows, before its next part.
+
+    Whoever scores needs the interpreter a dozen times for each request. Beside a thread that never
+    stops, each time costs as much as its longest call, and requests pile up.
+    """
+    if rows > MANY_ROWS:
+        time.sleep(WAY_SECONDS)
