@@ -276,3 +276,18 @@ def test_json_is_imported_and_partitioned_as_its_spec_says(
     run("partition", "--data", str(path), "--spec", spec, "--out", str(out), "--parts", "1")
     [part] = out.rglob("*.parquet")
     assert pl.read_parquet(part)["entity.device"].n_unique() == 4
+
+
+@pytest.mark.parametrize("parent", ["", "payment.", "money."])
+def test_the_currency_is_that_of_the_amount_s_own_object(tmp_path: Path, parent: str) -> None:
+    path = tmp_path / "orders.jsonl"
+    rows = []
+    for n, row in enumerate(ROWS):
+        currency = ("EUR", "USD")[n % 2]
+        inner: dict[str, Any] = {"amount": {"value": row["amount"], "currency": currency}}
+        rest = {key: value for key, value in row.items() if key not in ("amount", "currency")}
+        rows.append({**rest, **({parent[:-1]: inner} if parent else inner)})
+    path.write_text(lines(rows))
+    found = read(path)
+    assert found.currency_N.to_list() == ["EUR", "USD"] * 20
+    assert found.amount_N.tolist() == [row["amount"] for row in ROWS]

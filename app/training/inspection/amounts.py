@@ -88,6 +88,15 @@ def _currency_column(
         for column in frame.columns
         if column not in taken and re.sub(r" (iso )?code$", "", names.plain(column)) in called
     ]
+    # In the same object: amount.value and amount.currency.
+    parents = {name.rpartition(".")[0] for name in amounts} - {""}
+    alike += [
+        column
+        for column in frame.columns
+        if column not in taken
+        and column.rpartition(".")[0] in parents
+        and names.rank("currency", column.rpartition(".")[2]) is not None
+    ]
     ranked = candidates("currency", frame.columns, taken)
     for column in (*alike, *(name for some in ranked for name in some)):
         words = frame[column].cast(pl.String).drop_nulls().unique().to_list()
