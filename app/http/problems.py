@@ -11,11 +11,14 @@ from starlette.routing import BaseRoute, Match
 
 from app.db.errors import DatabaseUnavailable
 from app.errors import FieldError, NotFound, Problem, Unavailable, ValidationFailed
+from app.learner.validity import CURRENCY, ID
 
 PROBLEM_JSON = "application/problem+json"
 # A body of a thousand bad transactions need not be answered with all their errors.
 MOST_FIELD_ERRORS = 100
 LONGEST_FIELD_NAME = 200
+# For people, in place of the pattern.
+_SENTENCES = {rule.pattern: rule.sentence for rule in (CURRENCY, ID)}
 OTHER_CONTENT_TYPE = {
     "type": "content_type",
     "loc": ("body",),
@@ -181,10 +184,14 @@ def invalid(found: Sequence[Mapping[str, Any]]) -> Problem:
     if any(error["type"] == "json_invalid" for error in found):
         return MalformedBody(f"The body is not JSON: {found[0]['ctx']['error']}.")
     errors = [
-        FieldError(field_name(error["loc"]), str(error["msg"]).removeprefix("Value error, "))
-        for error in found[:MOST_FIELD_ERRORS]
+        FieldError(field_name(error["loc"]), _message(error)) for error in found[:MOST_FIELD_ERRORS]
     ]
     return ValidationFailed(f"{errors[0].field}: {errors[0].message}", errors)
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    pattern = error.get("ctx", {}).get("pattern")
+    return _SENTENCES.get(pattern) or str(error["msg"]).removeprefix("Value error, ")
 
 
 def _allowed(routes: Sequence[BaseRoute], request: Request) -> str:

@@ -229,6 +229,20 @@ async def test_an_invalid_item_of_a_batch_leaves_its_neighbours_their_scores(
     assert problem_of(await client.get("/v1/transactions/t-2"))[0] == 404
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("currency", "euro", "a currency is three capital letters, such as EUR"),
+        ("account_id", "a\nb", "an id has 1 to 128 characters and no control characters"),
+    ],
+)
+async def test_a_text_of_another_form_is_refused_in_words_and_not_by_a_pattern(
+    client: httpx.AsyncClient, field: str, value: str, message: str
+) -> None:
+    answer = await client.post("/v1/transactions", json=posted("t-1", **{field: value}))
+    assert answer.json()["errors"] == [{"field": field, "message": message}]
+
+
 async def test_a_batch_of_invalid_items_alone_is_answered_item_by_item(
     client: httpx.AsyncClient,
 ) -> None:
