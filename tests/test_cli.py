@@ -71,6 +71,32 @@ def test_a_key_is_printed_alone_and_listed_without_its_secret() -> None:
     assert key.strip().split("_", 2)[2] not in listed
 
 
+def test_empty_lists_name_the_command_that_fills_them() -> None:
+    run("db", "upgrade")
+    empty = "There is no key: `quickstudy keys create NAME` makes one.\n"
+    assert run("keys", "list").output == empty
+    assert "quickstudy people add NAME" in run("people", "list").output
+    run("keys", "create", "till")
+    assert "There is no" not in run("keys", "list").output
+
+
+def test_a_tenant_of_payments_alone_is_pruned(tmp_path: Path) -> None:
+    run("db", "upgrade")
+    data = tmp_path / "history.csv"
+    data.write_text(
+        "transaction_id,account_id,occurred_at,amount,currency\n"
+        "t-1,a-1,2024-03-01T12:00:00Z,5.00,EUR\n"
+    )
+    spec = tmp_path / "spec.toml"
+    spec.write_text(
+        'name = "history"\n[columns]\ntransaction = "transaction_id"\naccount = "account_id"\n'
+        'time = "occurred_at"\namount = "amount"\ncurrency = "currency"\n'
+    )
+    run("import", str(data), "--spec", str(spec), "--partial")
+    assert "There is no key" in run("keys", "list").output
+    assert "1 payments" in run("prune", "--keep-days", "30", "--dry-run").output
+
+
 def test_lists_are_whole_in_a_narrow_terminal_whatever_things_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

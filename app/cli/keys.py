@@ -43,7 +43,8 @@ def list_keys() -> None:
         return key.id, key.name, key.tenant, key.scopes, *shown
 
     names = ("id", "name", "tenant", "scopes", "created", "last used", "ends")
-    show_rows(names, map(row, on_database(keys.listed)))
+    none = "There is no key: `quickstudy keys create NAME` makes one."
+    show_rows(names, map(row, on_database(keys.listed)), none)
 
 
 @commands.command("rotate")

@@ -50,7 +50,8 @@ def list_people() -> None:
         return person.name, person.tenant, person.role, person.email or "", *times, person.id
 
     names = ("name", "tenant", "role", "e-mail", "added", "removed", "id")
-    show_rows(names, map(row, on_database(people.listed)))
+    none = "There is nobody: `quickstudy people add NAME` adds somebody."
+    show_rows(names, map(row, on_database(people.listed)), none)
 
 
 @commands.command("role")

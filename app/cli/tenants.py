@@ -107,10 +107,9 @@ def prune(
     from app.cli.keys import on_database
     from app.cli.progress import counting
     from app.db.patience import Patience
-    from app.keys import service as keys
     from app.learner.checkpoint import Checkpoint
     from app.settings import Settings
-    from app.tenants.moving import no_tenant
+    from app.tenants.moving import check_present
     from app.tenants.pruning import prune as pruned
 
     features = Checkpoint.load(Settings().model).features
@@ -123,8 +122,8 @@ def prune(
                 progress.update(task, completed=payments)
 
             async def run(database: "Database") -> int:
-                if not await keys.listed(database, tenant):
-                    raise no_tenant(tenant)
+                async with database.read() as connection:
+                    await check_present(connection, tenant)
                 patience = Patience(say_why)
                 return await pruned(
                     database, features, tenant, keep_days, show, patience, is_preview

@@ -16,6 +16,8 @@ errors = Console(stderr=True)
 USER_ERROR = 2
 # What the extra `train` has and serving does without: the names of these libraries.
 TRAINING = {
+    "babel": "Babel",
+    "currency_converter": "CurrencyConverter",
     "duckdb": "DuckDB",
     "matplotlib": "matplotlib",
     "polars": "Polars",
@@ -40,9 +42,10 @@ class OneSentence(TyperGroup):
             raise typer.Exit(USER_ERROR) from None
 
 
-def show_rows(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def show_rows(names: Sequence[str], rows: Iterable[Sequence[str]], none: str) -> None:
     """A table, whole: what is too long for the terminal goes on in the next line, and ids stay in
-    one piece, for other commands ask for them. Texts are no markup, whatever people wrote."""
+    one piece, for other commands ask for them. Texts are no markup, whatever people wrote.
+    Without rows, the sentence `none`."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Column, Table
 
@@ -50,7 +53,7 @@ def show_rows(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(*map(escape, row))
-    console.print(table)
+    console.print(table if table.rows else none, soft_wrap=not table.rows)
 
 
 def second_of(at_us: int | None) -> str:
@@ -74,7 +77,7 @@ def sentence_of(error: Exception) -> str:
         return first_problem(error)
     if isinstance(error, ModuleNotFoundError):
         name = TRAINING[_library(error)]
-        install = "pip install 'quickstudy[train]'"
+        install = "pip install '.[train]'"
         return f"this command needs {name}, which serving does without: {install}"
     return str(error) or type(error).__name__
 

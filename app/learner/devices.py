@@ -18,9 +18,7 @@ def choose_device(name: str) -> str:
         raise SetupError(f"unknown device {name!r}; choose from auto, cpu, cuda")
     has_torch = name != "cpu" and find_spec("torch") is not None
     if name == "cuda" and not has_torch:
-        raise SetupError(
-            "device cuda needs PyTorch, which is not installed: pip install 'quickstudy[gpu]'"
-        )
+        raise SetupError("device cuda needs PyTorch, which is not installed: pip install '.[gpu]'")
     # PyTorch takes a second to import: not where there is no driver for it to use.
     if name == "cuda" or (name == "auto" and has_torch and _has_driver()):
         from app.learner.differentiable.gpu import is_available

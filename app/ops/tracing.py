@@ -31,7 +31,7 @@ def exporting(is_wanted: bool) -> Iterator[None]:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        raise SetupError("tracing needs OpenTelemetry: pip install 'quickstudy[tracing]'") from None
+        raise SetupError("tracing needs OpenTelemetry: pip install '.[tracing]'") from None
     named = Resource({SERVICE_NAME: "quickstudy"}).merge(OTELResourceDetector().detect())
     _provider = TracerProvider(resource=named)
     _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

@@ -30,9 +30,7 @@ class OpenId:
             try:
                 from app.people import provider
             except ImportError:
-                raise SetupError(
-                    "OpenID Connect needs joserfc: pip install 'quickstudy[oidc]'"
-                ) from None
+                raise SetupError("OpenID Connect needs joserfc: pip install '.[oidc]'") from None
             self.provider = provider.Provider(
                 issuer, client_id, secret.get_secret_value(), settings.oidc_claim
             )

@@ -54,7 +54,18 @@ Progress = Callable[[str, int], None]
 
 def no_tenant(tenant: str) -> SetupError:
     """The refusal of a tenant of which nothing is known."""
-    return SetupError(f"there is no tenant {tenant!r}: `quickstudy keys list` shows them")
+    return SetupError(
+        f"there is no tenant {tenant!r}: `quickstudy keys list` shows those that have keys"
+    )
+
+
+async def check_present(connection: Connection, tenant: str) -> None:
+    """Raise SetupError where nothing is known of a tenant; it may have payments and no key."""
+    for table in OF_TENANTS:
+        query = select(table.c.tenant).where(table.c.tenant == tenant).limit(1)
+        if (await connection.execute(query)).first():
+            return
+    raise no_tenant(tenant)
 
 
 async def export_tenant(

@@ -421,10 +421,15 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_training(
     assert "taken" in sentence("backtest", *arguments)
 
 
-def test_training_names_the_extra_it_needs_and_the_command_line_does_without() -> None:
-    program = """
+@pytest.mark.parametrize(
+    ("library", "name"), [("sklearn", "scikit-learn"), ("babel", "Babel"), ("polars", "Polars")]
+)
+def test_training_names_the_extra_it_needs_and_the_command_line_does_without(
+    library: str, name: str
+) -> None:
+    program = f"""
 import sys
-sys.modules["sklearn"] = None
+sys.modules["{library}"] = None
 from app.cli.main import app
 assert not [name for name in sys.modules if name.startswith("app.training")]
 app(["train", "--data", "F", "--spec", "simulated", "--out", "M"])
@@ -432,6 +437,5 @@ app(["train", "--data", "F", "--spec", "simulated", "--out", "M"])
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode == 2, result.stderr
     assert result.stderr == (
-        "Error: this command needs scikit-learn, which serving does without: pip install "
-        "'quickstudy[train]'\n"
+        f"Error: this command needs {name}, which serving does without: pip install '.[train]'\n"
     )

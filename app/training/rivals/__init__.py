@@ -82,7 +82,7 @@ def rivals(names: Sequence[str] | None = None) -> list[Rival]:
             raise ValueError(f"unknown rival {name!r}; choose from {', '.join(by_name)}")
         if not _installed(by_name[name]):
             library = by_name[name].library
-            raise ValueError(f"{name} needs {library}: pip install 'quickstudy[rivals]'")
+            raise ValueError(f"{name} needs {library}: pip install '.[rivals]'")
     return [by_name[name]() for name in names]
 
 
