@@ -56,15 +56,15 @@ def inspect(
         # Asked later, once it is known what cannot be read.
         answers.stated("leave_out")
         answers.settle()
+        found = looked_at(file, draft.spec())
+        if found.unread:
+            share = _left_out(found, answers)
+            if share:
+                draft.add("rows", "leave_out", share, "as answered: rows that cannot be read")
+        answers.settle()
     except Unanswered:
         _show_questions(answers)
         raise
-    found = looked_at(file, draft.spec())
-    if found.unread:
-        share = _left_out(found, answers)
-        if share:
-            draft.add("rows", "leave_out", share, "as answered: rows that cannot be read")
-    answers.settle()
     fit_delay(draft, days_of(found.entries))
     out.write_text(draft.text(), "utf-8")
     console.print(escape(draft.text()), highlight=False, soft_wrap=True)

@@ -385,9 +385,125 @@ def fraud_ecommerce() -> Product:
     )
 
 
+def payu() -> Product:
+    return Product(
+        {
+            "PayU ID": each("4039937155{n}"),
+            "Transaction ID": each("txn{n}"),
+            "Status": only(FRAUDS, "failure", "captured"),
+            "Amount": AMOUNT,
+            "Date": written("%Y-%m-%d %H:%M:%S"),
+            "Requested Action": only(REFUNDS, "refund", "capture"),
+            "Customer Email": each("r{who}@x.in"),
+            "Error Code": only(FRAUDS, "E302", "E000"),
+        },
+        {"refunds": "Requested Action"},
+        refunds=REFUNDS,
+    )
+
+
+def nmi() -> Product:
+    return Product(
+        {
+            "transaction_id": each("88123400{n}"),
+            "date": written("%Y%m%d%H%M%S"),
+            "action_type": only(REFUNDS, "refund", "sale"),
+            "condition": only(FRAUDS, "failed", "complete"),
+            "amount": signed(REFUNDS),
+            "currency": each("USD"),
+            "email": each("c{who}@x.com"),
+            "response_text": only(FRAUDS, "DECLINE", "SUCCESS"),
+        },
+        {"amount.negative": "refund"},
+        currency="USD",
+        refunds=REFUNDS,
+    )
+
+
+def oracle() -> Product:
+    return Product(
+        {
+            "TXN_REF": each("T{n}"),
+            "ACCT_NO": each("00123400{who}"),
+            "DOB": each("1988-03-1{who}"),
+            "TXN_TS": written("%d-%b-%y %I.%M.%S.000000000 %p +00:00"),
+            "TXN_AMT": AMOUNT,
+            "CCY": each("GBP"),
+            "FRD_FLG": only(FRAUDS, "Y", "N"),
+        },
+        currency="GBP",
+        frauds=FRAUDS,
+    )
+
+
+def sift() -> Product:
+    return Product(
+        {
+            "$order_id": each("ORD-{n}"),
+            "time": [int(at.timestamp() * 1000) for at in AT],
+            "account_created_at": written("%Y-%m-%d", after=-timedelta(days=90)),
+            "$user_id": each("u{who}"),
+            "$amount": [f"{amount.replace('.', '')}0000" for amount in AMOUNT],
+            "$currency_code": each("USD"),
+        },
+        {"time": "time", "amount.unit": "micro"},
+        currency="USD",
+    )
+
+
+def momtsim() -> Product:
+    return Product(
+        {
+            "step": [17 * n for n in ROWS],
+            "amount": AMOUNT,
+            "account": each("45500{who}123"),
+            "newBalInitiator": each("40{n}.00"),
+            "isFraud": only(FRAUDS, "1", "0"),
+        },
+        {"time.unit": "hours", "time.origin": AT[0].isoformat()},
+        frauds=FRAUDS,
+        has_ids=False,
+    )
+
+
+def mt940() -> Product:
+    return Product(
+        {
+            "Value date": written("%y%m%d", after=timedelta(days=1)),
+            "Entry date": written("%y%m%d"),
+            "D/C": only(REFUNDS, "C", "D"),
+            "Amount": [amount.replace(".", ",") for amount in AMOUNT],
+            "Currency": each("EUR"),
+            "Reference": each("REF{n}"),
+            "Account": each("DE893704004405320130{who}"),
+        },
+        {"time.unit": "%y%m%d", "type": "debit"},
+        before="Bank;\n",
+        currency="EUR",
+        refunds=REFUNDS,
+        has_clock=False,
+    )
+
+
+def german_spreadsheet() -> Product:
+    return Product(
+        {
+            "Bestellnr.": each("P{n}"),
+            "Bestelldatum": written("%d.%m.%Y %H:%M:%S"),
+            "Kundennr.": each("10{who}"),
+            "Betrag": [f"{amount.replace('.', ',')} €" for amount in AMOUNT],
+            "Betrug": only(FRAUDS, "WAHR", "FALSCH"),
+        },
+        before="Bestellungen;\n",
+        currency="EUR",
+        frauds=FRAUDS,
+    )
+
+
 PRODUCTS = (
     *(mollie, braintree, square, klarna, gocardless, razorpay, paystack, mpesa, revolut, wise),
     *(checkout, authorize_net, ieee_cis, elliptic, woocommerce, fraud_ecommerce),
+    *(payu, nmi, oracle, sift, momtsim, mt940, german_spreadsheet),
 )
 # Answers that nobody is asked for, but that a person may give.
 UNASKED = {"amount.currency", "account"}
@@ -427,6 +543,7 @@ def test_a_product_s_export_is_read_without_being_edited(
     # What became of a payment is no feature of it, and neither is what numbers it.
     named = {*spec.categorical.values(), *spec.numeric.values()}
     assert named.isdisjoint({"captured", "error_code", "Response Code", "Card", "Fee", "Balance"})
+    assert named.isdisjoint({"condition", "response_text", "newBalInitiator", "FRD_FLG"})
     assert "contact" not in spec.numeric.values()
     assert len(History(path, spec)) == len(ROWS)
 
@@ -487,3 +604,76 @@ def test_of_hundreds_of_columns_of_numbers_some_are_shown_and_each_may_be_the_am
     assert result.output.count("--answer amount=f") == 20
     assert inspected(path, "amount=f47")[0].exit_code == 0
     assert DatasetSpec.load(path.with_suffix(".toml")).columns.amount == "f47"
+
+
+def test_a_count_is_the_time_of_a_payment_beside_the_date_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(order_id=[f"o-{n}" for n in range(10)])
+    del columns["created_at"]
+    seconds = [1_710_000_000 + 9_000 * n for n in range(10)]
+    for name in ("dob", "user_created_at", "Date of birth", "card_expiry_date"):
+        columns["unix_time"], columns[name] = seconds, [f"1988-03-{n + 13}" for n in range(10)]
+        path.write_text(rows_of(columns))
+        assert inspected(path)[1] == {"time"}
+        assert inspected(path, "time=unix_time")[0].exit_code == 0
+        found = read_entries(path, DatasetSpec.load(path.with_suffix(".toml")))
+        assert found.time_us_N.tolist() == [second * 1_000_000 for second in seconds]
+        del columns[name]
+
+
+def test_a_number_whose_name_ends_like_a_time_s_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(order_id=[f"o-{n}" for n in range(10)])
+    del columns["created_at"]
+    path.write_text(rows_of({"keep_alive_session": [0, 1] * 5, **columns, "month": range(10)}))
+    result, questions = inspected(path)
+    assert {"time.unit", "time.origin"} <= questions
+    assert "What does month count" in result.output
+
+
+def test_rows_that_cannot_be_read_are_asked_for_with_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(customer_id=["a", "", "b"] * 7)
+    path.write_text(rows_of(columns))
+    result, questions = inspected(path)
+    assert questions == {"leave_out"}
+    assert "7 of 21 rows are left out: 7 it is missing (customer_id)" in result.output
+    assert "--answer leave_out=no  refuse the file" in result.output
+
+
+def test_six_digits_are_a_date_only_where_every_row_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(order_id=[f"o-{n}" for n in range(10)])
+    del columns["created_at"]
+    path.write_text(rows_of({**columns, "date": [f"2403{n + 13}" for n in range(10)]}))
+    output = inspected(path)[0].output
+    assert "--answer time.unit=%y%m%d  a date: 13 March 2024" in output
+    path.write_text(rows_of({**columns, "date": [f"99{n}{n}99" for n in range(10)]}))
+    assert "%y%m%d" not in inspected(path)[0].output
+
+
+@pytest.mark.parametrize(
+    "column", ["Remboursé", "ReasonCode", "AFSResult", "Reembolsado", "Zwrot", "Rücklastschrift"]
+)
+def test_what_is_known_later_is_no_feature_in_other_words(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "orders.csv"
+    words = ["a", "b", "a", "a", "b"] * 8
+    columns = payments(order_id=[f"o-{n}" for n in range(40)])
+    path.write_text(rows_of({**columns, column: words, "shop size": words}))
+    assert inspected(path)[0].exit_code in (0, 2)
+    inspected(path, *["label=none"] * (column == "Rücklastschrift"))
+    spec = DatasetSpec.load(path.with_suffix(".toml"))
+    assert list(spec.categorical.values()) == ["shop size"]
+
+
+def test_what_tells_chargebacks_apart_is_no_feature(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    columns = payments(order_id=[f"o-{n}" for n in range(60)])
+    columns["chargeback"] = only(FRAUDS + REFUNDS, "1")
+    columns["auto"] = only(FRAUDS + REFUNDS, "D", "A")
+    columns["size"] = ["L", "S"] * 30
+    path.write_text(rows_of(columns))
+    assert inspected(path)[1] == {"label.legitimate_after_days"}
+    assert inspected(path, "label.legitimate_after_days=5")[0].exit_code == 0
+    spec = DatasetSpec.load(path.with_suffix(".toml"))
+    assert list(spec.categorical.values()) == ["size"]

@@ -23,6 +23,8 @@ MOST_CURRENCIES = 200
 # Stripe has other decimals than ISO 4217 for the first three, Adyen for the others and ISK.
 OWN_DECIMALS = {"ISK", "MGA", "UGX", "CLP", "CVE", "IDR"}
 NEGATIVE, ZERO = "[-\u2212]\\s*\\D*\\d|^\\(.*\\)$|-$", "^[0.,]+$"
+# Of two decimals written as millionths.
+MILLIONTHS = "0000"
 PLAIN = Marks(".", "")
 
 
@@ -244,10 +246,14 @@ def _add_unit(
         "minor": f"{minor}; of yen it is {example}" if len(codes) > 1 else minor,
         "whole": f"whole: {example} is {example}",
     }
+    if all(text.endswith(MILLIONTHS) or not text.strip("0") for text in bare):
+        choices["micro"] = f"millionths: {example} is {float(example or 0) / 1e6:,.2f}"
     text = f"All amounts of {column} are whole, such as {example}. What do they count?"
     answer = answers.of(Question("amount.unit", text, choices))
     if answer == "minor":
         _add_minor(draft, codes, "as answered", answers)
+    elif answer == "micro":
+        draft.add("amount", "divide_by", 1_000_000, "as answered: millionths")
 
 
 def _add_minor(draft: Draft, codes: set[str], why: str, answers: Answers) -> None:

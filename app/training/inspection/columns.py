@@ -370,6 +370,8 @@ def _leak(column: str, values_N: pl.Series, is_fraud_N: pl.Series | None) -> str
         return "left out: by its name it is known only later, or comes from another model"
     if word := accusing_word(values_N):
         return f"left out: {word!r} among its words is known only later"
+    if outcomes := _outcomes(values_N):
+        return f"left out: {' and '.join(outcomes)} say what became of a payment"
     if rank("status", column) is not None:
         return "left out: by its name it says what became of a payment"
     if is_fraud_N is None or not _distinguishes(values_N, is_fraud_N):
@@ -385,6 +387,15 @@ def accusing_word(values_N: pl.Series) -> str | None:
         if names.plain(value) in names.ACCUSING:
             return str(value)
     return None
+
+
+def _outcomes(values_N: pl.Series) -> list[str]:
+    """Two words among the few of a column that say what became of payments, if it has two."""
+    if values_N.dtype != pl.String or values_N.n_unique() > MOST_ACCUSING:
+        return []
+    words = values_N.drop_nulls().unique(maintain_order=True).to_list()
+    known = [repr(word) for word in words if word.strip().lower() in names.STATUSES]
+    return known[:2] if len(known) > 1 else []
 
 
 def _distinguishes(values_N: pl.Series, is_fraud_N: pl.Series) -> bool:

@@ -76,6 +76,8 @@ def add_label(
     is_asked = any(question.name.startswith("label.") for question in answers.open())
     if "fraud" in meaning.values() and "legitimate" not in meaning.values() and not is_asked:
         _add_chargebacks(draft, answers)
+        # What is not known to be fraud will be legitimate.
+        meaning, word_N = {**meaning, "": "legitimate"}, word_N.fill_null("")
     else:
         _add_delay(draft, frame, answers, taken)
     numbers = {word: _number(found) for word, found in meaning.items()}
@@ -354,9 +356,10 @@ def add_type_and_status(
     ):
         if draft.value("columns", role) is not None:
             continue
-        for column in (
-            name for ranked in candidates(role, frame.columns, taken) for name in ranked
-        ):
+        called = [name for ranked in candidates(role, frame.columns, taken) for name in ranked]
+        if role == "type" and not _is_signed(draft):
+            called += _refunds_by_question(frame, {*called, *taken}, answers)
+        for column in called:
             words = frame[column].cast(pl.String).drop_nulls().unique().sort().to_list()
             meanings = {word: recognized.get(word.strip().lower()) for word in words}
             if role == "type" and "refund" in meanings.values() and not _is_signed(draft):
@@ -370,6 +373,36 @@ def add_type_and_status(
                     draft.add(section, word, meaning)
             taken.add(column)
             break
+
+
+def _refunds_by_question(frame: pl.DataFrame, others: set[str], answers: Answers) -> list[str]:
+    """The column that says of some rows that they are refunds, whatever it is called."""
+    found = {
+        column: word
+        for column in frame.columns
+        if column not in others
+        if (word := _refund_word(frame[column]))
+    }
+    if not found:
+        return []
+    column, word = next(iter(found.items()))
+    choices = {
+        column: f"they are, and others not; {word!r} in {column}" for column, word in found.items()
+    }
+    choices[NOBODY] = "no column says which rows are refunds"
+    text = f"Some rows have {word!r} in {column}. Are they refunds?"
+    answer = answers.of(Question("refunds", text, choices, proposal=column))
+    return [] if answer == NOBODY else [answer]
+
+
+def _refund_word(values_N: pl.Series) -> str | None:
+    """A word among the few of a column by which its row pays something back."""
+    if values_N.dtype != pl.String or rank("status", values_N.name) is not None:
+        return None
+    words = values_N.drop_nulls().unique(maintain_order=True).to_list()
+    if not 2 <= len(words) <= MOST_WORDS:
+        return None
+    return next((word for word in words if word.strip().lower() in names.REFUNDS), None)
 
 
 def _types_by_question(column: str, words: list[str], answers: Answers) -> dict[str, Any]:

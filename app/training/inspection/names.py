@@ -17,7 +17,9 @@ ROLES: dict[str, tuple[str, ...]] = {
         # Of an order there may be several payments.
         r"id|uuid",
         r"(transaktions|buchungs|zahlungs|beleg) ?(id|nummer|nr)"
-        r"|(order|receipt|invoice|voucher) ?(id|num|number|no|ref|reference|key|uuid)",
+        r"|(order|receipt|invoice|voucher) ?(id|num|number|no|ref|reference|key|uuid|code)"
+        r"|((numero|num|nr|no|n) )?(bestell|auftrags|rechnungs)(ung)? ?(nr|nummer)"
+        r"|(numero|num|nr|no|n) (commande|pedido|ordine|zamówienia|encomenda)",
         r"reference|name|nr",
         r"order|transaction|trans|txn|charge|invoice|receipt|bestellung|auftrag|rechnung|beleg",
     ),
@@ -43,7 +45,8 @@ ROLES: dict[str, tuple[str, ...]] = {
         r"|moneda|wkz umsatz",
     ),
     "label": (
-        r"(is|was|es|tx)? ?fraud(e|ulent)?( ?(flag|label|ind|indicator))?|fraud ?bool",
+        r"(is|was|es|tx)? ?(fraud(e|ulent)?|frd)( ?(flag|flg|fl|label|ind|indicator|yn))?"
+        r"|fraud ?bool",
         r"(event |target )?label|class|target|(is |has )?charge ?back( ?(flag|ind|indicator))?"
         r"|charged ?back|(is |has )?disputed?|cbk|betrug|frode|oszustwo",
     ),
@@ -71,7 +74,7 @@ ROLES: dict[str, tuple[str, ...]] = {
 ALONE = {"email", "ip", "device", "delay", "zone"}
 TIME = re.compile(
     r"(?i).*(time|date|datum|zeit|fecha|created|occurred|posted|timestamp|heure|data|hora|stunde).*"
-    r"|.* ?(at|on|ts|dt)|step|day|hour|tag|month|year|monat|jahr|created.*"
+    r"|(.* )?(at|on|ts|dt)|step|day|hour|tag|month|year|monat|jahr|created.*"
 )
 # Of columns of times: those of the payment itself, and those of what comes before or after it.
 PAID_AT = re.compile(
@@ -85,14 +88,18 @@ ANOTHER_TIME = re.compile(
     r"|sign ?up|signed|registered|registration|expir(y|es|ation|ed)|updated|modified|completed"
     r"|completion|closed|refunded|disputed?|charge ?back|shipped|delivered|first|last|end"
     r"|disbursement|member|opened|since|deleted|cancell?ed)( .*)?"
+    rf"|(.* )?({PAYER}|account|acct|device|merchant|seller) (created|since|opened)( .*)?"
 )
 # Only known once somebody has judged a payment, or once it went through.
 LEAK = re.compile(
-    r"(?i).*(fraud|charged? ?back|betrug|oszust|frode|payout|dispute|risk|score|review|decision"
-    r"|flag|refund|investigat|stolen|resolution|label|blocked|loss).*"
+    r"(?i).*(fraud|\bfrd\b|charged? ?back|betrug|oszust|frode|payout|dispute|risk|score|review"
+    r"|decision"
+    r"|rembours|reembols|devoluci|erstattet|r(ü|ue)ck(buch|last)|rimbors|zwrot|impay|contracargo"
+    r"|flag|\bflg\b|refund|investigat|stolen|resolution|label|blocked|loss).*"
     r"|(is )?(captured|approved|declined|settled|authori[sz]ed|refused|voided|cancell?ed)"
-    r"|(.* )?(response|error|decline|failure|refusal|result|return)( (code|reason|message|type))?"
-    r"|(running |account )?balance|saldo|new ?balance.*|.*(after|closing|new) ?balance.*"
+    r"|(.* )?(response|reason|error|decline|failure|refusal|result|return)"
+    r"( (code|reason|message|text|type))?"
+    r"|(running |account )?balance|saldo|new ?balance.*|.*(after|closing|new) ?bal(ance|\b).*"
 )
 
 # A column that is filled, or has a word, once there is a dispute.
@@ -113,6 +120,8 @@ FRAUD = {
     "ja",
     "betrug",
     *("si", "sí", "sì", "sim", "oui", "tak", "fraude", "confirmed fraud"),
+    # As spreadsheets write TRUE in German, French, Spanish, Italian, Portuguese, Polish and Dutch.
+    *("wahr", "vrai", "verdadero", "vero", "verdadeiro", "prawda", "waar"),
 }
 # Words that say what was fraud whatever their column is called.
 ACCUSING = {
@@ -121,6 +130,7 @@ ACCUSING = {
 }
 LEGITIMATE = {
     *("0", "0.0", "false", "f", "no", "n", "legit", "legitimate", "genuine", "nonfraud", "ok"),
+    *("falsch", "faux", "falso", "fałsz", "onwaar", "safe"),
     *("nie", "não", "nao", "cleared", "clean", "confirmed legitimate"),
     *("non-fraud", "not fraud", "not_fraud", "notfraud", "good", "nein", "non", "normal", "valid"),
 }
@@ -135,10 +145,18 @@ CREDIT_COLUMN = re.compile(r".*\b(credit|crédit|deposits?|haben|haber|money in|
 UNKNOWN = {"unknown", "pending", "unlabelled", "unlabeled", "none", "null", "na", "n/a", "?", "-"}
 MISSING = {"null", "n/a", "na", "nan", "none", "\\n", "-", "#n/a", "nil", "(null)"}
 
+# Words that say by themselves that a row pays something back; "credit" and "refunded" say other
+# things, too: of a card, and of what became of a payment.
+REFUNDS = {
+    *("refund", "return", "rückerstattung", "erstattung", "remboursement", "reembolso"),
+    *("devolución", "estorno", "rimborso", "zwrot"),
+}
 TYPES: dict[str, Type] = {
+    **dict.fromkeys(REFUNDS, "refund"),
+    **dict.fromkeys(("zahlung", "paiement", "pago", "pagamento", "płatność"), "payment"),
     **dict.fromkeys(("payment", "sale", "charge", "purchase", "debit", "pos", "order"), "payment"),
     **dict.fromkeys(("capture", "captured", "settled", "card payment", "card_payment"), "payment"),
-    **dict.fromkeys(("refund", "refunded", "return", "reversal", "credit"), "refund"),
+    **dict.fromkeys(("refunded", "reversal", "credit"), "refund"),
     **dict.fromkeys(("withdrawal", "cash_out", "atm", "cash out"), "withdrawal"),
     **dict.fromkeys(("transfer", "wire"), "transfer"),
     **dict.fromkeys(("verification", "account verification", "card check"), "verification"),
@@ -175,7 +193,9 @@ STATUSES: dict[str, Status] = {
         ),
         "authorised",
     ),
-    **dict.fromkeys(("declined", "failed", "refused", "rejected", "failure"), "declined"),
+    **dict.fromkeys(
+        ("declined", "decline", "failed", "refused", "rejected", "failure"), "declined"
+    ),
     **dict.fromkeys(("reversed", "voided", "cancelled", "canceled", "void"), "reversed"),
     **dict.fromkeys(("refunded",), "refunded"),
 }
@@ -251,8 +271,10 @@ OF_SEVERAL |= {"kr.": ("DKK", "NOK", "SEK"), "Rs.": ("INR", "PKR"), "Rs": ("INR"
 @cache
 def plain(name: str) -> str:
     """A column's name in lower case, its words apart: "transDate_Time?" is "trans date time"."""
-    apart = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
-    return " ".join(re.sub(r"[^0-9a-zà-ÿ$]+", " ", apart.lower()).split())
+    apart = re.sub(r"([a-z])([A-Z])|([A-Z])([A-Z][a-z])", r"\1\3 \2\4", name)
+    # A dollar before a word is no sign of a currency, but of a field: $amount.
+    apart = re.sub(r"(^|[^\w])\$(?=[a-z])", r"\1", apart.lower())
+    return " ".join(re.sub(r"[^0-9a-zà-ÿ$]+", " ", apart).split())
 
 
 def is_paid_at(column: str) -> int:

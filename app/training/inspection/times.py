@@ -30,6 +30,9 @@ UNITS = ("seconds", "minutes", "hours", "days", "weeks")
 # Between several formats of one answer.
 OR = " or "
 MOST_FORMATS = 4
+WHICH = "Which column says when a payment was made?"
+# Of six digits, which may be numbers of anything.
+SHORT_DATES = ("%y%m%d", "%d%m%y", "%m%d%y")
 DATE, ORDER, SPREADSHEET = "date", "order", "spreadsheet"
 # From the hour on: without it there are no minutes of a day.
 CLOCK_PARTS = (
@@ -147,12 +150,18 @@ def _found(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> When:
     # Content first: of columns that are times those with the name of one.
     forms = {column: _form(frame[column]) for column in free}
     dated = [column for column, form in forms.items() if form in ("iso", "typed", "text")]
-    if dated:
-        column = _of_payment(frame, dated, answers)
-        return _of_columns(frame, [column, *_clock_beside(frame, column)], answers)
     counted = [column for column, form in forms.items() if form in ("epoch", "date", "number")]
     likely = [column for column in counted if names.TIME.fullmatch(names.plain(column))]
     likely = likely or [column for column in counted if forms[column] == "epoch"]
+    likely.sort(key=names.is_paid_at)
+    if dated and likely and _is_of_another(dated, likely):
+        # A birthday is no reason to overlook what counts when payments were.
+        shown = {name: f"such as {_sampled(frame[name])[0]}" for name in (*likely, *dated)}
+        column = answers.of(Question("time", WHICH, shown, proposal=likely[0]))
+        return _of_columns(frame, [column, *_clock_beside(frame, column)], answers)
+    if dated:
+        column = _of_payment(frame, dated, answers)
+        return _of_columns(frame, [column, *_clock_beside(frame, column)], answers)
     if likely:
         column = likely[0]
         beside = _clock_beside(frame, column) if forms[column] == "date" else []
@@ -161,6 +170,11 @@ def _found(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> When:
         "no column looks like a time; --answer time=COLUMN names it, or time=DATE+CLOCK two of "
         f"them: the file has {', '.join(frame.columns)}"
     )
+
+
+def _is_of_another(dated: list[str], likely: list[str]) -> bool:
+    """Whether all dates are called after something else than the payment, and a count is not."""
+    return min(map(names.is_paid_at, dated)) == 2 > names.is_paid_at(likely[0])
 
 
 def _of_payment(frame: pl.DataFrame, dated: list[str], answers: Answers) -> str:
@@ -178,8 +192,7 @@ def _of_payment(frame: pl.DataFrame, dated: list[str], answers: Answers) -> str:
     if not others:
         return some[0]
     shown = {column: f"such as {frame[column].drop_nulls()[0]}" for column in [some[0], *others]}
-    text = "Which column says when a payment was made?"
-    return answers.of(Question("time", text, shown, proposal=some[0]))
+    return answers.of(Question("time", WHICH, shown, proposal=some[0]))
 
 
 def _form(values_N: pl.Series) -> str:
@@ -424,6 +437,10 @@ def _counted(columns: list[str], values_N: pl.Series, answers: Answers) -> When:
         for form in guesses.time_formats(text_N.to_list()):
             name = DATE if form == "%Y%m%d" else form
             dates[name] = f"a date: {_day(guesses.parsed(text_N.head(1), form)[0])}"
+    if guesses.share(text_N.str.contains(r"^\d{6}$")) == 1:
+        for form in SHORT_DATES:
+            if (us_N := guesses.parsed(text_N, form)).null_count() == 0:
+                dates[form] = f"a date: {_day(us_N[0])}"
     low, high = _bounds(number_N)
     if SPREADSHEET_DAYS[0] <= low and high <= SPREADSHEET_DAYS[1]:
         day = SPREADSHEET_ORIGIN + timedelta(days=low)
@@ -436,7 +453,7 @@ def _counted(columns: list[str], values_N: pl.Series, answers: Answers) -> When:
         return When(columns, counted, "days as spreadsheets count them")
     if unit in dates:
         form = "%Y%m%d" if unit == DATE else unit
-        return When(columns, [("format", form, "as answered")], "dates of eight digits")
+        return When(columns, [("format", form, "as answered")], "dates without marks")
     origin = answers.of(
         Question(
             "time.origin",
