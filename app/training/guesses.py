@@ -261,11 +261,11 @@ SIGN = r"(?:[^\d\s.,()+'\u2212-]+\.?(?: [$€£])?)?"
 
 
 def sign_of(value: str) -> str | None:
-    """What stands before or after a number, such as $ or EUR."""
+    """What stands before or after a number, such as $ or EUR; not what stands around it."""
     match = re.fullmatch(
         rf"\(?[+\u2212-]?\s*({SIGN})\s*[+\u2212-]?[\d.,' \u00a0\u202f]+?\s*({SIGN})\)?",
         value.strip(),
     )
-    if match is None:
+    if match is None or (match[1] and match[2]):
         return None
     return match[1] or match[2] or None

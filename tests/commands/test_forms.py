@@ -974,6 +974,24 @@ def test_a_side_that_the_spec_does_not_know_is_named_with_the_line_that_would_he
         read_entries(path, spec.model_copy(update={"amount": sides}))
 
 
+@pytest.mark.parametrize(("text", "is_mended"), [("$7.50", True), ("x7.50?", False)])
+def test_a_currency_is_proposed_only_where_it_would_read_the_amount(
+    tmp_path: Path, text: str, is_mended: bool
+) -> None:
+    path = tmp_path / "shop.csv"
+    path.write_text(rows_of(payments(order_id=[f"o-{n}" for n in range(10)])))
+    spec = read_spec(path)
+    path.write_text(path.read_text().replace("7.50", text))
+    with pytest.raises(DataError) as refused:
+        read_entries(path, spec)
+    assert f"row 7 (line 8), column \"amount\": '{text}'" in str(refused.value)
+    assert ("currencies = {" in str(refused.value)) == is_mended
+    if is_mended:
+        amount = spec.amount.model_copy(update={"currencies": {"$": "USD"}})
+        found = read_entries(path, spec.model_copy(update={"amount": amount}))
+        assert found.amount_N[6] == 7.5
+
+
 def test_amounts_with_sides_have_no_other_sign(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="where amounts have sides, negative ones are no spending"):
         Amount.model_validate({"sides": {"Cr": "refund"}, "negative": "spending"})
