@@ -29,8 +29,10 @@ from app.learner.validity import (
     CURRENCY,
     DECIMAL_TEXT,
     DECIMALS,
+    ENTITY_KIND,
     ID,
     LONGEST_ATTRIBUTE,
+    TextRule,
     amount_of,
     attribute_of,
 )
@@ -136,13 +138,28 @@ Email = Annotated[
 ]
 # Of kinds that have no field of their own.
 OtherKind = Annotated[EntityKind, AfterValidator(_other_kind)]
-# For people: line breaks and tabs may be in it, other control characters not.
+# For people: line breaks and tabs may be in it.
+NOTE = TextRule(
+    r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+$",
+    2000,
+    "a note has 1 to 2,000 characters and no control characters but tabs and line breaks",
+)
 Note = Annotated[
-    str,
-    StringConstraints(
-        min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+$"
-    ),
+    str, StringConstraints(min_length=1, max_length=NOTE.longest, pattern=NOTE.pattern)
 ]
+# Of keys, people and webhooks.
+MADE_ID = TextRule(
+    "^[0-9a-f]{12}$", 12, "this is no id that the service has made: 12 digits from 0 to f"
+)
+URL = TextRule(
+    r"^[\x21-\x7e]+$",
+    2000,
+    "a URL has 1 to 2,000 characters of ASCII and no spaces; others are percent-encoded",
+)
+# What is told to people in place of a pattern.
+SENTENCES = {
+    rule.pattern: rule.sentence for rule in (ID, CURRENCY, ENTITY_KIND, NOTE, MADE_ID, URL)
+}
 Currency = Annotated[str, StringConstraints(pattern=CURRENCY.pattern)]
 LabelName = Literal["fraud", "legitimate"]
 Figure = Annotated[float, AfterValidator(figure)]

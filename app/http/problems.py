@@ -11,14 +11,12 @@ from starlette.routing import BaseRoute, Match
 
 from app.db.errors import DatabaseUnavailable
 from app.errors import FieldError, NotFound, Problem, Unavailable, ValidationFailed
-from app.learner.validity import CURRENCY, ID
+from app.http.fields import SENTENCES
 
 PROBLEM_JSON = "application/problem+json"
 # A body of a thousand bad transactions need not be answered with all their errors.
 MOST_FIELD_ERRORS = 100
 LONGEST_FIELD_NAME = 200
-# For people, in place of the pattern.
-_SENTENCES = {rule.pattern: rule.sentence for rule in (CURRENCY, ID)}
 OTHER_CONTENT_TYPE = {
     "type": "content_type",
     "loc": ("body",),
@@ -191,7 +189,7 @@ def invalid(found: Sequence[Mapping[str, Any]]) -> Problem:
 
 def _message(error: Mapping[str, Any]) -> str:
     pattern = error.get("ctx", {}).get("pattern")
-    return _SENTENCES.get(pattern) or str(error["msg"]).removeprefix("Value error, ")
+    return SENTENCES.get(pattern) or str(error["msg"]).removeprefix("Value error, ")
 
 
 def _allowed(routes: Sequence[BaseRoute], request: Request) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from app.http.authentication import MayAdminister
+from app.http.fields import MADE_ID
 from app.http.keyed import KeyedRoute
 from app.http.parts import RunningDatabase
 from app.http.problems import EVERYWHERE, documented
@@ -21,7 +22,7 @@ router = APIRouter(
     responses=documented(*EVERYWHERE),
     route_class=KeyedRoute,
 )
-KeyId = Annotated[str, Path(pattern="^[0-9a-f]{12}$", examples=["3c81463f5052"])]
+KeyId = Annotated[str, Path(pattern=MADE_ID.pattern, examples=["3c81463f5052"])]
 
 
 @router.get("")

@@ -19,9 +19,10 @@ from app.learner.transaction import (
     Status,
     Type,
 )
+from app.learner.validity import ENTITY_KIND
 
 MOST_ENTITIES = 8
-EntityKind = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,31}$")]
+EntityKind = Annotated[str, Field(pattern=ENTITY_KIND.pattern)]
 
 
 class Columns(BaseModel):

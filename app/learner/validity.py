@@ -59,6 +59,11 @@ class TextRule(NamedTuple):
 ID = TextRule(
     r"^[^\x00-\x1f\x7f-\x9f]+$", 128, "an id has 1 to 128 characters and no control characters"
 )
+ENTITY_KIND = TextRule(
+    "^[a-z][a-z0-9_]{0,31}$",
+    32,
+    "a kind has 1 to 32 small letters, digits and _, a letter first, such as device",
+)
 CURRENCY = TextRule(r"^[A-Z]{3}$", 3, "a currency is three capital letters, such as EUR")
 
 

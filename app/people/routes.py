@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 
 from app.http.authentication import MayAdminister, MayRead
+from app.http.fields import MADE_ID
 from app.http.keyed import KeyedRoute
 from app.http.parts import RunningDatabase, part
 from app.http.problems import EVERYWHERE, RateLimited, documented
@@ -29,7 +30,7 @@ router = APIRouter(
     route_class=KeyedRoute,
 )
 RunningPeople = Annotated[people.People, part(people.People)]
-PersonId = Annotated[str, Path(pattern="^[0-9a-f]{12}$", examples=["8d2f41c07ab3"])]
+PersonId = Annotated[str, Path(pattern=MADE_ID.pattern, examples=["8d2f41c07ab3"])]
 
 
 @router.get("")

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from app.http.authentication import MayAdminister
+from app.http.fields import MADE_ID
 from app.http.keyed import KeyedRoute
 from app.http.parts import RunningDatabase, part
 from app.http.problems import EVERYWHERE, documented
@@ -30,7 +31,7 @@ router = APIRouter(
     responses=documented(*EVERYWHERE),
     route_class=KeyedRoute,
 )
-WebhookId = Annotated[str, Path(pattern="^[0-9a-f]{12}$", examples=["5f0c9d2e1a7b"])]
+WebhookId = Annotated[str, Path(pattern=MADE_ID.pattern, examples=["5f0c9d2e1a7b"])]
 RunningWebhooks = Annotated[Webhooks, part(Webhooks)]
 SHOWN = 100
 

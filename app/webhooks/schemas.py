@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
-from app.http.fields import Body
+from app.http.fields import URL, Body
 
 Event = Literal["transaction.flagged", "label.changed", "adaptation.done", "model.activated"]
 WEBHOOK: JsonDict = {
@@ -29,7 +29,9 @@ class PostedWebhook(Body):
         }
     )
 
-    url: Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[\x21-\x7e]+$")]
+    url: Annotated[
+        str, StringConstraints(min_length=1, max_length=URL.longest, pattern=URL.pattern)
+    ]
     events: Annotated[list[Event], Field(min_length=1, max_length=4)]
 
 

@@ -10,8 +10,10 @@ import jsonschema_rs
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from app.http.fields import SENTENCES
 from app.http.problems import BY_STATUS, kinds
 from app.keys.scopes import SCOPES
+from app.learner.validity import DECIMAL_TEXT
 from tests.api.callers import openapi_document
 from tests.api.contract import RUNS, tried
 
@@ -46,6 +48,22 @@ def examples_of(media: Content) -> list[Any]:
         if "examples" in found and found is not DOCUMENT:
             return list(found["examples"])
     return []
+
+
+def patterns_of(part: Any) -> Iterator[str]:
+    """All patterns of a document."""
+    if isinstance(part, dict):
+        if isinstance(found := part.get("pattern"), str):
+            yield found
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            yield from patterns_of(each)
+
+
+def test_every_pattern_has_a_sentence_for_people() -> None:
+    # An amount is checked by code, in words.
+    assert set(patterns_of(DOCUMENT)) - {f"^{DECIMAL_TEXT.pattern}$"} == set(SENTENCES)
 
 
 @operations

@@ -120,7 +120,7 @@ CARD = "4111 1111 1111 1111"
         ({"email": "mia"}, "email", "an @"),
         ({"email": f"{'İ' * 100}@x.de"}, "email", "at most 128 characters"),
         ({"entities": {"device": "d"}}, "entities", "send it as device_id"),
-        ({"entities": {"Wallet": "d"}}, "entities", "match pattern"),
+        ({"entities": {"Wallet": "d"}}, "entities", "a kind has 1 to 32 small letters"),
         ({"entities": {f"k{n}": "d" for n in range(9)}}, "entities", "at most 8"),
         ({"type": "gift"}, "type", "'payment', 'refund'"),
         ({"status": "pending"}, "status", "'authorised', 'declined'"),
@@ -241,6 +241,30 @@ async def test_a_text_of_another_form_is_refused_in_words_and_not_by_a_pattern(
 ) -> None:
     answer = await client.post("/v1/transactions", json=posted("t-1", **{field: value}))
     assert answer.json()["errors"] == [{"field": field, "message": message}]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field", "message"),
+    [
+        ("DELETE", "/v1/keys/main", None, "path.key_id", "this is no id that the service has made"),
+        ("GET", "/v1/entities/Wallet/w-1", None, "path.kind", "a kind has 1 to 32 small letters"),
+        ("POST", "/v1/accounts/a/notes", {"text": "a\0b"}, "text", "a note has 1 to 2,000"),
+        (
+            "POST",
+            "/v1/webhooks",
+            {"url": "https://example.com/a b", "events": ["transaction.flagged"]},
+            "url",
+            "a URL has 1 to 2,000 characters of ASCII and no spaces",
+        ),
+    ],
+)
+async def test_no_refusal_shows_a_pattern(
+    client: httpx.AsyncClient, method: str, path: str, body: Any, field: str, message: str
+) -> None:
+    answer = await client.request(method, path, json=body)
+    [error] = answer.json()["errors"]
+    assert error["field"] == field
+    assert error["message"].startswith(message)
 
 
 async def test_a_batch_of_invalid_items_alone_is_answered_item_by_item(
