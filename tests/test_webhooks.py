@@ -530,6 +530,50 @@ async def test_what_is_erased_while_it_is_being_delivered_is_not_stored_again(
 
 
 @pytest.mark.anyio
+async def test_a_webhook_whose_attempts_could_not_be_stored_is_delivered_to_again(
+    database: Database, receiving: Receivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 2.0)
+    failed = failures_of_webhooks()
+    service = Webhooks(database, allow_private=True)
+    made = await service.register("t", receiving.url("silent"), ["label.changed"])
+    await announced(database, "t", 1)
+    receiving.requests.clear()
+    receiving.arrived.clear()
+    delivering = asyncio.create_task(service.deliver_due())
+    async with asyncio.timeout(10):
+        while not receiving.requests["silent"]:
+            await asyncio.sleep(0.02)
+    # An error of the database that comes between the attempt and its result.
+    await changed(database, "ALTER TABLE outbox RENAME TO away")
+    assert await delivering == 1
+    await changed(database, "ALTER TABLE away RENAME TO outbox")
+    assert failures_of_webhooks() == failed + 1
+    async with database.write() as connection:
+        await webhook_store.change_webhook(connection, "t", made.id, url=receiving.url("good"))
+    await make_due_of(database)
+    assert await service.deliver_due() == 1
+    assert len(of_path(receiving, "good")) == 1
+    assert await outbox_of(database, made.id) == []
+
+
+def failures_of_webhooks() -> float:
+    """How many errors the metrics have counted of the task that delivers."""
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for sample in family.samples
+        if sample.name == "quickstudy_background_failures_total"
+        and sample.labels["task"] == "webhooks"
+    )
+
+
+async def changed(database: Database, statement: str) -> None:
+    async with database.write() as connection:
+        await connection.execute(text(statement))
+
+
+@pytest.mark.anyio
 async def test_messages_of_a_webhook_that_was_removed_meanwhile_are_deleted(
     database: Database, receiving: Receivers
 ) -> None:
