@@ -218,6 +218,7 @@ class BoundedProtocol(HttpToolsProtocol):
             place = self._gate.enter(self._admitted, len(self.cycle.body))
             cast(dict[str, Any], self.scope)[PLACE] = place
             self._admitted = None
+        self.url = b""
         super().on_message_complete()
         if self._phase is not Phase.PARTING:
             self._phase = Phase.IDLE
@@ -304,7 +305,8 @@ class BoundedProtocol(HttpToolsProtocol):
         may = self._has_spoken and not self.transport.is_closing() and self._may_answer()
         if may:
             refusal = _refusal(problem, self.server_state.default_headers, stays=False)
-            is_head = self.parser.get_method() == b"HEAD"
+            # Until its address begins to come, the parser has the method of the request before.
+            is_head = bool(self.url) and self.parser.get_method() == b"HEAD"
             self.transport.write(refusal[: refusal.index(END) + len(END)] if is_head else refusal)
         return may
 

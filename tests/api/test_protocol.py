@@ -318,6 +318,15 @@ async def test_a_refusal_of_head_has_no_body(served: Served) -> None:
     assert await caller.is_closed()
 
 
+@pytest.mark.parametrize("line", ["FOO /livez HTTP/1.1", "F\0O /livez HTTP/1.1", "\r\n{}"])
+async def test_a_refusal_behind_a_head_has_its_body(served: Served, line: str) -> None:
+    caller = await served.caller()
+    await caller.say(LIVEZ.replace(b"GET", b"HEAD"))
+    assert b" 200 " in await caller.reader.readuntil(b"\r\n\r\n")
+    await caller.say(f"{line}\r\nHost: x\r\n\r\n".encode())
+    assert (await caller.answer()).problem == (400, "malformed_request")
+
+
 TRAILERS = {
     "Authorization": "Bearer qs_x_y",
     "Content-Type": "text/plain",
