@@ -156,7 +156,7 @@ URL = TextRule(
     2000,
     "a URL has 1 to 2,000 characters of ASCII and no spaces; others are percent-encoded",
 )
-# What is told to people in place of a pattern.
+# What people read in place of a pattern.
 SENTENCES = {
     rule.pattern: rule.sentence for rule in (ID, CURRENCY, ENTITY_KIND, NOTE, MADE_ID, URL)
 }

@@ -39,7 +39,7 @@ _OPEN = (
         reviews.c.kind != "sample",
     )
     # Those held up for a review first: many declines leave none of them out. Not by the column
-    # itself, for whose order SQLite would walk all of the tenant's reviews.
+    # itself: in its order SQLite would walk all of the tenant's reviews.
     .order_by(
         case((reviews.c.kind == "review", 0), else_=1),
         reviews.c.occurred_at_us.desc(),

@@ -62,8 +62,7 @@ def no_tenant(tenant: str) -> SetupError:
 async def check_present(connection: Connection, tenant: str) -> None:
     """Raise SetupError where nothing is known of a tenant; it may have payments and no key."""
     for table in OF_TENANTS:
-        query = select(table.c.tenant).where(table.c.tenant == tenant).limit(1)
-        if (await connection.execute(query)).first():
+        if await _has_rows(connection, table, tenant):
             return
     raise no_tenant(tenant)
 
@@ -198,12 +197,16 @@ async def _check_absent(connection: Connection, tenant: str) -> None:
     for table in MOVED:
         if table.name in _FROM_THE_START:
             continue
-        query = select(table.c.tenant).where(table.c.tenant == tenant).limit(1)
-        if (await connection.execute(query)).first():
+        if await _has_rows(connection, table, tenant):
             raise SetupError(
                 f"there is a tenant {tenant!r} already, with rows in {table.name}: "
                 "`quickstudy tenant remove` deletes it"
             )
+
+
+async def _has_rows(connection: Connection, table: Table, tenant: str) -> bool:
+    query = select(table.c.tenant).where(table.c.tenant == tenant).limit(1)
+    return (await connection.execute(query)).first() is not None
 
 
 async def _delete_some(connection: Connection, table: Table, tenant: str) -> int:

@@ -154,13 +154,13 @@ def _found(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> When:
     likely = [column for column in counted if names.TIME.fullmatch(names.plain(column))]
     likely = likely or [column for column in counted if forms[column] == "epoch"]
     likely.sort(key=names.is_paid_at)
-    if dated and likely and _is_of_another(dated, likely):
-        # A birthday is no reason to overlook what counts when payments were.
-        shown = {name: f"such as {_sampled(frame[name])[0]}" for name in (*likely, *dated)}
-        column = answers.of(Question("time", WHICH, shown, proposal=likely[0]))
-        return _of_columns(frame, [column, *_clock_beside(frame, column)], answers)
     if dated:
-        column = _of_payment(frame, dated, answers)
+        if likely and _is_of_another(dated, likely):
+            # A birthday is no reason to overlook what counts when payments were.
+            shown = {name: f"such as {_sampled(frame[name])[0]}" for name in (*likely, *dated)}
+            column = answers.of(Question("time", WHICH, shown, proposal=likely[0]))
+        else:
+            column = _of_payment(frame, dated, answers)
         return _of_columns(frame, [column, *_clock_beside(frame, column)], answers)
     if likely:
         column = likely[0]
