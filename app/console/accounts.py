@@ -22,6 +22,7 @@ from app.http.paging import PageParams
 from app.http.parts import RunningDatabase
 from app.labels.routes import read_label
 from app.learner.spec import EntityKind
+from app.learner.validity import ID
 from app.notes.routes import list_notes
 from app.people.records import PERSON
 from app.people.routes import list_people
@@ -134,7 +135,7 @@ async def show_entity(
 async def find(request: Request, viewer: SignedIn, database: RunningDatabase, id: str) -> Response:
     """Go to what has this id; where several things have it, name them."""
     wanted = id.strip()
-    found = await _found(database, viewer.tenant, wanted) if 0 < len(wanted) <= 128 else []
+    found = await _found(database, viewer.tenant, wanted) if ID.allows(wanted) else []
     if len(found) == 1:
         return go(request, found[0].path, id=wanted, kind=found[0].kind)
     return await show(request, "found.html", 200 if found else 404, wanted=wanted, found=found)

@@ -137,9 +137,9 @@ async def show_audit_log(
         raise BadForm(texts.NO_ACTION)
     filters = {
         "action": action or None,
-        "subject": _id_or_none(subject),
-        "account_id": _id_or_none(account_id),
-        "actor": _id_or_none(actor),
+        "subject": _id_or_none(subject, texts.SUBJECT),
+        "account_id": _id_or_none(account_id, texts.ACCOUNT),
+        "actor": _id_or_none(actor, texts.ACTOR),
     }
     paging = PageParams(ENTRIES, cursor)
     log = await read_audit_log(database, viewer.tenant, paging, **filters)  # type: ignore[arg-type]
@@ -190,5 +190,6 @@ def _webhook_in(form: Mapping[str, str]) -> str:
     return browsers.id_in(form, "id", texts.WEBHOOKS)
 
 
-def _id_or_none(text: str | None) -> Id | None:
-    return (text or "").strip() or None
+def _id_or_none(text: str | None, title: str) -> Id | None:
+    """What is filled in, if anything is; raises BadForm."""
+    return browsers.id_in({title: text}, title, title) if text and text.strip() else None

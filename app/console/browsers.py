@@ -104,7 +104,11 @@ async def form_of(request: Request) -> dict[str, str]:
         )
     except ValueError:
         raise BadForm("The form cannot be read.") from None
-    return {name: values[-1] for name, values in fields.items()}
+    form = {name: values[-1] for name, values in fields.items()}
+    # No browser sends it, and PostgreSQL can't look for it.
+    if any("\0" in value for value in form.values()):
+        raise BadForm("The form holds a character U+0000, which is no text.")
+    return form
 
 
 def id_in(form: Mapping[str, str], name: str, title: str) -> str:

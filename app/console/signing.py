@@ -60,7 +60,10 @@ async def show_sign_in(request: Request, back: str = "", tenant: str = DEFAULT_T
 async def sign_in(request: Request, sessions: RunningSessions, people: RunningPeople) -> Response:
     """Begin a session by a password or an API key, and go where one wanted to."""
     browsers.check_private(request)
-    form = await browsers.form_of(request)
+    try:
+        form = await browsers.form_of(request)
+    except BadForm as error:
+        return await _form(request, root_of(request), 422, error=str(error))
     back = place_in(request, form.get("back", ""))
     person, proof = form.get("person", ""), form.get("key", "")
     tenant = form.get("tenant") or DEFAULT_TENANT

@@ -217,7 +217,8 @@ def _replaced(model: Shelved, roles: Roles) -> str | None:
 
 async def _listed(name: str, models: Models, jobs: Jobs, tenant: str, kind: JobKind) -> list[Job]:
     """The newest jobs of a model, which may be gone by now. Raises ModelNotFound."""
-    found = await jobs.listed(tenant, kind, name, MOST_LISTED)
+    # Other names are no model's, and PostgreSQL could not look for some of them.
+    found = await jobs.listed(tenant, kind, name, MOST_LISTED) if ID.allows(name) else []
     if not found:
         models.shelf.expect(name)
     return found

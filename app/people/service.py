@@ -223,8 +223,11 @@ class People:
 
     async def of_email(self, tenant: str, email: str) -> Person:
         """Whoever has this e-mail address, however it is capitalised; raises Unauthenticated."""
-        async with self._database.read() as connection:
-            found = await store.people_of_email(connection, tenant, email)
+        found: Sequence[Person] = []
+        # The tenant is what the browser's cookie has, the address what the provider has.
+        if ID.allows(tenant) and ID.allows(email):
+            async with self._database.read() as connection:
+                found = await store.people_of_email(connection, tenant, email)
         if len(found) != 1:
             raise Unauthenticated(
                 f"Nobody here has the e-mail address {email}: an administrator can add you with it."

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
+from app.http.keyed import parameters_of
 from app.main import ROUTES
 from tests.api.requests import label, posted, problem_of
 
@@ -53,6 +54,20 @@ async def test_every_route_refuses_a_parameter_that_it_does_not_have_and_names_t
             assert all(name in errors[0]["message"] for name in names)
             assert names or "none" in errors[0]["message"]
         assert errors[0]["message"] in answer.json()["detail"]
+
+
+async def test_no_route_looks_for_a_text_that_a_database_cannot_hold(
+    shared: httpx.AsyncClient,
+) -> None:
+    for operation in OPERATIONS:
+        method, path, route = operation.values
+        spoilt = re.sub(r"\{\w+\}", "%00", route.path)
+        addresses = [f"{path}?{name}=%00" for name in parameters_of(route)]
+        if spoilt != path:
+            addresses.append(spoilt)
+        for address in addresses:
+            answer = await shared.request(method, address)
+            assert answer.status_code in (404, 422), (method, address, answer.text)
 
 
 @pytest.mark.parametrize(("method", "path", "route"), OPERATIONS)

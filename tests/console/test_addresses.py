@@ -1,12 +1,16 @@
 """Addresses and forms of the console that its own pages would not send: refused, nothing done."""
 
+import re
+
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
 from app.console.routes import ROUTERS
 from app.console.viewing import ViewerRoute
+from app.http.keyed import parameters_of
 from tests.api.requests import posted
-from tests.console.people import send, shown
+from tests.console.people import person, send, shown
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +39,47 @@ async def test_every_page_refuses_a_parameter_that_it_does_not_have(
         )
         refused(answer)
         assert "unknown query parameter" in answer.text
+
+
+# What the console's forms need before they look for anything, and what else they may hold.
+NEEDED = {
+    "id": "1",
+    "account": "1",
+    "name": "1",
+    "person": "1",
+    "tenant": "default",
+    "key": "1",
+    "role": "lead",
+    "label": "fraud",
+    "revision": "1",
+    "was": "1",
+    "email": "a@example.com",
+}
+FIELDS = (
+    *NEEDED,
+    *("ids", "shown", "value", "token", "password", "new_password", "assignee", "next", "note"),
+    *("tab", "page", "order", "hours", "back", "url", "effective_at", "seen", "floor"),
+)
+# What ends the session, or takes a minute.
+LEFT_OUT = {"/console/sign-out", "/console/demo"}
+
+
+async def test_no_page_looks_for_a_text_that_a_database_cannot_hold(
+    shared: httpx.AsyncClient,
+) -> None:
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    async with person(shared) as browser:
+        for route in routes:
+            path = re.sub(r"\{[^}]+\}", "%00", route.path)
+            if "GET" in route.methods:
+                for query in ("", *(f"?{name}=%00" for name in parameters_of(route))):
+                    answer = await browser.get(path + query)
+                    assert answer.status_code < 500, (path, query)
+            if "POST" in route.methods and path not in LEFT_OUT:
+                for field in FIELDS:
+                    form = {**NEEDED, field: "\0"}
+                    answer = await send(browser, path.removeprefix("/console"), **form)
+                    assert answer.status_code < 500, (path, field)
 
 
 async def test_a_misspelled_filter_shows_and_sends_nothing(

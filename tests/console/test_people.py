@@ -352,6 +352,14 @@ async def test_a_link_is_followed_by_https_or_from_this_machine(client: httpx.As
         assert (await browser.post("/console/setup", data=fields, headers=HERE)).status_code == 303
 
 
+@pytest.mark.parametrize(("tenant", "email"), [("\0", "x@x.example"), ("default", "\0@x.example")])
+async def test_nobody_is_found_by_what_no_database_can_hold(
+    shared: httpx.AsyncClient, tenant: str, email: str
+) -> None:
+    with pytest.raises(Unauthenticated):
+        await part_of(shared, people.People).of_email(tenant, email)
+
+
 async def test_a_tenants_people_are_its_own(shared: httpx.AsyncClient) -> None:
     await invited(shared, "sam")
     key = await new_key(shared, tenant="third")
