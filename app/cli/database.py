@@ -66,8 +66,9 @@ def rebuild() -> None:
         def show(payments: int, replayed: int) -> None:
             progress.update(task, total=payments, completed=replayed)
 
+        patience = Patience(wait)
         count = on_database(
-            lambda database: Rebuilder(database, checkpoint.features, Patience(wait)).run(show)
+            lambda database: Rebuilder(database, checkpoint.features, patience).run(show), patience
         )
     model = escape(checkpoint.model)
     if count:

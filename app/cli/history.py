@@ -43,7 +43,6 @@ def import_history(
     """
     import asyncio
 
-    from app.db.migrating import upgrade
     from app.history.reading import History
     from app.learner.checkpoint import Checkpoint
     from app.learner.spec import DatasetSpec
@@ -53,7 +52,6 @@ def import_history(
     _check_model(chosen, Checkpoint.load(settings.model), partial)
     history = History(file, chosen)
     say_of_file(chosen, history.newest_us, history.left_out)
-    upgrade(settings.database_url)
     tally = asyncio.run(_import(history, tenant))
     there = len(history) - len(tally.differing)
     console.print(
@@ -80,7 +78,8 @@ def export_history(
     from app.settings import Settings
 
     spec = export_spec(Checkpoint.load(Settings().model).metadata.spec, file.stem)
-    count = on_database(lambda database: export(database, tenant, spec, file, Patience(say_why)))
+    patience = Patience(say_why)
+    count = on_database(lambda database: export(database, tenant, spec, file, patience), patience)
     written, spec_file = escape(str(file)), escape(f"{file.stem}.toml")
     console.print(f"{count:,} transactions are in {written}, their spec in {spec_file}.")
 
@@ -124,22 +123,25 @@ def _check_model(spec: "DatasetSpec", checkpoint: "Checkpoint", partial: bool) -
 async def _import(history: "History", tenant: str) -> "Tally":
     from app.cli.progress import counting
     from app.db.database import Database
+    from app.db.migrating import upgrade_patiently
     from app.db.patience import Patience
     from app.history.importing import Importer, Tally
     from app.scoring.pipeline import Pipeline
     from app.settings import Settings
-    from app.web.service import running
+    from app.web.service import running_patiently
 
-    tally = Tally()
-    async with running(Settings()) as service:
-        with counting() as progress:
-            task = progress.add_task("Importing", total=len(history))
+    tally, settings = Tally(), Settings()
+    with counting() as progress:
+        task = progress.add_task("Importing", total=len(history))
 
-            def show(waiting: str) -> None:
-                progress.update(task, description="Waiting" if waiting else "Importing")
-                say_why(waiting)
+        def show(waiting: str) -> None:
+            progress.update(task, description="Waiting" if waiting else "Importing")
+            say_why(waiting)
 
-            importer = Importer(service.part(Database), service.part(Pipeline), Patience(show))
+        patience = Patience(show)
+        await upgrade_patiently(settings.database_url, patience)
+        async with running_patiently(settings, patience) as service:
+            importer = Importer(service.part(Database), service.part(Pipeline), patience)
             done = 0
             async for added in importer.run(tenant, history.chunks(importer.chunk)):
                 tally += added

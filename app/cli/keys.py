@@ -10,6 +10,7 @@ from app.keys.scopes import DEFAULT_TENANT, GRACE_HOURS, SCOPES
 
 if TYPE_CHECKING:
     from app.db.database import Database
+    from app.db.patience import Patience
 
 commands = typer.Typer(help="API keys.", no_args_is_help=True)
 
@@ -71,8 +72,13 @@ def revoke(
     console.print(f"Key {key_id} is revoked.")
 
 
-def on_database(action: "Callable[[Database], Awaitable[Result]]") -> Result:
-    """Run `action` on the settings' database, which must have this version's schema."""
+def on_database(
+    action: "Callable[[Database], Awaitable[Result]]", patience: "Patience | None" = None
+) -> Result:
+    """Run `action` on the settings' database, which must have this version's schema.
+
+    With `patience`, a database that is away is waited for.
+    """
     import asyncio
 
     from app.db.database import Database
@@ -81,7 +87,10 @@ def on_database(action: "Callable[[Database], Awaitable[Result]]") -> Result:
     async def run() -> Result:
         database = Database(Settings().database_url)
         try:
-            await database.check_schema()
+            if patience is None:
+                await database.check_schema()
+            else:
+                await patience.run(database.check_schema)
             return await action(database)
         finally:
             await database.close()

@@ -56,13 +56,10 @@ def label_from_file(
     """
     import asyncio
 
-    from app.db.migrating import upgrade
     from app.labels.layout import LabelLayout
-    from app.settings import Settings
 
     layout = None if spec is None else LabelLayout.load(spec)
     found = _counted_rows(file, layout)
-    upgrade(Settings().database_url)
     source = "chargeback" if layout is None else layout.source
     tally = asyncio.run(_bring(file, layout, found, tenant, source, dry_run))
     tally.refused = sorted([*found.refused, *tally.refused])
@@ -194,6 +191,7 @@ async def _bring(
     """
     from app.cli.progress import counting
     from app.db.database import Database
+    from app.db.migrating import upgrade_patiently
     from app.db.patience import Patience
     from app.labels.allowance import Allowance
     from app.labels.importing import LabelTally, bring_labels, settle
@@ -202,19 +200,20 @@ async def _bring(
     from app.scoring.pipeline import Pipeline
     from app.settings import Settings
     from app.times import now_us
-    from app.web.service import running
+    from app.web.service import running_patiently
 
-    tally, now = LabelTally(), now_us()
-    async with running(Settings()) as service:
-        labelling = Labelling(service.part(Database), service.part(Pipeline), Allowance(None))
-        with counting() as progress:
-            task = progress.add_task("Labelling", total=found.labels)
+    tally, now, settings = LabelTally(), now_us(), Settings()
+    with counting() as progress:
+        task = progress.add_task("Labelling", total=found.labels)
 
-            def show(waiting: str) -> None:
-                progress.update(task, description="Waiting" if waiting else "Labelling")
-                say_why(waiting)
+        def show(waiting: str) -> None:
+            progress.update(task, description="Waiting" if waiting else "Labelling")
+            say_why(waiting)
 
-            patience = Patience(show)
+        patience = Patience(show)
+        await upgrade_patiently(settings.database_url, patience)
+        async with running_patiently(settings, patience) as service:
+            labelling = Labelling(service.part(Database), service.part(Pipeline), Allowance(None))
 
             async def store(labels: Iterable["StatedLabel"]) -> None:
                 nonlocal tally

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from app.db.database import Database
+    from app.db.patience import Patience
     from app.learner.checkpoint import Checkpoint
     from app.models.schemas import ModelComparison
     from app.training.train import Options, Status
@@ -51,6 +53,7 @@ def retrain(
     import asyncio
 
     from app.cli.keys import on_database
+    from app.db.patience import Patience
     from app.settings import Settings
     from app.times import now_us
 
@@ -59,7 +62,8 @@ def retrain(
     until_us = now_us() - int(held_out_days * 86_400e6)
     with _alone(folder), _aside(folder) as aside:
         file = aside / "payments.parquet"
-        active = on_database(lambda database: _exported(database, tenant, file))
+        patience = Patience(say_why)
+        active = on_database(lambda database: _exported(database, tenant, file, patience), patience)
         new = _cut(file, until_us, active)
         if new < least_labels:
             console.print(
@@ -72,7 +76,7 @@ def retrain(
         algorithm, trees = active.metadata.algorithm, active.metadata.options.get("trees", True)
         options = options_of(seed, algorithm, global_steps, meta_steps, bool(trees))
         name = _trained(aside, folder, active, options, device)
-    job, compared = asyncio.run(_compared(tenant, name, held_out_days))
+    job, compared = asyncio.run(_compared(tenant, name, held_out_days, patience))
     console.print(_table(name, compared), _verdict(name, job, compared), soft_wrap=True)
 
 
@@ -100,9 +104,10 @@ def _aside(folder: Path) -> Iterator[Path]:
         yield Path(aside)
 
 
-async def _exported(database: "Database", tenant: str, file: Path) -> "Checkpoint":
+async def _exported(
+    database: "Database", tenant: str, file: Path, patience: "Patience"
+) -> "Checkpoint":
     """Write the tenant's payments with their labels; the model that is active."""
-    from app.db.patience import Patience
     from app.history.exporting import export, export_spec
     from app.learner.checkpoint import Checkpoint
     from app.models.shelf import Shelf
@@ -110,10 +115,14 @@ async def _exported(database: "Database", tenant: str, file: Path) -> "Checkpoin
 
     settings = Settings()
     shelf = Shelf(settings, Checkpoint.load(settings.model))
-    async with database.read() as connection:
-        active = await shelf.active(connection, tenant)
+
+    async def found() -> "Checkpoint":
+        async with database.read() as connection:
+            return await shelf.active(connection, tenant)
+
+    active = await patience.run(found)
     spec = export_spec(active.metadata.spec, file.stem)
-    await export(database, tenant, spec, file, Patience(say_why))
+    await export(database, tenant, spec, file, patience)
     return active
 
 
@@ -173,7 +182,9 @@ def _trained(
     return made.name
 
 
-async def _compared(tenant: str, name: str, days: float) -> "tuple[str, ModelComparison]":
+async def _compared(
+    tenant: str, name: str, days: float, patience: "Patience"
+) -> "tuple[str, ModelComparison]":
     """Put a model in shadow and compare it; the id of the comparison, which is stored, and that.
 
     Raises SetupError where it fails.
@@ -185,15 +196,15 @@ async def _compared(tenant: str, name: str, days: float) -> "tuple[str, ModelCom
     from app.models.comparison import ShadowService
     from app.models.schemas import ModelComparison
     from app.settings import Settings
-    from app.web.service import running
+    from app.web.service import running_patiently
 
-    async with running(Settings()) as service:
-        await service.part(ShadowService).shadow(tenant, name)
+    async with running_patiently(Settings(), patience) as service:
+        await patience.run(partial(service.part(ShadowService).shadow, tenant, name))
         jobs, until = service.part(Jobs), time.monotonic() + LONGEST_SECONDS
-        job = await jobs.submit(tenant, "comparison", name, days)
+        job = await patience.run(partial(jobs.submit, tenant, "comparison", name, days))
         while job.status in ("queued", "running") and time.monotonic() < until:
             await asyncio.sleep(POLL_SECONDS)
-            job = await jobs.find(tenant, "comparison", name, job.id)
+            job = await patience.run(partial(jobs.find, tenant, "comparison", name, job.id))
     if job.result is None:
         raise SetupError(
             f"{name} is in shadow, but its comparison is {job.status} ({job.error or job.id}): "

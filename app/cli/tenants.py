@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,13 +36,11 @@ def export(
     Payments, labels, accounts, keys, people, webhooks, the audit log: what the service needs to go
     on elsewhere as if it had been there from the start. The file is as secret as the database.
     """
-    from app.db.migrating import upgrade
     from app.db.sqlite import new_file
     from app.tenants.moving import export_tenant
 
     with new_file(file) as part:
         url = f"sqlite:///{part.absolute()}"
-        upgrade(url)
         counts = _copied(export_tenant, None, url, tenant)
     console.print(f"{escape(str(file))} has tenant {escape(tenant)}: {_words(counts)}.")
 
@@ -57,7 +56,6 @@ def import_(
     same models are served.
     """
     from app.db.holding import held
-    from app.db.migrating import upgrade
     from app.settings import Settings
     from app.tenants.moving import import_tenant
 
@@ -65,7 +63,6 @@ def import_(
         raise SetupError(f"{file}: there is no such file")
     url = Settings().database_url
     with held(url):
-        upgrade(url)
         counts = _copied(import_tenant, f"sqlite:///{file.absolute()}", None, tenant)
     console.print(f"Tenant {escape(tenant)} is in the database: {_words(counts)}.")
 
@@ -84,7 +81,9 @@ def remove(
         typer.confirm(f"Delete all payments, labels and keys of tenant {tenant}?", abort=True)
     with _shown("Deleting") as show:
         patience = Patience(say_why)
-        counts = on_database(lambda database: remove_tenant(database, tenant, show, patience))
+        counts = on_database(
+            lambda database: remove_tenant(database, tenant, show, patience), patience
+        )
     console.print(f"Tenant {escape(tenant)} is gone: {_words(counts)}.")
 
 
@@ -121,15 +120,15 @@ def prune(
             def show(payments: int) -> None:
                 progress.update(task, completed=payments)
 
+            patience = Patience(say_why)
+
             async def run(database: "Database") -> int:
-                async with database.read() as connection:
-                    await check_present(connection, tenant)
-                patience = Patience(say_why)
+                await patience.run(partial(check_present, database, tenant))
                 return await pruned(
                     database, features, tenant, keep_days, show, patience, is_preview
                 )
 
-            return on_database(run)
+            return on_database(run, patience)
 
     if dry_run:
         console.print(f"{done(True):,} payments of tenant {escape(tenant)} would go.")
@@ -145,15 +144,18 @@ def _copied(copy: Copy, source: str | None, target: str | None, tenant: str) -> 
     import asyncio
 
     from app.db.database import Database
+    from app.db.migrating import upgrade_patiently
     from app.db.patience import Patience
     from app.settings import Settings
 
     async def run(show: "Progress") -> dict[str, int]:
         own = Settings().database_url
+        await upgrade_patiently(target or own, Patience(say_why))
         reading, writing = Database(source or own), Database(target or own)
         try:
             for database in (reading, writing):
-                await database.check_schema()
+                # One that answers says nothing of the other.
+                await Patience(say_why).run(database.check_schema)
             return await copy(reading, writing, tenant, show, Patience(say_why))
         finally:
             await reading.close()

@@ -27,7 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.db import revisions
 from app.db.connection import Connection, Driver
-from app.db.connections import Address, Connections
+from app.db.connections import REFUSALS, Address, Connections
 from app.db.errors import DatabaseUnavailable, Raced
 from app.db.schema import (
     accounts,
@@ -70,6 +70,15 @@ SQLITE_AWAY = frozenset(
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+# Of these, what waiting does not mend.
+SQLITE_REFUSALS = frozenset(
+    {
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_NOTADB,
     }
 )
@@ -407,7 +416,7 @@ class _translated:
                 raise Raced from error
             if state == READ_ONLY:
                 self._fail_over()
-            if _is_about_the_connection(error, driver, state):
+            if is_about_the_connection(error):
                 raise DatabaseUnavailable(_reason(driver, state)) from error
         # The driver's own state is off once its connection was lost in the midst of a question.
         elif isinstance(error, OSError | PoolTimeout | TimeoutError | asyncpg.InternalClientError):
@@ -428,15 +437,28 @@ class _unraced:
                 raise DatabaseUnavailable(LOCKED) from error
 
 
-def _is_about_the_connection(
-    error: Exception, driver: BaseException | None, state: str | None
-) -> bool:
+def is_about_the_connection(error: Exception) -> bool:
+    """Whether a driver's error says that the database is away, rather than what is wrong."""
+    driver = error.orig if isinstance(error, DBAPIError) else error
+    state = getattr(driver, "sqlstate", None)
     # Classes 08 connection, 53 resources, 57 operator intervention (also statement_timeout);
     # asyncpg's own interface errors have no state, and SQLite has codes of its own.
     if state is not None:
         return state[:2] in {"08", "53", "57"} or state in {READ_ONLY, NO_RIGHT}
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     return lost or _sqlite_code(driver) in SQLITE_AWAY or CLOSED in str(driver)
+
+
+def refuses(error: BaseException) -> bool:
+    """Whether behind this is what does not end by itself: a password, a right, a damaged file."""
+    found: BaseException | None = error
+    while found is not None:
+        driver = getattr(found, "orig", found)
+        state = str(getattr(driver, "sqlstate", None))
+        if state[:2] in REFUSALS or _sqlite_code(driver) in SQLITE_REFUSALS:
+            return True
+        found = found.__cause__
+    return False
 
 
 def _sqlite_code(driver: BaseException | None) -> int | None:

@@ -1,12 +1,16 @@
 """What the database can fail with."""
 
-from app.errors import Unavailable
+from app.errors import SetupError, Unavailable
 
 
 class DatabaseUnavailable(Unavailable):
     """Retry after `Retry-After` seconds."""
 
     code, title = "database_unavailable", "The database is temporarily unavailable."
+
+
+class Away(SetupError):
+    """The database was away when its schema was to be brought up to date: it can be tried again."""
 
 
 class Raced(Exception):

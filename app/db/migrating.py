@@ -17,11 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.db import postgres, sqlite
 from app.db.connections import NONE_LEFT, Address, Connections
-from app.db.database import with_driver
-from app.db.errors import DatabaseUnavailable
+from app.db.database import is_about_the_connection, with_driver
+from app.db.errors import Away, DatabaseUnavailable
+from app.db.patience import Patience
 from app.db.postgres import LOST
 from app.db.revisions import MIGRATIONS
 from app.errors import SetupError
+from app.ops.background import in_a_thread
 from app.settings import Settings
 
 # Of a migration. It waits briefly for locks: all that asks for a table queues behind it meanwhile.
@@ -56,9 +58,15 @@ def migration_config(url: str) -> Config:
 def upgrade(url: str, revision: str = "head") -> None:
     """Bring the schema up to `revision`; makes the SQLite file where there is none.
 
-    Raises SetupError when the database is newer than this version, or out of reach.
+    Raises SetupError when the database is newer than this version, and Away when it is out of
+    reach.
     """
     _migrate(url, command.upgrade, revision)
+
+
+async def upgrade_patiently(url: str, patience: Patience) -> None:
+    """The same, once the database is there; raises SetupError where it stays away."""
+    await patience.run(lambda: in_a_thread(lambda: upgrade(url)))
 
 
 def downgrade(url: str, revision: str) -> None:
@@ -82,11 +90,18 @@ def _migrate(url: str, direction: Any, revision: str) -> None:
         why = str(reason) or "no answer in time"
         if isinstance(reason, asyncpg.TooManyConnectionsError):
             why += f"; {NONE_LEFT}"
-        raise SetupError(f"the database cannot be migrated: {why}") from error
+        kind = Away if _is_away(error) else SetupError
+        raise kind(f"the database cannot be migrated: {why}") from error
     except PendingRollbackError as error:
-        raise SetupError(
+        raise Away(
             "the connection to the database was lost while it was migrated: run it again"
         ) from error
+
+
+def _is_away(error: Exception) -> bool:
+    if isinstance(error, DBAPIError | asyncpg.PostgresError):
+        return is_about_the_connection(error)
+    return True
 
 
 def _check_folder(url: URL) -> None:

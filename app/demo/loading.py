@@ -57,8 +57,8 @@ async def load(
     Where the database is away for a while it waits, and `notify` gets a sentence. What was
     interrupted goes on where it was.
     """
-    found = await _begun(database, tenant, demonstration(now_us()))
     patience = Patience(notify)
+    found = await patience.run(partial(_begun, database, tenant, demonstration(now_us())))
     importer = Importer(database, pipeline, patience)
     for chunk in _chunks(found.past):
         await importer.add(tenant, chunk)

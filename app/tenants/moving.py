@@ -59,11 +59,12 @@ def no_tenant(tenant: str) -> SetupError:
     )
 
 
-async def check_present(connection: Connection, tenant: str) -> None:
+async def check_present(database: Database, tenant: str) -> None:
     """Raise SetupError where nothing is known of a tenant; it may have payments and no key."""
-    for table in OF_TENANTS:
-        if await _has_rows(connection, table, tenant):
-            return
+    async with database.read() as connection:
+        for table in OF_TENANTS:
+            if await _has_rows(connection, table, tenant):
+                return
     raise no_tenant(tenant)
 
 

@@ -77,8 +77,7 @@ async def prune(
     """
     if keep_days < LEAST_DAYS:
         raise SetupError(f"payments are kept for {LEAST_DAYS} days at least: say how many more")
-    async with database.read() as connection:
-        stored = await any_features_digest(connection)
+    stored = await patience.run(partial(_features_digest, database))
     if stored not in (None, features.digest):
         raise SetupError(
             f"the states are of features {stored}, the model's are {features.digest}: name the "
@@ -104,6 +103,11 @@ async def prune(
         show(gone)
         await asyncio.sleep(PAUSE_SECONDS)
     return gone
+
+
+async def _features_digest(database: Database) -> str | None:
+    async with database.read() as connection:
+        return await any_features_digest(connection)
 
 
 async def _step(

@@ -1,10 +1,11 @@
 """All the parts of a running service, put together."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from app.console.sessions import Sessions
 from app.db.database import Database
+from app.db.patience import Patience
 from app.erasures.service import ErasureService
 from app.erasures.unfinished import Unfinished
 from app.explanations.questions import Questions
@@ -132,3 +133,10 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
             await openid.close()
     finally:
         await database.close()
+
+
+@asynccontextmanager
+async def running_patiently(settings: Settings, patience: Patience) -> AsyncIterator[Service]:
+    """The same for a long command, once the database is there."""
+    async with AsyncExitStack() as stack:
+        yield await patience.run(lambda: stack.enter_async_context(running(settings)))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import asyncpg
@@ -75,6 +76,87 @@ def test_an_import_goes_on_after_its_database_was_killed(
     assert rows_of(url) == len(simulated)
 
 
+def test_commands_wait_for_a_database_that_is_away_when_they_begin(
+    own_postgres: PostgresServer, checkpoint: Path, tmp_path: Path
+) -> None:
+    url = own_postgres.create("begun")
+    simulated = simulate(accounts=5, days=20, seed=5)
+    simulated.write_parquet(tmp_path / "history.parquet")
+    payment = simulated["transaction_id"][0]
+    (tmp_path / "labels.csv").write_text(f"transaction,label\n{payment},fraud\n")
+    output = begun(own_postgres, url, checkpoint, tmp_path, IMPORT)
+    assert f"{len(simulated):,} transactions of history.parquet are in" in output[0]
+    export, moved, *_ = begun(own_postgres, url, checkpoint, tmp_path, *COMMANDS)
+    assert f"{len(simulated):,} transactions are in export.parquet" in export
+    assert f"{len(simulated):,} payments" in moved
+    # Into the same one, from which it has gone.
+    begun(own_postgres, url, checkpoint, tmp_path, "tenant remove default --yes")
+    begun(own_postgres, url, checkpoint, tmp_path, "tenant import default tenant.db")
+    assert rows_of(url) == len(simulated)
+
+
+IMPORT = "import history.parquet --spec simulated"
+COMMANDS = (
+    *("export export.parquet", "tenant export default tenant.db", "labels labels.csv"),
+    *("prune --keep-days 30 --dry-run", "db rebuild"),
+)
+
+
+def begun(
+    server: PostgresServer, url: str, checkpoint: Path, folder: Path, *commands: str
+) -> list[str]:
+    """What these write that begin while the server is away, which then comes back."""
+    variables = {"QUICKSTUDY_DATABASE_URL": url, "QUICKSTUDY_MODEL": str(checkpoint)}
+    server.kill()
+    processes = []
+    with ExitStack() as stack:
+        for command in commands:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "app.cli.main", *command.split()],
+                env={**os.environ, **variables, "QUICKSTUDY_DEVICE": "cpu", "OMP_NUM_THREADS": "1"},
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            processes.append(process)
+        for process in processes:
+            assert process.stdout is not None
+            # Of a file to be imported something else comes first.
+            while "Waiting for the database: " not in (line := process.stdout.readline()):
+                assert line, process.args
+        server.start()
+        outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output
+        assert "The database is back." in output
+    return outputs
+
+
+def test_a_command_does_not_wait_for_what_refuses_it(
+    own_postgres: PostgresServer, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Nor for a file that is no database: waiting mends neither."""
+    (tmp_path / "text.db").write_text("no database" * 1000)
+    nobody = own_postgres.url.replace("postgres@", "nobody@").replace("+asyncpg", "")
+    for url in (nobody, f"sqlite:///{tmp_path}/text.db"):
+        for command in ("export export.parquet", "labels labels.csv"):
+            (tmp_path / "labels.csv").write_text("transaction,label\nt,fraud\n")
+            variables = {"QUICKSTUDY_DATABASE_URL": url, "QUICKSTUDY_MODEL": str(checkpoint)}
+            done = subprocess.run(
+                [sys.executable, "-m", "app.cli.main", *command.split()],
+                env={**os.environ, **variables},
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+            )
+            assert done.returncode == 2, done
+            assert "Waiting" not in done.stdout
+
+
 @pytest.mark.anyio
 async def test_the_demonstration_is_loaded_whole_although_its_database_was_killed(
     own_postgres: PostgresServer, checkpoint: Path
@@ -107,12 +189,22 @@ async def test_a_database_that_stays_away_ends_the_import_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("app.db.patience.GIVE_UP_SECONDS", 0)
+    monkeypatch.setattr("app.db.patience.GIVE_UP_AT_START_SECONDS", 0)
     monkeypatch.setattr("app.db.patience.PAUSE_SECONDS", 0.01)
     notices: list[str] = []
 
-    async def step() -> None:
-        raise DatabaseUnavailable("Nobody answers.")
+    async def nothing() -> None: ...
 
+    async def step() -> None:
+        raise DatabaseUnavailable("Nobody answers.") from OSError("no such host")
+
+    patience = Patience(notices.append)
+    with pytest.raises(SetupError, match="has not answered once: no such host"):
+        await patience.run(step)
+    await patience.run(nothing)
     with pytest.raises(SetupError, match="run the command again once it is back"):
-        await Patience(notices.append).run(step)
-    assert notices == ["Waiting for the database: Nobody answers."]
+        await patience.run(step)
+    assert notices == [
+        "Waiting for the database: no such host",
+        "Waiting for the database: Nobody answers.",
+    ]
