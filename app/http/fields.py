@@ -39,6 +39,8 @@ from app.learner.validity import (
 from app.times import AHEAD_SENTENCE, is_ahead, now_us, parse_us, text_of
 
 MINUTE_US = 60_000_000
+# No valid object has so many: what is wrong with each of more would take long to find and say.
+MOST_MEMBERS = 100
 
 
 class Body(BaseModel):
@@ -100,15 +102,30 @@ class InvalidItem:
     errors: Sequence[ErrorDetails]
 
 
+def few(most: int) -> BeforeValidator:
+    """For an object of at most so many members: of one that has more none is looked at."""
+
+    def checked(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > most:
+            raise ValueError(f"there are at most {most} of them, not {len(value):,}")
+        return value
+
+    return BeforeValidator(checked)
+
+
 def _or_invalid(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, dict) and len(value) > MOST_MEMBERS:
+        message = f"an item has at most {MOST_MEMBERS} members, not {len(value):,}"
+        return InvalidItem(_id_of(value), [ErrorDetails(type="", loc=(), msg=message, input=None)])
     try:
         return validate(value)
     except ValidationError as error:
-        found = value.get("transaction_id") if isinstance(value, dict) else None
-        has_id = isinstance(found, str) and 0 < len(found) <= ID.longest
-        return InvalidItem(
-            found if has_id else None, error.errors(include_url=False, include_input=False)
-        )
+        return InvalidItem(_id_of(value), error.errors(include_url=False, include_input=False))
+
+
+def _id_of(value: Any) -> str | None:
+    found = value.get("transaction_id") if isinstance(value, dict) else None
+    return found if isinstance(found, str) and 0 < len(found) <= ID.longest else None
 
 
 # For items that are each answered alone: what is wrong with one is no matter of the others.

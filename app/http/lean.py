@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.errors import Problem
 from app.http.authentication import Admission, Caller, authenticate
 from app.http.batching import Place
-from app.http.keyed import Held, check_query, whole_body
+from app.http.keyed import Held, check_query, check_size, whole_body
 from app.http.parts import part_of
 from app.http.problems import OTHER_CONTENT_TYPE, BodyTooLarge, invalid, render
 
@@ -87,6 +87,7 @@ class ScoringRoute(APIRoute):
     ) -> bytes:
         """The answer to a body that has a place in the queue; raises Problem."""
         _check(body, headers.get(b"content-type", b""))
+        check_size(body)
         try:
             posted = self._parse(body)
         except ValidationError as error:

@@ -126,7 +126,7 @@ def _rows_of_objects(lines: Iterable[str], layout: LabelLayout | None) -> Iterat
             raise UnreadableLabels(f"line {number}: {error}") from None
         if not names:
             names = list(dict.fromkeys([*found, *(_all_named(layout) if layout else ())]))
-            yield number, names
+            yield number, list(map(_writable, names))
         elif layout is None and (
             later := next((name for name in found if name not in names), None)
         ):
@@ -136,6 +136,11 @@ def _rows_of_objects(lines: Iterable[str], layout: LabelLayout | None) -> Iterat
                 "the columns"
             )
         yield number, [found.get(name, "") for name in names]
+
+
+def _writable(text: str) -> str:
+    """A text to be shown: JSON can spell halves of characters, which nobody can write."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class _Reader(NamedTuple):
@@ -197,7 +202,7 @@ def _add(found: LabelFile, columns: _Reader, row: int, line: int, fields: Sequen
     def refuse(position: int | None, message: str) -> None:
         name = None if position is None else columns.header[position]
         value = fields[position] if position is not None and position < len(fields) else None
-        shown = None if value is None else value[:LONGEST_VALUE]
+        shown = None if value is None else _writable(value[:LONGEST_VALUE])
         found.refused.append(RefusedRow(row, line, name, shown, message))
 
     if (wrong := columns.refusal(fields)) is not None:

@@ -23,7 +23,7 @@ from app.labels.errors import LabelNotFound, TooManyLabels, WrongAccount
 from app.labels.importing import bring_labels, settle
 from app.labels.plans import Change
 from app.labels.plans import Effect as Judged
-from app.labels.reading import UnreadableLabels, read_labels
+from app.labels.reading import LabelFile, UnreadableLabels, read_labels
 from app.labels.records import LabelEvent as Event
 from app.labels.schemas import (
     LABEL_FILE,
@@ -53,6 +53,7 @@ from app.learner.scorer import Copy
 from app.learner.transaction import MOST_ITEMS
 from app.objects import is_by_line
 from app.ops.actor import actor
+from app.ops.background import in_a_thread
 from app.scoring import store as transaction_store
 from app.scoring.errors import TransactionConflict, TransactionNotFound
 from app.scoring.items import Items, otherwise
@@ -164,12 +165,7 @@ async def import_labels(
     A label counts from its date, and of two the one known later stands; those that are there
     already are left alone, so that a file may be sent again.
     """
-    try:
-        text = _text_of(file)
-        is_json = is_by_line(StringIO(text))
-        found = read_labels(StringIO(text, newline=""), None, MOST_ITEMS, is_json)
-    except UnreadableLabels as error:
-        raise ValidationFailed(str(error)) from None
+    found = await in_a_thread(lambda: _read(file))
     admission.rates.owe(actor.get(), found.rows - 1)
     stated, contradicting = settle(found.labels, now_us())
     done = await bring_labels(labelling, tenant, stated, source, dry_run)
@@ -200,6 +196,16 @@ async def label_account(
 ) -> LabelledAccount:
     """Store labels of one account, all or none; its very next score uses them."""
     return await give_labels(admission, labelling, tenant, account_id, posted)
+
+
+def _read(file: bytes) -> LabelFile:
+    """The labels of a file. Raises ValidationFailed."""
+    text = _text_of(file)
+    try:
+        is_json = is_by_line(StringIO(text))
+        return read_labels(StringIO(text, newline=""), None, MOST_ITEMS, is_json)
+    except UnreadableLabels as error:
+        raise ValidationFailed(str(error)) from None
 
 
 def _text_of(file: bytes) -> str:

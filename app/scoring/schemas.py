@@ -21,6 +21,7 @@ from app.http.fields import (
     OrInvalid,
     OtherKind,
     Value,
+    few,
 )
 from app.learner.decisions import Level, Outcome, Used
 from app.learner.spec import MOST_ENTITIES
@@ -127,6 +128,7 @@ class PostedTransaction(Body):
     attributes: Annotated[
         dict[Id, Attribute],
         Field(max_length=MOST_ATTRIBUTES, default_factory=dict, json_schema_extra=_map_of_values),
+        few(MOST_ATTRIBUTES),
     ]
     device_id: Id | None = None
     ip_address: IpAddress | None = None
@@ -140,6 +142,7 @@ class PostedTransaction(Body):
             json_schema_extra=_map_of_values,
             description="Ids of further kinds of entities, such as a wallet or a phone, by kind.",
         ),
+        few(MOST_ENTITIES),
     ]
     type: Type = "payment"
     status: Annotated[

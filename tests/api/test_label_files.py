@@ -223,6 +223,20 @@ async def test_lines_of_json_that_make_no_sense_are_refused_whole(
     assert words in refused.json()["detail"]
 
 
+async def test_half_a_character_in_a_line_of_json_is_refused_with_its_row(
+    shared: httpx.AsyncClient,
+) -> None:
+    content = (
+        r'{"transaction": "\ud83d", "label": "fraud"}'
+        "\n"
+        r'{"transaction": "nobody", "label": "\udc00"}'
+    )
+    headers = {"Content-Type": "application/x-ndjson"}
+    answer = await shared.post("/v1/labels/import", content=content, headers=headers)
+    refused = [(row["row"], row["column"], row["value"]) for row in answer.json()["refused"]]
+    assert refused == [(1, "transaction", "?"), (2, "label", "?")]
+
+
 async def test_a_document_of_json_is_no_file_of_labels(edge: httpx.AsyncClient) -> None:
     for body in ({"labels": [{"transaction_id": "t", "label": "fraud"}]}, [], 7, "t,fraud", None):
         refused = await edge.post("/v1/labels/import", json=body)

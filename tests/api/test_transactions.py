@@ -275,6 +275,56 @@ async def test_a_batch_of_invalid_items_alone_is_answered_item_by_item(
     assert codes == ["validation_failed"] * 2
 
 
+JUNK = {f"k{n}": {} for n in range(30_000)}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "why"),
+    [
+        ("", JUNK, "body: an object of 30,000 members has more than 100"),
+        ("", posted(attributes=JUNK), "attributes: there are at most 64 of them, not 30,000"),
+        ("", posted(entities=JUNK), "entities: there are at most 8 of them, not 30,000"),
+        ("", posted(amount=[[]] * 100_000), "body: it holds more than 100,000 values"),
+        ("/batch", {"transactions": [[]] * 100_000}, "body: it holds more than 100,000 values"),
+        ("/batch", {"transactions": [], **JUNK}, "body: an object of 30,001 members"),
+    ],
+)
+async def test_what_is_wrong_with_each_of_very_many_values_is_not_looked_for(
+    edge: httpx.AsyncClient, path: str, body: Any, why: str
+) -> None:
+    answer = await edge.post(f"/v1/transactions{path}", json=body)
+    assert problem_of(answer) == (422, "validation_failed")
+    assert answer.json()["detail"].startswith(why)
+    assert len(answer.json()["errors"]) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/labels", "/v1/thresholds", "/v1/accounts/alice/labels"])
+async def test_nor_is_it_in_the_bodies_of_other_routes(edge: httpx.AsyncClient, path: str) -> None:
+    answer = await edge.post(path, json=JUNK)
+    assert problem_of(answer) == (422, "validation_failed")
+    assert answer.json()["detail"] == "body: an object of 30,000 members has more than 100"
+
+
+async def test_an_item_with_very_many_members_is_refused_alone(client: httpx.AsyncClient) -> None:
+    items = [posted("a"), posted("b", **JUNK), posted("c", attributes=JUNK)]
+    answer = await client.post("/v1/transactions/batch", json={"transactions": items})
+    scored, *refused = answer.json()["results"]
+    assert scored["probability"]
+    assert [(item["transaction_id"], item["error"]["detail"]) for item in refused] == [
+        ("b", f"item: an item has at most 100 members, not {len(items[1]):,}"),
+        ("c", "attributes: there are at most 64 of them, not 30,000"),
+    ]
+
+
+async def test_the_largest_batch_is_read_however_many_commas_its_texts_have(
+    client: httpx.AsyncClient,
+) -> None:
+    attributes = {f"a{n}": ",[{" * 20 for n in range(64)}
+    items = [posted(f"t-{n}", amount=-1, attributes=attributes) for n in range(600)]
+    answer = await client.post("/v1/transactions/batch", json={"transactions": items})
+    assert {item["error"]["detail"][:7] for item in answer.json()["results"]} == {"amount:"}
+
+
 @pytest.mark.parametrize(
     "body", [{}, {"transactions": {}}, {"transactions": [posted()], "more": 1}, [posted()]]
 )
