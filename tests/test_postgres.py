@@ -18,6 +18,7 @@ from app.db.database import FRESH_SECONDS, Database
 from app.db.errors import DatabaseUnavailable, Raced
 from app.entities import states as entity_states
 from app.entities.states import EntityKey, EntityState, Link
+from app.errors import SetupError
 from app.labels import store as label_store
 from app.labels.forgetting import event_of
 from app.labels.records import LabelEntity
@@ -242,6 +243,36 @@ async def test_a_server_that_lets_nobody_in_is_a_database_that_is_away(
             assert why in caplog.text
     finally:
         await asyncio.to_thread(execute, postgres_url, "DROP ROLE locked_out")
+
+
+async def test_a_database_that_is_closed_for_a_while_is_away(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where it is being restored."""
+    await asyncio.to_thread(execute, postgres_url, "CREATE DATABASE closed ALLOW_CONNECTIONS false")
+    database = Database(database_of(postgres_url, "closed"))
+    try:
+        for ask in (database.check_ready, database.check_revision):
+            with pytest.raises(DatabaseUnavailable, match="takes no connections at the moment"):
+                await ask()
+        assert '"closed" is not currently accepting connections' in caplog.text
+        await asyncio.to_thread(
+            execute, postgres_url, "ALTER DATABASE closed ALLOW_CONNECTIONS true"
+        )
+        with pytest.raises(SetupError, match="schema revision none"):
+            await database.check_revision()
+    finally:
+        await database.close()
+        await asyncio.to_thread(execute, postgres_url, "DROP DATABASE closed WITH (FORCE)")
+
+
+async def test_files_that_the_server_cannot_read_are_a_database_that_is_away(
+    postgres_only: Database,
+) -> None:
+    raising = "DO $$ BEGIN RAISE 'could not read block 7' USING ERRCODE = 'io_error'; END $$"
+    with pytest.raises(DatabaseUnavailable):
+        async with postgres_only.read() as connection:
+            await connection.execute(text(raising))
 
 
 async def read_accounts(database: Database) -> None:

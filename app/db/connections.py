@@ -27,6 +27,9 @@ WARN_SECONDS = 10
 # more, a database that is not there or closed to this role.
 REFUSALS = frozenset({"28", "3D", "42"})
 REFUSED = "The database refuses this service: its password, its rights or the name have changed."
+TAKES_NONE = "The database takes no connections at the moment."
+# Classes of errors by which a server is gone, has no room left, or is ended by its operator.
+AWAY = frozenset({"08", "53", "57"})
 NONE_LEFT = "lower QUICKSTUDY_DATABASE_CONNECTIONS, or raise max_connections of the server"
 logger = logging.getLogger("quickstudy")
 APPLICATION = "quickstudy"
@@ -170,6 +173,10 @@ class Connections:
                 if str(error.sqlstate)[:2] in REFUSALS:
                     self._warn(f"PostgreSQL refuses connections: {error}")
                     raise DatabaseUnavailable(REFUSED) from error
+                if str(error.sqlstate)[:2] not in AWAY and not isinstance(error, READ_ONLY):
+                    # As while somebody restores the database, or its disk is gone.
+                    self._warn(f"PostgreSQL takes no connection: {error}")
+                    raise DatabaseUnavailable(TAKES_NONE) from error
                 raise
             finally:
                 self._opening.discard(opening)

@@ -27,7 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.db import revisions
 from app.db.connection import Connection, Driver
-from app.db.connections import REFUSALS, Address, Connections
+from app.db.connections import AWAY, REFUSALS, Address, Connections
 from app.db.errors import DatabaseUnavailable, Raced
 from app.db.schema import (
     accounts,
@@ -441,10 +441,10 @@ def is_about_the_connection(error: Exception) -> bool:
     """Whether a driver's error says that the database is away, rather than what is wrong."""
     driver = error.orig if isinstance(error, DBAPIError) else error
     state = getattr(driver, "sqlstate", None)
-    # Classes 08 connection, 53 resources, 57 operator intervention (also statement_timeout);
-    # asyncpg's own interface errors have no state, and SQLite has codes of its own.
+    # Also statement_timeout, and files that the server's system cannot read or write; asyncpg's own
+    # interface errors have no state, and SQLite has codes of its own.
     if state is not None:
-        return state[:2] in {"08", "53", "57"} or state in {READ_ONLY, NO_RIGHT}
+        return state[:2] in {*AWAY, "58"} or state in {READ_ONLY, NO_RIGHT}
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     return lost or _sqlite_code(driver) in SQLITE_AWAY or CLOSED in str(driver)
 
