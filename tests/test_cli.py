@@ -168,6 +168,11 @@ def test_import_brings_a_file_into_the_database_and_again_changes_nothing(
     )
     assert "0 of them new" in again
     assert re.search(r"Labels: 0 stored, 0 changed, [1-9]\d* already there, 0 not", again)
+    assert "keep the one" not in again
+    frame.with_columns(is_fraud=pl.lit(None, pl.Boolean)).write_parquet(path)
+    without = run("import", str(path), "--spec", "simulated").output
+    labelled = frame["is_fraud"].count()
+    assert f"{labelled} of its transactions have no label in the file and keep the one" in without
 
 
 def test_import_lists_what_it_left_unchanged_and_ends_with_an_error(tmp_path: Path) -> None:

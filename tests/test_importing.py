@@ -361,6 +361,18 @@ async def test_a_newer_file_changes_labels_as_if_they_were_put(service: Service)
     assert counts(await imported(service, [old])) == {"superseded": 2, "unchanged": 4}
 
 
+async def test_labels_that_a_newer_file_has_no_more_stay_and_are_counted(service: Service) -> None:
+    old = [past(f"p{n}", 100 - n, n == 1, 90 - n, "ab"[n % 2]) for n in range(4)]
+    assert (await imported(service, [old])).kept == 0
+    new = [label._replace(is_fraud=None) if n < 2 else label for n, label in enumerate(old)]
+    tally = await imported(service, [[*new, past("p9", 50, None, 1)]])
+    assert (counts(tally), tally.kept) == ({"new": 1, "unchanged": 2}, 2)
+    assert (await imported(service, [new])).kept == 2
+    async with service.part(Database).read() as connection:
+        labels = await label_store.labels_of(connection, TENANT, ["p0", "p1", "p9"])
+    assert {name: label.is_fraud for name, label in labels.items()} == {"p0": False, "p1": True}
+
+
 async def test_an_older_and_a_newer_file_leave_what_the_newer_one_alone_leaves(
     service: Service,
 ) -> None:

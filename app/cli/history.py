@@ -60,6 +60,13 @@ def import_history(
         soft_wrap=True,
     )
     console.print(labels_line(tally.labels), soft_wrap=True)
+    if tally.kept:
+        # What the file has no label for may be what others have labelled meanwhile.
+        console.print(
+            f"{tally.kept:,} of its transactions have no label in the file and keep the one that "
+            "they have.",
+            soft_wrap=True,
+        )
     if tally.differing:
         raise SetupError(_conflict(file, tally.differing))
 

@@ -77,16 +77,19 @@ class Past(NamedTuple):
 class Tally:
     """How many transactions of a file were new, and how many of its labels had which fate.
 
-    `differing` names the fields in which a transaction is stored otherwise.
+    `differing` names the fields in which a transaction is stored otherwise; `kept` counts those
+    that have a label and none in the file.
     """
 
     new: int = 0
     labels: Counter[Fate] = field(default_factory=Counter)
+    kept: int = 0
     differing: dict[str, list[str]] = field(default_factory=dict)
 
     def __iadd__(self, other: "Tally") -> "Tally":
         self.new += other.new
         self.labels += other.labels
+        self.kept += other.kept
         self.differing |= other.differing
         return self
 
@@ -226,6 +229,10 @@ class Importer:
             for past in again
             if past.is_fraud is not None and past.transaction_id not in tally.differing
         ]
+        unlabelled = [past.transaction_id for past in again if past.is_fraud is None]
+        if unlabelled:
+            async with self._database.read() as connection:
+                tally.kept = len(await label_store.labels_of(connection, tenant, unlabelled))
         fates = await self._labelling.bring(tenant, [_verdict(past) for past in labelled])
         for fate in fates:
             if isinstance(fate, Problem):
