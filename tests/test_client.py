@@ -303,7 +303,7 @@ class Scripted(BaseHTTPRequestHandler):
     script: Script
     requests: list[tuple[float, str, str, bytes]]
 
-    def _answer(self) -> None:
+    def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.requests.append((time.monotonic(), self.command, self.path, body))
         status, headers, text = self.script.pop(0)
@@ -316,7 +316,7 @@ class Scripted(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text.encode())
 
-    do_GET = do_POST = do_PUT = do_DELETE = _answer
+    do_GET = do_POST = do_PUT = do_DELETE = answer
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -381,11 +381,11 @@ async def test_a_client_shared_by_many_keeps_their_connections(kind: str) -> Non
             connections.append(self.client_address)
             super().setup()
 
-        def _answer(self) -> None:
+        def answer(self) -> None:
             together.wait(START_SECONDS)
-            super()._answer()
+            super().answer()
 
-        do_GET = _answer
+        do_GET = answer
 
     Kept.script, Kept.requests = [OK] * 2 * AT_ONCE, []
     with serving(Kept) as url:

@@ -661,11 +661,11 @@ def test_scaled_values_go_no_further_than_what_training_saw(surprised: Network) 
 
 def test_what_serving_has_computed_does_not_keep_training_from_differentiating() -> None:
     """Where a process does both: decays keep their half-lives for whoever comes next."""
-    network_module._half_lives.cache_clear()
+    network_module.half_lives.cache_clear()
     age_BN = torch.rand(ACCOUNTS, ROWS, dtype=torch.float64, requires_grad=True)
     with torch.inference_mode():
-        network_module._decay(age_BN.detach())
-    network_module._decay(age_BN).sum().backward()
+        network_module.decay(age_BN.detach())
+    network_module.decay(age_BN).sum().backward()
     assert age_BN.grad is not None
     assert (age_BN.grad < 0).all()
 

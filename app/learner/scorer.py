@@ -100,7 +100,7 @@ class Judge:
     """A checkpoint that answers questions: each by a copy made for it, of the labels that it is
     about.
 
-    `width` is how many features it reads, of the definition `features_digest`.
+    `width` is how many features it reads, of the definition `features_digest`; `engine` computes.
     """
 
     model: str
@@ -108,7 +108,7 @@ class Judge:
     features_digest: str
     width: int
     calibration: Calibration
-    _engine: Engine
+    engine: Engine
 
     def judge(
         self, supports: Sequence[Support], rows: Sequence[Rows], thresholds: Thresholds
@@ -123,7 +123,7 @@ class Judge:
         sizes = [len(own.time_us_N) for own in rows]
         together = Rows(*map(np.concatenate, zip(*rows, strict=True)))
         copy_1N = np.repeat(np.arange(len(supports)), sizes)[None]
-        [logit_N] = self._engine.judge(together, learned.copies_BW, copy_1N)
+        [logit_N] = self.engine.judge(together, learned.copies_BW, copy_1N)
         return [
             Judged(copy, self._decided(own_N, *copy[:2], thresholds))
             for copy, own_N in zip(
@@ -132,7 +132,7 @@ class Judge:
         ]
 
     def _learned(self, supports: Sequence[Support]) -> Learned:
-        return self._engine.learn([_selected(support) for support in supports])
+        return self.engine.learn([_selected(support) for support in supports])
 
     def _decided(
         self, logit_N: Floats, used: Used, labels: int, thresholds: Thresholds
@@ -158,7 +158,7 @@ class PastJudge(Judge):
         self.features_digest, self.width = checkpoint.features_digest, len(checkpoint.kinds)
         self.calibration = checkpoint.calibration
         learner = Learner(checkpoint.kinds, checkpoint.algorithm, checkpoint.weights, is_past=True)
-        self._engine = CompiledEngine(learner, BASE_SLOT + 1)
+        self.engine = CompiledEngine(learner, BASE_SLOT + 1)
 
 
 class Scorer(Judge):
@@ -185,13 +185,13 @@ class Scorer(Judge):
         self.capacity = max(bank_bytes // self.copy_bytes, LEAST_COPIES)
         slots = self.capacity + 1
         if choose_device(device) == "cpu":
-            self._engine = CompiledEngine(self._learner, slots)
+            self.engine = CompiledEngine(self._learner, slots)
         else:
             # Here, because PyTorch takes a second to import and is not everywhere installed.
             from app.learner.differentiable.gpu import engine_of
 
-            self._engine = engine_of(checkpoint, slots)
-        self._engine.put([BASE_SLOT], base_1W)
+            self.engine = engine_of(checkpoint, slots)
+        self.engine.put([BASE_SLOT], base_1W)
         # An account's newest copy takes the place of the one before, which nobody asks for again.
         self._slots: OrderedDict[tuple[str, str], tuple[AdapterKey, int]] = OrderedDict()
         self._labels = np.zeros(self.capacity + 1, np.int64)
@@ -245,7 +245,7 @@ class Scorer(Judge):
     ) -> None:
         # Slots are given only to copies that exist.
         slots = [self._slot(key) for key in keys]
-        self._engine.put(slots, learned.copies_BW)
+        self.engine.put(slots, learned.copies_BW)
         self._labels[slots] = learned.labels_B
         self._is_followed[slots] = learned.weight_B > 0
         for key in keys:
@@ -267,7 +267,7 @@ class Scorer(Judge):
         """
         slot_N = self._slot_of(keys)
         answered = zip(
-            self._answered(self._engine.score(Rows(features_NF, time_us_N), slot_N)),
+            self._answered(self.engine.score(Rows(features_NF, time_us_N), slot_N)),
             self._labels[slot_N].tolist(),
             self._is_followed[slot_N].tolist(),
             strict=True,
@@ -283,7 +283,7 @@ class Scorer(Judge):
             return None
         slot_1 = self._slot_of([key])
         labels, is_followed = int(self._labels[slot_1[0]]), bool(self._is_followed[slot_1[0]])
-        return Held(self._engine.take(slot_1), _used(labels, is_followed), labels)
+        return Held(self.engine.take(slot_1), _used(labels, is_followed), labels)
 
     def change(
         self, before: Support | Held, after: Support, rows: Rows, thresholds: Thresholds
@@ -296,7 +296,7 @@ class Scorer(Judge):
         learned = self._learned([after])
         [copy] = _copies(learned)
         copy_2N = np.repeat([[0], [1]], len(rows.time_us_N), axis=1)
-        was_N, now_N = self._engine.judge(
+        was_N, now_N = self.engine.judge(
             rows, np.concatenate([old.copy_1W, learned.copies_BW]), copy_2N
         )
         decisions = self._decided(now_N, copy.used, copy.labels, thresholds)
@@ -310,7 +310,7 @@ class Scorer(Judge):
 
         Each by the copy of its key, which is in the bank, as `score` has left it.
         """
-        return attribute(self._learner, *rows, pasts, self._engine.take(self._slot_of(keys)))
+        return attribute(self._learner, *rows, pasts, self.engine.take(self._slot_of(keys)))
 
     def explain_with(self, support: Support, row: Rows, past_KF: Features) -> Attribution:
         """The same of one row by the copy of a support; the bank is left alone."""

@@ -34,7 +34,7 @@ def fit(encoder: Encoder, features_NF: Features, is_fraud_N: NDArray[np.bool_]) 
     encoder.mean_Z.copy_(torch.from_numpy(quantities_NZ.mean(0)))
     encoder.spread_Z.copy_(torch.from_numpy(quantities_NZ.std(0)).clamp_min(1e-3))
     quantiles_TZ = np.quantile(quantities_NZ, QUANTILES, axis=0)
-    chosen, weight = _some(is_fraud_N)
+    chosen, weight = rows_of_trees(is_fraud_N)
     for z, quantile_T in enumerate(quantiles_TZ.T):
         threshold_T = _thresholds(quantities_NZ[chosen, z], is_fraud_N[chosen], weight)
         # Where the tree has fewer, the last edge stands in, which nothing lies above.
@@ -48,7 +48,11 @@ def fit(encoder: Encoder, features_NF: Features, is_fraud_N: NDArray[np.bool_]) 
         encoder.known_CV[position, : len(frequent)] = torch.from_numpy(frequent)
 
 
-def _some(is_fraud_N: NDArray[np.bool_]) -> tuple[NDArray[np.intp], Floats]:
+def rows_of_trees(is_fraud_N: NDArray[np.bool_]) -> tuple[NDArray[np.intp], Floats]:
+    """The rows that trees see: all frauds, and a share of the others that weigh as all of them.
+
+    Their places among N rows, and what each weighs.
+    """
     fraud, legitimate = np.flatnonzero(is_fraud_N), np.flatnonzero(~is_fraud_N)
     kept = legitimate[:: max(1, len(legitimate) // LEGITIMATE_ROWS)]
     weight = [np.ones(len(fraud)), np.full(len(kept), len(legitimate) / max(1, len(kept)))]

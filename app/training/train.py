@@ -193,7 +193,7 @@ class Trainer:
 
     `learner` is what a checkpoint should hold now: the running average of the weights (Polyak
     and Juditsky, 1992) where it did best on held-out accounts. It takes no inner steps until
-    those do better than none.
+    those do better than none. `working` is the learner whose weights each step moves.
 
     Several ranks train the same learner, each on its rows. `sample` are rows of all of them, at
     rank 0.
@@ -209,15 +209,15 @@ class Trainer:
         self._steps = {stage: options.steps(stage, trained) for stage in STAGES}
         self._check_batches = options.check_batches(held_out)
         torch.manual_seed(options.seed)
-        self._working = Learner(rows.kinds, options.algorithm)
+        self.working = Learner(rows.kinds, options.algorithm)
         self.sample = split.sample(rows, ranks)
         if self.sample is not None:
             some, (train, *_) = self.sample
             is_fraud_N = some.is_fraud_N[train] == 1
-            bins.fit(self._working.network.encoder, some.features_NF[train], is_fraud_N)
-        self._working.to(device)
-        ranks.copy_first(self._working)
-        self.learner = deepcopy(self._working)
+            bins.fit(self.working.network.encoder, some.features_NF[train], is_fraud_N)
+        self.working.to(device)
+        ranks.copy_first(self.working)
+        self.learner = deepcopy(self.working)
         self.stage, self.step = GLOBAL, 0
         self.best_loss, self.bad_checks = math.inf, 0
         self._begin_stage()
@@ -241,7 +241,7 @@ class Trainer:
             often = max(LEAST_BETWEEN_CHECKS, steps // LEAST_CHECKS)
             checked = last or self.step % min(self._options.check_every, often) == 0
             held_out_loss = self._check() if checked else None
-            step_size = float(np.mean(list(self._working.step_sizes.values())))
+            step_size = float(np.mean(list(self.working.step_sizes.values())))
             status = Status(self.stage, self.step, steps, loss, held_out_loss, step_size)
             if last or self.bad_checks >= self._options.patience:
                 self._next_stage()
@@ -253,7 +253,7 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, float | int | str]]:
         """All that `restore` needs, as tensors for safetensors and numbers for JSON."""
-        parts = {"working": self._working, "averaged": self._averaged, "best": self.learner}
+        parts = {"working": self.working, "averaged": self._averaged, "best": self.learner}
         tensors = {
             f"{part}/{name}": tensor
             for part, module in parts.items()
@@ -272,7 +272,7 @@ class Trainer:
             self.learner.load_state_dict(_under("best", tensors))
             return
         self._begin_stage()
-        self._working.load_state_dict(_under("working", tensors))
+        self.working.load_state_dict(_under("working", tensors))
         self._averaged.load_state_dict(_under("averaged", tensors))
         self.learner.load_state_dict(_under("best", tensors))
         moments: dict[int, dict[str, Tensor]] = {}
@@ -283,7 +283,7 @@ class Trainer:
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
     def _begin_stage(self) -> None:
-        working = self._working
+        working = self.working
         working.set_step_sizes(FIRST_STEP_SIZE if self.stage == META else NO_STEP_SIZE)
         network = working.network
         wide, labels = network.wide_rises_ZTM, network.wide_relation_IM
@@ -311,26 +311,26 @@ class Trainer:
             self.stage = DONE
             return
         self.stage = STAGES[following]
-        self._working.load_state_dict(self.learner.state_dict())
+        self.working.load_state_dict(self.learner.state_dict())
         self._begin_stage()
 
     def _update(self) -> float:
         rng = np.random.default_rng([self._options.seed, STAGES.index(self.stage), self.step])
         batch = self._draw(self._train, rng)
-        loss = self._of_all(batch, self._loss(self._working, batch, self._share_of_earlier_steps()))
+        loss = self._of_all(batch, self.loss(self.working, batch, self._share_of_earlier_steps()))
         if self.stage == META and self._options.algorithm == "reptile":
             share = len(batch) / self._ranks.total(len(batch))[0]
-            loss = _distance(self._working, batch) * share
+            loss = distance(self.working, batch) * share
         weights, wide, labels, steps = self._optimizer.param_groups
         weights["lr"], steps["lr"] = self._rates()
         wide["lr"], labels["lr"] = WIDE_RATE * weights["lr"], LABEL_RATE * weights["lr"]
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self._ranks.sum_gradients(self._working)
-        torch.nn.utils.clip_grad_norm_(self._working.network.parameters(), CLIP_NORM)
+        self._ranks.sum_gradients(self.working)
+        torch.nn.utils.clip_grad_norm_(self.working.network.parameters(), CLIP_NORM)
         self._optimizer.step()
-        self._working.network.keep_rising()
-        self._averaged.update_parameters(self._working)
+        self.working.network.keep_rising()
+        self._averaged.update_parameters(self.working)
         return self._ranks.total(float(loss.detach()))[0]
 
     def _of_all(self, batch: Batch, loss: Tensor) -> Tensor:
@@ -357,8 +357,8 @@ class Trainer:
     def _share_of_earlier_steps(self) -> float:
         return max(0.0, 1 - self.step / MULTI_STEPS) if self.stage == META else 0.0
 
-    def _loss(self, learner: Learner, batch: Batch, share_of_earlier_steps: float = 0.0) -> Tensor:
-        """What copies lose on the query, and the base on the same rows."""
+    def loss(self, learner: Learner, batch: Batch, share_of_earlier_steps: float = 0.0) -> Tensor:
+        """What copies lose on the query, in nats a row, and the base on the same rows; a scalar."""
         network = learner.network
         rows = batch.encoded(network)
         queries = batch.queries(rows)
@@ -394,7 +394,7 @@ class Trainer:
         """The loss on held-out accounts, always of the same episodes; keeps the best learner."""
         rngs = (np.random.default_rng(batch) for batch in range(self._check_batches))
         batches = (self._draw(self._held_out, rng) for rng in rngs)
-        losses = [float(self._of_all(batch, self._loss(self.averaged, batch))) for batch in batches]
+        losses = [float(self._of_all(batch, self.loss(self.averaged, batch))) for batch in batches]
         loss = self._ranks.total(float(np.mean(losses)))[0]
         if loss < self.best_loss:
             self.best_loss, self.bad_checks = loss, 0
@@ -416,7 +416,7 @@ def query_loss(logit_MA1: Tensor, batch: Batch) -> Tensor:
     return loss_A.sum() / batch.weight_A.sum().clamp_min(1.0)
 
 
-def _distance(learner: Learner, batch: Batch) -> Tensor:
+def distance(learner: Learner, batch: Batch) -> Tensor:
     """A loss whose gradient is Reptile's: from the base head to the mean of its copies."""
     labelled = batch.labelled(batch.encoded(learner.network))
     *_, (_, copies) = learner.steps(labelled, batch.legitimate_AK, batch.fraud_AK)

@@ -12,6 +12,7 @@ import pytest
 from app.http.authentication import Admission
 from app.http.batching import Place
 from app.http.problems import Overloaded
+from app.scoring.pipeline import Pipeline
 from app.settings import Settings
 from tests.api.connections import PATIENCE_SECONDS, Caller, Served, serving
 from tests.api.requests import posted
@@ -149,17 +150,17 @@ async def test_other_routes_are_let_in(service_settings: Settings) -> None:
 async def test_as_many_as_may_be_are_let_in_even_where_all_come_at_once(
     service_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    release, batches = asyncio.Event(), []
+    score = Pipeline.score
+
+    async def waiting(self: Pipeline, items: Any) -> Any:
+        batches.append(len(items))
+        await release.wait()
+        return await score(self, items)
+
+    monkeypatch.setattr(Pipeline, "score", waiting)
     settings = service_settings.model_copy(update={"most_waiting": 4})
     async with serving(settings) as served:
-        release, batches = asyncio.Event(), []
-        process = served.app.state.service.part(Admission).queue._process
-
-        async def waiting(items: Any) -> Any:
-            batches.append(len(items))
-            await release.wait()
-            return await process(items)
-
-        monkeypatch.setattr(served.app.state.service.part(Admission).queue, "_process", waiting)
         callers = [await served.caller() for _ in range(11)]
         # The key of all of them is known from then on.
         release.set()
@@ -169,12 +170,13 @@ async def test_as_many_as_may_be_are_let_in_even_where_all_come_at_once(
         await callers[0].say(callers[0].request(posted("t-0")))
         for n, caller in enumerate(callers[1:], 1):
             caller.writer.write(caller.request(posted(f"t-{n}")))
+        answering = [asyncio.create_task(caller.answer()) for caller in callers]
         # Refused at once, and before anything is answered.
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while sum(bool(caller.reader._buffer) for caller in callers) < 7:
+            while sum(answer.done() for answer in answering) < 7:
                 await asyncio.sleep(0.01)
         release.set()
-        answers = [await caller.answer() for caller in callers]
+        answers = await asyncio.gather(*answering)
         assert [answer.status for answer in answers].count(200) == 4
         assert {answer.problem for answer in answers if answer.status != 200} == {OVERLOADED}
         assert batches == [1, 1, 3]

@@ -8,6 +8,7 @@ import pytest
 
 from app.learner.transaction import HOUR_US
 from app.times import now_us, text_of
+from tests.api.callers import app_of, client_of
 from tests.api.requests import posted
 from tests.console.people import elements, forms, person, send, sent_to, shown, text_in
 
@@ -133,10 +134,9 @@ async def test_a_new_key_is_shown_once_and_revoked(
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     [key] = re.findall(r'<code id="secret"[^>]*>([^<]+)</code>', answer.text)
-    bearer = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(transport=client._transport, base_url="http://service") as till:
-        assert (await till.get("/v1/transactions", headers=bearer)).status_code == 200
-        assert (await till.get("/v1/keys", headers=bearer)).status_code == 403
+    async with client_of(app_of(client), key) as till:
+        assert (await till.get("/v1/transactions")).status_code == 200
+        assert (await till.get("/v1/keys")).status_code == 403
     assert key not in await shown(mia, "/keys")
     key_id = key.split("_")[1]
     rotated = await send(mia, "/keys/rotate", id=key_id)

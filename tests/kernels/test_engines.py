@@ -106,9 +106,7 @@ class Subject:
         self.knots = self.learner.network.knots().float()
         self.kernel = kernels.Learner(self.features.kinds, algorithm, weights_of(self.learner))
         self.compiled: Engine = CompiledEngine(self.kernel, 64)
-        batched = BatchedEngine(self.learner, 64)
-        batched._knots = self.knots.double()
-        self.batched: Engine = batched
+        self.batched: Engine = BatchedEngine(self.learner, 64, self.knots.double())
 
     def rows(self, size: int, seed: int) -> Rows:
         return rows_of(self.features.kinds, size, seed)

@@ -85,7 +85,7 @@ class Watch:
         self.accepted = self.refused = 0
 
     async def __aenter__(self) -> "Watch":
-        self._contents = await contents(self.database)
+        self.contents = await contents(self.database)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -110,9 +110,9 @@ class Watch:
         else:
             status, _ = problem_of(answer)
             assert 400 <= status < 500, exchange
-            assert now == self._contents, exchange
+            assert now == self.contents, exchange
             self.refused += 1
-        self._contents = now
+        self.contents = now
 
 
 def _refuses_an_item(answer: httpx.Response) -> bool:
@@ -360,7 +360,7 @@ async def test_ids_of_every_kind_are_themselves_or_refused(
                     f"/v1/transactions/{encoded}/label", json={"label": "fraud", "analyst": text}
                 )
                 assert labelled.is_success, kind
-                watch._contents = await contents(database)
+                watch.contents = await contents(database)
     assert watch.refused == 2
     # Each of them is another: what looks alike, or is the same text to people, is not the same.
     twins = [unicodedata.normalize("NFC", text).casefold().strip() for text in accepted.values()]

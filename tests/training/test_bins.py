@@ -112,7 +112,7 @@ def test_the_legitimate_rows_that_a_tree_sees_count_for_all(
     is_fraud_N: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bins, "LEGITIMATE_ROWS", 700)
-    seen, weight = bins._some(is_fraud_N)
+    seen, weight = bins.rows_of_trees(is_fraud_N)
     assert is_fraud_N[seen].sum() == weight[is_fraud_N[seen]].sum() == is_fraud_N.sum()
     assert 700 <= (~is_fraud_N[seen]).sum() < 1400
     assert weight.sum() == pytest.approx(ROWS)

@@ -24,7 +24,7 @@ from app.learner.states import Floats
 from app.learner.transaction import DAY_US, HOUR_US
 from app.training import train
 from app.training.dataset import UNLABELLED
-from app.training.episodes import Batch, Episode, Rows, collate
+from app.training.episodes import Batch, Episode, Rows, Starts, collate
 from app.training.run import UNFINISHED, Source, train_checkpoint
 from app.training.train import DONE, GLOBAL, META, Options, Split, Status, Trainer
 from tests.training.files import OTHER, SIMULATED, TINY, other_dataset, rows_of
@@ -223,9 +223,11 @@ def test_all_but_reptile_learn_their_step_sizes(
         assert sizes[0] != sizes[-1] != start
 
 
-def batch_of(trainer: Trainer) -> Batch:
-    """The episodes of the next step."""
-    return trainer._draw(trainer._train, np.random.default_rng(5))
+def batch_of(rows: Rows) -> Batch:
+    """Episodes of accounts that are trained on."""
+    split = split_of(rows)
+    starts = Starts(rows, split.train, split.end_us)
+    return starts.draw(TINY.episodes, np.random.default_rng(5))
 
 
 def doubled(batch: Batch) -> Batch:
@@ -244,7 +246,7 @@ def steps_of(learner: Learner, batch: Batch) -> list[Adapted]:
 def test_reptile_moves_the_base_towards_the_mean_of_its_copies(rows: Rows) -> None:
     """The gradient of its loss is the base head less the mean copy, and touches nothing else."""
     trainer = Trainer(rows, split_of(rows), replace(TINY, algorithm="reptile"), CPU)
-    learner, batch = trainer._working.double(), doubled(batch_of(trainer))
+    learner, batch = trainer.working.double(), doubled(batch_of(rows))
     learner.set_step_sizes(0.1)
     network = learner.network
     head = {
@@ -254,7 +256,7 @@ def test_reptile_moves_the_base_towards_the_mean_of_its_copies(rows: Rows) -> No
         "out_bias_BM": network.out_bias_M,
     }
     assert tuple(head) == Head._fields
-    train._distance(learner, batch).backward()
+    train.distance(learner, batch).backward()
     copies = steps_of(learner, batch)[-1].head
     for (layer, base), copy in zip(head.items(), copies, strict=True):
         expected = base - copy.mean(0)
@@ -271,9 +273,9 @@ def test_the_meta_stage_of_reptile_leaves_all_but_the_head_as_the_global_stage_l
 ) -> None:
     trainer = Trainer(rows, split_of(rows), replace(TINY, algorithm="reptile"), CPU)
     trainer.run(until(GLOBAL, 8))
-    before = {name: t.clone() for name, t in trainer._working.network.state_dict().items()}
+    before = {name: t.clone() for name, t in trainer.working.network.state_dict().items()}
     trainer.run(until(META, 6))
-    after = trainer._working.network.state_dict()
+    after = trainer.working.network.state_dict()
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     assert changed == {"inner_weight_MHH", "inner_bias_MH", "out_weight_MH", "out_bias_M"}
 
@@ -281,13 +283,13 @@ def test_the_meta_stage_of_reptile_leaves_all_but_the_head_as_the_global_stage_l
 def test_the_wide_part_is_trained_and_not_drawn_to_zero(rows: Rows) -> None:
     """Its weights are few transactions' each: those that nothing speaks to stay what they are."""
     trainer = Trainer(rows, split_of(rows), TINY, CPU)
-    start = torch.full_like(trainer._working.network.wide_rises_ZTM, 0.25)
+    start = torch.full_like(trainer.working.network.wide_rises_ZTM, 0.25)
     with torch.no_grad():
-        trainer._working.network.wide_rises_ZTM.copy_(start)
+        trainer.working.network.wide_rises_ZTM.copy_(start)
         # A quantity that no row reaches beyond its first edge.
-        trainer._working.network.encoder.edges_ZT[0] = 1e9
+        trainer.working.network.encoder.edges_ZT[0] = 1e9
     trainer.run(until(GLOBAL, 3))
-    trained_ZTM = trainer._working.network.wide_rises_ZTM
+    trained_ZTM = trainer.working.network.wide_rises_ZTM
     assert torch.equal(trained_ZTM[0], start[0])
     assert not torch.equal(trained_ZTM[1:], start[1:])
 
@@ -298,7 +300,7 @@ def test_the_multi_step_loss_weighs_every_inner_step_and_at_last_only_the_last(
 ) -> None:
     trainer = Trainer(rows, split_of(rows), TINY, CPU)
     trainer.run(until(GLOBAL, 8))
-    learner, batch = trainer._working, batch_of(trainer)
+    learner, batch = trainer.working, batch_of(rows)
     learner.set_step_sizes(0.5)
     queries = batch.queries(batch.encoded(learner.network))
     copies = steps_of(learner, batch)
@@ -306,7 +308,7 @@ def test_the_multi_step_loss_weighs_every_inner_step_and_at_last_only_the_last(
     assert len({round(loss.item(), 7) for loss in losses_S}) == INNER_STEPS
     base = train.query_loss(learner.member_logits(queries, learner.base(len(batch))), batch)
     expected = share * sum(losses_S) / INNER_STEPS + (1 - share) * losses_S[-1]
-    actual = trainer._loss(learner, batch, share)
+    actual = trainer.loss(learner, batch, share)
     torch.testing.assert_close(actual, expected + train.BASE_WEIGHT * base)
 
 
@@ -314,13 +316,13 @@ def test_the_share_of_earlier_inner_steps_falls_to_0(
     rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shares: list[float] = []
-    loss_of = Trainer._loss
+    loss_of = Trainer.loss
 
     def recorded(trainer: Trainer, learner: Learner, batch: Batch, share: float = 0.0) -> Tensor:
         shares.append(share)
         return loss_of(trainer, learner, batch, share)
 
-    monkeypatch.setattr(Trainer, "_loss", recorded)
+    monkeypatch.setattr(Trainer, "loss", recorded)
     trainer = Trainer(rows, split_of(rows), replace(TINY, check_every=99), CPU)
     trainer.run(until(GLOBAL, 7))
     assert shares == [0.0] * 7
@@ -444,16 +446,16 @@ def test_a_short_training_learns_likeness_to_labelled_frauds_through_the_direct_
 def test_the_direct_part_of_labels_and_their_prior_are_learned(rows: Rows) -> None:
     """The path from 0 in both stages, faster than the units; the prior as step sizes are."""
     trainer = Trainer(rows, split_of(rows), TINY, CPU)
-    network = trainer._working.network
+    network = trainer.working.network
     assert not network.wide_relation_IM.any()
     units = network.relation.weight.detach().clone()
     trainer.run(until(GLOBAL, 4))
-    assert trainer._working.log_prior.item() == 0.0
+    assert trainer.working.log_prior.item() == 0.0
     moved, of_units = network.wide_relation_IM.abs(), (network.relation.weight - units).abs()
     # Adam moves whatever has a gradient by its rate: by ten times as much.
     assert moved.max() > 5 * of_units.max() > 0
     trainer.run(until(META, 6))
-    assert trainer._working.log_prior.item() != 0.0
+    assert trainer.working.log_prior.item() != 0.0
 
 
 def test_a_training_can_be_interrupted_often(source: Source, whole: Path, tmp_path: Path) -> None:

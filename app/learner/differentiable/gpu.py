@@ -34,12 +34,15 @@ def engine_of(checkpoint: Checkpoint, slots: int) -> "BatchedEngine":
 
 
 class BatchedEngine:
-    """A learner in float64, and a bank on its device."""
+    """A learner in float64, and a bank of W numbers a slot on its device.
+
+    `knots` are those of its network, in float32 as the kernels have them, unless others are given.
+    """
 
     @torch.inference_mode()
-    def __init__(self, learner: Learner, slots: int) -> None:
+    def __init__(self, learner: Learner, slots: int, knots: Tensor | None = None) -> None:
         self._learner = learner
-        self._knots = learner.network.knots().float()
+        self._knots = learner.network.knots().float() if knots is None else knots
         # Never written before: memory that no copy has needed yet is not even taken.
         width = learner.kept(learner.unadapted()).shape[1]
         self.bank_BW = torch.empty(slots, width, dtype=torch.float64, device=learner.device)

@@ -466,7 +466,7 @@ class Network(nn.Module):
         if earlier:
             label_2BNK = label_2BNK * (age_BNK > 0)
         age_BNK = age_BNK.clamp_min(0).to(label_2BNK.dtype)
-        weight_2BNKL = label_2BNK[..., None] * _decay(age_BNK)
+        weight_2BNKL = label_2BNK[..., None] * decay(age_BNK)
         count_2BNL = weight_2BNKL.sum(3)
         has_any_2BN = (count_2BNL[..., 0] > 0).to(age_BNK.dtype)
         # A first column serves accounts without labels.
@@ -511,13 +511,14 @@ def _uniform(*shape: int, inputs: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
-def _decay(age_BNK: Tensor) -> Tensor:
+def decay(age_BNK: Tensor) -> Tensor:
     """2 ** (-age / half-life), at each half-life: [B, N, K, L]."""
-    return torch.exp2(-age_BNK[..., None] / _half_lives(age_BNK.dtype, age_BNK.device))
+    return torch.exp2(-age_BNK[..., None] / half_lives(age_BNK.dtype, age_BNK.device))
 
 
 @cache
-def _half_lives(dtype: torch.dtype, device: torch.device) -> Tensor:
+def half_lives(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Those of labels that a score reads, in days: [L]."""
     # Whoever asks first, training shall be able to differentiate what is kept here.
     with torch.inference_mode(False):
         return torch.tensor(LABEL_HALF_LIVES_DAYS, dtype=dtype, device=device)
