@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.learner.adaptation import SUPPORT_LIMIT, Support
+from app.learner.adaptation import LARGEST_MOVE, SUPPORT_LIMIT, Support
 from app.learner.algorithms import ALGORITHMS, Algorithm
 from app.learner.attribution import attribute
 from app.learner.compiled import CompiledEngine
@@ -114,9 +114,12 @@ class Subject:
     def supports(self) -> list[Support]:
         """Accounts of all numbers of labels: mixed ones, and of one class alone.
 
-        The labels of some are all of few moments, and some are newer than many rows.
+        The labels of some are all of few moments, and some are newer than many rows. The first has
+        labels that contradict each other, which no copy is followed for.
         """
-        supports = []
+        contradicting = np.arange(6) % 2 == 0
+        alike_KF = self.rows(1, 99).features_NF.repeat(6, axis=0)
+        supports = [Support(alike_KF, np.full(6, TODAY_US), contradicting)]
         for seed, (labels, share) in enumerate(product(LABELS, (0.0, 0.4, 1.0))):
             rng = np.random.default_rng([3, seed])
             apart_us = DAY_US * 20 if seed % 2 else 1
@@ -148,7 +151,7 @@ def test_both_engines_make_the_same_copies_with_the_same_evidence(subject: Subje
         np.testing.assert_allclose(column, expected, rtol=CLOSE, atol=CLOSE)
     # So that there is something to compare.
     assert first.weight_B.std() > 0.05
-    assert ((first.weight_B == 0) & (first.labels_B > 0)).any()
+    assert (first.weight_B[0], first.labels_B[0]) == (0, 6)
     assert np.abs(first.evidence_B).max() > 0.1
     assert first.drift_B.max() > 0.01
 
@@ -270,6 +273,10 @@ def test_what_refusals_add_is_taken_off_their_own_shares(subject: Subject) -> No
         engine.judge(rows, copies_BW, own_1N)[0]
         for engine in (CompiledEngine(unforgiving, 1), subject.compiled)
     )
+    # Where a move reaches its bound, what is pardoned is taken off the labels' share, too.
+    base_N = subject.compiled.judge(rows, copies_BW[:1], np.zeros((1, 120), np.int64))[0]
+    most_N = copies_BW[own_1N[0], -1] * LARGEST_MOVE - 1e-9
+    is_within_N = (np.abs(held_N - base_N) < most_N) & (np.abs(served_N - base_N) < most_N)
     found, before = (
         attribute(kernel, *rows, pasts, copies_BW[own_1N[0]])
         for kernel in (subject.kernel, unforgiving)
@@ -277,9 +284,13 @@ def test_what_refusals_add_is_taken_off_their_own_shares(subject: Subject) -> No
     share_NF = np.array(
         [now.share_F - then.share_F for now, then in zip(found, before, strict=True)]
     )
-    np.testing.assert_allclose(share_NF.sum(1), served_N - held_N, rtol=0, atol=1e-12)
+    assert is_within_N.sum() > 60
+    np.testing.assert_allclose(
+        share_NF.sum(1)[is_within_N], (served_N - held_N)[is_within_N], rtol=0, atol=1e-12
+    )
     if not len(learner.network.trees):
-        np.testing.assert_allclose(share_NF[:, kinds != "refused"], 0, rtol=0, atol=1e-12)
+        other_NF = share_NF[is_within_N][:, kinds != "refused"]
+        np.testing.assert_allclose(other_NF, 0, rtol=0, atol=1e-12)
     used_NG = rows.features_NF[:, kinds == "used"] > 0
     identity_NG = rows.features_NF[:, kinds == "identity"] != 0
     is_familiar_N = (used_NG | ~identity_NG).all(1) & identity_NG.any(1)
