@@ -17,11 +17,11 @@ class Fault(NamedTuple):
 
 
 class Unparsable(ValueError):
-    """A text that is no JSON, or holds no rows; the message says where and why."""
+    """A text that is not JSON, or holds no rows; the message says where and why."""
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no value of JSON")
+    raise ValueError(f"{word} is not a JSON value")
 
 
 # Numbers stay as they are written.
@@ -47,9 +47,9 @@ def documents(text: str) -> Iterator[Any]:
         try:
             value, place = _DECODER.raw_decode(text, place)
         except json.JSONDecodeError as error:
-            raise Unparsable(f"line {error.lineno} is no JSON: {error.msg}") from None
+            raise Unparsable(f"line {error.lineno} is not JSON: {error.msg}") from None
         except (ValueError, RecursionError) as error:
-            raise Unparsable(f"it is no JSON: {error}") from None
+            raise Unparsable(f"it is not JSON: {error}") from None
         yield value
 
 
@@ -58,7 +58,7 @@ def listed(text: str, records: str | None) -> str:
     rows = [row for document in documents(text) for row in _rows_of(document, records)]
     for n, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise Unparsable(f"row {n} is no object: {json.dumps(row)[:40]}")
+            raise Unparsable(f"row {n} is not an object: {json.dumps(row)[:40]}")
     return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
 
@@ -69,7 +69,7 @@ def _rows_of(document: Any, records: str | None) -> list[Any]:
     for part in records.split("."):
         found = found.get(part) if isinstance(found, dict) else None
     if not isinstance(found, list):
-        raise Unparsable(f'there is no list "{records}" in it, as records under [file] says')
+        raise Unparsable(f'it has no list "{records}", which records under [file] names')
     return found
 
 
@@ -109,10 +109,10 @@ def _fault_of(line: str) -> str | None:
     try:
         value = _DECODER.decode(line)
     except json.JSONDecodeError as error:
-        return f"is no JSON: {error.msg} at character {error.colno}"
+        return f"is not JSON: {error.msg} at character {error.colno}"
     except (ValueError, RecursionError) as error:
-        return f"is no JSON: {error}"
-    return None if isinstance(value, dict) else f"is no object of JSON: {line.strip()[:40]}"
+        return f"is not JSON: {error}"
+    return None if isinstance(value, dict) else f"is not a JSON object: {line.strip()[:40]}"
 
 
 def without(text: str, broken: dict[int, Fault]) -> str:

@@ -141,8 +141,8 @@ class Settings(BaseSettings):
             )
         if self.oidc_issuer and not ISSUER.match(self.oidc_issuer):
             raise ValueError(
-                f"QUICKSTUDY_OIDC_ISSUER={self.oidc_issuer} is no https:// address: whoever is on "
-                "the way could sign in as anybody"
+                f"QUICKSTUDY_OIDC_ISSUER={self.oidc_issuer} is not an https:// address: anyone "
+                "on the way to it could sign in as anybody"
             )
         return self
 

@@ -47,10 +47,10 @@ def test_a_password_may_hold_anything_and_parameters_keep_their_names() -> None:
     [
         (f"{PLAIN}?pgbouncer=true", "parameter 'pgbouncer' is not supported"),
         (f"{PLAIN}?target_session_attrs=standby", "use read-write"),
-        ("postgresql://h1,h2/db?port=1,2,3", "another number of ports than of hosts"),
-        ("postgresql://h1:x,h2/db", "none of 1 to 65535: 'x'"),
-        ("postgresql://h:99999/db", "none of 1 to 65535: '99999'"),
-        ("postgresql://h/db?port=0", "none of 1 to 65535: '0'"),
+        ("postgresql://h1,h2/db?port=1,2,3", "more ports than hosts, or fewer"),
+        ("postgresql://h1:x,h2/db", "the port 'x': a port is"),
+        ("postgresql://h:99999/db", "the port '99999': a port is"),
+        ("postgresql://h/db?port=0", "the port '0': a port is"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_in_a_sentence(url: str, sentence: str) -> None:

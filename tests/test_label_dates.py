@@ -74,7 +74,7 @@ def test_a_row_may_name_its_own_zone() -> None:
     }
     hours = {word: at[11:16] for word, at in texts.items()}
     assert hours == {"CET": "10:00", "": "03:00", "UTC": "12:00"}
-    with pytest.raises(ValueError, match="'PDT' is no time zone"):
+    with pytest.raises(ValueError, match="'PDT' is not a time zone"):
         instant_of("2026-07-03 12:00", how, "PDT")
-    with pytest.raises(ValueError, match="'Mars' is no time zone"):
+    with pytest.raises(ValueError, match="'Mars' is not a time zone"):
         check_zones(Time(zones={"M": "Mars"}))

@@ -75,7 +75,7 @@ async def adapt_account(
     tenant: MayLabel,
     posted: AdaptRequest | None = None,
 ) -> Adapted:
-    """Adapt now, ahead of the next score; or try out what labels would do, storing nothing."""
+    """Adapt now, ahead of the next score; or preview what labels would do, storing nothing."""
     is_trial = posted is not None and posted.dry_run
     if posted is not None and is_trial:
         hypotheses = [Verdict(item.transaction_id, item.label == "fraud") for item in posted.labels]
@@ -94,7 +94,7 @@ async def adapt_account(
 async def roll_back_account(
     account_id: AccountId, posted: RollbackRequest, labelling: RunningLabelling, tenant: MayLabel
 ) -> RolledBack:
-    """Make the account's labels what they were at a revision, as a new one; or try it out."""
+    """Make the account's labels what they were at a revision, as a new one; or preview that."""
     roll_back = labelling.preview_roll_back if posted.dry_run else labelling.roll_back
     done = await roll_back(tenant, account_id, posted.revision)
     # It may have thousands of labels.

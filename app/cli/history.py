@@ -36,7 +36,7 @@ def import_history(
         ),
     ] = False,
 ) -> None:
-    """Bring a history into the database; run it again to continue, or with a newer file.
+    """Import a history into the database; run it again to continue, or with a newer file.
 
     Labels count from when they are known; those of payments that are there already are stored as
     by PUT. Payments that differ from those stored are left as they are, and named.

@@ -49,7 +49,7 @@ def label_from_file(
     ] = None,
     tenant: Annotated[str, typer.Option(help="Whose data it is.")] = DEFAULT_TENANT,
 ) -> None:
-    """Bring a file of labels, such as chargebacks; run it again with the same or a newer file.
+    """Store a file of labels, such as chargebacks; run it again with the same or a newer file.
 
     Each label is stored as by PUT, and counts from its date; of two labels of a transaction the
     one known later stands.
@@ -260,12 +260,12 @@ def _complain(file: Path, tally: "LabelTally", tenant: str) -> None:
         shown = _some([_sentence(row) for row in tally.refused], "; ")
         raise SetupError(
             f"{file}: {len(tally.refused):,} of its rows cannot be used: {shown}; correct them and "
-            "bring the file again"
+            "run the command again"
         )
     if tally.unmatched and not tally.labels.total():
         raise SetupError(
-            f"{file}: no row is of a transaction of the tenant {tenant}; is its column of "
-            "transactions the one whose ids were sent as transaction_id?"
+            f"{file}: no row names a stored transaction of tenant {tenant}; its column of "
+            "transactions must hold the ids that were sent as transaction_id"
         )
 
 

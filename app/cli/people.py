@@ -65,7 +65,7 @@ def set_role(
 
     chosen = next((name for name in ROLES if name == role), None)
     if chosen is None:
-        raise ValueError(f"there is no role {role!r}; choose from {', '.join(ROLES)}")
+        raise ValueError(f"unknown role {role!r}; choose from {', '.join(ROLES)}")
 
     async def change(database: "Database") -> None:
         person = await _named(database, tenant, name)

@@ -50,7 +50,7 @@ def import_(
     tenant: Tenant,
     file: Annotated[Path, typer.Argument(help="As `quickstudy tenant export` wrote it.")],
 ) -> None:
-    """Bring a tenant of such a file into the database, all of it or nothing.
+    """Import a tenant from such a file into the database, all of it or nothing.
 
     Its keys are valid from then on, and its scores and replays are the same to the bit where the
     same models are served.

@@ -107,7 +107,7 @@ async def form_of(request: Request) -> dict[str, str]:
     form = {name: values[-1] for name, values in fields.items()}
     # No browser sends it, and PostgreSQL can't look for it.
     if any("\0" in value for value in form.values()):
-        raise BadForm("The form holds a character U+0000, which is no text.")
+        raise BadForm("The form contains the character U+0000: remove it.")
     return form
 
 

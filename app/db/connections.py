@@ -121,14 +121,19 @@ def _hosts(listed: str, ports: str) -> list[dict[str, Any]]:
     if len(others) == 1:
         others *= len(names)
     if len(others) != len(names) and names:
-        raise SetupError("the database URL has another number of ports than of hosts")
+        raise SetupError(
+            "the database URL names more ports than hosts, or fewer: give one port for all, or one "
+            "for each"
+        )
     hosts = []
     for name, other in zip(names, others, strict=False):
         host, colon, port = name.rpartition(":")
         if not colon or port.endswith("]"):
             host, port = name, other
         if not port.isdecimal() or not 0 < int(port) < 1 << 16:
-            raise SetupError(f"the database URL has a port that is none of 1 to 65535: {port!r}")
+            raise SetupError(
+                f"the database URL has the port {port!r}: a port is a number from 1 to 65535"
+            )
         hosts.append({"host": unquote(host).strip("[]"), "port": int(port)})
     return hosts
 

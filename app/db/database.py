@@ -305,7 +305,7 @@ def refuse_if(is_rebuilding: bool) -> None:
     """Raises DatabaseUnavailable where that was found."""
     if is_rebuilding:
         raise DatabaseUnavailable(
-            "The states are being rebuilt: nothing was stored, and nothing is until "
+            "The states are being rebuilt: nothing was stored, and nothing will be until "
             "`quickstudy db rebuild` has ended and the servers are started again."
         )
 

@@ -4,6 +4,6 @@ from app.errors import Problem
 
 
 class NotEmpty(Problem):
-    """Load it into a tenant without payments, or do without."""
+    """Load the demonstration into a tenant without payments."""
 
-    status, code, title = 409, "tenant_not_empty", "There are payments already."
+    status, code, title = 409, "tenant_not_empty", "The tenant already has payments."

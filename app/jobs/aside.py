@@ -85,5 +85,7 @@ class Aside:
                     await process.wait()
         status, _, text = output.decode().partition("\n")
         if process.returncode or status not in ("done", "failed"):
-            raise Crashed(f"a process that computed {task.kind} ended by {process.returncode}")
+            raise Crashed(
+                f"the process that computed {task.kind} ended with status {process.returncode}"
+            )
         return Computed(status == "done", text)

@@ -10,6 +10,6 @@ class KeyNotFound(NotFound):
 
 
 class TooManyKeys(Problem):
-    """End a key first: a tenant has at most 1,000 that are live."""
+    """Revoke a key first: a tenant has at most 1,000 live keys."""
 
     status, code, title = 409, "too_many_keys", "The limit of API keys is reached."

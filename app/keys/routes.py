@@ -51,7 +51,7 @@ async def rotate_key(
 
 @router.delete("/{key_id}", responses=documented(KeyNotFound))
 async def revoke_key(key_id: KeyId, database: RunningDatabase, tenant: MayAdminister) -> ApiKeys:
-    """End a key, at once but for the second that a process may remember it."""
+    """Revoke a key; every process refuses it within a second."""
     await keys.revoke(database, key_id, tenant)
     return await list_keys(database, tenant)
 

@@ -263,7 +263,9 @@ async def _insert(
     await take_turn(connection, "keys", tenant)
     count = select(func.count()).where(api_keys.c.tenant == tenant, _is_live(now_us()))
     if (await connection.execute(count)).scalar_one() >= MOST_KEYS:
-        raise TooManyKeys(f"This tenant has {MOST_KEYS:,} keys, the most there can be: end one.")
+        raise TooManyKeys(
+            f"This tenant has {MOST_KEYS:,} keys, the most there can be: revoke one first."
+        )
     # Hexadecimal, so that the id never holds the underscore that separates it.
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     row = {

@@ -51,7 +51,8 @@ def zone_of(name: str) -> tzinfo:
         return UTC if name in ("UTC", "GMT") else ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(
-            f"{name!r} is no time zone; one is a name such as Europe/Paris, or +01:00"
+            f"{name!r} is not a time zone; use a name such as Europe/Paris, or an offset such as "
+            "+01:00"
         ) from None
 
 

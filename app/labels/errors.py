@@ -8,7 +8,7 @@ class LabelChanged(QuickstudyError):
 
 
 class LabelNotFound(NotFound):
-    """Nothing: the transaction has no label."""
+    """Nothing to do: the transaction has no label."""
 
     code, title = "label_not_found", "No such label."
 

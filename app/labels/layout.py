@@ -82,8 +82,8 @@ class LabelLayout(Part):
         columns = document.get("columns") if isinstance(document, dict) else None
         if isinstance(columns, dict) and "account" in columns:
             raise ValueError(
-                "this spec is of a file of transactions, which `quickstudy import` brings with "
-                "their labels; a file of labels names only transaction, label and date under "
+                "this spec is of a file of transactions: `quickstudy import` stores them with "
+                "their labels; a spec of labels names only transaction, label and date under "
                 "[columns]"
             )
         return document
@@ -99,7 +99,9 @@ class LabelLayout(Part):
             )
         stated = [*words.fraud, *words.legitimate, *words.unknown]
         if words.every is not None and stated:
-            raise ValueError("where every row says the same, there are no words of labels")
+            raise ValueError(
+                "every under [label] says what all rows are: leave out the words of labels"
+            )
         folded = [word_of(word) for word in stated]
         if twice := sorted({word for word in folded if folded.count(word) > 1}):
             raise ValueError(f"the word {twice[0]!r} stands for two labels")

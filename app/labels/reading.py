@@ -185,7 +185,7 @@ def _blocks(
     for row, (line, fields) in enumerate(rows, start=1):
         if most_rows is not None and row > most_rows:
             raise UnreadableLabels(
-                f"the file has more than {most_rows:,} rows: send it in parts, or bring it by "
+                f"the file has more than {most_rows:,} rows: send it in parts, or store it by "
                 "`quickstudy labels`"
             )
         if any(fields) and columns.counts(fields):
@@ -243,7 +243,9 @@ def _unknown_word(layout: LabelLayout) -> str:
     """What to do about a word that the layout does not know."""
     if layout in (PLAIN, PLAIN_UNDATED):
         return "a label is fraud or legitimate, 1 or 0, true or false"
-    return "it is no word of the spec: name it there under [label], as fraud, legitimate or unknown"
+    return (
+        "the spec does not have this word: name it under [label], as fraud, legitimate or unknown"
+    )
 
 
 def _plain(header: Sequence[str]) -> LabelLayout:
@@ -252,8 +254,8 @@ def _plain(header: Sequence[str]) -> LabelLayout:
     columns_ = set(_named(layout))
     if others := [name for name in header if name not in columns_]:
         raise UnreadableLabels(
-            f"the column {others[0][:LONGEST_VALUE]!r} is none of transaction, label and date; "
-            f"other files need a spec{_in_spec(header)}"
+            f"unknown column {others[0][:LONGEST_VALUE]!r}: without a spec the columns are "
+            f"transaction, label and date; other files need a spec{_in_spec(header)}"
         )
     return layout
 

@@ -82,9 +82,11 @@ class LabelDelay(BaseModel):
     @model_validator(mode="after")
     def _payments_of_chargebacks(self) -> Self:
         if (self.payment or self.payment_id) and not self.chargebacks:
-            raise ValueError("payment and payment_id are of rows that chargebacks names")
+            raise ValueError("payment and payment_id belong to the rows that chargebacks names")
         if self.payment_id and not self.payment:
-            raise ValueError("payment_id is what the column payment has: name that one, too")
+            raise ValueError(
+                "payment_id is the column of ids that payment refers to: name payment, too"
+            )
         return self
 
     @property
@@ -154,8 +156,8 @@ class DatasetSpec(BaseModel):
         is_numbered = isinstance(self.columns.transaction, RowNumber)
         if self.label.chargebacks and is_numbered and not self.label.payment_id:
             raise ValueError(
-                "where ids are the numbers of rows, payment and payment_id under [label] say by "
-                "which columns chargebacks name payments"
+                "ids are numbers of rows, so chargebacks need columns to name payments by: set "
+                "payment and payment_id under [label]"
             )
         if self.columns.amount is None and (self.columns.refund or self.has_currencies):
             raise ValueError("amounts need a column: set amount under [columns]")

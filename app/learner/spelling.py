@@ -78,7 +78,7 @@ def _existing(encoding: str) -> str:
         codecs.lookup(encoding)
     except LookupError:
         raise ValueError(
-            f"{encoding!r} is no encoding; utf-8, utf-16, cp1252 and latin-1 are some"
+            f"{encoding!r} is not an encoding; use one such as utf-8, utf-16, cp1252 or latin-1"
         ) from None
     return encoding
 
@@ -176,8 +176,8 @@ class Time(Part):
         for word, meaning in words.items():
             if meaning not in ("", *MONTHS, *DAYS, *HALVES):
                 raise ValueError(
-                    f"{meaning!r} is no month, day of the week or half of the day in English, such "
-                    'as March, Friday and PM; "" is for what means nothing'
+                    f"{meaning!r} is not an English month, day of the week or half of the day, "
+                    'such as March, Friday or PM; "" is for what means nothing'
                 )
             if meanings[bare_word(word)] != meaning:
                 raise ValueError(f"the word {word!r} has two meanings")
@@ -240,7 +240,7 @@ class Amount(Part):
     @model_validator(mode="after")
     def _signed_once(self) -> Self:
         if self.sides and self.negative == "spending":
-            raise ValueError("where amounts have sides, negative ones are no spending")
+            raise ValueError("negative amounts are no spending where sides say which are: set one")
         return self
 
     @model_validator(mode="after")

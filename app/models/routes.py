@@ -62,7 +62,7 @@ STARTED: dict[str, Any] = {
 
 @router.get("")
 async def list_models(shadowing: RunningShadowing, tenant: MayRead) -> ModelList:
-    """The checkpoints that there are, and what each does for this tenant."""
+    """All checkpoints, and what each does for this tenant."""
     roles = await shadowing.roles(tenant)
     return ModelList(
         data=[
@@ -80,7 +80,7 @@ async def list_models(shadowing: RunningShadowing, tenant: MayRead) -> ModelList
 
 @router.post("/rollback", responses=documented(ModelRefused, ModelUnavailable, *EVERYWHERE))
 async def roll_back(shadowing: RunningShadowing, tenant: MayManage) -> ModelList:
-    """Let the checkpoint decide that did before the active one."""
+    """Activate the checkpoint that was active before."""
     await shadowing.roll_back(tenant)
     return await list_models(shadowing, tenant)
 
@@ -94,14 +94,14 @@ async def activate_model(name: Name, shadowing: RunningShadowing, tenant: MayMan
 
 @router.post("/{name}/shadow", responses=CHANGES)
 async def shadow_model(name: Name, shadowing: RunningShadowing, tenant: MayManage) -> ModelList:
-    """Try a checkpoint out beside the active one."""
+    """Score beside the active checkpoint with this one, in shadow."""
     await shadowing.shadow(tenant, name)
     return await list_models(shadowing, tenant)
 
 
 @router.delete("/{name}/shadow", responses=documented(ModelNotFound))
 async def end_shadow(name: Name, shadowing: RunningShadowing, tenant: MayManage) -> ModelList:
-    """Try it out no longer."""
+    """End the shadow."""
     roles = await shadowing.roles(tenant)
     if roles.shadow is None or roles.shadow.name != name:
         raise ModelNotFound(f"Model {name!r} is not in shadow.")

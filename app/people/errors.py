@@ -10,7 +10,7 @@ class PersonNotFound(NotFound):
 
 
 class PersonExists(Problem):
-    """Choose another name or e-mail address; or reset or let in again who has it."""
+    """Choose another name or e-mail address, or reset the person who has it."""
 
     status, code = 409, "person_exists"
     title = "Somebody else has this name or e-mail address."
@@ -23,12 +23,12 @@ class LinkNotFound(NotFound):
 
 
 class WrongPassword(Problem):
-    """Send the present password of this person; reset who has forgotten it."""
+    """Send the current password of this person; if it is forgotten, reset the person."""
 
     status, code, title = 403, "wrong_password", "This is not the person's password."
 
 
 class TooManyPeople(Problem):
-    """Let in again who was removed, or use another tenant: a tenant has at most 2,000 people."""
+    """Reset a removed person, or use another tenant: a tenant has at most 2,000 people."""
 
     status, code, title = 409, "too_many_people", "The limit of people is reached."

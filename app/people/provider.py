@@ -96,10 +96,10 @@ class Provider:
             address = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
             metadata = await self._fetched(address)
             if metadata.get("issuer") != self._issuer:
-                raise ProviderAway("it calls itself something else than QUICKSTUDY_OIDC_ISSUER")
+                raise ProviderAway("its issuer is not QUICKSTUDY_OIDC_ISSUER")
             for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
                 if not isinstance(metadata.get(name), str):
-                    raise ProviderAway(f"it does not say its {name}")
+                    raise ProviderAway(f"it does not state its {name}")
             try:
                 keys = KeySet.import_key_set(await self._fetched(metadata["jwks_uri"]))  # type: ignore[arg-type]
             except (JoseError, ValueError, TypeError, KeyError) as error:
@@ -134,7 +134,7 @@ class Provider:
             raise Unauthenticated(NOT_PROVEN)
         token = _content(answer).get("id_token")
         if not isinstance(token, str):
-            raise ProviderAway("it gives no id_token")
+            raise ProviderAway("its answer has no id_token")
         return token
 
     def _proven(self, keys: Any, token: str, nonce: str) -> str:
@@ -155,7 +155,9 @@ class Provider:
             raise Unauthenticated(NOT_PROVEN)
         email = claims.get(self._claim)
         if not isinstance(email, str) or not email:
-            raise Unauthenticated(f"The provider does not say your e-mail address ({self._claim}).")
+            raise Unauthenticated(
+                f"The provider does not state your e-mail address ({self._claim})."
+            )
         if self._claim == "email" and claims.get("email_verified") is not True:
             raise Unauthenticated("The provider does not vouch for your e-mail address.")
         return email
@@ -167,7 +169,7 @@ def _content(answer: httpx.Response) -> dict[str, Any]:
     try:
         content = answer.json()
     except ValueError as error:
-        raise ProviderAway("it answered no JSON") from error
+        raise ProviderAway("its answer is not JSON") from error
     if not isinstance(content, dict):
-        raise ProviderAway("it answered no JSON object")
+        raise ProviderAway("its answer is not a JSON object")
     return content

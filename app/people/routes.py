@@ -51,7 +51,7 @@ async def add_person(
 async def set_role(
     person_id: PersonId, posted: NewRole, database: RunningDatabase, tenant: MayAdminister
 ) -> PersonState:
-    """Say what somebody may do, from their next request on."""
+    """Change a person's role, from their next request on."""
     return _state(await people.set_role(database, tenant, person_id, posted.role))
 
 
@@ -71,7 +71,7 @@ async def change_password(
 async def reset_person(
     person_id: PersonId, database: RunningDatabase, tenant: MayAdminister
 ) -> InvitedPerson:
-    """A new link: password and sessions of before are good no more; who was removed is let in."""
+    """Make a new link. Password and sessions end; a removed person is let in again."""
     return _invited(await people.reset(database, tenant, person_id))
 
 
@@ -79,7 +79,7 @@ async def reset_person(
 async def remove_person(
     person_id: PersonId, database: RunningDatabase, tenant: MayAdminister
 ) -> PersonState:
-    """End what somebody may do, at once. Their name is never anybody else's."""
+    """Remove a person, at once. Nobody else can ever have the name."""
     return _state(await people.remove(database, tenant, person_id))
 
 

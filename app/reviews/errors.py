@@ -4,7 +4,7 @@ from app.errors import NotFound, Problem
 
 
 class ReviewNotFound(NotFound):
-    """Nothing: the transaction was approved, and is not in the sample."""
+    """Nothing to do: the transaction was approved, and is not in the sample."""
 
     code, title = "review_not_found", "No review of this transaction."
 
@@ -17,6 +17,6 @@ class ReviewTaken(Problem):
 
 
 class QueueEmpty(NotFound):
-    """Come back later: nothing waits that nobody has."""
+    """Retry later: every open review is assigned to somebody."""
 
-    code, title = "queue_empty", "No review waits that nobody has."
+    code, title = "queue_empty", "No unassigned review is open."

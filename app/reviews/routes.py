@@ -153,7 +153,7 @@ async def release_review(
 async def take_next_review(
     posted: NextAssignment, database: RunningDatabase, caller: DecidingCaller
 ) -> ReviewedTransaction:
-    """Take the most urgent review that is open and that nobody has; of two at once each another."""
+    """Take the most urgent open review that nobody has; two who ask at once get different ones."""
     by_risk = posted.order == "risk"
 
     async def take(connection: Connection) -> ReviewedTransaction:
@@ -180,7 +180,7 @@ async def snooze_review(
 async def wake_review(
     transaction_id: TransactionId, database: RunningDatabase, caller: DecidingCaller
 ) -> Review:
-    """Put a review that sleeps back into the queue."""
+    """Put a snoozed review back into the queue."""
     row = await database.run(
         lambda connection: claims.snooze(connection, caller, transaction_id, None)
     )

@@ -12,4 +12,4 @@ class SearchNotFound(NotFound):
 class TooManySearches(Problem):
     """Remove a search before saving another under a new name."""
 
-    status, code, title = 409, "too_many_searches", "You have saved as many searches as you may."
+    status, code, title = 409, "too_many_searches", "The limit of saved searches is reached."

@@ -42,7 +42,7 @@ Threshold = Annotated[float | None, Query(ge=LOWEST, lt=1, description="By defau
 
 @router.get("")
 async def read_thresholds(policy: RunningPolicy, tenant: MayRead) -> ThresholdsInForce:
-    """What decides now, and what is planned next."""
+    """The thresholds in force, and what is planned next."""
     found = await policy.in_force(tenant)
     return ThresholdsInForce(
         review=found.now.review,
@@ -128,7 +128,7 @@ async def read_threshold_effects(
 async def list_thresholds(
     database: RunningDatabase, tenant: MayRead, paging: Paging
 ) -> Page[ThresholdsKept]:
-    """All that ever were in force or are planned, the newest first."""
+    """All thresholds that were ever in force or are planned, the newest first."""
     listed = paging.of(BY_TIMES, "thresholds")
     async with database.read() as connection:
         found = await threshold_store.listed_thresholds(

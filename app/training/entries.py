@@ -215,7 +215,7 @@ def _leave_out_others(table: Table) -> None:
         first = table.frame.columns[0]
         is_json = table.piece(min(table.broken)).content.is_json
         broken_N = pl.Series(np.isin(table.row_N, list(table.broken)))
-        table.refuse(first, broken_N, "no JSON" if is_json else "more fields than the header")
+        table.refuse(first, broken_N, "not JSON" if is_json else "more fields than the header")
 
 
 def _wish(table: Table, column: str, bad_N: pl.Series, fault: str) -> None:

@@ -72,7 +72,7 @@ class Table:
     spec: DatasetSpec
     frame: pl.DataFrame
     row_N: NDArray[np.int64]  # From 0, blank lines of a CSV file counted as rows too.
-    # Rows with more fields than the header, or that are no JSON, where such are left out.
+    # Rows with more fields than the header, or that are not JSON, where such are left out.
     broken: frozenset[int] = frozenset()
 
     @classmethod

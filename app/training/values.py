@@ -250,7 +250,7 @@ def _of_place(table: Table, time_us_N: pl.Series, is_local_N: pl.Series, zone: s
         utc_N = utc(local_N, POLARS_AMBIGUOUS[how.ambiguous])
     except pl.exceptions.ComputeError:
         raise DataError(
-            f"{table.path}: {zone!r} is no time zone; zone under [time] is a name such as "
+            f"{table.path}: {zone!r} is not a time zone; zone under [time] is a name such as "
             "Europe/Paris, or an offset such as +01:00"
         ) from None
     there_N = utc(local_N, "earliest")

@@ -195,7 +195,7 @@ class BoundedProtocol(HttpToolsProtocol):
             # It knows no expectations (RFC 9110, 10.1.1).
             self.expect_100_continue = False
         if self.parser.get_method() == b"CONNECT":
-            return MethodNotAllowed("This service is no proxy.", headers={"Allow": ""})
+            return MethodNotAllowed("This service is not a proxy.", headers={"Allow": ""})
         problem = problem_of_head(self.parser.get_http_version(), self.headers)
         if problem is not None:
             return problem

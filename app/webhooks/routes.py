@@ -75,7 +75,7 @@ async def remove_webhook(
     database: RunningDatabase,
     tenant: MayAdminister,
 ) -> WebhookList:
-    """Forget it, and what is still to be delivered to it."""
+    """Remove a webhook, and what is still to be delivered to it."""
     await webhooks.remove(tenant, webhook_id)
     return await list_webhooks(database, tenant)
 

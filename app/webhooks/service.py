@@ -192,7 +192,7 @@ class Webhooks(InBackground):
         return await self._database.run(change)
 
     async def remove(self, tenant: str, webhook_id: str) -> None:
-        """Forget it, and what is still to be delivered to it. Raises WebhookNotFound."""
+        """Remove a webhook, and what is still to be delivered to it. Raises WebhookNotFound."""
 
         async def delete(connection: Connection) -> None:
             old = await _locked(connection, tenant, webhook_id)

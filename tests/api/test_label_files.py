@@ -1,4 +1,4 @@
-"""Labels by file over HTTP: each row answered alone, tried out first, and sent again safely."""
+"""Labels by file over HTTP: each row answered alone, previewed first, and sent again safely."""
 
 import json
 from typing import Any
@@ -151,7 +151,10 @@ async def test_what_is_wrong_is_named_by_row_column_and_value(shared: httpx.Asyn
     [
         (b"", "Field required"),
         (b"\n", 'no column "transaction"'),
-        (b"a,b\n1,2", "the column 'a' is none of transaction, label and date"),
+        (
+            b"a,b\n1,2",
+            "unknown column 'a': without a spec the columns are transaction, label and date",
+        ),
         (b"transaction,date\nt,2026-02-03", 'no column "label"'),
         (b"transaction,label,label\nt,1,1", 'several columns "label"'),
         (b'transaction,label\n"t,1\n', "line 2: unexpected end of data"),
@@ -202,8 +205,11 @@ async def test_a_file_may_be_json_with_an_object_a_line(
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (['{"transaction": "t", "label": 1}', '{"transaction": "t'], "line 2: it is no JSON"),
-        (['{"transaction": "t", "fraud": 1}'], "the column 'fraud' is none of transaction, label"),
+        (['{"transaction": "t", "label": 1}', '{"transaction": "t'], "line 2: it is not JSON"),
+        (
+            ['{"transaction": "t", "fraud": 1}'],
+            "unknown column 'fraud': without a spec the columns are",
+        ),
         (
             ['{"transaction": "t", "label": 1}', '{"transaction": "t", "label": 1, "date": 1}'],
             "line 2: 'date' is not in the first object, which names the columns",

@@ -196,10 +196,14 @@ def test_a_bad_row_of_a_chargeback_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("label", "columns", "sentence"),
     [
-        ({"payment": "ref"}, {}, "payment and payment_id are of rows that chargebacks names"),
-        ({"payment_id": "id"}, {}, "payment_id is what the column payment has: name that one"),
+        (
+            {"payment": "ref"},
+            {},
+            "payment and payment_id belong to the rows that chargebacks names",
+        ),
+        ({"payment_id": "id"}, {}, "payment_id is the column of ids that payment refers to"),
         ({}, {"label": "fraud"}, "labels have a column or stand in rows of chargebacks, not both"),
-        ({"payment": "ref"}, {"transaction": {"row_number": "r-"}}, "where ids are the numbers of"),
+        ({"payment": "ref"}, {"transaction": {"row_number": "r-"}}, "ids are numbers of rows"),
     ],
 )
 def test_what_a_spec_says_of_chargebacks_is_whole(

@@ -902,7 +902,7 @@ def test_other_times_in_another_language_are_no_features(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("how", "sentence"),
     [
-        ({"format": "%d %B %Y", "words": {"mars": "Mars"}}, "'Mars' is no month"),
+        ({"format": "%d %B %Y", "words": {"mars": "Mars"}}, "'Mars' is not an English month"),
         ({"format": "%d %B %Y", "words": {"mai": "May", "Mai.": "June"}}, "'mai' has two meanings"),
         ({"words": {"mars": "March"}}, "words of times need a format"),
     ],
@@ -993,7 +993,7 @@ def test_a_currency_is_proposed_only_where_it_would_read_the_amount(
 
 
 def test_amounts_with_sides_have_no_other_sign(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="where amounts have sides, negative ones are no spending"):
+    with pytest.raises(ValueError, match="negative amounts are no spending where sides"):
         Amount.model_validate({"sides": {"Cr": "refund"}, "negative": "spending"})
 
 

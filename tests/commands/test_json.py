@@ -136,7 +136,7 @@ def test_which_list_of_a_document_has_the_rows_may_be_a_question(tmp_path: Path)
     same_as_usual(read(path, {"records": "orders"}))
     spec = path.with_suffix(".toml")
     spec.write_text(spec.read_text().replace('"orders"  # as', '"sales"  # as'))
-    with pytest.raises(DataError, match='there is no list "sales" in it, as records under'):
+    with pytest.raises(DataError, match='it has no list "sales", which records under'):
         read_entries(path, DatasetSpec.load(spec))
 
 
@@ -174,21 +174,21 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
     ),
     "cut off": (
         lambda text: text[:-30],
-        "row 40 (line 40) is no JSON: Unterminated string",
+        "row 40 (line 40) is not JSON: Unterminated string",
     ),
     "no object": (
         lambda text: text.replace("\n", "\n17\n", 1),
-        "row 2 (line 2) is no object of JSON: 17; leave_out under [rows] leaves such lines out",
+        "row 2 (line 2) is not a JSON object: 17; leave_out under [rows] leaves such lines out",
     ),
     "NaN": (
         lambda text: text.replace("3.25", "NaN"),
-        "row 4 (line 4) is no JSON: NaN is no value of JSON",
+        "row 4 (line 4) is not JSON: NaN is not a JSON value",
     ),
     "of another column": (
         lambda text: text.replace('"device": {"id"', '"device": {"ident"'),
         'there is no column "device.id" (spec shop); the file has: order_id, customer_id,',
     ),
-    "of CSV": (lambda _: "order_id,amount\no-1,3\n", "line 1 is no JSON: Expecting value"),
+    "of CSV": (lambda _: "order_id,amount\no-1,3\n", "line 1 is not JSON: Expecting value"),
     "empty": (lambda _: "\n", "there is no transaction in it"),
 }
 
@@ -206,9 +206,9 @@ def test_rows_of_a_list_have_no_lines(tmp_path: Path) -> None:
     path.write_text(json.dumps(ROWS).replace("3.25", '"three"', 1))
     assert refusal(path, spec_of()).startswith("row 4, column \"amount\": 'three' is not a number")
     path.write_text(json.dumps(ROWS, indent=2)[:-40])
-    assert "is no JSON" in refusal(path, spec_of())
+    assert "is not JSON" in refusal(path, spec_of())
     path.write_text(json.dumps([*ROWS, 17]))
-    assert refusal(path, spec_of()) == "row 41 is no object: 17"
+    assert refusal(path, spec_of()) == "row 41 is not an object: 17"
 
 
 def test_bad_lines_are_left_out_by_reason_and_kept(tmp_path: Path) -> None:
@@ -219,11 +219,11 @@ def test_bad_lines_are_left_out_by_reason_and_kept(tmp_path: Path) -> None:
     assert len(found) == 39
     kept = found.left_out.frame().select("row", "line", "reason").rows()
     assert kept == [
-        (1, 1, "no JSON (order_id)"),
+        (1, 1, "not JSON (order_id)"),
         (7, 7, "not a number (amount)"),
-        (42, 42, "no JSON (order_id)"),
+        (42, 42, "not JSON (order_id)"),
     ]
-    assert "no JSON" in refusal(path, spec_of(rows={"leave_out": 0.01}))
+    assert "not JSON" in refusal(path, spec_of(rows={"leave_out": 0.01}))
 
 
 def test_inspect_asks_whether_bad_lines_are_left_out(tmp_path: Path) -> None:

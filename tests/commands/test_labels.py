@@ -110,7 +110,10 @@ def test_a_layout_says_what_the_words_the_dates_and_the_bytes_mean() -> None:
     assert "1 row without a label by the spec: 1 'offen'." in result.stdout
     assert "1 row of no stored transaction: 'fremd' (row 7)." in result.stdout
     assert "3 of its rows cannot be used: row 2 (line 3): it has 5 fields" in result.stderr
-    assert "row 5 (line 6), column \"Grund\": 'Verlust': it is no word of the spec" in result.stderr
+    assert (
+        "row 5 (line 6), column \"Grund\": 'Verlust': the spec does not have this word"
+        in result.stderr
+    )
     assert "a date is of the format '%d.%m.%Y %H:%M'" in result.stderr
     with Path("left.csv").open(newline="") as report:
         refusals = [(row["row"], row["column"], row["value"]) for row in csv.DictReader(report)]
@@ -192,8 +195,8 @@ def test_a_packed_file_is_read_by_its_suffix_or_by_the_spec() -> None:
     [
         (None, "labels.csv: there is no such file"),
         ("transaction,label\n", "there is no label in it"),
-        ("transaction,label\nother,1", "no row is of a transaction of the tenant default"),
-        ("id,label\n1,1", "the column 'id' is none of transaction, label and date"),
+        ("transaction,label\nother,1", "no row names a stored transaction of tenant default"),
+        ("id,label\n1,1", "unknown column 'id': without a spec"),
         ("transaction,label\nt\xe9,1".encode("latin-1"), "it is not utf-8; name its encoding"),
         ("transaction;label\n1;1", 'spec: delimiter = ";" under [file] would divide the columns'),
         ("transaction\tlabel\n1\t1", 'spec: delimiter = "\\t" under [file] would divide'),
@@ -215,11 +218,11 @@ def test_a_file_that_makes_no_sense_ends_in_one_sentence(
         ("gestohlen", "betrug ", "the word 'betrug' stands for two labels"),
         ('label = "Grund"', "", "name the column of labels under [columns]"),
         ('unknown = ["offen"]', 'every = "fraud"', "name the column of labels under [columns]"),
-        ("Europe/Berlin", "Europe/Berlun", "'Europe/Berlun' is no time zone"),
-        ("latin-1", "latin-one", "'latin-one' is no encoding"),
+        ("Europe/Berlin", "Europe/Berlun", "'Europe/Berlun' is not a time zone"),
+        ("latin-1", "latin-one", "'latin-one' is not an encoding"),
         ('delimiter = ";"', 'delimiter = ";;"', "file.delimiter: String should have at most 1"),
         ('source = "dispute"', 'source = "rumour"', "source: Input should be 'analyst'"),
-        ('date = "Tag"', 'date = "Tag"\naccount = "k"', "which `quickstudy import` brings"),
+        ('date = "Tag"', 'date = "Tag"\naccount = "k"', "`quickstudy import` stores them"),
         ("[columns]", "[columns", "spec other.toml: "),
     ],
 )
@@ -282,10 +285,10 @@ def test_labels_by_line_need_no_spec_where_they_have_the_usual_names() -> None:
         PAID[1]: True,
     }
     Path("labels.jsonl").write_text(json.dumps(rows[0]) + '\n{"transaction": ')
-    assert "labels.jsonl: line 2: it is no JSON" in run("labels", "labels.jsonl", status=2).stderr
+    assert "labels.jsonl: line 2: it is not JSON" in run("labels", "labels.jsonl", status=2).stderr
     Path("labels.jsonl").write_text(json.dumps({**rows[0], "amount": 3}))
     refused = run("labels", "labels.jsonl", status=2).stderr
-    assert "the column 'amount' is none of transaction, label and date" in refused
+    assert "unknown column 'amount': without a spec" in refused
 
 
 def test_dates_of_labels_may_have_several_formats() -> None:

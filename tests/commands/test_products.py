@@ -589,7 +589,7 @@ def test_a_currency_that_is_none_is_refused(tmp_path: Path, answer: str) -> None
     path.write_text(rows_of(payments(order_id=[f"o-{n}" for n in range(9)])))
     result, _ = inspected(path, f"amount.currency={answer}")
     assert result.exit_code == 2
-    assert f"--answer amount.currency={answer}: '{answer}' is no code" in result.output
+    assert f"--answer amount.currency={answer}: '{answer}' is not an ISO 4217 code" in result.output
 
 
 def test_of_hundreds_of_columns_of_numbers_some_are_shown_and_each_may_be_the_amount(

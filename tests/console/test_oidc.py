@@ -179,7 +179,7 @@ def test_somebody_whom_the_provider_knows_is_signed_in_and_comes_to_their_page(
     ("claims", "says"),
     [
         ({"email": "eve@example.com"}, "Nobody here has the e-mail address"),
-        ({"email": None}, "does not say your e-mail address"),
+        ({"email": None}, "does not state your e-mail address"),
         ({"email_verified": False}, "does not vouch for"),
         ({"email_verified": None}, "does not vouch for"),
         ({"email_verified": "true"}, "does not vouch for"),
@@ -285,8 +285,8 @@ def test_without_a_provider_there_is_no_way_to_it(checkpoint: Path, tmp_path: Pa
     [
         ({"oidc_client_secret": None}, "needs all of"),
         ({"oidc_issuer": None}, "needs all of"),
-        ({"oidc_issuer": "http://login.example.com"}, "is no https:// address"),
-        ({"oidc_issuer": "http://localhost.evil.example.com"}, "is no https:// address"),
+        ({"oidc_issuer": "http://login.example.com"}, "is not an https:// address"),
+        ({"oidc_issuer": "http://localhost.evil.example.com"}, "is not an https:// address"),
     ],
 )
 def test_half_a_provider_is_refused(changes: dict[str, str | None], says: str) -> None:

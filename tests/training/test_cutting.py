@@ -126,7 +126,7 @@ def test_what_is_no_row_is_named_by_reading_the_whole(tmp_path: Path, name: str)
     place = next(n for n, line in enumerate(lines) if line.startswith(("t10,", '{"id": "t10"')))
     lines[place] = "t10,c1,2024-01-01,1,,more" if name == "csv" else '{"id": "t10'
     path.write_text("\n".join(lines))
-    what = rf"row \d+ \(line {place + 1}\) (has 6 fields|is no JSON)"
+    what = rf"row \d+ \(line {place + 1}\) (has 6 fields|is not JSON)"
     with pytest.raises(DataError, match=what):
         list(Table.chunks(path, spec_of(form), 8, tmp_path))
     [only] = Table.chunks(path, spec_of(form, leave_out=0.1), 8, tmp_path)

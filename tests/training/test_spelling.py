@@ -187,7 +187,7 @@ def test_an_hour_that_is_there_twice_or_never_is_refused_unless_the_spec_says(
     assert 'skipped = "shift"' in refusal(tmp_path, never, time={"zone": "Europe/Berlin"})
     [at] = entries(tmp_path, never, time={"zone": "Europe/Berlin", "skipped": "shift"}).time_us_N
     assert datetime.fromtimestamp(at / 1e6, UTC) == datetime(2024, 3, 31, 1, 30, tzinfo=UTC)
-    assert "'Mars' is no time zone" in refusal(tmp_path, never, time={"zone": "Mars"})
+    assert "'Mars' is not a time zone" in refusal(tmp_path, never, time={"zone": "Mars"})
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_a_refusal_names_the_line_of_the_spec_that_would_help(
 @pytest.mark.parametrize(
     ("parts", "sentence"),
     [
-        ({"file": {"encoding": "klingon"}}, "'klingon' is no encoding"),
+        ({"file": {"encoding": "klingon"}}, "'klingon' is not an encoding"),
         ({"file": {"decimal": ",", "thousands": ","}}, "decimal and thousands are both ','"),
         ({"time": {"format": "%Y", "unit": "days"}}, "a format or a unit, not both"),
         ({"time": {"origin": NOON}}, "an origin needs a unit"),

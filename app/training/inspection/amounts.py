@@ -141,7 +141,7 @@ def _amount_columns(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> l
     shown[NOBODY] = "no column: all amounts are 0"
 
     def no_number(answer: str) -> str | None:
-        return None if answer in numeric else f"{answer!r} is no column of numbers"
+        return None if answer in numeric else f"{answer!r} is not a column of numbers"
 
     answer = answers.of(Question("amount", QUESTION, shown, no_number, NOBODY))
     return [] if answer == NOBODY else [answer]
@@ -310,7 +310,7 @@ def _meaning(sign: str, answers: Answers) -> str:
 
 
 def _no_code(text: str) -> str | None:
-    return None if text in MINOR_UNITS else f"{text!r} is no code of ISO 4217"
+    return None if text in MINOR_UNITS else f"{text!r} is not an ISO 4217 code"
 
 
 def _words(values_N: pl.Series, answers: Answers) -> dict[str, str]:

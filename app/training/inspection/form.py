@@ -234,7 +234,7 @@ def _divide(text: str, usual: str, found: dict[str, Any], reasons: dict[str, str
     if after:
         found["footer_lines"] = after
         last = text.rstrip("\r\n").splitlines()[-after]
-        reasons["footer_lines"] = f"{last[:40]!r} is no row"
+        reasons["footer_lines"] = f"{last[:40]!r} is not a row"
 
 
 def _end_with_nothing(records: list[tuple[int, list[str]]], first: int, width: int) -> bool:

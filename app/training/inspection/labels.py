@@ -61,8 +61,8 @@ def add_label(
         filled = len(word_N.drop_nulls()) - guesses.share(word_N.is_in(zeros)) * len(word_N)
         if filled > MOST_FRAUDS * len(word_N):
             raise ValueError(
-                f"{column} has {len(words):,} different words, and no few of rows have one; name "
-                "another column with --answer label=COLUMN, or write [label] of a spec yourself"
+                f"{column} has {len(words):,} different words in too many rows; name another "
+                "column with --answer label=COLUMN, or write [label] of a spec yourself"
             )
         meaning = {**dict.fromkeys(zeros, "unknown"), ANY_WORD: "fraud"}
         word_N = word_N.replace({word: ANY_WORD for word in words[column] if word not in zeros})
@@ -216,7 +216,7 @@ def _no_days(text: str) -> str | None:
     try:
         days = float(text)
     except ValueError:
-        return f"{text!r} is no number of days"
+        return f"{text!r} is not a number of days"
     return None if 0 < days <= 3650 else f"{text} days are not between 0 and 3650"
 
 

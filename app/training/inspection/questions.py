@@ -79,6 +79,6 @@ class Answers:
             raise Unanswered(self._unanswered)
         if unknown := [name for name in self._stated if name not in self._used]:
             raise SetupError(
-                f"--answer {unknown[0]}: nothing of this name is asked about this file; its "
-                f"questions are {', '.join(sorted(self._used))}"
+                f"--answer {unknown[0]}: unknown question; those about this file are "
+                f"{', '.join(sorted(self._used))}"
             )

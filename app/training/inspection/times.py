@@ -481,7 +481,7 @@ def _no_time(text: str) -> str | None:
         at = datetime.fromisoformat(text)
     except ValueError:
         return f"{text!r} is not a day such as 2024-01-01"
-    return None if at.year in YEARS else f"the year {at.year} is none of payments"
+    return None if at.year in YEARS else f"payments are not of the year {at.year}"
 
 
 def _has_offsets(frame: pl.DataFrame, found: When) -> bool:

@@ -351,7 +351,7 @@ class AsyncClient:
         )
 
     async def wake_review(self, transaction_id: str) -> Review:
-        """Put a review that sleeps back into the queue."""
+        """Put a snoozed review back into the queue."""
         return await self._send(Review, "DELETE", f"/v1/reviews/{segment(transaction_id)}/snooze")
 
     async def assign_review(

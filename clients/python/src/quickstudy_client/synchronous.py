@@ -333,7 +333,7 @@ class Client:
         return self._send(Review, "PUT", f"/v1/reviews/{segment(transaction_id)}/snooze", body)
 
     def wake_review(self, transaction_id: str) -> Review:
-        """Put a review that sleeps back into the queue."""
+        """Put a snoozed review back into the queue."""
         return self._send(Review, "DELETE", f"/v1/reviews/{segment(transaction_id)}/snooze")
 
     def assign_review(
