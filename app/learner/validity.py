@@ -2,7 +2,7 @@
 
 What is valid here can be posted, trained on, stored, exported, and imported again. The API checks
 one payment at a time, by Pydantic (`app.http.fields`); files are checked by column, by Polars
-(`app.training.checks`). Both take the bounds, patterns and sentences of this module. Which times
+(`app.training.gate`). Both take the bounds, patterns and sentences of this module. Which times
 are possible says `app.times`, and how ids of some kinds are spelled `app.learner.entities`.
 """
 
