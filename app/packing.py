@@ -6,7 +6,7 @@ import io
 import lzma
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 from app.learner.spelling import COMPRESSION, Compression
 
@@ -65,8 +65,19 @@ def _of_zstandard(path: Path) -> bytes:
     return "".join(f"{line}\n" for line in lines.to_series().fill_null("")).encode()
 
 
-def suffixes_of(path: Path) -> tuple[str, Compression | None]:
+class Suffixes(NamedTuple):
     """The suffix of what a file holds, and the compression that its last suffix names."""
+
+    content: str
+    compression: Compression | None
+
+
+def suffixes_of(path: Path) -> Suffixes:
+    """What the end of a file's name says of it, in small letters.
+
+    >>> suffixes_of(Path("May.CSV.gz"))
+    Suffixes(content='.csv', compression='gzip')
+    """
     suffixes = ["", *(suffix.lower() for suffix in path.suffixes)]
     packed = COMPRESSION.get(suffixes[-1])
-    return (suffixes[:-1] or [""] if packed else suffixes)[-1], packed
+    return Suffixes((suffixes[:-1] if packed else suffixes)[-1], packed)

@@ -1,6 +1,8 @@
 """The pages that code knows are up to date, and links lead somewhere."""
 
+import doctest
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,16 @@ def test_a_page_about_the_code_names_files_that_are_there(name: str) -> None:
     paths = re.findall(rf"\b((?:{folders})/[\w/.-]*[\w/])", (REPOSITORY / name).read_text())
     assert len(paths) > 30
     assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in (REPOSITORY / "app").rglob("*.py") if ">>> " in path.read_text()]
+)
+def test_the_examples_of_docstrings_are_true(path: Path) -> None:
+    module = import_module(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
+    failed, tried = doctest.testmod(module)
+    assert tried > 0
+    assert failed == 0
 
 
 def test_contributing_names_every_folder_of_the_code() -> None:

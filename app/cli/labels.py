@@ -141,7 +141,7 @@ def _is_json(file: Path, layout: "LabelLayout | None") -> bool:
     from app.packing import suffixes_of
 
     stated = layout.file.format if layout else None
-    return stated == "json" or (stated is None and suffixes_of(file)[0] in objects.SUFFIXES)
+    return stated == "json" or (stated is None and suffixes_of(file).content in objects.SUFFIXES)
 
 
 def _blocks_of_json(lines: TextIO, layout: "LabelLayout | None") -> Iterator["LabelFile"]:
@@ -172,7 +172,7 @@ def _opened(file: Path, layout: "LabelLayout | None", encoding: str) -> Iterator
     # A byte order mark is no part of the first column's name.
     encoding += "-sig" if encoding == "utf-8" else ""
     stated = layout.file.compression if layout else None
-    compression = stated or suffixes_of(file)[1] or "none"
+    compression = stated or suffixes_of(file).compression or "none"
     with opened(file, compression) as unpacked:
         yield io.TextIOWrapper(unpacked, encoding, newline="")
 

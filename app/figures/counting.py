@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from app.db.connection import Connection
 from app.figures import store
@@ -17,6 +17,22 @@ NAME, DAYS = "team", 28
 MOST_PEOPLE = 100
 
 
+class Verdicts(NamedTuple):
+    """How many reviews were decided, by what their labels say."""
+
+    frauds: int = 0
+    legitimates: int = 0
+
+    @property
+    def decided(self) -> int:
+        return self.frauds + self.legitimates
+
+    @property
+    def precision(self) -> float | None:
+        """The share of frauds, None where none was decided."""
+        return self.frauds / self.decided if self.decided else None
+
+
 async def count_team(connection: Connection, tenant: str) -> TeamFigures:
     """The figures of the last 28 days with today, in UTC."""
     today = now_us() // DAY_US
@@ -29,7 +45,7 @@ async def count_team(connection: Connection, tenant: str) -> TeamFigures:
     by_hours: Counter[int | None] = Counter()
     for row in decided:
         by_hours[row.hours] += row.reviews
-    people = sorted(by_person.items(), key=lambda counted: (-sum(counted[1]), counted[0] or ""))
+    people = sorted(by_person, key=lambda name: (-by_person[name].decided, name or ""))
     return TeamFigures(
         since=text_of(first * DAY_US),
         days=[
@@ -37,36 +53,37 @@ async def count_team(connection: Connection, tenant: str) -> TeamFigures:
                 start=text_of(day * DAY_US),
                 opened=alerts.get((day, "review"), 0),
                 declined=alerts.get((day, "decline"), 0),
-                decided=sum(by_day.get(day, (0, 0))),
-                frauds=by_day.get(day, (0, 0))[0],
-                legitimates=by_day.get(day, (0, 0))[1],
-                precision=_share(by_day.get(day, (0, 0))),
+                decided=verdicts.decided,
+                frauds=verdicts.frauds,
+                legitimates=verdicts.legitimates,
+                precision=verdicts.precision,
             )
             for day in range(first, today + 1)
+            for verdicts in [by_day.get(day, Verdicts())]
         ],
         waiting=[
             WaitingFigure(hours=hours, decided=by_hours[hours]) for hours in (*store.HOURS, None)
         ],
         people=[
-            PersonFigure(analyst=name, decided=sum(both), frauds=both[0], legitimates=both[1])
-            for name, both in people[:MOST_PEOPLE]
+            PersonFigure(
+                analyst=name,
+                decided=by_person[name].decided,
+                frauds=by_person[name].frauds,
+                legitimates=by_person[name].legitimates,
+            )
+            for name in people[:MOST_PEOPLE]
         ],
     )
 
 
-def _by(rows: Iterable[Decided], key: Callable[[Decided], Key]) -> dict[Key, tuple[int, int]]:
-    """How many frauds and legitimate ones there are, by something of a row."""
-    found: dict[Key, tuple[int, int]] = {}
+def _by(rows: Iterable[Decided], key: Callable[[Decided], Key]) -> dict[Key, Verdicts]:
+    """The verdicts of rows, by something of each."""
+    found: dict[Key, Verdicts] = {}
     for row in rows:
-        frauds, legitimates = found.get(key(row), (0, 0))
+        frauds, legitimates = found.get(key(row), Verdicts())
         if row.is_fraud:
             frauds += row.reviews
         else:
             legitimates += row.reviews
-        found[key(row)] = frauds, legitimates
+        found[key(row)] = Verdicts(frauds, legitimates)
     return found
-
-
-def _share(both: tuple[int, int]) -> float | None:
-    frauds, legitimates = both
-    return frauds / (frauds + legitimates) if frauds + legitimates else None

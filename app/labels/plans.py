@@ -64,6 +64,11 @@ class Change(NamedTuple):
     alerts: list[Effect]
     guard: list[Effect]
 
+    @property
+    def effects(self) -> list[Effect]:
+        """All of them; a transaction may be among several."""
+        return [*self.labelled, *self.recent, *self.alerts, *self.guard]
+
 
 class Watched(NamedTuple):
     """The transactions that a change is judged on, and the reviews of the alerts."""

@@ -179,4 +179,4 @@ class SupportRow(NamedTuple):
     @property
     def learned(self) -> tuple[str, bytes, bool, int]:
         """What copies learn from: when it was labelled is nothing to them."""
-        return self[:4]
+        return self.transaction_id, self.features, self.is_fraud, self.occurred_at_us

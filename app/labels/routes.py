@@ -229,7 +229,7 @@ def state_of(account: Account) -> dict[str, Any]:
 
 def changed_of(account: Account, change: Change) -> dict[str, Any]:
     """What labels did, as fields of an answer."""
-    judged = {effect.transaction_id: effect for group in change[1:] for effect in group}
+    judged = {effect.transaction_id: effect for effect in change.effects}
     raised = [
         key for key, effect in judged.items() if _held(effect.after) and not _held(effect.before)
     ]

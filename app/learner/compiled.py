@@ -28,7 +28,11 @@ class CompiledEngine:
     def learn(self, supports: Sequence[Support]) -> Learned:
         copies_BW = np.empty((len(supports), self._learner.copy_size))
         heads = [
-            self._learner.learn(*_inputs(*support[:2]), support.is_fraud_K.view(np.uint8), copy_W)
+            self._learner.learn(
+                *_inputs(support.features_KF, support.time_us_K),
+                support.is_fraud_K.view(np.uint8),
+                copy_W,
+            )
             for support, copy_W in zip(supports, copies_BW, strict=True)
         ]
         labels_B = np.array([len(support.is_fraud_K) for support in supports], np.int64)

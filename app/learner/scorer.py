@@ -49,6 +49,11 @@ class AdapterKey(NamedTuple):
     created_at_us: int = 0
     history: str = ""
 
+    @property
+    def account(self) -> tuple[str, str]:
+        """Whose it is: the tenant, and the account's id."""
+        return self.tenant, self.account_id
+
 
 class Copy(NamedTuple):
     """What became of one account's labels.
@@ -125,7 +130,7 @@ class Judge:
         copy_1N = np.repeat(np.arange(len(supports)), sizes)[None]
         [logit_N] = self.engine.judge(together, learned.copies_BW, copy_1N)
         return [
-            Judged(copy, self._decided(own_N, *copy[:2], thresholds))
+            Judged(copy, self._decided(own_N, copy.used, copy.labels, thresholds))
             for copy, own_N in zip(
                 _copies(learned), np.split(logit_N, np.cumsum(sizes)[:-1]), strict=True
             )
@@ -208,7 +213,7 @@ class Scorer(Judge):
         absent = []
         for key in wanted:
             if self._has(key):
-                self._slots.move_to_end(key[:2])
+                self._slots.move_to_end(key.account)
             else:
                 absent.append(key)
         return absent
@@ -235,7 +240,7 @@ class Scorer(Judge):
 
     def labelled_payments(self, key: AdapterKey) -> LabelledPayments | None:
         """The payments of the labels that a copy in the bank was made of, if it came with them."""
-        return self._labelled.get(key[:2]) if key.revision and self._has(key) else None
+        return self._labelled.get(key.account) if key.revision and self._has(key) else None
 
     def _remember(
         self,
@@ -250,9 +255,9 @@ class Scorer(Judge):
         self._is_followed[slots] = learned.weight_B > 0
         for key in keys:
             if key in labelled:
-                self._labelled[key[:2]] = labelled[key]
+                self._labelled[key.account] = labelled[key]
             else:
-                self._labelled.pop(key[:2], None)
+                self._labelled.pop(key.account, None)
 
     def score(
         self,
@@ -321,27 +326,27 @@ class Scorer(Judge):
     def _slot_of(self, keys: Sequence[AdapterKey]) -> Ints:
         slots = []
         for key in keys:
-            kept, slot = self._slots[key[:2]] if key.revision else (key, BASE_SLOT)
+            kept, slot = self._slots[key.account] if key.revision else (key, BASE_SLOT)
             if kept != key:
                 raise KeyError(key)
             slots.append(slot)
         return np.array(slots, np.int64)
 
     def _has(self, key: AdapterKey) -> bool:
-        found = self._slots.get(key[:2])
+        found = self._slots.get(key.account)
         return found is not None and found[0] == key
 
     def _slot(self, key: AdapterKey) -> int:
         """The account's slot, taken from the least recently used copy when the bank is full."""
-        if key[:2] in self._slots:
-            _, slot = self._slots[key[:2]]
+        if key.account in self._slots:
+            _, slot = self._slots[key.account]
         elif len(self._slots) == self.capacity:
             evicted, (_, slot) = self._slots.popitem(last=False)
             self._labelled.pop(evicted, None)
         else:
             slot = len(self._slots) + 1
-        self._slots[key[:2]] = key, slot
-        self._slots.move_to_end(key[:2])
+        self._slots[key.account] = key, slot
+        self._slots.move_to_end(key.account)
         return slot
 
 
@@ -357,7 +362,14 @@ def _used(labels: int, is_followed: bool) -> Used:
 def _copies(learned: Learned) -> list[Copy]:
     """What became of each account's labels."""
     used = map(_used, learned.labels_B.tolist(), (learned.weight_B > 0).tolist())
-    figures = zip(*(column.tolist() for column in (learned.labels_B, *learned[2:])), strict=True)
+    columns = (
+        learned.labels_B,
+        learned.evidence_B,
+        learned.before_B,
+        learned.after_B,
+        learned.drift_B,
+    )
+    figures = zip(*(column.tolist() for column in columns), strict=True)
     return [
         Copy(
             used,

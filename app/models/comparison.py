@@ -84,6 +84,13 @@ class Comparison(NamedTuple):
         return theirs >= ours
 
 
+class CopyRows(NamedTuple):
+    """Rows that one copy decides, and the labels that it had learned."""
+
+    support: list[SupportRow]
+    rows: list[Scored]
+
+
 class Roles(NamedTuple):
     """Which checkpoints a tenant has to do with: those on the shelf, the active and the shadow."""
 
@@ -252,7 +259,7 @@ class ShadowService:
 
     async def _groups(
         self, connection: Connection, tenant: str, rows: Sequence[Scored]
-    ) -> list[tuple[list[SupportRow], list[Scored]]]:
+    ) -> list[CopyRows]:
         """Rows with the labels that their copies had learned, rows of one copy together."""
         by_copy: dict[tuple[str, int], list[Scored]] = defaultdict(list)
         for row in rows:
@@ -263,25 +270,23 @@ class ShadowService:
             support: list[SupportRow] = []
             if revision:
                 support = await label_store.support_at(connection, tenant, account_id, revision)
-            groups.append((support, rows_of_copy))
+            groups.append(CopyRows(support, rows_of_copy))
         return groups
 
-    def _decide(
-        self, deciding: Deciding, groups: Sequence[tuple[list[SupportRow], list[Scored]]]
-    ) -> dict[str, Decision]:
+    def _decide(self, deciding: Deciding, groups: Sequence[CopyRows]) -> dict[str, Decision]:
         found: dict[str, Decision] = {}
         # The largest apart: each batch is as wide as its largest.
-        ordered = sorted(groups, key=lambda group: -len(group[1]))
+        ordered = sorted(groups, key=lambda group: -len(group.rows))
         parts = [ordered[:1]]
         parts += [ordered[n : n + TOGETHER] for n in range(1, len(ordered), TOGETHER)]
         for part in parts:
             judged = deciding.scorer.judge(
-                [self._pipeline.support(support) for support, _ in part],
-                [self._pipeline.rows(rows) for _, rows in part],
+                [self._pipeline.support(group.support) for group in part],
+                [self._pipeline.rows(group.rows) for group in part],
                 deciding.thresholds,
             )
-            for (_, rows), judgement in zip(part, judged, strict=True):
-                ids = (row.transaction_id for row in rows)
+            for group, judgement in zip(part, judged, strict=True):
+                ids = (row.transaction_id for row in group.rows)
                 found.update(zip(ids, judgement.decisions, strict=True))
         return found
 

@@ -85,9 +85,9 @@ class Shelf:
             return Shelved(name, None, error.detail)
         # Before they are read: whatever replaces them meanwhile is another version.
         versions = tuple(_version_of(path / file) for file in (METADATA, WEIGHTS))
-        kept = self._kept.get(name)
-        if kept is not None and kept[0] == versions:
-            return kept[1]
+        versions_kept, shelved = self._kept.get(name, (None, None))
+        if shelved is not None and versions_kept == versions:
+            return shelved
         try:
             found = Shelved(name, (await self.checkpoint(name)).digest, None)
         except (ModelNotFound, ModelRefused) as error:

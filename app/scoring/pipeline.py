@@ -243,9 +243,12 @@ class Pipeline:
         """The copy that scores this account: the base where no label is left."""
         if not account.has_labels:
             return base_key(account)
-        tenant, account_id, revision = account[:3]
         return AdapterKey(
-            tenant, account_id, revision, account.created_at_us, self._database.history
+            account.tenant,
+            account.account_id,
+            account.revision,
+            account.created_at_us,
+            self._database.history,
         )
 
     async def deciding(self, connection: Connection, tenant: str) -> Deciding:

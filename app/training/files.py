@@ -93,7 +93,7 @@ def _is_data(relative: Path) -> bool:
 
 
 def _of(files: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
-    return [file for file in files if suffixes_of(file)[0] in suffixes]
+    return [file for file in files if suffixes_of(file).content in suffixes]
 
 
 def _partition(relative: Path) -> dict[str, str | None]:
