@@ -54,7 +54,10 @@ def documents(text: str) -> Iterator[Any]:
 
 
 def listed(text: str, records: str | None) -> str:
-    """The same rows, one a line, of lists, of documents that hold lists, or of long objects."""
+    """The rows of a text, one a line: of lists, of documents that hold lists, or of long objects.
+
+    Raises Unparsable where a row is not an object.
+    """
     rows = [row for document in documents(text) for row in _rows_of(document, records)]
     for n, row in enumerate(rows, start=1):
         if not isinstance(row, dict):

@@ -366,6 +366,7 @@ def options_of(
     meta_steps: int | None,
     trees: bool,
 ) -> "Options":
+    """The options of a training; where no steps are stated, those of `Options`."""
     from app.training.train import Options
 
     options = Options(seed=seed, algorithm=algorithm, trees=trees)

@@ -165,7 +165,11 @@ class Connections:
         self._opening: set[asyncio.Timeout] = set()
 
     async def open(self) -> Session:
-        """A connection for the pool; raises TimeoutError when it is cut before it is there."""
+        """A connection for the pool.
+
+        Raises TimeoutError when it is cut before it is there, DatabaseUnavailable where the server
+        refuses it, and what asyncpg raises.
+        """
         self.breaker.check()
         async with asyncio.timeout(None) as opening:
             self._opening.add(opening)

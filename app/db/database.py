@@ -243,7 +243,7 @@ class Database:
             )
 
     async def check_schema(self) -> None:
-        """The same, and that all of that schema is there: too much to ask at every probe."""
+        """Raises SetupError also where a part of that schema is missing: slow, for the start."""
         await self.check_revision()
         async with self.read() as connection:
             missing = await connection.run_sync(revisions.missing)
@@ -333,6 +333,7 @@ class Readiness:
             self._stored_at = -math.inf
 
     async def check(self) -> None:
+        """Raises DatabaseUnavailable where a score could not be stored now; callers share a try."""
         if self._checking is None or self._checking.done():
             # Not in the name of the request that happens to be the first to ask.
             self._checking = asyncio.get_running_loop().create_task(

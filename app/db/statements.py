@@ -204,6 +204,7 @@ class Question(NamedTuple):
 
 @lru_cache(maxsize=64)
 def question_of(query: Kept, dialect: Dialect) -> Question:
+    """A statement as the driver takes it: built once for each, and kept."""
     compiled = query.compile(dialect=dialect)
     columns = query.selected_columns if isinstance(query, Select) else ()
     flags = [n for n, column in enumerate(columns) if isinstance(column.type, Boolean)]

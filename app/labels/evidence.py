@@ -45,6 +45,7 @@ class Entries(NamedTuple):
     is_fraud_E: Floats
 
     def those(self, chosen_E: Flags | Ints) -> "Entries":
+        """Some of the entries, by position or by a mask."""
         return Entries(
             self.from_us_E[chosen_E],
             self.until_us_E[chosen_E],

@@ -165,7 +165,10 @@ class Checkpoint:
 
     @classmethod
     def of(cls, files: Files, folder: Path) -> Self:
-        """The same of files as read; the folder is where they come from, for messages."""
+        """A checkpoint of files as read; the folder is where they come from, for messages.
+
+        Raises CheckpointError where they are damaged, or of another version.
+        """
         metadata, digest = _checked(folder, *files)
         features = FeatureSet(metadata.spec, metadata.rates)
         if features.digest != metadata.features_digest:

@@ -80,6 +80,7 @@ class Memory:
     first_use_us_L: Ints
 
     def copy(self) -> "Memory":
+        """Another of the same content: what is added to it leaves this one as it is."""
         return Memory(
             self.accounts.copy(),
             self.entities.copy(),
@@ -146,6 +147,7 @@ class FeatureSet:
         )
 
     def empty(self, accounts: int, entities: int, links: int) -> Memory:
+        """The memory of so many accounts, entities and links of which nothing has happened yet."""
         return Memory(
             States.empty(accounts, self.account_sums),
             States.empty(entities, self.entity_sums),

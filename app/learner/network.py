@@ -80,6 +80,7 @@ class Columns(NamedTuple):
 
     @classmethod
     def of(cls, kinds: Sequence[Kind]) -> "Columns":
+        """The columns of features of these kinds [F], as `FeatureSet.kinds` has them."""
         quantities = [f for f, kind in enumerate(kinds) if kind not in ("code", "identity")]
         codes = [f for f, kind in enumerate(kinds) if kind == "code"]
         own = [z for z, f in enumerate(quantities) if kinds[f] == "own"]

@@ -70,6 +70,8 @@ def is_yearless(form: str) -> bool:
 
 
 class Part(BaseModel):
+    """A table of a spec: what it does not know is refused, and what it says stays."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

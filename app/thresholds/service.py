@@ -156,6 +156,7 @@ class TenantPolicy:
         await self._database.run(forget)
 
     async def in_force(self, tenant: str) -> InForce:
+        """The thresholds that decide now, and those planned next. Raises ModelUnavailable."""
         at_us = now_us()
         async with self._database.read() as connection:
             own = await threshold_store.thresholds_at(connection, tenant, at_us)

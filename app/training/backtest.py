@@ -90,6 +90,10 @@ class Backtest:
         }
 
     def protocol_a(self, fold: Fold) -> tuple[Metrics, Results]:
+        """A fold as the Fraud Detection Handbook tests it: what was tested, and the results.
+
+        Trained on the days before a gap, tested without accounts known to be defrauded.
+        """
         t = self._rows.time_us_N
         trained_N = (t >= fold.train_us) & (t < fold.train_end_us)
         methods = self._fitted(f"A {fold.name}", trained_N, fold)
@@ -105,6 +109,10 @@ class Backtest:
         return counts, tested
 
     def protocol_b(self, fold: Fold) -> Served:
+        """A fold as the service would meet it: labels come in as they become known.
+
+        Some accounts are in no training, so that it shows what a new account gets.
+        """
         t = self._rows.time_us_N
         days = self._spec.backtest.feedback_train_days
         first_us = 0 if days is None else fold.test_us - round(days * DAY_US)

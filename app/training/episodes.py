@@ -114,6 +114,8 @@ class Rows:
 
 
 class Episode(NamedTuple):
+    """Rows of one account: those that are scored, and the labelled ones known by the first."""
+
     support: NDArray[np.intp]  # rows, newest first
     query: NDArray[np.intp]  # rows, in time order
 

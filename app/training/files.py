@@ -321,7 +321,7 @@ class Content:
         return DataError(f"{self.path}: cannot be unpacked ({self.compression}): {error}")
 
     def text(self) -> str:
-        """All of it as text, without the footer."""
+        """All of it as text, without the footer. Raises DataError where it is not so encoded."""
         content = self.unpacked()
         try:
             text = content.decode(self.form.encoding)

@@ -38,7 +38,8 @@ class LeftOut:
     def without(self, table: Table, bad: BadRows) -> Table:
         """The table without these rows.
 
-        Raises DataError where more cannot be read than the spec allows, or nothing is left.
+        Raises DataError where more cannot be read than the spec allows, and NothingLeft, which is
+        one, where no transaction is left.
         """
         names = ", ".join(columns_of_name(bad.columns))
         reason = Reason(names, bad.fault, bad.is_wished)

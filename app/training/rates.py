@@ -39,7 +39,10 @@ def rates_for(spec: DatasetSpec, chosen: Path | None) -> Rates | None:
 
 
 def read_rates(path: Path) -> Rates:
-    """Rates in TOML: `reference`, `[per_unit]` and, where it is stated, `as_of`."""
+    """Rates in TOML: `reference`, `[per_unit]` and, where it is stated, `as_of`.
+
+    Raises SetupError where there are none of that form.
+    """
     try:
         return Rates.model_validate(tomllib.loads(path.read_text("utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -61,6 +61,7 @@ class Results:
         return cls(dataset, rows, predictions.rows, *counts, logits, calibrations)
 
     def take(self, chosen_A: NDArray[np.bool_]) -> "Results":
+        """The chosen of the scored rows."""
         return replace(
             self,
             row_A=self.row_A[chosen_A],

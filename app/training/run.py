@@ -51,10 +51,12 @@ class Source(NamedTuple):
 
     @classmethod
     def read(cls, path: Path, spec: DatasetSpec, rates: Rates | None = None) -> "Source":
+        """What a file, a folder or a pattern holds by a spec. Raises DataError."""
         return cls(read_transactions(path, spec, rates), digest_of(path, spec.file), rates)
 
     @property
     def data(self) -> Data:
+        """What a checkpoint keeps of what it was trained on."""
         dataset, time_us_N = self.dataset, self.dataset.columns.time_us_N
         return data_of(
             self.sha256,

@@ -77,7 +77,10 @@ class Table:
 
     @classmethod
     def read(cls, path: Path, spec: DatasetSpec) -> "Table":
-        """A file, or the files of a folder or a pattern one after the other."""
+        """A file, or the files of a folder or a pattern one after the other.
+
+        Raises DataError where one of them cannot be read, or none has a transaction.
+        """
         tables = list(cls.chunks(path, spec))
         row_N = np.concatenate([table.row_N for table in tables])
         if not len(row_N):
@@ -222,6 +225,7 @@ def _joined(tables: Sequence[Table]) -> pl.DataFrame:
 
 
 def columns_used(spec: DatasetSpec) -> list[str]:
+    """The columns of a file that a spec names, each once."""
     columns, named = spec.columns, list[str]()
     for parts in (columns.transaction, columns.account, columns.time):
         named += [] if isinstance(parts, RowNumber) else columns_of_name(parts)
@@ -295,6 +299,7 @@ def mapped(
     dtype: pl.DataType,
     default: float | None = None,
 ) -> pl.Series:
+    """Each of the old values as the new one in its place, any other as the default."""
     return values_N.replace_strict(
         old, pl.Series(new, dtype=dtype), default=default, return_dtype=dtype
     )

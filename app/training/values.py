@@ -425,6 +425,7 @@ def _minor_units(currency_N: pl.Series, others: Mapping[str, int]) -> pl.Series:
 
 
 def refuse_negative(table: Table, column: str, amount_N: pl.Series) -> None:
+    """Raises BadRows where an amount is negative."""
     cure = 'negative = "refund", "spending" or "leave_out" under [amount] says what it is'
     table.refuse(
         column,

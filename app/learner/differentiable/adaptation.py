@@ -107,6 +107,7 @@ class Gate(nn.Module):
         habit: float = 0.0,
         pardon: float = 0.0,
     ) -> None:
+        """Fix what was fitted; by default all copies are followed as far as evidence says."""
         self.trust.fill_(trust)
         self.heed.fill_(heed)
         self.reach.fill_(reach)

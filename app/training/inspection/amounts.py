@@ -29,6 +29,7 @@ PLAIN = Marks(".", "")
 
 
 def add_amount(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]) -> None:
+    """The columns of amounts and currencies, how they are written, and what a sign says."""
     columns = _amount_columns(frame, answers, taken)
     currency = _currency_column(frame, answers, taken, columns[:1])
     if not columns:

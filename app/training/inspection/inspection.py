@@ -158,6 +158,7 @@ class Month(NamedTuple):
 
 
 def months_of(entries: Entries) -> list[Month]:
+    """The months (UTC) that have payments, the earliest first."""
     frame = pl.DataFrame(
         {"at": entries.time_us_N.astype("datetime64[us]"), "label": entries.is_fraud_N}
     )

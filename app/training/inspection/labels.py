@@ -37,7 +37,10 @@ MEANINGS = {"fraud": "a fraud", "legitimate": "no fraud", "unknown": "nobody kno
 def add_label(
     draft: Draft, frame: pl.DataFrame, answers: Answers, taken: set[str]
 ) -> pl.Series | None:
-    """The label's column and words; returns what each row is (1, 0 or null)."""
+    """The label's column and words; returns what each row is (1, 0 or null): [N].
+
+    Raises ValueError where too many words of the column could each mean something.
+    """
     if draft.value("label", "chargebacks") is not None:
         _add_legitimate(draft, answers)
         return None

@@ -51,7 +51,10 @@ class Answers:
         self._unanswered: list[Question] = []
 
     def of(self, question: Question) -> str:
-        """The answer; where nobody is there to ask, a stand-in until all questions are known."""
+        """The answer; where nobody is there to ask, a stand-in until all questions are known.
+
+        Raises SetupError for an answer that does not fit the question.
+        """
         self._used.add(question.name)
         if question.name not in self._stated:
             if self._ask is not None:

@@ -55,6 +55,7 @@ class Report:
 
     @property
     def facts(self) -> dict[str, str]:
+        """Where the figures come from, as the foot of the report has it."""
         return {
             "Command": self.origin.command,
             "Data": self.origin.data,

@@ -53,6 +53,8 @@ class Vote(NamedTuple):
 
 
 class Neighbours(NamedTuple):
+    """The base's log-odds of A rows, and how far each is from K labelled ones in each space."""
+
     base_A: Floats
     distance_AK: dict[Space, Features]
     labels: Labels
@@ -111,6 +113,8 @@ class Sums(NamedTuple):
 
 
 class Placed(NamedTuple):
+    """The base's log-odds of A rows, where they and labels lie, and how many labels each has."""
+
     base_A: Floats
     sums: dict[Space, Sums]
     legitimate_A: Floats
