@@ -141,42 +141,46 @@ def postgres_server(options: Sequence[str] = OPTIONS) -> Iterator[PostgresServer
 
     Tests that kill it give `DURABLE` options: with the others a kill may lose what was committed.
     """
-    home = Path(tempfile.mkdtemp(prefix="quickstudy-postgres-"))
-    server = None
-    try:
-        prepared = _prepared()
-        if _is_root():
-            os.chown(home, NOBODY, NOBODY)
+    prepared = _prepared()
+    with _home() as home:
         # Half a second instead of the three that making it anew takes.
         subprocess.run(["cp", "-a", prepared.data, home / "data"], check=True)
-        server = PostgresServer(home, prepared.binaries, free_port(), options)
-        server.start()
-        yield server
-    finally:
-        if server is not None:
-            server.stop()
-        shutil.rmtree(home)
+        with _running(PostgresServer(home, prepared.binaries, free_port(), options)) as server:
+            yield server
 
 
 @contextmanager
 def standby_of(primary: PostgresServer) -> Iterator[PostgresServer]:
     """A server that follows `primary`, running and read-only until it is promoted."""
-    home = Path(tempfile.mkdtemp(prefix="quickstudy-postgres-"))
-    server = None
-    try:
-        if _is_root():
-            os.chown(home, NOBODY, NOBODY)
+    with _home() as home:
         command = [primary.binaries / "pg_basebackup", "-D", home / "data", "-U", "postgres"]
         command += ["-h", "127.0.0.1", "-p", str(primary.port), "-R", "--checkpoint=fast"]
         command += ["--no-sync"]
         subprocess.run(command, cwd=home, check=True, capture_output=True, **_account())
-        server = PostgresServer(home, primary.binaries, free_port(), primary.options)
+        follower = PostgresServer(home, primary.binaries, free_port(), primary.options)
+        with _running(follower) as server:
+            yield server
+
+
+@contextmanager
+def _home() -> Iterator[Path]:
+    """A folder of the account that runs a server."""
+    home = Path(tempfile.mkdtemp(prefix="quickstudy-postgres-"))
+    try:
+        if _is_root():
+            os.chown(home, NOBODY, NOBODY)
+        yield home
+    finally:
+        shutil.rmtree(home)
+
+
+@contextmanager
+def _running(server: PostgresServer) -> Iterator[PostgresServer]:
+    try:
         server.start()
         yield server
     finally:
-        if server is not None:
-            server.stop()
-        shutil.rmtree(home)
+        server.stop()
 
 
 @contextmanager

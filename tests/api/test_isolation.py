@@ -54,19 +54,27 @@ async def answers_to(count: int, send: Callable[[str], Awaitable[Any]]) -> list[
     return [answer for some in await asyncio.gather(*map(send_on, range(count))) for answer in some]
 
 
-async def test_a_model_that_cannot_be_loaded_is_its_tenants_trouble_alone(
-    service_settings: Settings,
-    checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+async def settings(service_settings: Settings, checkpoint: Path, tmp_path: Path) -> Settings:
+    """Of a service that has scored `before`, and whose first tenant then chose another model."""
     shutil.copytree(checkpoint, tmp_path / "shelf" / "first")
     tiny_checkpoint(tmp_path / "shelf" / "second", seed=1)
     settings = service_settings.model_copy(update={"model": tmp_path / "shelf" / "first"})
     async with serving(settings) as served, caller(served, served.key) as client:
         assert (await score(client, "before", "a")).status_code == 200
         assert (await client.post("/v1/models/second/activate")).status_code == 200
-    weights = tmp_path / "shelf" / "second" / WEIGHTS
+    return settings
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """The file of that model's weights."""
+    return tmp_path / "shelf" / "second" / WEIGHTS
+
+
+async def test_a_model_that_cannot_be_loaded_is_its_tenants_trouble_alone(
+    settings: Settings, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + b"x")
     async with serving(settings) as served:
@@ -102,17 +110,8 @@ async def until_scored(client: httpx.AsyncClient, name: str) -> None:
 
 
 async def test_a_model_that_never_ends_being_read_is_waited_for_by_nobody_else(
-    service_settings: Settings,
-    checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(checkpoint, tmp_path / "shelf" / "first")
-    tiny_checkpoint(tmp_path / "shelf" / "second", seed=1)
-    settings = service_settings.model_copy(update={"model": tmp_path / "shelf" / "first"})
-    async with serving(settings) as served, caller(served, served.key) as client:
-        assert (await client.post("/v1/models/second/activate")).status_code == 200
-    weights = tmp_path / "shelf" / "second" / WEIGHTS
     whole = weights.read_bytes()
     # Who opens it waits until somebody writes into it.
     weights.unlink()
