@@ -76,15 +76,15 @@ async def adapt_account(
     posted: AdaptRequest | None = None,
 ) -> Adapted:
     """Adapt now, ahead of the next score; or preview what labels would do, storing nothing."""
-    is_trial = posted is not None and posted.dry_run
-    if posted is not None and is_trial:
+    is_preview = posted is not None and posted.dry_run
+    if posted is not None and is_preview:
         hypotheses = [Verdict(item.transaction_id, item.label == "fraud") for item in posted.labels]
         _check_distinct(hypotheses)
         done = await labelling.preview(tenant, account_id, hypotheses)
     else:
         done = await labelling.adapt(tenant, account_id)
     changed = changed_of(done.account, done.change)
-    return Adapted(**changed, account_id=account_id, dry_run=is_trial)
+    return Adapted(**changed, account_id=account_id, dry_run=is_preview)
 
 
 @router.post(

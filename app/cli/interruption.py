@@ -12,7 +12,7 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self.is_wished = False
+        self.is_requested = False
         self._before: Any = None
 
     def __enter__(self) -> Self:
@@ -27,5 +27,5 @@ class Interruption:
             signal.signal(signal.SIGINT, self._before)
 
     def _wish(self, _: int, __: FrameType | None) -> None:
-        self.is_wished = True
+        self.is_requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)

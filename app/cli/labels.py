@@ -61,7 +61,7 @@ def label_from_file(
     layout = None if spec is None else LabelLayout.load(spec)
     found = _counted_rows(file, layout)
     source = "chargeback" if layout is None else layout.source
-    tally = asyncio.run(_bring(file, layout, found, tenant, source, dry_run))
+    tally = asyncio.run(_import(file, layout, found, tenant, source, dry_run))
     tally.refused = sorted([*found.refused, *tally.refused])
     if report is not None:
         _write(report, tally)
@@ -177,7 +177,7 @@ def _opened(file: Path, layout: "LabelLayout | None", encoding: str) -> Iterator
         yield io.TextIOWrapper(unpacked, encoding, newline="")
 
 
-async def _bring(
+async def _import(
     file: Path,
     layout: "LabelLayout | None",
     found: CountedRows,
@@ -194,7 +194,7 @@ async def _bring(
     from app.db.migrating import upgrade_patiently
     from app.db.patience import Patience
     from app.labels.allowance import Allowance
-    from app.labels.importing import LabelTally, bring_labels, settle
+    from app.labels.importing import LabelTally, import_labels, settle
     from app.labels.service import Labelling
     from app.learner.transaction import MOST_ITEMS
     from app.scoring.pipeline import Pipeline
@@ -221,7 +221,7 @@ async def _bring(
                 tally.refused += contradicting
                 for first in range(0, len(stated), MOST_ITEMS):
                     part = stated[first : first + MOST_ITEMS]
-                    step = partial(bring_labels, labelling, tenant, part, source, is_preview)
+                    step = partial(import_labels, labelling, tenant, part, source, is_preview)
                     tally += await patience.run(step)
                     progress.advance(task, sum(len(label.rows) for label in part))
 

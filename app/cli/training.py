@@ -174,7 +174,7 @@ def train(
             def watch(status: "Status") -> bool:
                 interruption.listen()
                 progress.show("", status)
-                return not interruption.is_wished
+                return not interruption.is_requested
 
             metadata = train_checkpoint(
                 source, chosen, out, options, ranks.device, watch, resume, stated, ranks

@@ -176,7 +176,7 @@ async def show_what_if(
     viewer.caller.check(DECIDING)
     payment = await read_transaction(id, database, viewer.tenant)
     tried = [
-        (name, await _tried(labelling, viewer, payment.account_id, id, name))
+        (name, await _previewed(labelling, viewer, payment.account_id, id, name))
         for name in ("fraud", "legitimate")
     ]
     return await show(request, "what_if.html", payment=payment, tried=tried)
@@ -403,7 +403,7 @@ async def _is_empty(database: Database, tenant: str) -> bool:
     return not (await list_accounts(database, tenant, PageParams(1, None))).data
 
 
-async def _tried(
+async def _previewed(
     labelling: RunningLabelling,
     viewer: Viewer,
     account_id: str,

@@ -84,10 +84,10 @@ class _Labelled(NamedTuple):
 class Questions:
     """Reads an account and asks its copies; stores nothing."""
 
-    def __init__(self, database: Database, pipeline: Pipeline, thinking: Turns) -> None:
+    def __init__(self, database: Database, pipeline: Pipeline, computing: Turns) -> None:
         self._database = database
         self._pipeline = pipeline
-        self._thinking = thinking
+        self._computing = computing
 
     async def influence(self, tenant: str, account_id: str) -> Influences:
         """How far each label moves the account, the furthest first. Raises AccountNotFound."""
@@ -108,7 +108,7 @@ class Questions:
             found.sort(key=lambda influence: -influence.shift)
             return Influences(account, alone.copy, found)
 
-        async with self._thinking.one():
+        async with self._computing.one():
             return await in_a_thread(measure)
 
     async def ask_next(
@@ -145,7 +145,7 @@ class Questions:
                 found.append(Suggestion(row, own, expected, if_fraud, if_legitimate))
             return sorted(found, key=lambda suggestion: -suggestion.shift)[:limit]
 
-        async with self._thinking.one():
+        async with self._computing.one():
             return account, await in_a_thread(rank)
 
     async def ask_next_of_all(self, tenant: str, limit: int) -> tuple[int, list[Suggestion]]:

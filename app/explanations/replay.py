@@ -66,10 +66,10 @@ class Explained(NamedTuple):
 class Replay:
     """Makes copies of the past; stores nothing."""
 
-    def __init__(self, database: Database, pipeline: Pipeline, thinking: Turns) -> None:
+    def __init__(self, database: Database, pipeline: Pipeline, computing: Turns) -> None:
         self._database = database
         self._pipeline = pipeline
-        self._thinking = thinking
+        self._computing = computing
 
     async def replay(self, tenant: str, transaction_id: str) -> Replayed:
         """Score a stored transaction again as it was scored. Raises TransactionNotFound."""
@@ -81,7 +81,7 @@ class Replay:
                 judge = await self._pipeline.models.active(connection, tenant)
                 features = await _as_scored(connection, row, judge)
             support = await _support(connection, row, judge.features_digest)
-        async with self._thinking.one():
+        async with self._computing.one():
             return await in_a_thread(lambda: self._again(judge, row, features, support))
 
     async def revision(self, tenant: str, account_id: str, revision: int) -> Revision:
@@ -98,7 +98,7 @@ class Replay:
             supports, rows = [self._pipeline.support(support)], [self._pipeline.rows([])]
             return deciding.scorer.judge(supports, rows, deciding.thresholds)
 
-        async with self._thinking.one():
+        async with self._computing.one():
             [judged] = await in_a_thread(judge)
         return Revision(account, support, judged.copy, changes)
 
@@ -112,7 +112,7 @@ class Replay:
                 connection, tenant, [moment], PAST, row.evaluated_at_us
             )
             scorer = await self._scorer(connection, row)
-        async with self._thinking.one():
+        async with self._computing.one():
             return await in_a_thread(lambda: self._explained(scorer, row, support, past))
 
     async def _scorer(self, connection: Connection, row: Scored) -> Scorer:

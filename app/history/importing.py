@@ -233,7 +233,7 @@ class Importer:
         if unlabelled:
             async with self._database.read() as connection:
                 tally.kept = len(await label_store.labels_of(connection, tenant, unlabelled))
-        fates = await self._labelling.bring(tenant, [_verdict(past) for past in labelled])
+        fates = await self._labelling.import_labels(tenant, [_verdict(past) for past in labelled])
         for fate in fates:
             if isinstance(fate, Problem):
                 raise fate

@@ -374,13 +374,13 @@ class Batcher(Generic[Item, Answer]):
 
     async def _answer(self, batch: _Batch) -> None:
         try:
-            await self._tried(batch)
+            await self._try(batch)
         except (Exception, asyncio.CancelledError) as error:
             # A fault of the batcher's own, or its end: nobody else would ever answer these.
             self._fail(batch, error if isinstance(error, Exception) else InternalError())
             raise
 
-    async def _tried(self, batch: _Batch) -> None:
+    async def _try(self, batch: _Batch) -> None:
         items = [item for part in batch for item in part.items]
         self._on_batch(len(items))
         limit = asyncio.timeout_at(min(part.request.deadline for part in batch))

@@ -95,7 +95,7 @@ def _contradicting(row: StatedLabel, first: StatedLabel) -> RefusedRow:
     return RefusedRow(row.row, row.line, "label", name, message)
 
 
-async def bring_labels(
+async def import_labels(
     labelling: Labelling,
     tenant: str,
     stated: Sequence[Stated],
@@ -109,7 +109,7 @@ async def bring_labels(
     """
     verdicts = [_verdict(item.label, source) for item in stated]
     tally = LabelTally()
-    fates = await labelling.bring(tenant, verdicts, is_preview)
+    fates = await labelling.import_labels(tenant, verdicts, is_preview)
     for item, fate in zip(stated, fates, strict=True):
         if isinstance(fate, Unavailable):
             raise fate

@@ -78,7 +78,7 @@ class LabelLayout(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _is_no_spec_of_transactions(cls, document: Any) -> Any:
+    def _refuse_spec_of_transactions(cls, document: Any) -> Any:
         columns = document.get("columns") if isinstance(document, dict) else None
         if isinstance(columns, dict) and "account" in columns:
             raise ValueError(

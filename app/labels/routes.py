@@ -17,10 +17,10 @@ from app.http.keyed import KeyedRoute
 from app.http.parts import RunningDatabase, part
 from app.http.paths import AccountId, TransactionId
 from app.http.problems import EVERYWHERE, documented
+from app.labels import importing
 from app.labels import store as label_store
 from app.labels.changes import Verdict
 from app.labels.errors import LabelNotFound, TooManyLabels, WrongAccount
-from app.labels.importing import bring_labels, settle
 from app.labels.plans import Change
 from app.labels.plans import Effect as Judged
 from app.labels.reading import LabelFile, UnreadableLabels, read_labels
@@ -167,8 +167,8 @@ async def import_labels(
     """
     found = await in_a_thread(lambda: _read(file))
     admission.rates.owe(actor.get(), found.rows - 1)
-    stated, contradicting = settle(found.labels, now_us())
-    done = await bring_labels(labelling, tenant, stated, source, dry_run)
+    stated, contradicting = importing.settle(found.labels, now_us())
+    done = await importing.import_labels(labelling, tenant, stated, source, dry_run)
     refused = sorted([*found.refused, *contradicting, *done.refused])
     return LabelsImported(
         dry_run=dry_run,

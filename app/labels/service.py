@@ -123,7 +123,7 @@ class Labelling:
         async def store(account_id: str, group: dict[str, Verdict]) -> dict[str, Labelled]:
             each = [*group.values()]
             if is_preview:
-                done = await self._tried(tenant, SetLabels(account_id, each), shared)
+                done = await self._previewed(tenant, SetLabels(account_id, each), shared)
             else:
                 done = await self.store(tenant, account_id, each, looks_around=False, shared=shared)
             return dict.fromkeys(group, done)
@@ -131,7 +131,7 @@ class Labelling:
         answers = await each_by_account(self._database, tenant, by_id, store, self._turns)
         return [answers[verdict.transaction_id] for verdict in verdicts]
 
-    async def bring(
+    async def import_labels(
         self, tenant: str, verdicts: Sequence[Verdict], is_preview: bool = False
     ) -> list[Fate | Problem]:
         """What becomes of each label that a file states, on one transaction each.
@@ -200,7 +200,7 @@ class Labelling:
                 draft = await self._planner.draft(connection, tenant, change, is_preview=True)
             return _labelled(await self._planner.judge(draft), account)
 
-    async def _tried(self, tenant: str, change: SetLabels, shared: Shared | None) -> Labelled:
+    async def _previewed(self, tenant: str, change: SetLabels, shared: Shared | None) -> Labelled:
         """What to store these labels would do now. Raises what it would raise."""
         async with self._database.read() as connection:
             draft = await self._planner.draft(

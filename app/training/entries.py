@@ -221,7 +221,7 @@ def _leave_out_others(table: Table) -> None:
 def _wish(table: Table, column: str, bad_N: pl.Series, fault: str) -> None:
     """Leave out what the spec calls no transaction."""
     if bad_N.any():
-        raise BadRows(column, table.row_N[bad_N.to_numpy()], fault, "", is_wished=True)
+        raise BadRows(column, table.row_N[bad_N.to_numpy()], fault, "", is_by_spec=True)
 
 
 def _identifiers(table: Table, named: Named | RowNumber) -> pl.Series:

@@ -19,7 +19,7 @@ class Reason(NamedTuple):
 
     columns: str
     fault: str
-    is_wished: bool
+    is_by_spec: bool
 
     def __str__(self) -> str:
         return f"{self.fault} ({self.columns})"
@@ -42,14 +42,15 @@ class LeftOut:
         one, where no transaction is left.
         """
         names = ", ".join(columns_of_name(bad.columns))
-        reason = Reason(names, bad.fault, bad.is_wished)
+        reason = Reason(names, bad.fault, bad.is_by_spec)
         bad_N = pl.Series(bad.among(table))
         self._parts.append((reason, table.filter(bad_N)))
         unread, share = self.unread(), table.spec.rows.leave_out
         if unread > share * self.rows:
             raise DataError(
                 f"{table.path}: {bad.first}; {unread:,} of {self.rows:,} rows cannot be read, "
-                f"more than leave_out = {share:g} under [rows] allows: {self._counts(wished=False)}"
+                f"more than leave_out = {share:g} under [rows] allows: "
+                f"{self._counts(by_spec=False)}"
             )
         rest = table.filter(~bad_N)
         if not len(rest):
@@ -95,10 +96,10 @@ class LeftOut:
 
     def unread(self) -> int:
         """How many rows cannot be read; the others are no transactions by the spec."""
-        return sum(len(part) for reason, part in self._parts if not reason.is_wished)
+        return sum(len(part) for reason, part in self._parts if not reason.is_by_spec)
 
-    def _counts(self, wished: bool = True) -> str:
-        return _listed(self.counts(), wished)
+    def _counts(self, by_spec: bool = True) -> str:
+        return _listed(self.counts(), by_spec)
 
 
 class NothingLeft(DataError):
@@ -131,12 +132,12 @@ class LeftOutOfMany:
 
     def check(self) -> None:
         """Raises DataError where more cannot be read than the spec allows."""
-        unread = sum(n for reason, n in self._counts.items() if not reason.is_wished)
+        unread = sum(n for reason, n in self._counts.items() if not reason.is_by_spec)
         if unread > self._share * self._rows:
             raise DataError(
                 f"{self._path}: {unread:,} of {self._rows:,} rows cannot be read, more than "
                 f"leave_out = {self._share:g} under [rows] allows: "
-                f"{_listed(self._counts, wished=False)}"
+                f"{_listed(self._counts, by_spec=False)}"
             )
 
     def sentence(self) -> str:
@@ -153,10 +154,12 @@ def _sentence(counts: dict[Reason, int], rows: int) -> str:
     return f"{sum(counts.values()):,} of {rows:,} rows are left out: {_listed(counts)}"
 
 
-def _listed(counts: dict[Reason, int], wished: bool = True) -> str:
+def _listed(counts: dict[Reason, int], by_spec: bool = True) -> str:
     """How many rows for each reason, most first."""
     most_first = sorted(counts.items(), key=lambda counted: -counted[1])
-    each = [f"{count:,} {reason}" for reason, count in most_first if wished or not reason.is_wished]
+    each = [
+        f"{count:,} {reason}" for reason, count in most_first if by_spec or not reason.is_by_spec
+    ]
     more = len(each) - KINDS_SHOWN
     return ", ".join(each[:KINDS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 

@@ -28,7 +28,7 @@ MOST_LEFT_OUT = 0.5
 class BadRows(Exception):
     """Rows of a file that are to be left out, for one reason.
 
-    `is_wished` where the spec says that they are no transactions: what cannot be read is more.
+    `is_by_spec` where the spec says that they are no transactions: what cannot be read is more.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class BadRows(Exception):
         rows: NDArray[np.int64],
         fault: str,
         first: str,
-        is_wished: bool = False,
+        is_by_spec: bool = False,
     ) -> None:
         super().__init__(first)
         self.columns, self.rows, self.fault, self.first = columns, rows, fault, first
-        self.is_wished = is_wished
+        self.is_by_spec = is_by_spec
 
     def widened(self, rows: NDArray[np.int64]) -> "BadRows":
-        return BadRows(self.columns, rows, self.fault, self.first, self.is_wished)
+        return BadRows(self.columns, rows, self.fault, self.first, self.is_by_spec)
 
     def among(self, table: "Table") -> NDArray[np.bool_]:
         """Which rows of a table these are."""

@@ -41,8 +41,8 @@ from app.webhooks.service import Webhooks
 MOST_AT_ONCE = 64
 # Pages of lists that are read and made at once.
 LISTS_AT_ONCE = 2
-# Copies of the past, and those that are only tried out: whoever scores has the other threads.
-THINKING_AT_ONCE = 1
+# Answers by copies of the past, or by previewed ones: whoever scores has the other threads.
+ANSWERS_AT_ONCE = 1
 # Bytes of bodies that are arriving or being answered, of those that do not come in one piece.
 MOST_BODY_BYTES = 64 << 20
 
@@ -81,7 +81,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                 deadline_seconds=settings.deadline_seconds,
             ) as batcher,
         ):
-            thinking = Turns(THINKING_AT_ONCE)
+            computing = Turns(ANSWERS_AT_ONCE)
             rates = Rates(settings.rate_per_worker)
             admission = Admission(
                 authenticator=authenticator,
@@ -106,8 +106,8 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
                     Statuses(database, pipeline),
                     TenantPolicy(database, pipeline),
                     figures,
-                    Questions(database, pipeline, thinking),
-                    Replay(database, pipeline, thinking),
+                    Questions(database, pipeline, computing),
+                    Replay(database, pipeline, computing),
                     erasing,
                     ShadowService(database, pipeline),
                     drifting,

@@ -369,7 +369,7 @@ async def _store(connection: Connection, webhook: Webhook, attempts: Sequence[At
         await webhook_store.delete_messages(connection, arrived)
     for attempt in attempts:
         if attempt.failure:
-            await webhook_store.change_message(connection, _tried(attempt))
+            await webhook_store.change_message(connection, _message_after(attempt))
     for attempt in attempts:
         metrics.labelled(metrics.deliveries, _result(attempt)).inc()
     pause = max(attempt.retry_after_seconds for attempt in attempts)
@@ -388,7 +388,7 @@ def _result(attempt: Attempt) -> str:
     return "failed" if attempt.message.attempts < len(DELAYS_SECONDS) else "given_up"
 
 
-def _tried(attempt: Attempt) -> Message:
+def _message_after(attempt: Attempt) -> Message:
     """A message after a failed attempt, with its next one or none."""
     message = attempt.message
     attempts = message.attempts + 1

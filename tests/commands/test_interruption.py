@@ -28,9 +28,9 @@ def test_before_there_is_anything_to_keep_ctrl_c_ends_the_command() -> None:
 def test_the_first_ctrl_c_is_a_wish_and_the_second_ends_the_command() -> None:
     with Interruption() as interruption:
         interruption.listen()
-        assert not interruption.is_wished
+        assert not interruption.is_requested
         press_ctrl_c()
-        assert interruption.is_wished
+        assert interruption.is_requested
         interruption.listen()
         with pytest.raises(KeyboardInterrupt):
             press_ctrl_c()

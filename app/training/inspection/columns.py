@@ -154,7 +154,7 @@ def add_transaction(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: 
         ]
         # Rows without an id cannot be read, and are no reason to take the others for one order.
         whole = whole or [column for column in some if frame[column].drop_nulls().is_unique().all()]
-        stated = whole[:1] or some[:1] or _asked_id(frame, answers, taken)
+        stated = whole[:1] or some[:1] or _stated_id(frame, answers, taken)
     if not stated:
         draft.add("columns", "transaction", row_number, "no column looks like an id of the payment")
         return
@@ -177,7 +177,7 @@ def add_transaction(draft: Draft, frame: pl.DataFrame, answers: Answers, taken: 
     taken.update(stated)
 
 
-def _asked_id(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> list[str]:
+def _stated_id(frame: pl.DataFrame, answers: Answers, taken: set[str]) -> list[str]:
     """The column of ids where none is called so, but values of some are there only once."""
     unlike = [
         column

@@ -76,8 +76,8 @@ def add_label(
         for kind in MEANINGS:
             if some := [word for word, found in meaning.items() if found == kind]:
                 draft.add("label", kind, some)
-    is_asked = any(question.name.startswith("label.") for question in answers.open())
-    if "fraud" in meaning.values() and "legitimate" not in meaning.values() and not is_asked:
+    has_question = any(question.name.startswith("label.") for question in answers.open())
+    if "fraud" in meaning.values() and "legitimate" not in meaning.values() and not has_question:
         _add_chargebacks(draft, answers)
         # What is not known to be fraud will be legitimate.
         meaning, word_N = {**meaning, "": "legitimate"}, word_N.fill_null("")
