@@ -22,7 +22,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from app.learner.adaptation import Support
 from app.learner.algorithms import Algorithm
-from app.learner.differentiable.adaptation import Adapted, Learner, SupportBatch, pad_supports
+from app.learner.differentiable.adaptation import AdaptedHead, Learner, SupportBatch, pad_supports
 from app.learner.differentiable.network import Context, Head, Hidden
 from app.learner.features import FeatureSet
 from app.learner.network import INNER_STEPS, MEMBERS, Columns
@@ -108,7 +108,7 @@ def looped_loss(
                 **{name: p - learner.log_step_sizes[name][step].exp() * g for name, p, g in moved}
             )
         rows = network.encode(query_BQF[b : b + 1], day_BQ[b : b + 1])
-        logit_BQ = learner.logits(rows, Adapted(context, head))
+        logit_BQ = learner.logits(rows, AdaptedHead(context, head))
         losses.append(binary_cross_entropy_with_logits(logit_BQ, fraud_BQ[b : b + 1]))
     return torch.stack(losses).mean()
 

@@ -24,7 +24,7 @@ from app.learner.adaptation import (
 from app.learner.algorithms import ALGORITHMS, Algorithm
 from app.learner.differentiable.adaptation import (
     FIRST_ORDER,
-    Adapted,
+    AdaptedHead,
     Copies,
     Gate,
     Learner,
@@ -112,7 +112,7 @@ def encoded(learner: Learner, batch: SupportBatch) -> Encoded:
     return learner.network.encode(batch.features_BKF, batch.day_BK)
 
 
-def steps_of(learner: Learner, batch: SupportBatch) -> list[Adapted]:
+def steps_of(learner: Learner, batch: SupportBatch) -> list[AdaptedHead]:
     """What each inner step makes of accounts' labels, from none to all."""
     return list(learner.steps(encoded(learner, batch), batch.legitimate_BK, batch.fraud_BK))
 
@@ -289,7 +289,7 @@ def test_step_sizes_are_reported_by_layer_as_they_are_taken(supports: list[Suppo
     torch.testing.assert_close(second.head.out_bias_BM, first.head.out_bias_BM - 0.25 * slope)
 
 
-def kept(learner: Learner, adapted: Adapted) -> Tensor:
+def kept(learner: Learner, adapted: AdaptedHead) -> Tensor:
     """All that scoring needs to know of accounts: without padding, and of each its own alone."""
     context, head = adapted
     head = Head(*(layer.expand(len(context.mean_BO), *layer.shape[1:]) for layer in head))

@@ -10,7 +10,7 @@ from torch import Tensor
 from app.learner.algorithms import Algorithm
 from app.learner.attribution import Attribution, attribute
 from app.learner.checkpoint import Checkpoint
-from app.learner.differentiable.adaptation import Adapted, Copies, Learner, pad_supports
+from app.learner.differentiable.adaptation import AdaptedHead, Copies, Learner, pad_supports
 from app.learner.differentiable.network import Hidden
 from app.learner.differentiable.saving import learner_of, weights_of
 from app.learner.features import FeatureSet
@@ -163,7 +163,7 @@ def test_an_identity_has_no_share(learner: Learner, tmp_path: Path) -> None:
 
 
 def units_of(
-    learner: Learner, rows_NF: Tensor, adapted: Adapted, payment_F: Tensor
+    learner: Learner, rows_NF: Tensor, adapted: AdaptedHead, payment_F: Tensor
 ) -> tuple[Tensor, Tensor]:
     """What N rows give to the first layer's units, and to the members directly: [N, U], [N, M].
 
@@ -178,7 +178,7 @@ def units_of(
     return entering_1NU[0], (encoded.wide_BNM + input_1NI @ network.wide_relation_IM)[0]
 
 
-def integrated(learner: Learner, rows_NF: Tensor, adapted: Adapted, points: int) -> Tensor:
+def integrated(learner: Learner, rows_NF: Tensor, adapted: AdaptedHead, points: int) -> Tensor:
     """The shares of one network, [F]: gradients by autograd, summed at the middles of many steps.
 
     What a feature adds is found by giving the payment, feature by feature, the past's values.
@@ -210,7 +210,7 @@ def integrated(learner: Learner, rows_NF: Tensor, adapted: Adapted, points: int)
 def test_shares_are_those_of_a_fine_numeric_integral(learner: Learner, tmp_path: Path) -> None:
     rows_NF, copies = payments(tmp_path, 6).float().double(), copy_of(learner, tmp_path)
     base_F = integrated(learner, rows_NF, learner.base(1), 25_000)
-    copy_F = integrated(learner, rows_NF, Adapted(copies.context, copies.head), 25_000)
+    copy_F = integrated(learner, rows_NF, AdaptedHead(copies.context, copies.head), 25_000)
     assert (copy_F - base_F).abs().max() > 0.001
     found = attributed(learner, rows_NF, None)
     assert found.share_F == pytest.approx(base_F.numpy(), abs=1e-6)

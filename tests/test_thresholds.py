@@ -11,7 +11,7 @@ from app.scoring import store as transaction_store
 from app.thresholds import store as threshold_store
 from app.thresholds.errors import TooFewScores
 from app.thresholds.records import TenantThresholds
-from app.thresholds.service import LEAST_SCORES, RECENT_DAYS, Chosen, choose
+from app.thresholds.service import LEAST_SCORES, RECENT_DAYS, BudgetThresholds, choose
 from app.times import now_us
 from tests.test_store import TENANT, scored_row
 
@@ -42,7 +42,7 @@ async def save(
 
 async def chosen(
     database: Database, reviews_per_day: float, decline: float = DECLINE, floor: float = 0
-) -> Chosen:
+) -> BudgetThresholds:
     async with database.read() as connection:
         return await choose(connection, TENANT, reviews_per_day, decline, floor)
 

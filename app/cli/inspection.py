@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from app.training.entries import Entries
-    from app.training.inspection.inspection import Found, Month
+    from app.training.inspection.inspection import FoundEntries, Month
     from app.training.inspection.questions import Answers, Question
 
 FIRST_ROWS = 5
@@ -111,7 +111,7 @@ def _show_questions(answers: "Answers") -> None:
             say(f"  --answer {option}  {meaning}".rstrip())
 
 
-def _left_out(found: "Found", answers: "Answers") -> float:
+def _left_out(found: "FoundEntries", answers: "Answers") -> float:
     """The share of rows that the spec is to leave out; 0 refuses them."""
     from math import ceil
 
@@ -130,7 +130,7 @@ def _left_out(found: "Found", answers: "Answers") -> float:
     return share if answer == "yes" else 0.0
 
 
-def _show(found: "Found") -> None:
+def _show(found: "FoundEntries") -> None:
     from app.training.inspection.inspection import expected, months_of, sizes_of
 
     entries = found.entries
@@ -184,7 +184,7 @@ def _months(months: "list[Month]") -> "Table":
     return table
 
 
-def _say_next(file: Path, spec: Path, found: "Found") -> None:
+def _say_next(file: Path, spec: Path, found: "FoundEntries") -> None:
     from app.training.inspection.inspection import labelled_accounts
 
     entries = found.entries

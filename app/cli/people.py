@@ -12,7 +12,7 @@ from app.keys.scopes import DEFAULT_TENANT, ROLES
 if TYPE_CHECKING:
     from app.db.database import Database
     from app.people.records import Person
-    from app.people.service import Invited
+    from app.people.service import Invitation
 
 commands = typer.Typer(help="People at the console.", no_args_is_help=True)
 
@@ -80,7 +80,7 @@ def reset(name: Name, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Print a new link, alone. Password and sessions end; somebody removed is let in again."""
     from app.people import service as people
 
-    async def change(database: "Database") -> "Invited":
+    async def change(database: "Database") -> "Invitation":
         return await people.reset(database, tenant, (await _named(database, tenant, name)).id)
 
     _print_link(on_database(change))
@@ -108,7 +108,7 @@ async def _named(database: "Database", tenant: str, name: str) -> "Person":
     return found[0]
 
 
-def _print_link(invited: "Invited") -> None:
+def _print_link(invited: "Invitation") -> None:
     from app.cli.serve import address_of
     from app.settings import Settings
 

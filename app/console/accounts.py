@@ -37,7 +37,7 @@ router = APIRouter(prefix="/console", include_in_schema=False, route_class=Viewe
 PAYMENTS, LINKS, CHANGES, ENTRIES, NOTES = 60, 30, 30, 20, 30
 
 
-class Found(NamedTuple):
+class FoundPage(NamedTuple):
     """Something that has an id: its page below the console, and what it is."""
 
     path: str
@@ -155,23 +155,23 @@ async def _review(
         return None
 
 
-async def _found(database: Database, tenant: str, wanted: str) -> list[Found]:
+async def _found(database: Database, tenant: str, wanted: str) -> list[FoundPage]:
     """Everything of this very id."""
     found = []
     try:
         await read_transaction(wanted, database, tenant)
-        found.append(Found("/payment", texts.PAYMENT))
+        found.append(FoundPage("/payment", texts.PAYMENT))
     except TransactionNotFound:
         pass
     try:
         await read_account(wanted, database, tenant)
-        found.append(Found("/account", texts.ACCOUNT))
+        found.append(FoundPage("/account", texts.ACCOUNT))
     except AccountNotFound:
         pass
     for kind, name in texts.ENTITIES.items():
         try:
             await read_entity(kind, wanted, database, tenant, PageParams(1, None))
-            found.append(Found("/entity", name, kind))
+            found.append(FoundPage("/entity", name, kind))
         except (EntityNotFound, ValidationFailed):
             # Of some kinds not every text is an id.
             pass

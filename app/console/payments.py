@@ -25,7 +25,7 @@ class Fact(NamedTuple):
     kind: str | None = None
 
 
-class Shown(NamedTuple):
+class ShownPayment(NamedTuple):
     """A payment, and what a page says about it."""
 
     payment: StoredTransaction
@@ -38,7 +38,7 @@ class Shown(NamedTuple):
 
 async def shown_payment(
     database: Database, replay: Replay, tenant: str, transaction_id: str
-) -> Shown:
+) -> ShownPayment:
     """All of a payment but what it takes long to know. Raises TransactionNotFound."""
     payment = await read_transaction(transaction_id, database, tenant)
     explained = await replay.explain(tenant, transaction_id)
@@ -57,7 +57,7 @@ async def shown_payment(
         (texts.USUAL, texts.OTHER_REASONS, texts.THIS_PAYMENT),
     )
     recent = await recent_of(database, tenant, payment.account_id)
-    return Shown(
+    return ShownPayment(
         payment, facts_of(payment), why, explained.past, recent, strip(recent, transaction_id)
     )
 

@@ -15,7 +15,7 @@ from app.console.viewing import Cursor, SignedIn, ViewerRoute, go, show
 from app.db.database import Database
 from app.errors import ValidationFailed
 from app.http.authentication import Admission
-from app.http.keyed import Held
+from app.http.keyed import HeldShare
 from app.http.paging import PageParams
 from app.http.parts import RunningDatabase, part_of
 from app.http.paths import stored_entity
@@ -66,7 +66,7 @@ async def _filled(
 FilledIn = Annotated[dict[str, str], Depends(_filled)]
 
 
-class Found(NamedTuple):
+class FoundPayments(NamedTuple):
     """Payments, and where to go on looking; None where all have been looked at."""
 
     payments: list[StoredTransaction]
@@ -133,7 +133,7 @@ async def forget(request: Request, viewer: SignedIn, database: RunningDatabase) 
 
 async def _found(
     database: Database, tenant: str, filters: SearchFilters, cursor: str | None
-) -> Found:
+) -> FoundPayments:
     """A page of payments; of few among many those that are found in a moment."""
     found: list[StoredTransaction] = []
     began = time.monotonic()
@@ -144,7 +144,7 @@ async def _found(
         cursor = page.next_cursor
         is_late = time.monotonic() - began > LOOKING_SECONDS
         if cursor is None or is_late or len(found) == PAYMENTS:
-            return Found(found, cursor)
+            return FoundPayments(found, cursor)
 
 
 async def _lines(
@@ -158,7 +158,7 @@ async def _lines(
     yield _line(COLUMNS)
     cursor, sent = None, 0
     for _ in range(MOST_PAGES):
-        with Held(admission, admission.places, tenant) as place:
+        with HeldShare(admission, admission.places, tenant) as place:
             place.take(1)
             async with admission.lists.one():
                 paging = PageParams(min(FILE_PAGE, MOST_IN_FILE - sent), cursor)

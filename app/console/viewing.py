@@ -20,7 +20,7 @@ from app.console.records import Viewer
 from app.console.sessions import Sessions
 from app.errors import Problem
 from app.http.authentication import Admission
-from app.http.keyed import Held, check_query, in_time, in_turn
+from app.http.keyed import HeldShare, check_query, in_time, in_turn
 from app.http.parts import part, part_of
 from app.http.problems import invalid
 from app.ops.actor import actor
@@ -88,7 +88,7 @@ class ViewerRoute(OpenRoute):
             request.scope["viewer"] = viewer
             # A filter that nobody applied would show everything.
             check_query(self, request.scope["query_string"])
-            with Held(admission, admission.places, viewer.tenant) as place:
+            with HeldShare(admission, admission.places, viewer.tenant) as place:
                 place.take(1)
                 answering = handle(request)
                 if request.method in browsers.SAFE_METHODS:

@@ -18,7 +18,7 @@ from app.labels.plans import RECENT, with_label
 from app.labels.records import SupportRow
 from app.learner.adaptation import select_support
 from app.learner.decisions import Decision, log_odds
-from app.learner.scorer import Copy, Judged
+from app.learner.scorer import Copy, CopyDecisions
 from app.learner.states import Floats
 from app.ops.background import in_a_thread
 from app.ops.turns import Turns
@@ -192,7 +192,7 @@ class Questions:
         supports: Sequence[Sequence[SupportRow]],
         rows: Sequence[Scored],
         deciding: Deciding,
-    ) -> list[Judged]:
+    ) -> list[CopyDecisions]:
         unlabelled = self._pipeline.rows(rows)
         return deciding.scorer.judge(
             [self._pipeline.support(support) for support in supports],

@@ -18,7 +18,7 @@ from app.labels.records import LabelEvent, SupportRow
 from app.learner.decisions import Decision, Thresholds
 from app.learner.engine import Rows
 from app.learner.reasons import PAST, Reason, shares_of, worded_reasons
-from app.learner.scorer import Copy, Judge, Judged, Scorer, calibrated
+from app.learner.scorer import Copy, CopyDecisions, Judge, Scorer, calibrated
 from app.learner.transaction import digest_of
 from app.ops.background import in_a_thread
 from app.ops.turns import Turns
@@ -94,7 +94,7 @@ class Replay:
             changes = await label_store.events_of_revision(connection, tenant, account_id, revision)
             deciding = await self._pipeline.deciding(connection, tenant)
 
-        def judge() -> list[Judged]:
+        def judge() -> list[CopyDecisions]:
             supports, rows = [self._pipeline.support(support)], [self._pipeline.rows([])]
             return deciding.scorer.judge(supports, rows, deciding.thresholds)
 

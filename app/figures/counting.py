@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 
 from app.db.connection import Connection
 from app.figures import store
-from app.figures.records import Decided
+from app.figures.records import DecidedReviews
 from app.figures.schemas import FigureDay, PersonFigure, TeamFigures, WaitingFigure
 from app.learner.transaction import DAY_US
 from app.times import now_us, text_of
@@ -76,7 +76,9 @@ async def count_team(connection: Connection, tenant: str) -> TeamFigures:
     )
 
 
-def _by(rows: Iterable[Decided], key: Callable[[Decided], Key]) -> dict[Key, Verdicts]:
+def _by(
+    rows: Iterable[DecidedReviews], key: Callable[[DecidedReviews], Key]
+) -> dict[Key, Verdicts]:
     """The verdicts of rows, by something of each."""
     found: dict[Key, Verdicts] = {}
     for row in rows:

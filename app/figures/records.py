@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Opened(NamedTuple):
+class OpenedReviews(NamedTuple):
     """How many reviews of a kind a day opened; days count from 1970."""
 
     day: int
@@ -11,7 +11,7 @@ class Opened(NamedTuple):
     reviews: int
 
 
-class Decided(NamedTuple):
+class DecidedReviews(NamedTuple):
     """Reviews that were decided on a day, alike in who did, what it was, and how long it took."""
 
     day: int

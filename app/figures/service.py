@@ -26,7 +26,7 @@ Content = TypeVar("Content", bound=BaseModel)
 IDLE_SHARE, LEAST_KEPT_US = 100, 1_000_000
 
 
-class Kept(NamedTuple, Generic[Content]):
+class KeptFigures(NamedTuple, Generic[Content]):
     """Figures, and when they were counted."""
 
     counted_at_us: int
@@ -46,7 +46,7 @@ class Figures:
         name: str,
         kind: type[Content],
         count: Callable[[Connection], Awaitable[Content]],
-    ) -> Kept[Content]:
+    ) -> KeptFigures[Content]:
         """The figures as they were counted last; the first time, and only then, this waits.
 
         Old ones are counted again meanwhile, for who comes next.
@@ -58,7 +58,7 @@ class Figures:
             if row is None:
                 # Who waits may hang up; the figures come all the same.
                 row = await asyncio.shield(counting)
-        return Kept(row.counted_at_us, kind.model_validate_json(row.content))
+        return KeptFigures(row.counted_at_us, kind.model_validate_json(row.content))
 
     def _count(
         self, tenant: str, name: str, count: Callable[[Connection], Awaitable[BaseModel]]

@@ -5,7 +5,7 @@ from sqlalchemy import ColumnElement, and_, case, func, null, select
 from app.db.connection import Connection
 from app.db.schema import figures, labels, reviews
 from app.db.statements import by_key, columns
-from app.figures.records import Decided, Opened, StoredFigures
+from app.figures.records import DecidedReviews, OpenedReviews, StoredFigures
 from app.learner.transaction import DAY_US, HOUR_US
 
 # What was held up or declined; and how long a review may wait to count as decided so soon.
@@ -27,7 +27,7 @@ async def save_figures(connection: Connection, row: StoredFigures) -> None:
     await connection.write_rows(figures, [row], ("tenant", "name"))
 
 
-async def opened_by_day(connection: Connection, tenant: str, since_us: int) -> list[Opened]:
+async def opened_by_day(connection: Connection, tenant: str, since_us: int) -> list[OpenedReviews]:
     """How many reviews of each kind each day has opened since then."""
     day = (reviews.c.opened_at_us // DAY_US).label("day")
     query = (
@@ -35,10 +35,10 @@ async def opened_by_day(connection: Connection, tenant: str, since_us: int) -> l
         .where(_opened(tenant, since_us))
         .group_by(day, reviews.c.kind)
     )
-    return await connection.read(Opened._make, query)
+    return await connection.read(OpenedReviews._make, query)
 
 
-async def decided(connection: Connection, tenant: str, since_us: int) -> list[Decided]:
+async def decided(connection: Connection, tenant: str, since_us: int) -> list[DecidedReviews]:
     """What was decided of the reviews that were opened since then."""
     waited_us = reviews.c.resolved_at_us - reviews.c.opened_at_us
     day = (reviews.c.resolved_at_us // DAY_US).label("day")
@@ -50,7 +50,7 @@ async def decided(connection: Connection, tenant: str, since_us: int) -> list[De
         .where(_opened(tenant, since_us), reviews.c.status == "resolved")
         .group_by(day, hours, labels.c.analyst, labels.c.is_fraud)
     )
-    return await connection.read(Decided._make, query)
+    return await connection.read(DecidedReviews._make, query)
 
 
 def _opened(tenant: str, since_us: int) -> ColumnElement[bool]:

@@ -280,7 +280,7 @@ async def _load(
     return await with_records(connection, features, tenant, loaded, part.newest_us)
 
 
-class Learned(NamedTuple):
+class MaturedLabels(NamedTuple):
     """The labels of a part that are known by now, and what becomes of accounts by them.
 
     `folded` are those that mature before another payment of the part at their entity.
@@ -295,8 +295,10 @@ class Learned(NamedTuple):
     revision_N: list[int]
 
 
-def _learned(tenant: str, part: Part, stored: Mapping[str, Account], delay_us: int) -> Learned:
-    learned, now = Learned([], [], [], [], [], []), now_us()
+def _learned(
+    tenant: str, part: Part, stored: Mapping[str, Account], delay_us: int
+) -> MaturedLabels:
+    learned, now = MaturedLabels([], [], [], [], [], []), now_us()
     accounts = [stored[key] for key in part.named.accounts]
     revision_G = [account.revision for account in accounts]
     # The last step in which an account had a label, and how many frauds and others it had.

@@ -66,14 +66,14 @@ class KeyedRoute(APIRoute):
             caller = await authenticate(admission, request.headers.get("authorization"), scopes)
             scope["caller"] = caller
             check_query(self, scope["query_string"])
-            with Held(admission, admission.bodies, caller.tenant) as memory:
+            with HeldShare(admission, admission.bodies, caller.tenant) as memory:
                 body = await whole_body(receive, memory)
                 if self.body_field is None:
                     check_no_body(body)
                 else:
                     check_size(body)
                 receive = _again(body)
-                with Held(admission, admission.places, caller.tenant) as place:
+                with HeldShare(admission, admission.places, caller.tenant) as place:
                     place.take(1)
                     answering = handle(_JSONRequest(scope, receive))
                     if is_list:
@@ -93,7 +93,7 @@ class KeyedRoute(APIRoute):
         return handled_in_our_words
 
 
-class Held(AbstractContextManager["Held"]):
+class HeldShare(AbstractContextManager["HeldShare"]):
     """What a request holds of its tenant's share, until it has been answered."""
 
     def __init__(self, admission: Admission, shares: Shares, tenant: str) -> None:
@@ -114,7 +114,7 @@ class Held(AbstractContextManager["Held"]):
         self._shares.give_back(self._tenant, self._amount)
 
 
-async def whole_body(receive: Receive, memory: Held) -> bytes:
+async def whole_body(receive: Receive, memory: HeldShare) -> bytes:
     """All of a request's body; raises Overloaded, or MalformedBody for one that breaks off."""
     parts: list[bytes] = []
     while True:

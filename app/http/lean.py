@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.errors import Problem
 from app.http.authentication import Admission, Caller, authenticate
 from app.http.batching import Place
-from app.http.keyed import Held, check_query, check_size, whole_body
+from app.http.keyed import HeldShare, check_query, check_size, whole_body
 from app.http.parts import part_of
 from app.http.problems import OTHER_CONTENT_TYPE, BodyTooLarge, invalid, render
 
@@ -72,7 +72,7 @@ class ScoringRoute(APIRoute):
         check_query(self, scope["query_string"])
         if PLACE not in scope:
             admission.queue.check(caller.tenant)
-        with Held(admission, admission.bodies, caller.tenant) as memory:
+        with HeldShare(admission, admission.bodies, caller.tenant) as memory:
             body = await whole_body(receive, memory)
         # Nothing is awaited before the place is taken and the body is parsed. It is left before the
         # answer is sent, which a caller who does not read may keep waiting.

@@ -261,7 +261,7 @@ async def corrections(
     return await _corrected(connection, features, tenant, rows, named, before, as_of)
 
 
-class Shared(NamedTuple):
+class SharedCorrections(NamedTuple):
     """Corrections of rows of many accounts, worked out together: by transaction.
 
     They hold while the `removals` of an account's entities are these, of the same snapshot.
@@ -273,7 +273,7 @@ class Shared(NamedTuple):
 
 async def shared_corrections(
     connection: Connection, features: FeatureSet, tenant: str, rows: Collection[Scored]
-) -> Shared:
+) -> SharedCorrections:
     """What `corrections` finds for each account's rows, from one reading of the labels' history.
 
     Of a large merchant that is long: once for each account, it would be too long for a request.
@@ -289,7 +289,7 @@ async def shared_corrections(
         or any(removed_us.get(key, -1) >= row.computed_at_us for key in named[row.transaction_id])
     ]
     if not needing:
-        return Shared({}, {})
+        return SharedCorrections({}, {})
     by_account: dict[str, set[EntityKey]] = defaultdict(set)
     for row in rows:
         by_account[row.account_id].update(named[row.transaction_id])
@@ -298,7 +298,7 @@ async def shared_corrections(
         for own in {frozenset(by_account[row.account_id]) for row in needing}
     }
     corrected = await _corrected(connection, features, tenant, needing, named, before)
-    return Shared(corrected, removals)
+    return SharedCorrections(corrected, removals)
 
 
 async def _corrected(

@@ -14,11 +14,11 @@ from app.db.connection import Connection
 from app.labels import store as label_store
 from app.labels.allowance import Allowance
 from app.labels.changes import Alteration, LabelChange
-from app.labels.forgetting import Shared, corrections, need_correction
+from app.labels.forgetting import SharedCorrections, corrections, need_correction
 from app.labels.records import StoredLabel, SupportRow
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.decisions import Decision
-from app.learner.engine import Learned
+from app.learner.engine import LearnedCopies
 from app.learner.features import Features
 from app.learner.likeness import Fields, fields_of, most_alike_first
 from app.learner.scorer import Copy
@@ -70,7 +70,7 @@ class Change(NamedTuple):
         return [*self.labelled, *self.recent, *self.alerts, *self.guard]
 
 
-class Watched(NamedTuple):
+class WatchedPayments(NamedTuple):
     """The transactions that a change is judged on, and the reviews of the alerts."""
 
     labelled: Sequence[Scored]
@@ -96,7 +96,7 @@ class Draft(NamedTuple):
     corrected: Mapping[str, bytes]
     before: Sequence[SupportRow]
     after: Sequence[SupportRow]
-    watched: Watched
+    watched: WatchedPayments
     reviews: Mapping[str, Review]
     deciding: Deciding
 
@@ -111,7 +111,7 @@ class Plan(NamedTuple):
 
     draft: Draft
     change: Change
-    learned: Learned
+    learned: LearnedCopies
 
     def of(self, account: Account) -> "Plan":
         """The same of an account that has got transactions meanwhile."""
@@ -144,7 +144,7 @@ class Planner:
         change: LabelChange,
         looks_around: bool = True,
         is_preview: bool = False,
-        shared: Shared | None = None,
+        shared: SharedCorrections | None = None,
     ) -> Draft:
         """What a change does to labels, as the database is.
 
@@ -252,7 +252,7 @@ class Planner:
 
 async def _watched(
     connection: Connection, account: Account, labelled: Sequence[Scored], looks_around: bool
-) -> Watched:
+) -> WatchedPayments:
     tenant, account_id = account.tenant, account.account_id
     # First what finds little, as other queries may be sent with it.
     queue = await review_store.open_of_account(connection, tenant, account_id, REVIEWED)
@@ -266,7 +266,7 @@ async def _watched(
     )
     guard = [row for row in newest[RECENT:] if row.outcome == "approve"]
     alerts = [rows[review.transaction_id] for review in queue]
-    return Watched(labelled, newest[:RECENT], alerts, guard, queue)
+    return WatchedPayments(labelled, newest[:RECENT], alerts, guard, queue)
 
 
 def _most_alike_first(

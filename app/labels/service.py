@@ -27,7 +27,7 @@ from app.labels.changes import (
 )
 from app.labels.committing import commit, is_current, lock
 from app.labels.correcting import Correcting
-from app.labels.forgetting import Shared, named_in, shared_corrections
+from app.labels.forgetting import SharedCorrections, named_in, shared_corrections
 from app.labels.plans import Change, Plan, Planner
 from app.labels.records import Forgetting, StoredLabel
 from app.learner.entities import named_by
@@ -74,7 +74,7 @@ class Labelling:
         account_id: str,
         verdicts: Sequence[Verdict],
         looks_around: bool = True,
-        shared: Shared | None = None,
+        shared: SharedCorrections | None = None,
     ) -> Labelled:
         """Store labels, scoring whole transactions first; all of them or none.
 
@@ -200,7 +200,9 @@ class Labelling:
                 draft = await self._planner.draft(connection, tenant, change, is_preview=True)
             return _labelled(await self._planner.judge(draft), account)
 
-    async def _previewed(self, tenant: str, change: SetLabels, shared: Shared | None) -> Labelled:
+    async def _previewed(
+        self, tenant: str, change: SetLabels, shared: SharedCorrections | None
+    ) -> Labelled:
         """What to store these labels would do now. Raises what it would raise."""
         async with self._database.read() as connection:
             draft = await self._planner.draft(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.learner.adaptation import Support
-from app.learner.engine import Learned, Rows
+from app.learner.engine import LearnedCopies, Rows
 from app.learner.features import Features
 from app.learner.kernels.adaptation import Learner
 from app.learner.states import Floats, Ints
@@ -25,7 +25,7 @@ class CompiledEngine:
         # Never written before: memory that no copy has needed yet is not even taken.
         self.bank_BW: Floats = np.empty((slots, learner.copy_size))
 
-    def learn(self, supports: Sequence[Support]) -> Learned:
+    def learn(self, supports: Sequence[Support]) -> LearnedCopies:
         copies_BW = np.empty((len(supports), self._learner.copy_size))
         heads = [
             self._learner.learn(
@@ -36,7 +36,7 @@ class CompiledEngine:
             for support, copy_W in zip(supports, copies_BW, strict=True)
         ]
         labels_B = np.array([len(support.is_fraud_K) for support in supports], np.int64)
-        return Learned(copies_BW, labels_B, *np.array(heads).reshape(-1, 4).T)
+        return LearnedCopies(copies_BW, labels_B, *np.array(heads).reshape(-1, 4).T)
 
     def put(self, slot_B: Sequence[int], copies_BW: Floats) -> None:
         self.bank_BW[slot_B] = copies_BW

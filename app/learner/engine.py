@@ -21,7 +21,7 @@ class Rows(NamedTuple):
     time_us_N: Ints
 
 
-class Learned(NamedTuple):
+class LearnedCopies(NamedTuple):
     """The copies of B supports, from how many labels each, and what came of that.
 
     `evidence_B` is how much better than the base copies predict labels that they did not see,
@@ -45,7 +45,7 @@ class Learned(NamedTuple):
 class Engine(Protocol):
     """Makes copies, keeps them in slots, and gives the log-odds that are served by them."""
 
-    def learn(self, supports: Sequence[Support]) -> Learned:
+    def learn(self, supports: Sequence[Support]) -> LearnedCopies:
         """The copies of B supports; equal supports have equal bits if each is learned alone."""
 
     def put(self, slot_B: Sequence[int], copies_BW: Floats) -> None:

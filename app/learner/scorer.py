@@ -25,7 +25,7 @@ from app.learner.checkpoint import Checkpoint, PastCheckpoint
 from app.learner.compiled import CompiledEngine
 from app.learner.decisions import DIGITS, Calibration, Decision, Thresholds, Used, decide
 from app.learner.devices import choose_device
-from app.learner.engine import Engine, Learned, Rows
+from app.learner.engine import Engine, LearnedCopies, Rows
 from app.learner.features import Features
 from app.learner.kernels.adaptation import Learner
 from app.learner.likeness import LabelledPayments
@@ -75,25 +75,25 @@ class Copy(NamedTuple):
     digest: str
 
 
-class Judged(NamedTuple):
+class CopyDecisions(NamedTuple):
     """A copy that was made for a question, and what it would decide."""
 
     copy: Copy
     decisions: list[Decision]
 
 
-class Changed(NamedTuple):
+class CopyChange(NamedTuple):
     """What an account's copies decide before and after a change of its labels.
 
     `learned` is the new copy, as `keep` takes it.
     """
 
     before: list[Decision]
-    after: Judged
-    learned: Learned
+    after: CopyDecisions
+    learned: LearnedCopies
 
 
-class Held(NamedTuple):
+class BankedCopy(NamedTuple):
     """The copy of one account, as the bank has it, and what answers show of it."""
 
     copy_1W: Floats
@@ -117,7 +117,7 @@ class Judge:
 
     def judge(
         self, supports: Sequence[Support], rows: Sequence[Rows], thresholds: Thresholds
-    ) -> list[Judged]:
+    ) -> list[CopyDecisions]:
         """What copies of B supports would decide, each on its own rows; no bank is read.
 
         For what has no committed revision: before and after, previews, influence, the past.
@@ -130,13 +130,13 @@ class Judge:
         copy_1N = np.repeat(np.arange(len(supports)), sizes)[None]
         [logit_N] = self.engine.judge(together, learned.copies_BW, copy_1N)
         return [
-            Judged(copy, self._decided(own_N, copy.used, copy.labels, thresholds))
+            CopyDecisions(copy, self._decided(own_N, copy.used, copy.labels, thresholds))
             for copy, own_N in zip(
                 _copies(learned), np.split(logit_N, np.cumsum(sizes)[:-1]), strict=True
             )
         ]
 
-    def _learned(self, supports: Sequence[Support]) -> Learned:
+    def _learned(self, supports: Sequence[Support]) -> LearnedCopies:
         return self.engine.learn([_selected(support) for support in supports])
 
     def _decided(
@@ -233,7 +233,7 @@ class Scorer(Judge):
             self._remember(list(supports), learned, labelled or {})
 
     def keep(
-        self, key: AdapterKey, learned: Learned, labelled: LabelledPayments | None = None
+        self, key: AdapterKey, learned: LearnedCopies, labelled: LabelledPayments | None = None
     ) -> None:
         """Put the one copy that was made for a question into the bank: it has been committed."""
         self._remember([key], learned, {} if labelled is None else {key: labelled})
@@ -245,7 +245,7 @@ class Scorer(Judge):
     def _remember(
         self,
         keys: Sequence[AdapterKey],
-        learned: Learned,
+        learned: LearnedCopies,
         labelled: Mapping[AdapterKey, LabelledPayments],
     ) -> None:
         # Slots are given only to copies that exist.
@@ -282,22 +282,22 @@ class Scorer(Judge):
             for probability, labels, followed in answered
         ]
 
-    def held(self, key: AdapterKey) -> Held | None:
+    def held(self, key: AdapterKey) -> BankedCopy | None:
         """The copy of a key, where the bank has it; the base's for a key without labels."""
         if key.revision and not self._has(key):
             return None
         slot_1 = self._slot_of([key])
         labels, is_followed = int(self._labels[slot_1[0]]), bool(self._is_followed[slot_1[0]])
-        return Held(self.engine.take(slot_1), _used(labels, is_followed), labels)
+        return BankedCopy(self.engine.take(slot_1), _used(labels, is_followed), labels)
 
     def change(
-        self, before: Support | Held, after: Support, rows: Rows, thresholds: Thresholds
-    ) -> Changed:
+        self, before: Support | BankedCopy, after: Support, rows: Rows, thresholds: Thresholds
+    ) -> CopyChange:
         """What the copies of an account's labels as they were, and as they are, decide on N rows.
 
         The new copy is made alone, so that equal labels have equal bits whatever they were before.
         """
-        old = before if isinstance(before, Held) else _alone(self._learned([before]))
+        old = before if isinstance(before, BankedCopy) else _alone(self._learned([before]))
         learned = self._learned([after])
         [copy] = _copies(learned)
         copy_2N = np.repeat([[0], [1]], len(rows.time_us_N), axis=1)
@@ -306,7 +306,7 @@ class Scorer(Judge):
         )
         decisions = self._decided(now_N, copy.used, copy.labels, thresholds)
         decisions_before = self._decided(was_N, old.used, old.labels, thresholds)
-        return Changed(decisions_before, Judged(copy, decisions), learned)
+        return CopyChange(decisions_before, CopyDecisions(copy, decisions), learned)
 
     def explain(
         self, rows: Rows, pasts: Sequence[Features], keys: Sequence[AdapterKey]
@@ -359,7 +359,7 @@ def _used(labels: int, is_followed: bool) -> Used:
     return "insufficient_labels" if not labels else "adapted" if is_followed else "base"
 
 
-def _copies(learned: Learned) -> list[Copy]:
+def _copies(learned: LearnedCopies) -> list[Copy]:
     """What became of each account's labels."""
     used = map(_used, learned.labels_B.tolist(), (learned.weight_B > 0).tolist())
     columns = (
@@ -387,10 +387,10 @@ def _copies(learned: Learned) -> list[Copy]:
     ]
 
 
-def _alone(learned: Learned) -> Held:
+def _alone(learned: LearnedCopies) -> BankedCopy:
     """The copy of the one account that there is."""
     labels = int(learned.labels_B[0])
-    return Held(learned.copies_BW, _used(labels, bool(learned.weight_B[0] > 0)), labels)
+    return BankedCopy(learned.copies_BW, _used(labels, bool(learned.weight_B[0] > 0)), labels)
 
 
 def _selected(support: Support) -> Support:

@@ -49,7 +49,7 @@ WATCHED_DAYS, FIRST_SECONDS, EVERY_SECONDS = 28, 60, 3600
 LONGEST_MEASUREMENT_SECONDS = 900
 
 
-class Measured(NamedTuple):
+class FeatureDrift(NamedTuple):
     """How far a feature, or the score, lies from the profile; None where there is too little.
 
     `psi` is of all transactions, `fraud_psi` of those labelled fraud, `by_day` of each day's.
@@ -91,8 +91,8 @@ class Drift(NamedTuple):
     sampled: int
     days: list[Day]
     fraud_share: FraudShare
-    score: Measured
-    features: list[Measured]
+    score: FeatureDrift
+    features: list[FeatureDrift]
 
 
 class Gauges(NamedTuple):
@@ -218,7 +218,9 @@ class _Sample:
         self._accounts = len({row.account_id for row in rows})
         self._with_fraud = len({row.account_id for row in rows if row.is_fraud})
 
-    def measure(self, name: str, histogram: Histogram, value_N: NDArray[np.floating]) -> Measured:
+    def measure(
+        self, name: str, histogram: Histogram, value_N: NDArray[np.floating]
+    ) -> FeatureDrift:
         """A feature's, or the score's, values beside their histogram of before."""
         before_E = np.array(histogram.counts)
         frauds_E = np.array(histogram.frauds)
@@ -228,7 +230,7 @@ class _Sample:
         of_frauds = None
         if min(frauds_E.sum(), frauds_now_E.sum()) >= LEAST_FRAUDS:
             of_frauds = psi(frauds_E, frauds_now_E)
-        return Measured(
+        return FeatureDrift(
             name,
             found,
             found is not None

@@ -87,7 +87,7 @@ def _state(row: Person) -> PersonState:
     return PersonState(**_fields(row))
 
 
-def _invited(invited: people.Invited) -> InvitedPerson:
+def _invited(invited: people.Invitation) -> InvitedPerson:
     return InvitedPerson(
         **_fields(invited.person),
         setup_path=f"/console/setup?token={invited.secret}",

@@ -36,7 +36,7 @@ MOST_ATTEMPTS, ATTEMPTS_US = 8, HOUR_US // 4
 WRONG = "Name or password is wrong."
 
 
-class Invited(NamedTuple):
+class Invitation(NamedTuple):
     """Somebody who is to choose a password, and the secret of the link for that."""
 
     person: Person
@@ -46,14 +46,14 @@ class Invited(NamedTuple):
 
 async def add(
     database: Database, tenant: str, name: str, role: Role, email: str | None = None
-) -> Invited:
+) -> Invitation:
     """Add a person. Raises PersonExists, TooManyPeople, and ValueError for a name that is none."""
     if not ID.allows(name) or not ID.allows(tenant):
         raise ValueError(f"a name must have 1 to {ID.longest} printable characters")
     now = now_us()
     row = Person(secrets.token_hex(6), tenant, name, email, role, None, now, None)
 
-    async def save(connection: Connection) -> Invited:
+    async def save(connection: Connection) -> Invitation:
         await _add(connection, row)
         return await _invite(connection, row, now)
 
@@ -76,13 +76,13 @@ async def set_role(database: Database, tenant: str, person_id: str, role: Role) 
     return await database.run(change)
 
 
-async def reset(database: Database, tenant: str, person_id: str) -> Invited:
+async def reset(database: Database, tenant: str, person_id: str) -> Invitation:
     """A new link: the password and sessions of before are good no more.
 
     Who has been removed is let in again. Raises PersonNotFound.
     """
 
-    async def change(connection: Connection) -> Invited:
+    async def change(connection: Connection) -> Invitation:
         row = await _locked(connection, tenant, person_id)
         now = row._replace(password=None, disabled_at_us=None)
         await _save(connection, row, now, "person.reset")
@@ -308,11 +308,11 @@ async def _locked(connection: Connection, tenant: str, person_id: str) -> Person
     return row
 
 
-async def _invite(connection: Connection, row: Person, now: int) -> Invited:
+async def _invite(connection: Connection, row: Person, now: int) -> Invitation:
     secret, ends_at_us = secrets.token_urlsafe(32), now + LINK_US
     link = SetupLink(_digest(secret), row.tenant, row.id, ends_at_us)
     await store.add_link(connection, link, now)
-    return Invited(row, secret, ends_at_us)
+    return Invitation(row, secret, ends_at_us)
 
 
 def _facts(row: Person) -> dict[str, Any]:

@@ -32,14 +32,14 @@ class ReviewCount(NamedTuple):
     legitimates: int
 
 
-class Oldest(NamedTuple):
+class OldestReview(NamedTuple):
     """When the review of a kind that has waited longest was opened."""
 
     kind: str
     opened_at_us: int
 
 
-class Longest(NamedTuple):
+class LongestQueue(NamedTuple):
     """Of a kind, over all tenants: how many are open where most are, at most so many as are
     counted, and when the first one was opened; None and 0 where none is."""
 
@@ -48,7 +48,7 @@ class Longest(NamedTuple):
     opened_at_us: int | None
 
 
-class Waiting(NamedTuple):
+class WaitingReviews(NamedTuple):
     """How many reviews there are of a kind and a status, at most so many as are counted."""
 
     kind: str

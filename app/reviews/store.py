@@ -23,7 +23,7 @@ from app.db.connection import Connection
 from app.db.pages import Part, read_page, unserved
 from app.db.schema import ASSIGNED, SNOOZED, api_keys, labels, reviews
 from app.db.statements import by_key, columns
-from app.reviews.records import Longest, Oldest, Review, ReviewCount, Waiting
+from app.reviews.records import LongestQueue, OldestReview, Review, ReviewCount, WaitingReviews
 
 # Of each kind and status: whoever sees so many waiting need not know how many more there are.
 MOST_COUNTED = 1_000
@@ -214,22 +214,26 @@ async def count_reviews(connection: Connection, tenant: str, since_us: int) -> l
 
 async def count_waiting(
     connection: Connection, tenant: str, assignee: str | None, now_us: int
-) -> list[Waiting]:
+) -> list[WaitingReviews]:
     """How many reviews there are of each kind and status, of one assignee or of all.
 
     Open ones that sleep are counted as `snoozed`. Each count ends at MOST_COUNTED: what it costs
     does not grow with the table.
     """
     query = _waiting(assignee is not None)
-    return await connection.fetch(Waiting._make, query, tenant, of_assignee=assignee, at_us=now_us)
+    return await connection.fetch(
+        WaitingReviews._make, query, tenant, of_assignee=assignee, at_us=now_us
+    )
 
 
 async def oldest_open(
     connection: Connection, tenant: str, assignee: str | None, now_us: int
-) -> list[Oldest]:
+) -> list[OldestReview]:
     """Of each kind, when the one that has waited longest was opened, of those that are awake."""
     query = _oldest(assignee is not None)
-    return await connection.fetch(Oldest._make, query, tenant, of_assignee=assignee, at_us=now_us)
+    return await connection.fetch(
+        OldestReview._make, query, tenant, of_assignee=assignee, at_us=now_us
+    )
 
 
 # To put these together takes longer than to answer them.
@@ -266,7 +270,7 @@ def _oldest(is_of_assignee: bool) -> Any:
     return select(*union_all(*map(oldest, KINDS)).subquery().c)
 
 
-async def longest_waiting(connection: Connection, now_us: int) -> list[Longest]:
+async def longest_waiting(connection: Connection, now_us: int) -> list[LongestQueue]:
     """Of each kind, the tenant that has most open reviews that are awake, and the oldest of all.
 
     By one statement, however many tenants there are; each count ends at MOST_COUNTED.
@@ -291,7 +295,7 @@ async def longest_waiting(connection: Connection, now_us: int) -> list[Longest]:
         each = found.subquery()
         return select(literal(kind), func.max(each.c.reviews), func.min(each.c.opened_at_us))
 
-    return await connection.read(Longest._make, union_all(*map(of_tenants, KINDS)))
+    return await connection.read(LongestQueue._make, union_all(*map(of_tenants, KINDS)))
 
 
 def _of(kind: str, status: str, is_of_assignee: bool) -> list[ColumnElement[bool]]:

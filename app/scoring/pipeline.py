@@ -30,11 +30,11 @@ from app.labels.records import EntityLabel, SupportRow
 from app.learner.adaptation import Support, select_support
 from app.learner.columns import Named, columns_of
 from app.learner.decisions import Decision, Thresholds
-from app.learner.engine import Learned, Rows
+from app.learner.engine import LearnedCopies, Rows
 from app.learner.features import EntityLabels, Features, FeatureSet, Memory
 from app.learner.likeness import LabelledPayments, fields_of
 from app.learner.reasons import PAST, Reason, shares_of, worded_reasons
-from app.learner.scorer import AdapterKey, Held, Scorer
+from app.learner.scorer import AdapterKey, BankedCopy, Scorer
 from app.learner.states import NEVER_US, Ints, States
 from app.learner.transaction import (
     NO_ENTITY,
@@ -226,13 +226,13 @@ class Pipeline:
             for entry in entries
         ]
 
-    async def held(self, scorer: Scorer, account: Account) -> Held | None:
+    async def held(self, scorer: Scorer, account: Account) -> BankedCopy | None:
         """The copy of an account that the bank has, if it has it."""
         async with self._bank:
             return scorer.held(self.adapter_key(account))
 
     async def keep(
-        self, scorer: Scorer, key: AdapterKey, learned: Learned, labels: Sequence[SupportRow]
+        self, scorer: Scorer, key: AdapterKey, learned: LearnedCopies, labels: Sequence[SupportRow]
     ) -> None:
         """Put a copy that was made already into the bank, once its labels are committed."""
         async with self._bank:

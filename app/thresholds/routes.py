@@ -27,7 +27,7 @@ from app.thresholds.schemas import (
     ThresholdsKept,
     ThresholdsSet,
 )
-from app.thresholds.service import Budget, Kept, TenantPolicy
+from app.thresholds.service import Budget, StatedThresholds, TenantPolicy
 from app.times import text_of
 
 router = APIRouter(
@@ -154,7 +154,7 @@ def _kept(row: TenantThresholds) -> ThresholdsKept:
     )
 
 
-def _notice(kept: Kept) -> str:
+def _notice(kept: StatedThresholds) -> str:
     assert kept.expected is not None
     return (
         f"The budget cannot be spent above the floor of {kept.row.floor:g}: lately "

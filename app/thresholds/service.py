@@ -41,7 +41,7 @@ class Budget(NamedTuple):
     floor: float | None = None
 
 
-class Chosen(NamedTuple):
+class BudgetThresholds(NamedTuple):
     """What a budget comes to; `floor_reached` says that it cannot be spent above its floor."""
 
     review: float
@@ -49,7 +49,7 @@ class Chosen(NamedTuple):
     expected: Expected
 
 
-class Kept(NamedTuple):
+class StatedThresholds(NamedTuple):
     """A row of thresholds, stored unless in a dry run, and what it would have done of late."""
 
     row: TenantThresholds
@@ -79,17 +79,17 @@ class TenantPolicy:
         effective_at_us: int | None,
         note: str | None,
         dry_run: bool = False,
-    ) -> Kept:
+    ) -> StatedThresholds:
         """Keep these thresholds, from a time on, by default from now on."""
         row = _row(tenant, stated, effective_at_us)._replace(note=note)
         if not dry_run:
             await self._save(row)
-            return Kept(row, None)
+            return StatedThresholds(row, None)
         async with self._database.read() as connection:
             expected = await expect(connection, tenant, stated)
         if expected is None:
-            return Kept(row, None)
-        return Kept(_reckoned_on(row, expected), expected)
+            return StatedThresholds(row, None)
+        return StatedThresholds(_reckoned_on(row, expected), expected)
 
     async def keep_to_budget(
         self,
@@ -98,7 +98,7 @@ class TenantPolicy:
         effective_at_us: int | None,
         note: str | None,
         dry_run: bool = False,
-    ) -> Kept:
+    ) -> StatedThresholds:
         """Keep the lowest threshold of review, not below the floor, that keeps to the budget.
 
         By the tenant's scores of the last 28 days. Raises TooFewScores, and ValidationFailed for
@@ -120,7 +120,7 @@ class TenantPolicy:
         row = _reckoned_on(row, chosen.expected)
         if not dry_run:
             await self._save(row)
-        return Kept(row, chosen.expected, chosen.floor_reached)
+        return StatedThresholds(row, chosen.expected, chosen.floor_reached)
 
     async def reset(self, tenant: str) -> None:
         """Let the active model's own thresholds decide from now on; what was planned is off.
@@ -173,7 +173,7 @@ async def choose(
     reviews_per_day: float,
     decline: float,
     floor: float,
-) -> Chosen:
+) -> BudgetThresholds:
     """The lowest threshold from `floor` on with at most `reviews_per_day` scores up to `decline`.
 
     Equal scores are reviewed together or not at all. Raises TooFewScores.
@@ -200,7 +200,7 @@ async def choose(
         connection, tenant, since_us, until_us, review, decline
     )
     expected = Expected(scores, days, reviews / days, declines / days)
-    return Chosen(review, lowest < floor, expected)
+    return BudgetThresholds(review, lowest < floor, expected)
 
 
 async def expect(connection: Connection, tenant: str, thresholds: Thresholds) -> Expected | None:

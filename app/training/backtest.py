@@ -43,7 +43,7 @@ UNSEEN_SEED = 20
 Watch = Callable[[str, Status], bool]
 
 
-class Served(NamedTuple):
+class FoldResults(NamedTuple):
     """A fold of protocol B: all tested rows, and those of accounts that were not in training."""
 
     whole: Results
@@ -108,7 +108,7 @@ class Backtest:
         }
         return counts, tested
 
-    def protocol_b(self, fold: Fold) -> Served:
+    def protocol_b(self, fold: Fold) -> FoldResults:
         """A fold as the service would meet it: labels come in as they become known.
 
         Some accounts are in no training, so that it shows what a new account gets.
@@ -121,7 +121,7 @@ class Backtest:
         scored = self._labelled((t >= fold.test_us) & (t < fold.test_end_us))
         tested = methods.test(self._rows, scored)
         unseen = tested.take(self.unseen_N[scored])
-        return Served(
+        return FoldResults(
             tested, methods.cost(tested), unseen, methods.by_labels(unseen), methods.chosen
         )
 
@@ -149,7 +149,7 @@ class Backtest:
             "pairs_in_order": pairs_in_order(folds),
         }
 
-    def _figures_b(self, served: Sequence[Served]) -> Metrics:
+    def _figures_b(self, served: Sequence[FoldResults]) -> Metrics:
         figures = [_served_figures(fold) for fold in served]
         folds = [
             {"test_start": fold.name, **each, "chosen": served_fold.chosen}
@@ -192,7 +192,7 @@ class Backtest:
         return int((self._rows.is_fraud_N[rows] == 1).sum())
 
 
-def _served_figures(served: Served) -> Metrics:
+def _served_figures(served: FoldResults) -> Metrics:
     return {
         "all": served.whole.card_figures(),
         "unseen": served.unseen.card_figures(),

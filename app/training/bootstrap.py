@@ -56,7 +56,7 @@ class Draws:
         """How often each draw has the accounts, which are among those drawn: [C, 1 + resamples]."""
         return self.times_CR[np.searchsorted(self._accounts, account_C)].astype(np.float64)
 
-    def means(self, rankings: Sequence["Ranking"]) -> "Measured":
+    def means(self, rankings: Sequence["Ranking"]) -> "RankingFigures":
         """Each draw's mean over the rankings (of the folds) that have a figure, NaN for none."""
         chunks = range(0, self.times_CR.shape[1], DRAWS_AT_ONCE)
         parts = []
@@ -64,10 +64,10 @@ class Draws:
             weight_CR = self.times_CR[:, first : first + DRAWS_AT_ONCE].astype(np.float64)
             measured = [ranking.measured(weight_CR) for ranking in rankings]
             parts.append([mean_of_known(np.stack(each)) for each in zip(*measured, strict=True)])
-        return Measured(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        return RankingFigures(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-class Measured(NamedTuple):
+class RankingFigures(NamedTuple):
     """Figures of R draws, NaN where a draw has no fraud or nothing else."""
 
     average_precision: Floats
@@ -93,7 +93,7 @@ class Ranking:
         self._frauds_GC = _counted(segment_A[is_fraud_A], place_A[is_fraud_A], shape)
         self._legitimate_C = np.bincount(place_A[~is_fraud_A], minlength=accounts)
 
-    def measured(self, weight_CR: Floats) -> Measured:
+    def measured(self, weight_CR: Floats) -> RankingFigures:
         """Average precision, and recall with at most 1 % of the legitimate weight flagged.
 
         Row i weighs `weight_CR[place_A[i]]`.
@@ -109,7 +109,7 @@ class Ranking:
             is_within_GR = (flagged_GR - found_GR) / legitimate_R <= FALSE_POSITIVES
         recall_R = np.where(legitimate_R > 0, (share_GR * is_within_GR).sum(0), np.nan)
         has_fraud_R = fraud_GR.sum(0) > 0
-        return Measured(
+        return RankingFigures(
             np.where(has_fraud_R, (share_GR * precision_GR).sum(0), np.nan),
             np.where(has_fraud_R, recall_R, np.nan),
         )

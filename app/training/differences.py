@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from app.learner.states import Floats
-from app.training.bootstrap import Draws, Interval, Measured
+from app.training.bootstrap import Draws, Interval, RankingFigures
 from app.training.results import ADAPTED, BASE, NETWORK, Metrics, Results
 
 # Drawing from fewer defrauded accounts than this says less of chance than it seems to.
@@ -74,7 +74,7 @@ def _interval(folds: Sequence[Results], value_R: Floats) -> Interval:
     return Interval.of(value_R)
 
 
-def _measured(folds: Sequence[Results], draws: Draws, method: str) -> Measured:
+def _measured(folds: Sequence[Results], draws: Draws, method: str) -> RankingFigures:
     return draws.means(
         [draws.ranking(fold.account_A, fold.is_fraud_A, fold.logits[method]) for fold in folds]
     )

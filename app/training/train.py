@@ -30,7 +30,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from app.learner.algorithms import Algorithm
-from app.learner.differentiable.adaptation import FIRST_STEP_SIZE, Adapted, Learner
+from app.learner.differentiable.adaptation import FIRST_STEP_SIZE, AdaptedHead, Learner
 from app.learner.differentiable.network import Encoded
 from app.learner.network import INNER_STEPS
 from app.training import bins
@@ -378,7 +378,7 @@ class Trainer:
         if self.stage == GLOBAL:
             context = learner.network.context(batch.labelled(rows), *labels)
             return query_loss(
-                learner.member_logits(queries, Adapted(context, learner.network.base)), batch
+                learner.member_logits(queries, AdaptedHead(context, learner.network.base)), batch
             )
         _, *copies = learner.steps(batch.labelled(rows), *labels)
         hidden = learner.network.hidden(queries, copies[-1].context)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from app.learner.attribution import Attribution
-from app.learner.differentiable.adaptation import Adapted, Copies, Learner
+from app.learner.differentiable.adaptation import AdaptedHead, Copies, Learner
 from app.learner.differentiable.network import Context, Encoded, Encoder, Head, Network
 from app.learner.differentiable.trees import Trees
 from app.learner.features import Features
@@ -332,7 +332,7 @@ def _positive(along_PMSH: Floats) -> Floats:
 def _pardoned(learner: Learner, payment: Encoded, copies: Copies) -> Floats:
     """What is taken off each payment's log-odds for its account's refusals."""
     base_B1 = learner.base_logits(payment)
-    _, alike_3B1 = learner.moves(payment, Adapted(copies.context, copies.head), base_B1)
+    _, alike_3B1 = learner.moves(payment, AdaptedHead(copies.context, copies.head), base_B1)
     return np.asarray(_array(copies.weight_B * learner.gate.pardon * alike_3B1[2, :, 0]))
 
 

@@ -25,7 +25,7 @@ from app.learner.adaptation import LARGEST_MOVE, SUPPORT_LIMIT
 from app.learner.checkpoint import Checkpoint
 from app.learner.differentiable.adaptation import (
     FIRST_STEP_SIZE,
-    Adapted,
+    AdaptedHead,
     Learner,
     pad_supports,
 )
@@ -205,7 +205,7 @@ class Accounts:
             some = self.episodes[start : start + TOGETHER]
             supports = [self.rows.support(episode.support) for episode in some]
             copies = self.learner.learn(pad_supports(supports, self.rows.features_NF.shape[1]))
-            own.append(self.learner.logits(queries, Adapted(copies.context, copies.head)))
+            own.append(self.learner.logits(queries, AdaptedHead(copies.context, copies.head)))
             served.append(self.learner.served_logits(queries, copies, base_BQ))
             weight_E += copies.weight_B.tolist()
         served_E, copy_E = (

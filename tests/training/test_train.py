@@ -15,7 +15,7 @@ from torch import Tensor
 from app.learner.adaptation import SUPPORT_LIMIT
 from app.learner.algorithms import ALGORITHMS, Algorithm
 from app.learner.checkpoint import WEIGHTS, Checkpoint, Metadata
-from app.learner.differentiable.adaptation import FIRST_STEP_SIZE, Adapted, Learner
+from app.learner.differentiable.adaptation import FIRST_STEP_SIZE, AdaptedHead, Learner
 from app.learner.differentiable.network import Head
 from app.learner.differentiable.saving import learner_of
 from app.learner.network import INNER_STEPS
@@ -236,7 +236,7 @@ def doubled(batch: Batch) -> Batch:
     return replace(batch, **{name: getattr(batch, name).double() for name in names})
 
 
-def steps_of(learner: Learner, batch: Batch) -> list[Adapted]:
+def steps_of(learner: Learner, batch: Batch) -> list[AdaptedHead]:
     """The copies of a batch after each inner step."""
     labelled = batch.labelled(batch.encoded(learner.network))
     _, *copies = learner.steps(labelled, batch.legitimate_AK, batch.fraud_AK)

@@ -56,7 +56,7 @@ class SupportBatch(NamedTuple):
         return SupportBatch(*(part.to(device) for part in self))
 
 
-class Adapted(NamedTuple):
+class AdaptedHead(NamedTuple):
     """What B accounts' labels make of the network; `head` is shared where no step was taken."""
 
     context: Context
@@ -175,7 +175,7 @@ class Learner(nn.Module):
             for layer, log_sizes in self.log_step_sizes.items()
         }
 
-    def adapt(self, support: SupportBatch, encoded: Encoded | None = None) -> Adapted:
+    def adapt(self, support: SupportBatch, encoded: Encoded | None = None) -> AdaptedHead:
         """Each account's context and head after all inner steps on its own labels.
 
         The inner loss is the cross-entropy summed over an account's labels, by n + a learned prior
@@ -189,12 +189,14 @@ class Learner(nn.Module):
         *_, last = self.steps(rows, support.legitimate_BK, support.fraud_BK)
         return last
 
-    def steps(self, rows: Encoded, legitimate_BK: Tensor, fraud_BK: Tensor) -> Iterator[Adapted]:
+    def steps(
+        self, rows: Encoded, legitimate_BK: Tensor, fraud_BK: Tensor
+    ) -> Iterator[AdaptedHead]:
         """What `adapt` gives after each inner step, from none to all, of B supports' rows."""
         context = self.network.context(rows, legitimate_BK, fraud_BK)
         hidden = self.network.hidden(rows, context, earlier=True)
         for head in self._heads(hidden, legitimate_BK, fraud_BK):
-            yield Adapted(context, head)
+            yield AdaptedHead(context, head)
 
     def _heads(self, hidden: Hidden, legitimate_BK: Tensor, fraud_BK: Tensor) -> Iterator[Head]:
         head = self.network.base
@@ -228,7 +230,7 @@ class Learner(nn.Module):
             evidence_B = adapted.context.mean_BO.new_zeros(len(support.fraud_BK))
         return self.followed(adapted, evidence_B, support)
 
-    def followed(self, adapted: Adapted, evidence_B: Tensor, support: SupportBatch) -> Copies:
+    def followed(self, adapted: AdaptedHead, evidence_B: Tensor, support: SupportBatch) -> Copies:
         """Copies with how far the gate follows each; those without labels are not followed."""
         has_labels_B = (support.legitimate_BK + support.fraud_BK).sum(1) > 0
         return Copies(*adapted, self.gate(evidence_B) * has_labels_B)
@@ -247,7 +249,7 @@ class Learner(nn.Module):
         support: SupportBatch,
         encoded: Encoded | None = None,
         base_BK: Tensor | None = None,
-    ) -> tuple[Tensor, Adapted]:
+    ) -> tuple[Tensor, AdaptedHead]:
         """How much better than the base copies predict labels they did not see [B], and the copies.
 
         In nats, summed over an account's labels. All copies, those of the whole support and
@@ -276,7 +278,7 @@ class Learner(nn.Module):
         copy_PBK = copy_BK.reshape(PARTS + 1, accounts, labels)
         unseen_BK = base_BK + (bounded(copy_PBK - base_BK) * out_PK[:, None]).sum(0)
         gain_BK = cross_entropy(base_BK, support) - cross_entropy(unseen_BK, support)
-        whole = Adapted(
+        whole = AdaptedHead(
             Context(*(part[:accounts] for part in context)),
             Head(*(part[:accounts] for part in head)),
         )
@@ -317,12 +319,12 @@ class Learner(nn.Module):
         labelled = (_padded(part, SUPPORT_LIMIT) for part in (compared_BKE, signed_BK))
         return [mean_BO, spread_BO, *labelled, *own, copies.weight_B]
 
-    def logits(self, rows: Encoded, adapted: Adapted) -> Tensor:
+    def logits(self, rows: Encoded, adapted: AdaptedHead) -> Tensor:
         """The log-odds of fraud of N encoded rows of each of B accounts: [B, N]."""
         inputs_BNI = self.network.label_inputs(rows, adapted.context)
         return self._answered(rows, adapted, inputs_BNI)
 
-    def member_logits(self, rows: Encoded, adapted: Adapted, earlier: bool = False) -> Tensor:
+    def member_logits(self, rows: Encoded, adapted: AdaptedHead, earlier: bool = False) -> Tensor:
         """The log-odds of fraud by member: [M, B, N]; `earlier` as in `Network.hidden`."""
         return adapted.head.logits(self.network.hidden(rows, adapted.context, earlier))
 
@@ -339,12 +341,12 @@ class Learner(nn.Module):
         """
         if base_BN is None:
             base_BN = self.base_logits(rows)
-        copies_alone = Adapted(copies.context, copies.head)
+        copies_alone = AdaptedHead(copies.context, copies.head)
         move_BN, alike_3BN = self.moves(rows, copies_alone, base_BN, earlier)
         return base_BN + copies.weight_B[:, None] * self.gate.reached(move_BN, alike_3BN)
 
     def moves(
-        self, rows: Encoded, adapted: Adapted, base_BN: Tensor, earlier: bool = False
+        self, rows: Encoded, adapted: AdaptedHead, base_BN: Tensor, earlier: bool = False
     ) -> tuple[Tensor, Tensor]:
         """How far copies go from the base's log-odds [B, N], and what `alike` says of them."""
         inputs_BNI = self.network.label_inputs(rows, adapted.context, earlier)
@@ -374,14 +376,14 @@ class Learner(nn.Module):
         members_BN = self.network.base.logits(self.network.unlabelled(rows)).mean(0)
         return self.network.answered(members_BN, rows)
 
-    def _answered(self, rows: Encoded, adapted: Adapted, inputs_BNI: Tensor) -> Tensor:
+    def _answered(self, rows: Encoded, adapted: AdaptedHead, inputs_BNI: Tensor) -> Tensor:
         """The log-odds by copies, of whose labels these are the inputs."""
         hidden = self.network.hidden_by(rows, adapted.context, inputs_BNI)
         return self.network.answered(adapted.head.logits(hidden).mean(0), rows, inputs_BNI)
 
-    def base(self, accounts: int) -> Adapted:
+    def base(self, accounts: int) -> AdaptedHead:
         """What B accounts without labels are scored with."""
-        return Adapted(self.network.no_context(accounts), self.network.base)
+        return AdaptedHead(self.network.no_context(accounts), self.network.base)
 
 
 def _padded(part_BK: Tensor, labels: int) -> Tensor:

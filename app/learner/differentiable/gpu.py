@@ -14,7 +14,7 @@ from app.learner.checkpoint import Checkpoint
 from app.learner.differentiable.adaptation import Learner, cross_entropy, pad_supports
 from app.learner.differentiable.network import Encoded
 from app.learner.differentiable.saving import learner_of
-from app.learner.engine import Learned, Rows
+from app.learner.engine import LearnedCopies, Rows
 from app.learner.features import Features
 from app.learner.states import Floats, Ints
 from app.learner.transaction import DAY_US
@@ -48,7 +48,7 @@ class BatchedEngine:
         self.bank_BW = torch.empty(slots, width, dtype=torch.float64, device=learner.device)
 
     @torch.inference_mode()
-    def learn(self, supports: Sequence[Support]) -> Learned:
+    def learn(self, supports: Sequence[Support]) -> LearnedCopies:
         features = self._learner.network.encoder.features
         batch = pad_supports(supports, features, np.float64).to(self._learner.device)
         encoded = self._learner.encode(batch.features_BKF, batch.day_BK, self._knots)
@@ -60,7 +60,7 @@ class BatchedEngine:
             cross_entropy(logit_BK, batch).sum(1) for logit_BK in (base_BK, served_BK)
         )
         figures = evidence_B, before_B, after_B, self._learner.drift(copies)
-        return Learned(
+        return LearnedCopies(
             _array(self._learner.kept(copies)),
             np.array([len(support.is_fraud_K) for support in supports], np.int64),
             *map(_array, figures),

@@ -134,18 +134,18 @@ def _without_nulls(draft: Draft, frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(text.replace(dict.fromkeys(found)))
 
 
-class Found(NamedTuple):
+class FoundEntries(NamedTuple):
     """What a file holds by a spec: its entries, and how many of its rows could not be read."""
 
     entries: Entries
     unread: int
 
 
-def looked_at(path: Path, spec: DatasetSpec) -> Found:
+def looked_at(path: Path, spec: DatasetSpec) -> FoundEntries:
     """The entries of a file, with all rows left out that cannot be read."""
     rows = spec.rows.model_copy(update={"leave_out": ANY_SHARE})
     entries = read_entries(path, spec.model_copy(update={"rows": rows}))
-    return Found(entries, entries.left_out.unread())
+    return FoundEntries(entries, entries.left_out.unread())
 
 
 class Month(NamedTuple):

@@ -112,7 +112,7 @@ class Sums(NamedTuple):
     fraud_AE: Features
 
 
-class Placed(NamedTuple):
+class PlacedRows(NamedTuple):
     """The base's log-odds of A rows, where they and labels lie, and how many labels each has."""
 
     base_A: Floats
@@ -121,7 +121,7 @@ class Placed(NamedTuple):
     frauds_A: Floats
 
 
-class Prototypes(_Beside[Means, Placed]):
+class Prototypes(_Beside[Means, PlacedRows]):
     """Nearer to the mean of the account's frauds than to that of its legitimate transactions?
 
     Prototypical networks (Snell, Swersky, Zemel, NeurIPS 2017) on accounts: each mean is drawn
@@ -151,21 +151,21 @@ class Prototypes(_Beside[Means, Placed]):
             for name, column_AE in spaces.items()
         }
 
-    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Placed:
+    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> PlacedRows:
         labels = Labels.of(rows, scored, limit)
         spaces, base_P = self._spaces(rows, labels.row_P)
-        return Placed(
+        return PlacedRows(
             base_P[labels.scored_A],
             {name: _sums(column_PE, labels) for name, column_PE in spaces.items()},
             labels.legitimate_AK.sum(1).astype(np.float64),
             labels.fraud_AK.sum(1).astype(np.float64),
         )
 
-    def build(self, setting: Means, lesson: Lesson, held_out: Placed) -> Score[Placed]:
+    def build(self, setting: Means, lesson: Lesson, held_out: PlacedRows) -> Score[PlacedRows]:
         space, prior, weight = setting
         usual_E, unusual_E = self._population_2E[space]
 
-        def score(inputs: Placed) -> Floats:
+        def score(inputs: PlacedRows) -> Floats:
             scored_AE, legitimate_AE, fraud_AE = inputs.sums[space]
             evidence_A = np.zeros(len(scored_AE))
             for sign, sum_AE, count_A, mean_E in (

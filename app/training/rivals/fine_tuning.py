@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.learner.differentiable.adaptation import Adapted, Learner, SupportBatch, pad_supports
+from app.learner.differentiable.adaptation import AdaptedHead, Learner, SupportBatch, pad_supports
 from app.learner.differentiable.network import Head, Hidden
 from app.learner.states import Floats
 from app.training.episodes import Episode, Rows, served
@@ -25,7 +25,7 @@ class Descent(NamedTuple):
     context: bool
 
 
-class Served(NamedTuple):
+class EncodedEpisodes(NamedTuple):
     """What was scored, as episodes, and all rows of it encoded."""
 
     rows: Rows
@@ -33,7 +33,7 @@ class Served(NamedTuple):
     encoded: EncodedRows
 
 
-class FineTuned(Tuned[Descent, Served]):
+class FineTuned(Tuned[Descent, EncodedEpisodes]):
     """The learner's network and first head; the head descends on the account's labels.
 
     Nothing of the descent is learned: one step size for every layer and step, found by trying, on
@@ -57,14 +57,16 @@ class FineTuned(Tuned[Descent, Served]):
         self._learner = lesson.learner
 
     @torch.inference_mode()
-    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> Served:
+    def inputs(self, rows: Rows, scored: NDArray[np.intp], limit: int) -> EncodedEpisodes:
         episodes = list(served(rows, scored, limit))
         needed = np.unique(np.concatenate([scored, *(episode.support for episode in episodes)]))
-        return Served(rows, episodes, EncodedRows(self._learner, rows, needed))
+        return EncodedEpisodes(rows, episodes, EncodedRows(self._learner, rows, needed))
 
-    def build(self, setting: Descent, lesson: Lesson, held_out: Served) -> Score[Served]:
+    def build(
+        self, setting: Descent, lesson: Lesson, held_out: EncodedEpisodes
+    ) -> Score[EncodedEpisodes]:
         @torch.inference_mode()
-        def score(inputs: Served) -> Floats:
+        def score(inputs: EncodedEpisodes) -> Floats:
             score_A = np.empty(sum(len(episode.query) for episode in inputs.episodes))
             for places, group in alike(inputs.episodes):
                 logits = _descend(self._learner, setting, inputs, group)
@@ -76,7 +78,7 @@ class FineTuned(Tuned[Descent, Served]):
 
 
 def _descend(
-    learner: Learner, setting: Descent, inputs: Served, group: list[Episode]
+    learner: Learner, setting: Descent, inputs: EncodedEpisodes, group: list[Episode]
 ) -> list[NDArray[np.float32]]:
     """The log-odds of each episode's query rows."""
     rows, _, encoded = inputs
@@ -93,7 +95,7 @@ def _descend(
     hidden = network.hidden(labelled, context, earlier=True)
     head = _descended(unlabelled.head, hidden, batch, setting)
     queries = encoded.take([episode.query for episode in group])
-    logit_BQ = learner.logits(queries, Adapted(context, head)).cpu().numpy()
+    logit_BQ = learner.logits(queries, AdaptedHead(context, head)).cpu().numpy()
     return [row_Q[: len(episode.query)] for row_Q, episode in zip(logit_BQ, group, strict=True)]
 
 

@@ -33,7 +33,7 @@ class Rate(NamedTuple):
     rate: float
 
 
-class Learned(NamedTuple):
+class LabelStream(NamedTuple):
     """L labels in the order in which they become known."""
 
     column_LE: Features
@@ -52,7 +52,7 @@ class Stream(NamedTuple):
 
     column_AE: Features
     time_us_A: Ints
-    learned: Learned
+    learned: LabelStream
 
 
 class RiverOnline(Tuned[Rate, Stream]):
@@ -125,10 +125,10 @@ class RiverOnline(Tuned[Rate, Stream]):
 
         return score
 
-    def _learned(self, rows: Rows, sample: Sample) -> Learned:
+    def _learned(self, rows: Rows, sample: Sample) -> LabelStream:
         order_L = np.argsort(rows.known_at_us_N[sample.rows], kind="stable")
         rows_L = sample.rows[order_L]
-        return Learned(
+        return LabelStream(
             self._population.encode(rows.features_NF[rows_L]),
             sample.is_fraud_A[order_L],
             sample.weight_A[order_L],
@@ -140,7 +140,7 @@ def _frame(column_AE: Features) -> pl.DataFrame:
     return pl.DataFrame(column_AE, schema=[f"column_{e}" for e in range(column_AE.shape[1])])
 
 
-def _learn(model: "LogisticRegression", learned: Learned) -> None:
+def _learn(model: "LogisticRegression", learned: LabelStream) -> None:
     for first in range(0, len(learned.column_LE), LEARNED_AT_ONCE):
         some = learned.part(first, first + LEARNED_AT_ONCE)
         is_fraud_L = pl.Series("is_fraud", some.is_fraud_L)
