@@ -257,41 +257,6 @@ def test_a_model_is_trained_without_trees_where_that_is_stated(folder: Path, dat
 COSTS = ("--review-cost", "5", "--fraud-cost", "100", "--wrong-decline-cost", "20")
 
 
-def test_a_training_goes_on_from_a_model_at_its_rates(folder: Path, data: Path) -> None:
-    begun, out = folder / "models" / "begun", folder / "models" / "going-on"
-    rates = folder / "half.toml"
-    rates.write_text('reference = "EUR"\n[per_unit]\nUSD = 0.5\n')
-    options = ("--data", data, "--spec", "simulated", "--no-trees")
-    run("train", *options, *FEW, "--out", begun, "--rates", rates)
-    output = run("train", *options, "--global-steps", "2", "--start", begun, "--out", out).output
-    assert "global: step 2 of 2" in output
-    assert "meta: step" not in output
-    first, then = Checkpoint.load(begun), Checkpoint.load(out)
-    assert then.metadata.options["start"] == first.digest[:12]
-    assert then.metadata.options["meta_steps"] == 0
-    assert then.metadata.step_sizes == first.metadata.step_sizes
-    for name in ("trust", "heed", "reach", "habit", "pardon"):
-        assert then.weights[f"gate.{name}"] == first.weights[f"gate.{name}"]
-    assert then.metadata.rates == first.metadata.rates
-    edges = "network.encoder.edges_ZT"
-    assert (then.weights[edges] == first.weights[edges]).all()
-    assert "| start |" in (out / "README.md").read_text()
-
-
-def test_a_start_that_does_not_fit_is_one_sentence(
-    folder: Path, data: Path, model: Path, one_fold: Path
-) -> None:
-    options = ("--data", data, "--spec", "simulated", "--out", folder / "models" / "none")
-    assert "no second stage" in sentence("train", *options, *FEW, "--start", model)
-    other = ("--start", model, "--algorithm", "maml")
-    assert "learns accounts by anil" in sentence("train", *options, *other)
-    rates = folder / "other.toml"
-    rates.write_text('reference = "EUR"\n[per_unit]\nUSD = 0.25\n')
-    other = ("--start", model, "--rates", rates)
-    assert "has other features or rates" in sentence("train", *options, *other)
-    assert not (folder / "models" / "none").exists()
-
-
 def test_an_evaluation_says_how_reliable_the_probabilities_are(evaluated: Path) -> None:
     metrics = json.loads((evaluated / "metrics.json").read_text())
     whole, reliability = metrics["all"]["adapted"], metrics["reliability"]["adapted"]

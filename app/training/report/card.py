@@ -27,10 +27,7 @@ def _command(metadata: Metadata) -> str:
     """The training as a command, without names of files."""
     options: dict[str, object] = {"seed": metadata.seed, "algorithm": metadata.algorithm}
     options |= {name: value for name, value in metadata.options.items() if name in SETTINGS}
-    if metadata.options.get("start"):
-        del options["meta_steps"]
-        options["start"] = "MODEL"
-    elif metadata.rates:
+    if metadata.rates:
         options["rates"] = f"models/{metadata.name}"
     match metadata.decisions.stated:
         case AlertBudget(reviewed=reviewed, declined=declined):
