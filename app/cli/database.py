@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from app.cli.terminal import console, say_why
+from app.cli.terminal import console
 from app.errors import SetupError
 
 commands = typer.Typer(help="The database: its schema, its states, a backup.", no_args_is_help=True)
@@ -49,26 +49,20 @@ def rebuild() -> None:
     continue.
     """
     from app.cli.keys import on_database
-    from app.cli.progress import counting
-    from app.db.patience import Patience
+    from app.cli.progress import counting_patiently
     from app.learner.checkpoint import Checkpoint
     from app.rebuilds.service import Rebuilder
     from app.settings import Settings
 
     checkpoint = Checkpoint.load(Settings().model)
-    with counting() as progress:
-        task = progress.add_task("Rebuilding", total=None)
-
-        def wait(waiting: str) -> None:
-            progress.update(task, description="Waiting" if waiting else "Rebuilding")
-            say_why(waiting)
+    with counting_patiently("Rebuilding") as bar:
 
         def show(payments: int, replayed: int) -> None:
-            progress.update(task, total=payments, completed=replayed)
+            bar.progress.update(bar.task, total=payments, completed=replayed)
 
-        patience = Patience(wait)
         count = on_database(
-            lambda database: Rebuilder(database, checkpoint.features, patience).run(show), patience
+            lambda database: Rebuilder(database, checkpoint.features, bar.patience).run(show),
+            bar.patience,
         )
     model = escape(checkpoint.model)
     if count:

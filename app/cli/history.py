@@ -128,30 +128,22 @@ def _check_model(spec: "DatasetSpec", checkpoint: "Checkpoint", partial: bool) -
 
 
 async def _import(history: "History", tenant: str) -> "Tally":
-    from app.cli.progress import counting
+    from app.cli.progress import counting_patiently
     from app.db.database import Database
     from app.db.migrating import upgrade_patiently
-    from app.db.patience import Patience
     from app.history.importing import Importer, Tally
     from app.scoring.pipeline import Pipeline
     from app.settings import Settings
     from app.web.service import running_patiently
 
     tally, settings = Tally(), Settings()
-    with counting() as progress:
-        task = progress.add_task("Importing", total=len(history))
-
-        def show(waiting: str) -> None:
-            progress.update(task, description="Waiting" if waiting else "Importing")
-            say_why(waiting)
-
-        patience = Patience(show)
-        await upgrade_patiently(settings.database_url, patience)
-        async with running_patiently(settings, patience) as service:
-            importer = Importer(service.part(Database), service.part(Pipeline), patience)
+    with counting_patiently("Importing", len(history)) as bar:
+        await upgrade_patiently(settings.database_url, bar.patience)
+        async with running_patiently(settings, bar.patience) as service:
+            importer = Importer(service.part(Database), service.part(Pipeline), bar.patience)
             done = 0
             async for added in importer.run(tenant, history.chunks(importer.chunk)):
                 tally += added
                 done = min(done + importer.chunk, len(history))
-                progress.update(task, completed=done)
+                bar.progress.update(bar.task, completed=done)
     return tally

@@ -20,12 +20,12 @@ class Interruption:
 
     def listen(self) -> None:
         if self._before is None:
-            self._before = signal.signal(signal.SIGINT, self._wish)
+            self._before = signal.signal(signal.SIGINT, self._request)
 
     def __exit__(self, *_: object) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
 
-    def _wish(self, _: int, __: FrameType | None) -> None:
+    def _request(self, _: int, __: FrameType | None) -> None:
         self.is_requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 import typer
 from rich.markup import escape
 
-from app.cli.terminal import console, say_why
+from app.cli.terminal import console
 from app.errors import SetupError
 from app.keys.scopes import DEFAULT_TENANT
 
@@ -189,10 +189,9 @@ async def _import(
 
     Of transactions that several rows are about, all of them say which counts: those come last.
     """
-    from app.cli.progress import counting
+    from app.cli.progress import counting_patiently
     from app.db.database import Database
     from app.db.migrating import upgrade_patiently
-    from app.db.patience import Patience
     from app.labels.allowance import Allowance
     from app.labels.importing import LabelTally, import_labels, settle
     from app.labels.service import Labelling
@@ -203,16 +202,9 @@ async def _import(
     from app.web.service import running_patiently
 
     tally, now, settings = LabelTally(), now_us(), Settings()
-    with counting() as progress:
-        task = progress.add_task("Labelling", total=found.labels)
-
-        def show(waiting: str) -> None:
-            progress.update(task, description="Waiting" if waiting else "Labelling")
-            say_why(waiting)
-
-        patience = Patience(show)
-        await upgrade_patiently(settings.database_url, patience)
-        async with running_patiently(settings, patience) as service:
+    with counting_patiently("Labelling", found.labels) as bar:
+        await upgrade_patiently(settings.database_url, bar.patience)
+        async with running_patiently(settings, bar.patience) as service:
             labelling = Labelling(service.part(Database), service.part(Pipeline), Allowance(None))
 
             async def store(labels: Iterable["StatedLabel"]) -> None:
@@ -222,8 +214,8 @@ async def _import(
                 for first in range(0, len(stated), MOST_ITEMS):
                     part = stated[first : first + MOST_ITEMS]
                     step = partial(import_labels, labelling, tenant, part, source, is_preview)
-                    tally += await patience.run(step)
-                    progress.advance(task, sum(len(label.rows) for label in part))
+                    tally += await bar.patience.run(step)
+                    bar.progress.advance(bar.task, sum(len(label.rows) for label in part))
 
             several = list["StatedLabel"]()
             for block in _blocks(file, layout):

@@ -1,7 +1,9 @@
 """What is shown of what takes long while it goes on."""
 
 import time
-from typing import TYPE_CHECKING, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from rich.progress import (
     BarColumn,
@@ -12,9 +14,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from app.cli.terminal import console
+from app.cli.terminal import console, say_why
 
 if TYPE_CHECKING:
+    from app.db.patience import Patience
     from app.training.train import Status
 
 COLUMNS = (
@@ -35,6 +38,29 @@ def counting() -> Progress:
         TimeRemainingColumn(),
         console=console,
     )
+
+
+class WaitingBar(NamedTuple):
+    """A bar of one task, and the patience that shows in it when the database is waited for."""
+
+    progress: Progress
+    task: TaskID
+    patience: "Patience"
+
+
+@contextmanager
+def counting_patiently(description: str, total: int | None = None) -> Iterator[WaitingBar]:
+    """A bar of what a database takes, which may be away for a while."""
+    from app.db.patience import Patience
+
+    with counting() as progress:
+        task = progress.add_task(description, total=total)
+
+        def show(waiting: str) -> None:
+            progress.update(task, description="Waiting" if waiting else description)
+            say_why(waiting)
+
+        yield WaitingBar(progress, task, Patience(show))
 
 
 class TrainingProgress:

@@ -94,7 +94,7 @@ class Counts(NamedTuple):
     oldest: dict[Name, str]
 
 
-class GivenVerdict(NamedTuple):
+class RecentVerdict(NamedTuple):
     """A verdict that was just given and can be taken back: what it was, and what it did."""
 
     history: LabelHistory
@@ -324,7 +324,7 @@ def tab_of(review: ReviewedTransaction) -> Name:
 
 async def done_of(
     database: Database, viewer: Viewer, transaction_id: str, cleared: int, raised: int
-) -> GivenVerdict | None:
+) -> RecentVerdict | None:
     """The viewer's own verdict on a payment, if it is the newest and they gave it just now."""
     history = await read_label(transaction_id, database, viewer.tenant)
     if not history.history:
@@ -333,7 +333,7 @@ async def done_of(
     is_fresh = now_us() - parse_us(last.recorded_at) < UNDO_US
     if last.label is None or last.analyst != viewer.person or not is_fresh:
         return None
-    return GivenVerdict(history, (earlier[-1].label or "") if earlier else "", cleared, raised)
+    return RecentVerdict(history, (earlier[-1].label or "") if earlier else "", cleared, raised)
 
 
 async def _listed(

@@ -58,22 +58,9 @@ PG_SETTINGS = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
 }
-# SQLite's codes for a file that is locked, that cannot be written, read or opened, or is damaged;
-# and what either driver says of a connection that is closed.
-SQLITE_AWAY = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_NOTADB,
-    }
-)
-# Of these, what waiting does not mend.
+# SQLite's codes for a file that cannot be written or opened, is damaged or none of its own, which
+# waiting does not mend; these, and for one that is locked, that cannot be read or is full; and what
+# either driver says of a connection that is closed.
 SQLITE_REFUSALS = frozenset(
     {
         sqlite3.SQLITE_READONLY,
@@ -82,6 +69,13 @@ SQLITE_REFUSALS = frozenset(
         sqlite3.SQLITE_NOTADB,
     }
 )
+SQLITE_AWAY = SQLITE_REFUSALS | {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_PROTOCOL,
+}
 CLOSED = "clos"
 READ_ONLY, DISK_FULL, TOO_MANY_CONNECTIONS = "25006", "53100", "53300"
 NO_RIGHT = "42501"

@@ -56,7 +56,7 @@ async def answers_to(count: int, send: Callable[[str], Awaitable[Any]]) -> list[
 
 @pytest.fixture
 async def settings(service_settings: Settings, checkpoint: Path, tmp_path: Path) -> Settings:
-    """Of a service that has scored `before`, and whose first tenant then chose another model."""
+    """Of a service that has scored `before`; then its first tenant chose another model."""
     shutil.copytree(checkpoint, tmp_path / "shelf" / "first")
     tiny_checkpoint(tmp_path / "shelf" / "second", seed=1)
     settings = service_settings.model_copy(update={"model": tmp_path / "shelf" / "first"})

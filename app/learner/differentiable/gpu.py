@@ -36,7 +36,7 @@ def engine_of(checkpoint: Checkpoint, slots: int) -> "BatchedEngine":
 class BatchedEngine:
     """A learner in float64, and a bank of W numbers a slot on its device.
 
-    `knots` are those of its network, in float32 as the kernels have them, unless others are given.
+    `knots` are those of its network, in float32 as the kernels have them, unless others are passed.
     """
 
     @torch.inference_mode()
