@@ -7,12 +7,14 @@ TCP loopback instead, so that its end is ours to see and nothing outlives the te
 import asyncio
 import atexit
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +35,11 @@ NOBODY = 65534
 OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
 # For tests that end it, and for measuring what a commit costs.
 DURABLE = ("max_connections=200",)
+# Linux gives away ports from 32768 on, others from 49152 on.
+PORTS = range(10_000, 32_000)
+# Of so many, the oldest may go: its server listens by then, or has ended.
+MOST_TOKENS = 200
+_tokens: deque[socket.socket] = deque()
 
 
 @dataclass
@@ -311,8 +318,23 @@ def _binaries(home: Path) -> Path:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback that nobody listens on, and that no other test will take.
+
+    A server listens on it only later, and meanwhile a server of another process could: a test
+    would then talk to that. So the UDP port of the same number is taken with it, here and by all
+    that look for a port this way, and it is below those that the system gives away by itself.
+    """
+    while True:
+        port = secrets.choice(PORTS)
+        token = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            token.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            token.close()
+        else:
+            _tokens.append(token)
+            if len(_tokens) > MOST_TOKENS:
+                _tokens.popleft().close()
+            return port
