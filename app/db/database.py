@@ -28,7 +28,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from app.db import revisions
 from app.db.connection import Connection, Driver
 from app.db.connections import AWAY, REFUSALS, Address, Connections
-from app.db.errors import DatabaseUnavailable, Raced
+from app.db.errors import DatabaseUnavailable, Locked, Raced
 from app.db.schema import (
     accounts,
     entities,
@@ -82,8 +82,9 @@ NO_RIGHT = "42501"
 # Readiness: how long a commit speaks for the next, how long one may take, how much is written (a
 # score is about as much), and when rows of processes that are gone are deleted.
 FRESH_SECONDS, READY_SECONDS, PROBE_BYTES, STALE_US = 1.0, 2.0, 64 << 10, 24 * 3_600_000_000
-# deadlock_detected, serialization_failure, lock_not_available
-RETRYABLE = frozenset({"40P01", "40001", "55P03"})
+LOCK_NOT_AVAILABLE = "55P03"
+# And deadlock_detected, serialization_failure.
+RETRYABLE = frozenset({"40P01", "40001", LOCK_NOT_AVAILABLE})
 LOCKED = "Another session has locked a table of the database: nothing can be stored or read."
 
 # Each time another replica's batch has got through, so that this one's turn comes.
@@ -167,15 +168,18 @@ class Database:
         return self._driver.connections_in_use
 
     @asynccontextmanager
-    async def write(self, aside: bool = False) -> AsyncIterator[Connection]:
+    async def write(
+        self, aside: bool = False, is_shared: bool = False
+    ) -> AsyncIterator[Connection]:
         """A transaction that is committed when the block ends.
 
         One about many rows is to be `aside`: SQLite's statements then leave the event loop alone.
+        One that `is_shared` by callers waits for a lock no longer than a second.
         Raises Raced when it lost against another writer, DatabaseUnavailable when the
         database cannot be reached or does not answer in time.
         """
         with self._readiness.watched(), self._driver.watched(), self._translated():
-            async with self._driver.write(aside) as connection:
+            async with self._driver.write(aside, is_shared) as connection:
                 yield connection
 
     @asynccontextmanager
@@ -196,18 +200,22 @@ class Database:
                 yield connection
 
     async def run(
-        self, change: Callable[[Connection], Awaitable[Answer]], aside: bool = False
+        self,
+        change: Callable[[Connection], Awaitable[Answer]],
+        aside: bool = False,
+        is_shared: bool = False,
     ) -> Answer:
         """`change` in a transaction, committed when this returns; run again when it was raced.
 
         Raises DatabaseUnavailable like `write`, or when it is raced again and again, and the
         driver's own error where it violates the same constraint by the same values twice: then
-        nobody else's row explains it.
+        nobody else's row explains it. One that `is_shared` by callers raises Locked where another
+        session holds what one of them needs.
         """
         before = None
         for _ in range(ATTEMPTS):
             try:
-                async with self.write(aside) as connection:
+                async with self.write(aside, is_shared) as connection:
                     return await change(connection)
             except Violated as violated:
                 if violated.details == before:
@@ -215,7 +223,9 @@ class Database:
                     raise violated.__cause__ or violated from None
                 before = violated.details
                 logger.info("another writer came first: once more")
-            except Raced:
+            except Raced as raced:
+                if is_shared and isinstance(raced, Locked):
+                    raise
                 before = None
                 logger.info("another writer came first: once more")
         raise DatabaseUnavailable("Too many writers at once: nothing was stored.")
@@ -408,7 +418,7 @@ class _translated:
             driver = error.orig if isinstance(error, DBAPIError) else error
             state = getattr(driver, "sqlstate", None)
             if state in RETRYABLE:
-                raise Raced from error
+                raise (Locked if state == LOCK_NOT_AVAILABLE else Raced) from error
             if state == READ_ONLY:
                 self._fail_over()
             if is_about_the_connection(error):

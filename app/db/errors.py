@@ -15,3 +15,7 @@ class Away(SetupError):
 
 class Raced(Exception):
     """Another writer came first: the transaction is to be run again from its start."""
+
+
+class Locked(Raced):
+    """Another session held what this transaction needs for longer than it may wait."""

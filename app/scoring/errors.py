@@ -1,6 +1,6 @@
 """What requests about transactions can fail with."""
 
-from app.errors import NotFound, Problem
+from app.errors import NotFound, Problem, Unavailable
 
 
 class TransactionNotFound(NotFound):
@@ -25,3 +25,14 @@ class TransactionConflict(Problem):
 
     status, code = 409, "transaction_conflict"
     title = "A transaction with this id and other content is stored."
+
+
+class AccountLocked(Unavailable):
+    """Retry after `Retry-After` seconds: other accounts are scored meanwhile."""
+
+    code, title = "account_locked", "The account, or an entity of the payment, is locked."
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another session has held a lock on it for more than a second: nothing was stored."
+        )

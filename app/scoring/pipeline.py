@@ -22,6 +22,7 @@ from app.accounts import store as account_store
 from app.accounts.store import Account
 from app.db.connection import Connection
 from app.db.database import Database
+from app.db.errors import Locked
 from app.entities import states as entity_states
 from app.entities.states import EntityKey, EntityState, Link, LinkKey
 from app.errors import Problem
@@ -53,7 +54,7 @@ from app.ops.turns import owner
 from app.reviews import store as review_store
 from app.reviews.records import Review
 from app.scoring import store as transaction_store
-from app.scoring.errors import TransactionConflict
+from app.scoring.errors import AccountLocked, TransactionConflict
 from app.scoring.records import Past, Scored, decided
 from app.thresholds.records import TenantThresholds
 from app.times import now_us
@@ -184,7 +185,8 @@ class Pipeline:
         """An answer for each, committed: its score, or why there is none.
 
         A transaction that is stored already, with the same content, has its stored score.
-        Raises DatabaseUnavailable when nothing could be stored.
+        Raises DatabaseUnavailable when nothing could be stored, and AccountLocked where another
+        session holds what one of them needs.
         """
 
         async def score_each(connection: Connection) -> list[Scored | Problem]:
@@ -199,7 +201,10 @@ class Pipeline:
         # A batch is of many tenants: it has turns of its own.
         owner.set(BATCHES)
         with tracing.span("batch"):
-            return await self._database.run(score_each)
+            try:
+                return await self._database.run(score_each, is_shared=True)
+            except Locked as error:
+                raise AccountLocked from error
 
     async def score_of(
         self,

@@ -3,22 +3,23 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import numpy as np
 import pytest
 from sqlalchemy import Table, update
 
-from app.db.database import Database
+from app.db.database import PG_SETTINGS, Database
 from app.db.schema import accounts, entities, transactions
 from app.keys import service as keys
 from app.learner.checkpoint import WEIGHTS
-from app.settings import Settings
+from app.settings import MOST_CONNECTIONS, Settings
 from tests.api.connections import Served, serving
 from tests.api.requests import NOON, label, posted, problem_of
 from tests.checkpoints import tiny_checkpoint
@@ -197,6 +198,67 @@ async def test_what_is_damaged_fails_by_itself(service_settings: Settings, harm:
             for n in range(20):
                 stored = await client.get(f"/v1/transactions/x-{n}")
                 assert stored.status_code == (404 if n in amiss else 200)
+
+
+@asynccontextmanager
+async def locked(url: str, table: str, where: str) -> AsyncIterator[None]:
+    """Rows of the first tenant that somebody else holds, as a person in psql does."""
+    other = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        async with other.transaction():
+            query = f"SELECT 1 FROM {table} WHERE tenant = 'default' AND {where} FOR UPDATE"
+            assert await other.fetch(query)
+            yield
+    finally:
+        await other.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("table", "where"),
+    [("accounts", "account_id = 'held'"), ("entities", "entity_id = 'held'")],
+    ids=["account", "entity"],
+)
+async def test_rows_that_somebody_else_has_locked_keep_nobody_else_waiting(
+    service_settings: Settings, table: str, where: str
+) -> None:
+    async with serving(service_settings) as served:
+        other = await keys.create(served.app.state.service.part(Database), "tests", "other")
+        async with caller(served, served.key) as client, caller(served, other) as stranger:
+            for sender in (client, stranger):
+                first = await score(sender, "t-held", "held", merchant_id="held")
+                assert first.status_code == 200
+                assert (await score(sender, "t-free", "free")).status_code == 200
+            async with locked(service_settings.database_url, table, where):
+                held, free, others = await asyncio.gather(
+                    asyncio.gather(score(client, "t-1", "held", merchant_id="held")),
+                    answers_to(4, lambda name: score(client, f"f-{name}", f"free-{name}")),
+                    answers_to(4, lambda name: score(stranger, name, "held", merchant_id="held")),
+                )
+                assert {problem_of(answer) for answer in held} == {(503, "account_locked")}
+                assert {answer.headers["Retry-After"] for answer in held} == {"1"}
+                assert [answer.status_code for answer in free + others] == [200] * 48
+                # Labels of the account wait, in whatever number, and nobody else's.
+                path = "/v1/accounts/{}/labels"
+                waiting = [
+                    asyncio.create_task(
+                        client.post(
+                            path.format("held"), json={"labels": [label("t-held", "fraud")]}
+                        )
+                    )
+                    for _ in range(2 * MOST_CONNECTIONS)
+                ]
+                body = {"labels": [label("t-free", "fraud")]}
+                # Before any of them gives up, as `lock_timeout` would have it.
+                async with asyncio.timeout(0.8 * int(PG_SETTINGS["lock_timeout"]) / 1000):
+                    stored = await stranger.post(path.format("free"), json=body)
+                    account = await stranger.get("/v1/accounts/free")
+                assert stored.status_code == 200
+                assert account.json()["labels"]["fraud"] == 1
+                assert not any(task.done() for task in waiting)
+            assert {answer.status_code for answer in await asyncio.gather(*waiting)} <= {200, 429}
+            again = await score(client, "after", "held", merchant_id="held")
+            assert again.status_code == 200
 
 
 @pytest.mark.alone
