@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.labels.dates import check_zones, instant_of
+from app.labels.files.dates import check_zones, instant_of
 from app.learner.spec import DatasetSpec
 from app.learner.spelling import Time
 from app.times import text_of

@@ -20,9 +20,9 @@ from app.keys.scopes import DEFAULT_TENANT
 
 # All else is imported inside the functions: `quickstudy --help` takes as long as what it imports.
 if TYPE_CHECKING:
-    from app.labels.importing import LabelTally
-    from app.labels.layout import LabelLayout
-    from app.labels.reading import LabelFile, RefusedRow, StatedLabel
+    from app.labels.files.importing import LabelTally
+    from app.labels.files.layout import LabelLayout
+    from app.labels.files.reading import LabelFile, RefusedRow, StatedLabel
     from app.labels.schemas import Source
     from app.labels.service import Fate
 
@@ -56,7 +56,7 @@ def label_from_file(
     """
     import asyncio
 
-    from app.labels.layout import LabelLayout
+    from app.labels.files.layout import LabelLayout
 
     layout = None if spec is None else LabelLayout.load(spec)
     found = _counted_rows(file, layout)
@@ -112,7 +112,7 @@ def _counted_rows(file: Path, layout: "LabelLayout | None") -> CountedRows:
 
 def _blocks(file: Path, layout: "LabelLayout | None") -> Iterator["LabelFile"]:
     """A file's rows, as many labels at a time as a batch has."""
-    from app.labels.reading import UnreadableLabels, label_blocks
+    from app.labels.files.reading import UnreadableLabels, label_blocks
     from app.learner.transaction import MOST_ITEMS
     from app.objects import Unparsable
     from app.packing import UNPACKABLE
@@ -148,7 +148,7 @@ def _blocks_of_json(lines: TextIO, layout: "LabelLayout | None") -> Iterator["La
     """Objects by line as they are read; those of a list, which have no lines, all at once."""
     from itertools import chain, islice
 
-    from app.labels.reading import label_blocks
+    from app.labels.files.reading import label_blocks
     from app.learner.transaction import MOST_ITEMS
     from app.objects import is_by_line, listed
 
@@ -193,7 +193,7 @@ async def _import(
     from app.db.database import Database
     from app.db.migrating import upgrade_patiently
     from app.labels.allowance import Allowance
-    from app.labels.importing import LabelTally, import_labels, settle
+    from app.labels.files.importing import LabelTally, import_labels, settle
     from app.labels.service import Labelling
     from app.learner.transaction import MOST_ITEMS
     from app.scoring.pipeline import Pipeline

@@ -17,13 +17,13 @@ from app.http.keyed import KeyedRoute
 from app.http.parts import RunningDatabase, part
 from app.http.paths import AccountId, TransactionId
 from app.http.problems import EVERYWHERE, documented
-from app.labels import importing
 from app.labels import store as label_store
 from app.labels.changes import Verdict
 from app.labels.errors import LabelNotFound, TooManyLabels, WrongAccount
+from app.labels.files import importing
+from app.labels.files.reading import LabelFile, UnreadableLabels, read_labels
 from app.labels.plans import Change
 from app.labels.plans import Effect as Judged
-from app.labels.reading import LabelFile, UnreadableLabels, read_labels
 from app.labels.records import LabelEvent as Event
 from app.labels.schemas import (
     LABEL_FILE,

@@ -17,7 +17,7 @@ from babel.dates import format_datetime
 from typer.testing import CliRunner, Result
 
 from app.cli.main import app
-from app.labels.dates import instant_of
+from app.labels.files.dates import instant_of
 from app.learner.spec import DatasetSpec
 from app.learner.spelling import Amount, Time
 from app.training.entries import Entries, read_entries

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from app.errors import Problem, Unavailable
 from app.labels.changes import Verdict
-from app.labels.reading import RefusedRow, StatedLabel
+from app.labels.files.reading import RefusedRow, StatedLabel
 from app.labels.schemas import Source
 from app.labels.service import Fate, Labelling
 from app.scoring.errors import TransactionNotFound

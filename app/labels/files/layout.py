@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from app.errors import SetupError, first_problem
 from app.http.fields import LabelName
-from app.labels.dates import check_zones
+from app.labels.files.dates import check_zones
 from app.labels.schemas import Source
 from app.learner.spelling import Compression, Encoding, Part, Time
 from app.learner.validity import FRAUD_WORDS, LEGITIMATE_WORDS

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from app import objects
 from app.errors import SetupError
-from app.labels.dates import instant_of
-from app.labels.layout import ANY, PLAIN, PLAIN_UNDATED, LabelLayout, word_of
+from app.labels.files.dates import instant_of
+from app.labels.files.layout import ANY, PLAIN, PLAIN_UNDATED, LabelLayout, word_of
 from app.learner.validity import ID
 
 LONGEST_VALUE = 128

@@ -1,0 +1,1 @@
+"""Labels by file: what a file may say, its dates, and how its labels are stored."""
