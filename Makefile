@@ -77,10 +77,10 @@ audit: $(BIN)/pip ## Look every locked dependency up among the known vulnerabili
 		&& "$$python"/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock \
 		$(addprefix --ignore-vuln ,$(NOT_AFFECTED))
 
-train: $(EVERYTHING) ## Rebuild the shipped checkpoint, models/default, from the simulator
+train: $(EVERYTHING) ## Rebuild the shipped checkpoint, models/default, from the simulator; START=MODEL goes on from one
 	mkdir -p build
 	$(BIN)/quickstudy simulate --accounts 16000 --out build/simulated.parquet
-	$(BIN)/quickstudy train --data build/simulated.parquet --spec simulated --out models/default --global-steps 3000 --meta-steps 300 --no-trees --review-cost 1 --fraud-cost 8 --wrong-decline-cost 4
+	$(BIN)/quickstudy train --data build/simulated.parquet --spec simulated --out models/default $(if $(START),--start $(START),--global-steps 3000 --meta-steps 300) --no-trees --heed 8 --review-cost 1 --fraud-cost 12 --wrong-decline-cost 4
 
 demo: $(SERVICE) ## Score, label three, score again: before and after in a table
 	$(BIN)/quickstudy demo

@@ -135,6 +135,22 @@ def train(
     fraud_cost: FraudCost = None,
     wrong_decline_cost: WrongDeclineCost = None,
     rates: WhichRates = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="models/NAME",
+            help="A model of the same features to go on from: the first stage alone, at its "
+            "rates of currencies.",
+        ),
+    ] = None,
+    heed: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="How much copies have to bear an account's labels out to be followed, in place "
+            "of what held-out accounts say: more protects from wrong labels.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the training in --out was stopped.")
     ] = False,
@@ -145,16 +161,30 @@ def train(
     """
     from app.cli.interruption import Interruption
     from app.cli.progress import TrainingProgress
+    from app.learner.checkpoint import Checkpoint
     from app.learner.spec import DatasetSpec
     from app.training.devices import training_device
     from app.training.parts import Parts
     from app.training.ranks import joined
     from app.training.rates import rates_for
     from app.training.run import UNFINISHED, Source, train_checkpoint
+    from app.training.train import CONTINUING_STEPS
 
     chosen = DatasetSpec.load(spec)
     on = training_device(device)
-    options = options_of(seed, algorithm, global_steps, meta_steps, trees)
+    options = replace(options_of(seed, algorithm, global_steps, meta_steps, trees), heed=heed)
+    begun = None
+    if start is not None:
+        if meta_steps:
+            raise SetupError("with --start there is no second stage: leave out --meta-steps")
+        begun = Checkpoint.load(start)
+        rates = rates or (start if begun.metadata.rates else None)
+        options = replace(
+            options,
+            global_steps=global_steps or CONTINUING_STEPS,
+            meta_steps=0,
+            start=begun.digest[:12],
+        )
     budget = {"reviewed": reviewed_share, "declined": declined_share}
     costs = {"review": review_cost, "fraud": fraud_cost, "wrong_decline": wrong_decline_cost}
     stated = _stated(budget, costs)
@@ -177,7 +207,7 @@ def train(
                 return not interruption.is_requested
 
             metadata = train_checkpoint(
-                source, chosen, out, options, ranks.device, watch, resume, stated, ranks
+                source, chosen, out, options, ranks.device, watch, resume, stated, ranks, begun
             )
     if metadata is None:
         return

@@ -44,8 +44,6 @@ REACHES = (1.0, 0.5, 0.25, 0.0)
 HABITS = (0.0, 0.5, 0.75, 1.0)
 # How far refusals are not held against what it has used before.
 PARDONS = (0.0, 0.5, 1.0)
-# Where too few frauds are held out to choose: copies are followed unless their evidence is bad.
-USUAL_GATE = (3.0, 1.0)
 
 
 class GateSetting(NamedTuple):
@@ -56,6 +54,10 @@ class GateSetting(NamedTuple):
     reach: float = 1.0
     habit: float = 0.0
     pardon: float = 0.0
+
+
+# Where too few frauds are held out to choose: copies are followed unless their evidence is bad.
+USUAL_GATE = GateSetting(3.0, 1.0)
 
 
 class Predictions(NamedTuple):
@@ -201,8 +203,13 @@ def gated(learner: Learner, answered: Answers) -> Predictions:
     return Predictions(rows, base_A + moved_A, base_A, labels_A, frauds_A)
 
 
-def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predictions:
+def fit_gate(
+    learner: Learner, rows: Rows, held_out: NDArray[np.intp], heed: float | None = None
+) -> Predictions:
     """Set the learner's gate to what held-out accounts say, and give their predictions.
+
+    A `heed` that is stated is none of their choice: their labels are mostly right, so it is not
+    from them that one learns what wrong ones do.
 
     Of the trusts and heeds that keep all but GAIN_FORGONE of what the best of them gains on the
     base, in cross-entropy, it takes those that heed the evidence most, and among them the least
@@ -218,12 +225,13 @@ def fit_gate(learner: Learner, rows: Rows, held_out: NDArray[np.intp]) -> Predic
     if not answered.labels_A.any():
         return gated(learner, answered)
     if (rows.is_fraud_N[held_out] == 1).sum() < DECIDING_FRAUDS:
-        learner.gate.set(*USUAL_GATE)
+        learner.gate.set(USUAL_GATE.trust, USUAL_GATE.heed if heed is None else heed)
         return gated(learner, answered)
     sampled = whole_accounts(rows, held_out, SAMPLED_ROWS)
     judged = [answered, *(answers(learner, rows, sampled, limit) for limit in GATE_LIMITS)]
     situations = [_labelled(rows, of_limit) for of_limit in judged if of_limit.labels_A.any()]
-    pairs = [GateSetting(trust, heed) for trust, heed in product(TRUSTS, HEEDS)]
+    heeds = HEEDS if heed is None else [heed]
+    pairs = [GateSetting(*pair) for pair in product(TRUSTS, heeds)]
     kept = _keeping(learner, situations, pairs)
     chosen = max(kept, key=lambda setting: (setting.heed, -setting.trust))
     reaches = [chosen._replace(reach=reach) for reach in REACHES]

@@ -14,8 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 
 from app import __version__
-from app.learner.checkpoint import AlertBudget, Costs, Data, Metadata, replace_file
-from app.learner.differentiable.saving import save_checkpoint
+from app.learner.checkpoint import AlertBudget, Checkpoint, Costs, Data, Metadata, replace_file
+from app.learner.differentiable.adaptation import Learner
+from app.learner.differentiable.saving import learner_of, save_checkpoint
+from app.learner.differentiable.trees import Trees
 from app.learner.features import FeatureSet
 from app.learner.money import Rates
 from app.learner.spec import DatasetSpec
@@ -94,10 +96,12 @@ def train_checkpoint(
     resume: bool = False,
     stated: AlertBudget | Costs | None = None,
     ranks: Ranks = ALONE,
+    start: Checkpoint | None = None,
 ) -> Metadata | None:
     """Train on all labelled transactions of a file and leave a checkpoint in `folder`.
 
-    The thresholds follow what is `stated` of them.
+    The thresholds follow what is `stated` of them. With a `start`, which is a model of the same
+    features and algorithm, training goes on from its weights.
     When `watch` stops the training, the checkpoint holds the best learner so far and the folder
     also what `resume` goes on from. Raises ValueError where there is nothing to learn from or
     nothing (or something else) to resume.
@@ -106,11 +110,12 @@ def train_checkpoint(
     writes the folder and gives the metadata.
     """
     features = FeatureSet(spec, source.rates)
+    learner = None if start is None else _begun_with(start, features, options)
     rows = source.rows(features, ranks)
     labelled = rows.is_fraud_N != UNLABELLED
     end_us = max(ranks.gather(int(rows.time_us_N.max(initial=0)))) + 1
     split = Split.of(rows, labelled, end_us, options.seed, ranks)
-    trainer = Trainer(rows, split, options, device, ranks)
+    trainer = Trainer(rows, split, options, device, ranks, learner)
     identity = {"data": source.sha256, "features": features.digest, "options": asdict(options)}
     if resume:
         _restore(trainer, folder, identity)
@@ -136,6 +141,18 @@ def train_checkpoint(
     save_checkpoint(folder, learner, metadata)
     (folder / "README.md").write_text(model_card(metadata))
     return metadata
+
+
+def _begun_with(start: Checkpoint, features: FeatureSet, options: Options) -> Learner:
+    """The learner of a model, without trees; raises ValueError where it reads something else."""
+    name, algorithm = start.metadata.name, start.metadata.algorithm
+    if start.features.digest != features.digest:
+        raise ValueError(f"the model {name} to start with has other features or rates")
+    if algorithm != options.algorithm:
+        raise ValueError(f"the model {name} to start with learns accounts by {algorithm}")
+    learner = learner_of(start)
+    learner.network.trees = Trees(0)
+    return learner
 
 
 def _keep(trainer: Trainer, folder: Path, identity: Mapping[str, object]) -> None:

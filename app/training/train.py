@@ -10,6 +10,10 @@ inner steps, FOMAML takes each step as given, and Reptile (Nichol, Achiam and Sc
 query: the base moves towards the copies. All but Reptile learn their step sizes. At first every
 inner step is scored on the query, later only the last (the multi-step loss of MAML++).
 
+A training may begin with the learner of another. It is then the global stage alone, with that
+learner's bins: what is new in the file is learned, and how accounts are learned, its step sizes and
+gate, stays as it is.
+
 Everything random is drawn from (seed, stage, step), so a resumed run is the run that was not
 interrupted.
 
@@ -45,6 +49,8 @@ STAGES = (GLOBAL, META)
 # the weights' rate they stay where they start.
 LEARNING_RATES = {GLOBAL: 2e-3, META: 1e-4}
 STEP_SIZE_RATE = 0.05
+# Of a global stage that begins with another training's learner: what is new is in its file.
+CONTINUING_RATE, CONTINUING_STEPS = 7e-4, 1000
 # The wide part learns faster: few transactions lie beyond the thresholds that it is there for.
 WIDE_RATE = 2.0
 # What labels say directly learns faster still: ten times a unit's weight is soon reached there.
@@ -77,7 +83,11 @@ LEAST_CHECKS, LEAST_BETWEEN_CHECKS = 5, 10
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How long to train at most, from which seed, and whether to grow trees."""
+    """How long to train at most, from which seed, and whether to grow trees.
+
+    `start` is the digest of the model whose learner the training begins with, if any; `heed` is
+    the gate's, where held-out accounts are not to choose it.
+    """
 
     global_steps: int = 1500
     meta_steps: int = 400
@@ -87,6 +97,8 @@ class Options:
     seed: int = 0
     algorithm: Algorithm = "anil"
     trees: bool = True
+    start: str | None = None
+    heed: float | None = None
 
     def steps(self, stage: str, rows: int) -> int:
         """How many steps a stage takes on a file of so many rows to train on."""
@@ -196,11 +208,18 @@ class Trainer:
     those do better than none. `working` is the learner whose weights each step moves.
 
     Several ranks train the same learner, each on its rows. `sample` are rows of all of them, at
-    rank 0.
+    rank 0. Where there is a `start`, training goes on from it, and no state that is worse on the
+    held-out accounts is kept.
     """
 
     def __init__(
-        self, rows: Rows, split: Split, options: Options, device: str, ranks: Ranks = ALONE
+        self,
+        rows: Rows,
+        split: Split,
+        options: Options,
+        device: str,
+        ranks: Ranks = ALONE,
+        start: Learner | None = None,
     ) -> None:
         self._options, self._device, self._ranks = options, torch.device(device), ranks
         self._train = Starts(rows, split.train, split.end_us, ranks)
@@ -209,9 +228,10 @@ class Trainer:
         self._steps = {stage: options.steps(stage, trained) for stage in STAGES}
         self._check_batches = options.check_batches(held_out)
         torch.manual_seed(options.seed)
-        self.working = Learner(rows.kinds, options.algorithm)
+        self._goes_on = start is not None
+        self.working = deepcopy(start) if start else Learner(rows.kinds, options.algorithm)
         self.sample = split.sample(rows, ranks)
-        if self.sample is not None:
+        if self.sample is not None and not self._goes_on:
             some, (train, *_) = self.sample
             is_fraud_N = some.is_fraud_N[train] == 1
             bins.fit(self.working.network.encoder, some.features_NF[train], is_fraud_N)
@@ -233,6 +253,8 @@ class Trainer:
 
     def run(self, watch: Callable[[Status], bool]) -> None:
         """Train to the end, or until `watch`, called at every step, returns False at any rank."""
+        if self._goes_on and self.step == 0:
+            self._check()
         while not self.done:
             loss = self._update()
             self.step += 1
@@ -284,7 +306,8 @@ class Trainer:
 
     def _begin_stage(self) -> None:
         working = self.working
-        working.set_step_sizes(FIRST_STEP_SIZE if self.stage == META else NO_STEP_SIZE)
+        if not self._goes_on:
+            working.set_step_sizes(FIRST_STEP_SIZE if self.stage == META else NO_STEP_SIZE)
         network = working.network
         wide, labels = network.wide_rises_ZTM, network.wide_relation_IM
         weights = [
@@ -307,7 +330,7 @@ class Trainer:
     def _next_stage(self) -> None:
         following = STAGES.index(self.stage) + 1
         self.step, self.bad_checks = 0, 0
-        if following == len(STAGES):
+        if self._goes_on or following == len(STAGES):
             self.stage = DONE
             return
         self.stage = STAGES[following]
@@ -347,7 +370,8 @@ class Trainer:
         wave = 0.5 * (1 + math.cos(math.pi * self.step / self._steps[self.stage]))
         warm = min(1.0, (self.step + 1) / WARM_STEPS)
         if self.stage == GLOBAL:
-            return LEARNING_RATES[GLOBAL] * wave * warm, 0.0
+            rate = CONTINUING_RATE if self._goes_on else LEARNING_RATES[GLOBAL]
+            return rate * wave * warm, 0.0
         frozen = self.step < FROZEN_STEPS
         return 0.0 if frozen else LEARNING_RATES[META] * wave, STEP_SIZE_RATE * max(wave, 0.1)
 

@@ -27,6 +27,7 @@ from app.training.evaluate import (
     answers,
     cross_entropy,
     fit_gate,
+    gated,
     whole_accounts,
 )
 from app.training.sampling import Sample, sampled
@@ -50,7 +51,8 @@ def fit_held_out(learner: Learner, rows: Rows, split: Split, options: Options) -
     Trees are grown on the split's training accounts, and kept where those held out gain by them
     with the labels that were known, and lose next to nothing without any (LEAST_GAIN). Fewer than
     DECIDING_FRAUDS frauds among them choose nothing: then there are none, as where the options want
-    none. Gives their predictions.
+    none. A training that began with another's learner keeps its gate, but for a stated heed. Gives
+    their predictions.
     """
     seed, frauds = options.seed, int((rows.is_fraud_N[split.held_out] == 1).sum())
     if options.trees and frauds >= DECIDING_FRAUDS:
@@ -61,7 +63,11 @@ def fit_held_out(learner: Learner, rows: Rows, split: Split, options: Options) -
         if labelled > (1 - LEAST_GAIN) * without[0] or base > (1 + LEAST_GAIN) * without[1]:
             none = (torch.zeros(0, size, device=learner.device) for size in (SPLITS, SPLITS, NODES))
             learner.network.trees.keep(*none)
-    return fit_gate(learner, rows, split.held_out)
+    if options.start is None:
+        return fit_gate(learner, rows, split.held_out, options.heed)
+    if options.heed is not None:
+        learner.gate.heed.fill_(options.heed)
+    return gated(learner, answers(learner, rows, split.held_out))
 
 
 def grow(learner: Learner, train: Sample, rows: Rows, seed: int) -> None:

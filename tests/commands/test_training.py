@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(folder: Path) -> Path:
     path = folder / "files" / "simulated.parquet"
-    run("simulate", "--out", path, "--accounts", "60", "--days", "60", "--seed", "3")
+    run("simulate", "--out", path, "--accounts", "100", "--days", "60", "--seed", "3")
     return path
 
 
@@ -111,7 +111,8 @@ def test_a_simulated_file_is_the_same_in_both_formats_and_by_its_seed(
     folder: Path, data: Path
 ) -> None:
     out = folder / "same.csv"
-    output = run("simulate", "--out", out, "--accounts", "60", "--days", "60", "--seed", "3").output
+    options = ("--accounts", "100", "--days", "60", "--seed", "3")
+    output = run("simulate", "--out", out, *options).output
     expected = pl.read_parquet(data)
     assert f"{len(expected):,} transactions" in output
     found = pl.read_csv(out, try_parse_dates=True)
@@ -255,6 +256,47 @@ def test_a_model_is_trained_without_trees_where_that_is_stated(folder: Path, dat
 
 
 COSTS = ("--review-cost", "5", "--fraud-cost", "100", "--wrong-decline-cost", "20")
+
+
+def test_a_training_goes_on_from_a_model_at_its_rates(folder: Path, data: Path) -> None:
+    begun, out = folder / "models" / "begun", folder / "models" / "going-on"
+    rates = folder / "half.toml"
+    rates.write_text('reference = "EUR"\n[per_unit]\nUSD = 0.5\n')
+    options = ("--data", data, "--spec", "simulated", "--no-trees")
+    run("train", *options, *FEW, "--out", begun, "--rates", rates)
+    going_on = ("--global-steps", "2", "--start", begun)
+    output = run("train", *options, *going_on, "--out", out).output
+    assert "global: step 2 of 2" in output
+    assert "meta: step" not in output
+    first, then = Checkpoint.load(begun), Checkpoint.load(out)
+    assert then.metadata.options["start"] == first.digest[:12]
+    assert then.metadata.options["meta_steps"] == 0
+    assert then.metadata.step_sizes == first.metadata.step_sizes
+    for name in ("trust", "heed", "reach", "habit", "pardon"):
+        assert then.weights[f"gate.{name}"] == first.weights[f"gate.{name}"]
+    assert then.metadata.rates == first.metadata.rates
+    edges = "network.encoder.edges_ZT"
+    assert (then.weights[edges] == first.weights[edges]).all()
+    assert "| start |" in (out / "README.md").read_text()
+    run("train", *options, *going_on, "--out", out, "--heed", "8")
+    careful = Checkpoint.load(out)
+    assert careful.weights["gate.heed"] == 8
+    assert careful.weights["gate.trust"] == first.weights["gate.trust"]
+    assert "| heed | 8.0 |" in (out / "README.md").read_text()
+
+
+def test_a_start_that_does_not_fit_is_one_sentence(
+    folder: Path, data: Path, model: Path, one_fold: Path
+) -> None:
+    options = ("--data", data, "--spec", "simulated", "--out", folder / "models" / "none")
+    assert "no second stage" in sentence("train", *options, *FEW, "--start", model)
+    other = ("--start", model, "--algorithm", "maml")
+    assert "learns accounts by anil" in sentence("train", *options, *other)
+    rates = folder / "other.toml"
+    rates.write_text('reference = "EUR"\n[per_unit]\nUSD = 0.25\n')
+    other = ("--start", model, "--rates", rates)
+    assert "has other features or rates" in sentence("train", *options, *other)
+    assert not (folder / "models" / "none").exists()
 
 
 def test_an_evaluation_says_how_reliable_the_probabilities_are(evaluated: Path) -> None:

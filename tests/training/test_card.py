@@ -87,6 +87,21 @@ def test_the_shipped_model_is_reproduced_by_make_and_any_other_by_its_command(
     assert "--algorithm maml " in model_card(maml)
 
 
+def test_a_card_names_the_model_that_a_training_began_with(metadata: Metadata) -> None:
+    options = {**metadata.options, "meta_steps": 0, "start": "b629737d6464", "heed": 8.0}
+    going_on = metadata.model_copy(update={"options": options})
+    own = model_card(going_on)
+    assert "begins with `b629737d6464`" in own
+    assert "stayed as it was, but for the heed." in own
+    assert " --global-steps 20 --heed 8.0 --start MODEL`" in own
+    assert "--meta-steps" not in own
+    shipped = model_card(going_on.model_copy(update={"name": "default"}))
+    assert "`make train START=MODEL`" in shipped
+    alone = model_card(metadata.model_copy(update={"options": {**options, "start": None}}))
+    assert "| start |" not in alone
+    assert "First the network" in alone
+
+
 def test_a_card_without_figures_says_that_there_are_none(metadata: Metadata) -> None:
     card = model_card(metadata.model_copy(update={"metrics": {}, "options": {}, "versions": {}}))
     assert "None were measured." in card

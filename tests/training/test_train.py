@@ -483,6 +483,46 @@ def test_stopping_leaves_a_checkpoint_that_serves(
     assert all(0 < decision.probability < 1 for decision in decisions)
 
 
+def test_a_training_that_goes_on_keeps_bins_and_steps_and_is_never_worse(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(TINY, global_steps=16, meta_steps=8, check_every=8, patience=99)
+    first = Trainer(rows, split_of(rows), options, CPU)
+    first.run(lambda status: True)
+    going_on = replace(options, global_steps=8, meta_steps=0, start="0123456789ab")
+    begun = Trainer(rows, split_of(rows), going_on, CPU, start=first.learner)
+    steps = [(status.stage, status.step) for status in statuses_of(begun)]
+    assert steps == [(GLOBAL, n + 1) for n in range(8)]
+    assert begun.done
+    assert begun.learner.step_sizes == first.learner.step_sizes
+    edges = [each.learner.network.encoder.edges_ZT for each in (first, begun)]
+    assert torch.equal(*edges)
+    # Where each step makes it worse, what it began with is kept.
+    monkeypatch.setattr(train, "CONTINUING_RATE", 1.0)
+    worse = Trainer(rows, split_of(rows), going_on, CPU, start=first.learner)
+    found = [status.held_out_loss for status in statuses_of(worse)]
+    assert min(loss for loss in found if loss is not None) > worse.best_loss
+    for name, tensor in first.learner.network.state_dict().items():
+        assert torch.equal(worse.learner.network.state_dict()[name], tensor)
+
+
+def test_a_training_that_goes_on_resumes_bit_for_bit(
+    source: Source, whole: Path, tmp_path: Path
+) -> None:
+    start = Checkpoint.load(whole)
+    options = replace(TINY, meta_steps=0, start=start.digest[:12])
+
+    def go_on(folder: Path, watch: Callable[[Status], bool], resume: bool = False) -> Learner:
+        train_checkpoint(source, SIMULATED, folder, options, CPU, watch, resume, start=start)
+        return learner_of(Checkpoint.load(folder))
+
+    at_once = go_on(tmp_path / "at-once", lambda status: True)
+    go_on(tmp_path / "in-two", until(GLOBAL, 5))
+    in_two = go_on(tmp_path / "in-two", lambda status: True, resume=True)
+    for name, tensor in at_once.state_dict().items():
+        assert torch.equal(in_two.state_dict()[name], tensor), name
+
+
 def test_a_finished_folder_has_nothing_to_resume(source: Source, whole: Path) -> None:
     with pytest.raises(ValueError, match="no interrupted training"):
         trained(source, whole, resume=True)
@@ -569,6 +609,8 @@ def test_a_checkpoint_says_what_it_was_trained_on(source: Source, whole: Path) -
         "seed": 0,
         "algorithm": "anil",
         "trees": True,
+        "start": None,
+        "heed": None,
     }
     assert (whole / "README.md").exists()
     learner = learner_of(Checkpoint.load(whole))

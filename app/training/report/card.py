@@ -6,7 +6,7 @@ from app.training.report.rendering import render
 SIMULATED = "simulated"
 SHIPPED = "default"
 # The settings that a command states; all others are the defaults of their version.
-SETTINGS = "global_steps", "meta_steps"
+SETTINGS = "global_steps", "meta_steps", "heed"
 
 
 def model_card(metadata: Metadata) -> str:
@@ -26,8 +26,15 @@ def model_card(metadata: Metadata) -> str:
 def _command(metadata: Metadata) -> str:
     """The training as a command, without names of files."""
     options: dict[str, object] = {"seed": metadata.seed, "algorithm": metadata.algorithm}
-    options |= {name: value for name, value in metadata.options.items() if name in SETTINGS}
-    if metadata.rates:
+    options |= {
+        name: value
+        for name, value in metadata.options.items()
+        if name in SETTINGS and value is not None
+    }
+    if metadata.options.get("start"):
+        del options["meta_steps"]
+        options["start"] = "MODEL"
+    elif metadata.rates:
         options["rates"] = f"models/{metadata.name}"
     match metadata.decisions.stated:
         case AlertBudget(reviewed=reviewed, declined=declined):
