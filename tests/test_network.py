@@ -21,6 +21,7 @@ from app.learner.network import (
     CLIP,
     HIDDEN,
     KNOWN_VALUES,
+    LEAST_RISE,
     MEMBERS,
     Columns,
     shapes,
@@ -644,6 +645,30 @@ def test_what_was_always_the_same_in_training_adds_nothing_however_large_it_gets
     features_1NF[0, :, 3] = torch.tensor([2.0, value])
     usual_U, large_U = surprised.encode(features_1NF, torch.zeros(1, 2)).static_BNU[0]
     torch.testing.assert_close(large_U, usual_U, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_largest_amounts_of_training_add_to_the_risk_whatever_was_learned(
+    surprised: Network, missing: bool
+) -> None:
+    """Also where the last edge stands several times, as where there are few thresholds."""
+    edges_T = surprised.encoder.edges_ZT[0]
+    if missing:
+        edges_T[-4:] = edges_T[-1]
+    *_, before, last = edges_T.unique().tolist()
+    with torch.no_grad():
+        surprised.wide_rises_ZTM.copy_(torch.full_like(surprised.wide_rises_ZTM, -3.0))
+    surprised.keep_rising()
+    assert gained(surprised, 0, last, than=before) == pytest.approx(LEAST_RISE)
+    assert gained(surprised, 0, (before + last) / 2, than=before) == pytest.approx(
+        LEAST_RISE / 2, rel=1e-3
+    )
+    assert gained(surprised, 0, before, than=edges_T[0].item()) == 0
+    with torch.no_grad():
+        surprised.wide_rises_ZTM.copy_(torch.full_like(surprised.wide_rises_ZTM, 2.0))
+    surprised.keep_rising()
+    halfway = gained(surprised, 0, (before + last) / 2, than=before)
+    assert halfway == pytest.approx(1.0, rel=1e-3), "what was learned beyond that stays"
 
 
 def test_scaled_values_go_no_further_than_what_training_saw(surprised: Network) -> None:

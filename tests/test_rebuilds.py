@@ -204,7 +204,7 @@ def test_a_model_of_more_kinds_of_entities_gets_states_of_them_with_their_labels
     upgrade(url)
     few = whole.model_copy(update={"entities": {"ip": "ip_address", "merchant": "merchant_id"}})
     file = tmp_path / "history.parquet"
-    simulate(accounts=5, days=40, seed=3).head(300).write_parquet(file)
+    simulate(accounts=8, days=40, seed=3).write_parquet(file)
     [chunk] = History(file, whole).chunks(1000)
     models = [
         tiny_checkpoint(tmp_path / spec, fields) for spec, fields in (("few", few), ("all", whole))

@@ -37,6 +37,9 @@ CLIP = 8.0
 # Log-odds for each range of values that training saw by which an amount or a pace lies beyond it.
 # Not for each spread: a pace that was nearly always 0 in training has next to none.
 BEYOND = 0.25
+# Log-odds that an amount adds at least on its way through the last values that training saw, where
+# only one row in 2,000 is.
+LEAST_RISE = 0.6
 # What the population weighs beside an account's own legitimate labels, in labels.
 PRIOR_LABELS = 2.0
 LEAST_WIDTH = 1e-6

@@ -13,7 +13,9 @@ Discovery 1:291; Bolton & Hand 2002, Statistical Science 17:235). Sources of the
 - spending peaks after the holder's salary (Gelman et al. 2014, Science 345:212);
 - activity is far from even: most customers of a shop buy a few times (Fader et al. 2005,
   Marketing Science 24:275), and they come and go. So many accounts open during the simulation,
-  half of them with a history elsewhere, as when a platform begins to send its payments.
+  half of them with a history elsewhere, as when a platform begins to send its payments;
+- the sizes of firms follow Zipf's law (Axtell 2001, Science 293:1818), so a few offices have most
+  of those who work in one.
 
 An account belongs to one of `GROUPS` platforms, whose callers send the same fields for all of
 theirs.
@@ -151,7 +153,9 @@ class Accounts:
             new_device_on_A=begins_on_A + rng.exponential(600, count),
             card_years_A=rng.uniform(1, 4, count),
             office_A=np.where(
-                rng.random(count) < OFFICE_SHARE, rng.integers(0, 1 + holders // 150, count), -1
+                rng.random(count) < OFFICE_SHARE,
+                pick(rng, 1 / np.arange(1.0, 2 + holders // 150), count),
+                -1,
             ),
             trip_start_AT=start_AT,
             trip_end_AT=end_AT,

@@ -85,19 +85,24 @@ def _own_addresses(
     household_N = accounts.household_A[account_N]
     lease_N = 10 + 190 * share_of(household_N, 13)
     at_home_N = _OWN + household_N * 512 + (day_N / lease_N).astype(np.int64)
+    office_N = home_N * 10_000 + accounts.office_A[account_N]
+    lets_N = 30 + 370 * share_of(office_N, 29)
+    at_work_N = _OFFICE + office_N * 512 + (day_N / lets_N).astype(np.int64)
     customers_L = np.bincount(accounts.home_A[: accounts.holders])
     gateways_L = 1 + customers_L // CARRIER_CUSTOMERS
     gateways_L = np.pad(
         gateways_L, (0, max(0, int(accounts.home_A.max()) + 1 - len(gateways_L))), constant_values=1
     )
     gateway_N = (rng.random(len(account_N)) * gateways_L[home_N]).astype(np.int64)
-    office_N = accounts.office_A[account_N]
+    gateway_N = home_N * 10_000 + gateway_N
+    lends_N = 5 + 55 * share_of(gateway_N, 31)
+    by_carrier_N = _CARRIER + gateway_N * 512 + (day_N / lends_N).astype(np.int64)
     way_N = rng.random(len(account_N))
     return np.select(
-        [way_N < 0.3, (way_N < 0.4) & (office_N >= 0), way_N > 0.95],
+        [way_N < 0.3, (way_N < 0.4) & (accounts.office_A[account_N] >= 0), way_N > 0.95],
         [
-            _CARRIER + home_N * 10_000 + gateway_N,
-            _OFFICE + home_N * 10_000 + office_N,
+            by_carrier_N,
+            at_work_N,
             _PUBLIC + home_N * 10_000 + rng.integers(0, 300, len(account_N)),
         ],
         at_home_N,

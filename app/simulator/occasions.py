@@ -2,7 +2,10 @@
 
 - A sale brings hundreds of customers to one shop within the hour, some of whom buy again and
   again; what people do comes in bursts by nature (Barabasi 2005, Nature 435:207).
-- A business pays its people within minutes on the same day of each month, which no holder does.
+- On one day of a month all shops have sales, and many holders go round those where they always
+  buy.
+- A business pays its people within minutes on the same day of each month, which few holders do.
+  Firms are of all sizes, most of them small (Axtell 2001, Science 293:1818).
 - A traveller's hotel takes its charge in the evening, each night or once for all.
 - A holder takes something up, a hobby, a renovation, a wedding, and pays for weeks what the account
   never paid before: large sums at the same new shops (events of life change what is bought: Mehta
@@ -15,7 +18,7 @@ Axes: N transactions, S sales, A accounts, T trips, P payers, M months, R recipi
 
 import numpy as np
 
-from app.simulator.accounts import PERSONAS, Accounts
+from app.simulator.accounts import FAVOURITES, PERSONAS, Accounts
 from app.simulator.countries import COUNTRIES, Floats, Ints, distances_km_LL
 from app.simulator.events import (
     DAY_SECONDS,
@@ -26,16 +29,33 @@ from app.simulator.events import (
     log_uniform,
     ordinary_amounts,
 )
-from app.simulator.merchants import CATEGORY_K, CHANNEL_K, ONLINE_K, PAYEES, TRANSFER, pick
+from app.simulator.merchants import (
+    CATEGORY_K,
+    CHANNEL_K,
+    ONLINE_K,
+    PAYEES,
+    TRANSFER,
+    pick,
+    pick_by_row,
+)
 
 FLIGHT_KMH = 700
 AIRPORT_HOURS = 3
 HOTEL = int(np.flatnonzero(CATEGORY_K == "hotel")[0])
 ON_SALE_K = ONLINE_K & np.isin(CATEGORY_K, ("marketplace", "fashion", "electronics", "gaming"))
 BUSINESS = [persona.name for persona in PERSONAS].index("business")
-PAYER_SHARE = 0.12
+PAYER_SHARE = 0.2
+# Of those who are no business: who pays people for a household, a club or a shop of one's own.
+PRIVATE_PAYER_SHARE = 0.005
+PAID = (4, 151)
+# What firms pay a month, in euros, whatever else they buy.
+WAGES = (250, 3500)
 # How many purchases somebody makes who buys again and again within the hour: few have most.
 SPREE = (5, 31)
+# So many of the sprees stay at the shop where they begin, and go round the holder's usual shops.
+STAYS_SHARE, USUAL_SHARE = 0.25, 0.5
+# Days of a month on which all shops have sales, and the share of holders who then buy and buy.
+SALE_DAYS, SALE_BUYERS = 1, 0.05
 EVENING_HOURS = (17, 22)
 
 
@@ -46,6 +66,7 @@ def occasions(
     return [
         _sales(rng, world),
         sprees(rng, world, account_N, second_N, merchant_N),
+        sale_days(rng, world),
         payrolls(rng, world),
         _nights(rng, world),
         _projects(rng, world, account_N, second_N),
@@ -92,9 +113,10 @@ def _sales(rng: np.random.Generator, world: World) -> Events:
 def sprees(
     rng: np.random.Generator, world: World, account_N: Ints, second_N: Ints, merchant_N: Ints
 ) -> Events:
-    """Five to thirty purchases within an hour, at one to three online shops.
+    """Five to thirty purchases within an hour, at online shops.
 
-    One purchase in 1,200 begins a spree; half of those that begin online stay at that shop.
+    One purchase in 1,200 begins a spree. A quarter stays at the shop where it begins, where that
+    is online; half go round the shops where the holder always buys, the others one to three.
     """
     accounts, merchants = world.accounts, world.merchants
     begin_X = np.flatnonzero(rng.random(len(account_N)) < 1 / 1200)
@@ -105,30 +127,71 @@ def sprees(
     home_X3 = np.repeat(accounts.home_A[account_N[begin_X]], 3)
     shop_X3 = merchants.pick(rng, home_X3, market_X3).reshape(-1, 3)
     first_X = merchant_N[begin_X]
-    stays_X = ONLINE_K[merchants.market_M[first_X]] & (rng.random(len(begin_X)) < 0.5)
+    way_X = rng.random(len(begin_X))
+    stays_X = ONLINE_K[merchants.market_M[first_X]] & (way_X < STAYS_SHARE)
     shop_X3[stays_X, 0] = first_X[stays_X]
     shops_X = np.where(stays_X, 1, rng.integers(1, 4, len(begin_X)))
     shop_N = shop_X3[spree_N, (rng.random(len(spree_N)) * shops_X[spree_N]).astype(np.int64)]
+    usual_N = _usual_shops(rng, world, buyer_N)
+    is_usual_N = (way_X > 1 - USUAL_SHARE)[spree_N] & (usual_N >= 0)
+    shop_N = np.where(is_usual_N, usual_N, shop_N)
     when_N = second_N[begin_X][spree_N] + rng.integers(60, 3600, len(spree_N))
     amount_N = ordinary_amounts(rng, world, buyer_N, shop_N)
     return charges(rng, world, buyer_N, when_N, shop_N, amount_N)
 
 
-def payrolls(rng: np.random.Generator, world: World) -> Events:
-    """An eighth of the businesses pays 20 to 150 others within minutes, every month.
+def sale_days(rng: np.random.Generator, world: World) -> Events:
+    """On one day of a month one holder in twenty buys five to thirty times within the hour.
 
-    A third of them begins within the file.
+    At the online shops where they always buy; all of a country begin within half an hour.
+    """
+    accounts = world.accounts
+    days = rng.permutation(world.days)[: max(1, round(SALE_DAYS * world.days / 30))]
+    active_A = accounts.daily_rate_A[: accounts.holders] > 0.05
+    comes_DA = rng.random((len(days), accounts.holders)) < SALE_BUYERS
+    comes_DA &= active_A & (accounts.opens_on_A[: accounts.holders] < days[:, None])
+    day_X, buyer_X = np.nonzero(comes_DA)
+    size_X = log_uniform(rng, *SPREE, len(buyer_X)).astype(np.int64)
+    # For all of a country it begins at the same moment.
+    later_DL = rng.integers(0, DAY_SECONDS, (len(days), len(COUNTRIES)))
+    begin_DL = days[:, None] * DAY_SECONDS + later_DL
+    begin_X = begin_DL[day_X, accounts.home_A[buyer_X]] + rng.integers(0, 1800, len(buyer_X))
+    account_N = np.repeat(buyer_X, size_X)
+    second_N = np.repeat(begin_X, size_X) + rng.integers(0, 3600, len(account_N))
+    shop_N = _usual_shops(rng, world, account_N)
+    account_N, second_N, shop_N = (part[shop_N >= 0] for part in (account_N, second_N, shop_N))
+    amount_N = ordinary_amounts(rng, world, account_N, shop_N)
+    amount_N *= rng.uniform(0.4, 1, len(amount_N))
+    return charges(rng, world, account_N, second_N, shop_N, amount_N)
+
+
+def _usual_shops(rng: np.random.Generator, world: World, account_N: Ints) -> Ints:
+    """For each row a shop on the internet where its account always buys, -1 where there is none."""
+    accounts, market_M = world.accounts, world.merchants.market_M
+    online_AF = ONLINE_K[market_M[accounts.favourite_A2F[:, 0]]]
+    online_AF &= market_M[accounts.favourite_A2F[:, 0]] != TRANSFER
+    weight_F = 1 / np.arange(1.0, FAVOURITES + 1)
+    rank_N = pick_by_row(rng, (online_AF * weight_F)[account_N])
+    shop_N = accounts.favourite_A2F[account_N, 0, np.minimum(rank_N, FAVOURITES - 1)]
+    return np.where(online_AF.any(axis=1)[account_N], shop_N, -1)
+
+
+def payrolls(rng: np.random.Generator, world: World) -> Events:
+    """A fifth of the businesses, and some others, pay 4 to 150 people within minutes each month.
+
+    Half of them begin within the file.
     """
     accounts, merchants = world.accounts, world.merchants
     is_business_A = accounts.persona_A[: accounts.holders] == BUSINESS
-    payer_P = np.flatnonzero(is_business_A & (rng.random(accounts.holders) < PAYER_SHARE))
-    size_P = rng.integers(20, 151, len(payer_P))
+    share_A = np.where(is_business_A, PAYER_SHARE, PRIVATE_PAYER_SHARE)
+    payer_P = np.flatnonzero(rng.random(accounts.holders) < share_A)
+    size_P = log_uniform(rng, *PAID, len(payer_P)).astype(np.int64)
     payee_L = np.searchsorted(
         merchants.country_M * len(CATEGORY_K) + merchants.market_M,
         np.arange(len(COUNTRIES)) * len(CATEGORY_K) + TRANSFER,
     )
     shift_P = (rng.random(len(payer_P)) * (PAYEES - size_P)).astype(np.int64)
-    pay_P = accounts.amount_level_A[payer_P].clip(0.5, 4) * 400
+    pay_P = log_uniform(rng, *WAGES, len(payer_P))
     months = np.arange(1 + world.days // 30)
     hour_PM = rng.uniform(6, 17, len(payer_P))[:, None] + rng.normal(0, 0.3, (1, len(months)))
     begin_PM = (accounts.payday_A[payer_P][:, None] - 1 + 30 * months) * DAY_SECONDS
@@ -142,8 +205,8 @@ def payrolls(rng: np.random.Generator, world: World) -> Events:
     row_N, month_N = (part.ravel() for part in np.indices((len(recipient_R), len(months))))
     payer_N = recipient_R[row_N]
     second_N = begin_PM[payer_N, month_N] + rng.integers(0, length_P[payer_N])
-    # Two in three have always done so; the others begin within the file.
-    begins_P = world.days * rng.uniform(-2, 1, len(payer_P))
+    # Half have always done so; the others begin within the file.
+    begins_P = world.days * rng.uniform(-1, 1, len(payer_P))
     begins_P = np.maximum(begins_P, accounts.opens_on_A[payer_P])
     open_N = second_N >= begins_P[payer_N] * DAY_SECONDS
     row_N, payer_N, second_N = row_N[open_N], payer_N[open_N], second_N[open_N]

@@ -23,11 +23,8 @@ from tests.servers import new_key, server
 
 HISTORY = 100_000
 # What the shipped model does not do yet: a fast series on the holder's own device, none of which
-# was declined, is held up in two of the four worlds only.
+# was declined, is held up in three of the four worlds only.
 NOT_YET = "Of sixty payments in an hour"
-# And what it holds up too often for it: a dozen purchases and more within an hour at a sale, and
-# many accounts behind the address of an office that the service has seen for a week.
-STILL_WAITING = ("sale", "office address")
 
 worlds = pytest.mark.parametrize(
     "world",
@@ -90,6 +87,4 @@ def check(world: World, template: Path, database: Path, subtests: pytest.Subtest
     for kind in HONEST:
         with subtests.test(f"At most {MOST_WAITING:.0%} of {kind} payments wait."):
             share = waiting_share(answers[kind])
-            if share > MOST_WAITING and kind in STILL_WAITING:
-                pytest.xfail(f"{share:.1%} of {len(answers[kind])}")
             assert share <= MOST_WAITING, f"{share:.1%} of {len(answers[kind])}"

@@ -54,6 +54,7 @@ EAGER_STEP = 1000 * FIRST_STEP_SIZE
 # The files, counted together: one fraud that is ranked otherwise moves an account's average
 # precision by tenths, and of a single file such luck decides.
 SEEDS = (1, 2, 3)
+SIMULATED, CUT_DAYS = 400, (60, 90, 120)
 TOGETHER = 16
 
 # For each account the order in which its labels are flipped.
@@ -290,17 +291,16 @@ def under(attack: Attack, accounts: list[Accounts], shares: Iterable[float]) -> 
 
 
 @pytest.fixture(scope="module")
-def accounts(torture: bool, tmp_path_factory: pytest.TempPathFactory) -> list[Accounts]:
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> list[Accounts]:
     """Simulated accounts that the shipped checkpoint has never seen, of several files."""
-    simulated, cuts = (400, (60, 90, 120)) if torture else (200, (90,))
     checkpoint = Checkpoint.load(SHIPPED_MODEL)
     learner, rates = learner_of(checkpoint), checkpoint.metadata.rates
     found = []
     for seed in SEEDS:
         folder = tmp_path_factory.mktemp("data")
-        source = simulated_source(folder, simulated, 180, seed, rates)
+        source = simulated_source(folder, SIMULATED, 180, seed, rates)
         rows = rows_of(source.dataset, rates=rates)
-        found += [Accounts.of(learner, rows, cut) for cut in cuts]
+        found += [Accounts.of(learner, rows, cut) for cut in CUT_DAYS]
     return found
 
 

@@ -31,6 +31,7 @@ from app.learner.network import (
     HIDDEN,
     KNOWN_VALUES,
     LABEL_HALF_LIVES_DAYS,
+    LEAST_RISE,
     LEAST_WIDTH,
     MEMBERS,
     NEVER_DAYS,
@@ -313,10 +314,22 @@ class Network(nn.Module):
         What rises with the amount speaks to the log-odds alone, which no copy changes, and each of
         its steps is upwards. So it holds by construction, for every account, whatever it learned
         (monotone additive terms, as in Nori et al., "InterpretML", arXiv:1909.09223).
+
+        Where an amount is larger than nearly all of training, hardly a row says what it is worth.
+        There it adds LEAST_RISE, so that of two such payments of accounts with other pasts the far
+        larger is the riskier.
         """
         self.rises_ZTU[self.amounts] = 0.0
         self.scaled_ZU[self.amounts] = 0.0
-        self.wide_rises_ZTM[self.amounts] = self.wide_rises_ZTM[self.amounts].clamp_min(0.0)
+        least_YT1 = self._least_rises()[..., None]
+        self.wide_rises_ZTM[self.amounts] = self.wide_rises_ZTM[self.amounts].maximum(least_YT1)
+
+    def _least_rises(self) -> Tensor:
+        """What the log-odds gain at least in each bin of what rises with the amount: [Y, T]."""
+        is_wide_YT = self.encoder.edges_ZT[self.amounts].diff() > LEAST_WIDTH
+        # Where the last edge stands several times, the last bin of any width is before these.
+        after_YT = is_wide_YT.flip(1).cumsum(1).flip(1)
+        return LEAST_RISE * (is_wide_YT & (after_YT == 1))
 
     @property
     def base(self) -> Head:

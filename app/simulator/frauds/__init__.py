@@ -28,12 +28,12 @@ from app.simulator.frauds.victims import (
 # Each kind with its share of the fraudulent transactions. Kinds of many rows an episode have so few
 # that none drowns the others.
 FRAUDS: tuple[tuple[Callable[[np.random.Generator, World, Events, int], Events], float], ...] = (
-    (takeover, 0.22),
+    (takeover, 0.26),
     (card_testing, 0.14),
     (merchant_compromise, 0.08),
     (large_amount, 0.10),
     (impossible_travel, 0.08),
-    (burst, 0.22),
+    (burst, 0.28),
     (enumeration, 0.09),
     (account_farm, 0.07),
 )

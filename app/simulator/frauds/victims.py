@@ -5,6 +5,7 @@ Axes: N transactions, E episodes, H merchants a thief uses, K markets, X those c
 
 import numpy as np
 
+from app.simulator.accounts import PERSONAS
 from app.simulator.countries import COUNTRIES, distances_km_LL
 from app.simulator.events import (
     DAY_SECONDS,
@@ -30,17 +31,26 @@ from app.simulator.merchants import CHANNEL_K, IN_PERSON_K, ONLINE_K, pick, pick
 # Faster than any airliner between two payments in person.
 IMPOSSIBLE_KMH = 900
 # Of the rows of takeovers, those of an hour in which a thief tries again and again.
-HURRIED_SHARE = 0.3
+HURRIED_SHARE = 0.2
+# And those of thieves who take a few dear things at once.
+SHORT_SHARE = 0.3
+SHORT = (1, 8)
+DEAR = (5, 40)
+ON_TRAVELLERS = 0.2
+TRAVELLER = [persona.name for persona in PERSONAS].index("traveller")
 
 
 def takeover(rng: np.random.Generator, world: World, genuine: Events, target: int) -> Events:
     """Somebody else spends from the account, for days or in one hurried hour.
 
     A thief in a hurry tries tens of payments within the hour until the account is closed, and most
-    are declined.
+    are declined. Another takes a few dear things that resell, and is gone.
     """
-    hurried = round(HURRIED_SHARE * target)
-    parts = [_slow_takeover(rng, world, genuine, max(1, target - hurried))]
+    hurried, short = round(HURRIED_SHARE * target), round(SHORT_SHARE * target)
+    parts = [
+        _slow_takeover(rng, world, genuine, max(1, target - hurried - short)),
+        _short_takeover(rng, world, genuine, short),
+    ]
     if hurried >= 15:
         parts.append(_hurried_takeover(rng, world, genuine, hurried))
     return Events.concatenate(parts)
@@ -195,6 +205,35 @@ def _slow_takeover(rng: np.random.Generator, world: World, genuine: Events, targ
         stranger_N,
         entities,
         0.25,
+    )
+
+
+def _short_takeover(rng: np.random.Generator, world: World, genuine: Events, target: int) -> Events:
+    """One to eight payments within three hours, each 5 to 40 times what is usual.
+
+    For goods that resell, at one or two shops, half of them abroad, at any hour: whoever has bought
+    the access to an account uses it once and soon (Onaolapo et al. 2016, IMC, "What happens after
+    you are pwnd"). A fifth are on accounts that travel, where a foreign shop says little.
+    """
+    accounts = world.accounts
+    size_E = sizes(rng, target, *SHORT)
+    victim_E = victims(rng, world, genuine, len(size_E))
+    traveller_X = np.flatnonzero(accounts.persona_A[: accounts.holders] == TRAVELLER)
+    on_traveller_E = (rng.random(len(size_E)) < ON_TRAVELLERS) & (len(traveller_X) > 0)
+    victim_E[on_traveller_E] = rng.choice(traveller_X, int(on_traveller_E.sum()))
+    stranger_E = rng.integers(0, accounts.holders, len(size_E))
+    home_E = accounts.home_A[np.where(rng.random(len(size_E)) < 0.5, victim_E, stranger_E)]
+    market_EH = pick(rng, (RESALE_K & ONLINE_K).astype(np.float64), 2 * len(size_E))
+    merchant_EH = world.merchants.pick(rng, np.repeat(home_E, 2), market_EH).reshape(-1, 2)
+    episode_N = np.repeat(np.arange(len(size_E)), size_E)
+    begin_E = rng.integers(0, world.days * DAY_SECONDS, len(size_E))
+    second_N = begin_E[episode_N] + rng.integers(0, 3 * 3600, len(episode_N))
+    merchant_N = merchant_EH[episode_N, rng.integers(0, 2, len(episode_N))]
+    victim_N = victim_E[episode_N]
+    amount_N = accounts.typical_amount_A[victim_N] * log_uniform(rng, *DEAR, len(victim_N))
+    entities = thieves_entities(rng, world, victim_N, second_N, episode_N, on_own_device=0.2)
+    return charges(
+        rng, world, victim_N, second_N, merchant_N, amount_N, TAKEOVER, None, entities, 0.35
     )
 
 
