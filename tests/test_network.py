@@ -23,6 +23,7 @@ from app.learner.network import (
     KNOWN_VALUES,
     LEAST_RISE,
     MEMBERS,
+    WIDTH_OF_RISE,
     Columns,
     shapes,
 )
@@ -655,6 +656,7 @@ def test_the_largest_amounts_of_training_add_to_the_risk_whatever_was_learned(
     edges_T = surprised.encoder.edges_ZT[0]
     if missing:
         edges_T[-4:] = edges_T[-1]
+    edges_T[edges_T == edges_T[-1]] += 2 * WIDTH_OF_RISE
     *_, before, last = edges_T.unique().tolist()
     with torch.no_grad():
         surprised.wide_rises_ZTM.copy_(torch.full_like(surprised.wide_rises_ZTM, -3.0))
@@ -669,6 +671,19 @@ def test_the_largest_amounts_of_training_add_to_the_risk_whatever_was_learned(
     surprised.keep_rising()
     halfway = gained(surprised, 0, (before + last) / 2, than=before)
     assert halfway == pytest.approx(1.0, rel=1e-3), "what was learned beyond that stays"
+
+
+def test_where_training_saw_hardly_any_width_of_large_amounts_they_add_as_much_less(
+    surprised: Network,
+) -> None:
+    """As in small files, whose largest amount is hardly larger than the next."""
+    edges_T = surprised.encoder.edges_ZT[0]
+    before = edges_T[-2].item()
+    edges_T[-1] = before + WIDTH_OF_RISE / 10
+    with torch.no_grad():
+        surprised.wide_rises_ZTM.zero_()
+    surprised.keep_rising()
+    assert gained(surprised, 0, edges_T[-1].item(), than=before) == pytest.approx(LEAST_RISE / 10)
 
 
 def test_scaled_values_go_no_further_than_what_training_saw(surprised: Network) -> None:

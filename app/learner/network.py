@@ -40,6 +40,8 @@ BEYOND = 0.25
 # Log-odds that an amount adds at least on its way through the last values that training saw, where
 # only one row in 2,000 is.
 LEAST_RISE = 0.6
+# Of logarithms, and of spreads of them: so far do these values reach at least where it is as much.
+WIDTH_OF_RISE = 5.0
 # What the population weighs beside an account's own legitimate labels, in labels.
 PRIOR_LABELS = 2.0
 LEAST_WIDTH = 1e-6

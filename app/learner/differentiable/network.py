@@ -36,6 +36,7 @@ from app.learner.network import (
     MEMBERS,
     NEVER_DAYS,
     PRIOR_LABELS,
+    WIDTH_OF_RISE,
     Columns,
     amounts,
     surprising,
@@ -325,11 +326,16 @@ class Network(nn.Module):
         self.wide_rises_ZTM[self.amounts] = self.wide_rises_ZTM[self.amounts].maximum(least_YT1)
 
     def _least_rises(self) -> Tensor:
-        """What the log-odds gain at least in each bin of what rises with the amount: [Y, T]."""
-        is_wide_YT = self.encoder.edges_ZT[self.amounts].diff() > LEAST_WIDTH
+        """What the log-odds gain at least in each bin of what rises with the amount: [Y, T].
+
+        Where training saw hardly any width there, they gain as much less.
+        """
+        width_YT = self.encoder.edges_ZT[self.amounts].diff()
+        is_wide_YT = width_YT > LEAST_WIDTH
         # Where the last edge stands several times, the last bin of any width is before these.
         after_YT = is_wide_YT.flip(1).cumsum(1).flip(1)
-        return LEAST_RISE * (is_wide_YT & (after_YT == 1))
+        rise_YT = (LEAST_RISE / WIDTH_OF_RISE * width_YT).clamp(max=LEAST_RISE)
+        return rise_YT * (is_wide_YT & (after_YT == 1))
 
     @property
     def base(self) -> Head:
