@@ -97,8 +97,11 @@ class _Request(Generic[Item, Answer]):
             self.fail(error)
             return
         if self.failed == 1:
-            # A line for each of a thousand would add nothing.
-            logger.error("an item of a request for scores failed", exc_info=error)
+            # A line for each of a thousand would add nothing, nor a trace of what has a name.
+            if isinstance(error, Problem):
+                logger.error("an item of a request for scores failed: %s", error.code)
+            else:
+                logger.error("an item of a request for scores failed", exc_info=error)
         self.answer(first, [error if isinstance(error, Problem) else InternalError()])
 
     def fail(self, error: Exception) -> None:

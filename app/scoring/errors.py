@@ -34,5 +34,6 @@ class AccountLocked(Unavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "Another session has held a lock on it for more than a second: nothing was stored."
+            "Another session has locked this account, or an entity of the payment, for more than "
+            "a second: nothing was stored."
         )
