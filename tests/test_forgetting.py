@@ -698,12 +698,17 @@ class Slow(Database):
         self._left = waiting
         self._reached, self.open = asyncio.Event(), asyncio.Event()
 
-    async def run(self, change: Callable[[Connection], Awaitable[Any]], aside: bool = False) -> Any:
+    async def run(
+        self,
+        change: Callable[[Connection], Awaitable[Any]],
+        aside: bool = False,
+        is_shared: bool = False,
+    ) -> Any:
         self._left -= 1
         if not self._left:
             self._reached.set()
             await self.open.wait()
-        return await super().run(change, aside)
+        return await super().run(change, aside, is_shared)
 
     async def until_reached(self) -> None:
         """Until that transaction waits; raises TimeoutError where it never comes."""
@@ -869,9 +874,11 @@ class Counting(Slow):
 
     begun = 0
 
-    def write(self, aside: bool = False) -> AbstractAsyncContextManager[Connection]:
+    def write(
+        self, aside: bool = False, is_shared: bool = False
+    ) -> AbstractAsyncContextManager[Connection]:
         self.begun += 1
-        return super().write(aside)
+        return super().write(aside, is_shared)
 
 
 class Overtaken(Database):
@@ -882,10 +889,15 @@ class Overtaken(Database):
         self._act = act
         self.count = 0
 
-    async def run(self, change: Callable[[Connection], Awaitable[Any]], aside: bool = False) -> Any:
+    async def run(
+        self,
+        change: Callable[[Connection], Awaitable[Any]],
+        aside: bool = False,
+        is_shared: bool = False,
+    ) -> Any:
         self.count += 1
         await self._act()
-        return await super().run(change, aside)
+        return await super().run(change, aside, is_shared)
 
 
 def test_an_account_that_pays_faster_than_it_is_erased_is_erased(started: Started) -> None:
