@@ -874,11 +874,9 @@ class Counting(Slow):
 
     begun = 0
 
-    def write(
-        self, aside: bool = False, is_shared: bool = False
-    ) -> AbstractAsyncContextManager[Connection]:
+    def write(self, aside: bool = False) -> AbstractAsyncContextManager[Connection]:
         self.begun += 1
-        return super().write(aside, is_shared)
+        return super().write(aside)
 
 
 class Overtaken(Database):

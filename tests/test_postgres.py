@@ -14,7 +14,7 @@ from sqlalchemy import text
 from app.accounts import store as account_store
 from app.accounts.store import Account
 from app.db.connection import Connection
-from app.db.database import FRESH_SECONDS, Database
+from app.db.database import FRESH_SECONDS, PG_SETTINGS, Database
 from app.db.errors import DatabaseUnavailable, Raced
 from app.entities import states as entity_states
 from app.entities.states import EntityKey, EntityState, Link
@@ -282,9 +282,17 @@ async def read_accounts(database: Database) -> None:
         await connection.execute(text("SELECT 1 FROM accounts"))
 
 
+@pytest.mark.parametrize(
+    ("lock_timeout", "words"), [("1000", "has locked a table"), ("0", "has stored nothing for 2 s")]
+)
 async def test_a_table_that_somebody_has_locked_takes_no_scores_and_readers_learn_why(
-    postgres_only: Database, database_url: str
+    postgres_only: Database,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    lock_timeout: str,
+    words: str,
 ) -> None:
+    monkeypatch.setitem(PG_SETTINGS, "lock_timeout", lock_timeout)
     await postgres_only.check_ready()
     # Longer ago than a commit speaks for the next one.
     await asyncio.sleep(FRESH_SECONDS)
@@ -293,7 +301,7 @@ async def test_a_table_that_somebody_has_locked_takes_no_scores_and_readers_lear
         async with other.transaction():
             # As an index does that is not built concurrently.
             await other.execute("LOCK TABLE accounts IN SHARE MODE")
-            with pytest.raises(DatabaseUnavailable, match="has stored nothing for"):
+            with pytest.raises(DatabaseUnavailable, match=words):
                 await postgres_only.check_ready()
             await other.execute("LOCK TABLE accounts")
             with pytest.raises(DatabaseUnavailable, match="has locked a table"):

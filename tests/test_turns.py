@@ -31,19 +31,48 @@ async def test_whoever_comes_late_waits_for_one_of_each_other_owner() -> None:
     assert "".join(served) == "abcabababa"
 
 
-async def test_so_many_have_a_turn_at_once() -> None:
-    turns, at_once, most = Turns(3), 0, 0
+@pytest.mark.parametrize(
+    ("count", "names", "most"),
+    [
+        (1, "a", 1),
+        (2, "a", 2),
+        (3, "a", 2),
+        (15, "a", 10),
+        (15, "abc", 13),
+        (15, "abcdefghijklmnop", 15),
+    ],
+)
+async def test_so_many_have_a_turn_at_once(count: int, names: str, most: int) -> None:
+    turns, at_once, seen = Turns(count), 0, 0
 
-    async def one() -> None:
-        nonlocal at_once, most
+    async def one(name: str) -> None:
+        nonlocal at_once, seen
+        owner.set(name)
         async with turns.one():
             at_once += 1
-            most = max(most, at_once)
+            seen = max(seen, at_once)
             await asyncio.sleep(0.001)
             at_once -= 1
 
-    await asyncio.gather(*(one() for _ in range(20)))
-    assert most == 3
+    await asyncio.gather(*(asyncio.create_task(one(name)) for name in names * 30))
+    assert seen == most
+
+
+async def test_whoever_keeps_its_turns_leaves_some_to_others() -> None:
+    turns, ends, served = Turns(15), asyncio.Event(), list[str]()
+
+    async def kept() -> None:
+        owner.set("stuck")
+        async with turns.one():
+            await ends.wait()
+
+    stuck = [asyncio.create_task(kept()) for _ in range(30)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*await waiting(turns, "abcab", served))
+    assert len(served) == 5
+    ends.set()
+    await asyncio.gather(*stuck)
 
 
 @pytest.mark.parametrize("has_come", [False, True])

@@ -205,7 +205,7 @@ class Driver(ABC):
     """The connections of one process to its database."""
 
     @abstractmethod
-    def write(self, aside: bool, is_shared: bool) -> AbstractAsyncContextManager[Connection]:
+    def write(self, aside: bool) -> AbstractAsyncContextManager[Connection]:
         """A transaction that is committed when the block ends."""
 
     @abstractmethod

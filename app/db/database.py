@@ -48,9 +48,10 @@ from app.times import now_us
 logger = logging.getLogger("quickstudy")
 Answer = TypeVar("Answer")
 
-# Milliseconds. A statement of a batch takes a few; a lock is held for one batch.
+# Milliseconds. A statement of a batch takes a few; a lock is held for one batch, and whoever waits
+# for what another session has locked holds a connection meanwhile.
 PG_SETTINGS = {
-    "lock_timeout": "5000",
+    "lock_timeout": "1000",
     "statement_timeout": "10000",
     "jit": "off",
     # Few rows are found by their keys: a plan with an array of keys would be made each time, and no
@@ -168,18 +169,15 @@ class Database:
         return self._driver.connections_in_use
 
     @asynccontextmanager
-    async def write(
-        self, aside: bool = False, is_shared: bool = False
-    ) -> AsyncIterator[Connection]:
+    async def write(self, aside: bool = False) -> AsyncIterator[Connection]:
         """A transaction that is committed when the block ends.
 
         One about many rows is to be `aside`: SQLite's statements then leave the event loop alone.
-        One that `is_shared` by callers waits for a lock no longer than a second.
         Raises Raced when it lost against another writer, DatabaseUnavailable when the
         database cannot be reached or does not answer in time.
         """
         with self._readiness.watched(), self._driver.watched(), self._translated():
-            async with self._driver.write(aside, is_shared) as connection:
+            async with self._driver.write(aside) as connection:
                 yield connection
 
     @asynccontextmanager
@@ -210,12 +208,12 @@ class Database:
         Raises DatabaseUnavailable like `write`, or when it is raced again and again, and the
         driver's own error where it violates the same constraint by the same values twice: then
         nobody else's row explains it. One that `is_shared` by callers raises Locked where another
-        session holds what one of them needs.
+        session has held for a second what one of them needs.
         """
         before = None
         for _ in range(ATTEMPTS):
             try:
-                async with self.write(aside, is_shared) as connection:
+                async with self.write(aside) as connection:
                     return await change(connection)
             except Violated as violated:
                 if violated.details == before:

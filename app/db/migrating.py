@@ -27,7 +27,7 @@ from app.ops.background import in_a_thread
 from app.settings import Settings
 
 # Of a migration. It waits briefly for locks: all that asks for a table queues behind it meanwhile.
-PG_MIGRATION_LIMITS = {"lock_timeout": "2000", "statement_timeout": "600000", "jit": "off"}
+PG_MIGRATION_LIMITS = {"lock_timeout": "800", "statement_timeout": "600000", "jit": "off"}
 # Whatever the default of a role or a database is: builds of indexes wait for every snapshot, and
 # that of the lock beside them would last for as long as they wait.
 PG_ISOLATION = {"default_transaction_isolation": "'read committed'"}

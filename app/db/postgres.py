@@ -68,9 +68,6 @@ class Begin(NamedTuple):
 
 # Both say how far they are isolated: a role or a database may have another default.
 WRITES = Begin("BEGIN ISOLATION LEVEL READ COMMITTED", {})
-# Somebody's row that another session has locked keeps the others who share it no longer.
-SHARED_LOCK_MS = 1000
-SHARED_WRITES = WRITES._replace(settings={"lock_timeout": str(SHARED_LOCK_MS)})
 # What is only read may be all there is, so a plan is made for its values. And two statements
 # must not see an account's revision and the labels of the next one.
 READS = Begin(
@@ -352,8 +349,8 @@ class PostgresDriver(Driver):
         # The pool itself serves whoever came first, and so whoever came most.
         self._turns = Turns(most)
 
-    def write(self, aside: bool, is_shared: bool) -> AbstractAsyncContextManager[Connection]:
-        return self._transaction(SHARED_WRITES if is_shared else WRITES)
+    def write(self, aside: bool) -> AbstractAsyncContextManager[Connection]:
+        return self._transaction(WRITES)
 
     def read(self) -> AbstractAsyncContextManager[Connection]:
         return self._transaction(READS)

@@ -82,8 +82,7 @@ class SQLiteDriver(Driver):
         for engine in (self._reading, self._glancing):
             event.listen(engine, "connect", lambda *_: self._path.note())
 
-    def write(self, aside: bool, is_shared: bool) -> AbstractAsyncContextManager[Connection]:
-        # Rows have no locks here, whoever shares the transaction.
+    def write(self, aside: bool) -> AbstractAsyncContextManager[Connection]:
         return self._writer.begin(aside)
 
     @asynccontextmanager

@@ -238,27 +238,53 @@ async def test_rows_that_somebody_else_has_locked_keep_nobody_else_waiting(
                 assert {problem_of(answer) for answer in held} == {(503, "account_locked")}
                 assert {answer.headers["Retry-After"] for answer in held} == {"1"}
                 assert [answer.status_code for answer in free + others] == [200] * 48
-                # Labels of the account wait, in whatever number, and nobody else's.
-                path = "/v1/accounts/{}/labels"
+            again = await score(client, "after", "held", merchant_id="held")
+            assert again.status_code == 200
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_labels_that_wait_for_a_locked_account_leave_connections_to_others(
+    service_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody gives up before the others have been answered, or have waited in vain.
+    for limit in ("lock_timeout", "statement_timeout"):
+        monkeypatch.setitem(PG_SETTINGS, limit, "60000")
+    path = "/v1/accounts/{}/labels"
+    async with serving(service_settings) as served:
+        other = await keys.create(served.app.state.service.part(Database), "tests", "other")
+        async with caller(served, served.key) as client, caller(served, other) as stranger:
+            for sender in (client, stranger):
+                for account in ("held", "free"):
+                    assert (await score(sender, f"t-{account}", account)).status_code == 200
+            url = service_settings.database_url
+            async with locked(url, "accounts", "account_id = 'held'"):
+                body = {"labels": [label("t-held", "fraud")]}
                 waiting = [
-                    asyncio.create_task(
-                        client.post(
-                            path.format("held"), json={"labels": [label("t-held", "fraud")]}
-                        )
-                    )
+                    asyncio.create_task(client.post(path.format("held"), json=body))
                     for _ in range(2 * MOST_CONNECTIONS)
                 ]
+                await until_waiting(url, MOST_CONNECTIONS * 2 // 3)
                 body = {"labels": [label("t-free", "fraud")]}
-                # Before any of them gives up, as `lock_timeout` would have it.
-                async with asyncio.timeout(0.8 * int(PG_SETTINGS["lock_timeout"]) / 1000):
-                    stored = await stranger.post(path.format("free"), json=body)
-                    account = await stranger.get("/v1/accounts/free")
-                assert stored.status_code == 200
+                stored = await stranger.post(path.format("free"), json=body)
+                account = await stranger.get("/v1/accounts/free")
+                own = await score(client, "t-1", "free")
+                assert [answer.status_code for answer in (stored, account, own)] == [200] * 3
                 assert account.json()["labels"]["fraud"] == 1
                 assert not any(task.done() for task in waiting)
             assert {answer.status_code for answer in await asyncio.gather(*waiting)} <= {200, 429}
-            again = await score(client, "after", "held", merchant_id="held")
-            assert again.status_code == 200
+
+
+async def until_waiting(url: str, count: int) -> None:
+    """Return once so many sessions wait for a lock."""
+    query = """SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+    other = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        async with asyncio.timeout(30):
+            while await other.fetchval(query) < count:
+                await asyncio.sleep(0.05)
+    finally:
+        await other.close()
 
 
 @pytest.mark.alone
